@@ -1,0 +1,52 @@
+"""The Flask application: `create_app` is a list of the steps that make it."""
+
+from __future__ import annotations
+
+import sys
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import cli
+from budget_sync import database, logins, settings
+from budget_sync.settings import Settings, SettingsError
+from budget_sync.web import api, auth, errors, logs, payloads
+
+
+def create_app(chosen: Settings | None = None) -> Flask:
+    """The app for these settings, or for those of the environment; then a wrong one ends the process with one line."""
+    if chosen is None:
+        try:
+            chosen = settings.load()
+            database.check_library()
+        except (SettingsError, database.DatabaseProblem) as problem:
+            sys.exit(f"budget-sync: {problem}")
+    app = Flask("budget_sync", instance_path=str(chosen.instance_folder))
+    configure(app, chosen)
+    logs.init_app(app, chosen)
+    database.connect(chosen.database_path, busy_timeout_s=chosen.busy_timeout_s)
+    auth.init_app(app)
+    errors.init_app(app)
+    app.register_blueprint(api.api)
+    cli.init_app(app)
+    return app
+
+
+def configure(app: Flask, chosen: Settings) -> None:
+    """Flask's own settings, from ours."""
+    app.config.update(
+        SETTINGS=chosen,
+        SECRET_KEY=chosen.secret_key,
+        MAX_CONTENT_LENGTH=payloads.MAX_BODY_BYTES,
+        TRUSTED_HOSTS=list(chosen.trusted_hosts) or None,
+        SESSION_COOKIE_NAME="budget_sync_session",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=chosen.session_cookie_secure,
+        SESSION_REFRESH_EACH_REQUEST=False,
+        PERMANENT_SESSION_LIFETIME=logins.SESSION_LIFETIME,
+    )
+    if chosen.trusted_proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # Flask's documented way to wrap an app
+            app.wsgi_app, x_for=chosen.trusted_proxies, x_proto=chosen.trusted_proxies, x_host=chosen.trusted_proxies
+        )

@@ -1,0 +1,156 @@
+"""Budgets made and changed by hand. (The sheet sync changes those that a source owns.)"""
+
+from __future__ import annotations
+
+import secrets
+from decimal import Decimal
+
+from budget_sync import audit, clock
+from budget_sync.database import transact
+from budget_sync.models import Budget, BudgetUtilization, Customer
+from budget_sync.money import MoneyError, currency_exponent, format_money, to_minor, to_text
+from budget_sync.people import get_customer
+from budget_sync.periods import fold, period_key
+from budget_sync.permissions import Action, Actor, require
+from budget_sync.refusals import invalid
+
+
+def set_budget(
+    actor: Actor,
+    customer_id: str,
+    department: str,
+    fiscal_period: str,
+    amount: Decimal,
+    *,
+    budget_id: str | None = None,
+    currency: str | None = None,
+    auto_approve_limit: Decimal | None = None,
+) -> tuple[Budget, str]:
+    """Make the budget of that department and period, or change its amount and limit; returns it and what was done.
+
+    Raises Refusal INVALID_CUSTOMER or INVALID_REQUEST. A budget that a source owns is refused: the next pass would undo it.
+    """
+    require(actor, Action.MANAGE_SOURCES)
+
+    def work() -> tuple[Budget, str]:
+        customer = get_customer(customer_id)
+        budget = Budget.get_or_none(
+            (Budget.customerId == customer_id)
+            & (Budget.departmentKey == fold(department))
+            & (Budget.periodKey == period_key(fiscal_period))
+            & Budget.deletedAt.is_null()
+        )
+        wanted = _validated(customer, budget, department, fiscal_period, amount, budget_id, currency, auto_approve_limit)
+        if budget is None:
+            return _create(actor, wanted), "created"
+        return budget, "updated" if _update(actor, budget, wanted) else "unchanged"
+
+    return transact(work)
+
+
+def _validated(
+    customer: Customer,
+    budget: Budget | None,
+    department: str,
+    fiscal_period: str,
+    amount: Decimal,
+    budget_id: str | None,
+    currency: str | None,
+    auto_approve_limit: Decimal | None,
+) -> Budget:
+    """The budget as it should be, not stored; everything wrong with it is refused at once."""
+    code = currency or (budget.currency if budget else customer.currency)
+    fields = _bad_texts({"department": (department, 200), "period": (fiscal_period, 100), "id": (budget_id, 100)})
+    fields |= _bad_change(budget, budget_id, code) if budget else _bad_new_id(budget_id)
+    exponent, amounts_minor = 0, {}
+    try:
+        exponent = currency_exponent(code)
+    except MoneyError as error:
+        fields["currency"] = str(error)
+    for name, value in (("amount", amount), ("autoApproveLimit", auto_approve_limit)):
+        try:
+            amounts_minor[name] = None if value is None else to_minor(value, exponent)
+        except MoneyError as error:
+            fields[name] = str(error)
+    if fields:
+        raise invalid(fields)
+    return Budget(
+        id=budget_id or f"bud_{secrets.token_hex(8)}",
+        customerId=customer.id,
+        department=department.strip(),
+        departmentKey=fold(department),
+        fiscalPeriod=fiscal_period.strip(),
+        periodKey=period_key(fiscal_period),
+        currency=code,
+        currencyExponent=exponent,
+        budgetedMinor=amounts_minor["amount"],
+        autoApproveLimitMinor=amounts_minor["autoApproveLimit"],
+    )
+
+
+def _bad_texts(texts: dict[str, tuple[str | None, int]]) -> dict[str, str]:
+    return {
+        name: f"must be 1 to {most} printable characters"
+        for name, (text, most) in texts.items()
+        if text is not None and not (text.strip() and len(text) <= most and text.isprintable())
+    }
+
+
+def _bad_change(budget: Budget, budget_id: str | None, currency: str) -> dict[str, str]:
+    """What cannot change in a budget that is there."""
+    fields = {}
+    if currency != budget.currency:
+        fields["currency"] = f"cannot change: the budget is in {budget.currency}"
+    if budget.sourceId is not None:
+        fields["department"] = f"belongs to source {budget.sourceId}: change the sheet instead"
+    if budget_id not in (None, budget.id):
+        fields["id"] = f"does not fit: the budget of that department and period is {budget.id}"
+    return fields
+
+
+def _bad_new_id(budget_id: str | None) -> dict[str, str]:
+    taken = budget_id is not None and Budget.get_or_none(Budget.id == budget_id) is not None
+    return {"id": f"{budget_id!r} is taken"} if taken else {}
+
+
+def _create(actor: Actor, budget: Budget) -> Budget:
+    budget.createdAt = budget.updatedAt = clock.now()
+    budget.save(force_insert=True)
+    BudgetUtilization.insert(budgetId=budget.id, customerId=budget.customerId, currencyExponent=budget.currencyExponent, version=1).execute()
+    audit.record(
+        actor,
+        "CREATE",
+        customer_id=budget.customerId,
+        budget_id=budget.id,
+        version=1,
+        budgeted_delta_minor=budget.budgetedMinor,
+        field="budgetedAmount",
+        newValue=to_text(budget.budgetedMinor, budget.currencyExponent),
+        reason=f"{budget.department}, {budget.fiscalPeriod}: {format_money(budget.budgetedMinor, budget.currency)}",
+    )
+    return budget
+
+
+def _update(actor: Actor, budget: Budget, wanted: Budget) -> bool:
+    """Write what differs, one audit row a field. A limit that is not given stays."""
+    changed = False
+    for field, column in (("budgetedAmount", "budgetedMinor"), ("autoApproveLimit", "autoApproveLimitMinor")):
+        old_minor, new_minor = getattr(budget, column), getattr(wanted, column)
+        if new_minor in (None, old_minor):
+            continue
+        changed = True
+        Budget.update({column: new_minor, "updatedAt": clock.now()}).where(Budget.id == budget.id).execute()
+        BudgetUtilization.update(version=BudgetUtilization.version + 1).where(BudgetUtilization.budgetId == budget.id).execute()
+        audit.record(
+            actor,
+            "UPDATE",
+            customer_id=budget.customerId,
+            budget_id=budget.id,
+            version=BudgetUtilization.get_by_id(budget.id).version,
+            budgeted_delta_minor=new_minor - old_minor if column == "budgetedMinor" else 0,
+            field=field,
+            oldValue=None if old_minor is None else to_text(old_minor, budget.currencyExponent),
+            newValue=to_text(new_minor, budget.currencyExponent),
+        )
+        setattr(budget, column, new_minor)
+    return changed

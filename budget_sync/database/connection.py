@@ -1,0 +1,161 @@
+"""One SQLite connection a thread, set for durability, and what its errors mean to a caller."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import peewee
+
+from budget_sync.refusals import Code, Refusal
+
+log = logging.getLogger(__name__)
+
+#: Every model is bound to this; `connect` says which database it stands for.
+db = peewee.DatabaseProxy()
+
+#: Seconds a client should wait after "busy, full or down".
+RETRY_AFTER_S = 2
+
+_PRAGMAS = {
+    "journal_mode": "wal",
+    # FULL, not NORMAL: in WAL mode NORMAL does not sync on commit, and a power cut could take back what was acknowledged.
+    "synchronous": "full",
+    "foreign_keys": 1,
+    # So that INSERT OR REPLACE fires the append-only triggers too.
+    "recursive_triggers": 1,
+}
+
+# SQLite's primary result codes that mean "not now" or "not on this disk", rather than a mistake in our SQL.
+_UNAVAILABLE_CODES = {
+    5: "busy",
+    6: "locked",
+    7: "out of memory",
+    8: "read-only",
+    9: "interrupted",
+    10: "input/output error",
+    11: "damaged",
+    13: "disk full",
+    14: "cannot be opened",
+    15: "locking protocol",
+    26: "not a database",
+}
+
+
+class DatabaseProblem(Exception):
+    """The database cannot be used as it is; the text is one line that says why and what to do."""
+
+
+class SqliteFile(peewee.SqliteDatabase):
+    """An SQLite database that knows its file."""
+
+    def __init__(self, file_path: Path, *args: Any, **kwargs: Any) -> None:
+        self.file_path = file_path
+        super().__init__(*args, **kwargs)
+
+
+class _State(threading.local):
+    """What this thread's connection was opened on: device and inode of the file."""
+
+    file_id: tuple[int, int] | None = None
+
+
+_state = _State()
+
+
+def check_library(version: tuple[int, ...] | None = None) -> None:
+    """Raises DatabaseProblem for an SQLite library that can lose commits (the WAL-reset race).
+
+    Affected are 3.7.0 to 3.51.2, but for the fixed 3.50.7 and 3.44.6 and later patches of those two; see
+    "the WAL-reset bug" in SQLite's own documentation of WAL mode.
+    """
+    version = version or library_version()
+    fixed = version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45) or version < (3, 7)
+    if not fixed:
+        raise DatabaseProblem(
+            f"SQLite {'.'.join(map(str, version))} can lose committed transactions (fixed in 3.51.3, 3.50.7 and 3.44.6): "
+            "install the pinned requirements, whose pysqlite3 brings a fixed one."
+        )
+
+
+def library_version() -> tuple[int, ...]:
+    """The version of the SQLite library that Peewee chose: pysqlite3's, or else Python's own."""
+    return tuple(peewee.sqlite3.sqlite_version_info)  # type: ignore[attr-defined]  # missing from peewee's stubs
+
+
+def connect(path: Path, *, busy_timeout_s: float = 5.0, create: bool = False) -> None:
+    """Make `db` stand for that SQLite file. Nothing is opened yet; a missing file is made only with `create`."""
+    check_library()
+    if db.obj is not None:
+        close_connection()
+    mode = "rwc" if create else "rw"
+    database = SqliteFile(
+        path,
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        pragmas=_PRAGMAS,
+        timeout=busy_timeout_s,
+        # A deferred transaction that reads and then writes fails at once where another writer came between, whatever the time-out.
+        lock_type="IMMEDIATE",
+    )
+    db.initialize(database)
+
+
+def open_connection() -> None:
+    """Give this thread an open connection to the file that is there now.
+
+    A connection is kept for the next request of the thread. One whose file was moved away or replaced is not: what it wrote
+    would be lost with the old file. Raises peewee.OperationalError where the file cannot be opened.
+    """
+    try:
+        status = db.file_path.stat()
+        file_id: tuple[int, int] | None = (status.st_dev, status.st_ino)
+    except OSError:
+        file_id = None
+    if not db.is_closed() and (file_id is None or file_id != _state.file_id):
+        close_connection()
+    if db.is_closed():
+        db.connect()
+        if file_id is None:
+            status = db.file_path.stat()
+            file_id = (status.st_dev, status.st_ino)
+        _state.file_id = file_id
+
+
+def close_connection() -> None:
+    """Close this thread's connection, if it has one; an error while closing leaves none either."""
+    try:
+        if not db.is_closed():
+            db.close()
+    except peewee.PeeweeException:
+        log.warning("The database connection could not be closed cleanly.", exc_info=True)
+
+
+@contextmanager
+def snapshot() -> Iterator[None]:
+    """Reads inside see one moment of the database, however many queries they are; nothing is locked for writers."""
+    open_connection()
+    db.execute_sql("BEGIN DEFERRED")
+    try:
+        yield
+    finally:
+        db.execute_sql("ROLLBACK")
+
+
+def refusal_of(error: peewee.PeeweeException) -> Refusal | None:
+    """The refusal for a database that is busy, full or down; None where the error is a mistake of ours."""
+    cause = error.args[0] if error.args else None
+    code = getattr(cause, "sqlite_errorcode", None)
+    if code is None or (code & 0xFF) not in _UNAVAILABLE_CODES:
+        return None
+    log.error("The database is not available (%s): %s", _UNAVAILABLE_CODES[code & 0xFF], cause)
+    return Refusal(
+        Code.UNAVAILABLE,
+        "The database is not available right now. Nothing was changed; please try again shortly.",
+        retryAfter=RETRY_AFTER_S,
+    )

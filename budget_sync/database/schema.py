@@ -1,0 +1,102 @@
+"""Making the schema, knowing its version, and upgrading an older one.
+
+`schema.sql` is the newest schema. A database of an older version gets the steps of `UPGRADES` it has not had, all in one
+transaction. A released step is never edited: it says what it took, on the day, to get from one version to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import peewee
+
+from budget_sync import clock
+from budget_sync.database.connection import DatabaseProblem, db, open_connection
+from budget_sync.database.engine import ENGINE_STATEMENTS
+from budget_sync.database.upgrades import UPGRADES
+from budget_sync.settings import PROJECT_FOLDER
+
+#: The version that `schema.sql` describes.
+SCHEMA_VERSION = 1
+
+SCHEMA_FILE = PROJECT_FOLDER / "schema.sql"
+
+
+def statements(text: str) -> list[str]:
+    """The SQL statements of a text, which end with a semicolon at the end of a line; comment lines are left out."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
+    return [statement.strip() for statement in "\n".join(lines).split(";\n") if statement.strip(" \n;")]
+
+
+def schema_version() -> int | None:
+    """The schema version of the connected database; None where it has no tables of ours."""
+    open_connection()
+    if not db.table_exists("SchemaVersion"):
+        return None
+    row = db.execute_sql('SELECT MAX("version") FROM "SchemaVersion"').fetchone()
+    return None if row is None else row[0]
+
+
+def require_current_schema() -> None:
+    """Raises DatabaseProblem, with one line that says what to do, unless the database is there and of this version."""
+    try:
+        version = schema_version()
+    except peewee.PeeweeException as error:
+        if not db.file_path.exists():
+            raise DatabaseProblem(f"There is no database at {db.file_path}: make it with `flask init-db`.") from error
+        raise DatabaseProblem(f"The database {db.file_path} cannot be opened: {error}.") from error
+    if version is None:
+        raise DatabaseProblem(f"The database {db.file_path} has no tables yet: make them with `flask init-db`.")
+    if version < SCHEMA_VERSION:
+        raise DatabaseProblem(f"The database is of schema version {version}, this program needs {SCHEMA_VERSION}: run `flask upgrade-db`.")
+    if version > SCHEMA_VERSION:
+        raise DatabaseProblem(f"The database is of schema version {version}, newer than this program's {SCHEMA_VERSION}: install the newer program.")
+
+
+def init_schema() -> bool:
+    """Make all tables in an empty database. Returns False, and changes nothing, where they are there already."""
+    open_connection()
+    db.begin()
+    try:
+        if schema_version() is not None:
+            db.rollback()
+            return False
+        for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")) + ENGINE_STATEMENTS:
+            db.execute_sql(statement)
+        _note_version(SCHEMA_VERSION)
+        db.commit()
+    except BaseException:
+        if db.connection().in_transaction:
+            db.rollback()
+        raise
+    return True
+
+
+def upgrade_schema(upgrades: Mapping[int, list[str]] = UPGRADES) -> list[int]:
+    """Bring an older database to the newest version; returns the versions gone through, none where it was new already.
+
+    All of it is one transaction: a step that fails leaves the database as it was. Raises DatabaseProblem for a database
+    without tables or of a version newer than this program.
+    """
+    version = schema_version()
+    newest = max(upgrades, default=SCHEMA_VERSION)
+    if version is None or version > newest:
+        require_current_schema()
+    db.begin()
+    try:
+        # Read again inside: another upgrade may have been first.
+        todo = [step for step in sorted(upgrades) if step > (schema_version() or 0)]
+        for step in todo:
+            for statement in upgrades[step]:
+                db.execute_sql(statement)
+            _note_version(step)
+        db.commit()
+    except BaseException:
+        if db.connection().in_transaction:
+            db.rollback()
+        raise
+    return todo
+
+
+def _note_version(version: int) -> None:
+    db.execute_sql('INSERT INTO "SchemaVersion" ("version", "appliedAt") VALUES (?, ?)', (version, clock.to_text(clock.now())))

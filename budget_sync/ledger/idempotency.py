@@ -1,0 +1,60 @@
+"""Replies stored under an `Idempotency-Key`, in the same transaction as the movement they tell of."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from budget_sync import clock
+from budget_sync.models import StoredReply
+from budget_sync.permissions import Actor
+from budget_sync.refusals import Code, Refusal
+from budget_sync.replies import Reply
+from budget_sync.requests import Body
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a key counts: one customer, one principal, one call. Without a key there is nothing to find or keep."""
+
+    customer_id: str
+    principal: str
+    call: str
+    key: str | None
+    body_hash: str
+
+    @classmethod
+    def of(cls, actor: Actor, customer_id: str, call: str, key: str | None, request: Body) -> Scope:
+        """The scope of one request; a body counts by its values, not by its spacing."""
+        body_hash = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+        return cls(customer_id, actor.principal, call, key, body_hash)
+
+    def stored(self) -> Reply | None:
+        """The reply kept under the key. Raises Refusal IDEMPOTENCY_KEY_REUSED where it was given for another body."""
+        if self.key is None:
+            return None
+        row = StoredReply.get_or_none(
+            (StoredReply.customerId == self.customer_id)
+            & (StoredReply.principal == self.principal)
+            & (StoredReply.call == self.call)
+            & (StoredReply.idempotencyKey == self.key)
+        )
+        if row is None:
+            return None
+        if row.bodyHash != self.body_hash:
+            raise Refusal(Code.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used before with another body.")
+        return Reply(row.reply, replayed=True)
+
+    def keep(self, reply: Reply) -> Reply:
+        """Store a fresh reply under the key, and return it."""
+        if self.key is not None:
+            StoredReply.insert(
+                customerId=self.customer_id,
+                principal=self.principal,
+                call=self.call,
+                idempotencyKey=self.key,
+                bodyHash=self.body_hash,
+                reply=reply.text,
+                createdAt=clock.now(),
+            ).execute()
+        return reply

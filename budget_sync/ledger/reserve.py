@@ -1,0 +1,196 @@
+"""reserve: set money aside on a budget for a request."""
+
+from __future__ import annotations
+
+import secrets
+from typing import NamedTuple
+
+from budget_sync import clock
+from budget_sync.database import transact
+from budget_sync.ledger import standing as standings
+from budget_sync.ledger.idempotency import Scope as KeyScope
+from budget_sync.ledger.standing import Standing
+from budget_sync.models import BudgetCheckLog, Reservation, User
+from budget_sync.permissions import APPROVER_ROLES, Action, Actor, Scope, require, require_overspend
+from budget_sync.refusals import Code, Refusal
+from budget_sync.replies import Reply
+from budget_sync.requests import ReserveRequest
+
+
+class Requester(NamedTuple):
+    """Whose request it is: stored with the reservation, and asked for when someone wants to cancel it."""
+
+    id: str
+    name: str
+    email: str
+
+
+def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | None = None) -> Reply:
+    """Set the amount aside, or refuse; the same request again gets the first reply again.
+
+    Raises Refusal: FORBIDDEN, OVERSPEND_NOT_ALLOWED, INVALID_CUSTOMER, INVALID_REQUEST, BUDGET_NOT_FOUND, NOT_YOUR_REQUEST,
+    IDEMPOTENCY_KEY_REUSED, REQUEST_CONFLICT, RESERVATION_CLOSED, CHECK_REQUIRED, BUDGET_DELETED, INSUFFICIENT_BUDGET, or what
+    `transact` raises.
+    """
+    scope = require(actor, Action.RESERVE)
+    if request.over_budget:
+        require_overspend(actor)
+
+    def work() -> Reply:
+        standing = standings.budget_for(actor, request.budget_id, request.customer_id)
+        amount_minor = standings.amount_minor(request.amount, standing.currency, standing.exponent, request.currency)
+        if scope is Scope.OWN:
+            _refuse_strangers_request(actor, standing, request.request_id)
+        reservation = standings.reservations_of(standing, request.request_id)
+        requester = _requester(actor, scope, standing, request, reservation)
+        approver = _approver(actor, standing, request, requester)
+        key = KeyScope.of(actor, standing.customer_id, "reserve", idempotency_key, request)
+        replay = key.stored() or _replay(standing, reservation, amount_minor)
+        if replay:
+            return replay
+        if reservation:
+            _refuse_late_duplicate(standing, reservation)
+        if scope is Scope.OWN:
+            _require_own_check(actor, standing, request.request_id, amount_minor)
+        if standing.deleted_at:
+            raise Refusal(Code.BUDGET_DELETED, "The budget was removed and takes no new reservations.", budgetId=standing.id)
+        return key.keep(_set_aside(actor, standing, request, requester, approver, amount_minor))
+
+    return transact(work)
+
+
+def _set_aside(actor: Actor, standing: Standing, request: ReserveRequest, requester: Requester, approver: str | None, amount_minor: int) -> Reply:
+    moved = standings.move(standing, reserved_minor=amount_minor, within_budget=True)
+    action, reason, approved_by = "RESERVE", request.reason or "Budget reserved for request", None
+    if moved is None:
+        if approver is None or request.over_budget is None:
+            raise standings.refuse_insufficient(standing, standing.available_minor, amount_minor)
+        moved = standings.move(standing, reserved_minor=amount_minor)
+        action, reason, approved_by = "OVER_BUDGET", request.over_budget.reason, approver
+        if moved is None:
+            raise RuntimeError(f"budget {standing.id} has no utilisation row")
+    reservation_id = f"res_{secrets.token_hex(12)}"
+    reply = Reply.of(
+        {
+            "success": True,
+            "reservationId": reservation_id,
+            "budgetId": standing.id,
+            "requestId": request.request_id,
+            "amountReserved": standing.number(amount_minor),
+            "newAvailable": standing.number(moved.available_minor),
+        }
+    )
+    reservation = Reservation(
+        id=reservation_id,
+        customerId=standing.customer_id,
+        budgetId=standing.id,
+        requestId=request.request_id,
+        requesterId=requester.id,
+        requesterName=requester.name,
+        requesterEmail=requester.email,
+        currencyExponent=standing.exponent,
+        amountMinor=amount_minor,
+        heldMinor=amount_minor,
+        status="open",
+        createdAt=clock.now(),
+        reserveReply=reply.text,
+    )
+    reservation.save(force_insert=True)
+    standings.record_movement(
+        actor, action, standing, moved, reservation, held_before_minor=0, held_after_minor=amount_minor, reason=reason, approved_by=approved_by
+    )
+    return reply
+
+
+def _replay(standing: Standing, reservation: Reservation | None, amount_minor: int) -> Reply | None:
+    """The first reply, where the request holds that amount already. Raises Refusal REQUEST_CONFLICT where it holds another."""
+    if reservation is None or reservation.status != "open":
+        return None
+    if reservation.amountMinor != amount_minor:
+        raise Refusal(
+            Code.REQUEST_CONFLICT,
+            "This request already has an open reservation of another amount on this budget. Release it first.",
+            reservationId=reservation.id,
+            amountReserved=standing.number(reservation.amountMinor),
+        )
+    return Reply(reservation.reserveReply, replayed=True)
+
+
+def _refuse_strangers_request(actor: Actor, standing: Standing, request_id: str) -> None:
+    held_by_others = Reservation.select().where(
+        (Reservation.customerId == standing.customer_id) & (Reservation.requestId == request_id) & (Reservation.requesterId != actor.user_id)
+    )
+    if held_by_others.exists():
+        raise Refusal(Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id)
+
+
+def _refuse_late_duplicate(standing: Standing, reservation: Reservation) -> None:
+    """A closed reservation is opened anew only by a check logged after it was closed: by sequence, since clocks jump."""
+    newer_check = BudgetCheckLog.select().where(
+        (BudgetCheckLog.customerId == standing.customer_id)
+        & (BudgetCheckLog.requestId == reservation.requestId)
+        & (BudgetCheckLog.budgetId == standing.id)
+        & (BudgetCheckLog.id > reservation.closedAfterCheck)
+    )
+    if not newer_check.exists():
+        raise Refusal(
+            Code.RESERVATION_CLOSED,
+            "This request's reservation was already committed or released. Check the request again before reserving anew.",
+            reservationId=reservation.id,
+        )
+
+
+def _require_own_check(actor: Actor, standing: Standing, request_id: str, amount_minor: int) -> None:
+    own_check = BudgetCheckLog.select().where(
+        (BudgetCheckLog.customerId == standing.customer_id)
+        & (BudgetCheckLog.requestId == request_id)
+        & (BudgetCheckLog.checkedBy == actor.principal)
+        & (BudgetCheckLog.budgetId == standing.id)
+        & (BudgetCheckLog.amountMinor >= amount_minor)
+    )
+    if not own_check.exists():
+        raise Refusal(Code.CHECK_REQUIRED, "Check this request first, on this budget and for at least this amount.", requestId=request_id)
+
+
+def _requester(actor: Actor, scope: Scope, standing: Standing, request: ReserveRequest, reservation: Reservation | None) -> Requester:
+    """Whose request it is. Never an ordinary caller's word: they are it. A reservation that is open keeps its own."""
+    if reservation and reservation.status == "open":
+        return Requester(reservation.requesterId, reservation.requesterName, reservation.requesterEmail)
+    caller = Requester(actor.user_id or actor.principal, actor.name, actor.email or "")
+    if scope is Scope.OWN:
+        return caller
+    check = _latest_check(standing, request.request_id, request.user_id)
+    user_id = request.user_id or (check.userId if check else None)
+    if user_id is None or user_id == actor.user_id:
+        return caller
+    user = User.get_or_none((User.id == user_id) & (User.customerId == standing.customer_id))
+    if user:
+        return Requester(user.id, user.name, user.email)
+    return Requester(user_id, check.userName, check.userEmail) if check else Requester(user_id, user_id, "")
+
+
+def _latest_check(standing: Standing, request_id: str, user_id: str | None) -> BudgetCheckLog | None:
+    """The request's latest check by a proven caller, or only where there is none, by an anonymous one."""
+    query = BudgetCheckLog.select().where((BudgetCheckLog.customerId == standing.customer_id) & (BudgetCheckLog.requestId == request_id))
+    if user_id is not None:
+        query = query.where(BudgetCheckLog.userId == user_id)
+    latest: BudgetCheckLog | None = query.order_by(BudgetCheckLog.checkedBy.is_null(), BudgetCheckLog.id.desc()).first()
+    return latest
+
+
+def _approver(actor: Actor, standing: Standing, request: ReserveRequest, requester: Requester) -> str | None:
+    """Who approves going past the limit, as the audit log names them; None where nobody was named.
+
+    An FP&A or admin user of the customer, not the requester: the caller, or named by a service whose key allows it.
+    """
+    if request.over_budget is None:
+        return None
+    approver_id = request.over_budget.approved_by
+    if not actor.is_service and approver_id != actor.user_id:
+        raise Refusal(Code.OVERSPEND_NOT_ALLOWED, "approvedBy must be yourself.", approvedBy=approver_id)
+    if approver_id == requester.id:
+        raise Refusal(Code.OVERSPEND_NOT_ALLOWED, "The requester cannot approve their own request over budget.", approvedBy=approver_id)
+    approver = User.get_or_none((User.id == approver_id) & User.disabledAt.is_null())
+    if approver is None or approver.role not in APPROVER_ROLES or approver.customerId not in (None, standing.customer_id):
+        raise Refusal(Code.OVERSPEND_NOT_ALLOWED, "approvedBy must be an FP&A or admin user of this customer.", approvedBy=approver_id)
+    return standings.person(approver.name, approver.email)

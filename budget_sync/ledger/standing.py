@@ -1,0 +1,206 @@
+"""Where a budget stands, and the one guarded UPDATE that changes it. Everything here runs inside a verb's transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from peewee import Expression
+
+from budget_sync import audit
+from budget_sync.models import Budget, BudgetUtilization, Reservation
+from budget_sync.money import MoneyError, format_money, to_minor, to_number, to_text
+from budget_sync.permissions import Actor
+from budget_sync.refusals import Code, Refusal, invalid
+
+
+class Standing(NamedTuple):
+    """A budget and its balances, in minor units."""
+
+    id: str
+    customer_id: str
+    department: str
+    fiscal_period: str
+    currency: str
+    exponent: int
+    budgeted_minor: int
+    auto_approve_limit_minor: int | None
+    deleted_at: datetime | None
+    reserved_minor: int
+    committed_minor: int
+    version: int
+
+    @property
+    def available_minor(self) -> int:
+        """What is left; negative where a sheet cut the budget below what is spent."""
+        return self.budgeted_minor - self.reserved_minor - self.committed_minor
+
+    def number(self, minor: int) -> int | Decimal:
+        """An amount of this budget's currency as JSON shows it."""
+        return to_number(minor, self.exponent)
+
+    def text(self, minor: int) -> str:
+        """An amount of this budget's currency as the audit log writes it."""
+        return to_text(minor, self.exponent)
+
+    def figures(self) -> dict[str, object]:
+        """The balances as replies show them."""
+        return {
+            "id": self.id,
+            "currency": self.currency,
+            "budgetedAmount": self.number(self.budgeted_minor),
+            "reservedAmount": self.number(self.reserved_minor),
+            "committedAmount": self.number(self.committed_minor),
+            "available": self.number(self.available_minor),
+        }
+
+
+def find(*conditions: Expression) -> Standing | None:
+    """The budget that meets the conditions, with its balances."""
+    row = (
+        Budget.select(
+            Budget.id,
+            Budget.customerId,
+            Budget.department,
+            Budget.fiscalPeriod,
+            Budget.currency,
+            Budget.currencyExponent,
+            Budget.budgetedMinor,
+            Budget.autoApproveLimitMinor,
+            Budget.deletedAt,
+            BudgetUtilization.reservedMinor,
+            BudgetUtilization.committedMinor,
+            BudgetUtilization.version,
+        )
+        .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
+        .where(*conditions)
+        .tuples()
+        .first()
+    )
+    return Standing(*row) if row else None
+
+
+def budget_for(actor: Actor, budget_id: str, customer_id: str | None) -> Standing:
+    """The budget a movement names. Raises Refusal INVALID_CUSTOMER for a customer the caller does not serve, and
+    BUDGET_NOT_FOUND for an unknown budget and, the same, for another customer's.
+    """
+    if customer_id is not None and not actor.serves(customer_id):
+        raise invalid_customer()
+    standing = find(Budget.id == budget_id)
+    if standing is None or not actor.serves(standing.customer_id) or customer_id not in (None, standing.customer_id):
+        raise Refusal(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
+    return standing
+
+
+def invalid_customer() -> Refusal:
+    """The documented refusal for a customer that is unknown, disabled, or not the credential's."""
+    return Refusal(Code.INVALID_CUSTOMER, "Invalid customer", fields={"customerId": "is not a customer you can act for"})
+
+
+def amount_minor(amount: Decimal, currency: str, exponent: int, asked_currency: str | None = None) -> int:
+    """The amount in minor units. Raises Refusal INVALID_REQUEST for too many decimals or another currency than the budget's."""
+    fields = {}
+    if asked_currency not in (None, currency):
+        fields["currency"] = f"must be {currency}, the budget's currency"
+    try:
+        minor = to_minor(amount, exponent)
+    except MoneyError as error:
+        fields["amount"] = str(error)
+    if fields:
+        raise invalid(fields)
+    return minor
+
+
+def reservations_of(standing: Standing, request_id: str) -> Reservation | None:
+    """The request's open reservation on that budget, or else its latest one."""
+    reservation: Reservation | None = (
+        Reservation.select()
+        .where((Reservation.customerId == standing.customer_id) & (Reservation.requestId == request_id) & (Reservation.budgetId == standing.id))
+        # "open" sorts after "closed".
+        .order_by(Reservation.status.desc(), Reservation.seq.desc())
+        .first()
+    )
+    return reservation
+
+
+def insufficient(standing: Standing, available_minor: int, requested_minor: int) -> str:
+    """The guide's sentence for too little money."""
+    return f"Insufficient budget. Available: {format_money(available_minor, standing.currency)}, Requested: {format_money(requested_minor, standing.currency)}"
+
+
+def refuse_insufficient(standing: Standing, available_minor: int, requested_minor: int) -> Refusal:
+    """The refusal of a movement that the budget cannot carry, with what is missing."""
+    reason = insufficient(standing, available_minor, requested_minor)
+    return Refusal(
+        Code.INSUFFICIENT_BUDGET,
+        reason,
+        reason=reason,
+        budgetId=standing.id,
+        available=standing.number(available_minor),
+        shortfall=standing.number(requested_minor - available_minor),
+    )
+
+
+def move(standing: Standing, *, reserved_minor: int = 0, committed_minor: int = 0, within_budget: bool = False) -> Standing | None:
+    """Add to the balances, in one guarded UPDATE, and count the version up; returns the new standing.
+
+    With `within_budget` the database itself compares, and None says that the budget has no room or is deleted. What else
+    must never be (a negative balance) its constraints refuse: that would be a mistake of ours, and is never smoothed over.
+    """
+    update = BudgetUtilization.update(
+        reservedMinor=BudgetUtilization.reservedMinor + reserved_minor,
+        committedMinor=BudgetUtilization.committedMinor + committed_minor,
+        version=BudgetUtilization.version + 1,
+    ).where(BudgetUtilization.budgetId == standing.id)
+    if within_budget:
+        budgeted = Budget.select(Budget.budgetedMinor).where((Budget.id == standing.id) & Budget.deletedAt.is_null())
+        growth = reserved_minor + committed_minor
+        update = update.where(BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor + growth <= budgeted)
+    if update.execute() != 1:
+        return None
+    return standing._replace(
+        reserved_minor=standing.reserved_minor + reserved_minor,
+        committed_minor=standing.committed_minor + committed_minor,
+        version=standing.version + 1,
+    )
+
+
+def record_movement(
+    actor: Actor,
+    action: str,
+    before: Standing,
+    after: Standing,
+    reservation: Reservation,
+    *,
+    held_before_minor: int,
+    held_after_minor: int,
+    reason: str,
+    approved_by: str | None = None,
+    external_ref: str | None = None,
+) -> None:
+    """The audit row of one movement: this request's own hold, before and after, and the budget's deltas."""
+    on_behalf_of = None if reservation.requesterId == actor.user_id else person(reservation.requesterName, reservation.requesterEmail)
+    audit.record(
+        actor,
+        action,
+        customer_id=before.customer_id,
+        budget_id=before.id,
+        version=after.version,
+        reserved_delta_minor=after.reserved_minor - before.reserved_minor,
+        committed_delta_minor=after.committed_minor - before.committed_minor,
+        subject=reservation.requesterId,
+        requestId=reservation.requestId,
+        reservationId=reservation.id,
+        oldValue=before.text(held_before_minor),
+        newValue=before.text(held_after_minor),
+        onBehalfOf=on_behalf_of,
+        approvedBy=approved_by,
+        reason=reason,
+        externalRef=external_ref,
+    )
+
+
+def person(name: str, email: str) -> str:
+    """How the audit log names a person: "Jane Doe (jane@acme.com)"."""
+    return f"{name} ({email})" if email else name

@@ -1,0 +1,156 @@
+"""Signing in: sessions, API keys, and the limit on failed logins. What comes out is an `Actor`."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from peewee import JOIN
+
+from budget_sync import clock, passwords
+from budget_sync.database import transact
+from budget_sync.models import ApiKey, Customer, LoginAttempt, Session, User
+from budget_sync.permissions import Actor, Role
+from budget_sync.refusals import Code, Refusal
+
+SESSION_LIFETIME = timedelta(hours=12)
+
+#: Failed logins allowed in the window: for one account from one address, and from one address in all.
+WINDOW_S = 15 * 60
+MAX_FAILURES_ACCOUNT = 5
+MAX_FAILURES_ADDRESS = 50
+
+KEY_PREFIX = "bsk"
+
+
+def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple[Actor, str]:
+    """The person and a new session's token. Raises Refusal TOO_MANY_ATTEMPTS or BAD_CREDENTIALS.
+
+    The attempt is counted before the password is looked at, so that a hundred guesses at once are counted as a hundred.
+    """
+    account = digest(email_key(email))
+    network = _network(address)
+    transact(lambda: _count_attempt(account, network))
+    user = User.get_or_none(User.emailKey == email_key(email))
+    right = passwords.matches(user.passwordHash if user else None, password, slots_folder)
+    if user is None or not right or not _is_enabled(user):
+        raise Refusal(Code.BAD_CREDENTIALS, "Email or password is wrong, or the account is disabled.")
+    token = secrets.token_urlsafe(32)
+
+    def work() -> None:
+        # Looked at again, as the password check took its time: a user disabled meanwhile gets no session.
+        current = User.get_or_none((User.id == user.id) & (User.passwordHash == user.passwordHash))
+        if current is None or not _is_enabled(current):
+            raise Refusal(Code.BAD_CREDENTIALS, "Email or password is wrong, or the account is disabled.")
+        now = clock.now()
+        Session.insert(tokenHash=digest(token), userId=user.id, createdAt=now, expiresAt=now + SESSION_LIFETIME).execute()
+        Session.delete().where(Session.expiresAt < now).execute()
+        LoginAttempt.delete().where((LoginAttempt.account == account) & (LoginAttempt.network == network)).execute()
+
+    transact(work)
+    return _person(user), token
+
+
+def log_out(token: str) -> None:
+    """End one session; a copy of its cookie is worth nothing from then on."""
+    transact(lambda: Session.delete().where(Session.tokenHash == digest(token)).execute())
+
+
+def end_sessions(user_id: str) -> None:
+    """End all sessions of a person, inside the caller's transaction."""
+    Session.delete().where(Session.userId == user_id).execute()
+
+
+def actor_of_session(token: str) -> Actor | None:
+    """Who holds the session; None where it is unknown, expired, or its user or customer is disabled."""
+    user = (
+        User.select(User)
+        .join(Session, on=(Session.userId == User.id))
+        .join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == User.customerId))
+        .where(Session.tokenHash == digest(token), Session.expiresAt > clock.now(), User.disabledAt.is_null(), Customer.disabledAt.is_null())
+        .first()
+    )
+    return _person(user) if user else None
+
+
+def make_key() -> tuple[str, str, str]:
+    """A new API key: its public id, its secret's hash, and the key itself, which is stored nowhere."""
+    key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+    return key_id, digest(secret), f"{KEY_PREFIX}_{key_id}_{secret}"
+
+
+def actor_of_key(key: str) -> Actor | None:
+    """Whose key it is; None where it is malformed, unknown, revoked, or its customer is disabled."""
+    prefix, _, rest = key.partition("_")
+    key_id, _, secret = rest.partition("_")
+    row = (
+        ApiKey.select(ApiKey, Customer.disabledAt.alias("customerDisabledAt"))
+        .join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == ApiKey.customerId))
+        .where(ApiKey.id == key_id, ApiKey.revokedAt.is_null(), Customer.disabledAt.is_null())
+        .first()
+    )
+    if prefix != KEY_PREFIX or row is None or not hmac.compare_digest(row.secretHash, digest(secret)):
+        return None
+    return Actor(
+        principal=f"key:{row.id}",
+        user_id=None,
+        name=row.name,
+        email=None,
+        role=Role.API_SYSTEM,
+        customer_id=row.customerId,
+        may_overspend=row.mayOverspend,
+    )
+
+
+def email_key(email: str) -> str:
+    """An email address for comparing: trimmed, letter case folded."""
+    return email.strip().casefold()
+
+
+def digest(secret: str) -> str:
+    """The SHA-256 of a secret long and random enough to need no slower hash, or of a name that should not be readable."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _person(user: User) -> Actor:
+    return Actor(principal=f"user:{user.id}", user_id=user.id, name=user.name, email=user.email, role=user.role, customer_id=user.customerId)
+
+
+def _is_enabled(user: User) -> bool:
+    if user.disabledAt is not None:
+        return False
+    return user.customerId is None or Customer.select().where((Customer.id == user.customerId) & Customer.disabledAt.is_null()).exists()
+
+
+def _count_attempt(account: str, network: str) -> None:
+    now_s = int(time.time())
+    LoginAttempt.delete().where((LoginAttempt.attemptedAt <= now_s - WINDOW_S) | (LoginAttempt.attemptedAt > now_s + WINDOW_S)).execute()
+    from_network = LoginAttempt.select(LoginAttempt.attemptedAt).where(LoginAttempt.network == network)
+    for attempts, limit in ((from_network.where(LoginAttempt.account == account), MAX_FAILURES_ACCOUNT), (from_network, MAX_FAILURES_ADDRESS)):
+        times_s = sorted(row.attemptedAt for row in attempts)
+        if len(times_s) >= limit:
+            wait_s = max(1, times_s[-limit] + WINDOW_S - now_s)
+            raise Refusal(
+                Code.TOO_MANY_ATTEMPTS,
+                f"Too many failed logins from this address. Try again in {-(-wait_s // 60)} minutes.",
+                retryAfter=wait_s,
+            )
+    LoginAttempt.insert(account=account, network=network, attemptedAt=now_s).execute()
+
+
+def _network(address: str) -> str:
+    """Whom an address stands for: itself, or for IPv6 the /64 that one subscriber has whole."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 6:
+        if parsed.ipv4_mapped:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

@@ -1,0 +1,64 @@
+"""Exact money: minor units (int) <-> Decimal in whole currency units <-> "$5,000". No float takes part."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import lru_cache
+
+from babel.core import UnknownLocaleError
+from babel.numbers import UnknownCurrencyError, format_currency, get_currency_precision, validate_currency
+
+#: Amounts stay below this many minor units: 15 digits, which every JSON reader carries exactly.
+LIMIT_MINOR = 10**15
+
+#: No currency has more decimals than this (CLF and UYW have four).
+MAX_EXPONENT = 4
+
+
+class MoneyError(ValueError):
+    """An amount or a currency that cannot be taken; the text says what is wrong with it."""
+
+
+@lru_cache(maxsize=256)
+def currency_exponent(currency: str) -> int:
+    """The number of decimals of an ISO 4217 currency, by CLDR: USD 2, JPY 0, KWD 3. Raises MoneyError for an unknown one."""
+    try:
+        validate_currency(currency)
+    except (UnknownCurrencyError, UnknownLocaleError):
+        raise MoneyError(f"{currency!r} is not a currency code such as USD or EUR") from None
+    return get_currency_precision(currency)
+
+
+def to_minor(amount: int | Decimal, exponent: int) -> int:
+    """Minor units of a positive or zero amount in whole units. Raises MoneyError where it is too large or has too many decimals."""
+    whole = Decimal(amount)
+    if not whole.is_finite():
+        raise MoneyError("must be a finite number")
+    if whole < 0:
+        raise MoneyError("must not be negative")
+    # The size comes first: Decimal's arithmetic is exact only for numbers that fit its context.
+    if whole >= LIMIT_MINOR // 10**exponent:
+        raise MoneyError(f"must be below {LIMIT_MINOR // 10**exponent:,}")
+    rounded = whole.quantize(Decimal(1).scaleb(-exponent))
+    if rounded != whole:
+        raise MoneyError(f"must have at most {exponent} decimals in its currency" if exponent else "must be a whole number in its currency")
+    return int(rounded.scaleb(exponent))
+
+
+def to_number(minor: int, exponent: int) -> int | Decimal:
+    """Whole units as a JSON number shows them: 5000 (an int, never 5000.0) or Decimal("99.5")."""
+    whole, rest = divmod(minor, 10**exponent)
+    return whole if rest == 0 else Decimal(minor).scaleb(-exponent).normalize()
+
+
+def to_text(minor: int, exponent: int) -> str:
+    """Whole units as the audit log writes them: "5000", "99.5"."""
+    return str(to_number(minor, exponent))
+
+
+def format_money(minor: int, currency: str) -> str:
+    """Whole units as people read them: "$2,000", "$99.50", "-$10"."""
+    exponent = currency_exponent(currency)
+    number = Decimal(minor).scaleb(-exponent)
+    whole = minor % 10**exponent == 0
+    return str(format_currency(number, currency, locale="en_US", format="¤#,##0" if whole else None, currency_digits=not whole))

@@ -1,0 +1,48 @@
+"""One spelling for a fiscal period: "Q1 2025", "2025-Q1" and "q1 fy2025" are the same one.
+
+The forms known are years, halves, quarters and months, in the orders and with the separators that sheets use.
+A period of no known form is itself, trimmed, with single spaces and letter case folded.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_YEAR = r"(?:(?:fy\s*)?(?P<year>(?:19|20)\d\d)|(?:fy\s*'?|')(?P<short_year>\d\d))"
+_PART = (
+    r"(?:(?:q|quarter)\s*(?P<quarter>[1-4])|(?P<quarter_first>[1-4])q"
+    r"|(?:h|half)\s*(?P<half>[12])|(?P<half_first>[12])h"
+    r"|(?P<name>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+    r"|m?(?P<month>0[1-9]|1[0-2]))"
+)
+_SEPARATOR = r"[\s\-_/.,]*"
+_FORMS = [re.compile(form) for form in (_YEAR, _YEAR + _SEPARATOR + _PART, _PART + _SEPARATOR + _YEAR)]
+
+
+def fold(text: str) -> str:
+    """Text for comparing names: trimmed, single spaces, letter case folded."""
+    return " ".join(text.split()).casefold()
+
+
+@lru_cache(maxsize=4096)
+def period_key(text: str) -> str:
+    """The one spelling of a period: "2025", "2025-H1", "2025-Q1", "2025-01", or the folded text of an unknown form."""
+    folded = fold(text)
+    matches = (form.fullmatch(folded) for form in _FORMS)
+    match = next(filter(None, matches), None)
+    return _spell(match.groupdict()) if match else folded
+
+
+def _spell(found: dict[str, str | None]) -> str:
+    year = found["year"] or f"20{found['short_year']}"
+    if quarter := found.get("quarter") or found.get("quarter_first"):
+        return f"{year}-Q{quarter}"
+    if half := found.get("half") or found.get("half_first"):
+        return f"{year}-H{half}"
+    if name := found.get("name"):
+        return f"{year}-{_MONTHS.index(name[:3]) + 1:02d}"
+    if month := found.get("month"):
+        return f"{year}-{month}"
+    return year

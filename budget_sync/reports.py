@@ -1,0 +1,328 @@
+"""Read-only: budgets, what became of a request, the guide's monitoring figures, and the proof of the balances."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from peewee import fn
+
+from budget_sync import clock
+from budget_sync.database import db, snapshot
+from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Reservation, SyncHistory
+from budget_sync.money import to_number
+from budget_sync.periods import fold, period_key
+from budget_sync.permissions import Action, Actor, Scope, require
+from budget_sync.refusals import Code, Refusal, invalid
+
+PAGE_SIZE = 100
+
+
+def list_budgets(
+    actor: Actor,
+    *,
+    customer_id: str | None = None,
+    department: str | None = None,
+    fiscal_period: str | None = None,
+    cursor: str | None = None,
+    limit: int = PAGE_SIZE,
+) -> dict[str, object]:
+    """A page of the live budgets of one customer, by id: `{"items": [...], "nextCursor": ...}`, the cursor null on the last page."""
+    require(actor, Action.READ_BUDGETS)
+    customer = _customer_for(actor, customer_id)
+    query = _budgets().where(Budget.customerId == customer, Budget.deletedAt.is_null())
+    if department is not None:
+        query = query.where(Budget.departmentKey == fold(department))
+    if fiscal_period is not None:
+        query = query.where(Budget.periodKey == period_key(fiscal_period))
+    if cursor is not None:
+        query = query.where(Budget.id > cursor)
+    rows = list(query.order_by(Budget.id).limit(limit + 1))
+    items = [_budget_json(row) for row in rows[:limit]]
+    return {"items": items, "nextCursor": items[-1]["id"] if len(rows) > limit else None}
+
+
+def get_budget(actor: Actor, budget_id: str) -> dict[str, object]:
+    """One budget, deleted ones included. Raises Refusal BUDGET_NOT_FOUND, for another customer's as well."""
+    require(actor, Action.READ_BUDGETS)
+    row = _budgets().where(Budget.id == budget_id).first()
+    if row is None or not actor.serves(row["customerId"]):
+        raise Refusal(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
+    return _budget_json(row)
+
+
+def get_request(actor: Actor, request_id: str, *, customer_id: str | None = None) -> dict[str, object]:
+    """Where a request stands: its reservations, its checks and its movements, oldest first, the latest 100 of each.
+
+    Who may see only their own sees what they checked or requested. Raises Refusal REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
+    """
+    scope = require(actor, Action.READ_REQUESTS)
+    customer = _customer_for(actor, customer_id)
+    with snapshot():
+        reservations = _latest(Reservation, Reservation.seq, customer, request_id)
+        checks = _latest(BudgetCheckLog, BudgetCheckLog.id, customer, request_id)
+        movements = _latest(AuditLog, AuditLog.id, customer, request_id)
+        budgets = {row["id"]: row for row in _budgets().where(Budget.id << {row["budgetId"] for row in (*reservations, *movements)})}
+    if not reservations and not checks:
+        raise Refusal(Code.REQUEST_NOT_FOUND, "Request not found.", requestId=request_id)
+    if scope is Scope.OWN:
+        reservations = [row for row in reservations if row["requesterId"] == actor.user_id]
+        checks = [row for row in checks if row["checkedBy"] == actor.principal]
+        own = {row["id"] for row in reservations}
+        movements = [row for row in movements if row["reservationId"] in own]
+        if not reservations and not checks:
+            raise Refusal(Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id)
+    return {
+        "requestId": request_id,
+        "reservations": [_reservation_json(row, budgets[row["budgetId"]]) for row in reservations],
+        "checks": [_check_json(row) for row in checks],
+        "movements": [_movement_json(row, budgets[row["budgetId"]]["currencyExponent"]) for row in movements],
+    }
+
+
+def _customer_for(actor: Actor, customer_id: str | None) -> str:
+    """The one customer a question is about. Raises Refusal INVALID_REQUEST where it must be named, INVALID_CUSTOMER where it is another's."""
+    if customer_id is None:
+        if actor.customer_id is None:
+            raise invalid({"customerId": "is required, since your credential is for all customers"})
+        return actor.customer_id
+    if not actor.serves(customer_id):
+        raise Refusal(Code.INVALID_CUSTOMER, "Invalid customer", fields={"customerId": "is not a customer you can act for"})
+    return customer_id
+
+
+def _budgets() -> Any:
+    return (
+        Budget.select(Budget, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor)
+        .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
+        .dicts()
+    )
+
+
+def _rows(query: Any) -> list[Any]:
+    """A query's rows as tuples, whose types Peewee's stubs do not know."""
+    return list(query.tuples())
+
+
+def _latest(table: Any, sequence: Any, customer_id: str, request_id: str) -> list[dict[str, Any]]:
+    query = table.select().where((table.customerId == customer_id) & (table.requestId == request_id))
+    return list(query.order_by(sequence.desc()).limit(PAGE_SIZE).dicts())[::-1]
+
+
+def _budget_json(row: dict[str, Any]) -> dict[str, object]:
+    exponent = row["currencyExponent"]
+    limit_minor = row["autoApproveLimitMinor"]
+    return {
+        "id": row["id"],
+        "customerId": row["customerId"],
+        "department": row["department"],
+        "fiscalPeriod": row["fiscalPeriod"],
+        "currency": row["currency"],
+        "budgetedAmount": to_number(row["budgetedMinor"], exponent),
+        "reservedAmount": to_number(row["reservedMinor"], exponent),
+        "committedAmount": to_number(row["committedMinor"], exponent),
+        "available": to_number(row["budgetedMinor"] - row["reservedMinor"] - row["committedMinor"], exponent),
+        "autoApproveLimit": None if limit_minor is None else to_number(limit_minor, exponent),
+        "deletedAt": row["deletedAt"] and clock.to_text(row["deletedAt"]),
+    }
+
+
+def _reservation_json(row: dict[str, Any], budget: dict[str, Any]) -> dict[str, object]:
+    exponent = row["currencyExponent"]
+    return {
+        "reservationId": row["id"],
+        "budgetId": row["budgetId"],
+        "department": budget["department"],
+        "fiscalPeriod": budget["fiscalPeriod"],
+        "currency": budget["currency"],
+        "status": row["status"],
+        "requesterId": row["requesterId"],
+        "amountReserved": to_number(row["amountMinor"], exponent),
+        "amountHeld": to_number(row["heldMinor"], exponent),
+        "amountCommitted": to_number(row["committedMinor"], exponent),
+        "amountReleased": to_number(row["releasedMinor"], exponent),
+        "createdAt": clock.to_text(row["createdAt"]),
+        "closedAt": row["closedAt"] and clock.to_text(row["closedAt"]),
+    }
+
+
+def _check_json(row: dict[str, Any]) -> dict[str, object]:
+    return {
+        "checkId": row["checkId"],
+        "userId": row["userId"],
+        "department": row["department"],
+        "fiscalPeriod": row["fiscalPeriod"],
+        "currency": row["currency"],
+        "amount": to_number(row["amountMinor"], row["currencyExponent"]),
+        "budgetId": row["budgetId"],
+        "available": row["available"],
+        "canAutoApprove": row["canAutoApprove"],
+        "code": row["code"],
+        "reason": row["reason"],
+        "timestamp": clock.to_text(row["timestamp"]),
+    }
+
+
+def _movement_json(row: dict[str, Any], exponent: int) -> dict[str, object]:
+    return {
+        "action": row["action"],
+        "budgetId": row["budgetId"],
+        "reservationId": row["reservationId"],
+        "oldValue": row["oldValue"],
+        "newValue": row["newValue"],
+        "reservedDelta": to_number(row["reservedDeltaMinor"], exponent),
+        "committedDelta": to_number(row["committedDeltaMinor"], exponent),
+        "changedBy": row["changedBy"],
+        "onBehalfOf": row["onBehalfOf"],
+        "approvedBy": row["approvedBy"],
+        "reason": row["reason"],
+        "externalRef": row["externalRef"],
+        "createdAt": clock.to_text(row["createdAt"]),
+    }
+
+
+class Utilization(NamedTuple):
+    """What a department's live budgets add up to, in whole units of one currency."""
+
+    department: str
+    currency: str
+    total: int | Decimal
+    used: int | Decimal
+    available: int | Decimal
+
+
+class Stats(NamedTuple):
+    """The guide's four monitoring figures. Rates are percentages, None where there was nothing to count."""
+
+    checks: int
+    check_success_rate: float | None
+    average_response_ms: float | None
+    passes: int
+    sync_success_rate: float | None
+    utilization: list[Utilization]
+
+
+def stats(actor: Actor, customer_id: str | None = None) -> Stats:
+    """Checks of the last 24 hours, passes of the last 7 days, and the utilisation of each department as it is now."""
+    require(actor, Action.READ_AUDIT)
+    customer = actor.customer_id or customer_id
+    now = clock.now()
+    checks = BudgetCheckLog.select(fn.COUNT(BudgetCheckLog.id), fn.SUM(BudgetCheckLog.available.cast("INTEGER")), fn.AVG(BudgetCheckLog.durationMs)).where(
+        BudgetCheckLog.timestamp > now - timedelta(hours=24)
+    )
+    passes = (
+        SyncHistory.select(SyncHistory.status, fn.COUNT(SyncHistory.id)).where(SyncHistory.startTime > now - timedelta(days=7)).group_by(SyncHistory.status)
+    )
+    budgets = (
+        Budget.select(
+            fn.MIN(Budget.department),
+            Budget.currency,
+            fn.SUM(Budget.budgetedMinor),
+            fn.SUM(BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor),
+            Budget.currencyExponent,
+        )
+        .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
+        .where(Budget.deletedAt.is_null())
+        .group_by(Budget.customerId, Budget.departmentKey, Budget.currency, Budget.currencyExponent)
+        .order_by(Budget.customerId, Budget.departmentKey, Budget.currency)
+    )
+    if customer is not None:
+        checks = checks.where(BudgetCheckLog.customerId == customer)
+        passes = passes.where(SyncHistory.customerId == customer)
+        budgets = budgets.where(Budget.customerId == customer)
+    with snapshot():
+        count, available, average_ms = _rows(checks)[0]
+        by_status: dict[str, int] = dict(_rows(passes))
+        rows = _rows(budgets)
+    pass_count = sum(by_status.values())
+    return Stats(
+        checks=count,
+        check_success_rate=100 * available / count if count else None,
+        average_response_ms=None if average_ms is None else float(average_ms),
+        passes=pass_count,
+        sync_success_rate=100 * by_status.get("success", 0) / pass_count if pass_count else None,
+        utilization=[
+            Utilization(department, currency, to_number(total, exponent), to_number(used, exponent), to_number(total - used, exponent))
+            for department, currency, total, used, exponent in rows
+        ],
+    )
+
+
+# Each of these finds what contradicts itself, with one line a finding; none may find anything.
+_PROOFS = (
+    (
+        "the counters are not what its reservations add up to",
+        """
+        SELECT u."budgetId", 'reserved ' || u."reservedMinor" || ' against ' || COALESCE(SUM(r."heldMinor"), 0)
+            || ', committed ' || u."committedMinor" || ' against ' || COALESCE(SUM(r."committedMinor"), 0) || ' (minor units)'
+        FROM "BudgetUtilization" u LEFT JOIN "Reservation" r ON r."budgetId" = u."budgetId"
+        GROUP BY u."budgetId", u."reservedMinor", u."committedMinor"
+        HAVING u."reservedMinor" <> COALESCE(SUM(r."heldMinor"), 0) OR u."committedMinor" <> COALESCE(SUM(r."committedMinor"), 0)
+        """,
+    ),
+    (
+        "the balances are not what its audit log replays to",
+        """
+        SELECT b."id", 'budgeted ' || b."budgetedMinor" || ' against ' || COALESCE(SUM(a."budgetedDeltaMinor"), 0)
+            || ', reserved ' || u."reservedMinor" || ' against ' || COALESCE(SUM(a."reservedDeltaMinor"), 0)
+            || ', committed ' || u."committedMinor" || ' against ' || COALESCE(SUM(a."committedDeltaMinor"), 0) || ' (minor units)'
+        FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id" LEFT JOIN "AuditLog" a ON a."budgetId" = b."id"
+        GROUP BY b."id", b."budgetedMinor", u."reservedMinor", u."committedMinor"
+        HAVING b."budgetedMinor" <> COALESCE(SUM(a."budgetedDeltaMinor"), 0) OR u."reservedMinor" <> COALESCE(SUM(a."reservedDeltaMinor"), 0)
+            OR u."committedMinor" <> COALESCE(SUM(a."committedDeltaMinor"), 0)
+        """,
+    ),
+    (
+        "rows are missing from its audit log, or are too many",
+        """
+        SELECT u."budgetId", COUNT(a."id") || ' rows up to version ' || COALESCE(MAX(a."version"), 0) || ', the budget is at version ' || u."version"
+        FROM "BudgetUtilization" u LEFT JOIN "AuditLog" a ON a."budgetId" = u."budgetId"
+        GROUP BY u."budgetId", u."version"
+        HAVING COUNT(a."id") <> u."version" OR COALESCE(MAX(a."version"), 0) <> u."version"
+        """,
+    ),
+    (
+        "a reservation is not what its audit rows tell",
+        """
+        SELECT r."budgetId", 'reservation ' || r."id" || ' of request ' || r."requestId"
+        FROM "Reservation" r LEFT JOIN "AuditLog" a ON a."reservationId" = r."id" AND a."budgetId" = r."budgetId"
+            AND a."requestId" = r."requestId" AND a."subject" = r."requesterId" AND a."customerId" = r."customerId"
+        GROUP BY r."id", r."budgetId", r."requestId", r."amountMinor", r."heldMinor", r."committedMinor"
+        HAVING r."amountMinor" <> COALESCE(SUM(CASE WHEN a."action" IN ('RESERVE', 'OVER_BUDGET') THEN a."reservedDeltaMinor" END), 0)
+            OR r."heldMinor" <> COALESCE(SUM(a."reservedDeltaMinor"), 0) OR r."committedMinor" <> COALESCE(SUM(a."committedDeltaMinor"), 0)
+        """,
+    ),
+    (
+        "movements tell of a reservation that is not there",
+        """
+        SELECT a."budgetId", 'reservation ' || a."reservationId" || ' of request ' || COALESCE(a."requestId", '?')
+        FROM "AuditLog" a LEFT JOIN "Reservation" r ON r."id" = a."reservationId"
+        WHERE a."reservationId" IS NOT NULL AND r."id" IS NULL
+        GROUP BY a."budgetId", a."reservationId", a."requestId"
+        """,
+    ),
+    (
+        "it has no utilisation row",
+        """
+        SELECT b."id", 'made ' || b."createdAt" FROM "Budget" b LEFT JOIN "BudgetUtilization" u ON u."budgetId" = b."id" WHERE u."budgetId" IS NULL
+        """,
+    ),
+)
+
+
+class Verification(NamedTuple):
+    """What was looked at, and one sentence for every contradiction found."""
+
+    budgets: int
+    reservations: int
+    movements: int
+    findings: list[str]
+
+
+def verify() -> Verification:
+    """Prove the balances, at one moment: counters = open reservations = replayed audit log, for every budget of every customer."""
+    with snapshot():
+        findings = [f"Budget {budget_id}: {claim}: {detail}." for claim, sql in _PROOFS for budget_id, detail in db.execute_sql(sql).fetchall()]
+        budgets, reservations, movements = (table.select().count() for table in (Budget, Reservation, AuditLog))
+    return Verification(budgets, reservations, movements, findings)

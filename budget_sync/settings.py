@@ -1,0 +1,157 @@
+"""Settings, read once from the environment and from `.env` beside `app.py`. A value that makes no sense is refused loudly."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+from dotenv import dotenv_values
+
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+MIN_SECRET_LENGTH = 16
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A setting whose value cannot be used; the text names it and says what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an installation can choose. Folders are absolute; times are seconds."""
+
+    instance_folder: Path
+    database_path: Path
+    secret_key: str = field(repr=False)
+    cron_secret: str | None = field(default=None, repr=False)
+    metrics_token: str | None = field(default=None, repr=False)
+    budget_check_auth: str = "local"
+    trusted_hosts: tuple[str, ...] = ()
+    trusted_proxies: int = 0
+    session_cookie_secure: bool = False
+    log_format: str = "text"
+    log_level: str = "INFO"
+    busy_timeout_s: float = 5.0
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process. Raises SettingsError for the first value that makes no sense.
+
+    `environ` stands in for the process's environment and `.env` together.
+    """
+    values = _environment() if environ is None else {name: value for name, value in environ.items() if value != ""}
+    instance_folder = Path(values.get("INSTANCE_FOLDER", PROJECT_FOLDER / "instance")).expanduser().resolve()
+    return Settings(
+        instance_folder=instance_folder,
+        database_path=_read(values, "DATABASE_URL", lambda url: _database_path(url, instance_folder), instance_folder / "budget_sync.db"),
+        secret_key=_read(values, "SECRET_KEY", _secret, None) or _kept_secret_key(instance_folder),
+        # A short secret is as good as none: it is kept as it is, and whoever asks with it is refused.
+        cron_secret=values.get("CRON_SECRET"),
+        metrics_token=values.get("METRICS_TOKEN"),
+        budget_check_auth=_read(values, "BUDGET_CHECK_AUTH", _one_of("local", "open", "required"), "local"),
+        trusted_hosts=_read(values, "TRUSTED_HOSTS", _hosts, ()),
+        trusted_proxies=_read(values, "TRUSTED_PROXIES", _small_number, 0),
+        session_cookie_secure=_read(values, "SESSION_COOKIE_SECURE", _yes_or_no, False),
+        log_format=_read(values, "LOG_FORMAT", _one_of("text", "json"), "text"),
+        log_level=_read(values, "LOG_LEVEL", lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()), "INFO"),
+    )
+
+
+def _environment() -> dict[str, str]:
+    """The process's environment over `.env`: cron has none of the service's environment, so both are read."""
+    merged: dict[str, str | None] = {**dotenv_values(PROJECT_FOLDER / ".env"), **os.environ}
+    return {name: value for name, value in merged.items() if value}
+
+
+def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], default: T) -> T:
+    text = values.get(name)
+    if text is None:
+        return default
+    try:
+        return parse(text.strip())
+    except ValueError as error:
+        raise SettingsError(f"{name} {error}") from None
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, not {text!r}")
+        return text
+
+    return parse
+
+
+def _yes_or_no(text: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in known:
+        raise ValueError(f"must be true or false, not {text!r}")
+    return known[text.lower()]
+
+
+def _small_number(text: str) -> int:
+    if not text.isdecimal() or int(text) > 10:
+        raise ValueError(f"must be the number of proxies in front of the service (0 to 10), not {text!r}")
+    return int(text)
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(host.strip() for host in text.split(",") if host.strip())
+    if not hosts or any("/" in host or " " in host for host in hosts):
+        raise ValueError(f"must be host names separated by commas, such as budgets.example.com, not {text!r}")
+    return hosts
+
+
+def _secret(text: str) -> str:
+    if len(text) < MIN_SECRET_LENGTH:
+        raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters")
+    return text
+
+
+def _database_path(url: str, instance_folder: Path) -> Path:
+    """The file of a sqlite:/// URL: three slashes for a path from the instance folder, four for an absolute one."""
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2 or parts.query or parts.fragment:
+        raise ValueError("must look like sqlite:///budget_sync.db or sqlite:////var/lib/budget-sync/budget_sync.db")
+    return (instance_folder / unquote(parts.path[1:])).resolve()
+
+
+def _kept_secret_key(instance_folder: Path) -> str:
+    """The key made on the first start and kept in the instance folder, readable by its owner alone."""
+    path = instance_folder / "secret_key"
+    try:
+        instance_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            # Written beside and linked into place: two first starts at once agree on one key, and nobody reads half of it.
+            draft = path.with_name(f"secret_key.{os.getpid()}.{secrets.token_hex(4)}")
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32))
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                pass
+            finally:
+                draft.unlink()
+        key = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"SECRET_KEY is not set, and {path} cannot be used instead: {error}") from None
+    if len(key) < MIN_SECRET_LENGTH:
+        raise SettingsError(f"{path} holds no key of at least {MIN_SECRET_LENGTH} characters; delete it to have a new one made")
+    return key
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address, without a port, means this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,151 @@
+"""The JSON calls. Each names the caller, parses, calls one verb, and answers."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from flask import Blueprint, Response, current_app, request
+from pydantic import AfterValidator, Field
+
+from budget_sync import database, ledger, reports
+from budget_sync.permissions import Actor
+from budget_sync.refusals import Code, Refusal, invalid
+from budget_sync.requests import Body, CheckRequest, CommitRequest, ReleaseRequest, ReserveRequest, clean
+from budget_sync.web import auth
+from budget_sync.web.auth import require_user, require_user_or_local
+from budget_sync.web.payloads import answer, idempotency_key, json_response, parse, refuse
+
+api = Blueprint("api", __name__)
+
+
+class Login(Body):
+    """Who signs in."""
+
+    email: Annotated[str, Field(max_length=254), AfterValidator(clean)]
+    password: Annotated[str, Field(max_length=1000), AfterValidator(clean)]
+
+
+@api.before_request
+def _connect() -> None:
+    database.open_connection()
+
+
+@api.post("/api/budget/check")
+def check() -> Response:
+    """Could the budget carry it?"""
+    started_ns = time.perf_counter_ns()
+    actor = require_user_or_local()
+    return answer(ledger.check(actor, parse(CheckRequest), started_ns=started_ns))
+
+
+@api.post("/api/budget/reserve")
+def reserve() -> Response:
+    """Set money aside."""
+    actor = require_user()
+    return answer(ledger.reserve(actor, parse(ReserveRequest), idempotency_key=idempotency_key()))
+
+
+@api.post("/api/budget/commit")
+def commit() -> Response:
+    """Move reserved money to committed."""
+    actor = require_user()
+    return answer(ledger.commit(actor, parse(CommitRequest), idempotency_key=idempotency_key()))
+
+
+@api.post("/api/budget/release")
+def release() -> Response:
+    """Give reserved money back."""
+    actor = require_user()
+    return answer(ledger.release(actor, parse(ReleaseRequest), idempotency_key=idempotency_key()))
+
+
+@api.get("/api/budgets")
+def list_budgets() -> Response:
+    """A page of live budgets."""
+    actor = require_user()
+    page = reports.list_budgets(
+        actor,
+        customer_id=_argument("customerId"),
+        department=_argument("department"),
+        fiscal_period=_argument("fiscalPeriod"),
+        cursor=_argument("cursor"),
+        limit=_limit(),
+    )
+    return json_response(page)
+
+
+@api.get("/api/budgets/<budget_id>")
+def get_budget(budget_id: str) -> Response:
+    """One budget."""
+    return json_response(reports.get_budget(require_user(), budget_id))
+
+
+@api.get("/api/requests/<path:request_id>")
+def get_request(request_id: str) -> Response:
+    """Where a request stands."""
+    return json_response(reports.get_request(require_user(), request_id, customer_id=_argument("customerId")))
+
+
+@api.post("/api/auth/login")
+def login() -> Response:
+    """Sign a person in; the reply sets the session cookie."""
+    auth.refuse_cross_origin()
+    body = parse(Login)
+    return json_response({"success": True, "user": _me(auth.log_in(body.email, body.password))})
+
+
+@api.post("/api/auth/logout")
+def logout() -> Response:
+    """End the caller's session."""
+    auth.log_out()
+    return json_response({"success": True})
+
+
+@api.get("/api/auth/me")
+def me() -> Response:
+    """Who the caller is."""
+    return json_response({"success": True, "user": _me(require_user())})
+
+
+@api.get("/healthz")
+def healthz() -> Response:
+    """Alive."""
+    return json_response({"status": "ok"})
+
+
+@api.get("/readyz")
+def readyz() -> Response:
+    """Database reachable and of this program's schema version."""
+    try:
+        database.require_current_schema()
+    except database.DatabaseProblem as problem:
+        current_app.logger.warning("Not ready: %s", problem)
+        return refuse(Refusal(Code.UNAVAILABLE, "The database is not ready.", retryAfter=5))
+    return json_response({"status": "ready"})
+
+
+def _me(actor: Actor) -> dict[str, object]:
+    return {"id": actor.user_id, "name": actor.name, "email": actor.email, "role": actor.role, "customerId": actor.customer_id}
+
+
+def _argument(name: str) -> str | None:
+    """A query parameter; blank ones, NUL and broken Unicode are refused as in a body."""
+    values = request.args.getlist(name)
+    if len(values) > 1:
+        raise invalid({name: "is given more than once"})
+    if values:
+        try:
+            clean(values[0])
+        except ValueError as error:
+            raise invalid({name: str(error)}) from None
+    return values[0] if values else None
+
+
+def _limit() -> int:
+    text = _argument("limit")
+    if text is None:
+        return reports.PAGE_SIZE
+    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= reports.PAGE_SIZE):
+        raise invalid({"limit": f"must be a whole number from 1 to {reports.PAGE_SIZE}"})
+    return int(text)

@@ -1,0 +1,123 @@
+"""Where a request becomes a user: `get_user_from_request()`, and what has to hold for a caller without credentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Flask, current_app, request, session
+from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
+
+from budget_sync import logins
+from budget_sync.permissions import ANONYMOUS, Actor
+from budget_sync.refusals import Code, Refusal
+from budget_sync.settings import Settings, is_loopback
+
+login_manager = LoginManager()
+# Sessions are rows that can be ended; binding them to an address and a browser's name besides would only sign people out.
+login_manager.session_protection = None
+
+_FORWARDING_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+
+
+class SignedIn(UserMixin):  # type: ignore[misc]  # flask_login has no types
+    """Flask-Login's view of a session: the cookie holds the session's token."""
+
+    def __init__(self, actor: Actor, token: str) -> None:
+        self.actor = actor
+        self.token = token
+
+    def get_id(self) -> str:
+        """What Flask-Login keeps in the signed cookie."""
+        return self.token
+
+
+@login_manager.user_loader  # type: ignore[untyped-decorator]  # flask_login has no types
+def _load_session(token: str) -> SignedIn | None:
+    actor = logins.actor_of_session(token)
+    return SignedIn(actor, token) if actor else None
+
+
+def init_app(app: Flask) -> None:
+    """Set up Flask-Login."""
+    login_manager.init_app(app)
+
+
+def get_user_from_request() -> Actor | None:
+    """Who is calling, by API key or session; None where no credential was sent.
+
+    A credential that was sent is always verified: raises Refusal AUTHENTICATION_REQUIRED for one that is not (any more)
+    valid, and CROSS_ORIGIN where another site's page made a browser send its session.
+    """
+    authorization = request.headers.get("Authorization")
+    if authorization is not None:
+        scheme, _, key = authorization.partition(" ")
+        actor = logins.actor_of_key(key.strip()) if scheme.lower() == "bearer" else None
+        if actor is None:
+            raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required: this API key is not valid.")
+        return actor
+    if current_app.config["SESSION_COOKIE_NAME"] not in request.cookies:
+        return None
+    if not current_user.is_authenticated:
+        raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required: this session has ended. Please log in again.")
+    refuse_cross_origin()
+    signed_in: SignedIn = current_user
+    return signed_in.actor
+
+
+def require_user() -> Actor:
+    """Who is calling. Raises Refusal AUTHENTICATION_REQUIRED where nobody says who they are."""
+    actor = get_user_from_request()
+    if actor is None:
+        raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required.")
+    return actor
+
+
+def require_user_or_local() -> Actor:
+    """Who is calling the check, which may be open to callers without credentials; see `BUDGET_CHECK_AUTH`."""
+    actor = get_user_from_request()
+    if actor is not None:
+        return actor
+    settings: Settings = current_app.config["SETTINGS"]
+    if settings.budget_check_auth == "open" or (settings.budget_check_auth == "local" and _is_from_this_machine()):
+        refuse_cross_origin()
+        return ANONYMOUS
+    raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required.")
+
+
+def _is_from_this_machine() -> bool:
+    """From a loopback address, to a loopback host name, and through no proxy: whatever a proxy passes on comes from elsewhere."""
+    if any(header in request.headers for header in _FORWARDING_HEADERS):
+        return False
+    hostname = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
+    return is_loopback(request.remote_addr or "") and is_loopback(hostname)
+
+
+def refuse_cross_origin() -> None:
+    """Raises Refusal CROSS_ORIGIN for a writing request that a page of another site made a browser send."""
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    origin = request.headers.get("Origin")
+    foreign_origin = origin is not None and origin != f"{request.scheme}://{request.host}"
+    if foreign_origin or request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        raise Refusal(Code.CROSS_ORIGIN, "This request came from another site's page.")
+
+
+def log_in(email: str, password: str) -> Actor:
+    """Sign a person in: a new session, whatever cookie they came with."""
+    actor, token = logins.log_in(email, password, request.remote_addr or "", _slots_folder())
+    session.clear()
+    login_user(SignedIn(actor, token))
+    return actor
+
+
+def log_out() -> None:
+    """End the caller's session, if there is one, for every copy of its cookie."""
+    if current_user.is_authenticated:
+        refuse_cross_origin()
+        logins.log_out(current_user.token)
+    logout_user()
+    session.clear()
+
+
+def _slots_folder() -> Path:
+    return Path(current_app.instance_path)

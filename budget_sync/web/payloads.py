@@ -1,0 +1,161 @@
+"""From a request's bytes to a model, with everything wrong named at once; and from a reply or refusal to JSON."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeVar
+
+from flask import Response, current_app, request
+from pydantic import BaseModel, ValidationError
+
+from budget_sync.refusals import Code, Refusal, invalid
+from budget_sync.replies import Reply, dumps
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_KEY_LENGTH = 255
+
+# Integers longer than this are kept as Decimal: all too large for any field, and int() refuses thousands of digits.
+_MAX_INT_DIGITS = 30
+
+#: The one table of refusal -> status.
+STATUSES: dict[Code, int] = {
+    Code.INVALID_REQUEST: 400,
+    Code.INVALID_CUSTOMER: 400,
+    Code.AUTHENTICATION_REQUIRED: 401,
+    Code.BAD_CREDENTIALS: 401,
+    Code.CROSS_ORIGIN: 403,
+    Code.FORBIDDEN: 403,
+    Code.NOT_YOUR_REQUEST: 403,
+    Code.OVERSPEND_NOT_ALLOWED: 403,
+    Code.NOT_FOUND: 404,
+    Code.BUDGET_NOT_FOUND: 404,
+    Code.REQUEST_NOT_FOUND: 404,
+    Code.METHOD_NOT_ALLOWED: 405,
+    Code.INSUFFICIENT_BUDGET: 409,
+    Code.BUDGET_DELETED: 409,
+    Code.CHECK_REQUIRED: 409,
+    Code.REQUEST_CONFLICT: 409,
+    Code.RESERVATION_CLOSED: 409,
+    Code.NO_OPEN_RESERVATION: 409,
+    Code.BODY_TOO_LARGE: 413,
+    Code.UNSUPPORTED_MEDIA_TYPE: 415,
+    Code.IDEMPOTENCY_KEY_REUSED: 422,
+    Code.TOO_MANY_ATTEMPTS: 429,
+    Code.INTERNAL_ERROR: 500,
+    Code.UNAVAILABLE: 503,
+    Code.OUTCOME_UNKNOWN: 503,
+    # The integration guide answers this one with 200 and `success: false`.
+    Code.AMOUNT_EXCEEDS_RESERVED: 200,
+}
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse(model: type[Model]) -> Model:
+    """The request's JSON body as that model. Raises Refusal UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE or INVALID_REQUEST."""
+    if request.mimetype != "application/json":
+        raise Refusal(Code.UNSUPPORTED_MEDIA_TYPE, "Send the body as JSON, with Content-Type: application/json.")
+    values, twice = _read_json(request.get_data(cache=False))
+    if not isinstance(values, dict):
+        raise invalid({"body": "must be a JSON object"})
+    fields = dict.fromkeys(twice, "is given more than once")
+    try:
+        parsed = model.model_validate(values)
+    except ValidationError as error:
+        raise _refusal(error, fields) from None
+    if fields:
+        raise invalid(fields)
+    return parsed
+
+
+def _read_json(body: bytes) -> tuple[Any, list[str]]:
+    """The JSON value, numbers exact, and the names that an object had twice."""
+    twice: list[str] = []
+
+    def take(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        twice.extend(name for name in dict.fromkeys(names) if names.count(name) > 1)
+        return dict(pairs)
+
+    try:
+        # NaN and Infinity are no JSON, yet Python's parser knows them; as Decimal they reach the field's own check and are named.
+        return json.loads(body.decode(), parse_float=_decimal, parse_int=_integer, parse_constant=Decimal, object_pairs_hook=take), twice
+    except RecursionError:
+        raise invalid({"body": "is nested too deeply"}) from None
+    except ValueError:
+        raise invalid({"body": "must be valid JSON in UTF-8"}) from None
+
+
+def _decimal(digits: str) -> Decimal:
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        # An exponent beyond what Decimal counts: either way no amount.
+        return Decimal("NaN")
+
+
+def _integer(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= _MAX_INT_DIGITS else Decimal(digits)
+
+
+def _refusal(error: ValidationError, fields: dict[str, str]) -> Refusal:
+    problems = error.errors(include_url=False, include_context=True, include_input=False)
+    missing = [problem for problem in problems if problem["type"] == "missing"]
+    for problem in problems:
+        fields.setdefault(".".join(map(str, problem["loc"])), _say(problem))
+    refusal = invalid(fields)
+    if len(missing) == len(fields):
+        names = ", ".join(fields)
+        return Refusal(Code.INVALID_REQUEST, f"Missing required fields: {names}", fields=fields)
+    return refusal
+
+
+def _say(problem: Any) -> str:
+    """What is wrong, as the rest of a sentence that begins with the field's name."""
+    limits = problem.get("ctx", {})
+    sayings = {
+        "missing": "is required",
+        "string_type": "must be text",
+        "bool_type": "must be true or false",
+        "model_type": "must be a JSON object",
+        "string_too_long": f"must have at most {limits.get('max_length')} characters",
+        "string_too_short": f"must have at least {limits.get('min_length')} characters",
+    }
+    return sayings.get(problem["type"]) or str(problem["msg"])
+
+
+def idempotency_key() -> str | None:
+    """The request's Idempotency-Key. Raises Refusal INVALID_REQUEST for a blank or over-long one."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 1 <= len(key.strip()) <= len(key) <= MAX_KEY_LENGTH:
+        raise invalid({"Idempotency-Key": f"must have 1 to {MAX_KEY_LENGTH} characters"})
+    return key
+
+
+def answer(reply: Reply) -> Response:
+    """A verb's reply, byte for byte."""
+    response = Response(f"{reply.text}\n", mimetype="application/json")
+    if reply.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+def json_response(data: object, status: int = 200) -> Response:
+    """Any other JSON."""
+    return Response(f"{dumps(data)}\n", status=status, mimetype="application/json")
+
+
+def refuse(refusal: Refusal, status: int | None = None) -> Response:
+    """A refusal as JSON: `success`, `error`, `code`, bad `fields`, and the facts it names."""
+    data: dict[str, object] = {"success": False, "error": refusal.sentence, "code": refusal.code}
+    if refusal.fields:
+        data["fields"] = refusal.fields
+    response = json_response(data | refusal.facts, status or STATUSES[refusal.code])
+    if "retryAfter" in refusal.facts:
+        response.headers["Retry-After"] = str(refusal.facts["retryAfter"])
+    if response.status_code == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="budget-sync"'
+    if response.status_code >= 500:
+        current_app.logger.error("Refused with %s: %s", response.status_code, refusal.sentence)
+    return response

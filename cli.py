@@ -1,0 +1,416 @@
+"""The commands: parse, call one verb, print. Refusals are one line on standard error and a non-zero exit."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import os
+import socket
+import sys
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeVar
+
+import click
+import peewee
+from flask import Flask, current_app
+
+from budget_sync import budgets, check_log, clock, database, demo, people, reports
+from budget_sync.money import MoneyError, currency_exponent, to_minor
+from budget_sync.permissions import PEOPLE_ROLES, Actor, operator
+from budget_sync.refusals import Refusal
+from budget_sync.settings import Settings
+from budget_sync.web.server import Server
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class AmountType(click.ParamType[Decimal]):
+    """An exact amount in whole currency units."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        """The Decimal, or click's error."""
+        try:
+            return Decimal(value.replace(",", "") if isinstance(value, str) else value)
+        except InvalidOperation:
+            self.fail(f"{value!r} is not an amount such as 5000 or 99.50", param, ctx)
+
+
+AMOUNT = AmountType()
+
+
+def one_line_errors(command: Command) -> Command:
+    """Let what a command's verbs refuse end it with one line and exit status 1."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except Refusal as refusal:
+            raise click.ClickException(refusal.sentence) from refusal
+        except database.DatabaseProblem as problem:
+            raise click.ClickException(str(problem)) from problem
+        except peewee.PeeweeException as error:
+            refused = database.refusal_of(error)
+            if refused is None:
+                raise
+            raise click.ClickException(f"{refused.sentence} ({error.args[0]})") from error
+
+    return run  # type: ignore[return-value]  # wraps() keeps the signature
+
+
+def on_current_schema(command: Command) -> Command:
+    """Refuse to run on a database that is not there, or of another schema version."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        database.require_current_schema()
+        return command(*args, **kwargs)
+
+    return one_line_errors(run)  # type: ignore[return-value]  # wraps() keeps the signature
+
+
+def me() -> Actor:
+    """Whoever has the shell."""
+    try:
+        return operator(getpass.getuser())
+    except (KeyError, OSError):
+        return operator(str(os.getuid()))
+
+
+def settings() -> Settings:
+    """The app's settings."""
+    chosen: Settings = current_app.config["SETTINGS"]
+    return chosen
+
+
+@click.command("init-db")
+@one_line_errors
+def init_db() -> None:
+    """Create the tables; harmless when they are there."""
+    settings().database_path.parent.mkdir(parents=True, exist_ok=True)
+    database.connect(settings().database_path, create=True)
+    made = database.init_schema()
+    click.echo(f"{'Created' if made else 'Already there:'} {settings().database_path} (schema version {database.schema_version()}).")
+
+
+@click.command("upgrade-db")
+@one_line_errors
+def upgrade_db() -> None:
+    """Apply what a newer version of the program needs; all of it or nothing."""
+    if not settings().database_path.exists():
+        database.require_current_schema()
+    steps = database.upgrade_schema()
+    click.echo(f"Upgraded to schema version {steps[-1]}." if steps else f"Already at schema version {database.schema_version()}.")
+
+
+@click.command("demo")
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where the server will be, for the lines to paste.")
+@on_current_schema
+def load_demo(url: str) -> None:
+    """Load the integration guide's world: customer org-456, budget-123 and its people."""
+    made = demo.load(me(), settings().instance_folder)
+    click.echo("The demo is loaded." if made else "The demo was loaded before; nothing changed.")
+    click.echo(demo.tour(url, settings().instance_folder))
+
+
+@click.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
+@on_current_schema
+def serve(host: str, port: int, workers: int) -> None:
+    """Run the production server. SIGTERM stops it once every request under way is answered."""
+    # The app's module imports this one.
+    from app import create_app  # noqa: PLC0415
+
+    _require_free(host, port)
+    # The workers open their own: a connection must not cross a fork.
+    database.close_connection()
+    Server(functools.partial(create_app, settings()), host=host, port=port, workers=workers).run()
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise click.ClickException(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from None
+
+
+@click.command("add-customer")
+@click.argument("customer_id", metavar="ID")
+@click.option("--name", required=True, help="The customer's name.")
+@click.option("--currency", default="USD", show_default=True, help="ISO 4217 code.")
+@click.option("--auto-approve-limit", type=AMOUNT, help="Amounts up to this need no FP&A approval. Without one, FP&A approves everything.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Such as Europe/Berlin.")
+@click.option("--fiscal-year-start", default=1, show_default=True, type=click.IntRange(1, 12), metavar="MONTH", help="1 to 12.")
+@on_current_schema
+def add_customer(customer_id: str, name: str, currency: str, auto_approve_limit: Decimal | None, time_zone: str, fiscal_year_start: int) -> None:
+    """Make a customer."""
+    try:
+        limit_minor = None if auto_approve_limit is None else to_minor(auto_approve_limit, currency_exponent(currency))
+    except MoneyError as error:
+        raise click.ClickException(f"--currency and --auto-approve-limit: {error}.") from None
+    people.add_customer(
+        me(),
+        customer_id,
+        name,
+        currency=currency,
+        auto_approve_limit_minor=limit_minor,
+        time_zone=time_zone,
+        fiscal_year_start_month=fiscal_year_start,
+    )
+    click.echo(f"Added customer {customer_id}.")
+
+
+@click.command("disable-customer")
+@click.argument("customer_id", metavar="ID")
+@on_current_schema
+def disable_customer(customer_id: str) -> None:
+    """End every session and key of a customer; its data stays."""
+    people.disable_customer(me(), customer_id)
+    click.echo(f"Disabled customer {customer_id}.")
+
+
+@click.command("list-customers")
+@on_current_schema
+def list_customers() -> None:
+    """Show the customers."""
+    _table(
+        ("id", "name", "currency", "time zone", "state"),
+        [(row.id, row.name, row.currency, row.timeZone, _state(row.disabledAt, "disabled")) for row in people.list_customers(me())],
+        "There are no customers yet: make one with `flask add-customer`.",
+    )
+
+
+def customer_or_all(command: Command) -> Command:
+    """--customer ID or --all-customers, one of them."""
+    command = click.option("--all-customers", is_flag=True, help="For all customers.")(command)
+    return click.option("--customer", "customer_id", metavar="ID", help="For this customer.")(command)
+
+
+def _one_of(customer_id: str | None, all_customers: bool) -> str | None:
+    if (customer_id is not None) == all_customers:
+        raise click.UsageError("Give either --customer ID or --all-customers.")
+    return customer_id
+
+
+@click.command("add-user")
+@customer_or_all
+@click.option("--id", "user_id", required=True, metavar="ID", help="The user's id, as the orchestrator sends it in userId.")
+@click.option("--name", required=True, help="The user's name.")
+@click.option("--email", required=True, help="What they sign in with.")
+@click.option("--role", required=True, type=click.Choice([str(role) for role in PEOPLE_ROLES]), help="What they may do.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input. Without it they cannot sign in yet.")
+@on_current_schema
+def add_user(customer_id: str | None, all_customers: bool, user_id: str, name: str, email: str, role: str, password_stdin: bool) -> None:
+    """Make a user."""
+    password = _password_from_stdin() if password_stdin else None
+    people.add_user(
+        me(), user_id, name, email, role, customer_id=_one_of(customer_id, all_customers), password=password, slots_folder=settings().instance_folder
+    )
+    click.echo(f"Added user {user_id}." + ("" if password else f" Give them a password with `flask set-password {user_id}`."))
+
+
+@click.command("set-password")
+@click.argument("user_id", metavar="ID")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+@on_current_schema
+def set_password(user_id: str, password_stdin: bool) -> None:
+    """Give a user a new password; their sessions end at once."""
+    password = _password_from_stdin() if password_stdin else click.prompt("New password", hide_input=True, confirmation_prompt=True)
+    people.set_password(me(), user_id, password, slots_folder=settings().instance_folder)
+    click.echo(f"Set the password of {user_id}.")
+
+
+def _password_from_stdin() -> str:
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+@click.command("disable-user")
+@click.argument("user_id", metavar="ID")
+@on_current_schema
+def disable_user(user_id: str) -> None:
+    """Lock a user out at once."""
+    people.disable_user(me(), user_id)
+    click.echo(f"Disabled user {user_id}.")
+
+
+@click.command("enable-user")
+@click.argument("user_id", metavar="ID")
+@on_current_schema
+def enable_user(user_id: str) -> None:
+    """Let a disabled user sign in again."""
+    people.enable_user(me(), user_id)
+    click.echo(f"Enabled user {user_id}.")
+
+
+@click.command("list-users")
+@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@on_current_schema
+def list_users(customer_id: str | None) -> None:
+    """Show the users."""
+    _table(
+        ("id", "customer", "name", "email", "role", "state"),
+        [
+            (row.id, row.customerId or "(all)", row.name, row.email, row.role, _state(row.disabledAt, "disabled") if row.passwordHash else "no password")
+            for row in people.list_users(me(), customer_id)
+        ],
+        "There are no users yet: make one with `flask add-user`.",
+    )
+
+
+@click.command("add-key")
+@customer_or_all
+@click.option("--name", required=True, help="Which service it is for, as the audit log will name it.")
+@click.option("--may-overspend", is_flag=True, help="Let the service bring over-budget approvals of FP&A people.")
+@on_current_schema
+def add_key(customer_id: str | None, all_customers: bool, name: str, may_overspend: bool) -> None:
+    """Make an API key and print it alone on standard output, this once."""
+    click.echo(people.add_key(me(), name, customer_id=_one_of(customer_id, all_customers), may_overspend=may_overspend))
+
+
+@click.command("list-keys")
+@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@on_current_schema
+def list_keys(customer_id: str | None) -> None:
+    """Show the API keys, without their secrets."""
+    _table(
+        ("id", "customer", "name", "may overspend", "made", "state"),
+        [
+            (
+                row.id,
+                row.customerId or "(all)",
+                row.name,
+                "yes" if row.mayOverspend else "no",
+                clock.to_text(row.createdAt),
+                _state(row.revokedAt, "revoked"),
+            )
+            for row in people.list_keys(me(), customer_id)
+        ],
+        "There are no API keys yet: make one with `flask add-key`.",
+    )
+
+
+@click.command("revoke-key")
+@click.argument("key_id", metavar="ID")
+@on_current_schema
+def revoke_key(key_id: str) -> None:
+    """End an API key's use at once; ID as `flask list-keys` shows it."""
+    people.revoke_key(me(), key_id)
+    click.echo(f"Revoked key {key_id}.")
+
+
+@click.command("set-budget")
+@click.option("--customer", "customer_id", required=True, metavar="ID", help="Whose budget it is.")
+@click.option("--department", required=True, help="Such as Engineering.")
+@click.option("--period", required=True, help='Such as "Q1 2025".')
+@click.option("--amount", required=True, type=AMOUNT, help="In whole currency units.")
+@click.option("--id", "budget_id", metavar="ID", help="The id of a new budget; made up where left out.")
+@click.option("--currency", help="Of a new budget; the customer's where left out.")
+@click.option("--auto-approve-limit", type=AMOUNT, help="Of this budget; the customer's where left out.")
+@on_current_schema
+def set_budget(
+    customer_id: str,
+    department: str,
+    period: str,
+    amount: Decimal,
+    budget_id: str | None,
+    currency: str | None,
+    auto_approve_limit: Decimal | None,
+) -> None:
+    """Make a budget by hand, or change one that was."""
+    budget, done = budgets.set_budget(
+        me(), customer_id, department, period, amount, budget_id=budget_id, currency=currency, auto_approve_limit=auto_approve_limit
+    )
+    click.echo(f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod}): {done}.")
+
+
+@click.command("prune-checks")
+@click.option("--older-than", required=True, type=click.IntRange(1, 36500), metavar="DAYS", help="Delete checks logged more than this many days ago.")
+@on_current_schema
+def prune_checks(older_than: int) -> None:
+    """Delete old rows of the check log, which holds personal data."""
+    click.echo(f"Deleted {check_log.prune_checks(me(), older_than)} checks older than {older_than} days.")
+
+
+@click.command("stats")
+@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@on_current_schema
+def show_stats(customer_id: str | None) -> None:
+    """Show check success, response time, sync success and utilisation."""
+    stats = reports.stats(me(), customer_id)
+    click.echo(f"Budget check success rate (24 hours): {_figure(stats.check_success_rate, '%')} of {stats.checks} checks")
+    click.echo(f"Average response time (24 hours): {_figure(stats.average_response_ms, ' ms')}")
+    click.echo(f"Sync success rate (7 days): {_figure(stats.sync_success_rate, '%')} of {stats.passes} passes")
+    click.echo("Budget utilisation:")
+    _table(
+        ("department", "currency", "budgeted", "used", "available"),
+        [(row.department, row.currency, f"{row.total:,}", f"{row.used:,}", f"{row.available:,}") for row in stats.utilization],
+        "There are no budgets yet: make one with `flask set-budget`.",
+    )
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "none yet" if value is None else f"{value:.1f}{unit}"
+
+
+@click.command("verify")
+@on_current_schema
+def verify() -> None:
+    """Prove the balances: counters = open reservations = replayed audit log. Exit status 1 where they are not."""
+    proof = reports.verify()
+    for finding in proof.findings:
+        click.echo(finding, err=True)
+    counted = f"{proof.budgets} budgets, {proof.reservations} reservations, {proof.movements} audit rows"
+    if proof.findings:
+        raise click.ClickException(f"{len(proof.findings)} contradictions found in {counted}.")
+    click.echo(f"Verified: {counted}; every balance is proven.")
+
+
+def _state(ended_at: object, word: str) -> str:
+    return word if ended_at else "active"
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> None:
+    """Print rows under a header in columns, or a sentence where there are none."""
+    if not rows:
+        click.echo(empty)
+        return
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+COMMANDS = (
+    init_db,
+    upgrade_db,
+    load_demo,
+    serve,
+    add_customer,
+    disable_customer,
+    list_customers,
+    add_user,
+    set_password,
+    disable_user,
+    enable_user,
+    list_users,
+    add_key,
+    list_keys,
+    revoke_key,
+    set_budget,
+    prune_checks,
+    show_stats,
+    verify,
+)
+
+
+def init_app(app: Flask) -> None:
+    """Register the commands."""
+    for command in COMMANDS:
+        app.cli.add_command(command)

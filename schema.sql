@@ -1,0 +1,296 @@
+-- Budget Sync: every table, constraint and index, one text for SQLite and PostgreSQL.
+--
+-- Amounts are integers in minor units (cents, yen, fils); a column ending in "Minor" holds them. The whole-unit columns
+-- that people query are generated from those by the database, so the two can never disagree. A generated column sees
+-- only its own row, so the currency's exponent stands in each such table, held equal by the foreign keys.
+-- Times are UTC. A date "…Minor" of 10^15 and more is refused: 15 digits are exact everywhere a number may travel.
+-- Statements are separated by a semicolon at the end of a line. Triggers, and what else the two engines spell
+-- differently, are made beside this by `flask init-db`.
+
+CREATE TABLE "SchemaVersion" (
+    "version" INTEGER PRIMARY KEY,
+    "appliedAt" TIMESTAMPTZ NOT NULL
+);
+
+-- The tenant. Nothing of one customer is ever visible to, or changed by, another.
+CREATE TABLE "Customer" (
+    "id" TEXT PRIMARY KEY CHECK (LENGTH("id") BETWEEN 1 AND 100),
+    "name" TEXT NOT NULL CHECK (LENGTH("name") BETWEEN 1 AND 200),
+    "currency" TEXT NOT NULL CHECK (LENGTH("currency") = 3),
+    "currencyExponent" INTEGER NOT NULL CHECK ("currencyExponent" BETWEEN 0 AND 4),
+    "autoApproveLimitMinor" BIGINT CHECK ("autoApproveLimitMinor" >= 0 AND "autoApproveLimitMinor" < 1000000000000000),
+    "autoApproveLimit" NUMERIC(20, 4) GENERATED ALWAYS AS (
+        "autoApproveLimitMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
+    ) STORED,
+    "timeZone" TEXT NOT NULL DEFAULT 'UTC',
+    "fiscalYearStartMonth" INTEGER NOT NULL DEFAULT 1 CHECK ("fiscalYearStartMonth" BETWEEN 1 AND 12),
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    "disabledAt" TIMESTAMPTZ
+);
+
+-- A person. Only a super admin may belong to no customer, which means to all of them.
+CREATE TABLE "User" (
+    "id" TEXT PRIMARY KEY CHECK (LENGTH("id") BETWEEN 1 AND 100),
+    "customerId" TEXT REFERENCES "Customer" ("id"),
+    "name" TEXT NOT NULL CHECK (LENGTH("name") BETWEEN 1 AND 200),
+    "email" TEXT NOT NULL CHECK (LENGTH("email") BETWEEN 3 AND 254),
+    "emailKey" TEXT NOT NULL UNIQUE,
+    "role" TEXT NOT NULL CHECK ("role" IN ('super_admin', 'admin', 'fpa_admin', 'fpa_user', 'manager', 'business_user', 'api_system')),
+    "passwordHash" TEXT,
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    "disabledAt" TIMESTAMPTZ,
+    CHECK ("customerId" IS NOT NULL OR "role" = 'super_admin')
+);
+
+CREATE INDEX "User_customerId" ON "User" ("customerId");
+
+-- One signed-in browser or client. The cookie holds the token, this table only its hash.
+CREATE TABLE "Session" (
+    "tokenHash" TEXT PRIMARY KEY,
+    "userId" TEXT NOT NULL REFERENCES "User" ("id"),
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    "expiresAt" TIMESTAMPTZ NOT NULL
+);
+
+CREATE INDEX "Session_userId" ON "Session" ("userId");
+
+-- Logins that failed, or have not succeeded yet. "account" is a hash of the address signed in with; "attemptedAt" is in
+-- seconds since 1970, in UTC.
+CREATE TABLE "LoginAttempt" (
+    "id" INTEGER PRIMARY KEY,
+    "account" TEXT NOT NULL,
+    "network" TEXT NOT NULL,
+    "attemptedAt" BIGINT NOT NULL
+);
+
+CREATE INDEX "LoginAttempt_network" ON "LoginAttempt" ("network", "account");
+
+-- A service's key. No customer means all of them.
+CREATE TABLE "ApiKey" (
+    "id" TEXT PRIMARY KEY,
+    "customerId" TEXT REFERENCES "Customer" ("id"),
+    "name" TEXT NOT NULL CHECK (LENGTH("name") BETWEEN 1 AND 200),
+    "secretHash" TEXT NOT NULL,
+    "mayOverspend" BOOLEAN NOT NULL,
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    "revokedAt" TIMESTAMPTZ
+);
+
+-- A source: where a customer's budgets come from.
+CREATE TABLE "BudgetDataSourceConfig" (
+    "id" TEXT PRIMARY KEY,
+    "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
+    "sourceType" TEXT NOT NULL CHECK ("sourceType" IN ('google_sheets', 'csv')),
+    "spreadsheetKey" TEXT,
+    "worksheet" TEXT,
+    "worksheetGid" BIGINT,
+    "csvPath" TEXT,
+    "locale" TEXT,
+    "columnMap" TEXT NOT NULL DEFAULT '{}',
+    "isActive" BOOLEAN NOT NULL,
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    "removedAt" TIMESTAMPTZ,
+    UNIQUE ("id", "customerId"),
+    CHECK (("sourceType" = 'google_sheets') = ("spreadsheetKey" IS NOT NULL)),
+    CHECK (("sourceType" = 'csv') = ("csvPath" IS NOT NULL))
+);
+
+CREATE INDEX "BudgetDataSourceConfig_customerId" ON "BudgetDataSourceConfig" ("customerId");
+
+-- What a department may spend in a fiscal period: one row of the finance team's sheet.
+CREATE TABLE "Budget" (
+    "id" TEXT PRIMARY KEY CHECK (LENGTH("id") BETWEEN 1 AND 100),
+    "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
+    "sourceId" TEXT,
+    "externalId" TEXT,
+    "sourceRow" INTEGER,
+    "department" TEXT NOT NULL CHECK (LENGTH("department") BETWEEN 1 AND 200),
+    "departmentKey" TEXT NOT NULL,
+    "fiscalPeriod" TEXT NOT NULL CHECK (LENGTH("fiscalPeriod") BETWEEN 1 AND 100),
+    "periodKey" TEXT NOT NULL,
+    "currency" TEXT NOT NULL CHECK (LENGTH("currency") = 3),
+    "currencyExponent" INTEGER NOT NULL CHECK ("currencyExponent" BETWEEN 0 AND 4),
+    "budgetedMinor" BIGINT NOT NULL CHECK ("budgetedMinor" >= 0 AND "budgetedMinor" < 1000000000000000),
+    "budgetedAmount" NUMERIC(20, 4) GENERATED ALWAYS AS (
+        "budgetedMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
+    ) STORED,
+    "autoApproveLimitMinor" BIGINT CHECK ("autoApproveLimitMinor" >= 0 AND "autoApproveLimitMinor" < 1000000000000000),
+    "autoApproveLimit" NUMERIC(20, 4) GENERATED ALWAYS AS (
+        "autoApproveLimitMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
+    ) STORED,
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    "updatedAt" TIMESTAMPTZ NOT NULL,
+    "deletedAt" TIMESTAMPTZ,
+    UNIQUE ("id", "customerId", "currencyExponent"),
+    FOREIGN KEY ("sourceId", "customerId") REFERENCES "BudgetDataSourceConfig" ("id", "customerId")
+);
+
+CREATE UNIQUE INDEX "Budget_live_department_period" ON "Budget" ("customerId", "departmentKey", "periodKey") WHERE "deletedAt" IS NULL;
+CREATE UNIQUE INDEX "Budget_externalId" ON "Budget" ("customerId", "externalId") WHERE "externalId" IS NOT NULL;
+CREATE INDEX "Budget_sourceId" ON "Budget" ("sourceId");
+
+-- Where a budget stands: one row a budget, made with it. "version" counts the audit rows of the budget.
+-- A sheet may cut a budget below what is spent, so nothing here compares with "budgetedMinor".
+CREATE TABLE "BudgetUtilization" (
+    "budgetId" TEXT PRIMARY KEY,
+    "customerId" TEXT NOT NULL,
+    "currencyExponent" INTEGER NOT NULL,
+    "reservedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("reservedMinor" >= 0),
+    "committedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("committedMinor" >= 0),
+    "version" BIGINT NOT NULL DEFAULT 0 CHECK ("version" >= 0),
+    "reservedAmount" NUMERIC(20, 4) GENERATED ALWAYS AS (
+        "reservedMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
+    ) STORED,
+    "committedAmount" NUMERIC(20, 4) GENERATED ALWAYS AS (
+        "committedMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
+    ) STORED,
+    FOREIGN KEY ("budgetId", "customerId", "currencyExponent") REFERENCES "Budget" ("id", "customerId", "currencyExponent")
+);
+
+-- Money set aside on one budget for one request. Open until all of it is committed or released;
+-- "exceededMinor" is what a commit took beyond what had been reserved.
+CREATE TABLE "Reservation" (
+    "seq" INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL UNIQUE,
+    "customerId" TEXT NOT NULL,
+    "budgetId" TEXT NOT NULL,
+    "requestId" TEXT NOT NULL CHECK (LENGTH("requestId") BETWEEN 1 AND 200),
+    "requesterId" TEXT NOT NULL,
+    "requesterName" TEXT NOT NULL,
+    "requesterEmail" TEXT NOT NULL,
+    "currencyExponent" INTEGER NOT NULL,
+    "amountMinor" BIGINT NOT NULL CHECK ("amountMinor" > 0 AND "amountMinor" < 1000000000000000),
+    "heldMinor" BIGINT NOT NULL CHECK ("heldMinor" >= 0),
+    "committedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("committedMinor" >= 0),
+    "releasedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("releasedMinor" >= 0),
+    "exceededMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("exceededMinor" >= 0),
+    "status" TEXT NOT NULL CHECK ("status" IN ('open', 'closed')),
+    "amount" NUMERIC(20, 4) GENERATED ALWAYS AS (
+        "amountMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
+    ) STORED,
+    "heldAmount" NUMERIC(20, 4) GENERATED ALWAYS AS (
+        "heldMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
+    ) STORED,
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    "closedAt" TIMESTAMPTZ,
+    "closedAfterCheck" BIGINT,
+    "reserveReply" TEXT NOT NULL,
+    "closingCall" TEXT,
+    "closingReply" TEXT,
+    FOREIGN KEY ("budgetId", "customerId", "currencyExponent") REFERENCES "Budget" ("id", "customerId", "currencyExponent"),
+    CHECK ("heldMinor" = "amountMinor" + "exceededMinor" - "committedMinor" - "releasedMinor"),
+    CHECK (("status" = 'open') = ("heldMinor" > 0)),
+    CHECK (("status" = 'closed') = ("closedAt" IS NOT NULL AND "closedAfterCheck" IS NOT NULL AND "closingCall" IS NOT NULL AND "closingReply" IS NOT NULL))
+);
+
+CREATE UNIQUE INDEX "Reservation_open" ON "Reservation" ("budgetId", "requestId") WHERE "status" = 'open';
+CREATE INDEX "Reservation_request" ON "Reservation" ("customerId", "requestId");
+
+-- Replies kept under an Idempotency-Key, in the same transaction as the movement they tell of.
+CREATE TABLE "StoredReply" (
+    "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
+    "principal" TEXT NOT NULL,
+    "call" TEXT NOT NULL,
+    "idempotencyKey" TEXT NOT NULL CHECK (LENGTH("idempotencyKey") BETWEEN 1 AND 255),
+    "bodyHash" TEXT NOT NULL,
+    "reply" TEXT NOT NULL,
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY ("customerId", "principal", "call", "idempotencyKey")
+);
+
+-- Every well-formed check of a known customer, with the answer it got. "checkedBy" is the proven caller, or null.
+CREATE TABLE "BudgetCheckLog" (
+    "id" INTEGER PRIMARY KEY,
+    "checkId" TEXT NOT NULL,
+    "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
+    "requestId" TEXT NOT NULL,
+    "userId" TEXT NOT NULL,
+    "userName" TEXT NOT NULL,
+    "userEmail" TEXT NOT NULL,
+    "checkedBy" TEXT,
+    "department" TEXT NOT NULL,
+    "fiscalPeriod" TEXT NOT NULL,
+    "currency" TEXT NOT NULL,
+    "currencyExponent" INTEGER NOT NULL CHECK ("currencyExponent" BETWEEN 0 AND 4),
+    "amountMinor" BIGINT NOT NULL CHECK ("amountMinor" > 0 AND "amountMinor" < 1000000000000000),
+    "amount" NUMERIC(20, 4) GENERATED ALWAYS AS (
+        "amountMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
+    ) STORED,
+    "vendor" TEXT,
+    "purpose" TEXT,
+    "budgetId" TEXT REFERENCES "Budget" ("id"),
+    "available" BOOLEAN NOT NULL,
+    "canAutoApprove" BOOLEAN NOT NULL,
+    "code" TEXT NOT NULL,
+    "reason" TEXT NOT NULL,
+    "response" TEXT NOT NULL,
+    "durationMs" INTEGER NOT NULL CHECK ("durationMs" >= 0),
+    "timestamp" TIMESTAMPTZ NOT NULL
+);
+
+CREATE INDEX "BudgetCheckLog_request" ON "BudgetCheckLog" ("customerId", "requestId");
+CREATE INDEX "BudgetCheckLog_timestamp" ON "BudgetCheckLog" ("timestamp");
+
+-- Append-only. One row for every movement and every change of a budget, numbered by "version" within the budget;
+-- the deltas, summed, are the balances. Rows without a budget tell what was done to people, keys, sources and logs.
+CREATE TABLE "AuditLog" (
+    "id" INTEGER PRIMARY KEY,
+    "customerId" TEXT REFERENCES "Customer" ("id"),
+    "budgetId" TEXT REFERENCES "Budget" ("id"),
+    "version" BIGINT CHECK ("version" > 0),
+    "action" TEXT NOT NULL CHECK ("action" IN (
+        'CREATE', 'UPDATE', 'SOFT_DELETE', 'REVIVE', 'RESERVE', 'OVER_BUDGET', 'COMMIT', 'RELEASE',
+        'ADD_CUSTOMER', 'DISABLE_CUSTOMER', 'ADD_USER', 'SET_PASSWORD', 'DISABLE_USER', 'ENABLE_USER',
+        'ADD_KEY', 'REVOKE_KEY', 'ADD_SOURCE', 'REMOVE_SOURCE', 'PRUNE_CHECKS'
+    )),
+    "field" TEXT,
+    "subject" TEXT,
+    "requestId" TEXT,
+    "reservationId" TEXT,
+    "oldValue" TEXT,
+    "newValue" TEXT,
+    "budgetedDeltaMinor" BIGINT NOT NULL DEFAULT 0,
+    "reservedDeltaMinor" BIGINT NOT NULL DEFAULT 0,
+    "committedDeltaMinor" BIGINT NOT NULL DEFAULT 0,
+    "principal" TEXT NOT NULL,
+    "changedBy" TEXT NOT NULL,
+    "onBehalfOf" TEXT,
+    "approvedBy" TEXT,
+    "reason" TEXT,
+    "externalRef" TEXT,
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    UNIQUE ("budgetId", "version"),
+    CHECK (("budgetId" IS NULL) = ("version" IS NULL)),
+    CHECK ("budgetId" IS NOT NULL OR ("budgetedDeltaMinor" = 0 AND "reservedDeltaMinor" = 0 AND "committedDeltaMinor" = 0))
+);
+
+CREATE INDEX "AuditLog_request" ON "AuditLog" ("customerId", "requestId") WHERE "requestId" IS NOT NULL;
+CREATE INDEX "AuditLog_prune" ON "AuditLog" ("customerId", "newValue") WHERE "action" = 'PRUNE_CHECKS';
+
+-- One pass over one source. "errors" and "heldBudgetIds" are JSON lists.
+CREATE TABLE "SyncHistory" (
+    "id" INTEGER PRIMARY KEY,
+    "syncId" TEXT NOT NULL UNIQUE,
+    "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
+    "sourceId" TEXT NOT NULL,
+    "status" TEXT NOT NULL CHECK ("status" IN ('success', 'partial', 'failed', 'skipped')),
+    "createdCount" INTEGER NOT NULL DEFAULT 0,
+    "updatedCount" INTEGER NOT NULL DEFAULT 0,
+    "unchangedCount" INTEGER NOT NULL DEFAULT 0,
+    "softDeletedCount" INTEGER NOT NULL DEFAULT 0,
+    "revivedCount" INTEGER NOT NULL DEFAULT 0,
+    "heldCount" INTEGER NOT NULL DEFAULT 0,
+    "errorCount" INTEGER NOT NULL DEFAULT 0,
+    "overdrawnCount" INTEGER NOT NULL DEFAULT 0,
+    "message" TEXT,
+    "errors" TEXT NOT NULL DEFAULT '[]',
+    "heldBudgetIds" TEXT NOT NULL DEFAULT '[]',
+    "startedBy" TEXT NOT NULL,
+    "durationMs" INTEGER NOT NULL CHECK ("durationMs" >= 0),
+    "startTime" TIMESTAMPTZ NOT NULL,
+    "endTime" TIMESTAMPTZ NOT NULL,
+    FOREIGN KEY ("sourceId", "customerId") REFERENCES "BudgetDataSourceConfig" ("id", "customerId")
+);
+
+CREATE INDEX "SyncHistory_customer" ON "SyncHistory" ("customerId", "startTime");
+CREATE INDEX "SyncHistory_source" ON "SyncHistory" ("sourceId", "id");

@@ -1,0 +1,269 @@
+"""What every test can ask for: an app on a database of its own, the guide's world in it, a fixed cast, a running server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from flask import Flask
+from flask.testing import FlaskClient, FlaskCliRunner
+
+from app import create_app
+from budget_sync import database, demo, people, settings
+from budget_sync.permissions import Actor, Role, operator
+from budget_sync.settings import Settings
+
+PROJECT = Path(__file__).resolve().parent.parent
+PASSWORD = "correct horse battery"
+
+#: The shell's actor.
+ROOT = operator("root")
+
+
+def needs(present: object, what: str) -> None:
+    """Skip a test where the machine lacks something; with REQUIRE_ALL set, as in CI, that is a failure."""
+    if present:
+        return
+    if os.environ.get("REQUIRE_ALL"):
+        pytest.fail(f"REQUIRE_ALL is set, and {what} is missing")
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The environment of one installation, in a folder of its own."""
+    return {"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": "a key for tests, long enough"}
+
+
+@pytest.fixture
+def chosen(environment: dict[str, str]) -> Settings:
+    """The settings of that installation, with a short wait for locks."""
+    loaded = settings.load(environment)
+    return Settings(**{name: getattr(loaded, name) for name in loaded.__dataclass_fields__} | {"busy_timeout_s": 1.0})
+
+
+@pytest.fixture
+def app(chosen: Settings) -> Iterator[Flask]:
+    """An app on a fresh database with the tables made."""
+    chosen.instance_folder.mkdir(parents=True)
+    database.connect(chosen.database_path, create=True)
+    database.init_schema()
+    made = create_app(chosen)
+    yield made
+    database.close_connection()
+
+
+@pytest.fixture
+def world(app: Flask, chosen: Settings) -> Flask:
+    """The app with the guide's world loaded: org-456, budget-123, Jane, Fiona (FP&A), Alex (admin)."""
+    demo.load(ROOT, chosen.instance_folder)
+    return app
+
+
+@pytest.fixture
+def client(world: Flask) -> FlaskClient:
+    """A client without credentials, in the guide's world."""
+    return world.test_client()
+
+
+@pytest.fixture
+def runner(world: Flask) -> FlaskCliRunner:
+    """Runs commands in the guide's world."""
+    return world.test_cli_runner()
+
+
+def person(user_id: str, role: Role, customer_id: str | None = demo.CUSTOMER) -> Actor:
+    """A user, stored, with PASSWORD; and the actor they are."""
+    email = f"{user_id}@example.com"
+    people.add_user(ROOT, user_id, user_id.title(), email, role, customer_id=customer_id, password=PASSWORD, slots_folder=_slots())
+    return Actor(principal=f"user:{user_id}", user_id=user_id, name=user_id.title(), email=email, role=role, customer_id=customer_id)
+
+
+def _slots() -> Path:
+    return Path(database.db.file_path).parent
+
+
+def key_headers(customer_id: str | None = demo.CUSTOMER, name: str = "orchestrator", **options: bool) -> dict[str, str]:
+    """The header of a new API key."""
+    return {"Authorization": f"Bearer {people.add_key(ROOT, name, customer_id=customer_id, **options)}"}
+
+
+def sign_in(app: Flask, email: str, password: str = PASSWORD) -> FlaskClient:
+    """A client with that person's session."""
+    client = app.test_client()
+    response = client.post("/api/auth/login", json={"email": email, "password": password})
+    assert response.status_code == 200, response.json
+    return client
+
+
+def demo_client(app: Flask, file: str) -> FlaskClient:
+    """A client signed in as one of the demo's people: jane, fiona or alex."""
+    login = json.loads((demo.demo_folder(Path(app.instance_path)) / f"{file}.json").read_text(encoding="utf-8"))
+    return sign_in(app, login["email"], login["password"])
+
+
+def check_body(**changes: Any) -> dict[str, Any]:
+    """The guide's check, with changes; None leaves a field out."""
+    body = {
+        "requestId": "intake-789",
+        "userId": "user-123",
+        "userName": "Jane Doe",
+        "userEmail": "jane@acme.com",
+        "customerId": "org-456",
+        "department": "Engineering",
+        "fiscalPeriod": "Q1 2025",
+        "amount": 5000,
+        "vendor": "Slack",
+        "purpose": "Team collaboration",
+    } | changes
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def reserve_body(**changes: Any) -> dict[str, Any]:
+    """The guide's reserve, with changes; None leaves a field out."""
+    body = {"budgetId": "budget-123", "amount": 5000, "requestId": "intake-789", "reason": "Slack - Team collaboration"} | changes
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def release_body(**changes: Any) -> dict[str, Any]:
+    """The guide's release by reject, with changes; None leaves a field out."""
+    body = {"budgetId": "budget-123", "amount": 5000, "requestId": "intake-789", "action": "reject", "reason": "Duplicate subscription found"} | changes
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def commit_body(**changes: Any) -> dict[str, Any]:
+    """A commit of the guide's reservation, with changes; None leaves a field out."""
+    body = {"budgetId": "budget-123", "amount": 5000, "requestId": "intake-789", "reason": "Invoice paid", "externalRef": "PO-1002"} | changes
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@dataclass
+class Installation:
+    """A whole installation as an operator has it: a folder, commands, and a server that can be started and stopped."""
+
+    environment: dict[str, str]
+    port: int = field(default_factory=free_port)
+    server: subprocess.Popen[str] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The instance folder."""
+        return Path(self.environment["INSTANCE_FOLDER"])
+
+    @property
+    def database(self) -> Path:
+        """The database file."""
+        return self.folder / "budget_sync.db"
+
+    @property
+    def url(self) -> str:
+        """Where the server listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def full_environment(self) -> dict[str, str]:
+        """The installation's environment over this process's own."""
+        return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | self.environment
+
+    def flask(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command as an operator would."""
+        return subprocess.run(
+            [sys.executable, "-m", "flask", *arguments], cwd=PROJECT, env=self.full_environment(), text=True, capture_output=True, check=check, **options
+        )
+
+    def start(self, *options: str) -> None:
+        """Start the server, and wait until it is ready."""
+        log = (self.folder / "server.log").open("a", encoding="utf-8")
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "flask", "serve", "--port", str(self.port), *options],
+            cwd=PROJECT,
+            env=self.full_environment(),
+            text=True,
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        wait_until(self._is_ready, f"the server does not answer:\n{self.log}")
+
+    def _is_ready(self) -> bool:
+        assert self.server is not None
+        assert self.server.poll() is None, self.log
+        try:
+            return requests.get(f"{self.url}/readyz", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    @property
+    def log(self) -> str:
+        """What the server has logged."""
+        return (self.folder / "server.log").read_text(encoding="utf-8")
+
+    def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> int:
+        """Stop the server and wait for its end; returns its exit status."""
+        assert self.server is not None
+        if self.server.poll() is None:
+            self.server.send_signal(with_signal)
+        status = self.server.wait(timeout=60)
+        self.server = None
+        return status
+
+    def post(self, path: str, body: object, **options: Any) -> requests.Response:
+        """POST JSON to the server."""
+        return requests.post(f"{self.url}{path}", json=body, timeout=30, **options)
+
+    def key(self) -> dict[str, str]:
+        """The header of the demo's orchestrator."""
+        name, _, value = (self.folder / "demo" / "orchestrator.header").read_text(encoding="utf-8").strip().partition(": ")
+        return {name: value}
+
+    def session(self, file: str) -> requests.Session:
+        """A session of one of the demo's people: jane, fiona or alex."""
+        session = requests.Session()
+        login = (self.folder / "demo" / f"{file}.json").read_text(encoding="utf-8")
+        response = session.post(f"{self.url}/api/auth/login", data=login, headers={"Content-Type": "application/json"}, timeout=30)
+        assert response.status_code == 200, response.text
+        return session
+
+
+def wait_until(holds: Callable[[], bool], otherwise: str, timeout_s: float = 20) -> None:
+    """Wait for something to hold; fail with `otherwise` where it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def installation(environment: dict[str, str]) -> Iterator[Installation]:
+    """An installation with the guide's world loaded, its server not started."""
+    made = Installation(environment)
+    made.flask("init-db")
+    made.flask("demo")
+    yield made
+    if made.server is not None:
+        made.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def server(installation: Installation) -> Installation:
+    """An installation with the guide's world loaded and its server running."""
+    installation.start()
+    return installation
