@@ -256,9 +256,17 @@ def enable_user(user_id: str) -> None:
 def list_users(customer_id: str | None) -> None:
     """Show the users."""
     _table(
-        ("id", "customer", "name", "email", "role", "state"),
+        ("id", "customer", "name", "email", "role", "last login", "state"),
         [
-            (row.id, row.customerId or "(all)", row.name, row.email, row.role, _state(row.disabledAt, "disabled") if row.passwordHash else "no password")
+            (
+                row.id,
+                row.customerId or "(all)",
+                row.name,
+                row.email,
+                row.role,
+                clock.to_text(row.lastLoginAt) if row.lastLoginAt else "never",
+                _state(row.disabledAt, "disabled") if row.passwordHash else "no password",
+            )
             for row in people.list_users(me(), customer_id)
         ],
         "There are no users yet: make one with `flask add-user`.",

@@ -39,6 +39,7 @@ CREATE TABLE "User" (
     "passwordHash" TEXT,
     "createdAt" TIMESTAMPTZ NOT NULL,
     "disabledAt" TIMESTAMPTZ,
+    "lastLoginAt" TIMESTAMPTZ,
     CHECK ("customerId" IS NOT NULL OR "role" = 'super_admin')
 );
 
@@ -184,6 +185,7 @@ CREATE TABLE "Reservation" (
 );
 
 CREATE UNIQUE INDEX "Reservation_open" ON "Reservation" ("budgetId", "requestId") WHERE "status" = 'open';
+CREATE INDEX "Reservation_open_age" ON "Reservation" ("customerId", "createdAt") WHERE "status" = 'open';
 CREATE INDEX "Reservation_request" ON "Reservation" ("customerId", "requestId");
 
 -- Replies kept under an Idempotency-Key, in the same transaction as the movement they tell of.
@@ -264,6 +266,7 @@ CREATE TABLE "AuditLog" (
     CHECK ("budgetId" IS NOT NULL OR ("budgetedDeltaMinor" = 0 AND "reservedDeltaMinor" = 0 AND "committedDeltaMinor" = 0))
 );
 
+CREATE INDEX "AuditLog_customer" ON "AuditLog" ("customerId", "id");
 CREATE INDEX "AuditLog_request" ON "AuditLog" ("customerId", "requestId") WHERE "requestId" IS NOT NULL;
 CREATE INDEX "AuditLog_prune" ON "AuditLog" ("customerId", "newValue") WHERE "action" = 'PRUNE_CHECKS';
 

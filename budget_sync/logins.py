@@ -50,6 +50,7 @@ def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple
         now = clock.now()
         Session.insert(tokenHash=digest(token), userId=user.id, createdAt=now, expiresAt=now + SESSION_LIFETIME).execute()
         Session.delete().where(Session.expiresAt < now).execute()
+        User.update(lastLoginAt=now).where(User.id == user.id).execute()
         LoginAttempt.delete().where((LoginAttempt.account == account) & (LoginAttempt.network == network)).execute()
 
     transact(work)

@@ -66,6 +66,7 @@ class User(Table):
     passwordHash = TextField(null=True)
     createdAt = UtcField()
     disabledAt = UtcField(null=True)
+    lastLoginAt = UtcField(null=True)
 
     class Meta:
         table_name = "User"

@@ -17,7 +17,7 @@ from budget_sync.database.upgrades import UPGRADES
 from budget_sync.settings import PROJECT_FOLDER
 
 #: The version that `schema.sql` describes.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA_FILE = PROJECT_FOLDER / "schema.sql"
 
