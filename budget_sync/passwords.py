@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -20,8 +21,11 @@ _SLOTS = 2
 _WAIT_S = 5.0
 _POLL_S = 0.02
 
-# What an unknown account's password is compared with, so that its answer takes as long as a known one's.
-_NOBODY = generate_password_hash("nobody has this password")
+
+@functools.cache
+def _nobodys_hash() -> str:
+    """What an unknown account's password is compared with, so that its answer takes as long as a known one's."""
+    return generate_password_hash("nobody has this password")
 
 
 def require_good(password: str) -> None:
@@ -39,7 +43,7 @@ def hash_password(password: str, slots_folder: Path) -> str:
 def matches(password_hash: str | None, password: str, slots_folder: Path) -> bool:
     """Whether the password is the one hashed; without a hash never, and no sooner."""
     with _slot(slots_folder):
-        right = check_password_hash(password_hash or _NOBODY, password)
+        right = check_password_hash(password_hash or _nobodys_hash(), password)
     return right and password_hash is not None
 
 
