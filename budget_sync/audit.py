@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from budget_sync import clock
+from budget_sync.database import Prepared
 from budget_sync.models import AuditLog
 from budget_sync.permissions import Actor
+
+_TOLD = ("field", "subject", "requestId", "reservationId", "oldValue", "newValue", "onBehalfOf", "approvedBy", "reason", "externalRef")
+_COLUMNS = (
+    "customerId",
+    "budgetId",
+    "version",
+    "action",
+    "budgetedDeltaMinor",
+    "reservedDeltaMinor",
+    "committedDeltaMinor",
+    "principal",
+    "changedBy",
+    "createdAt",
+    *_TOLD,
+)
+_INSERT = Prepared(lambda value: AuditLog.insert({column: getattr(value, column) for column in _COLUMNS}))
 
 
 def record(
@@ -20,7 +37,7 @@ def record(
     **told: str | None,
 ) -> None:
     """Add one row. `told` may name field, subject, requestId, reservationId, oldValue, newValue, onBehalfOf, approvedBy, reason and externalRef."""
-    AuditLog.insert(
+    _INSERT.execute(
         customerId=customer_id,
         budgetId=budget_id,
         version=version,
@@ -30,6 +47,8 @@ def record(
         committedDeltaMinor=committed_delta_minor,
         principal=actor.principal,
         changedBy=actor.label,
-        createdAt=clock.now(),
-        **told,
-    ).execute()
+        createdAt=clock.to_text(clock.now()),
+        **{name: told.pop(name, None) for name in _TOLD},
+    )
+    if told:
+        raise TypeError(f"an audit row has no {', '.join(told)}")

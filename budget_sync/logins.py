@@ -13,7 +13,7 @@ from pathlib import Path
 from peewee import JOIN
 
 from budget_sync import clock, passwords
-from budget_sync.database import transact
+from budget_sync.database import Prepared, transact
 from budget_sync.models import ApiKey, Customer, LoginAttempt, Session, User
 from budget_sync.permissions import Actor, Role
 from budget_sync.refusals import Code, Refusal
@@ -26,6 +26,23 @@ MAX_FAILURES_ACCOUNT = 5
 MAX_FAILURES_ADDRESS = 50
 
 KEY_PREFIX = "bsk"
+
+
+_SESSION_USER = Prepared(
+    lambda value: (
+        User.select(User)
+        .join(Session, on=(Session.userId == User.id))
+        .join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == User.customerId))
+        .where(Session.tokenHash == value.token_hash, Session.expiresAt > value.now, User.disabledAt.is_null(), Customer.disabledAt.is_null())
+    )
+)
+_KEY = Prepared(
+    lambda value: (
+        ApiKey.select(ApiKey)
+        .join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == ApiKey.customerId))
+        .where(ApiKey.id == value.key_id, ApiKey.revokedAt.is_null(), Customer.disabledAt.is_null())
+    )
+)
 
 
 def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple[Actor, str]:
@@ -69,13 +86,7 @@ def end_sessions(user_id: str) -> None:
 
 def actor_of_session(token: str) -> Actor | None:
     """Who holds the session; None where it is unknown, expired, or its user or customer is disabled."""
-    user = (
-        User.select(User)
-        .join(Session, on=(Session.userId == User.id))
-        .join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == User.customerId))
-        .where(Session.tokenHash == digest(token), Session.expiresAt > clock.now(), User.disabledAt.is_null(), Customer.disabledAt.is_null())
-        .first()
-    )
+    user = _SESSION_USER.first(token_hash=digest(token), now=clock.to_text(clock.now()))
     return _person(user) if user else None
 
 
@@ -89,12 +100,7 @@ def actor_of_key(key: str) -> Actor | None:
     """Whose key it is; None where it is malformed, unknown, revoked, or its customer is disabled."""
     prefix, _, rest = key.partition("_")
     key_id, _, secret = rest.partition("_")
-    row = (
-        ApiKey.select(ApiKey, Customer.disabledAt.alias("customerDisabledAt"))
-        .join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == ApiKey.customerId))
-        .where(ApiKey.id == key_id, ApiKey.revokedAt.is_null(), Customer.disabledAt.is_null())
-        .first()
-    )
+    row = _KEY.first(key_id=key_id)
     if prefix != KEY_PREFIX or row is None or not hmac.compare_digest(row.secretHash, digest(secret)):
         return None
     return Actor(
@@ -104,7 +110,7 @@ def actor_of_key(key: str) -> Actor | None:
         email=None,
         role=Role.API_SYSTEM,
         customer_id=row.customerId,
-        may_overspend=row.mayOverspend,
+        may_overspend=bool(row.mayOverspend),
     )
 
 

@@ -10,12 +10,14 @@ from budget_sync.database.connection import (
     refusal_of,
     snapshot,
 )
+from budget_sync.database.prepared import Prepared
 from budget_sync.database.schema import SCHEMA_VERSION, init_schema, require_current_schema, schema_version, upgrade_schema
 from budget_sync.database.transact import transact
 
 __all__ = [
     "SCHEMA_VERSION",
     "DatabaseProblem",
+    "Prepared",
     "check_library",
     "close_connection",
     "connect",

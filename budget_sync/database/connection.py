@@ -52,10 +52,11 @@ class DatabaseProblem(Exception):
 
 
 class SqliteFile(peewee.SqliteDatabase):
-    """An SQLite database that knows its file."""
+    """An SQLite database that knows its file, and how many seconds a lock is waited for."""
 
-    def __init__(self, file_path: Path, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, file_path: Path, patience_s: float, *args: Any, **kwargs: Any) -> None:
         self.file_path = file_path
+        self.patience_s = patience_s
         super().__init__(*args, **kwargs)
 
 
@@ -96,6 +97,7 @@ def connect(path: Path, *, busy_timeout_s: float = 5.0, create: bool = False) ->
     mode = "rwc" if create else "rw"
     database = SqliteFile(
         path,
+        busy_timeout_s,
         f"file:{quote(str(path))}?mode={mode}",
         uri=True,
         pragmas=_PRAGMAS,
@@ -149,7 +151,7 @@ def snapshot() -> Iterator[None]:
 
 def refusal_of(error: peewee.PeeweeException) -> Refusal | None:
     """The refusal for a database that is busy, full or down; None where the error is a mistake of ours."""
-    cause = error.args[0] if error.args else None
+    cause = getattr(error, "orig", None)
     code = getattr(cause, "sqlite_errorcode", None)
     if code is None or (code & 0xFF) not in _UNAVAILABLE_CODES:
         return None

@@ -4,20 +4,62 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import NamedTuple
-
-from peewee import fn
+from typing import Any, NamedTuple
 
 from budget_sync import clock
-from budget_sync.database import transact
+from budget_sync.database import Prepared, transact
 from budget_sync.ledger import standing as standings
 from budget_sync.ledger.standing import Standing
 from budget_sync.models import Budget, BudgetCheckLog, Customer, Reservation
+from budget_sync.money import MoneyError, currency_exponent
 from budget_sync.periods import fold, period_key
 from budget_sync.permissions import Action, Actor, Scope, require
-from budget_sync.refusals import Code, Refusal
+from budget_sync.refusals import Code, Refusal, invalid
 from budget_sync.replies import Reply
 from budget_sync.requests import CheckRequest
+
+_CUSTOMER = Prepared(lambda value: Customer.select().where((Customer.id == value.customer_id) & Customer.disabledAt.is_null()))
+_LIVE_BUDGET = Prepared(
+    lambda value: standings.standings(
+        Budget.customerId == value.customer_id, Budget.departmentKey == value.department, Budget.periodKey == value.period, Budget.deletedAt.is_null()
+    )
+)
+
+
+def _held(value: Any) -> Any:
+    return Reservation.select(Reservation.heldMinor).where(
+        (Reservation.budgetId == value.budget_id) & (Reservation.requestId == value.request_id) & (Reservation.status == "open")
+    )
+
+
+_HELD = Prepared(_held)
+_HELD_BY_OWN = Prepared(lambda value: _held(value).where(Reservation.requesterId == value.user_id))
+
+_LOGGED = (
+    "checkId",
+    "customerId",
+    "requestId",
+    "userId",
+    "userName",
+    "userEmail",
+    "checkedBy",
+    "department",
+    "fiscalPeriod",
+    "currency",
+    "currencyExponent",
+    "amountMinor",
+    "vendor",
+    "purpose",
+    "budgetId",
+    "available",
+    "canAutoApprove",
+    "code",
+    "reason",
+    "response",
+    "durationMs",
+    "timestamp",
+)
+_INSERT = Prepared(lambda value: BudgetCheckLog.insert({column: getattr(value, column) for column in _LOGGED}))
 
 
 class Decision(NamedTuple):
@@ -41,19 +83,15 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
     scope = require(actor, Action.CHECK)
 
     def work() -> Reply:
-        customer = Customer.get_or_none((Customer.id == request.customer_id) & Customer.disabledAt.is_null())
+        customer = _CUSTOMER.first(customer_id=request.customer_id)
         if customer is None:
             raise standings.invalid_customer()
+        row = _LIVE_BUDGET.first(customer_id=customer.id, department=fold(request.department), period=period_key(request.fiscal_period))
+        standing = row and Standing(*row)
+        currency, exponent = (standing.currency, standing.exponent) if standing else _currency_without_budget(customer, request)
+        amount_minor = standings.amount_minor(request.amount, currency, exponent, request.currency)
         if scope is Scope.OWN and request.user_id != actor.user_id:
             raise Refusal(Code.NOT_YOUR_REQUEST, "You can check for yourself only: userId must be your own.")
-        standing = standings.find(
-            Budget.customerId == customer.id,
-            Budget.departmentKey == fold(request.department),
-            Budget.periodKey == period_key(request.fiscal_period),
-            Budget.deletedAt.is_null(),
-        )
-        currency, exponent = (standing.currency, standing.exponent) if standing else (customer.currency, customer.currencyExponent)
-        amount_minor = standings.amount_minor(request.amount, currency, exponent, request.currency)
         own_minor = _already_reserved(actor, scope, standing, request.request_id) if standing else 0
         decision = decide(standing, own_minor, amount_minor, _limit_minor(customer, standing))
         return _log(actor, request, standing, decision, amount_minor, own_minor, began_ns, currency, exponent)
@@ -73,6 +111,16 @@ def decide(standing: Standing | None, own_minor: int, amount_minor: int, limit_m
     return Decision(Code.AUTO_APPROVED, "Budget available. Within the auto-approve limit", available=True, can_auto_approve=True)
 
 
+def _currency_without_budget(customer: Customer, request: CheckRequest) -> tuple[str, int]:
+    """What an amount is in where no budget says so: the currency it was sent with, or else the customer's."""
+    if request.currency is None:
+        return customer.currency, customer.currencyExponent
+    try:
+        return request.currency, currency_exponent(request.currency)
+    except MoneyError as error:
+        raise invalid({"currency": str(error)}) from None
+
+
 def _limit_minor(customer: Customer, standing: Standing | None) -> int | None:
     """The auto-approve limit: the budget's, or else the customer's, which speaks of the customer's currency alone."""
     if standing is None:
@@ -85,12 +133,9 @@ def _limit_minor(customer: Customer, standing: Standing | None) -> int | None:
 
 def _already_reserved(actor: Actor, scope: Scope, standing: Standing, request_id: str) -> int:
     """What the request holds on the budget; someone else's hold is not told to a caller who may see only their own."""
-    query = Reservation.select(fn.SUM(Reservation.heldMinor)).where(
-        (Reservation.budgetId == standing.id) & (Reservation.requestId == request_id) & (Reservation.status == "open")
-    )
     if scope is Scope.OWN:
-        query = query.where(Reservation.requesterId == actor.user_id)
-    return query.scalar() or 0
+        return _HELD_BY_OWN.scalar(budget_id=standing.id, request_id=request_id, user_id=actor.user_id) or 0
+    return _HELD.scalar(budget_id=standing.id, request_id=request_id) or 0
 
 
 def _log(
@@ -117,7 +162,7 @@ def _log(
     if standing and own_minor:
         data["alreadyReserved"] = standing.number(own_minor)
     reply = Reply.of(data)
-    BudgetCheckLog.insert(
+    _INSERT.execute(
         checkId=check_id,
         customerId=request.customer_id,
         requestId=request.request_id,
@@ -135,10 +180,10 @@ def _log(
         budgetId=standing.id if standing else None,
         available=decision.available,
         canAutoApprove=decision.can_auto_approve,
-        code=decision.code,
+        code=str(decision.code),
         reason=decision.reason,
         response=reply.text,
         durationMs=max(0, time.perf_counter_ns() - began_ns) // 1_000_000,
-        timestamp=clock.now(),
-    ).execute()
+        timestamp=clock.to_text(clock.now()),
+    )
     return reply

@@ -26,7 +26,7 @@ class Scope:
     @classmethod
     def of(cls, actor: Actor, customer_id: str, call: str, key: str | None, request: Body) -> Scope:
         """The scope of one request; a body counts by its values, not by its spacing."""
-        body_hash = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+        body_hash = hashlib.sha256(request.model_dump_json().encode()).hexdigest() if key else ""
         return cls(customer_id, actor.principal, call, key, body_hash)
 
     def stored(self) -> Reply | None:

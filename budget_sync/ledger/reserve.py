@@ -3,18 +3,75 @@
 from __future__ import annotations
 
 import secrets
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from budget_sync import clock
-from budget_sync.database import transact
+from budget_sync.database import Prepared, transact
 from budget_sync.ledger import standing as standings
 from budget_sync.ledger.idempotency import Scope as KeyScope
-from budget_sync.ledger.standing import Standing
+from budget_sync.ledger.standing import Claim, Standing
 from budget_sync.models import BudgetCheckLog, Reservation, User
 from budget_sync.permissions import APPROVER_ROLES, Action, Actor, Scope, require, require_overspend
 from budget_sync.refusals import Code, Refusal
 from budget_sync.replies import Reply
 from budget_sync.requests import ReserveRequest
+
+_STRANGERS = Prepared(
+    lambda value: (
+        Reservation.select(Reservation.seq)
+        .where((Reservation.customerId == value.customer_id) & (Reservation.requestId == value.request_id) & (Reservation.requesterId != value.user_id))
+        .limit(1)
+    )
+)
+
+
+def _checks(value: Any) -> Any:
+    return BudgetCheckLog.select(BudgetCheckLog.userId, BudgetCheckLog.userName, BudgetCheckLog.userEmail).where(
+        (BudgetCheckLog.customerId == value.customer_id) & (BudgetCheckLog.requestId == value.request_id)
+    )
+
+
+_NEWER_CHECK = Prepared(lambda value: _checks(value).where((BudgetCheckLog.budgetId == value.budget_id) & (BudgetCheckLog.id > value.after)).limit(1))
+_OWN_CHECK = Prepared(
+    lambda value: (
+        _checks(value)
+        .where(
+            (BudgetCheckLog.checkedBy == value.principal) & (BudgetCheckLog.budgetId == value.budget_id) & (BudgetCheckLog.amountMinor >= value.amount_minor)
+        )
+        .limit(1)
+    )
+)
+
+
+def _latest(checks: Any) -> Any:
+    """The latest check by a proven caller, or only where there is none, by an anonymous one."""
+    return checks.order_by(BudgetCheckLog.checkedBy.is_null(), BudgetCheckLog.id.desc()).limit(1)
+
+
+_LATEST_CHECK = Prepared(lambda value: _latest(_checks(value)))
+_LATEST_CHECK_FOR = Prepared(lambda value: _latest(_checks(value).where(BudgetCheckLog.userId == value.user_id)))
+_USER = Prepared(lambda value: User.select(User.id, User.name, User.email).where((User.id == value.user_id) & (User.customerId == value.customer_id)))
+_APPROVER = Prepared(lambda value: User.select(User.role, User.customerId, User.name, User.email).where((User.id == value.user_id) & User.disabledAt.is_null()))
+
+_RESERVED = (
+    "id",
+    "customerId",
+    "budgetId",
+    "requestId",
+    "requesterId",
+    "requesterName",
+    "requesterEmail",
+    "currencyExponent",
+    "amountMinor",
+    "heldMinor",
+    "committedMinor",
+    "releasedMinor",
+    "exceededMinor",
+    "status",
+    "createdAt",
+    "reserveReply",
+)
+_INSERT = Prepared(lambda value: Reservation.insert({column: getattr(value, column) for column in _RESERVED}))
 
 
 class Requester(NamedTuple):
@@ -32,6 +89,7 @@ def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | Non
     IDEMPOTENCY_KEY_REUSED, REQUEST_CONFLICT, RESERVATION_CLOSED, CHECK_REQUIRED, BUDGET_DELETED, INSUFFICIENT_BUDGET, or what
     `transact` raises.
     """
+    standings.require_customer(actor, request.customer_id)
     scope = require(actor, Action.RESERVE)
     if request.over_budget:
         require_overspend(actor)
@@ -80,7 +138,8 @@ def _set_aside(actor: Actor, standing: Standing, request: ReserveRequest, reques
             "newAvailable": standing.number(moved.available_minor),
         }
     )
-    reservation = Reservation(
+    claim = Claim(reservation_id, request.request_id, *requester)
+    _INSERT.execute(
         id=reservation_id,
         customerId=standing.customer_id,
         budgetId=standing.id,
@@ -91,14 +150,14 @@ def _set_aside(actor: Actor, standing: Standing, request: ReserveRequest, reques
         currencyExponent=standing.exponent,
         amountMinor=amount_minor,
         heldMinor=amount_minor,
+        committedMinor=0,
+        releasedMinor=0,
+        exceededMinor=0,
         status="open",
-        createdAt=clock.now(),
+        createdAt=clock.to_text(clock.now()),
         reserveReply=reply.text,
     )
-    reservation.save(force_insert=True)
-    standings.record_movement(
-        actor, action, standing, moved, reservation, held_before_minor=0, held_after_minor=amount_minor, reason=reason, approved_by=approved_by
-    )
+    standings.record_movement(actor, action, standing, moved, claim, held_before_minor=0, held_after_minor=amount_minor, reason=reason, approved_by=approved_by)
     return reply
 
 
@@ -117,22 +176,16 @@ def _replay(standing: Standing, reservation: Reservation | None, amount_minor: i
 
 
 def _refuse_strangers_request(actor: Actor, standing: Standing, request_id: str) -> None:
-    held_by_others = Reservation.select().where(
-        (Reservation.customerId == standing.customer_id) & (Reservation.requestId == request_id) & (Reservation.requesterId != actor.user_id)
-    )
-    if held_by_others.exists():
+    if _STRANGERS.first(customer_id=standing.customer_id, request_id=request_id, user_id=actor.user_id):
         raise Refusal(Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id)
 
 
 def _refuse_late_duplicate(standing: Standing, reservation: Reservation) -> None:
     """A closed reservation is opened anew only by a check logged after it was closed: by sequence, since clocks jump."""
-    newer_check = BudgetCheckLog.select().where(
-        (BudgetCheckLog.customerId == standing.customer_id)
-        & (BudgetCheckLog.requestId == reservation.requestId)
-        & (BudgetCheckLog.budgetId == standing.id)
-        & (BudgetCheckLog.id > reservation.closedAfterCheck)
+    newer_check = _NEWER_CHECK.first(
+        customer_id=standing.customer_id, request_id=reservation.requestId, budget_id=standing.id, after=reservation.closedAfterCheck
     )
-    if not newer_check.exists():
+    if not newer_check:
         raise Refusal(
             Code.RESERVATION_CLOSED,
             "This request's reservation was already committed or released. Check the request again before reserving anew.",
@@ -141,14 +194,10 @@ def _refuse_late_duplicate(standing: Standing, reservation: Reservation) -> None
 
 
 def _require_own_check(actor: Actor, standing: Standing, request_id: str, amount_minor: int) -> None:
-    own_check = BudgetCheckLog.select().where(
-        (BudgetCheckLog.customerId == standing.customer_id)
-        & (BudgetCheckLog.requestId == request_id)
-        & (BudgetCheckLog.checkedBy == actor.principal)
-        & (BudgetCheckLog.budgetId == standing.id)
-        & (BudgetCheckLog.amountMinor >= amount_minor)
+    own_check = _OWN_CHECK.first(
+        customer_id=standing.customer_id, request_id=request_id, principal=actor.principal, budget_id=standing.id, amount_minor=amount_minor
     )
-    if not own_check.exists():
+    if not own_check:
         raise Refusal(Code.CHECK_REQUIRED, "Check this request first, on this budget and for at least this amount.", requestId=request_id)
 
 
@@ -163,19 +212,17 @@ def _requester(actor: Actor, scope: Scope, standing: Standing, request: ReserveR
     user_id = request.user_id or (check.userId if check else None)
     if user_id is None or user_id == actor.user_id:
         return caller
-    user = User.get_or_none((User.id == user_id) & (User.customerId == standing.customer_id))
+    user = _USER.first(user_id=user_id, customer_id=standing.customer_id)
     if user:
         return Requester(user.id, user.name, user.email)
     return Requester(user_id, check.userName, check.userEmail) if check else Requester(user_id, user_id, "")
 
 
-def _latest_check(standing: Standing, request_id: str, user_id: str | None) -> BudgetCheckLog | None:
-    """The request's latest check by a proven caller, or only where there is none, by an anonymous one."""
-    query = BudgetCheckLog.select().where((BudgetCheckLog.customerId == standing.customer_id) & (BudgetCheckLog.requestId == request_id))
-    if user_id is not None:
-        query = query.where(BudgetCheckLog.userId == user_id)
-    latest: BudgetCheckLog | None = query.order_by(BudgetCheckLog.checkedBy.is_null(), BudgetCheckLog.id.desc()).first()
-    return latest
+def _latest_check(standing: Standing, request_id: str, user_id: str | None) -> Any:
+    """Who the request was last checked for: userId, userName, userEmail; None where it never was."""
+    if user_id is None:
+        return _LATEST_CHECK.first(customer_id=standing.customer_id, request_id=request_id)
+    return _LATEST_CHECK_FOR.first(customer_id=standing.customer_id, request_id=request_id, user_id=user_id)
 
 
 def _approver(actor: Actor, standing: Standing, request: ReserveRequest, requester: Requester) -> str | None:
@@ -190,7 +237,7 @@ def _approver(actor: Actor, standing: Standing, request: ReserveRequest, request
         raise Refusal(Code.OVERSPEND_NOT_ALLOWED, "approvedBy must be yourself.", approvedBy=approver_id)
     if approver_id == requester.id:
         raise Refusal(Code.OVERSPEND_NOT_ALLOWED, "The requester cannot approve their own request over budget.", approvedBy=approver_id)
-    approver = User.get_or_none((User.id == approver_id) & User.disabledAt.is_null())
+    approver = _APPROVER.first(user_id=approver_id)
     if approver is None or approver.role not in APPROVER_ROLES or approver.customerId not in (None, standing.customer_id):
         raise Refusal(Code.OVERSPEND_NOT_ALLOWED, "approvedBy must be an FP&A or admin user of this customer.", approvedBy=approver_id)
     return standings.person(approver.name, approver.email)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from peewee import fn
 
 from budget_sync import clock
-from budget_sync.database import transact
+from budget_sync.database import Prepared, transact
 from budget_sync.ledger import standing as standings
 from budget_sync.ledger.idempotency import Scope as KeyScope
-from budget_sync.ledger.standing import Standing
+from budget_sync.ledger.standing import Claim, Standing
 from budget_sync.models import BudgetCheckLog, Reservation
 from budget_sync.permissions import Action, Actor, Scope, require
 from budget_sync.refusals import Code, Refusal, invalid
@@ -22,6 +22,24 @@ _REASONS = {
     ReleaseAction.MANUAL: "Budget released manually",
 }
 
+_SETTLED = (
+    "heldMinor",
+    "committedMinor",
+    "releasedMinor",
+    "exceededMinor",
+    "status",
+    "closedAt",
+    "closedAfterCheck",
+    "closingCall",
+    "closingReply",
+)
+_SETTLE = Prepared(
+    lambda value: Reservation.update({column: getattr(value, column) for column in _SETTLED}).where(
+        (Reservation.seq == value.seq) & (Reservation.status == "open") & (Reservation.heldMinor == value.heldBefore)
+    )
+)
+_NEWEST_CHECK = Prepared(lambda _: BudgetCheckLog.select(fn.MAX(BudgetCheckLog.id)))
+
 
 def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None = None) -> Reply:
     """Move reserved money to committed; more than is reserved only if the budget still has room for the rest.
@@ -29,6 +47,7 @@ def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None 
     Raises Refusal: FORBIDDEN, INVALID_CUSTOMER, INVALID_REQUEST, BUDGET_NOT_FOUND, REQUEST_NOT_FOUND, IDEMPOTENCY_KEY_REUSED,
     NO_OPEN_RESERVATION, INSUFFICIENT_BUDGET, or what `transact` raises.
     """
+    standings.require_customer(actor, request.customer_id)
     require(actor, Action.COMMIT)
 
     def work() -> Reply:
@@ -54,6 +73,8 @@ def _spend(actor: Actor, standing: Standing, reservation: Reservation, request: 
     taken_minor = min(amount_minor, held_minor)
     exceeded_minor = amount_minor - taken_minor
     spent = standings.move(standing, reserved_minor=-taken_minor, committed_minor=amount_minor, within_budget=exceeded_minor > 0)
+    if spent is None and standing.deleted_at:
+        raise Refusal(Code.BUDGET_DELETED, "The budget was removed: no more than is reserved on it can be committed.", budgetId=standing.id)
     if spent is None:
         raise standings.refuse_insufficient(standing, standing.available_minor + held_minor, amount_minor)
     left_minor = held_minor - taken_minor
@@ -62,7 +83,7 @@ def _spend(actor: Actor, standing: Standing, reservation: Reservation, request: 
         "COMMIT",
         standing,
         spent,
-        reservation,
+        Claim.of(reservation),
         held_before_minor=held_minor,
         held_after_minor=left_minor,
         reason=request.reason or "Request fulfilled",
@@ -82,6 +103,7 @@ def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | Non
     Raises Refusal: FORBIDDEN, INVALID_CUSTOMER, INVALID_REQUEST, BUDGET_NOT_FOUND, NOT_YOUR_REQUEST, IDEMPOTENCY_KEY_REUSED,
     AMOUNT_EXCEEDS_RESERVED, or what `transact` raises.
     """
+    standings.require_customer(actor, request.customer_id)
     cancels = request.action is ReleaseAction.CANCEL
     if cancels and actor.is_service and request.original_requester_id is None:
         raise invalid({"originalRequesterId": "is required when a service cancels"})
@@ -121,7 +143,7 @@ def _give_back(actor: Actor, standing: Standing, reservation: Reservation, held_
     if after is None:
         raise RuntimeError(f"budget {standing.id} has no utilisation row")
     standings.record_movement(
-        actor, "RELEASE", standing, after, reservation, held_before_minor=held_minor, held_after_minor=held_minor - amount_minor, reason=reason
+        actor, "RELEASE", standing, after, Claim.of(reservation), held_before_minor=held_minor, held_after_minor=held_minor - amount_minor, reason=reason
     )
     return after
 
@@ -129,24 +151,21 @@ def _give_back(actor: Actor, standing: Standing, reservation: Reservation, held_
 def _settle(reservation: Reservation, *, call: str, reply: Reply, committed_minor: int = 0, released_minor: int = 0, exceeded_minor: int = 0) -> None:
     """Bring the reservation's own row forward, once: compare-and-set on what it held when it was read."""
     held_minor = reservation.heldMinor + exceeded_minor - committed_minor - released_minor
-    changes: dict[str, object] = {
-        "heldMinor": held_minor,
-        "committedMinor": reservation.committedMinor + committed_minor,
-        "releasedMinor": reservation.releasedMinor + released_minor,
-        "exceededMinor": reservation.exceededMinor + exceeded_minor,
-    }
-    if held_minor == 0:
-        changes |= {
-            "status": "closed",
-            "closedAt": clock.now(),
-            "closedAfterCheck": BudgetCheckLog.select(fn.MAX(BudgetCheckLog.id)).scalar() or 0,
-            "closingCall": call,
-            "closingReply": reply.text,
-        }
-    settled = Reservation.update(changes).where(
-        (Reservation.seq == reservation.seq) & (Reservation.status == "open") & (Reservation.heldMinor == reservation.heldMinor)
+    closes = held_minor == 0
+    settled = _SETTLE.execute(
+        seq=reservation.seq,
+        heldBefore=reservation.heldMinor,
+        heldMinor=held_minor,
+        committedMinor=reservation.committedMinor + committed_minor,
+        releasedMinor=reservation.releasedMinor + released_minor,
+        exceededMinor=reservation.exceededMinor + exceeded_minor,
+        status="closed" if closes else "open",
+        closedAt=clock.to_text(clock.now()) if closes else None,
+        closedAfterCheck=(_NEWEST_CHECK.scalar() or 0) if closes else None,
+        closingCall=call if closes else None,
+        closingReply=reply.text if closes else None,
     )
-    if settled.execute() != 1:
+    if settled != 1:
         raise RuntimeError(f"reservation {reservation.id} was changed by someone else inside this transaction")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from peewee import Expression
 
 from budget_sync import audit
+from budget_sync.database import Prepared
 from budget_sync.models import Budget, BudgetUtilization, Reservation
 from budget_sync.money import MoneyError, format_money, to_minor, to_number, to_text
 from budget_sync.permissions import Actor
@@ -56,9 +57,24 @@ class Standing(NamedTuple):
         }
 
 
-def find(*conditions: Expression) -> Standing | None:
-    """The budget that meets the conditions, with its balances."""
-    row = (
+class Claim(NamedTuple):
+    """Whose money moves: a reservation, its request and its requester, named as the columns are."""
+
+    id: str
+    requestId: str
+    requesterId: str
+    requesterName: str
+    requesterEmail: str
+
+    @classmethod
+    def of(cls, reservation: Reservation) -> Claim:
+        """The claim of a stored reservation."""
+        return cls(reservation.id, reservation.requestId, reservation.requesterId, reservation.requesterName, reservation.requesterEmail)
+
+
+def standings(*conditions: Expression) -> Any:
+    """The query for budgets that meet the conditions, with the fields of Standing in their order."""
+    return (
         Budget.select(
             Budget.id,
             Budget.customerId,
@@ -75,22 +91,51 @@ def find(*conditions: Expression) -> Standing | None:
         )
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .where(*conditions)
-        .tuples()
-        .first()
     )
-    return Standing(*row) if row else None
+
+
+_BY_ID = Prepared(lambda value: standings(Budget.id == value.budget_id))
+_RESERVATIONS = Prepared(
+    lambda value: (
+        Reservation.select()
+        .where((Reservation.customerId == value.customer_id) & (Reservation.requestId == value.request_id) & (Reservation.budgetId == value.budget_id))
+        # "open" sorts after "closed".
+        .order_by(Reservation.status.desc(), Reservation.seq.desc())
+        .limit(1)
+    )
+)
+
+
+def _move(value: Any) -> Any:
+    return BudgetUtilization.update(
+        reservedMinor=BudgetUtilization.reservedMinor + value.reserved_minor,
+        committedMinor=BudgetUtilization.committedMinor + value.committed_minor,
+        version=BudgetUtilization.version + 1,
+    ).where(BudgetUtilization.budgetId == value.budget_id)
+
+
+def _move_within_budget(value: Any) -> Any:
+    budgeted = Budget.select(Budget.budgetedMinor).where((Budget.id == value.budget_id) & Budget.deletedAt.is_null())
+    return _move(value).where(BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor + value.growth_minor <= budgeted)
+
+
+_MOVE = Prepared(_move)
+_MOVE_WITHIN_BUDGET = Prepared(_move_within_budget)
 
 
 def budget_for(actor: Actor, budget_id: str, customer_id: str | None) -> Standing:
-    """The budget a movement names. Raises Refusal INVALID_CUSTOMER for a customer the caller does not serve, and
-    BUDGET_NOT_FOUND for an unknown budget and, the same, for another customer's.
-    """
-    if customer_id is not None and not actor.serves(customer_id):
-        raise invalid_customer()
-    standing = find(Budget.id == budget_id)
+    """The budget a movement names. Raises Refusal BUDGET_NOT_FOUND for an unknown one and, the same, for another customer's."""
+    row = _BY_ID.first(budget_id=budget_id)
+    standing = row and Standing(*row)
     if standing is None or not actor.serves(standing.customer_id) or customer_id not in (None, standing.customer_id):
         raise Refusal(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
     return standing
+
+
+def require_customer(actor: Actor, customer_id: str | None) -> None:
+    """Raises Refusal INVALID_CUSTOMER where a body names a customer that the caller does not serve: before any permission is asked for."""
+    if customer_id is not None and not actor.serves(customer_id):
+        raise invalid_customer()
 
 
 def invalid_customer() -> Refusal:
@@ -113,14 +158,8 @@ def amount_minor(amount: Decimal, currency: str, exponent: int, asked_currency: 
 
 
 def reservations_of(standing: Standing, request_id: str) -> Reservation | None:
-    """The request's open reservation on that budget, or else its latest one."""
-    reservation: Reservation | None = (
-        Reservation.select()
-        .where((Reservation.customerId == standing.customer_id) & (Reservation.requestId == request_id) & (Reservation.budgetId == standing.id))
-        # "open" sorts after "closed".
-        .order_by(Reservation.status.desc(), Reservation.seq.desc())
-        .first()
-    )
+    """The request's open reservation on that budget, or else its latest one: a row with the columns of Reservation."""
+    reservation: Reservation | None = _RESERVATIONS.first(customer_id=standing.customer_id, request_id=request_id, budget_id=standing.id)
     return reservation
 
 
@@ -148,16 +187,11 @@ def move(standing: Standing, *, reserved_minor: int = 0, committed_minor: int = 
     With `within_budget` the database itself compares, and None says that the budget has no room or is deleted. What else
     must never be (a negative balance) its constraints refuse: that would be a mistake of ours, and is never smoothed over.
     """
-    update = BudgetUtilization.update(
-        reservedMinor=BudgetUtilization.reservedMinor + reserved_minor,
-        committedMinor=BudgetUtilization.committedMinor + committed_minor,
-        version=BudgetUtilization.version + 1,
-    ).where(BudgetUtilization.budgetId == standing.id)
-    if within_budget:
-        budgeted = Budget.select(Budget.budgetedMinor).where((Budget.id == standing.id) & Budget.deletedAt.is_null())
-        growth = reserved_minor + committed_minor
-        update = update.where(BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor + growth <= budgeted)
-    if update.execute() != 1:
+    statement = _MOVE_WITHIN_BUDGET if within_budget else _MOVE
+    moved = statement.execute(
+        budget_id=standing.id, reserved_minor=reserved_minor, committed_minor=committed_minor, growth_minor=reserved_minor + committed_minor
+    )
+    if moved != 1:
         return None
     return standing._replace(
         reserved_minor=standing.reserved_minor + reserved_minor,
@@ -171,7 +205,7 @@ def record_movement(
     action: str,
     before: Standing,
     after: Standing,
-    reservation: Reservation,
+    claim: Claim,
     *,
     held_before_minor: int,
     held_after_minor: int,
@@ -180,7 +214,7 @@ def record_movement(
     external_ref: str | None = None,
 ) -> None:
     """The audit row of one movement: this request's own hold, before and after, and the budget's deltas."""
-    on_behalf_of = None if reservation.requesterId == actor.user_id else person(reservation.requesterName, reservation.requesterEmail)
+    on_behalf_of = None if claim.requesterId == actor.user_id else person(claim.requesterName, claim.requesterEmail)
     audit.record(
         actor,
         action,
@@ -189,9 +223,9 @@ def record_movement(
         version=after.version,
         reserved_delta_minor=after.reserved_minor - before.reserved_minor,
         committed_delta_minor=after.committed_minor - before.committed_minor,
-        subject=reservation.requesterId,
-        requestId=reservation.requestId,
-        reservationId=reservation.id,
+        subject=claim.requesterId,
+        requestId=claim.requestId,
+        reservationId=claim.id,
         oldValue=before.text(held_before_minor),
         newValue=before.text(held_after_minor),
         onBehalfOf=on_behalf_of,

@@ -1,0 +1,72 @@
+"""Peewee queries compiled once.
+
+Peewee makes the SQL of a query anew each time it runs, which costs several times what SQLite needs to run it. The queries of
+the hot path are the same but for their values, so they are compiled with a named gap for each value, and the SQL is kept.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import peewee
+
+from budget_sync.database.connection import db
+
+
+class _Gap:
+    """Where a value goes."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class _Gaps:
+    """Hands out a gap for any name asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        # A Value node goes through unconverted: what fills the gap must be as the database takes it.
+        return peewee.Value(_Gap(name), converter=False)
+
+
+class Prepared:
+    """A query made by `build(gaps)`, run with `gaps.name` filled by the keyword `name`.
+
+    Values go to the database as they are: times as text, enums as their text.
+    """
+
+    def __init__(self, build: Callable[[Any], Any]) -> None:
+        self._build = build
+        # By engine, since a process may connect to more than one database in its life (tests, copies).
+        self._compiled: dict[type, tuple[str, list[Any], Any]] = {}
+
+    def _run(self, values: dict[str, Any]) -> tuple[Any, Any]:
+        engine = type(db.obj)
+        compiled = self._compiled.get(engine)
+        if compiled is None:
+            query = self._build(_Gaps())
+            sql, parameters = db.get_sql_context().sql(query).query()
+            columns = [getattr(column, "name", "_") for column in query.selected_columns] if isinstance(query, peewee.Select) else []
+            compiled = self._compiled[engine] = (sql, list(parameters), namedtuple("Row", columns, rename=True))  # noqa: PYI024  # columns known at run time
+        sql, parameters, make_row = compiled
+        filled = [values[parameter.name] if type(parameter) is _Gap else parameter for parameter in parameters]
+        return db.execute_sql(sql, filled), make_row
+
+    def first(self, **values: Any) -> Any:
+        """The first row of a select, with its columns as attributes; None where there is none."""
+        cursor, make_row = self._run(values)
+        row = cursor.fetchone()
+        return None if row is None else make_row(*row)
+
+    def scalar(self, **values: Any) -> Any:
+        """The first column of the first row."""
+        row = self._run(values)[0].fetchone()
+        return None if row is None else row[0]
+
+    def execute(self, **values: Any) -> int:
+        """Run an insert, update or delete; the number of rows it met."""
+        count: int = self._run(values)[0].rowcount
+        return count
