@@ -37,7 +37,8 @@ def configure(app: Flask, chosen: Settings) -> None:
     app.config.update(
         SETTINGS=chosen,
         SECRET_KEY=chosen.secret_key,
-        MAX_CONTENT_LENGTH=payloads.MAX_BODY_BYTES,
+        # One more than is taken: a chunked body is cut at this length without a word, and must be seen to be too long.
+        MAX_CONTENT_LENGTH=payloads.MAX_BODY_BYTES + 1,
         TRUSTED_HOSTS=list(chosen.trusted_hosts) or None,
         SESSION_COOKIE_NAME="budget_sync_session",
         SESSION_COOKIE_HTTPONLY=True,

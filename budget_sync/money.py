@@ -29,20 +29,28 @@ def currency_exponent(currency: str) -> int:
     return get_currency_precision(currency)
 
 
+def require_plausible(amount: int | Decimal) -> None:
+    """Raises MoneyError for what is an amount in no currency: not finite, negative, too large, or finer than any has decimals."""
+    _require(Decimal(amount), LIMIT_MINOR, MAX_EXPONENT)
+
+
 def to_minor(amount: int | Decimal, exponent: int) -> int:
     """Minor units of a positive or zero amount in whole units. Raises MoneyError where it is too large or has too many decimals."""
     whole = Decimal(amount)
-    if not whole.is_finite():
+    _require(whole, LIMIT_MINOR // 10**exponent, exponent)
+    return int(whole.scaleb(exponent))
+
+
+def _require(amount: Decimal, limit: int, decimals: int) -> None:
+    if not amount.is_finite():
         raise MoneyError("must be a finite number")
-    if whole < 0:
+    if amount < 0:
         raise MoneyError("must not be negative")
     # The size comes first: Decimal's arithmetic is exact only for numbers that fit its context.
-    if whole >= LIMIT_MINOR // 10**exponent:
-        raise MoneyError(f"must be below {LIMIT_MINOR // 10**exponent:,}")
-    rounded = whole.quantize(Decimal(1).scaleb(-exponent))
-    if rounded != whole:
-        raise MoneyError(f"must have at most {exponent} decimals in its currency" if exponent else "must be a whole number in its currency")
-    return int(rounded.scaleb(exponent))
+    if amount >= limit:
+        raise MoneyError(f"must be below {limit:,}")
+    if amount.quantize(Decimal(1).scaleb(-decimals)) != amount:
+        raise MoneyError(f"must have at most {decimals} decimals in its currency" if decimals else "must be a whole number in its currency")
 
 
 def to_number(minor: int, exponent: int) -> int | Decimal:

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_YEAR = r"(?:(?:fy\s*)?(?P<year>(?:19|20)\d\d)|(?:fy\s*'?|')(?P<short_year>\d\d))"
+_YEAR = r"(?:(?:fy\s*)?(?P<year>(?:19|20)[0-9]{2})|(?:fy\s*'?|')(?P<short_year>[0-9]{2}))"
 _PART = (
     r"(?:(?:q|quarter)\s*(?P<quarter>[1-4])|(?P<quarter_first>[1-4])q"
     r"|(?:h|half)\s*(?P<half>[12])|(?P<half_first>[12])h"

@@ -29,8 +29,8 @@ def list_budgets(
     limit: int = PAGE_SIZE,
 ) -> dict[str, object]:
     """A page of the live budgets of one customer, by id: `{"items": [...], "nextCursor": ...}`, the cursor null on the last page."""
-    require(actor, Action.READ_BUDGETS)
     customer = _customer_for(actor, customer_id)
+    require(actor, Action.READ_BUDGETS)
     query = _budgets().where(Budget.customerId == customer, Budget.deletedAt.is_null())
     if department is not None:
         query = query.where(Budget.departmentKey == fold(department))
@@ -57,8 +57,8 @@ def get_request(actor: Actor, request_id: str, *, customer_id: str | None = None
 
     Who may see only their own sees what they checked or requested. Raises Refusal REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
     """
-    scope = require(actor, Action.READ_REQUESTS)
     customer = _customer_for(actor, customer_id)
+    scope = require(actor, Action.READ_REQUESTS)
     with snapshot():
         reservations = _latest(Reservation, Reservation.seq, customer, request_id)
         checks = _latest(BudgetCheckLog, BudgetCheckLog.id, customer, request_id)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from budget_sync.money import LIMIT_MINOR, MAX_EXPONENT, MoneyError, to_minor
+from budget_sync.money import MoneyError, require_plausible
 
 
 def _problem(text: str) -> PydanticCustomError:
@@ -35,12 +35,13 @@ def _amount(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise _problem("must be a number")
     try:
-        minor = to_minor(value, MAX_EXPONENT) if not isinstance(value, int) or abs(value) < LIMIT_MINOR else None
+        require_plausible(value)
     except MoneyError as error:
         raise _problem(str(error)) from None
-    if minor is None or minor <= 0:
-        raise _problem("must be greater than 0" if value <= 0 else f"must be below {LIMIT_MINOR // 10**MAX_EXPONENT:,}")
-    return Decimal(value)
+    if value == 0:
+        raise _problem("must be greater than 0")
+    # One spelling for one amount: 1000, 1000.0 and 1e3 are the same body to an Idempotency-Key.
+    return Decimal(f"{Decimal(value).normalize():f}")
 
 
 Amount = Annotated[Decimal, BeforeValidator(_amount)]

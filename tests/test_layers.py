@@ -14,7 +14,7 @@ LAYERS = (
     {"database"},
     {"models"},
     {"audit"},
-    {"logins", "people", "budgets", "ledger", "check_log", "reports", "sync"},
+    {"logins", "people", "budgets", "ledger", "check_log", "reports", "overview", "listings", "sync"},
     {"demo"},
     {"web"},
     {"app", "cli"},

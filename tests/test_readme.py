@@ -6,14 +6,16 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
+import click
 import pytest
 from conftest import PROJECT, Installation, needs, sign_in
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 import cli
-from budget_sync import demo, settings
+from budget_sync import demo
 from budget_sync.refusals import MEANINGS, Code
 from budget_sync.web.payloads import STATUSES
 
@@ -63,7 +65,7 @@ def test_the_lines_that_the_demo_prints_work_as_pasted(server: Installation) -> 
 
 
 def test_the_passwords_that_the_demo_prints_sign_in(world: Flask) -> None:
-    printed = demo.tour("http://127.0.0.1:8000", settings.Path(world.instance_path))
+    printed = demo.tour("http://127.0.0.1:8000", Path(world.instance_path))
     found = re.findall(r"^  (\S+@acme\.com) +(\S+) ", printed, flags=re.MULTILINE)
     assert [email for email, _ in found] == ["jane@acme.com", "fiona@acme.com", "alex@acme.com"]
     for email, password in found:
@@ -113,9 +115,9 @@ def test_every_call_of_the_service_is_in_the_readme(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda command: str(command.name))
-def test_every_command_says_what_it_is_for(command: cli.click.Command) -> None:
+def test_every_command_says_what_it_is_for(command: click.Command) -> None:
     assert command.help
-    assert all(option.help for option in command.params if isinstance(option, cli.click.Option))
+    assert all(option.help for option in command.params if isinstance(option, click.Option))
 
 
 def test_every_variable_that_the_settings_read_is_in_the_readme() -> None:

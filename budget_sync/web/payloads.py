@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
@@ -56,7 +57,10 @@ def parse(model: type[Model]) -> Model:
     """The request's JSON body as that model. Raises Refusal UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE or INVALID_REQUEST."""
     if request.mimetype != "application/json":
         raise Refusal(Code.UNSUPPORTED_MEDIA_TYPE, "Send the body as JSON, with Content-Type: application/json.")
-    values, twice = _read_json(request.get_data(cache=False))
+    body = request.get_data(cache=False)
+    if len(body) > MAX_BODY_BYTES:
+        raise Refusal(Code.BODY_TOO_LARGE, "The body is larger than 64 KiB.")
+    values, twice = _read_json(body)
     if not isinstance(values, dict):
         raise invalid({"body": "must be a JSON object"})
     fields = dict.fromkeys(twice, "is given more than once")
@@ -71,20 +75,41 @@ def parse(model: type[Model]) -> Model:
 
 def _read_json(body: bytes) -> tuple[Any, list[str]]:
     """The JSON value, numbers exact, and the names that an object had twice."""
-    twice: list[str] = []
-
-    def take(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        twice.extend(name for name in dict.fromkeys(names) if names.count(name) > 1)
-        return dict(pairs)
-
     try:
         # NaN and Infinity are no JSON, yet Python's parser knows them; as Decimal they reach the field's own check and are named.
-        return json.loads(body.decode(), parse_float=_decimal, parse_int=_integer, parse_constant=Decimal, object_pairs_hook=take), twice
+        value = json.loads(body.decode(), parse_float=_decimal, parse_int=_integer, parse_constant=Decimal, object_pairs_hook=_Object)
     except RecursionError:
         raise invalid({"body": "is nested too deeply"}) from None
     except ValueError:
         raise invalid({"body": "must be valid JSON in UTF-8"}) from None
+    return value, list(_given_twice(value))
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers the names it was given more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.twice: list[str] = []
+        if len(self) < len(pairs):
+            names = [name for name, _ in pairs]
+            self.twice = [name for name in self if names.count(name) > 1]
+
+
+def _given_twice(value: object, path: str = "") -> Iterator[str]:
+    """The paths of names given more than once, such as overBudget.reason."""
+    if isinstance(value, _Object):
+        yield from (path + _readable(name) for name in value.twice)
+        for name, inner in value.items():
+            yield from _given_twice(inner, f"{path}{_readable(name)}.")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _given_twice(inner, f"{path}{number}.")
+
+
+def _readable(name: str) -> str:
+    """A name as it was sent, in characters that a reply can carry, and no longer than a reply should be."""
+    return name[:100].encode("utf-8", "backslashreplace").decode()
 
 
 def _decimal(digits: str) -> Decimal:

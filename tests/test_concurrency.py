@@ -1,0 +1,220 @@
+"""Many callers at once: never more is promised than is there, and what is sent often happens once."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from decimal import Decimal
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from threading import Barrier as ThreadBarrier
+from typing import Any, NamedTuple
+
+import pytest
+import requests
+from conftest import ROOT, Installation, commit_body, release_body, reserve_body, wait_until
+from flask import Flask
+from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
+
+from budget_sync import budgets, database, ledger, people, reports
+from budget_sync.models import AuditLog, BudgetUtilization, Reservation
+from budget_sync.permissions import Actor, Role
+from budget_sync.refusals import Code, Refusal
+from budget_sync.requests import ReserveRequest
+
+PROCESSES = 4
+THREADS = 8
+ROUNDS = 20
+REQUESTS = 400
+COPIES = 100
+
+AMOUNT = Decimal("27.10")
+SERVICE = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM, "org-456")
+
+
+# Never oversold. What follows runs in the processes that compete.
+
+
+class Competitor(NamedTuple):
+    """What a process keeps between rounds: the others to wait for, and its threads with their connections."""
+
+    start: Barrier
+    threads: ThreadPoolExecutor
+
+
+_competitor: list[Competitor] = []
+
+
+def enter(path: Path, start: Barrier) -> None:
+    """Begin a process: it opens its own connections, one a thread."""
+    database.connect(path)
+    _competitor.append(Competitor(start, ThreadPoolExecutor(THREADS)))
+
+
+def compete(budget_id: str, request_ids: list[str]) -> tuple[int, list[tuple[str, str]]]:
+    """Try to reserve for each request, once the other processes are there too; this process, and what was acknowledged."""
+    (me,) = _competitor
+    me.start.wait(timeout=60)
+    replies = me.threads.map(lambda request_id: reserve(budget_id, request_id), request_ids)
+    return os.getpid(), [(request_id, reply) for request_id, reply in zip(request_ids, replies, strict=True) if reply]
+
+
+def reserve(budget_id: str, request_id: str) -> str | None:
+    """The acknowledged reservation, or None where the budget has no room; busy means to try again."""
+    while True:
+        try:
+            reply = ledger.reserve(SERVICE, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=AMOUNT))
+        except Refusal as refusal:
+            if refusal.code is Code.INSUFFICIENT_BUDGET:
+                return None
+            if refusal.code not in (Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN):
+                raise
+        else:
+            return str(reply.data["reservationId"])
+
+
+def test_a_budget_is_never_oversold(app: Flask) -> None:
+    people.add_customer(ROOT, "org-456", "Acme Inc.")
+    spawn = multiprocessing.get_context("spawn")  # a connection must not cross a fork
+    start = spawn.Barrier(PROCESSES)
+    # The same tries in each run, in an order of their own each round.
+    dice = random.Random(456)  # noqa: S311  # no secret
+    with ProcessPoolExecutor(PROCESSES, mp_context=spawn, initializer=enter, initargs=(database.db.file_path, start)) as processes:
+        for number in range(ROUNDS):
+            room = 18 + number
+            budget_id = f"round-{number}"
+            # Almost enough for one more.
+            budgets.set_budget(ROOT, "org-456", budget_id, "2025", AMOUNT * (room + 1) - Decimal("0.01"), budget_id=budget_id)
+            # 500 tries, a fifth of them copies of others.
+            tries = [f"r{request}" for request in (*range(REQUESTS), *range(COPIES))]
+            dice.shuffle(tries)
+            results = [processes.submit(compete, budget_id, tries[place::PROCESSES]) for place in range(PROCESSES)]
+            answers = [result.result(timeout=120) for result in results]
+            acknowledged = {pair for _, pairs in answers for pair in pairs}
+            stored = set(Reservation.select(Reservation.requestId, Reservation.id).where(Reservation.budgetId == budget_id).tuples())
+            moved = AuditLog.select().where((AuditLog.budgetId == budget_id) & (AuditLog.action == "RESERVE")).count()
+            assert len({process for process, _ in answers}) == PROCESSES
+            assert acknowledged == stored
+            assert (len(acknowledged), moved) == (room, room)
+            assert BudgetUtilization.get_by_id(budget_id).reservedMinor == room * AMOUNT * 100
+    assert reports.verify().findings == []
+
+
+# Exactly once.
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """The guide's world with its server running, two workers of it, one for this file; its balances must be proven in the end."""
+    folder = tmp_path_factory.mktemp("concurrency") / "instance"
+    made = Installation({"INSTANCE_FOLDER": str(folder), "SECRET_KEY": "a key for tests, long enough"})
+    made.flask("init-db")
+    made.flask("demo")
+    made.start("--workers", "2")
+    try:
+        yield made
+        made.flask("verify")
+    finally:
+        made.stop(signal.SIGKILL)
+
+
+class Movement(NamedTuple):
+    """A call that moves money: what is sent, under which key, and the audit rows and stored reply of its request afterwards."""
+
+    call: str
+    body: dict[str, Any]
+    key: str | None
+    trail: list[tuple[str, str, str]]
+    stored: str
+
+
+def movement(name: str, request_id: str) -> Movement:
+    """A movement by its name."""
+    reserved = ("RESERVE", "0", "5000")
+    under_key = f"""SELECT "reply" FROM "StoredReply" WHERE "idempotencyKey" = '{request_id}'"""
+    closing = f"""SELECT "closingReply" FROM "Reservation" WHERE "requestId" = '{request_id}' AND "status" = 'closed'"""
+    opening = f"""SELECT "reserveReply" FROM "Reservation" WHERE "requestId" = '{request_id}'"""
+    return {
+        "reserve": Movement("reserve", reserve_body(requestId=request_id), None, [reserved], opening),
+        "release": Movement("release", release_body(requestId=request_id), None, [reserved, ("RELEASE", "5000", "0")], closing),
+        "commit": Movement("commit", commit_body(requestId=request_id), None, [reserved, ("COMMIT", "5000", "0")], closing),
+        "partial release": Movement(
+            "release", release_body(requestId=request_id, amount=10.5), request_id, [reserved, ("RELEASE", "5000", "4989.5")], under_key
+        ),
+        "partial commit": Movement("commit", commit_body(requestId=request_id, amount=10.5), request_id, [reserved, ("COMMIT", "5000", "4989.5")], under_key),
+    }[name]
+
+
+MOVEMENTS = ["reserve", "release", "commit", "partial release", "partial commit"]
+
+
+def query(running: Installation, sql: str) -> list[Any]:
+    """What a statement finds in the database file."""
+    connection = sqlite3.connect(f"file:{running.database}?mode=ro", uri=True)
+    try:
+        rows: list[Any] = connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+    return rows
+
+
+def trail(running: Installation, request_id: str) -> list[tuple[str, str, str]]:
+    """The audit rows of a request."""
+    return query(running, f"""SELECT "action", "oldValue", "newValue" FROM "AuditLog" WHERE "requestId" = '{request_id}' ORDER BY "id" """)
+
+
+def prepare(running: Installation, sent: Movement) -> None:
+    """Whatever is not a reserve needs a reservation first."""
+    if sent.call != "reserve":
+        assert running.post("/api/budget/reserve", reserve_body(requestId=sent.body["requestId"]), headers=running.key()).ok
+
+
+def send(running: Installation, sent: Movement) -> requests.Response:
+    """Send it as the orchestrator, which tries again when it is told to."""
+    headers = running.key() | ({"Idempotency-Key": sent.key} if sent.key else {})
+    while True:
+        response = running.post(f"/api/budget/{sent.call}", sent.body, headers=headers)
+        if response.status_code != 503:
+            return response
+
+
+@pytest.mark.parametrize("name", MOVEMENTS)
+def test_a_hundred_copies_at_once_are_one_movement_and_one_reply(running: Installation, name: str) -> None:
+    sent = movement(name, f"copies of {name}")
+    prepare(running, sent)
+    start = ThreadBarrier(COPIES)
+
+    def copy(_: int) -> requests.Response:
+        start.wait(timeout=60)
+        return send(running, sent)
+
+    with ThreadPoolExecutor(COPIES) as threads:
+        responses = list(threads.map(copy, range(COPIES)))
+    assert {response.status_code for response in responses} == {200}, {response.text for response in responses}
+    assert trail(running, sent.body["requestId"]) == sent.trail
+    assert len({response.content for response in responses}) == 1
+    assert [response.headers.get("Idempotent-Replayed") for response in responses].count("true") == COPIES - 1
+
+
+@pytest.mark.parametrize("name", MOVEMENTS)
+def test_a_reply_lost_on_the_way_is_had_by_asking_again(running: Installation, name: str) -> None:
+    sent = movement(name, f"lost reply of {name}")
+    prepare(running, sent)
+    body = json.dumps(sent.body).encode()
+    headers = running.key() | {"Host": f"127.0.0.1:{running.port}", "Content-Type": "application/json", "Content-Length": str(len(body))}
+    if sent.key:
+        headers["Idempotency-Key"] = sent.key
+    head = f"POST /api/budget/{sent.call} HTTP/1.1\r\n" + "".join(f"{field}: {value}\r\n" for field, value in headers.items())
+    with socket.create_connection(("127.0.0.1", running.port)) as caller:
+        caller.sendall(head.encode() + b"\r\n" + body)
+    wait_until(lambda: trail(running, sent.body["requestId"]) == sent.trail, "the request was not done")
+    again = send(running, sent)
+    assert (again.status_code, again.headers.get("Idempotent-Replayed")) == (200, "true")
+    assert [(again.text.rstrip("\n"),)] == query(running, sent.stored)
+    assert trail(running, sent.body["requestId"]) == sent.trail

@@ -1,0 +1,146 @@
+"""Exact money: what goes in comes out to the last digit, and what no currency can hold is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from budget_sync.money import LIMIT_MINOR, MAX_EXPONENT, MoneyError, currency_exponent, format_money, require_plausible, to_minor, to_number, to_text
+from budget_sync.replies import dumps
+
+EXPONENTS = st.integers(0, MAX_EXPONENT)
+AMOUNTS_MINOR = st.integers(0, LIMIT_MINOR - 1)
+BALANCES_MINOR = st.integers(1 - LIMIT_MINOR, LIMIT_MINOR - 1)
+CURRENCIES = ("USD", "EUR", "JPY", "KWD", "CLF", "CHF")
+
+
+@pytest.mark.parametrize(("currency", "decimals"), [("USD", 2), ("EUR", 2), ("JPY", 0), ("KRW", 0), ("KWD", 3), ("BHD", 3), ("CLF", 4)])
+def test_a_currency_has_its_own_number_of_decimals(currency: str, decimals: int) -> None:
+    assert currency_exponent(currency) == decimals
+
+
+@pytest.mark.parametrize("text", ["", "US", "usd", "USDX", "QQQ", "$", "U D", "ÜSD"])
+def test_what_is_no_currency_is_refused(text: str) -> None:
+    with pytest.raises(MoneyError, match="is not a currency code"):
+        currency_exponent(text)
+
+
+@pytest.mark.parametrize(
+    ("amount", "exponent", "minor"),
+    [
+        (5000, 2, 500_000),
+        (Decimal("99.5"), 2, 9_950),
+        (Decimal("99.50"), 2, 9_950),
+        (Decimal("0.01"), 2, 1),
+        (Decimal("10.99"), 2, 1_099),
+        (Decimal("1E+3"), 2, 100_000),
+        (Decimal("5000.000"), 0, 5_000),
+        (Decimal("0.001"), 3, 1),
+        # Zeros that say nothing, more of them than Decimal's arithmetic carries.
+        (Decimal("9999999999999.99" + "0" * 40), 2, 10**15 - 1),
+        (Decimal("0.0001"), 4, 1),
+        (0, 2, 0),
+    ],
+)
+def test_an_amount_becomes_its_minor_units(amount: int | Decimal, exponent: int, minor: int) -> None:
+    assert to_minor(amount, exponent) == minor
+
+
+@pytest.mark.parametrize(
+    ("amount", "exponent", "problem"),
+    [
+        (Decimal("0.001"), 2, "at most 2 decimals"),
+        (Decimal("10.999"), 2, "at most 2 decimals"),
+        (Decimal("0.5"), 0, "a whole number"),
+        (Decimal("1E-400"), 2, "at most 2 decimals"),
+        # One digit more than Decimal's arithmetic carries: rounding must not make it fit.
+        (Decimal("1.0000000000000000000000000000000000000000001"), 2, "at most 2 decimals"),
+        (-1, 2, "not be negative"),
+        (Decimal("-0.01"), 2, "not be negative"),
+        (Decimal("NaN"), 2, "finite"),
+        (Decimal("sNaN"), 2, "finite"),
+        (Decimal("Infinity"), 2, "finite"),
+        (Decimal("-Infinity"), 2, "finite"),
+        (Decimal("1E+400"), 2, "below 10,000,000,000,000"),
+        pytest.param(10**5000, 0, "below 1,000,000,000,000,000", id="5001 digits"),
+    ],
+)
+def test_an_amount_that_cannot_be_held_is_refused(amount: int | Decimal, exponent: int, problem: str) -> None:
+    with pytest.raises(MoneyError, match=problem):
+        to_minor(amount, exponent)
+
+
+def test_an_amount_is_plausible_where_some_currency_could_hold_it() -> None:
+    for amount in (LIMIT_MINOR - 1, Decimal("0.0001"), Decimal("99999999999.9999")):
+        require_plausible(amount)
+    for amount in (LIMIT_MINOR, Decimal("0.00001"), -1, Decimal("NaN"), Decimal("Infinity")):
+        with pytest.raises(MoneyError):
+            require_plausible(amount)
+
+
+@given(AMOUNTS_MINOR, EXPONENTS)
+def test_minor_units_survive_the_way_out_and_back_in(minor: int, exponent: int) -> None:
+    assert to_minor(to_number(minor, exponent), exponent) == minor
+    assert to_minor(Decimal(to_text(minor, exponent)), exponent) == minor
+
+
+@given(EXPONENTS)
+def test_the_largest_amount_is_one_minor_unit_below_the_limit(exponent: int) -> None:
+    assert to_minor(Decimal(LIMIT_MINOR - 1).scaleb(-exponent), exponent) == LIMIT_MINOR - 1
+    with pytest.raises(MoneyError, match="must be below"):
+        to_minor(Decimal(LIMIT_MINOR).scaleb(-exponent), exponent)
+
+
+@given(AMOUNTS_MINOR, EXPONENTS, st.integers(1, 10**6 - 1), st.integers(6, 40))
+def test_a_digit_beyond_the_currency_is_never_rounded_away(minor: int, exponent: int, rest: int, places: int) -> None:
+    amount = Decimal(f"{minor}.{rest:0{places}d}")
+    sign, digits, scale = amount.as_tuple()
+    assert isinstance(scale, int)
+    with pytest.raises(MoneyError):
+        to_minor(Decimal((sign, digits, scale - exponent)), exponent)
+
+
+@given(BALANCES_MINOR, EXPONENTS)
+def test_a_number_is_whole_or_has_its_own_decimals(minor: int, exponent: int) -> None:
+    number = to_number(minor, exponent)
+    assert number * 10**exponent == minor
+    assert isinstance(number, int) == (minor % 10**exponent == 0)
+
+
+@given(BALANCES_MINOR, EXPONENTS)
+def test_json_shows_every_digit_and_no_more(minor: int, exponent: int) -> None:
+    text = dumps(to_number(minor, exponent))
+    assert re.fullmatch(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", text)
+    assert text == to_text(minor, exponent)
+    assert json.loads(text, parse_float=Decimal) * 10**exponent == minor
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "text"),
+    [
+        (200_000, "USD", "$2,000"),
+        (500_000, "USD", "$5,000"),
+        (9_950, "USD", "$99.50"),
+        (1, "USD", "$0.01"),
+        (0, "USD", "$0"),
+        (-1_000_000, "USD", "-$10,000"),
+        (-1, "USD", "-$0.01"),
+        (500_000, "JPY", "¥500,000"),
+        (123_450, "EUR", "€1,234.50"),
+        (1_500, "KWD", "KWD1.500"),
+        (10**15 - 1, "USD", "$9,999,999,999,999.99"),
+    ],
+)
+def test_money_reads_as_people_write_it(minor: int, currency: str, text: str) -> None:
+    assert format_money(minor, currency) == text
+
+
+@given(BALANCES_MINOR, st.sampled_from(CURRENCIES))
+def test_what_people_read_is_the_amount_to_the_last_digit(minor: int, currency: str) -> None:
+    digits = re.sub(r"[^0-9.-]", "", format_money(minor, currency))
+    assert Decimal(digits).scaleb(currency_exponent(currency)) == minor

@@ -1,0 +1,112 @@
+"""One spelling for a fiscal period, whatever a sheet or a caller writes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from budget_sync.periods import fold, period_key
+
+SPELLINGS = {
+    "2025": ("2025", "FY2025", "fy 2025", "FY25", "FY'25", "'25", "  2025 "),
+    "2025-Q1": (
+        "Q1 2025",
+        "2025-Q1",
+        "q1 fy2025",
+        "2025Q1",
+        "2025 q1",
+        "2025/Q1",
+        "2025.Q1",
+        "2025_Q1",
+        "Q1-2025",
+        "Q1, 2025",
+        "1Q2025",
+        "1q 2025",
+        "Q1 FY25",
+        "Q1'25",
+        "FY25-Q1",
+        "FY 2025 Q1",
+        "Q 1 2025",
+        "Quarter 1 2025",
+        "quarter 1, fy 2025",
+        " Q1\t2025\n",
+        "Q1\u00a02025",
+    ),
+    "2025-Q4": ("Q4 2025", "2025-q4", "4Q2025"),
+    "2024-Q1": ("Q1 2024", "FY24 Q1"),
+    "2025-H1": ("H1 2025", "2025-H1", "1H2025", "half 1 2025", "2025 h1", "H1 FY25"),
+    "2025-H2": ("H2 2025", "2h 2025"),
+    "2025-01": ("Jan 2025", "January 2025", "2025-01", "01/2025", "2025M01", "202501", "jan. 2025", "2025 January"),
+    "2025-05": ("May 2025", "2025-05", "05.2025"),
+    "2025-09": ("Sep 2025", "Sept 2025", "September, 2025"),
+    "2025-12": ("Dec-2025", "12/2025", "2025-12"),
+    "1999-Q2": ("Q2 1999",),
+}
+
+
+@pytest.mark.parametrize(("key", "spelling"), [(key, spelling) for key, spellings in SPELLINGS.items() for spelling in spellings])
+def test_a_period_of_a_known_form_has_one_spelling(key: str, spelling: str) -> None:
+    assert period_key(spelling) == key
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("  Summer   Campaign ", "summer campaign"),
+        ("Q5 2025", "q5 2025"),
+        ("Q0 2025", "q0 2025"),
+        ("H3 2025", "h3 2025"),
+        ("2025-13", "2025-13"),
+        ("2025-00", "2025-00"),
+        # Could be January or a fiscal year's first month, day or week: nobody guesses.
+        ("2025-1", "2025-1"),
+        # A year of two digits is one only where the text says so: 2025, or the 25th?
+        ("Q1 25", "q1 25"),
+        ("25", "25"),
+        ("FY2025/26", "fy2025/26"),
+        ("Q1 2025 (draft)", "q1 2025 (draft)"),
+        ("Q1-Q2 2025", "q1-q2 2025"),
+        ("Q1 2125", "q1 2125"),
+        ("GROSSE STRASSE", "grosse strasse"),
+        ("große Straße", "grosse strasse"),
+        ("", ""),
+        ("   ", ""),
+    ],
+)
+def test_a_period_of_no_known_form_is_itself_trimmed_and_folded(text: str, key: str) -> None:
+    assert period_key(text) == key
+
+
+def test_different_periods_stay_different() -> None:
+    assert len({period_key(key) for key in SPELLINGS}) == len(SPELLINGS)
+
+
+@given(st.text(max_size=40))
+def test_a_periods_spelling_is_its_own(text: str) -> None:
+    assert period_key(period_key(text)) == period_key(text)
+    assert fold(fold(text)) == fold(text)
+
+
+@given(st.text(max_size=40), st.sampled_from([" ", "\t", "\n", "  ", "\u00a0"]))
+def test_spaces_around_a_period_do_not_count(text: str, space: str) -> None:
+    assert period_key(f"{space}{text}{space}") == period_key(text)
+
+
+PARTS = st.sampled_from(
+    [
+        *[(f"Q{number}", forms) for number in range(1, 5) for forms in [(f"Q{number}", f"q{number}", f"{number}Q", f"Quarter {number}")]],
+        *[(f"H{number}", forms) for number in (1, 2) for forms in [(f"H{number}", f"h {number}", f"{number}h", f"HALF {number}")]],
+        ("03", ("Mar", "march", "03", "m03")),
+        ("11", ("Nov", "NOVEMBER", "11", "M11")),
+    ]
+)
+
+
+@given(st.integers(1900, 2099), PARTS, st.data())
+def test_year_and_part_make_one_period_in_any_order_and_dress(year: int, part: tuple[str, tuple[str, ...]], data: st.DataObject) -> None:
+    name, forms = part
+    written = [data.draw(st.sampled_from(forms)), data.draw(st.sampled_from([f"{year}", f"FY{year}", f"fy {year}"]))]
+    separator = data.draw(st.sampled_from([" ", "-", "/", ".", "_", ", ", " - "]))
+    text = separator.join(data.draw(st.permutations(written)))
+    assert period_key(text) == f"{year}-{name}"
