@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import functools
 import getpass
+import logging
 import os
+import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 import click
 import peewee
 from flask import Flask, current_app
+from flask.cli import with_appcontext
 
 from budget_sync import budgets, check_log, clock, database, demo, people, reports
 from budget_sync.money import MoneyError, currency_exponent, to_minor
@@ -25,6 +29,10 @@ from budget_sync.web.server import Server
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+# Commas only where they part thousands: "99,50" could mean two things.
+_AMOUNT = re.compile(r"-?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,18})?")
+
+
 class AmountType(click.ParamType[Decimal]):
     """An exact amount in whole currency units."""
 
@@ -32,44 +40,86 @@ class AmountType(click.ParamType[Decimal]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
         """The Decimal, or click's error."""
+        text = str(value)
+        if _AMOUNT.fullmatch(text):
+            return Decimal(text.replace(",", ""))
         try:
-            return Decimal(value.replace(",", "") if isinstance(value, str) else value)
+            # Whatever else is a number (1e3, nan) is for the verb to take or refuse.
+            return Decimal("no" if set(text) & set(",_ ") else text)
         except InvalidOperation:
-            self.fail(f"{value!r} is not an amount such as 5000 or 99.50", param, ctx)
+            self.fail(f"{value!r} is not an amount such as 5000, 5,000 or 99.50", param, ctx)
 
 
 AMOUNT = AmountType()
 
 
-def one_line_errors(command: Command) -> Command:
-    """Let what a command's verbs refuse end it with one line and exit status 1."""
+class Mistyped(click.ClickException):
+    """A line that no command takes."""
 
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except Refusal as refusal:
-            raise click.ClickException(refusal.sentence) from refusal
-        except database.DatabaseProblem as problem:
-            raise click.ClickException(str(problem)) from problem
-        except peewee.PeeweeException as error:
-            refused = database.refusal_of(error)
-            if refused is None:
-                raise
-            raise click.ClickException(f"{refused.sentence} ({error.args[0]})") from error
-
-    return run  # type: ignore[return-value]  # wraps() keeps the signature
+    exit_code = 2
 
 
-def on_current_schema(command: Command) -> Command:
+class OneLine(click.Command):
+    """A command whose errors, a mistyped line's included, are one line on standard error."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        """Read the line."""
+        with _one_line():
+            if any(not _is_text(argument) for argument in args):
+                raise click.UsageError("What is typed must be text in UTF-8.")
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        # What goes wrong is said in the one line; a server that the command starts sets its log up anew.
+        logging.getLogger("budget_sync").setLevel(logging.CRITICAL)
+        with _one_line():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        # A list of choices is several lines.
+        said = " ".join(error.format_message().split())
+        raise Mistyped(f"{said} Try '{error.ctx.command_path} --help'." if error.ctx else said) from error
+    except Refusal as refusal:
+        raise click.ClickException(f"{refusal.sentence} ({refusal.__cause__})" if refusal.__cause__ else refusal.sentence) from refusal
+    except database.DatabaseProblem as problem:
+        raise click.ClickException(str(problem)) from problem
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+    except peewee.PeeweeException as error:
+        refused = database.refusal_of(error)
+        if refused is None:
+            raise
+        raise click.ClickException(f"{refused.sentence} ({error})") from error
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command of ours."""
+    return lambda run: click.command(name, cls=OneLine)(with_appcontext(run))
+
+
+def on_current_schema(run: Command) -> Command:
     """Refuse to run on a database that is not there, or of another schema version."""
 
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(run)
+    def checked(*args: Any, **kwargs: Any) -> Any:
         database.require_current_schema()
-        return command(*args, **kwargs)
+        return run(*args, **kwargs)
 
-    return one_line_errors(run)  # type: ignore[return-value]  # wraps() keeps the signature
+    return checked  # type: ignore[return-value]  # wraps() keeps the signature
 
 
 def me() -> Actor:
@@ -86,18 +136,18 @@ def settings() -> Settings:
     return chosen
 
 
-@click.command("init-db")
-@one_line_errors
+@command("init-db")
 def init_db() -> None:
     """Create the tables; harmless when they are there."""
+    # What holds password hashes is for its owner alone.
+    os.umask(0o077)
     settings().database_path.parent.mkdir(parents=True, exist_ok=True)
     database.connect(settings().database_path, create=True)
     made = database.init_schema()
     click.echo(f"{'Created' if made else 'Already there:'} {settings().database_path} (schema version {database.schema_version()}).")
 
 
-@click.command("upgrade-db")
-@one_line_errors
+@command("upgrade-db")
 def upgrade_db() -> None:
     """Apply what a newer version of the program needs; all of it or nothing."""
     if not settings().database_path.exists():
@@ -106,7 +156,7 @@ def upgrade_db() -> None:
     click.echo(f"Upgraded to schema version {steps[-1]}." if steps else f"Already at schema version {database.schema_version()}.")
 
 
-@click.command("demo")
+@command("demo")
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where the server will be, for the lines to paste.")
 @on_current_schema
 def load_demo(url: str) -> None:
@@ -116,7 +166,7 @@ def load_demo(url: str) -> None:
     click.echo(demo.tour(url, settings().instance_folder))
 
 
-@click.command("serve")
+@command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
@@ -142,7 +192,7 @@ def _require_free(host: str, port: int) -> None:
         raise click.ClickException(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from None
 
 
-@click.command("add-customer")
+@command("add-customer")
 @click.argument("customer_id", metavar="ID")
 @click.option("--name", required=True, help="The customer's name.")
 @click.option("--currency", default="USD", show_default=True, help="ISO 4217 code.")
@@ -168,7 +218,7 @@ def add_customer(customer_id: str, name: str, currency: str, auto_approve_limit:
     click.echo(f"Added customer {customer_id}.")
 
 
-@click.command("disable-customer")
+@command("disable-customer")
 @click.argument("customer_id", metavar="ID")
 @on_current_schema
 def disable_customer(customer_id: str) -> None:
@@ -177,7 +227,7 @@ def disable_customer(customer_id: str) -> None:
     click.echo(f"Disabled customer {customer_id}.")
 
 
-@click.command("list-customers")
+@command("list-customers")
 @on_current_schema
 def list_customers() -> None:
     """Show the customers."""
@@ -200,7 +250,7 @@ def _one_of(customer_id: str | None, all_customers: bool) -> str | None:
     return customer_id
 
 
-@click.command("add-user")
+@command("add-user")
 @customer_or_all
 @click.option("--id", "user_id", required=True, metavar="ID", help="The user's id, as the orchestrator sends it in userId.")
 @click.option("--name", required=True, help="The user's name.")
@@ -217,7 +267,7 @@ def add_user(customer_id: str | None, all_customers: bool, user_id: str, name: s
     click.echo(f"Added user {user_id}." + ("" if password else f" Give them a password with `flask set-password {user_id}`."))
 
 
-@click.command("set-password")
+@command("set-password")
 @click.argument("user_id", metavar="ID")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
 @on_current_schema
@@ -232,7 +282,7 @@ def _password_from_stdin() -> str:
     return sys.stdin.readline().rstrip("\r\n")
 
 
-@click.command("disable-user")
+@command("disable-user")
 @click.argument("user_id", metavar="ID")
 @on_current_schema
 def disable_user(user_id: str) -> None:
@@ -241,7 +291,7 @@ def disable_user(user_id: str) -> None:
     click.echo(f"Disabled user {user_id}.")
 
 
-@click.command("enable-user")
+@command("enable-user")
 @click.argument("user_id", metavar="ID")
 @on_current_schema
 def enable_user(user_id: str) -> None:
@@ -250,11 +300,12 @@ def enable_user(user_id: str) -> None:
     click.echo(f"Enabled user {user_id}.")
 
 
-@click.command("list-users")
+@command("list-users")
 @click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
 @on_current_schema
 def list_users(customer_id: str | None) -> None:
     """Show the users."""
+    _require_known(customer_id)
     _table(
         ("id", "customer", "name", "email", "role", "last login", "state"),
         [
@@ -265,7 +316,7 @@ def list_users(customer_id: str | None) -> None:
                 row.email,
                 row.role,
                 clock.to_text(row.lastLoginAt) if row.lastLoginAt else "never",
-                _state(row.disabledAt, "disabled") if row.passwordHash else "no password",
+                "disabled" if row.disabledAt else "active" if row.passwordHash else "no password",
             )
             for row in people.list_users(me(), customer_id)
         ],
@@ -273,7 +324,7 @@ def list_users(customer_id: str | None) -> None:
     )
 
 
-@click.command("add-key")
+@command("add-key")
 @customer_or_all
 @click.option("--name", required=True, help="Which service it is for, as the audit log will name it.")
 @click.option("--may-overspend", is_flag=True, help="Let the service bring over-budget approvals of FP&A people.")
@@ -283,11 +334,12 @@ def add_key(customer_id: str | None, all_customers: bool, name: str, may_overspe
     click.echo(people.add_key(me(), name, customer_id=_one_of(customer_id, all_customers), may_overspend=may_overspend))
 
 
-@click.command("list-keys")
+@command("list-keys")
 @click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
 @on_current_schema
 def list_keys(customer_id: str | None) -> None:
     """Show the API keys, without their secrets."""
+    _require_known(customer_id)
     _table(
         ("id", "customer", "name", "may overspend", "made", "state"),
         [
@@ -305,7 +357,7 @@ def list_keys(customer_id: str | None) -> None:
     )
 
 
-@click.command("revoke-key")
+@command("revoke-key")
 @click.argument("key_id", metavar="ID")
 @on_current_schema
 def revoke_key(key_id: str) -> None:
@@ -314,7 +366,7 @@ def revoke_key(key_id: str) -> None:
     click.echo(f"Revoked key {key_id}.")
 
 
-@click.command("set-budget")
+@command("set-budget")
 @click.option("--customer", "customer_id", required=True, metavar="ID", help="Whose budget it is.")
 @click.option("--department", required=True, help="Such as Engineering.")
 @click.option("--period", required=True, help='Such as "Q1 2025".')
@@ -339,7 +391,7 @@ def set_budget(
     click.echo(f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod}): {done}.")
 
 
-@click.command("prune-checks")
+@command("prune-checks")
 @click.option("--older-than", required=True, type=click.IntRange(1, 36500), metavar="DAYS", help="Delete checks logged more than this many days ago.")
 @on_current_schema
 def prune_checks(older_than: int) -> None:
@@ -347,11 +399,12 @@ def prune_checks(older_than: int) -> None:
     click.echo(f"Deleted {check_log.prune_checks(me(), older_than)} checks older than {older_than} days.")
 
 
-@click.command("stats")
+@command("stats")
 @click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
 @on_current_schema
 def show_stats(customer_id: str | None) -> None:
     """Show check success, response time, sync success and utilisation."""
+    _require_known(customer_id)
     stats = reports.stats(me(), customer_id)
     click.echo(f"Budget check success rate (24 hours): {_figure(stats.check_success_rate, '%')} of {stats.checks} checks")
     click.echo(f"Average response time (24 hours): {_figure(stats.average_response_ms, ' ms')}")
@@ -368,7 +421,7 @@ def _figure(value: float | None, unit: str) -> str:
     return "none yet" if value is None else f"{value:.1f}{unit}"
 
 
-@click.command("verify")
+@command("verify")
 @on_current_schema
 def verify() -> None:
     """Prove the balances: counters = open reservations = replayed audit log. Exit status 1 where they are not."""
@@ -383,6 +436,12 @@ def verify() -> None:
 
 def _state(ended_at: object, word: str) -> str:
     return word if ended_at else "active"
+
+
+def _require_known(customer_id: str | None) -> None:
+    """Raises Refusal INVALID_CUSTOMER for a mistyped customer, whose list would look empty."""
+    if customer_id is not None:
+        people.get_customer(customer_id)
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> None:

@@ -9,7 +9,7 @@ from budget_sync import audit, clock
 from budget_sync.database import transact
 from budget_sync.models import Budget, BudgetUtilization, Customer
 from budget_sync.money import MoneyError, currency_exponent, format_money, to_minor, to_text
-from budget_sync.people import get_customer
+from budget_sync.people import get_customer, require_serves
 from budget_sync.periods import fold, period_key
 from budget_sync.permissions import Action, Actor, require
 from budget_sync.refusals import invalid
@@ -31,6 +31,7 @@ def set_budget(
     Raises Refusal INVALID_CUSTOMER or INVALID_REQUEST. A budget that a source owns is refused: the next pass would undo it.
     """
     require(actor, Action.MANAGE_SOURCES)
+    require_serves(actor, customer_id)
 
     def work() -> tuple[Budget, str]:
         customer = get_customer(customer_id)
@@ -116,18 +117,22 @@ def _bad_new_id(budget_id: str | None) -> dict[str, str]:
 def _create(actor: Actor, budget: Budget) -> Budget:
     budget.createdAt = budget.updatedAt = clock.now()
     budget.save(force_insert=True)
-    BudgetUtilization.insert(budgetId=budget.id, customerId=budget.customerId, currencyExponent=budget.currencyExponent, version=1).execute()
-    audit.record(
-        actor,
-        "CREATE",
-        customer_id=budget.customerId,
-        budget_id=budget.id,
-        version=1,
-        budgeted_delta_minor=budget.budgetedMinor,
-        field="budgetedAmount",
-        newValue=to_text(budget.budgetedMinor, budget.currencyExponent),
-        reason=f"{budget.department}, {budget.fiscalPeriod}: {format_money(budget.budgetedMinor, budget.currency)}",
-    )
+    made_with = [("budgetedAmount", budget.budgetedMinor, budget.budgetedMinor)]
+    if budget.autoApproveLimitMinor is not None:
+        made_with.append(("autoApproveLimit", budget.autoApproveLimitMinor, 0))
+    BudgetUtilization.insert(budgetId=budget.id, customerId=budget.customerId, currencyExponent=budget.currencyExponent, version=len(made_with)).execute()
+    for version, (field, minor, budgeted_delta_minor) in enumerate(made_with, start=1):
+        audit.record(
+            actor,
+            "CREATE",
+            customer_id=budget.customerId,
+            budget_id=budget.id,
+            version=version,
+            budgeted_delta_minor=budgeted_delta_minor,
+            field=field,
+            newValue=to_text(minor, budget.currencyExponent),
+            reason=f"{budget.department}, {budget.fiscalPeriod}: {format_money(budget.budgetedMinor, budget.currency)}",
+        )
     return budget
 
 

@@ -14,7 +14,7 @@ from budget_sync.permissions import Action, Actor, require
 
 
 def prune_checks(actor: Actor, older_than_days: int) -> int:
-    """Delete the checks logged more than that many days ago; returns how many went.
+    """Delete the checks of the caller's customer, or of all, logged more than that many days ago; returns how many went.
 
     One audit row a customer says how many and up to when. The newest row of all stays, whatever its age: the log's
     sequence counts on from it, and closed reservations compare with that sequence.
@@ -25,6 +25,8 @@ def prune_checks(actor: Actor, older_than_days: int) -> int:
     def work() -> int:
         newest = BudgetCheckLog.select(fn.MAX(BudgetCheckLog.id)).scalar()
         old = (BudgetCheckLog.timestamp < cutoff) & (BudgetCheckLog.id != newest)
+        if actor.customer_id is not None:
+            old &= BudgetCheckLog.customerId == actor.customer_id
         counts: Any = BudgetCheckLog.select(BudgetCheckLog.customerId, fn.COUNT(BudgetCheckLog.id)).where(old).group_by(BudgetCheckLog.customerId)
         for customer_id, count in list(counts.tuples()):
             audit.record(

@@ -11,7 +11,7 @@ import secrets
 from decimal import Decimal
 from pathlib import Path
 
-from budget_sync import budgets, ledger, people
+from budget_sync import budgets, ledger, logins, people
 from budget_sync.models import Budget, Customer, Reservation, User
 from budget_sync.permissions import Actor, Role
 from budget_sync.requests import CheckRequest, CommitRequest, ReserveRequest
@@ -65,7 +65,7 @@ def _make_person(actor: Actor, folder: Path, slots_folder: Path, user_id: str, n
 
 def _make_key(actor: Actor, folder: Path) -> bool:
     path = folder / "orchestrator.header"
-    if path.exists():
+    if path.exists() and logins.actor_of_key(path.read_text(encoding="utf-8").split()[-1]):
         return False
     _keep(path, f"Authorization: Bearer {people.add_key(actor, 'orchestrator', customer_id=CUSTOMER)}")
     return True

@@ -98,7 +98,7 @@ def get_customer(customer_id: str) -> Customer:
 def add_user(actor: Actor, user_id: str, name: str, email: str, role: str, *, customer_id: str | None, password: str | None, slots_folder: Path) -> User:
     """Make a user; without a password they cannot sign in yet. Raises Refusal INVALID_REQUEST or INVALID_CUSTOMER."""
     require(actor, Action.MANAGE_PEOPLE)
-    _require_serves(actor, customer_id)
+    require_serves(actor, customer_id)
     fields = _bad_names(id=user_id, name=name)
     if not _EMAIL.fullmatch(email) or len(email) > 254:
         fields["email"] = f"{email!r} is not an email address"
@@ -188,7 +188,7 @@ def list_users(actor: Actor, customer_id: str | None = None) -> list[User]:
 def add_key(actor: Actor, name: str, *, customer_id: str | None, may_overspend: bool = False) -> str:
     """Make an API key and return it: this once, since only its hash is kept."""
     require(actor, Action.MANAGE_KEYS)
-    _require_serves(actor, customer_id)
+    require_serves(actor, customer_id)
     fields = _bad_names(name=name)
     if fields:
         raise invalid(fields)
@@ -244,7 +244,8 @@ def _user_of(actor: Actor, user_id: str) -> User:
     return user
 
 
-def _require_serves(actor: Actor, customer_id: str | None) -> None:
+def require_serves(actor: Actor, customer_id: str | None) -> None:
+    """Raises Refusal FORBIDDEN where an admin of one customer reaches for another, or for all."""
     if actor.customer_id is not None and actor.customer_id != customer_id:
         raise Refusal(Code.FORBIDDEN, "You can do this for your own customer only.")
 

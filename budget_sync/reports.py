@@ -10,6 +10,7 @@ from peewee import fn
 
 from budget_sync import clock
 from budget_sync.database import db, snapshot
+from budget_sync.ledger import standing as standings
 from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Reservation, SyncHistory
 from budget_sync.money import to_number
 from budget_sync.periods import fold, period_key
@@ -49,6 +50,7 @@ def get_budget(actor: Actor, budget_id: str) -> dict[str, object]:
     row = _budgets().where(Budget.id == budget_id).first()
     if row is None or not actor.serves(row["customerId"]):
         raise Refusal(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
+    _require_enabled(row["customerId"])
     return _budget_json(row)
 
 
@@ -88,8 +90,15 @@ def _customer_for(actor: Actor, customer_id: str | None) -> str:
             raise invalid({"customerId": "is required, since your credential is for all customers"})
         return actor.customer_id
     if not actor.serves(customer_id):
-        raise Refusal(Code.INVALID_CUSTOMER, "Invalid customer", fields={"customerId": "is not a customer you can act for"})
+        raise standings.invalid_customer()
+    _require_enabled(customer_id)
     return customer_id
+
+
+def _require_enabled(customer_id: str) -> None:
+    """Raises Refusal INVALID_CUSTOMER for a customer that is unknown or disabled: who serves all customers serves no such one."""
+    if not standings.ENABLED_CUSTOMER.first(customer_id=customer_id):
+        raise standings.invalid_customer()
 
 
 def _budgets() -> Any:
@@ -254,11 +263,12 @@ _PROOFS = (
     (
         "the counters are not what its reservations add up to",
         """
-        SELECT u."budgetId", 'reserved ' || u."reservedMinor" || ' against ' || COALESCE(SUM(r."heldMinor"), 0)
-            || ', committed ' || u."committedMinor" || ' against ' || COALESCE(SUM(r."committedMinor"), 0) || ' (minor units)'
-        FROM "BudgetUtilization" u LEFT JOIN "Reservation" r ON r."budgetId" = u."budgetId"
-        GROUP BY u."budgetId", u."reservedMinor", u."committedMinor"
-        HAVING u."reservedMinor" <> COALESCE(SUM(r."heldMinor"), 0) OR u."committedMinor" <> COALESCE(SUM(r."committedMinor"), 0)
+        SELECT u."budgetId", 'reserved ' || u."reservedMinor" || ' against ' || COALESCE(r."held", 0)
+            || ', committed ' || u."committedMinor" || ' against ' || COALESCE(r."committed", 0) || ' (minor units)'
+        FROM "BudgetUtilization" u LEFT JOIN (
+            SELECT "budgetId", SUM("heldMinor") AS "held", SUM("committedMinor") AS "committed" FROM "Reservation" GROUP BY "budgetId"
+        ) r ON r."budgetId" = u."budgetId"
+        WHERE u."reservedMinor" <> COALESCE(r."held", 0) OR u."committedMinor" <> COALESCE(r."committed", 0)
         """,
     ),
     (
@@ -288,8 +298,10 @@ _PROOFS = (
         SELECT r."budgetId", 'reservation ' || r."id" || ' of request ' || r."requestId"
         FROM "Reservation" r LEFT JOIN "AuditLog" a ON a."reservationId" = r."id" AND a."budgetId" = r."budgetId"
             AND a."requestId" = r."requestId" AND a."subject" = r."requesterId" AND a."customerId" = r."customerId"
-        GROUP BY r."id", r."budgetId", r."requestId", r."amountMinor", r."heldMinor", r."committedMinor"
-        HAVING r."amountMinor" <> COALESCE(SUM(CASE WHEN a."action" IN ('RESERVE', 'OVER_BUDGET') THEN a."reservedDeltaMinor" END), 0)
+        GROUP BY r."id", r."budgetId", r."requestId", r."status", r."amountMinor", r."heldMinor", r."committedMinor", r."releasedMinor", r."exceededMinor"
+        HAVING r."heldMinor" <> r."amountMinor" + r."exceededMinor" - r."committedMinor" - r."releasedMinor" OR (r."status" = 'open') <> (r."heldMinor" > 0)
+            OR r."releasedMinor" <> COALESCE(SUM(CASE WHEN a."action" = 'RELEASE' THEN -a."reservedDeltaMinor" END), 0)
+            OR r."amountMinor" <> COALESCE(SUM(CASE WHEN a."action" IN ('RESERVE', 'OVER_BUDGET') THEN a."reservedDeltaMinor" END), 0)
             OR r."heldMinor" <> COALESCE(SUM(a."reservedDeltaMinor"), 0) OR r."committedMinor" <> COALESCE(SUM(a."committedDeltaMinor"), 0)
         """,
     ),
@@ -300,6 +312,32 @@ _PROOFS = (
         FROM "AuditLog" a LEFT JOIN "Reservation" r ON r."id" = a."reservationId"
         WHERE a."reservationId" IS NOT NULL AND r."id" IS NULL
         GROUP BY a."budgetId", a."reservationId", a."requestId"
+        """,
+    ),
+    (
+        "an audit row's figures are not its action's",
+        """
+        SELECT "budgetId", 'version ' || "version" || ', ' || "action" FROM "AuditLog"
+        WHERE "budgetId" IS NOT NULL AND NOT CASE "action"
+            WHEN 'RESERVE' THEN "reservedDeltaMinor" > 0 AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
+            WHEN 'OVER_BUDGET' THEN "reservedDeltaMinor" > 0 AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
+            WHEN 'COMMIT' THEN "reservedDeltaMinor" < 0 AND "committedDeltaMinor" > 0 AND "budgetedDeltaMinor" = 0
+            WHEN 'RELEASE' THEN "reservedDeltaMinor" < 0 AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
+            ELSE "reservedDeltaMinor" = 0 AND "committedDeltaMinor" = 0
+        END
+        """,
+    ),
+    (
+        "it is not there, and its utilisation is",
+        """
+        SELECT u."budgetId", 'version ' || u."version" FROM "BudgetUtilization" u LEFT JOIN "Budget" b ON b."id" = u."budgetId" WHERE b."id" IS NULL
+        """,
+    ),
+    (
+        "it is not there, and movements of it are",
+        """
+        SELECT a."budgetId", COUNT(*) || ' audit rows' FROM "AuditLog" a LEFT JOIN "Budget" b ON b."id" = a."budgetId"
+        WHERE a."budgetId" IS NOT NULL AND b."id" IS NULL GROUP BY a."budgetId"
         """,
     ),
     (

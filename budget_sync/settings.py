@@ -47,7 +47,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     `environ` stands in for the process's environment and `.env` together.
     """
     values = _environment() if environ is None else {name: value for name, value in environ.items() if value != ""}
-    instance_folder = Path(values.get("INSTANCE_FOLDER", PROJECT_FOLDER / "instance")).expanduser().resolve()
+    instance_folder = _read(values, "INSTANCE_FOLDER", _folder, PROJECT_FOLDER / "instance")
     return Settings(
         instance_folder=instance_folder,
         database_path=_read(values, "DATABASE_URL", lambda url: _database_path(url, instance_folder), instance_folder / "budget_sync.db"),
@@ -66,7 +66,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 def _environment() -> dict[str, str]:
     """The process's environment over `.env`: cron has none of the service's environment, so both are read."""
-    merged: dict[str, str | None] = {**dotenv_values(PROJECT_FOLDER / ".env"), **os.environ}
+    try:
+        kept = dotenv_values(PROJECT_FOLDER / ".env")
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"{PROJECT_FOLDER / '.env'} cannot be read: {error}") from None
+    merged: dict[str, str | None] = {**kept, **os.environ}
     return {name: value for name, value in merged.items() if value}
 
 
@@ -78,6 +82,13 @@ def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], defau
         return parse(text.strip())
     except ValueError as error:
         raise SettingsError(f"{name} {error}") from None
+
+
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser().resolve()
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"must be a folder, not {text!r}: {error}") from None
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -118,7 +129,7 @@ def _secret(text: str) -> str:
 def _database_path(url: str, instance_folder: Path) -> Path:
     """The file of a sqlite:/// URL: three slashes for a path from the instance folder, four for an absolute one."""
     parts = urlsplit(url)
-    if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2 or parts.query or parts.fragment:
+    if not url.startswith("sqlite:///") or parts.netloc or len(parts.path) < 2 or parts.query or parts.fragment:
         raise ValueError("must look like sqlite:///budget_sync.db or sqlite:////var/lib/budget-sync/budget_sync.db")
     return (instance_folder / unquote(parts.path[1:])).resolve()
 

@@ -330,6 +330,13 @@ def test_deep_nesting_is_refused(service: Service, nested: str) -> None:
         service.refuses(name, b'{"extra": ' + nested.encode() + b"}", "body")
 
 
+def test_nesting_about_as_deep_as_the_parser_goes_breaks_nothing(service: Service) -> None:
+    # What walks through a parsed body must go as deep as what parsed it.
+    for depth in range(940, 1_000):
+        response = service.post("check", b'{"extra": ' + b"[" * depth + b"]" * depth + b"}")
+        assert response.status_code == 400, (depth, response.text)
+
+
 @every_call
 def test_nesting_too_deep_for_the_largest_body_is_refused_for_its_size(service: Service, name: str) -> None:
     before = service.dump()
@@ -428,8 +435,9 @@ def test_a_currency_that_is_not_the_budgets_is_refused(service: Service, name: s
     service.refuses(name, raw_body(CALLS[name].body | {"currency": currency}, {"amount": "5.001"}), "currency", "amount")
 
 
-def test_a_currency_that_is_not_the_customers_is_refused_where_there_is_no_budget(service: Service) -> None:
-    service.refuses("check", json.dumps(check_body(department="Nowhere", currency="EUR")).encode(), "currency")
+@pytest.mark.parametrize("currency", ["XYZ", "usd", "123", "\u212aWD"])
+def test_a_currency_that_is_none_is_refused_where_there_is_no_budget_too(service: Service, currency: str) -> None:
+    service.refuses("check", json.dumps(check_body(department="Nowhere", currency=currency)).encode(), "currency")
 
 
 @pytest.mark.parametrize("name", ["reserve", "commit", "release"])

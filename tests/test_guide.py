@@ -347,7 +347,7 @@ def test_a_database_that_fails_is_503_until_it_is_back(world: Flask, log: io.Str
     down = client.post(f"/api/budget/{call}", data=body, content_type="application/json", headers=headers)
     assert (down.status_code, json.loads(down.text)["code"]) == (503, "UNAVAILABLE")
     assert int(down.headers["Retry-After"]) > 0
-    assert "cannot be opened" in log.getvalue()
+    assert "unable to open" in log.getvalue()
     path.with_suffix(".gone").rename(path)
     back = client.post(f"/api/budget/{call}", data=body, content_type="application/json", headers=headers)
     assert (back.status_code, json.loads(back.text)["success"]) == (200, True)

@@ -341,8 +341,6 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
     database.connect(chosen.database_path, create=True)
     database.init_schema()
     app = create_app(chosen)
-    # Nothing here is about power cuts, and it goes a good deal faster.
-    database.db.execute_sql("PRAGMA synchronous = off")
     for customer_id in (HOME, ABROAD, CLOSED):
         people.add_customer(ROOT, customer_id, customer_id)
     budgets.set_budget(ROOT, HOME, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=HOME_BUDGET)

@@ -32,19 +32,8 @@ _PRAGMAS = {
 }
 
 # SQLite's primary result codes that mean "not now" or "not on this disk", rather than a mistake in our SQL.
-_UNAVAILABLE_CODES = {
-    5: "busy",
-    6: "locked",
-    7: "out of memory",
-    8: "read-only",
-    9: "interrupted",
-    10: "input/output error",
-    11: "damaged",
-    13: "disk full",
-    14: "cannot be opened",
-    15: "locking protocol",
-    26: "not a database",
-}
+# Busy, locked, out of memory, read-only, interrupted, I/O error, damaged, full, cannot be opened, locking protocol, not a database.
+_UNAVAILABLE_CODES = {5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 26}
 
 
 class DatabaseProblem(Exception):
@@ -153,11 +142,21 @@ def refusal_of(error: peewee.PeeweeException) -> Refusal | None:
     """The refusal for a database that is busy, full or down; None where the error is a mistake of ours."""
     cause = getattr(error, "orig", None)
     code = getattr(cause, "sqlite_errorcode", None)
-    if code is None or (code & 0xFF) not in _UNAVAILABLE_CODES:
+    if code is None or not ((code & 0xFF) in _UNAVAILABLE_CODES or _is_without_tables(error)):
         return None
-    log.error("The database is not available (%s): %s", _UNAVAILABLE_CODES[code & 0xFF], cause)
-    return Refusal(
+    refusal = Refusal(
         Code.UNAVAILABLE,
         "The database is not available right now. Nothing was changed; please try again shortly.",
         retryAfter=RETRY_AFTER_S,
     )
+    # For the log, and for whoever has the shell.
+    refusal.__cause__ = error
+    return refusal
+
+
+def _is_without_tables(error: peewee.PeeweeException) -> bool:
+    """Whether a query failed because another file stands where the database was, and has none of our tables."""
+    try:
+        return str(error).startswith("no such table") and not db.table_exists("SchemaVersion")
+    except peewee.PeeweeException:
+        return False

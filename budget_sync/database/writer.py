@@ -185,9 +185,9 @@ class _Batch:
         if self.verdict is outcome_unknown:
             log.error("A commit failed; its outcome is unknown.", exc_info=error)
             return
-        refusal = refusal_of(error) if isinstance(error, peewee.PeeweeException) else None
+        log.error("The database is not available: %s", error)
         # Each caller raises an exception of its own: one object raised in several threads would mix up their tracebacks.
-        self.verdict = (lambda: Refusal(refusal.code, refusal.sentence, **refusal.facts)) if refusal else (lambda: error)
+        self.verdict = lambda: (refusal_of(error) if isinstance(error, peewee.PeeweeException) else None) or error
         if not self.taken:
             self._take_all()
 

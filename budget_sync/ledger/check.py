@@ -18,7 +18,6 @@ from budget_sync.refusals import Code, Refusal, invalid
 from budget_sync.replies import Reply
 from budget_sync.requests import CheckRequest
 
-_CUSTOMER = Prepared(lambda value: Customer.select().where((Customer.id == value.customer_id) & Customer.disabledAt.is_null()))
 _LIVE_BUDGET = Prepared(
     lambda value: standings.standings(
         Budget.customerId == value.customer_id, Budget.departmentKey == value.department, Budget.periodKey == value.period, Budget.deletedAt.is_null()
@@ -83,7 +82,7 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
     scope = require(actor, Action.CHECK)
 
     def work() -> Reply:
-        customer = _CUSTOMER.first(customer_id=request.customer_id)
+        customer = standings.ENABLED_CUSTOMER.first(customer_id=request.customer_id)
         if customer is None:
             raise standings.invalid_customer()
         row = _LIVE_BUDGET.first(customer_id=customer.id, department=fold(request.department), period=period_key(request.fiscal_period))

@@ -10,7 +10,7 @@ from peewee import Expression
 
 from budget_sync import audit
 from budget_sync.database import Prepared
-from budget_sync.models import Budget, BudgetUtilization, Reservation
+from budget_sync.models import Budget, BudgetUtilization, Customer, Reservation
 from budget_sync.money import MoneyError, format_money, to_minor, to_number, to_text
 from budget_sync.permissions import Actor
 from budget_sync.refusals import Code, Refusal, invalid
@@ -94,6 +94,8 @@ def standings(*conditions: Expression) -> Any:
     )
 
 
+#: A customer that is there and not disabled.
+ENABLED_CUSTOMER = Prepared(lambda value: Customer.select().where((Customer.id == value.customer_id) & Customer.disabledAt.is_null()))
 _BY_ID = Prepared(lambda value: standings(Budget.id == value.budget_id))
 _RESERVATIONS = Prepared(
     lambda value: (
@@ -124,11 +126,16 @@ _MOVE_WITHIN_BUDGET = Prepared(_move_within_budget)
 
 
 def budget_for(actor: Actor, budget_id: str, customer_id: str | None) -> Standing:
-    """The budget a movement names. Raises Refusal BUDGET_NOT_FOUND for an unknown one and, the same, for another customer's."""
+    """The budget a movement names. Raises Refusal BUDGET_NOT_FOUND for an unknown one and, the same, for another
+    customer's, and INVALID_CUSTOMER where the customer is disabled.
+    """
     row = _BY_ID.first(budget_id=budget_id)
     standing = row and Standing(*row)
     if standing is None or not actor.serves(standing.customer_id) or customer_id not in (None, standing.customer_id):
         raise Refusal(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
+    # Who serves one customer was turned away with it; who serves all is turned away from this one.
+    if actor.customer_id is None and not ENABLED_CUSTOMER.first(customer_id=standing.customer_id):
+        raise invalid_customer()
     return standing
 
 

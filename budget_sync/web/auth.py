@@ -16,7 +16,7 @@ login_manager = LoginManager()
 # Sessions are rows that can be ended; binding them to an address and a browser's name besides would only sign people out.
 login_manager.session_protection = None
 
-_FORWARDING_HEADERS = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+_FORWARDING_HEADERS = ("forwarded", "via", "x-real-ip")
 
 
 class SignedIn(UserMixin):  # type: ignore[misc]  # flask_login has no types
@@ -86,7 +86,7 @@ def require_user_or_local() -> Actor:
 
 def _is_from_this_machine() -> bool:
     """From a loopback address, to a loopback host name, and through no proxy: whatever a proxy passes on comes from elsewhere."""
-    if any(header in request.headers for header in _FORWARDING_HEADERS):
+    if any(name.lower() in _FORWARDING_HEADERS or name.lower().startswith("x-forwarded-") for name, _ in request.headers):
         return False
     hostname = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
     return is_loopback(request.remote_addr or "") and is_loopback(hostname)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 from flask import Response, current_app, request
+from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
 
 from budget_sync.refusals import Code, Refusal, invalid
@@ -57,7 +59,7 @@ def parse(model: type[Model]) -> Model:
     """The request's JSON body as that model. Raises Refusal UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE or INVALID_REQUEST."""
     if request.mimetype != "application/json":
         raise Refusal(Code.UNSUPPORTED_MEDIA_TYPE, "Send the body as JSON, with Content-Type: application/json.")
-    body = request.get_data(cache=False)
+    body = _read_body()
     if len(body) > MAX_BODY_BYTES:
         raise Refusal(Code.BODY_TOO_LARGE, "The body is larger than 64 KiB.")
     values, twice = _read_json(body)
@@ -85,6 +87,17 @@ def _read_json(body: bytes) -> tuple[Any, list[str]]:
     return value, list(_given_twice(value))
 
 
+def _read_body() -> bytes:
+    """The body's bytes. Raises Refusal INVALID_REQUEST where it did not arrive as it was announced: a broken chunk, or too little."""
+    try:
+        body = request.get_data(cache=False)
+    except (ParseException, OSError):
+        raise invalid({"body": "did not arrive as it was announced"}) from None
+    if len(body) < min(request.content_length or 0, MAX_BODY_BYTES):
+        raise invalid({"body": "did not arrive as it was announced"})
+    return body
+
+
 class _Object(dict[str, Any]):
     """A JSON object that remembers the names it was given more than once."""
 
@@ -92,8 +105,7 @@ class _Object(dict[str, Any]):
         super().__init__(pairs)
         self.twice: list[str] = []
         if len(self) < len(pairs):
-            names = [name for name, _ in pairs]
-            self.twice = [name for name in self if names.count(name) > 1]
+            self.twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
 
 
 def _given_twice(value: object, path: str = "") -> Iterator[str]:
@@ -182,5 +194,5 @@ def refuse(refusal: Refusal, status: int | None = None) -> Response:
     if response.status_code == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="budget-sync"'
     if response.status_code >= 500:
-        current_app.logger.error("Refused with %s: %s", response.status_code, refusal.sentence)
+        current_app.logger.error("Refused with %s: %s (%s)", response.status_code, refusal.sentence, refusal.__cause__ or refusal.code)
     return response

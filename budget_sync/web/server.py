@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Callable
 
 from flask import Flask
+from gunicorn import util
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import ThreadWorker
+
+from budget_sync.refusals import Code
+from budget_sync.replies import dumps
 
 THREADS = 16
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """A worker with threads that refuses as JSON what is no HTTP, and may find the listener shut."""
+
+    def init_process(self) -> None:
+        """Start serving."""
+        util.write_error = _write_json_error
+        super().init_process()
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection, unless the master has stopped listening: SIGTERM is then on its way here."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+
+
+class _Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
+    """Stops listening before it stops the workers: a client then finds the door closed, instead of being taken in and dropped."""
+
+    def stop(self, graceful: bool = True) -> None:
+        """Refuse new connections, let the workers end what they have, and stop them."""
+        # Where another master (an upgrade in flight) or systemd holds the same socket, it is not ours to shut.
+        if self.reexec_pid == self.master_pid == 0 and not self.systemd:
+            for listener in self.LISTENERS:
+                listener.sock.shutdown(socket.SHUT_RD)
+        super().stop(graceful)
 
 
 class _OurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
@@ -16,6 +53,13 @@ class _OurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
 
     def setup(self, cfg: object) -> None:
         """Add no handlers: the app has set the log up."""
+
+
+def _write_json_error(connection: socket.socket, status: int, reason: str, message: str) -> None:
+    """What gunicorn itself refuses, in the form of every other refusal."""
+    body = dumps({"success": False, "error": f"{reason}. {message}".strip(), "code": Code.HTTP_ERROR}).encode() + b"\n"
+    head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    util.write_nonblock(connection, head.encode("latin-1") + body)
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -26,7 +70,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self.options = {
             "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
             "workers": workers,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "threads": THREADS,
             "keepalive": 5,
             # On SIGTERM no new connection is taken, and requests under way get this many seconds to be answered.
@@ -48,3 +92,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> Flask:
         """The app, made in the worker."""
         return self.make_app()
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        _Master(self).run()

@@ -1,0 +1,126 @@
+"""A PostgreSQL for tests: a throw-away cluster of this machine's own binaries, or the server that TEST_DATABASE_URL names.
+
+A test module asks for it with `pytest_plugins = ["postgres"]`, and a test with the fixture `postgres_url`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from conftest import free_port, needs, wait_until
+
+# Where Debian puts the servers, the newest last; their folder is on nobody's PATH.
+_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+
+_LIBC = ctypes.CDLL(None)
+
+# initdb and postgres refuse to run as root.
+_USER = "postgres"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a server's maintenance database, as someone who may create databases."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    needs(_BINARIES and _can_run_it(), "PostgreSQL (its server, or TEST_DATABASE_URL)")
+    with cluster(_BINARIES[-1]) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def new_postgres(postgres_server: str) -> Callable[[], AbstractContextManager[str]]:
+    """A maker of databases, for whoever needs one for longer than a test: `with` it called, its URL."""
+    return partial(empty_database, postgres_server)
+
+
+@pytest.fixture
+def postgres_url(new_postgres: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """The postgresql:// URL of a fresh, empty database."""
+    with new_postgres() as url:
+        yield url
+
+
+@contextmanager
+def empty_database(server: str) -> Iterator[str]:
+    """A database on the server of that URL, dropped at the end, whoever is still connected."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    try:
+        yield urlsplit(server)._replace(path=f"/{name}").geturl()
+    finally:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@contextmanager
+def cluster(binaries: Path) -> Iterator[str]:
+    """A running cluster in a folder of its own, on a free port of loopback; stopped and removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="budget-sync-postgres-") as folder:
+        data = Path(folder) / "data"
+        if os.geteuid() == 0:
+            shutil.chown(folder, _USER)
+        options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
+        subprocess.run(_as_user(binaries / "initdb", "-D", data, *options), cwd=folder, check=True, capture_output=True)
+        port = free_port()
+        settings = ("listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", "fsync=off")
+        log = Path(folder) / "log"
+        with log.open("wb") as output:
+            command = _as_user(binaries / "postgres", "-D", data, *(word for setting in settings for word in ("-c", setting)))
+            server = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, preexec_fn=_end_with_us)  # noqa: PLW1509  # one call, which takes no lock
+        try:
+            url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            wait_until(lambda: _answers(server, url, log), "PostgreSQL does not start")
+            yield url
+        finally:
+            _stop(server, data)
+
+
+def _can_run_it() -> bool:
+    """Whether there is somebody to run the server as."""
+    return os.geteuid() != 0 or (shutil.which("runuser") is not None and any(user.pw_name == _USER for user in pwd.getpwall()))
+
+
+def _as_user(*command: str | Path) -> list[str | Path]:
+    return ["runuser", "-u", _USER, "--", *command] if os.geteuid() == 0 else list(command)
+
+
+def _end_with_us() -> None:
+    """Let the system stop the server where the tests are killed before they can."""
+    pr_set_pdeathsig = 1
+    _LIBC.prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _answers(server: subprocess.Popen[bytes], url: str, log: Path) -> bool:
+    assert server.poll() is None, f"PostgreSQL ended while starting:\n{log.read_text(encoding='utf-8', errors='replace')}"
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _stop(server: subprocess.Popen[bytes], data: Path) -> None:
+    """Stop the server, by the process id it wrote down: what was started may be runuser, with the server below it."""
+    noted = data / "postmaster.pid"
+    if server.poll() is None:
+        # SIGINT is PostgreSQL's fast shutdown, which waits for no client.
+        os.kill(int(noted.read_text(encoding="ascii").split()[0]) if noted.exists() else server.pid, signal.SIGINT)
+    server.wait(timeout=30)

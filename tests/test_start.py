@@ -1,0 +1,381 @@
+"""A start that cannot go well ends with one clear line; and what a start reads: environment, .env, the kept key, the database."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import socket
+import sqlite3 as pythons_sqlite
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, Installation, needs
+from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
+
+from app import create_app
+from budget_sync import database, settings
+from budget_sync.settings import SettingsError
+
+KEY = "a key for tests, long enough"
+
+# Every variable that the program reads, with values that make no sense.
+NONSENSE = {
+    "DATABASE_URL": ["postgres", "sqlite://", "sqlite:///", "sqlite:budget.db", "sqlite://host/budget.db", "sqlite:///b.db?mode=ro", "sqlite:///b.db#x"],
+    "SECRET_KEY": ["too short", "x" * 15, "   "],
+    "BUDGET_CHECK_AUTH": ["yes", "Local", "none", "open,required"],
+    "TRUSTED_HOSTS": ["https://budgets.example.com", ",", " , ", "a b"],
+    "TRUSTED_PROXIES": ["one", "-1", "1.5", "11", "1,2", "²", "9" * 5_000],
+    "SESSION_COOKIE_SECURE": ["maybe", "2", "y e s"],
+    "LOG_FORMAT": ["xml", "JSON5", "text,json"],
+    "LOG_LEVEL": ["loud", "5", "INFO,DEBUG"],
+    "INSTANCE_FOLDER": ["~nobody-of-that-name/instance"],
+}
+
+
+@pytest.fixture
+def fresh(environment: dict[str, str]) -> Installation:
+    """An installation of which nothing is there yet."""
+    return Installation(environment)
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line with which a command ended that could not go well."""
+    assert result.returncode != 0
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def start(installation: Installation, command: str) -> subprocess.CompletedProcess[str]:
+    """Start the server or another command. One that goes well where it should not is ended after a while."""
+    options = ("--port", str(installation.port)) if command == "serve" else ()
+    return installation.flask(command, *options, check=False, timeout=30)
+
+
+@pytest.mark.parametrize("command", ["serve", "verify", "init-db"])
+def test_a_start_on_an_sqlite_library_that_loses_commits_is_one_line(fresh: Installation, tmp_path: Path, command: str) -> None:
+    try:
+        database.check_library(pythons_sqlite.sqlite_version_info)
+        needs(None, "a Python with an affected SQLite library of its own")
+    except database.DatabaseProblem:
+        pass
+    hidden = tmp_path / "hidden" / "pysqlite3"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text('raise ImportError("hidden by a test")\n', encoding="utf-8")
+    fresh.environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(hidden.parent), os.environ.get("PYTHONPATH"))))
+    line = one_line(start(fresh, command))
+    assert f"SQLite {pythons_sqlite.sqlite_version} can lose committed transactions" in line
+    assert "install the pinned requirements" in line
+    assert not fresh.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "is_fixed"),
+    [
+        *(((3, 6, 23), True), ((3, 7, 0), False), ((3, 8, 11, 1), False), ((3, 40, 1), False), ((3, 43, 2), False)),
+        *(((3, 44, 0), False), ((3, 44, 5), False), ((3, 44, 6), True), ((3, 44, 7), True), ((3, 45, 0), False), ((3, 46, 9), False)),
+        *(((3, 49, 2), False), ((3, 50, 0), False), ((3, 50, 6), False), ((3, 50, 7), True), ((3, 50, 12), True)),
+        *(((3, 51, 0), False), ((3, 51, 2), False), ((3, 51, 3), True), ((3, 52, 0), True), ((3, 53, 4), True), ((4, 0, 0), True)),
+    ],
+)
+def test_the_versions_that_lose_commits_are_known(version: tuple[int, ...], is_fixed: bool) -> None:
+    if is_fixed:
+        database.check_library(version)
+    else:
+        with pytest.raises(database.DatabaseProblem, match=".".join(map(str, version))):
+            database.check_library(version)
+
+
+def test_the_library_in_use_is_the_one_that_is_checked() -> None:
+    connection = sqlite3.connect(":memory:")
+    (version,) = connection.execute("SELECT sqlite_version()").fetchone()
+    connection.close()
+    assert version == ".".join(map(str, sqlite3.sqlite_version_info))
+    database.check_library()
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in NONSENSE.items() for value in values])
+def test_a_value_that_makes_no_sense_is_refused_by_name(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} ") as refusal:
+        settings.load({"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": KEY} | {name: value})
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "command"), list(zip(NONSENSE, itertools.cycle(["serve", "verify", "init-db"]), strict=False)))
+def test_a_start_with_a_value_that_makes_no_sense_is_one_line(fresh: Installation, name: str, command: str) -> None:
+    folder = fresh.folder
+    fresh.environment[name] = NONSENSE[name][0]
+    line = one_line(start(fresh, command))
+    assert line.startswith(f"budget-sync: {name} ")
+    assert not folder.exists()
+
+
+def test_a_secret_is_not_repeated_where_it_makes_no_sense(tmp_path: Path) -> None:
+    for name, value in (("SECRET_KEY", "hunter2"), ("DATABASE_URL", "mysql://me:hunter2@db.example.com/budgets")):
+        with pytest.raises(SettingsError) as refusal:
+            settings.load({"INSTANCE_FOLDER": str(tmp_path), "SECRET_KEY": KEY} | {name: value})
+        assert "hunter2" not in str(refusal.value)
+
+
+def no_database(file: Path) -> None:
+    """Only the folder is there."""
+
+
+def an_empty_file(file: Path) -> None:
+    """A file without tables."""
+    file.touch()
+
+
+def garbage(file: Path) -> None:
+    """What is no database."""
+    file.write_bytes(b"no database\n" * 1_000)
+
+
+def a_directory(file: Path) -> None:
+    """A directory in its place."""
+    file.mkdir()
+
+
+def an_older_schema(file: Path) -> None:
+    """The database of the first version."""
+    connection = sqlite3.connect(file)
+    connection.executescript((PROJECT / "tests" / "schemas" / "1.sql").read_text(encoding="utf-8"))
+    connection.close()
+
+
+def a_newer_schema(file: Path) -> None:
+    """A database that a version to come has upgraded."""
+    make_database(file)
+    connection = sqlite3.connect(file)
+    connection.execute("""INSERT INTO "SchemaVersion" VALUES (999, '2099-01-01T00:00:00Z')""")
+    connection.commit()
+    connection.close()
+
+
+def make_database(file: Path) -> None:
+    """A database as init-db makes it."""
+    database.connect(file, create=True)
+    database.init_schema()
+    database.close_connection()
+
+
+STATES: list[tuple[Callable[[Path], None], str]] = [
+    (no_database, "flask init-db"),
+    (an_empty_file, "flask init-db"),
+    (garbage, "file is not a database"),
+    (a_directory, "unable to open database file"),
+    (an_older_schema, "schema version 1, this program needs"),
+    (a_newer_schema, "schema version 999, newer than"),
+]
+every_state = pytest.mark.parametrize(("make", "says"), STATES, ids=[make.__name__ for make, _ in STATES])
+
+
+@every_state
+def test_a_server_without_a_database_of_its_version_does_not_start(fresh: Installation, make: Callable[[Path], None], says: str) -> None:
+    fresh.folder.mkdir()
+    make(fresh.database)
+    before = sorted(fresh.folder.iterdir())
+    line = one_line(start(fresh, "serve"))
+    assert line.startswith("Error: ")
+    assert says in line
+    assert sorted(fresh.folder.iterdir()) == before
+
+
+@every_state
+def test_a_command_without_a_database_of_its_version_does_nothing(fresh: Installation, make: Callable[[Path], None], says: str) -> None:
+    fresh.folder.mkdir()
+    make(fresh.database)
+    before = sorted(fresh.folder.iterdir())
+    app = create_app(settings.load(fresh.environment))
+    try:
+        for command in ("verify", "stats", "demo", "list-users"):
+            result = app.test_cli_runner().invoke(args=[command])
+            assert isinstance(result.exception, SystemExit), result.exception
+            assert result.exit_code == 1
+            assert len(result.output.splitlines()) == 1, result.output
+            assert says in result.output
+    finally:
+        database.close_connection()
+    assert sorted(fresh.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("make", [garbage, a_directory], ids=lambda make: make.__name__)
+def test_tables_are_not_made_in_what_is_no_database(fresh: Installation, make: Callable[[Path], None]) -> None:
+    fresh.folder.mkdir()
+    make(fresh.database)
+    before = sorted(fresh.folder.iterdir())
+    one_line(start(fresh, "init-db"))
+    assert sorted(fresh.folder.iterdir()) == before
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(fresh: Installation, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    fresh.environment["INSTANCE_FOLDER"] = str(tmp_path / "file" / "instance")
+    line = one_line(start(fresh, "init-db"))
+    assert str(tmp_path / "file") in line
+
+
+def test_a_port_in_use_is_one_line(fresh: Installation) -> None:
+    fresh.folder.mkdir()
+    make_database(fresh.database)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", fresh.port))
+        taken.listen()
+        assert one_line(start(fresh, "serve")) == f"Error: Cannot listen on 127.0.0.1 port {fresh.port}: Address already in use."
+
+
+def test_a_command_works_from_another_directory(fresh: Installation, tmp_path: Path) -> None:
+    fresh.folder.mkdir()
+    make_database(fresh.database)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [sys.executable, "-m", "flask", "--app", str(PROJECT / "app.py"), "verify"]
+    result = subprocess.run(command, cwd=elsewhere, env=fresh.full_environment(), text=True, capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Verified: 0 budgets")
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands in for the one that holds app.py, in a process without any of the variables."""
+    for name in (*NONSENSE, "CRON_SECRET", "METRICS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(settings, "PROJECT_FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_without_anything_the_instance_folder_is_beside_app_py(project: Path) -> None:
+    chosen = settings.load()
+    assert chosen.instance_folder == project / "instance"
+    assert chosen.database_path == project / "instance" / "budget_sync.db"
+    assert (chosen.budget_check_auth, chosen.log_level, chosen.log_format, chosen.trusted_hosts, chosen.cron_secret) == ("local", "INFO", "text", (), None)
+
+
+def test_what_stands_in_the_env_file_beside_app_py_is_read(project: Path) -> None:
+    (project / ".env").write_text(
+        f'# for cron\nSECRET_KEY="{KEY}"\nexport LOG_LEVEL=debug\nTRUSTED_HOSTS=a.example.com, b.example.com\nCRON_SECRET=\nDATABASE_URL=sqlite:///my.db\n',
+        encoding="utf-8",
+    )
+    chosen = settings.load()
+    assert (chosen.secret_key, chosen.log_level, chosen.trusted_hosts) == (KEY, "DEBUG", ("a.example.com", "b.example.com"))
+    assert (chosen.cron_secret, chosen.database_path) == (None, project / "instance" / "my.db")
+
+
+def test_the_environment_wins_over_the_env_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / ".env").write_text(f"SECRET_KEY={KEY}\nLOG_LEVEL=ERROR\nBUDGET_CHECK_AUTH=open\n", encoding="utf-8")
+    monkeypatch.setenv("LOG_LEVEL", "WARNING")
+    chosen = settings.load()
+    assert (chosen.log_level, chosen.budget_check_auth) == ("WARNING", "open")
+
+
+def test_a_value_in_the_env_file_that_makes_no_sense_is_refused_by_name(project: Path) -> None:
+    (project / ".env").write_text(f"SECRET_KEY={KEY}\nLOG_LEVEL=loud\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"^LOG_LEVEL "):
+        settings.load()
+
+
+def test_an_env_file_that_is_no_text_is_refused(project: Path) -> None:
+    (project / ".env").write_bytes(b"SECRET_KEY=caf\xe9 long enough for a key\n")
+    with pytest.raises(SettingsError, match=r"\.env"):
+        settings.load()
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("", "instance/budget_sync.db"),
+        ("sqlite:///budgets.db", "instance/budgets.db"),
+        (" sqlite:///budgets.db ", "instance/budgets.db"),
+        ("sqlite:///data/budgets.db", "instance/data/budgets.db"),
+        ("sqlite:///../budgets.db", "budgets.db"),
+        ("sqlite:///{folder}/elsewhere/budgets.db", "elsewhere/budgets.db"),
+        ("sqlite:///{folder}/a%20%3F%23%25b.db", "a ?#%b.db"),
+    ],
+)
+def test_a_database_url_names_a_file(tmp_path: Path, url: str, path: str) -> None:
+    chosen = settings.load({"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": KEY, "DATABASE_URL": url.format(folder=tmp_path)})
+    assert chosen.database_path == tmp_path / path
+    chosen.database_path.parent.mkdir(parents=True, exist_ok=True)
+    make_database(chosen.database_path)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [tmp_path / path]
+
+
+@pytest.mark.parametrize(("text", "folder"), [("{folder}/x/../instance", "instance"), ("~/instance", "home/instance"), ("instance", "here/instance")])
+def test_an_instance_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, folder: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    chosen = settings.load({"INSTANCE_FOLDER": text.format(folder=tmp_path), "SECRET_KEY": KEY})
+    assert chosen.instance_folder == tmp_path / folder
+
+
+@contextmanager
+def without_umask() -> Iterator[None]:
+    """So that a file's mode is the program's own choice."""
+    before = os.umask(0)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def test_a_secret_key_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "instance"
+    with without_umask():
+        made = settings.load({"INSTANCE_FOLDER": str(folder)}).secret_key
+    assert len(made) >= 32
+    assert [(file.name, stat.S_IMODE(file.stat().st_mode)) for file in folder.iterdir()] == [("secret_key", 0o600)]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert settings.load({"INSTANCE_FOLDER": str(folder)}).secret_key == made
+    assert settings.load({"INSTANCE_FOLDER": str(tmp_path / "other")}).secret_key != made
+
+
+def test_a_secret_key_that_is_given_is_used_and_none_is_made(tmp_path: Path) -> None:
+    assert settings.load({"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": KEY}).secret_key == KEY
+    assert not (tmp_path / "instance").exists()
+
+
+def test_first_starts_at_the_same_time_agree_on_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each start has seen that there is no key before any of them makes one: the worst that can happen.
+    together, make, arrived = threading.Barrier(8), secrets.token_hex, set[int]()
+
+    def make_together(length: int) -> str:
+        if threading.get_ident() not in arrived:
+            arrived.add(threading.get_ident())
+            together.wait(timeout=30)
+        return make(length)
+
+    monkeypatch.setattr(secrets, "token_hex", make_together)
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda _: settings.load({"INSTANCE_FOLDER": str(tmp_path / "instance")}).secret_key, range(8)))
+    assert len(arrived) == 8
+    assert len(set(keys)) == 1
+    assert [file.name for file in (tmp_path / "instance").iterdir()] == ["secret_key"]
+
+
+@pytest.mark.parametrize("kept", [b"", b"short\n", b"\xff" * 64, None], ids=["empty", "short", "no text", "a directory"])
+def test_a_kept_key_that_is_none_is_refused_and_left_alone(tmp_path: Path, kept: bytes | None) -> None:
+    path = tmp_path / "secret_key"
+    if kept is None:
+        path.mkdir()
+    else:
+        path.write_bytes(kept)
+    with pytest.raises(SettingsError, match=str(path)):
+        settings.load({"INSTANCE_FOLDER": str(tmp_path)})
+    assert path.is_dir() if kept is None else path.read_bytes() == kept
+
+
+def test_a_folder_that_cannot_hold_the_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="SECRET_KEY"):
+        settings.load({"INSTANCE_FOLDER": str(tmp_path / "file" / "instance")})
