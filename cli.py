@@ -19,7 +19,7 @@ import peewee
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
-from budget_sync import budgets, check_log, clock, database, demo, people, reports
+from budget_sync import budgets, check_log, clock, database, demo, people, reports, sync
 from budget_sync.money import MoneyError, currency_exponent, to_minor
 from budget_sync.permissions import PEOPLE_ROLES, Actor, operator
 from budget_sync.refusals import Refusal
@@ -161,7 +161,7 @@ def upgrade_db() -> None:
 @on_current_schema
 def load_demo(url: str) -> None:
     """Load the integration guide's world: customer org-456, budget-123 and its people."""
-    made = demo.load(me(), settings().instance_folder)
+    made = demo.load(me(), settings().instance_folder, settings().csv_folder)
     click.echo("The demo is loaded." if made else "The demo was loaded before; nothing changed.")
     click.echo(demo.tour(url, settings().instance_folder))
 
@@ -434,6 +434,129 @@ def verify() -> None:
     click.echo(f"Verified: {counted}; every balance is proven.")
 
 
+def column_names(pairs: tuple[str, ...]) -> dict[str, str]:
+    """The --map options: our column -> the sheet's name for it."""
+    names = {}
+    for pair in pairs:
+        column, equals, name = pair.partition("=")
+        if not equals:
+            raise click.UsageError(f"--map {pair!r} must look like 'Budgeted Amount=FY Plan'.")
+        names[column.strip()] = name.strip()
+    return names
+
+
+@command("add-source")
+@click.option("--customer", "customer_id", required=True, metavar="ID", help="Whose budgets it holds.")
+@click.option("--spreadsheet", metavar="KEY", help="The key in a Google spreadsheet's address, or the address.")
+@click.option("--worksheet", metavar="NAME", help='The title of its tab, or the tab\'s number as in "gid=0".')
+@click.option("--csv", "csv_path", metavar="PATH", help="A CSV file instead, inside the folder for CSV files (instance/sheets).")
+@click.option("--locale", help="How amounts that are text are written, such as de_DE; a sheet's own locale where left out.")
+@click.option("--map", "pairs", multiple=True, metavar="COLUMN=NAME", help='What the sheet calls a column, such as "Budgeted Amount=FY Plan".')
+@on_current_schema
+def add_source(customer_id: str, spreadsheet: str | None, worksheet: str | None, csv_path: str | None, locale: str | None, pairs: tuple[str, ...]) -> None:
+    """Follow a Google Sheet or a CSV file."""
+    folder = settings().csv_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    source, warnings = sync.add_source(
+        me(),
+        customer_id,
+        spreadsheet=spreadsheet,
+        worksheet=worksheet,
+        csv_path=csv_path,
+        csv_folder=folder,
+        locale=locale,
+        names=column_names(pairs),
+    )
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    click.echo(f"Added source {source.id} ({source.label}). See what a pass would do: flask sync-sheets --customer {customer_id} --dry-run")
+
+
+@command("list-sources")
+@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@on_current_schema
+def list_sources(customer_id: str | None) -> None:
+    """Show the sources."""
+    _table(
+        ("id", "customer", "source", "locale", "columns"),
+        [
+            (source.id, source.customer_id, source.label, source.locale or "(the sheet's)", ", ".join(f"{ours}={name}" for ours, name in source.names.items()))
+            for source in sync.list_sources(me(), customer_id)
+        ],
+        "There are no sources yet: make one with `flask add-source`.",
+    )
+
+
+@command("remove-source")
+@click.argument("source_id", metavar="ID")
+@on_current_schema
+def remove_source(source_id: str) -> None:
+    """Stop following a source; its budgets stay, and can be changed by hand or adopted by another source."""
+    let_go = sync.remove_source(me(), source_id)
+    click.echo(f"Removed source {source_id}; its {let_go} budgets stay as they are.")
+
+
+@command("sync-sheets")
+@click.option("--customer", "customer_id", metavar="ID", help="This customer's sources alone.")
+@click.option("--dry-run", is_flag=True, help="Print what a pass would do, and change nothing.")
+@click.option("--allow-deletes", is_flag=True, help="Let deletions through that are held back for being many.")
+@on_current_schema
+def sync_sheets(customer_id: str | None, dry_run: bool, allow_deletes: bool) -> None:
+    """Make the budgets follow their sheets: one line a source. Exit status 1 where a source failed."""
+    progress = _Progress()
+    job = sync.Job(
+        me(),
+        sync.Reach(csv_folder=settings().csv_folder, credentials_path=settings().google_credentials, api_url=settings().google_sheets_api_url),
+        settings().instance_folder,
+        allow_deletes=allow_deletes,
+        say=progress.say if sys.stderr.isatty() else None,
+    )
+    failed = _preview_sheets(job, customer_id, progress) if dry_run else _sync_sheets(job, customer_id, progress)
+    if failed:
+        sys.exit(1)
+
+
+def _preview_sheets(job: sync.Job, customer_id: str | None, progress: _Progress) -> bool:
+    failed = False
+    for number, preview in enumerate(sync.preview_all(job, customer_id=customer_id)):
+        progress.clear()
+        failed |= preview.failed
+        click.echo(("\n" if number else "") + f"{preview.source.customer_id} {preview.source.id} ({preview.source.label})")
+        for line in preview.lines:
+            click.echo(f"  {line}".rstrip(), err=preview.failed)
+    return failed
+
+
+def _sync_sheets(job: sync.Job, customer_id: str | None, progress: _Progress) -> bool:
+    failed = False
+    for result in sync.sync_all(job, customer_id=customer_id):
+        progress.clear()
+        failed |= result.status == "failed"
+        click.echo(sync.result_line(result), err=result.status == "failed")
+        for line in sync.error_lines(result):
+            click.echo(line, err=True)
+    return failed
+
+
+class _Progress:
+    """One line on a terminal that says what is being done, written over and wiped at the end."""
+
+    def __init__(self) -> None:
+        self.shown = 0
+
+    def say(self, text: str) -> None:
+        """Show it."""
+        text = text[:100]
+        click.echo("\r" + text.ljust(self.shown), nl=False, err=True)
+        self.shown = len(text)
+
+    def clear(self) -> None:
+        """Wipe it."""
+        if self.shown:
+            click.echo("\r" + " " * self.shown + "\r", nl=False, err=True)
+            self.shown = 0
+
+
 def _state(ended_at: object, word: str) -> str:
     return word if ended_at else "active"
 
@@ -471,6 +594,10 @@ COMMANDS = (
     list_keys,
     revoke_key,
     set_budget,
+    add_source,
+    list_sources,
+    remove_source,
+    sync_sheets,
     prune_checks,
     show_stats,
     verify,

@@ -11,13 +11,20 @@ import secrets
 from decimal import Decimal
 from pathlib import Path
 
-from budget_sync import budgets, ledger, logins, people
-from budget_sync.models import Budget, Customer, Reservation, User
+from budget_sync import budgets, ledger, logins, people, sync
+from budget_sync.models import Budget, BudgetDataSourceConfig, Customer, Reservation, User
 from budget_sync.permissions import Actor, Role
 from budget_sync.requests import CheckRequest, CommitRequest, ReserveRequest
 
 CUSTOMER = "org-456"
 BUDGET = "budget-123"
+
+#: What the demo's finance team plans, beside budget-123, which is made by hand.
+PLAN = """Budget ID,Department,Fiscal Period,Budgeted Amount
+MKT-25Q1,Marketing,Q1 2025,40000
+SAL-25Q1,Sales,Q1 2025,"$55,000"
+OPS-25Q1,Operations,Q1 2025,30000
+"""
 
 #: id, name, email, role, and the name of the file that keeps how to sign in.
 PEOPLE = (
@@ -27,13 +34,14 @@ PEOPLE = (
 )
 
 
-def load(actor: Actor, instance_folder: Path) -> bool:
+def load(actor: Actor, instance_folder: Path, csv_folder: Path | None = None) -> bool:
     """Make what is not there yet; returns False where all of it was. Safe to run again, also after it was cut short."""
     folder = demo_folder(instance_folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     news = [_make_customer(actor)]
     news += [_make_person(actor, folder, instance_folder, *person) for person in PEOPLE]
     news += [_make_key(actor, folder), _make_budget(actor), _spend_five_thousand(actor)]
+    news += [_make_source(actor, instance_folder, csv_folder or instance_folder / "sheets")]
     return any(news)
 
 
@@ -101,6 +109,21 @@ def _spend_five_thousand(actor: Actor) -> bool:
     )
     ledger.reserve(actor, ReserveRequest(budget_id=BUDGET, request_id=request, amount=amount, user_id="user-123", reason="JetBrains - IDE licences"))
     ledger.commit(actor, CommitRequest(budget_id=BUDGET, request_id=request, amount=amount, external_ref="PO-1001"))
+    return True
+
+
+def _make_source(actor: Actor, instance_folder: Path, csv_folder: Path) -> bool:
+    """A CSV file, in a Google Sheet's stead, and the first pass over it."""
+    if BudgetDataSourceConfig.get_or_none((BudgetDataSourceConfig.customerId == CUSTOMER) & (BudgetDataSourceConfig.csvPath == "demo.csv")):
+        return False
+    csv_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = csv_folder / "demo.csv"
+    if not path.exists():
+        path.write_text(PLAN, encoding="utf-8")
+    sync.add_source(actor, CUSTOMER, csv_path="demo.csv", csv_folder=csv_folder)
+    for result in sync.sync_all(sync.Job(actor, sync.Reach(csv_folder), instance_folder), customer_id=CUSTOMER):
+        if result.status != "success":
+            raise RuntimeError(sync.result_line(result))
     return True
 
 

@@ -32,6 +32,9 @@ class Settings:
     secret_key: str = field(repr=False)
     cron_secret: str | None = field(default=None, repr=False)
     metrics_token: str | None = field(default=None, repr=False)
+    google_credentials: Path | None = None
+    google_sheets_api_url: str = "https://sheets.googleapis.com"
+    csv_folder: Path = PROJECT_FOLDER / "instance" / "sheets"
     budget_check_auth: str = "local"
     trusted_hosts: tuple[str, ...] = ()
     trusted_proxies: int = 0
@@ -55,6 +58,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         # A short secret is as good as none: it is kept as it is, and whoever asks with it is refused.
         cron_secret=values.get("CRON_SECRET"),
         metrics_token=values.get("METRICS_TOKEN"),
+        google_credentials=_read(values, "GOOGLE_APPLICATION_CREDENTIALS", lambda text: Path(text).expanduser().absolute(), None),
+        google_sheets_api_url=_read(values, "GOOGLE_SHEETS_API_URL", _sheets_url, "https://sheets.googleapis.com"),
+        csv_folder=_read(values, "CSV_FOLDER", lambda text: (instance_folder / Path(text).expanduser()).resolve(), instance_folder / "sheets"),
         budget_check_auth=_read(values, "BUDGET_CHECK_AUTH", _one_of("local", "open", "required"), "local"),
         trusted_hosts=_read(values, "TRUSTED_HOSTS", _hosts, ()),
         trusted_proxies=_read(values, "TRUSTED_PROXIES", _small_number, 0),
@@ -118,6 +124,14 @@ def _hosts(text: str) -> tuple[str, ...]:
     if not hosts or any("/" in host or " " in host for host in hosts):
         raise ValueError(f"must be host names separated by commas, such as budgets.example.com, not {text!r}")
     return hosts
+
+
+def _sheets_url(text: str) -> str:
+    parts = urlsplit(text)
+    safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    if not (safe and parts.hostname) or parts.query or parts.fragment or parts.username:
+        raise ValueError(f"must be an https address such as https://sheets.googleapis.com, or one of this machine, not {text!r}")
+    return text.rstrip("/")
 
 
 def _secret(text: str) -> str:

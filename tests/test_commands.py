@@ -111,6 +111,10 @@ TYPED: dict[str, tuple[str, ...]] = {
     "serve": ("--port", "8099"),
     "add-customer": ("acme", "--name", "Acme"),
     "disable-customer": ("acme",),
+    "add-source": ("--customer", "acme", "--csv", "plan.csv"),
+    "list-sources": (),
+    "remove-source": ("src_1",),
+    "sync-sheets": (),
     "list-customers": (),
     "add-user": ("--customer", "acme", "--id", "jane", "--name", "Jane Doe", "--email", "jane@acme.com", "--role", "manager"),
     "set-password": ("jane",),
@@ -743,7 +747,7 @@ def world() -> dict[str, list[Any]]:
         "people": sorted((row.id, row.name, row.email, row.role) for row in User.select()),
         "budget": [budget_row.department, budget_row.fiscalPeriod, budget_row.budgetedMinor, standing.reservedMinor, standing.committedMinor],
         "movements": [
-            (row.version, row.action, row.reservedDeltaMinor, row.committedDeltaMinor) for row in AuditLog.select().where(AuditLog.budgetId.is_null(False))
+            (row.version, row.action, row.reservedDeltaMinor, row.committedDeltaMinor) for row in AuditLog.select().where(AuditLog.budgetId == demo.BUDGET)
         ],
     }
 
@@ -786,7 +790,7 @@ def test_the_demo_is_the_guides_world(shell: Shell) -> None:
     assert kept["orchestrator"] not in said
     assert "http://127.0.0.1:8099/api/budget/check" in said
     assert ":8000" not in said
-    assert shell.says("verify").startswith("Verified: 1 budgets, 1 reservations, ")
+    assert shell.says("verify").startswith("Verified: 4 budgets, 1 reservations, ")
 
 
 def test_the_demo_twice_changes_nothing(shell: Shell) -> None:

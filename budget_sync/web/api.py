@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hmac
 import time
 from typing import Annotated
 
 from flask import Blueprint, Response, current_app, request
 from pydantic import AfterValidator, Field
 
-from budget_sync import database, ledger, reports
+from budget_sync import database, ledger, reports, sync
 from budget_sync.permissions import Actor
 from budget_sync.refusals import Code, Refusal, invalid
 from budget_sync.requests import Body, CheckRequest, CommitRequest, ReleaseRequest, ReserveRequest, clean
+from budget_sync.settings import MIN_SECRET_LENGTH, Settings
 from budget_sync.web import auth
 from budget_sync.web.auth import require_user, require_user_or_local
 from budget_sync.web.payloads import answer, idempotency_key, json_response, parse, refuse
@@ -108,6 +110,39 @@ def logout() -> Response:
 def me() -> Response:
     """Who the caller is."""
     return json_response({"success": True, "user": _me(require_user())})
+
+
+#: Seconds that the cron call may take: below gunicorn's and most proxies' time-outs of 60 and more.
+CRON_DEADLINE_S = 50.0
+
+#: Sources read at once: a slow one must not eat the time of the others.
+CRON_WORKERS = 8
+
+
+@api.get("/api/cron/sync-google-sheets")
+def sync_google_sheets() -> Response:
+    """A pass over every source; one result each. HEAD is answered and does nothing."""
+    settings: Settings = current_app.config["SETTINGS"]
+    _require_cron(settings)
+    if request.method == "HEAD":
+        return json_response({"success": True})
+    job = sync.Job(
+        sync.cron_actor(),
+        sync.Reach(csv_folder=settings.csv_folder, credentials_path=settings.google_credentials, api_url=settings.google_sheets_api_url),
+        settings.instance_folder,
+    )
+    results = list(sync.sync_all(job, deadline_s=CRON_DEADLINE_S, workers=CRON_WORKERS))
+    return json_response({"success": True, "results": [result.to_json() for result in results]})
+
+
+def _require_cron(settings: Settings) -> None:
+    """Raises Refusal AUTHENTICATION_REQUIRED unless the cron's secret was sent. A secret that is missing or short is nobody's."""
+    secret = settings.cron_secret or ""
+    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+    # As bytes: compare_digest refuses text that is not ASCII.
+    same = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), secret.encode("utf-8", "surrogateescape"))
+    if len(secret) < MIN_SECRET_LENGTH or scheme.lower() != "bearer" or not same:
+        raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required: send the cron's secret as a bearer token.")
 
 
 @api.get("/healthz")

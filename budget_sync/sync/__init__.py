@@ -1,0 +1,26 @@
+"""The sheet sync: a source's rows become a customer's budgets, and a broken source changes nothing that it should not.
+
+A row's way: `run` → `sources` (fetch, no transaction open) → `rows` (what the rows say) → `plan` (what that would change)
+→ `store` (one transaction, with the pass's row of `SyncHistory`). `rows`, `amounts`, `plan` and `page` are pure.
+"""
+
+from budget_sync.sync.config import add_source, list_sources, remove_source
+from budget_sync.sync.run import Job, PassResult, Preview, cron_actor, error_lines, preview_all, result_line, sync_all, sync_source
+from budget_sync.sync.sources import Reach, Source
+
+__all__ = [
+    "Job",
+    "PassResult",
+    "Preview",
+    "Reach",
+    "Source",
+    "add_source",
+    "cron_actor",
+    "error_lines",
+    "list_sources",
+    "preview_all",
+    "remove_source",
+    "result_line",
+    "sync_all",
+    "sync_source",
+]

@@ -1,0 +1,142 @@
+"""A plan as a finance person reads it, row by row, and a pass as one line. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from budget_sync.money import format_money
+from budget_sync.sync.plan import Change, Stored, SyncPlan
+from budget_sync.sync.rows import SheetRows
+
+_FIELD_NAMES = {
+    "sourceId": "owner",
+    "externalId": "Budget ID",
+    "department": "department",
+    "fiscalPeriod": "fiscal period",
+    "budgetedAmount": "budgeted amount",
+    "autoApproveLimit": "auto-approve limit",
+}
+
+
+def plan_page(plan: SyncPlan, sheet: SheetRows, open_reservations: Mapping[str, int]) -> list[str]:
+    """What a pass would do, row by row. `open_reservations` counts them by budget id."""
+    lines = [f"{_counts(plan)}."]
+    lines += _section("Would be created", _created(plan, sheet))
+    lines += _section("Would be changed", [line for change in plan.updates for line in _changed(change, open_reservations)])
+    lines += _section("Would come back, under their old ids", [line for change in plan.revivals for line in _changed(change, open_reservations)])
+    lines += _section("Would be deleted", [line for budget in plan.deletes for line in _deleted(budget, open_reservations)])
+    if plan.held:
+        why = f"{len(plan.held)} of the source's {plan.live_count} live budgets are not in the sheet, which may be a mistake"
+        lines += _section(f"Held back: {why}. --allow-deletes deletes them", [line for budget in plan.held for line in _deleted(budget, open_reservations)])
+    lines += _section("Kept, though not in the sheet", [f"{_named(budget)}: {reason}" for budget, reason in plan.kept])
+    lines += _section("Refused, and left as they are", [f"row {error.row:<5} {error.message}" for error in plan.errors])
+    return lines
+
+
+def refused(plan: SyncPlan) -> list[str]:
+    """One sentence about the refused rows, if there are any."""
+    if not plan.errors:
+        return []
+    return [f"{_count(len(plan.errors), 'row')} refused, the first is row {plan.errors[0].row}: {plan.errors[0].message}."]
+
+
+def warnings(plan: SyncPlan, note: str | None) -> list[str]:
+    """What a person must know beside the counts and the refused rows, a sentence each."""
+    told = []
+    if plan.held:
+        told.append(
+            f"{_count(len(plan.held), 'deletion')} held back, out of {_count(plan.live_count, 'live budget')}: "
+            "if they are meant, let them through with `flask sync-sheets --allow-deletes`."
+        )
+    if plan.kept:
+        told.append(f"{_count(len(plan.kept), 'budget')} kept though not in the sheet: {plan.kept[0][0].label}: {plan.kept[0][1]}.")
+    cut = [_overdraft(change) for change in (*plan.updates, *plan.revivals) if change.is_overdrawn]
+    if cut:
+        told.append(f"{cut[0][0].upper()}{cut[0][1:]}{f' (and {len(cut) - 1} more like it)' if len(cut) > 1 else ''}.")
+    if note:
+        told.append(f"The file was {note}.")
+    return told
+
+
+def counts_line(counts: Mapping[str, int]) -> str:
+    """Counts by what they count, without those that are none: "3 created, 42 unchanged"."""
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing"
+
+
+def _counts(plan: SyncPlan) -> str:
+    return counts_line(
+        {
+            "to create": len(plan.creates),
+            "to change": len(plan.updates),
+            "to revive": len(plan.revivals),
+            "to delete": len(plan.deletes),
+            "unchanged": plan.unchanged_count,
+            "held back": len(plan.held),
+            "kept": len(plan.kept),
+            "refused": len(plan.errors),
+        }
+    )
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return ["", f"{title}:", *(f"  {line}" for line in lines)] if lines else []
+
+
+def _created(plan: SyncPlan, sheet: SheetRows) -> list[str]:
+    def limit(minor: int | None, currency: str) -> str:
+        return f", auto-approve limit {format_money(minor, currency)}" if sheet.has_limits and minor is not None else ""
+
+    return [
+        f"row {row.row:<5} {row.department}, {row.period}: {format_money(row.budgeted_minor, row.currency)}"
+        f"{limit(row.limit_minor, row.currency)}{f' (Budget ID {row.external_id})' if row.external_id else ''}"
+        for row in plan.creates
+    ]
+
+
+def _changed(change: Change, open_reservations: Mapping[str, int]) -> Iterable[str]:
+    before = change.before
+    what = "; ".join(f"{_FIELD_NAMES[name]} {_shown(name, old, before.currency)} → {_shown(name, new, before.currency)}" for name, old, new in change.fields)
+    yield f"row {change.row:<5} {_named(before)}: {what or 'as it was'}"
+    if change.is_overdrawn:
+        yield f"          ! {_overdraft(change)}{_holding(before, open_reservations)}"
+
+
+def _shown(name: str, value: object, currency: str) -> str:
+    if value is None:
+        return "made by hand" if name == "sourceId" else "none"
+    if name == "sourceId":
+        return "this source"
+    return format_money(value, currency) if isinstance(value, int) else str(value)
+
+
+def _overdraft(change: Change) -> str:
+    after = change.after
+    verb = "cuts" if after.budgeted_minor < change.before.budgeted_minor else "leaves"
+    preposition = "to" if verb == "cuts" else "at"
+    return (
+        f"row {change.row} {verb} {after.department} {after.period} {preposition} {format_money(after.budgeted_minor, after.currency)}; "
+        f"{format_money(after.spoken_for_minor, after.currency)} is reserved or committed"
+    )
+
+
+def _deleted(budget: Stored, open_reservations: Mapping[str, int]) -> Iterable[str]:
+    yield f"{_named(budget)}: {format_money(budget.budgeted_minor, budget.currency)}"
+    if budget.spoken_for_minor:
+        rest = ", which can still be committed or released; nothing new can be reserved" if budget.reserved_minor else ""
+        yield (
+            f"          ! {format_money(budget.reserved_minor, budget.currency)} is reserved and "
+            f"{format_money(budget.committed_minor, budget.currency)} committed{_holding(budget, open_reservations)}{rest}"
+        )
+
+
+def _holding(budget: Stored, open_reservations: Mapping[str, int]) -> str:
+    count = open_reservations.get(budget.id, 0)
+    return f" ({_count(count, 'open reservation')})" if count else ""
+
+
+def _named(budget: Stored) -> str:
+    return f"{budget.label} [{budget.external_id or budget.id}]"

@@ -1,0 +1,350 @@
+"""A sheet's rows against the budgets that are there -> what a pass would change. Pure.
+
+A row is known by its Budget ID, or without one by department and period. A source creates, changes and deletes only what it
+owns, and adopts what nobody owns. What a bad row means, or may mean, is kept; and the brake holds deletions that are too many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from budget_sync.sync.rows import RowError, SheetBudget, SheetRows
+
+#: Up to so many deletions pass unless they are more than half; more are held when they are more than a tenth.
+BRAKE_COUNT = 10
+
+Key = tuple[str, str]
+
+
+class Stored(NamedTuple):
+    """A budget of the customer as the database has it, deleted ones included. Its sixth to twelfth fields are a SheetBudget's."""
+
+    id: str
+    source_id: str | None
+    source_row: int | None
+    external_id: str | None
+    department: str
+    department_key: str
+    period: str
+    period_key: str
+    currency: str
+    budgeted_minor: int
+    limit_minor: int | None
+    exponent: int
+    deleted_at: str | None
+    reserved_minor: int
+    committed_minor: int
+    version: int
+
+    @property
+    def key(self) -> Key:
+        """What makes it the only live one of its customer."""
+        return self.department_key, self.period_key
+
+    @property
+    def spoken_for_minor(self) -> int:
+        """What is reserved or committed."""
+        return self.reserved_minor + self.committed_minor
+
+    @property
+    def label(self) -> str:
+        """How people name it."""
+        return f"{self.department}, {self.period}"
+
+
+class Change(NamedTuple):
+    """A budget that is there, and what it becomes. `fields` are the audited differences, as (name, old, new), amounts in minor units."""
+
+    row: int
+    before: Stored
+    after: Stored
+    fields: tuple[tuple[str, object, object], ...]
+
+    @property
+    def is_revival(self) -> bool:
+        """Whether the budget had been deleted."""
+        return self.before.deleted_at is not None
+
+    @property
+    def is_overdrawn(self) -> bool:
+        """Whether less is budgeted than is reserved and committed."""
+        return self.after.budgeted_minor < self.after.spoken_for_minor
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """What a pass would do.
+
+    `moved` are rows that changed their number alone, which is noted and is no change of a budget. `kept` are budgets that are
+    not on the sheet and yet not to be deleted, each with the reason. `overdrawn_count` is how many of the source's budgets
+    stand below what is reserved and committed once all this is done.
+    """
+
+    creates: list[SheetBudget] = field(default_factory=list)
+    updates: list[Change] = field(default_factory=list)
+    revivals: list[Change] = field(default_factory=list)
+    unchanged_count: int = 0
+    moved: list[tuple[int, str]] = field(default_factory=list)
+    deletes: list[Stored] = field(default_factory=list)
+    held: list[Stored] = field(default_factory=list)
+    kept: list[tuple[Stored, str]] = field(default_factory=list)
+    errors: list[RowError] = field(default_factory=list)
+    overdrawn_count: int = 0
+    live_count: int = 0
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.creates or self.updates or self.revivals or self.moved or self.deletes)
+
+
+def make_plan(
+    source_id: str,
+    sheet: SheetRows,
+    stored: Collection[Stored],
+    *,
+    allow_deletes: bool = False,
+    approved_ids: Collection[str] = frozenset(),
+    held_before: Collection[str] = frozenset(),
+) -> SyncPlan:
+    """What the sheet would change in a customer's budgets.
+
+    `allow_deletes` lets the brake go; `approved_ids` does so for those budgets alone, and the others are weighed without them.
+    What the pass before held (`held_before`) stays held until a person lets go of it: the brake must not loosen by itself
+    because the same sheet brought new budgets too.
+    """
+    matched, errors = _match(source_id, sheet, stored)
+    owned = [budget for budget in stored if budget.source_id == source_id and budget.deleted_at is None]
+    bad = [*sheet.errors, *errors]
+    # Those of the rows that are bad because of what is stored count as well: they mean a budget all the same.
+    on_sheet = {budget.id for _, budget in matched if budget is not None}
+    missing = [budget for budget in owned if budget.id not in on_sheet]
+    waiting = frozenset() if allow_deletes else frozenset(held_before) - frozenset(approved_ids)
+    still_held = [budget for budget in missing if budget.id in waiting]
+    missing = [budget for budget in missing if budget.id not in waiting]
+    kept, missing = _keep(missing, bad, stored) if bad and missing else ([], missing)
+    deletes, held = _brake(missing, still_held, len(owned), approved_ids, allow_deletes=allow_deletes)
+    leaving = {budget.id for budget in deletes}
+    matched, crowded = _without_collisions(matched, stored, leaving)
+    return _changes(source_id, sheet, matched, owned, SyncPlan(deletes=deletes, held=held, kept=kept, errors=sorted([*bad, *crowded]), live_count=len(owned)))
+
+
+Match = tuple[SheetBudget, Stored | None]
+
+
+def _match(source_id: str, sheet: SheetRows, stored: Collection[Stored]) -> tuple[list[Match], list[RowError]]:
+    """Each good row with the budget it means, None where it is a new one; and the rows that may not have what they mean."""
+    by_id: dict[str, Stored] = {budget.id: budget for budget in stored if budget.external_id is None}
+    by_id |= {budget.external_id: budget for budget in stored if budget.external_id is not None}
+    matched: list[Match] = []
+    unmatched: list[SheetBudget] = []
+    errors: list[RowError] = []
+    mine = (source_id, None)
+    for row in sheet.budgets:
+        budget = by_id.get(row.external_id) if row.external_id is not None else None
+        if budget is None:
+            unmatched.append(row)
+        elif problem := _problem(row, budget, mine):
+            errors.append(_refused(row, problem))
+        else:
+            matched.append((row, budget))
+    if unmatched:
+        taken = {budget.id for _, budget in matched if budget is not None} | {budget.id for budget in map(by_id.get, _ids(errors)) if budget}
+        found, more_errors = _match_by_key(unmatched, stored, taken, _ids(sheet.errors), mine)
+        matched += found
+        errors += more_errors
+    return matched, errors
+
+
+def _match_by_key(
+    rows: Iterable[SheetBudget], stored: Iterable[Stored], taken: Collection[str], bad_ids: Collection[str], mine: Collection[str | None]
+) -> tuple[list[Match], list[RowError]]:
+    """The same for rows without a Budget ID, or with one that is new."""
+    live: dict[Key, Stored] = {}
+    gone: dict[Key, list[Stored]] = {}
+    for budget in stored:
+        if budget.id in taken:
+            continue
+        if budget.deleted_at is None:
+            live[budget.department_key, budget.period_key] = budget
+        elif budget.source_id in mine and (budget.external_id or budget.id) not in bad_ids:
+            gone.setdefault((budget.department_key, budget.period_key), []).append(budget)
+    matched: list[Match] = []
+    errors: list[RowError] = []
+    for row in rows:
+        there = live.get((row.department_key, row.period_key))
+        if there is None:
+            matched.append((row, _to_revive(row, gone.get(row.key, []), mine)))
+        elif problem := _problem(row, there, mine):
+            errors.append(_refused(row, problem))
+        elif (there.external_id or there.id) in bad_ids:
+            errors.append(_refused(row, f"{there.label} is budget {there.external_id or there.id}, whose own row cannot be used: repair that one first"))
+        else:
+            matched.append((row, there))
+    return matched, errors
+
+
+def _to_revive(row: SheetBudget, gone: Iterable[Stored], mine: Collection[str | None]) -> Stored | None:
+    """The latest deleted budget that a row brings back: of that department and period, and of no other Budget ID."""
+    candidates = [budget for budget in gone if row.external_id is None or budget.external_id is None]
+    fitting = [budget for budget in candidates if _problem(row, budget, mine) is None]
+    return max(fitting, key=lambda budget: (budget.deleted_at or "", budget.id), default=None)
+
+
+def _problem(row: SheetBudget, budget: Stored, mine: Collection[str | None]) -> str | None:
+    """Why a row may not change the budget it means."""
+    if budget.source_id not in mine:
+        return f"{budget.label} (budget {budget.id}) belongs to source {budget.source_id}: keep it in one sheet only"
+    if row.currency != budget.currency:
+        return (
+            f"{budget.label} (budget {budget.id}) is in {budget.currency} and cannot become {row.currency}: "
+            f"write {budget.currency} in the Currency column, or give the new one a Budget ID and period of its own"
+        )
+    if row.period_key != budget.period_key and budget.spoken_for_minor:
+        # Money was set aside for the period it was made in; it must not wander into another.
+        return f"money is reserved or committed on {budget.label} (budget {budget.id}), so it cannot become {row.period}: add a row for {row.period}"
+    return None
+
+
+def _refused(row: SheetBudget, message: str) -> RowError:
+    return RowError(row.row, message, row.external_id, False, row.department_key, row.period_key)
+
+
+def _ids(errors: Iterable[RowError]) -> set[str]:
+    return {error.external_id for error in errors if error.external_id is not None}
+
+
+def _keep(missing: list[Stored], bad: Collection[RowError], stored: Iterable[Stored]) -> tuple[list[tuple[Stored, str]], list[Stored]]:
+    """The missing budgets that a bad row means or may mean, each with the reason; and the others."""
+    known = {name: budget for budget in stored for name in (budget.id, budget.external_id) if name is not None}
+    live_keys = {budget.key for budget in stored if budget.deleted_at is None}
+    surely: dict[str, RowError] = {}
+    by_key: dict[Key, RowError] = {}
+    vague: list[RowError] = []
+    for error in bad:
+        meant = known.get(error.external_id) if error.external_id is not None else None
+        key = None if error.department_key is None or error.period_key is None else (error.department_key, error.period_key)
+        if meant is not None:
+            surely[meant.id] = error
+        if key is not None:
+            by_key[key] = error
+        if meant is None and (key is None or (error.id_unknown and key not in live_keys)):
+            vague.append(error)
+    kept: list[tuple[Stored, str]] = []
+    rest: list[Stored] = []
+    for budget in missing:
+        sure = surely.get(budget.id) or by_key.get(budget.key)
+        maybe = None if sure else next((each for each in vague if _may_mean(each, budget)), None)
+        if sure:
+            kept.append((budget, f"row {sure.row} means it, and cannot be used"))
+        elif maybe:
+            kept.append((budget, f"row {maybe.row} cannot be read, and may mean it"))
+        else:
+            rest.append(budget)
+    return kept, rest
+
+
+def _may_mean(error: RowError, budget: Stored) -> bool:
+    """Whether a row that does not say which budget it means may mean this one: nothing that it does say speaks against it."""
+    if error.department_key is not None and error.period_key is not None:
+        # Only its Budget ID cannot be read, and a budget known by its ID may have got another name.
+        return budget.external_id is not None
+    return error.department_key in (None, budget.department_key) and error.period_key in (None, budget.period_key)
+
+
+def _brake(
+    missing: list[Stored], still_held: list[Stored], live_count: int, approved_ids: Collection[str], *, allow_deletes: bool
+) -> tuple[list[Stored], list[Stored]]:
+    """What is deleted, and what is held for a person: all that nobody approved, where that is too much."""
+    unapproved = [] if allow_deletes else [budget for budget in missing if budget.id not in approved_ids]
+    count = len(unapproved) + len(still_held)
+    too_many = count * 2 > live_count or (count > BRAKE_COUNT and count * 10 > live_count)
+    if not too_many:
+        return missing, still_held
+    held = {budget.id for budget in unapproved}
+    return [budget for budget in missing if budget.id not in held], [*still_held, *unapproved]
+
+
+def _without_collisions(matched: list[Match], stored: Iterable[Stored], leaving: Collection[str]) -> tuple[list[Match], list[RowError]]:
+    """Refuse the rows that want a department and period which another live budget keeps; a refused row's budget keeps its own in turn."""
+    # By position, as in _changes: this is asked of every row.
+    wanting = [(row, budget) for row, budget in matched if budget is None or budget[12] is not None or budget[5] != row[3] or budget[7] != row[5]]
+    moving = {budget.id for _, budget in wanting if budget is not None and budget.deleted_at is None}
+    if not wanting:
+        return matched, []
+    errors: list[RowError] = []
+    occupied = {budget.key: budget for budget in stored if budget.deleted_at is None and budget.id not in leaving and budget.id not in moving}
+    refused: set[int] = set()
+    while True:
+        crowded = [(row, budget) for row, budget in wanting if row.row not in refused and row.key in occupied]
+        if not crowded:
+            break
+        for row, budget in crowded:
+            there = occupied[row.key]
+            errors.append(_refused(row, f"{there.label} is still budget {there.id}, which this pass does not move or delete: settle that one first"))
+            refused.add(row.row)
+            if budget is not None and budget.deleted_at is None:
+                occupied[budget.key] = budget
+    return [pair for pair in matched if pair[0].row not in refused], errors
+
+
+def _changes(source_id: str, sheet: SheetRows, matched: Iterable[Match], owned: Iterable[Stored], plan: SyncPlan) -> SyncPlan:
+    """The plan with what each row comes to."""
+    unchanged_count = 0
+    changed: dict[str, Stored] = {}
+    has_limits = sheet.has_limits
+    for row, budget in matched:
+        if budget is None:
+            plan.creates.append(row)
+            continue
+        # The same seven columns of both, and nothing else that a row could change.
+        if (
+            row[2:8] == budget[4:10]
+            and budget[1] == source_id
+            and budget[12] is None
+            and (row[8] == budget[10] or not has_limits)
+            and (row[1] is None or row[1] == budget[3])
+        ):
+            unchanged_count += 1
+            if row[0] != budget[2]:
+                plan.moved.append((row[0], budget[0]))
+            continue
+        change = _change(source_id, sheet, row, budget)
+        changed[budget.id] = change.after
+        (plan.revivals if change.is_revival else plan.updates).append(change)
+    gone = {budget.id for budget in plan.deletes}
+    after = [changed.pop(budget.id, budget) for budget in owned if budget.id not in gone]
+    overdrawn = sum(1 for budget in (*after, *changed.values()) if budget[13] + budget[14] > budget[9])
+    return replace(plan, unchanged_count=unchanged_count, overdrawn_count=overdrawn)
+
+
+def _change(source_id: str, sheet: SheetRows, row: SheetBudget, budget: Stored) -> Change:
+    after = budget._replace(
+        source_id=source_id,
+        source_row=row.row,
+        external_id=budget.external_id if row.external_id is None else row.external_id,
+        department=row.department,
+        department_key=row.department_key,
+        period=row.period,
+        period_key=row.period_key,
+        budgeted_minor=row.budgeted_minor,
+        limit_minor=row.limit_minor if sheet.has_limits else budget.limit_minor,
+        deleted_at=None,
+    )
+    fields = tuple((name, old, new) for name, old, new in _audited(budget, after) if old != new)
+    return Change(row.row, budget, after, fields)
+
+
+def _audited(before: Stored, after: Stored) -> Iterable[tuple[str, object, object]]:
+    """The columns whose changes are audited, by the names of the table."""
+    names: Mapping[str, str] = {
+        "sourceId": "source_id",
+        "externalId": "external_id",
+        "department": "department",
+        "fiscalPeriod": "period",
+        "budgetedAmount": "budgeted_minor",
+        "autoApproveLimit": "limit_minor",
+    }
+    return ((name, getattr(before, attribute), getattr(after, attribute)) for name, attribute in names.items())

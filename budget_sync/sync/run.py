@@ -1,0 +1,385 @@
+"""One pass over a source: fetch, plan, apply, and a row of `SyncHistory` whatever happened."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+import peewee
+
+from budget_sync import clock
+from budget_sync.database import close_connection, open_connection, refusal_of, transact
+from budget_sync.models import BudgetDataSourceConfig, Customer, Reservation, SyncHistory
+from budget_sync.people import get_customer
+from budget_sync.permissions import Action, Actor, Role, require
+from budget_sync.refusals import Code, Refusal
+from budget_sync.sync import page, sources, store
+from budget_sync.sync.config import list_sources
+from budget_sync.sync.plan import Stored, SyncPlan, make_plan
+from budget_sync.sync.rows import Layout, RowError, SheetProblem, SheetRows, read_rows
+from budget_sync.sync.sources import Fetched, FetchFailed, Reach, Source
+
+log = logging.getLogger(__name__)
+
+#: SyncHistory lists so many row errors at most; `errorCount` counts them all.
+MAX_LISTED = 500
+
+#: Told what a pass is doing.
+Say = Callable[[str], None]
+
+
+class Skipped(Exception):
+    """A pass that is not to be made; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassResult:
+    """What became of a pass, as `SyncHistory` has it."""
+
+    sync_id: str | None
+    source: Source
+    status: str
+    start_time: datetime
+    duration_ms: int
+    message: str | None = None
+    created_count: int = 0
+    updated_count: int = 0
+    unchanged_count: int = 0
+    soft_deleted_count: int = 0
+    revived_count: int = 0
+    held_count: int = 0
+    error_count: int = 0
+    overdrawn_count: int = 0
+    errors: list[RowError] = field(default_factory=list)
+    held_ids: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, object]:
+        """For a reply, which shows no path."""
+        return {
+            "syncId": self.sync_id,
+            "customerId": self.source.customer_id,
+            "sourceId": self.source.id,
+            "sourceType": self.source.kind,
+            "status": self.status,
+            "createdCount": self.created_count,
+            "updatedCount": self.updated_count,
+            "unchangedCount": self.unchanged_count,
+            "softDeletedCount": self.soft_deleted_count,
+            "revivedCount": self.revived_count,
+            "heldCount": self.held_count,
+            "errorCount": self.error_count,
+            "overdrawnCount": self.overdrawn_count,
+            "message": self.message,
+            "durationMs": self.duration_ms,
+            "startTime": clock.to_text(self.start_time),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a pass would do, as lines for a person; `failed` where the source cannot be read."""
+
+    source: Source
+    failed: bool
+    lines: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How to make passes. `approved_ids` are budgets that a person has let go of, past the brake."""
+
+    actor: Actor
+    reach: Reach
+    lock_folder: Path
+    allow_deletes: bool = False
+    approved_ids: Collection[str] = frozenset()
+    say: Say | None = None
+
+    def plan(self, source: Source, sheet: SheetRows, stored: list[Stored]) -> SyncPlan:
+        """What the sheet would change."""
+        return make_plan(source.id, sheet, stored, allow_deletes=self.allow_deletes, approved_ids=self.approved_ids, held_before=_held_before(source))
+
+    def tell(self, text: str) -> None:
+        """Say what is being done, if anybody listens."""
+        if self.say:
+            self.say(text)
+
+
+def result_line(result: PassResult) -> str:
+    """A pass as one line."""
+    counts = {
+        "created": result.created_count,
+        "updated": result.updated_count,
+        "unchanged": result.unchanged_count,
+        "deleted": result.soft_deleted_count,
+        "revived": result.revived_count,
+        "held back": result.held_count,
+        "refused": result.error_count,
+        "overdrawn": result.overdrawn_count,
+    }
+    told = page.counts_line(counts) if result.status in ("success", "partial") else result.message
+    unnoted = "" if result.sync_id else " (not noted in SyncHistory)"
+    return f"{result.source.customer_id} {result.source.id} ({result.source.label}): {result.status}: {told}{unnoted}"
+
+
+def error_lines(result: PassResult, most: int = 20) -> list[str]:
+    """The refused rows and what else a pass has to warn of, a line each."""
+    lines = [f"{result.source.id} row {error.row}: {error.message}" for error in result.errors[:most]]
+    if len(result.errors) > most:
+        lines.append(f"{result.source.id}: and {len(result.errors) - most} more; SyncHistory has them as {result.sync_id}")
+    return lines + [f"{result.source.id}: {warning}" for warning in result.warnings]
+
+
+def cron_actor() -> Actor:
+    """Who makes a pass that came in over HTTP with the cron's secret."""
+    return Actor(principal="cron", user_id=None, name="Scheduled sync", email="cron", role=Role.SUPER_ADMIN, customer_id=None)
+
+
+def sync_all(job: Job, *, customer_id: str | None = None, deadline_s: float | None = None, workers: int = 1) -> Iterator[PassResult]:
+    """Make a pass over every source, of one customer or of all, in their order; one source's failure never touches another.
+
+    With `deadline_s`, sources that are not begun by then are skipped, and none fetches for longer. Raises Refusal FORBIDDEN or
+    INVALID_CUSTOMER.
+    """
+    wanted = _sources(job.actor, customer_id)
+    ends_at = None if deadline_s is None else time.monotonic() + deadline_s
+
+    def one(source: Source) -> PassResult:
+        left_s = job.reach.deadline_s if ends_at is None else ends_at - time.monotonic()
+        if left_s <= 0:
+            return _record(job, _Pass(source), "skipped", message="The time for this call was up; the next one goes on.")
+        return sync_source(replace(job, reach=replace(job.reach, deadline_s=min(job.reach.deadline_s, left_s))), source)
+
+    def one_on_a_thread(source: Source) -> PassResult:
+        try:
+            return one(source)
+        finally:
+            close_connection()
+
+    if workers == 1:
+        yield from map(one, wanted)
+        return
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sync") as pool:
+        yield from pool.map(one_on_a_thread, wanted)
+
+
+def preview_all(job: Job, *, customer_id: str | None = None) -> Iterator[Preview]:
+    """What a pass over every source would do. Changes nothing, and leaves no trace."""
+    for source in _sources(job.actor, customer_id):
+        try:
+            open_connection()
+            _refuse_disabled(source)
+            _, sheet, stored, plan = _prepare(job, source)
+        except (FetchFailed, SheetProblem, Skipped) as problem:
+            yield Preview(source, not isinstance(problem, Skipped), [str(problem)])
+            continue
+        yield Preview(source, failed=False, lines=page.plan_page(plan, sheet, _open_reservations(plan, stored)))
+
+
+def _sources(actor: Actor, customer_id: str | None) -> list[Source]:
+    require(actor, Action.MANAGE_SOURCES)
+    if customer_id is not None:
+        if not actor.serves(customer_id):
+            raise Refusal(Code.INVALID_CUSTOMER, f"There is no customer {customer_id!r}.")
+        get_customer(customer_id)
+    return list_sources(actor, customer_id)
+
+
+class _Pass:
+    """A pass under way: its source and its beginning."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.start_time = clock.now()
+        self._began = time.perf_counter()
+
+    @property
+    def duration_ms(self) -> int:
+        """How long it has taken."""
+        return round((time.perf_counter() - self._began) * 1000)
+
+
+def sync_source(job: Job, source: Source) -> PassResult:
+    """Make one pass. Never raises for what a source, a network or the database does: that is the result's message."""
+    this = _Pass(source)
+    try:
+        with _only_one(job.lock_folder, source.id):
+            open_connection()
+            _refuse_disabled(source)
+            return _work(job, this)
+    except Skipped as reason:
+        return _record(job, this, "skipped", message=str(reason))
+    except (FetchFailed, SheetProblem) as problem:
+        return _record(job, this, "failed", message=str(problem))
+    except Refusal as refusal:
+        return _record(job, this, "failed", message=refusal.sentence)
+    except peewee.PeeweeException as error:
+        refused = refusal_of(error)
+        if refused is None:
+            log.exception("The pass over %s failed.", source.id)
+        return _record(job, this, "failed", message=refused.sentence if refused else _mistake(error))
+    except Exception as error:
+        # Whatever it is, the other sources are to be synced.
+        log.exception("The pass over %s failed.", source.id)
+        return _record(job, this, "failed", message=_mistake(error))
+
+
+def _mistake(error: Exception) -> str:
+    return f"A mistake of ours ({type(error).__name__}); the log has the details. Nothing was changed."
+
+
+def _held_before(source: Source) -> frozenset[str]:
+    """The budgets whose deletion the latest pass held that got as far as planning."""
+    latest = (
+        SyncHistory.select(SyncHistory.heldBudgetIds)
+        .where((SyncHistory.sourceId == source.id) & SyncHistory.status.in_(["success", "partial"]))
+        .order_by(SyncHistory.id.desc())
+        .first()
+    )
+    return frozenset(json.loads(latest.heldBudgetIds)) if latest else frozenset()
+
+
+@contextmanager
+def _only_one(folder: Path, source_id: str) -> Iterator[None]:
+    """Hold a source's lock. The kernel lets go of it when the process ends, however it ends. Raises Skipped where another holds it."""
+    with (folder / f"sync-{source_id}.lock").open("w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Skipped("Another pass over this source is under way.") from None
+        yield
+
+
+def _refuse_disabled(source: Source) -> None:
+    """Raises Skipped where a source is not to be followed (any more)."""
+    if get_customer(source.customer_id).disabledAt is not None:
+        raise Skipped(f"Customer {source.customer_id} is disabled.")
+    row = BudgetDataSourceConfig.get_or_none((BudgetDataSourceConfig.id == source.id) & BudgetDataSourceConfig.isActive)
+    if row is None or row.removedAt is not None:
+        raise Skipped("The source was removed.")
+
+
+def _prepare(job: Job, source: Source) -> tuple[Fetched, SheetRows, list[Stored], SyncPlan]:
+    """Read the source and plan, with no transaction open."""
+    job.tell(f"reading {source.label}")
+    fetched = sources.fetch(source, job.reach)
+    open_connection()
+    customer: Customer = get_customer(source.customer_id)
+    job.tell(f"reading {len(fetched.grid):,} rows of {source.label}")
+    layout = Layout(currency=customer.currency, locale=fetched.locale, names=source.names, ragged_is_error=fetched.ragged_is_error)
+    sheet = read_rows(fetched.grid, layout)
+    stored = store.read_stored(source.customer_id)
+    return fetched, sheet, stored, job.plan(source, sheet, stored)
+
+
+def _work(job: Job, this: _Pass) -> PassResult:
+    source = this.source
+    fetched, sheet, stored, first_plan = _prepare(job, source)
+
+    def progress(done: int, total: int) -> None:
+        job.tell(f"writing {done:,} of {total:,} rows for {source.label}")
+
+    def work() -> PassResult:
+        _refuse_disabled(source)
+        plan = first_plan
+        if not plan.changes_nothing:
+            # Between planning and now somebody may have changed a budget by hand, or set money aside.
+            if not store.is_still(source.customer_id, stored):
+                plan = job.plan(source, sheet, store.read_stored(source.customer_id))
+            store.apply(job.actor, source.customer_id, source.id, fetched.title, plan, progress if job.say else None)
+        if source.worksheet_gid is None and fetched.gid is not None:
+            BudgetDataSourceConfig.update(worksheetGid=fetched.gid).where(BudgetDataSourceConfig.id == source.id).execute()
+        return _insert(job, _result(this, plan, fetched))
+
+    return transact(work)
+
+
+def _result(this: _Pass, plan: SyncPlan, fetched: Fetched) -> PassResult:
+    warnings = page.warnings(plan, fetched.note)
+    return PassResult(
+        sync_id=None,
+        source=this.source,
+        status="partial" if plan.errors or plan.held or plan.kept else "success",
+        start_time=this.start_time,
+        duration_ms=this.duration_ms,
+        message=" ".join([*page.refused(plan), *warnings]) or None,
+        created_count=len(plan.creates),
+        updated_count=len(plan.updates),
+        unchanged_count=plan.unchanged_count,
+        soft_deleted_count=len(plan.deletes),
+        revived_count=len(plan.revivals),
+        held_count=len(plan.held),
+        error_count=len(plan.errors),
+        overdrawn_count=plan.overdrawn_count,
+        errors=plan.errors,
+        held_ids=[budget.id for budget in plan.held],
+        warnings=warnings,
+    )
+
+
+def _record(job: Job, this: _Pass, status: str, *, message: str) -> PassResult:
+    """Note a pass that changed nothing. Where even that fails, the result says so, and has no syncId."""
+    result = PassResult(None, this.source, status, this.start_time, this.duration_ms, message)
+    try:
+        return transact(lambda: _insert(job, result))
+    except (Refusal, peewee.PeeweeException) as error:
+        log.error("The pass over %s could not be noted: %s", this.source.id, error)  # noqa: TRY400  # the line says it all
+        return result
+
+
+def _insert(job: Job, result: PassResult) -> PassResult:
+    """Write the row of `SyncHistory`, within the transaction that is open."""
+    sync_id = _free_sync_id(f"sync_{int(result.start_time.timestamp())}_{result.source.customer_id}")
+    listed = [{"row": error.row, "message": error.message} for error in result.errors[:MAX_LISTED]]
+    SyncHistory.insert(
+        syncId=sync_id,
+        customerId=result.source.customer_id,
+        sourceId=result.source.id,
+        status=result.status,
+        createdCount=result.created_count,
+        updatedCount=result.updated_count,
+        unchangedCount=result.unchanged_count,
+        softDeletedCount=result.soft_deleted_count,
+        revivedCount=result.revived_count,
+        heldCount=result.held_count,
+        errorCount=result.error_count,
+        overdrawnCount=result.overdrawn_count,
+        message=result.message,
+        errors=store.to_json(listed),
+        heldBudgetIds=store.to_json(result.held_ids),
+        startedBy=job.actor.label,
+        durationMs=result.duration_ms,
+        startTime=result.start_time,
+        endTime=clock.now(),
+    ).execute()
+    return replace(result, sync_id=sync_id)
+
+
+def _free_sync_id(sync_id: str) -> str:
+    """The id, with a suffix where another pass of that second has it."""
+    free, number = sync_id, 1
+    while SyncHistory.select().where(SyncHistory.syncId == free).exists():
+        number += 1
+        free = f"{sync_id}_{number}"
+    return free
+
+
+def _open_reservations(plan: SyncPlan, stored: list[Stored]) -> dict[str, int]:
+    """How many reservations are open on each budget that the plan would touch and that holds money."""
+    touched = {change.before.id for change in (*plan.updates, *plan.revivals)} | {budget.id for budget in (*plan.deletes, *plan.held)}
+    holding = [budget.id for budget in stored if budget.id in touched and budget.reserved_minor]
+    counts: dict[str, int] = {}
+    for start in range(0, len(holding), 500):
+        chunk = holding[start : start + 500]
+        for row in Reservation.select(Reservation.budgetId).where((Reservation.status == "open") & (Reservation.budgetId << chunk)):
+            counts[row.budgetId] = counts.get(row.budgetId, 0) + 1
+    return counts

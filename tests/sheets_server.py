@@ -1,0 +1,314 @@
+"""A small Google: a real HTTP server on loopback that issues tokens and serves the Sheets API's reads, and can be told to fail."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+EMAIL = "budget-sync@example.iam.gserviceaccount.com"
+REFRESH_TOKEN = "a refresh token"
+
+#: What a call can be: a token, the spreadsheet's properties, or a range of its values.
+TOKEN, ABOUT, VALUES = "token", "about", "values"
+
+Fault = Callable[["Handler", bytes], None]
+
+
+@functools.cache
+def private_key() -> rsa.RSAPrivateKey:
+    """The service account's key, made once a process. Half of Google's size: google-auth proves its primes with every file it reads."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505  # guards nothing
+
+
+@dataclass
+class Tab:
+    """A worksheet."""
+
+    title: str
+    rows: list[list[Any]]
+    gid: int = 0
+
+
+@dataclass
+class Spreadsheet:
+    """A spreadsheet; nobody but those in `readers` may read it."""
+
+    tabs: list[Tab]
+    locale: str = "en_US"
+    readers: set[str] = field(default_factory=lambda: {EMAIL, "user"})
+
+
+class SheetsServer:
+    """The server, with its spreadsheets by key, the calls it saw, and the faults it is to show."""
+
+    def __init__(self) -> None:
+        self.spreadsheets: dict[str, Spreadsheet] = {}
+        self.tokens: dict[str, str] = {}
+        self.calls: list[str] = []
+        self.faults: dict[str, list[Fault]] = {}
+        self.stopping = threading.Event()
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, self))
+        self.http.daemon_threads = True
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.http.server_port}"
+
+    def stop(self) -> None:
+        """End it, also what hangs on purpose."""
+        self.stopping.set()
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+    def share(self, key: str, rows: list[list[Any]], *, title: str = "Budgets", gid: int = 0, locale: str = "en_US") -> Tab:
+        """A spreadsheet of one tab."""
+        tab = Tab(title, rows, gid)
+        self.spreadsheets[key] = Spreadsheet([tab], locale)
+        return tab
+
+    def fail(self, call: str, *faults: Fault, key: str | None = None) -> None:
+        """Show these faults, one a call (for that spreadsheet), and then go on as ever."""
+        self.faults.setdefault(f"{call} {key}" if key else call, []).extend(faults)
+
+    def count(self, call: str) -> int:
+        """How many of these calls came."""
+        return self.calls.count(call)
+
+    def credentials_file(self, folder: Path, kind: str = "service_account", **changes: Any) -> Path:
+        """The JSON file that Google would hand out."""
+        pem = private_key().private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        service = {"client_email": EMAIL, "private_key": pem.decode(), "private_key_id": "key-1", "project_id": "example"}
+        user = {"client_id": "client", "client_secret": "secret", "refresh_token": REFRESH_TOKEN}
+        about = {"type": kind, "token_uri": f"{self.url}/token"} | (service if kind == "service_account" else user) | changes
+        path = folder / f"{kind}.json"
+        path.write_text(json.dumps(about), encoding="utf-8")
+        return path
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    protocol_version = "HTTP/1.1"
+    # Head and body go out in two writes, and the second must not wait for the first one's acknowledgement.
+    disable_nagle_algorithm = True
+
+    def __init__(self, server: SheetsServer, *arguments: Any) -> None:
+        self.google = server
+        self.key = ""
+        super().__init__(*arguments)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+    def do_POST(self) -> None:
+        """Issue a token."""
+        form = parse_qs(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
+        if urlsplit(self.path).path != "/token":
+            return self._refuse(404, "NOT_FOUND", "no such path")
+        grant = form.get("grant_type", [""])[0]
+        if grant == "urn:ietf:params:oauth:grant-type:jwt-bearer":
+            who = _issuer(form["assertion"][0])
+        else:
+            who = "user" if form.get("refresh_token") == [REFRESH_TOKEN] else None
+        if who is None:
+            return self._answer(TOKEN, 400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
+        token = secrets.token_hex(8)
+        self.google.tokens[token] = who
+        return self._answer(TOKEN, 200, {"access_token": token, "expires_in": 3599, "token_type": "Bearer"})
+
+    def do_GET(self) -> None:
+        """Serve the two reads."""
+        found = self._wanted()
+        if found is not None:
+            self._serve(*found)
+
+    def _wanted(self) -> tuple[str, Spreadsheet, list[str]] | None:
+        """The spreadsheet that a call is for, and the ranges of it, none for its properties; refuses what may not be had."""
+        address = urlsplit(self.path)
+        found = re.fullmatch(r"/v4/spreadsheets/([^/:]+)(?:/values/(.+)|/values:batchGet)?", address.path)
+        if found is None:
+            self._refuse(404, "NOT_FOUND", "no such path")
+            return None
+        key, a1 = found[1], found[2]
+        self.key = key
+        call = VALUES if "/values" in address.path else ABOUT
+        who = self.google.tokens.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
+        spreadsheet = self.google.spreadsheets.get(key)
+        if who is None:
+            self._refuse(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", call)
+        elif spreadsheet is None:
+            self._refuse(404, "NOT_FOUND", "Requested entity was not found.", call)
+        elif who not in spreadsheet.readers:
+            self._refuse(403, "PERMISSION_DENIED", "The caller does not have permission", call)
+        else:
+            return key, spreadsheet, [unquote(a1)] if a1 else parse_qs(address.query).get("ranges", [])
+        return None
+
+    def _serve(self, key: str, spreadsheet: Spreadsheet, ranges: list[str]) -> None:
+        if not ranges:
+            self._answer(ABOUT, 200, _about(key, spreadsheet))
+            return
+        values = [_values(spreadsheet, each) for each in ranges]
+        if parse_qs(urlsplit(self.path).query).get("valueRenderOption") != ["UNFORMATTED_VALUE"]:
+            self._refuse(400, "INVALID_ARGUMENT", "these tests read unformatted values alone", VALUES)
+        elif None in values:
+            self._refuse(400, "INVALID_ARGUMENT", f"Unable to parse range: {ranges}", VALUES)
+        else:
+            batch = "values:batchGet" in self.path
+            self._answer(VALUES, 200, {"spreadsheetId": key, "valueRanges": values} if batch else values[0])
+
+    def _refuse(self, status: int, name: str, message: str, call: str = "other") -> None:
+        self._answer(call, status, {"error": {"code": status, "message": message, "status": name}})
+
+    def _answer(self, call: str, status: int, body: object) -> None:
+        self.google.calls.append(call)
+        payload = json.dumps(body).encode()
+        waiting = self.google.faults.get(f"{call} {self.key}") or self.google.faults.get(call)
+        if waiting:
+            waiting.pop(0)(self, payload)
+        else:
+            self.send(status, payload)
+
+    def send(self, status: int, payload: bytes, *, length: int | None = None, kind: str = "application/json", headers: Mapping[str, str] | None = None) -> None:
+        """A whole reply; `length` may claim another one than it has."""
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(payload) if length is None else length), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(payload)
+
+
+def status(code: int, headers: Mapping[str, str] | None = None) -> Fault:
+    """Google's own kind of error."""
+    names = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE"}
+    error = {"error": {"code": code, "message": f"made to fail with {code}", "status": names.get(code, "UNKNOWN")}}
+    return lambda handler, _: handler.send(code, json.dumps(error).encode(), headers=headers)
+
+
+def html_502(handler: Handler, _: bytes) -> None:
+    """A proxy's page in place of the API."""
+    handler.send(502, b"<html><title>502 Bad Gateway</title></html>", kind="text/html")
+
+
+def html_200(handler: Handler, _: bytes) -> None:
+    """A sign-in page in place of JSON."""
+    handler.send(200, b"<html>Sign in to the hotel's network</html>", kind="text/html")
+
+
+def silence(handler: Handler, _: bytes) -> None:
+    """No answer at all."""
+    handler.google.stopping.wait(20)
+    handler.close_connection = True
+
+
+def slow_drip(handler: Handler, payload: bytes) -> None:
+    """A body that comes a byte at a time, each well within any time-out."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(payload)))
+    handler.end_headers()
+    _drip(handler, payload)
+
+
+def slow_headers(handler: Handler, _: bytes) -> None:
+    """Headers that come a byte at a time."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    _drip(handler, b"X-Long: " + b"x" * 1000)
+
+
+def _drip(handler: Handler, payload: bytes) -> None:
+    try:
+        for byte in payload:
+            handler.wfile.write(bytes([byte]))
+            handler.wfile.flush()
+            if handler.google.stopping.wait(0.05):
+                break
+    except OSError:
+        # The client has given up, which is what it should do.
+        pass
+    handler.close_connection = True
+
+
+def cut_short(handler: Handler, payload: bytes) -> None:
+    """Half a body, and then the connection ends."""
+    handler.send(200, payload[: len(payload) // 2], length=len(payload))
+    handler.close_connection = True
+
+
+def cut_short_but_valid_length(handler: Handler, payload: bytes) -> None:
+    """Half a body that claims to be whole."""
+    handler.send(200, payload[: len(payload) // 2])
+
+
+def hang_up(handler: Handler, _: bytes) -> None:
+    """The connection ends without a word."""
+    handler.close_connection = True
+    handler.connection.close()
+
+
+def _about(key: str, spreadsheet: Spreadsheet) -> dict[str, Any]:
+    sheets = [
+        {"properties": {"sheetId": tab.gid, "title": tab.title, "index": index, "sheetType": "GRID", "gridProperties": {"rowCount": 1000, "columnCount": 26}}}
+        for index, tab in enumerate(spreadsheet.tabs)
+    ]
+    return {"spreadsheetId": key, "properties": {"title": "A spreadsheet", "locale": spreadsheet.locale, "timeZone": "Etc/UTC"}, "sheets": sheets}
+
+
+def _values(spreadsheet: Spreadsheet, a1: str) -> dict[str, Any] | None:
+    """A tab's values as Google sends them: without trailing empty cells and rows, and without `values` where there are none."""
+    quoted = re.fullmatch(r"'((?:[^']|'')*)'", a1)
+    title = quoted[1].replace("''", "'") if quoted else a1
+    tab = next((tab for tab in spreadsheet.tabs if tab.title == title), None)
+    if tab is None:
+        return None
+    rows = [_trimmed([cell if cell is not None else "" for cell in row], "") for row in tab.rows]
+    values = _trimmed(rows, [])
+    found: dict[str, Any] = {"range": f"{a1}!A1:Z1000", "majorDimension": "ROWS"}
+    return found | ({"values": values} if values else {})
+
+
+def _trimmed(items: list[Any], empty: object) -> list[Any]:
+    kept = list(items)
+    while kept and kept[-1] == empty and type(kept[-1]) is type(empty):
+        kept.pop()
+    return kept
+
+
+def _issuer(assertion: str) -> str | None:
+    """Who signed a JWT, if the signature is the service account's and the claims are as they should be."""
+    head, claims_part, signature = assertion.split(".")
+    header, claims = (json.loads(_unbase64(part)) for part in (head, claims_part))
+    try:
+        private_key().public_key().verify(_unbase64(signature), f"{head}.{claims_part}".encode(), padding.PKCS1v15(), hashes.SHA256())
+    except InvalidSignature:
+        return None
+    good = (
+        header["alg"] == "RS256"
+        and claims["iss"] == EMAIL
+        and claims["aud"] == "https://oauth2.googleapis.com/token"
+        and claims["scope"] == "https://www.googleapis.com/auth/spreadsheets.readonly"
+        and claims["iat"] - 60 <= time.time() <= claims["exp"]
+    )
+    return EMAIL if good else None
+
+
+def _unbase64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -1,0 +1,363 @@
+"""What a sheet's rows mean against the budgets that are there: identity, the brake, and properties that hold for any sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budget_sync.periods import fold, period_key
+from budget_sync.sync.plan import Stored, SyncPlan, make_plan
+from budget_sync.sync.rows import AMOUNT, BUDGET_ID, CURRENCY, DEPARTMENT, LIMIT, PERIOD, Layout, SheetProblem, SheetRows, read_rows
+
+SOURCE = "src_1"
+LAYOUT = Layout(currency="USD", locale="en_US")
+HEADER = [BUDGET_ID, DEPARTMENT, PERIOD, AMOUNT]
+
+
+def stored(budget_id: str, department: str, period: str = "Q1 2025", amount: int = 100, **changes: Any) -> Stored:
+    """A budget of the source, in whole dollars."""
+    made = Stored(budget_id, SOURCE, None, None, department, fold(department), period, period_key(period), "USD", amount * 100, None, 2, None, 0, 0, 1)
+    return made._replace(**changes)
+
+
+def sheet(*rows: list[Any], header: list[Any] = HEADER) -> SheetRows:
+    return read_rows([header, *rows], LAYOUT)
+
+
+def plan(rows: SheetRows, there: Iterable[Stored], **options: Any) -> SyncPlan:
+    return make_plan(SOURCE, rows, list(there), **options)
+
+
+def ids(budgets: Iterable[Stored]) -> list[str]:
+    return [budget.id for budget in budgets]
+
+
+def test_a_row_is_known_by_its_budget_id_whatever_else_it_says() -> None:
+    made = plan(sheet(["B-1", "Platform", "Q1 2025", 150]), [stored("x", "Engineering", external_id="B-1")])
+    (change,) = made.updates
+    assert change.before.id == "x"
+    assert change.fields == (("department", "Engineering", "Platform"), ("budgetedAmount", 10000, 15000))
+    assert not made.creates + made.deletes
+
+
+def test_a_row_without_an_id_is_known_by_department_and_period_in_any_spelling() -> None:
+    made = plan(sheet(["", " ENGINEERING", "2025-Q1", 150]), [stored("x", "Engineering")])
+    assert [change.before.id for change in made.updates] == ["x"]
+
+
+def test_a_row_that_gains_an_id_keeps_its_budget() -> None:
+    made = plan(sheet(["B-1", "Engineering", "Q1 2025", 100]), [stored("x", "Engineering")])
+    (change,) = made.updates
+    assert (change.before.id, change.fields) == ("x", (("externalId", None, "B-1"),))
+
+
+def test_a_row_that_loses_its_id_keeps_its_budget_and_the_budget_its_id() -> None:
+    made = plan(sheet(["", "Engineering", "Q1 2025", 100]), [stored("x", "Engineering", external_id="B-1")])
+    assert (made.unchanged_count, made.updates) == (1, [])
+
+
+def test_a_row_whose_id_is_changed_keeps_its_budget_when_the_old_id_is_gone() -> None:
+    made = plan(sheet(["B-9", "Engineering", "Q1 2025", 100]), [stored("x", "Engineering", external_id="B-1", reserved_minor=5)])
+    assert [change.fields for change in made.updates] == [(("externalId", "B-1", "B-9"),)]
+
+
+def test_two_budgets_can_change_places() -> None:
+    there = [stored("x", "Engineering", external_id="B-1"), stored("y", "Sales", external_id="B-2")]
+    made = plan(sheet(["B-1", "Sales", "Q1 2025", 100], ["B-2", "Engineering", "Q1 2025", 100]), there)
+    assert [change.after.department for change in made.updates] == ["Sales", "Engineering"]
+    assert made.errors == []
+
+
+def test_a_budget_by_hand_is_adopted_when_its_row_appears_and_never_deleted_before() -> None:
+    by_hand = stored("x", "Engineering", source_id=None)
+    assert plan(sheet(["", "Sales", "Q1 2025", 1]), [by_hand]).deletes == []
+    (change,) = plan(sheet(["", "Engineering", "Q1 2025", 100]), [by_hand]).updates
+    assert change.fields == (("sourceId", None, SOURCE),)
+
+
+def test_a_budget_by_hand_is_known_by_its_id_too() -> None:
+    made = plan(sheet(["budget-123", "Research", "Q1 2025", 100]), [stored("budget-123", "Engineering", source_id=None)])
+    assert [change.before.id for change in made.updates] == ["budget-123"]
+
+
+@pytest.mark.parametrize("row", [["", "Engineering", "Q1 2025", 1], ["B-1", "Anything", "Q2 2025", 1]])
+def test_a_budget_of_another_source_is_a_row_error(row: list[Any]) -> None:
+    made = plan(sheet(row), [stored("x", "Engineering", source_id="src_2", external_id="B-1")])
+    assert "belongs to source src_2" in made.errors[0].message
+    assert made.changes_nothing
+
+
+def test_a_budgets_currency_never_changes() -> None:
+    rows = sheet(["", "Engineering", "Q1 2025", 1, "eur"], header=[*HEADER, CURRENCY])
+    made = plan(rows, [stored("x", "Engineering")])
+    assert "is in USD and cannot become EUR" in made.errors[0].message
+    assert made.changes_nothing
+
+
+def test_money_does_not_wander_into_another_period() -> None:
+    there = stored("x", "Engineering", external_id="B-1", committed_minor=1)
+    made = plan(sheet(["B-1", "Engineering", "Q2 2025", 100]), [there])
+    assert "add a row for Q2 2025" in made.errors[0].message
+    assert made.changes_nothing
+    assert [change.after.period for change in plan(sheet(["B-1", "Engineering", "Q2 2025", 100]), [there._replace(committed_minor=0)]).updates] == ["Q2 2025"]
+
+
+def test_a_budget_that_returns_is_revived_under_its_old_id() -> None:
+    gone = [
+        stored("old", "Engineering", deleted_at="2025-01-01T00:00:00Z"),
+        stored("newer", "Engineering", deleted_at="2025-01-02T00:00:00Z"),
+        stored("theirs", "Engineering", deleted_at="2025-01-03T00:00:00Z", source_id="src_2"),
+    ]
+    (change,) = plan(sheet(["", "Engineering", "Q1 2025", 120]), gone).revivals
+    assert (change.before.id, change.is_revival) == ("newer", True)
+    (change,) = plan(sheet(["B-1", "Elsewhere", "Q3 2025", 1]), [stored("z", "Sales", external_id="B-1", deleted_at="2025-01-01T00:00:00Z")]).revivals
+    assert change.before.id == "z"
+
+
+def test_a_sheet_without_limits_leaves_them_and_one_with_them_sets_them() -> None:
+    there = [stored("x", "Engineering", limit_minor=500)]
+    assert plan(sheet(["", "Engineering", "Q1 2025", 100]), there).unchanged_count == 1
+    with_limits = [*HEADER, LIMIT]
+    (change,) = plan(sheet(["", "Engineering", "Q1 2025", 100, ""], header=with_limits), there).updates
+    assert change.fields == (("autoApproveLimit", 500, None),)
+    (change,) = plan(sheet(["", "Engineering", "Q1 2025", 100, 0], header=with_limits), there).updates
+    assert change.fields == (("autoApproveLimit", 500, 0),)
+
+
+def many(count: int) -> list[Stored]:
+    return [stored(f"b{number}", f"Department {number}") for number in range(count)]
+
+
+def without(there: list[Stored], gone: int) -> SheetRows:
+    return sheet(*(["", budget.department, budget.period, 100] for budget in there[gone:]))
+
+
+@pytest.mark.parametrize(
+    ("live", "gone", "held"),
+    [
+        (2, 1, False),
+        (3, 2, True),
+        (10, 5, False),
+        (10, 6, True),
+        (20, 10, False),
+        (20, 11, True),
+        (110, 11, False),
+        (109, 11, True),
+        (200, 20, False),
+        (200, 21, True),
+    ],
+)
+def test_the_brake_holds_more_than_half_or_more_than_ten_and_a_tenth(live: int, gone: int, held: bool) -> None:
+    there = many(live)
+    made = plan(without(there, gone), there)
+    assert (len(made.deletes), len(made.held)) == ((0, gone) if held else (gone, 0))
+
+
+def test_the_brake_lets_go_when_told_to() -> None:
+    there = many(10)
+    assert len(plan(without(there, 9), there, allow_deletes=True).deletes) == 9
+
+
+def test_an_approval_binds_to_the_budgets_listed() -> None:
+    there = many(10)
+    made = plan(without(there, 9), there, approved_ids={"b0", "b1"})
+    assert (ids(made.deletes), len(made.held)) == (["b0", "b1"], 7)
+    assert len(plan(without(there, 6), there, approved_ids={"b0", "b1"}).deletes) == 6
+
+
+def test_what_was_held_stays_held_though_the_same_sheet_brought_many_new_budgets() -> None:
+    there = many(4)
+    swapped = sheet(*(["", f"New {number}", "Q1 2025", 1] for number in range(20)))
+    first = plan(swapped, there)
+    assert (len(first.held), len(first.creates)) == (4, 20)
+    after = applied(first, there)
+    assert len(plan(swapped, after, held_before=ids(first.held)).held) == 4
+    assert ids(plan(swapped, after, held_before=ids(first.held), approved_ids={"b0"}).deletes) == ["b0"]
+    assert len(plan(swapped, after, held_before=ids(first.held), allow_deletes=True).deletes) == 4
+
+
+def test_a_bad_row_keeps_the_budget_it_names_even_when_deletes_are_allowed() -> None:
+    there = [stored("x", "Engineering", external_id="B-1"), stored("y", "Sales", external_id="B-2"), stored("z", "Legal", external_id="B-3")]
+    rows = sheet(["B-1", "#REF!", "#REF!", 100], ["", "Sales", "Q1 2025", "#REF!"])
+    made = plan(rows, there, allow_deletes=True)
+    assert ids(made.deletes) == ["z"]
+    assert [(budget.id, reason) for budget, reason in made.kept] == [
+        ("x", "row 2 means it, and cannot be used"),
+        ("y", "row 3 means it, and cannot be used"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "kept"),
+    [
+        (["", "#REF!", "#REF!", 1], ["a1", "a2", "c1"]),
+        (["", "", "", 1], ["a1", "a2", "c1"]),
+        (["", "A", "#REF!", 1], ["a1", "a2"]),
+        (["", "#REF!", "Q1 2025", 1], ["a1", "c1"]),
+        (["", "A", "Q1 2025", ""], ["a1"]),
+        (["new", "#REF!", "Q2 2025", 1], ["a2"]),
+        (["#REF!", "New", "Q1 2025", 1], ["a1", "a2"]),
+        (["new", "New", "Q9 2025", ""], []),
+    ],
+)
+def test_a_bad_row_keeps_every_budget_that_it_may_mean(row: list[Any], kept: list[str]) -> None:
+    there = [stored("a1", "A", external_id="1"), stored("a2", "A", "Q2 2025", external_id="2"), stored("c1", "B"), *many(9)]
+    rows = sheet(row, *(["", budget.department, budget.period, 100] for budget in there[3:]))
+    made = plan(rows, there)
+    assert [budget.id for budget, _ in made.kept] == kept
+    assert ids(made.deletes) == [name for name in ("a1", "a2", "c1") if name not in kept]
+
+
+def test_a_row_may_not_take_the_place_of_a_budget_that_stays() -> None:
+    there = [stored("x", "Engineering", external_id="B-1"), stored("theirs", "Sales", source_id="src_2")]
+    made = plan(sheet(["B-1", "Sales", "Q1 2025", 5]), there)
+    assert "Sales, Q1 2025 is still budget theirs" in made.errors[0].message
+    assert made.changes_nothing
+
+
+def test_a_refused_move_refuses_the_move_into_its_place() -> None:
+    there = [stored("x", "A", external_id="1"), stored("y", "B", external_id="2"), stored("theirs", "C", source_id="src_2")]
+    made = plan(sheet(["1", "B", "Q1 2025", 100], ["2", "C", "Q1 2025", 100]), there)
+    assert [error.row for error in made.errors] == [2, 3]
+    assert made.changes_nothing
+
+
+def test_a_good_row_may_not_take_a_budget_whose_own_row_is_bad() -> None:
+    made = plan(sheet(["", "A", "Q1 2025", 7], ["1", "A", "#REF!", 100]), [stored("x", "A", external_id="1")])
+    assert [error.row for error in made.errors] == [2, 3]
+    assert made.changes_nothing
+
+
+def test_a_good_row_does_not_bring_back_a_budget_that_a_bad_row_names() -> None:
+    made = plan(sheet(["", "A", "Q1 2025", 7], ["1", "B", "Q1 2025", ""]), [stored("x", "A", external_id="1", deleted_at="2025-01-01T00:00:00Z")])
+    assert ([row.row for row in made.creates], made.revivals) == ([2], [])
+
+
+def test_what_is_cut_below_what_is_spoken_for_is_applied_and_counted() -> None:
+    made = plan(sheet(["", "Engineering", "Q1 2025", 60]), [stored("x", "Engineering", reserved_minor=5000, committed_minor=2200)])
+    assert (made.overdrawn_count, made.updates[0].is_overdrawn) == (1, True)
+
+
+# --- properties -----------------------------------------------------------------------------------------------------------------
+
+DEPARTMENTS = st.sampled_from(["A", "B", "C", " a ", "#REF!", "", "=1+1", "D"])
+PERIODS = st.sampled_from(["Q1 2025", "2025-Q1", "Q2 2025", "FY2025", "", "#N/A", 45658])
+AMOUNTS = st.one_of(st.integers(-5, 10**6), st.sampled_from(["", "Loading…", "$5,000", "5,00", 10**16, True, None, "7"]))
+BUDGET_IDS = st.sampled_from(["", "", "1", "2", "3", "new", "#REF!", True])
+CELLS = st.lists(st.tuples(BUDGET_IDS, DEPARTMENTS, PERIODS, AMOUNTS), max_size=12)
+
+
+@st.composite
+def budgets(draw: st.DrawFn) -> list[Stored]:
+    """Budgets of a customer as the database could have them: live ones differ in department and period, all in their ids."""
+    made: list[Stored] = []
+    live: set[tuple[str, str]] = set()
+    for number, external_id in enumerate(draw(st.lists(st.sampled_from(["1", "2", "3", "4", None]), max_size=14))):
+        department, period = draw(st.sampled_from("ABCDEF")), draw(st.sampled_from(["Q1 2025", "Q2 2025", "2026"]))
+        key = (fold(department), period_key(period))
+        deleted = draw(st.booleans()) if key not in live else True
+        used = {budget.external_id for budget in made}
+        made.append(
+            stored(
+                f"b{number}",
+                department,
+                period,
+                draw(st.integers(0, 1000)),
+                source_id=draw(st.sampled_from([SOURCE, SOURCE, SOURCE, None, "src_2"])),
+                external_id=external_id if external_id not in used else None,
+                deleted_at="2025-01-01T00:00:00Z" if deleted else None,
+                reserved_minor=draw(st.sampled_from([0, 0, 300])),
+                currency=draw(st.sampled_from(["USD", "USD", "USD", "EUR"])),
+            )
+        )
+        if not deleted:
+            live.add(key)
+    return made
+
+
+def read(rows: list[tuple[Any, ...]]) -> SheetRows:
+    try:
+        return read_rows([HEADER, *(list(row) for row in rows)], LAYOUT)
+    except SheetProblem:
+        return SheetRows([], [], has_limits=False)
+
+
+def applied(made: SyncPlan, there: list[Stored]) -> list[Stored]:
+    """The budgets after a plan."""
+    changed = {change.before.id: change.after for change in (*made.updates, *made.revivals)}
+    gone = set(ids(made.deletes))
+    moved = {budget_id: row for row, budget_id in made.moved}
+    after = [changed.get(budget.id, budget) for budget in there]
+    after = [budget._replace(deleted_at="2025-02-01T00:00:00Z") if budget.id in gone else budget for budget in after]
+    after = [budget._replace(source_row=moved.get(budget.id, budget.source_row)) for budget in after]
+    for number, row in enumerate(made.creates):
+        after.append(Stored(f"n{number}", SOURCE, row.row, row.external_id, *row[2:8], None, row.exponent, None, 0, 0, 1))
+    return after
+
+
+@settings(max_examples=100, deadline=None)
+@given(CELLS, budgets(), st.booleans())
+def test_applying_a_plan_gives_the_sheet_and_planning_again_gives_nothing(rows: list[tuple[Any, ...]], there: list[Stored], allow: bool) -> None:
+    found = read(rows)
+    made = plan(found, there, allow_deletes=allow)
+    after = applied(made, there)
+    live = [budget for budget in after if budget.deleted_at is None]
+    # The database's own rules hold.
+    assert len({budget.key for budget in live}) == len(live)
+    named = [budget.external_id for budget in after if budget.external_id is not None]
+    assert len(set(named)) == len(named)
+    # Each row that was not refused is there as it stands in the sheet.
+    refused = {error.row for error in made.errors}
+    mine = {budget.source_row: budget for budget in live if budget.source_id == SOURCE}
+    for row in found.budgets:
+        if row.row not in refused:
+            assert mine[row.row][4:10] == row[2:8]
+            assert row.external_id in (None, mine[row.row].external_id)
+    # What is live of the source and has no row is held or kept, or was refused its row.
+    on_sheet = {row.row for row in found.budgets} - refused
+    waiting = {budget.id for budget in made.held} | {budget.id for budget, _ in made.kept}
+    again = plan(found, after, allow_deletes=allow, held_before=set(ids(made.held)))
+    assert again.changes_nothing
+    assert again.unchanged_count == len(on_sheet)
+    assert waiting <= {budget.id for budget in live}
+
+
+@settings(max_examples=100, deadline=None)
+@given(CELLS, budgets())
+def test_no_plan_deletes_more_than_the_brake_allows_or_what_it_does_not_own(rows: list[tuple[Any, ...]], there: list[Stored]) -> None:
+    made = plan(read(rows), there)
+    owned = {budget.id for budget in there if budget.source_id == SOURCE and budget.deleted_at is None}
+    assert set(ids(made.deletes)) <= owned
+    assert len(made.deletes) * 2 <= len(owned)
+    touched = [change.before for change in (*made.updates, *made.revivals)]
+    assert all(budget.source_id in (SOURCE, None) for budget in touched)
+    assert all(change.before.currency == change.after.currency for change in made.updates)
+
+
+@settings(max_examples=100, deadline=None)
+@given(CELLS, budgets(), st.booleans())
+def test_no_bad_row_is_applied_or_deletes_what_it_names(rows: list[tuple[Any, ...]], there: list[Stored], allow: bool) -> None:
+    found = read(rows)
+    made = plan(found, there, allow_deletes=allow)
+    bad = {error.row for error in made.errors}
+    assert bad >= {error.row for error in found.errors}
+    assert not bad & {change.row for change in (*made.updates, *made.revivals)}
+    assert not bad & {row.row for row in made.creates}
+    for error in made.errors:
+        for budget in made.deletes:
+            assert error.external_id is None or error.external_id not in (budget.external_id, budget.id)
+            assert (error.department_key, error.period_key) != budget.key
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.one_of(st.text(max_size=8), st.integers(), st.floats(), st.booleans(), st.none()), max_size=6), max_size=8))
+def test_reading_any_cells_ends_in_rows_or_a_sentence(cells: list[list[Any]]) -> None:
+    found = read([tuple(row) for row in cells])
+    numbers = [row.row for row in found.budgets] + [error.row for error in found.errors]
+    assert len(set(numbers)) == len(numbers)
+    assert all(0 <= row.budgeted_minor < 10**15 for row in found.budgets)
+    assert all(error.message for error in found.errors)
