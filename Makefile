@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev db demo serve test lint types tests format clean
+.PHONY: help run install install-dev db demo serve test lint types tests bench format clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ types: install-dev
 
 tests: install-dev
 	$(BIN)/pytest -n 2 $(ARGS)
+
+bench: install-dev  ## Measure beside a bare Flask reply, a plain Flask + Peewee app and pgbench
+	$(BIN)/python -m bench $(ARGS)
 
 format: install-dev  ## Format the code, and mend what lint can mend
 	$(BIN)/ruff format .

@@ -1,0 +1,73 @@
+"""What is measured: a cell is one side under one load, and the plan is the order of cells in a round."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import NamedTuple
+
+
+class Cell(NamedTuple):
+    """One side (bare, plain, sqlite, postgres, pgbench) under one load.
+
+    `hot`: all requests on one budget, else spread over 1,000. `stored`: on a database with the large history, else on an empty
+    one (releases: with just what they release). `slow`: with an fsync that takes 3 ms longer.
+    """
+
+    side: str
+    verb: str
+    clients: int
+    hot: bool = False
+    stored: bool = False
+    slow: bool = False
+
+    @property
+    def load(self) -> str:
+        """All but the side and the verb, for people."""
+        words = [f"{self.clients} client{'s' if self.clients > 1 else ''}", "one budget" if self.hot else "1,000 budgets"]
+        return ", ".join(words + ["large history"] * self.stored + ["fsync + 3 ms"] * self.slow)
+
+
+class Sample(NamedTuple):
+    """One measurement. Memory and processor time are the server's processes' (and PostgreSQL's), without wrk's or pgbench's own."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    cpu_s: float
+    resident_mb: float
+    proportional_mb: float
+    start_s: float
+    acknowledged: int
+    stored: int | None = None
+
+    @classmethod
+    def middle(cls, samples: list[Sample]) -> Sample:
+        """The median of each figure; of what is counted, the sum."""
+        figures = {name: median(getattr(sample, name) for sample in samples) for name in cls._fields[:-2] if name != "errors"}
+        stored = [sample.stored for sample in samples if sample.stored is not None]
+        return cls(
+            **figures,
+            errors=sum(sample.errors for sample in samples),
+            acknowledged=sum(sample.acknowledged for sample in samples),
+            stored=sum(stored) if stored else None,
+        )
+
+
+def plan(*, quick: bool, with_postgres: bool) -> list[Cell]:
+    """The cells of a round, what is to be compared side by side."""
+    verbs = ("check", "reserve", "release")
+    cells = []
+    for clients in (16,) if quick else (1, 16, 64):
+        cells += [Cell("bare", "reserve", clients), Cell("plain", "reserve", clients)]
+        cells += [Cell("sqlite", verb, clients) for verb in verbs]
+        cells += [Cell("postgres", verb, clients) for verb in verbs]
+        cells += [Cell("pgbench", "reserve", clients)]
+    cells += [Cell("sqlite", "check", 16, hot=True)]
+    cells += [Cell(side, "reserve", 16, hot=True) for side in ("plain", "sqlite", "postgres", "pgbench")]
+    cells += [Cell("sqlite", verb, 16, stored=True) for verb in verbs]
+    for clients in (16, 64) if quick else (1, 16, 64):
+        cells += [Cell("plain", "reserve", clients, slow=True)]
+        cells += [Cell("sqlite", verb, clients, slow=True) for verb in (("reserve",) if quick else verbs)]
+        cells += [Cell(side, "reserve", clients, slow=True) for side in ("postgres", "pgbench")]
+    return [cell for cell in cells if with_postgres or cell.side not in ("postgres", "pgbench")]

@@ -1,0 +1,136 @@
+"""What the run is made on, and what a server's processes take: processor time and memory, as the kernel counts them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from tempfile import NamedTemporaryFile
+from typing import NamedTuple
+
+from budget_sync.database.connection import library_version
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Memory(NamedTuple):
+    """Of several processes, summed. Resident counts a shared page once for each process; proportional counts it once in all."""
+
+    resident_mb: float
+    proportional_mb: float
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # After the name, which may hold spaces and parentheses: state, parent.
+            parent = int((folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue  # it ended meanwhile
+        children.setdefault(parent, []).append(int(folder.name))
+    found = [pid]
+    for member in found:
+        found.extend(children.get(member, []))
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """Processor seconds that a process and all below it have used, those that ended and were waited for included."""
+    ticks = 0
+    for member in family(pid):
+        try:
+            fields = Path(f"/proc/{member}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += sum(map(int, fields[11:15]))
+    return ticks / _TICKS_PER_S
+
+
+def memory(pid: int) -> Memory:
+    """What a process and all below it hold now."""
+    totals_kb = {"Rss:": 0, "Pss:": 0}
+    for member in family(pid):
+        try:
+            lines = Path(f"/proc/{member}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            name, *rest = line.split()
+            if name in totals_kb:
+                totals_kb[name] += int(rest[0])
+    return Memory(totals_kb["Rss:"] / 1024, totals_kb["Pss:"] / 1024)
+
+
+def slow_fsync_library(folder: Path) -> Path:
+    """The preload library that makes an fsync 3 ms slower, compiled into that folder."""
+    library = folder / "slow_fsync.so"
+    source = Path(__file__).with_name("slow_fsync.c")
+    subprocess.run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    library.chmod(0o755)
+    return library
+
+
+def require_loaded(pid: int, library: Path) -> None:
+    """Raises RuntimeError unless the process runs with that preload library: the loader only warns where it cannot use one."""
+    if str(library) not in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace"):
+        raise RuntimeError(f"process {pid} runs without {library}")
+
+
+def fsync_ms(folder: Path, preload: Path | None = None) -> float:
+    """The median of writing 4 KB to a file there and having it on disk, in a process of its own."""
+    environment = os.environ | ({"LD_PRELOAD": str(preload)} if preload else {})
+    command = [sys.executable, "-m", "bench.machine", str(folder)]
+    return float(subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+def _measure_fsync(folder: Path) -> float:
+    times_s = []
+    with NamedTemporaryFile(dir=folder) as file:
+        for _ in range(100):
+            os.pwrite(file.fileno(), os.urandom(4096), 0)
+            began_s = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times_s.append(time.perf_counter() - began_s)
+    return median(times_s) * 1000
+
+
+def facts(folder: Path, slow: Path) -> list[str]:
+    """The machine and the versions, as lines."""
+    meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    model = next((line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), platform.machine())
+    plain_ms = fsync_ms(folder)
+    doubt = " (faster than any disk: this folder is in memory, or the disk does not really sync)" if plain_ms < 0.02 else ""
+    packages = ("Flask", "peewee", "gunicorn", "pydantic")
+    machine = (
+        f"Machine: {len(os.sched_getaffinity(0))} cores ({model}), {int(meminfo['MemTotal'].split()[0]) / 1024 / 1024:.1f} GB, "
+        f"Linux {platform.release()}, load average {os.getloadavg()[0]:.1f} before the run"
+    )
+    versions = (
+        f"Versions: Python {platform.python_version()}, SQLite {'.'.join(map(str, library_version()))}, "
+        f"{', '.join(f'{package} {version(package)}' for package in packages)}, {_wrk_version()}"
+    )
+    return [
+        machine,
+        f"fsync of 4 KB in {folder}: {plain_ms:.2f} ms{doubt}; slowed: {fsync_ms(folder, slow):.2f} ms",
+        versions,
+    ]
+
+
+def _wrk_version() -> str:
+    # wrk -v ends with status 1.
+    said = subprocess.run(["wrk", "-v"], check=False, capture_output=True, text=True)
+    return " ".join((said.stdout + said.stderr).split()[:2])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{_measure_fsync(Path(sys.argv[1]))}\n")

@@ -1,0 +1,179 @@
+"""Measures one cell: a fresh copy of its database, a fresh server, a warm-up, the load; then the proof that nothing was lost."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from bench import machine, plain
+from bench.cells import Cell, Sample
+from bench.places import BenchError, Engine, Place, Template
+from bench.postgres import Cluster
+from bench.servers import Load, Server, free_port, other_command, product_command, running, wrk
+from bench.stock import BUDGETS, OPEN_TAG
+
+WARM_UP_S = 1
+
+#: Where each verb leaves a row for every acknowledged request: how many there are above a row, and the newest.
+_LEDGER = {
+    "check": ('SELECT COUNT(*) FROM "BudgetCheckLog" WHERE "id" > {}', 'SELECT MAX("id") FROM "BudgetCheckLog"'),
+    "reserve": ('SELECT COUNT(*) FROM "Reservation" WHERE "seq" > {}', 'SELECT MAX("seq") FROM "Reservation"'),
+    "release": ("""SELECT COUNT(*) FROM "AuditLog" WHERE "id" > {} AND "action" = 'RELEASE'""", 'SELECT MAX("id") FROM "AuditLog"'),
+}
+
+
+class Side(NamedTuple):
+    """One of the product's engines, with its templates: without reservations, with open ones to be released, with the large history."""
+
+    engine: Engine
+    empty: Template
+    releasable: Template
+    stored: Template | None = None
+
+    def template(self, cell: Cell) -> Template:
+        """What the cell starts from."""
+        if cell.stored:
+            if self.stored is None:
+                raise BenchError(f"there is no large history for {cell}")
+            return self.stored
+        return self.releasable if cell.verb == "release" else self.empty
+
+
+@dataclass
+class Bench:
+    """What all cells share. `problems` are findings that make the product wrong, whatever its rates."""
+
+    folder: Path
+    slow_library: Path
+    seconds: int
+    sides: dict[tuple[str, bool], Side]
+    problems: list[str] = field(default_factory=list)
+
+    def measure(self, cell: Cell) -> Sample:
+        """One measurement of a cell."""
+        if cell.side in ("bare", "plain"):
+            return self._other(cell)
+        side = self.sides["sqlite" if cell.side == "sqlite" else "postgres", cell.slow and cell.side != "sqlite"]
+        template = side.template(cell)
+        with side.engine.copy(template.place) as place:
+            if cell.side == "pgbench":
+                return self._pgbench(cell, side.engine, place)
+            return self._product(cell, side.engine, place, template.first_open)
+
+    def _preload(self, cell: Cell) -> Path | None:
+        return self.slow_library if cell.slow else None
+
+    def _other(self, cell: Cell) -> Sample:
+        database, key, port = self.folder / f"plain-{secrets.token_hex(4)}.db", secrets.token_hex(16), free_port()
+        if cell.side == "plain":
+            plain.make(str(database), key, BUDGETS)
+        preload = {"LD_PRELOAD": str(self.slow_library)} if cell.slow else {}
+        environment = os.environ | {"PLAIN_DATABASE": str(database)} | preload
+        try:
+            with running(other_command(cell.side, port), port, environment, self.folder / "server.log") as server:
+                return _loaded(cell, server, None, lambda first: self._wrk(cell, server, key, f"{secrets.token_hex(4)}-", first, self.seconds), 0)[0]
+        finally:
+            for path in self.folder.glob(f"{database.name}*"):
+                path.unlink()
+
+    def _product(self, cell: Cell, engine: Engine, place: Place, first_open: int) -> Sample:
+        port = free_port()
+        with self.serving(place, port, self._preload(cell) if cell.side == "sqlite" else None) as server:
+            releases = cell.verb == "release"
+
+            def load(first: int) -> Load:
+                tag = OPEN_TAG if releases else f"{secrets.token_hex(4)}-"
+                return self._wrk(cell, server, place.key, tag, first, self.seconds)
+
+            warm = self._wrk(cell, server, place.key, OPEN_TAG if releases else "warm-", first_open if releases else 0, WARM_UP_S)
+            rows_sql, newest_sql = _LEDGER[cell.verb]
+            settled(place, rows_sql.format(0))
+            newest = place.scalar(newest_sql)
+            sample, result = _loaded(cell, server, engine.database_pid, load, warm.next_number if releases else 0)
+            stored = settled(place, rows_sql.format(newest))
+        self.prove(place, str(cell), result, stored, cell.clients)
+        return sample._replace(stored=stored)
+
+    def _pgbench(self, cell: Cell, engine: Engine, place: Place) -> Sample:
+        if not isinstance(engine, Cluster):
+            raise BenchError("pgbench needs a PostgreSQL")
+        engine.pgbench(place, clients=cell.clients, seconds=WARM_UP_S, hot=cell.hot)
+        before_s = machine.cpu_s(engine.database_pid)
+        found = engine.pgbench(place, clients=cell.clients, seconds=self.seconds, hot=cell.hot)
+        cpu_s = machine.cpu_s(engine.database_pid) - before_s
+        held = machine.memory(engine.database_pid)
+        return Sample(found.rate, found.p50_ms, found.p99_ms, found.failures, cpu_s, *held, 0, round(found.rate * self.seconds))
+
+    def _wrk(self, cell: Cell, server: Server, key: str, tag: str, first: int, seconds: int) -> Load:
+        return wrk(server.port, cell.verb, key, clients=cell.clients, seconds=seconds, tag=tag, hot=cell.hot, first=first)
+
+    @contextmanager
+    def serving(self, place: Place, port: int, preload: Path | None = None) -> Iterator[Server]:
+        """The product, running."""
+        with running(product_command(port), port, place.environment(preload), self.folder / "server.log") as server:
+            yield server
+
+    def prove(self, place: Place, what: str, result: Load, stored: int, clients: int) -> None:
+        """Acknowledged = stored, and the books balance.
+
+        wrk hangs up at the end with up to one request of each client under way: those may be stored, their answers unread.
+        """
+        if not result.acknowledged <= stored <= result.acknowledged + clients:
+            self.problems.append(f"{what}: {result.acknowledged} acknowledged, {stored} stored")
+        if result.first_refusal:
+            self.problems.append(f"{what}: {result.refused} refused, first with {result.first_refusal}")
+        try:
+            place.flask("verify")
+        except BenchError as error:
+            findings = str(error).splitlines()
+            self.problems.append("\n".join([f"{what}: {findings[0]}", *findings[1:3], *findings[3:][-1:]]))
+
+    def memory_growth(self, place: Place, slices: int, seconds: int, clients: int) -> list[float]:
+        """The server's proportional memory in MB after each of several loads of checks and reserves in turn, on one server."""
+        found, port = [], free_port()
+        with self.serving(place, port) as server:
+            newest = place.scalar(_LEDGER["reserve"][1])
+            reserved = Load(0, 0, 0, 0, 0, 0, 0, "")
+            for _ in range(slices):
+                wrk(port, "check", place.key, clients=clients, seconds=seconds, tag=f"{secrets.token_hex(4)}-")
+                load = wrk(port, "reserve", place.key, clients=clients, seconds=seconds, tag=f"{secrets.token_hex(4)}-")
+                reserved = load._replace(acknowledged=load.acknowledged + reserved.acknowledged)
+                found.append(machine.memory(server.pid).proportional_mb)
+            stored = settled(place, _LEDGER["reserve"][0].format(newest))
+        self.prove(place, "memory run", reserved, stored, clients * slices)
+        return found
+
+
+def _loaded(cell: Cell, server: Server, database_pid: int | None, load: Callable[[int], Load], first: int) -> tuple[Sample, Load]:
+    """The load's figures, with what the server's processes took for it."""
+    pids = [server.pid] + ([database_pid] if database_pid else [])
+    before_s = sum(map(machine.cpu_s, pids))
+    result = load(first)
+    cpu_s = sum(map(machine.cpu_s, pids)) - before_s
+    held = [machine.memory(pid) for pid in pids]
+    sample = Sample(
+        rate=result.acknowledged / result.seconds,
+        p50_ms=result.p50_ms,
+        p99_ms=result.p99_ms,
+        errors=result.refused + result.lost,
+        cpu_s=cpu_s,
+        resident_mb=sum(one.resident_mb for one in held),
+        proportional_mb=sum(one.proportional_mb for one in held),
+        start_s=server.start_s,
+        acknowledged=result.acknowledged,
+    )
+    return sample, result
+
+
+def settled(place: Place, sql: str) -> int:
+    """A count, once it has stopped to change: what wrk left under way has ended by then."""
+    count = -1
+    while count != (count := place.scalar(sql)):
+        time.sleep(0.1)
+    return count

@@ -1,0 +1,13 @@
+-- The statements of one reserve by a service, as the product sends them; `budgets` is how many budgets to spread over.
+-- pgbench takes a colon before a letter for a variable, also within quotes.
+\set budget random(0, :budgets - 1)
+\set request random(1, 9000000000000000000)
+SELECT k."id", k."customerId", k."secretHash", c."disabledAt" FROM "ApiKey" k LEFT JOIN "Customer" c ON c."id" = k."customerId" WHERE k."revokedAt" IS NULL AND c."disabledAt" IS NULL LIMIT 1;
+BEGIN;
+SELECT b."id", b."customerId", b."department", b."fiscalPeriod", b."currency", b."currencyExponent", b."budgetedMinor", b."autoApproveLimitMinor", b."deletedAt", u."reservedMinor", u."committedMinor", u."version" FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id" WHERE b."id" = 'budget-' || :budget::text;
+SELECT * FROM "Reservation" WHERE "customerId" = 'bench' AND "requestId" = 'pgbench-' || :request::text AND "budgetId" = 'budget-' || :budget::text ORDER BY "status" DESC, "seq" DESC LIMIT 1;
+SELECT "userId", "userName", "userEmail" FROM "BudgetCheckLog" WHERE "customerId" = 'bench' AND "requestId" = 'pgbench-' || :request::text ORDER BY "checkedBy" IS NULL, "id" DESC LIMIT 1;
+UPDATE "BudgetUtilization" SET "reservedMinor" = "reservedMinor" + 1250, "version" = "version" + 1 WHERE "budgetId" = 'budget-' || :budget::text AND "reservedMinor" + "committedMinor" + 1250 <= (SELECT "budgetedMinor" FROM "Budget" WHERE "id" = 'budget-' || :budget::text AND "deletedAt" IS NULL) RETURNING "version" AS moved \gset
+INSERT INTO "Reservation" ("id", "customerId", "budgetId", "requestId", "requesterId", "requesterName", "requesterEmail", "currencyExponent", "amountMinor", "heldMinor", "committedMinor", "releasedMinor", "exceededMinor", "status", "createdAt", "reserveReply") VALUES ('res_' || :request::text, 'bench', 'budget-' || :budget::text, 'pgbench-' || :request::text, 'key-bench', 'bench', '', 2, 1250, 1250, 0, 0, 0, 'open', now(), '{"success": true, "reservationId": "res_0123456789abcdef01234567", "budgetId": "budget-123", "requestId": "pgbench-1", "amountReserved": 12.5, "newAvailable": 99999999987.5}');
+INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "budgetedDeltaMinor", "reservedDeltaMinor", "committedDeltaMinor", "principal", "changedBy", "createdAt", "subject", "requestId", "reservationId", "oldValue", "newValue", "onBehalfOf", "reason") VALUES ('bench', 'budget-' || :budget::text, :moved, 'RESERVE', 0, 1250, 0, 'key-bench', 'bench', now(), 'key-bench', 'pgbench-' || :request::text, 'res_' || :request::text, '0.00', '12.50', 'bench', 'Slack - Team collaboration');
+COMMIT;

@@ -1,0 +1,192 @@
+"""(e) The sheet sync over 10,000 rows: its processor time beside a plain executemany, and how checks fare while it runs.
+
+Each step is measured in a process of its own, which is this module run as `python -m bench.sheet STEP`.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import secrets
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from app import create_app
+from bench.machine import PROJECT
+from bench.places import BenchError, NotThere, Place, Sqlite
+from bench.servers import Load, free_port, product_command, running, wrk
+from budget_sync.database import db
+from budget_sync.periods import fold, period_key
+from budget_sync.permissions import operator
+
+ROWS = 10_000
+FILE = "sheet.csv"
+CUSTOMER = "sheet"
+
+
+class Times(NamedTuple):
+    """Processor seconds, medians of the rounds."""
+
+    plain_s: float
+    import_s: float
+    unchanged_s: float
+
+
+class Beside(NamedTuple):
+    """A load of checks, with what ran beside it, and how many passes that made."""
+
+    what: str
+    passes: int
+    load: Load
+
+
+def template(empty: Place, sqlite: Sqlite) -> Place:
+    """A place with a sheet of 10,000 rows and its source, not synced yet. Raises NotThere where the product has no sync."""
+    if importlib.util.find_spec("budget_sync.sync") is None:
+        raise NotThere("the product has no sheet sync")
+    with sqlite.copy(empty) as copied:
+        place = sqlite.new("sheet")
+        (copied.folder / "budget_sync.db").rename(place.folder / "budget_sync.db")
+        place = Place(place.folder, place.database_url, copied.key)
+    place.flask("add-customer", CUSTOMER, "--name", "Sheet")
+    write_sheet(place.folder, 0)
+    _step("add", place)
+    return place
+
+
+def write_sheet(folder: Path, extra: int) -> None:
+    """The sheet, each amount so much higher."""
+    draft = folder / f"{FILE}.draft"
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("Department", "Fiscal Period", "Budgeted Amount"))
+        writer.writerows((f"Team {number // 4}", f"Q{number % 4 + 1} 2025", 50_000 + number + extra) for number in range(ROWS))
+    draft.rename(folder / FILE)
+
+
+def times(sheet: Place, sqlite: Sqlite, rounds: int) -> Times:
+    """First import and unchanged pass beside one plain executemany of the same rows, in turns."""
+    taken: dict[str, list[float]] = {"plain": [], "import": [], "unchanged": []}
+    for _ in range(rounds):
+        with sqlite.copy(sheet) as place:
+            taken["plain"].append(float(_step("plain", place)))
+        with sqlite.copy(sheet) as place:
+            taken["import"].append(float(_step("pass", place)))
+            taken["unchanged"].append(float(_step("pass", place)))
+            place.flask("verify")
+    return Times(*(median(seconds) for seconds in taken.values()))
+
+
+def checks_beside(sheet: Place, sqlite: Sqlite, seconds: int, clients: int) -> list[Beside]:
+    """Checks alone, beside passes that change nothing, and beside passes that change every row; one after another without a pause."""
+    found = []
+    with sqlite.copy(sheet) as place:
+        _step("pass", place)
+        port = free_port()
+        with running(product_command(port), port, place.environment(), place.folder / "server.log"):
+            wrk(port, "check", place.key, clients=clients, seconds=1, tag="warm-")
+            for what, step in (
+                ("no pass", None),
+                ("passes that change nothing", "unchanged-passes"),
+                ("passes that change all 10,000 rows", "changing-passes"),
+            ):
+                passes = _begin(step, place) if step else None
+                try:
+                    load = wrk(port, "check", place.key, clients=clients, seconds=seconds, tag=f"{secrets.token_hex(4)}-")
+                finally:
+                    made = _end(passes) if passes else 0
+                found.append(Beside(what, made, load))
+        place.flask("verify")
+    return found
+
+
+def _step(name: str, place: Place) -> str:
+    command = [sys.executable, "-m", "bench.sheet", name]
+    done = subprocess.run(command, cwd=PROJECT, env=place.environment(), check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise BenchError(f"bench.sheet {name}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _begin(name: str, place: Place) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "bench.sheet", name]
+    process = subprocess.Popen(command, cwd=PROJECT, env=place.environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    # Its first line says that it has begun.
+    if process.stdout is None or not process.stdout.readline():
+        raise BenchError(f"bench.sheet {name} does not start")
+    return process
+
+
+def _end(process: subprocess.Popen[str]) -> int:
+    """Stop it, in the middle of a pass as it may be; returns how many passes it had made."""
+    process.terminate()
+    said, _ = process.communicate(timeout=60)
+    return len(said.split())
+
+
+# From here on: what runs in a process of its own, with the place's environment.
+
+
+def _run_step(name: str) -> str:
+    app = create_app()
+    folder = Path(app.instance_path)
+    if name == "plain":
+        return str(_plain(folder))
+    from budget_sync.sync import Job, Reach, add_source, sync_all  # noqa: PLC0415  # where the product has one
+
+    actor = operator("bench")
+    if name == "add":
+        add_source(actor, CUSTOMER, csv_path=FILE, csv_folder=folder)
+        return "added"
+    job = Job(actor, Reach(folder), folder)
+
+    def one_pass() -> float:
+        began_s = time.process_time()
+        (result,) = sync_all(job, customer_id=CUSTOMER)
+        taken_s = time.process_time() - began_s
+        if result.status != "success":
+            raise BenchError(f"the pass: {result.status}, {result.message}")
+        return taken_s
+
+    if name == "pass":
+        return str(one_pass())
+    extra = 0
+    sys.stdout.write("begun\n")
+    while True:
+        sys.stdout.flush()
+        if name == "changing-passes":
+            extra += 1
+            write_sheet(folder, extra)
+        sys.stdout.write(f"{one_pass()}\n")
+
+
+def _plain(folder: Path) -> float:
+    """Processor seconds of one executemany of the sheet's rows into the product's table, in one transaction."""
+    with (folder / FILE).open(encoding="utf-8", newline="") as file:
+        cells = list(csv.reader(file))[1:]
+    now = "2025-01-15T12:00:00Z"
+    rows = [
+        (f"bud_{secrets.token_hex(8)}", CUSTOMER, row, department, fold(department), period, period_key(period), "USD", 2, int(amount) * 100, now, now)
+        for row, (department, period, amount) in enumerate(cells, 2)
+    ]
+    db.connect()
+    connection = db.connection()
+    began_s = time.process_time()
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(
+        """
+        INSERT INTO "Budget" ("id", "customerId", "sourceRow", "department", "departmentKey", "fiscalPeriod", "periodKey", "currency",
+            "currencyExponent", "budgetedMinor", "createdAt", "updatedAt") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        """,
+        rows,
+    )
+    connection.execute("COMMIT")
+    return time.process_time() - began_s
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{_run_step(sys.argv[1])}\n")
