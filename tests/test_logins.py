@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import time_machine
@@ -425,6 +427,38 @@ def test_at_most_two_hashes_run_at_once_on_the_box(acme: Flask, monkeypatch: pyt
             second.kill()
             second.wait()
             assert log_in(acme).status_code == 200
+
+
+def test_a_hash_is_computed_while_its_place_is_held_and_for_an_unknown_account_too(acme: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def compute(*args: object) -> Any:
+            held.append(len(locked(Path(acme.instance_path))))
+            return function(*args)
+
+        return compute
+
+    for name in ("check_password_hash", "generate_password_hash"):
+        monkeypatch.setattr(passwords, name, watched(getattr(passwords, name)))
+    assert log_in(acme).status_code == 200
+    assert log_in(acme, "unknown@example.com").status_code == 401
+    people.set_password(ROOT, "jane", NEW_PASSWORD, slots_folder=Path(acme.instance_path))
+    assert len(held) >= 3
+    assert set(held) == {1}
+    assert locked(Path(acme.instance_path)) == []
+
+
+def locked(folder: Path) -> list[str]:
+    """The places for a hash that are taken."""
+    taken = []
+    for path in sorted(folder.glob("password-slot-*.lock")):
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                taken.append(path.name)
+    return taken
 
 
 # API keys.

@@ -19,8 +19,8 @@ from conftest import ROOT, person
 from flask import Flask
 from sync_world import HEADER_WITH_ID, ORG, World, open_world, plan_rows
 
-from budget_sync import budgets, database, ledger, sync
-from budget_sync.models import Budget, BudgetDataSourceConfig, SyncHistory
+from budget_sync import budgets, database, ledger, reports, sync
+from budget_sync.models import AuditLog, Budget, BudgetDataSourceConfig, SyncHistory
 from budget_sync.permissions import Role
 from budget_sync.refusals import Code, Refusal
 from budget_sync.requests import CheckRequest, CommitRequest, ReleaseAction, ReleaseRequest, ReserveRequest
@@ -130,12 +130,13 @@ def test_each_change_is_audited_field_by_field(world: World) -> None:
     assert budget.id == "B-1"
     assert world.audit(budget) == [
         (1, "CREATE", "budgetedAmount", None, "100"),
-        (2, "UPDATE", "department", "Ops", "Operations"),
-        (3, "UPDATE", "budgetedAmount", "100", "120.5"),
-        (4, "UPDATE", "autoApproveLimit", "10", None),
-        (5, "SOFT_DELETE", "deletedAt", None, "2025-02-05T10:00:00Z"),
-        (6, "REVIVE", "deletedAt", "2025-02-05T10:00:00Z", None),
-        (7, "UPDATE", "budgetedAmount", "120.5", "130"),
+        (2, "CREATE", "autoApproveLimit", None, "10"),
+        (3, "UPDATE", "department", "Ops", "Operations"),
+        (4, "UPDATE", "budgetedAmount", "100", "120.5"),
+        (5, "UPDATE", "autoApproveLimit", "10", None),
+        (6, "SOFT_DELETE", "deletedAt", None, "2025-02-05T10:00:00Z"),
+        (7, "REVIVE", "deletedAt", "2025-02-05T10:00:00Z", None),
+        (8, "UPDATE", "budgetedAmount", "120.5", "130"),
     ]
     world.prove()
 
@@ -505,3 +506,11 @@ def test_the_rows_refused_are_listed_up_to_a_bound_and_counted_beyond(world: Wor
     result = world.sync(source)
     assert (result.status, result.error_count, world.last(source).errorCount) == ("partial", 600, 600)
     assert len(json.loads(world.last(source).errors)) == 500
+
+
+def test_a_new_budgets_limit_is_in_the_audit_log_too(world: World) -> None:
+    world.csv("plan.csv", "Department,Fiscal Period,Budgeted Amount,Auto-Approve Limit\nLegal,Q1 2025,1000,50\n")
+    world.sync()
+    told = [(row.version, row.action, row.field, row.newValue) for row in AuditLog.select().where(AuditLog.budgetId.is_null(False)).order_by(AuditLog.id)]
+    assert told == [(1, "CREATE", "budgetedAmount", "1000"), (2, "CREATE", "autoApproveLimit", "50")]
+    assert reports.verify().findings == []

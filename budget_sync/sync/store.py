@@ -39,7 +39,7 @@ _INSERT_BUDGET = """
         "periodKey", "currency", "currencyExponent", "budgetedMinor", "autoApproveLimitMinor", "createdAt", "updatedAt")
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_INSERT_UTILIZATION = 'INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "version") VALUES (?, ?, ?, 1)'
+_INSERT_UTILIZATION = 'INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "version") VALUES (?, ?, ?, ?)'
 _INSERT_AUDIT = """
     INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "field", "oldValue", "newValue", "budgetedDeltaMinor",
         "principal", "changedBy", "reason", "createdAt")
@@ -83,13 +83,15 @@ def apply(actor: Actor, customer_id: str, source_id: str, title: str, plan: Sync
     versions = [(budget.version + 1, budget.id, budget.version) for budget in plan.deletes]
     versions += [(audit.change(change), change.before.id, change.before.version) for change in changes]
     new_ids = _new_ids(plan.creates)
-    for budget_id, row in zip(new_ids, plan.creates, strict=True):
-        audit.create(budget_id, row)
+    new_versions = [audit.create(budget_id, row) for budget_id, row in zip(new_ids, plan.creates, strict=True)]
     writer.add(_DELETE_BUDGET, [(now, now, budget_id) for budget_id in leaving])
     writer.add(_STEP_ASIDE, [(change.before.id,) for change in changes if change.before.key != change.after.key])
     writer.add(_UPDATE_BUDGET, [_updated(change, now) for change in changes])
     writer.add(_INSERT_BUDGET, [_inserted(budget_id, customer_id, source_id, row, now) for budget_id, row in zip(new_ids, plan.creates, strict=True)])
-    writer.add(_INSERT_UTILIZATION, [(budget_id, customer_id, row.exponent) for budget_id, row in zip(new_ids, plan.creates, strict=True)])
+    writer.add(
+        _INSERT_UTILIZATION,
+        [(budget_id, customer_id, row.exponent, version) for budget_id, row, version in zip(new_ids, plan.creates, new_versions, strict=True)],
+    )
     writer.add(_UPDATE_VERSION, versions)
     writer.add(_UPDATE_ROW, plan.moved)
     writer.add(_INSERT_AUDIT, audit.rows)
@@ -102,7 +104,12 @@ def _new_ids(creates: Sequence[SheetBudget]) -> list[str]:
     free = set(wanted)
     for start in range(0, len(wanted), 500):
         free -= {budget.id for budget in Budget.select(Budget.id).where(Budget.id << wanted[start : start + 500])}
-    return [row.external_id if row.external_id in free and row.external_id is not None else f"bud_{secrets.token_hex(8)}" for row in creates]
+    # One draw for all of them: each draw is a call of the system's.
+    drawn = secrets.token_hex(8 * len(creates))
+    return [
+        row.external_id if row.external_id in free and row.external_id is not None else f"bud_{drawn[16 * number : 16 * number + 16]}"
+        for number, row in enumerate(creates)
+    ]
 
 
 def _inserted(budget_id: str, customer_id: str, source_id: str, row: SheetBudget, now: str) -> tuple[Any, ...]:
@@ -178,11 +185,15 @@ class _Audit:
             )
         )
 
-    def create(self, budget_id: str, row: SheetBudget) -> None:
-        """The row of a new budget."""
+    def create(self, budget_id: str, row: SheetBudget) -> int:
+        """The rows of a new budget: its amount, and its limit where it has one; returns its version."""
         reason = f"Row {row.row} of {self.title}: {row.department}, {row.period}"
         amount_minor = row.budgeted_minor
         self.add(budget_id, 1, "CREATE", "budgetedAmount", None, to_text(amount_minor, row.exponent), reason=reason, budgeted_delta_minor=amount_minor)
+        if row.limit_minor is None:
+            return 1
+        self.add(budget_id, 2, "CREATE", "autoApproveLimit", None, to_text(row.limit_minor, row.exponent), reason=reason)
+        return 2
 
     def change(self, change: Change) -> int:
         """The rows of a changed budget; returns its new version."""
