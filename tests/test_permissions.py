@@ -31,6 +31,7 @@ from budget_sync.web.auth import get_user_from_request
 HOME, ABROAD, CLOSED = "org-456", "org-789", "org-closed"
 HOME_BUDGET, FULL_BUDGET, ABROAD_BUDGET = "budget-123", "budget-full", "budget-789"
 STRANGER, FOREIGNER, APPROVER = "user-stranger", "user-foreigner", "user-approver"
+CRON_SECRET = "a secret for cron"
 
 #: The columns of the table.
 COLUMNS = {
@@ -48,6 +49,7 @@ COLUMNS = {
     "key*": "api_system, for all customers",
     "sup*": "super_admin, for all customers",
     "odd": "a person whose role no program knows, written past the models and the database's own check",
+    "cron": "with the cron's secret",
 }
 
 #: Credentials that are worth nothing, or nothing any more; all of them stand in one column.
@@ -69,68 +71,69 @@ CELLS = {
 
 #: "Another customer's" names a budget or request of ABROAD by its id alone; "naming another customer" also sends its customerId.
 TABLE = """
-                                                  nobody  away  dead  super admin fpa_a fpa_u mgr   empl  key   key+  key*  sup*  odd
-check for oneself                                 200     401   401   200   200   200   200   200   200   200   200   200   200   403r
-check for someone else                            200     401   401   200   200   200   200   403o  403o  200   200   200   200   403r
-check for oneself, naming another customer        200     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c
-check for someone else, naming another customer   200     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c
+                                                  nobody  away  dead  super admin fpa_a fpa_u mgr   empl  key   key+  key*  sup*  odd   cron
+check for oneself                                 200     401   401   200   200   200   200   200   200   200   200   200   200   403r   401
+check for someone else                            200     401   401   200   200   200   200   403o  403o  200   200   200   200   403r   401
+check for oneself, naming another customer        200     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c   401
+check for someone else, naming another customer   200     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c   401
 
-reserve what one checked                          401     401   401   200   200   200   200   200   200   200   200   200   200   403r
-reserve what nobody checked                       401     401   401   200   200   200   200   409   409   200   200   200   200   403r
-reserve what someone else checked                 401     401   401   200   200   200   200   409   409   200   200   200   200   403r
-reserve what someone else holds                   401     401   401   200   200   200   200   403o  403o  200   200   200   200   403r
-reserve another customer's                        401     401   401   404b  404b  404b  404b  404b  404b  404b  404b  200   200   403r
-reserve, naming another customer                  401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c
-reserve over budget, approved by oneself          401     401   401   200   200   200   200   403a  403a  403a  403a  403a  200   403r
-reserve over budget, approved by FP&A             401     401   401   403a  403a  403a  403a  403a  403a  403a  200   403a  403a  403r
-reserve over budget, for oneself by oneself       401     401   401   403a  403a  403a  403a  403a  403a  403a  403a  403a  403a  403r
+reserve what one checked                          401     401   401   200   200   200   200   200   200   200   200   200   200   403r   401
+reserve what nobody checked                       401     401   401   200   200   200   200   409   409   200   200   200   200   403r   401
+reserve what someone else checked                 401     401   401   200   200   200   200   409   409   200   200   200   200   403r   401
+reserve what someone else holds                   401     401   401   200   200   200   200   403o  403o  200   200   200   200   403r   401
+reserve another customer's                        401     401   401   404b  404b  404b  404b  404b  404b  404b  404b  200   200   403r   401
+reserve, naming another customer                  401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c   401
+reserve over budget, approved by oneself          401     401   401   200   200   200   200   403a  403a  403a  403a  403a  200   403r   401
+reserve over budget, approved by FP&A             401     401   401   403a  403a  403a  403a  403a  403a  403a  200   403a  403a  403r   401
+reserve over budget, for oneself by oneself       401     401   401   403a  403a  403a  403a  403a  403a  403a  403a  403a  403a  403r   401
 
-commit one's own                                  401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r
-commit someone else's                             401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r
-commit another customer's                         401     401   401   404b  404b  404b  404b  403r  403r  404b  404b  200   200   403r
-commit, naming another customer                   401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c
+commit one's own                                  401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r   401
+commit someone else's                             401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r   401
+commit another customer's                         401     401   401   404b  404b  404b  404b  403r  403r  404b  404b  200   200   403r   401
+commit, naming another customer                   401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c   401
 
-reject one's own                                  401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r
-reject someone else's                             401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r
-reject another customer's                         401     401   401   404b  404b  404b  404b  403r  403r  404b  404b  200   200   403r
-reject, naming another customer                   401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c
+reject one's own                                  401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r   401
+reject someone else's                             401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r   401
+reject another customer's                         401     401   401   404b  404b  404b  404b  403r  403r  404b  404b  200   200   403r   401
+reject, naming another customer                   401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c   401
 
-release by hand one's own                         401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r
-release by hand someone else's                    401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r
-release by hand another customer's                401     401   401   404b  404b  404b  404b  403r  403r  404b  404b  200   200   403r
-release by hand, naming another customer          401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c
+release by hand one's own                         401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r   401
+release by hand someone else's                    401     401   401   200   200   200   200   403r  403r  200   200   200   200   403r   401
+release by hand another customer's                401     401   401   404b  404b  404b  404b  403r  403r  404b  404b  200   200   403r   401
+release by hand, naming another customer          401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c   401
 
-cancel one's own                                  401     401   401   200   200   200   200   200   200   200   200   200   200   403r
-cancel one's own, naming no requester             401     401   401   200   200   200   200   403o  403o  400f  400f  400f  200   403r
-cancel one's own, naming someone else             401     401   401   200   200   200   200   403o  403o  403o  403o  403o  200   403r
-cancel someone else's                             401     401   401   200   200   200   200   403o  403o  200   200   200   200   403r
-cancel someone else's, naming oneself             401     401   401   200   200   200   200   403o  403o  403o  403o  403o  200   403r
-cancel someone else's, naming no requester        401     401   401   200   200   200   200   403o  403o  400f  400f  400f  200   403r
-cancel another customer's                         401     401   401   404b  404b  404b  404b  404b  404b  404b  404b  200   200   403r
-cancel, naming another customer                   401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c
+cancel one's own                                  401     401   401   200   200   200   200   200   200   200   200   200   200   403r   401
+cancel one's own, naming no requester             401     401   401   200   200   200   200   403o  403o  400f  400f  400f  200   403r   401
+cancel one's own, naming someone else             401     401   401   200   200   200   200   403o  403o  403o  403o  403o  200   403r   401
+cancel someone else's                             401     401   401   200   200   200   200   403o  403o  200   200   200   200   403r   401
+cancel someone else's, naming oneself             401     401   401   200   200   200   200   403o  403o  403o  403o  403o  200   403r   401
+cancel someone else's, naming no requester        401     401   401   200   200   200   200   403o  403o  400f  400f  400f  200   403r   401
+cancel another customer's                         401     401   401   404b  404b  404b  404b  404b  404b  404b  404b  200   200   403r   401
+cancel, naming another customer                   401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c   401
 
-list budgets                                      401     401   401   200   200   200   200   200   200   200   200   400f  400f  403r
-list budgets, naming one's customer               401     401   401   200   200   200   200   200   200   200   200   200   200   403r
-list budgets, naming another customer             401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c
-read a budget                                     401     401   401   200   200   200   200   200   200   200   200   200   200   403r
-read another customer's budget                    401     401   401   404b  404b  404b  404b  404b  404b  404b  404b  200   200   403r
+list budgets                                      401     401   401   200   200   200   200   200   200   200   200   400f  400f  403r   401
+list budgets, naming one's customer               401     401   401   200   200   200   200   200   200   200   200   200   200   403r   401
+list budgets, naming another customer             401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c   401
+read a budget                                     401     401   401   200   200   200   200   200   200   200   200   200   200   403r   401
+read another customer's budget                    401     401   401   404b  404b  404b  404b  404b  404b  404b  404b  200   200   403r   401
 
-find one's own request                            401     401   401   200   200   200   200   200   200   200   200   400f  400f  403r
-find one's own request, naming the customer       401     401   401   200   200   200   200   200   200   200   200   200   200   403r
-find a request one checked                        401     401   401   200   200   200   200   200   200   200   200   200   200   403r
-find someone else's request                       401     401   401   200   200   200   200   403o  403o  200   200   200   200   403r
-find a request someone else checked               401     401   401   200   200   200   200   403o  403o  200   200   200   200   403r
-find another customer's request                   401     401   401   404r  404r  404r  404r  404r  404r  404r  404r  400f  400f  403r
-find a request, naming another customer           401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c
+find one's own request                            401     401   401   200   200   200   200   200   200   200   200   400f  400f  403r   401
+find one's own request, naming the customer       401     401   401   200   200   200   200   200   200   200   200   200   200   403r   401
+find a request one checked                        401     401   401   200   200   200   200   200   200   200   200   200   200   403r   401
+find someone else's request                       401     401   401   200   200   200   200   403o  403o  200   200   200   200   403r   401
+find a request someone else checked               401     401   401   200   200   200   200   403o  403o  200   200   200   200   403r   401
+find another customer's request                   401     401   401   404r  404r  404r  404r  404r  404r  404r  404r  400f  400f  403r   401
+find a request, naming another customer           401     401   401   400c  400c  400c  400c  400c  400c  400c  400c  200   200   400c   401
 
-who am I                                          401     401   401   200   200   200   200   200   200   200   200   200   200   200
-log in                                            200     200   200   200   200   200   200   200   200   200   200   200   200   200
-log out                                           200     200   200   200   200   200   200   200   200   200   200   200   200   200
-healthz                                           200     200   200   200   200   200   200   200   200   200   200   200   200   200
-readyz                                            200     200   200   200   200   200   200   200   200   200   200   200   200   200
+sync every source                                 401     401   401   401   401   401   401   401   401   401   401   401   401   401   200
+who am I                                          401     401   401   200   200   200   200   200   200   200   200   200   200   200   401
+log in                                            200     200   200   200   200   200   200   200   200   200   200   200   200   200   200
+log out                                           200     200   200   200   200   200   200   200   200   200   200   200   200   200   200
+healthz                                           200     200   200   200   200   200   200   200   200   200   200   200   200   200   200
+readyz                                            200     200   200   200   200   200   200   200   200   200   200   200   200   200   200
 """
 
-#: How far each role may do what; "-" is not at all. The last four have no call yet, or are for commands alone.
+#: How far each role may do what; "-" is not at all. The last five are for commands and pages alone.
 SCOPES = """
                 check  reserve  commit  release  cancel  read_budgets  read_requests  read_audit  read_sync  manage_people  manage_keys  manage_sources
 super_admin     any    any      any     any      any     any           any            any         any        any            any          any
@@ -322,6 +325,7 @@ ROWS: dict[str, Callable[[Attempt], Call]] = {
     "find a request someone else checked": lambda a: a.checked_by(STRANGER).find(HOME),
     "find another customer's request": lambda a: a.abroad().find(),
     "find a request, naming another customer": lambda a: a.abroad().find(ABROAD),
+    "sync every source": lambda a: _get("/api/cron/sync-google-sheets"),
     "who am I": lambda a: _get("/api/auth/me"),
     "log in": lambda a: Call("POST", "/api/auth/login", {"email": f"{APPROVER}@example.com", "password": PASSWORD}),
     "log out": lambda a: Call("POST", "/api/auth/logout", headers=a.caller.fresh_headers()),
@@ -337,7 +341,7 @@ CASES = [(row, caller, cell) for row, columns in EXPECTED.items() for column, ce
 def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
     """One world for all cases: each case has a request of its own, and the budget is larger than all of them together."""
     folder = tmp_path_factory.mktemp("permissions")
-    chosen = settings.load({"INSTANCE_FOLDER": str(folder), "SECRET_KEY": "a key for tests, long enough"})
+    chosen = settings.load({"INSTANCE_FOLDER": str(folder), "SECRET_KEY": "a key for tests, long enough", "CRON_SECRET": CRON_SECRET})
     database.connect(chosen.database_path, create=True)
     database.init_schema()
     app = create_app(chosen)
@@ -372,6 +376,7 @@ def _living(app: Flask) -> dict[str, Caller]:
         "key*": _service(None),
         "sup*": _person(app, "user-super-all", Role.SUPER_ADMIN, None),
         "odd": odd,
+        "cron": Caller(ANONYMOUS, {"Authorization": f"Bearer {CRON_SECRET}"}),
     }
 
 
@@ -645,6 +650,7 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
     "a question's customer is the caller's": (without("reports", "_customer_for", lambda actor, customer_id: customer_id or HOME), "list", ("empl",)),
     "a question is about one customer": (without("reports", "_customer_for", lambda actor, customer_id: customer_id or HOME), "list", ("key*",)),
     "overspending is for those who may": (without("ledger.reserve", "require_overspend", lambda _: None), "reserve over", ("key",)),
+    "a sync is the cron's": (without("web.api", "_require_cron", lambda _: None), "sync", ("super",)),
     "an approver approves in person": (without("ledger.reserve", "_approver", lambda *_: "Anyone"), "reserve over budget, approved by FP&A", ("admin",)),
     "an approver is not the requester": (without("ledger.reserve", "_approver", lambda *_: "Anyone"), "reserve over budget, for oneself", ("sup*",)),
     "an approver is a person": (without("ledger.reserve", "_approver", lambda *_: "Anyone"), "reserve over budget, approved by oneself", ("key+",)),
