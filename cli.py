@@ -23,7 +23,7 @@ from budget_sync import budgets, check_log, clock, database, demo, people, repor
 from budget_sync.money import MoneyError, currency_exponent, to_minor
 from budget_sync.permissions import PEOPLE_ROLES, Actor, operator
 from budget_sync.refusals import Refusal
-from budget_sync.settings import Settings
+from budget_sync.settings import Settings, postgresql_url
 from budget_sync.web.server import Server
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -86,7 +86,7 @@ def _one_line() -> Iterator[None]:
         said = " ".join(error.format_message().split())
         raise Mistyped(f"{said} Try '{error.ctx.command_path} --help'." if error.ctx else said) from error
     except Refusal as refusal:
-        raise click.ClickException(f"{refusal.sentence} ({refusal.__cause__})" if refusal.__cause__ else refusal.sentence) from refusal
+        raise click.ClickException(f"{refusal.sentence} ({' '.join(str(refusal.__cause__).split())})" if refusal.__cause__ else refusal.sentence) from refusal
     except database.DatabaseProblem as problem:
         raise click.ClickException(str(problem)) from problem
     except OSError as error:
@@ -95,7 +95,7 @@ def _one_line() -> Iterator[None]:
         refused = database.refusal_of(error)
         if refused is None:
             raise
-        raise click.ClickException(f"{refused.sentence} ({error})") from error
+        raise click.ClickException(f"{refused.sentence} ({' '.join(str(error).split())})") from error
 
 
 def _is_text(argument: str) -> bool:
@@ -142,15 +142,15 @@ def init_db() -> None:
     # What holds password hashes is for its owner alone.
     os.umask(0o077)
     settings().database_path.parent.mkdir(parents=True, exist_ok=True)
-    database.connect(settings().database_path, create=True)
+    database.connect(settings().database, create=True)
     made = database.init_schema()
-    click.echo(f"{'Created' if made else 'Already there:'} {settings().database_path} (schema version {database.schema_version()}).")
+    click.echo(f"{'Created' if made else 'Already there:'} {database.label()} (schema version {database.schema_version()}).")
 
 
 @command("upgrade-db")
 def upgrade_db() -> None:
     """Apply what a newer version of the program needs; all of it or nothing."""
-    if not settings().database_path.exists():
+    if settings().database_url is None and not settings().database_path.exists():
         database.require_current_schema()
     steps = database.upgrade_schema()
     click.echo(f"Upgraded to schema version {steps[-1]}." if steps else f"Already at schema version {database.schema_version()}.")
@@ -178,7 +178,7 @@ def serve(host: str, port: int, workers: int) -> None:
 
     _require_free(host, port)
     # The workers open their own: a connection must not cross a fork.
-    database.close_connection()
+    database.disconnect()
     Server(functools.partial(create_app, settings()), host=host, port=port, workers=workers).run()
 
 
@@ -557,6 +557,29 @@ class _Progress:
             self.shown = 0
 
 
+@command("copy-to")
+@click.argument("url", metavar="URL")
+@on_current_schema
+def copy_to(url: str) -> None:
+    """Copy everything from the SQLite file to an empty, initialised PostgreSQL database, and prove it there. Stop the server first."""
+    try:
+        target = postgresql_url(url)
+    except ValueError as error:
+        raise click.ClickException(f"URL {error}.") from None
+    if target is None:
+        raise click.ClickException("URL must begin with postgresql://.")
+    copied = database.copy_to(target)
+    database.connect(target)
+    try:
+        proof = reports.verify()
+    finally:
+        database.disconnect()
+        database.connect(settings().database)
+    if proof.findings:
+        raise click.ClickException(f"Copied, but {len(proof.findings)} contradictions were found there; the first: {proof.findings[0]}")
+    click.echo(f"Copied {sum(copied.values()):,} rows of {len(copied)} tables; every balance of {proof.budgets} budgets is proven there.")
+
+
 def _state(ended_at: object, word: str) -> str:
     return word if ended_at else "active"
 
@@ -601,6 +624,7 @@ COMMANDS = (
     prune_checks,
     show_stats,
     verify,
+    copy_to,
 )
 
 

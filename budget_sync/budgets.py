@@ -6,7 +6,7 @@ import secrets
 from decimal import Decimal
 
 from budget_sync import audit, clock
-from budget_sync.database import transact
+from budget_sync.database import locked, transact
 from budget_sync.models import Budget, BudgetUtilization, Customer
 from budget_sync.money import MoneyError, currency_exponent, format_money, to_minor, to_text
 from budget_sync.people import get_customer, require_serves
@@ -35,12 +35,8 @@ def set_budget(
 
     def work() -> tuple[Budget, str]:
         customer = get_customer(customer_id)
-        budget = Budget.get_or_none(
-            (Budget.customerId == customer_id)
-            & (Budget.departmentKey == fold(department))
-            & (Budget.periodKey == period_key(fiscal_period))
-            & Budget.deletedAt.is_null()
-        )
+        same = (Budget.customerId == customer_id) & (Budget.departmentKey == fold(department)) & (Budget.periodKey == period_key(fiscal_period))
+        budget = locked(Budget.select().where(same & Budget.deletedAt.is_null())).first()
         wanted = _validated(customer, budget, department, fiscal_period, amount, budget_id, currency, auto_approve_limit)
         if budget is None:
             return _create(actor, wanted), "created"

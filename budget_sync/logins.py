@@ -13,7 +13,7 @@ from pathlib import Path
 from peewee import JOIN
 
 from budget_sync import clock, passwords
-from budget_sync.database import Prepared, transact
+from budget_sync.database import Prepared, lock_name, locked, transact
 from budget_sync.models import ApiKey, Customer, LoginAttempt, Session, User
 from budget_sync.permissions import Actor, Role
 from budget_sync.refusals import Code, Refusal
@@ -61,7 +61,7 @@ def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple
 
     def work() -> None:
         # Looked at again, as the password check took its time: a user disabled meanwhile gets no session.
-        current = User.get_or_none((User.id == user.id) & (User.passwordHash == user.passwordHash))
+        current = locked(User.select().where((User.id == user.id) & (User.passwordHash == user.passwordHash))).first()
         if current is None or not _is_enabled(current):
             raise Refusal(Code.BAD_CREDENTIALS, "Email or password is wrong, or the account is disabled.")
         now = clock.now()
@@ -135,6 +135,8 @@ def _is_enabled(user: User) -> bool:
 
 
 def _count_attempt(account: str, network: str) -> None:
+    # Nobody else counts from there meanwhile.
+    lock_name(f"logins {network}")
     now_s = int(time.time())
     LoginAttempt.delete().where((LoginAttempt.attemptedAt <= now_s - WINDOW_S) | (LoginAttempt.attemptedAt > now_s + WINDOW_S)).execute()
     from_network = LoginAttempt.select(LoginAttempt.attemptedAt).where(LoginAttempt.network == network)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
+import psycopg
 from dotenv import dotenv_values
+from psycopg.conninfo import conninfo_to_dict
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 MIN_SECRET_LENGTH = 16
@@ -42,6 +44,12 @@ class Settings:
     log_format: str = "text"
     log_level: str = "INFO"
     busy_timeout_s: float = 5.0
+    database_url: str | None = field(default=None, repr=False)
+
+    @property
+    def database(self) -> Path | str:
+        """Where the data is: PostgreSQL's URL, or else SQLite's file."""
+        return self.database_url or self.database_path
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
@@ -51,10 +59,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """
     values = _environment() if environ is None else {name: value for name, value in environ.items() if value != ""}
     instance_folder = _read(values, "INSTANCE_FOLDER", _folder, PROJECT_FOLDER / "instance")
+    database_url = _read(values, "DATABASE_URL", postgresql_url, None)
     return Settings(
         instance_folder=instance_folder,
         database_path=_read(values, "DATABASE_URL", lambda url: _database_path(url, instance_folder), instance_folder / "budget_sync.db"),
-        secret_key=_read(values, "SECRET_KEY", _secret, None) or _kept_secret_key(instance_folder),
+        secret_key=_read(values, "SECRET_KEY", _secret, None) or (_no_secret_key() if database_url else _kept_secret_key(instance_folder)),
         # A short secret is as good as none: it is kept as it is, and whoever asks with it is refused.
         cron_secret=values.get("CRON_SECRET"),
         metrics_token=values.get("METRICS_TOKEN"),
@@ -67,6 +76,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         session_cookie_secure=_read(values, "SESSION_COOKIE_SECURE", _yes_or_no, False),
         log_format=_read(values, "LOG_FORMAT", _one_of("text", "json"), "text"),
         log_level=_read(values, "LOG_LEVEL", lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()), "INFO"),
+        database_url=database_url,
     )
 
 
@@ -140,12 +150,37 @@ def _secret(text: str) -> str:
     return text
 
 
+def _is_postgresql(url: str) -> bool:
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+def postgresql_url(url: str) -> str | None:
+    """The URL, if it is PostgreSQL's; None for another engine's. What is said of a wrong one never shows it, since it holds the password."""
+    if not _is_postgresql(url):
+        return None
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.Error:
+        parts = {}
+    if not parts.get("dbname") or not all(port.isdecimal() for port in str(parts.get("port", "5432")).split(",")):
+        raise ValueError("must look like postgresql://user:password@host:5432/database, with what is no letter or digit in the password percent-encoded")
+    return url
+
+
 def _database_path(url: str, instance_folder: Path) -> Path:
     """The file of a sqlite:/// URL: three slashes for a path from the instance folder, four for an absolute one."""
+    if _is_postgresql(url):
+        return instance_folder / "budget_sync.db"
     parts = urlsplit(url)
     if not url.startswith("sqlite:///") or parts.netloc or len(parts.path) < 2 or parts.query or parts.fragment:
-        raise ValueError("must look like sqlite:///budget_sync.db or sqlite:////var/lib/budget-sync/budget_sync.db")
+        raise ValueError(
+            "must look like sqlite:///budget_sync.db or sqlite:////var/lib/budget-sync/budget_sync.db, or postgresql://user:password@host:5432/database"
+        )
     return (instance_folder / unquote(parts.path[1:])).resolve()
+
+
+def _no_secret_key() -> str:
+    raise SettingsError("SECRET_KEY must be set on PostgreSQL: all servers of one database sign the same sessions")
 
 
 def _kept_secret_key(instance_folder: Path) -> str:

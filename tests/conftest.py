@@ -1,4 +1,7 @@
-"""What every test can ask for: an app on a database of its own, the guide's world in it, a fixed cast, a running server."""
+"""What every test can ask for: an app on a database of its own, the guide's world in it, a fixed cast, a running server.
+
+With TEST_ENGINE=postgresql that database is PostgreSQL's, for the tests whose subject is no engine's own.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import requests
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
+from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 from app import create_app
 from budget_sync import database, demo, people, settings
@@ -25,6 +32,14 @@ from budget_sync.permissions import Actor, Role, operator
 from budget_sync.settings import Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
+pytest_plugins = ["postgres"]
+
+#: The engine that tests run on which take their database from here.
+ENGINE = os.environ.get("TEST_ENGINE", "sqlite")
+
+#: For tests of what SQLite alone has: its file, its locks, its faults.
+sqlite_only = pytest.mark.skipif(ENGINE != "sqlite", reason="about SQLite")
+
 PASSWORD = "correct horse battery"
 
 #: The shell's actor.
@@ -41,9 +56,23 @@ def needs(present: object, what: str) -> None:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment of one installation, in a folder of its own."""
-    return {"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": "a key for tests, long enough"}
+    made = {"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": "a key for tests, long enough"}
+    return made | ({"DATABASE_URL": request.getfixturevalue("postgres_url")} if ENGINE == "postgresql" else {})
+
+
+@pytest.fixture(scope="session")
+def new_environment(request: pytest.FixtureRequest) -> Iterator[Callable[[Path], dict[str, str]]]:
+    """A maker of environments, each with a database of its own, for who needs one for longer than a test."""
+    new_postgres = request.getfixturevalue("new_postgres") if ENGINE == "postgresql" else None
+    with ExitStack() as made:
+
+        def make(folder: Path) -> dict[str, str]:
+            url = {"DATABASE_URL": made.enter_context(new_postgres())} if new_postgres else {}
+            return {"INSTANCE_FOLDER": str(folder), "SECRET_KEY": "a key for tests, long enough"} | url
+
+        yield make
 
 
 @pytest.fixture
@@ -57,11 +86,11 @@ def chosen(environment: dict[str, str]) -> Settings:
 def app(chosen: Settings) -> Iterator[Flask]:
     """An app on a fresh database with the tables made."""
     chosen.instance_folder.mkdir(parents=True)
-    database.connect(chosen.database_path, create=True)
+    database.connect(chosen.database, create=True)
     database.init_schema()
     made = create_app(chosen)
     yield made
-    database.close_connection()
+    database.disconnect()
 
 
 @pytest.fixture
@@ -86,12 +115,35 @@ def runner(world: Flask) -> FlaskCliRunner:
 def person(user_id: str, role: Role, customer_id: str | None = demo.CUSTOMER) -> Actor:
     """A user, stored, with PASSWORD; and the actor they are."""
     email = f"{user_id}@example.com"
-    people.add_user(ROOT, user_id, user_id.title(), email, role, customer_id=customer_id, password=PASSWORD, slots_folder=_slots())
+    people.add_user(ROOT, user_id, user_id.title(), email, role, customer_id=customer_id, password=PASSWORD, slots_folder=slots())
     return Actor(principal=f"user:{user_id}", user_id=user_id, name=user_id.title(), email=email, role=role, customer_id=customer_id)
 
 
-def _slots() -> Path:
-    return Path(database.db.file_path).parent
+def slots() -> Path:
+    """Where the password slots may be kept."""
+    return Path(database.db.file_path).parent if ENGINE == "sqlite" else Path(tempfile.gettempdir())
+
+
+@contextmanager
+def without_checks(table: str, constraint: str) -> Iterator[None]:
+    """Let a test write what the database refuses."""
+    if ENGINE == "sqlite":
+        database.db.execute_sql("PRAGMA ignore_check_constraints = 1")
+    else:
+        database.db.execute_sql(f'ALTER TABLE "{table}" DROP CONSTRAINT "{constraint}"')
+    yield
+    if ENGINE == "sqlite":
+        database.db.execute_sql("PRAGMA ignore_check_constraints = 0")
+
+
+def make_fault(event: str, table: str) -> None:
+    """Let an event on a table fail with "a fault", by a trigger."""
+    if ENGINE == "sqlite":
+        database.db.execute_sql(f"""CREATE TRIGGER "fault" BEFORE {event} ON "{table}" BEGIN SELECT RAISE(ABORT, 'a fault'); END""")
+        return
+    raising = "RAISE EXCEPTION 'a fault' USING ERRCODE = 'integrity_constraint_violation'"
+    database.db.execute_sql(f'CREATE FUNCTION "fault"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {raising}; END $$')
+    database.db.execute_sql(f'CREATE TRIGGER "fault" BEFORE {event} ON "{table}" FOR EACH ROW EXECUTE FUNCTION "fault"()')
 
 
 def key_headers(customer_id: str | None = demo.CUSTOMER, name: str = "orchestrator", **options: bool) -> dict[str, str]:
@@ -156,6 +208,13 @@ def free_port() -> int:
     return port
 
 
+def found(target: Path | str, sql: str) -> list[Any]:
+    """What anybody with the database finds in it with a statement, on a connection of their own: that file, or that URL's."""
+    with closing(psycopg.connect(target) if isinstance(target, str) else sqlite3.connect(f"file:{target}?mode=ro", uri=True)) as connection:
+        rows: list[Any] = connection.execute(sql).fetchall()
+    return rows
+
+
 @dataclass
 class Installation:
     """A whole installation as an operator has it: a folder, commands, and a server that can be started and stopped."""
@@ -173,6 +232,11 @@ class Installation:
     def database(self) -> Path:
         """The database file."""
         return self.folder / "budget_sync.db"
+
+    @property
+    def target(self) -> Path | str:
+        """The database: its URL on PostgreSQL, else its file."""
+        return self.environment.get("DATABASE_URL") or self.database
 
     @property
     def url(self) -> str:

@@ -10,11 +10,10 @@ from typing import Any
 import peewee
 import pytest
 import time_machine
-from conftest import ROOT
+from conftest import ROOT, make_fault, slots
 from flask import Flask
 
 from budget_sync import budgets, check_log, clock, ledger, people
-from budget_sync.database import db
 from budget_sync.models import AuditLog, Budget, BudgetUtilization, Reservation
 from budget_sync.permissions import Actor, Role
 from budget_sync.refusals import Refusal
@@ -34,7 +33,7 @@ def acme(app: Flask) -> Flask:
     for actor in (JANE, FIONA):
         assert actor.user_id
         assert actor.email
-        people.add_user(ROOT, actor.user_id, actor.name, actor.email, actor.role, customer_id="acme", password=None, slots_folder=db.file_path.parent)
+        people.add_user(ROOT, actor.user_id, actor.name, actor.email, actor.role, customer_id="acme", password=None, slots_folder=slots())
     budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), budget_id="engineering")
     budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal(300), budget_id="legal")
     return app
@@ -281,7 +280,7 @@ def test_the_log_cannot_be_rewritten_by_the_service_itself(traffic: Flask, rewri
 def test_a_row_stands_or_falls_with_what_it_tells_of(acme: Flask, table: str) -> None:
     before = [row.__data__ for row in rows()]
     verb = "UPDATE" if table == "BudgetUtilization" else "INSERT"
-    db.execute_sql(f"""CREATE TRIGGER "fault" BEFORE {verb} ON "{table}" BEGIN SELECT RAISE(ABORT, 'a fault'); END""")
+    make_fault(verb, table)
     with pytest.raises(peewee.IntegrityError, match="a fault"):
         reserve(FIONA, "intake-789", "500")
     assert [row.__data__ for row in rows()] == before
@@ -290,7 +289,7 @@ def test_a_row_stands_or_falls_with_what_it_tells_of(acme: Flask, table: str) ->
 
 
 def test_nothing_is_done_to_people_that_the_log_cannot_tell(acme: Flask) -> None:
-    db.execute_sql("""CREATE TRIGGER "fault" BEFORE INSERT ON "AuditLog" BEGIN SELECT RAISE(ABORT, 'a fault'); END""")
+    make_fault("INSERT", "AuditLog")
     with pytest.raises(peewee.IntegrityError, match="a fault"):
         people.disable_user(ROOT, "user-123")
     with pytest.raises(peewee.IntegrityError, match="a fault"):
@@ -347,15 +346,15 @@ ADMINISTERED: dict[str, tuple[Callable[[], object], dict[str, object]]] = {
     ),
     "disable-customer": (lambda: people.disable_customer(ROOT, "acme"), {"action": "DISABLE_CUSTOMER", "subject": "acme"}),
     "add-user": (
-        lambda: people.add_user(ROOT, "bo", "Bo", "bo@acme.com", "manager", customer_id="acme", password=None, slots_folder=db.file_path.parent),
+        lambda: people.add_user(ROOT, "bo", "Bo", "bo@acme.com", "manager", customer_id="acme", password=None, slots_folder=slots()),
         {"action": "ADD_USER", "subject": "bo", "newValue": "manager"},
     ),
     "add-user for all": (
-        lambda: people.add_user(ROOT, "bo", "Bo", "bo@acme.com", "super_admin", customer_id=None, password=None, slots_folder=db.file_path.parent),
+        lambda: people.add_user(ROOT, "bo", "Bo", "bo@acme.com", "super_admin", customer_id=None, password=None, slots_folder=slots()),
         {"action": "ADD_USER", "customerId": None, "subject": "bo", "newValue": "super_admin"},
     ),
     "set-password": (
-        lambda: people.set_password(ROOT, "user-123", "correct horse battery", slots_folder=db.file_path.parent),
+        lambda: people.set_password(ROOT, "user-123", "correct horse battery", slots_folder=slots()),
         {"action": "SET_PASSWORD", "subject": "user-123", "oldValue": None, "newValue": None, "reason": None},
     ),
     "disable-user": (lambda: people.disable_user(ROOT, "user-123"), {"action": "DISABLE_USER", "subject": "user-123"}),

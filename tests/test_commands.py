@@ -115,6 +115,7 @@ TYPED: dict[str, tuple[str, ...]] = {
     "list-sources": (),
     "remove-source": ("src_1",),
     "sync-sheets": (),
+    "copy-to": ("postgresql://127.0.0.1:1/budgets",),
     "list-customers": (),
     "add-user": ("--customer", "acme", "--id", "jane", "--name", "Jane Doe", "--email", "jane@acme.com", "--role", "manager"),
     "set-password": ("jane",),
@@ -147,7 +148,7 @@ def test_help_says_what_a_command_does_and_what_each_option_means(shell: Shell, 
             assert option.help, option.name
             assert option.opts[0] in printed
         else:
-            assert option.make_metavar(click.Context(command)) == "ID"
+            assert option.make_metavar(click.Context(command)) in ("ID", "URL")
 
 
 def test_the_list_of_commands_says_what_each_is_for(shell: Shell) -> None:

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from decimal import Decimal
 from multiprocessing.synchronize import Barrier
@@ -18,15 +18,15 @@ from typing import Any, NamedTuple
 
 import pytest
 import requests
-from conftest import ROOT, Installation, commit_body, release_body, reserve_body, wait_until
+from conftest import ROOT, Installation, commit_body, found, release_body, reserve_body, wait_until
 from flask import Flask
-from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 from budget_sync import budgets, database, ledger, people, reports
 from budget_sync.models import AuditLog, BudgetUtilization, Reservation
 from budget_sync.permissions import Actor, Role
 from budget_sync.refusals import Code, Refusal
 from budget_sync.requests import ReserveRequest
+from budget_sync.settings import Settings
 
 PROCESSES = 4
 THREADS = 8
@@ -51,9 +51,9 @@ class Competitor(NamedTuple):
 _competitor: list[Competitor] = []
 
 
-def enter(path: Path, start: Barrier) -> None:
+def enter(target: Path | str, start: Barrier) -> None:
     """Begin a process: it opens its own connections, one a thread."""
-    database.connect(path)
+    database.connect(target)
     _competitor.append(Competitor(start, ThreadPoolExecutor(THREADS)))
 
 
@@ -79,13 +79,13 @@ def reserve(budget_id: str, request_id: str) -> str | None:
             return str(reply.data["reservationId"])
 
 
-def test_a_budget_is_never_oversold(app: Flask) -> None:
+def test_a_budget_is_never_oversold(app: Flask, chosen: Settings) -> None:
     people.add_customer(ROOT, "org-456", "Acme Inc.")
     spawn = multiprocessing.get_context("spawn")  # a connection must not cross a fork
     start = spawn.Barrier(PROCESSES)
     # The same tries in each run, in an order of their own each round.
     dice = random.Random(456)  # noqa: S311  # no secret
-    with ProcessPoolExecutor(PROCESSES, mp_context=spawn, initializer=enter, initargs=(database.db.file_path, start)) as processes:
+    with ProcessPoolExecutor(PROCESSES, mp_context=spawn, initializer=enter, initargs=(chosen.database, start)) as processes:
         for number in range(ROUNDS):
             room = 18 + number
             budget_id = f"round-{number}"
@@ -110,10 +110,10 @@ def test_a_budget_is_never_oversold(app: Flask) -> None:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def running(tmp_path_factory: pytest.TempPathFactory, new_environment: Callable[[Path], dict[str, str]]) -> Iterator[Installation]:
     """The guide's world with its server running, two workers of it, one for this file; its balances must be proven in the end."""
     folder = tmp_path_factory.mktemp("concurrency") / "instance"
-    made = Installation({"INSTANCE_FOLDER": str(folder), "SECRET_KEY": "a key for tests, long enough"})
+    made = Installation(new_environment(folder))
     made.flask("init-db")
     made.flask("demo")
     made.start("--workers", "2")
@@ -154,19 +154,9 @@ def movement(name: str, request_id: str) -> Movement:
 MOVEMENTS = ["reserve", "release", "commit", "partial release", "partial commit"]
 
 
-def query(running: Installation, sql: str) -> list[Any]:
-    """What a statement finds in the database file."""
-    connection = sqlite3.connect(f"file:{running.database}?mode=ro", uri=True)
-    try:
-        rows: list[Any] = connection.execute(sql).fetchall()
-    finally:
-        connection.close()
-    return rows
-
-
 def trail(running: Installation, request_id: str) -> list[tuple[str, str, str]]:
     """The audit rows of a request."""
-    return query(running, f"""SELECT "action", "oldValue", "newValue" FROM "AuditLog" WHERE "requestId" = '{request_id}' ORDER BY "id" """)
+    return found(running.target, f"""SELECT "action", "oldValue", "newValue" FROM "AuditLog" WHERE "requestId" = '{request_id}' ORDER BY "id" """)
 
 
 def prepare(running: Installation, sent: Movement) -> None:
@@ -216,5 +206,5 @@ def test_a_reply_lost_on_the_way_is_had_by_asking_again(running: Installation, n
     wait_until(lambda: trail(running, sent.body["requestId"]) == sent.trail, "the request was not done")
     again = send(running, sent)
     assert (again.status_code, again.headers.get("Idempotent-Replayed")) == (200, "true")
-    assert [(again.text.rstrip("\n"),)] == query(running, sent.stored)
+    assert [(again.text.rstrip("\n"),)] == found(running.target, sent.stored)
     assert trail(running, sent.body["requestId"]) == sent.trail

@@ -6,15 +6,14 @@ import io
 import json
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from conftest import Installation, key_headers
+from conftest import Installation, found, key_headers, sqlite_only
 from flask import Flask
-from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 from budget_sync import database, ledger
 
@@ -93,10 +92,10 @@ AS_JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def running(tmp_path_factory: pytest.TempPathFactory, new_environment: Callable[[Path], dict[str, str]]) -> Iterator[Installation]:
     """The guide's world with its server running, one for this file."""
     folder = tmp_path_factory.mktemp("guide") / "instance"
-    made = Installation({"INSTANCE_FOLDER": str(folder), "SECRET_KEY": "a key for tests, long enough"})
+    made = Installation(new_environment(folder))
     made.flask("init-db")
     made.flask("demo")
     made.start()
@@ -129,13 +128,8 @@ def fiona(running: Installation) -> requests.Session:
 
 
 def query(server: Installation, sql: str) -> list[Any]:
-    """What a statement finds in the database file."""
-    connection = sqlite3.connect(server.database)
-    try:
-        rows: list[Any] = connection.execute(sql).fetchall()
-    finally:
-        connection.close()
-    return rows
+    """What a statement finds in the database."""
+    return found(server.target, sql)
 
 
 def set_budget(server: Installation, amount: str) -> None:
@@ -338,6 +332,7 @@ def test_a_mistake_of_ours_is_500_with_a_request_id_that_the_log_knows(world: Fl
     assert not any(word in response.text for word in ("ZeroDivision", "figures", "BudgetCheckLog", "Traceback"))
 
 
+@sqlite_only
 @pytest.mark.parametrize(("call", "body"), [("check", CHECK), ("reserve", RESERVE), ("release", REJECT)])
 def test_a_database_that_fails_is_503_until_it_is_back(world: Flask, log: io.StringIO, call: str, body: str) -> None:
     client, headers, path = world.test_client(), key_headers(), Path(database.db.file_path)

@@ -1,16 +1,18 @@
-"""Every SQL statement of the integration guide, run as it is printed there on the SQLite file, gives the guide's figures."""
+"""Every SQL statement of the integration guide, run as it is printed there on the database, gives the guide's figures."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import time_machine
-from conftest import check_body, demo_client, key_headers, release_body, reserve_body
+from conftest import ENGINE, check_body, demo_client, key_headers, release_body, reserve_body, sqlite_only
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
@@ -35,19 +37,25 @@ ORDER BY "startTime" DESC
 LIMIT 10;
 """  # noqa: W291
 
-# SQLite has no intervals: where the guide says NOW() - INTERVAL '24 hours' and '7 days', these two say it in SQLite's form.
-CHECK_SUCCESS_RATE = """
+# SQLite has no intervals: where the guide says NOW() - INTERVAL, these two say it in SQLite's form there.
+LAST_24_HOURS, LAST_7_DAYS = (
+    ("strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-24 hours')", "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-7 days')")
+    if ENGINE == "sqlite"
+    else ("NOW() - INTERVAL '24 hours'", "NOW() - INTERVAL '7 days'")
+)
+
+CHECK_SUCCESS_RATE = f"""
    SELECT 
      COUNT(*) FILTER (WHERE available = true) * 100.0 / COUNT(*) as success_rate
    FROM "BudgetCheckLog"
-   WHERE timestamp > strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-24 hours');
+   WHERE timestamp > {LAST_24_HOURS};
 """  # noqa: W291
 
-SYNC_SUCCESS_RATE = """
+SYNC_SUCCESS_RATE = f"""
    SELECT 
      COUNT(*) FILTER (WHERE status = 'success') * 100.0 / COUNT(*) as sync_success_rate
    FROM "SyncHistory"
-   WHERE "startTime" > strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-7 days');
+   WHERE "startTime" > {LAST_7_DAYS};
 """  # noqa: W291
 
 UTILIZATION = """
@@ -76,13 +84,26 @@ def _without_the_demos_own_pass(world: Flask) -> None:
 
 
 def run(sql: str) -> list[dict[str, Any]]:
-    """The rows that SQLite's driver gives for a statement, on a connection of its own, as anybody with the file has it."""
+    """The rows that the engine's driver gives for a statement, on a connection of its own, as anybody with the database has it."""
+    if ENGINE == "postgresql":
+        with psycopg.connect(database.db.connection().info.dsn, row_factory=psycopg.rows.dict_row) as server:
+            server.execute("SET TIME ZONE 'UTC'")
+            return [{name: plain(value) for name, value in row.items()} for row in server.execute(sql.encode()).fetchall()]
     connection = sqlite3.connect(f"file:{database.db.file_path}?mode=ro", uri=True)
     connection.row_factory = sqlite3.Row
     try:
         return [dict(row) for row in connection.execute(sql).fetchall()]
     finally:
         connection.close()
+
+
+def plain(value: Any) -> Any:
+    """A value of PostgreSQL's as SQLite gives it: it has types for times, truth and exact numbers, which the guide prints alike."""
+    if isinstance(value, datetime):
+        return clock.to_text(value)
+    if isinstance(value, Decimal):
+        return int(value) if value == int(value) else float(value)
+    return int(value) if isinstance(value, bool) else value
 
 
 def shown(row: dict[str, Any], like: dict[str, Any]) -> dict[str, tuple[object, type]]:
@@ -136,6 +157,7 @@ def passes(world: Flask) -> None:
         ).execute()
 
 
+@sqlite_only
 def test_the_driver_is_the_one_with_the_fixed_sqlite() -> None:
     assert Path(sqlite3.__file__).parent.name == "pysqlite3"
 
@@ -197,12 +219,12 @@ def test_the_check_success_rate_is_of_the_last_24_hours(world: Flask) -> None:
     # With the demo's own check, which found its budget, these are four.
     for changes in ({}, {"amount": 95_000.01}, {"amount": 20_000}):
         assert client.post("/api/budget/check", json=check_body(**changes), headers=headers).status_code == 200
-    assert run(CHECK_SUCCESS_RATE) == [{"success_rate": 75.0}]
+    assert run(CHECK_SUCCESS_RATE) == [{"success_rate": 75}]
 
 
 @pytest.mark.usefixtures("passes")
 def test_the_sync_success_rate_is_of_the_last_7_days() -> None:
-    assert run(SYNC_SUCCESS_RATE) == [{"sync_success_rate": 75.0}]
+    assert run(SYNC_SUCCESS_RATE) == [{"sync_success_rate": 75}]
 
 
 def engineering() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from conftest import PASSWORD, PROJECT, ROOT, check_body, commit_body, key_headers, person, release_body, reserve_body
+from conftest import PASSWORD, PROJECT, ROOT, check_body, commit_body, key_headers, person, release_body, reserve_body, slots, sqlite_only
 from flask import Flask, sessions
 from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
@@ -49,9 +49,7 @@ def acme(app: Flask) -> Flask:
 
 def add_user(user_id: str) -> None:
     """A person who can sign in with PASSWORD, hashed at the least cost: most tests here are not about the hash."""
-    people.add_user(
-        ROOT, user_id, user_id.title(), f"{user_id}@example.com", Role.FPA_USER, customer_id=CUSTOMER, password=None, slots_folder=database.db.file_path.parent
-    )
+    people.add_user(ROOT, user_id, user_id.title(), f"{user_id}@example.com", Role.FPA_USER, customer_id=CUSTOMER, password=None, slots_folder=slots())
     User.update(passwordHash=generate_password_hash(PASSWORD, method="pbkdf2:sha256:1")).where(User.id == user_id).execute()
 
 
@@ -133,6 +131,7 @@ def test_the_reply_to_a_login_is_kept_by_no_cache(acme: Flask) -> None:
     assert log_in(acme).headers["Cache-Control"] == "no-store"
 
 
+@sqlite_only
 def test_the_database_holds_no_password_session_or_key_that_could_be_used(app: Flask) -> None:
     people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
     person("jane", Role.FPA_USER, CUSTOMER)

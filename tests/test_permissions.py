@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import PASSWORD, ROOT, check_body, commit_body, release_body, reserve_body
+from conftest import PASSWORD, ROOT, check_body, commit_body, release_body, reserve_body, without_checks
 from flask import Flask
 from peewee import JOIN
 from werkzeug.security import generate_password_hash
@@ -338,11 +338,11 @@ CASES = [(row, caller, cell) for row, columns in EXPECTED.items() for column, ce
 
 
 @pytest.fixture(scope="module")
-def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
+def cast(tmp_path_factory: pytest.TempPathFactory, new_environment: Callable[[Path], dict[str, str]]) -> Iterator[Cast]:
     """One world for all cases: each case has a request of its own, and the budget is larger than all of them together."""
     folder = tmp_path_factory.mktemp("permissions")
-    chosen = settings.load({"INSTANCE_FOLDER": str(folder), "SECRET_KEY": "a key for tests, long enough", "CRON_SECRET": CRON_SECRET})
-    database.connect(chosen.database_path, create=True)
+    chosen = settings.load(new_environment(folder) | {"CRON_SECRET": CRON_SECRET})
+    database.connect(chosen.database, create=True)
     database.init_schema()
     app = create_app(chosen)
     for customer_id in (HOME, ABROAD, CLOSED):
@@ -354,14 +354,13 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cast]:
     _person(app, FOREIGNER, Role.BUSINESS_USER, ABROAD)
     _person(app, APPROVER, Role.FPA_ADMIN)
     yield Cast(app, _living(app) | _dead(app))
-    database.close_connection()
+    database.disconnect()
 
 
 def _living(app: Flask) -> dict[str, Caller]:
     odd = _person(app, "user-odd", Role.BUSINESS_USER)
-    database.db.execute_sql("PRAGMA ignore_check_constraints = 1")
-    User.update(role="auditor").where(User.id == "user-odd").execute()
-    database.db.execute_sql("PRAGMA ignore_check_constraints = 0")
+    with without_checks("User", "User_role_check"):
+        User.update(role="auditor").where(User.id == "user-odd").execute()
     return {
         "nobody": Caller(ANONYMOUS),
         "away": Caller(ANONYMOUS, address="203.0.113.9"),

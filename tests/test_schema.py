@@ -582,7 +582,7 @@ def test_init_db_is_harmless_where_the_tables_are(app: Flask) -> None:
 def test_tables_that_could_not_all_be_made_are_not_made_at_all(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen.instance_folder.mkdir(parents=True)
     database.connect(chosen.database_path, create=True)
-    monkeypatch.setattr("budget_sync.database.schema.ENGINE_STATEMENTS", ["CREATE TRIGGER broken"])
+    monkeypatch.setattr("budget_sync.database.schema.engine_statements", lambda _: ["CREATE TRIGGER broken"])
     with pytest.raises(peewee.OperationalError):
         database.init_schema()
     assert described() == set()

@@ -177,23 +177,23 @@ def as_umbrella(world: World) -> None:
 
 
 @pytest.fixture
-def quiet(tmp_path: Path) -> Iterator[World]:
+def quiet(tmp_path: Path, new_environment: Callable[[Path], dict[str, str]]) -> Iterator[World]:
     """The same two customers once more, in a database of their own."""
     folder = tmp_path / "quiet"
     folder.mkdir()
-    chosen = settings.load({"INSTANCE_FOLDER": str(folder), "SECRET_KEY": "a key for tests, long enough"})
-    database.connect(chosen.database_path, create=True)
+    chosen = settings.load(new_environment(folder))
+    database.connect(chosen.database, create=True)
     database.init_schema()
     yield build(create_app(chosen))
-    database.close_connection()
+    database.disconnect()
 
 
 def test_no_reply_tells_what_the_other_customer_does(quiet: World, chosen: settings.Settings) -> None:
     with time_machine.travel(datetime(2025, 2, 5, 10, 30, tzinfo=UTC), tick=False):
         alone = [spoken(reply) for reply in as_acme(quiet)]
-        database.close_connection()
+        database.disconnect()
         chosen.instance_folder.mkdir(parents=True)
-        database.connect(chosen.database_path, create=True)
+        database.connect(chosen.database, create=True)
         database.init_schema()
         busy = build(create_app(chosen))
         as_umbrella(busy)

@@ -6,10 +6,15 @@ from budget_sync.database.connection import (
     close_connection,
     connect,
     db,
+    disconnect,
+    end_request,
+    label,
     open_connection,
     refusal_of,
     snapshot,
 )
+from budget_sync.database.copying import copy_to
+from budget_sync.database.locks import held_alone, lock_name, locked
 from budget_sync.database.prepared import Prepared
 from budget_sync.database.schema import SCHEMA_VERSION, init_schema, require_current_schema, schema_version, upgrade_schema
 from budget_sync.database.transact import transact
@@ -21,8 +26,15 @@ __all__ = [
     "check_library",
     "close_connection",
     "connect",
+    "copy_to",
     "db",
+    "disconnect",
+    "end_request",
+    "held_alone",
     "init_schema",
+    "label",
+    "lock_name",
+    "locked",
     "open_connection",
     "refusal_of",
     "require_current_schema",

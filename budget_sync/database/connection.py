@@ -1,4 +1,4 @@
-"""One SQLite connection a thread, set for durability, and what its errors mean to a caller."""
+"""One connection a thread, to SQLite set for durability or to PostgreSQL from a pool, and what its errors mean to a caller."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import peewee
 
+from budget_sync.database.postgresql import PostgresServer, trouble
 from budget_sync.refusals import Code, Refusal
 
 log = logging.getLogger(__name__)
@@ -78,13 +79,20 @@ def library_version() -> tuple[int, ...]:
     return tuple(peewee.sqlite3.sqlite_version_info)  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 
-def connect(path: Path, *, busy_timeout_s: float = 5.0, create: bool = False) -> None:
-    """Make `db` stand for that SQLite file. Nothing is opened yet; a missing file is made only with `create`."""
-    check_library()
+def connect(target: Path | str, *, busy_timeout_s: float = 5.0, create: bool = False) -> None:
+    """Make `db` stand for that SQLite file, or for the database of that postgresql:// URL.
+
+    Nothing is opened yet; a missing file is made only with `create`.
+    """
     if db.obj is not None:
-        close_connection()
+        disconnect()
+    db.initialize(PostgresServer(target, busy_timeout_s) if isinstance(target, str) else _sqlite(target, busy_timeout_s, create=create))
+
+
+def _sqlite(path: Path, busy_timeout_s: float, *, create: bool) -> SqliteFile:
+    check_library()
     mode = "rwc" if create else "rw"
-    database = SqliteFile(
+    return SqliteFile(
         path,
         busy_timeout_s,
         f"file:{quote(str(path))}?mode={mode}",
@@ -94,15 +102,27 @@ def connect(path: Path, *, busy_timeout_s: float = 5.0, create: bool = False) ->
         # A deferred transaction that reads and then writes fails at once where another writer came between, whatever the time-out.
         lock_type="IMMEDIATE",
     )
-    db.initialize(database)
+
+
+def label() -> str:
+    """The database by its name: its file, or its URL without the password."""
+    return db.obj.label if isinstance(db.obj, PostgresServer) else str(db.file_path)
 
 
 def open_connection() -> None:
     """Give this thread an open connection to the file that is there now.
 
     A connection is kept for the next request of the thread. One whose file was moved away or replaced is not: what it wrote
-    would be lost with the old file. Raises peewee.OperationalError where the file cannot be opened.
+    would be lost with the old file; nor is one that PostgreSQL has let go of. Raises peewee.OperationalError where the
+    database cannot be opened.
     """
+    if isinstance(db.obj, PostgresServer):
+        db.leave_parents_connections()
+        if db.is_lost:
+            close_connection()
+        if db.is_closed():
+            db.connect()
+        return
     try:
         status = db.file_path.stat()
         file_id: tuple[int, int] | None = (status.st_dev, status.st_ino)
@@ -127,22 +147,49 @@ def close_connection() -> None:
         log.warning("The database connection could not be closed cleanly.", exc_info=True)
 
 
+def end_request() -> None:
+    """Give a pooled connection back: the thread may never come again. SQLite's is the thread's own, and is kept."""
+    if isinstance(db.obj, PostgresServer):
+        close_connection()
+
+
+def disconnect() -> None:
+    """Close this thread's connection and those that wait in a pool."""
+    close_connection()
+    if isinstance(db.obj, PostgresServer):
+        db.close_idle()
+
+
+def roll_back() -> None:
+    """Undo what is open. A full disk or an I/O error may have ended the transaction already; a connection that cannot is given up."""
+    try:
+        if not db.is_closed() and (isinstance(db.obj, PostgresServer) or db.connection().in_transaction):
+            db.rollback()
+    except peewee.PeeweeException:
+        log.warning("A rollback failed; the connection is given up.", exc_info=True)
+        close_connection()
+
+
 @contextmanager
 def snapshot() -> Iterator[None]:
     """Reads inside see one moment of the database, however many queries they are; nothing is locked for writers."""
     open_connection()
-    db.execute_sql("BEGIN DEFERRED")
+    if isinstance(db.obj, PostgresServer):
+        # A proof of a million reservations may take its time: it is in nobody's way.
+        db.execute_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0")
+    else:
+        db.execute_sql("BEGIN DEFERRED")
     try:
         yield
     finally:
-        db.execute_sql("ROLLBACK")
+        roll_back()
 
 
 def refusal_of(error: peewee.PeeweeException) -> Refusal | None:
     """The refusal for a database that is busy, full or down; None where the error is a mistake of ours."""
     cause = getattr(error, "orig", None)
     code = getattr(cause, "sqlite_errorcode", None)
-    if code is None or not ((code & 0xFF) in _UNAVAILABLE_CODES or _is_without_tables(error)):
+    if not (trouble(error) if code is None else (code & 0xFF) in _UNAVAILABLE_CODES or _is_without_tables(error)):
         return None
     refusal = Refusal(
         Code.UNAVAILABLE,

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 import peewee
 
 from budget_sync import clock
-from budget_sync.database.connection import DatabaseProblem, db, open_connection
-from budget_sync.database.engine import ENGINE_STATEMENTS
+from budget_sync.database.connection import DatabaseProblem, SqliteFile, db, label, open_connection, roll_back
+from budget_sync.database.engine import engine_statements
+from budget_sync.database.locks import lock_name
 from budget_sync.database.upgrades import UPGRADES
 from budget_sync.settings import PROJECT_FOLDER
 
@@ -42,11 +43,11 @@ def require_current_schema() -> None:
     try:
         version = schema_version()
     except peewee.PeeweeException as error:
-        if not db.file_path.exists():
+        if isinstance(db.obj, SqliteFile) and not db.file_path.exists():
             raise DatabaseProblem(f"There is no database at {db.file_path}: make it with `flask init-db`.") from error
-        raise DatabaseProblem(f"The database {db.file_path} cannot be opened: {error}.") from error
+        raise DatabaseProblem(f"The database {label()} cannot be opened: {' '.join(str(error).split())}.") from error
     if version is None:
-        raise DatabaseProblem(f"The database {db.file_path} has no tables yet: make them with `flask init-db`.")
+        raise DatabaseProblem(f"The database {label()} has no tables yet: make them with `flask init-db`.")
     if version < SCHEMA_VERSION:
         raise DatabaseProblem(f"The database is of schema version {version}, this program needs {SCHEMA_VERSION}: run `flask upgrade-db`.")
     if version > SCHEMA_VERSION:
@@ -56,18 +57,17 @@ def require_current_schema() -> None:
 def init_schema() -> bool:
     """Make all tables in an empty database. Returns False, and changes nothing, where they are there already."""
     open_connection()
-    db.begin()
+    _begin()
     try:
         if schema_version() is not None:
             db.rollback()
             return False
-        for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")) + ENGINE_STATEMENTS:
+        for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")) + engine_statements(db.obj):
             db.execute_sql(statement)
         _note_version(SCHEMA_VERSION)
         db.commit()
     except BaseException:
-        if db.connection().in_transaction:
-            db.rollback()
+        roll_back()
         raise
     return True
 
@@ -82,7 +82,7 @@ def upgrade_schema(upgrades: Mapping[int, list[str]] = UPGRADES) -> list[int]:
     newest = max(upgrades, default=SCHEMA_VERSION)
     if version is None or version > newest:
         require_current_schema()
-    db.begin()
+    _begin()
     try:
         # Read again inside: another upgrade may have been first.
         todo = [step for step in sorted(upgrades) if step > (schema_version() or 0)]
@@ -92,11 +92,16 @@ def upgrade_schema(upgrades: Mapping[int, list[str]] = UPGRADES) -> list[int]:
             _note_version(step)
         db.commit()
     except BaseException:
-        if db.connection().in_transaction:
-            db.rollback()
+        roll_back()
         raise
     return todo
 
 
+def _begin() -> None:
+    """Begin, as the one who changes the schema."""
+    db.begin()
+    lock_name("budget-sync schema")
+
+
 def _note_version(version: int) -> None:
-    db.execute_sql('INSERT INTO "SchemaVersion" ("version", "appliedAt") VALUES (?, ?)', (version, clock.to_text(clock.now())))
+    db.execute_sql('INSERT INTO "SchemaVersion" ("version", "appliedAt") VALUES (?, ?)'.replace("?", db.param), (version, clock.to_text(clock.now())))

@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 
 import peewee
 
-from budget_sync.database.connection import RETRY_AFTER_S, close_connection, db, open_connection, refusal_of
+from budget_sync.database.connection import RETRY_AFTER_S, db, open_connection, refusal_of, roll_back
 from budget_sync.refusals import Code, Refusal
 
 log = logging.getLogger(__name__)
@@ -254,16 +254,6 @@ def process_lock() -> Iterator[None]:
             os.close(lock)
     finally:
         os.close(turnstile)
-
-
-def roll_back() -> None:
-    """Undo what is open. A full disk or an I/O error may have ended the transaction already; a connection that cannot is given up."""
-    try:
-        if not db.is_closed() and db.connection().in_transaction:
-            db.rollback()
-    except peewee.PeeweeException:
-        log.warning("A rollback failed; the connection is given up.", exc_info=True)
-        close_connection()
 
 
 def busy(why: str) -> Refusal:

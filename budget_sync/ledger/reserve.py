@@ -6,7 +6,7 @@ import secrets
 from typing import Any, NamedTuple
 
 from budget_sync import clock
-from budget_sync.database import Prepared, transact
+from budget_sync.database import Prepared, lock_name, transact
 from budget_sync.ledger import standing as standings
 from budget_sync.ledger.idempotency import Scope as KeyScope
 from budget_sync.ledger.standing import Claim, Standing
@@ -176,6 +176,8 @@ def _replay(standing: Standing, reservation: Reservation | None, amount_minor: i
 
 
 def _refuse_strangers_request(actor: Actor, standing: Standing, request_id: str) -> None:
+    # Two people may reserve the same request on two budgets at once.
+    lock_name(f"request {standing.customer_id} {request_id}")
     if _STRANGERS.first(customer_id=standing.customer_id, request_id=request_id, user_id=actor.user_id):
         raise Refusal(Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id)
 

@@ -38,6 +38,8 @@ _SETTLE = Prepared(
         (Reservation.seq == value.seq) & (Reservation.status == "open") & (Reservation.heldMinor == value.heldBefore)
     )
 )
+# On PostgreSQL, checks that are logged side by side become visible in any order. Still, a check that was answered before the
+# reservation closes is seen here, and one that is asked for after that gets a higher id; for one that overlaps, either will do.
 _NEWEST_CHECK = Prepared(lambda _: BudgetCheckLog.select(fn.MAX(BudgetCheckLog.id)))
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from peewee import Expression
 
 from budget_sync import audit
-from budget_sync.database import Prepared
+from budget_sync.database import Prepared, locked
 from budget_sync.models import Budget, BudgetUtilization, Customer, Reservation
 from budget_sync.money import MoneyError, format_money, to_minor, to_number, to_text
 from budget_sync.permissions import Actor
@@ -96,7 +96,8 @@ def standings(*conditions: Expression) -> Any:
 
 #: A customer that is there and not disabled.
 ENABLED_CUSTOMER = Prepared(lambda value: Customer.select().where((Customer.id == value.customer_id) & Customer.disabledAt.is_null()))
-_BY_ID = Prepared(lambda value: standings(Budget.id == value.budget_id))
+# Whoever moves money on a budget has it alone until the transaction ends.
+_BY_ID = Prepared(lambda value: locked(standings(Budget.id == value.budget_id)))
 _RESERVATIONS = Prepared(
     lambda value: (
         Reservation.select()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from budget_sync import audit, clock
-from budget_sync.database import transact
+from budget_sync.database import locked, transact
 from budget_sync.models import Budget, BudgetDataSourceConfig, BudgetUtilization
 from budget_sync.people import get_customer
 from budget_sync.periods import fold
@@ -111,12 +111,12 @@ def remove_source(actor: Actor, source_id: str) -> int:
     require(actor, Action.MANAGE_SOURCES)
 
     def work() -> int:
-        row = BudgetDataSourceConfig.get_or_none((BudgetDataSourceConfig.id == source_id) & BudgetDataSourceConfig.removedAt.is_null())
+        row = locked(BudgetDataSourceConfig.select().where((BudgetDataSourceConfig.id == source_id) & BudgetDataSourceConfig.removedAt.is_null())).first()
         if row is None or not actor.serves(row.customerId):
             raise Refusal(Code.NOT_FOUND, f"There is no source {source_id!r}; see list-sources.")
         BudgetDataSourceConfig.update(isActive=False, removedAt=clock.now()).where(BudgetDataSourceConfig.id == source_id).execute()
         audit.record(actor, "REMOVE_SOURCE", customer_id=row.customerId, subject=source_id)
-        owned = list(Budget.select(Budget.id).where(Budget.sourceId == source_id))
+        owned = list(locked(Budget.select(Budget.id).where(Budget.sourceId == source_id).order_by(Budget.id)))
         for budget in owned:
             _release(actor, row.customerId, budget.id, source_id)
         return len(owned)

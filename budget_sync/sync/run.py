@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 import peewee
 
 from budget_sync import clock
-from budget_sync.database import close_connection, open_connection, refusal_of, transact
+from budget_sync.database import close_connection, held_alone, locked, open_connection, refusal_of, transact
 from budget_sync.models import BudgetDataSourceConfig, Customer, Reservation, SyncHistory
 from budget_sync.people import get_customer
 from budget_sync.permissions import Action, Actor, Role, require
@@ -250,12 +249,10 @@ def _held_before(source: Source) -> frozenset[str]:
 
 @contextmanager
 def _only_one(folder: Path, source_id: str) -> Iterator[None]:
-    """Hold a source's lock. The kernel lets go of it when the process ends, however it ends. Raises Skipped where another holds it."""
-    with (folder / f"sync-{source_id}.lock").open("w", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Skipped("Another pass over this source is under way.") from None
+    """Hold a source's lock. Raises Skipped where another holds it."""
+    with held_alone(f"sync-{source_id}", folder) as got:
+        if not got:
+            raise Skipped("Another pass over this source is under way.")
         yield
 
 
@@ -263,7 +260,7 @@ def _refuse_disabled(source: Source) -> None:
     """Raises Skipped where a source is not to be followed (any more)."""
     if get_customer(source.customer_id).disabledAt is not None:
         raise Skipped(f"Customer {source.customer_id} is disabled.")
-    row = BudgetDataSourceConfig.get_or_none((BudgetDataSourceConfig.id == source.id) & BudgetDataSourceConfig.isActive)
+    row = locked(BudgetDataSourceConfig.select().where((BudgetDataSourceConfig.id == source.id) & BudgetDataSourceConfig.isActive)).first()
     if row is None or row.removedAt is not None:
         raise Skipped("The source was removed.")
 

@@ -15,8 +15,8 @@ from typing import Any
 import peewee
 
 from budget_sync import clock
-from budget_sync.database import db
-from budget_sync.models import Budget
+from budget_sync.database import db, locked
+from budget_sync.models import Budget, BudgetUtilization
 from budget_sync.money import to_text
 from budget_sync.permissions import Actor
 from budget_sync.sync.plan import Change, Stored, SyncPlan
@@ -68,7 +68,12 @@ def read_stored(customer_id: str) -> list[Stored]:
 
 
 def is_still(customer_id: str, stored: Sequence[Stored]) -> bool:
-    """Whether nothing has changed since: every change of a budget, and every movement on it, counts its version up."""
+    """Whether nothing has changed since: every change of a budget, and every movement on it, counts its version up.
+
+    From here to the end of the transaction nothing does: all budgets of the customer are locked.
+    """
+    join = Budget.select(Budget.id).join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
+    list(locked(join.where(Budget.customerId == customer_id).order_by(Budget.id)).tuples())
     found: list[tuple[str, int]] = db.execute_sql(_SELECT_VERSIONS.replace("?", db.param), (customer_id,)).fetchall()
     return found == [(budget.id, budget.version) for budget in stored]
 

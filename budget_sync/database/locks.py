@@ -1,0 +1,63 @@
+"""Locks, where SQLite needs none since one transaction writes at a time, and the one that a sync pass holds.
+
+On PostgreSQL, transactions run side by side, and each statement sees what was committed when it began: before it waited
+for a lock, that is. So whoever decides from a row reads it with `locked`: then PostgreSQL reads the newest version of every
+row that it locked, and what the transaction's next statements read is newer still. A budget and its utilisation are locked
+together, the budget first, by everyone who changes either; so neither can change under whoever holds them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from budget_sync.database.connection import close_connection, db, open_connection
+from budget_sync.database.postgresql import PostgresServer
+
+# Not FOR UPDATE: the foreign keys of a check that is just being logged need the budget's key, and that stays as it is.
+_LOCK = "FOR NO KEY UPDATE"
+
+
+def locked(query: Any) -> Any:
+    """The select, with all rows it reads locked until the transaction ends; rows that it locks are read as they are then."""
+    return query.for_update(_LOCK) if isinstance(db.obj, PostgresServer) else query
+
+
+def lock_name(name: str) -> None:
+    """Be the one transaction that works on what has that name, where there may be no row yet that could be locked."""
+    if isinstance(db.obj, PostgresServer):
+        db.execute_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,)).fetchall()
+
+
+@contextmanager
+def held_alone(name: str, folder: Path) -> Iterator[bool]:
+    """Hold a name for longer than a transaction; gives False where another holds it. It is let go of when the process ends, however it ends.
+
+    On SQLite the holders are the processes that share the folder, on PostgreSQL all that share the database.
+    """
+    if isinstance(db.obj, PostgresServer):
+        open_connection()
+        connection = db.connection()
+        (got,) = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)).fetchone()
+        try:
+            yield got
+        finally:
+            if got:
+                try:
+                    connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
+                except psycopg.Error:
+                    # A connection that was lost has let go already.
+                    close_connection()
+        return
+    with (folder / f"{name}.lock").open("w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

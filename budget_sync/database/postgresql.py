@@ -1,0 +1,166 @@
+"""PostgreSQL: a pool of connections that are set up alike, values as SQLite has them, and what its errors mean."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import peewee
+import psycopg
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+from psycopg.abc import Buffer
+from psycopg.adapt import AdaptersMap, Loader
+from psycopg.conninfo import conninfo_to_dict
+
+#: Connections of one process: its 16 threads, and a few more for sync passes.
+MAX_CONNECTIONS = 20
+
+#: An idle connection is kept no longer, so that a balancer in front of PostgreSQL can move them on.
+STALE_S = 300
+
+#: How long one statement may take beyond the wait for a lock, and a transaction may stand still.
+STATEMENT_S = 30
+
+# Classes of SQLSTATE, and single ones, that mean "not now" or "not on this server", rather than a mistake in our SQL.
+_UNAVAILABLE_STATES = {
+    "08": "connection lost",
+    "28": "not let in",
+    "3D": "no such database",
+    "40": "others were in the way",
+    "53": "disk, memory or connections used up",
+    "57": "stopping, starting, or too slow",
+    "58": "system error",
+    "25006": "read-only",
+    "25P03": "stood still for too long",
+    "55P03": "locked",
+    "XX001": "damaged",
+    "XX002": "damaged",
+}
+
+# A serialization failure, a deadlock: undone for certain, and gone when tried again.
+UNDONE_STATES = {"40001", "40P01"}
+
+
+class NoConnectionLeftError(peewee.OperationalError):
+    """All connections of this process stayed in use for as long as one may be waited for."""
+
+
+class _UtcLoader(Loader):
+    """A time as SQLite stores it: 2025-02-05T10:30:00Z. The session's time zone is UTC."""
+
+    def load(self, data: Buffer) -> str:
+        text = bytes(data).decode()
+        return f"{text[:10]}T{text[11:19]}Z"
+
+
+class _NumberLoader(Loader):
+    """A sum of integers is an integer, as on SQLite; PostgreSQL's is NUMERIC, since it may be larger than BIGINT."""
+
+    def load(self, data: Buffer) -> int | Decimal:
+        text = bytes(data).decode()
+        return Decimal(text) if "." in text else int(text)
+
+
+def _adapters() -> AdaptersMap:
+    adapters = AdaptersMap(psycopg.adapters)
+    adapters.register_loader("timestamptz", _UtcLoader)
+    adapters.register_loader("numeric", _NumberLoader)
+    return adapters
+
+
+class PostgresServer(PooledPostgresqlDatabase):  # type: ignore[misc]  # peewee's pool has no types
+    """A PostgreSQL database that knows how many seconds a lock is waited for, and its name without the password."""
+
+    def __init__(self, url: str, patience_s: float) -> None:
+        parameters: dict[str, Any] = dict(conninfo_to_dict(url))
+        self.patience_s = patience_s
+        self._pid = os.getpid()
+        self._inherited: list[Any] = []
+        name = parameters.pop("dbname")
+        self.label = f"postgresql://{parameters.get('host', '')}{':' + str(parameters['port']) if 'port' in parameters else ''}/{name}"
+        patience_ms, statement_ms = round(patience_s * 1000), round((patience_s + STATEMENT_S) * 1000)
+        options = (
+            f"-c TimeZone=UTC -c DateStyle=ISO -c lock_timeout={patience_ms} -c statement_timeout={statement_ms}"
+            f" -c idle_in_transaction_session_timeout={statement_ms} {parameters.pop('options', '')}"
+        )
+        defaults = {
+            "application_name": "budget-sync",
+            "connect_timeout": max(2, math.ceil(patience_s)),
+            # A server that vanished without a word is noticed, even by a COMMIT that waits for its answer.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": statement_ms,
+        }
+        super().__init__(
+            name,
+            max_connections=MAX_CONNECTIONS,
+            stale_timeout=STALE_S,
+            timeout=patience_s,
+            prefer_psycopg3=True,
+            options=options.strip(),
+            context=SimpleNamespace(adapters=_adapters()),
+            **defaults | parameters,
+        )
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Take a connection from the pool. Raises NoConnectionLeftError where none came free in time."""
+        try:
+            return bool(super().connect(reuse_if_open))
+        except MaxConnectionsExceeded:
+            raise NoConnectionLeftError("all connections of this process are in use") from None
+
+    def leave_parents_connections(self) -> None:
+        """In a forked child, forget what was inherited, and neither use nor close it: it is the parent's."""
+        if self._pid != os.getpid():
+            self._inherited += [pooled.connection for pooled in self._in_use.values()] + [connection for _, _, connection in self._connections]
+            self._pid = os.getpid()
+            self.dispose()
+
+    def _is_closed(self, conn: Any) -> bool:
+        """Whether a connection is of no use any more, and then closed. A server that lets go of it says so, which needs no round trip to see."""
+        if not conn.closed and conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            poll = select.poll()
+            poll.register(conn.fileno(), select.POLLIN)
+            if not poll.poll(0):
+                return False
+        conn.close()
+        return True
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this thread's connection, if it has one, has ended; not asked in the middle of a transaction."""
+        if self.is_closed():
+            return False
+        connection = self.connection()
+        is_idle = connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        return bool(connection.closed) or (is_idle and self._is_closed(connection))
+
+
+def state_of(error: BaseException) -> str | None:
+    """The SQLSTATE of a peewee error; None where the server did not say one."""
+    state: str | None = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state
+
+
+def trouble(error: peewee.PeeweeException) -> str | None:
+    """Why the database cannot be used now, in a word or two; None where the error is no such thing, or not PostgreSQL's."""
+    if isinstance(error, NoConnectionLeftError):
+        return "no connection left"
+    cause = getattr(error, "orig", None)
+    state = state_of(error)
+    if state is None:
+        return "connection lost" if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) else None
+    return _UNAVAILABLE_STATES.get(state) or _UNAVAILABLE_STATES.get(state[:2])
+
+
+def is_connection_lost(error: peewee.PeeweeException) -> bool:
+    """Whether the connection went with the error, so that another one may do better."""
+    state = state_of(error)
+    if state is None:
+        return trouble(error) == "connection lost"
+    return state.startswith("08") or state in {"57P01", "57P02", "57P03"}

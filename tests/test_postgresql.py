@@ -1,0 +1,492 @@
+"""What is PostgreSQL's own: many servers on one database, transactions tried again, its restarts, and its passwords."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import peewee
+import psycopg
+import pytest
+import requests
+from conftest import ROOT, Installation, check_body, found, key_headers, reserve_body, wait_until
+from flask import Flask
+
+from app import create_app
+from budget_sync import budgets, database, demo, ledger, reports, settings
+from budget_sync.database import db
+from budget_sync.database.locks import held_alone
+from budget_sync.database.transact import TRIES
+from budget_sync.models import AuditLog, Customer, Reservation
+from budget_sync.permissions import Actor, Role
+from budget_sync.refusals import Code, Refusal
+from budget_sync.requests import CommitRequest, ReserveRequest
+from budget_sync.settings import Settings, SettingsError
+
+PROCESSES = 4
+THREADS = 8
+AMOUNT = Decimal("27.10")
+SECRET = "a key for tests, long enough"
+SERVICE = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM, "org-456")
+
+
+@pytest.fixture
+def chosen(postgres_url: str, tmp_path: Path) -> Settings:
+    """The settings of an installation on PostgreSQL, with a short wait for locks."""
+    folder = tmp_path / "instance"
+    folder.mkdir()
+    return replace(settings.load({"INSTANCE_FOLDER": str(folder), "SECRET_KEY": SECRET, "DATABASE_URL": postgres_url}), busy_timeout_s=1.0)
+
+
+@pytest.fixture
+def world(chosen: Settings) -> Iterator[Flask]:
+    """The guide's world on PostgreSQL."""
+    database.connect(chosen.database, create=True)
+    database.init_schema()
+    made = create_app(chosen)
+    demo.load(ROOT, chosen.instance_folder)
+    yield made
+    database.disconnect()
+
+
+@pytest.fixture
+def stranger(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Somebody else's connection to the same database."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        yield connection
+
+
+# Never oversold, exactly once. What follows runs in the processes that compete.
+
+_threads: list[tuple[Barrier, ThreadPoolExecutor]] = []
+
+
+def enter(url: str, start: Barrier) -> None:
+    """Begin a process: it opens its own connections, one a thread."""
+    database.connect(url)
+    _threads.append((start, ThreadPoolExecutor(THREADS)))
+
+
+def compete(budget_id: str, request_ids: list[str]) -> list[tuple[str, str]]:
+    """Try to reserve for each request, once the other processes are there too; what was acknowledged."""
+    ((start, threads),) = _threads
+    start.wait(timeout=60)
+    replies = threads.map(lambda request_id: reserve(budget_id, request_id), request_ids)
+    return [(request_id, reply) for request_id, reply in zip(request_ids, replies, strict=True) if reply]
+
+
+def reserve(budget_id: str, request_id: str, amount: Decimal = AMOUNT) -> str | None:
+    """The acknowledged reservation, or None where the budget has no room; busy means to try again."""
+    while True:
+        try:
+            reply = ledger.reserve(SERVICE, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=amount))
+        except Refusal as refusal:
+            if refusal.code is Code.INSUFFICIENT_BUDGET:
+                return None
+            if refusal.code not in (Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN):
+                raise
+        else:
+            return str(reply.data["reservationId"])
+
+
+def test_a_budget_is_never_oversold_and_a_request_reserves_once(world: Flask, postgres_url: str) -> None:
+    spawn = multiprocessing.get_context("spawn")  # a connection must not cross a fork
+    start = spawn.Barrier(PROCESSES)
+    dice = random.Random(456)  # noqa: S311  # the same tries in each run
+    with ProcessPoolExecutor(PROCESSES, mp_context=spawn, initializer=enter, initargs=(postgres_url, start)) as processes:
+        for room in range(18, 22):
+            budget_id = f"room-{room}"
+            # Almost enough for one more.
+            budgets.set_budget(ROOT, "org-456", budget_id, "2025", AMOUNT * (room + 1) - Decimal("0.01"), budget_id=budget_id)
+            tries = [f"r{request}" for request in (*range(200), *range(50))]
+            dice.shuffle(tries)
+            results = [processes.submit(compete, budget_id, tries[place::PROCESSES]) for place in range(PROCESSES)]
+            acknowledged = {pair for result in results for pair in result.result(timeout=120)}
+            stored = set(Reservation.select(Reservation.requestId, Reservation.id).where(Reservation.budgetId == budget_id).tuples())
+            moved = AuditLog.select().where((AuditLog.budgetId == budget_id) & (AuditLog.action == "RESERVE")).count()
+            assert acknowledged == stored
+            assert (len(acknowledged), moved) == (room, room)
+    assert reports.verify().findings == []
+
+
+def at_once(*works: Callable[[], object]) -> list[object]:
+    """What the works return or raise, each on a thread of its own."""
+    start = threading.Barrier(len(works))
+
+    def run(work: Callable[[], object]) -> object:
+        start.wait(timeout=30)
+        try:
+            return work()
+        except Refusal as refusal:
+            return refusal.code
+        finally:
+            database.close_connection()
+
+    with ThreadPoolExecutor(len(works)) as threads:
+        return list(threads.map(run, works))
+
+
+def test_a_budget_changed_by_hand_while_money_moves_stays_proven(world: Flask) -> None:
+    def change(amount: int) -> Callable[[], object]:
+        return lambda: budgets.set_budget(ROOT, "org-456", "Engineering", "Q1 2025", Decimal(amount))
+
+    def move(number: int) -> Callable[[], object]:
+        def work() -> object:
+            reserve("budget-123", f"moved-{number}", Decimal(10))
+            return ledger.commit(SERVICE, CommitRequest(budget_id="budget-123", request_id=f"moved-{number}", amount=Decimal(10)))
+
+        return work
+
+    for round_ in range(5):
+        at_once(*(change(100_000 + 10 * round_ + place) for place in range(4)), *(move(10 * round_ + place) for place in range(6)))
+    assert Reservation.select().where(Reservation.requestId.startswith("moved-") & (Reservation.status == "closed")).count() == 30
+    assert reports.verify().findings == []
+
+
+def test_a_budget_cut_while_a_reserve_waits_for_it_is_seen(world: Flask, stranger: psycopg.Connection[Any]) -> None:
+    with ThreadPoolExecutor(1) as threads, stranger.transaction():
+        stranger.execute("""UPDATE "Budget" SET "budgetedMinor" = 600000 WHERE "id" = 'budget-123'""")
+        stranger.execute("""UPDATE "BudgetUtilization" SET "version" = "version" + 1 WHERE "budgetId" = 'budget-123'""")
+        waiting = threads.submit(at_once, lambda: reserve("budget-123", "late", Decimal(5000)))
+        wait_until(lambda: is_waited_for(stranger), "the reserve does not wait")
+    # 5,000 of 6,000 were spent before.
+    assert waiting.result(timeout=30) == [None]
+
+
+def is_waited_for(connection: psycopg.Connection[Any]) -> bool:
+    """Whether somebody waits for a lock that this connection holds."""
+    return bool(connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))").fetchone())
+
+
+# Tried again, and what a client is told.
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01", "23505"])
+def test_a_work_in_others_way_is_tried_again(world: Flask, state: str) -> None:
+    tries = []
+
+    def work() -> int:
+        tries.append(state)
+        Customer.update(name=f"try {len(tries)}").execute()
+        if len(tries) < TRIES:
+            db.execute_sql(f"DO $$ BEGIN RAISE EXCEPTION 'in the way' USING ERRCODE = '{state}'; END $$")
+        return len(tries)
+
+    assert database.transact(work) == TRIES
+    assert Customer.get_by_id("org-456").name == f"try {TRIES}"
+
+
+def test_a_work_that_is_always_in_others_way_is_unavailable_and_undone(world: Flask) -> None:
+    def work() -> None:
+        Customer.update(name="changed").execute()
+        db.execute_sql("DO $$ BEGIN RAISE EXCEPTION 'in the way' USING ERRCODE = '40001'; END $$")
+
+    with pytest.raises(Refusal) as refused:
+        database.transact(work)
+    assert refused.value.code is Code.UNAVAILABLE
+    assert Customer.get_by_id("org-456").name == "Acme Inc."
+
+
+@pytest.mark.parametrize("state", ["53100", "53200", "53300", "57P01", "57014", "55P03", "25006", "58030", "08006"])
+def test_a_server_that_cannot_just_now_is_unavailable(world: Flask, state: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        database.transact(lambda: db.execute_sql(f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{state}'; END $$"))
+    assert refused.value.code is Code.UNAVAILABLE
+
+
+def test_a_mistake_of_ours_is_none_of_the_servers(world: Flask) -> None:
+    with pytest.raises(peewee.ProgrammingError):
+        database.transact(lambda: db.execute_sql('SELECT * FROM "Nowhere"'))
+
+
+def test_a_lock_that_is_held_too_long_is_unavailable(world: Flask, stranger: psycopg.Connection[Any]) -> None:
+    client, headers = world.test_client(), key_headers()
+    with stranger.transaction():
+        stranger.execute("""SELECT * FROM "BudgetUtilization" WHERE "budgetId" = 'budget-123' FOR UPDATE""")
+        response = client.post("/api/budget/reserve", json=reserve_body(), headers=headers)
+    assert (response.status_code, response.get_json()["code"]) == (503, "UNAVAILABLE")
+    assert int(response.headers["Retry-After"]) > 0
+    assert client.post("/api/budget/reserve", json=reserve_body(), headers=headers).status_code == 200
+
+
+def test_a_commit_without_an_answer_is_of_unknown_outcome(world: Flask, stranger: psycopg.Connection[Any]) -> None:
+    # The connection ends in the COMMIT itself, in a trigger that is put off until then.
+    stranger.execute("CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'")
+    stranger.execute('CREATE CONSTRAINT TRIGGER hang_up AFTER INSERT ON "Reservation" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hang_up()')
+    client, headers = world.test_client(), key_headers()
+    response = client.post("/api/budget/reserve", json=reserve_body(), headers=headers)
+    assert (response.status_code, response.get_json()["code"]) == (503, "OUTCOME_UNKNOWN")
+    stranger.execute('DROP TRIGGER hang_up ON "Reservation"')
+    again = client.post("/api/budget/reserve", json=reserve_body(), headers=headers)
+    assert again.status_code == 200
+    assert Reservation.select().where(Reservation.requestId == "intake-789").count() == 1
+
+
+def test_a_work_that_went_on_after_an_error_saves_nothing_and_says_so(world: Flask) -> None:
+    def work() -> None:
+        Customer.update(name="changed").execute()
+        with pytest.raises(peewee.ProgrammingError):
+            db.execute_sql('SELECT * FROM "Nowhere"')
+
+    with pytest.raises(RuntimeError, match="nothing was saved"):
+        database.transact(work)
+    assert Customer.get_by_id("org-456").name == "Acme Inc."
+
+
+def test_a_work_inside_a_work_is_refused(world: Flask) -> None:
+    with pytest.raises(RuntimeError, match="a work called transact"):
+        database.transact(lambda: database.transact(lambda: None))
+    assert database.transact(lambda: 1) == 1
+
+
+# Connections.
+
+
+def end_all(connection: psycopg.Connection[Any]) -> int:
+    """End all other connections to the database, as a restart does; how many there were."""
+    ended = connection.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    ).fetchall()
+    return len(ended)
+
+
+@pytest.mark.parametrize("call", ["check", "reserve"])
+def test_a_restart_of_the_server_is_survived_without_a_failed_request(world: Flask, stranger: psycopg.Connection[Any], call: str) -> None:
+    client, headers = world.test_client(), key_headers()
+    body = check_body() if call == "check" else reserve_body()
+    assert client.post(f"/api/budget/{call}", json=body, headers=headers).status_code == 200
+    assert end_all(stranger) > 0
+    assert client.post(f"/api/budget/{call}", json=body, headers=headers).status_code == 200
+
+
+def test_a_connection_lost_within_a_work_is_tried_on_another(world: Flask, stranger: psycopg.Connection[Any]) -> None:
+    tries = []
+
+    def work() -> None:
+        tries.append(1)
+        Customer.update(name=f"try {len(tries)}").execute()
+        if len(tries) == 1:
+            end_all(stranger)
+        Customer.select().count()
+
+    database.transact(work)
+    assert Customer.get_by_id("org-456").name == "try 2"
+
+
+def test_each_request_gives_its_connection_back(world: Flask) -> None:
+    database.close_connection()
+    client, headers = world.test_client(), key_headers()
+
+    def work() -> object:
+        return client.application.test_client().post("/api/budget/check", json=check_body(), headers=headers).status_code
+
+    # More threads than there are connections, none of which closes anything.
+    for _ in range(30):
+        with ThreadPoolExecutor(1) as threads:
+            assert threads.submit(work).result(timeout=30) == 200
+
+
+def test_a_pool_without_a_connection_left_is_unavailable(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db.obj, "_max_connections", 1)
+    database.open_connection()
+    assert at_once(lambda: reserve_once("crowded")) == [Code.UNAVAILABLE]
+    database.close_connection()
+    assert at_once(lambda: reserve_once("crowded")) != [Code.UNAVAILABLE]
+
+
+def reserve_once(request_id: str) -> str:
+    """The acknowledged reservation."""
+    return str(ledger.reserve(SERVICE, ReserveRequest(budget_id="budget-123", request_id=request_id, amount=AMOUNT)).data["reservationId"])
+
+
+def test_a_lock_on_a_name_is_one_for_all_and_ends_with_its_holder(world: Flask, tmp_path: Path, stranger: psycopg.Connection[Any]) -> None:
+    def try_it() -> bool:
+        with held_alone("sync-src-1", tmp_path) as got:
+            return got
+
+    with held_alone("sync-src-1", tmp_path) as got:
+        assert got
+        assert at_once(try_it) == [False]
+        with held_alone("sync-src-2", tmp_path) as other:
+            assert other
+    assert at_once(try_it) == [True]
+    with held_alone("sync-src-1", tmp_path):
+        end_all(stranger)
+        assert at_once(try_it) == [True]
+
+
+def test_a_forked_child_leaves_its_parents_connections_alone(world: Flask) -> None:
+    database.open_connection()
+    child = os.fork()
+    if child == 0:
+        # Whatever happens, the child must not go on with the tests.
+        try:
+            reserve_once("childs")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert reserve_once("parents")
+    assert {row.requestId for row in Reservation.select()} == {"intake-101", "childs", "parents"}
+
+
+# Settings.
+
+
+@contextmanager
+def role(connection: psycopg.Connection[Any], password: str) -> Iterator[str]:
+    """A role with that password, for a test's time."""
+    name = f"role_{os.urandom(4).hex()}"
+    connection.execute(psycopg.sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(psycopg.sql.Identifier(name), password))
+    try:
+        yield name
+    finally:
+        connection.execute(psycopg.sql.SQL("DROP ROLE {}").format(psycopg.sql.Identifier(name)))
+
+
+@pytest.mark.parametrize("password", ["p@ss:w/rd?#[]", "100% sure", "%41%2f", "a'b\"c\\d e", "пароль€", "a+b&c=d;"])
+def test_a_password_may_have_any_character(postgres_url: str, stranger: psycopg.Connection[Any], tmp_path: Path, password: str) -> None:
+    parts = urlsplit(postgres_url)
+    with role(stranger, password) as name:
+        url = parts._replace(netloc=f"{name}:{quote(password, safe='')}@{parts.hostname}:{parts.port}").geturl()
+        chosen = settings.load({"INSTANCE_FOLDER": str(tmp_path), "SECRET_KEY": SECRET, "DATABASE_URL": url})
+        database.connect(chosen.database)
+        try:
+            database.open_connection()
+            # The throw-away server trusts everyone, so what the driver holds is looked at.
+            assert (db.connection().info.user, db.connection().info.password) == (name, password)
+            assert password not in repr(chosen)
+            assert quote(password, safe="") not in database.label()
+        finally:
+            database.disconnect()
+
+
+@pytest.mark.parametrize("url", ["postgresql://", "postgresql://host", "postgresql://u:secret%zz@host/db", "postgresql://u:secret@host:port:5/db"])
+def test_a_url_that_makes_no_sense_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL must look like postgresql://") as refused:
+        settings.load({"INSTANCE_FOLDER": str(tmp_path), "SECRET_KEY": SECRET, "DATABASE_URL": url})
+    assert "secret" not in str(refused.value)
+
+
+def test_the_secret_key_must_be_given(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^SECRET_KEY must be set on PostgreSQL"):
+        settings.load({"INSTANCE_FOLDER": str(tmp_path), "DATABASE_URL": "postgresql://host/budgets"})
+    assert not (tmp_path / "secret_key").exists()
+
+
+def test_init_db_by_two_servers_at_once_makes_the_tables_once(chosen: Settings) -> None:
+    database.connect(chosen.database)
+    assert sorted(map(str, at_once(database.init_schema, database.init_schema))) == ["False", "True"]
+    database.disconnect()
+
+
+@pytest.mark.parametrize("table", ["AuditLog", "BudgetCheckLog"])
+def test_the_logs_refuse_to_be_changed(world: Flask, table: str) -> None:
+    column = "reason"
+    for statement in (f"""UPDATE "{table}" SET "{column}" = 'x'""", f'DELETE FROM "{table}"', f'TRUNCATE "{table}"'):
+        with pytest.raises(peewee.IntegrityError, match=r"append-only|leave only by flask prune-checks"):
+            db.execute_sql(statement)
+
+
+# Two servers on one database.
+
+
+def reserve_at(places: tuple[Installation, ...], body: dict[str, Any], headers: dict[str, str]) -> str:
+    """The acknowledged reservation; what is not answered is sent again, to the next server."""
+    for place in places * 200:
+        try:
+            response = place.post("/api/budget/reserve", body, headers=headers)
+        except requests.RequestException:
+            continue
+        if response.status_code == 200:
+            return str(response.json()["reservationId"])
+        assert response.status_code == 503, response.text
+    raise AssertionError("nobody answers")
+
+
+def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted(postgres_url: str, tmp_path: Path) -> None:
+    common = {"SECRET_KEY": SECRET, "DATABASE_URL": postgres_url}
+    one, two = (Installation({"INSTANCE_FOLDER": str(tmp_path / name)} | common) for name in ("one", "two"))
+    one.flask("init-db")
+    one.flask("demo")
+    two.folder.mkdir()
+    headers = one.key()
+    acknowledged: set[tuple[str, str]] = set()
+    stop = threading.Event()
+
+    def client(number: int) -> None:
+        tries = 0
+        while not stop.is_set():
+            tries += 1
+            request_id = f"{number}-{tries}"
+            acknowledged.add((request_id, reserve_at((one, two), reserve_body(requestId=request_id, amount=1), headers)))
+
+    try:
+        for server in (one, two):
+            server.start("--workers", "1")
+        with ThreadPoolExecutor(6) as threads:
+            clients = [threads.submit(client, number) for number in range(6)]
+            try:
+                for _ in range(2):
+                    seen = len(acknowledged)
+                    wait_until(lambda seen=seen: len(acknowledged) > seen + 30, "nothing is reserved")  # type: ignore[misc]  # mypy knows no defaults of lambdas
+                    two.stop(signal.SIGKILL)
+                    seen = len(acknowledged)
+                    wait_until(lambda seen=seen: len(acknowledged) > seen + 30, "one server alone reserves nothing")  # type: ignore[misc]  # as above
+                    two.start("--workers", "1")
+            finally:
+                stop.set()
+            for one_client in clients:
+                one_client.result(timeout=60)
+        with psycopg.connect(postgres_url) as connection:
+            stored = set(connection.execute("""SELECT "requestId", "id" FROM "Reservation" WHERE "requestId" <> 'intake-101'""").fetchall())
+        assert stored == acknowledged
+        assert "every balance is proven" in one.flask("verify").stdout
+    finally:
+        for server in (one, two):
+            if server.server is not None:
+                server.stop(signal.SIGKILL)
+
+
+# Moving there.
+
+
+def test_a_copy_has_every_row_and_counts_on(environment: dict[str, str], postgres_url: str) -> None:
+    here = Installation({name: value for name, value in environment.items() if name != "DATABASE_URL"})
+    there = Installation({**here.environment, "DATABASE_URL": postgres_url})
+    here.flask("init-db")
+    here.flask("demo")
+    too_early = here.flask("copy-to", postgres_url, check=False)
+    assert (too_early.returncode, "has no tables yet" in too_early.stderr) == (1, True)
+    there.flask("init-db")
+    assert "is proven there" in here.flask("copy-to", postgres_url).stdout
+    columns = '"id", "requestId", "heldMinor", "amountMinor", "reserveReply", "closingReply"'
+    for table, order in (
+        ("Reservation", columns),
+        ("AuditLog", '"id", "action", "newValue"'),
+        ("User", '"id", "passwordHash"'),
+        ("BudgetCheckLog", '"id", "response"'),
+    ):
+        query = f'SELECT {order} FROM "{table}" ORDER BY "id"'
+        assert found(there.target, query) == found(here.target, query) != []
+    again = here.flask("copy-to", postgres_url, check=False)
+    assert (again.returncode, "is not empty" in again.stderr, again.stderr.count("\n")) == (1, True, 1)
+    there.start("--workers", "1")
+    try:
+        assert there.post("/api/budget/check", check_body()).status_code == 200
+        assert there.post("/api/budget/reserve", reserve_body(), headers=there.key()).status_code == 200
+    finally:
+        there.stop()
+    assert there.flask("verify").returncode == 0
