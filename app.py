@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -13,6 +15,14 @@ from budget_sync.settings import Settings, SettingsError
 from budget_sync.web import api, auth, errors, logs, payloads
 
 
+class BudgetSync(Flask):
+    """Flask, told that every view is a plain function: else it asks each of them again at each request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function itself."""
+        return func
+
+
 def create_app(chosen: Settings | None = None) -> Flask:
     """The app for these settings, or for those of the environment; then a wrong one ends the process with one line."""
     if chosen is None:
@@ -21,7 +31,7 @@ def create_app(chosen: Settings | None = None) -> Flask:
             database.check_library()
         except (SettingsError, database.DatabaseProblem) as problem:
             sys.exit(f"budget-sync: {problem}")
-    app = Flask("budget_sync", instance_path=str(chosen.instance_folder))
+    app = BudgetSync("budget_sync", instance_path=str(chosen.instance_folder))
     configure(app, chosen)
     logs.init_app(app, chosen)
     database.connect(chosen.database, busy_timeout_s=chosen.busy_timeout_s)

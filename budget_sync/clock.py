@@ -12,7 +12,7 @@ def now() -> datetime:
 
 def to_text(moment: datetime) -> str:
     """A UTC time as text: 2025-02-05T10:30:00Z, which sorts as it reads."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def from_text(text: str) -> datetime:

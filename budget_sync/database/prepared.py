@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import peewee
 
@@ -32,6 +32,42 @@ class _Gaps:
         return peewee.Value(_Gap(name), converter=False)
 
 
+class _Compiled(NamedTuple):
+    """The SQL, which named value fills each of its placeholders, and what makes a row of what it selects."""
+
+    sql: str
+    names: tuple[str, ...]
+    make_row: Callable[..., Any]
+
+
+def _compile(query: Any) -> _Compiled:
+    sql, parameters = db.get_sql_context().sql(query).query()
+    mark = db.param
+    texts = sql.split(mark)
+    if len(texts) != len(parameters) + 1:
+        raise ValueError(f"a placeholder too many or too few: {sql}")
+    marks = [mark if type(parameter) is _Gap else _literal(parameter) for parameter in parameters]
+    columns = [getattr(column, "name", "_") for column in query.selected_columns] if isinstance(query, peewee.Select) else []
+    return _Compiled(
+        "".join(text + mark for text, mark in zip(texts, [*marks, ""], strict=True)),
+        tuple(parameter.name for parameter in parameters if type(parameter) is _Gap),
+        namedtuple("Row", columns, rename=True),  # noqa: PYI024  # columns known at run time
+    )
+
+
+def _literal(value: object) -> str:
+    """A constant of the query, as SQL.
+
+    SQLite compiles a statement anew at each run in which a value was bound that decides whether a partial index can be used,
+    as in `"status" = ?`; with a constant it need not.
+    """
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    if type(value) is int:
+        return str(value)
+    raise TypeError(f"no constant for a prepared query: {value!r}")
+
+
 class Prepared:
     """A query made by `build(gaps)`, run with `gaps.name` filled by the keyword `name`.
 
@@ -41,19 +77,15 @@ class Prepared:
     def __init__(self, build: Callable[[Any], Any]) -> None:
         self._build = build
         # By engine, since a process may connect to more than one database in its life (tests, copies).
-        self._compiled: dict[type, tuple[str, list[Any], Any]] = {}
+        self._compiled: dict[type, _Compiled] = {}
 
     def _run(self, values: dict[str, Any]) -> tuple[Any, Any]:
-        engine = type(db.obj)
-        compiled = self._compiled.get(engine)
+        database = db.obj
+        compiled = self._compiled.get(type(database))
         if compiled is None:
-            query = self._build(_Gaps())
-            sql, parameters = db.get_sql_context().sql(query).query()
-            columns = [getattr(column, "name", "_") for column in query.selected_columns] if isinstance(query, peewee.Select) else []
-            compiled = self._compiled[engine] = (sql, list(parameters), namedtuple("Row", columns, rename=True))  # noqa: PYI024  # columns known at run time
-        sql, parameters, make_row = compiled
-        filled = [values[parameter.name] if type(parameter) is _Gap else parameter for parameter in parameters]
-        return db.execute_sql(sql, filled), make_row
+            compiled = self._compiled[type(database)] = _compile(self._build(_Gaps()))
+        sql, names, make_row = compiled
+        return database.execute_sql(sql, [values[name] for name in names]), make_row
 
     def first(self, **values: Any) -> Any:
         """The first row of a select, with its columns as attributes; None where there is none."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any, NamedTuple
+
+from peewee import JOIN
 
 from budget_sync import clock
 from budget_sync.database import Prepared, lock_name, transact
+from budget_sync.ids import new_id
 from budget_sync.ledger import standing as standings
 from budget_sync.ledger.idempotency import Scope as KeyScope
 from budget_sync.ledger.standing import Claim, Standing
@@ -25,8 +27,8 @@ _STRANGERS = Prepared(
 )
 
 
-def _checks(value: Any) -> Any:
-    return BudgetCheckLog.select(BudgetCheckLog.userId, BudgetCheckLog.userName, BudgetCheckLog.userEmail).where(
+def _checks(value: Any, *columns: Any) -> Any:
+    return BudgetCheckLog.select(*columns or (BudgetCheckLog.id,)).where(
         (BudgetCheckLog.customerId == value.customer_id) & (BudgetCheckLog.requestId == value.request_id)
     )
 
@@ -43,14 +45,21 @@ _OWN_CHECK = Prepared(
 )
 
 
-def _latest(checks: Any) -> Any:
-    """The latest check by a proven caller, or only where there is none, by an anonymous one."""
-    return checks.order_by(BudgetCheckLog.checkedBy.is_null(), BudgetCheckLog.id.desc()).limit(1)
+def _latest(value: Any) -> Any:
+    """Who the request was last checked for, by a proven caller, or only where there is none, by an anonymous one; as the
+    check names them, and as they are called today, if they are known.
+    """
+    return (
+        _checks(value, BudgetCheckLog.userId, BudgetCheckLog.userName, BudgetCheckLog.userEmail, User.name, User.email)
+        .join(User, JOIN.LEFT_OUTER, on=((User.id == BudgetCheckLog.userId) & (User.customerId == BudgetCheckLog.customerId)))
+        .order_by(BudgetCheckLog.checkedBy.is_null(), BudgetCheckLog.id.desc())
+        .limit(1)
+    )
 
 
-_LATEST_CHECK = Prepared(lambda value: _latest(_checks(value)))
-_LATEST_CHECK_FOR = Prepared(lambda value: _latest(_checks(value).where(BudgetCheckLog.userId == value.user_id)))
-_USER = Prepared(lambda value: User.select(User.id, User.name, User.email).where((User.id == value.user_id) & (User.customerId == value.customer_id)))
+_LATEST_CHECK = Prepared(_latest)
+_LATEST_CHECK_FOR = Prepared(lambda value: _latest(value).where(BudgetCheckLog.userId == value.user_id))
+_USER = Prepared(lambda value: User.select(User.name, User.email).where((User.id == value.user_id) & (User.customerId == value.customer_id)))
 _APPROVER = Prepared(lambda value: User.select(User.role, User.customerId, User.name, User.email).where((User.id == value.user_id) & User.disabledAt.is_null()))
 
 _RESERVED = (
@@ -127,7 +136,7 @@ def _set_aside(actor: Actor, standing: Standing, request: ReserveRequest, reques
         action, reason, approved_by = "OVER_BUDGET", request.over_budget.reason, approver
         if moved is None:
             raise RuntimeError(f"budget {standing.id} has no utilisation row")
-    reservation_id = f"res_{secrets.token_hex(12)}"
+    reservation_id = new_id("res")
     reply = Reply.of(
         {
             "success": True,
@@ -214,14 +223,14 @@ def _requester(actor: Actor, scope: Scope, standing: Standing, request: ReserveR
     user_id = request.user_id or (check.userId if check else None)
     if user_id is None or user_id == actor.user_id:
         return caller
+    if check:
+        return Requester(user_id, check.userName, check.userEmail) if check.name is None else Requester(user_id, check.name, check.email)
     user = _USER.first(user_id=user_id, customer_id=standing.customer_id)
-    if user:
-        return Requester(user.id, user.name, user.email)
-    return Requester(user_id, check.userName, check.userEmail) if check else Requester(user_id, user_id, "")
+    return Requester(user_id, user.name, user.email) if user else Requester(user_id, user_id, "")
 
 
 def _latest_check(standing: Standing, request_id: str, user_id: str | None) -> Any:
-    """Who the request was last checked for: userId, userName, userEmail; None where it never was."""
+    """Who the request was last checked for; None where it never was."""
     if user_id is None:
         return _LATEST_CHECK.first(customer_id=standing.customer_id, request_id=request_id)
     return _LATEST_CHECK_FOR.first(customer_id=standing.customer_id, request_id=request_id, user_id=user_id)

@@ -72,26 +72,26 @@ class Claim(NamedTuple):
         return cls(reservation.id, reservation.requestId, reservation.requesterId, reservation.requesterName, reservation.requesterEmail)
 
 
+#: The fields of Standing, in their order.
+COLUMNS = (
+    Budget.id,
+    Budget.customerId,
+    Budget.department,
+    Budget.fiscalPeriod,
+    Budget.currency,
+    Budget.currencyExponent,
+    Budget.budgetedMinor,
+    Budget.autoApproveLimitMinor,
+    Budget.deletedAt,
+    BudgetUtilization.reservedMinor,
+    BudgetUtilization.committedMinor,
+    BudgetUtilization.version,
+)
+
+
 def standings(*conditions: Expression) -> Any:
     """The query for budgets that meet the conditions, with the fields of Standing in their order."""
-    return (
-        Budget.select(
-            Budget.id,
-            Budget.customerId,
-            Budget.department,
-            Budget.fiscalPeriod,
-            Budget.currency,
-            Budget.currencyExponent,
-            Budget.budgetedMinor,
-            Budget.autoApproveLimitMinor,
-            Budget.deletedAt,
-            BudgetUtilization.reservedMinor,
-            BudgetUtilization.committedMinor,
-            BudgetUtilization.version,
-        )
-        .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
-        .where(*conditions)
-    )
+    return Budget.select(*COLUMNS).join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id)).where(*conditions)
 
 
 #: A customer that is there and not disabled.
@@ -102,8 +102,8 @@ _RESERVATIONS = Prepared(
     lambda value: (
         Reservation.select()
         .where((Reservation.customerId == value.customer_id) & (Reservation.requestId == value.request_id) & (Reservation.budgetId == value.budget_id))
-        # "open" sorts after "closed".
-        .order_by(Reservation.status.desc(), Reservation.seq.desc())
+        # The open one, if any, is the latest: none is made while another is open.
+        .order_by(Reservation.seq.desc())
         .limit(1)
     )
 )

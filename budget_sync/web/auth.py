@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flask import Flask, current_app, request, session
+from flask import Flask, Request, Response, current_app, request, session
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 
 from budget_sync import logins
@@ -12,7 +13,15 @@ from budget_sync.permissions import ANONYMOUS, Actor
 from budget_sync.refusals import Code, Refusal
 from budget_sync.settings import Settings, is_loopback
 
-login_manager = LoginManager()
+
+class _LoginManager(LoginManager):  # type: ignore[misc]  # flask_login has no types
+    """Flask-Login without its remember-me cookie, which it looks for after each request."""
+
+    def _update_remember_cookie(self, response: Response) -> Response:
+        return response
+
+
+login_manager = _LoginManager()
 # Sessions are rows that can be ended; binding them to an address and a browser's name besides would only sign people out.
 login_manager.session_protection = None
 
@@ -37,8 +46,24 @@ def _load_session(token: str) -> SignedIn | None:
     return SignedIn(actor, token) if actor else None
 
 
+class _CookieSessions(SecureCookieSessionInterface):
+    """Flask's signed cookie; for who sends none and is given none, which is every call of a service, nothing is made."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """The session of the request's cookie, or a new one."""
+        if "Cookie" not in request.headers:
+            return self.session_class()
+        return super().open_session(app, request)
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Set the cookie, where the session was touched."""
+        if session.accessed or session.modified:
+            super().save_session(app, session, response)
+
+
 def init_app(app: Flask) -> None:
-    """Set up Flask-Login."""
+    """Set up sessions and Flask-Login."""
+    app.session_interface = _CookieSessions()
     login_manager.init_app(app)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
@@ -77,14 +77,23 @@ def parse(model: type[Model]) -> Model:
 
 def _read_json(body: bytes) -> tuple[Any, list[str]]:
     """The JSON value, numbers exact, and the names that an object had twice."""
+    ambiguous: list[_Object] = []
+
+    def make(pairs: list[tuple[str, Any]]) -> _Object:
+        made = _Object(pairs)
+        if len(made) < len(pairs):
+            made.twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+            ambiguous.append(made)
+        return made
+
     try:
         # NaN and Infinity are no JSON, yet Python's parser knows them; as Decimal they reach the field's own check and are named.
-        value = json.loads(body.decode(), parse_float=_decimal, parse_int=_integer, parse_constant=Decimal, object_pairs_hook=_Object)
+        value = json.loads(body.decode(), parse_float=_decimal, parse_int=_integer, parse_constant=Decimal, object_pairs_hook=make)
     except RecursionError:
         raise invalid({"body": "is nested too deeply"}) from None
     except ValueError:
         raise invalid({"body": "must be valid JSON in UTF-8"}) from None
-    return value, list(_given_twice(value))
+    return value, list(_given_twice(value)) if ambiguous else []
 
 
 def _read_body() -> bytes:
@@ -101,11 +110,7 @@ def _read_body() -> bytes:
 class _Object(dict[str, Any]):
     """A JSON object that remembers the names it was given more than once."""
 
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        self.twice: list[str] = []
-        if len(self) < len(pairs):
-            self.twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    twice: Sequence[str] = ()
 
 
 def _given_twice(value: object, path: str = "") -> Iterator[str]:
