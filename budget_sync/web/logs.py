@@ -57,7 +57,9 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     @app.after_request
     def _headers(response: Response) -> Response:
-        response.headers["X-Request-Id"] = g.get("request_id", "-")
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers.setdefault("Cache-Control", "no-store")
+        headers = response.headers
+        headers.add("X-Request-Id", g.get("request_id", "-"))
+        headers.add("X-Content-Type-Options", "nosniff")
+        if "Cache-Control" not in headers:
+            headers.add("Cache-Control", "no-store")
         return response

@@ -177,7 +177,7 @@ def idempotency_key() -> str | None:
 
 def answer(reply: Reply) -> Response:
     """A verb's reply, byte for byte."""
-    response = Response(f"{reply.text}\n", mimetype="application/json")
+    response = Response(f"{reply.text}\n", content_type="application/json")
     if reply.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return response

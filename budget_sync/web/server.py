@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import socket
 from collections.abc import Callable
 
@@ -91,7 +92,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load(self) -> Flask:
         """The app, made in the worker."""
-        return self.make_app()
+        app = self.make_app()
+        # What was loaded stays for good: the collector need not look through it again and again while requests wait.
+        gc.collect()
+        gc.freeze()
+        return app
 
     def run(self) -> None:
         """Serve until told to stop."""
