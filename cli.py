@@ -506,7 +506,7 @@ def sync_sheets(customer_id: str | None, dry_run: bool, allow_deletes: bool) -> 
     progress = _Progress()
     job = sync.Job(
         me(),
-        sync.Reach(csv_folder=settings().csv_folder, credentials_path=settings().google_credentials, api_url=settings().google_sheets_api_url),
+        sync.Reach.of(settings()),
         settings().instance_folder,
         allow_deletes=allow_deletes,
         say=progress.say if sys.stderr.isatty() else None,

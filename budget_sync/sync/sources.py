@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from budget_sync.settings import Settings
 from budget_sync.sync.rows import Grid
 
 #: Where Google's API is.
@@ -60,6 +61,11 @@ class Reach:
     timeout_s: float = 15.0
     attempts: int = 5
     backoff_s: float = 1.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Reach:
+        """As an installation's settings have it."""
+        return cls(csv_folder=settings.csv_folder, credentials_path=settings.google_credentials, api_url=settings.google_sheets_api_url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,11 +126,7 @@ def sync_google_sheets() -> Response:
     _require_cron(settings)
     if request.method == "HEAD":
         return json_response({"success": True})
-    job = sync.Job(
-        sync.cron_actor(),
-        sync.Reach(csv_folder=settings.csv_folder, credentials_path=settings.google_credentials, api_url=settings.google_sheets_api_url),
-        settings.instance_folder,
-    )
+    job = sync.Job(sync.cron_actor(), sync.Reach.of(settings), settings.instance_folder)
     results = list(sync.sync_all(job, deadline_s=CRON_DEADLINE_S, workers=CRON_WORKERS))
     return json_response({"success": True, "results": [result.to_json() for result in results]})
 
