@@ -47,6 +47,8 @@ def configure(app: Flask, chosen: Settings) -> None:
     """Flask's own settings, from ours."""
     app.config.update(
         SETTINGS=chosen,
+        # For `flask serve`, whose workers each make an app of their own.
+        CREATE_APP=create_app,
         SECRET_KEY=chosen.secret_key,
         # One more than is taken: a chunked body is cut at this length without a word, and must be seen to be too long.
         MAX_CONTENT_LENGTH=payloads.MAX_BODY_BYTES + 1,

@@ -1,0 +1,68 @@
+"""Commands for budgets, the check log, and the guide's figures."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import click
+
+from budget_sync import budgets, check_log, reports
+from budget_sync.commands.shell import AMOUNT, command, me, on_current_schema, require_known, show_table
+
+
+@command("set-budget")
+@click.option("--customer", "customer_id", required=True, metavar="ID", help="Whose budget it is.")
+@click.option("--department", required=True, help="Such as Engineering.")
+@click.option("--period", required=True, help='Such as "Q1 2025".')
+@click.option("--amount", required=True, type=AMOUNT, help="In whole currency units.")
+@click.option("--id", "budget_id", metavar="ID", help="The id of a new budget; made up where left out.")
+@click.option("--currency", help="Of a new budget; the customer's where left out.")
+@click.option("--auto-approve-limit", type=AMOUNT, help="Of this budget; the customer's where left out.")
+@on_current_schema
+def set_budget(
+    customer_id: str,
+    department: str,
+    period: str,
+    amount: Decimal,
+    budget_id: str | None,
+    currency: str | None,
+    auto_approve_limit: Decimal | None,
+) -> None:
+    """Make a budget by hand, or change one that was."""
+    budget, done = budgets.set_budget(
+        me(), customer_id, department, period, amount, budget_id=budget_id, currency=currency, auto_approve_limit=auto_approve_limit
+    )
+    click.echo(f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod}): {done}.")
+
+
+@command("prune-checks")
+@click.option("--older-than", required=True, type=click.IntRange(1, 36500), metavar="DAYS", help="Delete checks logged more than this many days ago.")
+@on_current_schema
+def prune_checks(older_than: int) -> None:
+    """Delete old rows of the check log, which holds personal data."""
+    click.echo(f"Deleted {check_log.prune_checks(me(), older_than)} checks older than {older_than} days.")
+
+
+@command("stats")
+@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@on_current_schema
+def show_stats(customer_id: str | None) -> None:
+    """Show check success, response time, sync success and utilisation."""
+    require_known(customer_id)
+    stats = reports.stats(me(), customer_id)
+    click.echo(f"Budget check success rate (24 hours): {_figure(stats.check_success_rate, '%')} of {stats.checks} checks")
+    click.echo(f"Average response time (24 hours): {_figure(stats.average_response_ms, ' ms')}")
+    click.echo(f"Sync success rate (7 days): {_figure(stats.sync_success_rate, '%')} of {stats.passes} passes")
+    click.echo("Budget utilisation:")
+    show_table(
+        ("department", "currency", "budgeted", "used", "available"),
+        [(row.department, row.currency, f"{row.total:,}", f"{row.used:,}", f"{row.available:,}") for row in stats.utilization],
+        "There are no budgets yet: make one with `flask set-budget`.",
+    )
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "none yet" if value is None else f"{value:.1f}{unit}"
+
+
+COMMANDS = (set_budget, prune_checks, show_stats)

@@ -1,0 +1,107 @@
+"""Commands for who runs the service: make the database, serve, prove, move."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+
+import click
+from flask import current_app
+
+from budget_sync import database, demo, reports
+from budget_sync.commands.shell import command, me, on_current_schema, settings
+from budget_sync.settings import postgresql_url
+from budget_sync.web.server import Server
+
+
+@command("init-db")
+def init_db() -> None:
+    """Create the tables; harmless when they are there."""
+    # What holds password hashes is for its owner alone.
+    os.umask(0o077)
+    settings().database_path.parent.mkdir(parents=True, exist_ok=True)
+    database.connect(settings().database, create=True)
+    made = database.init_schema()
+    click.echo(f"{'Created' if made else 'Already there:'} {database.label()} (schema version {database.schema_version()}).")
+
+
+@command("upgrade-db")
+def upgrade_db() -> None:
+    """Apply what a newer version of the program needs; all of it or nothing."""
+    if settings().database_url is None and not settings().database_path.exists():
+        database.require_current_schema()
+    steps = database.upgrade_schema()
+    click.echo(f"Upgraded to schema version {steps[-1]}." if steps else f"Already at schema version {database.schema_version()}.")
+
+
+@command("demo")
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where the server will be, for the lines to paste.")
+@on_current_schema
+def load_demo(url: str) -> None:
+    """Load the integration guide's world: customer org-456, budget-123 and its people."""
+    made = demo.load(me(), settings().instance_folder, settings().csv_folder)
+    click.echo("The demo is loaded." if made else "The demo was loaded before; nothing changed.")
+    click.echo(demo.tour(url, settings().instance_folder))
+
+
+@command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
+@on_current_schema
+def serve(host: str, port: int, workers: int) -> None:
+    """Run the production server. SIGTERM stops it once every request under way is answered."""
+    _require_free(host, port)
+    # The workers open their own: a connection must not cross a fork.
+    database.disconnect()
+    Server(functools.partial(current_app.config["CREATE_APP"], settings()), host=host, port=port, workers=workers).run()
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise click.ClickException(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from None
+
+
+@command("verify")
+@on_current_schema
+def verify() -> None:
+    """Prove the balances: counters = open reservations = replayed audit log. Exit status 1 where they are not."""
+    proof = reports.verify()
+    for finding in proof.findings:
+        click.echo(finding, err=True)
+    counted = f"{proof.budgets} budgets, {proof.reservations} reservations, {proof.movements} audit rows"
+    if proof.findings:
+        raise click.ClickException(f"{len(proof.findings)} contradictions found in {counted}.")
+    click.echo(f"Verified: {counted}; every balance is proven.")
+
+
+@command("copy-to")
+@click.argument("url", metavar="URL")
+@on_current_schema
+def copy_to(url: str) -> None:
+    """Copy everything from the SQLite file to an empty, initialised PostgreSQL database, and prove it there. Stop the server first."""
+    try:
+        target = postgresql_url(url)
+    except ValueError as error:
+        raise click.ClickException(f"URL {error}.") from None
+    if target is None:
+        raise click.ClickException("URL must begin with postgresql://.")
+    copied = database.copy_to(target)
+    database.connect(target)
+    try:
+        proof = reports.verify()
+    finally:
+        database.disconnect()
+        database.connect(settings().database)
+    if proof.findings:
+        raise click.ClickException(f"Copied, but {len(proof.findings)} contradictions were found there; the first: {proof.findings[0]}")
+    click.echo(f"Copied {sum(copied.values()):,} rows of {len(copied)} tables; every balance of {proof.budgets} budgets is proven there.")
+
+
+COMMANDS = (init_db, upgrade_db, load_demo, serve, verify, copy_to)

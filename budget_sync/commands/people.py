@@ -1,0 +1,190 @@
+"""Commands for customers, users and API keys."""
+
+from __future__ import annotations
+
+import sys
+from decimal import Decimal
+
+import click
+
+from budget_sync import clock, people
+from budget_sync.commands.shell import AMOUNT, command, customer_or_all, me, on_current_schema, one_of, require_known, settings, show_table, state_since
+from budget_sync.money import MoneyError, currency_exponent, to_minor
+from budget_sync.permissions import PEOPLE_ROLES
+
+
+@command("add-customer")
+@click.argument("customer_id", metavar="ID")
+@click.option("--name", required=True, help="The customer's name.")
+@click.option("--currency", default="USD", show_default=True, help="ISO 4217 code.")
+@click.option("--auto-approve-limit", type=AMOUNT, help="Amounts up to this need no FP&A approval. Without one, FP&A approves everything.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Such as Europe/Berlin.")
+@click.option("--fiscal-year-start", default=1, show_default=True, type=click.IntRange(1, 12), metavar="MONTH", help="1 to 12.")
+@on_current_schema
+def add_customer(customer_id: str, name: str, currency: str, auto_approve_limit: Decimal | None, time_zone: str, fiscal_year_start: int) -> None:
+    """Make a customer."""
+    try:
+        limit_minor = None if auto_approve_limit is None else to_minor(auto_approve_limit, currency_exponent(currency))
+    except MoneyError as error:
+        raise click.ClickException(f"--currency and --auto-approve-limit: {error}.") from None
+    people.add_customer(
+        me(),
+        customer_id,
+        name,
+        currency=currency,
+        auto_approve_limit_minor=limit_minor,
+        time_zone=time_zone,
+        fiscal_year_start_month=fiscal_year_start,
+    )
+    click.echo(f"Added customer {customer_id}.")
+
+
+@command("disable-customer")
+@click.argument("customer_id", metavar="ID")
+@on_current_schema
+def disable_customer(customer_id: str) -> None:
+    """End every session and key of a customer; its data stays."""
+    people.disable_customer(me(), customer_id)
+    click.echo(f"Disabled customer {customer_id}.")
+
+
+@command("list-customers")
+@on_current_schema
+def list_customers() -> None:
+    """Show the customers."""
+    show_table(
+        ("id", "name", "currency", "time zone", "state"),
+        [(row.id, row.name, row.currency, row.timeZone, state_since(row.disabledAt, "disabled")) for row in people.list_customers(me())],
+        "There are no customers yet: make one with `flask add-customer`.",
+    )
+
+
+@command("add-user")
+@customer_or_all
+@click.option("--id", "user_id", required=True, metavar="ID", help="The user's id, as the orchestrator sends it in userId.")
+@click.option("--name", required=True, help="The user's name.")
+@click.option("--email", required=True, help="What they sign in with.")
+@click.option("--role", required=True, type=click.Choice([str(role) for role in PEOPLE_ROLES]), help="What they may do.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input. Without it they cannot sign in yet.")
+@on_current_schema
+def add_user(customer_id: str | None, all_customers: bool, user_id: str, name: str, email: str, role: str, password_stdin: bool) -> None:
+    """Make a user."""
+    password = _password_from_stdin() if password_stdin else None
+    people.add_user(
+        me(), user_id, name, email, role, customer_id=one_of(customer_id, all_customers), password=password, slots_folder=settings().instance_folder
+    )
+    click.echo(f"Added user {user_id}." + ("" if password else f" Give them a password with `flask set-password {user_id}`."))
+
+
+@command("set-password")
+@click.argument("user_id", metavar="ID")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+@on_current_schema
+def set_password(user_id: str, password_stdin: bool) -> None:
+    """Give a user a new password; their sessions end at once."""
+    password = _password_from_stdin() if password_stdin else click.prompt("New password", hide_input=True, confirmation_prompt=True)
+    people.set_password(me(), user_id, password, slots_folder=settings().instance_folder)
+    click.echo(f"Set the password of {user_id}.")
+
+
+def _password_from_stdin() -> str:
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+@command("disable-user")
+@click.argument("user_id", metavar="ID")
+@on_current_schema
+def disable_user(user_id: str) -> None:
+    """Lock a user out at once."""
+    people.disable_user(me(), user_id)
+    click.echo(f"Disabled user {user_id}.")
+
+
+@command("enable-user")
+@click.argument("user_id", metavar="ID")
+@on_current_schema
+def enable_user(user_id: str) -> None:
+    """Let a disabled user sign in again."""
+    people.enable_user(me(), user_id)
+    click.echo(f"Enabled user {user_id}.")
+
+
+@command("list-users")
+@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@on_current_schema
+def list_users(customer_id: str | None) -> None:
+    """Show the users."""
+    require_known(customer_id)
+    show_table(
+        ("id", "customer", "name", "email", "role", "last login", "state"),
+        [
+            (
+                row.id,
+                row.customerId or "(all)",
+                row.name,
+                row.email,
+                row.role,
+                clock.to_text(row.lastLoginAt) if row.lastLoginAt else "never",
+                "disabled" if row.disabledAt else "active" if row.passwordHash else "no password",
+            )
+            for row in people.list_users(me(), customer_id)
+        ],
+        "There are no users yet: make one with `flask add-user`.",
+    )
+
+
+@command("add-key")
+@customer_or_all
+@click.option("--name", required=True, help="Which service it is for, as the audit log will name it.")
+@click.option("--may-overspend", is_flag=True, help="Let the service bring over-budget approvals of FP&A people.")
+@on_current_schema
+def add_key(customer_id: str | None, all_customers: bool, name: str, may_overspend: bool) -> None:
+    """Make an API key and print it alone on standard output, this once."""
+    click.echo(people.add_key(me(), name, customer_id=one_of(customer_id, all_customers), may_overspend=may_overspend))
+
+
+@command("list-keys")
+@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@on_current_schema
+def list_keys(customer_id: str | None) -> None:
+    """Show the API keys, without their secrets."""
+    require_known(customer_id)
+    show_table(
+        ("id", "customer", "name", "may overspend", "made", "state"),
+        [
+            (
+                row.id,
+                row.customerId or "(all)",
+                row.name,
+                "yes" if row.mayOverspend else "no",
+                clock.to_text(row.createdAt),
+                state_since(row.revokedAt, "revoked"),
+            )
+            for row in people.list_keys(me(), customer_id)
+        ],
+        "There are no API keys yet: make one with `flask add-key`.",
+    )
+
+
+@command("revoke-key")
+@click.argument("key_id", metavar="ID")
+@on_current_schema
+def revoke_key(key_id: str) -> None:
+    """End an API key's use at once; ID as `flask list-keys` shows it."""
+    people.revoke_key(me(), key_id)
+    click.echo(f"Revoked key {key_id}.")
+
+
+COMMANDS = (
+    add_customer,
+    disable_customer,
+    list_customers,
+    add_user,
+    set_password,
+    disable_user,
+    enable_user,
+    list_users,
+    add_key,
+    list_keys,
+    revoke_key,
+)

@@ -1,0 +1,184 @@
+"""What the commands share: one line on standard error for whatever goes wrong, who has the shell, tables, progress."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeVar
+
+import click
+import peewee
+from flask import current_app
+from flask.cli import with_appcontext
+
+from budget_sync import database, people
+from budget_sync.permissions import Actor, operator
+from budget_sync.refusals import Refusal
+from budget_sync.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Commas only where they part thousands: "99,50" could mean two things.
+_AMOUNT = re.compile(r"-?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,18})?")
+
+
+class AmountType(click.ParamType[Decimal]):
+    """An exact amount in whole currency units."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        """The Decimal, or click's error."""
+        text = str(value)
+        if _AMOUNT.fullmatch(text):
+            return Decimal(text.replace(",", ""))
+        try:
+            # Whatever else is a number (1e3, nan) is for the verb to take or refuse.
+            return Decimal("no" if set(text) & set(",_ ") else text)
+        except InvalidOperation:
+            self.fail(f"{value!r} is not an amount such as 5000, 5,000 or 99.50", param, ctx)
+
+
+AMOUNT = AmountType()
+
+
+class Mistyped(click.ClickException):
+    """A line that no command takes."""
+
+    exit_code = 2
+
+
+class OneLine(click.Command):
+    """A command whose errors, a mistyped line's included, are one line on standard error."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        """Read the line."""
+        with _one_line():
+            if any(not _is_text(argument) for argument in args):
+                raise click.UsageError("What is typed must be text in UTF-8.")
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        # What goes wrong is said in the one line; a server that the command starts sets its log up anew.
+        logging.getLogger("budget_sync").setLevel(logging.CRITICAL)
+        with _one_line():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        # A list of choices is several lines.
+        said = " ".join(error.format_message().split())
+        raise Mistyped(f"{said} Try '{error.ctx.command_path} --help'." if error.ctx else said) from error
+    except Refusal as refusal:
+        raise click.ClickException(f"{refusal.sentence} ({' '.join(str(refusal.__cause__).split())})" if refusal.__cause__ else refusal.sentence) from refusal
+    except database.DatabaseProblem as problem:
+        raise click.ClickException(str(problem)) from problem
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+    except peewee.PeeweeException as error:
+        refused = database.refusal_of(error)
+        if refused is None:
+            raise
+        raise click.ClickException(f"{refused.sentence} ({' '.join(str(error).split())})") from error
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command of ours."""
+    return lambda run: click.command(name, cls=OneLine)(with_appcontext(run))
+
+
+def on_current_schema(run: Command) -> Command:
+    """Refuse to run on a database that is not there, or of another schema version."""
+
+    @functools.wraps(run)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        database.require_current_schema()
+        return run(*args, **kwargs)
+
+    return checked  # type: ignore[return-value]  # wraps() keeps the signature
+
+
+def me() -> Actor:
+    """Whoever has the shell."""
+    try:
+        return operator(getpass.getuser())
+    except (KeyError, OSError):
+        return operator(str(os.getuid()))
+
+
+def settings() -> Settings:
+    """The app's settings."""
+    chosen: Settings = current_app.config["SETTINGS"]
+    return chosen
+
+
+def customer_or_all(command: Command) -> Command:
+    """--customer ID or --all-customers, one of them."""
+    command = click.option("--all-customers", is_flag=True, help="For all customers.")(command)
+    return click.option("--customer", "customer_id", metavar="ID", help="For this customer.")(command)
+
+
+def one_of(customer_id: str | None, all_customers: bool) -> str | None:
+    """The customer, or None for all. Raises click's usage error unless exactly one was chosen."""
+    if (customer_id is not None) == all_customers:
+        raise click.UsageError("Give either --customer ID or --all-customers.")
+    return customer_id
+
+
+def require_known(customer_id: str | None) -> None:
+    """Raises Refusal INVALID_CUSTOMER for a mistyped customer, whose list would look empty."""
+    if customer_id is not None:
+        people.get_customer(customer_id)
+
+
+def show_table(header: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> None:
+    """Print rows under a header in columns, or a sentence where there are none."""
+    if not rows:
+        click.echo(empty)
+        return
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def state_since(ended_at: object, word: str) -> str:
+    """What a row's end means in a list: the word, or "active" where it has not come."""
+    return word if ended_at else "active"
+
+
+class Progress:
+    """One line on a terminal that says what is being done, written over and wiped at the end."""
+
+    def __init__(self) -> None:
+        self.shown = 0
+
+    def say(self, text: str) -> None:
+        """Show it."""
+        text = text[:100]
+        click.echo("\r" + text.ljust(self.shown), nl=False, err=True)
+        self.shown = len(text)
+
+    def clear(self) -> None:
+        """Wipe it."""
+        if self.shown:
+            click.echo("\r" + " " * self.shown + "\r", nl=False, err=True)
+            self.shown = 0

@@ -1,0 +1,117 @@
+"""Commands for sources, and the sheet sync that cron runs."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from budget_sync import sync
+from budget_sync.commands.shell import Progress, command, me, on_current_schema, settings, show_table
+
+
+def column_names(pairs: tuple[str, ...]) -> dict[str, str]:
+    """The --map options: our column -> the sheet's name for it."""
+    names = {}
+    for pair in pairs:
+        column, equals, name = pair.partition("=")
+        if not equals:
+            raise click.UsageError(f"--map {pair!r} must look like 'Budgeted Amount=FY Plan'.")
+        names[column.strip()] = name.strip()
+    return names
+
+
+@command("add-source")
+@click.option("--customer", "customer_id", required=True, metavar="ID", help="Whose budgets it holds.")
+@click.option("--spreadsheet", metavar="KEY", help="The key in a Google spreadsheet's address, or the address.")
+@click.option("--worksheet", metavar="NAME", help='The title of its tab, or the tab\'s number as in "gid=0".')
+@click.option("--csv", "csv_path", metavar="PATH", help="A CSV file instead, inside the folder for CSV files (instance/sheets).")
+@click.option("--locale", help="How amounts that are text are written, such as de_DE; a sheet's own locale where left out.")
+@click.option("--map", "pairs", multiple=True, metavar="COLUMN=NAME", help='What the sheet calls a column, such as "Budgeted Amount=FY Plan".')
+@on_current_schema
+def add_source(customer_id: str, spreadsheet: str | None, worksheet: str | None, csv_path: str | None, locale: str | None, pairs: tuple[str, ...]) -> None:
+    """Follow a Google Sheet or a CSV file."""
+    folder = settings().csv_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    source, warnings = sync.add_source(
+        me(),
+        customer_id,
+        spreadsheet=spreadsheet,
+        worksheet=worksheet,
+        csv_path=csv_path,
+        csv_folder=folder,
+        locale=locale,
+        names=column_names(pairs),
+    )
+    for warning in warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    click.echo(f"Added source {source.id} ({source.label}). See what a pass would do: flask sync-sheets --customer {customer_id} --dry-run")
+
+
+@command("list-sources")
+@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@on_current_schema
+def list_sources(customer_id: str | None) -> None:
+    """Show the sources."""
+    show_table(
+        ("id", "customer", "source", "locale", "columns"),
+        [
+            (source.id, source.customer_id, source.label, source.locale or "(the sheet's)", ", ".join(f"{ours}={name}" for ours, name in source.names.items()))
+            for source in sync.list_sources(me(), customer_id)
+        ],
+        "There are no sources yet: make one with `flask add-source`.",
+    )
+
+
+@command("remove-source")
+@click.argument("source_id", metavar="ID")
+@on_current_schema
+def remove_source(source_id: str) -> None:
+    """Stop following a source; its budgets stay, and can be changed by hand or adopted by another source."""
+    let_go = sync.remove_source(me(), source_id)
+    click.echo(f"Removed source {source_id}; its {let_go} budgets stay as they are.")
+
+
+@command("sync-sheets")
+@click.option("--customer", "customer_id", metavar="ID", help="This customer's sources alone.")
+@click.option("--dry-run", is_flag=True, help="Print what a pass would do, and change nothing.")
+@click.option("--allow-deletes", is_flag=True, help="Let deletions through that are held back for being many.")
+@on_current_schema
+def sync_sheets(customer_id: str | None, dry_run: bool, allow_deletes: bool) -> None:
+    """Make the budgets follow their sheets: one line a source. Exit status 1 where a source failed."""
+    progress = Progress()
+    job = sync.Job(
+        me(),
+        sync.Reach.of(settings()),
+        settings().instance_folder,
+        allow_deletes=allow_deletes,
+        say=progress.say if sys.stderr.isatty() else None,
+    )
+    failed = _preview_sheets(job, customer_id, progress) if dry_run else _sync_sheets(job, customer_id, progress)
+    if failed:
+        sys.exit(1)
+
+
+def _preview_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> bool:
+    failed = False
+    for number, preview in enumerate(sync.preview_all(job, customer_id=customer_id)):
+        progress.clear()
+        failed |= preview.failed
+        click.echo(("\n" if number else "") + f"{preview.source.customer_id} {preview.source.id} ({preview.source.label})")
+        for line in preview.lines:
+            click.echo(f"  {line}".rstrip(), err=preview.failed)
+    return failed
+
+
+def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> bool:
+    failed = False
+    for result in sync.sync_all(job, customer_id=customer_id):
+        progress.clear()
+        failed |= result.status == "failed"
+        click.echo(sync.result_line(result), err=result.status == "failed")
+        for line in sync.error_lines(result):
+            click.echo(line, err=True)
+    return failed
+
+
+COMMANDS = (add_source, list_sources, remove_source, sync_sheets)
