@@ -14,7 +14,7 @@ LAYERS = (
     {"database"},
     {"models"},
     {"audit"},
-    {"logins", "people", "budgets", "ledger", "check_log", "reports", "overview", "listings", "sync"},
+    {"logins", "people", "budgets", "ledger", "check_log", "reports", "overview", "listings", "sync", "backups"},
     {"demo"},
     {"web"},
     {"commands"},

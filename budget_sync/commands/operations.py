@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import socket
+from pathlib import Path
 
 import click
 from flask import current_app
 
-from budget_sync import database, demo, reports
-from budget_sync.commands.shell import command, me, on_current_schema, settings
+from budget_sync import backups, clock, database, demo, reports
+from budget_sync.commands.shell import command, me, on_current_schema, progress_line, settings
 from budget_sync.settings import postgresql_url
 from budget_sync.web.server import Server
 
@@ -81,6 +82,44 @@ def verify() -> None:
     click.echo(f"Verified: {counted}; every balance is proven.")
 
 
+@command("backup")
+@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+def backup(path: Path) -> None:
+    """Write a backup, one SQLite file whatever the engine, while the service goes on. PATH is a new file, or a folder, where it is named by the time."""
+    with progress_line() as say:
+        taken = backups.take(path, _backup_note(), say)
+    counted = f"{taken.proof.budgets} budgets, {taken.proof.reservations} reservations, {taken.proof.movements} audit rows"
+    if taken.proof.findings:
+        raise click.ClickException(
+            f"{len(taken.proof.findings)} contradictions found in {counted}: see `flask verify`. The copy is kept as {taken.path}, and cannot be restored."
+        )
+    click.echo(f"Backed up to {taken.path} ({taken.size:,} bytes): {counted}; every balance is proven.")
+
+
+@command("restore")
+@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+def restore(path: Path) -> None:
+    """Put a backup in the database's place, once all of it is proven. The service may go on; the replaced database is kept."""
+    os.umask(0o077)
+    folder = settings().instance_folder if settings().database_url else settings().database_path.parent
+    with progress_line() as say:
+        done = backups.restore(path, folder, say)
+    made_by = "" if done.version == database.SCHEMA_VERSION else f", upgraded from schema version {done.version}"
+    click.echo(
+        f"Restored {path}{made_by}: {done.proof.budgets} budgets, {done.proof.reservations} reservations, {done.proof.movements} audit rows; "
+        "every balance is proven."
+    )
+    click.echo(f"Its last movement is of {clock.to_text(done.last_movement)}." if done.last_movement else "It has no movements.")
+    click.echo(f"What was there is kept: {done.kept}" if done.kept else "There was no database before.")
+    click.echo("All sessions were ended: everybody has to sign in again.")
+    for name in done.as_they_were:
+        click.echo(f"Look at {name}: revoked, disabled or changed since the backup, and now as it was then.")
+
+
+def _backup_note() -> Path:
+    return settings().instance_folder / "last_backup.json"
+
+
 @command("copy-to")
 @click.argument("url", metavar="URL")
 @on_current_schema
@@ -104,4 +143,4 @@ def copy_to(url: str) -> None:
     click.echo(f"Copied {sum(copied.values()):,} rows of {len(copied)} tables; every balance of {proof.budgets} budgets is proven there.")
 
 
-COMMANDS = (init_db, upgrade_db, load_demo, serve, verify, copy_to)
+COMMANDS = (init_db, upgrade_db, load_demo, serve, verify, backup, restore, copy_to)

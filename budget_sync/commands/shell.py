@@ -7,6 +7,7 @@ import getpass
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
@@ -182,3 +183,13 @@ class Progress:
         if self.shown:
             click.echo("\r" + " " * self.shown + "\r", nl=False, err=True)
             self.shown = 0
+
+
+@contextmanager
+def progress_line() -> Iterator[Callable[[str], None]]:
+    """What to tell what is being done: on a terminal one line, wiped at the end; elsewhere nothing is shown."""
+    progress = Progress()
+    try:
+        yield progress.say if sys.stderr.isatty() else lambda _: None
+    finally:
+        progress.clear()

@@ -1,5 +1,6 @@
 """The database: connections, the one seam for writing (`transact`), and the schema. SQL dialects stay in this folder."""
 
+from budget_sync.database.backup import require_sound, require_whole_schema, write_copy
 from budget_sync.database.connection import (
     DatabaseProblem,
     check_library,
@@ -7,7 +8,9 @@ from budget_sync.database.connection import (
     connect,
     db,
     disconnect,
+    elsewhere,
     end_request,
+    is_file,
     label,
     open_connection,
     refusal_of,
@@ -16,6 +19,7 @@ from budget_sync.database.connection import (
 from budget_sync.database.copying import copy_to
 from budget_sync.database.locks import held_alone, lock_name, locked
 from budget_sync.database.prepared import Prepared
+from budget_sync.database.restore import replace_file, replace_rows, sync_folder
 from budget_sync.database.schema import SCHEMA_VERSION, init_schema, require_current_schema, schema_version, upgrade_schema
 from budget_sync.database.transact import transact
 
@@ -29,17 +33,25 @@ __all__ = [
     "copy_to",
     "db",
     "disconnect",
+    "elsewhere",
     "end_request",
     "held_alone",
     "init_schema",
+    "is_file",
     "label",
     "lock_name",
     "locked",
     "open_connection",
     "refusal_of",
+    "replace_file",
+    "replace_rows",
     "require_current_schema",
+    "require_sound",
+    "require_whole_schema",
     "schema_version",
     "snapshot",
+    "sync_folder",
     "transact",
     "upgrade_schema",
+    "write_copy",
 ]

@@ -106,6 +106,27 @@ def _sqlite(path: Path, busy_timeout_s: float, *, create: bool) -> SqliteFile:
     )
 
 
+@contextmanager
+def elsewhere(path: Path, *, as_it_lies: bool = False) -> Iterator[None]:
+    """Let `db` stand for another SQLite file inside.
+
+    `as_it_lies` is for looking alone: the file is taken not to change, and nothing is made beside it.
+    """
+    here = db.obj
+    close_connection()
+    db.initialize(SqliteFile(path, 0.0, f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True) if as_it_lies else _sqlite(path, 5.0, create=False))
+    try:
+        yield
+    finally:
+        close_connection()
+        db.initialize(here)
+
+
+def is_file() -> bool:
+    """Whether the database is an SQLite file, and no server's."""
+    return isinstance(db.obj, SqliteFile)
+
+
 def label() -> str:
     """The database by its name: its file, or its URL without the password."""
     return db.obj.label if isinstance(db.obj, PostgresServer) else str(db.file_path)

@@ -25,9 +25,7 @@ def copy_to(url: str) -> dict[str, int]:
     try:
         with psycopg.connect(url, options="-c TimeZone=UTC") as target, snapshot():
             _require_empty(target)
-            copied = {table: _copy(target, table) for table in _tables()}
-            for table, key in COUNTED_KEYS:
-                _count_on(target, table, key)
+            copied = fill(target, db.connection())
             stored = {table: _scalar(target, sql.SQL("SELECT COUNT(*) FROM {}").format(sql.Identifier(table))) for table in copied}
             if stored != copied:
                 raise DatabaseProblem(f"The copy is not what was copied: {stored} rows against {copied}. Nothing was kept.")
@@ -36,7 +34,20 @@ def copy_to(url: str) -> dict[str, int]:
     return stored
 
 
-def _tables() -> list[str]:
+def fill(target: psycopg.Connection[Any], source: Any) -> dict[str, int]:
+    """Copy every row of an SQLite connection's database into the empty tables of that transaction; how many each table got."""
+    copied = {table: _copy(target, source, table) for table in tables()}
+    for table, key in COUNTED_KEYS:
+        _count_on(target, table, key)
+    return copied
+
+
+def columns(source: Any, table: str) -> list[str]:
+    """A table's columns on an SQLite connection; those that the database generates are left out."""
+    return [row[1] for row in source.execute(f'PRAGMA table_info("{table}")')]
+
+
+def tables() -> list[str]:
     """All tables but the schema's version, each after those that it refers to."""
     tables: list[str] = re.findall(r'^CREATE TABLE "(\w+)"', SCHEMA_FILE.read_text(encoding="utf-8"), re.MULTILINE)
     return [table for table in tables if table != "SchemaVersion"]
@@ -47,21 +58,20 @@ def _require_empty(target: psycopg.Connection[Any]) -> None:
         raise DatabaseProblem("The target has no tables yet: make them with `flask init-db`, with DATABASE_URL naming it.")
     if _scalar(target, sql.SQL('SELECT MAX("version") FROM "SchemaVersion"')) != SCHEMA_VERSION:
         raise DatabaseProblem("The target is of another schema version: run `flask upgrade-db`, with DATABASE_URL naming it.")
-    for table in _tables():
+    for table in tables():
         # Nobody writes there meanwhile.
         target.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(sql.Identifier(table)))
         if _scalar(target, sql.SQL("SELECT EXISTS (SELECT 1 FROM {})").format(sql.Identifier(table))):
             raise DatabaseProblem(f"The target is not empty: there are rows in {table} already.")
 
 
-def _copy(target: psycopg.Connection[Any], table: str) -> int:
-    # Columns that the database generates are not listed.
-    columns = [row[1] for row in db.execute_sql(f'PRAGMA table_info("{table}")').fetchall()]
-    source = db.execute_sql('SELECT {} FROM "{}"'.format(", ".join(f'"{column}"' for column in columns), table))
+def _copy(target: psycopg.Connection[Any], source: Any, table: str) -> int:
+    names = columns(source, table)
+    found = source.execute('SELECT {} FROM "{}"'.format(", ".join(f'"{name}"' for name in names), table))
     copied = 0
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    with target.cursor() as cursor, cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)) as copy:
-        while rows := source.fetchmany(_CHUNK):
+    into = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, names)))
+    with target.cursor() as cursor, cursor.copy(into) as copy:
+        while rows := found.fetchmany(_CHUNK):
             for row in rows:
                 copy.write_row(row)
             copied += len(rows)

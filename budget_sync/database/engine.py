@@ -18,7 +18,7 @@ _PRUNE_REFUSAL = "check log rows leave only by flask prune-checks, which audits 
 #: A replacing insert (INSERT OR REPLACE) deletes without firing delete triggers on a connection that has not asked for
 #: them, so an insert over an existing row is refused as well. A check log row may be deleted only once the audit log says
 #: that rows of that customer and age are to go.
-_SQLITE = [
+SQLITE_STATEMENTS = [
     f"""
     CREATE TRIGGER "AuditLog_no_update" BEFORE UPDATE ON "AuditLog"
     BEGIN SELECT RAISE(ABORT, '{_AUDIT_REFUSAL}'); END
@@ -96,4 +96,4 @@ _POSTGRESQL = [
 
 def engine_statements(database: peewee.Database) -> list[str]:
     """The statements to run after `schema.sql` on that database's engine."""
-    return _POSTGRESQL if isinstance(database, PostgresServer) else _SQLITE
+    return _POSTGRESQL if isinstance(database, PostgresServer) else SQLITE_STATEMENTS

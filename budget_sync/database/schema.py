@@ -38,8 +38,8 @@ def schema_version() -> int | None:
     return None if row is None else row[0]
 
 
-def require_current_schema() -> None:
-    """Raises DatabaseProblem, with one line that says what to do, unless the database is there and of this version."""
+def require_current_schema(*, older_will_do: bool = False) -> None:
+    """Raises DatabaseProblem, with one line that says what to do, unless the database is there and of this version, or an older one."""
     try:
         version = schema_version()
     except peewee.PeeweeException as error:
@@ -48,7 +48,7 @@ def require_current_schema() -> None:
         raise DatabaseProblem(f"The database {label()} cannot be opened: {' '.join(str(error).split())}.") from error
     if version is None:
         raise DatabaseProblem(f"The database {label()} has no tables yet: make them with `flask init-db`.")
-    if version < SCHEMA_VERSION:
+    if version < SCHEMA_VERSION and not older_will_do:
         raise DatabaseProblem(f"The database is of schema version {version}, this program needs {SCHEMA_VERSION}: run `flask upgrade-db`.")
     if version > SCHEMA_VERSION:
         raise DatabaseProblem(f"The database is of schema version {version}, newer than this program's {SCHEMA_VERSION}: install the newer program.")
@@ -62,14 +62,19 @@ def init_schema() -> bool:
         if schema_version() is not None:
             db.rollback()
             return False
-        for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")) + engine_statements(db.obj):
-            db.execute_sql(statement)
-        _note_version(SCHEMA_VERSION)
+        make_tables()
         db.commit()
     except BaseException:
         roll_back()
         raise
     return True
+
+
+def make_tables() -> None:
+    """Make everything in an empty database, inside the transaction that is open."""
+    for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")) + engine_statements(db.obj):
+        db.execute_sql(statement)
+    _note_version(SCHEMA_VERSION)
 
 
 def upgrade_schema(upgrades: Mapping[int, list[str]] = UPGRADES) -> list[int]:

@@ -1,0 +1,255 @@
+"""Backups and restores. What a backup is to be good for is proven on the file itself, before it gets its name or takes a database's place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import peewee
+
+from budget_sync import clock, database, reports
+from budget_sync.database import DatabaseProblem, db
+from budget_sync.models import ApiKey, AuditLog, Session, User
+
+#: Told what is being done.
+Say = Callable[[str], None]
+
+_CHUNK = 4 * 1024 * 1024
+
+# What a backup ends with, after the database's last page, where SQLite does not look: the SHA-256 of all before it.
+_SEAL = "\nbudget-sync backup, sha256 {}\n"
+_SEAL_BEGINS = _SEAL.encode()[:10]
+_SEAL_LENGTH = len(_SEAL.format("0" * 64))
+
+# A database is a whole number of pages, and a page of SQLite's has at least so many bytes.
+_SMALLEST_PAGE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that was taken, its bytes, and what was proven."""
+
+    path: Path
+    size: int
+    proof: reports.Verification
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was restored, up to when, where the replaced database is kept, and which keys and people are again what they were then."""
+
+    proof: reports.Verification
+    version: int
+    last_movement: datetime | None
+    kept: Path | None
+    as_they_were: list[str]
+
+
+def take(path: Path, note: Path, say: Say) -> Backup:
+    """Write a backup to a new file, or into a folder, where it is named by the time; what it is remembered by goes to `note`.
+
+    A file of that name is whole, on disk and proven. One whose balances contradict each other could not be restored: it gets the
+    ending .unproven. Raises DatabaseProblem or OSError where there is no backup.
+    """
+    target = path / f"budget-sync-{_stamp()}.db" if path.is_dir() else path
+    _require_free(target)
+    database.require_current_schema(older_will_do=database.is_file())
+    with _draft(target) as draft:
+        database.write_copy(draft, lambda done, total: say(f"copying: {100 * done // max(total, 1)} %"))
+        say("proving the copy")
+        try:
+            proof = _examine_copy_of(draft)
+        except DatabaseProblem as problem:
+            raise DatabaseProblem(f"There is no backup, since the copy is of no use: {problem}.") from problem
+        if proof.findings:
+            target = target.with_name(f"{target.name}.unproven")
+        size = _seal(draft)
+        _require_free(target)
+        draft.rename(target)
+        database.sync_folder(target.parent)
+    if not proof.findings:
+        note.write_text(json.dumps({"path": str(target.resolve()), "size": size, "takenAt": clock.to_text(clock.now())}), encoding="utf-8")
+    return Backup(target, size, proof)
+
+
+def latest(note: Path) -> tuple[Path, datetime] | None:
+    """The latest backup that was taken here, and when; None where none is known, or it is not there any more."""
+    try:
+        noted = json.loads(note.read_text(encoding="utf-8"))
+        path = Path(noted["path"])
+        return (path, clock.from_text(noted["takenAt"])) if path.stat().st_size == noted["size"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def restore(path: Path, folder: Path, say: Say) -> Restored:
+    """Put a backup in the place of the database, once all of it is proven; `folder` is where the replaced one is kept.
+
+    An older backup is upgraded on the way. All sessions are ended. Raises DatabaseProblem or OSError, with the database as it was.
+    """
+    _require_backup(path)
+    kept = folder / f"replaced-{_stamp()}.db"
+    _require_free(kept)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _draft(db.file_path if database.is_file() else kept) as draft:
+        try:
+            _copy(path, draft, say)
+            say("proving the backup")
+            proof, version = _examine(draft)
+            if proof.findings:
+                raise DatabaseProblem(f"{len(proof.findings)} contradictions were found in it; the first: {proof.findings[0]}")
+        except DatabaseProblem as problem:
+            raise DatabaseProblem(f"{path} cannot be restored, and nothing was changed: {str(problem).rstrip('.')}.") from problem
+        say("ending the sessions")
+        with database.elsewhere(draft), db.atomic():
+            Session.delete().execute()
+            last_movement = AuditLog.select(AuditLog.createdAt).order_by(AuditLog.id.desc()).first()
+            restored = _secrets()
+        _sync(draft)
+        say("replacing the database")
+        was_there = _replace_file(draft, kept) if database.is_file() else _replace_rows(draft, kept, say)
+    return Restored(proof, version, last_movement and last_movement.createdAt, kept if was_there else None, _changed_since(kept, restored) if was_there else [])
+
+
+def _require_backup(path: Path) -> None:
+    """Raises DatabaseProblem for what is plainly not a backup, before anything is copied."""
+    if not path.is_file():
+        raise DatabaseProblem(f"There is no file {path}.")
+    if database.is_file() and db.file_path.exists() and path.samefile(db.file_path):
+        raise DatabaseProblem(f"{path} is the database itself.")
+    for suffix in ("-wal", "-journal"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists() and beside.stat().st_size:
+            raise DatabaseProblem(f"{path} is no backup: {beside.name} beside it holds a part of it. Take one with `flask backup`.")
+
+
+def _replace_file(draft: Path, kept: Path) -> bool:
+    """The service's user must be able to open what an administrator restored."""
+    if os.geteuid() == 0:
+        like = (db.file_path if db.file_path.exists() else db.file_path.parent).stat()
+        os.chown(draft, like.st_uid, like.st_gid)
+    return database.replace_file(draft, kept)
+
+
+def _replace_rows(draft: Path, kept: Path, say: Say) -> bool:
+    def prove() -> None:
+        say("proving what is there now")
+        findings = reports.prove().findings
+        if findings:
+            raise DatabaseProblem(f"What was put in does not prove, and nothing was changed: {findings[0]}")
+
+    with _draft(kept) as old:
+        was_there = database.replace_rows(draft, old, prove, lambda done, total: say(f"keeping what is there: {100 * done // max(total, 1)} %"))
+        if was_there:
+            _sync(old)
+            old.rename(kept)
+            database.sync_folder(kept.parent)
+    return was_there
+
+
+def _examine(draft: Path) -> tuple[reports.Verification, int]:
+    """Prove a file that is ours alone, and the version it had; an older one is upgraded. Raises DatabaseProblem where it is no whole database of ours."""
+    with database.elsewhere(draft, as_it_lies=True):
+        database.require_sound()
+        version = database.schema_version() or 0
+    if version > database.SCHEMA_VERSION:
+        raise DatabaseProblem(f"it is of schema version {version}, newer than this program's {database.SCHEMA_VERSION}: install the newer program")
+    if version < database.SCHEMA_VERSION:
+        with database.elsewhere(draft):
+            database.upgrade_schema()
+    with database.elsewhere(draft, as_it_lies=True):
+        database.require_whole_schema()
+        return reports.verify(), version
+
+
+def _examine_copy_of(draft: Path) -> reports.Verification:
+    """Prove a file, which stays as it is: one that an earlier version of the program made is upgraded on another copy."""
+    with database.elsewhere(draft, as_it_lies=True):
+        is_older = (database.schema_version() or 0) < database.SCHEMA_VERSION
+    if not is_older:
+        return _examine(draft)[0]
+    with _draft(draft) as upgraded:
+        shutil.copyfile(draft, upgraded)
+        return _examine(upgraded)[0]
+
+
+def _secrets() -> dict[str, tuple[bool, str | None]]:
+    """Every key and person, by name: whether they are let in, and the hash of what with."""
+    keys = {f"key {row.id} ({row.name})": (row.revokedAt is None, row.secretHash) for row in ApiKey.select()}
+    return keys | {
+        f"user {row.id} ({row.name})": (row.disabledAt is None, row.passwordHash) for row in User.select(User.id, User.name, User.disabledAt, User.passwordHash)
+    }
+
+
+def _changed_since(kept: Path, restored: dict[str, tuple[bool, str | None]]) -> list[str]:
+    """Who is let in again, or with another secret than in the replaced database; nobody where that cannot be read."""
+    try:
+        with database.elsewhere(kept, as_it_lies=True):
+            replaced = _secrets()
+    except peewee.PeeweeException:
+        return []
+    return sorted(name for name, (is_in, secret) in restored.items() if name in replaced and is_in and (is_in, secret) != replaced[name])
+
+
+@contextmanager
+def _draft(target: Path) -> Iterator[Path]:
+    """An empty file beside a target that nobody else can read; gone at the end, unless it was renamed."""
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        yield draft
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+
+
+def _seal(draft: Path) -> int:
+    """Add what damage is noticed by, see to it that all is on disk, and return the file's bytes."""
+    with draft.open("r+b") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.seek(0, os.SEEK_END) + file.write(_SEAL.format(digest).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    return size
+
+
+def _copy(path: Path, draft: Path, say: Say) -> None:
+    """Copy a backup without its seal. Raises DatabaseProblem where one byte of it is not as it was written; a file that was never sealed may do."""
+    digest = hashlib.sha256()
+    with path.open("rb") as source, draft.open("wb") as target:
+        size = os.fstat(source.fileno()).st_size
+        source.seek(max(size - _SEAL_LENGTH, 0))
+        seal = source.read()
+        if seal.startswith(_SEAL_BEGINS):
+            size -= len(seal)
+        source.seek(0)
+        while target.tell() < size and (chunk := source.read(min(_CHUNK, size - target.tell()))):
+            digest.update(chunk)
+            target.write(chunk)
+            say(f"reading the backup: {100 * target.tell() // size} %")
+        if seal.startswith(_SEAL_BEGINS) and seal != _SEAL.format(digest.hexdigest()).encode():
+            raise DatabaseProblem("it is damaged: it is not what was written when it was taken")
+        if size % _SMALLEST_PAGE:
+            raise DatabaseProblem("it is no database, or it was cut short")
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _require_free(target: Path) -> None:
+    if os.path.lexists(target):
+        raise DatabaseProblem(f"{target} is there already, and nothing is ever overwritten.")
+
+
+def _stamp() -> str:
+    return f"{clock.now():%Y%m%dT%H%M%SZ}"

@@ -1,0 +1,108 @@
+"""A database as one SQLite file, whatever engine it is on; and what can be wrong with such a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import peewee
+from psycopg import sql
+
+from budget_sync.database.connection import DatabaseProblem, db, snapshot
+from budget_sync.database.copying import columns, tables
+from budget_sync.database.engine import SQLITE_STATEMENTS
+from budget_sync.database.postgresql import PostgresServer
+from budget_sync.database.schema import SCHEMA_FILE, schema_version, statements
+
+sqlite3: Any = peewee.sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
+
+#: Told how much of how much is copied.
+Tell = Callable[[int, int], None]
+
+# Copied at a time: 4 MB of pages, and rows.
+_PAGES = 1000
+_ROWS = 1000
+
+
+def write_copy(path: Path, tell: Tell) -> None:
+    """Write everything that is in the database, at one moment, to the empty file there. Nobody who writes meanwhile has to wait."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as target:
+        # The file is of no use before it is whole, and then the caller syncs it.
+        target.execute("PRAGMA synchronous = off")
+        target.execute("PRAGMA journal_mode = off")
+        with snapshot():
+            if isinstance(db.obj, PostgresServer):
+                write_rows(target, tell)
+            else:
+                # With the first read the moment is chosen: on a transaction of its own, the copy begins anew whenever somebody writes.
+                schema_version()
+                db.connection().backup(target, pages=_PAGES, progress=lambda _, left, total: tell(total - left, total))
+        # One file, without a log beside it.
+        target.execute("PRAGMA journal_mode = delete")
+
+
+def write_rows(target: Any, tell: Tell) -> None:
+    """Write all rows that the open transaction of PostgreSQL sees to an empty SQLite database."""
+    wanted = ["SchemaVersion", *tables()]
+    total = sum(db.execute_sql(f'SELECT COUNT(*) FROM "{table}"').fetchone()[0] for table in wanted)
+    target.execute("BEGIN")
+    for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")):
+        target.execute(statement)
+    done = 0
+    for table in wanted:
+        names = columns(target, table)
+        listed = ", ".join(f'"{name}"' for name in names)
+        insert = f'INSERT INTO "{table}" ({listed}) VALUES ({", ".join("?" * len(names))})'
+        # A cursor of the server's own: the rows of a large table do not all fit in here.
+        with db.connection().cursor(name="backup") as source:
+            source.execute(sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier(table)))
+            while rows := source.fetchmany(_ROWS):
+                target.executemany(insert, rows)
+                done += len(rows)
+                tell(done, total)
+    for statement in SQLITE_STATEMENTS:
+        target.execute(statement)
+    target.execute("COMMIT")
+
+
+def require_sound() -> None:
+    """Raises DatabaseProblem unless the SQLite file that is connected is undamaged and ours, of whatever version."""
+    try:
+        found = [row[0] for row in db.execute_sql("PRAGMA integrity_check(1)").fetchall()]
+        version = schema_version()
+        orphans = db.execute_sql("PRAGMA foreign_key_check").fetchall()
+    except peewee.PeeweeException as error:
+        raise DatabaseProblem(f"it is no database, or a damaged one: {' '.join(str(error).split())}") from error
+    if found != ["ok"]:
+        raise DatabaseProblem(f"it is damaged: {' '.join(found[0].split())}")
+    if version is None:
+        raise DatabaseProblem("it is a database, but not of this program")
+    if orphans:
+        raise DatabaseProblem(f"it is damaged: a row of {orphans[0][0]} refers to a row of {orphans[0][2]} that is not there")
+
+
+def require_whole_schema() -> None:
+    """Raises DatabaseProblem where a table, column, index or trigger of the newest schema is missing from the SQLite file that is connected."""
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")) + SQLITE_STATEMENTS:
+            fresh.execute(statement)
+        missing = _things(fresh) - _things(db.connection())
+    if missing:
+        raise DatabaseProblem(f"its schema is not whole: {min(missing)[0]} is missing or changed")
+
+
+def _things(connection: Any) -> set[tuple[str, str]]:
+    """What a schema consists of, named. A table's own text is left out: an upgrade adds a column elsewhere than a fresh table has it."""
+    things = {
+        (f'{kind} "{name}"', "" if kind == "table" else re.sub(r"\s+", " ", text or ""))
+        for kind, name, text in connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    }
+    for table in tables():
+        things |= {
+            (f'column "{name}" of "{table}"', f"{kind} {not_null} {hidden}")
+            for _, name, kind, not_null, _, _, hidden in connection.execute(f'PRAGMA table_xinfo("{table}")').fetchall()
+        }
+    return things

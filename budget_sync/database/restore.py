@@ -1,0 +1,129 @@
+"""Putting another database in the place of the one that is there, under a service that goes on running."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from budget_sync.database.backup import Tell, sqlite3, write_rows
+from budget_sync.database.connection import DatabaseProblem, close_connection, db, open_connection, roll_back
+from budget_sync.database.copying import fill, tables
+from budget_sync.database.locks import lock_name
+from budget_sync.database.schema import SCHEMA_VERSION, make_tables, schema_version
+from budget_sync.database.writer import process_lock
+
+log = logging.getLogger(__name__)
+
+#: Seconds to wait for transactions that are under way.
+_PATIENCE_S = 60
+
+
+def replace_file(draft: Path, kept: Path) -> bool:
+    """Move the database's file to `kept`, if there is one, and `draft` into its place; returns whether there was one.
+
+    The lock that all writers take is held meanwhile: what was acknowledged is in the old file, and the next write finds the
+    new one. The old log goes before the new file comes, in an order that holds through a power cut: SQLite would
+    play a log that it finds back into whatever file lies beside it.
+    """
+    path = db.file_path
+    close_connection()
+    with process_lock():
+        _settle(path)
+        moved = _move(path, kept)
+        try:
+            log_file = path.with_name(f"{path.name}-wal")
+            if log_file.exists() and log_file.stat().st_size:
+                # A reader, or damage, kept the log from being played into the old file: it stays that file's own.
+                _move(log_file, kept.with_name(f"{kept.name}-wal"))
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            sync_folder(path.parent)
+            draft.rename(path)
+        except BaseException:
+            if moved:
+                _move(kept.with_name(f"{kept.name}-wal"), path.with_name(f"{path.name}-wal"))
+                _move(kept, path)
+            raise
+        sync_folder(path.parent)
+    return moved
+
+
+def _settle(path: Path) -> None:
+    """Have the log played into the file, so that the file is whole by itself; a damaged one stays as it is."""
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=db.patience_s)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.Error as error:
+        log.warning("The database to be replaced could not be settled: %s", error)
+
+
+def _move(path: Path, to: Path) -> bool:
+    try:
+        path.rename(to)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that the names in a folder are on disk."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def replace_rows(draft: Path, kept: Path, prove: Callable[[], None], tell: Tell) -> bool:
+    """Put the rows of the SQLite file `draft` into PostgreSQL instead of those that are there, in one transaction.
+
+    What was there goes to the empty file `kept`; returns whether there was anything. `prove` raises what the new rows must
+    not be committed with. Raises DatabaseProblem, with the database as it was, where this cannot be done.
+    """
+    open_connection()
+    db.execute_sql(f"BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{_PATIENCE_S}s'; SET LOCAL idle_in_transaction_session_timeout = 0")
+    try:
+        lock_name("budget-sync schema")
+        version = schema_version()
+        if version is None:
+            make_tables()
+        elif version != SCHEMA_VERSION:
+            raise DatabaseProblem(f"The database is of schema version {version}: run `flask upgrade-db` first.")
+        else:
+            _empty(kept, tell)
+        with closing(sqlite3.connect(f"file:{draft}?mode=ro&immutable=1", uri=True)) as source:
+            fill(db.connection(), source)
+        _guard(on=True)
+        prove()
+        db.execute_sql("COMMIT")
+    except psycopg.Error as error:
+        raise DatabaseProblem(f"The rows could not be put in, and nothing was changed: {' '.join(str(error).split())}") from error
+    finally:
+        roll_back()
+        close_connection()
+    return version is not None
+
+
+def _empty(kept: Path, tell: Tell) -> None:
+    """Keep what is there, with everybody else shut out, and take it away."""
+    names = sql.SQL(", ").join(map(sql.Identifier, tables()))
+    connection = db.connection()
+    connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
+    with closing(sqlite3.connect(kept, isolation_level=None)) as target:
+        write_rows(target, tell)
+    _guard(on=False)
+    connection.execute(sql.SQL("TRUNCATE {}").format(names))
+
+
+def _guard(*, on: bool) -> None:
+    """Whether the append-only triggers stand guard; switched off for the one transaction that replaces everything."""
+    for table in ("AuditLog", "BudgetCheckLog"):
+        db.connection().execute(sql.SQL("ALTER TABLE {} {} TRIGGER USER").format(sql.Identifier(table), sql.SQL("ENABLE" if on else "DISABLE")))
