@@ -100,7 +100,6 @@ def backup(path: Path) -> None:
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 def restore(path: Path) -> None:
     """Put a backup in the database's place, once all of it is proven. The service may go on; the replaced database is kept."""
-    os.umask(0o077)
     folder = settings().instance_folder if settings().database_url else settings().database_path.parent
     with progress_line() as say:
         done = backups.restore(path, folder, say)
