@@ -46,32 +46,56 @@ _KEY = Prepared(
 
 
 def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple[Actor, str]:
-    """The person and a new session's token. Raises Refusal TOO_MANY_ATTEMPTS or BAD_CREDENTIALS.
-
-    The attempt is counted before the password is looked at, so that a hundred guesses at once are counted as a hundred.
-    """
-    account = digest(email_key(email))
-    network = _network(address)
-    transact(lambda: _count_attempt(account, network))
-    user = User.get_or_none(User.emailKey == email_key(email))
-    right = passwords.matches(user.passwordHash if user else None, password, slots_folder)
-    if user is None or not right or not _is_enabled(user):
-        raise Refusal(Code.BAD_CREDENTIALS, "Email or password is wrong, or the account is disabled.")
+    """The person and a new session's token. Raises Refusal TOO_MANY_ATTEMPTS or BAD_CREDENTIALS."""
+    user = prove(email, password, address, slots_folder)
     token = secrets.token_urlsafe(32)
 
     def work() -> None:
-        # Looked at again, as the password check took its time: a user disabled meanwhile gets no session.
-        current = locked(User.select().where((User.id == user.id) & (User.passwordHash == user.passwordHash))).first()
-        if current is None or not _is_enabled(current):
-            raise Refusal(Code.BAD_CREDENTIALS, "Email or password is wrong, or the account is disabled.")
+        require_unchanged(user)
         now = clock.now()
         Session.insert(tokenHash=digest(token), userId=user.id, createdAt=now, expiresAt=now + SESSION_LIFETIME).execute()
         Session.delete().where(Session.expiresAt < now).execute()
         User.update(lastLoginAt=now).where(User.id == user.id).execute()
-        LoginAttempt.delete().where((LoginAttempt.account == account) & (LoginAttempt.network == network)).execute()
+        forget_attempts(email, address)
 
     transact(work)
     return _person(user), token
+
+
+def prove(email: str, password: str, address: str, slots_folder: Path) -> User:
+    """The person whose password that is. Raises Refusal TOO_MANY_ATTEMPTS or BAD_CREDENTIALS.
+
+    The attempt is counted before the password is looked at, so that a hundred guesses at once are counted as a hundred; whoever
+    was right has it forgotten by `forget_attempts`.
+    """
+    account, network = _who_tries(email, address)
+    transact(lambda: _count_attempt(account, network))
+    user: User | None = User.get_or_none(User.emailKey == email_key(email))
+    right = passwords.matches(user.passwordHash if user else None, password, slots_folder)
+    if user is None or not right or not _is_enabled(user):
+        raise _bad_credentials()
+    return user
+
+
+def require_unchanged(user: User) -> None:
+    """Look again inside a transaction, as the password check took its time. Raises Refusal BAD_CREDENTIALS for a user disabled meanwhile."""
+    current = locked(User.select().where((User.id == user.id) & (User.passwordHash == user.passwordHash))).first()
+    if current is None or not _is_enabled(current):
+        raise _bad_credentials()
+
+
+def forget_attempts(email: str, address: str) -> None:
+    """Take back the count of attempts for that account from that address, inside the caller's transaction."""
+    account, network = _who_tries(email, address)
+    LoginAttempt.delete().where((LoginAttempt.account == account) & (LoginAttempt.network == network)).execute()
+
+
+def _who_tries(email: str, address: str) -> tuple[str, str]:
+    return digest(email_key(email)), _network(address)
+
+
+def _bad_credentials() -> Refusal:
+    return Refusal(Code.BAD_CREDENTIALS, "Email or password is wrong, or the account is disabled.")
 
 
 def log_out(token: str) -> None:
@@ -79,9 +103,10 @@ def log_out(token: str) -> None:
     transact(lambda: Session.delete().where(Session.tokenHash == digest(token)).execute())
 
 
-def end_sessions(user_id: str) -> None:
-    """End all sessions of a person, inside the caller's transaction."""
-    Session.delete().where(Session.userId == user_id).execute()
+def end_sessions(user_id: str, *, but: str | None = None) -> None:
+    """End all sessions of a person, but for the one with that token, inside the caller's transaction."""
+    sessions = Session.delete().where(Session.userId == user_id)
+    (sessions if but is None else sessions.where(Session.tokenHash != digest(but))).execute()
 
 
 def actor_of_session(token: str) -> Actor | None:

@@ -9,13 +9,15 @@ from zoneinfo import ZoneInfo
 from peewee import IntegrityError
 
 from budget_sync import audit, clock, logins, passwords
-from budget_sync.database import transact
+from budget_sync.database import lock_name, transact
 from budget_sync.models import ApiKey, Customer, User
 from budget_sync.money import MoneyError, currency_exponent
-from budget_sync.permissions import PEOPLE_ROLES, Action, Actor, Role, require
+from budget_sync.permissions import PEOPLE_ROLES, PERMISSIONS, Action, Actor, Role, require
 from budget_sync.refusals import Code, Refusal, invalid
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
+# Who may enable a user again.
+_ADMINS = [str(role) for role in PEOPLE_ROLES if Action.MANAGE_PEOPLE in PERMISSIONS[role]]
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
@@ -150,12 +152,34 @@ def set_password(actor: Actor, user_id: str, password: str, *, slots_folder: Pat
     transact(work)
 
 
+def change_own_password(actor: Actor, present: str, new: str, *, address: str, session_token: str, slots_folder: Path) -> None:
+    """Give the caller a new password, and end their sessions but for that one.
+
+    The present one is proven as signing in proves it, and wrong ones are counted with those. Raises Refusal INVALID_REQUEST,
+    BAD_CREDENTIALS or TOO_MANY_ATTEMPTS.
+    """
+    passwords.require_good(new)
+    email = actor.email or ""
+    user = logins.prove(email, present, address, slots_folder)
+    password_hash = passwords.hash_password(new, slots_folder)
+
+    def work() -> None:
+        logins.require_unchanged(user)
+        User.update(passwordHash=password_hash).where(User.id == user.id).execute()
+        logins.end_sessions(user.id, but=session_token)
+        logins.forget_attempts(email, address)
+        audit.record(actor, "SET_PASSWORD", customer_id=user.customerId, subject=user.id)
+
+    transact(work)
+
+
 def disable_user(actor: Actor, user_id: str) -> None:
-    """Lock a user out at once: no new session, and those there are end."""
+    """Lock a user out at once: no new session, and those there are end. Nobody can lock out themselves, or all who could undo it."""
     require(actor, Action.MANAGE_PEOPLE)
 
     def work() -> None:
         user = _user_of(actor, user_id)
+        _refuse_lockout(actor, user)
         if user.disabledAt is None:
             User.update(disabledAt=clock.now()).where(User.id == user_id).execute()
             logins.end_sessions(user_id)
@@ -232,6 +256,19 @@ def _hash(password: str | None, slots_folder: Path) -> str | None:
         return None
     passwords.require_good(password)
     return passwords.hash_password(password, slots_folder)
+
+
+def _refuse_lockout(actor: Actor, user: User) -> None:
+    """Raises Refusal FORBIDDEN for a person who disables themselves or their customer's last admin. Who has the shell can undo either."""
+    if actor.user_id is None:
+        return
+    if actor.user_id == user.id:
+        raise Refusal(Code.FORBIDDEN, "You cannot disable yourself: ask another admin.")
+    # Two admins may be about to disable each other.
+    lock_name(f"admins {user.customerId}")
+    admins = User.select().where(User.customerId == user.customerId, User.id != user.id, User.role << _ADMINS, User.disabledAt.is_null())
+    if user.role in _ADMINS and not admins.exists():
+        raise Refusal(Code.FORBIDDEN, f"{user.name} is the last admin: make another one first.")
 
 
 def _user_of(actor: Actor, user_id: str) -> User:
