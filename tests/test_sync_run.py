@@ -167,7 +167,8 @@ def test_a_budget_cut_below_what_is_reserved_is_applied_and_reported(world: Worl
     reserve(world.budget("Engineering"), 72000)
     world.rows(KEY, plan_rows(Engineering=60000))
     (preview,) = sync.preview_all(world.job)
-    assert "! row 2 cuts Engineering Q1 2025 to $60,000; $72,000 is reserved or committed (1 open reservation)" in "\n".join(preview.lines)
+    shown = [line for section in preview.sections for line in section.lines]
+    assert "! row 2 cuts Engineering Q1 2025 to $60,000; $72,000 is reserved or committed (1 open reservation)" in shown
     result = world.sync(source)
     assert (result.status, result.overdrawn_count) == ("success", 1)
     assert world.last(source).message == "Row 2 cuts Engineering Q1 2025 to $60,000; $72,000 is reserved or committed."

@@ -98,8 +98,11 @@ def _preview_sheets(job: sync.Job, customer_id: str | None, progress: Progress) 
         progress.clear()
         failed |= preview.failed
         click.echo(("\n" if number else "") + f"{preview.source.customer_id} {preview.source.id} ({preview.source.label})")
-        for line in preview.lines:
-            click.echo(f"  {line}".rstrip(), err=preview.failed)
+        click.echo(f"  {preview.summary}", err=preview.failed)
+        for section in preview.sections:
+            click.echo(f"\n  {section.title}{'. --allow-deletes deletes them' if section.is_held else ''}:")
+            for line in section.lines:
+                click.echo(f"{' ' * (14 if line.startswith('!') else 4)}{line}")
     return failed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from budget_sync.money import format_money
 from budget_sync.sync.plan import Change, Stored, SyncPlan
@@ -18,19 +19,27 @@ _FIELD_NAMES = {
 }
 
 
-def plan_page(plan: SyncPlan, sheet: SheetRows, open_reservations: Mapping[str, int]) -> list[str]:
-    """What a pass would do, row by row. `open_reservations` counts them by budget id."""
-    lines = [f"{_counts(plan)}."]
-    lines += _section("Would be created", _created(plan, sheet))
-    lines += _section("Would be changed", [line for change in plan.updates for line in _changed(change, open_reservations)])
-    lines += _section("Would come back, under their old ids", [line for change in plan.revivals for line in _changed(change, open_reservations)])
-    lines += _section("Would be deleted", [line for budget in plan.deletes for line in _deleted(budget, open_reservations)])
-    if plan.held:
-        why = f"{len(plan.held)} of the source's {plan.live_count} live budgets are not in the sheet, which may be a mistake"
-        lines += _section(f"Held back: {why}. --allow-deletes deletes them", [line for budget in plan.held for line in _deleted(budget, open_reservations)])
-    lines += _section("Kept, though not in the sheet", [f"{_named(budget)}: {reason}" for budget, reason in plan.kept])
-    lines += _section("Refused, and left as they are", [f"row {error.row:<5} {error.message}" for error in plan.errors])
-    return lines
+class Section(NamedTuple):
+    """Rows or budgets that would meet the same fate, a line each; a line that warns of the one before it begins with "!"."""
+
+    title: str
+    lines: list[str]
+    is_held: bool = False
+
+
+def plan_page(plan: SyncPlan, sheet: SheetRows, open_reservations: Mapping[str, int]) -> tuple[str, list[Section]]:
+    """What a pass would do: in one line, and row by row. `open_reservations` counts them by budget id."""
+    why = f"{len(plan.held)} of the source's {plan.live_count} live budgets are not in the sheet, which may be a mistake"
+    sections = [
+        Section("Would be created", _created(plan, sheet)),
+        Section("Would be changed", [line for change in plan.updates for line in _changed(change, open_reservations)]),
+        Section("Would come back, under their old ids", [line for change in plan.revivals for line in _changed(change, open_reservations)]),
+        Section("Would be deleted", [line for budget in plan.deletes for line in _deleted(budget, open_reservations)]),
+        Section(f"Held back: {why}", [line for budget in plan.held for line in _deleted(budget, open_reservations)], is_held=True),
+        Section("Kept, though not in the sheet", [f"{_named(budget)}: {reason}" for budget, reason in plan.kept]),
+        Section("Refused, and left as they are", [f"row {error.row:<5} {error.message}" for error in plan.errors]),
+    ]
+    return f"{_counts(plan)}.", [section for section in sections if section.lines]
 
 
 def refused(plan: SyncPlan) -> list[str]:
@@ -46,7 +55,7 @@ def warnings(plan: SyncPlan, note: str | None) -> list[str]:
     if plan.held:
         told.append(
             f"{_count(len(plan.held), 'deletion')} held back, out of {_count(plan.live_count, 'live budget')}: "
-            "if they are meant, let them through with `flask sync-sheets --allow-deletes`."
+            "if they are meant, let them through on the Sync page or with `flask sync-sheets --allow-deletes`."
         )
     if plan.kept:
         told.append(f"{_count(len(plan.kept), 'budget')} kept though not in the sheet: {plan.kept[0][0].label}: {plan.kept[0][1]}.")
@@ -82,10 +91,6 @@ def _count(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def _section(title: str, lines: list[str]) -> list[str]:
-    return ["", f"{title}:", *(f"  {line}" for line in lines)] if lines else []
-
-
 def _created(plan: SyncPlan, sheet: SheetRows) -> list[str]:
     def limit(minor: int | None, currency: str) -> str:
         return f", auto-approve limit {format_money(minor, currency)}" if sheet.has_limits and minor is not None else ""
@@ -102,7 +107,7 @@ def _changed(change: Change, open_reservations: Mapping[str, int]) -> Iterable[s
     what = "; ".join(f"{_FIELD_NAMES[name]} {_shown(name, old, before.currency)} → {_shown(name, new, before.currency)}" for name, old, new in change.fields)
     yield f"row {change.row:<5} {_named(before)}: {what or 'as it was'}"
     if change.is_overdrawn:
-        yield f"          ! {_overdraft(change)}{_holding(before, open_reservations)}"
+        yield f"! {_overdraft(change)}{_holding(before, open_reservations)}"
 
 
 def _shown(name: str, value: object, currency: str) -> str:
@@ -128,7 +133,7 @@ def _deleted(budget: Stored, open_reservations: Mapping[str, int]) -> Iterable[s
     if budget.spoken_for_minor:
         rest = ", which can still be committed or released; nothing new can be reserved" if budget.reserved_minor else ""
         yield (
-            f"          ! {format_money(budget.reserved_minor, budget.currency)} is reserved and "
+            f"! {format_money(budget.reserved_minor, budget.currency)} is reserved and "
             f"{format_money(budget.committed_minor, budget.currency)} committed{_holding(budget, open_reservations)}{rest}"
         )
 

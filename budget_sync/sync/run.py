@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 import peewee
 
@@ -27,6 +28,8 @@ from budget_sync.sync.rows import Layout, RowError, SheetProblem, SheetRows, rea
 from budget_sync.sync.sources import Fetched, FetchFailed, Reach, Source
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: SyncHistory lists so many row errors at most; `errorCount` counts them all.
 MAX_LISTED = 500
@@ -85,11 +88,12 @@ class PassResult:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a pass would do, as lines for a person; `failed` where the source cannot be read."""
+    """What a pass would do, in one line and by what would become of each row; `failed` where the source cannot be read."""
 
     source: Source
     failed: bool
-    lines: list[str]
+    summary: str
+    sections: list[page.Section] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,39 +153,52 @@ def sync_all(job: Job, *, customer_id: str | None = None, deadline_s: float | No
     With `deadline_s`, sources that are not begun by then are skipped, and none fetches for longer. Raises Refusal FORBIDDEN or
     INVALID_CUSTOMER.
     """
+
+    def one(timed: Job | None, source: Source) -> PassResult:
+        if timed is None:
+            return _record(job, _Pass(source), "skipped", message="The time for this call was up; the next one goes on.")
+        return sync_source(timed, source)
+
+    return _over_all(job, one, customer_id, deadline_s, workers)
+
+
+def preview_all(job: Job, *, customer_id: str | None = None, deadline_s: float | None = None, workers: int = 1) -> Iterator[Preview]:
+    """What a pass over every source would do. Changes nothing, and leaves no trace; `deadline_s` and errors as with `sync_all`."""
+
+    def one(timed: Job | None, source: Source) -> Preview:
+        if timed is None:
+            return Preview(source, failed=True, summary="The time for this preview was up before this source was read.")
+        try:
+            open_connection()
+            _refuse_disabled(source)
+            _, sheet, stored, plan = _prepare(timed, source)
+        except (FetchFailed, SheetProblem, Skipped) as problem:
+            return Preview(source, not isinstance(problem, Skipped), str(problem))
+        return Preview(source, False, *page.plan_page(plan, sheet, _open_reservations(plan, stored)))
+
+    return _over_all(job, one, customer_id, deadline_s, workers)
+
+
+def _over_all(job: Job, one: Callable[[Job | None, Source], T], customer_id: str | None, deadline_s: float | None, workers: int) -> Iterator[T]:
+    """`one` for each source, with a job that ends in time; with None, where the time is up already."""
     wanted = _sources(job.actor, customer_id)
     ends_at = None if deadline_s is None else time.monotonic() + deadline_s
 
-    def one(source: Source) -> PassResult:
+    def in_time(source: Source) -> T:
         left_s = job.reach.deadline_s if ends_at is None else ends_at - time.monotonic()
-        if left_s <= 0:
-            return _record(job, _Pass(source), "skipped", message="The time for this call was up; the next one goes on.")
-        return sync_source(replace(job, reach=replace(job.reach, deadline_s=min(job.reach.deadline_s, left_s))), source)
+        return one(replace(job, reach=replace(job.reach, deadline_s=min(job.reach.deadline_s, left_s))) if left_s > 0 else None, source)
 
-    def one_on_a_thread(source: Source) -> PassResult:
+    def on_a_thread(source: Source) -> T:
         try:
-            return one(source)
+            return in_time(source)
         finally:
             close_connection()
 
     if workers == 1:
-        yield from map(one, wanted)
+        yield from map(in_time, wanted)
         return
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sync") as pool:
-        yield from pool.map(one_on_a_thread, wanted)
-
-
-def preview_all(job: Job, *, customer_id: str | None = None) -> Iterator[Preview]:
-    """What a pass over every source would do. Changes nothing, and leaves no trace."""
-    for source in _sources(job.actor, customer_id):
-        try:
-            open_connection()
-            _refuse_disabled(source)
-            _, sheet, stored, plan = _prepare(job, source)
-        except (FetchFailed, SheetProblem, Skipped) as problem:
-            yield Preview(source, not isinstance(problem, Skipped), [str(problem)])
-            continue
-        yield Preview(source, failed=False, lines=page.plan_page(plan, sheet, _open_reservations(plan, stored)))
+        yield from pool.map(on_a_thread, wanted)
 
 
 def _sources(actor: Actor, customer_id: str | None) -> list[Source]:
