@@ -12,7 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import cli
 from budget_sync import database, logins, settings
 from budget_sync.settings import Settings, SettingsError
-from budget_sync.web import api, auth, errors, logs, payloads
+from budget_sync.web import api, auth, console, errors, logs, payloads
 
 
 class BudgetSync(Flask):
@@ -39,6 +39,7 @@ def create_app(chosen: Settings | None = None) -> Flask:
     auth.init_app(app)
     errors.init_app(app)
     app.register_blueprint(api.api)
+    console.init_app(app)
     cli.init_app(app)
     return app
 

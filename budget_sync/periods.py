@@ -7,6 +7,7 @@ A period of no known form is itself, trimmed, with single spaces and letter case
 from __future__ import annotations
 
 import re
+from datetime import date
 from functools import lru_cache
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -18,6 +19,7 @@ _PART = (
     r"|m?(?P<month>0[1-9]|1[0-2]))"
 )
 _SEPARATOR = r"[\s\-_/.,]*"
+_KEY = re.compile(r"(?P<year>(?:19|20)[0-9]{2})(?:-(?P<part>Q[1-4]|H[12]|0[1-9]|1[0-2]))?")
 _FORMS = [re.compile(form) for form in (_YEAR, _YEAR + _SEPARATOR + _PART, _PART + _SEPARATOR + _YEAR)]
 
 
@@ -46,3 +48,26 @@ def _spell(found: dict[str, str | None]) -> str:
     if month := found.get("month"):
         return f"{year}-{month}"
     return year
+
+
+def period_dates(key: str, first_month: int) -> tuple[date, date] | None:
+    """The first day of a period and the day after its last, by its one spelling; None for a period of no known form.
+
+    A fiscal year that begins in `first_month` is named by the calendar year in which it ends; months are the calendar's.
+    """
+    known = _KEY.fullmatch(key)
+    if known is None:
+        return None
+    year, part = int(known["year"]), known["part"] or ""
+    if part.isdecimal():
+        return _first_of(year, int(part)), _first_of(year, int(part) + 1)
+    length = {"": 12, "H": 6, "Q": 3}[part[:1]]
+    month = first_month + (int(part[1:]) - 1 if part else 0) * length
+    if first_month > 1:
+        year -= 1
+    return _first_of(year, month), _first_of(year, month + length)
+
+
+def _first_of(year: int, month: int) -> date:
+    """The first of a month, counted on beyond December."""
+    return date(year + (month - 1) // 12, (month - 1) % 12 + 1, 1)

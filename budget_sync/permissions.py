@@ -148,6 +148,14 @@ def require(actor: Actor, action: Action) -> Scope:
     return scope
 
 
+def require_for(actor: Actor, action: Action, customer_id: str) -> Scope:
+    """The same within a customer. Raises Refusal INVALID_CUSTOMER, too, where the caller does not serve that one."""
+    scope = require(actor, action)
+    if not actor.serves(customer_id):
+        raise Refusal(Code.INVALID_CUSTOMER, "Invalid customer")
+    return scope
+
+
 def require_overspend(actor: Actor) -> None:
     """Raises Refusal OVERSPEND_NOT_ALLOWED unless the caller may bring an over-budget approval: an approver, or a key made for it."""
     if not (actor.may_overspend if actor.is_service else actor.role in APPROVER_ROLES):

@@ -25,6 +25,7 @@ LAYERS = (
 AT_HOME = {
     "flask": {"app", "cli", "commands", "web"},
     "flask_login": {"web"},
+    "flask_wtf": {"web"},
     "gunicorn": {"web"},
     "click": {"commands"},
     "gspread": {"sync"},

@@ -64,7 +64,8 @@ class _CookieSessions(SecureCookieSessionInterface):
 def init_app(app: Flask) -> None:
     """Set up sessions and Flask-Login."""
     app.session_interface = _CookieSessions()
-    login_manager.init_app(app)
+    # Pages name whoever looks by themselves; a user looked up while an error page is rendered could fail again.
+    login_manager.init_app(app, add_context_processor=False)
 
 
 def get_user_from_request() -> Actor | None:

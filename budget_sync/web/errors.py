@@ -17,12 +17,13 @@ _SENTENCES = {404: "There is nothing at this path.", 405: "This path does not ta
 def init_app(app: Flask) -> None:
     """Register the handlers."""
     app.register_error_handler(Refusal, refuse)
-    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(peewee.PeeweeException, _database_error)
     app.register_error_handler(Exception, _mistake)
 
 
-def _http_error(error: HTTPException) -> Response:
+def http_error(error: HTTPException) -> Response:
+    """The framework's own error as JSON."""
     status = error.code or 500
     sentence = _SENTENCES.get(status, error.description or error.name)
     response = refuse(Refusal(_CODES.get(status, Code.HTTP_ERROR), sentence), status)

@@ -1,0 +1,248 @@
+"""Requests: their reservations, those that no budget could carry, and the whole story of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from peewee import fn
+
+from budget_sync import clock
+from budget_sync.database import snapshot
+from budget_sync.listings import audit, paging
+from budget_sync.listings.audit import AuditLine
+from budget_sync.models import AuditLog, Budget, BudgetCheckLog, Reservation
+from budget_sync.permissions import Action, Actor, Scope, require_for
+from budget_sync.refusals import Code, Refusal
+
+#: A story tells so many checks, reservations and movements at most, the latest ones.
+MAX_STORY = 200
+
+#: A request that was not covered, and that nobody came back to for so long, waits no more.
+UNCOVERED_FOR = timedelta(days=30)
+
+
+class ReservationLine(NamedTuple):
+    """A reservation and its budget."""
+
+    seq: int
+    request_id: str
+    requester_id: str
+    requester: str
+    requester_email: str
+    budget_id: str
+    department: str
+    period: str
+    currency: str
+    amount_minor: int
+    held_minor: int
+    committed_minor: int
+    released_minor: int
+    status: str
+    created_at: datetime
+    closed_at: datetime | None
+    closed_after_check: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestQuery:
+    """Which reservations: "open" (oldest first), "closed" or "all" (newest first); `after` is the last one of the page before."""
+
+    status: str = "open"
+    text: str = ""
+    budget_id: str = ""
+    after: int | None = None
+
+
+def reservations_page(actor: Actor, customer_id: str, query: RequestQuery) -> tuple[list[ReservationLine], int | None]:
+    """A page of reservations, and what the next one goes on after. Who may see only their own gets their own."""
+    scope = require_for(actor, Action.READ_REQUESTS, customer_id)
+    rows = _matching(_reservations().where(Reservation.customerId == customer_id), query)
+    if scope is Scope.OWN:
+        rows = rows.where(Reservation.requesterId == actor.user_id)
+    order: tuple[Any, ...] = (Reservation.seq.desc(),)
+    if query.status == "open":
+        # Along the index of the open ones, which is by age.
+        order = (Reservation.createdAt, Reservation.seq)
+        last = Reservation.get_or_none(Reservation.seq == query.after) if query.after else None
+        if last:
+            rows = rows.where((Reservation.createdAt > last.createdAt) | ((Reservation.createdAt == last.createdAt) & (Reservation.seq > last.seq)))
+    elif query.after is not None:
+        rows = rows.where(Reservation.seq < query.after)
+    size = paging.PAGE_SIZE
+    lines, last_line = paging.cut([ReservationLine(*row) for row in rows.order_by(*order).limit(size + 1)], size)
+    return lines, last_line and last_line.seq
+
+
+def _matching(rows: Any, query: RequestQuery) -> Any:
+    if query.status in ("open", "closed"):
+        rows = rows.where(Reservation.status == query.status)
+    if query.budget_id:
+        rows = rows.where(Reservation.budgetId == query.budget_id)
+    text = query.text.strip()
+    if text:
+        rows = rows.where(Reservation.requestId.contains(text) | Reservation.requesterName.contains(text) | Reservation.requesterEmail.contains(text))
+    return rows
+
+
+def _reservations() -> Any:
+    return (
+        Reservation.select(
+            Reservation.seq,
+            Reservation.requestId,
+            Reservation.requesterId,
+            Reservation.requesterName,
+            Reservation.requesterEmail,
+            Reservation.budgetId,
+            Budget.department,
+            Budget.fiscalPeriod,
+            Budget.currency,
+            Reservation.amountMinor,
+            Reservation.heldMinor,
+            Reservation.committedMinor,
+            Reservation.releasedMinor,
+            Reservation.status,
+            Reservation.createdAt,
+            Reservation.closedAt,
+            Reservation.closedAfterCheck,
+        )
+        .join(Budget, on=(Budget.id == Reservation.budgetId))
+        .tuples()
+    )
+
+
+class CheckLine(NamedTuple):
+    """A logged check and the answer it got."""
+
+    id: int
+    request_id: str
+    user_id: str
+    user: str
+    email: str
+    checked_by: str | None
+    department: str
+    period: str
+    currency: str
+    amount_minor: int
+    vendor: str | None
+    purpose: str | None
+    budget_id: str | None
+    code: str
+    reason: str
+    at: datetime
+
+
+def uncovered_page(actor: Actor, customer_id: str, after: int | None = None) -> tuple[list[CheckLine], int | None]:
+    """A page of the requests that wait because their budget could not carry them, newest first, and what the next one goes on after."""
+    rows = _uncovered(actor, customer_id, _checks())
+    if after is not None:
+        rows = rows.where(BudgetCheckLog.id < after)
+    size = paging.PAGE_SIZE
+    lines, last_line = paging.cut([CheckLine(*row) for row in rows.order_by(BudgetCheckLog.id.desc()).limit(size + 1)], size)
+    return lines, last_line and last_line.id
+
+
+def uncovered_count(actor: Actor, customer_id: str, most: int) -> int:
+    """How many of them there are, counted up to `most`."""
+    return len(list(_uncovered(actor, customer_id, BudgetCheckLog.select(BudgetCheckLog.id).tuples()).limit(most)))
+
+
+def _uncovered(actor: Actor, customer_id: str, checks: Any) -> Any:
+    """Of those checks the latest one of each request, where it said "insufficient" and no reservation on that budget outlived it."""
+    scope = require_for(actor, Action.READ_REQUESTS, customer_id)
+    later: Any = BudgetCheckLog.alias()
+    same_request = (Reservation.customerId == customer_id) & (Reservation.requestId == BudgetCheckLog.requestId)
+    settled = Reservation.select(Reservation.seq).where(
+        same_request,
+        Reservation.budgetId == BudgetCheckLog.budgetId,
+        # By sequence, as the ledger has it: clocks jump.
+        (Reservation.status == "open") | (Reservation.closedAfterCheck >= BudgetCheckLog.id),
+    )
+    newer = later.select(later.id).where(later.customerId == customer_id, later.requestId == BudgetCheckLog.requestId, later.id > BudgetCheckLog.id)
+    found = checks.where(
+        BudgetCheckLog.customerId == customer_id,
+        BudgetCheckLog.timestamp > clock.now() - UNCOVERED_FOR,
+        BudgetCheckLog.code == Code.INSUFFICIENT_BUDGET,
+        ~fn.EXISTS(settled),
+        ~fn.EXISTS(newer),
+    )
+    return found.where(BudgetCheckLog.checkedBy == actor.principal) if scope is Scope.OWN else found
+
+
+def _checks() -> Any:
+    return BudgetCheckLog.select(
+        BudgetCheckLog.id,
+        BudgetCheckLog.requestId,
+        BudgetCheckLog.userId,
+        BudgetCheckLog.userName,
+        BudgetCheckLog.userEmail,
+        BudgetCheckLog.checkedBy,
+        BudgetCheckLog.department,
+        BudgetCheckLog.fiscalPeriod,
+        BudgetCheckLog.currency,
+        BudgetCheckLog.amountMinor,
+        BudgetCheckLog.vendor,
+        BudgetCheckLog.purpose,
+        BudgetCheckLog.budgetId,
+        BudgetCheckLog.code,
+        BudgetCheckLog.reason,
+        BudgetCheckLog.timestamp,
+    ).tuples()
+
+
+class Story(NamedTuple):
+    """All that is known of one request, each list oldest first."""
+
+    request_id: str
+    checks: list[CheckLine]
+    reservations: list[ReservationLine]
+    movements: list[AuditLine]
+
+    @property
+    def events(self) -> list[tuple[datetime, str, CheckLine | AuditLine]]:
+        """Checks and movements in the order they happened."""
+        told: list[tuple[datetime, str, CheckLine | AuditLine]] = [(check.at, "check", check) for check in self.checks]
+        told += [(movement.at, "movement", movement) for movement in self.movements]
+        # A check comes before the movement of the same second that it led to.
+        return sorted(told, key=lambda event: (event[0], event[1]))
+
+    def open_on(self, budget_id: str) -> ReservationLine | None:
+        """What the request holds on a budget."""
+        return next((line for line in self.reservations if line.budget_id == budget_id and line.status == "open"), None)
+
+    @property
+    def uncovered(self) -> CheckLine | None:
+        """The latest check, where its budget could not carry it and no reservation there outlived it."""
+        last = self.checks[-1] if self.checks else None
+        if last is None or last.code != Code.INSUFFICIENT_BUDGET or last.budget_id is None:
+            return None
+        on_budget = [line for line in self.reservations if line.budget_id == last.budget_id]
+        settled = any(line.closed_after_check is None or line.closed_after_check >= last.id for line in on_budget)
+        return None if settled else last
+
+
+def request_story(actor: Actor, customer_id: str, request_id: str) -> Story:
+    """A request's checks, reservations and movements. Raises Refusal REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
+
+    Who may see only their own sees what they checked or requested.
+    """
+    scope = require_for(actor, Action.READ_REQUESTS, customer_id)
+    with snapshot():
+        checks = [CheckLine(*row) for row in _latest(_checks(), BudgetCheckLog, BudgetCheckLog.id, customer_id, request_id)]
+        reservations = [ReservationLine(*row) for row in _latest(_reservations(), Reservation, Reservation.seq, customer_id, request_id)]
+        movements = [AuditLine(*row) for row in _latest(audit.rows(), AuditLog, AuditLog.id, customer_id, request_id)]
+    if not checks and not reservations:
+        raise Refusal(Code.REQUEST_NOT_FOUND, "Nothing is known of that request.", requestId=request_id)
+    if scope is Scope.OWN:
+        checks = [line for line in checks if line.checked_by == actor.principal]
+        reservations = [line for line in reservations if line.requester_id == actor.user_id]
+        movements = [line for line in movements if line.subject == actor.user_id]
+        if not checks and not reservations:
+            raise Refusal(Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id)
+    return Story(request_id, checks, reservations, movements)
+
+
+def _latest(rows: Any, table: Any, sequence: Any, customer_id: str, request_id: str) -> list[Any]:
+    found = rows.where(table.customerId == customer_id, table.requestId == request_id).order_by(sequence.desc()).limit(MAX_STORY)
+    return list(found)[::-1]

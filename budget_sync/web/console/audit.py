@@ -1,0 +1,78 @@
+"""The audit log: searched, and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from urllib.parse import urlencode
+
+from flask import Response, stream_with_context
+
+from budget_sync import clock, listings
+from budget_sync.listings import AuditLine, AuditQuery
+from budget_sync.money import currency_exponent, to_number
+from budget_sync.refusals import invalid
+from budget_sync.web.console import formats
+from budget_sync.web.console.frame import argument, console, csv_response, number, page, viewer
+
+HEADER = (
+    "Time (UTC)", "Action", "Department", "Fiscal Period", "Budget ID", "Request", "Field", "Before", "After", "Currency", "Budgeted change",
+    "Reserved change", "Committed change", "By", "For", "Approved by", "Reason", "Reference", "About",
+)  # fmt: skip
+
+
+@console.get("/audit")
+def audit() -> Response:
+    """A page of the log."""
+    who, query = viewer(), _query()
+    lines, before = listings.audit_page(who.actor, who.customer.id, query)
+    kept = {name: argument(name) for name in ("q", "action", "budget", "from", "to") if argument(name)}
+    return page(
+        "audit.html",
+        query=query,
+        lines=lines,
+        kept=kept,
+        actions=formats.ACTIONS.items(),
+        before=before,
+        export_link=f"audit.csv?{urlencode(kept)}",
+    )
+
+
+@console.get("/audit.csv")
+def audit_csv() -> Response:
+    """All that the page's filters find."""
+    who = viewer()
+    lines = listings.audit_export(who.actor, who.customer.id, _query())
+    return csv_response("audit.csv", stream_with_context(formats.csv_lines(HEADER, _rows(lines))))
+
+
+def _rows(lines: Iterator[AuditLine]) -> Iterator[tuple[object, ...]]:
+    for line in lines:
+        exponent = currency_exponent(line.currency) if line.currency else 0
+        deltas = (line.budgeted_delta_minor, line.reserved_delta_minor, line.committed_delta_minor)
+        yield (
+            clock.to_text(line.at), formats.ACTIONS.get(line.action, line.action), line.department, line.period, line.budget_id, line.request_id, line.field,
+            line.old, line.new, line.currency, *(to_number(minor, exponent) if line.currency else "" for minor in deltas), line.changed_by,
+            line.on_behalf_of, line.approved_by, line.reason, line.external_ref, line.subject,
+        )  # fmt: skip
+
+
+def _query() -> AuditQuery:
+    until = _day("to")
+    return AuditQuery(
+        text=argument("q"),
+        action=argument("action") if argument("action") in formats.ACTIONS else "",
+        budget_id=argument("budget"),
+        since=_day("from"),
+        until=until and until + timedelta(days=1),
+        before=number("before"),
+    )
+
+
+def _day(name: str) -> datetime | None:
+    """The beginning of a day in the customer's time zone."""
+    text = argument(name)
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=viewer().zone) if text else None
+    except ValueError:
+        raise invalid({name: "must be a day such as 2025-02-05"}) from None
