@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # What must be the same on PostgreSQL; needs its server, or TEST_DATABASE_URL, and is skipped without (with REQUIRE_ALL=1, fails).
-ON_BOTH_ENGINES := $(patsubst %,tests/test_%.py,ledger permissions tenants requesters logins audit guide guide_sql concurrency)
+ON_BOTH_ENGINES := $(patsubst %,tests/test_%.py,ledger permissions tenants requesters logins audit guide guide_sql concurrency prove)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql bench format clean
+.PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql prove bench format clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ tests: install-dev
 
 tests-postgresql: install-dev  ## Run the behaviour tests on PostgreSQL
 	TEST_ENGINE=postgresql $(BIN)/pytest -n 2 $(ON_BOTH_ENGINES)
+
+prove: install-dev  ## Try to break every promise, for hours; ARGS="--list" shows them, ARGS="--only kills --tries 500" tries one
+	$(BIN)/python -m tests.prove $(ARGS)
 
 bench: install-dev  ## Measure beside a bare Flask reply, a plain Flask + Peewee app and pgbench
 	$(BIN)/python -m bench $(ARGS)

@@ -23,8 +23,8 @@ import psycopg
 import pytest
 from conftest import free_port, needs, wait_until
 
-# Where Debian puts the servers, the newest last; their folder is on nobody's PATH.
-_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+#: Where Debian puts the servers, the newest last; their folder is on nobody's PATH.
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
 
 _LIBC = ctypes.CDLL(None)
 
@@ -39,8 +39,8 @@ def postgres_server() -> Iterator[str]:
     if given:
         yield given
         return
-    needs(_BINARIES and _can_run_it(), "PostgreSQL (its server, or TEST_DATABASE_URL)")
-    with cluster(_BINARIES[-1]) as url:
+    needs(BINARIES and _can_run_it(), "PostgreSQL (its server, or TEST_DATABASE_URL)")
+    with cluster(BINARIES[-1]) as url:
         yield url
 
 

@@ -1,0 +1,337 @@
+"""Conservation: every answer is the plain model's, and after it the balances, the reservations and the audit log all agree.
+
+The same driver has two ways to be driven: a hypothesis state machine, which shrinks what it finds, on a fresh database an
+example; and threads that throw dice, each with a customer of its own, so that their works share group commits.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from conftest import ROOT
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from budget_sync import database, ledger, people, reports, sync
+from budget_sync.permissions import Actor, Role
+from budget_sync.refusals import Refusal
+from budget_sync.requests import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.settings import load
+from prove.ledger_model import DONE, REPLAYED, LedgerModel
+from prove.outcome import Outcome, Place
+
+#: Few of each, so that operations meet.
+DEPARTMENTS = ("Engineering", "Legal", "Sales")
+REQUESTS = ("r1", "r2", "r3", "r4")
+KEYS = (None, None, None, "k1", "k2")
+AMOUNTS = (1, 250, 999, 1_000, 3_000, 7_001)
+LIMITS = (100, 1_000, 8_000, 10_000)
+PERIOD = "Q1 2025"
+
+THREADS = 16
+#: Operations on a customer before the next one is made: what is spent never comes back, so its budgets fill up.
+CUSTOMER_LIFE = 300
+
+_STANDINGS = """
+    SELECT b."id", b."budgetedMinor", b."deletedAt" IS NULL, u."reservedMinor", u."committedMinor",
+        COALESCE((SELECT SUM(r."heldMinor") FROM "Reservation" r WHERE r."budgetId" = b."id" AND r."status" = 'open'), 0),
+        COALESCE((SELECT SUM(a."budgetedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"), 0),
+        COALESCE((SELECT SUM(a."reservedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"), 0),
+        COALESCE((SELECT SUM(a."committedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"), 0),
+        u."version" - (SELECT COUNT(*) FROM "AuditLog" a WHERE a."budgetId" = b."id")
+    FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id" WHERE b."customerId" = {customer}
+"""
+
+
+class ConservationError(AssertionError):
+    """The service and the model disagree."""
+
+
+@dataclass
+class Driver:
+    """A customer of the service and its model: does every operation to both, and compares."""
+
+    customer: str
+    folder: Path
+    model: LedgerModel = field(default_factory=LedgerModel)
+    history: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        people.add_customer(ROOT, self.customer, self.customer)
+        fpa = f"fpa-{self.customer}"
+        people.add_user(ROOT, fpa, "Fiona", f"{fpa}@example.com", Role.FPA_USER, customer_id=self.customer, password=None, slots_folder=self.folder)
+        self.actor = Actor(f"user:{fpa}", fpa, "Fiona", f"{fpa}@example.com", Role.FPA_USER, self.customer)
+        self.job = sync.Job(ROOT, sync.Reach(csv_folder=self.folder), self.folder, allow_deletes=True)
+        self._write_sheet(dict.fromkeys(DEPARTMENTS, 10_000))
+        self.source, _ = sync.add_source(ROOT, self.customer, csv_path=f"{self.customer}.csv", csv_folder=self.folder)
+        self.sync(dict.fromkeys(DEPARTMENTS, 10_000))
+
+    def budget_id(self, department: str) -> str:
+        """The id of a department's budget."""
+        return f"{self.customer}-{department}"
+
+    def check(self, department: str, request: str, amount: int) -> None:
+        """Check on both."""
+        asked = CheckRequest(
+            request_id=request,
+            user_id="jane",
+            user_name="Jane",
+            user_email="jane@example.com",
+            customer_id=self.customer,
+            department=department,
+            fiscal_period=PERIOD,
+            amount=_units(amount),
+        )
+        expected = self.model.check(self.budget_id(department), request, amount)
+        self._compare(f"check {department} {request} {amount}", expected, lambda: ledger.check(self.actor, asked).data["code"])
+
+    def reserve(self, department: str, request: str, amount: int, *, over: bool, key: str | None) -> None:
+        """Reserve on both."""
+        approval = OverBudget(approved_by=self.actor.user_id or "", reason="Urgent") if over else None
+        asked = ReserveRequest(budget_id=self.budget_id(department), request_id=request, amount=_units(amount), user_id="jane", over_budget=approval)
+        expected = self.model.reserve(asked.budget_id, request, amount, over=over, key=key)
+        self._move(f"reserve {department} {request} {amount} over={over} key={key}", expected, lambda: ledger.reserve(self.actor, asked, idempotency_key=key))
+
+    def commit(self, department: str, request: str, amount: int, *, final: bool, key: str | None) -> None:
+        """Commit on both."""
+        asked = CommitRequest(budget_id=self.budget_id(department), request_id=request, amount=_units(amount), final=final)
+        expected = self.model.commit(asked.budget_id, request, amount, final=final, key=key)
+        self._move(f"commit {department} {request} {amount} final={final} key={key}", expected, lambda: ledger.commit(self.actor, asked, idempotency_key=key))
+
+    def release(self, department: str, request: str, amount: int, *, action: ReleaseAction, key: str | None) -> None:
+        """Release on both."""
+        asked = ReleaseRequest(budget_id=self.budget_id(department), request_id=request, amount=_units(amount), action=action)
+        expected = self.model.release(asked.budget_id, request, amount, action=action, key=key)
+        self._move(f"release {department} {request} {amount} {action} key={key}", expected, lambda: ledger.release(self.actor, asked, idempotency_key=key))
+
+    def sync(self, sheet: dict[str, int]) -> None:
+        """Make a pass over a sheet with these departments and amounts, which cuts, deletes and revives; both follow it."""
+        self._write_sheet(sheet)
+        self.model.sync({self.budget_id(department): amount for department, amount in sheet.items()})
+
+        def make_pass() -> str:
+            result = sync.sync_source(self.job, self.source)
+            return DONE if result.status == "success" else f"{result.status}: {result.message} {result.errors}"
+
+        self._compare(f"sync {sheet}", DONE, make_pass)
+
+    def forget_keys(self) -> None:
+        """Let every Idempotency-Key be new again, on both."""
+        self.model.keys.clear()
+        sql = f"""DELETE FROM "StoredReply" WHERE "customerId" = '{self.customer}'"""
+        database.transact(lambda: database.db.execute_sql(sql))
+
+    def compare_balances(self) -> None:
+        """The balances are the model's, the open reservations' and the audit log's. Raises ConservationError."""
+        database.open_connection()
+        sql = _STANDINGS.format(customer=database.db.param)
+        for budget_id, budgeted, live, reserved, committed, held, *replayed, versions_off in database.db.execute_sql(sql, (self.customer,)).fetchall():
+            expected = self.model.budgets[budget_id]
+            found = (budgeted, bool(live), reserved, committed)
+            if found != (expected.budgeted, expected.live, expected.reserved, expected.committed):
+                raise self._error(f"{budget_id} is at {found}, the model at {expected}")
+            if held != reserved or [int(value) for value in replayed] != [budgeted, reserved, committed] or versions_off:
+                raise self._error(f"{budget_id} is at {found}; its reservations hold {held}, its audit log replays to {replayed}, off by {versions_off} rows")
+            if min(reserved, committed) < 0:
+                raise self._error(f"{budget_id} is negative: {found}")
+
+    def _write_sheet(self, sheet: dict[str, int]) -> None:
+        with (self.folder / f"{self.customer}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["Budget ID", "Department", "Fiscal Period", "Budgeted Amount"])
+            writer.writerows([self.budget_id(department), department, PERIOD, f"{amount / 100:.2f}"] for department, amount in sheet.items())
+
+    def _move(self, operation: str, expected: str, verb: Callable[[], Any]) -> None:
+        def answer() -> str:
+            return REPLAYED if verb().replayed else DONE
+
+        self._compare(operation, expected, answer)
+
+    def _compare(self, operation: str, expected: str, answer: Callable[[], str]) -> None:
+        self.history.append(operation)
+        del self.history[:-40]
+        try:
+            answered = answer()
+        except Refusal as refusal:
+            answered = str(refusal.code)
+        if answered != expected:
+            raise self._error(f"{operation}: the service says {answered}, the model {expected}")
+
+    def _error(self, text: str) -> ConservationError:
+        return ConservationError("\n  ".join([text, "after:", *self.history]))
+
+
+def _units(minor: int) -> Decimal:
+    return Decimal(minor) / 100
+
+
+def _random_operation(driver: Driver, dice: random.Random) -> None:
+    """One operation, or rarely a pass over a changed sheet."""
+    department, request, amount, key = dice.choice(DEPARTMENTS), dice.choice(REQUESTS), dice.choice(AMOUNTS), dice.choice(KEYS)
+    number = dice.random()
+    if number < 0.3:
+        driver.check(department, request, amount)
+    elif number < 0.6:
+        driver.reserve(department, request, amount, over=dice.random() < 0.1, key=key)
+    elif number < 0.8:
+        driver.commit(department, request, amount, final=dice.random() < 0.5, key=key)
+    elif number < 0.997:
+        driver.release(department, request, amount, action=dice.choice((ReleaseAction.REJECT, ReleaseAction.MANUAL, ReleaseAction.CANCEL)), key=key)
+    else:
+        departments = dice.sample(DEPARTMENTS, dice.randint(1, len(DEPARTMENTS)))
+        driver.sync({department: dice.choice(LIMITS) for department in departments})
+
+
+def prove(tries: int, place: Place) -> Outcome:
+    """Many callers at once, `tries` operations in all."""
+    outcome = Outcome()
+    with place.environment("instance") as environment:
+        _make_database(environment, durable=False)
+        folder = place.folder
+        seeds = [place.dice.randrange(10**9) for _ in range(THREADS)]
+
+        def run(thread: int) -> None:
+            dice = random.Random(seeds[thread])  # noqa: S311  # chance, no secret
+            for count in range(tries // THREADS):
+                if count % CUSTOMER_LIFE == 0:
+                    driver = Driver(f"org-{thread}-{count}", folder)
+                # Keys are for retries: used anew for something else now and then, they would soon refuse everything.
+                if count % 50 == 0:
+                    driver.forget_keys()
+                _random_operation(driver, dice)
+                if count % 10 == 0:
+                    driver.compare_balances()
+                outcome.tries += 1
+                place.progress(outcome.tries, tries)
+            driver.compare_balances()
+
+        with ThreadPoolExecutor(THREADS) as threads:
+            for ended in [threads.submit(run, thread) for thread in range(THREADS)]:
+                error = ended.exception()
+                outcome.expect(error is None, repr(error) if not isinstance(error, ConservationError) else str(error))
+        proof = reports.verify()
+        outcome.expect(not proof.findings, f"verify: {proof.findings[:3]}")
+        outcome.notes.append(f"{proof.budgets:,} budgets, {proof.reservations:,} reservations, {proof.movements:,} audit rows proven at the end")
+        database.disconnect()
+    return outcome
+
+
+def prove_by_model(tries: int, place: Place) -> Outcome:
+    """A state machine: `tries` examples of up to 40 steps, the balances compared after every step."""
+    outcome = Outcome()
+    with place.environment("instance") as environment:
+        template = _make_database(environment, durable=False)
+        fresh = _Fresh(place, template)
+
+        class Machine(LedgerMachine):
+            """The machine at this place."""
+
+            def __init__(self) -> None:
+                super().__init__(fresh.driver())
+                outcome.tries += 1
+                place.progress(outcome.tries, tries)
+
+        phases = (Phase.generate, Phase.shrink)
+        chosen = settings(
+            max_examples=tries, stateful_step_count=40, deadline=None, database=None, derandomize=True, phases=phases, suppress_health_check=list(HealthCheck)
+        )
+        try:
+            run_state_machine_as_test(Machine, settings=chosen)
+        except ConservationError as error:
+            outcome.expect(holds=False, otherwise=str(error))
+        database.disconnect()
+    return outcome
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """What may be done to a ledger, in any order."""
+
+    departments = st.sampled_from(DEPARTMENTS)
+    requests = st.sampled_from(REQUESTS)
+    amounts = st.sampled_from(AMOUNTS)
+    keys = st.sampled_from((None, "k1", "k2"))
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self.driver = driver
+        self.last: Callable[[], None] = lambda: None
+
+    def _do(self, operation: Callable[[], None]) -> None:
+        self.last = operation
+        operation()
+        self.driver.compare_balances()
+
+    @rule(department=departments, request=requests, amount=amounts)
+    def check(self, department: str, request: str, amount: int) -> None:
+        """A check."""
+        self._do(lambda: self.driver.check(department, request, amount))
+
+    @rule(department=departments, request=requests, amount=amounts, over=st.booleans(), key=keys)
+    def reserve(self, department: str, request: str, amount: int, over: bool, key: str | None) -> None:
+        """A reserve."""
+        self._do(lambda: self.driver.reserve(department, request, amount, over=over, key=key))
+
+    @rule(department=departments, request=requests, amount=amounts, final=st.booleans(), key=keys)
+    def commit(self, department: str, request: str, amount: int, final: bool, key: str | None) -> None:
+        """A commit."""
+        self._do(lambda: self.driver.commit(department, request, amount, final=final, key=key))
+
+    @rule(department=departments, request=requests, amount=amounts, action=st.sampled_from(ReleaseAction), key=keys)
+    def release(self, department: str, request: str, amount: int, action: ReleaseAction, key: str | None) -> None:
+        """A release."""
+        self._do(lambda: self.driver.release(department, request, amount, action=action, key=key))
+
+    @rule(sheet=st.dictionaries(departments, st.sampled_from(LIMITS), min_size=1))
+    def sync(self, sheet: dict[str, int]) -> None:
+        """A pass over a changed sheet."""
+        self._do(lambda: self.driver.sync(sheet))
+
+    @rule()
+    def retry(self) -> None:
+        """The last operation again."""
+        self._do(self.last)
+
+
+@dataclass
+class _Fresh:
+    """Makes a driver on a fresh database: on SQLite the file anew, on PostgreSQL a customer that nobody knows."""
+
+    place: Place
+    template: Path | None
+    count: int = 0
+
+    def driver(self) -> Driver:
+        self.count += 1
+        if self.template:
+            path = self.template.with_name("budget_sync.db")
+            database.close_connection()
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            draft = path.with_name("draft")
+            shutil.copy(self.template, draft)
+            # Another file in the same place: whoever has the old one open notices.
+            draft.replace(path)
+        return Driver(f"org-{self.count}", self.place.folder)
+
+
+def _make_database(environment: dict[str, str], *, durable: bool) -> Path | None:
+    """Make the database and connect to it; on SQLite returns an empty copy. Without `durable` a power cut could lose commits, which costs less."""
+    chosen = load(environment)
+    chosen.instance_folder.mkdir(parents=True)
+    database.connect(chosen.database, create=True)
+    if not chosen.database_url and not durable:
+        database.db.pragma("synchronous", "off", permanent=True)
+    database.init_schema()
+    if chosen.database_url:
+        return None
+    database.close_connection()
+    return Path(shutil.copy(chosen.database_path, chosen.instance_folder / "empty.db"))

@@ -1,0 +1,13 @@
+"""The table of promises, in the order in which `make prove` tries them."""
+
+from __future__ import annotations
+
+from prove import conservation
+from prove.outcome import Row
+
+BOTH = ("sqlite", "postgresql")
+
+ROWS = (
+    Row("model", "Reserved is what open reservations add up to, nothing is negative, the audit log replays", conservation.prove_by_model, 60, 2_000, BOTH),
+    Row("conservation", "The same, for many callers at once and group commits", conservation.prove, 1_500, 1_000_000, BOTH),
+)

@@ -1,0 +1,33 @@
+"""The short form of every promise's proof; `make prove` runs the long ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from conftest import ENGINE
+from prove.outcome import Outcome, Place, Row
+from prove.rows import ROWS
+
+SHORT = [row for row in ROWS if row.short is not None and ENGINE in row.engines]
+
+
+@pytest.fixture
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+    """A place on the engine that the tests run on."""
+    new_postgres: Callable[[], AbstractContextManager[str]] | None = request.getfixturevalue("new_postgres") if ENGINE == "postgresql" else None
+    return Place(tmp_path, new_postgres=new_postgres)
+
+
+def assert_kept(outcome: Outcome) -> None:
+    """It was tried, and nothing broke it."""
+    assert outcome.violations == []
+    assert outcome.tries > 0
+
+
+@pytest.mark.parametrize("row", SHORT, ids=lambda row: row.name)
+def test_a_promise_is_kept(row: Row, place: Place) -> None:
+    assert row.short is not None
+    assert_kept(row.prove(row.short, place))
