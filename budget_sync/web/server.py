@@ -6,6 +6,7 @@ import errno
 import gc
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 from flask import Flask
 from gunicorn import util
@@ -35,6 +36,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
+
+    def is_parent_alive(self) -> bool:
+        """Whether the master lives. Where it was killed, let go of its port at once, for the next one, and end what is under way."""
+        if super().is_parent_alive():
+            return True
+        self.alive = False
+        for listener in self.sockets:
+            # Shut, not just closed: the other workers have it too. One of them may have been first.
+            with suppress(OSError):
+                listener.sock.shutdown(socket.SHUT_RD)
+        return False
 
 
 class _Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
