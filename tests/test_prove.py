@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from conftest import ENGINE
+from conftest import ENGINE, sqlite_only
+from prove import power
 from prove.outcome import Outcome, Place, Row
 from prove.rows import ROWS
 
@@ -31,3 +32,10 @@ def assert_kept(outcome: Outcome) -> None:
 def test_a_promise_is_kept(row: Row, place: Place) -> None:
     assert row.short is not None
     assert_kept(row.prove(row.short, place))
+
+
+@sqlite_only
+def test_a_disk_that_lies_about_syncing_is_noticed(tmp_path: Path) -> None:
+    # Else the power cuts above would prove nothing.
+    outcome = power.prove(20, Place(tmp_path), disk_is_honest=False)
+    assert outcome.violation_count > 0

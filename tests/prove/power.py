@@ -1,0 +1,171 @@
+"""Power cuts: what was not synced may be lost, torn or there, in any mixture; what was acknowledged is there.
+
+The server runs under load with a library that keeps a journal of all that its database writes and syncs. A cut is a point in
+that journal: the files as they would be found after it are put together from what had been synced by then and some of the
+rest, opened, and held against what had been acknowledged by then. So one run gives as many cuts as are wanted.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from conftest import Installation
+
+from prove.load import STEPS, Load, compare, prove_balances
+from prove.outcome import Outcome, Place
+from prove.preload import SYNC, TRUNCATE, WRITE, preload
+
+#: Movements acknowledged in one run: enough for several checkpoints.
+MOVEMENTS = 2_500
+CUTS_EACH = 50
+
+_SUFFIXES = ("", "-wal", "-journal")
+_HEAD = struct.Struct("=IIQQ")
+_SECTOR = 512
+
+
+class Record(NamedTuple):
+    """A call on one of the database's files, and where in the journal it ends."""
+
+    kind: int
+    file: int
+    offset: int
+    data: bytes
+    end: int
+
+
+class Run(NamedTuple):
+    """A server's run: the files before it, what it asked of the disk, and where in the journal each acknowledgement came."""
+
+    before: list[bytes]
+    records: list[Record]
+    acknowledged: list[tuple[int, str, int]]
+    reservations: dict[str, str]
+
+
+def prove(tries: int, place: Place, *, disk_is_honest: bool = True) -> Outcome:
+    """Cut the power `tries` times. A disk that is not honest says it has synced and has not."""
+    outcome = Outcome()
+    movements = checkpointed = 0
+    for first in range(0, tries, CUTS_EACH):
+        with place.installation(f"instance-{first}") as server:
+            run = _record(server, MOVEMENTS if tries > CUTS_EACH else MOVEMENTS // 3)
+        cuts = min(CUTS_EACH, tries - first)
+        _cut(run, cuts, place, outcome, disk_is_honest=disk_is_honest)
+        movements += len(run.acknowledged)
+        checkpointed += sum(record.kind == WRITE and record.file == 0 for record in run.records)
+        place.progress(outcome.tries, tries)
+    outcome.notes.append(f"{movements:,} movements acknowledged, {checkpointed:,} pages written by checkpoints")
+    return outcome
+
+
+def _record(server: Installation, movements: int) -> Run:
+    journal = server.folder / "disk-journal"
+    preload(server, PROVE_JOURNAL=journal)
+    before = [_content(server.database.with_name(server.database.name + suffix)) for suffix in _SUFFIXES]
+    acknowledged: list[tuple[int, str, int]] = []
+    server.start()
+    load = Load(server, "cut", on_acknowledged=lambda request, step: acknowledged.append((journal.stat().st_size, request, step)))
+    with load:
+        load.wait_for(movements, timeout_s=120)
+        server.stop(signal.SIGKILL)
+    return Run(before, list(_read(journal.read_bytes())), acknowledged, load.reservations)
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _read(journal: bytes) -> Iterator[Record]:
+    place = 0
+    while place + _HEAD.size <= len(journal):
+        kind, file, offset, length = _HEAD.unpack_from(journal, place)
+        place += _HEAD.size
+        yield Record(kind, file, offset, journal[place : place + length], place + length)
+        place += length
+
+
+def _cut(run: Run, cuts: int, place: Place, outcome: Outcome, *, disk_is_honest: bool) -> None:
+    # Half of them while a checkpoint writes into the database file: that is where a lost write would hurt most.
+    in_checkpoints = [number for number, record in enumerate(run.records) if record.file == 0] or [0]
+    points = sorted(place.dice.choice(in_checkpoints) if number % 2 else place.dice.randrange(len(run.records)) for number in range(cuts))
+    disk = Disk(run.before)
+    applied = 0
+    for number, point in enumerate(points):
+        for record in run.records[applied : point + 1]:
+            disk.take(record, honest=disk_is_honest)
+        applied = point + 1
+        way = place.dice.choice(("nothing", "everything", "some", "torn"))
+        folder = place.folder / "cut"
+        folder.mkdir(exist_ok=True)
+        target = folder / f"{number}.db"
+        for suffix, content in zip(_SUFFIXES, disk.found_after_cut(way, place.dice), strict=True):
+            if content or not suffix:
+                target.with_name(target.name + suffix).write_bytes(content)
+        when = f"cut at record {point} of {len(run.records)}, {way} of what was not synced was written"
+        _examine(run, run.records[point].end, target, outcome, when)
+        outcome.tries += 1
+        for path in folder.iterdir():
+            path.unlink()
+
+
+def _examine(run: Run, position: int, target: Path, outcome: Outcome, when: str) -> None:
+    """Open the database as it is found, and hold it against what was acknowledged by then."""
+    stories: dict[str, tuple[int, str | None]] = {}
+    for at, request, step in run.acknowledged:
+        if at <= position:
+            stories[request] = (step + 1, run.reservations[request])
+    # The next step of each, or the first of a new one, may have been under way.
+    under_way = {request for _, request, _ in run.acknowledged if stories.get(request, (0, None))[0] < len(STEPS)}
+    try:
+        prove_balances(target, outcome, when)
+        compare(stories, under_way, target, outcome, when, "cut")
+    except Exception as error:  # noqa: BLE001  # whatever keeps it from being read
+        outcome.expect(holds=False, otherwise=f"{when}: the database cannot be read: {error!r}")
+
+
+class Disk:
+    """The files as the disk has them for certain, and what it was told since."""
+
+    def __init__(self, before: list[bytes]) -> None:
+        self.synced = [bytearray(content) for content in before]
+        self.pending: list[list[Record]] = [[] for _ in before]
+
+    def take(self, record: Record, *, honest: bool) -> None:
+        """A call; a sync makes certain what came before it."""
+        if record.kind != SYNC:
+            self.pending[record.file].append(record)
+        elif honest:
+            for earlier in self.pending[record.file]:
+                _apply(self.synced[record.file], earlier)
+            self.pending[record.file].clear()
+
+    def found_after_cut(self, way: str, dice: random.Random) -> list[bytes]:
+        """The files' content once the power is back, with nothing, everything, some or torn pieces of what was not synced."""
+        found = []
+        for synced, pending in zip(self.synced, self.pending, strict=True):
+            content = bytearray(synced)
+            for record in pending:
+                if way == "everything" or (way == "some" and dice.random() < 0.5):
+                    _apply(content, record)
+                elif way == "torn" and record.kind == WRITE:
+                    for start in range(0, len(record.data), _SECTOR):
+                        if dice.random() < 0.5:
+                            _apply(content, record._replace(offset=record.offset + start, data=record.data[start : start + _SECTOR]))
+            found.append(bytes(content))
+        return found
+
+
+def _apply(content: bytearray, record: Record) -> None:
+    if record.kind == TRUNCATE:
+        del content[record.offset :]
+        content.extend(bytes(record.offset - len(content)))
+        return
+    end = record.offset + len(record.data)
+    content.extend(bytes(max(0, end - len(content))))
+    content[record.offset : end] = record.data
