@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prove import conservation, kills, power
+from prove import conservation, disk, kills, power
 from prove.outcome import Row
 
 BOTH = ("sqlite", "postgresql")
@@ -12,4 +12,5 @@ ROWS = (
     Row("conservation", "The same, for many callers at once and group commits", conservation.prove, 1_500, 1_000_000, BOTH),
     Row("kills", "No acknowledged movement is lost and none is half done, whatever is killed; ready again in 5 s", kills.prove, 6, 500, BOTH),
     Row("power", "After a power cut, everything acknowledged is there", power.prove, 20, 1_000),
+    Row("disk", "A disk that fails, is full or read-only: never a false 200, no half movement, no restart needed", disk.prove, 10, 10_000),
 )

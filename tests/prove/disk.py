@@ -1,0 +1,124 @@
+"""A disk that fails: every nth write, sync or truncation of the database, once or until it is mended.
+
+A story of three movements is told while the nth call fails. Each is answered with 200 and is stored, or with an honest 503;
+then the disk is mended, the same calls are sent again, and all of it is there once, without a restart.
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import closing
+from typing import NamedTuple
+
+import requests
+from conftest import Installation
+from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
+
+from prove.kills import traceback_in
+from prove.load import STEPS, compare, prove_balances
+from prove.outcome import Outcome, Place
+from prove.preload import SYNC, TRUNCATE, WRITE, Fault, preload
+
+FOR_GOOD = 10**9
+
+#: More than SQLite's own limit of 1,000 pages, beyond which a commit also copies the write-ahead log into the database file.
+_FILLER_BYTES = 4_400_000
+
+
+class Way(NamedTuple):
+    """A way to fail: which calls, how, how many of them, and whether a checkpoint is due."""
+
+    name: str
+    kinds: int
+    error: int
+    failures: int
+    checkpoint: bool
+
+
+WAYS = (
+    Way("a write fails", WRITE, errno.EIO, 1, checkpoint=False),
+    Way("a sync fails", SYNC, errno.EIO, 1, checkpoint=False),
+    Way("the disk is full", WRITE, errno.ENOSPC, FOR_GOOD, checkpoint=False),
+    Way("the disk became read-only", WRITE | SYNC | TRUNCATE, errno.EROFS, FOR_GOOD, checkpoint=False),
+    Way("a write fails with a checkpoint due", WRITE, errno.EIO, 1, checkpoint=True),
+    Way("a sync fails with a checkpoint due", SYNC, errno.EIO, 1, checkpoint=True),
+    Way("the disk is full with a checkpoint due", WRITE, errno.ENOSPC, FOR_GOOD, checkpoint=True),
+)
+
+
+def prove(tries: int, place: Place) -> Outcome:
+    """Let every nth call fail in every way; `tries` numbers n a way, evenly spread where there are more."""
+    outcome = Outcome()
+    with place.installation() as server:
+        fault = Fault(place.folder / "fault")
+        preload(server, PROVE_FAULT=fault.path)
+        server.start("--workers", "1")
+        for way in WAYS:
+            count = _calls_of_a_story(server, fault, way, outcome)
+            numbers = sorted({round(place_ * (count - 1) / max(1, min(tries, count) - 1)) for place_ in range(min(tries, count))})
+            outcome.notes.append(f"{way.name}: {len(numbers)} of n = 1…{count}")
+            for number in numbers:
+                _try(server, fault, way, number, outcome)
+                outcome.tries += 1
+                place.progress(outcome.tries, tries * len(WAYS))
+        prove_balances(server.target, outcome, "at the end")
+        # A failed commit is logged with what SQLite said; nothing else may leave a traceback.
+        rest = server.log.replace("Traceback", "").count("A mistake of ours")
+        outcome.expect(not rest, f"a mistake of ours: {traceback_in(server.log)}")
+    return outcome
+
+
+def _calls_of_a_story(server: Installation, fault: Fault, way: Way, outcome: Outcome) -> int:
+    """How many such calls a whole story makes."""
+    _prepare(server, way)
+    fault.after(FOR_GOOD, way.kinds, way.error, failures=0)
+    _tell(server, f"disk-count-{way.name}", outcome)
+    _, left, *_ = fault.get()
+    fault.mend()
+    return FOR_GOOD - left
+
+
+def _try(server: Installation, fault: Fault, way: Way, number: int, outcome: Outcome) -> None:
+    when = f"{way.name}, n = {number + 1}"
+    tag = f"{way.name} {number}"
+    request = f"{tag}-story"
+    _prepare(server, way)
+    fault.after(number, way.kinds, way.error, way.failures)
+    first = _tell(server, request, outcome)
+    reads = requests.get(f"{server.url}/api/budgets", headers=server.key(), timeout=30)
+    outcome.expect(reads.status_code == 200, f"{when}: reading is answered with {reads.status_code} {reads.text[:200]}")
+    failed = fault.mend()
+    # What a commit needs may not fail unseen; what a checkpoint does comes after it.
+    outcome.expect(not failed or way.checkpoint or 503 in first, f"{when}: it failed, and all is said to be well: {first}")
+    outcome.expect(failed or first == [200] * len(STEPS), f"{when}: nothing failed, and the answers are {first}")
+    acknowledged = first.index(503) if 503 in first else len(STEPS)
+    under_way = {request} if acknowledged < len(STEPS) else set()
+    compare({request: (acknowledged, None)}, under_way, server.target, outcome, when, tag)
+    again = _tell(server, request, outcome)
+    outcome.expect(again == [200] * len(STEPS), f"{when}: once mended, the answers are {again}")
+    compare({request: (len(STEPS), None)}, set(), server.target, outcome, f"{when}, mended", tag)
+
+
+def _prepare(server: Installation, way: Way) -> None:
+    """Fill the write-ahead log, where a checkpoint is to be due with the next commit."""
+    if not way.checkpoint:
+        return
+    with closing(sqlite3.connect(server.database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute('CREATE TABLE IF NOT EXISTS "Filler" ("content" BLOB)')
+        connection.execute('DELETE FROM "Filler"')
+        connection.execute('INSERT INTO "Filler" VALUES (zeroblob(?))', (_FILLER_BYTES,))
+
+
+def _tell(server: Installation, request: str, outcome: Outcome) -> list[int]:
+    """Make a story's calls until one is not answered with 200; the statuses."""
+    statuses: list[int] = []
+    for call, body, _ in STEPS:
+        headers = server.key() | {"Idempotency-Key": f"{request}-{call}"}
+        response = server.post(f"/api/budget/{call}", body(request), headers=headers)
+        statuses.append(response.status_code)
+        if response.status_code != 200:
+            honest = response.status_code == 503 and "Retry-After" in response.headers and response.json()["code"] in ("UNAVAILABLE", "OUTCOME_UNKNOWN")
+            outcome.expect(honest, f"{request}: {call} is answered with {response.status_code} {response.text[:300]}")
+            break
+    return statuses
