@@ -208,6 +208,20 @@ def test_a_command_without_a_database_of_its_version_does_nothing(fresh: Install
     assert sorted(fresh.folder.iterdir()) == before
 
 
+def test_a_server_does_not_start_on_a_damaged_database(fresh: Installation) -> None:
+    fresh.flask("init-db")
+    connection = sqlite3.connect(fresh.database)
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'AuditLog'").fetchone()
+    connection.close()
+    with fresh.database.open("r+b") as file:
+        # The tables are found, and one of them cannot be read.
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    said = one_line(start(fresh, "serve"))
+    assert said.startswith(f"Error: The database {fresh.database} is damaged (")
+    assert said.endswith("): restore a backup.")
+
+
 @pytest.mark.parametrize("make", [garbage, a_directory], ids=lambda make: make.__name__)
 def test_tables_are_not_made_in_what_is_no_database(fresh: Installation, make: Callable[[Path], None]) -> None:
     fresh.folder.mkdir()

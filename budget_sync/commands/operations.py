@@ -54,6 +54,7 @@ def load_demo(url: str) -> None:
 def serve(host: str, port: int, workers: int) -> None:
     """Run the production server. SIGTERM stops it once every request under way is answered."""
     _require_free(host, port)
+    database.quick_check()
     # The workers open their own: a connection must not cross a fork.
     database.disconnect()
     Server(functools.partial(current_app.config["CREATE_APP"], settings()), host=host, port=port, workers=workers).run()

@@ -20,7 +20,7 @@ from budget_sync.database.copying import copy_to
 from budget_sync.database.locks import held_alone, lock_name, locked
 from budget_sync.database.prepared import Prepared
 from budget_sync.database.restore import replace_file, replace_rows, sync_folder
-from budget_sync.database.schema import SCHEMA_VERSION, init_schema, require_current_schema, schema_version, upgrade_schema
+from budget_sync.database.schema import SCHEMA_VERSION, init_schema, quick_check, require_current_schema, schema_version, upgrade_schema
 from budget_sync.database.transact import transact
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "lock_name",
     "locked",
     "open_connection",
+    "quick_check",
     "refusal_of",
     "replace_file",
     "replace_rows",

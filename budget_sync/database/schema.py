@@ -54,6 +54,23 @@ def require_current_schema(*, older_will_do: bool = False) -> None:
         raise DatabaseProblem(f"The database is of schema version {version}, newer than this program's {SCHEMA_VERSION}: install the newer program.")
 
 
+#: A file up to this many bytes is checked at each start, which takes about a second; a larger one by `flask doctor` and backups.
+MAX_CHECKED_AT_START = 256 * 1024 * 1024
+
+
+def quick_check() -> None:
+    """Raises DatabaseProblem where SQLite finds its file damaged; a large one is not looked at. PostgreSQL looks after itself."""
+    if not isinstance(db.obj, SqliteFile) or db.file_path.stat().st_size > MAX_CHECKED_AT_START:
+        return
+    open_connection()
+    try:
+        (found,) = db.execute_sql("PRAGMA quick_check(1)").fetchone()
+    except peewee.PeeweeException as error:
+        found = str(error)
+    if found != "ok":
+        raise DatabaseProblem(f"The database {label()} is damaged ({' '.join(found.split())}): restore a backup.")
+
+
 def init_schema() -> bool:
     """Make all tables in an empty database. Returns False, and changes nothing, where they are there already."""
     open_connection()
