@@ -26,26 +26,13 @@ import requests
 from conftest import Installation, check_body, commit_body, key_headers, needs, release_body, reserve_body, wait_until
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
+from prove.locks import BUSY_TIMEOUT_S, HOLD_LOCK, SLACK_S
 
 from budget_sync import database, reports
 from budget_sync.refusals import Code
 from budget_sync.settings import Settings
 
-# As long as the service waits for a lock, and as much again for a machine under load.
-BUSY_TIMEOUT_S = 5
-SLACK_S = 10
-
 UNAVAILABLE = {Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN}
-
-# Holds the write lock until its standard input ends.
-HOLD_LOCK = """
-import sys
-from peewee import sqlite3
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN IMMEDIATE")
-print("locked", flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.fixture(scope="module")

@@ -53,14 +53,16 @@ def prove(tries: int, place: Place) -> Outcome:
         fault = Fault(place.folder / "fault")
         preload(server, PROVE_FAULT=fault.path)
         server.start("--workers", "1")
+        plan: list[tuple[Way, int]] = []
         for way in WAYS:
             count = _calls_of_a_story(server, fault, way, outcome)
-            numbers = sorted({round(place_ * (count - 1) / max(1, min(tries, count) - 1)) for place_ in range(min(tries, count))})
+            numbers = sorted({round(step * (count - 1) / max(1, min(tries, count) - 1)) for step in range(min(tries, count))})
             outcome.notes.append(f"{way.name}: {len(numbers)} of n = 1…{count}")
-            for number in numbers:
-                _try(server, fault, way, number, outcome)
-                outcome.tries += 1
-                place.progress(outcome.tries, tries * len(WAYS))
+            plan += [(way, number) for number in numbers]
+        for way, number in plan:
+            _try(server, fault, way, number, outcome)
+            outcome.tries += 1
+            place.progress(outcome.tries, len(plan))
         prove_balances(server.target, outcome, "at the end")
         # A failed commit is logged with what SQLite said; nothing else may leave a traceback.
         rest = server.log.replace("Traceback", "").count("A mistake of ours")

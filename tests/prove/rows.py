@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prove import conservation, disk, kills, power
+from prove import conservation, damage, disk, kills, locks, power
 from prove.outcome import Row
 
 BOTH = ("sqlite", "postgresql")
@@ -13,4 +13,6 @@ ROWS = (
     Row("kills", "No acknowledged movement is lost and none is half done, whatever is killed; ready again in 5 s", kills.prove, 6, 500, BOTH),
     Row("power", "After a power cut, everything acknowledged is there", power.prove, 20, 1_000),
     Row("disk", "A disk that fails, is full or read-only: never a false 200, no half movement, no restart needed", disk.prove, 10, 10_000),
+    Row("damage", "A damaged file is refused, or what is served was true once; no figure is invented", damage.prove, 100, 20_000),
+    Row("locks", "With the database locked from outside for 1 to 30 s: 503 with Retry-After in time, no traceback", locks.prove, 2, 60),
 )
