@@ -28,9 +28,7 @@ from budget_sync.refusals import Code, Refusal
 from budget_sync.requests import ReserveRequest
 from budget_sync.settings import Settings
 
-PROCESSES = 4
 THREADS = 8
-ROUNDS = 20
 REQUESTS = 400
 COPIES = 100
 
@@ -79,14 +77,15 @@ def reserve(budget_id: str, request_id: str) -> str | None:
             return str(reply.data["reservationId"])
 
 
-def test_a_budget_is_never_oversold(app: Flask, chosen: Settings) -> None:
+@pytest.mark.parametrize(("competitors", "rounds"), [(4, 16), (8, 8)])
+def test_a_budget_is_never_oversold(app: Flask, chosen: Settings, competitors: int, rounds: int) -> None:
     people.add_customer(ROOT, "org-456", "Acme Inc.")
     spawn = multiprocessing.get_context("spawn")  # a connection must not cross a fork
-    start = spawn.Barrier(PROCESSES)
+    start = spawn.Barrier(competitors)
     # The same tries in each run, in an order of their own each round.
     dice = random.Random(456)  # noqa: S311  # no secret
-    with ProcessPoolExecutor(PROCESSES, mp_context=spawn, initializer=enter, initargs=(chosen.database, start)) as processes:
-        for number in range(ROUNDS):
+    with ProcessPoolExecutor(competitors, mp_context=spawn, initializer=enter, initargs=(chosen.database, start)) as processes:
+        for number in range(rounds):
             room = 18 + number
             budget_id = f"round-{number}"
             # Almost enough for one more.
@@ -94,12 +93,12 @@ def test_a_budget_is_never_oversold(app: Flask, chosen: Settings) -> None:
             # 500 tries, a fifth of them copies of others.
             tries = [f"r{request}" for request in (*range(REQUESTS), *range(COPIES))]
             dice.shuffle(tries)
-            results = [processes.submit(compete, budget_id, tries[place::PROCESSES]) for place in range(PROCESSES)]
+            results = [processes.submit(compete, budget_id, tries[place::competitors]) for place in range(competitors)]
             answers = [result.result(timeout=120) for result in results]
             acknowledged = {pair for _, pairs in answers for pair in pairs}
             stored = set(Reservation.select(Reservation.requestId, Reservation.id).where(Reservation.budgetId == budget_id).tuples())
             moved = AuditLog.select().where((AuditLog.budgetId == budget_id) & (AuditLog.action == "RESERVE")).count()
-            assert len({process for process, _ in answers}) == PROCESSES
+            assert len({process for process, _ in answers}) == competitors
             assert acknowledged == stored
             assert (len(acknowledged), moved) == (room, room)
             assert BudgetUtilization.get_by_id(budget_id).reservedMinor == room * AMOUNT * 100
@@ -109,14 +108,16 @@ def test_a_budget_is_never_oversold(app: Flask, chosen: Settings) -> None:
 # Exactly once.
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, new_environment: Callable[[Path], dict[str, str]]) -> Iterator[Installation]:
-    """The guide's world with its server running, two workers of it, one for this file; its balances must be proven in the end."""
+@pytest.fixture(scope="module", params=["4", "8"], ids=lambda workers: f"{workers} workers")
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, new_environment: Callable[[Path], dict[str, str]]
+) -> Iterator[Installation]:
+    """The guide's world with its server running, one for all tests with as many workers; its balances must be proven in the end."""
     folder = tmp_path_factory.mktemp("concurrency") / "instance"
     made = Installation(new_environment(folder))
     made.flask("init-db")
     made.flask("demo")
-    made.start("--workers", "2")
+    made.start("--workers", request.param)
     try:
         yield made
         made.flask("verify")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -29,14 +26,12 @@ from budget_sync import budgets, database, demo, ledger, reports, settings
 from budget_sync.database import db
 from budget_sync.database.locks import held_alone
 from budget_sync.database.transact import TRIES
-from budget_sync.models import AuditLog, Customer, Reservation
+from budget_sync.models import Customer, Reservation
 from budget_sync.permissions import Actor, Role
 from budget_sync.refusals import Code, Refusal
 from budget_sync.requests import CommitRequest, ReserveRequest
 from budget_sync.settings import Settings, SettingsError
 
-PROCESSES = 4
-THREADS = 8
 AMOUNT = Decimal("27.10")
 SECRET = "a key for tests, long enough"
 SERVICE = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM, "org-456")
@@ -68,25 +63,6 @@ def stranger(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-# Never oversold, exactly once. What follows runs in the processes that compete.
-
-_threads: list[tuple[Barrier, ThreadPoolExecutor]] = []
-
-
-def enter(url: str, start: Barrier) -> None:
-    """Begin a process: it opens its own connections, one a thread."""
-    database.connect(url)
-    _threads.append((start, ThreadPoolExecutor(THREADS)))
-
-
-def compete(budget_id: str, request_ids: list[str]) -> list[tuple[str, str]]:
-    """Try to reserve for each request, once the other processes are there too; what was acknowledged."""
-    ((start, threads),) = _threads
-    start.wait(timeout=60)
-    replies = threads.map(lambda request_id: reserve(budget_id, request_id), request_ids)
-    return [(request_id, reply) for request_id, reply in zip(request_ids, replies, strict=True) if reply]
-
-
 def reserve(budget_id: str, request_id: str, amount: Decimal = AMOUNT) -> str | None:
     """The acknowledged reservation, or None where the budget has no room; busy means to try again."""
     while True:
@@ -99,26 +75,6 @@ def reserve(budget_id: str, request_id: str, amount: Decimal = AMOUNT) -> str | 
                 raise
         else:
             return str(reply.data["reservationId"])
-
-
-def test_a_budget_is_never_oversold_and_a_request_reserves_once(world: Flask, postgres_url: str) -> None:
-    spawn = multiprocessing.get_context("spawn")  # a connection must not cross a fork
-    start = spawn.Barrier(PROCESSES)
-    dice = random.Random(456)  # noqa: S311  # the same tries in each run
-    with ProcessPoolExecutor(PROCESSES, mp_context=spawn, initializer=enter, initargs=(postgres_url, start)) as processes:
-        for room in range(18, 22):
-            budget_id = f"room-{room}"
-            # Almost enough for one more.
-            budgets.set_budget(ROOT, "org-456", budget_id, "2025", AMOUNT * (room + 1) - Decimal("0.01"), budget_id=budget_id)
-            tries = [f"r{request}" for request in (*range(200), *range(50))]
-            dice.shuffle(tries)
-            results = [processes.submit(compete, budget_id, tries[place::PROCESSES]) for place in range(PROCESSES)]
-            acknowledged = {pair for result in results for pair in result.result(timeout=120)}
-            stored = set(Reservation.select(Reservation.requestId, Reservation.id).where(Reservation.budgetId == budget_id).tuples())
-            moved = AuditLog.select().where((AuditLog.budgetId == budget_id) & (AuditLog.action == "RESERVE")).count()
-            assert acknowledged == stored
-            assert (len(acknowledged), moved) == (room, room)
-    assert reports.verify().findings == []
 
 
 def at_once(*works: Callable[[], object]) -> list[object]:
