@@ -18,15 +18,17 @@ def dumps(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A verb's result as JSON text; `replayed` says that it is the answer to an earlier request, given again."""
+    """A verb's result as JSON text; `replayed` says that it is the answer to an earlier request, given again, `code` is a check's decision."""
 
     text: str
     replayed: bool = False
+    code: str | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, object]) -> Reply:
         """A fresh reply."""
-        return cls(dumps(data))
+        code = data.get("code")
+        return cls(dumps(data), code=None if code is None else str(code))
 
     @property
     def data(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ LAYERS = (
     {"database"},
     {"models"},
     {"audit"},
-    {"logins", "people", "budgets", "ledger", "check_log", "reports", "overview", "listings", "sync", "backups"},
+    {"logins", "people", "budgets", "ledger", "check_log", "reports", "monitoring", "overview", "listings", "sync", "backups"},
     {"demo"},
     {"web"},
     {"commands"},
@@ -29,6 +29,7 @@ AT_HOME = {
     "gunicorn": {"web"},
     "click": {"commands"},
     "gspread": {"sync"},
+    "prometheus_client": {"web"},
     "pydantic": {"requests", "web"},
     "babel": {"money", "sync"},
 }

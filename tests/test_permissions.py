@@ -32,6 +32,7 @@ HOME, ABROAD, CLOSED = "org-456", "org-789", "org-closed"
 HOME_BUDGET, FULL_BUDGET, ABROAD_BUDGET = "budget-123", "budget-full", "budget-789"
 STRANGER, FOREIGNER, APPROVER = "user-stranger", "user-foreigner", "user-approver"
 CRON_SECRET = "a secret for cron"
+METRICS_TOKEN = "a token for metrics"
 
 #: The columns of the table.
 COLUMNS = {
@@ -64,6 +65,7 @@ CELLS = {
     (403, "FORBIDDEN"): "403r",  # the role's refusal
     (403, "NOT_YOUR_REQUEST"): "403o",  # ownership's refusal
     (403, "OVERSPEND_NOT_ALLOWED"): "403a",  # no right to approve it, or to bring the approval
+    (404, "NOT_FOUND"): "404",
     (404, "BUDGET_NOT_FOUND"): "404b",
     (404, "REQUEST_NOT_FOUND"): "404r",
     (409, "CHECK_REQUIRED"): "409",
@@ -131,6 +133,7 @@ log in                                            200     200   200   200   200 
 log out                                           200     200   200   200   200   200   200   200   200   200   200   200   200   200   200
 healthz                                           200     200   200   200   200   200   200   200   200   200   200   200   200   200   200
 readyz                                            200     200   200   200   200   200   200   200   200   200   200   200   200   200   200
+metrics                                           404     404   404   404   404   404   404   404   404   404   404   404   404   404   404
 """
 
 #: How far each role may do what; "-" is not at all. The last five are for commands and pages alone.
@@ -331,6 +334,7 @@ ROWS: dict[str, Callable[[Attempt], Call]] = {
     "log out": lambda a: Call("POST", "/api/auth/logout", headers=a.caller.fresh_headers()),
     "healthz": lambda a: _get("/healthz"),
     "readyz": lambda a: _get("/readyz"),
+    "metrics": lambda a: _get("/metrics"),
 }
 
 EXPECTED = cells(TABLE)
@@ -341,7 +345,7 @@ CASES = [(row, caller, cell) for row, columns in EXPECTED.items() for column, ce
 def cast(tmp_path_factory: pytest.TempPathFactory, new_environment: Callable[[Path], dict[str, str]]) -> Iterator[Cast]:
     """One world for all cases: each case has a request of its own, and the budget is larger than all of them together."""
     folder = tmp_path_factory.mktemp("permissions")
-    chosen = settings.load(new_environment(folder) | {"CRON_SECRET": CRON_SECRET})
+    chosen = settings.load(new_environment(folder) | {"CRON_SECRET": CRON_SECRET, "METRICS_TOKEN": METRICS_TOKEN})
     database.connect(chosen.database, create=True)
     database.init_schema()
     app = create_app(chosen)
@@ -470,7 +474,7 @@ def test_the_table_has_a_row_for_every_call_and_a_column_for_every_caller(cast: 
     attempt = Attempt(cast, cast.callers["super"])
     routes = cast.app.url_map.bind("localhost")
     called = {routes.match(call.path.partition("?")[0], method=call.method)[0] for call in (prepare(attempt) for prepare in ROWS.values())}
-    assert called == {rule.endpoint for rule in cast.app.url_map.iter_rules() if rule.endpoint.startswith("api.")}
+    assert called == {rule.endpoint for rule in cast.app.url_map.iter_rules() if rule.endpoint.startswith(("api.", "metrics."))}
 
 
 def test_the_permissions_are_those_written_here() -> None:

@@ -31,6 +31,7 @@ from budget_sync.permissions import Actor, Role
 from budget_sync.refusals import Code, Refusal
 from budget_sync.requests import CommitRequest, ReserveRequest
 from budget_sync.settings import Settings, SettingsError
+from budget_sync.web.metrics import POOL
 
 AMOUNT = Decimal("27.10")
 SECRET = "a key for tests, long enough"
@@ -252,6 +253,35 @@ def test_each_request_gives_its_connection_back(world: Flask) -> None:
     for _ in range(30):
         with ThreadPoolExecutor(1) as threads:
             assert threads.submit(work).result(timeout=30) == 200
+
+
+def test_the_connections_in_use_are_told(world: Flask) -> None:
+    observer = world.extensions["budget_sync_metrics"]
+
+    def in_use() -> float:
+        (metric,) = [metric for metric in observer.counted() if metric.name == POOL.name]
+        return float(metric.samples[0].value)
+
+    database.disconnect()
+    before = in_use()
+    with held_connection() as connection:
+        assert in_use() - before == 1
+        # Ends it for the server, too: it is of no more use, and given back all the same.
+        connection.execute("SELECT 1").connection.pgconn.finish()
+    assert in_use() == before
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: world.test_client().get("/readyz"), range(10)))
+    assert in_use() == before
+
+
+@contextmanager
+def held_connection() -> Iterator[psycopg.Connection[Any]]:
+    """A connection of the pool, taken."""
+    database.open_connection()
+    try:
+        yield db.connection()
+    finally:
+        database.close_connection()
 
 
 def test_a_pool_without_a_connection_left_is_unavailable(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

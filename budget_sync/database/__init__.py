@@ -15,9 +15,11 @@ from budget_sync.database.connection import (
     open_connection,
     refusal_of,
     snapshot,
+    wal_size,
 )
 from budget_sync.database.copying import copy_to
 from budget_sync.database.locks import held_alone, lock_name, locked
+from budget_sync.database.observing import Observer, observe
 from budget_sync.database.prepared import Prepared
 from budget_sync.database.restore import replace_file, replace_rows, sync_folder
 from budget_sync.database.schema import SCHEMA_VERSION, init_schema, quick_check, require_current_schema, schema_version, upgrade_schema
@@ -26,6 +28,7 @@ from budget_sync.database.transact import transact
 __all__ = [
     "SCHEMA_VERSION",
     "DatabaseProblem",
+    "Observer",
     "Prepared",
     "check_library",
     "close_connection",
@@ -41,6 +44,7 @@ __all__ = [
     "label",
     "lock_name",
     "locked",
+    "observe",
     "open_connection",
     "quick_check",
     "refusal_of",
@@ -54,5 +58,6 @@ __all__ = [
     "sync_folder",
     "transact",
     "upgrade_schema",
+    "wal_size",
     "write_copy",
 ]

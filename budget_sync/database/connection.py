@@ -132,6 +132,15 @@ def label() -> str:
     return db.obj.label if isinstance(db.obj, PostgresServer) else str(db.file_path)
 
 
+def wal_size() -> int:
+    """The size of SQLite's write-ahead log in bytes; 0 where there is none to be seen."""
+    try:
+        size: int = db.file_path.with_name(f"{db.file_path.name}-wal").stat().st_size
+    except OSError:
+        return 0
+    return size
+
+
 def open_connection() -> None:
     """Give this thread an open connection to the file that is there now.
 

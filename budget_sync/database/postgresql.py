@@ -16,6 +16,8 @@ from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Loader
 from psycopg.conninfo import conninfo_to_dict
 
+from budget_sync.database.observing import told
+
 #: Connections of one process: its 16 threads, and a few more for sync passes.
 MAX_CONNECTIONS = 20
 
@@ -113,6 +115,17 @@ class PostgresServer(PooledPostgresqlDatabase):  # type: ignore[misc]  # peewee'
             return bool(super().connect(reuse_if_open))
         except MaxConnectionsExceeded:
             raise NoConnectionLeftError("all connections of this process are in use") from None
+
+    def _connect(self) -> Any:
+        connection = super()._connect()
+        told.observer.connection_in_use(1)
+        return connection
+
+    def _close(self, conn: Any, close_conn: bool = False) -> None:
+        was_in_use = self.conn_key(conn) in self._in_use
+        super()._close(conn, close_conn)
+        if was_in_use:
+            told.observer.connection_in_use(-1)
 
     def leave_parents_connections(self) -> None:
         """In a forked child, forget what was inherited, and neither use nor close it: it is the parent's."""

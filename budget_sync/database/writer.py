@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeVar
 import peewee
 
 from budget_sync.database.connection import RETRY_AFTER_S, db, open_connection, refusal_of, roll_back
+from budget_sync.database.observing import told
 from budget_sync.refusals import Code, Refusal
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,12 @@ class Writer:
         if getattr(_serving, "now", False):
             raise RuntimeError("a work called transact: verbs own their transaction, what they call never begins one")
         job = _Job(work)
-        self._submit(job)
-        self._await(job)
+        told.observer.waits_for_writer(1)
+        try:
+            self._submit(job)
+            self._await(job)
+        finally:
+            told.observer.waits_for_writer(-1)
         if job.error is not None:
             raise job.error
         return job.result  # type: ignore[return-value]  # answered without an error: the work's own result
@@ -151,6 +156,8 @@ class Writer:
                 log.exception("A batch failed outside of any work.")
             finally:
                 batch.answer()
+            if batch.taken and batch.verdict is None:
+                told.observer.batch_committed(len(batch.taken))
 
 
 class _Batch:

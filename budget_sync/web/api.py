@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import time
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from budget_sync import database, ledger, reports, sync
 from budget_sync.permissions import Actor
 from budget_sync.refusals import Code, Refusal, invalid
 from budget_sync.requests import Body, CheckRequest, CommitRequest, ReleaseRequest, ReserveRequest, clean
-from budget_sync.settings import MIN_SECRET_LENGTH, Settings
+from budget_sync.settings import Settings
 from budget_sync.web import auth
 from budget_sync.web.auth import require_user, require_user_or_local
 from budget_sync.web.payloads import answer, idempotency_key, json_response, parse, refuse
@@ -132,12 +131,8 @@ def sync_google_sheets() -> Response:
 
 
 def _require_cron(settings: Settings) -> None:
-    """Raises Refusal AUTHENTICATION_REQUIRED unless the cron's secret was sent. A secret that is missing or short is nobody's."""
-    secret = settings.cron_secret or ""
-    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
-    # As bytes: compare_digest refuses text that is not ASCII.
-    same = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), secret.encode("utf-8", "surrogateescape"))
-    if len(secret) < MIN_SECRET_LENGTH or scheme.lower() != "bearer" or not same:
+    """Raises Refusal AUTHENTICATION_REQUIRED unless the cron's secret was sent."""
+    if not auth.is_bearer(settings.cron_secret):
         raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required: send the cron's secret as a bearer token.")
 
 

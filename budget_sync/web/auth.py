@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 
 from flask import Flask, Request, Response, current_app, request, session
@@ -11,7 +12,7 @@ from flask_login import LoginManager, UserMixin, current_user, login_user, logou
 from budget_sync import logins
 from budget_sync.permissions import ANONYMOUS, Actor
 from budget_sync.refusals import Code, Refusal
-from budget_sync.settings import Settings, is_loopback
+from budget_sync.settings import MIN_SECRET_LENGTH, Settings, is_loopback
 
 
 class _LoginManager(LoginManager):  # type: ignore[misc]  # flask_login has no types
@@ -116,6 +117,15 @@ def _is_from_this_machine() -> bool:
         return False
     hostname = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
     return is_loopback(request.remote_addr or "") and is_loopback(hostname)
+
+
+def is_bearer(secret: str | None) -> bool:
+    """Whether that secret was sent as the bearer token. One that is missing or short is nobody's."""
+    expected = secret or ""
+    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+    # As bytes: compare_digest refuses text that is not ASCII.
+    same = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), expected.encode("utf-8", "surrogateescape"))
+    return len(expected) >= MIN_SECRET_LENGTH and scheme.lower() == "bearer" and same
 
 
 def refuse_cross_origin() -> None:

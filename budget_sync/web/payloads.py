@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from budget_sync.refusals import Code, Refusal, invalid
 from budget_sync.replies import Reply, dumps
+from budget_sync.web import metrics
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_KEY_LENGTH = 255
@@ -177,6 +178,7 @@ def idempotency_key() -> str | None:
 
 def answer(reply: Reply) -> Response:
     """A verb's reply, byte for byte."""
+    metrics.note_outcome(reply.code or ("REPLAYED" if reply.replayed else "OK"))
     response = Response(f"{reply.text}\n", content_type="application/json")
     if reply.replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -190,6 +192,7 @@ def json_response(data: object, status: int = 200) -> Response:
 
 def refuse(refusal: Refusal, status: int | None = None) -> Response:
     """A refusal as JSON: `success`, `error`, `code`, bad `fields`, and the facts it names."""
+    metrics.note_outcome(refusal.code)
     data: dict[str, object] = {"success": False, "error": refusal.sentence, "code": refusal.code}
     if refusal.fields:
         data["fields"] = refusal.fields

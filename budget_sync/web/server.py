@@ -17,6 +17,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from budget_sync.refusals import Code
 from budget_sync.replies import dumps
+from budget_sync.web import metrics
 
 THREADS = 16
 
@@ -94,6 +95,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "control_socket_disable": True,
             "proc_name": "budget-sync",
             "logger_class": _OurLog,
+            "child_exit": lambda _, worker: metrics.forget_worker(worker.pid),
         }
         super().__init__()
 
@@ -112,4 +114,5 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until told to stop."""
-        _Master(self).run()
+        with metrics.shared_by_workers():
+            _Master(self).run()
