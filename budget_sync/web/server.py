@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import gc
+import itertools
+import selectors
 import socket
+import struct
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -13,30 +17,208 @@ from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from budget_sync.refusals import Code
 from budget_sync.replies import dumps
 from budget_sync.web import metrics
+from budget_sync.web.arrival import Arrival
+from budget_sync.web.payloads import MAX_BODY_BYTES
 
 THREADS = 16
 
 
+#: Seconds that a request may take to arrive, head and body: 64 KiB do in less, on the slowest line.
+ARRIVAL_S = 10.0
+
+#: Seconds that a connection which is being closed is listened to, so that what the client still sends does not cost it the reply.
+LINGER_S = 2.0
+LINGER_BYTES = 256 * 1024
+
+#: Seconds that a thread waits for a client that does not take its reply.
+SEND_TIMEOUT_S = 10
+
+#: Bytes of a reply that the system keeps for a slow reader, so that no thread has to wait; most systems give less.
+SEND_BUFFER_BYTES = 1024 * 1024
+
+
+class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
+    """A connection, and what has arrived on it of the next request."""
+
+    def __init__(self, worker: Worker, client: socket.socket, address: object, listener: object) -> None:
+        super().__init__(worker.cfg, client, address, listener)
+        self.worker = worker
+        self.arrival = Arrival()
+        self.is_cut = False
+        self.drained = 0
+        # A thread waits here only for what is beyond what has arrived, and for who does not take a reply.
+        patience = struct.pack("ll", SEND_TIMEOUT_S, 0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+    def close(self, graceful: bool = False) -> None:
+        """Close, or say that nothing more will be sent and let the worker close a little later."""
+        if graceful:
+            self.worker.linger(self)
+        else:
+            util.close(self.sock)
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A worker with threads that refuses as JSON what is no HTTP, and may find the listener shut."""
+    """A worker with threads that are given whole requests only, so that a slow client costs memory and no thread.
+
+    The loop that waits for connections also reads from them. A thread gets a request once all of it is there, or once it can
+    be refused; one that takes too long to arrive is refused here. What is no HTTP is refused as JSON, and the listener may be
+    found shut.
+    """
 
     def init_process(self) -> None:
         """Start serving."""
         util.write_error = _write_json_error
+        # The one that waits longest first; each knows when its time is up.
+        self.arriving: dict[_Connection, None] = {}
+        self.leaving: dict[_Connection, None] = {}
         super().init_process()
 
     def accept(self, listener: socket.socket) -> None:
         """Take a connection, unless the master has stopped listening: SIGTERM is then on its way here."""
         try:
-            super().accept(listener)
+            client, address = listener.accept()
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINVAL):
                 raise
+            return
+        self.nr_conns += 1
+        if self.nr_conns >= self.worker_connections and self.arriving:
+            # Full: who has taken longest gives way.
+            self._drop(next(iter(self.arriving)))
+        self._await_request(_Connection(self, client, address, listener.getsockname()))
+
+    def on_client_socket_readable(self, conn: _Connection, client: socket.socket) -> None:
+        """The next request on a kept connection."""
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(conn)
+        self._await_request(conn)
+
+    def enqueue_req(self, conn: _Connection) -> None:
+        """The next request on a kept connection, of which the parser has read some already."""
+        conn.sock.setblocking(False)
+        self._await_request(conn, conn.parser.unreader.take_buffered())
+
+    def handle(self, conn: _Connection) -> object:
+        """Give the parser what has arrived, and have the request handled. Runs in a thread."""
+        conn.data_ready = True
+        conn.init()
+        conn.parser.unreader.unread(bytes(conn.arrival.data))
+        conn.is_cut = conn.arrival.is_cut
+        conn.arrival = Arrival()
+        return super().handle(conn)
+
+    def linger(self, conn: _Connection) -> None:
+        """Say that nothing more will be sent, and wait without a thread for the client to close."""
+        try:
+            conn.sock.setblocking(False)
+            conn.sock.shutdown(socket.SHUT_WR)
+            self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._let_go(conn))
+        except OSError:
+            util.close(conn.sock)
+            return
+        conn.timeout = time.monotonic() + LINGER_S
+        self.leaving[conn] = None
+
+    def murder_pending(self) -> None:
+        """Refuse what takes too long to arrive, and close what was left open long enough."""
+        now = time.monotonic()
+        for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self.arriving)):
+            if conn.arrival.data:
+                self._refuse(conn, 408, "Request Timeout", "The request took too long to arrive.")
+            else:
+                self._drop(conn)
+        for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self.leaving)):
+            self._forget(conn)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Before the end, nobody is waited for who has not begun to send."""
+        super()._cap_keepalive(deadline)
+        idle = {conn: None for conn in self.arriving if not conn.arrival.data}
+        for conn in idle:
+            conn.timeout = min(conn.timeout, deadline)
+        self.arriving = idle | self.arriving
+
+    def _await_request(self, conn: _Connection, read_ahead: bytes = b"") -> None:
+        """Read what is there of a request, and wait for the rest."""
+        conn.timeout = time.monotonic() + ARRIVAL_S
+        if read_ahead and conn.arrival.add(read_ahead):
+            super().enqueue_req(conn)
+        elif self._read(conn):
+            self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._read(conn, waiting=True))
+            self.arriving[conn] = None
+
+    def _read(self, conn: _Connection, *, waiting: bool = False) -> bool:
+        """Take in what has come; False where the connection needs no more waiting: it went to a thread, was refused, or is gone."""
+        try:
+            data = conn.sock.recv(MAX_BODY_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            self._drop(conn)
+            return False
+        is_whole = conn.arrival.add(data)
+        if conn.arrival.is_too_long:
+            self._refuse(conn, 431, "Request Header Fields Too Large", "")
+        elif is_whole or (not data and conn.arrival.data):
+            # Or half of one that ends there: the parser says what is missing.
+            if waiting:
+                self._stop_waiting(conn)
+            super().enqueue_req(conn)
+        elif not data:
+            self._drop(conn)
+        else:
+            if conn.arrival.awaits_continue:
+                conn.arrival.awaits_continue = False
+                with suppress(OSError):
+                    conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return True
+        return False
+
+    def _stop_waiting(self, conn: _Connection) -> None:
+        if conn in self.arriving:
+            del self.arriving[conn]
+            self.poller.unregister(conn.sock)
+
+    def _drop(self, conn: _Connection) -> None:
+        self._stop_waiting(conn)
+        self.nr_conns -= 1
+        conn.close()
+
+    def _refuse(self, conn: _Connection, status: int, reason: str, sentence: str) -> None:
+        self._stop_waiting(conn)
+        self.nr_conns -= 1
+        with suppress(OSError):
+            conn.sock.send(_json_error(status, reason, sentence))
+        conn.close(graceful=True)
+
+    def _let_go(self, conn: _Connection) -> None:
+        """Read and forget what a client sends that was told to go."""
+        try:
+            data = conn.sock.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        conn.drained += len(data)
+        if not data or conn.drained > LINGER_BYTES:
+            self._forget(conn)
+
+    def _forget(self, conn: _Connection) -> None:
+        del self.leaving[conn]
+        self.poller.unregister(conn.sock)
+        util.close(conn.sock)
+
+    def _keepalive_after(self, conn: _Connection, keepalive: bool) -> bool:
+        """Whether the connection can be kept: nobody waits for the rest of a body that was refused unread."""
+        return not conn.is_cut and bool(super()._keepalive_after(conn, keepalive))
 
     def is_parent_alive(self) -> bool:
         """Whether the master lives. Where it was killed, let go of its port at once, for the next one, and end what is under way."""
@@ -71,9 +253,14 @@ class _OurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
 
 def _write_json_error(connection: socket.socket, status: int, reason: str, message: str) -> None:
     """What gunicorn itself refuses, in the form of every other refusal."""
+    util.write_nonblock(connection, _json_error(status, reason, message))
+
+
+def _json_error(status: int, reason: str, message: str) -> bytes:
+    """A refusal below the app, with its head, after which the connection is closed."""
     body = dumps({"success": False, "error": f"{reason}. {message}".strip(), "code": Code.HTTP_ERROR}).encode() + b"\n"
     head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    util.write_nonblock(connection, head.encode("latin-1") + body)
+    return head.encode("latin-1") + body
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -86,6 +273,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "workers": workers,
             "worker_class": Worker,
             "threads": THREADS,
+            # With what a worker has open beside, below the 1,024 files that most systems allow.
+            "worker_connections": 800,
             "keepalive": 5,
             # On SIGTERM no new connection is taken, and requests under way get this many seconds to be answered.
             "graceful_timeout": 30,
