@@ -102,10 +102,11 @@ def _try(server: Installation, fault: Fault, way: Way, number: int, outcome: Out
 
 
 def _prepare(server: Installation, way: Way) -> None:
-    """Fill the write-ahead log, where a checkpoint is to be due with the next commit."""
-    if not way.checkpoint:
-        return
+    """Fill the write-ahead log, where a checkpoint is to be due with the next commit; else empty it, so that none comes by itself."""
     with closing(sqlite3.connect(server.database, isolation_level=None)) as connection:
+        if not way.checkpoint:
+            connection.execute("PRAGMA wal_checkpoint(RESTART)")
+            return
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute('CREATE TABLE IF NOT EXISTS "Filler" ("content" BLOB)')
         connection.execute('DELETE FROM "Filler"')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prove import conservation, damage, disk, kills, locks, power
+from prove import conservation, damage, disk, kills, locks, power, slow
 from prove.outcome import Row
 
 BOTH = ("sqlite", "postgresql")
@@ -15,4 +15,5 @@ ROWS = (
     Row("disk", "A disk that fails, is full or read-only: never a false 200, no half movement, no restart needed", disk.prove, 10, 10_000),
     Row("damage", "A damaged file is refused, or what is served was true once; no figure is invented", damage.prove, 100, 20_000),
     Row("locks", "With the database locked from outside for 1 to 30 s: 503 with Retry-After in time, no traceback", locks.prove, 2, 60),
+    Row("slow", "Beside 500 slow or greedy connections, the p99 of others stays under 2 s", slow.prove, 400, 40_000),
 )
