@@ -62,4 +62,10 @@ def init_app(app: Flask, settings: Settings) -> None:
         headers.add("X-Content-Type-Options", "nosniff")
         if "Cache-Control" not in headers:
             headers.add("Cache-Control", "no-store")
+        if "Content-Security-Policy" not in headers:
+            # Not a page: whoever shows it as one gets nothing out of it.
+            headers.add("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+            headers.add("X-Frame-Options", "DENY")
+        if request.is_secure:
+            headers.add("Strict-Transport-Security", "max-age=31536000")
         return response
