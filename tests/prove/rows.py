@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prove import conservation, damage, disk, kills, locks, power, slow, suites
+from prove import conservation, damage, disk, kills, locks, power, slow, suites, tenants
 from prove.outcome import Row
 
 BOTH = ("sqlite", "postgresql")
@@ -17,6 +17,7 @@ ROWS = (
     Row("locks", "With the database locked from outside for 1 to 30 s: 503 with Retry-After in time, no traceback", locks.prove, 2, 60),
     Row("slow", "Beside 500 slow or greedy connections, the p99 of others stays under 2 s", slow.prove, 400, 40_000),
     Row("access", "Nobody is where they do not belong", suites.of("permissions", "logins", "safety", "requesters", "people", "tenants"), None, 1, BOTH),
+    Row("tenants", "One customer's replies are the same to the byte, whatever another does", tenants.prove, 200, 10_000, BOTH),
     Row("full", "A small disk that fills up, files that cannot grow or are gone: 503 until there is room", suites.of("faults"), None, 1),
     Row("upgrades", "A database of any earlier schema version is upgraded whole, or left whole", suites.of("upgrade", "schema"), None, 1),
 )
