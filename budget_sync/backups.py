@@ -19,6 +19,9 @@ from budget_sync import clock, database, reports
 from budget_sync.database import DatabaseProblem, db
 from budget_sync.models import ApiKey, AuditLog, Session, User
 
+#: Where the latest backup is remembered, in the instance folder.
+NOTE = "last_backup.json"
+
 #: Told what is being done.
 Say = Callable[[str], None]
 

@@ -129,12 +129,13 @@ TYPED: dict[str, tuple[str, ...]] = {
     "prune-checks": ("--older-than", "365"),
     "stats": (),
     "verify": (),
+    "doctor": (),
     "backup": ("/tmp/of-no-database.db",),  # noqa: S108  # never written
     "restore": ("/tmp/no-backup.db",),  # noqa: S108  # the same
 }
 
 # What is there to get a database, or to say what is wrong with one.
-WITHOUT_DATABASE = {"init-db", "restore"}
+WITHOUT_DATABASE = {"init-db", "restore", "doctor"}
 
 
 def test_this_file_knows_every_command() -> None:

@@ -17,6 +17,7 @@ LAYERS = (
     {"logins", "people", "budgets", "ledger", "check_log", "reports", "monitoring", "overview", "listings", "sync", "backups"},
     {"demo"},
     {"web"},
+    {"doctor"},
     {"commands"},
     {"app", "cli"},
 )

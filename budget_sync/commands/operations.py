@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import socket
+from collections import Counter
 from pathlib import Path
 
 import click
 from flask import current_app
 
-from budget_sync import backups, clock, database, demo, reports
+from budget_sync import backups, clock, database, demo, doctor, reports
 from budget_sync.commands.shell import command, me, on_current_schema, progress_line, settings
 from budget_sync.settings import postgresql_url
 from budget_sync.web.server import Server
@@ -88,7 +89,7 @@ def verify() -> None:
 def backup(path: Path) -> None:
     """Write a backup, one SQLite file whatever the engine, while the service goes on. PATH is a new file, or a folder, where it is named by the time."""
     with progress_line() as say:
-        taken = backups.take(path, _backup_note(), say)
+        taken = backups.take(path, settings().instance_folder / backups.NOTE, say)
     counted = f"{taken.proof.budgets} budgets, {taken.proof.reservations} reservations, {taken.proof.movements} audit rows"
     if taken.proof.findings:
         raise click.ClickException(
@@ -116,8 +117,18 @@ def restore(path: Path) -> None:
         click.echo(f"Look at {name}: revoked, disabled or changed since the backup, and now as it was then.")
 
 
-def _backup_note() -> Path:
-    return settings().instance_folder / "last_backup.json"
+@command("doctor")
+def run_doctor() -> None:
+    """Go through the guide's go-live checklist and the installation, checking each line. Exit status 1 where something failed."""
+    found = Counter[doctor.State]()
+    for finding in doctor.examine(me(), settings(), current_app.config["CREATE_APP"]):
+        found[finding.state] += 1
+        click.echo(f"{finding.state:<8} {finding.subject}: {finding.seen}")
+        if finding.todo:
+            click.echo(f"{'':<8}   -> {finding.todo}")
+    if found[doctor.State.FAILED]:
+        raise click.ClickException(f"{found[doctor.State.FAILED]} of {found.total()} checks failed.")
+    click.echo(f"{found[doctor.State.OK]} of {found.total()} are as they should be, {found[doctor.State.WARNING]} have a warning.")
 
 
 @command("copy-to")
@@ -143,4 +154,4 @@ def copy_to(url: str) -> None:
     click.echo(f"Copied {sum(copied.values()):,} rows of {len(copied)} tables; every balance of {proof.budgets} budgets is proven there.")
 
 
-COMMANDS = (init_db, upgrade_db, load_demo, serve, verify, backup, restore, copy_to)
+COMMANDS = (init_db, upgrade_db, load_demo, serve, verify, backup, restore, run_doctor, copy_to)

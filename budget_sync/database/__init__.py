@@ -18,6 +18,7 @@ from budget_sync.database.connection import (
     wal_size,
 )
 from budget_sync.database.copying import copy_to
+from budget_sync.database.health import clock_offset_s, durability, engine_version, prove_append_only, trial_schema
 from budget_sync.database.locks import held_alone, lock_name, locked
 from budget_sync.database.observing import Observer, observe
 from budget_sync.database.prepared import Prepared
@@ -31,13 +32,16 @@ __all__ = [
     "Observer",
     "Prepared",
     "check_library",
+    "clock_offset_s",
     "close_connection",
     "connect",
     "copy_to",
     "db",
     "disconnect",
+    "durability",
     "elsewhere",
     "end_request",
+    "engine_version",
     "held_alone",
     "init_schema",
     "is_file",
@@ -46,6 +50,7 @@ __all__ = [
     "locked",
     "observe",
     "open_connection",
+    "prove_append_only",
     "quick_check",
     "refusal_of",
     "replace_file",
@@ -57,6 +62,7 @@ __all__ = [
     "snapshot",
     "sync_folder",
     "transact",
+    "trial_schema",
     "upgrade_schema",
     "wal_size",
     "write_copy",

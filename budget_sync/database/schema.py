@@ -32,10 +32,17 @@ def statements(text: str) -> list[str]:
 def schema_version() -> int | None:
     """The schema version of the connected database; None where it has no tables of ours."""
     open_connection()
-    if not db.table_exists("SchemaVersion"):
+    if not _has_tables():
         return None
     row = db.execute_sql('SELECT MAX("version") FROM "SchemaVersion"').fetchone()
     return None if row is None else row[0]
+
+
+def _has_tables() -> bool:
+    if isinstance(db.obj, SqliteFile):
+        return bool(db.table_exists("SchemaVersion"))
+    # In whatever schema the connection looks first: Peewee would look in "public" alone.
+    return bool(db.execute_sql("""SELECT to_regclass('"SchemaVersion"') IS NOT NULL""").fetchone()[0])
 
 
 def require_current_schema(*, older_will_do: bool = False) -> None:

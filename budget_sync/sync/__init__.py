@@ -6,9 +6,10 @@ A row's way: `run` → `sources` (fetch, no transaction open) → `rows` (what t
 
 from budget_sync.sync.config import add_source, list_sources, remove_source
 from budget_sync.sync.run import Job, PassResult, Preview, cron_actor, error_lines, preview_all, result_line, sync_all, sync_source
-from budget_sync.sync.sources import Reach, Source
+from budget_sync.sync.sources import FetchFailed, Reach, Source, fetch
 
 __all__ = [
+    "FetchFailed",
     "Job",
     "PassResult",
     "Preview",
@@ -17,6 +18,7 @@ __all__ = [
     "add_source",
     "cron_actor",
     "error_lines",
+    "fetch",
     "list_sources",
     "preview_all",
     "remove_source",

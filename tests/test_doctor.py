@@ -1,0 +1,248 @@
+"""The go-live checklist: every line of the guide's is there, what is wrong is seen and said, and looking changes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg
+import pytest
+import time_machine
+from conftest import ENGINE, ROOT, found
+from flask import Flask
+
+from app import create_app
+from budget_sync import budgets, database, demo, doctor, ledger, logins, people, settings, sync
+from budget_sync.database import db
+from budget_sync.models import AuditLog, BudgetUtilization, SyncHistory
+from budget_sync.permissions import Role
+from budget_sync.refusals import Code, Refusal
+from budget_sync.requests import CheckRequest
+from budget_sync.settings import Settings
+
+pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="names the engine it is about in each test")
+
+SECRET = "0123456789abcdef0123456789abcdef"
+GOOD: dict[str, Any] = {
+    "cron_secret": SECRET,
+    "metrics_token": SECRET,
+    "trusted_proxies": 1,
+    "trusted_hosts": ("budgets.example.com",),
+    "session_cookie_secure": True,
+    "budget_check_auth": "required",
+}
+
+
+def furnish(chosen: Settings) -> Flask:
+    """An installation as it should be before it goes live."""
+    chosen.instance_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database.connect(chosen.database, create=True)
+    database.init_schema()
+    app = create_app(chosen)
+    people.add_customer(ROOT, "acme", "Acme Inc.")
+    people.add_user(
+        ROOT, "fiona", "Fiona", "fiona@acme.com", Role.FPA_USER, customer_id="acme", password="a long password", slots_folder=chosen.instance_folder
+    )
+    service = logins.actor_of_key(people.add_key(ROOT, "orchestrator", customer_id="acme"))
+    chosen.csv_folder.mkdir()
+    (chosen.csv_folder / "plan.csv").write_text("Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,1000\n", encoding="utf-8")
+    sync.add_source(ROOT, "acme", csv_path="plan.csv", csv_folder=chosen.csv_folder)
+    assert [result.status for result in sync.sync_all(sync.Job(ROOT, sync.Reach.of(chosen), chosen.instance_folder))] == ["success"]
+    assert service
+    ledger.check(service, CheckRequest.model_validate(CHECK))
+    return app
+
+
+CHECK = {
+    "requestId": "r-1",
+    "userId": "u",
+    "userName": "U",
+    "userEmail": "u@example.com",
+    "customerId": "acme",
+    "department": "Engineering",
+    "fiscalPeriod": "Q1 2025",
+    "amount": 1,
+}
+
+
+@pytest.fixture
+def live(chosen: Settings, tmp_path: Path) -> Flask:
+    """That installation on SQLite, with a backup."""
+    os.umask(0o077)
+    app = furnish(replace(chosen, **GOOD))
+    (tmp_path / "backups").mkdir()
+    assert run(app, "backup", str(tmp_path / "backups")).exit_code == 0
+    return app
+
+
+@pytest.fixture
+def postgres_live(tmp_path: Path, postgres_url: str) -> Flask:
+    """The same on PostgreSQL."""
+    chosen = settings.load({"INSTANCE_FOLDER": str(tmp_path / "postgres"), "SECRET_KEY": SECRET, "DATABASE_URL": postgres_url})
+    app = furnish(replace(chosen, busy_timeout_s=1.0, **GOOD))
+    (tmp_path / "backups").mkdir()
+    assert run(app, "backup", str(tmp_path / "backups")).exit_code == 0
+    return app
+
+
+def run(app: Flask, *arguments: str) -> click.testing.Result:
+    """Type a command."""
+    with app.app_context():
+        return app.test_cli_runner().invoke(args=arguments or ["doctor"], prog_name="flask")
+
+
+def lines(result: click.testing.Result) -> dict[str, tuple[str, str]]:
+    """What was found: the state and the words, by subject."""
+    matches = re.findall(r"^(ok|warning|failed|by hand) +([^:]+): (.*(?:\n +->.*)?)", result.stdout, re.MULTILINE)
+    return {subject: (state, said) for state, subject, said in matches}
+
+
+def everything(target: Path | str) -> dict[str, list[Any]]:
+    """Every row of a database, and on PostgreSQL every schema."""
+    database.open_connection()
+    tables = {table: db.execute_sql(f'SELECT * FROM "{table}"').fetchall() for table in db.get_tables()}
+    return tables if database.is_file() else tables | {"schemas": found(target, "SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg_temp%'")}
+
+
+@pytest.mark.parametrize("engine", ["live", "postgres_live"])
+def test_an_installation_as_it_should_be_passes_line_by_line_and_is_left_as_it_was(request: pytest.FixtureRequest, engine: str) -> None:
+    app: Flask = request.getfixturevalue(engine)
+    target = app.config["SETTINGS"].database
+    folder = Path(app.instance_path)
+    before = (everything(target), sorted(folder.rglob("*")))
+    result = run(app)
+    assert (everything(target), sorted(folder.rglob("*"))) == before
+    told = lines(result)
+    # The tests' own cluster is set to forget: no test pulls its plug.
+    unwell = {"Commits last"} if engine == "postgres_live" and told["Commits last"][1].startswith("fsync = off") else set()
+    assert (result.exit_code, result.stderr) == ((1, "Error: 1 of 22 checks failed.\n") if unwell else (0, "")), result.stdout
+    assert [subject for subject in told if subject in doctor.CHECKLIST] == list(doctor.CHECKLIST)
+    assert {subject for subject, (state, _) in told.items() if state in ("failed", "warning")} == unwell
+    assert [subject for subject, (state, _) in told.items() if state == "by hand"] == ["Load test", "Document the orchestrator's API"]
+    # The app is at its own database again.
+    people.add_customer(ROOT, "later", "Later")
+    assert found(target, """SELECT "name" FROM "Customer" WHERE "id" = 'later'""") == [("Later",)]
+
+
+def test_a_fresh_installation_is_told_what_to_do_next(world: Flask) -> None:
+    told = lines(run(world))
+    assert {subject for subject, (state, _) in told.items() if state == "warning"} == {
+        "Configure CRON_SECRET",
+        "Test budget check with the orchestrator",
+        "Monitoring alerts",
+        "Backup",
+        "Demo",
+    }
+    assert told["Demo"][1].endswith(f"-> flask disable-customer {demo.CUSTOMER}")
+
+
+def test_without_a_database_it_says_so_and_fails(chosen: Settings) -> None:
+    chosen.instance_folder.mkdir(parents=True)
+    result = run(create_app(chosen))
+    assert result.exit_code == 1
+    assert "failed   Database: There is no database at" in result.stdout
+    assert result.stderr == "Error: 1 of 3 checks failed.\n"
+    assert not chosen.database_path.exists()
+
+
+def test_whatever_is_wrong_is_seen(live: Flask, chosen: Settings) -> None:
+    """All at once, since each look takes its time."""
+    wrong = replace(
+        chosen,
+        cron_secret="short",
+        metrics_token="short",
+        trusted_proxies=1,
+        budget_check_auth="local",
+        google_credentials=chosen.instance_folder / "none.json",
+    )
+    (key,) = people.list_keys(ROOT)
+    people.revoke_key(ROOT, key.id)
+    chosen.csv_folder.joinpath("plan.csv").unlink()
+    BudgetUtilization.update(reservedMinor=5).execute()
+    AuditLog.insert(action="ADD_KEY", principal="x", changedBy="x", createdAt=datetime(2099, 1, 1, tzinfo=UTC)).execute()
+    db.execute_sql('DROP TRIGGER "AuditLog_no_delete"')
+    (chosen.instance_folder / "secret_key").write_text("x", encoding="utf-8")
+    chosen.instance_folder.chmod(0o755)
+    (chosen.instance_folder / "secret_key").chmod(0o644)
+    result = run(create_app(wrong))
+    assert result.exit_code == 1
+    seen = {subject: said for subject, (state, said) in lines(result).items() if state == "failed"}
+    expected = {
+        "Configure CRON_SECRET": "shorter than 16 characters",
+        "getUserFromRequest": "0 API keys; people who can sign in: 1 fpa_user",
+        "Audit logs are being created": "its rows can be changed (DELETE)",
+        "Test Google Sheets sync": "The CSV file is not in the folder for CSV files",
+        "Monitoring alerts": "METRICS_TOKEN is shorter than 16 characters",
+        "Google credentials": "there is no file",
+        "File permissions": "secret_key",
+        "Balances": "2 contradictions; the first: Budget",
+        "Clock": "2099-01-01T00:00:00Z, which is yet to come",
+        "Proxy": "SESSION_COOKIE_SECURE is false",
+    }
+    assert seen.keys() == expected.keys()
+    assert [subject for subject, words in expected.items() if words not in seen[subject]] == []
+    assert result.stderr == f"Error: {len(expected)} of {len(re.findall(r'^[a-z]', result.stdout, re.MULTILINE))} checks failed.\n"
+
+
+def test_what_grows_old_is_seen(live: Flask) -> None:
+    with time_machine.travel(datetime.now(UTC).timestamp() + 27 * 3600, tick=False):
+        told = lines(run(live))
+    assert told["Backup"][0] == "warning"
+    assert told["Test Google Sheets sync"][0] == "warning"
+    assert f"0 * * * * {Path(sys.executable).with_name('flask')} --app" in told["Test Google Sheets sync"][1]
+
+
+@pytest.mark.parametrize(("verb", "subject"), [("check", "Test budget check"), ("reserve", "Test budget reserve"), ("release", "Test budget release (cancel)")])
+def test_a_call_that_does_not_work_is_found(live: Flask, monkeypatch: pytest.MonkeyPatch, verb: str, subject: str) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise Refusal(Code.UNAVAILABLE, "A fault.", retryAfter=1)
+
+    monkeypatch.setattr(ledger, verb, broken)
+    result = run(live)
+    assert result.exit_code == 1
+    state, said = lines(result)[subject]
+    assert state == "failed"
+    assert re.search(r"tried on a throw-away file: /api/budget/\w+ answered 503 instead of \d+: A fault\.", said)
+
+
+def test_a_failed_pass_is_told_with_its_reason(live: Flask) -> None:
+    SyncHistory.update(status="failed", message="The sheet is empty.").execute()
+    state, said = lines(run(live))["Test Google Sheets sync"]
+    assert (state, said.splitlines()[-1].strip()) == ("failed", "-> The sheet is empty.")
+
+
+def test_on_postgresql_settings_that_lose_commits_and_missing_rights_are_seen(postgres_live: Flask, postgres_url: str) -> None:
+    with closing(psycopg.connect(postgres_url, autocommit=True)) as connection:
+        (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+        connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off'.encode())
+        connection.execute("""CREATE ROLE "reader" LOGIN""")
+        try:
+            database.disconnect()
+            told = lines(run(postgres_live))
+            assert told["Commits last"][0] == "failed"
+            assert told["Commits last"][1].startswith("synchronous_commit = off"), told
+            with pytest.raises(database.DatabaseProblem, match="permission denied"), database.trial_schema(f"{postgres_url}?user=reader"):
+                pass
+        finally:
+            connection.execute("""DROP ROLE "reader" """)
+
+
+def test_on_postgresql_the_tables_may_be_in_a_schema_of_their_own(tmp_path: Path, postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA apart")
+    database.connect(f"{postgres_url}?options=-csearch_path%3Dapart")
+    assert database.schema_version() is None
+    assert database.init_schema()
+    assert not database.init_schema()
+    people.add_customer(ROOT, "acme", "Acme Inc.")
+    budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000))
+    assert found(postgres_url, """SELECT table_schema FROM information_schema.tables WHERE table_name = 'Budget'""") == [("apart",)]
+    database.disconnect()
