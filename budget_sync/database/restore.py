@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import random
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds to wait for transactions that are under way.
 _PATIENCE_S = 60
+
+#: How often all locks are asked for.
+_TRIES = 20
 
 
 def replace_file(draft: Path, kept: Path) -> bool:
@@ -88,15 +93,10 @@ def replace_rows(draft: Path, kept: Path, prove: Callable[[], None], tell: Tell)
     What was there goes to the empty file `kept`; returns whether there was anything. `prove` raises what the new rows must
     not be committed with. Raises DatabaseProblem, with the database as it was, where this cannot be done.
     """
-    open_connection()
-    db.execute_sql(f"BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{_PATIENCE_S}s'; SET LOCAL idle_in_transaction_session_timeout = 0")
     try:
-        lock_name("budget-sync schema")
-        version = schema_version()
+        version = _begin_alone()
         if version is None:
             make_tables()
-        elif version != SCHEMA_VERSION:
-            raise DatabaseProblem(f"The database is of schema version {version}: run `flask upgrade-db` first.")
         else:
             _empty(kept, tell)
         with closing(sqlite3.connect(f"file:{draft}?mode=ro&immutable=1", uri=True)) as source:
@@ -112,15 +112,42 @@ def replace_rows(draft: Path, kept: Path, prove: Callable[[], None], tell: Tell)
     return version is not None
 
 
+def _begin_alone() -> int | None:
+    """Begin a transaction with everybody else shut out; returns the schema version, None where there are no tables yet.
+
+    Others take their locks in other orders, so this may be chosen to give way: then it begins anew.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        open_connection()
+        db.execute_sql(f"BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{_PATIENCE_S}s'; SET LOCAL idle_in_transaction_session_timeout = 0")
+        lock_name("budget-sync schema")
+        version = schema_version()
+        if version is None:
+            return None
+        if version != SCHEMA_VERSION:
+            raise DatabaseProblem(f"The database is of schema version {version}: run `flask upgrade-db` first.")
+        try:
+            db.connection().execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(_all_tables()))
+        except psycopg.errors.DeadlockDetected:
+            roll_back()
+            if not tries_left:
+                raise
+            time.sleep(random.uniform(0, 0.1))  # noqa: S311  # no secret
+        else:
+            break
+    return version
+
+
+def _all_tables() -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, tables()))
+
+
 def _empty(kept: Path, tell: Tell) -> None:
-    """Keep what is there, with everybody else shut out, and take it away."""
-    names = sql.SQL(", ").join(map(sql.Identifier, tables()))
-    connection = db.connection()
-    connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names))
+    """Keep what is there, and take it away."""
     with closing(sqlite3.connect(kept, isolation_level=None)) as target:
         write_rows(target, tell)
     _guard(on=False)
-    connection.execute(sql.SQL("TRUNCATE {}").format(names))
+    db.connection().execute(sql.SQL("TRUNCATE {}").format(_all_tables()))
 
 
 def _guard(*, on: bool) -> None:
