@@ -366,6 +366,6 @@ def verify() -> Verification:
 
 def prove() -> Verification:
     """The same, inside the transaction that is open."""
-    findings = [f"Budget {budget_id}: {claim}: {detail}." for claim, sql in _PROOFS for budget_id, detail in db.execute_sql(sql).fetchall()]
+    findings = [f"Budget {budget_id}: {claim}: {detail}." for claim, sql in _PROOFS for budget_id, detail in sorted(db.execute_sql(sql).fetchall())]
     budgets, reservations, movements = (table.select().count() for table in (Budget, Reservation, AuditLog))
     return Verification(budgets, reservations, movements, findings)

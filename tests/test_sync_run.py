@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from conftest import ROOT, person
+from conftest import ENGINE, ROOT, person
 from flask import Flask
 from sync_world import HEADER_WITH_ID, ORG, World, open_world, plan_rows
 
@@ -80,7 +80,7 @@ def test_a_pass_is_noted_as_the_guide_has_it(world: World) -> None:
     world.rows(KEY, [HEADER_WITH_ID, *changed])
     with time_machine.travel(datetime.fromtimestamp(1707134400, UTC), tick=False):
         world.sync(source)
-    row = database.db.execute_sql('SELECT * FROM "SyncHistory" WHERE "customerId" = ? ORDER BY "id" DESC LIMIT 1', ("org-456",))
+    row = database.db.execute_sql("""SELECT * FROM "SyncHistory" WHERE "customerId" = 'org-456' ORDER BY "id" DESC LIMIT 1""")
     noted = dict(zip([column[0] for column in row.description], row.fetchone(), strict=True))
     assert isinstance(noted["durationMs"], int)
     assert {name: noted[name] for name in noted if name not in ("id", "durationMs")} == {
@@ -294,6 +294,15 @@ def dies_at_statement(number: int) -> Callable[[pytest.MonkeyPatch], object]:
     return prepare
 
 
+def dies_before_commit(patch: pytest.MonkeyPatch) -> None:
+    server = database.db.obj
+    if ENGINE == "sqlite":
+        patch.setattr(server, "commit", die)
+    else:
+        real = server.execute_sql
+        patch.setattr(server, "execute_sql", lambda sql, parameters=None: die() if sql == "COMMIT" else real(sql, parameters))
+
+
 def dies_after_commit(patch: pytest.MonkeyPatch) -> None:
     real = database.transact
 
@@ -311,7 +320,7 @@ STEPS = {
     "before applying": dies_before("budget_sync.sync.store.apply"),
     **{f"at statement {number}": dies_at_statement(number) for number in range(1, 7)},
     "before noting it": dies_before("budget_sync.sync.run._free_sync_id"),
-    "before committing": lambda patch: patch.setattr(database.db.obj, "commit", die),
+    "before committing": dies_before_commit,
 }
 
 
@@ -493,7 +502,7 @@ def test_a_pass_beyond_the_calls_deadline_is_skipped_and_others_run_side_by_side
 def test_a_database_that_is_busy_fails_the_pass_and_changes_nothing(world: World) -> None:
     source = world.csv("plan.csv", CSV_HEADER + "A,Q1 2025,1\n")
     other = database.db.obj._connect()  # noqa: SLF001  # a writer of another process
-    other.execute("BEGIN IMMEDIATE")
+    other.execute("BEGIN IMMEDIATE" if ENGINE == "sqlite" else 'BEGIN; LOCK TABLE "Budget", "SyncHistory"')
     result = world.sync(source)
     other.rollback()
     other.close()

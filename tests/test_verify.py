@@ -8,9 +8,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from click.testing import Result
-from conftest import ROOT
+from conftest import ENGINE, ROOT, slots
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
@@ -37,17 +38,13 @@ def release(request_id: str, amount: int, action: ReleaseAction = ReleaseAction.
     ledger.release(FIONA, ReleaseRequest(budget_id=BUSY, request_id=request_id, amount=Decimal(amount), action=action))
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file, written once: on "busy-1" every kind of movement there is, on "quiet-1" one open reservation, on "globex-1" none."""
-    path = tmp_path_factory.mktemp("written") / "budget_sync.db"
-    database.connect(path, create=True)
-    database.init_schema()
+def move_money() -> None:
+    """On "busy-1" every kind of movement there is, on "quiet-1" one open reservation, on "globex-1" none."""
     people.add_customer(ROOT, "acme", "Acme")
     people.add_customer(ROOT, "globex", "Globex")
     for customer_id, budget_id, department in (("acme", BUSY, "Engineering"), ("acme", QUIET, "Legal"), ("globex", FOREIGN, "Engineering")):
         budgets.set_budget(ROOT, customer_id, department, "Q1 2025", Decimal(1000), budget_id=budget_id)
-    people.add_user(ROOT, "fiona", "Fiona Adams", "fiona@acme.com", Role.FPA_USER, customer_id="acme", password=None, slots_folder=path.parent)
+    people.add_user(ROOT, "fiona", "Fiona Adams", "fiona@acme.com", Role.FPA_USER, customer_id="acme", password=None, slots_folder=slots())
     reserve("open", 100)
     budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), auto_approve_limit=Decimal(10))
     reserve("partly-spent", 200)
@@ -67,13 +64,28 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(2000))
     reserve("elsewhere", 5, QUIET)
     reserve("as-much-here", 5)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with those movements, written once."""
+    path = tmp_path_factory.mktemp("written") / "budget_sync.db"
+    database.connect(path, create=True)
+    database.init_schema()
+    move_money()
     database.close_connection()
     return path
 
 
 @pytest.fixture
-def books(written: Path, app: Flask) -> Flask:
-    """The app on a copy of that file."""
+def books(request: pytest.FixtureRequest, app: Flask) -> Flask:
+    """The app on a database with those movements."""
+    if ENGINE != "sqlite":
+        move_money()
+        return app
+    written = request.getfixturevalue("written")
+    # Making that file connected the process to it.
+    database.connect(app.config["SETTINGS"].database)
     with closing(sqlite3.connect(written)) as source, closing(sqlite3.connect(db.file_path)) as target:
         source.backup(target)
     return app
@@ -84,13 +96,29 @@ def verify(app: Flask) -> Result:
     return app.test_cli_runner().invoke(args=["verify"])
 
 
-def by_hand(*statements: str) -> None:
-    """Change the database as with the `sqlite3` shell, whose foreign keys are off; the audit log's triggers are dropped first."""
-    with closing(sqlite3.connect(db.file_path, isolation_level=None)) as shell:
-        for statement in ('DROP TRIGGER "AuditLog_no_update"', 'DROP TRIGGER "AuditLog_no_delete"', *statements):
-            changed = shell.execute(statement)
+def by_hand(*statements: str, unchecked: bool = False) -> None:
+    """Change the database as whoever has its shell can: with foreign keys and triggers off, and with `unchecked` the constraints as well."""
+    with closing(shell(unchecked=unchecked)) as connection:
+        for statement in statements:
+            changed = connection.execute(statement)
             # A change that hits no row would prove nothing.
             assert changed.rowcount != 0, statement
+
+
+def shell(*, unchecked: bool) -> Any:
+    """A connection that nothing holds back."""
+    if ENGINE == "sqlite":
+        # Foreign keys are off unless asked for.
+        connection = sqlite3.connect(db.file_path, isolation_level=None)
+        off = ['DROP TRIGGER "AuditLog_no_update"', 'DROP TRIGGER "AuditLog_no_delete"'] + ["PRAGMA ignore_check_constraints = ON"] * unchecked
+    else:
+        connection = psycopg.connect(str(db.connection().info.dsn), autocommit=True)
+        checks = """SELECT conname FROM pg_constraint WHERE conrelid = '"Reservation"'::regclass AND contype = 'c'"""
+        drop = [f'ALTER TABLE "Reservation" DROP CONSTRAINT "{name}"' for (name,) in connection.execute(checks)]
+        off = ["SET session_replication_role = replica"] + drop * unchecked
+    for statement in off:
+        connection.execute(statement)
+    return connection
 
 
 def test_nothing_is_found_in_an_empty_database(app: Flask) -> None:
@@ -219,7 +247,7 @@ ADJUSTED = {
     """,
 }
 
-# What SQLite's own constraints refuse, unless somebody turned them off as well.
+# What the database's own constraints refuse, unless somebody turned them off as well.
 UNCHECKED = {
     "a reservation called closed while it holds money": """UPDATE "Reservation" SET "status" = 'closed' WHERE "requestId" = 'open'""",
     "a reservation called open while it holds nothing": """UPDATE "Reservation" SET "status" = 'open' WHERE "requestId" = 'released'""",
@@ -249,7 +277,7 @@ def test_verify_finds_by_its_budget(books: Flask, change: str) -> None:
 
 @pytest.mark.parametrize("change", UNCHECKED.values(), ids=UNCHECKED)
 def test_verify_finds_what_the_constraints_were_turned_off_for(books: Flask, change: str) -> None:
-    by_hand("PRAGMA ignore_check_constraints = ON", change)
+    by_hand(change, unchecked=True)
     assert all(finding.startswith(f"Budget {BUSY}: ") for finding in found(books))
 
 
