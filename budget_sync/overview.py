@@ -28,6 +28,9 @@ DEPARTMENTS_A_PAGE = 25
 DECISION_DAYS = 30
 LISTED = 5
 
+# Beside each row of a page: how many rows there are without the page's limit.
+_COUNT = fn.COUNT(SQL("*")).over()
+
 USED = BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor
 IS_OVERDRAWN = Budget.budgetedMinor < USED
 IS_HIGH = (Budget.budgetedMinor * HIGH_PERCENT < USED * 100) & (Budget.budgetedMinor >= USED) & (USED > 0)
@@ -159,8 +162,10 @@ def periods(actor: Actor, customer_id: str) -> list[Period]:
 
 
 def _periods(customer_id: str) -> list[Period]:
-    query = _live(customer_id).select(Budget.periodKey, fn.MIN(Budget.fiscalPeriod), fn.COUNT(Budget.id))
-    return list(map(Period._make, query.group_by(Budget.periodKey).order_by(Budget.periodKey.desc()).tuples()))
+    query = Budget.select(Budget.periodKey, fn.MIN(Budget.fiscalPeriod), fn.COUNT(Budget.id))
+    query = query.where(Budget.customerId == customer_id, Budget.deletedAt.is_null())
+    rows: Any = query.group_by(Budget.periodKey).order_by(Budget.periodKey.desc()).tuples()
+    return list(map(Period._make, rows))
 
 
 def _current(known: list[Period], customer: Customer) -> Period | None:
@@ -199,11 +204,12 @@ def _departments(chosen: Any, page: int) -> tuple[list[Department], int]:
         fn.SUM(BudgetUtilization.committedMinor),
         fn.COUNT(Budget.id),
         fn.SUM(Case(None, [(IS_OVERDRAWN, 1)], 0)).alias("overdrawn"),
+        _COUNT,
     ).group_by(Budget.departmentKey, Budget.currency)
     share = fn.SUM(USED) * 1.0 / Case(None, [(fn.SUM(Budget.budgetedMinor) == 0, 1)], fn.SUM(Budget.budgetedMinor))
-    rows = query.order_by(SQL("overdrawn").desc(), share.desc(), Budget.departmentKey, Budget.currency).paginate(page, DEPARTMENTS_A_PAGE)
-    found = [Department(name, key, Figures(*figures), budgets, drawn) for name, key, *figures, budgets, drawn in rows.tuples()]
-    return found, query.count()
+    rows = query.order_by(SQL("overdrawn").desc(), share.desc(), Budget.departmentKey, Budget.currency).paginate(page, DEPARTMENTS_A_PAGE).tuples()
+    found = list(rows)
+    return [Department(name, key, Figures(*figures), budgets, drawn) for name, key, *figures, budgets, drawn, _ in found], found[0][-1] if found else 0
 
 
 class OverdrawnBudget(NamedTuple):
@@ -255,14 +261,13 @@ class Attention(NamedTuple):
 
 def _attention(actor: Actor, customer_id: str) -> Attention:
     """Overdrawn budgets, reservations open for long, and sources in trouble, as far as the caller may know of them."""
-    overdrawn = _live(customer_id).where(IS_OVERDRAWN)
-    columns = (Budget.id, Budget.department, Budget.fiscalPeriod, Budget.currency, Budget.budgetedMinor)
-    figures = overdrawn.select(*columns, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor)
-    worst = figures.order_by((Budget.budgetedMinor - USED), Budget.id).limit(LISTED)
+    figures = (Budget.currency, Budget.budgetedMinor, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor)
+    overdrawn = _live(customer_id).select(Budget.id, Budget.department, Budget.fiscalPeriod, *figures, _COUNT).where(IS_OVERDRAWN)
+    worst = list(overdrawn.order_by(Budget.budgetedMinor - USED, Budget.id).limit(LISTED).tuples())
     may_know_old = scope_of(actor, Action.READ_REQUESTS) is not None
     return Attention(
-        overdrawn=[OverdrawnBudget(row[0], row[1], row[2], Figures(*row[3:])) for row in worst.tuples()],
-        overdrawn_count=overdrawn.count(),
+        overdrawn=[OverdrawnBudget(row[0], row[1], row[2], Figures(*row[3:7])) for row in worst],
+        overdrawn_count=worst[0][-1] if worst else 0,
         old=_old_reservations(actor, customer_id) if may_know_old else None,
         old_count=_old(actor, customer_id).count() if may_know_old else 0,
         sync=_sync_troubles(customer_id) if scope_of(actor, Action.READ_SYNC) else None,
@@ -316,13 +321,13 @@ def _troubles_of(source: BudgetDataSourceConfig) -> list[SyncTrouble]:
     return troubles
 
 
-# Along the index of times alone, which has these columns.
+# Along the index of times. An index that begins with the customer would be taken where it could be, and read all their checks.
 _DAY = Prepared(
     lambda value: BudgetCheckLog.select(
         fn.COUNT(BudgetCheckLog.code),
         fn.SUM(Case(None, [(BudgetCheckLog.code == Code.AUTO_APPROVED, 1)], 0)),
         fn.SUM(Case(None, [(BudgetCheckLog.code == Code.REQUIRES_APPROVAL, 1)], 0)),
-    ).where(BudgetCheckLog.timestamp >= value.begin, BudgetCheckLog.timestamp < value.end, BudgetCheckLog.customerId == value.customer_id)
+    ).where(BudgetCheckLog.timestamp >= value.begin, BudgetCheckLog.timestamp < value.end, BudgetCheckLog.customerId.concat("") == value.customer_id)
 )
 
 

@@ -5,7 +5,7 @@ from budget_sync.listings.budgets import BUDGET_ORDERS, BUDGET_STATES, BudgetLin
 from budget_sync.listings.paging import pages
 from budget_sync.listings.passes import Held, PassLine, SourceLine, held_budgets, held_ids, passes_page, row_errors, source_lines, source_names, sync_pass
 from budget_sync.listings.people import customers, key, keys_page, people_page, person
-from budget_sync.listings.requests import CheckLine, RequestQuery, ReservationLine, Story, request_story, reservations_page, uncovered_count, uncovered_page
+from budget_sync.listings.requests import CheckLine, RequestQuery, ReservationLine, Story, request_story, reservations_page, uncovered_page
 
 __all__ = [
     "BUDGET_ORDERS",
@@ -44,6 +44,5 @@ __all__ = [
     "source_lines",
     "source_names",
     "sync_pass",
-    "uncovered_count",
     "uncovered_page",
 ]

@@ -59,7 +59,9 @@ def audit_page(actor: Actor, customer_id: str, query: AuditQuery, size: int | No
     """A page of the audit log, and what the next one goes on after."""
     require_for(actor, Action.READ_AUDIT, customer_id)
     size = size or paging.PAGE_SIZE
-    found = _matching(rows().where(AuditLog.customerId == customer_id), query).order_by(AuditLog.id.desc())
+    # The index of a budget's own rows finds them sooner than the one of the customer's.
+    customer = paging.unindexed(AuditLog.customerId) if query.budget_id else AuditLog.customerId
+    found = _matching(rows().where(customer == customer_id), query).order_by(AuditLog.id.desc())
     lines, last = paging.cut([AuditLine(*row) for row in found.limit(size + 1)], size)
     return lines, last and last.id
 

@@ -149,7 +149,7 @@ def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]
     hour = fn.SUBSTR(AuditLog.createdAt.cast("TEXT"), 1, 13)
     changes: Any = (
         AuditLog.select(hour, fn.SUM(AuditLog.budgetedDeltaMinor), fn.SUM(AuditLog.reservedDeltaMinor), fn.SUM(AuditLog.committedDeltaMinor))
-        .where(AuditLog.budgetId == budget.id, AuditLog.customerId == customer_id)
+        .where(AuditLog.budgetId == budget.id, paging.unindexed(AuditLog.customerId) == customer_id)
         .group_by(hour)
         .order_by(hour)
         .tuples()

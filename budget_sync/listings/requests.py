@@ -58,20 +58,22 @@ class RequestQuery:
 def reservations_page(actor: Actor, customer_id: str, query: RequestQuery) -> tuple[list[ReservationLine], int | None]:
     """A page of reservations, and what the next one goes on after. Who may see only their own gets their own."""
     scope = require_for(actor, Action.READ_REQUESTS, customer_id)
-    rows = _matching(_reservations().where(Reservation.customerId == customer_id), query)
+    rows = _matching(_reservations(), query)
     if scope is Scope.OWN:
         rows = rows.where(Reservation.requesterId == actor.user_id)
+    # Backwards along the sequence, or along the index of the open ones, which is by age.
     order: tuple[Any, ...] = (Reservation.seq.desc(),)
+    customer: Any = paging.unindexed(Reservation.customerId)
     if query.status == "open":
-        # Along the index of the open ones, which is by age.
         order = (Reservation.createdAt, Reservation.seq)
+        customer = Reservation.customerId
         last = Reservation.get_or_none(Reservation.seq == query.after) if query.after else None
         if last:
             rows = rows.where((Reservation.createdAt > last.createdAt) | ((Reservation.createdAt == last.createdAt) & (Reservation.seq > last.seq)))
     elif query.after is not None:
         rows = rows.where(Reservation.seq < query.after)
     size = paging.PAGE_SIZE
-    lines, last_line = paging.cut([ReservationLine(*row) for row in rows.order_by(*order).limit(size + 1)], size)
+    lines, last_line = paging.cut([ReservationLine(*row) for row in rows.where(customer == customer_id).order_by(*order).limit(size + 1)], size)
     return lines, last_line and last_line.seq
 
 
@@ -134,40 +136,37 @@ class CheckLine(NamedTuple):
 
 
 def uncovered_page(actor: Actor, customer_id: str, after: int | None = None) -> tuple[list[CheckLine], int | None]:
-    """A page of the requests that wait because their budget could not carry them, newest first, and what the next one goes on after."""
-    rows = _uncovered(actor, customer_id, _checks())
-    if after is not None:
-        rows = rows.where(BudgetCheckLog.id < after)
-    size = paging.PAGE_SIZE
-    lines, last_line = paging.cut([CheckLine(*row) for row in rows.order_by(BudgetCheckLog.id.desc()).limit(size + 1)], size)
-    return lines, last_line and last_line.id
+    """A page of the requests that wait because their budget could not carry them, newest first, and what the next one goes on after.
 
-
-def uncovered_count(actor: Actor, customer_id: str, most: int) -> int:
-    """How many of them there are, counted up to `most`."""
-    return len(list(_uncovered(actor, customer_id, BudgetCheckLog.select(BudgetCheckLog.id).tuples()).limit(most)))
-
-
-def _uncovered(actor: Actor, customer_id: str, checks: Any) -> Any:
-    """Of those checks the latest one of each request, where it said "insufficient" and no reservation on that budget outlived it."""
+    That is the latest check of a request, where it said "insufficient" and no reservation on that budget outlived it.
+    """
     scope = require_for(actor, Action.READ_REQUESTS, customer_id)
     later: Any = BudgetCheckLog.alias()
-    same_request = (Reservation.customerId == customer_id) & (Reservation.requestId == BudgetCheckLog.requestId)
     settled = Reservation.select(Reservation.seq).where(
-        same_request,
+        Reservation.customerId == customer_id,
+        Reservation.requestId == BudgetCheckLog.requestId,
         Reservation.budgetId == BudgetCheckLog.budgetId,
         # By sequence, as the ledger has it: clocks jump.
         (Reservation.status == "open") | (Reservation.closedAfterCheck >= BudgetCheckLog.id),
     )
     newer = later.select(later.id).where(later.customerId == customer_id, later.requestId == BudgetCheckLog.requestId, later.id > BudgetCheckLog.id)
-    found = checks.where(
-        BudgetCheckLog.customerId == customer_id,
+    rows = _checks().where(
+        # Along the index of times: no more than these days are read.
+        paging.unindexed(BudgetCheckLog.customerId) == customer_id,
         BudgetCheckLog.timestamp > clock.now() - UNCOVERED_FOR,
         BudgetCheckLog.code == Code.INSUFFICIENT_BUDGET,
         ~fn.EXISTS(settled),
         ~fn.EXISTS(newer),
     )
-    return found.where(BudgetCheckLog.checkedBy == actor.principal) if scope is Scope.OWN else found
+    if scope is Scope.OWN:
+        rows = rows.where(BudgetCheckLog.checkedBy == actor.principal)
+    last = BudgetCheckLog.get_or_none(BudgetCheckLog.id == after) if after else None
+    if last:
+        rows = rows.where((BudgetCheckLog.timestamp < last.timestamp) | ((BudgetCheckLog.timestamp == last.timestamp) & (BudgetCheckLog.id < last.id)))
+    size = paging.PAGE_SIZE
+    newest_first = rows.order_by(BudgetCheckLog.timestamp.desc(), BudgetCheckLog.id.desc())
+    lines, last_line = paging.cut([CheckLine(*row) for row in newest_first.limit(size + 1)], size)
+    return lines, last_line and last_line.id
 
 
 def _checks() -> Any:

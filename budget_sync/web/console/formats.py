@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from csv import writer
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from io import StringIO
 from zoneinfo import ZoneInfo
 
@@ -64,23 +65,29 @@ DECISIONS = {
     "INSUFFICIENT_BUDGET": "Not covered",
     "NO_BUDGET": "No budget",
 }
-BUDGET_STATES = {"ok": "On track", "high": "Over 80 % used", "overdrawn": "Overdrawn", "deleted": "Deleted", "live": "All live budgets"}
+BUDGET_STATES = {"ok": "On track", "high": "Over 80 % used", "overdrawn": "Overdrawn", "deleted": "Deleted", "live": "All live"}
 STATUSES = {"success": "Success", "partial": "Partial", "failed": "Failed", "skipped": "Skipped"}
 
 _AMOUNT = re.compile(r"\d{1,3}(,\d{3})+(\.\d{1,4})?|\d{1,15}(\.\d{1,4})?")
+
+
+@lru_cache(maxsize=256)
+def _sign(currency: str) -> str:
+    """What stands before an amount: "$", "CHF" and a space that does not break."""
+    return format_money(0, currency).removesuffix("0")
 
 
 def money(minor: int, currency: str) -> str:
     """An amount with all its currency's decimals, so that a column lines up: "$2,000.00", "¥500"; a minus is a real one."""
     exponent = currency_exponent(currency)
     whole, rest = divmod(abs(minor), 10**exponent)
-    text = format_money(whole * 10**exponent, currency) + (f".{rest:0{exponent}d}" if exponent else "")
-    return f"{MINUS if minor < 0 else ''}{text}"
+    return f"{MINUS if minor < 0 else ''}{_sign(currency)}{whole:,}{f'.{rest:0{exponent}d}' if exponent else ''}"
 
 
 def money_short(minor: int, currency: str) -> str:
-    """An amount as a sentence or a headline has it: "$2,000", "$99.50"."""
-    return format_money(minor, currency).replace("-", MINUS)
+    """An amount as a sentence has it: "$2,000", "$99.50"."""
+    text = money(minor, currency)
+    return text if minor % 10 ** currency_exponent(currency) else text.partition(".")[0]
 
 
 def money_axis(minor: int, currency: str) -> str:
@@ -88,7 +95,7 @@ def money_axis(minor: int, currency: str) -> str:
     one = 10 ** currency_exponent(currency)
     size, letter = next(((size, letter) for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")) if abs(minor) >= size * one), (1, ""))
     tenths = round(abs(minor) * 10 / (size * one))
-    return f"{MINUS if minor < 0 else ''}{format_money(tenths // 10 * one, currency)}{f'.{tenths % 10}' if tenths % 10 else ''}{letter}"
+    return f"{MINUS if minor < 0 else ''}{_sign(currency)}{tenths // 10:,}{f'.{tenths % 10}' if tenths % 10 else ''}{letter}"
 
 
 def short_name(label: str | None) -> str:

@@ -11,9 +11,6 @@ from budget_sync.web.console.frame import argument, console, number, page, viewe
 
 VIEWS = {"open": "Open", "closed": "Closed", "all": "All", "uncovered": "Not covered"}
 
-#: The tab of those that wait counts no further.
-COUNTED = 100
-
 
 @console.get("/requests")
 def requests() -> Response:
@@ -28,7 +25,6 @@ def requests() -> Response:
         uncovered, after = listings.uncovered_page(actor, customer, query.after)
     else:
         lines, after = listings.reservations_page(actor, customer, query)
-    waiting = listings.uncovered_count(actor, customer, COUNTED)
     return page(
         "requests.html",
         views=VIEWS,
@@ -36,7 +32,6 @@ def requests() -> Response:
         query=query,
         lines=lines,
         uncovered=uncovered,
-        waiting=f"{waiting}+" if waiting == COUNTED else waiting,
         after=after,
         budget=listings.budget_line(actor, customer, query.budget_id) if query.budget_id else None,
         is_own=scope_of(actor, Action.READ_REQUESTS) is Scope.OWN,
