@@ -124,7 +124,7 @@ def test_the_dry_run_is_a_page_that_changes_nothing(world: World, shell: FlaskCl
         "  Would be deleted:\n"
         "    Team 1, Q1 2025 [B-1]: $100\n"
         "    Team 8, Q1 2025 [B-8]: $800\n"
-        "              ! $300 is reserved and $0 committed (1 open reservation), which can still be committed or released; nothing new can be reserved\n"
+        "              ! $300 is reserved (1 open reservation); what is reserved can still be committed or released, and nothing new can be reserved\n"
         "\n"
         "  Kept, though not in the sheet:\n"
         "    Team 2, Q1 2025 [B-2]: row 8 means it, and cannot be used\n"

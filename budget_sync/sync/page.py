@@ -131,11 +131,10 @@ def _overdraft(change: Change) -> str:
 def _deleted(budget: Stored, open_reservations: Mapping[str, int]) -> Iterable[str]:
     yield f"{_named(budget)}: {format_money(budget.budgeted_minor, budget.currency)}"
     if budget.spoken_for_minor:
-        rest = ", which can still be committed or released; nothing new can be reserved" if budget.reserved_minor else ""
-        yield (
-            f"! {format_money(budget.reserved_minor, budget.currency)} is reserved and "
-            f"{format_money(budget.committed_minor, budget.currency)} committed{_holding(budget, open_reservations)}{rest}"
-        )
+        spoken_for = {"reserved": budget.reserved_minor, "committed": budget.committed_minor}
+        amounts = " and ".join(f"{format_money(minor, budget.currency)} is {what}" for what, minor in spoken_for.items() if minor)
+        rest = "; what is reserved can still be committed or released, and nothing new can be reserved" if budget.reserved_minor else ""
+        yield f"! {amounts}{_holding(budget, open_reservations)}{rest}"
 
 
 def _holding(budget: Stored, open_reservations: Mapping[str, int]) -> str:

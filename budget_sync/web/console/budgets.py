@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from flask import Response
 
 from budget_sync import clock, listings, overview
 from budget_sync.listings import BudgetLine, BudgetQuery, Point
+from budget_sync.models import Customer
 from budget_sync.money import currency_exponent, to_number
 from budget_sync.periods import period_dates
 from budget_sync.permissions import Action
@@ -15,16 +17,20 @@ from budget_sync.web import charts
 from budget_sync.web.console import formats
 from budget_sync.web.console.frame import argument, console, csv_response, link, number, page, page_number, viewer
 
+#: Open reservations on a budget's own page.
+SHOWN = 10
+
 
 @console.get("/budgets")
 def budgets() -> Response:
     """A page of the list."""
     who, query = viewer(), _query()
     lines, total = listings.budgets_page(who.actor, who.customer.id, query)
+    end = charts.budget_end(line.figures for line in lines)
     return page(
         "budgets.html",
         query=query,
-        lines=[(line, charts.bar(line.figures, formats.figures(line.department, line.figures)) if not line.deleted_at else "") for line in lines],
+        lines=[(line, charts.bar(line.figures, formats.figures(line.name, line.figures), end) if not line.deleted_at else "") for line in lines],
         total=total,
         pages=listings.pages(total),
         periods=overview.periods(who.actor, who.customer.id),
@@ -98,44 +104,56 @@ def budget() -> Response:
     return page(
         "budget.html",
         line=line,
-        bar=charts.bar(line.figures, formats.figures(line.department, line.figures)),
-        burn=_burn(line, listings.burn_down(actor, customer.id, line), customer.fiscalYearStartMonth),
-        reservations=reservations[:10],
-        more=more is not None or len(reservations) > 10,
+        bar=charts.bar(line.figures, formats.figures(line.name, line.figures)),
+        burn=_burn(line, listings.burn_down(actor, customer.id, line), customer),
+        reservations=reservations[:SHOWN],
+        more=more is not None or len(reservations) > SHOWN,
         history=history,
         older=older,
         source=sources.get(line.source_id or ""),
     )
 
 
-def _burn(line: BudgetLine, points: list[Point], first_month: int) -> dict[str, object]:
-    """The chart of what is left, from the period's first day or the first movement, to its last or the last one."""
-    zone, now = viewer().zone, clock.now()
-    dates = period_dates(line.period_key, first_month)
-
-    def at(day: date) -> datetime:
-        return datetime(day.year, day.month, day.day, tzinfo=zone)
-
-    first, last = points[0].at, max(points[-1].at + timedelta(hours=1), min(now, points[-1].at + timedelta(days=1)))
-    start, end = (min(at(dates[0]), first), max(at(dates[1]), last)) if dates else (first, max(last, first + timedelta(days=1)))
-    # A budget that is worked on long after its period: what happened matters more than the empty months before.
-    outside = dates is not None and first >= at(dates[1])
-    if outside:
-        start, end = first, max(last, first + timedelta(days=1))
-    has_pace = dates is not None and not outside
-    currency, figures = line.figures.currency, line.figures
-    most = max(max(point.figures.budgeted_minor, point.figures.used_minor) for point in points)
-    low = min(0, *(point.figures.available_minor for point in points))
-    spent = formats.money_short(figures.used_minor, currency)
+def _burn(line: BudgetLine, points: list[Point], customer: Customer) -> dict[str, object] | None:
+    """The chart of what is left of a budget, by the customer's calendar; None where nothing is known of its past."""
+    if not points:
+        return None
+    zone, now = ZoneInfo(customer.timeZone), clock.now()
+    period = _midnights(line.period_key, customer)
+    if period and points[0].at >= period[1]:
+        period = None
+    start, end = _span(points, period, now)
+    figures, currency = line.figures, line.figures.currency
+    left = formats.money_short(abs(figures.available_minor), currency)
     summary = (
-        f"{spent} of {formats.money_short(figures.budgeted_minor, currency)} is spoken for; {formats.money_short(figures.available_minor, currency)} is left."
+        f"{formats.money_short(figures.used_minor, currency)} of {formats.money_short(figures.budgeted_minor, currency)} is spoken for; "
+        f"{f'it is overdrawn by {left}' if figures.available_minor < 0 else f'{left} is left'}."
     )
+    chart = charts.burn_down(points, start, end, now, figures.budgeted_minor if period else None, summary)
     return {
-        "chart": charts.burn_down(points, start, end, now, figures.budgeted_minor if has_pace else None, summary),
-        "has_pace": has_pace,
-        "outside": outside,
-        "axis": [formats.money_axis(most + (low - most) * part // 4, currency) for part in range(5)],
+        "chart": chart.svg,
+        "axis": [formats.money_axis(minor, currency) for minor in chart.ticks],
+        "has_pace": period is not None,
+        "has_today": start < now < end,
         "start": formats.day(start, zone),
         "end": formats.day(end - timedelta(seconds=1), zone),
         "summary": summary,
     }
+
+
+def _midnights(period_key: str, customer: Customer) -> tuple[datetime, datetime] | None:
+    """When a period begins and ends at the customer's; None for one of no known form."""
+    dates = period_dates(period_key, customer.fiscalYearStartMonth)
+    if dates is None:
+        return None
+    first, after = (datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(customer.timeZone)) for day in dates)
+    return first, after
+
+
+def _span(points: list[Point], period: tuple[datetime, datetime] | None, now: datetime) -> tuple[datetime, datetime]:
+    """From the period's beginning to its end, and on to what happened before or after; without a period, what happened alone."""
+    first, last = points[0].at, points[-1].at
+    last = max(last + timedelta(hours=1), min(now, last + timedelta(days=1)))
+    if period:
+        return min(period[0], first), max(period[1], last)
+    return first, max(last, first + timedelta(days=1))

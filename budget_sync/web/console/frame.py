@@ -65,7 +65,7 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who is looking, at whose budgets, and in which time zone."""
+    """Who is looking, at whose budgets, and in which time zone: the browser's, or where it did not say, the customer's."""
 
     actor: Actor
     customer: Customer
@@ -182,7 +182,11 @@ def page_number() -> int:
 def _refused(refusal: Refusal) -> AnyResponse:
     if refusal.code is Code.AUTHENTICATION_REQUIRED:
         return _to_sign_in()
-    return error_page(status_of(refusal), refusal.sentence, refusal)
+    sentence, who = refusal.sentence, g.get("viewer")
+    if who:
+        # People know their role by its name.
+        sentence = sentence.replace(f"({who.actor.role})", f"({formats.ROLES.get(who.actor.role, who.actor.role)})")
+    return error_page(status_of(refusal), sentence, refusal)
 
 
 def _to_sign_in() -> AnyResponse:

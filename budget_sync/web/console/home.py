@@ -16,12 +16,13 @@ def home() -> Response:
     """The overview of the current period, of another one, or of all."""
     who = viewer()
     found = overview.overview(who.actor, who.customer, argument("period"), page_number())
+    end = charts.budget_end(line.figures for line in found.departments)
     return page(
         "overview.html",
         found=found,
         period_key=found.period.key if found.period else "",
         all_periods=overview.ALL_PERIODS,
-        departments=[(line, charts.bar(line.figures, formats.figures(line.name, line.figures))) for line in found.departments],
+        departments=[(line, charts.bar(line.figures, formats.figures(line.name, line.figures), end)) for line in found.departments],
         page=page_number(),
         pages=max(1, -(-found.department_count // overview.DEPARTMENTS_A_PAGE)),
         old_days=overview.OLD_AFTER.days,
@@ -41,11 +42,8 @@ def _decisions(days: list[Day]) -> dict[str, object]:
         "manual": sum(day.needs_approval for day in days),
         "refused": sum(day.refused for day in days),
         "share": share,
-        "most": max(day.total for day in days),
         "days": len(days),
-        "chart": charts.decisions(
-            days, labels, f"{formats.count(total, 'check')} in {len(days)} days, {share} of them auto-approved. The table below has each day."
-        ),
+        "chart": charts.decisions(days, labels, f"{formats.count(total, 'check')}, {share} of them auto-approved. The table below has each day."),
         "first": labels[0],
         "last": labels[-1],
         "rows": [(label, day) for label, day in zip(labels, days, strict=True) if day.total],

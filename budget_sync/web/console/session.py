@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 from flask import flash, redirect, request, session, url_for
 from flask_login import current_user
@@ -29,6 +30,8 @@ def sign_in() -> AnyResponse:
         if "retryAfter" in refusal.facts:
             response.headers["Retry-After"] = str(refusal.facts["retryAfter"])
         return response
+    if typed("zone") in available_timezones():
+        session["zone"] = typed("zone")
     return redirect(back)
 
 
