@@ -17,6 +17,7 @@ from conftest import PASSWORD, ROOT, Installation
 from selenium import webdriver
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -209,37 +210,38 @@ class _Company:
 
 
 class Browser:
-    """Chromium on its own profile, with what its console and network said."""
+    """Chromium on its own profile, with what its console and network said. Its clock is some hours from the company's own."""
 
-    def __init__(self, url: str, *, width: int = 1440, height: int = 900, dark: bool = False) -> None:
+    ZONE = "America/New_York"
+
+    def __init__(self, url: str) -> None:
         self.url = url
         self.profile = tempfile.mkdtemp(prefix="budget-sync-chromium-")
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM or ""
         flags = "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
-        for flag in (*flags.split(), "--disable-sync", "--hide-scrollbars", f"--user-data-dir={self.profile}", f"--window-size={width},{height}"):
+        for flag in (*flags.split(), "--disable-sync", "--hide-scrollbars", "--disable-dev-shm-usage", f"--user-data-dir={self.profile}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
-        # Some hours from the company's own zone, so that the two are told apart.
-        self.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "America/New_York"})
-        self.size(width, height)
-        self.dark(dark)
+        self.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": self.ZONE})
+        self.paint()
 
-    def dark(self, on: bool) -> None:
-        """Ask pages for their dark or light colours; nothing moves, so that a picture shows where it ends."""
-        features = [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}, {"name": "prefers-reduced-motion", "value": "reduce"}]
+    def paint(self, width: int = 1440, height: int = 900, *, dark: bool = False) -> None:
+        """The size of the window and the colours that pages are asked for; nothing moves, so that a picture shows where it ends."""
+        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}, {"name": "prefers-reduced-motion", "value": "reduce"}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-    def size(self, width: int, height: int = 900) -> None:
-        """The size of the page's window."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def log(self, kind: str) -> list[dict[str, Any]]:
-        """What the browser noted: of kind "browser" (its console) or "performance" (its network)."""
+        """What the browser noted since it was last asked: of kind "browser" (its console) or "performance" (its network)."""
         entries: list[dict[str, Any]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]  # selenium has no type for it
         return entries
+
+    def forget(self) -> None:
+        """Be nobody."""
+        self.driver.delete_all_cookies()
 
     def close(self) -> None:
         """End it."""
@@ -258,11 +260,6 @@ class Browser:
         self.press("Sign in")
         self.wait(lambda: "/sign-in" not in self.driver.current_url, "still at the door")
 
-    def sign_out(self) -> None:
-        """As a person does it."""
-        self.press("Sign out")
-        self.wait(lambda: "/sign-in" in self.driver.current_url, "still inside")
-
     def type(self, name: str, text: str) -> None:
         """Into a field."""
         field = self.driver.find_element(By.NAME, name)
@@ -271,14 +268,28 @@ class Browser:
 
     def press(self, label: str) -> None:
         """A button or link, by its label."""
-        found = self.driver.find_element(
-            By.XPATH, f"//main//*[self::button or self::a][normalize-space()='{label}'] | //*[self::button or self::a][normalize-space()='{label}']"
-        )
-        found.click()
+        self.driver.find_element(By.XPATH, f"//*[self::button or self::a][normalize-space()='{label}']").click()
+
+    def keys(self, *keys: str) -> None:
+        """To whatever has the focus."""
+        self.driver.switch_to.active_element.send_keys(*keys)
+
+    def tab_to(self, what: str) -> None:
+        """From the focus on with the tab key alone, to the field of that name or the button or link of that label."""
+        for _ in range(60):
+            self.keys(Keys.TAB)
+            focused = self.driver.switch_to.active_element
+            if what in (focused.get_attribute("name"), focused.text.strip()):
+                return
+        raise AssertionError(f"the tab key does not lead to {what}")
 
     def one(self, selector: str) -> WebElement:
         """The element of a CSS selector."""
         return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[WebElement]:
+        """The elements of a CSS selector."""
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     @property
     def text(self) -> str:
@@ -288,3 +299,7 @@ class Browser:
     def wait(self, holds: Any, otherwise: str) -> None:
         """Until something holds."""
         WebDriverWait(self.driver, 15, 0.05, [NoSuchElementException, StaleElementReferenceException]).until(lambda _: holds(), otherwise)
+
+    def says(self, text: str) -> None:
+        """Wait until the page does."""
+        self.wait(lambda: text in self.text, f"the page never says {text!r}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
 from browser import Browser, build_company  # noqa: E402
 from conftest import PROJECT, Installation  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
 
 #: name, who looks, path.
 PAGES = (
@@ -42,6 +42,8 @@ PAGES = (
     ("forbidden", "jane", "/team"),
     ("not-found", "fiona", "/nothing-here"),
 )
+#: The same for FP&A: name, and how the path of a link on the sync page begins.
+LINKED = (("sync-pass", "/sync/pass"), ("sync-held", "/sync/held"))
 WIDTHS = (1440, 375)
 
 
@@ -62,38 +64,27 @@ def main(folder: Path) -> None:
 
 def take(browser: Browser, folder: Path) -> None:
     """Each page in each form, signing in as whoever looks at it."""
-    signed_in: str | None = None
-    for name, who, path in pages(browser):
-        if who != signed_in:
-            if signed_in:
-                browser.sign_out()
-            if who:
-                browser.sign_in(who)
-            signed_in = who
-        for width in WIDTHS:
-            browser.size(width)
-            browser.go(path)
-            for dark in (False, True):
-                browser.dark(dark)
+    for who, found in pages(browser).items():
+        browser.forget()
+        if who:
+            browser.sign_in(who)
+        for name, path in found:
+            for width, dark in product(WIDTHS, (False, True)):
+                browser.paint(width)
+                browser.go(path)
                 height = browser.driver.execute_script("return document.documentElement.scrollHeight")
-                browser.size(width, max(700, min(height, 4000)))
+                browser.paint(width, max(700, min(height, 4000)), dark=dark)
                 browser.driver.save_screenshot(str(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png"))
-            scrolled = browser.driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
-            if scrolled > 0:
-                print(f"{name} at {width} px is {scrolled} px too wide")  # noqa: T201  # a command's output
-        browser.size(1440)
 
 
-def pages(browser: Browser) -> list[tuple[str, str | None, str]]:
-    """The pages, and those whose addresses are found on others."""
+def pages(browser: Browser) -> dict[str | None, list[tuple[str, str]]]:
+    """The pages, name and path, by who looks at them; with those whose addresses are found on others."""
     browser.sign_in("fiona")
     browser.go("/sync")
-    links = [link.get_attribute("href") or "" for link in browser.driver.find_elements(By.CSS_SELECTOR, "a[href*='/sync/pass'], a[href*='/sync/held']")]
-    held = next(link for link in links if "/sync/held" in link).removeprefix(browser.url)
-    partial = next(link for link in links if "/sync/pass" in link).removeprefix(browser.url)
-    browser.sign_out()
-    found = [*PAGES, ("sync-pass", "fiona", partial), ("sync-held", "fiona", held)]
-    return sorted(found, key=lambda page: page[1] or "")
+    links = [(link.get_attribute("href") or "").removeprefix(browser.url) for link in browser.all("main a")]
+    browser.forget()
+    found = [*PAGES, *((name, "fiona", next(link for link in links if link.startswith(path))) for name, path in LINKED)]
+    return {who: [(name, path) for name, each, path in found if each == who] for who in dict.fromkeys(each for _, each, _ in found)}
 
 
 if __name__ == "__main__":
