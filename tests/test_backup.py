@@ -18,7 +18,7 @@ from typing import Any, Self
 import click
 import pytest
 import time_machine
-from conftest import ENGINE, PASSWORD, PROJECT, ROOT, Installation, found, reserve_body, wait_until
+from conftest import ENGINE, PASSWORD, PROJECT, ROOT, Installation, check_body, found, reserve_body, wait_until
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
@@ -364,7 +364,7 @@ def test_a_replaced_database_keeps_its_own_log_where_a_reader_holds_it(acme: Fla
 
 
 class Load:
-    """Callers that reserve one request after the other at a running server, and remember what was acknowledged."""
+    """Callers that reserve and check one request after the other at a running server, and remember what was acknowledged."""
 
     def __init__(self, server: Installation, callers: int = 4) -> None:
         self.server = server
@@ -380,8 +380,8 @@ class Load:
             response = self.server.post("/api/budget/reserve", reserve_body(requestId=request_id, amount=0.01, userId="user-123"), headers=headers)
             if response.status_code == 200:
                 self.acknowledged.append(request_id)
-            elif response.status_code != 503:
-                self.surprises.append(response.text)
+            checked = self.server.post("/api/budget/check", check_body(requestId=request_id, amount=0.01), headers=headers)
+            self.surprises += [reply.text for reply in (response, checked) if reply.status_code not in (200, 503)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 #: Seconds to wait for transactions that are under way.
 _PATIENCE_S = 60
 
+# What checks write, and what movements lock, before they touch another table for more than reading: who waits for these holds nothing else.
+_FIRST = ("BudgetCheckLog", "Budget")
+
 #: How often all locks are asked for.
 _TRIES = 20
 
@@ -113,9 +116,10 @@ def replace_rows(draft: Path, kept: Path, prove: Callable[[], None], tell: Tell)
 
 
 def _begin_alone() -> int | None:
-    """Begin a transaction with everybody else shut out; returns the schema version, None where there are no tables yet.
+    """Begin a transaction in which nobody else writes; returns the schema version, None where there are no tables yet.
 
-    Others take their locks in other orders, so this may be chosen to give way: then it begins anew.
+    Others go on reading what was there until the end. Where somebody takes locks in another order than these, this may have to
+    give way: then it begins anew.
     """
     for tries_left in reversed(range(_TRIES)):
         open_connection()
@@ -127,7 +131,8 @@ def _begin_alone() -> int | None:
         if version != SCHEMA_VERSION:
             raise DatabaseProblem(f"The database is of schema version {version}: run `flask upgrade-db` first.")
         try:
-            db.connection().execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(_all_tables()))
+            names = sql.SQL(", ").join(map(sql.Identifier, [*_FIRST, *(table for table in tables() if table not in _FIRST)]))
+            db.connection().execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(names))
         except psycopg.errors.DeadlockDetected:
             roll_back()
             if not tries_left:
@@ -138,16 +143,14 @@ def _begin_alone() -> int | None:
     return version
 
 
-def _all_tables() -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, tables()))
-
-
 def _empty(kept: Path, tell: Tell) -> None:
     """Keep what is there, and take it away."""
     with closing(sqlite3.connect(kept, isolation_level=None)) as target:
         write_rows(target, tell)
     _guard(on=False)
-    db.connection().execute(sql.SQL("TRUNCATE {}").format(_all_tables()))
+    # Not TRUNCATE, which would have to wait for readers, who may be waiting for this.
+    for table in reversed(tables()):
+        db.connection().execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
 
 
 def _guard(*, on: bool) -> None:
