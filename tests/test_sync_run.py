@@ -524,3 +524,11 @@ def test_a_new_budgets_limit_is_in_the_audit_log_too(world: World) -> None:
     told = [(row.version, row.action, row.field, row.newValue) for row in AuditLog.select().where(AuditLog.budgetId.is_null(False)).order_by(AuditLog.id)]
     assert told == [(1, "CREATE", "budgetedAmount", "1000"), (2, "CREATE", "autoApproveLimit", "50")]
     assert reports.verify().findings == []
+
+
+def test_a_pass_in_which_the_clock_is_put_back_does_not_end_before_it_began(world: World) -> None:
+    source = world.csv("budgets.csv", "Department,Fiscal Period,Budgeted Amount\nSales,Q1 2025,1\n")
+    with time_machine.travel(datetime(2025, 2, 5, 10, 30, tzinfo=UTC), tick=False) as traveller:
+        assert world.sync(source, say=lambda _: traveller.shift(-3600)).status == "success"
+    row = world.last(source)
+    assert row.startTime == row.endTime == datetime(2025, 2, 5, 10, 30, tzinfo=UTC)

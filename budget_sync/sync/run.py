@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -373,7 +373,8 @@ def _insert(job: Job, result: PassResult) -> PassResult:
         startedBy=job.actor.label,
         durationMs=result.duration_ms,
         startTime=result.start_time,
-        endTime=clock.now(),
+        # Not the clock's present time: it may have been put back meanwhile.
+        endTime=result.start_time + timedelta(milliseconds=result.duration_ms),
     ).execute()
     return replace(result, sync_id=sync_id)
 
