@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -377,3 +378,11 @@ def test_releasing_more_than_is_reserved_is_200_without_success(server: Installa
         reply = expect(send(server, "release", REJECT, caller, amount=5000.01), 200, success=False, amountReleased=0)
         assert "exceeds reserved" in reply["error"]
     assert budget(server)["reservedAmount"] == 5000
+
+
+@pytest.mark.parametrize("request_id", ["a/b", "/a", "a//b", "a\nb", "\r\n", "a?b#c", "%2F", "..", "a;b", " a ", "\u202e"], ids=repr)
+def test_a_request_is_found_again_whatever_its_id_is_made_of(server: Installation, request_id: str) -> None:
+    whole = f"{request_id}-found"
+    assert server.post("/api/budget/reserve", json.loads(RESERVE) | {"requestId": whole, "amount": 1}, headers=server.key()).status_code == 200
+    reply = requests.get(f"{server.url}/api/requests/{quote(whole, safe='')}", headers=server.key(), timeout=30)
+    assert (reply.status_code, reply.json().get("requestId")) == (200, whole)

@@ -6,7 +6,9 @@ import time
 from typing import Annotated
 
 from flask import Blueprint, Response, current_app, request
+from flask.blueprints import BlueprintSetupState
 from pydantic import AfterValidator, Field
+from werkzeug.routing import PathConverter
 
 from budget_sync import database, ledger, reports, sync
 from budget_sync.permissions import Actor
@@ -18,6 +20,20 @@ from budget_sync.web.auth import require_user, require_user_or_local
 from budget_sync.web.payloads import answer, idempotency_key, json_response, parse, refuse
 
 api = Blueprint("api", __name__)
+
+
+class _AnyText(PathConverter):
+    """A part of an address that may be any text: a line break or a slash at its beginning as well."""
+
+    part_isolating = False
+    regex = r"(?s:.+?)"
+
+
+@api.record_once
+def _take_any_text(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["text"] = _AnyText
+    # Two slashes in a row are part of a request's id.
+    state.app.url_map.merge_slashes = False
 
 
 class Login(Body):
@@ -84,7 +100,7 @@ def get_budget(budget_id: str) -> Response:
     return json_response(reports.get_budget(require_user(), budget_id))
 
 
-@api.get("/api/requests/<path:request_id>")
+@api.get("/api/requests/<text:request_id>")
 def get_request(request_id: str) -> Response:
     """Where a request stands."""
     return json_response(reports.get_request(require_user(), request_id, customer_id=_argument("customerId")))
