@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prove import clock, conservation, damage, disk, kills, locks, power, slow, suites, tenants
+from prove import clock, conservation, damage, disk, kills, locks, power, slow, suites, tenants, texts
 from prove.outcome import Row
 
 BOTH = ("sqlite", "postgresql")
@@ -19,6 +19,7 @@ ROWS = (
     Row("access", "Nobody is where they do not belong", suites.of("permissions", "logins", "safety", "requesters", "people", "tenants"), None, 1, BOTH),
     Row("tenants", "One customer's replies are the same to the byte, whatever another does", tenants.prove, 200, 10_000, BOTH),
     Row("clock", "When the clock jumps an hour or a year, order, durations, sessions and locks stay right", clock.prove, 4, 200),
+    Row("texts", "Hostile text is harmless in logs, on terminals, in replies, on pages and in CSV files", texts.prove, 21, 1_000),
     Row("full", "A small disk that fills up, files that cannot grow or are gone: 503 until there is room", suites.of("faults"), None, 1),
     Row("upgrades", "A database of any earlier schema version is upgraded whole, or left whole", suites.of("upgrade", "schema"), None, 1),
 )

@@ -1,0 +1,172 @@
+"""Hostile text: control characters, terminal escapes, formulas, right-to-left marks, markup and very long names, in every place that text goes to.
+
+What people and programs send is kept as it is, and is harmless wherever it comes out: in the log, on a terminal, in replies,
+on pages and in CSV files.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import socket
+from contextlib import suppress
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from conftest import Installation, check_body, reserve_body
+
+from prove.load import prove_balances
+from prove.outcome import Outcome, Place
+
+PIECES = (
+    "\x1b[31mred\x1b[0m",
+    "\x1b]0;title\x07",
+    "line\nbreak",
+    "return\r\nSet-Cookie: a=b",
+    "\ttab",
+    "\x08\x7f\x9b",
+    "\u2028\u2029\x85",
+    "\u202eright to left",
+    "\u200bzero\ufeffwidth",
+    "=cmd|' /C calc'!A0",
+    "+1+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1+1",
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{7*7}}${7*7}",
+    "%s%n%d{}",
+    '\'; DROP TABLE "Budget"; --',
+    "\U0001f4b8\U0001f1e9\U0001f1ea é ß İ ﷽",
+    "2025-01-01T00:00:00Z INFO budget_sync [-] forged",
+)
+TOO_LONG = "x" * 65_536
+
+PAGES = ("/", "/budgets", "/requests", "/request?id={request}", "/audit", "/sync", "/team", "/keys")
+EXPORTS = ("/budgets.csv", "/audit.csv")
+
+#: What no line of a log or terminal may hold.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [A-Z]+ \S+ \[[A-Za-z0-9._-]+\] ")
+
+
+def prove(tries: int, place: Place) -> Outcome:
+    """Send `tries` hostile texts into every field, and look at all that comes out."""
+    outcome = Outcome()
+    with place.installation() as server:
+        server.environment["LOG_LEVEL"] = "DEBUG"
+        server.start()
+        texts = []
+        for number in range(tries):
+            text = PIECES[number] if number < len(PIECES) else "".join(place.dice.choices(PIECES, k=place.dice.randint(2, 4)))
+            texts.append(text)
+            _send_everywhere(server, text, number, outcome)
+            outcome.tries += 1
+            place.progress(number + 1, tries)
+        _send_too_long(server, outcome)
+        _look_at_terminal(server, texts, outcome)
+        _look_at_pages(server, texts, outcome)
+        _look_at_exports(server, outcome)
+        _look_at_log(server, outcome)
+        prove_balances(server.target, outcome, "at the end")
+    return outcome
+
+
+def _send_everywhere(server: Installation, text: str, number: int, outcome: Outcome) -> None:
+    """As every field of the calls, in an address, in headers and as a login."""
+    request = f"{text}-{number}"
+    key = server.key()
+    fields: dict[str, Any] = {"requestId": request, "userName": text, "userEmail": text, "userId": text, "vendor": text, "purpose": text, "department": text}
+    calls = (
+        ("/api/budget/check", check_body(**fields)),
+        ("/api/budget/check", check_body(**{name: value for name, value in fields.items() if name != "department"})),
+        ("/api/budget/reserve", reserve_body(requestId=request, reason=text, amount=0.01)),
+        ("/api/budget/release", {"budgetId": text, "requestId": request, "amount": 1, "action": text, text: text}),
+        ("/api/auth/login", {"email": text, "password": text}),
+    )
+    for path, body in calls:
+        response = server.post(path, body, headers=key)
+        outcome.expect(response.status_code < 500, f"{text!r} to {path} is answered with {response.status_code} {response.text[:200]}")
+        outcome.expect(not _UNPRINTABLE.search("".join(response.headers.values())), f"{text!r} to {path} comes back in a header")
+        outcome.expect(response.headers["Content-Type"] == "application/json" and response.json(), f"{text!r} to {path}: {response.text[:200]}")
+    if not text.strip():
+        # Blank, so nothing was reserved.
+        return
+    found = requests.get(f"{server.url}/api/requests/{quote(request, safe='')}", headers=key, timeout=30)
+    if outcome.expect(found.status_code == 200, f"{text!r} is not found again: {found.status_code} {found.text[:200]}"):
+        outcome.expect(found.json()["requestId"] == request and found.json()["movements"][0]["reason"] == text, f"{text!r} is kept as {found.json()}")
+    # Raw, since no honest library sends such a head.
+    raw = text.encode("utf-8", "surrogatepass").replace(b"\n", b" ").replace(b"\r", b" ")
+    head = b"GET /api/budgets HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: %s\r\nUser-Agent: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n" % (
+        (raw,) * 3
+    )
+    with suppress(OSError), socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(head)
+        reply = b""
+        while data := connection.recv(65_536):
+            reply += data
+        outcome.expect(b"\x1b" not in reply and re.match(rb"HTTP/1.1 4\d\d ", reply), f"{text!r} in a head is answered with {reply[:300]!r}")
+
+
+def _send_too_long(server: Installation, outcome: Outcome) -> None:
+    for field in ("requestId", "userName", "vendor", "purpose", "department"):
+        response = server.post("/api/budget/check", check_body(**{field: TOO_LONG}), headers=server.key())
+        outcome.expect(response.status_code in (400, 413) and len(response.content) < 2_000, f"64 KiB as {field} are answered with {response.status_code}")
+    response = requests.get(f"{server.url}/{TOO_LONG}", timeout=30)
+    outcome.expect(400 <= response.status_code < 500, f"an address of 64 KiB is answered with {response.status_code}")
+
+
+def _look_at_terminal(server: Installation, texts: list[str], outcome: Outcome) -> None:
+    """Give the texts to the sync as departments, and look at what it and other commands print."""
+    folder = server.folder / "sheets"
+    folder.mkdir(exist_ok=True)
+    with (folder / "hostile.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["Department", "Fiscal Period", "Budgeted Amount"])
+        rows.writerows([text, "Q1 2026", amount] for text, amount in zip(texts, ["100"] * len(texts), strict=True))
+        rows.writerows([text, "Q2 2026", text] for text in texts)
+    server.flask("add-source", "--customer", "org-456", "--csv", "hostile.csv")
+    commands = [["sync-sheets", "--dry-run"], ["sync-sheets"], ["list-sources"], ["list-users"], ["list-keys"], ["list-customers"], ["stats"], ["verify"]]
+    for number, text in enumerate(texts[:8]):
+        email = f"hostile-{number}@example.com"
+        commands.append(["add-user", "--customer", "org-456", "--id", f"hostile-{number}", "--name", text, "--email", email, "--role", "fpa_user"])
+    commands += [["list-users"]]
+    for command in commands:
+        done = server.flask(*command, check=False)
+        said = done.stdout + done.stderr
+        outcome.expect("Traceback" not in said, f"flask {command[0]}: {said[-500:]}")
+        found = _UNPRINTABLE.search(said)
+        outcome.expect(not found, f"flask {command[0]} prints {found and said[max(0, found.start() - 40) : found.end() + 20]!r}")
+
+
+def _look_at_pages(server: Installation, texts: list[str], outcome: Outcome) -> None:
+    session = server.session("alex")
+    for page in PAGES:
+        response = session.get(server.url + page.format(request=quote(f"{texts[-1]}-{len(texts) - 1}", safe="")), timeout=30)
+        outcome.expect(response.status_code == 200, f"{page} is answered with {response.status_code}")
+        for text in texts:
+            if "<" in text:
+                outcome.expect(text not in response.text, f"{page} has {text!r} as it is, and not as {escape(text)!r}")
+
+
+def _look_at_exports(server: Installation, outcome: Outcome) -> None:
+    session = server.session("alex")
+    for path in EXPORTS:
+        response = session.get(server.url + path, timeout=30)
+        outcome.expect(response.status_code == 200, f"{path} is answered with {response.status_code}")
+        for row in csv.reader(io.StringIO(response.content.decode("utf-8-sig"), newline="")):
+            for cell in row:
+                runs = cell.lstrip("\t\r\n ")[:1] in ("=", "+", "@") or (cell[:1] == "-" and not re.fullmatch(r"-[\d.,]+", cell))
+                outcome.expect(not runs, f"{path} has the cell {cell[:60]!r}, which a spreadsheet would run")
+
+
+def _look_at_log(server: Installation, outcome: Outcome) -> None:
+    for line in server.log.split("\n"):
+        found = _UNPRINTABLE.search(line)
+        outcome.expect(not found, f"the log has {found and line[max(0, found.start() - 40) : found.end() + 20]!r}")
+        outcome.expect(not line or _LOG_LINE.match(line), f"the log has a line that was not written as one: {line[:200]!r}")
+        outcome.expect(len(line) < 20_000, f"the log has a line of {len(line)} characters")
