@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prove import clock, conservation, damage, disk, kills, locks, power, slow, suites, tenants, texts
+from prove import bodies, clock, conservation, damage, disk, kills, locks, power, slow, soak, suites, tenants, texts
 from prove.outcome import Row
 
 BOTH = ("sqlite", "postgresql")
@@ -16,10 +16,12 @@ ROWS = (
     Row("damage", "A damaged file is refused, or what is served was true once; no figure is invented", damage.prove, 100, 20_000),
     Row("locks", "With the database locked from outside for 1 to 30 s: 503 with Retry-After in time, no traceback", locks.prove, 2, 60),
     Row("slow", "Beside 500 slow or greedy connections, the p99 of others stays under 2 s", slow.prove, 400, 40_000),
+    Row("bodies", "Whatever a body holds: never a 5xx, and what is refused moves nothing", bodies.prove, 500, 100_000, BOTH),
     Row("access", "Nobody is where they do not belong", suites.of("permissions", "logins", "safety", "requesters", "people", "tenants"), None, 1, BOTH),
     Row("tenants", "One customer's replies are the same to the byte, whatever another does", tenants.prove, 200, 10_000, BOTH),
     Row("clock", "When the clock jumps an hour or a year, order, durations, sessions and locks stay right", clock.prove, 4, 200),
     Row("texts", "Hostile text is harmless in logs, on terminals, in replies, on pages and in CSV files", texts.prove, 21, 1_000),
     Row("full", "A small disk that fills up, files that cannot grow or are gone: 503 until there is room", suites.of("faults"), None, 1),
     Row("upgrades", "A database of any earlier schema version is upgraded whole, or left whole", suites.of("upgrade", "schema"), None, 1),
+    Row("soak", "Through minutes of load and faults, memory stays within 5 % and the write-ahead log bounded", soak.prove, None, 20),
 )
