@@ -12,7 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import cli
 from budget_sync import database, logins, settings
 from budget_sync.settings import Settings, SettingsError
-from budget_sync.web import api, auth, console, errors, logs, metrics, payloads
+from budget_sync.web import api, auth, console, errors, headers, logs, metrics, payloads
 
 
 class BudgetSync(Flask):
@@ -34,6 +34,7 @@ def create_app(chosen: Settings | None = None) -> Flask:
     app = BudgetSync("budget_sync", instance_path=str(chosen.instance_folder))
     configure(app, chosen)
     metrics.init_app(app)
+    headers.init_app(app)
     logs.init_app(app, chosen)
     database.connect(chosen.database, busy_timeout_s=chosen.busy_timeout_s)
     app.teardown_request(lambda _: database.end_request())

@@ -9,7 +9,7 @@ import secrets
 import sys
 import time
 
-from flask import Flask, Response, g, has_request_context, request
+from flask import Flask, g, has_request_context, request
 
 from budget_sync.settings import Settings
 
@@ -54,18 +54,3 @@ def init_app(app: Flask, settings: Settings) -> None:
     def _name_request() -> None:
         sent = request.headers.get("X-Request-Id", "")
         g.request_id = sent if _SANE_ID.fullmatch(sent) else secrets.token_hex(8)
-
-    @app.after_request
-    def _headers(response: Response) -> Response:
-        headers = response.headers
-        headers.add("X-Request-Id", g.get("request_id", "-"))
-        headers.add("X-Content-Type-Options", "nosniff")
-        if "Cache-Control" not in headers:
-            headers.add("Cache-Control", "no-store")
-        if "Content-Security-Policy" not in headers:
-            # Not a page: whoever shows it as one gets nothing out of it.
-            headers.add("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-            headers.add("X-Frame-Options", "DENY")
-        if request.is_secure:
-            headers.add("Strict-Transport-Security", "max-age=31536000")
-        return response
