@@ -32,7 +32,7 @@ from budget_sync.permissions import Actor, Role, operator
 from budget_sync.settings import Settings
 
 PROJECT = Path(__file__).resolve().parent.parent
-pytest_plugins = ["postgres"]
+pytest_plugins = ["postgres", "console_site"]
 
 #: The engine that tests run on which take their database from here.
 ENGINE = os.environ.get("TEST_ENGINE", "sqlite")

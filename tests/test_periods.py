@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget_sync.periods import fold, period_key
+from budget_sync.periods import fold, period_dates, period_key
 
 SPELLINGS = {
     "2025": ("2025", "FY2025", "fy 2025", "FY25", "FY'25", "'25", "  2025 "),
@@ -110,3 +112,23 @@ def test_year_and_part_make_one_period_in_any_order_and_dress(year: int, part: t
     separator = data.draw(st.sampled_from([" ", "-", "/", ".", "_", ", ", " - "]))
     text = separator.join(data.draw(st.permutations(written)))
     assert period_key(text) == f"{year}-{name}"
+
+
+@pytest.mark.parametrize(
+    ("key", "month", "first", "after"),
+    [
+        ("2025-Q1", 1, date(2025, 1, 1), date(2025, 4, 1)),
+        ("2025-Q4", 1, date(2025, 10, 1), date(2026, 1, 1)),
+        ("2025-Q1", 7, date(2024, 7, 1), date(2024, 10, 1)),
+        ("2025", 4, date(2024, 4, 1), date(2025, 4, 1)),
+        ("2025-H2", 1, date(2025, 7, 1), date(2026, 1, 1)),
+        ("2025-12", 7, date(2025, 12, 1), date(2026, 1, 1)),
+    ],
+)
+def test_a_period_has_its_dates(key: str, month: int, first: date, after: date) -> None:
+    assert period_dates(key, month) == (first, after)
+
+
+@pytest.mark.parametrize("key", ["launch party", "2025-x1", "20", "", "abcd-Q1", "2025-Q5", "2025-13", "9999-12"])
+def test_a_period_of_no_known_form_has_no_dates(key: str) -> None:
+    assert period_dates(key, 1) is None

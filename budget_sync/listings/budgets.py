@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from peewee import Case, fn
+from peewee import SQL, Case, fn
 
 from budget_sync.listings import paging
 from budget_sync.models import AuditLog, Budget, BudgetUtilization
@@ -146,7 +146,7 @@ def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]
     """Where a budget stood, hour by hour as it changed: its audit log replayed."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
     # An hour, as its first 13 characters: a budget may have had many movements, and a chart has few pixels.
-    hour = fn.SUBSTR(AuditLog.createdAt.cast("TEXT"), 1, 13)
+    hour = fn.SUBSTR(AuditLog.createdAt.cast("TEXT"), SQL("1"), SQL("13"))
     changes: Any = (
         AuditLog.select(hour, fn.SUM(AuditLog.budgetedDeltaMinor), fn.SUM(AuditLog.reservedDeltaMinor), fn.SUM(AuditLog.committedDeltaMinor))
         .where(AuditLog.budgetId == budget.id, paging.unindexed(AuditLog.customerId) == customer_id)

@@ -1,0 +1,135 @@
+"""What pages list and add up, on either engine: budgets, requests, the audit log, the overview."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+import time_machine
+from conftest import ROOT
+from console_site import hold, member
+from flask import Flask
+from flask.testing import FlaskClient
+
+from budget_sync import budgets, demo, ledger, overview, people
+from budget_sync.listings import audit as audit_listing
+from budget_sync.listings import paging
+from budget_sync.models import Customer
+from budget_sync.permissions import Role
+from budget_sync.requests import CheckRequest
+
+
+def test_budgets_are_found_sorted_and_paged_in_the_database(fiona: FlaskClient) -> None:
+    for number in range(120):
+        budgets.set_budget(ROOT, demo.CUSTOMER, f"Team {number:03}", "Q2 2025", Decimal(1000 + number))
+    first, last = fiona.get("/budgets?period=2025-Q2").text, fiona.get("/budgets?period=2025-Q2&page=3").text
+    assert ("Team 000" in first, "Team 050" in first, "Page 1 of 3" in first) == (True, False, True)
+    assert ("Team 119" in last, "Team 099" in last) == (True, False)
+    assert fiona.get("/budgets?period=2025-Q2&sort=-budgeted").text.index("Team 119") < fiona.get("/budgets?period=2025-Q2&sort=-budgeted").text.index(
+        "Team 118"
+    )
+    found = fiona.get("/budgets?q=team+077").text
+    assert ("Team 077" in found, "Team 078" in found) == (True, False)
+    assert "No budget found" in fiona.get("/budgets?q=100%25_").text
+
+
+def test_a_csv_file_has_exact_numbers_and_no_formulas(fiona: FlaskClient) -> None:
+    budgets.set_budget(ROOT, demo.CUSTOMER, '=HYPERLINK("http://evil.example","x")', "Q2 2025", Decimal("1234.50"))
+    response = fiona.get("/budgets.csv?period=2025-Q2")
+    assert response.mimetype == "text/csv"
+    assert "attachment" in response.headers["Content-Disposition"]
+    rows = list(csv.DictReader(io.StringIO(response.text.removeprefix("\ufeff"))))
+    assert [(row["Department"], row["Budgeted"], row["Available"]) for row in rows] == [('\'=HYPERLINK("http://evil.example","x")', "1234.5", "1234.5")]
+
+
+def test_the_audit_log_is_searched_and_exported(fiona: FlaskClient) -> None:
+    hold("intake-one", 500)
+    hold("intake-two", 700)
+    page = fiona.get("/audit?q=intake-one&action=RESERVE").text
+    assert ("intake-one" in page, "intake-two" in page) == (True, False)
+    rows = list(csv.DictReader(io.StringIO(fiona.get("/audit.csv?q=intake-two").text.removeprefix("\ufeff"))))
+    assert [(row["Request"], row["Reserved change"], row["Currency"]) for row in rows] == [("intake-two", "700", "USD")]
+    assert "Nothing found" in fiona.get("/audit?to=2001-01-01").text
+    assert fiona.get("/audit?from=yesterday").status_code == 400
+
+
+def test_an_export_longer_than_a_chunk_has_every_row_once(fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_listing, "EXPORT_CHUNK", 3)
+    for number in range(10):
+        hold(f"many-{number}", 10)
+    rows = list(csv.DictReader(io.StringIO(fiona.get("/audit.csv?q=many-").text.removeprefix("\ufeff"))))
+    assert [row["Request"] for row in rows] == [f"many-{number}" for number in range(9, -1, -1)]
+
+
+def test_lists_of_requests_go_on_where_the_page_before_ended(fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "PAGE_SIZE", 4)
+    for number in range(10):
+        hold(f"many-{number}", 10)
+    for view in ("open", "all"):
+        link = f"/requests?view={view}"
+        seen: list[str] = []
+        while link and len(seen) <= 20:
+            page = fiona.get(link).text
+            seen += re.findall(r"many-\d", page.split("<tbody>")[1].replace("id=many-", ""))
+            following = re.search(r'href="(\?[^"]+)" rel="next"', page)
+            link = f"/requests{following[1].replace('&amp;', '&')}" if following else ""
+        wanted = [f"many-{number}" for number in range(10)]
+        assert seen == (wanted if view == "open" else wanted[::-1])
+
+
+def test_times_are_in_the_customers_zone(site: Flask) -> None:
+    people.add_customer(ROOT, "tokyo", "Tokyo KK", currency="JPY", time_zone="Asia/Tokyo")
+    client = member(site, "ken", Role.FPA_ADMIN, "tokyo")
+    with time_machine.travel(datetime(2025, 2, 5, 20, 30, tzinfo=UTC), tick=False):
+        budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(1_000_000), budget_id="tk")
+    page = client.get("/budget?id=tk").text
+    assert '<time datetime="2025-02-05T20:30:00Z"' in page
+    assert "<span>6 Feb 2025,</span> <span>05:30</span>" in page
+    assert "¥1,000,000" in page
+    assert "¥1,000,000.00" not in page
+
+
+def test_decisions_are_counted_by_the_customers_days(site: Flask) -> None:
+    people.add_customer(ROOT, "tokyo", "Tokyo KK", currency="JPY", time_zone="Asia/Tokyo", auto_approve_limit_minor=100)
+    budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(1000))
+    body = {"user_id": "k", "user_name": "K", "user_email": "k@example.com", "customer_id": "tokyo", "department": "Sales", "fiscal_period": "Q1 2025"}
+    for moment, amount in (("2025-02-05T14:59:59", 50), ("2025-02-05T15:00:00", 50), ("2025-02-05T15:00:01", 500), ("2025-02-06T01:00:00", 5000)):
+        with time_machine.travel(datetime.fromisoformat(moment).replace(tzinfo=UTC), tick=False):
+            ledger.check(ROOT, CheckRequest.model_validate(body | {"request_id": moment, "amount": Decimal(amount)}))
+    with time_machine.travel(datetime(2025, 2, 6, 3, tzinfo=UTC), tick=False):
+        days = overview.overview(ROOT, Customer.get_by_id("tokyo")).days
+    assert [day for day in days or [] if day.total] == [overview.Day(date(2025, 2, 5), 1, 0, 0), overview.Day(date(2025, 2, 6), 1, 1, 1)]
+
+
+@pytest.mark.parametrize(("asked", "shown"), [("", "Q1 2026"), ("2025-Q4", "Q4 2025"), (overview.ALL_PERIODS, None), ("nothing", "Q1 2026")])
+def test_the_overview_opens_on_the_period_that_today_is_in(site: Flask, asked: str, shown: str | None) -> None:
+    for period, names in (("Q4 2025", ("Sales", "Legal")), ("Q1 2026", ("Sales", "Legal")), ("FY 2026", ("Sales",))):
+        for name in names:
+            budgets.set_budget(ROOT, demo.CUSTOMER, name, period, Decimal(100))
+    with time_machine.travel(datetime(2026, 3, 31, 12, tzinfo=UTC), tick=False):
+        found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), asked)
+    assert found.period == (shown and next(each for each in found.periods if each.name == shown))
+    assert sum(total.budgets for total in found.totals) == (6 if shown is None else 2)
+
+
+def test_an_overview_without_a_current_period_is_of_all(fiona: FlaskClient) -> None:
+    page = fiona.get("/").text
+    assert '<p class="muted">All periods</p>' in page
+    assert '<p class="muted">Q1 2025</p>' in fiona.get("/?period=2025-Q1").text
+
+
+def test_what_needs_attention_is_told_first(site: Flask) -> None:
+    client = member(site, "fp", Role.FPA_USER)
+    with time_machine.travel(datetime(2026, 1, 1, tzinfo=UTC), tick=False):
+        hold("intake-old", 500)
+    hold("intake-new", 94_500)
+    budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(90_000))
+    page = client.get("/").text
+    attention = page[page.index('id="attention"') : page.index('id="decisions"')]
+    assert "by $10,000 of $90,000" in attention
+    assert "intake-old" in attention
+    assert "intake-new" not in attention
