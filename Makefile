@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 ON_BOTH_ENGINES := $(patsubst %,tests/test_%.py,ledger permissions tenants requesters logins audit guide guide_sql concurrency verify sync_run prove metrics people console_lists)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql prove bench format clean
+.PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql prove bench screenshots pictures format clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,12 @@ prove: install-dev  ## Try to break every promise, for hours; ARGS="--list" show
 
 bench: install-dev  ## Measure beside a bare Flask reply, a plain Flask + Peewee app and pgbench
 	$(BIN)/python -m bench $(ARGS)
+
+screenshots: install-dev  ## Take a picture of every page, wide and narrow, light and dark, into .screenshots/
+	$(BIN)/python tests/screenshots.py
+
+pictures: install-dev  ## Take the README's pictures anew
+	$(BIN)/python tests/screenshots.py --readme
 
 format: install-dev  ## Format the code, and mend what lint can mend
 	$(BIN)/ruff format .

@@ -148,7 +148,7 @@ def tour(url: str, instance_folder: Path) -> str:
     return f"""
 Budget Sync is at {url} (stop it with Ctrl-C). Is it well? {url}/readyz
 
-People of {CUSTOMER}, made for this installation and kept in {folder}:
+People of {CUSTOMER}, who sign in at {url}; made for this installation and kept in {folder}:
 {passwords}
 
 In another terminal, from this folder: ask, sign in, reserve, release, and see what became of it.

@@ -270,6 +270,12 @@ class Browser:
         """A button or link, by its label."""
         self.driver.find_element(By.XPATH, f"//*[self::button or self::a][normalize-space()='{label}']").click()
 
+    def follow(self, label: str) -> None:
+        """The same, to the page that it leads to."""
+        left = self.one("html").id
+        self.press(label)
+        self.wait(lambda: self.one("html").id != left, f"{label} leads nowhere")
+
     def keys(self, *keys: str) -> None:
         """To whatever has the focus."""
         self.driver.switch_to.active_element.send_keys(*keys)

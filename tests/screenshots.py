@@ -1,4 +1,4 @@
-"""Takes a picture of every page, wide and narrow, light and dark: `python tests/screenshots.py [FOLDER]`, by default .screenshots/."""
+"""Takes a picture of every page, wide and narrow, light and dark, into .screenshots/; or, with --readme, the README's three into .pictures/."""
 
 from __future__ import annotations
 
@@ -46,20 +46,36 @@ PAGES = (
 LINKED = (("sync-pass", "/sync/pass"), ("sync-held", "/sync/held"))
 WIDTHS = (1440, 375)
 
+#: The README's: name, path, dark, height.
+README = (("overview", "/", False, 780), ("budget", "/budget?id=marketing-1", False, 620), ("approve", "/request/approve?id=intake-2001", True, 600))
+PICTURES = PROJECT / ".pictures"
 
-def main(folder: Path) -> None:
-    """All of them."""
-    folder.mkdir(parents=True, exist_ok=True)
+
+def main(folder: Path | None) -> None:
+    """All of them into a folder, or the README's into theirs."""
     with tempfile.TemporaryDirectory() as instance:
         installation = Installation({"INSTANCE_FOLDER": instance, "SECRET_KEY": "a key for screenshots", "LOG_LEVEL": "ERROR"})
         build_company(installation)
         installation.start("--workers", "1")
         browser = Browser(installation.url)
         try:
-            take(browser, folder)
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                take(browser, folder)
+            else:
+                take_for_readme(browser)
         finally:
             browser.close()
             installation.stop(signal.SIGTERM)
+
+
+def take_for_readme(browser: Browser) -> None:
+    """Small ones, of what is seen without scrolling."""
+    browser.sign_in("fiona")
+    for name, path, dark, height in README:
+        browser.paint(1120, height, dark=dark)
+        browser.go(path)
+        browser.driver.save_screenshot(str(PICTURES / f"{name}.png"))
 
 
 def take(browser: Browser, folder: Path) -> None:
@@ -88,4 +104,4 @@ def pages(browser: Browser) -> dict[str | None, list[tuple[str, str]]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else PROJECT / ".screenshots")
+    main(None if sys.argv[1:] == ["--readme"] else PROJECT / ".screenshots")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from browser import CHROMEDRIVER, CHROMIUM, COMPANY, PEOPLE, Browser, build_comp
 from conftest import PASSWORD, PROJECT, Installation, needs
 from screenshots import PAGES, pages
 from selenium.webdriver.common.keys import Keys
+from test_readme import README, run_line
 
 TESTS = Path(__file__).parent
 AXE = (TESTS / "vendor" / "axe.min.js").read_text(encoding="utf-8")
@@ -62,7 +64,7 @@ def browser(chromium: Browser, company: Installation) -> Iterator[Browser]:
     assert [text for text in complaints if "Failed to load resource: the server responded with a status of 4" not in text] == []
     sent = [json.loads(entry["message"])["message"] for entry in chromium.log("performance")]
     asked = [urlsplit(each["params"]["request"]["url"]) for each in sent if each["method"] == "Network.requestWillBeSent"]
-    assert {url.netloc for url in asked if url.scheme not in ("about", "data")} == {urlsplit(company.url).netloc}
+    assert {url.hostname for url in asked if url.scheme not in ("about", "data")} == {"127.0.0.1"}
 
 
 def audit_row(browser: Browser, query: str) -> str:
@@ -220,6 +222,29 @@ def test_a_list_follows_what_is_typed_and_times_are_the_readers(browser: Browser
     told = browser.one("time")
     moment = datetime.strptime(told.get_attribute("datetime") or "", "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).astimezone(ZoneInfo(Browser.ZONE))
     assert told.text == f"{moment.day} {moment:%b %Y, %H:%M}"
+
+
+def test_the_readmes_walk_releases_a_budget(browser: Browser, company: Installation, server: Installation) -> None:
+    needs(shutil.which("curl"), "curl")
+    section = README.split("## In the browser")[1].split("## ")[0]
+    (line,) = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
+    run_line(line, server)
+    login = json.loads((server.folder / "demo" / "fiona.json").read_text(encoding="utf-8"))
+    assert login["email"] in section
+    browser.url = server.url
+    try:
+        browser.go("/")
+        browser.keys(login["email"], Keys.TAB, login["password"], Keys.ENTER)
+        browser.says("Overview")
+        for label in re.findall(r"\*\*(.+?)\*\*", section):
+            if browser.all("[name=reason]"):
+                browser.type("reason", "Walked as written")
+            browser.follow(label)
+        row = browser.one("tbody tr").text
+        for told in ("Released", "reserved \u2212$2,500.00", "test-003", "Fiona Adams", "Walked as written"):
+            assert told in row
+    finally:
+        browser.url = company.url
 
 
 def test_the_first_tab_skips_the_links_of_every_page(browser: Browser) -> None:

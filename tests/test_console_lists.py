@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import re
 from datetime import UTC, date, datetime
@@ -18,6 +19,7 @@ from flask.testing import FlaskClient
 from budget_sync import budgets, demo, ledger, overview, people
 from budget_sync.listings import audit as audit_listing
 from budget_sync.listings import paging
+from budget_sync.listings import requests as request_listing
 from budget_sync.models import Customer
 from budget_sync.permissions import Role
 from budget_sync.requests import CheckRequest
@@ -63,6 +65,25 @@ def test_an_export_longer_than_a_chunk_has_every_row_once(fiona: FlaskClient, mo
         hold(f"many-{number}", 10)
     rows = list(csv.DictReader(io.StringIO(fiona.get("/audit.csv?q=many-").text.removeprefix("\ufeff"))))
     assert [row["Request"] for row in rows] == [f"many-{number}" for number in range(9, -1, -1)]
+
+
+@pytest.mark.parametrize("request_id", ["a/b", "a//b", "a?b#c&d", "%2F", " a ", "a\nb", "\u202e", "<b>", "'\"", "é"], ids=repr)
+def test_a_request_is_opened_from_the_list_whatever_its_id_is_made_of(fiona: FlaskClient, request_id: str) -> None:
+    hold(request_id, 500)
+    link = re.search(r'href="(/request\?id=[^"]*)"', fiona.get("/requests").text)
+    assert link
+    page = fiona.get(html.unescape(link[1]))
+    assert page.status_code == 200
+    assert request_id in html.unescape(page.text.split("<h1")[1])
+
+
+def test_a_long_story_says_that_it_is_cut(fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        budgets.set_budget(ROOT, demo.CUSTOMER, f"Team {number}", "Q2 2025", Decimal(1000), budget_id=f"team-{number}")
+        hold("intake-1", 10, budget_id=f"team-{number}")
+    assert "Only the latest" not in fiona.get("/request?id=intake-1").text
+    monkeypatch.setattr(request_listing, "MAX_STORY", 3)
+    assert "Only the latest" in fiona.get("/request?id=intake-1").text
 
 
 def test_lists_of_requests_go_on_where_the_page_before_ended(fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

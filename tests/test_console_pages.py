@@ -51,6 +51,16 @@ def test_each_role_sees_the_pages_that_it_may_and_a_sentence_instead_of_the_othe
         assert {path for path in links if f'href="{path}"' in nav} == set(links) - forbidden
 
 
+def test_a_part_of_a_page_that_is_asked_for_after_the_session_ended_leads_to_the_door(site: Flask) -> None:
+    response = site.test_client().get("/budgets?q=legal", headers={"HX-Request": "true"})
+    assert (response.status_code, response.headers["HX-Redirect"], response.text) == (200, "/sign-in", "")
+
+
+def test_a_form_that_is_too_large_is_a_page_that_says_so(fiona: FlaskClient) -> None:
+    response = fiona.post("/account", data={"new": "a" * 70_000})
+    assert (response.status_code, response.mimetype, "Too much at once" in response.text) == (413, "text/html", True)
+
+
 def test_signing_in_leads_back_to_the_page_that_was_asked_for(site: Flask) -> None:
     person("jo", Role.FPA_USER)
     client = site.test_client()

@@ -37,7 +37,7 @@ def test_the_readmes_curl_lines_do_what_it_says(server: Installation) -> None:
     needs(shutil.which("curl"), "curl")
     lines = [block for block in blocks("sh") if block.startswith("curl")]
     answers = [json.loads(run_line(line, server).stdout) for line in lines]
-    check, login, reserve, release, second_check, second_reserve, commit, story = answers
+    check, login, reserve, release, second_check, second_reserve, commit, story, third_reserve = answers
     assert check["budget"]["available"] == 95000
     assert check["budget"]["budgetedAmount"] == 100000
     assert check["canAutoApprove"]
@@ -51,6 +51,7 @@ def test_the_readmes_curl_lines_do_what_it_says(server: Installation) -> None:
     assert commit["amountCommitted"] == 1200.5
     assert [movement["action"] for movement in story["movements"]] == ["RESERVE", "COMMIT"]
     assert story["movements"][1]["externalRef"] == "PO-2041"
+    assert third_reserve["amountReserved"] == 2500
 
 
 def test_the_lines_that_the_demo_prints_work_as_pasted(server: Installation) -> None:

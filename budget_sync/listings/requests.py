@@ -191,7 +191,7 @@ def _checks() -> Any:
 
 
 class Story(NamedTuple):
-    """All that is known of one request, each list oldest first."""
+    """What is known of one request: the latest MAX_STORY of each, oldest first."""
 
     request_id: str
     checks: list[CheckLine]
@@ -205,6 +205,11 @@ class Story(NamedTuple):
         told += [(movement.at, "movement", movement) for movement in self.movements]
         # A check comes before the movement of the same second that it led to.
         return sorted(told, key=lambda event: (event[0], event[1]))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether more happened than is told."""
+        return any(len(told) == MAX_STORY for told in (self.checks, self.reservations, self.movements))
 
     def open_on(self, budget_id: str) -> ReservationLine | None:
         """What the request holds on a budget."""
