@@ -12,7 +12,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import cli
 from budget_sync import database, logins, settings
 from budget_sync.settings import Settings, SettingsError
-from budget_sync.web import api, auth, console, errors, headers, logs, metrics, payloads
+from budget_sync.web import api, auth, console, errors, headers, logs, metrics, openapi, payloads
 
 
 class BudgetSync(Flask):
@@ -41,6 +41,7 @@ def create_app(chosen: Settings | None = None) -> Flask:
     auth.init_app(app)
     errors.init_app(app)
     app.register_blueprint(api.api)
+    app.register_blueprint(openapi.blueprint)
     console.init_app(app)
     cli.init_app(app)
     return app

@@ -6,11 +6,11 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from budget_sync.money import MoneyError, require_plausible
+from budget_sync.money import LIMIT_MINOR, MoneyError, require_plausible
 
 
 def _problem(text: str) -> PydanticCustomError:
@@ -44,13 +44,24 @@ def _amount(value: object) -> Decimal:
     return Decimal(f"{Decimal(value).normalize():f}")
 
 
-Amount = Annotated[Decimal, BeforeValidator(_amount)]
-Id = Annotated[str, Field(max_length=100), AfterValidator(clean)]
-RequestId = Annotated[str, Field(max_length=200), AfterValidator(clean)]
-Name = Annotated[str, Field(max_length=200), AfterValidator(clean)]
-Email = Annotated[str, Field(max_length=254), AfterValidator(clean)]
-Period = Annotated[str, Field(max_length=100), AfterValidator(clean)]
-Sentence = Annotated[str, Field(max_length=1000), AfterValidator(clean)]
+# How the API page says what `clean` and `_amount` ask for. How many decimals a currency has, no schema can say.
+_CLEAN = Field(json_schema_extra={"minLength": 1, "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"})
+_AMOUNT = WithJsonSchema(
+    {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "exclusiveMaximum": LIMIT_MINOR,
+        "description": "Whole currency units, exact: `5000`, `99.5`. No more decimals than the currency has (USD 2, JPY 0, KWD 3).",
+    }
+)
+
+Amount = Annotated[Decimal, BeforeValidator(_amount), _AMOUNT]
+Id = Annotated[str, Field(max_length=100), AfterValidator(clean), _CLEAN]
+RequestId = Annotated[str, Field(max_length=200), AfterValidator(clean), _CLEAN]
+Name = Annotated[str, Field(max_length=200), AfterValidator(clean), _CLEAN]
+Email = Annotated[str, Field(max_length=254), AfterValidator(clean), _CLEAN]
+Period = Annotated[str, Field(max_length=100), AfterValidator(clean), _CLEAN]
+Sentence = Annotated[str, Field(max_length=1000), AfterValidator(clean), _CLEAN]
 Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(clean)]
 
 
@@ -63,15 +74,15 @@ class Body(BaseModel):
 class CheckRequest(Body):
     """Could this department's budget carry that amount?"""
 
-    request_id: RequestId
-    user_id: Id
+    request_id: Annotated[RequestId, Field(description="The purchase request's own id; what is reserved later names it, too.")]
+    user_id: Annotated[Id, Field(description="Who asks for the purchase. People can check for themselves only.")]
     user_name: Name
     user_email: Email
     customer_id: Id
-    department: Name
-    fiscal_period: Period
+    department: Annotated[Name, Field(description="Letter case and extra spaces do not matter.")]
+    fiscal_period: Annotated[Period, Field(description='"Q1 2025", "2025-Q1" and "q1 fy2025" are one period.')]
     amount: Amount
-    currency: Currency | None = None
+    currency: Annotated[Currency | None, Field(description="ISO 4217 code, to be sure: another one than the budget's is refused.")] = None
     vendor: Name | None = None
     purpose: Sentence | None = None
 
@@ -79,7 +90,7 @@ class CheckRequest(Body):
 class OverBudget(Body):
     """An approval to go past the limit: who gave it, and why."""
 
-    approved_by: Id
+    approved_by: Annotated[Id, Field(description="The id of an FP&A or admin user of the customer, who is not the requester.")]
     reason: Sentence
 
 
@@ -89,11 +100,11 @@ class ReserveRequest(Body):
     budget_id: Id
     request_id: RequestId
     amount: Amount
-    currency: Currency | None = None
-    customer_id: Id | None = None
-    user_id: Id | None = None
-    reason: Sentence | None = None
-    over_budget: OverBudget | None = None
+    currency: Annotated[Currency | None, Field(description="ISO 4217 code, to be sure: another one than the budget's is refused.")] = None
+    customer_id: Annotated[Id | None, Field(description="Whose budget it is, to be sure: that of another customer is not found.")] = None
+    user_id: Annotated[Id | None, Field(description="Whose request it is, where a service or FP&A reserves; else whoever checked it last.")] = None
+    reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None
+    over_budget: Annotated[OverBudget | None, Field(description="Reserve even if the budget cannot carry it. Audited as OVER_BUDGET.")] = None
 
 
 class CommitRequest(Body):
@@ -101,11 +112,11 @@ class CommitRequest(Body):
 
     budget_id: Id
     request_id: RequestId
-    amount: Amount
-    customer_id: Id | None = None
-    final: bool = False
-    reason: Sentence | None = None
-    external_ref: Name | None = None
+    amount: Annotated[Amount, Field(description="In whole currency units. More than is reserved is taken only if the budget has room for the rest.")]
+    customer_id: Annotated[Id | None, Field(description="Whose budget it is, to be sure: that of another customer is not found.")] = None
+    final: Annotated[bool, Field(description="Release what is left of the reservation.")] = False
+    reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None
+    external_ref: Annotated[Name | None, Field(description="A purchase order's or invoice's number, for the audit log.")] = None
 
 
 class ReleaseAction(StrEnum):
@@ -128,8 +139,8 @@ class ReleaseRequest(Body):
 
     budget_id: Id
     request_id: RequestId
-    amount: Amount
-    action: Annotated[ReleaseAction, BeforeValidator(_release_action)]
-    customer_id: Id | None = None
-    original_requester_id: Id | None = None
-    reason: Sentence | None = None
+    amount: Annotated[Amount, Field(description="In whole currency units; less than what is reserved leaves the rest.")]
+    action: Annotated[ReleaseAction, BeforeValidator(_release_action), Field(description="The requester cancels; FP&A or a rule rejects, or releases by hand.")]
+    customer_id: Annotated[Id | None, Field(description="Whose budget it is, to be sure: that of another customer is not found.")] = None
+    original_requester_id: Annotated[Id | None, Field(description="Whose request it is: required where a service or an ordinary user cancels.")] = None
+    reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None
