@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 ON_BOTH_ENGINES := $(patsubst %,tests/test_%.py,ledger permissions tenants requesters logins audit guide guide_sql concurrency verify sync_run prove metrics people console_lists)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql prove bench screenshots pictures format clean
+.PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql prove bench lock audit screenshots pictures format clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,10 +20,10 @@ install: $(VENV)/installed  ## Make the virtual environment with what the servic
 
 install-dev: $(VENV)/installed-dev  ## The same, with what tests need
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt deploy/requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed tests/requirements.txt
@@ -66,6 +66,16 @@ screenshots: install-dev  ## Take a picture of every page, wide and narrow, ligh
 
 pictures: install-dev  ## Take the README's pictures anew
 	$(BIN)/python tests/screenshots.py --readme
+
+lock: install  ## Write deploy/requirements.lock anew, after a change of requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9
+	(echo "# requirements.txt, every file with its hash. Written by: make lock"; $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links requirements.txt) > $(VENV)/requirements.lock
+	mv $(VENV)/requirements.lock deploy/requirements.lock
+
+audit: install  ## Ask for known vulnerabilities of the pinned packages; needs an advisory service on the network
+	$(BIN)/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	deploy/audit $(BIN)/pip-audit
 
 format: install-dev  ## Format the code, and mend what lint can mend
 	$(BIN)/ruff format .
