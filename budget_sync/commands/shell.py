@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import getpass
-import logging
 import os
 import re
 import sys
@@ -19,6 +18,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from budget_sync import database, people
+from budget_sync.log_ids import current_id, id_of_run
 from budget_sync.permissions import Actor, operator
 from budget_sync.refusals import Refusal
 from budget_sync.settings import Settings
@@ -67,10 +67,12 @@ class OneLine(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        # What goes wrong is said in the one line; a server that the command starts sets its log up anew.
-        logging.getLogger("budget_sync").setLevel(logging.CRITICAL)
-        with _one_line():
-            return super().invoke(ctx)
+        before = current_id.set(id_of_run())
+        try:
+            with _one_line():
+                return super().invoke(ctx)
+        finally:
+            current_id.reset(before)
 
 
 @contextmanager

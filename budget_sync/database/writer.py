@@ -25,6 +25,7 @@ import peewee
 
 from budget_sync.database.connection import RETRY_AFTER_S, db, open_connection, refusal_of, roll_back
 from budget_sync.database.observing import told
+from budget_sync.log_ids import NOTHING, current_id, of_all
 from budget_sync.refusals import Code, Refusal
 
 log = logging.getLogger(__name__)
@@ -58,10 +59,11 @@ class _State(Enum):
 class _Job(Generic[T]):
     """A work, who may claim it, and what came of it."""
 
-    __slots__ = ("_claim", "_done", "_state", "error", "result", "work")
+    __slots__ = ("_claim", "_done", "_state", "error", "log_id", "result", "work")
 
     def __init__(self, work: Callable[[], T]) -> None:
         self.work = work
+        self.log_id = current_id.get()
         self.result: T | None = None
         self.error: BaseException | None = None
         self._state = _State.WAITING
@@ -169,14 +171,21 @@ class _Batch:
         # What is to be said to works that were claimed, should this end before it is known that they were committed or undone.
         self.verdict: Callable[[], BaseException] | None = lambda: busy("The writer failed before it saved anything.")
 
+    @property
+    def log_id(self) -> str:
+        """Whom a line about the whole batch is about."""
+        return of_all(job.log_id for job in self.taken)
+
     def run(self) -> None:
         """Begin, run what waits, commit. Leaves for each claimed job what it is to be told."""
+        current_id.set(NOTHING)
         try:
             with process_lock():
                 open_connection()
                 db.begin()
                 try:
                     self._run_jobs()
+                    current_id.set(self.log_id)
                     self.verdict = outcome_unknown
                     db.commit()
                     self.verdict = None
@@ -192,11 +201,12 @@ class _Batch:
         if self.verdict is outcome_unknown:
             log.error("A commit failed; its outcome is unknown.", exc_info=error)
             return
+        if not self.taken:
+            self._take_all()
+        current_id.set(self.log_id)
         log.error("The database is not available: %s", error)
         # Each caller raises an exception of its own: one object raised in several threads would mix up their tracebacks.
         self.verdict = lambda: (refusal_of(error) if isinstance(error, peewee.PeeweeException) else None) or error
-        if not self.taken:
-            self._take_all()
 
     def _take_all(self) -> None:
         while self.jobs:
@@ -214,6 +224,7 @@ class _Batch:
                 self._run_job(connection, job)
 
     def _run_job(self, connection: Any, job: _Job[Any]) -> None:
+        current_id.set(job.log_id)
         connection.execute("SAVEPOINT work")
         try:
             job.result = job.work()

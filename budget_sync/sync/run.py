@@ -17,6 +17,7 @@ import peewee
 
 from budget_sync import clock
 from budget_sync.database import close_connection, held_alone, locked, open_connection, refusal_of, transact
+from budget_sync.log_ids import current_id
 from budget_sync.models import BudgetDataSourceConfig, Customer, Reservation, SyncHistory
 from budget_sync.people import get_customer
 from budget_sync.permissions import Action, Actor, Role, require
@@ -188,7 +189,10 @@ def _over_all(job: Job, one: Callable[[Job | None, Source], T], customer_id: str
         left_s = job.reach.deadline_s if ends_at is None else ends_at - time.monotonic()
         return one(replace(job, reach=replace(job.reach, deadline_s=min(job.reach.deadline_s, left_s))) if left_s > 0 else None, source)
 
+    log_id = current_id.get()
+
     def on_a_thread(source: Source) -> T:
+        current_id.set(log_id)
         try:
             return in_time(source)
         finally:

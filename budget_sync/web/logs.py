@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-import secrets
 import sys
 import time
 
-from flask import Flask, g, has_request_context, request
+from flask import Flask, g, request
 
+from budget_sync.log_ids import RUN, current_id, id_of_request
 from budget_sync.settings import Settings
-
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class _Formatter(logging.Formatter):
-    """Adds the request id; a line break or control character in a message cannot start a line of its own."""
+    """Adds the id of what a line is about; a line break or control character in a message cannot start a line of its own."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%SZ"
@@ -28,29 +25,46 @@ class _Formatter(logging.Formatter):
         self.as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and a traceback below it where there is one (within the line, as JSON)."""
-        request_id = g.get("request_id", "-") if has_request_context() else "-"
+        """One line, and a traceback below it where there is one, each of its lines like the first (as JSON, within the line)."""
+        log_id = current_id.get()
         message = record.getMessage()
         trace = self.formatException(record.exc_info) if record.exc_info else None
         if self.as_json:
-            entry = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name, "requestId": request_id, "message": message}
+            entry = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name, "requestId": log_id, "message": message}
             return json.dumps(entry | ({"trace": trace} if trace else {}))
-        escaped = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in message)
-        line = f"{self.formatTime(record)} {record.levelname} {record.name} [{request_id}] {escaped}"
-        return f"{line}\n{trace}" if trace else line
+        begins = f"{self.formatTime(record)} {record.levelname} {record.name} [{log_id}]"
+        return "\n".join(f"{begins} {_escaped(line)}" for line in (message, *(f"  {line}" for line in (trace or "").splitlines())))
+
+
+def _escaped(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """What a command's database runs into, the command says in its one line."""
+    return not (current_id.get().startswith(RUN) and record.name.startswith("budget_sync.database"))
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Send the log to standard error, and give every request an id: the caller's own, where it is a sane one."""
+    """Send the log to standard error, libraries' warnings too, and give every request an id: the caller's own, where it is a sane one."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(as_json=settings.log_format == "json"))
+    handler.addFilter(_is_wanted)
     for name in ("budget_sync", "gunicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(settings.log_level)
         logger.propagate = False
+    root = logging.getLogger()
+    root.handlers = [*(other for other in root.handlers if not isinstance(other.formatter, _Formatter)), handler]
 
     @app.before_request
     def _name_request() -> None:
-        sent = request.headers.get("X-Request-Id", "")
-        g.request_id = sent if _SANE_ID.fullmatch(sent) else secrets.token_hex(8)
+        g.request_id = id_of_request(request.headers.get("X-Request-Id", ""))
+        g.before_request_id = current_id.set(g.request_id)
+
+    @app.teardown_request
+    def _forget_request(_: BaseException | None) -> None:
+        # The thread goes on to another request, or to none.
+        if "before_request_id" in g:
+            current_id.reset(g.pop("before_request_id"))

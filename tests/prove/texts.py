@@ -51,7 +51,7 @@ EXPORTS = ("/budgets.csv", "/audit.csv")
 
 #: What no line of a log or terminal may hold.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [A-Z]+ \S+ \[[A-Za-z0-9._-]+\] ")
+_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [A-Z]+ \S+ \[[A-Za-z0-9._,+-]+\] ")
 
 
 def prove(tries: int, place: Place) -> Outcome:

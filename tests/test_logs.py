@@ -1,0 +1,262 @@
+"""What the log tells: every line whom it is about, and no line a secret."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+import requests
+from conftest import ROOT, Installation, check_body, key_headers, release_body, reserve_body, sqlite_only
+from flask import Flask
+from test_commands import TYPED
+
+from app import create_app
+from budget_sync import clock, database, demo, ledger, people, settings, sync
+from budget_sync.database import db, transact
+from budget_sync.log_ids import current_id, of_all
+from budget_sync.refusals import Refusal
+from budget_sync.settings import Settings
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [A-Z]+ \S+ \[([A-Za-z0-9._,+-]+)\] .*")
+
+
+@contextmanager
+def log_of(app: Flask) -> Iterator[io.StringIO]:
+    """What is logged inside."""
+    caught = io.StringIO()
+    handler = logging.getLogger("budget_sync").handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    before = handler.setStream(caught)
+    yield caught
+    handler.setStream(before)
+
+
+def ids(caught: io.StringIO) -> list[str]:
+    """The id on each line; every line is one of ours."""
+    found = [LINE.fullmatch(line) for line in caught.getvalue().splitlines()]
+    assert all(found), caught.getvalue()
+    return [match.group(1) for match in found if match]
+
+
+def test_every_line_of_a_request_has_its_id_whatever_thread_writes_it(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ledger.reserve
+
+    def talkative(*arguments: Any, **options: Any) -> Any:
+        def work() -> None:
+            logging.getLogger("budget_sync.ledger").warning("on the thread that writes")
+
+        transact(work)
+        logging.getLogger("urllib3").warning("from a library")
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(ledger, "reserve", talkative)
+    headers = key_headers()
+    with log_of(world) as log:
+        for number in (1, 2):
+            assert (
+                world.test_client()
+                .post("/api/budget/reserve", json=reserve_body(requestId=f"r-{number}"), headers=headers | {"X-Request-Id": f"mine-{number}"})
+                .status_code
+                == 200
+            )
+        logging.getLogger("budget_sync").warning("after both")
+    assert ids(log) == ["mine-1", "mine-1", "mine-2", "mine-2", "-"]
+
+
+def test_a_traceback_has_the_id_on_each_line_and_cannot_forge_one(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("half\n2026-01-01T00:00:00Z INFO budget_sync [forged] all is well\x1b[2J")
+
+    monkeypatch.setattr(ledger, "check", broken)
+    with log_of(world) as log:
+        response = world.test_client().post("/api/budget/check", json=check_body(), headers=key_headers())
+    assert response.status_code == 500
+    assert len(ids(log)) > 5
+    assert set(ids(log)) == {response.headers["X-Request-Id"]}
+    assert "\x1b" not in log.getvalue()
+
+
+@sqlite_only
+def test_a_line_about_several_requests_names_them(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> None:
+        raise peewee.OperationalError("disk I/O error")
+
+    with log_of(app) as log:
+        before = current_id.set("one")
+        monkeypatch.setattr(type(db.obj), "commit", lambda _: failing())
+        with pytest.raises(Refusal, match="unknown"):
+            transact(clock.now)
+        current_id.reset(before)
+    assert set(ids(log)) == {"one"}
+    assert "A commit failed" in log.getvalue()
+    assert of_all(["one", "two", "one"]) == "one,two"
+    assert of_all(map(str, range(30))) == "0,1,2,3,4,5,6,7,8,9,+20"
+    assert of_all([]) == "-"
+
+
+def test_as_json_a_line_is_one_object_with_the_id(chosen: Settings, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = create_app(replace(chosen, log_format="json"))
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr(database, "require_current_schema", broken)
+    with log_of(made) as log:
+        made.test_client().get("/readyz", headers={"X-Request-Id": "mine"})
+    entries = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [entry["requestId"] for entry in entries] == ["mine", "mine"]
+    assert "ZeroDivisionError: two\nlines" in entries[0]["trace"]
+
+
+def test_a_command_has_an_id_for_its_run_and_tells_of_mistakes_of_ours(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("half")
+
+    monkeypatch.setattr(sync.sources, "fetch", broken)
+    with log_of(world) as log, world.app_context():
+        result = world.test_cli_runner().invoke(args=["sync-sheets"])
+    assert result.exit_code == 1
+    assert "the log has the details" in result.stderr
+    assert "ZeroDivisionError: half" in log.getvalue()
+    assert len(set(ids(log))) == 1
+    assert re.fullmatch(r"run-[0-9a-f]{8}", ids(log)[0])
+
+
+def test_threads_of_a_pass_over_http_write_in_its_name(world: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("half")
+
+    monkeypatch.setattr(sync.sources, "fetch", broken)
+    world.config["SETTINGS"] = replace(chosen, cron_secret="a secret for cron, long enough")
+    with log_of(world) as log:
+        headers = {"Authorization": "Bearer a secret for cron, long enough", "X-Request-Id": "mine"}
+        assert world.test_client().get("/api/cron/sync-google-sheets", headers=headers).status_code == 200
+    assert set(ids(log)) == {"mine"}
+
+
+# Secrets. Each holds this, so that one look finds any of them.
+MARK = f"s3cr3t-{secrets.token_hex(8)}"
+
+
+def secret(of: str) -> str:
+    return f"{of}-{MARK}-long-enough"
+
+
+@sqlite_only
+def test_no_call_leaves_a_secret_in_the_log(environment: dict[str, str]) -> None:
+    installation = Installation(environment | {name: secret(name) for name in ("SECRET_KEY", "CRON_SECRET", "METRICS_TOKEN")} | {"LOG_LEVEL": "DEBUG"})
+    app = prepare(installation)
+    key = people.add_key(ROOT, "orchestrator", customer_id=demo.CUSTOMER)
+    database.disconnect()
+    installation.start("--workers", "1")
+    session = requests.Session()
+    assert session.post(f"{installation.url}/api/auth/login", json={"email": "mark@acme.com", "password": secret("password")}, timeout=30).status_code == 200
+    cookie = session.cookies["budget_sync_session"]
+    try:
+        call_everything(installation, app, key, cookie)
+        # And once more where nothing can be answered.
+        installation.database.rename(installation.database.with_suffix(".gone"))
+        call_everything(installation, app, key, cookie, kinds=2)
+    finally:
+        installation.stop()
+    log = installation.log
+    assert "is not available" in log
+    assert {line for line in log.splitlines() if not LINE.fullmatch(line)} == set()
+    for hidden in (MARK, key.split("_", 2)[2], cookie, max(cookie.split("."), key=len)):
+        assert hidden not in log
+
+
+def prepare(installation: Installation) -> Flask:
+    """The app of an installation with a person whose password is marked."""
+    chosen = settings.load(installation.environment)
+    chosen.instance_folder.mkdir(parents=True)
+    database.connect(chosen.database, create=True)
+    database.init_schema()
+    people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.")
+    people.add_user(ROOT, "mark", "Mark", "mark@acme.com", "admin", customer_id=demo.CUSTOMER, password=secret("password"), slots_folder=chosen.instance_folder)
+    return create_app(chosen)
+
+
+def call_everything(installation: Installation, app: Flask, key: str, cookie: str, kinds: int = 7) -> None:
+    """Every path with every method it takes: with good and bad credentials, with secrets where they belong and where they do not."""
+    credentials: tuple[dict[str, str], ...] = (
+        {"Authorization": f"Bearer {key}"},
+        {"Authorization": f"Bearer {key}{MARK}"},
+        {"Authorization": f"Basic {MARK}"},
+        {"Authorization": f"Bearer {secret('CRON_SECRET')}"},
+        {"Authorization": f"Bearer {secret('METRICS_TOKEN')}"},
+        {"Cookie": f"budget_sync_session={cookie}"},
+        {"Cookie": f"budget_sync_session={cookie}{MARK}"},
+    )
+    whole = {"email": "mark@acme.com", "password": secret("password")} | check_body() | reserve_body() | release_body(originalRequesterId=MARK)
+    bodies = (json.dumps(whole), f'{{"password": "{MARK}", "password": "{MARK}"}}', f'{{"amount": "{MARK}"', json.dumps(whole | {"amount": MARK}))
+    with requests.Session() as caller:
+        for rule in app.url_map.iter_rules():
+            path = re.sub(r"<[^>]+>", "x", rule.rule)
+            for method in (rule.methods or set()) - {"OPTIONS"}:
+                for number, headers in enumerate(credentials[:kinds]):
+                    caller.request(
+                        method,
+                        f"{installation.url}{path}?key={key}&password={MARK}",
+                        data=bodies[number % len(bodies)] if method != "GET" else None,
+                        headers={"Content-Type": "application/json"} | headers,
+                        allow_redirects=False,
+                        timeout=30,
+                    )
+
+
+# Commands whose purpose it is to print a secret on standard output.
+PRINTING = {"add-key", "demo"}
+
+
+@sqlite_only
+@pytest.mark.parametrize("where", ["at work", "where the server of the database is away"])
+def test_no_command_prints_a_secret_that_it_should_not(environment: dict[str, str], tmp_path: Path, where: str) -> None:
+    marked = {name: secret(name) for name in ("SECRET_KEY", "CRON_SECRET", "METRICS_TOKEN")}
+    installation = Installation(environment | marked)
+    app = prepare(installation)
+    key = people.add_key(ROOT, "orchestrator", customer_id=demo.CUSTOMER)
+    if where != "at work":
+        database.disconnect()
+        app = create_app(settings.load(environment | marked | {"DATABASE_URL": f"postgresql://budgets:{MARK}@127.0.0.1:1/budgets"}))
+    printed = io.StringIO()
+    with socket.socket() as taken, log_of(app) as log:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for name, typed in TYPED.items():
+            arguments = {
+                "serve": ("--port", str(taken.getsockname()[1])),
+                "copy-to": (f"postgresql://budgets:{MARK}@127.0.0.1:1/budgets",),
+                "backup": (str(tmp_path / "a.db"),),
+                "restore": (str(tmp_path / "a.db"),),
+            }.get(name, typed)
+            with app.app_context():
+                result = app.test_cli_runner().invoke(args=[name, *arguments], input=f"{secret('password')}\n" * 2, prog_name="flask")
+            printed.write(f"{name}: {'' if name in PRINTING else result.stdout}{result.stderr}\n")
+    assert all(f"{name}: " in printed.getvalue() for name in TYPED)
+    for hidden in (MARK, key.split("_", 2)[2]):
+        assert hidden not in printed.getvalue() + log.getvalue()
+    database.disconnect()
+
+
+def test_a_wrong_setting_is_refused_without_its_secret(environment: dict[str, str]) -> None:
+    for name, value in (
+        ("DATABASE_URL", f"postgresql://budgets:{MARK}@host:port/budgets"),
+        ("DATABASE_URL", f"postgresql://budgets:{MARK}@"),
+        ("SECRET_KEY", MARK[:15]),
+    ):
+        with pytest.raises(settings.SettingsError) as refused:
+            settings.load(environment | {name: value})
+        assert MARK[:15] not in str(refused.value)
+    assert MARK not in repr(settings.load(environment | {"SECRET_KEY": MARK, "CRON_SECRET": MARK, "METRICS_TOKEN": MARK}))
