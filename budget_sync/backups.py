@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -18,6 +19,8 @@ import peewee
 from budget_sync import clock, database, reports
 from budget_sync.database import DatabaseProblem, db
 from budget_sync.models import ApiKey, AuditLog, Session, User
+
+log = logging.getLogger(__name__)
 
 #: Where the latest backup is remembered, in the instance folder.
 NOTE = "last_backup.json"
@@ -119,6 +122,7 @@ def restore(path: Path, folder: Path, say: Say) -> Restored:
         _sync(draft)
         say("replacing the database")
         was_there = _replace_file(draft, kept) if database.is_file() else _replace_rows(draft, kept, say)
+    log.warning("The database was replaced by the backup %s.", path)
     return Restored(proof, version, last_movement and last_movement.createdAt, kept if was_there else None, _changed_since(kept, restored) if was_there else [])
 
 

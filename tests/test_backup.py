@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -34,10 +38,6 @@ pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="names the engine it 
 
 SERVICE = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM, "acme")
 NOW = datetime(2025, 2, 5, 10, 30, tzinfo=UTC)
-
-
-def quiet(_: str) -> None:
-    """Progress that nobody watches."""
 
 
 def reserve(request_id: str) -> None:
@@ -149,6 +149,22 @@ def test_a_backup_into_a_folder_is_named_by_the_time_and_remembered(acme: Flask,
     assert backups.latest(note) is None
 
 
+def test_on_a_terminal_a_backup_says_how_far_it_is_and_wipes_that_at_the_end(app: Flask, environment: dict[str, str], tmp_path: Path) -> None:
+    installation = Installation(environment)
+    terminal, theirs = pty.openpty()
+    try:
+        line = [sys.executable, "-m", "flask", "backup", str(tmp_path / "a.db")]
+        done = subprocess.run(line, cwd=PROJECT, env=installation.full_environment(), stdout=subprocess.PIPE, stderr=theirs, check=True)
+        shown = os.read(terminal, 10_000).decode()
+    finally:
+        os.close(terminal)
+        os.close(theirs)
+    assert "\rcopying: 100 %" in shown
+    assert "\rproving the copy" in shown
+    assert re.search(r"\r +\r$", shown)
+    assert done.stdout.startswith(b"Backed up to ")
+
+
 def test_a_backup_that_fails_halfway_leaves_nothing(acme: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -229,6 +245,14 @@ def test_a_backup_of_one_engine_is_restored_on_the_other(acme: Flask, tmp_path: 
     works(other, "backup", tmp_path / "b.db")
     with database.elsewhere(tmp_path / "b.db", as_it_lies=True):
         assert rows() == backed_up
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may give files away")
+def test_what_root_restores_belongs_to_the_services_user(acme: Flask, tmp_path: Path) -> None:
+    works(acme, "backup", tmp_path / "a.db")
+    os.chown(db.file_path, 1234, 1234)
+    works(acme, "restore", tmp_path / "a.db")
+    assert (db.file_path.stat().st_uid, db.file_path.stat().st_gid) == (1234, 1234)
 
 
 def test_a_restore_ends_sessions_and_names_who_is_let_in_again(acme: Flask, tmp_path: Path) -> None:
