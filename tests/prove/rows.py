@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prove import bodies, clock, conservation, damage, disk, kills, locks, power, slow, soak, suites, tenants, texts
+from prove import bodies, clock, conservation, damage, disk, kills, locks, mutation, power, slow, soak, suites, tenants, texts
 from prove.outcome import Row
 
 BOTH = ("sqlite", "postgresql")
@@ -24,4 +24,5 @@ ROWS = (
     Row("full", "A small disk that fills up, files that cannot grow or are gone: 503 until there is room", suites.of("faults"), None, 1),
     Row("upgrades", "A database of any earlier schema version is upgraded whole, or left whole", suites.of("upgrade", "schema"), None, 1),
     Row("soak", "Through minutes of load and faults, memory stays within 5 % and the write-ahead log bounded", soak.prove, None, 20),
+    Row("mutation", "The tests notice at least 95 % of small mistakes in what decides about money", mutation.prove, None, 10_000),
 )

@@ -22,8 +22,9 @@ from prove.preload import SYNC, WRITE, Fault, preload
 #: Seconds from fault to fault.
 EVERY_S = 30
 
-#: Seconds in which a server takes what memory it needs: caches fill, threads come to be.
-WARM_UP_S = 45
+#: A server takes what memory it needs while its threads and their caches come to be: until it has not grown for so long, or at the latest after so long.
+STEADY_S = 30
+WARM_UP_S = 300
 
 MAX_GROWTH = 1.05
 
@@ -40,8 +41,7 @@ def prove(tries: int, place: Place) -> Outcome:
         server.start()
         faults: list[Callable[[], None]] = [lambda: _lock(server, 3), lambda: _fail(fault, WRITE), lambda: _fail(fault, SYNC), lambda: _kill_worker(server)]
         with Load(server, "soak", threads_count=8) as load:
-            time.sleep(WARM_UP_S)
-            before_bytes = _memory_bytes(server)
+            before_bytes = _warm_up(server)
             began, largest_log, count = time.monotonic(), 0, 0
             while time.monotonic() < began + tries * 60:
                 faults[count % len(faults)]()
@@ -71,6 +71,18 @@ def _memory_bytes(server: Installation) -> int:
     assert server.server is not None
     statuses = [Path(f"/proc/{pid}/status").read_text(encoding="ascii") for pid in children_of(server.server.pid)]
     return max(int(line.split()[1]) * 1024 for status in statuses for line in status.splitlines() if line.startswith("VmRSS:"))
+
+
+def _warm_up(server: Installation) -> int:
+    """Wait until memory grows no more; returns it."""
+    began = steady_since = time.monotonic()
+    largest = _memory_bytes(server)
+    while time.monotonic() < min(steady_since + STEADY_S, began + WARM_UP_S):
+        time.sleep(1)
+        now = _memory_bytes(server)
+        if now > largest * 1.01:
+            largest, steady_since = now, time.monotonic()
+    return max(largest, _memory_bytes(server))
 
 
 def _lock(server: Installation, seconds: int) -> None:
