@@ -265,7 +265,7 @@ class Installation:
             stderr=log,
         )
         log.close()
-        wait_until(self._is_ready, f"the server does not answer:\n{self.log}")
+        wait_until(self._is_ready, f"the server does not answer:\n{self.log}", timeout_s=60)
 
     def _is_ready(self) -> bool:
         assert self.server is not None

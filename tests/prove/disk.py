@@ -21,8 +21,17 @@ from prove.preload import SYNC, TRUNCATE, WRITE, Fault, preload
 
 FOR_GOOD = 10**9
 
-#: More than SQLite's own limit of 1,000 pages, beyond which a commit also copies the write-ahead log into the database file.
-_FILLER_BYTES = 4_400_000
+#: More than the 4,000 pages beyond which a commit also copies the write-ahead log into the database file.
+_FILLER_BYTES = 17_000_000
+
+
+#: Puts that much into the write-ahead log, and leaves it there.
+FILL = """
+PRAGMA wal_autocheckpoint = 0;
+CREATE TABLE IF NOT EXISTS "Filler" ("content" BLOB);
+DELETE FROM "Filler";
+INSERT INTO "Filler" VALUES (zeroblob({bytes}));
+"""
 
 
 class Way(NamedTuple):
@@ -77,6 +86,7 @@ def _calls_of_a_story(server: Installation, fault: Fault, way: Way, outcome: Out
     _tell(server, f"disk-count-{way.name}", outcome)
     _, left, *_ = fault.get()
     fault.mend()
+    outcome.expect(not way.checkpoint or not way.kinds & WRITE or FOR_GOOD - left > 1000, f"{way.name}: no checkpoint came")
     return FOR_GOOD - left
 
 
@@ -107,10 +117,7 @@ def _prepare(server: Installation, way: Way) -> None:
         if not way.checkpoint:
             connection.execute("PRAGMA wal_checkpoint(RESTART)")
             return
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute('CREATE TABLE IF NOT EXISTS "Filler" ("content" BLOB)')
-        connection.execute('DELETE FROM "Filler"')
-        connection.execute('INSERT INTO "Filler" VALUES (zeroblob(?))', (_FILLER_BYTES,))
+        connection.executescript(FILL.format(bytes=_FILLER_BYTES))
 
 
 def _tell(server: Installation, request: str, outcome: Outcome) -> list[int]:

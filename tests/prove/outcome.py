@@ -46,6 +46,8 @@ class Place:
     seed: int = 0
     tell: Callable[[str], None] = lambda _: None
     new_postgres: Callable[[], AbstractContextManager[str]] | None = None
+    #: By how much promised times are stretched, for a machine that does much else.
+    patience: float = 1.0
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)  # noqa: S311  # chance, no secret

@@ -10,12 +10,15 @@ from __future__ import annotations
 import random
 import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from conftest import Installation
 
+from prove.disk import FILL
 from prove.load import STEPS, Load, compare, prove_balances
 from prove.outcome import Outcome, Place
 from prove.preload import SYNC, TRUNCATE, WRITE, preload
@@ -23,6 +26,13 @@ from prove.preload import SYNC, TRUNCATE, WRITE, preload
 #: Movements acknowledged in one run: enough for several checkpoints.
 MOVEMENTS = 2_500
 CUTS_EACH = 50
+
+#: A program that fills the write-ahead log of the file it is given, up to where the next commits begin a checkpoint.
+_FILL_LOG = f"""
+import sys
+from peewee import sqlite3
+sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60).executescript('''{FILL.format(bytes=16_300_000)}''')
+"""
 
 _SUFFIXES = ("", "-wal", "-journal")
 _HEAD = struct.Struct("=IIQQ")
@@ -54,12 +64,13 @@ def prove(tries: int, place: Place, *, disk_is_honest: bool = True) -> Outcome:
     movements = checkpointed = 0
     for first in range(0, tries, CUTS_EACH):
         with place.installation(f"instance-{first}") as server:
-            run = _record(server, MOVEMENTS if tries > CUTS_EACH else MOVEMENTS // 3)
+            run = _record(server, MOVEMENTS if tries > CUTS_EACH else MOVEMENTS // 8)
         cuts = min(CUTS_EACH, tries - first)
         _cut(run, cuts, place, outcome, disk_is_honest=disk_is_honest)
         movements += len(run.acknowledged)
         checkpointed += sum(record.kind == WRITE and record.file == 0 for record in run.records)
         place.progress(outcome.tries, tries)
+    outcome.expect(checkpointed, "no checkpoint came")
     outcome.notes.append(f"{movements:,} movements acknowledged, {checkpointed:,} pages written by checkpoints")
     return outcome
 
@@ -72,7 +83,11 @@ def _record(server: Installation, movements: int) -> Run:
     server.start()
     load = Load(server, "cut", on_acknowledged=lambda request, step: acknowledged.append((journal.stat().st_size, request, step)))
     with load:
-        load.wait_for(movements, timeout_s=120)
+        # So that a checkpoint comes early and late in the run.
+        for _ in range(2):
+            load.wait_for(movements // 3)
+            subprocess.run([sys.executable, "-c", _FILL_LOG, server.database], env=server.full_environment(), check=True)
+        load.wait_for(movements // 3)
         server.stop(signal.SIGKILL)
     return Run(before, list(_read(journal.read_bytes())), acknowledged, load.reservations)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import random
 import re
 import socket
 from contextlib import suppress
@@ -62,7 +63,7 @@ def prove(tries: int, place: Place) -> Outcome:
         server.start()
         texts = []
         for number in range(tries):
-            text = PIECES[number] if number < len(PIECES) else "".join(place.dice.choices(PIECES, k=place.dice.randint(2, 4)))
+            text = _text(number, tries, place.dice)
             texts.append(text)
             _send_everywhere(server, text, number, outcome)
             outcome.tries += 1
@@ -74,6 +75,13 @@ def prove(tries: int, place: Place) -> Outcome:
         _look_at_log(server, outcome)
         prove_balances(server.target, outcome, "at the end")
     return outcome
+
+
+def _text(number: int, tries: int, dice: random.Random) -> str:
+    """Each piece by itself and then several at once; where there are few tries, several from the start, so that each had its turn."""
+    if tries < len(PIECES):
+        return "".join(PIECES[number::tries])
+    return "".join((PIECES[number % len(PIECES)], *dice.choices(PIECES, k=min(3, number // len(PIECES)))))
 
 
 def _send_everywhere(server: Installation, text: str, number: int, outcome: Outcome) -> None:
@@ -131,7 +139,7 @@ def _look_at_terminal(server: Installation, texts: list[str], outcome: Outcome) 
         rows.writerows([text, "Q2 2026", text] for text in texts)
     server.flask("add-source", "--customer", "org-456", "--csv", "hostile.csv")
     commands = [["sync-sheets", "--dry-run"], ["sync-sheets"], ["list-sources"], ["list-users"], ["list-keys"], ["list-customers"], ["stats"], ["verify"]]
-    for number, text in enumerate(texts[:8]):
+    for number, text in enumerate(texts[:3]):
         email = f"hostile-{number}@example.com"
         commands.append(["add-user", "--customer", "org-456", "--id", f"hostile-{number}", "--name", text, "--email", email, "--role", "fpa_user"])
     commands += [["list-users"]]
