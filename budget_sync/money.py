@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from functools import lru_cache
 
-from babel.core import UnknownLocaleError
 from babel.numbers import UnknownCurrencyError, format_currency, get_currency_precision, validate_currency
 
 #: Amounts stay below this many minor units: 15 digits, which every JSON reader carries exactly.
@@ -24,7 +23,7 @@ def currency_exponent(currency: str) -> int:
     """The number of decimals of an ISO 4217 currency, by CLDR: USD 2, JPY 0, KWD 3. Raises MoneyError for an unknown one."""
     try:
         validate_currency(currency)
-    except (UnknownCurrencyError, UnknownLocaleError):
+    except UnknownCurrencyError:
         raise MoneyError(f"{currency!r} is not a currency code such as USD or EUR") from None
     return get_currency_precision(currency)
 
