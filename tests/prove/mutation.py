@@ -41,7 +41,9 @@ MIN_KILLED = 0.95
 TIMEOUT_S = 300
 
 #: Mutants that change nothing anybody could see, by module and what was made of the line, and why.
-EQUIVALENT: dict[str, dict[str, str]] = {}
+EQUIVALENT: dict[str, dict[str, str]] = {
+    "money": {"257": "how many currencies a cache holds"},
+}
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -84,8 +86,9 @@ def prove(tries: int, place: Place) -> Outcome:
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             greens = threads.map(lambda mutant: _is_green(path, name, mutant[1], tests, place), mutants)  # noqa: B023  # used up within the round
             for (line, _), is_green in zip(mutants, greens, strict=True):
-                if is_green and line not in EQUIVALENT.get(name, {}):
+                if is_green and line.partition(": ")[2] not in EQUIVALENT.get(name, {}):
                     survivors.append(line)
+                    place.tell(f"survived in {name}: {line}")
                 outcome.tries += 1
                 place.progress(outcome.tries, tries * len(TARGETS))
         killed = 1 - len(survivors) / len(mutants)
