@@ -193,6 +193,21 @@ def test_approved_deletions_are_those_that_were_listed_and_no_others(fiona: Flas
     assert live_departments() == {"Engineering", "Sales", "Design"}
 
 
+def test_an_approval_lets_nothing_go_that_went_missing_after_it_was_shown(fiona: FlaskClient, held_source: Path, site: Flask) -> None:
+    names = [f"Team {number:02}" for number in range(30)]
+    write_plan(held_source, "Sales", "Legal", "Design", "Data", *names)
+    pass_over(site)
+    write_plan(held_source, "Sales", "Legal", "Design", "Data", *names[:12])
+    pass_over(site)
+    act = f"/sync/held?source={BudgetDataSourceConfig.get().id}"
+    page = fiona.get(act).text
+    assert "Delete these 18 budgets" in page
+    write_plan(held_source, "Sales")
+    send(fiona, act, listed=hidden(page, "listed"))
+    assert live_departments() == {"Engineering", "Sales", "Legal", "Design", "Data", *names[:12]}
+    assert "15 budgets" in fiona.get("/sync").text
+
+
 def test_an_approval_of_a_list_that_is_not_the_one_shown_deletes_nothing(fiona: FlaskClient, held_source: Path, site: Flask) -> None:
     act = f"/sync/held?source={BudgetDataSourceConfig.get().id}"
     page = fiona.get(act).text

@@ -128,13 +128,13 @@ def test_decisions_are_counted_by_the_customers_days(site: Flask) -> None:
 
 @pytest.mark.parametrize(("asked", "shown"), [("", "Q1 2026"), ("2025-Q4", "Q4 2025"), (overview.ALL_PERIODS, None), ("nothing", "Q1 2026")])
 def test_the_overview_opens_on_the_period_that_today_is_in(site: Flask, asked: str, shown: str | None) -> None:
-    for period, names in (("Q4 2025", ("Sales", "Legal")), ("Q1 2026", ("Sales", "Legal")), ("FY 2026", ("Sales",))):
+    for period, names in (("Q4 2025", ("Sales", "Legal")), ("Q1 2026", ("Sales", "Legal")), ("FY 2026", ("Sales",)), ("Q2 2026", ("Sales", "Legal", "Data"))):
         for name in names:
             budgets.set_budget(ROOT, demo.CUSTOMER, name, period, Decimal(100))
     with time_machine.travel(datetime(2026, 3, 31, 12, tzinfo=UTC), tick=False):
         found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), asked)
     assert found.period == (shown and next(each for each in found.periods if each.name == shown))
-    assert sum(total.budgets for total in found.totals) == (6 if shown is None else 2)
+    assert sum(total.budgets for total in found.totals) == (9 if shown is None else 2)
 
 
 def test_an_overview_without_a_current_period_is_of_all(fiona: FlaskClient) -> None:
