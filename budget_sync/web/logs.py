@@ -61,10 +61,11 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.before_request
     def _name_request() -> None:
         g.request_id = id_of_request(request.headers.get("X-Request-Id", ""))
-        g.before_request_id = current_id.set(g.request_id)
+        g.log_id_before = current_id.get()
+        current_id.set(g.request_id)
 
     @app.teardown_request
     def _forget_request(_: BaseException | None) -> None:
         # The thread goes on to another request, or to none.
-        if "before_request_id" in g:
-            current_id.reset(g.pop("before_request_id"))
+        if "log_id_before" in g:
+            current_id.set(g.log_id_before)
