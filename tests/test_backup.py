@@ -398,13 +398,15 @@ class Load:
         self._threads = [threading.Thread(target=self._call) for _ in range(callers)]
 
     def _call(self) -> None:
-        headers = self.server.key()
+        headers = {"Authorization": f"Bearer {self.server.environment['KEY']}"}
         while not self._stop.is_set():
             request_id = uuid.uuid4().hex
-            response = self.server.post("/api/budget/reserve", reserve_body(requestId=request_id, amount=0.01, userId="user-123"), headers=headers)
+            response = self.server.post(
+                "/api/budget/reserve", reserve_body(requestId=request_id, budgetId="budget-1", amount=0.01, userId="jane"), headers=headers
+            )
             if response.status_code == 200:
                 self.acknowledged.append(request_id)
-            checked = self.server.post("/api/budget/check", check_body(requestId=request_id, amount=0.01), headers=headers)
+            checked = self.server.post("/api/budget/check", check_body(requestId=request_id, customerId="acme", amount=0.01), headers=headers)
             self.surprises += [reply.text for reply in (response, checked) if reply.status_code not in (200, 503)]
 
     def __enter__(self) -> Self:
@@ -432,8 +434,13 @@ def running(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iter
     """An installation on each engine, its server running."""
     url = {"DATABASE_URL": request.getfixturevalue("postgres_url")} if request.param == "postgresql" else {}
     made = Installation(environment | url)
-    made.flask("init-db")
-    made.flask("demo")
+    chosen = settings.load(made.environment)
+    chosen.instance_folder.mkdir(parents=True)
+    database.connect(chosen.database, create=True)
+    database.init_schema()
+    furnish(create_app(chosen))
+    made.environment["KEY"] = people.add_key(ROOT, "orchestrator", customer_id="acme")
+    database.disconnect()
     made.start()
     yield made
     if made.server is not None:
@@ -460,7 +467,9 @@ def test_backups_and_a_restore_under_load_lose_nothing_that_was_acknowledged(run
     assert after - before
     assert before - after
     assert (after & before) == requests_in(tmp_path / "a.db")
-    assert "every balance is proven" in server.flask("verify").stdout
+    database.connect(server.target)
+    assert reports.verify().findings == []
+    database.disconnect()
     if server.target == server.database:
         assert found(server.database, "PRAGMA integrity_check") == [("ok",)]
     assert server.stop(signal.SIGTERM) == 0

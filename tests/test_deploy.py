@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flask import Flask
 
 import cli
-from budget_sync.web import metrics
+from budget_sync import logins, passwords
+from budget_sync.web import auth, metrics, payloads
 
 pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="about no engine")
 
@@ -77,6 +78,20 @@ def test_the_page_lists_every_file() -> None:
     assert [path.name for path in FILES if f"`{path.name}`" not in text("README.md") and path.name not in ("README.md", "audit")] == []
     assert "deploy/README.md" in (PROJECT / "README.md").read_text(encoding="utf-8")
     assert "deploy/security.md" in (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_security_page_has_the_programs_own_figures() -> None:
+    said = " ".join(text("security.md").split())
+    assert f"{passwords.MIN_LENGTH} characters at least" in said
+    words = {2: "two", 5: "five", 50: "fifty"}
+    assert (
+        f"{words[logins.MAX_FAILURES_ACCOUNT]} failures an account and address, {words[logins.MAX_FAILURES_ADDRESS]} an address, in {logins.WINDOW_S // 60} minutes"
+        in said
+    )
+    assert f"{logins.SESSION_LIFETIME // dt.timedelta(hours=1)} hours at most" in said
+    assert f"{payloads.MAX_BODY_BYTES // 1024} KiB a body" in said
+    assert "`get_user_from_request()` in `budget_sync/web/auth.py`" in said
+    assert callable(auth.get_user_from_request)
 
 
 def test_the_alerts_speak_of_metrics_that_there_are() -> None:
