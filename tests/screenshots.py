@@ -16,6 +16,7 @@ from conftest import PROJECT, Installation  # noqa: E402
 #: name, who looks, path.
 PAGES = (
     ("sign-in", None, "/sign-in"),
+    ("api", None, "/docs"),
     ("overview", "fiona", "/"),
     ("overview-employee", "jane", "/"),
     ("budgets", "fiona", "/budgets"),

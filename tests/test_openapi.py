@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -125,6 +126,20 @@ def test_amounts_are_numbers_above_nought() -> None:
 
 def test_the_session_cookie_is_the_one_that_the_page_names(app: Flask) -> None:
     assert page()["components"]["securitySchemes"]["session"]["name"] == app.config["SESSION_COOKIE_NAME"]
+
+
+def test_the_page_for_people_has_every_call_field_and_code(app: Flask) -> None:
+    response = app.test_client().get("/docs")
+    assert (response.status_code, response.mimetype) == (200, "text/html")
+    assert response.headers["Content-Security-Policy"].startswith("default-src 'self';")
+    text = html.unescape(re.sub(r"<[^>]+>", "", response.text))
+    # What refusals name beside their codes, the document has.
+    schemas = [schema for name, schema in page()["components"]["schemas"].items() if name != "RefusalReply"]
+    fields = {name for schema in schemas for name in schema.get("properties", {})}
+    wanted = {operation.path for operation in OPERATIONS} | {operation.summary for operation in OPERATIONS} | set(Code) | set(MEANINGS.values()) | fields
+    wanted |= {example.summary for operation in OPERATIONS for example in operation.examples.values()}
+    assert {each for each in wanted if each.replace("`", "") not in text} == set()
+    assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", response.text)
 
 
 # The guide's world, for real.

@@ -27,7 +27,9 @@ Times are UTC. Later versions may add fields to replies: ignore those that you d
 **Retries are safe.** After a lost reply, a time-out or a 503, send the same request again: what was done is not done twice, and the
 first reply comes again, marked `Idempotent-Replayed: true`.
 
-**Refusals** all look alike (`RefusalReply`). `code` is stable and for programs, `error` is a sentence for people."""
+**Refusals** all look alike (`RefusalReply`). `code` is stable and for programs, `error` is a sentence for people.
+
+Every reply has an `X-Request-Id`, under which our log has the call; send your own to find it there."""
 
 _TAGS = {
     "Budgets": "What an orchestrator calls: check, reserve, commit, release, and where things stand.",
@@ -42,7 +44,7 @@ _SCHEMES = {
     "metricsToken": {"type": "http", "scheme": "bearer", "description": "The `METRICS_TOKEN` of the installation."},
 }
 
-_REQUEST_ID = Parameter("X-Request-Id", "header", "The caller's own name for the call, for the log: letters, digits, `.`, `_`, `-`, 64 at most.")
+_REQUEST_ID = Parameter("X-Request-Id", "header", "The caller's own name for the call, for our log: letters, digits, `.`, `_`, `-`, 64 at most.")
 
 _HEADERS: dict[str, Json] = {
     "X-Request-Id": {"description": "The call's name in our log: the caller's own, or a new one.", "schema": {"type": "string"}},

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from budget_sync.refusals import Code
 
-Money = Annotated[Decimal, WithJsonSchema({"type": "number", "description": "Whole currency units, exact: `5000`, `99.5`."})]
+Money = Annotated[Decimal, WithJsonSchema({"type": "number"})]
 Timestamp = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", json_schema_extra={"format": "date-time"})]
 Role = Literal["super_admin", "admin", "fpa_admin", "fpa_user", "manager", "business_user", "api_system"]
 
