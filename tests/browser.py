@@ -62,14 +62,17 @@ def email(user_id: str) -> str:
     return f"{user_id}@northwind.example"
 
 
-def build_company(installation: Installation, now: datetime | None = None) -> None:
-    """Make the company in a fresh installation: its people, a CSV file and a Google Sheet, six weeks of requests, and some trouble."""
+def build_company(installation: Installation, busy: float = 0.35) -> None:
+    """Make the company in a fresh installation: its people, a CSV file and a Google Sheet, six weeks of requests, and some trouble.
+
+    `busy` is the share of days on which a department asks for something.
+    """
     chosen = settings.load(installation.environment)
     chosen.instance_folder.mkdir(parents=True, exist_ok=True)
     database.connect(chosen.database_path, create=True)
     database.init_schema()
     try:
-        _Company(chosen.instance_folder, now or datetime.now(UTC)).live()
+        _Company(chosen.instance_folder, busy).live()
     finally:
         database.close_connection()
 
@@ -81,9 +84,10 @@ ORCHESTRATOR = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SY
 class _Company:
     """Six weeks of it, by the verbs themselves, at a clock that is set."""
 
-    def __init__(self, folder: Path, now: datetime) -> None:
+    def __init__(self, folder: Path, busy: float) -> None:
         self.folder = folder
-        self.now = now
+        self.busy = busy
+        self.now = now = datetime.now(UTC)
         self.quarter = f"Q{(now.month - 1) // 3 + 1} {now.year}"
         self.next = f"Q{(now.month - 1) // 3 + 2} {now.year}" if now.month < 10 else f"Q1 {now.year + 1}"
         self.random = random.Random(7)  # noqa: S311  # the same company every time
@@ -143,7 +147,7 @@ class _Company:
     def plan(self, day: int, department: str, budget_id: str) -> None:
         """Perhaps a request: checked, reserved, and mostly settled some days later."""
         budgeted, share = DEPARTMENTS[department]
-        if self.random.random() > 0.35 or share == 0:
+        if self.random.random() > self.busy or share == 0:
             return
         amount = Decimal(max(5, int(budgeted * share / 150 * self.random.uniform(0.3, 1.7))) * 10)
         request = f"intake-{1000 + (44 - day) * 12 + list(DEPARTMENTS).index(department)}"
@@ -187,7 +191,7 @@ class _Company:
         """Today: one big request that nobody can cover, one over budget, a cut, a sheet half gone, a source that cannot be read."""
         jane, big = PEOPLE[4], "intake-2001"
         with self.at(hours=20):
-            self.check(big, "Engineering", 400_000, jane, "AWS")
+            self.check(big, "Engineering", 475_000, jane, "AWS")
         with self.at(hours=6):
             self.check("intake-2002", "Legal", 52_000, jane, "Okta")
             self.over_budget(budget_ids["Legal"], "intake-2002", 52_000)

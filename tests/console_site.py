@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2.bccache import Bucket, BytecodeCache
 from werkzeug.test import TestResponse
 
 from budget_sync import budgets, clock, demo, ledger, logins, people
@@ -23,9 +24,29 @@ PAGES = ("/", "/budgets", "/budget?id=budget-123", "/requests", "/requests?view=
 BROWSER = {"Accept": "text/html,*/*", "Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}
 
 
+class _Compiled(BytecodeCache):
+    """Templates that were compiled for one test's app, for those of the next."""
+
+    def __init__(self) -> None:
+        self.code: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Take what there is."""
+        if bucket.key in self.code:
+            bucket.bytecode_from_string(self.code[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep it."""
+        self.code[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _Compiled()
+
+
 @pytest.fixture
 def site(app: Flask) -> Flask:
     """The guide's customer and budget, without the demo's people, whose passwords take their time."""
+    app.jinja_env.bytecode_cache = _COMPILED
     people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
     budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET)
     hold("intake-101", 5000)

@@ -34,7 +34,7 @@ PAGES = (
     ("approve", "fiona", "/request/approve?id=intake-2001"),
     ("sync", "fiona", "/sync"),
     ("sync-preview", "fiona", "/sync/preview"),
-    ("audit", "fiona", "/audit"),
+    ("audit", "fiona", "/audit?q=legal"),
     ("team", "alex", "/team"),
     ("person", "alex", "/team/person?id=jane"),
     ("person-add", "alex", "/team/add"),

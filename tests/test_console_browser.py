@@ -37,7 +37,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """The company, and its server."""
     needs(CHROMIUM and CHROMEDRIVER, "chromium or chromedriver")
     made = Installation({"INSTANCE_FOLDER": str(tmp_path_factory.mktemp("company")), "SECRET_KEY": "a key for tests, long enough"})
-    build_company(made)
+    build_company(made, busy=0.06)
     made.start("--workers", "1")
     yield made
     made.stop(signal.SIGKILL)
@@ -154,9 +154,9 @@ def test_an_approval_over_budget_from_the_list_to_the_audit_log(browser: Browser
     browser.says("The budget is then overdrawn")
     browser.type("reason", "Agreed with the board")
     browser.press("Approve over budget")
-    browser.says("Reserved $400,000")
+    browser.says("Reserved $475,000")
     row = audit_row(browser, "action=OVER_BUDGET&q=intake-2001")
-    for told in ("Reserved over budget", "reserved +$400,000.00", "Felix Bauer", "approved by Felix Bauer", "Agreed with the board"):
+    for told in ("Reserved over budget", "reserved +$475,000.00", "Felix Bauer", "approved by Felix Bauer", "Agreed with the board"):
         assert told in row
     browser.go("/")
     assert "Engineering" in browser.one(".need").text
