@@ -307,6 +307,13 @@ class Installation:
         return session
 
 
+def session_cookie(session: requests.Session) -> str:
+    """The cookie of a person's session."""
+    cookie: str | None = session.cookies.get("budget_sync_session")
+    assert cookie is not None
+    return cookie
+
+
 def wait_until(holds: Callable[[], bool], otherwise: str, timeout_s: float = 20) -> None:
     """Wait for something to hold; fail with `otherwise` where it does not in time."""
     deadline = time.monotonic() + timeout_s
