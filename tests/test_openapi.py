@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import cache
@@ -13,7 +15,7 @@ from typing import Any
 
 import peewee
 import pytest
-from conftest import ROOT, check_body, commit_body, key_headers, release_body, reserve_body, without_checks
+from conftest import ROOT, Installation, check_body, commit_body, found, key_headers, release_body, reserve_body, without_checks
 from flask import Flask
 from flask.testing import FlaskClient
 from openapi_schema_validator import OAS31Validator
@@ -513,3 +515,50 @@ def failures(seen: Seen, chosen: settings.Settings, monkeypatch: pytest.MonkeyPa
     with moved_away(chosen.database_path):
         for operation in calls(Code.UNAVAILABLE):
             send(operation, Code.UNAVAILABLE)
+
+
+# A client made of the page.
+
+#: Scenario 1 of the guide, and what its orchestrator meets when it tries to take more.
+SCENARIO = """
+import sys
+from budget_client import AuthenticatedClient
+from budget_client.api.budgets import check, get_request, reserve
+from budget_client.models import CheckReply, CheckRequest, Code, RefusalReply, RequestStory, ReserveReply, ReserveRequest
+
+with AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2], raise_on_unexpected_status=True) as client:
+    request = CheckRequest(
+        request_id="intake-789", user_id="user-123", user_name="Jane Doe", user_email="jane@acme.com", customer_id="org-456", department="Engineering",
+        fiscal_period="Q1 2025", amount=5000, vendor="Slack", purpose="Team collaboration",
+    )
+    checked = check.sync(client=client, body=request)
+    assert isinstance(checked, CheckReply) and checked.available and checked.can_auto_approve and checked.budget
+    assert (checked.budget.budgeted_amount, checked.budget.available) == (100000, 95000)
+    body = ReserveRequest(budget_id=checked.budget.id, amount=5000, request_id="intake-789", reason="Slack - Team collaboration")
+    reserved = reserve.sync(client=client, body=body)
+    assert isinstance(reserved, ReserveReply) and (reserved.amount_reserved, reserved.new_available) == (5000, 90000)
+    again = reserve.sync_detailed(client=client, body=body, idempotency_key="one")
+    assert again.headers["Idempotent-Replayed"] == "true" and again.parsed == reserved
+    refused = reserve.sync(client=client, body=ReserveRequest(budget_id="budget-123", amount=90000.01, request_id="intake-790"))
+    assert isinstance(refused, RefusalReply) and refused.code is Code.INSUFFICIENT_BUDGET and refused.shortfall == 0.01
+    story = get_request.sync("intake-789", client=client)
+    assert isinstance(story, RequestStory) and story.reservations[0].created_at.utcoffset().total_seconds() == 0
+    print(reserved.reservation_id)
+"""
+
+
+def test_a_client_made_by_a_stock_generator_does_the_guides_first_scenario(world: Flask, environment: dict[str, str], tmp_path: Path) -> None:
+    key = key_headers()["Authorization"].removeprefix("Bearer ")
+    database.disconnect()
+    server = Installation(environment)
+    server.start("--workers", "1")
+    try:
+        generate = ["openapi-python-client", "generate", "--url", f"{server.url}/openapi.json", "--meta", "none", "--output-path", "budget_client"]
+        subprocess.run([*generate, "--fail-on-warning"], cwd=tmp_path, env=server.full_environment(), check=True, capture_output=True)
+        run = [sys.executable, "-W", "error", "-c", SCENARIO, server.url, key]
+        script = subprocess.run(run, cwd=tmp_path, env=server.full_environment(), text=True, capture_output=True, check=False)
+        assert script.returncode == 0, script.stderr
+    finally:
+        server.stop()
+    stored = found(server.target, """SELECT "id", "requesterId" FROM "Reservation" WHERE "requestId" = 'intake-789'""")
+    assert stored == [(script.stdout.strip(), "user-123")]
