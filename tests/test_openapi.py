@@ -81,7 +81,7 @@ def test_the_page_is_openapi_3_1(app: Flask) -> None:
 
 def test_the_pages_calls_are_the_services_both_ways(app: Flask) -> None:
     def as_path(rule: str) -> str:
-        return re.sub(r"<(?:path:)?(\w+?)_id>", r"{\1Id}", rule)
+        return re.sub(r"<(?:\w+:)?(\w+?)_id>", r"{\1Id}", rule)
 
     routes = {
         (rule.endpoint, method.lower(), as_path(rule.rule))
