@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from flask import Flask
 
+from budget_sync.web.api import SHARED_CALLS
+
 
 def create_app() -> Flask:
     """The app."""
     app = Flask("bare")
+    # As in the product: see the server.
+    app.config["SHARED_CALLS"] = SHARED_CALLS
 
     @app.post("/api/budget/<verb>")
     def answer(verb: str) -> dict[str, object]:

@@ -10,7 +10,7 @@ from conftest import PROJECT
 
 # From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = (
-    {"budget_sync", "clock", "ids", "money", "periods", "refusals", "permissions", "replies", "requests", "settings", "passwords", "log_ids"},
+    {"budget_sync", "clock", "ids", "money", "periods", "refusals", "permissions", "replies", "requests", "settings", "passwords", "log_ids", "lanes"},
     {"database"},
     {"models"},
     {"audit"},
@@ -29,6 +29,7 @@ AT_HOME = {
     "flask_wtf": {"web"},
     "gunicorn": {"web"},
     "click": {"commands"},
+    "greenlet": {"lanes"},
     "gspread": {"sync"},
     "prometheus_client": {"web"},
     "pydantic": {"requests", "web"},

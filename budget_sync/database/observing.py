@@ -6,8 +6,8 @@ from __future__ import annotations
 class Observer:
     """Is told; this one makes nothing of it. What it is told in passing must cost next to nothing, and never fail."""
 
-    def waits_for_writer(self, change: int) -> None:
-        """One more work waits for the writer thread (1), or one less (-1)."""
+    def works_wait(self, works: int) -> None:
+        """That many works of this process wait for its writer thread: told as a batch begins and ends, and while one takes long."""
 
     def batch_committed(self, works: int) -> None:
         """The writer thread committed that many works at once."""

@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 
 import peewee
 
+from budget_sync import lanes
 from budget_sync.database.connection import RETRY_AFTER_S, db, open_connection, refusal_of, roll_back
 from budget_sync.database.observing import told
 from budget_sync.log_ids import NOTHING, current_id, of_all
@@ -59,7 +60,7 @@ class _State(Enum):
 class _Job(Generic[T]):
     """A work, who may claim it, and what came of it."""
 
-    __slots__ = ("_claim", "_done", "_state", "error", "log_id", "result", "work")
+    __slots__ = ("_claim", "_state", "answered", "error", "log_id", "result", "work")
 
     def __init__(self, work: Callable[[], T]) -> None:
         self.work = work
@@ -68,9 +69,7 @@ class _Job(Generic[T]):
         self.error: BaseException | None = None
         self._state = _State.WAITING
         self._claim = threading.Lock()
-        # Held until the job is answered: a lock is the cheapest thing to wait for.
-        self._done = threading.Lock()
-        self._done.acquire()
+        self.answered = lanes.new_bell()
 
     def claim(self, state: _State) -> bool:
         """Turn a waiting job to TAKEN or ABANDONED; False where the other side was first."""
@@ -79,14 +78,6 @@ class _Job(Generic[T]):
                 return False
             self._state = state
             return True
-
-    def answer(self) -> None:
-        """Let the caller go on."""
-        self._done.release()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait to be answered; False where that did not happen in time."""
-        return self._done.acquire(timeout=timeout_s)
 
 
 class Writer:
@@ -103,12 +94,8 @@ class Writer:
         if getattr(_serving, "now", False):
             raise RuntimeError("a work called transact: verbs own their transaction, what they call never begins one")
         job = _Job(work)
-        told.observer.waits_for_writer(1)
-        try:
-            self._submit(job)
-            self._await(job)
-        finally:
-            told.observer.waits_for_writer(-1)
+        self._submit(job)
+        self._await(job)
         if job.error is not None:
             raise job.error
         return job.result  # type: ignore[return-value]  # answered without an error: the work's own result
@@ -121,18 +108,24 @@ class Writer:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._serve, name="budget-sync-writer", daemon=True)
                 self._thread.start()
+        lanes.before_sleep(self._notify)
+
+    def _notify(self) -> None:
+        with self._changed:
             self._changed.notify()
 
     def _await(self, job: _Job[Any]) -> None:
         """Wait for the answer, for as long as a lock may be waited for, and then say what is known."""
         deadline = time.monotonic() + db.patience_s
-        while not job.wait(max(0.0, min(REVIVE_S, deadline - time.monotonic()))):
+        while not job.answered.wait(max(0.0, min(REVIVE_S, deadline - time.monotonic()))):
+            # It takes long: whoever looks should see how many wait.
+            told.observer.works_wait(len(self._jobs))
             if time.monotonic() < deadline:
                 # A writer that died is noticed here, and replaced.
                 self._revive()
             elif job.claim(_State.ABANDONED):
                 raise busy("The database is busy.")
-            elif not job.wait(GRACE_S):
+            elif not job.answered.wait(GRACE_S):
                 raise outcome_unknown()
             else:
                 return
@@ -151,6 +144,7 @@ class Writer:
                 while not self._jobs:
                     self._changed.wait()
             batch = _Batch(self._jobs)
+            told.observer.works_wait(len(self._jobs))
             try:
                 batch.run()
             except BaseException:
@@ -158,6 +152,7 @@ class Writer:
                 log.exception("A batch failed outside of any work.")
             finally:
                 batch.answer()
+            told.observer.works_wait(len(self._jobs))
             if batch.taken and batch.verdict is None:
                 told.observer.batch_committed(len(batch.taken))
 
@@ -241,7 +236,7 @@ class _Batch:
         for job in self.taken:
             if self.verdict is not None:
                 job.error = self.verdict()
-            job.answer()
+            job.answered.ring()
 
 
 class _TransactionEndedError(Exception):

@@ -22,6 +22,10 @@ from budget_sync.web.payloads import answer, idempotency_key, json_response, par
 api = Blueprint("api", __name__)
 
 
+#: How the requests begin that wait for nothing but the writer: they need no thread of their own.
+SHARED_CALLS = (b"POST /api/budget/",)
+
+
 class _AnyText(PathConverter):
     """A part of an address that may be any text: a line break or a slash at its beginning as well."""
 

@@ -60,7 +60,7 @@ LEDGER_CALLS = Definition(
 LATENCY = Definition(
     "budget_sync_http_request_duration_seconds", ("call", "status"), "Histogram of the time that the app took for a request, by call and status class."
 )
-WAITING = Definition("budget_sync_writer_waiting_works", (), "Requests of all workers that wait for the writer to commit their work.", "SQLite")
+WAITING = Definition("budget_sync_writer_waiting_works", (), "Requests of all workers that wait for a writer to commit their work.", "SQLite")
 BATCHES = Definition("budget_sync_writer_batch_works", (), "Histogram of how many works one durable commit carried.", "SQLite")
 WAL_SIZE = Definition("budget_sync_wal_size_bytes", (), "Size of the write-ahead log.", "SQLite")
 POOL = Definition("budget_sync_pool_connections_in_use", (), "Database connections of all workers that are in use.", "PostgreSQL")
@@ -184,9 +184,9 @@ class Instruments(database.Observer):
         if counter is not None:
             counter.inc()
 
-    def waits_for_writer(self, change: int) -> None:
-        """One more work waits for the writer thread, or one less."""
-        self._waiting.inc(change)
+    def works_wait(self, works: int) -> None:
+        """That many works wait for the writer thread."""
+        self._waiting.set(works)
 
     def batch_committed(self, works: int) -> None:
         """The writer thread committed that many works at once."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gc
 import itertools
 import os
 import selectors
 import socket
 import struct
+import termios
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 
 from flask import Flask
@@ -20,6 +23,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from budget_sync.lanes import TICK_S, Lane
 from budget_sync.refusals import Code
 from budget_sync.replies import dumps
 from budget_sync.web import metrics
@@ -71,8 +75,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     The loop that waits for connections also reads from them. A thread gets a request once all of it is there, or once it can
     be refused; one that takes too long to arrive is refused here. What is no HTTP is refused as JSON, and the listener may be
-    found shut.
+    found shut. Calls for which the app says that they wait for nothing but a bell get no thread: they share the loop's.
     """
+
+    lane: Lane
+    shared_calls: tuple[bytes, ...]
 
     def init_process(self) -> None:
         """Start serving."""
@@ -85,6 +92,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.arriving: dict[_Connection, None] = {}
         self.leaving: dict[_Connection, None] = {}
         super().init_process()
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        self.lane = Lane(lambda: self.method_queue.defer(self.lane.go_on))
+        self.shared_calls = self.wsgi.config.get("SHARED_CALLS", ())
+        super().run()
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait, and let those go on who have waited long enough."""
+        self.lane.rest()
+        super().wait_for_and_dispatch_events(TICK_S if self.lane.is_anyone_waiting else timeout)
+        self.lane.tick()
 
     def accept(self, listener: socket.socket) -> None:
         """Take a connection, unless the master has stopped listening: SIGTERM is then on its way here."""
@@ -176,7 +195,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             # Or half of one that ends there: the parser says what is missing.
             if waiting:
                 self._stop_waiting(conn)
-            super().enqueue_req(conn)
+            if is_whole and self._may_share(conn):
+                self.lane.start(lambda: self._answer(conn))
+            else:
+                super().enqueue_req(conn)
         elif not data:
             self._drop(conn)
         else:
@@ -186,6 +208,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                     conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             return True
         return False
+
+    def _may_share(self, conn: _Connection) -> bool:
+        """Whether the request can be answered without a thread: nothing of it is still to come, and its client has taken all earlier replies."""
+        return conn.arrival.data.startswith(self.shared_calls) and not conn.arrival.is_cut and not has_unsent(conn.sock)
+
+    def _answer(self, conn: _Connection) -> None:
+        """Handle a request in the lane, and say so as a thread's future would."""
+        future: Future[object] = Future()
+        future.set_result(self.handle(conn))
+        self.finish_request(conn, future)
 
     def _stop_waiting(self, conn: _Connection) -> None:
         if conn in self.arriving:
@@ -254,6 +286,11 @@ class _OurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
 
     def setup(self, cfg: object) -> None:
         """Add no handlers: the app has set the log up."""
+
+
+def has_unsent(connection: socket.socket) -> bool:
+    """Whether the other side has not yet taken all that was sent to it, so that sending more may have to wait."""
+    return fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)) != bytes(4)
 
 
 def _write_json_error(connection: socket.socket, status: int, reason: str, message: str) -> None:
