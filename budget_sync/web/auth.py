@@ -75,7 +75,7 @@ def get_user_from_request() -> Actor | None:
     A credential that was sent is always verified: raises Refusal AUTHENTICATION_REQUIRED for one that is not (any more)
     valid, and CROSS_ORIGIN where another site's page made a browser send its session.
     """
-    authorization = request.headers.get("Authorization")
+    authorization = request.environ.get("HTTP_AUTHORIZATION")
     if authorization is not None:
         scheme, _, key = authorization.partition(" ")
         actor = logins.actor_of_key(key.strip()) if scheme.lower() == "bearer" else None

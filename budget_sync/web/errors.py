@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import peewee
-from flask import Flask, Response, current_app, g
+from flask import Flask, Response, current_app
 from werkzeug.exceptions import HTTPException
 
 from budget_sync.database import refusal_of
+from budget_sync.log_ids import current_id
 from budget_sync.refusals import Code, Refusal
 from budget_sync.web.payloads import refuse
 
@@ -39,4 +40,4 @@ def _database_error(error: peewee.PeeweeException) -> Response:
 
 def _mistake(error: Exception) -> Response:
     current_app.logger.error("A mistake of ours.", exc_info=error)
-    return refuse(Refusal(Code.INTERNAL_ERROR, "Something went wrong on our side. The log names it under this request id.", requestId=g.request_id))
+    return refuse(Refusal(Code.INTERNAL_ERROR, "Something went wrong on our side. The log names it under this request id.", requestId=current_id.get()))

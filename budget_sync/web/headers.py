@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, g
+from flask import Flask
+
+from budget_sync.log_ids import current_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,8 +32,7 @@ class _WithHeaders:
 
         def start(status: str, headers: list[tuple[str, str]], *arguments: Any) -> Any:
             given = {name for name, _ in headers}
-            # The request's context is there until the answer has begun.
-            headers += [("X-Request-Id", g.get("request_id", "-")), ("X-Content-Type-Options", "nosniff")]
+            headers += [("X-Request-Id", current_id.get()), ("X-Content-Type-Options", "nosniff")]
             if "Cache-Control" not in given:
                 headers.append(("Cache-Control", "no-store"))
             if "Content-Security-Policy" not in given:

@@ -6,11 +6,16 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from flask import Flask, g, request
+from flask import Flask
 
 from budget_sync.log_ids import RUN, current_id, id_of_request
 from budget_sync.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 class _Formatter(logging.Formatter):
@@ -57,15 +62,34 @@ def init_app(app: Flask, settings: Settings) -> None:
         logger.propagate = False
     root = logging.getLogger()
     root.handlers = [*(other for other in root.handlers if not isinstance(other.formatter, _Formatter)), handler]
+    app.wsgi_app = _Named(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way to wrap an app
 
-    @app.before_request
-    def _name_request() -> None:
-        g.request_id = id_of_request(request.headers.get("X-Request-Id", ""))
-        g.log_id_before = current_id.get()
-        current_id.set(g.request_id)
 
-    @app.teardown_request
-    def _forget_request(_: BaseException | None) -> None:
-        # The thread goes on to another request, or to none.
-        if "log_id_before" in g:
-            current_id.set(g.log_id_before)
+class _Named:
+    """An app each of whose requests has an id. Around it rather than in its hooks, of which each costs more than this."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self.app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request, with its id in the context."""
+        before = current_id.set(id_of_request(environ.get("HTTP_X_REQUEST_ID", "")))
+        try:
+            return self.app(environ, start_response)
+        finally:
+            # The thread goes on to another request, or to none.
+            current_id.reset(before)
+
+
+def under_this_id(lines: Iterable[str]) -> Iterator[str]:
+    """The lines, made while the reply is being sent, with the id of the request that asks for them now."""
+    return _under(current_id.get(), lines)
+
+
+def _under(log_id: str, lines: Iterable[str]) -> Iterator[str]:
+    before = current_id.get()
+    current_id.set(log_id)
+    try:
+        yield from lines
+    finally:
+        current_id.set(before)

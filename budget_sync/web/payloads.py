@@ -58,7 +58,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def parse(model: type[Model]) -> Model:
     """The request's JSON body as that model. Raises Refusal UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE or INVALID_REQUEST."""
-    if request.mimetype != "application/json":
+    if request.environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
         raise Refusal(Code.UNSUPPORTED_MEDIA_TYPE, "Send the body as JSON, with Content-Type: application/json.")
     body = _read_body()
     if len(body) > MAX_BODY_BYTES:
@@ -98,12 +98,16 @@ def _read_json(body: bytes) -> tuple[Any, list[str]]:
 
 
 def _read_body() -> bytes:
-    """The body's bytes. Raises Refusal INVALID_REQUEST where it did not arrive as it was announced: a broken chunk, or too little."""
+    """The body's bytes. Raises Refusal BODY_TOO_LARGE, or INVALID_REQUEST where it did not arrive as it was announced: a broken chunk, or too little."""
+    announced = request.content_length
+    if announced is not None and announced > MAX_BODY_BYTES:
+        raise Refusal(Code.BODY_TOO_LARGE, "The body is larger than 64 KiB.")
     try:
-        body = request.get_data(cache=False)
+        # Of a length that is known, it can be read as it is, which costs a fraction of what Flask's own way does.
+        body: bytes = request.get_data(cache=False) if announced is None else request.environ["wsgi.input"].read(announced)
     except (ParseException, OSError):
         raise invalid({"body": "did not arrive as it was announced"}) from None
-    if len(body) < min(request.content_length or 0, MAX_BODY_BYTES):
+    if len(body) < (announced or 0):
         raise invalid({"body": "did not arrive as it was announced"})
     return body
 
@@ -170,7 +174,7 @@ def _say(problem: Any) -> str:
 
 def idempotency_key() -> str | None:
     """The request's Idempotency-Key. Raises Refusal INVALID_REQUEST for a blank or over-long one."""
-    key = request.headers.get("Idempotency-Key")
+    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not 1 <= len(key.strip()) <= len(key) <= MAX_KEY_LENGTH:
         raise invalid({"Idempotency-Key": f"must have 1 to {MAX_KEY_LENGTH} characters"})
     return key

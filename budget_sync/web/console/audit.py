@@ -14,6 +14,7 @@ from budget_sync.money import currency_exponent, to_number
 from budget_sync.refusals import invalid
 from budget_sync.web.console import formats
 from budget_sync.web.console.frame import argument, console, csv_response, number, page, viewer
+from budget_sync.web.logs import under_this_id
 
 HEADER = (
     "Time (UTC)", "Action", "Department", "Fiscal Period", "Budget ID", "Request", "Field", "Before", "After", "Currency", "Budgeted change",
@@ -43,7 +44,7 @@ def audit_csv() -> Response:
     """All that the page's filters find."""
     who = viewer()
     lines = listings.audit_export(who.actor, who.customer.id, _query())
-    return csv_response("audit.csv", stream_with_context(formats.csv_lines(HEADER, _rows(lines))))
+    return csv_response("audit.csv", stream_with_context(under_this_id(formats.csv_lines(HEADER, _rows(lines)))))
 
 
 def _rows(lines: Iterator[AuditLine]) -> Iterator[tuple[object, ...]]:
