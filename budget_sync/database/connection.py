@@ -30,8 +30,8 @@ _PRAGMAS = {
     "foreign_keys": 1,
     # So that INSERT OR REPLACE fires the append-only triggers too.
     "recursive_triggers": 1,
-    # Pages, 16 MB. A page that many commits change goes back to the database file once for all of them.
-    "wal_autocheckpoint": 4000,
+    # Pages, 64 MB. Checkpoints are made beside the commits, see `checkpoints`; this is for when that was not enough.
+    "wal_autocheckpoint": 16000,
 }
 
 # SQLite's primary result codes that mean "not now" or "not on this disk", rather than a mistake in our SQL.

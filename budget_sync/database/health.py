@@ -15,8 +15,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from budget_sync import clock
 from budget_sync.database.connection import DatabaseProblem, db, library_version, open_connection, roll_back
+from budget_sync.database.locks import process_lock
 from budget_sync.database.postgresql import PostgresServer
-from budget_sync.database.writer import process_lock
 
 # What PostgreSQL must not be told to be faster with, and SQLite must be set to.
 _POSTGRESQL_SETTINGS = {"synchronous_commit": ("on", "remote_write", "remote_apply", "local"), "fsync": ("on",), "full_page_writes": ("on",)}

@@ -1,14 +1,16 @@
-"""Locks, where SQLite needs none since one transaction writes at a time, and the one that a sync pass holds.
+"""Locks: of who writes to SQLite; of rows and names on PostgreSQL; and the one that a sync pass holds.
 
-On PostgreSQL, transactions run side by side, and each statement sees what was committed when it began: before it waited
-for a lock, that is. So whoever decides from a row reads it with `locked`: then PostgreSQL reads the newest version of every
-row that it locked, and what the transaction's next statements read is newer still. A budget and its utilisation are locked
-together, the budget first, by everyone who changes either; so neither can change under whoever holds them.
+On SQLite one transaction writes at a time, so nothing in it needs a lock. On PostgreSQL, transactions run side by side, and
+each statement sees what was committed when it began: before it waited for a lock, that is. So whoever decides from a row
+reads it with `locked`: then PostgreSQL reads the newest version of every row that it locked, and what the transaction's next
+statements read is newer still. A budget and its utilisation are locked together, the budget first, by everyone who changes
+either; so neither can change under whoever holds them.
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,28 @@ def lock_name(name: str) -> None:
     """Be the one transaction that works on what has that name, where there may be no row yet that could be locked."""
     if isinstance(db.obj, PostgresServer):
         db.execute_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,)).fetchall()
+
+
+@contextmanager
+def process_lock() -> Iterator[None]:
+    """Be the one process that writes; fair between processes, without polling.
+
+    One flock alone is not fair: who releases it takes it again before the waiting process wakes. So there is a turnstile in
+    front, which is passed only while nobody waits before it. A process that is killed releases both.
+    """
+    folder = db.file_path.parent
+    turnstile = os.open(folder / f"{db.file_path.name}.turnstile", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(folder / f"{db.file_path.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(turnstile, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(turnstile, fcntl.LOCK_UN)
+            yield
+        finally:
+            os.close(lock)
+    finally:
+        os.close(turnstile)
 
 
 @contextmanager

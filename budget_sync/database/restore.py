@@ -16,9 +16,8 @@ from psycopg import sql
 from budget_sync.database.backup import Tell, sqlite3, write_rows
 from budget_sync.database.connection import DatabaseProblem, close_connection, db, open_connection, roll_back
 from budget_sync.database.copying import fill, tables
-from budget_sync.database.locks import lock_name
+from budget_sync.database.locks import lock_name, process_lock
 from budget_sync.database.schema import SCHEMA_VERSION, make_tables, schema_version
-from budget_sync.database.writer import process_lock
 
 log = logging.getLogger(__name__)
 

@@ -10,21 +10,21 @@ it will never run, and the caller may say so. A TAKEN one may still be committed
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 import peewee
 
 from budget_sync import lanes
+from budget_sync.database.checkpoints import Checkpointer
 from budget_sync.database.connection import RETRY_AFTER_S, db, open_connection, refusal_of, roll_back
+from budget_sync.database.locks import process_lock
 from budget_sync.database.observing import told
 from budget_sync.log_ids import NOTHING, current_id, of_all
 from budget_sync.refusals import Code, Refusal
@@ -88,6 +88,7 @@ class Writer:
         self._jobs: deque[_Job[Any]] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
+        self._checkpointer = Checkpointer()
 
     def run(self, work: Callable[[], T]) -> T:
         """Have the thread run the work, and return or raise what came of it once that is durable."""
@@ -155,6 +156,7 @@ class Writer:
             told.observer.works_wait(len(self._jobs))
             if batch.taken and batch.verdict is None:
                 told.observer.batch_committed(len(batch.taken))
+                self._checkpointer.committed(db.connection().total_changes)
 
 
 class _Batch:
@@ -245,28 +247,6 @@ class _TransactionEndedError(Exception):
     def __init__(self, cause: BaseException) -> None:
         super().__init__(str(cause))
         self.cause = cause
-
-
-@contextmanager
-def process_lock() -> Iterator[None]:
-    """Be the one process that writes; fair between processes, without polling.
-
-    One flock alone is not fair: who releases it takes it again before the waiting process wakes. So there is a turnstile in
-    front, which is passed only while nobody waits before it. A process that is killed releases both.
-    """
-    folder = db.file_path.parent
-    turnstile = os.open(folder / f"{db.file_path.name}.turnstile", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        lock = os.open(folder / f"{db.file_path.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(turnstile, fcntl.LOCK_EX)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            fcntl.flock(turnstile, fcntl.LOCK_UN)
-            yield
-        finally:
-            os.close(lock)
-    finally:
-        os.close(turnstile)
 
 
 def busy(why: str) -> Refusal:

@@ -21,8 +21,8 @@ from prove.preload import SYNC, TRUNCATE, WRITE, Fault, preload
 
 FOR_GOOD = 10**9
 
-#: More than the 4,000 pages beyond which a commit also copies the write-ahead log into the database file.
-_FILLER_BYTES = 17_000_000
+#: More than the 16,000 pages beyond which a commit also copies the write-ahead log into the database file.
+_FILLER_BYTES = 68_000_000
 
 
 #: Puts that much into the write-ahead log, and leaves it there.
