@@ -255,17 +255,22 @@ class Installation:
 
     def start(self, *options: str) -> None:
         """Start the server, and wait until it is ready."""
-        log = (self.folder / "server.log").open("a", encoding="utf-8")
-        self.server = subprocess.Popen(
-            [sys.executable, "-m", "flask", "serve", "--port", str(self.port), *options],
-            cwd=PROJECT,
-            env=self.full_environment(),
-            text=True,
-            stdout=log,
-            stderr=log,
-        )
-        log.close()
+        self.launch(*options)
         wait_until(self._is_ready, f"the server does not answer:\n{self.log}", timeout_s=60)
+
+    def launch(self, *options: str) -> None:
+        """Start the server, and wait for nothing."""
+        with (self.folder / "server.log").open("a", encoding="utf-8") as log:
+            self.server = subprocess.Popen(
+                [sys.executable, "-m", "flask", "serve", "--port", str(self.port), *options],
+                cwd=PROJECT,
+                env=self.full_environment(),
+                text=True,
+                stdout=log,
+                stderr=log,
+                # So that it can be killed together with its workers.
+                process_group=0,
+            )
 
     def _is_ready(self) -> bool:
         assert self.server is not None
@@ -288,6 +293,13 @@ class Installation:
         status = self.server.wait(timeout=60)
         self.server = None
         return status
+
+    def end(self) -> None:
+        """Kill the server, if it runs, and its workers with it: they would keep their connections to the database for a while."""
+        if self.server is not None:
+            if self.server.poll() is None:
+                os.killpg(self.server.pid, signal.SIGKILL)
+            self.stop()
 
     def post(self, path: str, body: object, **options: Any) -> requests.Response:
         """POST JSON to the server."""
@@ -329,8 +341,7 @@ def installation(environment: dict[str, str]) -> Iterator[Installation]:
     made.flask("init-db")
     made.flask("demo")
     yield made
-    if made.server is not None:
-        made.stop(signal.SIGKILL)
+    made.end()
 
 
 @pytest.fixture

@@ -28,6 +28,9 @@ BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: 
 
 _LIBC = ctypes.CDLL(None)
 
+#: A server of 8 workers keeps up to 160, and one that was just stopped may not have let go of its own yet.
+_MAX_CONNECTIONS = 400
+
 # initdb and postgres refuse to run as root.
 _USER = "postgres"
 
@@ -80,7 +83,7 @@ def cluster(binaries: Path) -> Iterator[str]:
         options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
         subprocess.run(_as_user(binaries / "initdb", "-D", data, *options), cwd=folder, check=True, capture_output=True)
         port = free_port()
-        settings = ("listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", "fsync=off")
+        settings = ("listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", f"max_connections={_MAX_CONNECTIONS}", "fsync=off")
         log = Path(folder) / "log"
         with log.open("wb") as output:
             command = _as_user(binaries / "postgres", "-D", data, *(word for setting in settings for word in ("-c", setting)))

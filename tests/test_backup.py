@@ -443,8 +443,7 @@ def running(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iter
     database.disconnect()
     made.start()
     yield made
-    if made.server is not None:
-        made.stop(signal.SIGKILL)
+    made.end()
 
 
 def test_backups_and_a_restore_under_load_lose_nothing_that_was_acknowledged(running: Installation, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import random
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -122,7 +121,7 @@ def running(
         yield made
         made.flask("verify")
     finally:
-        made.stop(signal.SIGKILL)
+        made.end()
 
 
 class Movement(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -40,7 +39,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     build_company(made, busy=0.06)
     made.start("--workers", "1")
     yield made
-    made.stop(signal.SIGKILL)
+    made.end()
 
 
 @pytest.fixture(scope="module")

@@ -43,8 +43,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     made.flask("demo")
     made.start()
     yield made
-    if made.server is not None:
-        made.stop(signal.SIGKILL)
+    made.end()
 
 
 def reserve(server: Installation, request_id: str, amount: float = 1, **options: Any) -> requests.Response:
@@ -313,8 +312,7 @@ def on_small_disk(environment: dict[str, str]) -> Iterator[OnSmallDisk]:
         made.start()
         yield made
     finally:
-        if made.server is not None:
-            made.stop(signal.SIGKILL)
+        made.end()
         subprocess.run(["umount", "--lazy", made.disk], check=True)
 
 

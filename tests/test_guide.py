@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,7 +100,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, new_environment: Callable[
     made.flask("demo")
     made.start()
     yield made
-    made.stop(signal.SIGKILL)
+    made.end()
 
 
 @pytest.fixture

@@ -305,8 +305,7 @@ def served(environment: dict[str, str]) -> Iterator[Installation]:
     database.disconnect()
     made.start("--workers", "3")
     yield made
-    if made.server is not None:
-        made.stop(signal.SIGKILL)
+    made.end()
 
 
 def look(server: Installation) -> Samples:

@@ -442,8 +442,7 @@ def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted
         assert "every balance is proven" in one.flask("verify").stdout
     finally:
         for server in (one, two):
-            if server.server is not None:
-                server.stop(signal.SIGKILL)
+            server.end()
 
 
 # Moving there.

@@ -201,18 +201,21 @@ def prove(tries: int, place: Place) -> Outcome:
 
         def run(thread: int) -> None:
             dice = random.Random(seeds[thread])  # noqa: S311  # chance, no secret
-            for count in range(tries // THREADS):
-                if count % CUSTOMER_LIFE == 0:
-                    driver = Driver(f"org-{thread}-{count}", folder)
-                # Keys are for retries: used anew for something else now and then, they would soon refuse everything.
-                if count % 50 == 0:
-                    driver.forget_keys()
-                _random_operation(driver, dice)
-                if count % 10 == 0:
-                    driver.compare_balances()
-                outcome.tries += 1
-                place.progress(outcome.tries, tries)
-            driver.compare_balances()
+            try:
+                for count in range(tries // THREADS):
+                    if count % CUSTOMER_LIFE == 0:
+                        driver = Driver(f"org-{thread}-{count}", folder)
+                    # Keys are for retries: used anew for something else now and then, they would soon refuse everything.
+                    if count % 50 == 0:
+                        driver.forget_keys()
+                    _random_operation(driver, dice)
+                    if count % 10 == 0:
+                        driver.compare_balances()
+                    outcome.tries += 1
+                    place.progress(outcome.tries, tries)
+                driver.compare_balances()
+            finally:
+                database.close_connection()
 
         with ThreadPoolExecutor(THREADS) as threads:
             for ended in [threads.submit(run, thread) for thread in range(THREADS)]:

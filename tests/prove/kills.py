@@ -63,16 +63,14 @@ class Victim:
         """Kill the master, whose workers notice and end; start again as soon as may be, as a supervisor does."""
         began = time.monotonic()
         self.server.stop(signal.SIGKILL)
-        log = (self.server.folder / "server.log").open("a", encoding="utf-8")
 
         def started() -> bool:
             if self.server.server is None or self.server.server.poll() is not None:
-                command = [sys.executable, "-m", "flask", "serve", "--port", str(self.server.port)]
-                self.server.server = subprocess.Popen(command, cwd=PROJECT, env=self.server.full_environment(), text=True, stdout=log, stderr=log)
+                self.server.launch()
+            assert self.server.server is not None
             return self._is_ready() and len(children_of(self.server.server.pid)) == 2
 
         self._wait_ready("master", began, started)
-        log.close()
 
     def sync(self) -> None:
         """Kill a sync that is changing every budget of a sheet: all of them were changed, or none."""

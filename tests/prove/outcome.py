@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -84,8 +83,7 @@ class Place:
             try:
                 yield installation
             finally:
-                if installation.server is not None:
-                    installation.stop(signal.SIGKILL)
+                installation.end()
 
 
 class Row(NamedTuple):
