@@ -234,7 +234,8 @@ CREATE INDEX "BudgetCheckLog_request" ON "BudgetCheckLog" ("customerId", "reques
 CREATE INDEX "BudgetCheckLog_timestamp" ON "BudgetCheckLog" ("timestamp");
 
 -- Append-only. One row for every movement and every change of a budget, numbered by "version" within the budget;
--- the deltas, summed, are the balances. Rows without a budget tell what was done to people, keys, sources and logs.
+-- the deltas, summed, are the balances. Rows without a budget tell what was done to people, keys, sources, logs and, by RESTORE,
+-- to the database as a whole.
 CREATE TABLE "AuditLog" (
     "id" INTEGER PRIMARY KEY,
     "customerId" TEXT REFERENCES "Customer" ("id"),
@@ -243,7 +244,7 @@ CREATE TABLE "AuditLog" (
     "action" TEXT NOT NULL CHECK ("action" IN (
         'CREATE', 'UPDATE', 'SOFT_DELETE', 'REVIVE', 'RESERVE', 'OVER_BUDGET', 'COMMIT', 'RELEASE',
         'ADD_CUSTOMER', 'DISABLE_CUSTOMER', 'ADD_USER', 'SET_PASSWORD', 'DISABLE_USER', 'ENABLE_USER',
-        'ADD_KEY', 'REVOKE_KEY', 'ADD_SOURCE', 'REMOVE_SOURCE', 'PRUNE_CHECKS'
+        'ADD_KEY', 'REVOKE_KEY', 'ADD_SOURCE', 'REMOVE_SOURCE', 'PRUNE_CHECKS', 'RESTORE'
     )),
     "field" TEXT,
     "subject" TEXT,

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import peewee
 
-from budget_sync import clock, database, reports
+from budget_sync import audit, clock, database, reports
 from budget_sync.database import DatabaseProblem, db
 from budget_sync.models import ApiKey, AuditLog, Session, User
+from budget_sync.permissions import Actor
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +97,11 @@ def latest(note: Path) -> tuple[Path, datetime] | None:
         return None
 
 
-def restore(path: Path, folder: Path, say: Say) -> Restored:
+def restore(actor: Actor, path: Path, folder: Path, say: Say) -> Restored:
     """Put a backup in the place of the database, once all of it is proven; `folder` is where the replaced one is kept.
 
-    An older backup is upgraded on the way. All sessions are ended. Raises DatabaseProblem or OSError, with the database as it was.
+    An older backup is upgraded on the way. All sessions are ended, and the restored audit log gets a row that tells of the restore. Raises
+    DatabaseProblem or OSError, with the database as it was.
     """
     _require_backup(path)
     kept = folder / f"replaced-{_stamp()}.db"
@@ -118,6 +120,8 @@ def restore(path: Path, folder: Path, say: Say) -> Restored:
         with database.elsewhere(draft), db.atomic():
             Session.delete().execute()
             last_movement = AuditLog.select(AuditLog.createdAt).order_by(AuditLog.id.desc()).first()
+            # The name alone: who reads the audit log need not know the machine's folders, and who has the shell finds them in the log.
+            audit.record(actor, "RESTORE", customer_id=None, subject=path.name)
             restored = _secrets()
         _sync(draft)
         say("replacing the database")

@@ -29,7 +29,7 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 from app import create_app
 from budget_sync import backups, budgets, database, ledger, logins, people, reports, settings
 from budget_sync.database import db
-from budget_sync.models import BudgetUtilization, Reservation, Session
+from budget_sync.models import AuditLog, BudgetUtilization, Reservation, Session
 from budget_sync.permissions import Actor, Role
 from budget_sync.requests import ReserveRequest
 from budget_sync.settings import Settings
@@ -73,6 +73,16 @@ def rows() -> dict[str, list[Any]]:
     database.open_connection()
     tables = sorted(set(db.get_tables()) - {"Session", "SchemaVersion"})
     return {table: sorted(repr([alike(value) for value in row]) for row in db.execute_sql(f'SELECT * FROM "{table}"').fetchall()) for table in tables}
+
+
+def restored_rows(backup: str) -> dict[str, list[Any]]:
+    """Every row but the last of the audit log, which tells of the restore of that backup."""
+    found = rows()
+    restore = AuditLog.select().order_by(AuditLog.id.desc()).first()
+    assert (restore.action, restore.subject, restore.customerId, restore.budgetId) == ("RESTORE", backup, None, None)
+    assert restore.changedBy.endswith(" (command line)")
+    found["AuditLog"] = [row for row in found["AuditLog"] if "'RESTORE'" not in row]
+    return found
 
 
 def alike(value: object) -> object:
@@ -209,7 +219,7 @@ def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_it_replaces(eit
     kept = Path(either.instance_path) / "replaced-20250205T103000Z.db"
     assert said[0].startswith(f"Restored {tmp_path / 'a.db'}: 1 budgets, 2 reservations, 5 audit rows; ")
     assert said[2] == f"What was there is kept: {kept}"
-    assert rows() == backed_up
+    assert restored_rows("a.db") == backed_up
     with database.elsewhere(kept, as_it_lies=True):
         assert rows() == replaced
     if database.is_file():
@@ -219,6 +229,20 @@ def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_it_replaces(eit
     assert reports.verify().findings == []
     with pytest.raises(Exception, match="append-only"):
         db.execute_sql("""UPDATE "AuditLog" SET "reason" = 'forged'""")
+
+
+def test_every_restore_is_told_in_the_audit_log_by_when_by_whom_and_what(acme: Flask, tmp_path: Path) -> None:
+    works(acme, "backup", tmp_path / "a.db")
+    for moment in (NOW, NOW.replace(hour=11)):
+        with time_machine.travel(moment, tick=False):
+            works(acme, "restore", tmp_path / "a.db")
+        (row,) = AuditLog.select().where(AuditLog.action == "RESTORE")
+        assert (row.createdAt, row.subject, row.principal) == (moment, "a.db", "command")
+    # A backup of what was restored tells of that restore as well.
+    works(acme, "backup", tmp_path / "b.db")
+    works(acme, "restore", tmp_path / "b.db")
+    told = AuditLog.select(AuditLog.subject).where(AuditLog.action == "RESTORE").order_by(AuditLog.id)
+    assert [row.subject for row in told] == ["a.db", "b.db"]
 
 
 def test_a_restore_makes_the_database_where_there_is_none(either: Flask, tmp_path: Path, request: pytest.FixtureRequest) -> None:
@@ -232,7 +256,7 @@ def test_a_restore_makes_the_database_where_there_is_none(either: Flask, tmp_pat
         environment["DATABASE_URL"] = request.getfixturevalue("postgres_url")
     elsewhere = create_app(settings.load(environment))
     assert "There was no database before." in works(elsewhere, "restore", tmp_path / "a.db")
-    assert rows() == backed_up
+    assert restored_rows("a.db") == backed_up
     database.disconnect()
 
 
@@ -244,7 +268,7 @@ def test_a_backup_of_one_engine_is_restored_on_the_other(acme: Flask, tmp_path: 
     works(other, "restore", tmp_path / "a.db")
     works(other, "backup", tmp_path / "b.db")
     with database.elsewhere(tmp_path / "b.db", as_it_lies=True):
-        assert rows() == backed_up
+        assert restored_rows("a.db") == backed_up
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may give files away")

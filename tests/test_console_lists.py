@@ -16,7 +16,7 @@ from console_site import hold, member
 from flask import Flask
 from flask.testing import FlaskClient
 
-from budget_sync import budgets, demo, ledger, overview, people
+from budget_sync import audit, budgets, demo, ledger, overview, people
 from budget_sync.listings import audit as audit_listing
 from budget_sync.listings import paging
 from budget_sync.listings import requests as request_listing
@@ -57,6 +57,31 @@ def test_the_audit_log_is_searched_and_exported(fiona: FlaskClient) -> None:
     assert [(row["Request"], row["Reserved change"], row["Currency"]) for row in rows] == [("intake-two", "700", "USD")]
     assert "Nothing found" in fiona.get("/audit?to=2001-01-01").text
     assert fiona.get("/audit?from=yesterday").status_code == 400
+
+
+def test_a_restore_is_told_to_every_customer_and_found_by_its_action(fiona: FlaskClient) -> None:
+    hold("before", 10)
+    audit.record(ROOT, "RESTORE", customer_id=None, subject="nightly.db")
+    audit.record(ROOT, "ADD_KEY", customer_id=None, subject="a-key-for-all")
+    hold("after", 10)
+    page = fiona.get("/audit").text
+    assert "Backup restored" in page
+    assert page.index(">after<") < page.index("nightly.db") < page.index(">before<")
+    assert "a-key-for-all" not in page
+    for query in ("action=RESTORE", "q=nightly"):
+        (row,) = csv.DictReader(io.StringIO(fiona.get(f"/audit.csv?{query}").text.removeprefix("\ufeff")))
+        assert (row["Action"], row["About"], row["By"], row["Budget ID"]) == ("Backup restored", "nightly.db", "root (command line)", "")
+
+
+def test_pages_of_the_audit_log_have_every_restore_once(fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_listing, "EXPORT_CHUNK", 3)
+    for number in range(4):
+        hold(f"many-{number}", 10)
+        audit.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}.db")
+        audit.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}-again.db")
+    rows = list(csv.DictReader(io.StringIO(fiona.get("/audit.csv").text.removeprefix("\ufeff"))))
+    told = [row["About"] if row["Action"] == "Backup restored" else row["Request"] for row in rows][:12]
+    assert told == [name for number in (3, 2, 1, 0) for name in (f"{number}-again.db", f"{number}.db", f"many-{number}")]
 
 
 def test_an_export_longer_than_a_chunk_has_every_row_once(fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

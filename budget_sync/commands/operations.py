@@ -104,7 +104,7 @@ def restore(path: Path) -> None:
     """Put a backup in the database's place, once all of it is proven. The service may go on; the replaced database is kept."""
     folder = settings().instance_folder if settings().database_url else settings().database_path.parent
     with progress_line() as say:
-        done = backups.restore(path, folder, say)
+        done = backups.restore(me(), path, folder, say)
     made_by = "" if done.version == database.SCHEMA_VERSION else f", upgraded from schema version {done.version}"
     click.echo(
         f"Restored {path}{made_by}: {done.proof.budgets} budgets, {done.proof.reservations} reservations, {done.proof.movements} audit rows; "

@@ -16,7 +16,8 @@ _PRUNE_REFUSAL = "check log rows leave only by flask prune-checks, which audits 
 #: Statements to run after `schema.sql` on SQLite.
 #:
 #: A replacing insert (INSERT OR REPLACE) deletes without firing delete triggers on a connection that has not asked for
-#: them, so an insert over an existing row is refused as well. A check log row may be deleted only once the audit log says
+#: them, so an insert over an existing row is refused as well; two plain look-ups are what SQLite compiles and runs soonest,
+#: and the audit log gets a row with every movement. A check log row may be deleted only once the audit log says
 #: that rows of that customer and age are to go.
 SQLITE_STATEMENTS = [
     f"""
@@ -29,8 +30,10 @@ SQLITE_STATEMENTS = [
     """,
     f"""
     CREATE TRIGGER "AuditLog_no_replace" BEFORE INSERT ON "AuditLog"
-    WHEN EXISTS (SELECT 1 FROM "AuditLog" WHERE "id" = NEW."id" OR ("budgetId" = NEW."budgetId" AND "version" = NEW."version"))
-    BEGIN SELECT RAISE(ABORT, '{_AUDIT_REFUSAL}'); END
+    BEGIN
+        SELECT RAISE(ABORT, '{_AUDIT_REFUSAL}') FROM "AuditLog" WHERE "id" = NEW."id";
+        SELECT RAISE(ABORT, '{_AUDIT_REFUSAL}') FROM "AuditLog" WHERE "budgetId" = NEW."budgetId" AND "version" = NEW."version";
+    END
     """,
     f"""
     CREATE TRIGGER "BudgetCheckLog_no_update" BEFORE UPDATE ON "BudgetCheckLog"

@@ -1,6 +1,6 @@
 """Making the schema, knowing its version, and upgrading an older one.
 
-`schema.sql` is the newest schema. A database of an older version gets the steps of `UPGRADES` it has not had, all in one
+`schema.sql` is the newest schema. A database of an older version gets the steps of `upgrades.py` it has not had, all in one
 transaction. A released step is never edited: it says what it took, on the day, to get from one version to the next.
 """
 
@@ -14,11 +14,11 @@ from budget_sync import clock
 from budget_sync.database.connection import DatabaseProblem, SqliteFile, db, label, open_connection, roll_back
 from budget_sync.database.engine import engine_statements
 from budget_sync.database.locks import lock_name
-from budget_sync.database.upgrades import UPGRADES
+from budget_sync.database.upgrades import upgrade_steps
 from budget_sync.settings import PROJECT_FOLDER
 
 #: The version that `schema.sql` describes.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA_FILE = PROJECT_FOLDER / "schema.sql"
 
@@ -101,18 +101,22 @@ def make_tables() -> None:
     _note_version(SCHEMA_VERSION)
 
 
-def upgrade_schema(upgrades: Mapping[int, list[str]] = UPGRADES) -> list[int]:
+def upgrade_schema(steps: Mapping[int, list[str]] | None = None) -> list[int]:
     """Bring an older database to the newest version; returns the versions gone through, none where it was new already.
 
     All of it is one transaction: a step that fails leaves the database as it was. Raises DatabaseProblem for a database
     without tables or of a version newer than this program.
     """
+    upgrades = upgrade_steps(db.obj) if steps is None else steps
     version = schema_version()
     newest = max(upgrades, default=SCHEMA_VERSION)
     if version is None or version > newest:
         require_current_schema()
     _begin()
     try:
+        if not isinstance(db.obj, SqliteFile):
+            # A large table takes its time to be gone through.
+            db.execute_sql("SET LOCAL statement_timeout = 0")
         # Read again inside: another upgrade may have been first.
         todo = [step for step in sorted(upgrades) if step > (schema_version() or 0)]
         for step in todo:

@@ -61,8 +61,10 @@ def audit_page(actor: Actor, customer_id: str, query: AuditQuery, size: int | No
     size = size or paging.PAGE_SIZE
     # The index of a budget's own rows finds them sooner than the one of the customer's.
     customer = paging.unindexed(AuditLog.customerId) if query.budget_id else AuditLog.customerId
-    found = _matching(rows().where(customer == customer_id), query).order_by(AuditLog.id.desc())
-    lines, last = paging.cut([AuditLine(*row) for row in found.limit(size + 1)], size)
+    # A restore is everybody's. Asked for by itself, since either index would be of no use to a query that has both.
+    restores = AuditLog.customerId.is_null() & (AuditLog.action == "RESTORE")
+    found = [AuditLine(*row) for whose in (customer == customer_id, restores) for row in _newest(whose, query).limit(size + 1)]
+    lines, last = paging.cut(sorted(found, key=lambda line: line.id, reverse=True)[: size + 1], size)
     return lines, last and last.id
 
 
@@ -85,6 +87,10 @@ def audit_export(actor: Actor, customer_id: str, query: AuditQuery) -> Iterator[
 def budget_history(actor: Actor, customer_id: str, budget_id: str, before: int | None = None) -> tuple[list[AuditLine], int | None]:
     """A page of a budget's rows in the audit log, newest first, and what the next one goes on after."""
     return audit_page(actor, customer_id, AuditQuery(budget_id=budget_id, before=before), HISTORY_SIZE)
+
+
+def _newest(whose: Any, query: AuditQuery) -> Any:
+    return _matching(rows().where(whose), query).order_by(AuditLog.id.desc())
 
 
 def _matching(found: Any, query: AuditQuery) -> Any:

@@ -40,6 +40,7 @@ ACTIONS = {
     "ADD_SOURCE": "Source added",
     "REMOVE_SOURCE": "Source removed",
     "PRUNE_CHECKS": "Old checks deleted",
+    "RESTORE": "Backup restored",
 }
 FIELDS = {
     "budgetedAmount": "budgeted amount",
