@@ -10,6 +10,7 @@ import os
 import selectors
 import socket
 import struct
+import sys
 import termios
 import time
 from collections.abc import Callable
@@ -39,6 +40,9 @@ ARRIVAL_S = 10.0
 #: Seconds that a connection which is being closed is listened to, so that what the client still sends does not cost it the reply.
 LINGER_S = 2.0
 LINGER_BYTES = 256 * 1024
+
+#: Seconds that the workers have to take in who has connected already, before the door is shut.
+LET_IN_S = 2.0
 
 #: Seconds that a thread waits for a client that does not take its reply.
 SEND_TIMEOUT_S = 10
@@ -277,8 +281,25 @@ class _Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         # Where another master (an upgrade in flight) or systemd holds the same socket, it is not ours to shut.
         if self.reexec_pid == self.master_pid == 0 and not self.systemd:
             for listener in self.LISTENERS:
+                _let_in(listener.sock)
                 listener.sock.shutdown(socket.SHUT_RD)
         super().stop(graceful)
+
+
+def _let_in(listener: socket.socket) -> None:
+    """Let no more queue up before the door, and wait for the workers to take in those who have: once it is shut, they would be turned away."""
+    listener.listen(0)
+    until = time.monotonic() + LET_IN_S
+    while _queued(listener) and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+def _queued(listener: socket.socket) -> int:
+    """How many wait to be accepted: on Linux, the field tcpi_unacked of a listening socket's TCP_INFO; elsewhere nobody is seen."""
+    if sys.platform != "linux":
+        return 0
+    (count,) = struct.unpack_from("I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)
+    return int(count)
 
 
 class _OurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
