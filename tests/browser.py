@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import time_machine
-from conftest import PASSWORD, ROOT, Installation
+from conftest import PASSWORD, ROOT, Installation, cheap_hash
 from selenium import webdriver
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
@@ -22,6 +22,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from budget_sync import database, ledger, people, settings, sync
+from budget_sync.models import User
 from budget_sync.permissions import Actor, Role
 from budget_sync.refusals import Refusal
 from budget_sync.requests import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
@@ -123,7 +124,8 @@ class _Company:
         """The company's first day."""
         people.add_customer(ROOT, COMPANY, "Northwind Traders", auto_approve_limit_minor=500_000, time_zone="Europe/Berlin")
         for user_id, name, role in PEOPLE:
-            people.add_user(ROOT, user_id, name, email(user_id), role, customer_id=COMPANY, password=PASSWORD, slots_folder=self.folder)
+            people.add_user(ROOT, user_id, name, email(user_id), role, customer_id=COMPANY, password=None, slots_folder=self.folder)
+        User.update(passwordHash=cheap_hash()).execute()
         people.add_key(ROOT, "orchestrator", customer_id=COMPANY)
         self.sheet.parent.mkdir(exist_ok=True)
         self.write()

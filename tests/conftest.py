@@ -14,10 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -25,14 +25,20 @@ import requests
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
+from werkzeug.security import generate_password_hash
 
 from app import create_app
 from budget_sync import database, demo, people, settings
+from budget_sync.models import User
 from budget_sync.permissions import Actor, Role, operator
 from budget_sync.settings import Settings
 
+if TYPE_CHECKING:
+    # It needs an installation to make one.
+    from templates import Start, Templates
+
 PROJECT = Path(__file__).resolve().parent.parent
-pytest_plugins = ["postgres", "console_site"]
+pytest_plugins = ["postgres", "templates", "console_site"]
 
 #: The engine that tests run on which take their database from here.
 ENGINE = os.environ.get("TEST_ENGINE", "sqlite")
@@ -56,23 +62,16 @@ def needs(present: object, what: str) -> None:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, str]:
-    """The environment of one installation, in a folder of its own."""
-    made = {"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": "a key for tests, long enough"}
-    return made | ({"DATABASE_URL": request.getfixturevalue("postgres_url")} if ENGINE == "postgresql" else {})
+def environment(tmp_path: Path, templates: Templates, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The environment of one installation, in a folder of its own, begun as far as the test's other fixtures need it."""
+    start: Start = "world" if "guides_world" in request.fixturenames else "tables" if "app" in request.fixturenames else "nothing"
+    with templates.copy(start, tmp_path / "instance") as made:
+        yield made
 
 
-@pytest.fixture(scope="session")
-def new_environment(request: pytest.FixtureRequest) -> Iterator[Callable[[Path], dict[str, str]]]:
-    """A maker of environments, each with a database of its own, for who needs one for longer than a test."""
-    new_postgres = request.getfixturevalue("new_postgres") if ENGINE == "postgresql" else None
-    with ExitStack() as made:
-
-        def make(folder: Path) -> dict[str, str]:
-            url = {"DATABASE_URL": made.enter_context(new_postgres())} if new_postgres else {}
-            return {"INSTANCE_FOLDER": str(folder), "SECRET_KEY": "a key for tests, long enough"} | url
-
-        yield make
+@pytest.fixture
+def guides_world() -> None:
+    """Asks for the guide's world in that installation."""
 
 
 @pytest.fixture
@@ -85,7 +84,8 @@ def chosen(environment: dict[str, str]) -> Settings:
 @pytest.fixture
 def app(chosen: Settings) -> Iterator[Flask]:
     """An app on a fresh database with the tables made."""
-    chosen.instance_folder.mkdir(parents=True)
+    # They are there, unless a fixture asked for this one only when it ran.
+    chosen.instance_folder.mkdir(parents=True, exist_ok=True)
     database.connect(chosen.database, create=True)
     database.init_schema()
     made = create_app(chosen)
@@ -94,9 +94,8 @@ def app(chosen: Settings) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def world(app: Flask, chosen: Settings) -> Flask:
+def world(guides_world: None, app: Flask) -> Flask:
     """The app with the guide's world loaded: org-456, budget-123, Jane, Fiona (FP&A), Alex (admin)."""
-    demo.load(ROOT, chosen.instance_folder)
     return app
 
 
@@ -112,10 +111,16 @@ def runner(world: Flask) -> FlaskCliRunner:
     return world.test_cli_runner()
 
 
+def cheap_hash(password: str = PASSWORD) -> str:
+    """A password's hash that costs nothing to make and to compare with, for tests that are not about the hash."""
+    return generate_password_hash(password, method="pbkdf2:sha256:1")
+
+
 def person(user_id: str, role: Role, customer_id: str | None = demo.CUSTOMER) -> Actor:
     """A user, stored, with PASSWORD; and the actor they are."""
     email = f"{user_id}@example.com"
-    people.add_user(ROOT, user_id, user_id.title(), email, role, customer_id=customer_id, password=PASSWORD, slots_folder=slots())
+    people.add_user(ROOT, user_id, user_id.title(), email, role, customer_id=customer_id, password=None, slots_folder=slots())
+    User.update(passwordHash=cheap_hash()).where(User.id == user_id).execute()
     return Actor(principal=f"user:{user_id}", user_id=user_id, name=user_id.title(), email=email, role=role, customer_id=customer_id)
 
 
@@ -335,11 +340,9 @@ def wait_until(holds: Callable[[], bool], otherwise: str, timeout_s: float = 20)
 
 
 @pytest.fixture
-def installation(environment: dict[str, str]) -> Iterator[Installation]:
+def installation(guides_world: None, environment: dict[str, str]) -> Iterator[Installation]:
     """An installation with the guide's world loaded, its server not started."""
     made = Installation(environment)
-    made.flask("init-db")
-    made.flask("demo")
     yield made
     made.end()
 

@@ -50,7 +50,7 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def new_postgres(postgres_server: str) -> Callable[[], AbstractContextManager[str]]:
     """A maker of databases, for whoever needs one for longer than a test: `with` it called, its URL."""
-    return partial(empty_database, postgres_server)
+    return partial(new_database, postgres_server)
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def postgres_url(new_postgres: Callable[[], AbstractContextManager[str]]) -> Ite
 
 
 @contextmanager
-def empty_database(server: str) -> Iterator[str]:
-    """A database on the server of that URL, dropped at the end, whoever is still connected."""
+def new_database(server: str, template: str = "template1") -> Iterator[str]:
+    """A database on the server of that URL, empty or a copy, dropped at the end, whoever is still connected."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
     try:
         yield urlsplit(server)._replace(path=f"/{name}").geturl()
     finally:

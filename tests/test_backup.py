@@ -25,6 +25,7 @@ import time_machine
 from conftest import ENGINE, PASSWORD, PROJECT, ROOT, Installation, check_body, found, reserve_body, wait_until
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
+from templates import Templates
 
 from app import create_app
 from budget_sync import backups, budgets, database, ledger, logins, people, reports, settings
@@ -106,13 +107,10 @@ def furnish(app: Flask) -> Flask:
 
 
 @pytest.fixture
-def postgres_app(tmp_path: Path, postgres_url: str) -> Flask:
+def postgres_app(tmp_path: Path, postgres_templates: Templates) -> Iterator[Flask]:
     """The same on PostgreSQL."""
-    chosen = settings.load({"INSTANCE_FOLDER": str(tmp_path / "postgres"), "SECRET_KEY": "a key for tests, long enough", "DATABASE_URL": postgres_url})
-    chosen.instance_folder.mkdir()
-    made = create_app(replace(chosen, busy_timeout_s=1.0))
-    database.init_schema()
-    return furnish(made)
+    with postgres_templates.copy("tables", tmp_path / "postgres") as environment:
+        yield furnish(create_app(replace(settings.load(environment), busy_timeout_s=1.0)))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -454,20 +452,16 @@ def requests_in(path: Path | str) -> set[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def running(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterator[Installation]:
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     """An installation on each engine, its server running."""
-    url = {"DATABASE_URL": request.getfixturevalue("postgres_url")} if request.param == "postgresql" else {}
-    made = Installation(environment | url)
-    chosen = settings.load(made.environment)
-    chosen.instance_folder.mkdir(parents=True)
-    database.connect(chosen.database, create=True)
-    database.init_schema()
-    furnish(create_app(chosen))
-    made.environment["KEY"] = people.add_key(ROOT, "orchestrator", customer_id="acme")
-    database.disconnect()
-    made.start()
-    yield made
-    made.end()
+    templates: Templates = request.getfixturevalue("postgres_templates" if request.param == "postgresql" else "templates")
+    with templates.copy("tables", tmp_path / "instance") as environment:
+        furnish(create_app(settings.load(environment)))
+        made = Installation(environment | {"KEY": people.add_key(ROOT, "orchestrator", customer_id="acme")})
+        database.disconnect()
+        made.start()
+        yield made
+        made.end()
 
 
 def test_backups_and_a_restore_under_load_lose_nothing_that_was_acknowledged(running: Installation, tmp_path: Path) -> None:

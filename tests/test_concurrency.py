@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import random
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from decimal import Decimal
 from multiprocessing.synchronize import Barrier
@@ -19,6 +19,7 @@ import pytest
 import requests
 from conftest import ROOT, Installation, commit_body, found, release_body, reserve_body, wait_until
 from flask import Flask
+from templates import Templates
 
 from budget_sync import budgets, database, ledger, people, reports
 from budget_sync.models import AuditLog, BudgetUtilization, Reservation
@@ -108,20 +109,16 @@ def test_a_budget_is_never_oversold(app: Flask, chosen: Settings, competitors: i
 
 
 @pytest.fixture(scope="module", params=["4", "8"], ids=lambda workers: f"{workers} workers")
-def running(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, new_environment: Callable[[Path], dict[str, str]]
-) -> Iterator[Installation]:
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iterator[Installation]:
     """The guide's world with its server running, one for all tests with as many workers; its balances must be proven in the end."""
-    folder = tmp_path_factory.mktemp("concurrency") / "instance"
-    made = Installation(new_environment(folder))
-    made.flask("init-db")
-    made.flask("demo")
-    made.start("--workers", request.param)
-    try:
-        yield made
-        made.flask("verify")
-    finally:
-        made.end()
+    with templates.copy("world", tmp_path_factory.mktemp("concurrency")) as environment:
+        made = Installation(environment)
+        made.start("--workers", request.param)
+        try:
+            yield made
+            made.flask("verify")
+        finally:
+            made.end()
 
 
 class Movement(NamedTuple):

@@ -27,6 +27,7 @@ from conftest import Installation, check_body, commit_body, key_headers, needs, 
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 from prove.locks import BUSY_TIMEOUT_S, HOLD_LOCK, SLACK_S
+from templates import Templates
 
 from budget_sync import database, reports
 from budget_sync.refusals import Code
@@ -36,14 +37,13 @@ UNAVAILABLE = {Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN}
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def running(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iterator[Installation]:
     """A running server for the tests that leave it as good as they found it."""
-    made = Installation({"INSTANCE_FOLDER": str(tmp_path_factory.mktemp("faults") / "instance"), "SECRET_KEY": "a key for tests, long enough"})
-    made.flask("init-db")
-    made.flask("demo")
-    made.start()
-    yield made
-    made.end()
+    with templates.copy("world", tmp_path_factory.mktemp("faults")) as environment:
+        made = Installation(environment)
+        made.start()
+        yield made
+        made.end()
 
 
 def reserve(server: Installation, request_id: str, amount: float = 1, **options: Any) -> requests.Response:

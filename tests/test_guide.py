@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +14,7 @@ import pytest
 import requests
 from conftest import Installation, found, key_headers, sqlite_only
 from flask import Flask
+from templates import Templates
 
 from budget_sync import database, ledger
 
@@ -92,15 +93,13 @@ AS_JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, new_environment: Callable[[Path], dict[str, str]]) -> Iterator[Installation]:
+def running(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iterator[Installation]:
     """The guide's world with its server running, one for this file."""
-    folder = tmp_path_factory.mktemp("guide") / "instance"
-    made = Installation(new_environment(folder))
-    made.flask("init-db")
-    made.flask("demo")
-    made.start()
-    yield made
-    made.end()
+    with templates.copy("world", tmp_path_factory.mktemp("guide")) as environment:
+        made = Installation(environment)
+        made.start()
+        yield made
+        made.end()
 
 
 @pytest.fixture

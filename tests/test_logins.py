@@ -18,7 +18,6 @@ import pytest
 import time_machine
 from conftest import PASSWORD, PROJECT, ROOT, check_body, commit_body, key_headers, person, release_body, reserve_body, slots, sqlite_only
 from flask import Flask, sessions
-from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -48,9 +47,8 @@ def acme(app: Flask) -> Flask:
 
 
 def add_user(user_id: str) -> None:
-    """A person who can sign in with PASSWORD, hashed at the least cost: most tests here are not about the hash."""
-    people.add_user(ROOT, user_id, user_id.title(), f"{user_id}@example.com", Role.FPA_USER, customer_id=CUSTOMER, password=None, slots_folder=slots())
-    User.update(passwordHash=generate_password_hash(PASSWORD, method="pbkdf2:sha256:1")).where(User.id == user_id).execute()
+    """A person who can sign in with PASSWORD."""
+    person(user_id, Role.FPA_USER, CUSTOMER)
 
 
 def app_with(environment: dict[str, str], **changes: str) -> Flask:
@@ -134,7 +132,7 @@ def test_the_reply_to_a_login_is_kept_by_no_cache(acme: Flask) -> None:
 @sqlite_only
 def test_the_database_holds_no_password_session_or_key_that_could_be_used(app: Flask) -> None:
     people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
-    person("jane", Role.FPA_USER, CUSTOMER)
+    people.add_user(ROOT, "jane", "Jane", "jane@example.com", Role.FPA_USER, customer_id=CUSTOMER, password=PASSWORD, slots_folder=slots())
     token = token_in(app, cookie_of(log_in(app)))
     secret = key_headers(CUSTOMER)["Authorization"].split("_", 2)[2]
     database.db.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")

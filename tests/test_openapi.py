@@ -15,14 +15,13 @@ from typing import Any
 
 import peewee
 import pytest
-from conftest import ROOT, Installation, check_body, commit_body, found, key_headers, release_body, reserve_body, without_checks
+from conftest import ROOT, Installation, cheap_hash, check_body, commit_body, found, key_headers, release_body, reserve_body, without_checks
 from flask import Flask
 from flask.testing import FlaskClient
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import TypeAdapter
 from test_faults import moved_away
-from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
 
 from budget_sync import budgets, clock, database, ledger, logins, people, settings, sync
@@ -170,7 +169,7 @@ def world(app: Flask, chosen: settings.Settings) -> Flask:
 def member(app: Flask, user_id: str, name: str, email: str, role: Role) -> None:
     """A person with a session, and a password whose hash costs little."""
     people.add_user(ROOT, user_id, name, email, role, customer_id="org-456", password=None, slots_folder=Path(app.instance_path))
-    User.update(passwordHash=generate_password_hash(PASSWORD, method="pbkdf2:sha256:1")).where(User.id == user_id).execute()
+    User.update(passwordHash=cheap_hash()).where(User.id == user_id).execute()
     Session.insert(tokenHash=logins.digest(user_id), userId=user_id, createdAt=clock.now(), expiresAt=clock.now() + logins.SESSION_LIFETIME).execute()
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import PASSWORD, ROOT, check_body, commit_body, release_body, reserve_body, without_checks
+from conftest import PASSWORD, ROOT, cheap_hash, check_body, commit_body, release_body, reserve_body, without_checks
 from flask import Flask
 from peewee import JOIN
-from werkzeug.security import generate_password_hash
+from templates import Templates
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -342,13 +342,15 @@ CASES = [(row, caller, cell) for row, columns in EXPECTED.items() for column, ce
 
 
 @pytest.fixture(scope="module")
-def cast(tmp_path_factory: pytest.TempPathFactory, new_environment: Callable[[Path], dict[str, str]]) -> Iterator[Cast]:
+def cast(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iterator[Cast]:
     """One world for all cases: each case has a request of its own, and the budget is larger than all of them together."""
-    folder = tmp_path_factory.mktemp("permissions")
-    chosen = settings.load(new_environment(folder) | {"CRON_SECRET": CRON_SECRET, "METRICS_TOKEN": METRICS_TOKEN})
-    database.connect(chosen.database, create=True)
-    database.init_schema()
-    app = create_app(chosen)
+    with templates.copy("tables", tmp_path_factory.mktemp("permissions")) as environment:
+        app = create_app(settings.load(environment | {"CRON_SECRET": CRON_SECRET, "METRICS_TOKEN": METRICS_TOKEN}))
+        yield _populate(app)
+        database.disconnect()
+
+
+def _populate(app: Flask) -> Cast:
     for customer_id in (HOME, ABROAD, CLOSED):
         people.add_customer(ROOT, customer_id, customer_id)
     budgets.set_budget(ROOT, HOME, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=HOME_BUDGET)
@@ -357,8 +359,7 @@ def cast(tmp_path_factory: pytest.TempPathFactory, new_environment: Callable[[Pa
     _person(app, STRANGER, Role.BUSINESS_USER)
     _person(app, FOREIGNER, Role.BUSINESS_USER, ABROAD)
     _person(app, APPROVER, Role.FPA_ADMIN)
-    yield Cast(app, _living(app) | _dead(app))
-    database.disconnect()
+    return Cast(app, _living(app) | _dead(app))
 
 
 def _living(app: Flask) -> dict[str, Caller]:
@@ -419,8 +420,7 @@ def _person(app: Flask, user_id: str, role: Role, customer_id: str | None = HOME
     """A user with a session."""
     email = f"{user_id}@example.com"
     people.add_user(ROOT, user_id, user_id, email, role, customer_id=customer_id, password=None, slots_folder=Path(app.instance_path))
-    # A hash of the least cost, since people sign in a hundred times here.
-    User.update(passwordHash=generate_password_hash(PASSWORD, method="pbkdf2:sha256:1")).where(User.id == user_id).execute()
+    User.update(passwordHash=cheap_hash()).where(User.id == user_id).execute()
     actor = Actor(principal=f"user:{user_id}", user_id=user_id, name=user_id, email=email, role=role, customer_id=customer_id)
     return Caller(actor, _log_in(app, email), app=app)
 

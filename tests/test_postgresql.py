@@ -20,9 +20,10 @@ import pytest
 import requests
 from conftest import ROOT, Installation, check_body, found, key_headers, reserve_body, wait_until
 from flask import Flask
+from templates import Templates
 
 from app import create_app
-from budget_sync import budgets, database, demo, ledger, reports, settings
+from budget_sync import budgets, database, ledger, reports, settings
 from budget_sync.database import db
 from budget_sync.database.locks import held_alone
 from budget_sync.database.transact import TRIES
@@ -39,21 +40,28 @@ SERVICE = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM,
 
 
 @pytest.fixture
-def chosen(postgres_url: str, tmp_path: Path) -> Settings:
-    """The settings of an installation on PostgreSQL, with a short wait for locks."""
-    folder = tmp_path / "instance"
-    folder.mkdir()
-    return replace(settings.load({"INSTANCE_FOLDER": str(folder), "SECRET_KEY": SECRET, "DATABASE_URL": postgres_url}), busy_timeout_s=1.0)
+def installed(postgres_templates: Templates, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The environment of an installation on PostgreSQL."""
+    with postgres_templates.copy("world" if "world" in request.fixturenames else "nothing", tmp_path / "instance") as made:
+        yield made
+
+
+@pytest.fixture
+def postgres_url(installed: dict[str, str]) -> str:
+    """Its database."""
+    return installed["DATABASE_URL"]
+
+
+@pytest.fixture
+def chosen(installed: dict[str, str]) -> Settings:
+    """Its settings, with a short wait for locks."""
+    return replace(settings.load(installed), busy_timeout_s=1.0)
 
 
 @pytest.fixture
 def world(chosen: Settings) -> Iterator[Flask]:
     """The guide's world on PostgreSQL."""
-    database.connect(chosen.database, create=True)
-    database.init_schema()
-    made = create_app(chosen)
-    demo.load(ROOT, chosen.instance_folder)
-    yield made
+    yield create_app(chosen)
     database.disconnect()
 
 
@@ -402,11 +410,8 @@ def reserve_at(places: tuple[Installation, ...], body: dict[str, Any], headers: 
     raise AssertionError("nobody answers")
 
 
-def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted(postgres_url: str, tmp_path: Path) -> None:
-    common = {"SECRET_KEY": SECRET, "DATABASE_URL": postgres_url}
-    one, two = (Installation({"INSTANCE_FOLDER": str(tmp_path / name)} | common) for name in ("one", "two"))
-    one.flask("init-db")
-    one.flask("demo")
+def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted(world: Flask, installed: dict[str, str], tmp_path: Path) -> None:
+    one, two = Installation(installed), Installation(installed | {"INSTANCE_FOLDER": str(tmp_path / "two")})
     two.folder.mkdir()
     headers = one.key()
     acknowledged: set[tuple[str, str]] = set()
@@ -436,8 +441,7 @@ def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted
                 stop.set()
             for one_client in clients:
                 one_client.result(timeout=60)
-        with psycopg.connect(postgres_url) as connection:
-            stored = set(connection.execute("""SELECT "requestId", "id" FROM "Reservation" WHERE "requestId" <> 'intake-101'""").fetchall())
+        stored = set(found(one.target, """SELECT "requestId", "id" FROM "Reservation" WHERE "requestId" <> 'intake-101'"""))
         assert stored == acknowledged
         assert "every balance is proven" in one.flask("verify").stdout
     finally:

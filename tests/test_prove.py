@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,16 +9,16 @@ from conftest import ENGINE, sqlite_only
 from prove import power
 from prove.outcome import Outcome, Place, Row
 from prove.rows import ROWS
+from templates import Templates
 
 SHORT = [row for row in ROWS if row.short is not None and ENGINE in row.engines]
 
 
 @pytest.fixture
-def place(tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+def place(tmp_path: Path, templates: Templates) -> Place:
     """A place on the engine that the tests run on."""
-    new_postgres: Callable[[], AbstractContextManager[str]] | None = request.getfixturevalue("new_postgres") if ENGINE == "postgresql" else None
     # Nothing here depends on how fast the machine is: times are measured by `make prove`.
-    return Place(tmp_path, new_postgres=new_postgres, patience=10)
+    return Place(tmp_path, templates, patience=10)
 
 
 def assert_kept(outcome: Outcome) -> None:
@@ -36,7 +34,7 @@ def test_a_promise_is_kept(row: Row, place: Place) -> None:
 
 
 @sqlite_only
-def test_a_disk_that_lies_about_syncing_is_noticed(tmp_path: Path) -> None:
+def test_a_disk_that_lies_about_syncing_is_noticed(place: Place) -> None:
     # Else the power cuts above would prove nothing.
-    outcome = power.prove(20, Place(tmp_path), disk_is_honest=False)
+    outcome = power.prove(20, place, disk_is_honest=False)
     assert outcome.violation_count > 0

@@ -7,9 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from conftest import PASSWORD, ROOT, check_body, key_headers, release_body, reserve_body
+from conftest import PASSWORD, ROOT, cheap_hash, check_body, key_headers, release_body, reserve_body
 from flask import Flask
-from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
 
 from budget_sync import budgets, clock, people
@@ -71,8 +70,8 @@ def office(app: Flask) -> Office:
         people.add_customer(ROOT, customer_id, customer_id)
     budgets.set_budget(ROOT, CUSTOMER, "Engineering", "Q1 2025", Decimal(10_000), budget_id=BUDGET)
     budgets.set_budget(ROOT, CUSTOMER, "Sales", "Q1 2025", Decimal(10_000), budget_id=OTHER_BUDGET)
-    # One statement, and a hash of the least cost: nothing here is about making people or about passwords.
-    password_hash = generate_password_hash(PASSWORD, method="pbkdf2:sha256:1")
+    # One statement: nothing here is about making people.
+    password_hash = cheap_hash()
     User.insert_many(
         {
             "id": user_id,

@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import pytest
 import time_machine
-from conftest import PASSWORD, ROOT, check_body, commit_body, key_headers, release_body, reserve_body
+from conftest import PASSWORD, ROOT, cheap_hash, check_body, commit_body, key_headers, release_body, reserve_body
 from flask import Flask
-from werkzeug.security import generate_password_hash
+from templates import Templates
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -73,8 +73,8 @@ def build(app: Flask) -> World:
     for customer_id, currency in ((ACME, "USD"), (UMBRELLA, "JPY")):
         people.add_customer(ROOT, customer_id, customer_id, currency=currency)
         budgets.set_budget(ROOT, customer_id, "Engineering", "Q1 2025", Decimal(100_000), budget_id=f"{customer_id}-eng")
-    # One statement, and a hash of the least cost: nothing here is about making people or about passwords.
-    password_hash = generate_password_hash(PASSWORD, method="pbkdf2:sha256:1")
+    # One statement: nothing here is about making people.
+    password_hash = cheap_hash()
     everybody: list[tuple[str, str | None, Role]] = [(f"{customer_id}-{role}", customer_id, role) for customer_id in (ACME, UMBRELLA) for role in ROLES]
     User.insert_many(
         {
@@ -178,15 +178,11 @@ def as_umbrella(world: World) -> None:
 
 
 @pytest.fixture
-def quiet(tmp_path: Path, new_environment: Callable[[Path], dict[str, str]]) -> Iterator[World]:
+def quiet(tmp_path: Path, templates: Templates) -> Iterator[World]:
     """The same two customers once more, in a database of their own."""
-    folder = tmp_path / "quiet"
-    folder.mkdir()
-    chosen = settings.load(new_environment(folder))
-    database.connect(chosen.database, create=True)
-    database.init_schema()
-    yield build(create_app(chosen))
-    database.disconnect()
+    with templates.copy("tables", tmp_path / "quiet") as environment:
+        yield build(create_app(settings.load(environment)))
+        database.disconnect()
 
 
 def test_no_reply_tells_what_the_other_customer_does(quiet: World, chosen: settings.Settings) -> None:

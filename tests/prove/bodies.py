@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import random
 
-from conftest import ROOT, key_headers
-from flask import Flask
+from conftest import key_headers
 from flask.testing import FlaskClient
 from test_bad_input import BAD_TEXTS, CALLS, MONEY_CALLS, NO_AMOUNTS, NO_NUMBERS, NO_TEXTS, Call, raw_body
 
 from app import create_app
-from budget_sync import database, demo, reports
+from budget_sync import database, reports
 from budget_sync.refusals import Code
 from budget_sync.settings import load
 from prove.outcome import Outcome, Place
@@ -44,8 +43,8 @@ TABLES = ("AuditLog", "Reservation", "StoredReply")
 def prove(tries: int, place: Place) -> Outcome:
     """Throw `tries` bodies at each call."""
     outcome = Outcome()
-    with place.environment("instance") as environment:
-        app = _make_app(environment)
+    with place.installation() as installation:
+        app = create_app(load(installation.environment))
         headers = key_headers(may_overspend=True)
         client = app.test_client(use_cookies=False)
         for name in MONEY_CALLS:
@@ -57,16 +56,6 @@ def prove(tries: int, place: Place) -> Outcome:
         outcome.expect(not reports.verify().findings, "verify finds a contradiction")
         database.disconnect()
     return outcome
-
-
-def _make_app(environment: dict[str, str]) -> Flask:
-    chosen = load(environment)
-    chosen.instance_folder.mkdir(parents=True)
-    database.connect(chosen.database, create=True)
-    database.init_schema()
-    app = create_app(chosen)
-    demo.load(ROOT, chosen.instance_folder)
-    return app
 
 
 def _spoil(call: Call, request_id: str, dice: random.Random) -> bytes:

@@ -8,14 +8,15 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import click
-from postgres import BINARIES, cluster, empty_database
+from postgres import BINARIES, cluster
+from templates import Templates
 
 from prove.outcome import Outcome, Place, Row
 from prove.rows import ROWS
@@ -69,12 +70,12 @@ def _run(rows: Sequence[Row], chosen: argparse.Namespace) -> Iterator[Result]:
     click.echo(f"--seed {seed}")
     engines = ("sqlite", "postgresql") if chosen.engine == "both" else (chosen.engine,)
     for engine in engines:
-        with _new_postgres(engine) as new_postgres:
+        with _templates(engine) as templates:
             for row in rows:
                 tries = chosen.tries or (row.short if chosen.short else row.full)
                 if engine not in row.engines or tries is None:
                     continue
-                yield _run_row(row, engine, tries, Place(Path(), seed, partial(_tell, row.name), new_postgres))
+                yield _run_row(row, engine, tries, Place(Path(), templates, seed, partial(_tell, row.name)))
 
 
 def _run_row(row: Row, engine: str, tries: int, place: Place) -> Result:
@@ -94,13 +95,11 @@ def _run_row(row: Row, engine: str, tries: int, place: Place) -> Result:
 
 
 @contextmanager
-def _new_postgres(engine: str) -> Iterator[Callable[[], AbstractContextManager[str]] | None]:
-    """A maker of PostgreSQL databases, or nothing for SQLite."""
-    if engine == "sqlite":
-        yield None
-        return
-    with cluster(BINARIES[-1]) as url:
-        yield partial(empty_database, url)
+def _templates(engine: str) -> Iterator[Templates]:
+    """Templates of installations on that engine."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prove-templates-")))
+        yield stack.enter_context(Templates(folder, stack.enter_context(cluster(BINARIES[-1])) if engine == "postgresql" else None))
 
 
 def _tell(name: str, text: str) -> None:

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from conftest import ROOT
+from conftest import ROOT, Installation
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -25,7 +25,6 @@ from budget_sync import database, ledger, people, reports, sync
 from budget_sync.permissions import Actor, Role
 from budget_sync.refusals import Refusal
 from budget_sync.requests import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
-from budget_sync.settings import load
 from prove.ledger_model import DONE, REPLAYED, LedgerModel
 from prove.outcome import Outcome, Place
 
@@ -194,8 +193,8 @@ def _random_operation(driver: Driver, dice: random.Random) -> None:
 def prove(tries: int, place: Place) -> Outcome:
     """Many callers at once, `tries` operations in all."""
     outcome = Outcome()
-    with place.environment("instance") as environment:
-        _make_database(environment, durable=False)
+    with place.installation(start="tables") as installation:
+        _connect(installation)
         folder = place.folder
         seeds = [place.dice.randrange(10**9) for _ in range(THREADS)]
 
@@ -231,8 +230,8 @@ def prove(tries: int, place: Place) -> Outcome:
 def prove_by_model(tries: int, place: Place) -> Outcome:
     """A state machine: `tries` examples of up to 40 steps, the balances compared after every step."""
     outcome = Outcome()
-    with place.environment("instance") as environment:
-        template = _make_database(environment, durable=False)
+    with place.installation(start="tables") as installation:
+        template = _connect(installation)
         fresh = _Fresh(place, template)
 
         class Machine(LedgerMachine):
@@ -326,15 +325,10 @@ class _Fresh:
         return Driver(f"org-{self.count}", self.place.folder)
 
 
-def _make_database(environment: dict[str, str], *, durable: bool) -> Path | None:
-    """Make the database and connect to it; on SQLite returns an empty copy. Without `durable` a power cut could lose commits, which costs less."""
-    chosen = load(environment)
-    chosen.instance_folder.mkdir(parents=True)
-    database.connect(chosen.database, create=True)
-    if not chosen.database_url and not durable:
-        database.db.pragma("synchronous", "off", permanent=True)
-    database.init_schema()
-    if chosen.database_url:
+def _connect(installation: Installation) -> Path | None:
+    """Connect to the empty database, on SQLite so that a power cut could lose commits, which costs less; there, also returns a copy of it."""
+    database.connect(installation.target)
+    if installation.target != installation.database:
         return None
-    database.close_connection()
-    return Path(shutil.copy(chosen.database_path, chosen.instance_folder / "empty.db"))
+    database.db.pragma("synchronous", "off", permanent=True)
+    return Path(shutil.copy(installation.database, installation.folder / "empty.db"))

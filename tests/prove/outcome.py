@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from conftest import Installation
+from templates import Start, Templates
 
 #: More violations than this are counted, not told.
 MAX_TOLD = 20
@@ -42,9 +43,9 @@ class Place:
     """Where a row works: a folder of its own, dice that can be thrown again, and an engine."""
 
     folder: Path
+    templates: Templates
     seed: int = 0
     tell: Callable[[str], None] = lambda _: None
-    new_postgres: Callable[[], AbstractContextManager[str]] | None = None
     #: By how much promised times are stretched, for a machine that does much else.
     patience: float = 1.0
 
@@ -55,7 +56,7 @@ class Place:
     @property
     def engine(self) -> str:
         """The engine's name."""
-        return "postgresql" if self.new_postgres else "sqlite"
+        return self.templates.engine
 
     def progress(self, done: int, tries: int) -> None:
         """Say how far it is, now and then."""
@@ -64,22 +65,10 @@ class Place:
             self.tell(f"{done:,} of {tries:,}")
 
     @contextmanager
-    def environment(self, name: str) -> Iterator[dict[str, str]]:
-        """The environment of an installation in a folder of that name; on PostgreSQL with a database of its own."""
-        made = {"INSTANCE_FOLDER": str(self.folder / name), "SECRET_KEY": "a key for the proof, long enough"}
-        if self.new_postgres is None:
-            yield made
-            return
-        with self.new_postgres() as url:
-            yield made | {"DATABASE_URL": url}
-
-    @contextmanager
-    def installation(self, name: str = "instance", **environment: str) -> Iterator[Installation]:
-        """An installation with the guide's world loaded, its server not started; killed at the end if it runs."""
-        with self.environment(name) as made:
+    def installation(self, name: str = "instance", start: Start = "world", **environment: str) -> Iterator[Installation]:
+        """An installation in a folder of that name, with the guide's world loaded, its server not started; killed at the end if it runs."""
+        with self.templates.copy(start, self.folder / name) as made:
             installation = Installation(made | environment)
-            installation.flask("init-db")
-            installation.flask("demo")
             try:
                 yield installation
             finally:

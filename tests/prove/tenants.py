@@ -19,7 +19,6 @@ import requests
 from conftest import ROOT, Installation
 
 from budget_sync import budgets, database, people
-from budget_sync.settings import load
 from prove.load import prove_balances
 from prove.outcome import Outcome, Place
 
@@ -53,34 +52,30 @@ def prove(tries: int, place: Place) -> Outcome:
 
 
 def _replay(place: Place, name: str, seed: int, tries: int, *, busy: bool, outcome: Outcome) -> list[tuple[Any, ...]]:
-    with place.environment(name) as environment:
-        server = Installation(environment)
-        server.flask("init-db")
-        keys = _make_customers(environment)
+    with place.installation(name, "tables") as server:
+        keys = _make_customers(server)
         server.start()
-        try:
-            ended = threading.Event()
-            dice = [random.Random(seed + number) for number in range(BUSY_THREADS + 1)]  # noqa: S311  # chance, no secret
-            others = [threading.Thread(target=_be_busy, args=(server, keys[UMBRELLA], its_dice, ended)) for its_dice in dice[1:]]
-            for thread in others if busy else []:
-                thread.start()
-            replies = []
-            with requests.Session() as session:
-                for number in range(tries):
-                    replies.append(_spoken(_send(server, session, keys[ACME], ACME, dice[0])))
-                    place.progress(number + 1, tries)
-            ended.set()
-            for thread in others if busy else []:
-                thread.join()
-        finally:
-            server.stop()
+        ended = threading.Event()
+        dice = [random.Random(seed + number) for number in range(BUSY_THREADS + 1)]  # noqa: S311  # chance, no secret
+        others = [threading.Thread(target=_be_busy, args=(server, keys[UMBRELLA], its_dice, ended)) for its_dice in dice[1:]]
+        for thread in others if busy else []:
+            thread.start()
+        replies = []
+        with requests.Session() as session:
+            for number in range(tries):
+                replies.append(_spoken(_send(server, session, keys[ACME], ACME, dice[0])))
+                place.progress(number + 1, tries)
+        ended.set()
+        for thread in others if busy else []:
+            thread.join()
+        server.stop()
         prove_balances(server.target, outcome, name)
     return replies
 
 
-def _make_customers(environment: dict[str, str]) -> dict[str, dict[str, str]]:
+def _make_customers(server: Installation) -> dict[str, dict[str, str]]:
     """Both customers, with the same budgets; their services' keys."""
-    database.connect(load(environment).database)
+    database.connect(server.target)
     try:
         keys = {}
         for customer in (ACME, UMBRELLA):
