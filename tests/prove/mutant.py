@@ -36,8 +36,23 @@ LEAST_S = 30
 
 AT_ONCE = 2
 
-#: What every child would otherwise import by itself. No plugin of pytest's, which has to import those first.
-_WARM = ("flask", "flask_login", "flask_wtf", "peewee", "pydantic", "psycopg", "requests", "babel.numbers", "gspread", "prometheus_client")
+#: What every child would otherwise import by itself.
+_WARM = (
+    "flask",
+    "flask_login",
+    "flask_wtf",
+    "hypothesis.stateful",
+    "peewee",
+    "pydantic",
+    "psycopg",
+    "requests",
+    "babel.numbers",
+    "gspread",
+    "prometheus_client",
+)
+
+# What was imported beforehand cannot be rewritten by pytest, and need not; the plugins are of no use here, and take long to import.
+_OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:anyio", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 _GREEN, _NOTICED, _NEVER_IMPORTED = 0, 1, 99
 
@@ -213,8 +228,7 @@ class _InOrder:
 
 
 def _pytest(tests: list[str], plugin: object) -> int:
-    # What was imported beforehand cannot be rewritten, and need not.
-    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning", *tests], plugins=[plugin]))
+    return int(pytest.main([*_OPTIONS, *tests], plugins=[plugin]))
 
 
 def _run(items: list[pytest.Item], before: Callable[[pytest.Item], None] = lambda _: None) -> int:

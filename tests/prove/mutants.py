@@ -38,17 +38,24 @@ _SCOPES = {"ANY": "OWN", "OWN": "ANY"}
 
 
 class Mutant(NamedTuple):
-    """A source with one change: where it is, what became of the line, and the tree."""
+    """A source with one change: where it is, and the tree before and after."""
 
     line: int
-    change: str
+    original: ast.Module
     tree: ast.Module
+
+    @property
+    def change(self) -> str:
+        """The first line that differs, as it was and as it is."""
+        before, after = ast.unparse(self.original).splitlines(), ast.unparse(self.tree).splitlines()
+        was, now = next((pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]), (before[-1], after[-1]))
+        # One that was left out has the next one in its place.
+        return f"without {was.strip()}" if len(after) < len(before) and now.strip() != "pass" else f"{was.strip()} -> {now.strip()}"
 
 
 def mutants_of(source: str) -> Iterator[Mutant]:
     """Every mutant of a source, always in the same order."""
     tree = ast.parse(source)
-    before = ast.unparse(tree).splitlines()
     nodes = list(ast.walk(tree))
     passed_over = _passed_over(tree)
     for number, node in enumerate(nodes):
@@ -58,14 +65,7 @@ def mutants_of(source: str) -> Iterator[Mutant]:
             mutant = copy.deepcopy(tree)
             changed = list(ast.walk(mutant))[number]
             change(changed)
-            yield Mutant(getattr(node, "lineno", 0), _difference(before, ast.unparse(mutant).splitlines()), ast.fix_missing_locations(mutant))
-
-
-def _difference(before: list[str], after: list[str]) -> str:
-    """The first line that differs, as it was and as it is."""
-    was, now = next((pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]), (before[-1], after[-1]))
-    # One that was left out has the next one in its place.
-    return f"without {was.strip()}" if len(after) < len(before) and now.strip() != "pass" else f"{was.strip()} -> {now.strip()}"
+            yield Mutant(getattr(node, "lineno", 0), tree, ast.fix_missing_locations(mutant))
 
 
 def _passed_over(tree: ast.Module) -> set[int]:

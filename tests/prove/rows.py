@@ -8,7 +8,7 @@ from prove.outcome import Row
 BOTH = ("sqlite", "postgresql")
 
 ROWS = (
-    Row("model", "Reserved is what open reservations add up to, nothing is negative, the audit log replays", conservation.prove_by_model, 40, 2_000, BOTH),
+    Row("model", "Reserved is what open reservations add up to, nothing is negative, the audit log replays", conservation.prove_by_model, 60, 2_000, BOTH),
     Row("conservation", "The same, for many callers at once and group commits", conservation.prove, 1_500, 1_000_000, BOTH),
     Row("kills", "No acknowledged movement is lost and none is half done, whatever is killed; ready again in 5 s", kills.prove, 3, 500, BOTH),
     Row("power", "After a power cut, everything acknowledged is there", power.prove, 20, 1_000),
@@ -19,7 +19,7 @@ ROWS = (
     Row("bodies", "Whatever a body holds: never a 5xx, and what is refused moves nothing", bodies.prove, 200, 100_000, BOTH),
     Row("api-page", "Whatever is sent to a call, by whomever, the answer is as the API page says, and no mistake of ours", api_page.prove, 3, 100_000, BOTH),
     Row("access", "Nobody is where they do not belong", suites.of("permissions", "logins", "safety", "requesters", "people", "tenants"), None, 1, BOTH),
-    Row("tenants", "One customer's replies are the same to the byte, whatever another does", tenants.prove, 150, 10_000, BOTH),
+    Row("tenants", "One customer's replies are the same to the byte, whatever another does", tenants.prove, 500, 10_000, BOTH),
     Row("clock", "When the clock jumps an hour or a year, order, durations, sessions and locks stay right", clock.prove, 2, 200),
     Row("texts", "Hostile text is harmless in logs, on terminals, in replies, on pages and in CSV files", texts.prove, 5, 1_000),
     Row("full", "A small disk that fills up, files that cannot grow or are gone: 503 until there is room", suites.of("faults"), None, 1),
