@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -795,3 +797,41 @@ def test_only_what_moved_is_in_the_audit_log(orchestrator: Orchestrator) -> None
     refused(orchestrator.release(amount=6000), 200, Code.AMOUNT_EXCEEDS_RESERVED)
     refused(orchestrator.commit(amount=200_000), 409, Code.INSUFFICIENT_BUDGET)
     assert [(row.action, row.reservationId, row.customerId) for row in movements()] == [("RESERVE", first["reservationId"], CUSTOMER)]
+
+
+def test_a_reserves_reply_has_its_request_and_its_figures(orchestrator: Orchestrator) -> None:
+    reply = succeeded(orchestrator.reserve())
+    reservation = Reservation.get()
+    assert reply == {
+        "success": True,
+        "reservationId": reservation.id,
+        "budgetId": BUDGET,
+        "requestId": "intake-789",
+        "amountReserved": 5000,
+        "newAvailable": 95_000,
+    }
+
+
+def test_a_check_is_logged_with_all_that_was_asked_and_answered(orchestrator: Orchestrator) -> None:
+    reply = orchestrator.check(purpose="Team collaboration", vendor="Slack")
+    row = BudgetCheckLog.get()
+    assert (row.vendor, row.purpose, row.department, row.fiscalPeriod) == ("Slack", "Team collaboration", "Engineering", "Q1 2025")
+    assert (row.userId, row.userName, row.userEmail, row.requestId) == ("user-123", "Jane Doe", "jane@acme.com", "intake-789")
+    assert (row.reason, row.code, row.checkId, row.response) == (*(values(reply)[name] for name in ("reason", "code", "checkId")), reply.text.rstrip())
+
+
+def test_a_checks_duration_is_counted_from_when_the_work_on_it_began(orchestrator: Orchestrator) -> None:
+    asked = CheckRequest(**{snake(name): value for name, value in check_body().items()})
+    for ago_ms, least_ms in ((10_000_000, 10_000_000), (-10_000_000, 0)):
+        ledger.check(FIONA, asked, started_ns=time.perf_counter_ns() - ago_ms * 1_000_000)
+        took_ms = BudgetCheckLog.select(BudgetCheckLog.durationMs).order_by(BudgetCheckLog.id.desc()).first().durationMs
+        assert least_ms <= took_ms < least_ms + 60_000
+
+
+def snake(name: str) -> str:
+    return re.sub("([A-Z])", r"_\1", name).lower()
+
+
+def test_a_currency_that_is_none_is_named_where_no_budget_says_what_it_is(orchestrator: Orchestrator) -> None:
+    reply = refused(orchestrator.check(department="Nowhere", currency="ABC"), 400, Code.INVALID_REQUEST)
+    assert list(reply["fields"]) == ["currency"]

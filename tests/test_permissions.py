@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import FrozenInstanceError, dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from importlib import import_module
@@ -668,3 +668,11 @@ def test_removing_a_guard_changes_the_outcome(cast: Cast, guard: str) -> None:
 
 def test_after_all_of_it_every_balance_is_proven(cast: Cast) -> None:
     assert reports.verify().findings == []
+
+
+def test_a_caller_is_nobody_or_a_service_by_their_role_alone_and_stays_what_they_are() -> None:
+    assert {role for role in Role if Actor("p", None, "n", None, role, None).is_anonymous is True} == {Role.ANONYMOUS}
+    assert {role for role in Role if Actor("p", None, "n", None, role, None).is_service is True} == {Role.API_SYSTEM}
+    assert ANONYMOUS.may_overspend is False
+    with pytest.raises(FrozenInstanceError):
+        ANONYMOUS.role = Role.ADMIN  # type: ignore[misc]  # what must not work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,6 +189,13 @@ def test_a_service_that_names_nobody_reserves_for_itself_where_nobody_checked(of
     assert requester() == key_id(office, "orchestrator")
 
 
+def test_whom_a_service_names_is_called_as_their_own_check_has_it(office: Office) -> None:
+    office.check("orchestrator", "kim")
+    office.check("orchestrator", "lee")
+    assert office.reserve("orchestrator", userId="kim").status_code == 200
+    assert latest_movement().onBehalfOf == "kim by orchestrator (kim@words.example)"
+
+
 def test_who_made_a_reservation_first_keeps_it(office: Office) -> None:
     first = office.reserve("orchestrator", userId="jane")
     office.check("orchestrator", "mark")
@@ -220,6 +228,22 @@ def test_the_audit_log_names_a_person_who_acts_for_themselves_once(office: Offic
 
 
 # An ordinary user reserves what they checked.
+
+
+def test_an_ordinary_users_check_counts_their_own_hold_alone(office: Office) -> None:
+    assert office.reserve("orchestrator", userId="mark", amount=6000).status_code == 200
+    theirs = office.check("jane", "jane", amount=5000).get_json()
+    assert (theirs["code"], "alreadyReserved" in theirs) == ("INSUFFICIENT_BUDGET", False)
+    own = office.check("mark", "mark", amount=9000).get_json()
+    assert (own["available"], own["alreadyReserved"]) == (True, 6000)
+    another = office.check("mark", "mark", amount=5000, requestId="another").get_json()
+    assert (another["code"], "alreadyReserved" in another) == ("INSUFFICIENT_BUDGET", False)
+
+
+@pytest.mark.parametrize(("by", "customer_id"), [("fred", OTHER_CUSTOMER), ("orchestrator", OTHER_CUSTOMER), ("nobody", "org-nowhere")])
+def test_a_check_of_another_or_an_unknown_customer_is_refused(office: Office, by: str, customer_id: str) -> None:
+    assert refused(office.check(by, "jane", customerId=customer_id), 400, "INVALID_CUSTOMER")
+    assert BudgetCheckLog.select().count() == 0
 
 
 @pytest.mark.parametrize("by", ORDINARY)
@@ -416,6 +440,12 @@ def test_a_service_made_for_it_brings_finances_approval(office: Office, approver
         "Jane (jane@example.com)",
         "The launch cannot wait",
     )
+
+
+def test_a_super_admin_of_all_customers_approves_for_each(office: Office) -> None:
+    people.add_user(ROOT, "root-1", "Rita", "rita@example.com", Role.SUPER_ADMIN, customer_id=None, password=None, slots_folder=Path())
+    assert overspend(office, "overspender", "root-1").status_code == 200
+    assert latest_movement().approvedBy == "Rita (rita@example.com)"
 
 
 def test_any_other_service_does_not(office: Office) -> None:

@@ -34,6 +34,9 @@ _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitAnd: ast.BitOr,
     ast.BitOr: ast.BitAnd,
 }
+#: Characters of a line that are shown before and after what was changed in it.
+_NEAR = 50
+
 _SCOPES = {"ANY": "OWN", "OWN": "ANY"}
 
 
@@ -46,11 +49,25 @@ class Mutant(NamedTuple):
 
     @property
     def change(self) -> str:
-        """The first line that differs, as it was and as it is."""
+        """The first line that differs, as it was and as it is, around where it does."""
         before, after = ast.unparse(self.original).splitlines(), ast.unparse(self.tree).splitlines()
         was, now = next((pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]), (before[-1], after[-1]))
         # One that was left out has the next one in its place.
-        return f"without {was.strip()}" if len(after) < len(before) and now.strip() != "pass" else f"{was.strip()} -> {now.strip()}"
+        return f"without {was.strip()}" if len(after) < len(before) and now.strip() != "pass" else _shown(was.strip(), now.strip())
+
+
+def _shown(was: str, now: str) -> str:
+    """What differs between two lines, and what stands near it."""
+    same = _alike(was, now)
+    same_after = _alike(was[:same:-1], now[:same:-1])
+    begin = max(0, same - _NEAR)
+    pieces = [line[begin : len(line) - max(0, same_after - _NEAR)] for line in (was, now)]
+    return f"{'…' * (begin > 0)}{pieces[0]} -> {pieces[1]}"
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    return next((at for at, (char, its) in enumerate(zip(one, other, strict=False)) if char != its), min(len(one), len(other)))
 
 
 def mutants_of(source: str) -> Iterator[Mutant]:
@@ -109,7 +126,7 @@ def _changes_of_statements(node: ast.AST) -> list[Callable[[ast.AST], None]]:
     changes: list[Callable[[ast.AST], None]] = []
     if isinstance(node, ast.If | ast.IfExp | ast.While):
         changes.append(lambda it: setattr(it, "test", ast.UnaryOp(ast.Not(), it.test)))  # type: ignore[attr-defined]  # an If
-    if isinstance(node, ast.Return) and node.value is not None:
+    if isinstance(node, ast.Return) and not (node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None)):
         changes.append(lambda it: setattr(it, "value", ast.Constant(None)))
     if isinstance(node, ast.If | ast.For) and any(isinstance(inner, ast.Raise | ast.Expr) for inner in node.body):
         changes.append(lambda it: setattr(it, "body", [ast.Pass()]))
