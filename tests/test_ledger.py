@@ -835,3 +835,11 @@ def snake(name: str) -> str:
 def test_a_currency_that_is_none_is_named_where_no_budget_says_what_it_is(orchestrator: Orchestrator) -> None:
     reply = refused(orchestrator.check(department="Nowhere", currency="ABC"), 400, Code.INVALID_REQUEST)
     assert list(reply["fields"]) == ["currency"]
+
+
+@pytest.mark.parametrize("call", ["reserve", "commit", "release"])
+def test_a_call_that_names_another_customer_is_refused_and_moves_nothing(orchestrator: Orchestrator, call: str) -> None:
+    orchestrator.reserve()
+    before = orchestrator.balances(), len(movements())
+    refused(getattr(orchestrator, call)(customerId="org-789", amount=1), 400, Code.INVALID_CUSTOMER)
+    assert (orchestrator.balances(), len(movements())) == before
