@@ -31,6 +31,7 @@ def prove(tries: int, place: Place) -> Outcome:
                 took_s = _honest_calls(server, name, tries // len(CROWDS), outcome)
             p99_s = sorted(took_s)[int(len(took_s) * 0.99)]
             outcome.tries += len(took_s)
+            place.progress(outcome.tries, tries)
             outcome.notes.append(f"beside {SLOW_CONNECTIONS} that {name}: p99 {p99_s * 1000:,.0f} ms, slowest {max(took_s) * 1000:,.0f} ms")
             outcome.expect(p99_s < P99_S * place.patience, f"beside clients that {name}, the p99 of others is {p99_s:.1f} s")
         prove_balances(server.target, outcome, "at the end")
