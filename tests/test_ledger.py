@@ -843,3 +843,9 @@ def test_a_call_that_names_another_customer_is_refused_and_moves_nothing(orchest
     before = orchestrator.balances(), len(movements())
     refused(getattr(orchestrator, call)(customerId="org-789", amount=1), 400, Code.INVALID_CUSTOMER)
     assert (orchestrator.balances(), len(movements())) == before
+
+
+def test_commits_and_releases_say_what_they_were_about(orchestrator: Orchestrator) -> None:
+    reservation_id = succeeded(orchestrator.reserve())["reservationId"]
+    for reply in (succeeded(orchestrator.commit(amount=1)), succeeded(orchestrator.release(amount=1))):
+        assert (reply["budgetId"], reply["requestId"], reply["reservationId"]) == (BUDGET, "intake-789", reservation_id)

@@ -150,7 +150,7 @@ def _give_back(actor: Actor, standing: Standing, reservation: Reservation, held_
     return after
 
 
-def _settle(reservation: Reservation, *, call: str, reply: Reply, committed_minor: int = 0, released_minor: int = 0, exceeded_minor: int = 0) -> None:
+def _settle(reservation: Reservation, *, call: str, reply: Reply, released_minor: int, committed_minor: int = 0, exceeded_minor: int = 0) -> None:
     """Bring the reservation's own row forward, once: compare-and-set on what it held when it was read."""
     held_minor = reservation.heldMinor + exceeded_minor - committed_minor - released_minor
     closes = held_minor == 0
