@@ -29,8 +29,7 @@ from budget_sync.models import Customer, LoginAttempt, Session, User
 from budget_sync.permissions import Role
 from budget_sync.refusals import MEANINGS, Code
 from budget_sync.requests import CommitRequest, ReserveRequest
-from budget_sync.web.openapi import document
-from budget_sync.web.openapi.document import status_of
+from budget_sync.web.openapi.document import document, status_of
 from budget_sync.web.openapi.operations import OPERATIONS, Operation
 from budget_sync.web.openapi.replies import RefusalReply
 from budget_sync.web.payloads import STATUSES
@@ -169,7 +168,7 @@ def world(app: Flask, chosen: settings.Settings) -> Flask:
 def member(app: Flask, user_id: str, name: str, email: str, role: Role) -> None:
     """A person with a session, and a password whose hash costs little."""
     people.add_user(ROOT, user_id, name, email, role, customer_id="org-456", password=None, slots_folder=Path(app.instance_path))
-    User.update(passwordHash=cheap_hash()).where(User.id == user_id).execute()
+    User.update(passwordHash=cheap_hash(PASSWORD)).where(User.id == user_id).execute()
     Session.insert(tokenHash=logins.digest(user_id), userId=user_id, createdAt=clock.now(), expiresAt=clock.now() + logins.SESSION_LIFETIME).execute()
 
 

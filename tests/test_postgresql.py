@@ -18,6 +18,7 @@ import peewee
 import psycopg
 import pytest
 import requests
+from competitor import AMOUNT, SERVICE, reserve
 from conftest import ROOT, Installation, check_body, found, key_headers, reserve_body, wait_until
 from flask import Flask
 from templates import Templates
@@ -28,15 +29,12 @@ from budget_sync.database import db
 from budget_sync.database.locks import held_alone
 from budget_sync.database.transact import TRIES
 from budget_sync.models import Customer, Reservation
-from budget_sync.permissions import Actor, Role
 from budget_sync.refusals import Code, Refusal
 from budget_sync.requests import CommitRequest, ReserveRequest
 from budget_sync.settings import Settings, SettingsError
 from budget_sync.web.metrics import POOL
 
-AMOUNT = Decimal("27.10")
 SECRET = "a key for tests, long enough"
-SERVICE = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM, "org-456")
 
 
 @pytest.fixture
@@ -70,20 +68,6 @@ def stranger(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
     """Somebody else's connection to the same database."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         yield connection
-
-
-def reserve(budget_id: str, request_id: str, amount: Decimal = AMOUNT) -> str | None:
-    """The acknowledged reservation, or None where the budget has no room; busy means to try again."""
-    while True:
-        try:
-            reply = ledger.reserve(SERVICE, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=amount))
-        except Refusal as refusal:
-            if refusal.code is Code.INSUFFICIENT_BUDGET:
-                return None
-            if refusal.code not in (Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN):
-                raise
-        else:
-            return str(reply.data["reservationId"])
 
 
 def at_once(*works: Callable[[], object]) -> list[object]:

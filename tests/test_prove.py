@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ENGINE, sqlite_only
-from prove import power
+from conftest import ENGINE
 from prove.outcome import Outcome, Place, Row
 from prove.rows import ROWS
 from templates import Templates
@@ -31,10 +30,3 @@ def assert_kept(outcome: Outcome) -> None:
 def test_a_promise_is_kept(row: Row, place: Place) -> None:
     assert row.short is not None
     assert_kept(row.prove(row.short, place))
-
-
-@sqlite_only
-def test_a_disk_that_lies_about_syncing_is_noticed(place: Place) -> None:
-    # Else the power cuts above would prove nothing.
-    outcome = power.prove(20, place, disk_is_honest=False)
-    assert outcome.violation_count > 0

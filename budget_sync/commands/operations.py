@@ -14,7 +14,6 @@ from flask import current_app
 from budget_sync import backups, clock, database, demo, doctor, reports
 from budget_sync.commands.shell import command, me, on_current_schema, progress_line, settings
 from budget_sync.settings import postgresql_url
-from budget_sync.web.server import Server
 
 
 @command("init-db")
@@ -58,6 +57,9 @@ def serve(host: str, port: int, workers: int) -> None:
     database.quick_check()
     # The workers open their own: a connection must not cross a fork.
     database.disconnect()
+    # No other command needs gunicorn.
+    from budget_sync.web.server import Server  # noqa: PLC0415
+
     Server(functools.partial(current_app.config["CREATE_APP"], settings()), host=host, port=port, workers=workers).run()
 
 

@@ -39,7 +39,7 @@ class Refused(NamedTuple):
 
     status: int
     code: str
-    meaning: str
+    meaning: Markup
 
 
 class Reply(NamedTuple):
@@ -87,12 +87,12 @@ def groups() -> list[Group]:
 
 def codes() -> list[Refused]:
     """Every code with its status and meaning."""
-    return [Refused(status_of(code), code.value, meaning) for code, meaning in MEANINGS.items()]
+    return [Refused(status_of(code), code.value, marked(meaning)) for code, meaning in MEANINGS.items()]
 
 
-def schemes() -> list[tuple[str, str]]:
+def schemes() -> list[tuple[str, Markup]]:
     """The credentials, with where they come from."""
-    return [(_CREDENTIALS[name], scheme["description"]) for name, scheme in document()["components"]["securitySchemes"].items()]
+    return [(_CREDENTIALS[name], marked(scheme["description"])) for name, scheme in document()["components"]["securitySchemes"].items()]
 
 
 def marked(text: str) -> Markup:
@@ -147,7 +147,7 @@ def _refusals(responses: Json) -> Iterator[Refused]:
     for status, response in responses.items():
         media = response["content"].get("application/json", {})
         for example in media.get("examples", {}).values() if status != "200" else ():
-            yield Refused(int(status), example["value"]["code"], example["summary"])
+            yield Refused(int(status), example["value"]["code"], marked(example["summary"]))
 
 
 def _found(schema: Json) -> Json:
