@@ -83,8 +83,11 @@ class Lane:
         _here.lane = self
 
     def start(self, call: Callable[[], None]) -> None:
-        """Make a call, until it ends or steps aside."""
-        greenlet(call, self._loop).switch()
+        """Make a call, until it ends or steps aside: now, or where one of the calls asks for it, once that has done so."""
+        if self.is_entered():
+            self.soon(lambda: self.start(call))
+        else:
+            greenlet(call, self._loop).switch()
 
     @property
     def is_anyone_waiting(self) -> bool:

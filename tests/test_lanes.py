@@ -174,6 +174,23 @@ def test_what_all_want_done_before_the_thread_sleeps_is_done_once_and_at_once_ou
     assert said == ["told", "told"]
 
 
+def test_a_call_that_starts_another_is_done_with_first(loop: Loop) -> None:
+    bells: list[Bell] = []
+    said: Said = []
+
+    def call() -> None:
+        loop.lane.start(waits(bells, said, "other"))
+        said.append("done")
+
+    loop.lane.start(call)
+    assert said == ["done"]
+    loop.turn()
+    assert said == ["done", "other waits"]
+    ring(*bells)
+    loop.turn()
+    assert said[2:] == ["other goes on"]
+
+
 def test_the_loop_itself_and_other_threads_wait_as_threads_do(loop: Loop) -> None:
     bell = lanes.new_bell()
     threading.Timer(0.05, bell.ring).start()
