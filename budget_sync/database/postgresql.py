@@ -92,8 +92,6 @@ class PostgresServer(PooledPostgresqlDatabase):  # type: ignore[misc]  # peewee'
         defaults = {
             "application_name": "budget-sync",
             "connect_timeout": max(2, math.ceil(patience_s)),
-            # A statement that comes a second time will come again: the server need not plan it anew each time.
-            "prepare_threshold": 1,
             # A server that vanished without a word is noticed, even by a COMMIT that waits for its answer.
             "keepalives_idle": 30,
             "keepalives_interval": 10,
