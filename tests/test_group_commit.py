@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -279,3 +280,19 @@ def test_a_keyboard_interrupt_in_a_work_is_its_callers_alone() -> None:
         database.transact(interrupted)
     assert database.transact(note("next")) == "next"
     assert noted() == ["next"]
+
+
+def test_a_lock_that_cannot_be_had_is_a_refusal_each_and_no_endless_loop(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("budget_sync"), "propagate", True)
+    file = database.db.file_path
+    turnstile = file.with_name(f"{file.name}.turnstile")
+    turnstile.unlink(missing_ok=True)
+    turnstile.mkdir()
+    with pytest.raises(Refusal) as refused:
+        database.transact(note("never"))
+    assert refused.value.code is Code.UNAVAILABLE
+    time.sleep(0.2)
+    assert len(caplog.records) < 5
+    turnstile.rmdir()
+    assert database.transact(note("afterwards")) == "afterwards"
+    assert noted() == ["afterwards"]

@@ -188,13 +188,16 @@ class _Batch:
                     self.verdict = None
                 finally:
                     roll_back()
-        except peewee.PeeweeException as error:
+        except (peewee.PeeweeException, OSError) as error:
             self._fail(error)
         except _TransactionEndedError as error:
             self._fail(error.cause)
 
     def _fail(self, error: BaseException) -> None:
         """Nothing of the batch was done, or with a failed commit, nobody knows. Who still waits is told at once, too."""
+        if self.verdict is None:
+            log.error("Letting go of the lock failed, after a commit that did not.", exc_info=error)
+            return
         if self.verdict is outcome_unknown:
             log.error("A commit failed; its outcome is unknown.", exc_info=error)
             return
@@ -203,6 +206,10 @@ class _Batch:
         current_id.set(self.log_id)
         log.error("The database is not available: %s", error)
         # Each caller raises an exception of its own: one object raised in several threads would mix up their tracebacks.
+        if isinstance(error, OSError):
+            # A lock's file that cannot be opened.
+            self.verdict = lambda: busy("The database is not available right now.")
+            return
         self.verdict = lambda: (refusal_of(error) if isinstance(error, peewee.PeeweeException) else None) or error
 
     def _take_all(self) -> None:
