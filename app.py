@@ -57,8 +57,8 @@ def configure(app: Flask, chosen: Settings) -> None:
         # One more than is taken: a chunked body is cut at this length without a word, and must be seen to be too long.
         MAX_CONTENT_LENGTH=payloads.MAX_BODY_BYTES + 1,
         TRUSTED_HOSTS=list(chosen.trusted_hosts) or None,
-        # On PostgreSQL they wait for its answers, each on a connection of its own.
-        SHARED_CALLS=() if isinstance(chosen.database, str) else api.SHARED_CALLS,
+        SHARED_CALLS=api.SHARED_CALLS,
+        SHARED_AT_ONCE=database.calls_at_once(chosen.database),
         SESSION_COOKIE_NAME="budget_sync_session",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",

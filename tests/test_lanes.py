@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 import subprocess
 import sys
@@ -28,10 +29,11 @@ Said = list[str]
 class Loop:
     """A lane of this thread, and the least that can drive it."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int | None = None) -> None:
         self.woken = threading.Event()
         self.wakes = 0
-        self.lane = Lane(self._wake)
+        self.poller = selectors.DefaultSelector()
+        self.lane = Lane(self._wake, self.poller, at_once)
 
     def _wake(self) -> None:
         self.wakes += 1
@@ -40,6 +42,8 @@ class Loop:
     def turn(self) -> None:
         """Sleep until somebody rings, or it is time to look."""
         self.lane.rest()
+        for key, _ in self.poller.select(0) if self.poller.get_map() else ():
+            key.data(key.fileobj)
         if self.woken.wait(TICK_S):
             self.woken.clear()
             self.lane.go_on()
@@ -47,9 +51,9 @@ class Loop:
 
 
 @pytest.fixture
-def loop() -> Any:
-    """A loop on the test's thread, which has no lane afterwards."""
-    yield Loop()
+def loop(request: pytest.FixtureRequest) -> Any:
+    """A loop on the test's thread, which has no lane afterwards; its parameter is how many calls it takes at once."""
+    yield Loop(getattr(request, "param", None))
     lanes._here.lane = None  # noqa: SLF001  # a server's thread has its lane for as long as it lives
 
 
@@ -183,12 +187,97 @@ def test_a_call_that_starts_another_is_done_with_first(loop: Loop) -> None:
         said.append("done")
 
     loop.lane.start(call)
-    assert said == ["done"]
-    loop.turn()
     assert said == ["done", "other waits"]
     ring(*bells)
     loop.turn()
     assert said[2:] == ["other goes on"]
+
+
+def test_a_call_waits_for_its_socket_while_others_go_on(loop: Loop) -> None:
+    said: Said = []
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+
+        def call() -> None:
+            for _ in range(2):
+                lanes.await_socket(ours.fileno(), selectors.EVENT_READ)
+                said.append(ours.recv(10).decode())
+
+        loop.lane.start(call)
+        loop.lane.start(lambda: said.append("another"))
+        loop.turn()
+        assert said == ["another"]
+        assert not loop.lane.is_anyone_waiting, "a socket needs no ticks"
+        for text in ("one", "two"):
+            theirs.send(text.encode())
+            loop.turn()
+        assert said == ["another", "one", "two"]
+        assert not loop.poller.get_map()
+
+
+@pytest.mark.parametrize("loop", [2], indirect=True)
+def test_no_more_calls_are_under_way_than_may_be_and_the_next_begins_when_one_ends(loop: Loop) -> None:
+    bells: list[Bell] = []
+    said: Said = []
+    for name in ("one", "two", "three", "four"):
+        loop.lane.start(waits(bells, said, name))
+    assert said == ["one waits", "two waits"]
+    bells[1].ring()
+    loop.turn()
+    assert said[2:] == ["two goes on", "three waits"]
+    ring(bells[0], bells[2])
+    loop.turn()
+    assert said[4:] == ["one goes on", "four waits", "three goes on"]
+
+
+def test_what_would_keep_the_thread_waiting_is_done_apart(loop: Loop) -> None:
+    said: Said = []
+    may_end = threading.Event()
+
+    def slow() -> str:
+        assert not lanes.is_shared()
+        assert may_end.wait(20)
+        return "done"
+
+    def wrong() -> None:
+        raise LookupError("lost")
+
+    def call() -> None:
+        said.append(lanes.apart(slow))
+        with suppress(LookupError):
+            lanes.apart(wrong)
+            said.append("no error")
+        said.append("goes on")
+
+    loop.lane.start(call)
+    loop.lane.start(lambda: said.append("another"))
+    loop.turn()
+    assert said == ["another"]
+    may_end.set()
+    while said[-1] != "goes on":
+        loop.turn()
+    assert said == ["another", "done", "goes on"]
+
+
+def test_what_is_kept_for_a_call_is_no_other_calls(loop: Loop) -> None:
+    bells: list[Bell] = []
+    seen: list[object] = []
+
+    def keeps(name: str) -> Callable[[], None]:
+        def call() -> None:
+            lanes.own()["name"] = name
+            bells.append(lanes.new_bell())
+            bells[-1].wait(20)
+            seen.append(lanes.own()["name"])
+
+        return call
+
+    loop.lane.start(keeps("one"))
+    loop.lane.start(keeps("two"))
+    ring(*bells)
+    loop.turn()
+    assert seen == ["one", "two"]
+    assert "name" not in lanes.own()
 
 
 def test_the_loop_itself_and_other_threads_wait_as_threads_do(loop: Loop) -> None:

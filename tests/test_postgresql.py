@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from app import create_app
 from budget_sync import budgets, database, ledger, reports, settings
 from budget_sync.database import db
 from budget_sync.database.locks import held_alone
+from budget_sync.database.postgresql import SHARED_CONNECTIONS
 from budget_sync.database.transact import TRIES
 from budget_sync.models import Customer, Reservation
 from budget_sync.refusals import Code, Refusal
@@ -434,6 +436,34 @@ def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted
 
 
 # Moving there.
+
+
+def test_calls_that_wait_for_a_row_keep_neither_threads_nor_other_calls_from_going_on(
+    world: Flask, installed: dict[str, str], stranger: psycopg.Connection[Any]
+) -> None:
+    server = Installation(installed)
+    key, waiting = server.key(), SHARED_CONNECTIONS - 1
+    with world.app_context():
+        database.open_connection()
+        budgets.set_budget(ROOT, "org-456", "Legal", "Q1 2025", Decimal(1000), budget_id="budget-9")
+    try:
+        server.start("--workers", "1")
+        with ThreadPoolExecutor(2 * waiting) as threads:
+            stranger.execute("BEGIN")
+            stranger.execute("""SELECT 1 FROM "Budget" WHERE "id" = 'budget-123' FOR UPDATE""")
+            reserves = [threads.submit(server.post, "/api/budget/reserve", reserve_body(requestId=f"r-{n}", amount=1), headers=key) for n in range(waiting)]
+            time.sleep(1)
+            others = [
+                threads.submit(server.post, "/api/budget/reserve", reserve_body(requestId=f"o-{n}", budgetId="budget-9", amount=1), headers=key)
+                for n in range(5)
+            ]
+            assert [other.result().status_code for other in others] == [200] * 5
+            assert requests.get(f"{server.url}/api/budgets", headers=key, timeout=30).status_code == 200
+            assert not any(reserve.done() for reserve in reserves)
+            stranger.execute("COMMIT")
+            assert [reserve.result().status_code for reserve in reserves] == [200] * waiting
+    finally:
+        server.end()
 
 
 def test_a_copy_has_every_row_and_counts_on(environment: dict[str, str], postgres_url: str) -> None:

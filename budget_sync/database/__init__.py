@@ -3,6 +3,7 @@
 from budget_sync.database.backup import require_sound, require_whole_schema, write_copy
 from budget_sync.database.connection import (
     DatabaseProblem,
+    calls_at_once,
     check_library,
     close_connection,
     connect,
@@ -31,6 +32,7 @@ __all__ = [
     "DatabaseProblem",
     "Observer",
     "Prepared",
+    "calls_at_once",
     "check_library",
     "clock_offset_s",
     "close_connection",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import peewee
 
-from budget_sync.database.postgresql import PostgresServer, trouble
+from budget_sync.database.postgresql import SHARED_CONNECTIONS, PostgresServer, trouble
 from budget_sync.refusals import Code, Refusal
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,10 @@ class SqliteFile(peewee.SqliteDatabase):
         self.file_path = file_path
         self.patience_s = patience_s
         super().__init__(*args, **kwargs)
+
+    def execute_prepared(self, sql: str, parameters: Sequence[object]) -> Any:
+        """Run a statement; returns its cursor."""
+        return self.execute_sql(sql, parameters)  # type: ignore[no-untyped-call]
 
 
 class _State(threading.local):
@@ -89,6 +93,11 @@ def connect(target: Path | str, *, busy_timeout_s: float = 5.0, create: bool = F
     if db.obj is not None:
         disconnect()
     db.initialize(PostgresServer(target, busy_timeout_s) if isinstance(target, str) else _sqlite(target, busy_timeout_s, create=create))
+
+
+def calls_at_once(target: Path | str) -> int | None:
+    """How many calls that share a thread may be under way on that database; None for as many as come."""
+    return SHARED_CONNECTIONS if isinstance(target, str) else None
 
 
 def _sqlite(path: Path, busy_timeout_s: float, *, create: bool) -> SqliteFile:

@@ -1,25 +1,36 @@
-"""PostgreSQL: a pool of connections that are set up alike, values as SQLite has them, and what its errors mean."""
+"""PostgreSQL: a pool of connections that are set up alike, values as SQLite has them, and what its errors mean.
+
+A caller with a thread of its own waits in it for PostgreSQL's answers. One that shares a thread (see `lanes`) steps aside
+instead, with a connection of its own; what could keep all of them waiting, such as opening a connection, is done apart.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import select
+import time
+from collections.abc import Sequence
 from decimal import Decimal
+from functools import cached_property
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import peewee
 import psycopg
-from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
-from psycopg.abc import Buffer
+from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
+from psycopg.abc import Buffer, PQGen
 from psycopg.adapt import AdaptersMap, Loader
 from psycopg.conninfo import conninfo_to_dict
 
+from budget_sync import lanes
 from budget_sync.database.observing import told
 
-#: Connections of one process: its 16 threads, and a few more for sync passes.
+T = TypeVar("T")
+
+#: Connections of one process, and how many of them calls that share a thread may have at once: the rest is for its threads.
 MAX_CONNECTIONS = 20
+SHARED_CONNECTIONS = 16
 
 #: An idle connection is kept no longer, so that a balancer in front of PostgreSQL can move them on.
 STALE_S = 300
@@ -74,7 +85,66 @@ def _adapters() -> AdaptersMap:
     return adapters
 
 
-class PostgresServer(PooledPostgresqlDatabase):  # type: ignore[misc]  # peewee's pool has no types
+class _Connection(psycopg.Connection[Any]):
+    """A connection whose answers are waited for as its caller waits."""
+
+    @cached_property
+    def kept_cursor(self) -> psycopg.Cursor[Any]:
+        """For statements whose rows are taken before the next one is run: to make a cursor for each costs a quarter of a statement."""
+        return self.cursor()
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Run one of psycopg's exchanges with the server to its end, and return its result."""
+        if not lanes.is_shared():
+            return super().wait(gen, interval, timeout)
+        try:
+            events = next(gen)
+            while True:
+                lanes.await_socket(self.pgconn.socket, events)
+                # Psycopg counts as the selectors do, and reads and writes no more than it can at once.
+                events = gen.send(psycopg.waiting.Ready(events))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+class _Adapter(peewee.Psycopg3Adapter):
+    """Makes such connections."""
+
+    def connect(self, db: peewee.Database, **params: Any) -> _Connection:
+        """A new one."""
+        return _Connection.connect(dbname=db.database, **params)
+
+
+class _CallersState:
+    """What Peewee keeps of a connection for whoever uses it: a thread, or a call that shares one."""
+
+    def __getattr__(self, name: str) -> Any:
+        own = lanes.own()
+        try:
+            state = own["peewee"]
+        except KeyError:
+            # What Peewee itself makes one of for each thread.
+            state = own["peewee"] = peewee._ConnectionState()  # noqa: SLF001
+        return getattr(state, name)
+
+
+class _NotHereError(Exception):
+    """To open a connection would keep all calls of this thread waiting."""
+
+
+class _Opening(peewee.PostgresqlDatabase):
+    """What the pool asks for a new connection, where it has none left."""
+
+    psycopg3_adapter = _Adapter
+
+    def _connect(self) -> Any:
+        if lanes.is_shared():
+            raise _NotHereError
+        return super()._connect()  # type: ignore[misc]  # missing from peewee's stubs
+
+
+class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee's pool has no types
     """A PostgreSQL database that knows how many seconds a lock is waited for, and its name without the password."""
 
     def __init__(self, url: str, patience_s: float) -> None:
@@ -106,20 +176,50 @@ class PostgresServer(PooledPostgresqlDatabase):  # type: ignore[misc]  # peewee'
             prefer_psycopg3=True,
             options=options.strip(),
             context=SimpleNamespace(adapters=_adapters()),
-            **defaults | parameters,
+            **cast("dict[str, Any]", defaults | parameters),
         )
+        self._state = _CallersState()
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Take a connection from the pool. Raises NoConnectionLeftError where none came free in time."""
+        if lanes.is_shared():
+            return self._connect_apart(reuse_if_open)
         try:
             return bool(super().connect(reuse_if_open))
         except MaxConnectionsExceeded:
             raise NoConnectionLeftError("all connections of this process are in use") from None
 
+    def _connect_apart(self, reuse_if_open: bool) -> bool:
+        """Take one that is idle; where there is none, have a thread put one into the pool: others may take that, too."""
+        until = time.monotonic() + self.patience_s
+        while True:
+            try:
+                # Without the pool's own waiting.
+                return bool(super(PooledDatabase, self).connect(reuse_if_open))
+            except (_NotHereError, MaxConnectionsExceeded):
+                if time.monotonic() > until:
+                    raise NoConnectionLeftError("all connections of this process are in use") from None
+                lanes.apart(self._put_into_pool)
+
+    def _put_into_pool(self) -> None:
+        self.connect()
+        self.close()
+
+    def execute_prepared(self, sql: str, parameters: Sequence[object]) -> Any:
+        """Run a statement; the cursor is good until the next one on this connection."""
+        return self._execute_cursor(sql, parameters, is_kept=True)
+
+    def cursor(self, named_cursor: str | None = None, *, is_kept: bool = False) -> Any:
+        """A new cursor, or the one that the connection keeps."""
+        return self._state.conn.kept_cursor if is_kept else super().cursor(named_cursor)  # type: ignore[no-untyped-call]
+
     def _connect(self) -> Any:
         connection = super()._connect()
         told.observer.connection_in_use(1)
         return connection
+
+    def _can_reuse(self, conn: Any) -> bool:
+        return bool(self._adapter.is_connection_reusable(conn))
 
     def _close(self, conn: Any, close_conn: bool = False) -> None:
         was_in_use = self.conn_key(conn) in self._in_use
@@ -149,7 +249,7 @@ class PostgresServer(PooledPostgresqlDatabase):  # type: ignore[misc]  # peewee'
         """Whether this thread's connection, if it has one, has ended; not asked in the middle of a transaction."""
         if self.is_closed():
             return False
-        connection = self.connection()
+        connection = self._state.conn
         is_idle = connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
         return bool(connection.closed) or (is_idle and self._is_closed(connection))
 

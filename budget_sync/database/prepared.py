@@ -85,7 +85,7 @@ class Prepared:
         if compiled is None:
             compiled = self._compiled[type(database)] = _compile(self._build(_Gaps()))
         sql, names, make_row = compiled
-        return database.execute_sql(sql, [values[name] for name in names]), make_row
+        return database.execute_prepared(sql, [values[name] for name in names]), make_row
 
     def first(self, **values: Any) -> Any:
         """The first row of a select, with its columns as attributes; None where there is none."""

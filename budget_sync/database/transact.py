@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import peewee
 
+from budget_sync import lanes
 from budget_sync.database.connection import close_connection, db, open_connection, refusal_of, roll_back
 from budget_sync.database.postgresql import UNDONE_STATES, PostgresServer, is_connection_lost, state_of
 from budget_sync.database.writer import outcome_unknown, the_writer
@@ -23,9 +22,6 @@ T = TypeVar("T")
 TRIES = 5
 
 _UNIQUE_VIOLATION = "23505"
-
-#: Whether this thread is inside a transaction of PostgreSQL's.
-_working = threading.local()
 
 
 def transact(work: Callable[[], T]) -> T:
@@ -44,10 +40,11 @@ def transact(work: Callable[[], T]) -> T:
 
 def _transact_in_postgresql(work: Callable[[], T]) -> T:
     """One transaction on the caller's own connection, tried again as long as it is certain that it was undone."""
-    if getattr(_working, "now", False):
+    own = lanes.own()
+    if own.get("transacts"):
         raise RuntimeError("a work called transact: verbs own their transaction, what they call never begins one")
     has_own_connection = not db.is_closed()
-    _working.now = True
+    own["transacts"] = True
     try:
         for tries_left in reversed(range(TRIES)):
             try:
@@ -60,10 +57,10 @@ def _transact_in_postgresql(work: Callable[[], T]) -> T:
                     raise refusal from error
                 log.info("A transaction is tried again: %s", error)
             # Who collided once would collide again if both came back at once.
-            time.sleep(random.uniform(0.001, 0.01 * 2 ** (TRIES - tries_left)))  # noqa: S311  # no secret
+            lanes.sleep(random.uniform(0.001, 0.01 * 2 ** (TRIES - tries_left)))  # noqa: S311  # no secret
         raise AssertionError("the last try returns or raises")
     finally:
-        _working.now = False
+        own["transacts"] = False
         if not has_own_connection:
             close_connection()
 

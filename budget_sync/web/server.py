@@ -99,7 +99,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until told to stop."""
-        self.lane = Lane(lambda: self.method_queue.defer(self.lane.go_on))
+        self.lane = Lane(lambda: self.method_queue.defer(self.lane.go_on), self.poller, self.wsgi.config.get("SHARED_AT_ONCE"))
         self.shared_calls = self.wsgi.config.get("SHARED_CALLS", ())
         super().run()
 
