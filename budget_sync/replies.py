@@ -10,10 +10,14 @@ from typing import Any
 
 import simplejson
 
+# Kept, since `simplejson.dumps` makes one for each text.
+_ENCODER = simplejson.JSONEncoder(use_decimal=True, ensure_ascii=False)
+
 
 def dumps(value: object) -> str:
     """JSON text; a Decimal becomes a number with its own digits."""
-    return simplejson.dumps(value, use_decimal=True, ensure_ascii=False)
+    text: str = _ENCODER.encode(value)
+    return text
 
 
 @dataclass(frozen=True, slots=True)

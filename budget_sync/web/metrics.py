@@ -153,8 +153,10 @@ class Instruments(database.Observer):
 
     def __init__(self) -> None:
         self.folder = _usable(_sharing.folder)
-        # The library would choose once for the whole process, by its environment, when it is imported.
-        values.ValueClass = values.MutexValue if self.folder is None else values.MultiProcessValue()  # type: ignore[no-untyped-call]
+        # The library would choose once for the whole process, by its environment, when it is imported, and ask with each count
+        # whether the process was forked meanwhile. A worker makes its app after the fork.
+        pid = os.getpid()
+        values.ValueClass = values.MutexValue if self.folder is None else values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         checks = self._make(Counter, CHECKS)
         ledger_calls = self._make(Counter, LEDGER_CALLS)

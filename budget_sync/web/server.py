@@ -14,8 +14,9 @@ import sys
 import termios
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
+from email.utils import formatdate
+from functools import lru_cache
 
 from flask import Flask
 from gunicorn import util
@@ -74,6 +75,23 @@ class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
             util.close(self.sock)
 
 
+class _Answered:
+    """As much of a future as is asked of one whose request was answered without a thread."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, outcome: object) -> None:
+        self._outcome = outcome
+
+    def cancelled(self) -> bool:
+        """It was not."""
+        return False
+
+    def result(self) -> object:
+        """What handling it came to."""
+        return self._outcome
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A worker with threads that are given whole requests only, so that a slow client costs memory and no thread.
 
@@ -88,6 +106,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def init_process(self) -> None:
         """Start serving."""
         util.write_error = _write_json_error
+        util.http_date = _http_date
+        # Gunicorn asks for a setting a dozen times a request, by way of a function each time. A worker's never change.
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         if hasattr(os, "SCHED_BATCH"):
             # Threads that hand over to each other all the time: one that wakes need not push another off its core at once.
             with suppress(OSError):
@@ -219,9 +240,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _answer(self, conn: _Connection) -> None:
         """Handle a request in the lane, and say so as a thread's future would."""
-        future: Future[object] = Future()
-        future.set_result(self.handle(conn))
-        self.finish_request(conn, future)
+        self.finish_request(conn, _Answered(self.handle(conn)))
 
     def _stop_waiting(self, conn: _Connection) -> None:
         if conn in self.arriving:
@@ -308,10 +327,23 @@ class _OurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
     def setup(self, cfg: object) -> None:
         """Add no handlers: the app has set the log up."""
 
+    def access(self, *about: object) -> None:
+        """Keep no log of who asked for what; /metrics counts them."""
+
 
 def has_unsent(connection: socket.socket) -> bool:
     """Whether the other side has not yet taken all that was sent to it, so that sending more may have to wait."""
     return fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)) != bytes(4)
+
+
+@lru_cache(maxsize=1)
+def _date_of(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+def _http_date(timestamp: float | None = None) -> str:
+    """A time for a header, made once a second."""
+    return _date_of(int(time.time() if timestamp is None else timestamp))
 
 
 def _write_json_error(connection: socket.socket, status: int, reason: str, message: str) -> None:
