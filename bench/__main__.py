@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from bench import machine, places, report, sheet
-from bench.cells import Cell, Sample, plan
+from bench.cells import Cell, plan
 from bench.measure import WARM_UP_S, Bench, Side
 from bench.places import BenchError, NotThere, Sqlite, Template, make
 from bench.postgres import Cluster, cluster
@@ -61,9 +61,9 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
         lines = machine.facts(folder, slow_library)
         say(*lines)
         sqlite = Sqlite(folder)
-        side = sqlite_side(sqlite, seconds, stored)
+        side = sqlite_side(sqlite, seconds * rounds, stored)
         bench = Bench(folder, slow_library, seconds, {("sqlite", False): side})
-        skipped = add_postgres(bench, stack, seconds)
+        skipped = add_postgres(bench, stack, seconds * rounds)
         samples = measure_all(bench, plan(quick=quick, with_postgres=skipped is None), rounds)
         say("Memory: one server on the large history, loaded again and again …")
         with sqlite.copy(side.template(Cell("sqlite", "reserve", 16, stored=True)).place) as place:
@@ -71,6 +71,7 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
         times, beside, no_sheet = measure_sheet(side.empty.place, sqlite, rounds, seconds)
         say("", *lines, f"Load average after the run: {os.getloadavg()[0]:.1f}")
         say(f"Rounds: {rounds}, of {seconds} s each, the median of each figure, errors and acknowledged summed; {WORKERS} workers of {THREADS} threads.")
+        say("What is compared stands side by side and is loaded in turn: the machine may be half as fast a minute later. PSS is that of one server among them.")
         say("Who is still waiting when a round ends counts in no percentile: that flatters sides whose slowest take about as long as a round.")
         say("", *report.measured_lines(samples), "")
         say("Memory (PSS, MB) after each load of one server: " + ", ".join(f"{size:.0f}" for size in growth_mb), "")
@@ -94,7 +95,7 @@ def run_sheet(rounds: int, seconds: int) -> None:
 
 
 def sqlite_side(sqlite: Sqlite, seconds: int, stored: int) -> Side:
-    """The templates on SQLite."""
+    """The templates on SQLite, with enough to be released for that many seconds."""
     say("Making databases …")
     empty = make(sqlite.new("empty"))
     releasable = make(sqlite.new("releasable"))
@@ -117,7 +118,7 @@ def add_postgres(bench: Bench, stack: ExitStack, seconds: int) -> str | None:
 
 
 def postgres_side(started: Cluster, seconds: int) -> Side:
-    """The templates on PostgreSQL."""
+    """The templates on PostgreSQL, likewise."""
     empty = make(started.new("empty"))
     releasable = make(started.new("releasable"))
     with releasable.stock() as stock:
@@ -125,16 +126,17 @@ def postgres_side(started: Cluster, seconds: int) -> Side:
     return Side(started, Template(empty), Template(releasable))
 
 
-def measure_all(bench: Bench, cells: list[Cell], rounds: int) -> report.Samples:
-    """Every cell once a round, so that what is compared ran at the same time, under the same noise."""
-    samples: report.Samples = {cell: [] for cell in cells}
-    began_s = time.monotonic()
-    for number in range(rounds):
-        for place, cell in enumerate(cells, 1):
-            sample: Sample = bench.measure(cell)
+def measure_all(bench: Bench, groups: list[list[Cell]], rounds: int) -> report.Samples:
+    """Every cell, `rounds` times in turn with those that it is compared with."""
+    samples: report.Samples = {}
+    began_s, done, measurements = time.monotonic(), 0, rounds * sum(map(len, groups))
+    for group in groups:
+        samples |= {cell: [] for cell in group}
+        for cell, sample in bench.measure(group, rounds):
             samples[cell].append(sample)
-            done = f"round {number + 1}/{rounds}, {place}/{len(cells)}, {time.monotonic() - began_s:.0f} s"
-            say(f"[{done}] {report.SIDES[cell.side]} {cell.verb}, {cell.load}: {sample.rate:,.0f}/s, p99 {sample.p99_ms:.1f} ms")
+            done += 1
+            far = f"{done}/{measurements}, {time.monotonic() - began_s:.0f} s"
+            say(f"[{far}] {report.SIDES[cell.side]} {cell.verb}, {cell.load}: {sample.rate:,.0f}/s, p99 {sample.p99_ms:.1f} ms")
     return samples
 
 

@@ -54,21 +54,20 @@ class Sample(NamedTuple):
         )
 
 
-def plan(*, quick: bool, with_postgres: bool) -> list[Cell]:
-    """The cells of a round. What is to be compared comes one after the other, as a machine may be half as fast a minute later."""
-    cells = []
+def plan(*, quick: bool, with_postgres: bool) -> list[list[Cell]]:
+    """The cells, in groups of those that are compared: their servers stand beside each other, and are loaded in turn."""
+    groups = []
     for clients in (16,) if quick else (1, 16, 64):
         compared = clients == 16
         for verb in ("reserve", "check", "release"):
-            cells += [Cell("bare", "reserve", clients), Cell("plain", "reserve", clients)] if verb == "reserve" else []
-            cells += [Cell("sqlite", verb, clients)]
+            cells = [Cell("sqlite", verb, clients), Cell("postgres", verb, clients)]
+            cells += [Cell(side, "reserve", clients) for side in ("plain", "pgbench")] if verb == "reserve" else []
+            cells += [Cell("bare", verb, clients)] if verb != "release" else []
             cells += [Cell("sqlite", verb, clients, hot=True)] if compared and verb != "release" else []
             cells += [Cell("sqlite", verb, clients, stored=True)] if compared else []
-            cells += [Cell("postgres", verb, clients)]
-            cells += [Cell("pgbench", "reserve", clients)] if verb == "reserve" else []
-    cells += [Cell(side, "reserve", 16, hot=True) for side in ("plain", "postgres", "pgbench")]
+            groups.append(cells)
+    groups.append([Cell(side, "reserve", 16, hot=True) for side in ("plain", "postgres", "pgbench")])
     for clients in (16, 64) if quick else (1, 16, 64):
-        cells += [Cell("plain", "reserve", clients, slow=True)]
-        cells += [Cell("sqlite", verb, clients, slow=True) for verb in (("reserve",) if quick else ("reserve", "check", "release"))]
-        cells += [Cell(side, "reserve", clients, slow=True) for side in ("postgres", "pgbench")]
-    return [cell for cell in cells if with_postgres or cell.side not in ("postgres", "pgbench")]
+        cells = [Cell(side, "reserve", clients, slow=True) for side in ("sqlite", "plain", "postgres", "pgbench")]
+        groups.append(cells + ([] if quick else [Cell("sqlite", verb, clients, slow=True) for verb in ("check", "release")]))
+    return [[cell for cell in cells if with_postgres or cell.side not in ("postgres", "pgbench")] for cells in groups]

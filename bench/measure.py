@@ -1,12 +1,14 @@
-"""Measures one cell: a fresh copy of its database, a fresh server, a warm-up, the load; then the proof that nothing was lost."""
+"""Measures cells: each on a fresh copy of its database and a fresh server, warmed up, loaded in turn with those that it is
+compared with; then the proof that nothing was lost.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -55,72 +57,91 @@ class Bench:
     sides: dict[tuple[str, bool], Side]
     problems: list[str] = field(default_factory=list)
 
-    def measure(self, cell: Cell) -> Sample:
-        """One measurement of a cell."""
+    def measure(self, cells: Sequence[Cell], rounds: int) -> Iterator[tuple[Cell, Sample]]:
+        """Measurements of cells that are compared: all of their servers stand, and are loaded in turn, so that what a machine that is
+        faster one minute and slower the next does to one, it does to all.
+        """
+        with ExitStack() as stack:
+            loads = {cell: stack.enter_context(self._standing(cell)) for cell in cells}
+            for _ in range(rounds):
+                for cell, load in loads.items():
+                    yield cell, load()
+
+    def _standing(self, cell: Cell) -> AbstractContextManager[Callable[[], Sample]]:
+        """What loads a cell's server, which stands inside."""
         if cell.side in ("bare", "plain"):
             return self._other(cell)
-        side = self.sides["sqlite" if cell.side == "sqlite" else "postgres", cell.slow and cell.side != "sqlite"]
-        template = side.template(cell)
-        with side.engine.copy(template.place) as place:
-            if cell.side == "pgbench":
-                return self._pgbench(cell, side.engine, place)
-            return self._product(cell, side.engine, place, template.first_open)
+        return self._pgbench(cell) if cell.side == "pgbench" else self._product(cell)
 
-    def _preload(self, cell: Cell) -> Path | None:
-        return self.slow_library if cell.slow else None
-
-    def _other(self, cell: Cell) -> Sample:
+    @contextmanager
+    def _other(self, cell: Cell) -> Iterator[Callable[[], Sample]]:
         database, key, port = self.folder / f"plain-{secrets.token_hex(4)}.db", secrets.token_hex(16), free_port()
         if cell.side == "plain":
             plain.make(str(database), key, BUDGETS)
         preload = {"LD_PRELOAD": str(self.slow_library)} if cell.slow else {}
         environment = os.environ | {"PLAIN_DATABASE": str(database)} | preload
         try:
-            with running(other_command(cell.side, port), port, environment, self.folder / "server.log") as server:
-                return _loaded(cell, server, None, lambda first: self._wrk(cell, server, key, f"{secrets.token_hex(4)}-", first, self.seconds), 0)[0]
+            with running(other_command(cell.side, port), port, environment, self.folder / f"{port}.log") as server:
+                yield lambda: _loaded(server, None, lambda: self._wrk(cell, server, key, f"{secrets.token_hex(4)}-", 0))[0]
         finally:
             for path in self.folder.glob(f"{database.name}*"):
                 path.unlink()
 
-    def _product(self, cell: Cell, engine: Engine, place: Place, first_open: int) -> Sample:
-        port = free_port()
-        with self.serving(place, port, self._preload(cell) if cell.side == "sqlite" else None) as server:
-            releases = cell.verb == "release"
+    @contextmanager
+    def _product(self, cell: Cell) -> Iterator[Callable[[], Sample]]:
+        side = self._side(cell)
+        template, releases, port = side.template(cell), cell.verb == "release", free_port()
+        rows_sql, newest_sql = _LEDGER[cell.verb]
+        with side.engine.copy(template.place) as place, self.serving(place, port, self.slow_library if cell.slow and cell.side == "sqlite" else None) as server:
+            warm = self._wrk(cell, server, place.key, OPEN_TAG if releases else "warm-", template.first_open if releases else 0, WARM_UP_S)
+            next_number = warm.next_number
 
-            def load(first: int) -> Load:
-                tag = OPEN_TAG if releases else f"{secrets.token_hex(4)}-"
-                return self._wrk(cell, server, place.key, tag, first, self.seconds)
+            def load() -> Sample:
+                nonlocal next_number
+                settled(place, rows_sql.format(0))
+                newest = place.scalar(newest_sql)
+                tag, first = (OPEN_TAG, next_number) if releases else (f"{secrets.token_hex(4)}-", 0)
+                sample, result = _loaded(server, side.engine.database_pid, lambda: self._wrk(cell, server, place.key, tag, first))
+                next_number = result.next_number
+                stored = settled(place, rows_sql.format(newest))
+                self._compare(str(cell), result, stored, cell.clients)
+                return sample._replace(stored=stored)
 
-            warm = self._wrk(cell, server, place.key, OPEN_TAG if releases else "warm-", first_open if releases else 0, WARM_UP_S)
-            rows_sql, newest_sql = _LEDGER[cell.verb]
-            settled(place, rows_sql.format(0))
-            newest = place.scalar(newest_sql)
-            sample, result = _loaded(cell, server, engine.database_pid, load, warm.next_number if releases else 0)
-            stored = settled(place, rows_sql.format(newest))
-        self.prove(place, str(cell), result, stored, cell.clients)
-        return sample._replace(stored=stored)
+            yield load
+            self._verify(place, str(cell))
 
-    def _pgbench(self, cell: Cell, engine: Engine, place: Place) -> Sample:
+    @contextmanager
+    def _pgbench(self, cell: Cell) -> Iterator[Callable[[], Sample]]:
+        side = self._side(cell)
+        engine = side.engine
         if not isinstance(engine, Cluster):
             raise BenchError("pgbench needs a PostgreSQL")
-        engine.pgbench(place, clients=cell.clients, seconds=WARM_UP_S, hot=cell.hot)
-        before_s = machine.cpu_s(engine.database_pid)
-        found = engine.pgbench(place, clients=cell.clients, seconds=self.seconds, hot=cell.hot)
-        cpu_s = machine.cpu_s(engine.database_pid) - before_s
-        held = machine.memory(engine.database_pid)
-        return Sample(found.rate, found.p50_ms, found.p99_ms, found.failures, cpu_s, *held, 0, round(found.rate * self.seconds))
+        with engine.copy(side.template(cell).place) as place:
+            engine.pgbench(place, clients=cell.clients, seconds=WARM_UP_S, hot=cell.hot)
 
-    def _wrk(self, cell: Cell, server: Server, key: str, tag: str, first: int, seconds: int) -> Load:
-        return wrk(server.port, cell.verb, key, clients=cell.clients, seconds=seconds, tag=tag, hot=cell.hot, first=first)
+            def load() -> Sample:
+                before_s = machine.cpu_s(engine.database_pid)
+                found = engine.pgbench(place, clients=cell.clients, seconds=self.seconds, hot=cell.hot)
+                cpu_s = machine.cpu_s(engine.database_pid) - before_s
+                held = machine.memory(engine.database_pid)
+                return Sample(found.rate, found.p50_ms, found.p99_ms, found.failures, cpu_s, *held, 0, round(found.rate * self.seconds))
+
+            yield load
+
+    def _side(self, cell: Cell) -> Side:
+        return self.sides["sqlite" if cell.side == "sqlite" else "postgres", cell.slow and cell.side != "sqlite"]
+
+    def _wrk(self, cell: Cell, server: Server, key: str, tag: str, first: int, seconds: int | None = None) -> Load:
+        return wrk(server.port, cell.verb, key, clients=cell.clients, seconds=seconds or self.seconds, tag=tag, hot=cell.hot, first=first)
 
     @contextmanager
     def serving(self, place: Place, port: int, preload: Path | None = None) -> Iterator[Server]:
         """The product, running."""
-        with running(product_command(port), port, place.environment(preload), self.folder / "server.log") as server:
+        with running(product_command(port), port, place.environment(preload), self.folder / f"{port}.log") as server:
             yield server
 
-    def prove(self, place: Place, what: str, result: Load, stored: int, clients: int) -> None:
-        """Acknowledged = stored, and the books balance.
+    def _compare(self, what: str, result: Load, stored: int, clients: int) -> None:
+        """Acknowledged = stored.
 
         wrk hangs up at the end with up to one request of each client under way: those may be stored, their answers unread.
         """
@@ -128,6 +149,9 @@ class Bench:
             self.problems.append(f"{what}: {result.acknowledged} acknowledged, {stored} stored")
         if result.first_refusal:
             self.problems.append(f"{what}: {result.refused} refused, first with {result.first_refusal}")
+
+    def _verify(self, place: Place, what: str) -> None:
+        """The books balance."""
         try:
             place.flask("verify")
         except BenchError as error:
@@ -146,15 +170,16 @@ class Bench:
                 reserved = load._replace(acknowledged=load.acknowledged + reserved.acknowledged)
                 found.append(machine.memory(server.pid).proportional_mb)
             stored = settled(place, _LEDGER["reserve"][0].format(newest))
-        self.prove(place, "memory run", reserved, stored, clients * slices)
+        self._compare("memory run", reserved, stored, clients * slices)
+        self._verify(place, "memory run")
         return found
 
 
-def _loaded(cell: Cell, server: Server, database_pid: int | None, load: Callable[[int], Load], first: int) -> tuple[Sample, Load]:
+def _loaded(server: Server, database_pid: int | None, load: Callable[[], Load]) -> tuple[Sample, Load]:
     """The load's figures, with what the server's processes took for it."""
     pids = [server.pid] + ([database_pid] if database_pid else [])
     before_s = sum(map(machine.cpu_s, pids))
-    result = load(first)
+    result = load()
     cpu_s = sum(map(machine.cpu_s, pids)) - before_s
     held = [machine.memory(pid) for pid in pids]
     sample = Sample(
