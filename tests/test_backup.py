@@ -322,6 +322,10 @@ BROKEN = {
         'trigger "AuditLog_no_delete" is missing or changed',
     ),
     "without an index": ('DROP INDEX "Reservation_open"', 'index "Reservation_open" is missing or changed'),
+    "of a version that is no number": (
+        """DROP TABLE "SchemaVersion"; CREATE TABLE "SchemaVersion" ("version" TEXT); INSERT INTO "SchemaVersion" VALUES ('3x')""",
+        "is damaged: its schema version is '3x'",
+    ),
     "of another program": ('DROP TABLE "SchemaVersion"', "not of this program"),
     "with a row that refers to none": ("""UPDATE "Reservation" SET "budgetId" = 'none'""", "refers to a row of Budget that is not there"),
     "with balances that do not prove": ('UPDATE "BudgetUtilization" SET "reservedMinor" = 5', "contradictions were found in it; the first: Budget budget-1"),

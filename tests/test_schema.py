@@ -647,6 +647,17 @@ def test_a_database_of_a_newer_version_is_left_alone(app: Flask) -> None:
     assert described() == before
 
 
+def test_a_database_whose_version_is_no_number_is_damaged(app: Flask) -> None:
+    for statement in ('DROP TABLE "SchemaVersion"', 'CREATE TABLE "SchemaVersion" ("version" TEXT)', """INSERT INTO "SchemaVersion" VALUES ('3x')"""):
+        db.execute_sql(statement)
+    assert app.test_client().get("/readyz").status_code == 503
+    for command in ("upgrade-db", "verify"):
+        with app.app_context():
+            result = app.test_cli_runner().invoke(args=[command])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == f"Error: The database {database.label()} is damaged: its schema version is '3x'.\n"
+
+
 def test_a_database_without_tables_is_made_not_upgraded(app: Flask, tmp_path: Path) -> None:
     database.connect(tmp_path / "empty.db", create=True)
     with pytest.raises(database.DatabaseProblem, match="has no tables yet: make them with `flask init-db`"):

@@ -30,12 +30,16 @@ def statements(text: str) -> list[str]:
 
 
 def schema_version() -> int | None:
-    """The schema version of the connected database; None where it has no tables of ours."""
+    """The schema version of the connected database; None where it has no tables of ours. Raises DatabaseProblem where it is no version."""
     open_connection()
     if not _has_tables():
         return None
     row = db.execute_sql('SELECT MAX("version") FROM "SchemaVersion"').fetchone()
-    return None if row is None else row[0]
+    version = None if row is None else row[0]
+    if not isinstance(version, int | None):
+        # SQLite keeps whatever a damaged row says, of whatever type.
+        raise DatabaseProblem(f"The database {label()} is damaged: its schema version is {version!r}.")
+    return version
 
 
 def _has_tables() -> bool:
