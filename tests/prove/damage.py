@@ -99,10 +99,9 @@ def _examine(target: Path, true_rows: Rows, true_texts: Rows, *, in_log: bool) -
             rows, texts = _read(target)
         except database.DatabaseProblem:
             return "refused at the start"
-        except (peewee.PeeweeException, sqlite3.Error, UnicodeError, ValueError):
-            return "an error where it is read"
         except Exception as error:  # noqa: BLE001  # whatever it is: the next one is tried all the same
-            return f"WRONG: nobody expects {error!r}"
+            expected = isinstance(error, peewee.PeeweeException | sqlite3.Error | UnicodeError | ValueError)
+            return "an error where it is read" if expected else f"WRONG: nobody expects {error!r}"
     finally:
         database.disconnect()
     if findings:
