@@ -6,7 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # What must be the same on PostgreSQL; needs its server, or TEST_DATABASE_URL, and is skipped without (with REQUIRE_ALL=1, fails).
-ON_BOTH_ENGINES := $(patsubst %,tests/test_%.py,ledger permissions tenants requesters logins audit guide guide_sql concurrency verify sync_run prove metrics people console_lists)
+ON_BOTH_ENGINES := $(patsubst %,tests/test_%.py,\
+	ledger permissions tenants requesters logins people bad_input safety audit guide guide_sql concurrency verify commands metrics \
+	sync_run sync_commands sync_faults console_lists console_pages console_deeds prove)
 
 .DEFAULT_GOAL := help
 .PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql prove bench lock audit screenshots pictures format clean

@@ -211,7 +211,7 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
 
     def cursor(self, named_cursor: str | None = None, *, is_kept: bool = False) -> Any:
         """A new cursor, or the one that the connection keeps."""
-        return self._state.conn.kept_cursor if is_kept else super().cursor(named_cursor)  # type: ignore[no-untyped-call]
+        return self.connection().kept_cursor if is_kept else super().cursor(named_cursor)  # type: ignore[no-untyped-call]
 
     def _connect(self) -> Any:
         connection = super()._connect()
