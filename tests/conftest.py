@@ -126,7 +126,7 @@ def person(user_id: str, role: Role, customer_id: str | None = demo.CUSTOMER) ->
 
 def slots() -> Path:
     """Where the password slots may be kept."""
-    return Path(database.db.file_path).parent if ENGINE == "sqlite" else Path(tempfile.gettempdir())
+    return Path(database.db.file_path).parent if database.is_file() else Path(tempfile.gettempdir())
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 import requests
 from competitor import AMOUNT, SERVICE, reserve
-from conftest import ROOT, Installation, check_body, found, key_headers, reserve_body, wait_until
+from conftest import ROOT, Installation, check_body, found, key_headers, person, reserve_body, wait_until
 from flask import Flask
 from templates import Templates
 
@@ -31,8 +31,9 @@ from budget_sync.database.locks import held_alone
 from budget_sync.database.postgresql import SHARED_CONNECTIONS
 from budget_sync.database.transact import TRIES
 from budget_sync.models import Customer, Reservation
+from budget_sync.permissions import Role
 from budget_sync.refusals import Code, Refusal
-from budget_sync.requests import CommitRequest, ReserveRequest
+from budget_sync.requests import CheckRequest, CommitRequest, ReserveRequest
 from budget_sync.settings import Settings, SettingsError
 from budget_sync.web.metrics import POOL
 
@@ -114,6 +115,20 @@ def test_a_budget_cut_while_a_reserve_waits_for_it_is_seen(world: Flask, strange
         wait_until(lambda: is_waited_for(stranger), "the reserve does not wait")
     # 5,000 of 6,000 were spent before.
     assert waiting.result(timeout=30) == [None]
+
+
+def test_two_people_who_reserve_one_request_on_two_budgets_at_once_do_not_both_get_it(world: Flask) -> None:
+    budgets.set_budget(ROOT, "org-456", "Legal", "Q1 2025", Decimal(1000), budget_id="budget-9")
+    people = [(person("ann", Role.MANAGER), "Engineering", "budget-123"), (person("bob", Role.BUSINESS_USER), "Legal", "budget-9")]
+    for round_ in range(20):
+        request_id = f"both-{round_}"
+        for actor, department, _ in people:
+            body = check_body(requestId=request_id, userId=actor.user_id, department=department, amount=Decimal(1))
+            ledger.check(actor, CheckRequest.model_validate(body))
+        asked = [(actor, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(1))) for actor, _, budget_id in people]
+        outcomes = at_once(*(lambda actor=actor, request=request: ledger.reserve(actor, request) for actor, request in asked))
+        assert sum(outcome is Code.NOT_YOUR_REQUEST for outcome in outcomes) == 1, outcomes
+        assert Reservation.select().where(Reservation.requestId == request_id).count() == 1
 
 
 def is_waited_for(connection: psycopg.Connection[Any]) -> bool:
