@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 import requests
+import warm
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
+from werkzeug.routing import Rule
 from werkzeug.security import generate_password_hash
 
 from app import create_app
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parent.parent
 pytest_plugins = ["postgres", "templates", "console_site"]
 
+#: What builds a route's URLs.
+Builder = Callable[..., tuple[str, str]]
+
 #: The engine that tests run on which take their database from here.
 ENGINE = os.environ.get("TEST_ENGINE", "sqlite")
 
@@ -50,6 +56,34 @@ PASSWORD = "correct horse battery"
 
 #: The shell's actor.
 ROOT = operator("root")
+
+
+#: A folder in memory, where a sync costs nothing, and the room that tests may need there.
+MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 * 2**30  # noqa: S108  # whoever uses it makes a folder of their own in it
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests' files in memory, where there is room for them, and what each test's app would compile anew."""
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:
+        os.environ.setdefault("TMPDIR", str(MEMORY))
+    monkeypatch = pytest.MonkeyPatch()
+    # Three quarters of what a new app costs.
+    monkeypatch.setattr(Rule, "_compile_builder", _compile_once(Rule._compile_builder))  # noqa: SLF001  # nothing public does it once
+    config.add_cleanup(monkeypatch.undo)
+
+
+def _compile_once(compile_builder: Callable[[Rule, bool], Builder]) -> Callable[[Rule, bool], Builder]:
+    """Werkzeug's compiler of what builds a route's URLs, which makes the same of the same route for every app."""
+    made: dict[str, Builder] = {}
+
+    def compile_or_take(rule: Rule, append_unknown: bool = True) -> Builder:
+        # All that it looks at.
+        looked_at = repr((rule.rule, rule._trace, rule.defaults, append_unknown))  # noqa: SLF001  # of its own kind
+        if looked_at not in made:
+            made[looked_at] = compile_builder(rule, append_unknown)
+        return made[looked_at]
+
+    return compile_or_take
 
 
 def needs(present: object, what: str) -> None:
@@ -226,7 +260,7 @@ class Installation:
 
     environment: dict[str, str]
     port: int = field(default_factory=free_port)
-    server: subprocess.Popen[str] | None = None
+    server: subprocess.Popen[str] | warm.Warm | None = None
 
     @property
     def folder(self) -> Path:
@@ -252,11 +286,21 @@ class Installation:
         """The installation's environment over this process's own."""
         return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | self.environment
 
-    def flask(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command as an operator would."""
-        return subprocess.run(
-            [sys.executable, "-m", "flask", *arguments], cwd=PROJECT, env=self.full_environment(), text=True, capture_output=True, check=check, **options
-        )
+    def flask(self, *arguments: str, check: bool = True, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command as an operator would; what it has printed."""
+        environment = self.full_environment()
+        if self._may_be_warm(environment):
+            done = warm.run(arguments, environment, timeout)
+        else:
+            line = [sys.executable, "-m", "flask", *arguments]
+            done = subprocess.run(line, cwd=PROJECT, env=environment, text=True, capture_output=True, check=False, timeout=timeout)
+        if check:
+            done.check_returncode()
+        return done
+
+    def _may_be_warm(self, environment: dict[str, str]) -> bool:
+        """Whether a command need not start with Python: in `make prove`, what a start takes is a part of what is tried."""
+        return "PYTEST_VERSION" in os.environ and not warm.comes_too_late(environment)
 
     def start(self, *options: str) -> None:
         """Start the server, and wait until it is ready."""
@@ -265,17 +309,14 @@ class Installation:
 
     def launch(self, *options: str) -> None:
         """Start the server, and wait for nothing."""
-        with (self.folder / "server.log").open("a", encoding="utf-8") as log:
-            self.server = subprocess.Popen(
-                [sys.executable, "-m", "flask", "serve", "--port", str(self.port), *options],
-                cwd=PROJECT,
-                env=self.full_environment(),
-                text=True,
-                stdout=log,
-                stderr=log,
-                # So that it can be killed together with its workers.
-                process_group=0,
-            )
+        with (self.folder / "server.log").open("a", encoding="utf-8") as log, open(os.devnull, encoding="ascii") as nothing:
+            # In a group of its own, so that it can be killed together with its workers.
+            arguments, environment = ("serve", "--port", str(self.port), *options), self.full_environment()
+            if self._may_be_warm(environment):
+                self.server = warm.Warm(arguments, environment, [nothing, log, log], own_group=True)
+                return
+            line = [sys.executable, "-m", "flask", *arguments]
+            self.server = subprocess.Popen(line, cwd=PROJECT, env=environment, text=True, stdout=log, stderr=log, process_group=0)
 
     def _is_ready(self) -> bool:
         assert self.server is not None
