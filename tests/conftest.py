@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from werkzeug.routing import Rule
 from werkzeug.security import generate_password_hash
 
 from app import create_app
-from budget_sync import database, demo, people, settings
+from budget_sync import database, demo, passwords, people, settings
 from budget_sync.models import User
 from budget_sync.permissions import Actor, Role, operator
 from budget_sync.settings import Settings
@@ -69,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
     monkeypatch = pytest.MonkeyPatch()
     # Three quarters of what a new app costs.
     monkeypatch.setattr(Rule, "_compile_builder", _compile_once(Rule._compile_builder))  # noqa: SLF001  # nothing public does it once
+    # A password's hash is as the service makes it, but costs nothing: what it costs, and that it is always paid, is test_logins' subject.
+    monkeypatch.setattr(passwords, "generate_password_hash", partial(generate_password_hash, method="scrypt:256:8:1"))
     config.add_cleanup(monkeypatch.undo)
 
 
@@ -261,6 +264,8 @@ class Installation:
     environment: dict[str, str]
     port: int = field(default_factory=free_port)
     server: subprocess.Popen[str] | warm.Warm | None = None
+    #: What its processes have instead of a module's own constants, by their full names: shorter time-outs, above all.
+    constants: dict[str, float] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -290,7 +295,7 @@ class Installation:
         """Run a command as an operator would; what it has printed."""
         environment = self.full_environment()
         if self._may_be_warm(environment):
-            done = warm.run(arguments, environment, timeout)
+            done = warm.run(arguments, environment, self.constants, timeout=timeout)
         else:
             line = [sys.executable, "-m", "flask", *arguments]
             done = subprocess.run(line, cwd=PROJECT, env=environment, text=True, capture_output=True, check=False, timeout=timeout)
@@ -300,7 +305,9 @@ class Installation:
 
     def _may_be_warm(self, environment: dict[str, str]) -> bool:
         """Whether a command need not start with Python: in `make prove`, what a start takes is a part of what is tried."""
-        return "PYTEST_VERSION" in os.environ and not warm.comes_too_late(environment)
+        may_be = "PYTEST_VERSION" in os.environ and not warm.comes_too_late(environment)
+        assert may_be or not self.constants, "only what is forked can have other constants"
+        return may_be
 
     def start(self, *options: str) -> None:
         """Start the server, and wait until it is ready."""
@@ -313,7 +320,7 @@ class Installation:
             # In a group of its own, so that it can be killed together with its workers.
             arguments, environment = ("serve", "--port", str(self.port), *options), self.full_environment()
             if self._may_be_warm(environment):
-                self.server = warm.Warm(arguments, environment, [nothing, log, log], own_group=True)
+                self.server = warm.Warm(arguments, environment, self.constants, [nothing, log, log], own_group=True)
                 return
             line = [sys.executable, "-m", "flask", *arguments]
             self.server = subprocess.Popen(line, cwd=PROJECT, env=environment, text=True, stdout=log, stderr=log, process_group=0)

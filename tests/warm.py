@@ -39,12 +39,14 @@ _MOST_BYTES = 100_000
 class Warm:
     """A command that was started so, as much like a `subprocess.Popen` as is needed here."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], files: Sequence[IO[Any]], *, own_group: bool = False) -> None:
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], constants: Mapping[str, float], files: Sequence[IO[Any]], *, own_group: bool = False
+    ) -> None:
         self.returncode: int | None = None
         self._arguments = arguments
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.connect(_address())
-        asked = json.dumps([arguments, dict(environment), own_group]).encode()
+        asked = json.dumps([arguments, dict(environment), dict(constants), own_group]).encode()
         socket.send_fds(self._connection, [asked], [file.fileno() for file in files])
         self.pid = int(self._connection.recv(100))
 
@@ -75,10 +77,12 @@ def comes_too_late(environment: Mapping[str, str]) -> bool:
     return any(environment.get(name) != os.environ.get(name) for name in environment.keys() | os.environ.keys() if name.startswith(_TOO_LATE))
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    arguments: Sequence[str], environment: Mapping[str, str], constants: Mapping[str, float], *, timeout: float | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; what it printed, and its status."""
     with open(os.devnull, "rb") as nothing, tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = Warm(arguments, environment, [nothing, output, errors])
+        process = Warm(arguments, environment, constants, [nothing, output, errors])
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -132,10 +136,15 @@ def _serve(listener: socket.socket) -> None:
 def _answer(connection: socket.socket) -> NoReturn:
     """Start the command, and say which process it is and how it ended."""
     asked, files, _, _ = socket.recv_fds(connection, _MOST_BYTES, 3)
-    arguments, environment, own_group = json.loads(asked)
+    arguments, environment, constants, own_group = json.loads(asked)
     pid = os.fork()
     if not pid:
         connection.close()
+        for name, value in constants.items():
+            module, _, constant = name.rpartition(".")
+            # Only of what is there: a constant by another name would change nothing.
+            getattr(sys.modules[module], constant)
+            setattr(sys.modules[module], constant, value)
         _become(arguments, environment, files, own_group=own_group)
     for file in files:
         os.close(file)
