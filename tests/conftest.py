@@ -59,6 +59,9 @@ PASSWORD = "correct horse battery"
 ROOT = operator("root")
 
 
+#: The files whose tests take longest.
+LONG = ("test_console_browser", "test_prove")
+
 #: A folder in memory, where a sync costs nothing, and the room that tests may need there.
 MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 * 2**30  # noqa: S108  # whoever uses it makes a folder of their own in it
 
@@ -73,6 +76,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # A password's hash is as the service makes it, but costs nothing: what it costs, and that it is always paid, is test_logins' subject.
     monkeypatch.setattr(passwords, "generate_password_hash", partial(generate_password_hash, method="scrypt:256:8:1"))
     config.add_cleanup(monkeypatch.undo)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that whoever shares the tests ends with short ones, and at the same time as the others."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def _compile_once(compile_builder: Callable[[Rule, bool], Builder]) -> Callable[[Rule, bool], Builder]:
