@@ -12,7 +12,7 @@ ROWS = (
     Row("conservation", "The same, for many callers at once and group commits", conservation.prove, 1_500, 1_000_000, BOTH),
     Row("kills", "No acknowledged movement is lost and none is half done, whatever is killed; ready again in 5 s", kills.prove, 10, 500, BOTH),
     Row("power", "After a power cut, everything acknowledged is there", power.prove, 20, 1_000),
-    Row("disk", "A disk that fails, is full or read-only: never a false 200, no half movement, no restart needed", disk.prove, 10, 10_000),
+    Row("disk", "A disk that fails, is full or read-only: never a false 200, no half movement, no restart needed", disk.prove, 6, 10_000),
     Row("damage", "A damaged file is refused, or what is served was true once; no figure is invented", damage.prove, 50, 20_000),
     Row("locks", "With the database locked from outside for 1 to 30 s: 503 with Retry-After in time, no traceback", locks.prove, None, 60),
     Row("slow", "Beside 500 slow or greedy connections, the p99 of others stays under 2 s", slow.prove, 160, 40_000),
