@@ -52,10 +52,10 @@ types: install-dev
 	$(BIN)/mypy
 
 tests: install-dev
-	$(BIN)/pytest -n 2 $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 tests-postgresql: install-dev  ## Run the behaviour tests on PostgreSQL
-	TEST_ENGINE=postgresql $(BIN)/pytest -n 2 $(ON_BOTH_ENGINES)
+	TEST_ENGINE=postgresql $(BIN)/pytest -n 2 --dist worksteal $(ON_BOTH_ENGINES)
 
 prove: install-dev  ## Try to break every promise, for hours; ARGS="--list" shows them, ARGS="--only kills --tries 500" tries one
 	$(BIN)/python -m tests.prove $(ARGS)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import requests
 import time_machine
 from conftest import PASSWORD, ROOT, Installation, cheap_hash
 from selenium import webdriver
@@ -258,8 +259,14 @@ class Browser:
         """Open a page."""
         self.driver.get(f"{self.url}{path}")
 
+    def enter(self, user_id: str) -> None:
+        """Be somebody who has signed in already, which costs a tenth of doing it here."""
+        reply = requests.post(f"{self.url}/api/auth/login", json={"email": email(user_id), "password": PASSWORD}, timeout=30)
+        name = "budget_sync_session"
+        self.driver.execute_cdp_cmd("Network.setCookie", {"name": name, "value": reply.cookies[name], "url": self.url, "httpOnly": True})
+
     def sign_in(self, user_id: str) -> None:
-        """As a person does it."""
+        """Become somebody, as a person does it."""
         self.go("/sign-in")
         self.type("email", email(user_id))
         self.type("password", PASSWORD)

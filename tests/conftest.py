@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,19 +17,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 import requests
+import warm
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
+from werkzeug.routing import Rule
 from werkzeug.security import generate_password_hash
 
 from app import create_app
-from budget_sync import database, demo, people, settings
+from budget_sync import database, demo, passwords, people, settings
 from budget_sync.models import User
 from budget_sync.permissions import Actor, Role, operator
 from budget_sync.settings import Settings
@@ -40,6 +44,9 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parent.parent
 pytest_plugins = ["postgres", "templates", "console_site"]
 
+#: What builds a route's URLs.
+Builder = Callable[..., tuple[str, str]]
+
 #: The engine that tests run on which take their database from here.
 ENGINE = os.environ.get("TEST_ENGINE", "sqlite")
 
@@ -50,6 +57,44 @@ PASSWORD = "correct horse battery"
 
 #: The shell's actor.
 ROOT = operator("root")
+
+
+#: The files whose tests take longest.
+LONG = ("test_console_browser", "test_prove")
+
+#: A folder in memory, where a sync costs nothing, and the room that tests may need there.
+MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 * 2**30  # noqa: S108  # whoever uses it makes a folder of their own in it
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests' files in memory, where there is room for them, and what each test's app would compile anew."""
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:
+        os.environ.setdefault("TMPDIR", str(MEMORY))
+    monkeypatch = pytest.MonkeyPatch()
+    # Three quarters of what a new app costs.
+    monkeypatch.setattr(Rule, "_compile_builder", _compile_once(Rule._compile_builder))  # noqa: SLF001  # nothing public does it once
+    # A password's hash is as the service makes it, but costs nothing: what it costs, and that it is always paid, is test_logins' subject.
+    monkeypatch.setattr(passwords, "generate_password_hash", partial(generate_password_hash, method="scrypt:256:8:1"))
+    config.add_cleanup(monkeypatch.undo)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that whoever shares the tests ends with short ones, and at the same time as the others."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def _compile_once(compile_builder: Callable[[Rule, bool], Builder]) -> Callable[[Rule, bool], Builder]:
+    """Werkzeug's compiler of what builds a route's URLs, which makes the same of the same route for every app."""
+    made: dict[str, Builder] = {}
+
+    def compile_or_take(rule: Rule, append_unknown: bool = True) -> Builder:
+        # All that it looks at.
+        looked_at = repr((rule.rule, rule._trace, rule.defaults, append_unknown))  # noqa: SLF001  # of its own kind
+        if looked_at not in made:
+            made[looked_at] = compile_builder(rule, append_unknown)
+        return made[looked_at]
+
+    return compile_or_take
 
 
 def needs(present: object, what: str) -> None:
@@ -226,7 +271,9 @@ class Installation:
 
     environment: dict[str, str]
     port: int = field(default_factory=free_port)
-    server: subprocess.Popen[str] | None = None
+    server: subprocess.Popen[str] | warm.Warm | None = None
+    #: What its processes have instead of a module's own constants, by their full names: shorter time-outs, above all.
+    constants: dict[str, float] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -252,11 +299,23 @@ class Installation:
         """The installation's environment over this process's own."""
         return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | self.environment
 
-    def flask(self, *arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command as an operator would."""
-        return subprocess.run(
-            [sys.executable, "-m", "flask", *arguments], cwd=PROJECT, env=self.full_environment(), text=True, capture_output=True, check=check, **options
-        )
+    def flask(self, *arguments: str, check: bool = True, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command as an operator would; what it has printed."""
+        environment = self.full_environment()
+        if self._may_be_warm(environment):
+            done = warm.run(arguments, environment, self.constants, timeout=timeout)
+        else:
+            line = [sys.executable, "-m", "flask", *arguments]
+            done = subprocess.run(line, cwd=PROJECT, env=environment, text=True, capture_output=True, check=False, timeout=timeout)
+        if check:
+            done.check_returncode()
+        return done
+
+    def _may_be_warm(self, environment: dict[str, str]) -> bool:
+        """Whether a command need not start with Python: in `make prove`, what a start takes is a part of what is tried."""
+        may_be = "PYTEST_VERSION" in os.environ and not warm.comes_too_late(environment)
+        assert may_be or not self.constants, "only what is forked can have other constants"
+        return may_be
 
     def start(self, *options: str) -> None:
         """Start the server, and wait until it is ready."""
@@ -265,17 +324,14 @@ class Installation:
 
     def launch(self, *options: str) -> None:
         """Start the server, and wait for nothing."""
-        with (self.folder / "server.log").open("a", encoding="utf-8") as log:
-            self.server = subprocess.Popen(
-                [sys.executable, "-m", "flask", "serve", "--port", str(self.port), *options],
-                cwd=PROJECT,
-                env=self.full_environment(),
-                text=True,
-                stdout=log,
-                stderr=log,
-                # So that it can be killed together with its workers.
-                process_group=0,
-            )
+        with (self.folder / "server.log").open("a", encoding="utf-8") as log, open(os.devnull, encoding="ascii") as nothing:
+            # In a group of its own, so that it can be killed together with its workers.
+            arguments, environment = ("serve", "--port", str(self.port), *options), self.full_environment()
+            if self._may_be_warm(environment):
+                self.server = warm.Warm(arguments, environment, self.constants, [nothing, log, log], own_group=True)
+                return
+            line = [sys.executable, "-m", "flask", *arguments]
+            self.server = subprocess.Popen(line, cwd=PROJECT, env=environment, text=True, stdout=log, stderr=log, process_group=0)
 
     def _is_ready(self) -> bool:
         assert self.server is not None

@@ -83,7 +83,9 @@ def cluster(binaries: Path) -> Iterator[str]:
         options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
         subprocess.run(_as_user(binaries / "initdb", "-D", data, *options), cwd=folder, check=True, capture_output=True)
         port = free_port()
-        settings = ("listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", f"max_connections={_MAX_CONNECTIONS}", "fsync=off")
+        # What a database that lives for seconds needs no more than a sync.
+        without = ("fsync=off", "wal_level=minimal", "max_wal_senders=0", "autovacuum=off", "jit=off")
+        settings = ("listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", f"max_connections={_MAX_CONNECTIONS}", *without)
         log = Path(folder) / "log"
         with log.open("wb") as output:
             command = _as_user(binaries / "postgres", "-D", data, *(word for setting in settings for word in ("-c", setting)))

@@ -38,6 +38,9 @@ from budget_sync.settings import Settings
 pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="names the engine it is about in each test")
 
 SERVICE = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM, "acme")
+#: How often a running service is backed up and restored.
+ROUNDS = 3
+
 NOW = datetime(2025, 2, 5, 10, 30, tzinfo=UTC)
 
 
@@ -468,29 +471,35 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installa
         made.end()
 
 
-def test_backups_and_a_restore_under_load_lose_nothing_that_was_acknowledged(running: Installation, tmp_path: Path) -> None:
-    server = running
+def test_backups_and_restores_under_load_lose_nothing_that_was_acknowledged(running: Installation, tmp_path: Path) -> None:
+    for number in range(ROUNDS):
+        back_up_and_restore_under_load(running, tmp_path / f"{number}.db")
+    assert running.stop(signal.SIGTERM) == 0
+
+
+def back_up_and_restore_under_load(server: Installation, backup: Path) -> None:
+    """Both while others call, and a look at what became of each call."""
+    there = set(server.folder.glob("replaced-*.db"))
     with Load(server) as load:
         load.wait_for_more()
         known = set(load.acknowledged)
-        server.flask("backup", str(tmp_path / "a.db"))
-        assert known <= requests_in(tmp_path / "a.db")
+        server.flask("backup", str(backup))
+        assert known <= requests_in(backup)
         load.wait_for_more()
-        restored = server.flask("restore", str(tmp_path / "a.db"), check=False)
+        restored = server.flask("restore", str(backup), check=False)
         assert restored.returncode == 0, restored.stderr
         load.wait_for_more()
     assert load.surprises == []
-    (kept,) = server.folder.glob("replaced-*.db")
+    (kept,) = set(server.folder.glob("replaced-*.db")) - there
     assert f"kept: {kept}\n" in restored.stdout
     before, after = requests_in(kept), requests_in(server.target)
     # What was acknowledged before the database was replaced is in the one that is kept, what was later in the new one.
     assert set(load.acknowledged) <= before | after
     assert after - before
     assert before - after
-    assert (after & before) == requests_in(tmp_path / "a.db")
+    assert (after & before) == requests_in(backup)
     database.connect(server.target)
     assert reports.verify().findings == []
     database.disconnect()
     if server.target == server.database:
         assert found(server.database, "PRAGMA integrity_check") == [("ok",)]
-    assert server.stop(signal.SIGTERM) == 0

@@ -48,8 +48,8 @@ def pages_in_log() -> int:
 
 
 def begins_anew() -> bool:
-    """Whether it has, after one more work."""
-    write(1)
+    """Whether it has, after some more works, so that the next try is soon due where one fails."""
+    write(DUE // 6)
     return pages_in_log() < DUE
 
 

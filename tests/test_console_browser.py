@@ -79,7 +79,7 @@ def audit_row(browser: Browser, query: str) -> str:
 def test_every_page_is_there_for_everybody(browser: Browser, who: str | None) -> None:
     found = pages(browser)[who]
     if who:
-        browser.sign_in(who)
+        browser.enter(who)
     for name, path in found:
         browser.go(path)
         browser.driver.execute_script(AXE)
@@ -103,7 +103,8 @@ def serious(browser: Browser, rules: dict[str, object]) -> list[str]:
 
 @pytest.mark.parametrize("user_id", [user_id for user_id, _, _ in PEOPLE])
 def test_each_role_has_its_pages_and_a_sentence_instead_of_the_others(browser: Browser, user_id: str) -> None:
-    browser.sign_in(user_id)
+    browser.enter(user_id)
+    browser.go("/")
     assert [link.text for link in browser.all("nav.links a")] == list(NAVIGATION)[: REACHED[user_id]]
     for number, path in enumerate(NAVIGATION.values()):
         browser.go(path)
@@ -145,7 +146,7 @@ def test_a_release_by_keyboard_alone_from_signing_in_to_the_audit_log(browser: B
 
 
 def test_an_approval_over_budget_from_the_list_to_the_audit_log(browser: Browser) -> None:
-    browser.sign_in("felix")
+    browser.enter("felix")
     browser.go("/requests?view=uncovered")
     browser.press("intake-2001")
     browser.says("Waits for FP&A")
@@ -162,7 +163,7 @@ def test_an_approval_over_budget_from_the_list_to_the_audit_log(browser: Browser
 
 
 def test_a_sync_from_preview_to_approved_deletions(browser: Browser) -> None:
-    browser.sign_in("fiona")
+    browser.enter("fiona")
     browser.go("/sync")
     browser.press("Preview the next pass")
     browser.says("Nothing was changed")
@@ -200,7 +201,7 @@ def test_a_key_is_made_and_a_program_uses_it(browser: Browser, company: Installa
 
 
 def test_a_form_without_its_token_changes_nothing(browser: Browser, company: Installation) -> None:
-    browser.sign_in("jane")
+    browser.enter("jane")
     browser.go("/account")
     browser.driver.execute_script("document.querySelectorAll('[name=csrf_token]').forEach(field => { field.value = 'stale' })")
     for field in ("present", "new", "again"):
@@ -211,6 +212,7 @@ def test_a_form_without_its_token_changes_nothing(browser: Browser, company: Ins
 
 
 def test_a_list_follows_what_is_typed_and_times_are_the_readers(browser: Browser) -> None:
+    # In the form, which tells in what zone the browser is.
     browser.sign_in("fiona")
     browser.go("/budgets")
     browser.type("q", "legal")
@@ -247,7 +249,7 @@ def test_the_readmes_walk_releases_a_budget(browser: Browser, company: Installat
 
 
 def test_the_first_tab_skips_the_links_of_every_page(browser: Browser) -> None:
-    browser.sign_in("max")
+    browser.enter("max")
     browser.go("/budgets")
     browser.tab_to("Skip to the page")
     browser.keys(Keys.ENTER)

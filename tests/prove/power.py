@@ -7,6 +7,7 @@ rest, opened, and held against what had been acknowledged by then. So one run gi
 
 from __future__ import annotations
 
+import bisect
 import random
 import signal
 import struct
@@ -113,9 +114,7 @@ def _read(journal: bytes) -> Iterator[Record]:
 
 
 def _cut(run: Run, cuts: int, place: Place, outcome: Outcome, *, disk_is_honest: bool) -> None:
-    # Half of them while a checkpoint writes into the database file: that is where a lost write would hurt most.
-    in_checkpoints = [number for number, record in enumerate(run.records) if record.file == 0] or [0]
-    points = sorted(place.dice.choice(in_checkpoints) if number % 2 else place.dice.randrange(len(run.records)) for number in range(cuts))
+    points = sorted(_points(run, cuts, place.dice))
     disk = Disk(run.before)
     applied = 0
     for number, point in enumerate(points):
@@ -136,6 +135,21 @@ def _cut(run: Run, cuts: int, place: Place, outcome: Outcome, *, disk_is_honest:
             path.unlink()
         if outcome.violation_count and not disk_is_honest:
             return
+
+
+def _points(run: Run, cuts: int, dice: random.Random) -> Iterator[int]:
+    """After which record each cut comes: half of them where a lost write would hurt most, a quarter where a missing sync would be seen."""
+    in_checkpoints = [number for number, record in enumerate(run.records) if record.file == 0] or [0]
+    ends = [record.end for record in run.records]
+    for number in range(cuts):
+        if number % 2:
+            # While a checkpoint writes into the database file.
+            yield dice.choice(in_checkpoints)
+        elif number % 4:
+            # As somebody hears of a movement: of all records, few are a movement's, and most are what fills the log.
+            yield max(0, bisect.bisect_right(ends, dice.choice(run.acknowledged)[0]) - 1)
+        else:
+            yield dice.randrange(len(run.records))
 
 
 def _examine(run: Run, position: int, target: Path, outcome: Outcome, when: str) -> None:

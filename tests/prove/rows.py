@@ -8,15 +8,15 @@ from prove.outcome import Row
 BOTH = ("sqlite", "postgresql")
 
 ROWS = (
-    Row("model", "Reserved is what open reservations add up to, nothing is negative, the audit log replays", conservation.prove_by_model, 60, 2_000, BOTH),
+    Row("model", "Reserved is what open reservations add up to, nothing is negative, the audit log replays", conservation.prove_by_model, 200, 2_000, BOTH),
     Row("conservation", "The same, for many callers at once and group commits", conservation.prove, 1_500, 1_000_000, BOTH),
-    Row("kills", "No acknowledged movement is lost and none is half done, whatever is killed; ready again in 5 s", kills.prove, 3, 500, BOTH),
+    Row("kills", "No acknowledged movement is lost and none is half done, whatever is killed; ready again in 5 s", kills.prove, 10, 500, BOTH),
     Row("power", "After a power cut, everything acknowledged is there", power.prove, 20, 1_000),
-    Row("disk", "A disk that fails, is full or read-only: never a false 200, no half movement, no restart needed", disk.prove, 3, 10_000),
+    Row("disk", "A disk that fails, is full or read-only: never a false 200, no half movement, no restart needed", disk.prove, 6, 10_000),
     Row("damage", "A damaged file is refused, or what is served was true once; no figure is invented", damage.prove, 50, 20_000),
     Row("locks", "With the database locked from outside for 1 to 30 s: 503 with Retry-After in time, no traceback", locks.prove, None, 60),
     Row("slow", "Beside 500 slow or greedy connections, the p99 of others stays under 2 s", slow.prove, 160, 40_000),
-    Row("bodies", "Whatever a body holds: never a 5xx, and what is refused moves nothing", bodies.prove, 200, 100_000, BOTH),
+    Row("bodies", "Whatever a body holds: never a 5xx, and what is refused moves nothing", bodies.prove, 2_000, 100_000, BOTH),
     Row("api-page", "Whatever is sent to a call, by whomever, the answer is as the API page says, and no mistake of ours", api_page.prove, 3, 100_000, BOTH),
     Row("access", "Nobody is where they do not belong", suites.of("permissions", "logins", "safety", "requesters", "people", "tenants"), None, 1, BOTH),
     Row("tenants", "One customer's replies are the same to the byte, whatever another does", tenants.prove, 500, 10_000, BOTH),
