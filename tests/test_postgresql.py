@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -479,6 +480,73 @@ def test_calls_that_wait_for_a_row_keep_neither_threads_nor_other_calls_from_goi
             assert [reserve.result().status_code for reserve in reserves] == [200] * waiting
     finally:
         server.end()
+
+
+class Between:
+    """Passes on what goes between the app and PostgreSQL, until it falls silent: then it still takes connections, and says nothing."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.target = target
+        self.is_silent = False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        self.sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                self.sockets.append(client)
+                if not self.is_silent:
+                    server = socket.create_connection(self.target)
+                    self.sockets.append(server)
+                    for source, sink in ((client, server), (server, client)):
+                        threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+
+    def fall_silent(self) -> None:
+        """Lose what there is, and answer nobody who comes anew."""
+        self.is_silent = True
+        for each in self.sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End."""
+        self.listener.close()
+        self.fall_silent()
+
+
+def test_a_database_that_does_not_answer_is_unavailable_and_keeps_nobody_else_waiting(world: Flask, installed: dict[str, str], postgres_url: str) -> None:
+    url = urlsplit(postgres_url)
+    assert url.hostname
+    assert url.port
+    with closing(Between((url.hostname, url.port))) as between:
+        server = Installation(installed | {"DATABASE_URL": url._replace(netloc=f"{url.username}@127.0.0.1:{between.port}").geturl()})
+        key = server.key()
+        try:
+            server.start("--workers", "1")
+            assert server.post("/api/budget/reserve", reserve_body(requestId="before"), headers=key).status_code == 200
+            between.fall_silent()
+            with ThreadPoolExecutor(8) as threads:
+                waiting = [threads.submit(server.post, "/api/budget/reserve", reserve_body(requestId=f"r-{n}", amount=1), headers=key) for n in range(8)]
+                slowest = 0.0
+                while not all(answer.done() for answer in waiting):
+                    began = time.monotonic()
+                    assert requests.get(f"{server.url}/healthz", timeout=30).status_code == 200
+                    slowest = max(slowest, time.monotonic() - began)
+                    time.sleep(0.1)
+            assert {answer.result().status_code for answer in waiting} == {503}
+            assert slowest < 2
+            between.is_silent = False
+            assert server.post("/api/budget/reserve", reserve_body(requestId="after"), headers=key).status_code == 200
+        finally:
+            server.end()
 
 
 def test_a_copy_has_every_row_and_counts_on(environment: dict[str, str], postgres_url: str) -> None:

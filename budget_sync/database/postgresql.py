@@ -6,6 +6,7 @@ instead, with a connection of its own; what could keep all of them waiting, such
 
 from __future__ import annotations
 
+import heapq
 import math
 import os
 import select
@@ -34,6 +35,9 @@ SHARED_CONNECTIONS = 16
 
 #: An idle connection is kept no longer, so that a balancer in front of PostgreSQL can move them on.
 STALE_S = 300
+
+#: How long somebody waits for a connection before looking again.
+POOL_WAIT_S = 1.0
 
 #: How long one statement may take beyond the wait for a lock, and a transaction may stand still.
 STATEMENT_S = 30
@@ -129,19 +133,22 @@ class _CallersState:
         return getattr(state, name)
 
 
-class _NotHereError(Exception):
-    """To open a connection would keep all calls of this thread waiting."""
+class _NoneIdleError(Exception):
+    """The pool has no idle connection."""
 
 
 class _Opening(peewee.PostgresqlDatabase):
-    """What the pool asks for a new connection, where it has none left."""
+    """What the pool asks for a new connection, where it has none left. Opened there, one that takes its time would keep everybody waiting."""
 
     psycopg3_adapter = _Adapter
 
     def _connect(self) -> Any:
-        if lanes.is_shared():
-            raise _NotHereError
-        return super()._connect()  # type: ignore[misc]  # missing from peewee's stubs
+        raise _NoneIdleError
+
+    def open_one(self) -> Any:
+        """A new connection."""
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
+            return super()._connect()  # type: ignore[misc]  # the same
 
 
 class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee's pool has no types
@@ -152,6 +159,8 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
         self.patience_s = patience_s
         self._pid = os.getpid()
         self._inherited: list[Any] = []
+        # How many connections are being opened.
+        self._opening = 0
         name = parameters.pop("dbname")
         self.label = f"postgresql://{parameters.get('host', '')}{':' + str(parameters['port']) if 'port' in parameters else ''}/{name}"
         patience_ms, statement_ms = round(patience_s * 1000), round((patience_s + STATEMENT_S) * 1000)
@@ -182,28 +191,38 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Take a connection from the pool. Raises NoConnectionLeftError where none came free in time."""
-        if lanes.is_shared():
-            return self._connect_apart(reuse_if_open)
-        try:
-            return bool(super().connect(reuse_if_open))
-        except MaxConnectionsExceeded:
-            raise NoConnectionLeftError("all connections of this process are in use") from None
-
-    def _connect_apart(self, reuse_if_open: bool) -> bool:
-        """Take one that is idle; where there is none, have a thread put one into the pool: others may take that, too."""
         until = time.monotonic() + self.patience_s
         while True:
             try:
-                # Without the pool's own waiting.
+                # Without the pool's own waiting, which knows threads alone.
                 return bool(super(PooledDatabase, self).connect(reuse_if_open))
-            except (_NotHereError, MaxConnectionsExceeded):
+            except (_NoneIdleError, MaxConnectionsExceeded):
                 if time.monotonic() > until:
                     raise NoConnectionLeftError("all connections of this process are in use") from None
-                lanes.apart(self._put_into_pool)
+            if lanes.is_shared():
+                lanes.apart(self._add_idle)
+            else:
+                self._add_idle()
 
-    def _put_into_pool(self) -> None:
-        self.connect()
-        self.close()
+    def _add_idle(self) -> None:
+        """Put a new connection into the pool, or wait until one is given back; somebody else may take it first."""
+        with self._pool_available:
+            if self._connections:
+                return
+            if len(self._in_use) + self._opening >= self._max_connections:
+                self._pool_available.wait(timeout=POOL_WAIT_S)
+                return
+            self._opening += 1
+        connection = None
+        try:
+            connection = self.open_one()
+        finally:
+            with self._pool_available:
+                self._opening -= 1
+                if connection is not None:
+                    self._heap_counter += 1
+                    heapq.heappush(self._connections, (time.time(), self._heap_counter, connection))
+                self._pool_available.notify()
 
     def execute_prepared(self, sql: str, parameters: Sequence[object]) -> Any:
         """Run a statement; the cursor is good until the next one on this connection."""
