@@ -12,7 +12,7 @@ from conftest import Installation, check_body
 
 from budget_sync.web.arrival import MAX_HEAD_BYTES, Arrival
 from budget_sync.web.payloads import MAX_BODY_BYTES
-from budget_sync.web.server import ARRIVAL_S
+from budget_sync.web.worker import ARRIVAL_S
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: localhost\r\ncontent-LENGTH : 5\r\n\r\n12345"
@@ -106,7 +106,7 @@ def test_a_request_in_pieces_two_at_once_and_one_that_waits_to_be_told_are_answe
 def test_who_takes_too_long_is_told_so_and_the_server_still_stops_at_once(installation: Installation) -> None:
     server = installation
     assert ARRIVAL_S == 10
-    server.constants["budget_sync.web.server.ARRIVAL_S"] = 1
+    server.constants["budget_sync.web.worker.ARRIVAL_S"] = 1
     server.start()
     head, body = post(server.key())
     with socket.create_connection(("127.0.0.1", server.port)) as slow, socket.create_connection(("127.0.0.1", server.port)) as silent:

@@ -21,7 +21,8 @@ from prove.locks import HOLD_LOCK
 
 from budget_sync import lanes
 from budget_sync.lanes import TICK_S, Bell, Lane
-from budget_sync.web.server import THREADS, has_unsent
+from budget_sync.web.server import THREADS
+from budget_sync.web.worker import has_unsent
 
 Said = list[str]
 

@@ -319,7 +319,7 @@ STEPS = {
     "before planning": dies_before("budget_sync.sync.run.make_plan"),
     "before applying": dies_before("budget_sync.sync.store.apply"),
     **{f"at statement {number}": dies_at_statement(number) for number in range(1, 7)},
-    "before noting it": dies_before("budget_sync.sync.run._free_sync_id"),
+    "before noting it": dies_before("budget_sync.sync.history._free_sync_id"),
     "before committing": dies_before_commit,
 }
 

@@ -5,7 +5,8 @@ A row's way: `run` → `sources` (fetch, no transaction open) → `rows` (what t
 """
 
 from budget_sync.sync.config import add_source, list_sources, remove_source
-from budget_sync.sync.run import Job, PassResult, Preview, cron_actor, error_lines, preview_all, result_line, sync_all, sync_source
+from budget_sync.sync.history import PassResult, error_lines, result_line
+from budget_sync.sync.run import Job, Preview, cron_actor, preview_all, sync_all, sync_source
 from budget_sync.sync.sources import FetchFailed, Reach, Source, fetch
 
 __all__ = [

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,18 +21,16 @@ from budget_sync.models import BudgetDataSourceConfig, Customer, Reservation, Sy
 from budget_sync.people import get_customer
 from budget_sync.permissions import Action, Actor, Role, require
 from budget_sync.refusals import Code, Refusal
-from budget_sync.sync import page, sources, store
+from budget_sync.sync import history, page, sources, store
 from budget_sync.sync.config import list_sources
+from budget_sync.sync.history import PassResult
 from budget_sync.sync.plan import Stored, SyncPlan, make_plan
-from budget_sync.sync.rows import Layout, RowError, SheetProblem, SheetRows, read_rows
+from budget_sync.sync.rows import Layout, SheetProblem, SheetRows, read_rows
 from budget_sync.sync.sources import Fetched, FetchFailed, Reach, Source
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-#: SyncHistory lists so many row errors at most; `errorCount` counts them all.
-MAX_LISTED = 500
 
 #: Told what a pass is doing.
 Say = Callable[[str], None]
@@ -41,50 +38,6 @@ Say = Callable[[str], None]
 
 class Skipped(Exception):
     """A pass that is not to be made; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class PassResult:
-    """What became of a pass, as `SyncHistory` has it."""
-
-    sync_id: str | None
-    source: Source
-    status: str
-    start_time: datetime
-    duration_ms: int
-    message: str | None = None
-    created_count: int = 0
-    updated_count: int = 0
-    unchanged_count: int = 0
-    soft_deleted_count: int = 0
-    revived_count: int = 0
-    held_count: int = 0
-    error_count: int = 0
-    overdrawn_count: int = 0
-    errors: list[RowError] = field(default_factory=list)
-    held_ids: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, object]:
-        """For a reply, which shows no path."""
-        return {
-            "syncId": self.sync_id,
-            "customerId": self.source.customer_id,
-            "sourceId": self.source.id,
-            "sourceType": self.source.kind,
-            "status": self.status,
-            "createdCount": self.created_count,
-            "updatedCount": self.updated_count,
-            "unchangedCount": self.unchanged_count,
-            "softDeletedCount": self.soft_deleted_count,
-            "revivedCount": self.revived_count,
-            "heldCount": self.held_count,
-            "errorCount": self.error_count,
-            "overdrawnCount": self.overdrawn_count,
-            "message": self.message,
-            "durationMs": self.duration_ms,
-            "startTime": clock.to_text(self.start_time),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,31 +69,6 @@ class Job:
         """Say what is being done, if anybody listens."""
         if self.say:
             self.say(text)
-
-
-def result_line(result: PassResult) -> str:
-    """A pass as one line."""
-    counts = {
-        "created": result.created_count,
-        "updated": result.updated_count,
-        "unchanged": result.unchanged_count,
-        "deleted": result.soft_deleted_count,
-        "revived": result.revived_count,
-        "held back": result.held_count,
-        "refused": result.error_count,
-        "overdrawn": result.overdrawn_count,
-    }
-    told = page.counts_line(counts) if result.status in ("success", "partial") else result.message
-    unnoted = "" if result.sync_id else " (not noted in SyncHistory)"
-    return f"{result.source.customer_id} {result.source.id} ({result.source.label}): {result.status}: {told}{unnoted}"
-
-
-def error_lines(result: PassResult, most: int = 20) -> list[str]:
-    """The refused rows and what else a pass has to warn of, a line each."""
-    lines = [f"{result.source.id} row {error.row}: {error.message}" for error in result.errors[:most]]
-    if len(result.errors) > most:
-        lines.append(f"{result.source.id}: and {len(result.errors) - most} more; SyncHistory has them as {result.sync_id}")
-    return lines + [f"{result.source.id}: {warning}" for warning in result.warnings]
 
 
 def cron_actor() -> Actor:
@@ -316,7 +244,7 @@ def _work(job: Job, this: _Pass) -> PassResult:
             store.apply(job.actor, source.customer_id, source.id, fetched.title, plan, progress if job.say else None)
         if source.worksheet_gid is None and fetched.gid is not None:
             BudgetDataSourceConfig.update(worksheetGid=fetched.gid).where(BudgetDataSourceConfig.id == source.id).execute()
-        return _insert(job, _result(this, plan, fetched))
+        return history.insert(job.actor.label, _result(this, plan, fetched))
 
     return transact(work)
 
@@ -348,48 +276,10 @@ def _record(job: Job, this: _Pass, status: str, *, message: str) -> PassResult:
     """Note a pass that changed nothing. Where even that fails, the result says so, and has no syncId."""
     result = PassResult(None, this.source, status, this.start_time, this.duration_ms, message)
     try:
-        return transact(lambda: _insert(job, result))
+        return transact(lambda: history.insert(job.actor.label, result))
     except (Refusal, peewee.PeeweeException) as error:
         log.error("The pass over %s could not be noted: %s", this.source.id, error)  # noqa: TRY400  # the line says it all
         return result
-
-
-def _insert(job: Job, result: PassResult) -> PassResult:
-    """Write the row of `SyncHistory`, within the transaction that is open."""
-    sync_id = _free_sync_id(f"sync_{int(result.start_time.timestamp())}_{result.source.customer_id}")
-    listed = [{"row": error.row, "message": error.message} for error in result.errors[:MAX_LISTED]]
-    SyncHistory.insert(
-        syncId=sync_id,
-        customerId=result.source.customer_id,
-        sourceId=result.source.id,
-        status=result.status,
-        createdCount=result.created_count,
-        updatedCount=result.updated_count,
-        unchangedCount=result.unchanged_count,
-        softDeletedCount=result.soft_deleted_count,
-        revivedCount=result.revived_count,
-        heldCount=result.held_count,
-        errorCount=result.error_count,
-        overdrawnCount=result.overdrawn_count,
-        message=result.message,
-        errors=store.to_json(listed),
-        heldBudgetIds=store.to_json(result.held_ids),
-        startedBy=job.actor.label,
-        durationMs=result.duration_ms,
-        startTime=result.start_time,
-        # Not the clock's present time: it may have been put back meanwhile.
-        endTime=result.start_time + timedelta(milliseconds=result.duration_ms),
-    ).execute()
-    return replace(result, sync_id=sync_id)
-
-
-def _free_sync_id(sync_id: str) -> str:
-    """The id, with a suffix where another pass of that second has it."""
-    free, number = sync_id, 1
-    while SyncHistory.select().where(SyncHistory.syncId == free).exists():
-        number += 1
-        free = f"{sync_id}_{number}"
-    return free
 
 
 def _open_reservations(plan: SyncPlan, stored: list[Stored]) -> dict[str, int]:

@@ -1,0 +1,305 @@
+"""A worker of the production server: gunicorn's with threads, which here get whole requests only, or none at all."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import os
+import selectors
+import socket
+import struct
+import termios
+import time
+from contextlib import suppress
+from email.utils import formatdate
+from functools import lru_cache
+
+from gunicorn import util
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from budget_sync.lanes import TICK_S, Lane
+from budget_sync.refusals import Code
+from budget_sync.replies import dumps
+from budget_sync.web.arrival import Arrival
+from budget_sync.web.payloads import MAX_BODY_BYTES
+
+#: Seconds that a request may take to arrive, head and body: 64 KiB do in less, on the slowest line.
+ARRIVAL_S = 10.0
+
+#: Seconds that a connection which is being closed is listened to, so that what the client still sends does not cost it the reply.
+LINGER_S = 2.0
+LINGER_BYTES = 256 * 1024
+
+#: Seconds that a thread waits for a client that does not take its reply.
+SEND_TIMEOUT_S = 10
+
+#: Bytes of a reply that the system keeps for a slow reader, so that no thread has to wait; most systems give less.
+SEND_BUFFER_BYTES = 1024 * 1024
+
+
+class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
+    """A connection, and what has arrived on it of the next request."""
+
+    def __init__(self, worker: Worker, client: socket.socket, address: object, listener: object) -> None:
+        super().__init__(worker.cfg, client, address, listener)
+        self.worker = worker
+        self.arrival = Arrival()
+        self.is_cut = False
+        self.drained = 0
+        # A thread waits here only for what is beyond what has arrived, and for who does not take a reply.
+        patience = struct.pack("ll", SEND_TIMEOUT_S, 0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+    def close(self, graceful: bool = False) -> None:
+        """Close, or say that nothing more will be sent and let the worker close a little later."""
+        if graceful:
+            self.worker.linger(self)
+        else:
+            util.close(self.sock)
+
+
+class _Answered:
+    """As much of a future as is asked of one whose request was answered without a thread."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, outcome: object) -> None:
+        self._outcome = outcome
+
+    def cancelled(self) -> bool:
+        """It was not."""
+        return False
+
+    def result(self) -> object:
+        """What handling it came to."""
+        return self._outcome
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """A worker with threads that are given whole requests only, so that a slow client costs memory and no thread.
+
+    The loop that waits for connections also reads from them. A thread gets a request once all of it is there, or once it can
+    be refused; one that takes too long to arrive is refused here. What is no HTTP is refused as JSON, and the listener may be
+    found shut. Calls for which the app says that they wait for nothing but a bell get no thread: they share the loop's.
+    """
+
+    lane: Lane
+    shared_calls: tuple[bytes, ...]
+
+    def init_process(self) -> None:
+        """Start serving."""
+        util.write_error = _write_json_error
+        util.http_date = _http_date
+        # Gunicorn asks for a setting a dozen times a request, by way of a function each time. A worker's never change.
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
+        if hasattr(os, "SCHED_BATCH"):
+            # Threads that hand over to each other all the time: one that wakes need not push another off its core at once.
+            with suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        # The one that waits longest first; each knows when its time is up.
+        self.arriving: dict[_Connection, None] = {}
+        self.leaving: dict[_Connection, None] = {}
+        super().init_process()
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        self.lane = Lane(lambda: self.method_queue.defer(self.lane.go_on), self.poller, self.wsgi.config.get("SHARED_AT_ONCE"))
+        self.shared_calls = self.wsgi.config.get("SHARED_CALLS", ())
+        super().run()
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait, and let those go on who have waited long enough."""
+        self.lane.rest()
+        super().wait_for_and_dispatch_events(TICK_S if self.lane.is_anyone_waiting else timeout)
+        self.lane.tick()
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection, unless the master has stopped listening: SIGTERM is then on its way here."""
+        try:
+            client, address = listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINVAL):
+                raise
+            return
+        self.nr_conns += 1
+        if self.nr_conns >= self.worker_connections and self.arriving:
+            # Full: who has taken longest gives way.
+            self._drop(next(iter(self.arriving)))
+        self._await_request(_Connection(self, client, address, listener.getsockname()))
+
+    def on_client_socket_readable(self, conn: _Connection, client: socket.socket) -> None:
+        """The next request on a kept connection."""
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(conn)
+        self._await_request(conn)
+
+    def enqueue_req(self, conn: _Connection) -> None:
+        """The next request on a kept connection, of which the parser has read some already."""
+        conn.sock.setblocking(False)
+        self._await_request(conn, conn.parser.unreader.take_buffered())
+
+    def handle(self, conn: _Connection) -> object:
+        """Give the parser what has arrived, and have the request handled. Runs in a thread."""
+        conn.data_ready = True
+        conn.init()
+        conn.parser.unreader.unread(bytes(conn.arrival.data))
+        conn.is_cut = conn.arrival.is_cut
+        conn.arrival = Arrival()
+        return super().handle(conn)
+
+    def linger(self, conn: _Connection) -> None:
+        """Say that nothing more will be sent, and wait without a thread for the client to close."""
+        try:
+            conn.sock.setblocking(False)
+            conn.sock.shutdown(socket.SHUT_WR)
+            self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._let_go(conn))
+        except OSError:
+            util.close(conn.sock)
+            return
+        conn.timeout = time.monotonic() + LINGER_S
+        self.leaving[conn] = None
+
+    def murder_pending(self) -> None:
+        """Refuse what takes too long to arrive, and close what was left open long enough."""
+        now = time.monotonic()
+        for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self.arriving)):
+            if conn.arrival.data:
+                self._refuse(conn, 408, "Request Timeout", "The request took too long to arrive.")
+            else:
+                self._drop(conn)
+        for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self.leaving)):
+            self._forget(conn)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Before the end, nobody is waited for who has not begun to send."""
+        super()._cap_keepalive(deadline)
+        idle = {conn: None for conn in self.arriving if not conn.arrival.data}
+        for conn in idle:
+            conn.timeout = min(conn.timeout, deadline)
+        self.arriving = idle | self.arriving
+
+    def _await_request(self, conn: _Connection, read_ahead: bytes = b"") -> None:
+        """Read what is there of a request, and wait for the rest."""
+        conn.timeout = time.monotonic() + ARRIVAL_S
+        if read_ahead and conn.arrival.add(read_ahead):
+            super().enqueue_req(conn)
+        elif self._read(conn):
+            self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._read(conn, waiting=True))
+            self.arriving[conn] = None
+
+    def _read(self, conn: _Connection, *, waiting: bool = False) -> bool:
+        """Take in what has come; False where the connection needs no more waiting: it went to a thread, was refused, or is gone."""
+        try:
+            data = conn.sock.recv(MAX_BODY_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            self._drop(conn)
+            return False
+        is_whole = conn.arrival.add(data)
+        if conn.arrival.is_too_long:
+            self._refuse(conn, 431, "Request Header Fields Too Large", "")
+        elif is_whole or (not data and conn.arrival.data):
+            # Or half of one that ends there: the parser says what is missing.
+            if waiting:
+                self._stop_waiting(conn)
+            if is_whole and self._may_share(conn):
+                self.lane.start(lambda: self._answer(conn))
+            else:
+                super().enqueue_req(conn)
+        elif not data:
+            self._drop(conn)
+        else:
+            if conn.arrival.awaits_continue:
+                conn.arrival.awaits_continue = False
+                with suppress(OSError):
+                    conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return True
+        return False
+
+    def _may_share(self, conn: _Connection) -> bool:
+        """Whether the request can be answered without a thread: nothing of it is still to come, and its client has taken all earlier replies."""
+        return conn.arrival.data.startswith(self.shared_calls) and not conn.arrival.is_cut and not has_unsent(conn.sock)
+
+    def _answer(self, conn: _Connection) -> None:
+        """Handle a request in the lane, and say so as a thread's future would."""
+        self.finish_request(conn, _Answered(self.handle(conn)))
+
+    def _stop_waiting(self, conn: _Connection) -> None:
+        if conn in self.arriving:
+            del self.arriving[conn]
+            self.poller.unregister(conn.sock)
+
+    def _drop(self, conn: _Connection) -> None:
+        self._stop_waiting(conn)
+        self.nr_conns -= 1
+        conn.close()
+
+    def _refuse(self, conn: _Connection, status: int, reason: str, sentence: str) -> None:
+        self._stop_waiting(conn)
+        self.nr_conns -= 1
+        with suppress(OSError):
+            conn.sock.send(_json_error(status, reason, sentence))
+        conn.close(graceful=True)
+
+    def _let_go(self, conn: _Connection) -> None:
+        """Read and forget what a client sends that was told to go."""
+        try:
+            data = conn.sock.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        conn.drained += len(data)
+        if not data or conn.drained > LINGER_BYTES:
+            self._forget(conn)
+
+    def _forget(self, conn: _Connection) -> None:
+        del self.leaving[conn]
+        self.poller.unregister(conn.sock)
+        util.close(conn.sock)
+
+    def _keepalive_after(self, conn: _Connection, keepalive: bool) -> bool:
+        """Whether the connection can be kept: nobody waits for the rest of a body that was refused unread."""
+        return not conn.is_cut and bool(super()._keepalive_after(conn, keepalive))
+
+    def is_parent_alive(self) -> bool:
+        """Whether the master lives. Where it was killed, let go of its port at once, for the next one, and end what is under way."""
+        if super().is_parent_alive():
+            return True
+        self.alive = False
+        for listener in self.sockets:
+            # Shut, not just closed: the other workers have it too. One of them may have been first.
+            with suppress(OSError):
+                listener.sock.shutdown(socket.SHUT_RD)
+        return False
+
+
+def has_unsent(connection: socket.socket) -> bool:
+    """Whether the other side has not yet taken all that was sent to it, so that sending more may have to wait."""
+    return fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)) != bytes(4)
+
+
+@lru_cache(maxsize=1)
+def _date_of(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+def _http_date(timestamp: float | None = None) -> str:
+    """A time for a header, made once a second."""
+    return _date_of(int(time.time() if timestamp is None else timestamp))
+
+
+def _write_json_error(connection: socket.socket, status: int, reason: str, message: str) -> None:
+    """What gunicorn itself refuses, in the form of every other refusal."""
+    util.write_nonblock(connection, _json_error(status, reason, message))
+
+
+def _json_error(status: int, reason: str, message: str) -> bytes:
+    """A refusal below the app, with its head, after which the connection is closed."""
+    body = dumps({"success": False, "error": f"{reason}. {message}".strip(), "code": Code.HTTP_ERROR}).encode() + b"\n"
+    head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode("latin-1") + body
