@@ -70,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep the tests' files in memory, where there is room for them, and what each test's app would compile anew."""
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:
         os.environ.setdefault("TMPDIR", str(MEMORY))
+        # Asked for already, by pytest's own capturing.
+        tempfile.tempdir = None
     monkeypatch = pytest.MonkeyPatch()
     # Three quarters of what a new app costs.
     monkeypatch.setattr(Rule, "_compile_builder", _compile_once(Rule._compile_builder))  # noqa: SLF001  # nothing public does it once
