@@ -55,6 +55,9 @@ sqlite_only = pytest.mark.skipif(ENGINE != "sqlite", reason="about SQLite")
 
 PASSWORD = "correct horse battery"
 
+#: How many a server has that is not told how many.
+WORKERS = 2
+
 #: The shell's actor.
 ROOT = operator("root")
 
@@ -320,9 +323,10 @@ class Installation:
         return may_be
 
     def start(self, *options: str) -> None:
-        """Start the server, and wait until it is ready."""
+        """Start the server, and wait until it is ready, with all its workers: the first of them answers for the service."""
         self.launch(*options)
-        wait_until(self._is_ready, f"the server does not answer:\n{self.log}", timeout_s=60)
+        workers = int(options[options.index("--workers") + 1]) if "--workers" in options else WORKERS
+        wait_until(lambda: self._is_ready() and self._worker_count() in (None, workers), f"the server does not answer:\n{self.log}", timeout_s=60)
 
     def launch(self, *options: str) -> None:
         """Start the server, and wait for nothing."""
@@ -342,6 +346,12 @@ class Installation:
             return requests.get(f"{self.url}/readyz", timeout=5).ok
         except requests.ConnectionError:
             return False
+
+    def _worker_count(self) -> int | None:
+        """How many processes are below the server's own; None where there is no /proc of Linux to say it."""
+        assert self.server is not None
+        path = Path(f"/proc/{self.server.pid}/task/{self.server.pid}/children")
+        return len(path.read_text(encoding="ascii").split()) if path.exists() else None
 
     @property
     def log(self) -> str:
