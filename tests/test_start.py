@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import signal
 import socket
 import sqlite3 as pythons_sqlite
 import stat
@@ -13,11 +14,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import PROJECT, Installation, needs
+from conftest import PROJECT, Installation, free_port, needs
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 from app import create_app
@@ -245,6 +247,37 @@ def test_a_port_in_use_is_one_line(fresh: Installation) -> None:
         taken.bind(("127.0.0.1", fresh.port))
         taken.listen()
         assert one_line(start(fresh, "serve")) == f"Error: Cannot listen on 127.0.0.1 port {fresh.port}: Address already in use."
+
+
+SLOW_TO_LISTEN = """
+import sys, time
+from app import create_app
+from budget_sync.web.server import Server
+from budget_sync.web.worker import Worker
+listen = Worker.init_signals
+def late(self):
+    print("a worker is there", flush=True)
+    time.sleep(1)
+    listen(self)
+Worker.init_signals = late
+Server(create_app, host="127.0.0.1", port=int(sys.argv[1]), workers=1).run()
+"""
+
+
+def test_a_server_that_is_stopped_while_a_worker_starts_waits_for_nobody(fresh: Installation) -> None:
+    fresh.flask("init-db")
+    command = [sys.executable, "-c", SLOW_TO_LISTEN, str(free_port())]
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True, "process_group": 0}
+    with subprocess.Popen(command, cwd=PROJECT, env=fresh.full_environment(), **options) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "a worker is there\n"
+            server.terminate()
+            # Not the 30 s that requests under way get to be answered.
+            assert server.wait(timeout=15) == 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
 
 
 def test_a_command_works_from_another_directory(fresh: Installation, tmp_path: Path) -> None:

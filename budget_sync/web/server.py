@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import socket
 import struct
 import sys
@@ -15,7 +16,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from budget_sync.web import metrics
-from budget_sync.web.worker import Worker
+from budget_sync.web.worker import STOPPING, Worker
 
 THREADS = 16
 
@@ -26,6 +27,14 @@ LET_IN_S = 2.0
 
 class _Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     """Stops listening before it stops the workers: a client then finds the door closed, instead of being taken in and dropped."""
+
+    def spawn_worker(self) -> object:
+        """Start a worker. What tells it to stop waits until it listens: a new process has its master's handlers, with which it would hear nothing."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        try:
+            return super().spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def stop(self, graceful: bool = True) -> None:
         """Refuse new connections, let the workers end what they have, and stop them."""

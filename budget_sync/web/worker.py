@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import os
 import selectors
+import signal
 import socket
 import struct
 import termios
@@ -36,6 +37,10 @@ SEND_TIMEOUT_S = 10
 
 #: Bytes of a reply that the system keeps for a slow reader, so that no thread has to wait; most systems give less.
 SEND_BUFFER_BYTES = 1024 * 1024
+
+
+#: What tells a worker to stop.
+STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
 class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
@@ -103,6 +108,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.arriving: dict[_Connection, None] = {}
         self.leaving: dict[_Connection, None] = {}
         super().init_process()
+
+    def init_signals(self) -> None:
+        """Listen to the master, also to what it said meanwhile."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def run(self) -> None:
         """Serve until told to stop."""
