@@ -551,9 +551,9 @@ def test_a_reservation_can_be_released_in_parts(orchestrator: Orchestrator) -> N
 def test_more_than_the_request_holds_is_not_released(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.reserve(requestId="another"))
-    for changes in ({"amount": 5000.01}, {"requestId": "unheard-of"}):
+    for changes, held in (({"amount": 5000.01}, 5000), ({"requestId": "unheard-of"}, 0)):
         reply = refused(orchestrator.release(**changes), 200, Code.AMOUNT_EXCEEDS_RESERVED)
-        assert (reply["amountReleased"], reply["newAvailable"]) == (0, 90000)
+        assert (reply["amountReleased"], reply["amountHeld"], reply["newAvailable"]) == (0, held, 90000)
     succeeded(orchestrator.commit(amount=2000))
     assert refused(orchestrator.release(), 200, Code.AMOUNT_EXCEEDS_RESERVED)["amountHeld"] == 3000
     assert orchestrator.balances() == (8000, 2000, 90000)

@@ -52,6 +52,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "ledger.settle": {
         "changed by someone else inside this transaction') -> pass": "cannot be: the row is read in the transaction that changes it; a last resort",
+        "has no utilisation row') -> pass": "a row that is made with its budget; without it, the next line is the same 500",
     },
 }
 
