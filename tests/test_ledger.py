@@ -548,6 +548,21 @@ def test_a_reservation_can_be_released_in_parts(orchestrator: Orchestrator) -> N
     assert [(row.oldValue, row.newValue) for row in movements()] == [("0", "5000"), ("5000", "3799.5"), ("3799.5", "0")]
 
 
+def test_a_check_shows_every_figure_of_the_budget(orchestrator: Orchestrator) -> None:
+    succeeded(orchestrator.reserve())
+    succeeded(orchestrator.commit(amount=2000))
+    figures = {"id": BUDGET, "currency": "USD", "budgetedAmount": 100000, "reservedAmount": 3000, "committedAmount": 2000, "available": 95000}
+    assert succeeded(orchestrator.check(requestId="another"))["budget"] == figures
+
+
+def test_money_of_a_disabled_customer_is_moved_by_no_key_for_all_customers(orchestrator: Orchestrator) -> None:
+    everywhere = Orchestrator(orchestrator.client, key_headers(None))
+    succeeded(everywhere.reserve())
+    people.disable_customer(ROOT, CUSTOMER)
+    for call in (everywhere.reserve, everywhere.commit, everywhere.release):
+        assert list(refused(call(), 400, Code.INVALID_CUSTOMER)["fields"]) == ["customerId"]
+
+
 def test_more_than_the_request_holds_is_not_released(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.reserve(requestId="another"))

@@ -189,7 +189,7 @@ def refuse_insufficient(standing: Standing, available_minor: int, requested_mino
     )
 
 
-def move(standing: Standing, *, reserved_minor: int = 0, committed_minor: int = 0, within_budget: bool = False) -> Standing | None:
+def move(standing: Standing, *, reserved_minor: int, committed_minor: int = 0, within_budget: bool = False) -> Standing | None:
     """Add to the balances, in one guarded UPDATE, and count the version up; returns the new standing.
 
     With `within_budget` the database itself compares, and None says that the budget has no room or is deleted. What else

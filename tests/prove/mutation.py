@@ -54,6 +54,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "changed by someone else inside this transaction') -> pass": "cannot be: the row is read in the transaction that changes it; a last resort",
         "has no utilisation row') -> pass": "a row that is made with its budget; without it, the next line is the same 500",
     },
+    "ledger.standing": {".limit(2)": "the first row alone is read"},
+    "ledger.idempotency": {"slots=False": "what a scope takes of memory", "frozen=False": "nobody tries to change one"},
 }
 
 
