@@ -65,6 +65,34 @@ def test_a_row_whose_id_is_changed_keeps_its_budget_when_the_old_id_is_gone() ->
     assert [change.fields for change in made.updates] == [(("externalId", "B-1", "B-9"),)]
 
 
+def test_a_row_whose_period_is_changed_takes_its_budget_there() -> None:
+    made = plan(sheet(["B-1", "Engineering", "Q2 2025", 100]), [stored("x", "Engineering", external_id="B-1")])
+    assert [change.fields for change in made.updates] == [(("fiscalPeriod", "Q1 2025", "Q2 2025"),)]
+
+
+def test_a_row_that_only_moved_on_the_sheet_is_unchanged_and_noted() -> None:
+    there = [stored("x", "Engineering", source_row=2), stored("y", "Sales", source_row=2)]
+    made = plan(sheet(["", "Engineering", "Q1 2025", 100], ["", "Sales", "Q1 2025", 100]), there)
+    assert (made.unchanged_count, made.updates, made.moved) == (2, [], [(3, "y")])
+    assert not made.changes_nothing
+
+
+def test_a_new_row_may_stand_where_a_budget_was_that_its_own_row_renames() -> None:
+    made = plan(sheet(["1", "B", "Q1 2025", 100], ["", "A", "Q1 2025", 7]), [stored("x", "A", external_id="1")])
+    assert ([change.after.department for change in made.updates], [row.department for row in made.creates]) == (["B"], ["A"])
+    assert made.errors == []
+
+
+def test_a_new_row_may_not_stand_where_a_budget_stays_whose_own_row_is_refused() -> None:
+    there = stored("x", "A", external_id="1", committed_minor=1)
+    made = plan(sheet(["1", "A", "Q2 2025", 100], ["", "A", "Q1 2025", 7]), [there])
+    assert [(error.row, error.message[:44]) for error in made.errors] == [
+        (2, "money is reserved or committed on A, Q1 2025"),
+        (3, "A, Q1 2025 is still budget x, which this pas"),
+    ]
+    assert made.changes_nothing
+
+
 def test_two_budgets_can_change_places() -> None:
     there = [stored("x", "Engineering", external_id="B-1"), stored("y", "Sales", external_id="B-2")]
     made = plan(sheet(["B-1", "Sales", "Q1 2025", 100], ["B-2", "Engineering", "Q1 2025", 100]), there)
@@ -118,6 +146,19 @@ def test_a_budget_that_returns_is_revived_under_its_old_id() -> None:
     assert change.before.id == "z"
 
 
+@pytest.mark.parametrize(("row_id", "its_id", "is_revived"), [("", None, True), ("", "1", True), ("1", None, True), ("1", "1", True), ("1", "2", False)])
+def test_a_row_brings_back_a_deleted_budget_unless_both_have_ids_that_differ(row_id: str, its_id: str | None, is_revived: bool) -> None:
+    gone = stored("x", "Engineering", external_id=its_id, deleted_at="2025-01-01T00:00:00Z")
+    made = plan(sheet([row_id, "Engineering", "Q1 2025", 100]), [gone])
+    assert (len(made.revivals), len(made.creates)) == ((1, 0) if is_revived else (0, 1))
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_of_two_budgets_deleted_at_one_moment_the_same_one_returns_in_whatever_order_they_are_read(order: tuple[str, str]) -> None:
+    gone = [stored(name, "Engineering", deleted_at="2025-01-01T00:00:00Z") for name in order]
+    assert [change.before.id for change in plan(sheet(["", "Engineering", "Q1 2025", 100]), gone).revivals] == ["b"]
+
+
 def test_a_sheet_without_limits_leaves_them_and_one_with_them_sets_them() -> None:
     there = [stored("x", "Engineering", limit_minor=500)]
     assert plan(sheet(["", "Engineering", "Q1 2025", 100]), there).unchanged_count == 1
@@ -126,6 +167,7 @@ def test_a_sheet_without_limits_leaves_them_and_one_with_them_sets_them() -> Non
     assert change.fields == (("autoApproveLimit", 500, None),)
     (change,) = plan(sheet(["", "Engineering", "Q1 2025", 100, 0], header=with_limits), there).updates
     assert change.fields == (("autoApproveLimit", 500, 0),)
+    assert plan(sheet(["", "Engineering", "Q1 2025", 100, 5], header=with_limits), there).unchanged_count == 1
 
 
 def many(count: int) -> list[Stored]:
@@ -180,6 +222,12 @@ def test_what_was_held_stays_held_though_the_same_sheet_brought_many_new_budgets
     assert len(plan(swapped, after, held_before=ids(first.held), allow_deletes=True).deletes) == 4
 
 
+def test_what_is_still_held_weighs_on_the_brake_with_what_is_newly_missing() -> None:
+    there = many(20)
+    made = plan(without(there, 11), there, held_before=ids(there[:8]))
+    assert (made.deletes, len(made.held)) == ([], 11)
+
+
 def test_a_bad_row_keeps_the_budget_it_names_even_when_deletes_are_allowed() -> None:
     there = [stored("x", "Engineering", external_id="B-1"), stored("y", "Sales", external_id="B-2"), stored("z", "Legal", external_id="B-3")]
     rows = sheet(["B-1", "#REF!", "#REF!", 100], ["", "Sales", "Q1 2025", "#REF!"])
@@ -189,6 +237,12 @@ def test_a_bad_row_keeps_the_budget_it_names_even_when_deletes_are_allowed() -> 
         ("x", "row 2 means it, and cannot be used"),
         ("y", "row 3 means it, and cannot be used"),
     ]
+
+
+def test_a_bad_row_may_name_a_budget_by_the_id_that_it_has_here() -> None:
+    there = [stored("b0", "A"), stored("b1", "B"), *many(9)[2:]]
+    made = plan(sheet(["b0", "#REF!", "#REF!", 1], *(["", budget.department, budget.period, 100] for budget in there[2:])), there)
+    assert ([(budget.id, reason) for budget, reason in made.kept], ids(made.deletes)) == ([("b0", "row 2 means it, and cannot be used")], ["b1"])
 
 
 @pytest.mark.parametrize(
@@ -201,6 +255,7 @@ def test_a_bad_row_keeps_the_budget_it_names_even_when_deletes_are_allowed() -> 
         (["", "A", "Q1 2025", ""], ["a1"]),
         (["new", "#REF!", "Q2 2025", 1], ["a2"]),
         (["#REF!", "New", "Q1 2025", 1], ["a1", "a2"]),
+        (["#REF!", "B", "Q1 2025", 1], ["c1"]),
         (["new", "New", "Q9 2025", ""], []),
     ],
 )
@@ -216,6 +271,26 @@ def test_a_row_may_not_take_the_place_of_a_budget_that_stays() -> None:
     there = [stored("x", "Engineering", external_id="B-1"), stored("theirs", "Sales", source_id="src_2")]
     made = plan(sheet(["B-1", "Sales", "Q1 2025", 5]), there)
     assert "Sales, Q1 2025 is still budget theirs" in made.errors[0].message
+    assert made.changes_nothing
+
+
+@pytest.mark.parametrize("row", [["B-1", "Sales", "Q1 2025", 5], ["B-1", "Engineering", "Q2 2025", 5]])
+@pytest.mark.parametrize("deleted_at", [None, "2025-01-01T00:00:00Z"])
+def test_neither_a_move_nor_a_return_may_take_the_place_of_a_budget_that_stays(row: list[Any], deleted_at: str | None) -> None:
+    there = [
+        stored("x", "Engineering", external_id="B-1", deleted_at=deleted_at),
+        stored("theirs", "Sales", source_id="src_2"),
+        stored("too", "Engineering", "Q2 2025", source_id="src_2"),
+    ]
+    made = plan(sheet(row), there)
+    assert "which this pass does not move or delete" in made.errors[0].message
+    assert made.changes_nothing
+
+
+def test_a_return_into_the_place_it_had_is_refused_where_another_budget_has_it_now() -> None:
+    there = [stored("x", "Engineering", external_id="B-1", deleted_at="2025-01-01T00:00:00Z"), stored("theirs", "Engineering", source_id="src_2")]
+    made = plan(sheet(["B-1", "Engineering", "Q1 2025", 5]), there)
+    assert "Engineering, Q1 2025 is still budget theirs" in made.errors[0].message
     assert made.changes_nothing
 
 
@@ -237,9 +312,17 @@ def test_a_good_row_does_not_bring_back_a_budget_that_a_bad_row_names() -> None:
     assert ([row.row for row in made.creates], made.revivals) == ([2], [])
 
 
-def test_what_is_cut_below_what_is_spoken_for_is_applied_and_counted() -> None:
-    made = plan(sheet(["", "Engineering", "Q1 2025", 60]), [stored("x", "Engineering", reserved_minor=5000, committed_minor=2200)])
-    assert (made.overdrawn_count, made.updates[0].is_overdrawn) == (1, True)
+@pytest.mark.parametrize(("amount", "is_overdrawn"), [(71, True), (72, False), (73, False)])
+@pytest.mark.parametrize("source_id", [SOURCE, None])
+def test_what_is_cut_below_what_is_spoken_for_is_applied_and_counted(amount: int, is_overdrawn: bool, source_id: str | None) -> None:
+    made = plan(sheet(["", "Engineering", "Q1 2025", amount]), [stored("x", "Engineering", source_id=source_id, reserved_minor=5000, committed_minor=2200)])
+    assert (made.overdrawn_count, made.updates[0].is_overdrawn) == (is_overdrawn, is_overdrawn)
+
+
+def test_what_is_overdrawn_already_is_counted_where_it_stays_and_not_where_it_is_deleted() -> None:
+    there = [stored(name, name, reserved_minor=10001) for name in "ABCD"]
+    made = plan(without(there, 1), there)
+    assert (ids(made.deletes), made.unchanged_count, made.overdrawn_count) == (["A"], 3, 3)
 
 
 # --- properties -----------------------------------------------------------------------------------------------------------------

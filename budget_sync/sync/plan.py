@@ -7,7 +7,7 @@ owns, and adopts what nobody owns. What a bad row means, or may mean, is kept; a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from budget_sync.sync.rows import RowError, SheetBudget, SheetRows
@@ -82,17 +82,17 @@ class SyncPlan:
     stand below what is reserved and committed once all this is done.
     """
 
-    creates: list[SheetBudget] = field(default_factory=list)
-    updates: list[Change] = field(default_factory=list)
-    revivals: list[Change] = field(default_factory=list)
-    unchanged_count: int = 0
-    moved: list[tuple[int, str]] = field(default_factory=list)
-    deletes: list[Stored] = field(default_factory=list)
-    held: list[Stored] = field(default_factory=list)
-    kept: list[tuple[Stored, str]] = field(default_factory=list)
-    errors: list[RowError] = field(default_factory=list)
-    overdrawn_count: int = 0
-    live_count: int = 0
+    creates: list[SheetBudget]
+    updates: list[Change]
+    revivals: list[Change]
+    unchanged_count: int
+    moved: list[tuple[int, str]]
+    deletes: list[Stored]
+    held: list[Stored]
+    kept: list[tuple[Stored, str]]
+    errors: list[RowError]
+    overdrawn_count: int
+    live_count: int
 
     @property
     def changes_nothing(self) -> bool:
@@ -128,7 +128,20 @@ def make_plan(
     deletes, held = _brake(missing, still_held, len(owned), approved_ids, allow_deletes=allow_deletes)
     leaving = {budget.id for budget in deletes}
     matched, crowded = _without_collisions(matched, stored, leaving)
-    return _changes(source_id, sheet, matched, owned, SyncPlan(deletes=deletes, held=held, kept=kept, errors=sorted([*bad, *crowded]), live_count=len(owned)))
+    creates, changes, moved, unchanged_count = _changes(source_id, sheet, matched)
+    return SyncPlan(
+        creates=creates,
+        updates=[change for change in changes if not change.is_revival],
+        revivals=[change for change in changes if change.is_revival],
+        unchanged_count=unchanged_count,
+        moved=moved,
+        deletes=deletes,
+        held=held,
+        kept=kept,
+        errors=sorted([*bad, *crowded]),
+        overdrawn_count=_overdrawn_count(owned, leaving, changes),
+        live_count=len(owned),
+    )
 
 
 Match = tuple[SheetBudget, Stored | None]
@@ -290,17 +303,18 @@ def _without_collisions(matched: list[Match], stored: Iterable[Stored], leaving:
     return [pair for pair in matched if pair[0].row not in refused], errors
 
 
-def _changes(source_id: str, sheet: SheetRows, matched: Iterable[Match], owned: Iterable[Stored], plan: SyncPlan) -> SyncPlan:
-    """The plan with what each row comes to."""
+def _changes(source_id: str, sheet: SheetRows, matched: Iterable[Match]) -> tuple[list[SheetBudget], list[Change], list[tuple[int, str]], int]:
+    """What each row comes to: the new ones, the changes, those that moved on the sheet alone, and how many are as they were."""
+    creates: list[SheetBudget] = []
+    changes: list[Change] = []
+    moved: list[tuple[int, str]] = []
     unchanged_count = 0
-    changed: dict[str, Stored] = {}
     has_limits = sheet.has_limits
     for row, budget in matched:
         if budget is None:
-            plan.creates.append(row)
-            continue
-        # The same seven columns of both, and nothing else that a row could change.
-        if (
+            creates.append(row)
+        elif (
+            # The same six columns of both, and nothing else that a row could change.
             row[2:8] == budget[4:10]
             and budget[1] == source_id
             and budget[12] is None
@@ -309,15 +323,17 @@ def _changes(source_id: str, sheet: SheetRows, matched: Iterable[Match], owned: 
         ):
             unchanged_count += 1
             if row[0] != budget[2]:
-                plan.moved.append((row[0], budget[0]))
-            continue
-        change = _change(source_id, sheet, row, budget)
-        changed[budget.id] = change.after
-        (plan.revivals if change.is_revival else plan.updates).append(change)
-    gone = {budget.id for budget in plan.deletes}
-    after = [changed.pop(budget.id, budget) for budget in owned if budget.id not in gone]
-    overdrawn = sum(1 for budget in (*after, *changed.values()) if budget[13] + budget[14] > budget[9])
-    return replace(plan, unchanged_count=unchanged_count, overdrawn_count=overdrawn)
+                moved.append((row[0], budget[0]))
+        else:
+            changes.append(_change(source_id, sheet, row, budget))
+    return creates, changes, moved, unchanged_count
+
+
+def _overdrawn_count(owned: Iterable[Stored], leaving: Collection[str], changes: Iterable[Change]) -> int:
+    changed = {change.before.id: change.after for change in changes}
+    after = [changed.pop(budget.id, budget) for budget in owned if budget.id not in leaving]
+    # What is left of the changed ones was not the source's own before.
+    return sum(1 for budget in (*after, *changed.values()) if budget[13] + budget[14] > budget[9])
 
 
 def _change(source_id: str, sheet: SheetRows, row: SheetBudget, budget: Stored) -> Change:

@@ -55,6 +55,18 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "has no utilisation row') -> pass": "a row that is made with its budget; without it, the next line is the same 500",
     },
     "ledger.standing": {".limit(2)": "the first row alone is read"},
+    "sync.plan": {
+        "slots=False": "what a plan takes of memory",
+        "frozen=False": "nobody tries to change one",
+        " = tuple[": "a name for a type",
+        "if bad or missing else": "a shortcut: without both, nothing is kept",
+        "RowError(row.row, message, row.external_id, True,": "asked where a bad row means no budget, and one that is refused means one",
+        "budget[13] is not None": "more rows are asked whether their place is taken; one that stays in its own has it to itself",
+        "budget[6] != row[3]": "the same",
+        "budget[5] != row[4]": "the same",
+        "budget[8] != row[5]": "the same",
+        "budget[7] != row[6]": "the same",
+    },
     "ledger.idempotency": {"slots=False": "what a scope takes of memory", "frozen=False": "nobody tries to change one"},
 }
 
