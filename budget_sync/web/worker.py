@@ -121,10 +121,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         super().run()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Wait, and let those go on who have waited long enough."""
-        self.lane.rest()
-        super().wait_for_and_dispatch_events(TICK_S if self.lane.is_anyone_waiting else timeout)
-        self.lane.tick()
+        """Wait, and let those go on who have waited long enough; for a while, where there is more to come.
+
+        In between, gunicorn looks after its master, its connections and its heartbeat, which costs more than an event does.
+        """
+        until = time.monotonic() + TICK_S
+        while True:
+            self.lane.rest()
+            super().wait_for_and_dispatch_events(TICK_S if self.lane.is_anyone_waiting else timeout)
+            self.lane.tick()
+            if not self.alive or time.monotonic() >= until:
+                return
 
     def accept(self, listener: socket.socket) -> None:
         """Take a connection, unless the master has stopped listening: SIGTERM is then on its way here."""
