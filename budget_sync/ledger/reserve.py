@@ -12,7 +12,7 @@ from budget_sync.ids import new_id
 from budget_sync.ledger import standing as standings
 from budget_sync.ledger.idempotency import Scope as KeyScope
 from budget_sync.ledger.standing import Claim, Standing
-from budget_sync.models import BudgetCheckLog, Reservation, User
+from budget_sync.models import Budget, BudgetCheckLog, Reservation, User
 from budget_sync.permissions import APPROVER_ROLES, Action, Actor, Scope, require, require_overspend
 from budget_sync.refusals import Code, Refusal
 from budget_sync.replies import Reply
@@ -27,10 +27,8 @@ _STRANGERS = Prepared(
 )
 
 
-def _checks(value: Any, *columns: Any) -> Any:
-    return BudgetCheckLog.select(*columns or (BudgetCheckLog.id,)).where(
-        (BudgetCheckLog.customerId == value.customer_id) & (BudgetCheckLog.requestId == value.request_id)
-    )
+def _checks(value: Any, table: Any = BudgetCheckLog) -> Any:
+    return table.select(table.id).where((table.customerId == value.customer_id) & (table.requestId == value.request_id))
 
 
 _NEWER_CHECK = Prepared(lambda value: _checks(value).where((BudgetCheckLog.budgetId == value.budget_id) & (BudgetCheckLog.id > value.after)).limit(1))
@@ -45,20 +43,41 @@ _OWN_CHECK = Prepared(
 )
 
 
-def _latest(value: Any) -> Any:
-    """Who the request was last checked for, by a proven caller, or only where there is none, by an anonymous one; as the
-    check names them, and as they are called today, if they are known.
+def _history(value: Any, *, for_user: bool) -> Any:
+    """What came before of a request, in one row, as each query is a round trip: the columns of its open reservation on the
+    budget, or else of its latest one; and who it was last checked for, by a proven caller, or only where there is none, by an
+    anonymous one: as the check names them, and as they are called today, if they are known. With `for_user`, only checks for
+    that user count.
     """
+    reservation, check = Reservation.alias(), BudgetCheckLog.alias()
+    last_checks = _checks(value, check).where(check.userId == value.user_id) if for_user else _checks(value, check)
+    last_check = last_checks.order_by(check.checkedBy.is_null(), check.id.desc()).limit(1)
     return (
-        _checks(value, BudgetCheckLog.userId, BudgetCheckLog.userName, BudgetCheckLog.userEmail, User.name, User.email)
+        Budget.select(
+            Reservation.id,
+            Reservation.requestId,
+            Reservation.requesterId,
+            Reservation.requesterName,
+            Reservation.requesterEmail,
+            Reservation.amountMinor,
+            Reservation.status,
+            Reservation.closedAfterCheck,
+            Reservation.reserveReply,
+            BudgetCheckLog.userId,
+            BudgetCheckLog.userName,
+            BudgetCheckLog.userEmail,
+            User.name,
+            User.email,
+        )
+        .join(Reservation, JOIN.LEFT_OUTER, on=(Reservation.seq == standings.latest_reservation(value, reservation, reservation.seq)))
+        .join(BudgetCheckLog, JOIN.LEFT_OUTER, on=(BudgetCheckLog.id == last_check))
         .join(User, JOIN.LEFT_OUTER, on=((User.id == BudgetCheckLog.userId) & (User.customerId == BudgetCheckLog.customerId)))
-        .order_by(BudgetCheckLog.checkedBy.is_null(), BudgetCheckLog.id.desc())
-        .limit(1)
+        .where(Budget.id == value.budget_id)
     )
 
 
-_LATEST_CHECK = Prepared(_latest)
-_LATEST_CHECK_FOR = Prepared(lambda value: _latest(value).where(BudgetCheckLog.userId == value.user_id))
+_HISTORY = Prepared(lambda value: _history(value, for_user=False))
+_HISTORY_FOR_USER = Prepared(lambda value: _history(value, for_user=True))
 _USER = Prepared(lambda value: User.select(User.name, User.email).where((User.id == value.user_id) & (User.customerId == value.customer_id)))
 _APPROVER = Prepared(lambda value: User.select(User.role, User.customerId, User.name, User.email).where((User.id == value.user_id) & User.disabledAt.is_null()))
 
@@ -105,15 +124,15 @@ def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | Non
         amount_minor = standings.amount_minor(request.amount, standing.currency, standing.exponent, request.currency)
         if scope is Scope.OWN:
             _refuse_strangers_request(actor, standing, request.request_id)
-        reservation = standings.reservations_of(standing, request.request_id)
-        requester = _requester(actor, scope, standing, request, reservation)
+        history = _history_of(standing, request)
+        requester = _requester(actor, scope, standing, request, history)
         approver = _approver(actor, standing, request, requester)
         key = KeyScope.of(actor, standing.customer_id, "reserve", idempotency_key, request)
-        replay = key.stored() or _replay(standing, reservation, amount_minor)
+        replay = key.stored() or _replay(standing, history, amount_minor)
         if replay:
             return replay
-        if reservation:
-            _refuse_late_duplicate(standing, reservation)
+        if history.status is not None:
+            _refuse_late_duplicate(standing, history)
         if scope is Scope.OWN:
             _require_own_check(actor, standing, request.request_id, amount_minor)
         if standing.deleted_at:
@@ -164,18 +183,24 @@ def _set_aside(actor: Actor, standing: Standing, request: ReserveRequest, reques
     return reply
 
 
-def _replay(standing: Standing, reservation: Reservation | None, amount_minor: int) -> Reply | None:
+def _history_of(standing: Standing, request: ReserveRequest) -> Any:
+    """What came before of the request: a row as `_history` has it, with None for what there is not."""
+    history = _HISTORY if request.user_id is None else _HISTORY_FOR_USER
+    return history.first(customer_id=standing.customer_id, request_id=request.request_id, budget_id=standing.id, user_id=request.user_id)
+
+
+def _replay(standing: Standing, history: Any, amount_minor: int) -> Reply | None:
     """The first reply, where the request holds that amount already. Raises Refusal REQUEST_CONFLICT where it holds another."""
-    if reservation is None or reservation.status != "open":
+    if history.status != "open":
         return None
-    if reservation.amountMinor != amount_minor:
+    if history.amountMinor != amount_minor:
         raise Refusal(
             Code.REQUEST_CONFLICT,
             "This request already has an open reservation of another amount on this budget. Release it first.",
-            reservationId=reservation.id,
-            amountReserved=standing.number(reservation.amountMinor),
+            reservationId=history.id,
+            amountReserved=standing.number(history.amountMinor),
         )
-    return Reply(reservation.reserveReply, replayed=True)
+    return Reply(history.reserveReply, replayed=True)
 
 
 def _refuse_strangers_request(actor: Actor, standing: Standing, request_id: str) -> None:
@@ -185,16 +210,14 @@ def _refuse_strangers_request(actor: Actor, standing: Standing, request_id: str)
         raise Refusal(Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id)
 
 
-def _refuse_late_duplicate(standing: Standing, reservation: Reservation) -> None:
+def _refuse_late_duplicate(standing: Standing, history: Any) -> None:
     """A closed reservation is opened anew only by a check logged after it was closed: by sequence, since clocks jump."""
-    newer_check = _NEWER_CHECK.first(
-        customer_id=standing.customer_id, request_id=reservation.requestId, budget_id=standing.id, after=reservation.closedAfterCheck
-    )
+    newer_check = _NEWER_CHECK.first(customer_id=standing.customer_id, request_id=history.requestId, budget_id=standing.id, after=history.closedAfterCheck)
     if not newer_check:
         raise Refusal(
             Code.RESERVATION_CLOSED,
             "This request's reservation was already committed or released. Check the request again before reserving anew.",
-            reservationId=reservation.id,
+            reservationId=history.id,
         )
 
 
@@ -206,28 +229,20 @@ def _require_own_check(actor: Actor, standing: Standing, request_id: str, amount
         raise Refusal(Code.CHECK_REQUIRED, "Check this request first, on this budget and for at least this amount.", requestId=request_id)
 
 
-def _requester(actor: Actor, scope: Scope, standing: Standing, request: ReserveRequest, reservation: Reservation | None) -> Requester:
+def _requester(actor: Actor, scope: Scope, standing: Standing, request: ReserveRequest, history: Any) -> Requester:
     """Whose request it is. Never an ordinary caller's word: they are it. A reservation that is open keeps its own."""
-    if reservation and reservation.status == "open":
-        return Requester(reservation.requesterId, reservation.requesterName, reservation.requesterEmail)
+    if history.status == "open":
+        return Requester(history.requesterId, history.requesterName, history.requesterEmail)
     caller = Requester(actor.user_id or actor.principal, actor.name, actor.email or "")
     if scope is Scope.OWN:
         return caller
-    check = _latest_check(standing, request.request_id, request.user_id)
-    user_id = request.user_id or (check.userId if check else None)
+    user_id = request.user_id or history.userId
     if user_id is None or user_id == actor.user_id:
         return caller
-    if check:
-        return Requester(user_id, check.userName, check.userEmail) if check.name is None else Requester(user_id, check.name, check.email)
+    if history.userId is not None:
+        return Requester(user_id, history.userName, history.userEmail) if history.name is None else Requester(user_id, history.name, history.email)
     user = _USER.first(user_id=user_id, customer_id=standing.customer_id)
     return Requester(user_id, user.name, user.email) if user else Requester(user_id, user_id, "")
-
-
-def _latest_check(standing: Standing, request_id: str, user_id: str | None) -> Any:
-    """Who the request was last checked for; None where it never was."""
-    if user_id is None:
-        return _LATEST_CHECK.first(customer_id=standing.customer_id, request_id=request_id)
-    return _LATEST_CHECK_FOR.first(customer_id=standing.customer_id, request_id=request_id, user_id=user_id)
 
 
 def _approver(actor: Actor, standing: Standing, request: ReserveRequest, requester: Requester) -> str | None:

@@ -98,15 +98,19 @@ def standings(*conditions: Expression) -> Any:
 ENABLED_CUSTOMER = Prepared(lambda value: Customer.select().where((Customer.id == value.customer_id) & Customer.disabledAt.is_null()))
 # Whoever moves money on a budget has it alone until the transaction ends.
 _BY_ID = Prepared(lambda value: locked(standings(Budget.id == value.budget_id)))
-_RESERVATIONS = Prepared(
-    lambda value: (
-        Reservation.select()
-        .where((Reservation.customerId == value.customer_id) & (Reservation.requestId == value.request_id) & (Reservation.budgetId == value.budget_id))
-        # The open one, if any, is the latest: none is made while another is open.
-        .order_by(Reservation.seq.desc())
+
+
+def latest_reservation(value: Any, table: Any = Reservation, *columns: Any) -> Any:
+    """The query for a request's reservation on a budget: the open one, if any, is the latest, as none is made while another is open."""
+    return (
+        table.select(*columns)
+        .where((table.customerId == value.customer_id) & (table.requestId == value.request_id) & (table.budgetId == value.budget_id))
+        .order_by(table.seq.desc())
         .limit(1)
     )
-)
+
+
+_RESERVATION = Prepared(latest_reservation)
 
 
 def _move(value: Any) -> Any:
@@ -165,9 +169,9 @@ def amount_minor(amount: Decimal, currency: str, exponent: int, asked_currency: 
     return minor
 
 
-def reservations_of(standing: Standing, request_id: str) -> Reservation | None:
+def reservation_of(standing: Standing, request_id: str) -> Reservation | None:
     """The request's open reservation on that budget, or else its latest one: a row with the columns of Reservation."""
-    reservation: Reservation | None = _RESERVATIONS.first(customer_id=standing.customer_id, request_id=request_id, budget_id=standing.id)
+    reservation: Reservation | None = _RESERVATION.first(customer_id=standing.customer_id, request_id=request_id, budget_id=standing.id)
     return reservation
 
 
