@@ -299,8 +299,8 @@ def dies_before_commit(patch: pytest.MonkeyPatch) -> None:
     if ENGINE == "sqlite":
         patch.setattr(server, "commit", die)
     else:
-        real = server.execute_sql
-        patch.setattr(server, "execute_sql", lambda sql, parameters=None: die() if sql == "COMMIT" else real(sql, parameters))
+        real = server.execute_prepared
+        patch.setattr(server, "execute_prepared", lambda sql, parameters: die() if sql == "COMMIT" else real(sql, parameters))
 
 
 def dies_after_commit(patch: pytest.MonkeyPatch) -> None:

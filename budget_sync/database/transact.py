@@ -68,13 +68,13 @@ def _transact_in_postgresql(work: Callable[[], T]) -> T:
 def _try(work: Callable[[], T]) -> T:
     open_connection()
     try:
-        db.begin()
+        db.execute_prepared("BEGIN", ())
         result = work()
     except BaseException:
         roll_back()
         raise
     try:
-        ended: str = db.execute_sql("COMMIT").statusmessage
+        ended: str = db.execute_prepared("COMMIT", ()).statusmessage
     except peewee.PeeweeException as error:
         roll_back()
         if state_of(error) in UNDONE_STATES:
