@@ -44,10 +44,12 @@ _OWN_CHECK = Prepared(
 
 
 def _history(value: Any, *, for_user: bool) -> Any:
-    """What came before of a request, in one row, as each query is a round trip: the columns of its open reservation on the
-    budget, or else of its latest one; and who it was last checked for, by a proven caller, or only where there is none, by an
-    anonymous one: as the check names them, and as they are called today, if they are known. With `for_user`, only checks for
-    that user count.
+    """What came before of a request, in one row: the columns of its open reservation on the budget, or else of its latest one;
+    and who it was last checked for, by a proven caller, or only where there is none, by an anonymous one: as the check names
+    them, and as they are called today, if they are known. With `for_user`, only checks for that user count.
+
+    One query, since on PostgreSQL each is a round trip; but not one with the budget's own, which locks it: what is read here
+    must be as it is once nobody else moves that budget's money.
     """
     reservation, check = Reservation.alias(), BudgetCheckLog.alias()
     last_checks = _checks(value, check).where(check.userId == value.user_id) if for_user else _checks(value, check)
