@@ -214,19 +214,16 @@ def _try(read: Callable[[Cell], T], cell: Cell) -> tuple[T | None, str | None]:
 
 def _without_duplicates(found: SheetRows) -> SheetRows:
     """The same with every row refused that shares its Budget ID, or department and period, with another, be that good or bad."""
-    by_id: dict[str, list[int]] = {}
-    by_key: dict[tuple[str, str], list[int]] = {}
-    for good in found.budgets:
-        if good.external_id is not None:
-            by_id.setdefault(good.external_id, []).append(good.row)
-        by_key.setdefault((good.department_key, good.period_key), []).append(good.row)
-    for bad in found.errors:
-        if bad.external_id is not None:
-            by_id.setdefault(bad.external_id, []).append(bad.row)
-        if bad.department_key is not None and bad.period_key is not None:
-            by_key.setdefault((bad.department_key, bad.period_key), []).append(bad.row)
-    if len(by_key) == len(found.budgets) + len(found.errors) and all(len(rows) == 1 for rows in by_id.values()):
+    rows: list[SheetBudget | RowError] = [*found.budgets, *found.errors]
+    ids = [row.external_id for row in rows if row.external_id is not None]
+    keys = [(row.department_key, row.period_key) for row in rows if row.department_key is not None and row.period_key is not None]
+    if len(set(ids)) == len(ids) and len(set(keys)) == len(keys):
         return found
+    by_id: dict[str | None, list[int]] = {}
+    by_key: dict[tuple[str | None, str | None], list[int]] = {}
+    for row in rows:
+        by_id.setdefault(row.external_id, []).append(row.row)
+        by_key.setdefault((row.department_key, row.period_key), []).append(row.row)
     budgets, errors = [], list(found.errors)
     for good in found.budgets:
         same_id = [] if good.external_id is None else by_id[good.external_id]
@@ -234,8 +231,8 @@ def _without_duplicates(found: SheetRows) -> SheetRows:
         if len(same_id) <= 1 and len(same_key) <= 1:
             budgets.append(good)
             continue
-        what, rows = (f"{BUDGET_ID} {good.external_id!r}", same_id) if len(same_id) > 1 else (f"{good.department}, {good.period}", same_key)
-        others = _row_list(row for row in rows if row != good.row)
+        what, same = (f"{BUDGET_ID} {good.external_id!r}", same_id) if len(same_id) > 1 else (f"{good.department}, {good.period}", same_key)
+        others = _row_list(row for row in same if row != good.row)
         errors.append(RowError(good.row, f"{what} stands in {others} as well: keep one of them", good.external_id, False, *good.key))
     return SheetRows(budgets, sorted(errors), found.has_limits)
 
