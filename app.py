@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,8 @@ def create_app(chosen: Settings | None = None) -> Flask:
             database.check_library()
         except (SettingsError, database.DatabaseProblem) as problem:
             sys.exit(f"budget-sync: {problem}")
+        # The process is ours. What is loaded stays until its end: in the middle of a sync, the collector need not look through it.
+        gc.freeze()
     app = BudgetSync("budget_sync", instance_path=str(chosen.instance_folder))
     configure(app, chosen)
     metrics.init_app(app)
