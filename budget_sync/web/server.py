@@ -16,6 +16,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from budget_sync.web import metrics
+from budget_sync.web.balance import ABSENT, Balance
 from budget_sync.web.worker import STOPPING, Worker
 
 THREADS = 16
@@ -72,6 +73,12 @@ class _OurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
         """Keep no log of who asked for what; /metrics counts them."""
 
 
+def _forget(worker: Worker) -> None:
+    """Count no more on a worker that has ended."""
+    worker.balance.tell(worker.age, ABSENT)
+    metrics.forget_worker(worker.pid)
+
+
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Gunicorn around an app factory, which each worker calls for itself: nothing is opened before the fork."""
 
@@ -93,7 +100,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "control_socket_disable": True,
             "proc_name": "budget-sync",
             "logger_class": _OurLog,
-            "child_exit": lambda _, worker: metrics.forget_worker(worker.pid),
+            "child_exit": lambda _, worker: _forget(worker),
         }
         super().__init__()
 
@@ -112,5 +119,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until told to stop."""
+        Worker.balance = Balance()
         with metrics.shared_by_workers():
             _Master(self).run()

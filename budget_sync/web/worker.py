@@ -23,7 +23,14 @@ from budget_sync.lanes import TICK_S, Lane
 from budget_sync.refusals import Code
 from budget_sync.replies import dumps
 from budget_sync.web.arrival import Arrival
+from budget_sync.web.balance import ABSENT, Balance
 from budget_sync.web.payloads import MAX_BODY_BYTES
+
+#: Seconds that a new client is left to a worker that has fewer, before whoever saw it takes it after all.
+LEAVE_TO_OTHERS_S = 0.002
+
+#: Seconds until one who left a client to others looks whether it is its own turn again.
+LOOK_S = 0.001
 
 #: Seconds that a request may take to arrive, head and body: 64 KiB do in less, on the slowest line.
 ARRIVAL_S = 10.0
@@ -94,6 +101,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     lane: Lane
     shared_calls: tuple[bytes, ...]
 
+    #: Of all workers of the server: whoever starts them sets it on the class, as gunicorn makes them.
+    balance: Balance
+
+    #: When to look again for a client that was left to another worker.
+    looks_again: float | None = None
+
     def init_process(self) -> None:
         """Start serving."""
         util.write_error = _write_json_error
@@ -118,6 +131,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Serve until told to stop."""
         self.lane = Lane(lambda: self.method_queue.defer(self.lane.go_on), self.poller, self.wsgi.config.get("SHARED_AT_ONCE"))
         self.shared_calls = self.wsgi.config.get("SHARED_CALLS", ())
+        self.balance.tell(self.age, 0)
         super().run()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
@@ -128,12 +142,38 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         until = time.monotonic() + TICK_S
         while True:
             self.lane.rest()
-            super().wait_for_and_dispatch_events(TICK_S if self.lane.is_anyone_waiting else timeout)
+            super().wait_for_and_dispatch_events(self._patience(timeout))
             self.lane.tick()
-            if not self.alive or time.monotonic() >= until:
+            now = time.monotonic()
+            if self.looks_again is not None and (now >= self.looks_again or self.nr_conns <= self.balance.least()):
+                self._look_again()
+            self.balance.tell(self.age, self.nr_conns if self.alive else ABSENT)
+            if not self.alive or now >= until:
                 return
 
+    def _patience(self, timeout: float) -> float:
+        """Seconds to wait at most for what may happen."""
+        if self.looks_again is not None:
+            return LOOK_S
+        return TICK_S if self.lane.is_anyone_waiting else timeout
+
     def accept(self, listener: socket.socket) -> None:
+        """Take a connection, or leave it to a worker that has fewer: not for long, as that one may be busy with something else."""
+        if self.nr_conns > self.balance.least():
+            self.looks_again = time.monotonic() + LEAVE_TO_OTHERS_S
+            self.set_accept_enabled(False)
+        else:
+            self._take(listener)
+
+    def _look_again(self) -> None:
+        """Take a connection that nobody else took, if there is one, and wait for the next."""
+        self.looks_again = None
+        if self.alive and self.nr_conns < self.worker_connections:
+            for listener in self.sockets:
+                self._take(listener)
+            self.set_accept_enabled(True)
+
+    def _take(self, listener: socket.socket) -> None:
         """Take a connection, unless the master has stopped listening: SIGTERM is then on its way here."""
         try:
             client, address = listener.accept()
