@@ -37,7 +37,7 @@ def record(
     **told: str | None,
 ) -> None:
     """Add one row. `told` may name field, subject, requestId, reservationId, oldValue, newValue, onBehalfOf, approvedBy, reason and externalRef."""
-    _INSERT.execute(
+    _INSERT.write(
         customerId=customer_id,
         budgetId=budget_id,
         version=version,

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -23,14 +23,17 @@ import requests
 from competitor import AMOUNT, SERVICE, reserve
 from conftest import ROOT, Installation, check_body, found, key_headers, person, reserve_body, wait_until
 from flask import Flask
+from peewee import SQL
 from templates import Templates
 
 from app import create_app
 from budget_sync import budgets, database, ledger, reports, settings
-from budget_sync.database import db
+from budget_sync.database import Prepared, db, first_of_both
+from budget_sync.database.exchange import Connection, Statement
 from budget_sync.database.locks import held_alone
 from budget_sync.database.postgresql import SHARED_CONNECTIONS
 from budget_sync.database.transact import TRIES
+from budget_sync.ledger import standing as standings
 from budget_sync.models import Customer, Reservation
 from budget_sync.permissions import Role
 from budget_sync.refusals import Code, Refusal
@@ -199,6 +202,105 @@ def test_a_commit_without_an_answer_is_of_unknown_outcome(world: Flask, stranger
     again = client.post("/api/budget/reserve", json=reserve_body(), headers=headers)
     assert again.status_code == 200
     assert Reservation.select().where(Reservation.requestId == "intake-789").count() == 1
+
+
+# Statements that travel together.
+
+
+_NEW_CUSTOMER = Prepared(lambda value: Customer.insert(id=value.id, name=value.name, currency="USD", currencyExponent=2, createdAt=value.created_at))
+
+
+def add(customer: str, name: str = "New Inc.") -> None:
+    """Write a customer, with whatever is sent next."""
+    _NEW_CUSTOMER.write(id=customer, name=name, created_at="2025-01-01T00:00:00Z")
+
+
+def customers() -> set[str]:
+    """Who is stored."""
+    return {customer.id for customer in Customer.select()} - {"org-456"}
+
+
+def test_what_waits_is_seen_by_every_later_statement_and_saved_by_the_commit(world: Flask) -> None:
+    def work() -> tuple[set[str], int]:
+        add("one")
+        add("two")
+        by_peewee = customers()
+        add("three")
+        return by_peewee, Customer.select().count()
+
+    assert database.transact(work) == ({"one", "two"}, 4)
+    assert database.transact(lambda: add("four")) is None
+    assert customers() == {"one", "two", "three", "four"}
+
+
+def test_what_waits_is_undone_with_a_work_that_raises(world: Flask) -> None:
+    def work() -> None:
+        add("one")
+        raise Refusal(Code.FORBIDDEN, "No.")
+
+    with pytest.raises(Refusal):
+        database.transact(work)
+    assert customers() == set()
+    database.transact(lambda: add("two"))
+    assert customers() == {"two"}
+
+
+def test_one_that_fails_with_the_commit_undoes_all_and_is_no_unknown_outcome(world: Flask) -> None:
+    tries = []
+
+    def work() -> None:
+        tries.append(1)
+        add("one")
+        add("org-456")
+        add("two")
+
+    with pytest.raises(peewee.IntegrityError):
+        database.transact(work)
+    # As somebody else may have written the same row first, and be seen the next time.
+    assert len(tries) == TRIES
+    assert customers() == set()
+
+
+def test_a_connection_that_ends_with_the_commit_is_of_unknown_outcome(world: Flask, stranger: psycopg.Connection[Any]) -> None:
+    stranger.execute("CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'")
+    stranger.execute('CREATE TRIGGER hang_up AFTER INSERT ON "Customer" FOR EACH ROW EXECUTE FUNCTION hang_up()')
+    with pytest.raises(Refusal) as refused:
+        database.transact(lambda: add("one"))
+    assert refused.value.code is Code.OUTCOME_UNKNOWN
+    stranger.execute('DROP TRIGGER hang_up ON "Customer"')
+    database.transact(lambda: add("two"))
+    assert customers() == {"two"}
+
+
+def test_a_statement_that_makes_no_sense_leaves_the_connection_as_good_as_it_was(world: Flask) -> None:
+    nonsense = Prepared(lambda value: Customer.select(SQL('"nowhere"')).where(Customer.id == value.id))
+    for _ in range(2):
+        with pytest.raises(peewee.ProgrammingError, match="nowhere"):
+            nonsense.first(id="org-456")
+    with pytest.raises(peewee.ProgrammingError, match="nowhere"):
+        first_of_both(standings.ENABLED_CUSTOMER, nonsense, customer_id="org-456", id="org-456")
+    assert standings.ENABLED_CUSTOMER.first(customer_id="org-456").id == "org-456"
+
+
+def test_a_value_that_the_server_cannot_have_is_refused_before_anything_is_sent(world: Flask) -> None:
+    with pytest.raises(peewee.DataError, match="NUL"):
+        database.transact(lambda: add("one", "a\0b"))
+    database.transact(lambda: add("two"))
+    assert customers() == {"two"}
+
+
+def test_a_reserve_goes_to_the_server_and_back_three_times(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+    real = Connection._send  # noqa: SLF001
+
+    def send(connection: Connection, statements: Sequence[Statement]) -> Any:
+        sent.append([sql.split()[0] for sql, _ in statements])
+        return real(connection, statements)
+
+    monkeypatch.setattr(Connection, "_send", send)
+    ledger.reserve(SERVICE, ReserveRequest(budget_id="budget-123", request_id="r", amount=Decimal(1), customer_id="org-456"))
+    together = [["BEGIN", "SELECT", "SELECT"], ["UPDATE"], ["INSERT", "INSERT", "COMMIT"]]
+    assert [each for each in sent if each[0] != "SELECT"] == together
 
 
 def test_a_work_that_went_on_after_an_error_saves_nothing_and_says_so(world: Flask) -> None:

@@ -295,12 +295,7 @@ def dies_at_statement(number: int) -> Callable[[pytest.MonkeyPatch], object]:
 
 
 def dies_before_commit(patch: pytest.MonkeyPatch) -> None:
-    server = database.db.obj
-    if ENGINE == "sqlite":
-        patch.setattr(server, "commit", die)
-    else:
-        real = server.execute_prepared
-        patch.setattr(server, "execute_prepared", lambda sql, parameters: die() if sql == "COMMIT" else real(sql, parameters))
+    patch.setattr(database.db.obj, "commit" if ENGINE == "sqlite" else "commit_prepared", die)
 
 
 def dies_after_commit(patch: pytest.MonkeyPatch) -> None:

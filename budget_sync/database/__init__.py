@@ -22,7 +22,7 @@ from budget_sync.database.copying import copy_to
 from budget_sync.database.health import clock_offset_s, durability, engine_version, prove_append_only, trial_schema
 from budget_sync.database.locks import held_alone, lock_name, locked
 from budget_sync.database.observing import Observer, observe
-from budget_sync.database.prepared import Prepared
+from budget_sync.database.prepared import Prepared, first_of_both
 from budget_sync.database.restore import replace_file, replace_rows, sync_folder
 from budget_sync.database.schema import SCHEMA_VERSION, init_schema, quick_check, require_current_schema, schema_version, upgrade_schema
 from budget_sync.database.transact import transact
@@ -44,6 +44,7 @@ __all__ = [
     "elsewhere",
     "end_request",
     "engine_version",
+    "first_of_both",
     "held_alone",
     "init_schema",
     "is_file",

@@ -58,6 +58,12 @@ class SqliteFile(peewee.SqliteDatabase):
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
             return self.connection().execute(sql, parameters)  # type: ignore[no-untyped-call]
 
+    write_prepared = execute_prepared
+
+    def execute_both_prepared(self, first: tuple[str, Sequence[object]], second: tuple[str, Sequence[object]]) -> list[Any]:
+        """Run two statements, given as SQL and values, one after the other; their cursors."""
+        return [self.execute_prepared(*first), self.execute_prepared(*second)]
+
 
 class _State(threading.local):
     """What this thread's connection was opened on: device and inode of the file."""

@@ -12,22 +12,16 @@ import os
 import select
 import time
 from collections.abc import Sequence
-from decimal import Decimal
-from functools import cached_property
-from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import peewee
 import psycopg
 from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
-from psycopg.abc import Buffer, PQGen
-from psycopg.adapt import AdaptersMap, Loader
 from psycopg.conninfo import conninfo_to_dict
 
 from budget_sync import lanes
+from budget_sync.database.exchange import Adapter, Answer, Statement, context
 from budget_sync.database.observing import told
-
-T = TypeVar("T")
 
 #: Connections of one process, and how many of them calls that share a thread may have at once: the rest is for its threads.
 MAX_CONNECTIONS = 20
@@ -66,60 +60,6 @@ class NoConnectionLeftError(peewee.OperationalError):
     """All connections of this process stayed in use for as long as one may be waited for."""
 
 
-class _UtcLoader(Loader):
-    """A time as SQLite stores it: 2025-02-05T10:30:00Z. The session's time zone is UTC."""
-
-    def load(self, data: Buffer) -> str:
-        text = bytes(data).decode()
-        return f"{text[:10]}T{text[11:19]}Z"
-
-
-class _NumberLoader(Loader):
-    """A sum of integers is an integer, as on SQLite; PostgreSQL's is NUMERIC, since it may be larger than BIGINT."""
-
-    def load(self, data: Buffer) -> int | Decimal:
-        text = bytes(data).decode()
-        return Decimal(text) if "." in text else int(text)
-
-
-def _adapters() -> AdaptersMap:
-    adapters = AdaptersMap(psycopg.adapters)
-    adapters.register_loader("timestamptz", _UtcLoader)
-    adapters.register_loader("numeric", _NumberLoader)
-    return adapters
-
-
-class _Connection(psycopg.Connection[Any]):
-    """A connection whose answers are waited for as its caller waits."""
-
-    @cached_property
-    def kept_cursor(self) -> psycopg.Cursor[Any]:
-        """For statements whose rows are taken before the next one is run: to make a cursor for each costs a quarter of a statement."""
-        return self.cursor()
-
-    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Run one of psycopg's exchanges with the server to its end, and return its result."""
-        if not lanes.is_shared():
-            return super().wait(gen, interval, timeout)
-        try:
-            events = next(gen)
-            while True:
-                lanes.await_socket(self.pgconn.socket, events)
-                # Psycopg counts as the selectors do, and reads and writes no more than it can at once.
-                events = gen.send(psycopg.waiting.Ready(events))
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-
-class _Adapter(peewee.Psycopg3Adapter):
-    """Makes such connections."""
-
-    def connect(self, db: peewee.Database, **params: Any) -> _Connection:
-        """A new one."""
-        return _Connection.connect(dbname=db.database, **params)
-
-
 class _CallersState:
     """What Peewee keeps of a connection for whoever uses it: a thread, or a call that shares one."""
 
@@ -140,7 +80,7 @@ class _NoneIdleError(Exception):
 class _Opening(peewee.PostgresqlDatabase):
     """What the pool asks for a new connection, where it has none left. Opened there, one that takes its time would keep everybody waiting."""
 
-    psycopg3_adapter = _Adapter
+    psycopg3_adapter = Adapter
 
     def _connect(self) -> Any:
         raise _NoneIdleError
@@ -184,7 +124,7 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
             timeout=patience_s,
             prefer_psycopg3=True,
             options=options.strip(),
-            context=SimpleNamespace(adapters=_adapters()),
+            context=context(),
             **cast("dict[str, Any]", defaults | parameters),
         )
         self._state = _CallersState()
@@ -224,13 +164,41 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
                     heapq.heappush(self._connections, (time.time(), self._heap_counter, connection))
                 self._pool_available.notify()
 
-    def execute_prepared(self, sql: str, parameters: Sequence[object]) -> Any:
-        """Run a statement; the cursor is good until the next one on this connection."""
-        return self._execute_cursor(sql, parameters, is_kept=True)
+    def execute_prepared(self, sql: str, parameters: Sequence[object]) -> Answer:
+        """Run a statement, after those that wait to go with it."""
+        return self._run(Statement(sql, parameters))[0]
 
-    def cursor(self, named_cursor: str | None = None, *, is_kept: bool = False) -> Any:
-        """A new cursor, or the one that the connection keeps."""
-        return self.connection().kept_cursor if is_kept else super().cursor(named_cursor)  # type: ignore[no-untyped-call]
+    def execute_both_prepared(self, first: tuple[str, Sequence[object]], second: tuple[str, Sequence[object]]) -> list[Answer]:
+        """Run two statements, given as SQL and values, one after the other."""
+        return self._run(Statement(*first), Statement(*second))
+
+    def write_prepared(self, sql: str, parameters: Sequence[object]) -> None:
+        """Run a statement of which nothing is asked with the next one, or with the COMMIT."""
+        self.connection().later(Statement(sql, parameters))  # type: ignore[no-untyped-call]
+
+    def _run(self, *statements: Statement) -> list[Answer]:
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
+            answers: list[Answer] = self.connection().run(*statements)  # type: ignore[no-untyped-call]
+            return answers
+
+    def commit_prepared(self) -> str:
+        """Run what waits, and commit; what PostgreSQL says that it did. Raises CommitFailedError where the COMMIT itself failed."""
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
+            said: str = self.connection().commit_pending()  # type: ignore[no-untyped-call]
+            return said
+
+    def cursor(self, named_cursor: str | None = None) -> Any:
+        """A new cursor, for what comes after all that waits."""
+        if not self.is_closed():
+            self._state.conn.run_pending()
+        return super().cursor(named_cursor)  # type: ignore[no-untyped-call]
+
+    def rollback(self) -> None:
+        """Undo what is open. What waits was never sent."""
+        connection = self.connection()  # type: ignore[no-untyped-call]
+        connection.pending.clear()
+        if connection.closed or connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            super().rollback()
 
     def _connect(self) -> Any:
         connection = super()._connect()

@@ -11,6 +11,7 @@ import peewee
 
 from budget_sync import lanes
 from budget_sync.database.connection import close_connection, db, open_connection, refusal_of, roll_back
+from budget_sync.database.exchange import CommitFailedError
 from budget_sync.database.postgresql import UNDONE_STATES, PostgresServer, is_connection_lost, state_of
 from budget_sync.database.writer import outcome_unknown, the_writer
 
@@ -68,19 +69,19 @@ def _transact_in_postgresql(work: Callable[[], T]) -> T:
 def _try(work: Callable[[], T]) -> T:
     open_connection()
     try:
-        db.execute_prepared("BEGIN", ())
+        db.write_prepared("BEGIN", ())
         result = work()
+        ended: str = db.commit_prepared()
+    except CommitFailedError as failed:
+        roll_back()
+        if failed.error.sqlstate in UNDONE_STATES:
+            with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
+                raise failed.error from None
+        log.exception("A commit failed; its outcome is unknown.")
+        raise outcome_unknown() from failed.error
     except BaseException:
         roll_back()
         raise
-    try:
-        ended: str = db.execute_prepared("COMMIT", ()).statusmessage
-    except peewee.PeeweeException as error:
-        roll_back()
-        if state_of(error) in UNDONE_STATES:
-            raise
-        log.exception("A commit failed; its outcome is unknown.")
-        raise outcome_unknown() from error
     if ended != "COMMIT":
         # PostgreSQL answers the COMMIT of a failed transaction by undoing it, without an error.
         raise RuntimeError("a work went on after an error that had ended its transaction: nothing was saved")

@@ -174,7 +174,7 @@ def _log(
     if standing and own_minor:
         data["alreadyReserved"] = standing.number(own_minor)
     reply = Reply.of(data)
-    _INSERT.execute(
+    _INSERT.write(
         checkId=check_id,
         customerId=request.customer_id,
         requestId=request.request_id,

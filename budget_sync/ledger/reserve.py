@@ -48,8 +48,8 @@ def _history(value: Any, *, for_user: bool) -> Any:
     and who it was last checked for, by a proven caller, or only where there is none, by an anonymous one: as the check names
     them, and as they are called today, if they are known. With `for_user`, only checks for that user count.
 
-    One query, since on PostgreSQL each is a round trip; but not one with the budget's own, which locks it: what is read here
-    must be as it is once nobody else moves that budget's money.
+    Not one query with the budget's own, which locks it: what is read here must be as it is once nobody else moves that
+    budget's money.
     """
     reservation, check = Reservation.alias(), BudgetCheckLog.alias()
     last_checks = _checks(value, check).where(check.userId == value.user_id) if for_user else _checks(value, check)
@@ -122,11 +122,11 @@ def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | Non
         require_overspend(actor)
 
     def work() -> Reply:
-        standing = standings.budget_for(actor, request.budget_id, request.customer_id)
+        asked = _HISTORY if request.user_id is None else _HISTORY_FOR_USER
+        standing, history = standings.budget_for(actor, request.budget_id, request.customer_id, asked, request_id=request.request_id, user_id=request.user_id)
         amount_minor = standings.amount_minor(request.amount, standing.currency, standing.exponent, request.currency)
         if scope is Scope.OWN:
             _refuse_strangers_request(actor, standing, request.request_id)
-        history = _history_of(standing, request)
         requester = _requester(actor, scope, standing, request, history)
         approver = _approver(actor, standing, request, requester)
         key = KeyScope.of(actor, standing.customer_id, "reserve", idempotency_key, request)
@@ -166,7 +166,7 @@ def _set_aside(actor: Actor, standing: Standing, request: ReserveRequest, reques
         }
     )
     claim = Claim(reservation_id, request.request_id, *requester)
-    _INSERT.execute(
+    _INSERT.write(
         id=reservation_id,
         customerId=standing.customer_id,
         budgetId=standing.id,
@@ -183,12 +183,6 @@ def _set_aside(actor: Actor, standing: Standing, request: ReserveRequest, reques
     )
     standings.record_movement(actor, action, standing, moved, claim, held_before_minor=0, held_after_minor=amount_minor, reason=reason, approved_by=approved_by)
     return reply
-
-
-def _history_of(standing: Standing, request: ReserveRequest) -> Any:
-    """What came before of the request: a row as `_history` has it, with None for what there is not."""
-    history = _HISTORY if request.user_id is None else _HISTORY_FOR_USER
-    return history.first(customer_id=standing.customer_id, request_id=request.request_id, budget_id=standing.id, user_id=request.user_id)
 
 
 def _replay(standing: Standing, history: Any, amount_minor: int) -> Reply | None:

@@ -53,9 +53,8 @@ def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None 
     require(actor, Action.COMMIT)
 
     def work() -> Reply:
-        standing = standings.budget_for(actor, request.budget_id, request.customer_id)
+        standing, reservation = standings.budget_for(actor, request.budget_id, request.customer_id, standings.RESERVATION, request_id=request.request_id)
         amount_minor = standings.amount_minor(request.amount, standing.currency, standing.exponent)
-        reservation = standings.reservation_of(standing, request.request_id)
         if reservation is None and not _is_known(standing, request.request_id):
             raise Refusal(Code.REQUEST_NOT_FOUND, "Request not found.", requestId=request.request_id)
         call = f"commit:{amount_minor}:{'final' if request.final else 'partial'}"
@@ -112,9 +111,8 @@ def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | Non
     scope = require(actor, Action.CANCEL if cancels else Action.RELEASE)
 
     def work() -> Reply:
-        standing = standings.budget_for(actor, request.budget_id, request.customer_id)
+        standing, reservation = standings.budget_for(actor, request.budget_id, request.customer_id, standings.RESERVATION, request_id=request.request_id)
         amount_minor = standings.amount_minor(request.amount, standing.currency, standing.exponent)
-        reservation = standings.reservation_of(standing, request.request_id)
         if cancels:
             _require_requester(actor, scope, reservation, request)
         call = f"release:{request.action}:{amount_minor}"

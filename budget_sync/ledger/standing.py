@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from peewee import Expression
 
 from budget_sync import audit
-from budget_sync.database import Prepared, locked
+from budget_sync.database import Prepared, first_of_both, locked
 from budget_sync.models import Budget, BudgetUtilization, Customer, Reservation
 from budget_sync.money import MoneyError, format_money, to_minor, to_number, to_text
 from budget_sync.permissions import Actor
@@ -110,7 +110,8 @@ def latest_reservation(value: Any, table: Any = Reservation, *columns: Any) -> A
     )
 
 
-_RESERVATION = Prepared(latest_reservation)
+#: A request's open reservation on a budget, or else its latest one.
+RESERVATION = Prepared(latest_reservation)
 
 
 def _move(value: Any) -> Any:
@@ -130,18 +131,26 @@ _MOVE = Prepared(_move)
 _MOVE_WITHIN_BUDGET = Prepared(_move_within_budget)
 
 
-def budget_for(actor: Actor, budget_id: str, customer_id: str | None) -> Standing:
-    """The budget a movement names. Raises Refusal BUDGET_NOT_FOUND for an unknown one and, the same, for another
-    customer's, and INVALID_CUSTOMER where the customer is disabled.
+def budget_for(actor: Actor, budget_id: str, customer_id: str | None, beside: Prepared, **values: Any) -> tuple[Standing, Any]:
+    """The budget a movement names, and the first row of what `beside` asks about it, as it is once nobody else moves its money.
+
+    `beside` gets the values, and customer_id and budget_id. Raises Refusal BUDGET_NOT_FOUND for an unknown budget and, the
+    same, for another customer's, and INVALID_CUSTOMER where the customer is disabled.
     """
-    row = _BY_ID.first(budget_id=budget_id)
+    known_customer = customer_id or actor.customer_id
+    if known_customer is None:
+        # Who serves all customers and names none: the budget says whose it is.
+        row = _BY_ID.first(budget_id=budget_id)
+        found = row and beside.first(customer_id=row.customerId, budget_id=budget_id, **values)
+    else:
+        row, found = first_of_both(_BY_ID, beside, customer_id=known_customer, budget_id=budget_id, **values)
     standing = row and Standing(*row)
     if standing is None or not actor.serves(standing.customer_id) or customer_id not in (None, standing.customer_id):
         raise Refusal(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
     # Who serves one customer was turned away with it; who serves all is turned away from this one.
     if actor.customer_id is None and not ENABLED_CUSTOMER.first(customer_id=standing.customer_id):
         raise invalid_customer()
-    return standing
+    return standing, found
 
 
 def require_customer(actor: Actor, customer_id: str | None) -> None:
@@ -167,12 +176,6 @@ def amount_minor(amount: Decimal, currency: str, exponent: int, asked_currency: 
     if fields:
         raise invalid(fields)
     return minor
-
-
-def reservation_of(standing: Standing, request_id: str) -> Reservation | None:
-    """The request's open reservation on that budget, or else its latest one: a row with the columns of Reservation."""
-    reservation: Reservation | None = _RESERVATION.first(customer_id=standing.customer_id, request_id=request_id, budget_id=standing.id)
-    return reservation
 
 
 def insufficient(standing: Standing, available_minor: int, requested_minor: int) -> str:
