@@ -65,6 +65,8 @@ class Bench:
             loads = {cell: stack.enter_context(self._standing(cell)) for cell in cells}
             for _ in range(rounds):
                 for cell, load in loads.items():
+                    # What copies and other cells left to be written must not be written during this one.
+                    os.sync()
                     yield cell, load()
 
     def _standing(self, cell: Cell) -> AbstractContextManager[Callable[[], Sample]]:
