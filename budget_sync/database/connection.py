@@ -62,7 +62,9 @@ class SqliteFile(peewee.SqliteDatabase):
 
     def execute_both_prepared(self, first: tuple[str, Sequence[object]], second: tuple[str, Sequence[object]]) -> list[Any]:
         """Run two statements, given as SQL and values, one after the other; their cursors."""
-        return [self.execute_prepared(*first), self.execute_prepared(*second)]
+        execute = self.connection().execute  # type: ignore[no-untyped-call]
+        with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
+            return [execute(*first), execute(*second)]
 
 
 class _State(threading.local):

@@ -79,7 +79,8 @@ class Prepared:
         # By engine, since a process may connect to more than one database in its life (tests, copies).
         self._compiled: dict[type, _Compiled] = {}
 
-    def _for(self, database: peewee.Database) -> _Compiled:
+    def compiled(self, database: peewee.Database) -> _Compiled:
+        """The query as that database takes it."""
         compiled = self._compiled.get(type(database))
         if compiled is None:
             compiled = self._compiled[type(database)] = _compile(self._build(_Gaps()))
@@ -87,7 +88,7 @@ class Prepared:
 
     def _run(self, values: dict[str, Any]) -> tuple[Any, Any]:
         database = db.obj
-        sql, names, make_row = self._for(database)
+        sql, names, make_row = self.compiled(database)
         return database.execute_prepared(sql, [values[name] for name in names]), make_row
 
     def first(self, **values: Any) -> Any:
@@ -109,15 +110,15 @@ class Prepared:
     def write(self, **values: Any) -> None:
         """Run an insert of which nothing is asked. On PostgreSQL it goes with the next statement, or with the commit, and so does its error."""
         database = db.obj
-        sql, names, _ = self._for(database)
+        sql, names, _ = self.compiled(database)
         database.write_prepared(sql, [values[name] for name in names])
 
 
 def first_of_both(first: Prepared, second: Prepared, **values: Any) -> tuple[Any, Any]:
     """The first rows of two selects, the second of which is run after the first; on PostgreSQL the two travel together."""
     database = db.obj
-    compiled = [query._for(database) for query in (first, second)]  # noqa: SLF001  # of the same module
-    cursors = database.execute_both_prepared(*((sql, [values[name] for name in names]) for sql, names, _ in compiled))
-    rows = [(make_row, cursor.fetchone()) for (_, _, make_row), cursor in zip(compiled, cursors, strict=True)]
-    one, other = (None if row is None else make_row(*row) for make_row, row in rows)
-    return one, other
+    sql, names, make_row = first.compiled(database)
+    other_sql, other_names, make_other = second.compiled(database)
+    cursor, other_cursor = database.execute_both_prepared((sql, [values[name] for name in names]), (other_sql, [values[name] for name in other_names]))
+    row, other = cursor.fetchone(), other_cursor.fetchone()
+    return row and make_row(*row), other and make_other(*other)
