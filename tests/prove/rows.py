@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prove import api_page, bodies, clock, conservation, damage, disk, kills, locks, mutation, power, slow, soak, suites, tenants, texts
+from prove import api_page, backup, bodies, clock, conservation, damage, disk, kills, locks, mutation, power, slow, soak, suites, tenants, texts
 from prove.outcome import Row
 
 BOTH = ("sqlite", "postgresql")
@@ -23,7 +23,7 @@ ROWS = (
     Row("clock", "When the clock jumps an hour or a year, order, durations, sessions and locks stay right", clock.prove, 2, 200),
     Row("texts", "Hostile text is harmless in logs, on terminals, in replies, on pages and in CSV files", texts.prove, 5, 1_000),
     Row("full", "A small disk that fills up, files that cannot grow or are gone: 503 until there is room", suites.of("faults"), None, 1),
-    Row("backup", "What was backed up under load is restored elsewhere and verifies; a damaged backup is refused", suites.of("backup"), None, 50),
+    Row("backup", "What was backed up under load is restored elsewhere and verifies; a damaged backup is refused", backup.prove, 3, 50, BOTH),
     Row("upgrades", "A database of any earlier schema version is upgraded whole, or left whole", suites.of("upgrade", "schema"), None, 1),
     Row("soak", "Through minutes of load and faults, memory stays within 5 % and the write-ahead log bounded", soak.prove, None, 20),
     Row("mutation", "The tests notice at least 95 % of small mistakes in what decides about money", mutation.prove, None, 10_000),
