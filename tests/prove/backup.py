@@ -27,6 +27,9 @@ from budget_sync import clock
 from prove.load import Load, compare_within
 from prove.outcome import Outcome, Place
 
+#: Backups of one service before the next is made, so that a look at all of it does not get ever longer.
+BACKUPS_EACH = 10
+
 #: Damaged copies of each backup.
 DAMAGED_EACH = 2
 
@@ -57,36 +60,44 @@ class Between(NamedTuple):
 
 
 def prove(tries: int, place: Place) -> Outcome:
-    """Take `tries` backups of one service under load, restore each elsewhere, and damaged copies of it over a service that runs."""
+    """Take `tries` backups of services under load, restore each elsewhere, and damaged copies of it over a service that runs."""
     outcome = Outcome()
     fates: Counter[str] = Counter()
     ways = cycle(place.dice.sample(WAYS, len(WAYS)))
-    with place.installation() as server, place.installation("neighbour") as neighbour:
-        server.start()
-        neighbour.start()
-        with Load(server, "backup", pause_s=PAUSE_S) as load:
-            for number in range(tries):
-                path = place.folder / f"backup-{number}.db"
-                load.wait_for(20)
-                time.sleep(place.dice.uniform(0, 0.2))
-                acknowledged = dict(load.acknowledged)
-                taken = server.flask("backup", str(path), check=False)
-                sent = dict(load.sent)
-                outcome.tries += 1
-                if not outcome.expect(taken.returncode == 0, f"{path.name} was not taken: {_said(taken)}"):
-                    continue
-                backed_up = contents(path)
-                _prove_restored(path, backed_up, Between(load, acknowledged, sent), place, outcome)
-                for way in islice(ways, DAMAGED_EACH):
-                    fates[_restore_damaged(path, backed_up, way, neighbour, place.dice, outcome)] += 1
-                if not outcome.violation_count:
-                    path.unlink()
-                place.progress(outcome.tries, tries)
-        outcome.expect(not load.odd, f"answers that no caller should get: {load.odd[:3]}")
-    outcome.notes.append(
-        f"{load.answer_count:,} movements acknowledged meanwhile; damaged backups: {', '.join(f'{fate} {n}' for fate, n in sorted(fates.items()))}"
-    )
+    acknowledged = 0
+    for first in range(0, tries, BACKUPS_EACH):
+        with place.installation(f"instance-{first}") as server, place.installation(f"neighbour-{first}") as neighbour:
+            server.start()
+            neighbour.start()
+            with Load(server, "backup", pause_s=PAUSE_S) as load:
+                for number in range(first, min(first + BACKUPS_EACH, tries)):
+                    path = place.folder / f"backup-{number}.db"
+                    load.wait_for(20)
+                    time.sleep(place.dice.uniform(0, 0.2))
+                    moment = _take(load, path, outcome)
+                    outcome.tries += 1
+                    place.progress(outcome.tries, tries)
+                    if moment is None:
+                        continue
+                    backed_up = contents(path)
+                    _prove_restored(path, backed_up, moment, place, outcome)
+                    for way in islice(ways, DAMAGED_EACH):
+                        fates[_restore_damaged(path, backed_up, way, neighbour, place.dice, outcome)] += 1
+                    if not outcome.violation_count:
+                        path.unlink()
+            outcome.expect(not load.odd, f"answers that no caller should get: {load.odd[:3]}")
+            acknowledged += load.answer_count
+    told = ", ".join(f"{fate} {count}" for fate, count in sorted(fates.items()))
+    outcome.notes.append(f"{acknowledged:,} movements acknowledged meanwhile; damaged backups: {told}")
     return outcome
+
+
+def _take(load: Load, path: Path, outcome: Outcome) -> Between | None:
+    acknowledged = dict(load.acknowledged)
+    taken = load.server.flask("backup", str(path), check=False)
+    sent = dict(load.sent)
+    is_taken = outcome.expect(taken.returncode == 0, f"{path.name} was not taken: {_said(taken)}")
+    return Between(load, acknowledged, sent) if is_taken else None
 
 
 def _prove_restored(path: Path, backed_up: Contents, moment: Between, place: Place, outcome: Outcome) -> None:
@@ -139,17 +150,23 @@ def _picture(installation: Installation) -> tuple[set[str], bytes, Contents]:
 
 
 def contents(target: Path | str) -> Contents:
-    """Every row of each table, in no order, as both engines show it: without sessions, the day the tables were made, and what tells of a restore."""
+    """Every row of each table, in no order, as both engines show it, but for sessions, the day the tables were made, and what tells of a restore.
+
+    Nothing of what cannot be read.
+    """
     if isinstance(target, str):
-        tables = found(target, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+        tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
     else:
-        tables = found(target, "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
     chosen = {"AuditLog": """WHERE "action" <> 'RESTORE'"""}
-    return {
-        table: sorted(repr([_alike(value) for value in row]) for row in found(target, f'SELECT * FROM "{table}" {chosen.get(table, "")}'))
-        for (table,) in tables
-        if table not in ("Session", "SchemaVersion")
-    }
+    try:
+        return {
+            table: sorted(repr([_alike(value) for value in row]) for row in found(target, f'SELECT * FROM "{table}" {chosen.get(table, "")}'))
+            for (table,) in found(target, tables)
+            if table not in ("Session", "SchemaVersion")
+        }
+    except sqlite3.DatabaseError:
+        return {}
 
 
 def _alike(value: object) -> object:
