@@ -6,11 +6,23 @@ import hashlib
 from dataclasses import dataclass
 
 from budget_sync import clock
+from budget_sync.database import Prepared
 from budget_sync.models import StoredReply
 from budget_sync.permissions import Actor
 from budget_sync.refusals import Code, Refusal
 from budget_sync.replies import Reply
 from budget_sync.requests import Body
+
+_STORED = Prepared(
+    lambda value: StoredReply.select(StoredReply.bodyHash, StoredReply.reply).where(
+        (StoredReply.customerId == value.customer_id)
+        & (StoredReply.principal == value.principal)
+        & (StoredReply.call == value.call)
+        & (StoredReply.idempotencyKey == value.key)
+    )
+)
+_COLUMNS = ("customerId", "principal", "call", "idempotencyKey", "bodyHash", "reply", "createdAt")
+_INSERT = Prepared(lambda value: StoredReply.insert({column: getattr(value, column) for column in _COLUMNS}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +45,7 @@ class Scope:
         """The reply kept under the key. Raises Refusal IDEMPOTENCY_KEY_REUSED where it was given for another body."""
         if self.key is None:
             return None
-        row = StoredReply.get_or_none(
-            (StoredReply.customerId == self.customer_id)
-            & (StoredReply.principal == self.principal)
-            & (StoredReply.call == self.call)
-            & (StoredReply.idempotencyKey == self.key)
-        )
+        row = _STORED.first(customer_id=self.customer_id, principal=self.principal, call=self.call, key=self.key)
         if row is None:
             return None
         if row.bodyHash != self.body_hash:
@@ -48,13 +55,13 @@ class Scope:
     def keep(self, reply: Reply) -> Reply:
         """Store a fresh reply under the key, and return it."""
         if self.key is not None:
-            StoredReply.insert(
+            _INSERT.execute(
                 customerId=self.customer_id,
                 principal=self.principal,
                 call=self.call,
                 idempotencyKey=self.key,
                 bodyHash=self.body_hash,
                 reply=reply.text,
-                createdAt=clock.now(),
-            ).execute()
+                createdAt=clock.to_text(clock.now()),
+            )
         return reply

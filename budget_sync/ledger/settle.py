@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from peewee import fn
 
 from budget_sync import clock
@@ -41,6 +43,14 @@ _SETTLE = Prepared(
 # On PostgreSQL, checks that are logged side by side become visible in any order. Still, a check that was answered before the
 # reservation closes is seen here, and one that is asked for after that gets a higher id; for one that overlaps, either will do.
 _NEWEST_CHECK = Prepared(lambda _: BudgetCheckLog.select(fn.MAX(BudgetCheckLog.id)))
+
+
+def _of_request(value: Any, table: Any) -> Any:
+    return table.select(table.requestId).where((table.customerId == value.customer_id) & (table.requestId == value.request_id)).limit(1)
+
+
+_RESERVED = Prepared(lambda value: _of_request(value, Reservation))
+_CHECKED = Prepared(lambda value: _of_request(value, BudgetCheckLog))
 
 
 def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None = None) -> Reply:
@@ -187,9 +197,7 @@ def _require_requester(actor: Actor, scope: Scope, reservation: Reservation | No
 
 def _is_known(standing: Standing, request_id: str) -> bool:
     """Whether the customer ever checked or reserved that request, on any budget."""
-    return any(
-        table.select().where((table.customerId == standing.customer_id) & (table.requestId == request_id)).exists() for table in (Reservation, BudgetCheckLog)
-    )
+    return any(query.first(customer_id=standing.customer_id, request_id=request_id) for query in (_RESERVED, _CHECKED))
 
 
 def _reply(before: Standing, after: Standing, reservation: Reservation, held_minor: int, **amounts_minor: int) -> Reply:
