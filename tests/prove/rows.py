@@ -8,7 +8,9 @@ from prove.outcome import Row
 BOTH = ("sqlite", "postgresql")
 
 ROWS = (
-    Row("model", "Reserved is what open reservations add up to, nothing is negative, the audit log replays", conservation.prove_by_model, 200, 2_000, BOTH),
+    Row(
+        "model", "Reserved is what open reservations add up to, nothing is negative, the audit log replays", conservation.prove_by_model, 8_000, 1_000_000, BOTH
+    ),
     Row("conservation", "The same, for many callers at once and group commits", conservation.prove, 1_500, 1_000_000, BOTH),
     Row("kills", "No acknowledged movement is lost and none is half done, whatever is killed; ready again in 5 s", kills.prove, 10, 500, BOTH),
     Row("power", "After a power cut, everything acknowledged is there", power.prove, 20, 1_000),
