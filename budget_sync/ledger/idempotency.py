@@ -55,7 +55,7 @@ class Scope:
     def keep(self, reply: Reply) -> Reply:
         """Store a fresh reply under the key, and return it."""
         if self.key is not None:
-            _INSERT.execute(
+            _INSERT.write(
                 customerId=self.customer_id,
                 principal=self.principal,
                 call=self.call,
