@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache, partial
-from itertools import combinations, cycle, islice, product
+from itertools import chain, combinations, cycle, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -352,16 +352,19 @@ def _sequences() -> st.SearchStrategy[list[Operation]]:
         _any_of(Driver.release, **body, action=ReleaseAction, key=KEYS),
         [_retry],
     ]
-    # A pass costs as much as many movements: each of them once, beside a thousand of every other kind.
     limits = product((None, *LIMITS), repeat=len(DEPARTMENTS))
     sheets = [{department: limit for department, limit in zip(DEPARTMENTS, chosen, strict=True) if limit} for chosen in limits if any(chosen)]
     passes = _any_of(Driver.sync, sheet=sheets)
     mixed: list[list[Operation]] = []
     for count in range(len(others), -1, -1):
         for kinds in combinations(others, count):
-            movements = [operation for kind in (reserves, *kinds) for operation in islice(cycle(kind), 1000)]
-            mixed += [[_nothing, *movements, *passes], [_nothing, *movements]]
-    return st.sampled_from(mixed).flatmap(lambda operations: st.lists(st.sampled_from(operations), min_size=STEPS, max_size=STEPS))
+            # Of each kind in turn, as small numbers are drawn more often.
+            turns = list(islice(zip(*map(cycle, (reserves, *kinds)), strict=True), 1000))
+            mixed.append([_nothing, *chain.from_iterable(turns)])
+            # A pass costs as much as many movements, and is as much rarer.
+            with_passes = [(*turn, one) if number % 8 == 7 else turn for number, (turn, one) in enumerate(zip(turns, cycle(passes), strict=False))]
+            mixed.append([_nothing, *chain.from_iterable(with_passes)])
+    return st.one_of([st.lists(st.sampled_from(operations), min_size=STEPS, max_size=STEPS) for operations in mixed])
 
 
 @dataclass
