@@ -41,7 +41,7 @@ _WARM = (
     "flask",
     "flask_login",
     "flask_wtf",
-    "hypothesis.stateful",
+    "hypothesis",
     "peewee",
     "pydantic",
     "psycopg",
