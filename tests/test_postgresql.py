@@ -303,6 +303,13 @@ def test_a_reserve_goes_to_the_server_and_back_three_times(world: Flask, monkeyp
     assert [each for each in sent if each[0] != "SELECT"] == together
 
 
+@pytest.mark.parametrize(("path", "code"), [("/api/budgets/budget-123%00", "BUDGET_NOT_FOUND"), ("/api/requests/%00", "REQUEST_NOT_FOUND")])
+def test_an_id_with_a_nul_in_an_address_is_not_found(world: Flask, path: str, code: str) -> None:
+    # The server refuses such text, whatever it is wanted for.
+    response = world.test_client().get(path, headers=key_headers())
+    assert (response.status_code, response.get_json()["code"]) == (404, code)
+
+
 def test_a_work_that_went_on_after_an_error_saves_nothing_and_says_so(world: Flask) -> None:
     def work() -> None:
         Customer.update(name="changed").execute()
