@@ -4,11 +4,13 @@ or data: images, which the Content-Security-Policy refuses, and a page without s
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from flask import Blueprint, Response
 
 import budget_sync
+from budget_sync.replies import dumps
 from budget_sync.web.console.frame import HEADERS, page
-from budget_sync.web.payloads import json_response
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -18,9 +20,15 @@ blueprint = Blueprint("openapi", __name__)
 @blueprint.get("/openapi.json")
 def describe() -> Response:
     """The API as an OpenAPI document."""
+    return Response(_document(), mimetype="application/json")
+
+
+@lru_cache(maxsize=1)
+def _document() -> str:
+    """The document's text: to write it costs more than a movement does, and anybody may ask for it."""
     from budget_sync.web.openapi.document import document  # noqa: PLC0415
 
-    return json_response(document())
+    return f"{dumps(document())}\n"
 
 
 @blueprint.get("/docs")
