@@ -103,8 +103,11 @@ KEYS = 30
 #: Cases in a row that are about the same request, so that what is reserved can be committed, or released.
 CASES_A_REQUEST = 8
 
-#: From so many addresses people sign in: each may fail 50 times before it has to wait, and each failure costs a password's hash.
-ADDRESSES = 20
+#: From so many addresses people sign in, beside this machine's: from each, 50 may fail before all have to wait. Every password that is looked at costs a hash.
+ADDRESSES = 4
+
+#: How often someone signs in with a password that is theirs.
+RIGHT_PASSWORDS = 0.05
 
 #: How often a call comes with which credential, of those that all know or this one takes. Much work lies behind the last two, which read nothing that is sent.
 CALLERS = {"apiKey": 8, "session": 8, "": 4, "cronSecret": 1, "metricsToken": 1}
@@ -323,7 +326,8 @@ class Cases:
     def _body(self, operation: Operation, request_id: str) -> bytes:
         """A body that the call would take, with up to three fields or some bytes changed."""
         dice = self.dice
-        fields = dict(dice.choice((*operation.bodies, self.login) if "password" in operation.fields else operation.bodies))
+        is_right = "password" in operation.fields and dice.random() < RIGHT_PASSWORDS
+        fields = dict(self.login if is_right else dice.choice(operation.bodies))
         if "requestId" in fields:
             fields |= {"requestId": f'"{request_id}"', "amount": "0.01"}
         for name in dice.sample(operation.fields, min(dice.randint(0, 3), len(operation.fields))):

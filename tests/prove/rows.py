@@ -19,7 +19,7 @@ ROWS = (
     Row("locks", "With the database locked from outside for 1 to 30 s: 503 with Retry-After in time, no traceback", locks.prove, None, 60),
     Row("slow", "Beside 500 slow or greedy connections, the p99 of others stays under 2 s", slow.prove, 160, 40_000),
     Row("bad-input", "Whatever is sent to a call: never a 5xx, and what is refused moves nothing", bad_input.prove, 2_000, 100_000, BOTH),
-    Row("api-page", "Whatever is sent to a call, by whomever, the answer is as the API page says, and no mistake of ours", api_page.prove, 24, 6_000, BOTH),
+    Row("api-page", "Whatever is sent to a call, by whomever, the answer is as the API page says, and no mistake of ours", api_page.prove, 24, 10_000, BOTH),
     Row("access", "Nobody is where they do not belong", suites.of("permissions", "logins", "safety", "requesters", "people", "tenants"), None, 1, BOTH),
     Row("tenants", "One customer's replies are the same to the byte, whatever another does", tenants.prove, 500, 10_000, BOTH),
     Row("clock", "When the clock jumps an hour or a year, order, durations, sessions and locks stay right", clock.prove, 2, 200),
