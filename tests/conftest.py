@@ -347,11 +347,16 @@ class Installation:
         except requests.ConnectionError:
             return False
 
-    def _worker_count(self) -> int | None:
-        """How many processes are below the server's own; None where there is no /proc of Linux to say it."""
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of the server's workers, by the /proc of Linux."""
         assert self.server is not None
-        path = Path(f"/proc/{self.server.pid}/task/{self.server.pid}/children")
-        return len(path.read_text(encoding="ascii").split()) if path.exists() else None
+        children = Path(f"/proc/{self.server.pid}/task/{self.server.pid}/children")
+        return sorted(int(child) for child in children.read_text(encoding="ascii").split())
+
+    def _worker_count(self) -> int | None:
+        """How many workers there are; None where there is no /proc of Linux to say it."""
+        return len(self.workers) if Path("/proc/self/task").exists() else None
 
     @property
     def log(self) -> str:

@@ -35,13 +35,6 @@ def running(request: pytest.FixtureRequest, tmp_path: Path, templates: Templates
         made.end()
 
 
-def workers_of(server: Installation) -> list[int]:
-    """The process ids of the server's workers."""
-    assert server.server is not None
-    pid = server.server.pid
-    return sorted(int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split())
-
-
 def connections_of(server: Installation) -> dict[int, int]:
     """How many established connections each worker has, by the system's own tables."""
     ours = set()
@@ -50,7 +43,7 @@ def connections_of(server: Installation) -> dict[int, int]:
         if int(local.split(":")[1], 16) == server.port and state == "01":
             ours.add(rest[5])
     found = {}
-    for worker in workers_of(server):
+    for worker in server.workers:
         files = [str(file.readlink()) for file in Path(f"/proc/{worker}/fd").iterdir() if file.is_symlink()]
         found[worker] = len(ours & {inode[1] for inode in map(re.compile(r"socket:\[(\d+)\]").fullmatch, files) if inode})
     return found
@@ -80,15 +73,15 @@ def come_until_even(server: Installation, stack: ExitStack) -> None:
 def test_clients_that_stay_are_shared_evenly_also_with_a_worker_that_replaces_a_killed_one(running: Installation) -> None:
     with ExitStack() as stack:
         come_until_even(running, stack)
-        killed = workers_of(running)[0]
+        killed = running.workers[0]
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: len(set(workers_of(running)) - {killed}) == 2, "no new worker came")
+        wait_until(lambda: len(set(running.workers) - {killed}) == 2, "no new worker came")
         come_until_even(running, stack)
 
 
 @pytest.mark.parametrize("running", [LEAVE_TO_OTHERS_S], indirect=True)
 def test_nobody_waits_for_a_worker_that_hangs(running: Installation) -> None:
-    hanging, working = workers_of(running)
+    hanging, working = running.workers
     os.kill(hanging, signal.SIGSTOP)
     try:
         with ExitStack() as stack:

@@ -255,9 +255,7 @@ def goes_through_a_full_disk(server: Installation, fill: Callable[[], None], mak
 def workers_of(server: Installation) -> set[int]:
     """The process ids of the server's workers."""
     needs(Path("/proc/self/task").exists(), "the /proc of Linux")
-    assert server.server is not None
-    pid = server.server.pid
-    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()}
+    return set(server.workers)
 
 
 def test_files_that_cannot_grow_are_a_503_until_they_can(running: Installation) -> None:
