@@ -110,6 +110,15 @@ def _posts(app: Flask) -> Iterator[str]:
             yield rule.rule
 
 
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01", "1969-12-31", "3000-01-01", "2025-02-30", "today"])
+@pytest.mark.parametrize("name", ["from", "to"])
+def test_a_day_that_no_row_can_be_of_is_named(fiona: FlaskClient, name: str, day: str) -> None:
+    for path in ("/audit", "/audit.csv"):
+        response = fiona.get(path, query_string={name: day})
+        assert (response.status_code, f"{name} must be a day" in response.text) == (400, True), path
+    assert fiona.get("/audit", query_string={name: "2999-12-31"}).status_code == 200
+
+
 def test_no_form_is_taken_without_its_token(site: Flask) -> None:
     client = member(site, "boss", Role.ADMIN)
     hold("intake-1", 500)

@@ -6,30 +6,25 @@ WSGI server would, which costs a fraction of what a test client does.
 
 from __future__ import annotations
 
-import io
 import json
 import random
-import secrets
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from conftest import key_headers
 from flask import Flask
-from flask.sessions import SecureCookieSessionInterface
 from test_bad_input import BAD_TEXTS, CALLS, MAX_BODY_BYTES, MONEY_CALLS, NO_AMOUNTS, NO_NUMBERS, NO_TEXTS
-from werkzeug.wsgi import ClosingIterator
 
 from app import create_app
-from budget_sync import clock, database, demo, logins, reports
-from budget_sync.models import Session
+from budget_sync import database, demo, reports
 from budget_sync.refusals import Code
 from budget_sync.settings import load
 from prove.outcome import Outcome, Place
+from prove.wsgi import Answer, Environ, request_environ, send, session_cookie
 
 #: JSON texts, some of them no JSON, that a field might be given.
 CORPUS = (
@@ -130,8 +125,6 @@ ELSEWHERE = {Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.HTTP_ERROR}
 JSON = "application/json"
 MONEY_PATHS = {CALLS[name].path for name in MONEY_CALLS}
 
-Environ = dict[str, Any]
-
 
 class Answers(NamedTuple):
     """What the page says of answers with one status: their media type, and the codes of refusals."""
@@ -153,14 +146,6 @@ class Operation(NamedTuple):
     answers: Mapping[int, Answers]
 
 
-class Answer(NamedTuple):
-    """What came back."""
-
-    status: int
-    kind: str
-    body: bytes
-
-
 def prove(tries: int, place: Place) -> Outcome:
     """Send `tries` cases to each call of the page, one to each in turn."""
     outcome = Outcome()
@@ -175,14 +160,14 @@ def prove(tries: int, place: Place) -> Outcome:
 
 
 def _prove(app: Flask, tries: int, place: Place, outcome: Outcome) -> None:
-    page = json.loads(_send(app, _environ("GET", "/openapi.json")).body)
+    page = json.loads(send(app, request_environ("GET", "/openapi.json")).body)
     cases = Cases(app, page, place.dice)
     statuses: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
     before = _standing()
     for number in range(tries):
         for operation in cases.operations:
             case = cases.make(operation, f"intake-{number // CASES_A_REQUEST}")
-            answer = _send(app, case)
+            answer = send(app, case)
             after = _standing()
             _judge(operation, case, answer, outcome, moved=after != before)
             before = after
@@ -194,50 +179,6 @@ def _prove(app: Flask, tries: int, place: Place, outcome: Outcome) -> None:
         outcome.expect(seen[200], f"{' '.join(call)} never went well, which proves little: {dict(seen)}")
     total = sum(statuses.values(), Counter[int]())
     outcome.notes.append(f"{len(statuses)} calls; statuses: {', '.join(f'{status} {count:,} times' for status, count in sorted(total.items()))}")
-
-
-def _send(app: Flask, environ: Environ) -> Answer:
-    """Hand a request to the app as a WSGI server does."""
-    started: list[Any] = []
-
-    def start(status: str, headers: list[tuple[str, str]], *_: object) -> Callable[[bytes], object]:
-        started[:] = status, headers
-        return lambda _: None
-
-    chunks = app.wsgi_app(environ, start)
-    try:
-        body = b"".join(chunks)
-    finally:
-        if isinstance(chunks, ClosingIterator):
-            chunks.close()
-    status, headers = started
-    return Answer(int(status[:3]), dict(headers).get("Content-Type", "").partition(";")[0], body)
-
-
-def _environ(method: str, target: str, body: bytes = b"") -> Environ:
-    """A request as a WSGI server hands it on: the target's path decoded, its query as it came."""
-    path, _, query = target.partition("?")
-    return {
-        "REQUEST_METHOD": method,
-        "RAW_URI": target,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
-        "QUERY_STRING": query,
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
-        "HTTP_HOST": "localhost",
-        "REMOTE_ADDR": "127.0.0.1",
-        "CONTENT_LENGTH": str(len(body)),
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": io.BytesIO(body),
-        "wsgi.input_terminated": True,
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-    }
 
 
 def _standing() -> tuple[object, ...]:
@@ -259,33 +200,24 @@ class Cases:
             "cronSecret": f"Bearer {CRON_SECRET}",
             "metricsToken": f"Bearer {METRICS_TOKEN}",
         }
-        self.cookie = self._sign_in()
+        self.cookie = session_cookie(app, "admin-001")
         #: Values that the examples have for a name, as an address has them.
         self.words: dict[str, list[str]] = defaultdict(list)
         for operation in self.operations:
             for name, text in (field for body in operation.bodies for field in body.items()):
                 self.words[name].append(quote(str(json.loads(text)), safe=""))
 
-    def _sign_in(self) -> str:
-        """The cookie of a new session of the admin: how one gets it is the login's business, and costs a password's hash."""
-        token = secrets.token_urlsafe(32)
-        now = clock.now()
-        Session.insert(tokenHash=logins.digest(token), userId="admin-001", createdAt=now, expiresAt=now + logins.SESSION_LIFETIME).execute()
-        serializer = SecureCookieSessionInterface().get_signing_serializer(self.app)
-        assert serializer is not None
-        return f"{self.app.config['SESSION_COOKIE_NAME']}={serializer.dumps({'_user_id': token})}"
-
     def note(self, operation: Operation, answer: Answer) -> None:
         """Sign in again after whoever signed out."""
         if operation.path == "/api/auth/logout" and answer.status == 200:
-            self.cookie = self._sign_in()
+            self.cookie = session_cookie(self.app, "admin-001")
 
     def make(self, operation: Operation, request_id: str) -> Environ:
         """A request for that call."""
         dice = self.dice
         method = operation.method if dice.random() > 0.01 else dice.choice(METHODS)
         body = self._body(operation, request_id) if operation.fields else b"" if dice.random() > 0.02 else dice.choice(CORPUS).encode()
-        environ = _environ(method, self._target(operation, request_id), body)
+        environ = request_environ(method, self._target(operation, request_id), body)
         if operation.fields:
             environ["CONTENT_TYPE"] = JSON
         if dice.random() < 0.5:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prove import api_page, backup, bad_input, clock, conservation, damage, disk, kills, locks, mutation, power, slow, soak, suites, tenants, texts
+from prove import api_page, backup, bad_input, clock, conservation, damage, disk, kills, locks, mutation, pages, power, slow, soak, suites, tenants, texts
 from prove.outcome import Row
 
 BOTH = ("sqlite", "postgresql")
@@ -20,6 +20,14 @@ ROWS = (
     Row("slow", "Beside 500 slow or greedy connections, the p99 of others stays under 2 s", slow.prove, 160, 40_000),
     Row("bad-input", "Whatever is sent to a call: never a 5xx, and what is refused moves nothing", bad_input.prove, 2_000, 100_000, BOTH),
     Row("api-page", "Whatever is sent to a call, by whomever, the answer is as the API page says, and no mistake of ours", api_page.prove, 24, 10_000, BOTH),
+    Row(
+        "pages",
+        "Whatever is sent to a page or its form: never a 5xx or a script of theirs; what is refused writes nothing",
+        pages.prove,
+        30,
+        4_000,
+        BOTH,
+    ),
     Row("access", "Nobody is where they do not belong", suites.of("permissions", "logins", "safety", "requesters", "people", "tenants"), None, 1, BOTH),
     Row("tenants", "One customer's replies are the same to the byte, whatever another does", tenants.prove, 500, 10_000, BOTH),
     Row("clock", "When the clock jumps an hour or a year, order, durations, sessions and locks stay right", clock.prove, 2, 200),

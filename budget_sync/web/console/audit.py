@@ -16,6 +16,9 @@ from budget_sync.web.console import formats
 from budget_sync.web.console.frame import argument, console, csv_response, number, page, viewer
 from budget_sync.web.logs import under_this_id
 
+#: What may be asked for: no row is older, and none will be newer.
+MIN_YEAR, MAX_YEAR = 1970, 2999
+
 HEADER = (
     "Time (UTC)", "Action", "Department", "Fiscal Period", "Budget ID", "Request", "Field", "Before", "After", "Currency", "Budgeted change",
     "Reserved change", "Committed change", "By", "For", "Approved by", "Reason", "Reference", "About",
@@ -73,7 +76,13 @@ def _query() -> AuditQuery:
 def _day(name: str) -> datetime | None:
     """The beginning of a day in the customer's time zone."""
     text = argument(name)
+    if not text:
+        return None
     try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=viewer().zone) if text else None
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=viewer().zone)
     except ValueError:
         raise invalid({name: "must be a day such as 2025-02-05"}) from None
+    # At the ends of what a calendar here has, the day after, or the same day elsewhere, is out of it.
+    if not MIN_YEAR <= day.year <= MAX_YEAR:
+        raise invalid({name: f"must be a day of the years {MIN_YEAR} to {MAX_YEAR}"})
+    return day
