@@ -23,6 +23,12 @@ from budget_sync.listings import requests as request_listing
 from budget_sync.models import Customer
 from budget_sync.permissions import Role
 from budget_sync.requests import CheckRequest
+from budget_sync.web.console import frame
+
+
+def csv_rows(client: FlaskClient, path: str) -> list[dict[str, str]]:
+    """The rows of a CSV file, which is read to its end and closed, as a server does it."""
+    return list(csv.DictReader(io.StringIO(client.get(path, buffered=True).text.removeprefix("\ufeff"))))
 
 
 def test_budgets_are_found_sorted_and_paged_in_the_database(fiona: FlaskClient) -> None:
@@ -39,9 +45,24 @@ def test_budgets_are_found_sorted_and_paged_in_the_database(fiona: FlaskClient) 
     assert "No budget found" in fiona.get("/budgets?q=100%25_").text
 
 
+def test_few_files_are_made_at_once_and_another_waits_its_turn(fiona: FlaskClient) -> None:
+    under_way = frame._exports  # noqa: SLF001  # readers who take their time, without having them
+    for _ in range(frame.EXPORTS_AT_ONCE):
+        assert under_way.acquire(blocking=False)
+    for path in ("/audit.csv", "/budgets.csv"):
+        refused = fiona.get(path)
+        assert (refused.status_code, refused.headers["Retry-After"], "try again shortly" in refused.text) == (503, "5", True)
+    under_way.release()
+    for path in ("/audit.csv", "/budgets.csv") * frame.EXPORTS_AT_ONCE:
+        assert fiona.head(path).status_code == 200
+        assert "Budget ID" in fiona.get(path, buffered=True).text
+    for _ in range(frame.EXPORTS_AT_ONCE - 1):
+        under_way.release()
+
+
 def test_a_csv_file_has_exact_numbers_and_no_formulas(fiona: FlaskClient) -> None:
     budgets.set_budget(ROOT, demo.CUSTOMER, '=HYPERLINK("http://evil.example","x")', "Q2 2025", Decimal("1234.50"))
-    response = fiona.get("/budgets.csv?period=2025-Q2")
+    response = fiona.get("/budgets.csv?period=2025-Q2", buffered=True)
     assert response.mimetype == "text/csv"
     assert "attachment" in response.headers["Content-Disposition"]
     rows = list(csv.DictReader(io.StringIO(response.text.removeprefix("\ufeff"))))
@@ -53,7 +74,7 @@ def test_the_audit_log_is_searched_and_exported(fiona: FlaskClient) -> None:
     hold("intake-two", 700)
     page = fiona.get("/audit?q=intake-one&action=RESERVE").text
     assert ("intake-one" in page, "intake-two" in page) == (True, False)
-    rows = list(csv.DictReader(io.StringIO(fiona.get("/audit.csv?q=intake-two").text.removeprefix("\ufeff"))))
+    rows = csv_rows(fiona, "/audit.csv?q=intake-two")
     assert [(row["Request"], row["Reserved change"], row["Currency"]) for row in rows] == [("intake-two", "700", "USD")]
     assert "Nothing found" in fiona.get("/audit?to=2001-01-01").text
     assert fiona.get("/audit?from=yesterday").status_code == 400
@@ -69,7 +90,7 @@ def test_a_restore_is_told_to_every_customer_and_found_by_its_action(fiona: Flas
     assert page.index(">after<") < page.index("nightly.db") < page.index(">before<")
     assert "a-key-for-all" not in page
     for query in ("action=RESTORE", "q=nightly"):
-        (row,) = csv.DictReader(io.StringIO(fiona.get(f"/audit.csv?{query}").text.removeprefix("\ufeff")))
+        (row,) = csv_rows(fiona, f"/audit.csv?{query}")
         assert (row["Action"], row["About"], row["By"], row["Budget ID"]) == ("Backup restored", "nightly.db", "root (command line)", "")
 
 
@@ -79,7 +100,7 @@ def test_pages_of_the_audit_log_have_every_restore_once(fiona: FlaskClient, monk
         hold(f"many-{number}", 10)
         audit.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}.db")
         audit.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}-again.db")
-    rows = list(csv.DictReader(io.StringIO(fiona.get("/audit.csv").text.removeprefix("\ufeff"))))
+    rows = csv_rows(fiona, "/audit.csv")
     told = [row["About"] if row["Action"] == "Backup restored" else row["Request"] for row in rows][:12]
     assert told == [name for number in (3, 2, 1, 0) for name in (f"{number}-again.db", f"{number}.db", f"many-{number}")]
 
@@ -88,7 +109,7 @@ def test_an_export_longer_than_a_chunk_has_every_row_once(fiona: FlaskClient, mo
     monkeypatch.setattr(audit_listing, "EXPORT_CHUNK", 3)
     for number in range(10):
         hold(f"many-{number}", 10)
-    rows = list(csv.DictReader(io.StringIO(fiona.get("/audit.csv?q=many-").text.removeprefix("\ufeff"))))
+    rows = csv_rows(fiona, "/audit.csv?q=many-")
     assert [row["Request"] for row in rows] == [f"many-{number}" for number in range(9, -1, -1)]
 
 

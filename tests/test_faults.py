@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +32,7 @@ from templates import Templates
 from budget_sync import database, reports
 from budget_sync.refusals import Code
 from budget_sync.settings import Settings
+from budget_sync.web.server import THREADS
 
 UNAVAILABLE = {Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN}
 
@@ -444,6 +445,33 @@ class Load:
 def stored_of_load(server: Installation) -> dict[str, str]:
     """The id of every reservation that the load left in the database, by request."""
     return {request: reservation for request, reservation in stored_reservations(server).items() if request.startswith("load-")}
+
+
+def test_clients_that_take_no_reply_leave_the_threads_to_others_and_may_take_it_all_later(running: Installation) -> None:
+    asked = 40
+    one = requests.get(f"{running.url}/openapi.json", timeout=10).content
+    with ExitStack() as greedy:
+        clients = [greedy.enter_context(closing(reader_of_little(running))) for _ in range(3 * THREADS)]
+        for client in clients:
+            client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * asked)
+        began = time.monotonic()
+        for _ in range(10):
+            assert requests.get(f"{running.url}/api/budgets", headers=running.key() | {"Connection": "close"}, timeout=30).status_code == 200
+        assert time.monotonic() - began < 5
+        received = b""
+        while received.count(one) < asked:
+            received += clients[0].recv(1_000_000)
+    assert received.count(b"HTTP/1.1 200 OK") == asked
+    assert "Traceback" not in running.log
+
+
+def reader_of_little(server: Installation) -> socket.socket:
+    """A connection whose system keeps next to nothing of what its client does not read."""
+    client = socket.socket()
+    client.settimeout(10)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(("127.0.0.1", server.port))
+    return client
 
 
 def test_sigterm_under_load_drops_no_answer(server: Installation) -> None:

@@ -8,6 +8,8 @@ import logging
 import re
 import secrets
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +20,7 @@ from typing import Any
 import peewee
 import pytest
 import requests
-from conftest import ROOT, Installation, check_body, key_headers, release_body, reserve_body, sqlite_only
+from conftest import PROJECT, ROOT, Installation, check_body, key_headers, release_body, reserve_body, sqlite_only, wait_until
 from flask import Flask
 from test_commands import TYPED
 
@@ -144,6 +146,53 @@ def test_threads_of_a_pass_over_http_write_in_its_name(world: Flask, chosen: Set
         headers = {"Authorization": "Bearer a secret for cron, long enough", "X-Request-Id": "mine"}
         assert world.test_client().get("/api/cron/sync-google-sheets", headers=headers).status_code == 200
     assert set(ids(log)) == {"mine"}
+
+
+#: The service with a page that breaks while it is sent.
+BREAKING = """
+from app import create_app
+from budget_sync.settings import load
+from budget_sync.web.server import Server
+
+def pieces():
+    yield "the beginning"
+    raise ZeroDivisionError("half")
+
+def make_app():
+    app = create_app(load())
+    app.add_url_rule("/breaks", view_func=lambda: pieces())
+    return app
+
+Server(make_app, host="127.0.0.1", port={port}, workers=1).run()
+"""
+
+
+def test_a_reply_that_breaks_off_is_logged_under_its_requests_id(installation: Installation) -> None:
+    log = installation.folder / "server.log"
+    code = BREAKING.format(port=installation.port)
+    with (
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, env=installation.full_environment(), stderr=file) as server,
+    ):
+        try:
+            wait_until(lambda: is_there(installation), "the server does not answer")
+            with pytest.raises(requests.exceptions.ChunkedEncodingError):
+                requests.get(f"{installation.url}/breaks", headers={"X-Request-Id": "mine"}, timeout=10)
+            # On that thread's next request, nothing is left of it.
+            assert requests.get(f"{installation.url}/healthz", timeout=10).headers["X-Request-Id"] != "mine"
+        finally:
+            server.terminate()
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if " ERROR " in line]
+    assert "ZeroDivisionError: half" in lines[-1]
+    assert {LINE.fullmatch(line).group(1) for line in lines} == {"mine"}  # type: ignore[union-attr]  # that it is none would fail as well
+
+
+def is_there(installation: Installation) -> bool:
+    """Whether the server answers."""
+    try:
+        return requests.get(f"{installation.url}/healthz", timeout=5).ok
+    except requests.ConnectionError:
+        return False
 
 
 # Secrets. Each holds this, so that one look finds any of them.

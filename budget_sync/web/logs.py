@@ -77,8 +77,9 @@ class _Named:
         try:
             return self.app(environ, start_response)
         finally:
-            # The thread goes on to another request, or to none.
-            current_id.reset(before)
+            # The thread goes on to another request, or to none. Under gunicorn it is our worker that ends it, once the reply is sent.
+            if "gunicorn.socket" not in environ:
+                current_id.reset(before)
 
 
 def under_this_id(lines: Iterable[str]) -> Iterator[str]:

@@ -21,6 +21,8 @@ from budget_sync.web.worker import STOPPING, Worker
 
 THREADS = 16
 
+#: What gunicorn logs, with a traceback, of a socket that it can write no more to.
+LOST_CLIENT = "Socket error processing request."
 
 #: Seconds that the workers have to take in who has connected already, before the door is shut.
 LET_IN_S = 2.0
@@ -71,6 +73,11 @@ class _OurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
 
     def access(self, *about: object) -> None:
         """Keep no log of who asked for what; /metrics counts them."""
+
+    def exception(self, message: str, *about: object, **more: object) -> None:
+        """Tell of what went wrong, but not of a client that takes no reply or is gone: anybody could fill the log with that."""
+        tell = super().debug if isinstance(sys.exc_info()[1], OSError) and message == LOST_CLIENT else super().exception
+        tell(message, *about, **more)
 
 
 def _forget(worker: Worker) -> None:

@@ -10,6 +10,7 @@ import selectors
 import signal
 import socket
 import struct
+import sys
 import termios
 import time
 from contextlib import suppress
@@ -20,6 +21,7 @@ from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from budget_sync.lanes import TICK_S, Lane
+from budget_sync.log_ids import NOTHING, current_id
 from budget_sync.refusals import Code
 from budget_sync.replies import dumps
 from budget_sync.web.arrival import Arrival
@@ -39,12 +41,15 @@ ARRIVAL_S = 10.0
 LINGER_S = 2.0
 LINGER_BYTES = 256 * 1024
 
-#: Seconds that a thread waits for a client that does not take its reply.
+#: Seconds that a client is waited for that does not take its reply.
 SEND_TIMEOUT_S = 10
+
+#: Bytes of its replies that a client may have left untaken and still be given a thread for its next request. With a page or an
+#: answer on top of that, what the system keeps suffices, so that the thread has nothing to wait for.
+MAX_UNTAKEN_BYTES = 32 * 1024
 
 #: Bytes of a reply that the system keeps for a slow reader, so that no thread has to wait; most systems give less.
 SEND_BUFFER_BYTES = 1024 * 1024
-
 
 #: What tells a worker to stop.
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
@@ -119,6 +124,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         # The one that waits longest first; each knows when its time is up.
         self.arriving: dict[_Connection, None] = {}
+        self.clogged: dict[_Connection, None] = {}
         self.leaving: dict[_Connection, None] = {}
         super().init_process()
 
@@ -155,7 +161,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Seconds to wait at most for what may happen."""
         if self.looks_again is not None:
             return LOOK_S
-        return TICK_S if self.lane.is_anyone_waiting else timeout
+        return TICK_S if self.lane.is_anyone_waiting or self.clogged else timeout
 
     def accept(self, listener: socket.socket) -> None:
         """Take a connection, or leave it to a worker that has fewer: not for long, as that one may be busy with something else."""
@@ -182,9 +188,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 raise
             return
         self.nr_conns += 1
-        if self.nr_conns >= self.worker_connections and self.arriving:
+        if self.nr_conns >= self.worker_connections and (slow := self.clogged or self.arriving):
             # Full: who has taken longest gives way.
-            self._drop(next(iter(self.arriving)))
+            self._drop(next(iter(slow)))
         self._await_request(_Connection(self, client, address, listener.getsockname()))
 
     def on_client_socket_readable(self, conn: _Connection, client: socket.socket) -> None:
@@ -199,13 +205,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._await_request(conn, conn.parser.unreader.take_buffered())
 
     def handle(self, conn: _Connection) -> object:
-        """Give the parser what has arrived, and have the request handled. Runs in a thread."""
+        """Give the parser what has arrived, and have the request handled. Runs in a thread, or in the lane."""
         conn.data_ready = True
         conn.init()
         conn.parser.unreader.unread(bytes(conn.arrival.data))
         conn.is_cut = conn.arrival.is_cut
         conn.arrival = Arrival()
-        return super().handle(conn)
+        try:
+            return super().handle(conn)
+        finally:
+            # The request set it, and kept it for what is logged while its reply is sent.
+            current_id.set(NOTHING)
+
+    def _give_thread(self, conn: _Connection) -> None:
+        """Have a thread handle the request, but wait here, without one, for a client that has not taken what it got for those before."""
+        if unsent_bytes(conn.sock) > MAX_UNTAKEN_BYTES:
+            conn.timeout = time.monotonic() + SEND_TIMEOUT_S
+            self.clogged[conn] = None
+        else:
+            super().enqueue_req(conn)
 
     def linger(self, conn: _Connection) -> None:
         """Say that nothing more will be sent, and wait without a thread for the client to close."""
@@ -220,8 +238,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.leaving[conn] = None
 
     def murder_pending(self) -> None:
-        """Refuse what takes too long to arrive, and close what was left open long enough."""
+        """Refuse what takes too long to arrive, go on with who has taken its replies at last, and close what was left open long enough."""
         now = time.monotonic()
+        for conn in [conn for conn in self.clogged if conn.timeout <= now or unsent_bytes(conn.sock) <= MAX_UNTAKEN_BYTES]:
+            if conn.timeout <= now:
+                self._drop(conn)
+            else:
+                del self.clogged[conn]
+                super().enqueue_req(conn)
         for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self.arriving)):
             if conn.arrival.data:
                 self._refuse(conn, 408, "Request Timeout", "The request took too long to arrive.")
@@ -242,7 +266,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Read what is there of a request, and wait for the rest."""
         conn.timeout = time.monotonic() + ARRIVAL_S
         if read_ahead and conn.arrival.add(read_ahead):
-            super().enqueue_req(conn)
+            self._give_thread(conn)
         elif self._read(conn):
             self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._read(conn, waiting=True))
             self.arriving[conn] = None
@@ -266,7 +290,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             if is_whole and self._may_share(conn):
                 self.lane.start(lambda: self._answer(conn))
             else:
-                super().enqueue_req(conn)
+                self._give_thread(conn)
         elif not data:
             self._drop(conn)
         else:
@@ -279,7 +303,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _may_share(self, conn: _Connection) -> bool:
         """Whether the request can be answered without a thread: nothing of it is still to come, and its client has taken all earlier replies."""
-        return conn.arrival.data.startswith(self.shared_calls) and not conn.arrival.is_cut and not has_unsent(conn.sock)
+        return conn.arrival.data.startswith(self.shared_calls) and not conn.arrival.is_cut and unsent_bytes(conn.sock) == 0
 
     def _answer(self, conn: _Connection) -> None:
         """Handle a request in the lane, and say so as a thread's future would."""
@@ -292,6 +316,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _drop(self, conn: _Connection) -> None:
         self._stop_waiting(conn)
+        self.clogged.pop(conn, None)
         self.nr_conns -= 1
         conn.close()
 
@@ -335,9 +360,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return False
 
 
-def has_unsent(connection: socket.socket) -> bool:
-    """Whether the other side has not yet taken all that was sent to it, so that sending more may have to wait."""
-    return fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)) != bytes(4)
+def unsent_bytes(connection: socket.socket) -> int:
+    """How much of what was sent the other side has not yet taken, so that sending more may have to wait."""
+    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 @lru_cache(maxsize=1)

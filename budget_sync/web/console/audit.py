@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
-from flask import Response, stream_with_context
+from flask import Response
 
 from budget_sync import clock, listings
 from budget_sync.listings import AuditLine, AuditQuery
@@ -14,7 +14,6 @@ from budget_sync.money import currency_exponent, to_number
 from budget_sync.refusals import invalid
 from budget_sync.web.console import formats
 from budget_sync.web.console.frame import argument, console, csv_response, number, page, viewer
-from budget_sync.web.logs import under_this_id
 
 #: What may be asked for: no row is older, and none will be newer.
 MIN_YEAR, MAX_YEAR = 1970, 2999
@@ -47,7 +46,7 @@ def audit_csv() -> Response:
     """All that the page's filters find."""
     who = viewer()
     lines = listings.audit_export(who.actor, who.customer.id, _query())
-    return csv_response("audit.csv", stream_with_context(under_this_id(formats.csv_lines(HEADER, _rows(lines)))))
+    return csv_response("audit.csv", HEADER, _rows(lines))
 
 
 def _rows(lines: Iterator[AuditLine]) -> Iterator[tuple[object, ...]]:

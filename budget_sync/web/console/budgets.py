@@ -59,7 +59,7 @@ def budgets_csv() -> Response:
         "Id in the sheet",
         "Row",
     )
-    return csv_response("budgets.csv", formats.csv_lines(header, map(_row, lines)))
+    return csv_response("budgets.csv", header, map(_row, lines))
 
 
 def _row(line: BudgetLine) -> tuple[object, ...]:

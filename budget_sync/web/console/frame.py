@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import peewee
-from flask import Blueprint, Flask, Response, current_app, g, redirect, render_template, request, session, url_for
+from flask import Blueprint, Flask, Response, current_app, g, redirect, render_template, request, session, stream_with_context, url_for
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response as AnyResponse
@@ -21,6 +23,7 @@ from budget_sync.refusals import Code, Refusal
 from budget_sync.settings import Settings
 from budget_sync.web import auth, charts, errors
 from budget_sync.web.console import formats
+from budget_sync.web.logs import under_this_id
 from budget_sync.web.payloads import STATUSES
 
 console = Blueprint("console", __name__, template_folder="../templates", static_folder="../static", static_url_path="/assets")
@@ -61,6 +64,11 @@ _TITLES = {
     500: "Something went wrong",
     503: "Not available right now",
 }
+
+
+#: Files that a worker makes at once: each keeps a thread for as long as its reader takes, and the others are for pages and calls.
+EXPORTS_AT_ONCE = 4
+_exports = BoundedSemaphore(EXPORTS_AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +145,16 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
     return Response(html, status=status, mimetype="text/html")
 
 
-def csv_response(name: str, lines: Any) -> Response:
-    """A CSV file to keep."""
-    response = Response(lines, mimetype="text/csv; charset=utf-8")
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+def csv_response(name: str, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Response:
+    """A CSV file to keep, made while it is sent. Raises Refusal UNAVAILABLE where too many others are under way."""
+    response = Response(mimetype="text/csv; charset=utf-8", headers={"Content-Disposition": f'attachment; filename="{name}"'})
+    response.response = iter(())
+    # Who asks for the head alone gets no more, and has nothing to close.
+    if request.method != "HEAD":
+        if not _exports.acquire(blocking=False):
+            raise Refusal(Code.UNAVAILABLE, "Several other files are being downloaded right now. Please try again shortly.", retryAfter=5)
+        response.call_on_close(_exports.release)
+        response.response = stream_with_context(under_this_id(formats.csv_lines(header, rows)))
     return response
 
 
