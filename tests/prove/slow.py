@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import NamedTuple, Self
 
 import requests
 from conftest import Installation, check_body, reserve_body
@@ -26,9 +27,11 @@ def prove(tries: int, place: Place) -> Outcome:
     outcome = Outcome()
     with place.installation() as server:
         server.start()
-        for name, crowd in CROWDS.items():
-            with _Crowd(server, crowd):
+        for name, manner in CROWDS.items():
+            with _Crowd(server, manner(server)) as slow:
                 took_s = _honest_calls(server, name, tries // len(CROWDS), outcome)
+            outcome.expect(len(slow.arrived) == SLOW_CONNECTIONS, f"of those that {name}, {len(slow.arrived)} came at all")
+            outcome.expect(slow.failure is None, f"those that {name} gave up: {slow.failure!r}")
             p99_s = sorted(took_s)[int(len(took_s) * 0.99)]
             outcome.tries += len(took_s)
             place.progress(outcome.tries, tries)
@@ -39,49 +42,70 @@ def prove(tries: int, place: Place) -> Outcome:
     return outcome
 
 
+#: What honest callers ask for in turn: calls that share a thread, and what needs one of its own.
+HONEST: tuple[Callable[[Installation, str, dict[str, str]], requests.Response], ...] = (
+    lambda server, request, key: server.post("/api/budget/check", check_body(requestId=request), headers=key),
+    lambda server, request, key: server.post("/api/budget/reserve", reserve_body(requestId=request, amount=0.01), headers=key),
+    lambda server, _, key: requests.get(f"{server.url}/api/budgets", headers=key, timeout=30),
+    lambda server, *_: requests.get(f"{server.url}/sign-in", headers={"Connection": "close"}, timeout=30),
+)
+
+
 def _honest_calls(server: Installation, name: str, tries: int, outcome: Outcome) -> list[float]:
     """The seconds that each call took, as its caller sees it, on a connection of its own."""
     key = server.key() | {"Connection": "close"}
 
     def call(number: int) -> float:
         began = time.monotonic()
-        with suppress(requests.RequestException):
-            if number % 2:
-                response = server.post("/api/budget/check", check_body(requestId=f"{name}-{number}"), headers=key)
-            else:
-                response = server.post("/api/budget/reserve", reserve_body(requestId=f"{name}-{number}", amount=0.01), headers=key)
+        try:
+            response = HONEST[number % len(HONEST)](server, f"{name}-{number}", key)
             outcome.expect(response.status_code == 200, f"beside clients that {name}: {response.status_code} {response.text[:200]}")
-            return time.monotonic() - began
-        outcome.expect(holds=False, otherwise=f"beside clients that {name}: a call had no answer")
+        except requests.RequestException as error:
+            outcome.expect(holds=False, otherwise=f"beside clients that {name}: a call had no answer, {error!r}")
         return time.monotonic() - began
 
     with ThreadPoolExecutor(8) as callers:
         return list(callers.map(call, range(tries)))
 
 
+class Manner(NamedTuple):
+    """How a slow client behaves: what it sends at once, what it drips, the seconds between two drips, and how much it then takes of its replies."""
+
+    at_once: bytes
+    dripped: bytes
+    pause_s: float
+    sip_bytes: int = 0
+
+
 class _Crowd:
     """Slow clients in a thread of their own, each of which comes back when it is thrown out."""
 
-    def __init__(self, server: Installation, pieces: Callable[[Installation], tuple[bytes, list[bytes], float]]) -> None:
+    def __init__(self, server: Installation, manner: Manner) -> None:
         self.port = server.port
-        self.at_once, self.dripped, self.pause_s = pieces(server)
-        self.arrived = 0
+        self.manner = manner
+        self.arrived: set[int] = set()
+        self.failure: BaseException | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._thread.start()
         deadline = time.monotonic() + 20
-        while self.arrived < SLOW_CONNECTIONS and time.monotonic() < deadline:
+        while len(self.arrived) < SLOW_CONNECTIONS and time.monotonic() < deadline:
             time.sleep(0.02)
+        return self
 
     def __exit__(self, *problem: object) -> None:
         self._loop.call_soon_threadsafe(self._stop)
         self._thread.join()
 
     def _run(self) -> None:
-        with suppress(asyncio.CancelledError):
+        try:
             self._loop.run_until_complete(self._all())
+        except asyncio.CancelledError:
+            pass
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is told at the end
+            self.failure = error
         self._loop.close()
 
     async def _all(self) -> None:
@@ -95,13 +119,19 @@ class _Crowd:
         while True:
             with suppress(OSError):
                 # A reader that takes little at a time: what is not read must stay with the server.
-                _, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1)
+                connection = socket.socket()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.setblocking(False)
+                await self._loop.sock_connect(connection, ("127.0.0.1", self.port))
+                reader, writer = await asyncio.open_connection(sock=connection, limit=1)
                 try:
-                    writer.write(self.at_once)
-                    self.arrived += 1
-                    for piece in itertools.cycle(self.dripped):
-                        await asyncio.sleep(self.pause_s)
-                        writer.write(piece)
+                    writer.write(self.manner.at_once)
+                    self.arrived.add(number)
+                    while True:
+                        await asyncio.sleep(self.manner.pause_s)
+                        if self.manner.sip_bytes:
+                            await reader.read(self.manner.sip_bytes)
+                        writer.write(self.manner.dripped)
                         await writer.drain()
                 finally:
                     writer.close()
@@ -113,23 +143,24 @@ def _head(server: Installation, *headers: str) -> bytes:
     return "\r\n".join(("POST /api/budget/check HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"{name}: {value}", *headers, "")).encode()
 
 
-#: How each crowd behaves: what a client sends at once, what it drips, and the seconds between two drips.
-CROWDS: dict[str, Callable[[Installation], tuple[bytes, list[bytes], float]]] = {
-    "send nothing": lambda _: (b"", [b""], 1.0),
-    "drip a header": lambda server: (_head(server), [b"X-Slow: 1\r\n"], 1.0),
-    "drip a body": lambda server: (_head(server, "Content-Length: 60000") + b"\r\n", [b" "], 0.5),
-    "drip a chunked body": lambda server: (_head(server, "Transfer-Encoding: chunked") + b"\r\n", [b"1\r\n \r\n"], 0.5),
-    "announce more than is taken": lambda server: (_head(server, "Content-Length: 900000") + b"\r\n", [b" "], 0.2),
-    "read no reply": lambda server: (_pipelined(server), [b""], 1.0),
-    "do not close": lambda server: (_whole(server, "Connection: close"), [b""], 1.0),
-    "keep connections for nothing": lambda server: (_whole(server), [b""], 1.0),
+#: Requests for the longest reply that anybody may ask for, and many of them: more than a system keeps for a client that does not read.
+LONG_REPLIES = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 60
+
+#: How each crowd behaves.
+CROWDS: dict[str, Callable[[Installation], Manner]] = {
+    "send nothing": lambda _: Manner(b"", b"", 1.0),
+    "drip a header": lambda server: Manner(_head(server), b"X-Slow: 1\r\n", 1.0),
+    "drip a body": lambda server: Manner(_head(server, "Content-Length: 60000") + b"\r\n", b" ", 0.5),
+    "drip a chunked body": lambda server: Manner(_head(server, "Transfer-Encoding: chunked") + b"\r\n", b"1\r\n \r\n", 0.5),
+    "announce more than is taken": lambda server: Manner(_head(server, "Content-Length: 900000") + b"\r\n", b" ", 0.2),
+    "read no reply": lambda _: Manner(LONG_REPLIES, b"", 1.0),
+    "sip their replies": lambda _: Manner(LONG_REPLIES, b"", 0.5, sip_bytes=512),
+    "read no reply of their calls": lambda server: Manner(_whole(server) * 5, b"", 1.0),
+    "do not close": lambda server: Manner(_whole(server, "Connection: close"), b"", 1.0),
+    "keep connections for nothing": lambda server: Manner(_whole(server), b"", 1.0),
 }
 
 
 def _whole(server: Installation, *headers: str) -> bytes:
     body = json.dumps(check_body()).encode()
     return _head(server, f"Content-Length: {len(body)}", *headers) + b"\r\n" + body
-
-
-def _pipelined(server: Installation) -> bytes:
-    return f"GET /api/budgets HTTP/1.1\r\nHost: localhost\r\nAuthorization: {server.key()['Authorization']}\r\n\r\n".encode() * 5
