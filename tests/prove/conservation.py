@@ -32,6 +32,7 @@ from budget_sync.refusals import Code, Refusal
 from budget_sync.requests import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
 from prove.ledger_model import DONE, REPLAYED, LedgerModel
 from prove.outcome import Outcome, Place
+from prove.standings import STANDINGS, Standing
 
 #: Few of each, so that operations meet.
 DEPARTMENTS = ("Engineering", "Legal", "Sales")
@@ -52,16 +53,6 @@ CUSTOMER_LIFE = 300
 
 #: Operations of a sequence, and sequences of a round.
 STEPS, ROUND = 40, 200
-
-_STANDINGS = """
-    SELECT b."id", b."budgetedMinor", b."deletedAt" IS NULL, u."reservedMinor", u."committedMinor",
-        COALESCE((SELECT SUM(r."heldMinor") FROM "Reservation" r WHERE r."budgetId" = b."id" AND r."status" = 'open'), 0),
-        COALESCE((SELECT SUM(a."budgetedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"), 0),
-        COALESCE((SELECT SUM(a."reservedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"), 0),
-        COALESCE((SELECT SUM(a."committedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"), 0),
-        u."version" - (SELECT COUNT(*) FROM "AuditLog" a WHERE a."budgetId" = b."id")
-    FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id" WHERE b."customerId" = {customer}
-"""
 
 
 class ConservationError(AssertionError):
@@ -156,16 +147,14 @@ class Driver:
     def compare_balances(self) -> None:
         """The balances are the model's, the open reservations' and the audit log's. Raises ConservationError."""
         database.open_connection()
-        sql = _STANDINGS.format(customer=database.db.param)
-        for budget_id, budgeted, live, reserved, committed, held, *replayed, versions_off in database.db.execute_sql(sql, (self.customer,)).fetchall():
-            expected = self.model.budgets[budget_id]
-            found = (budgeted, bool(live), reserved, committed)
+        sql = f'{STANDINGS} WHERE b."customerId" = {database.db.param}'
+        for standing in map(Standing._make, database.db.execute_sql(sql, (self.customer,)).fetchall()):
+            expected = self.model.budgets[standing.budget_id]
+            found = (standing.budgeted, bool(standing.live), standing.reserved, standing.committed)
             if found != (expected.budgeted, expected.live, expected.reserved, expected.committed):
-                raise self._error(f"{budget_id} is at {found}, the model at {expected}")
-            if held != reserved or [int(value) for value in replayed] != [budgeted, reserved, committed] or versions_off:
-                raise self._error(f"{budget_id} is at {found}; its reservations hold {held}, its audit log replays to {replayed}, off by {versions_off} rows")
-            if min(reserved, committed) < 0:
-                raise self._error(f"{budget_id} is negative: {found}")
+                raise self._error(f"{standing.budget_id} is at {found}, the model at {expected}")
+            if standing.contradiction:
+                raise self._error(standing.contradiction)
 
     def _write_sheet(self, sheet: dict[str, int]) -> None:
         with (self.folder / f"{self.customer}.csv").open("w", encoding="utf-8", newline="") as file:
