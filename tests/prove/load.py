@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from conftest import Installation, commit_body, found, release_body, reserve_body, wait_until
+from conftest import Installation, check_body, commit_body, found, release_body, reserve_body, wait_until
 
 from budget_sync import database, reports
 from prove.outcome import Outcome
+from prove.standings import STANDINGS, Standing
 
 #: What becomes of every request: the call, its body, and its audit row's action and reserved delta in minor units.
 STEPS: tuple[tuple[str, Any, tuple[str, int]], ...] = (
@@ -38,10 +39,14 @@ class Load:
     threads_count: int = 8
     #: Seconds between two calls of a thread, so that load may be light.
     pause_s: float = 0.0
+    #: Whether every request is checked before it is reserved.
+    checks: bool = False
     #: Number of acknowledged steps of each request, and of those that were sent.
     acknowledged: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     sent: dict[str, int] = field(default_factory=dict)
     reservations: dict[str, str] = field(default_factory=dict)
+    #: The acknowledged check of each request.
+    checked: dict[str, str] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
     odd: list[str] = field(default_factory=list)
     answer_count: int = 0
@@ -78,7 +83,8 @@ class Load:
                     if self._ended.is_set():
                         return
                     connection = self._connect()
-                if self._ended.is_set() or not self._step(connection, request, step, call, body(request), headers):
+                checked = step > 0 or not self.checks or self._check(connection, request, headers)
+                if self._ended.is_set() or not checked or not self._step(connection, request, step, call, body(request), headers):
                     connection.close()
                     connection = None
                     break
@@ -95,23 +101,18 @@ class Load:
             return None
         return connection
 
+    def _check(self, connection: http.client.HTTPConnection, request: str, headers: dict[str, str]) -> bool:
+        """Check the request, which moves nothing; False where no answer came."""
+        text = self._answer(connection, request, "check", check_body(requestId=request, amount=0.1), headers)
+        if text:
+            self.checked[request] = json.loads(text)["checkId"]
+        return text is not None
+
     def _step(self, connection: http.client.HTTPConnection, request: str, step: int, call: str, body: dict[str, Any], headers: dict[str, str]) -> bool:
-        """Make one call; False where the request's story ends here."""
+        """Make one call that moves money; False where the request's story ends here."""
         self.sent[request] = step + 1
-        try:
-            connection.request("POST", f"/api/budget/{call}", json.dumps(body), headers | {"Idempotency-Key": f"{request}-{call}"})
-            response = connection.getresponse()
-            text = response.read()
-        except (OSError, http.client.HTTPException):
-            self.unsure.add(request)
-            return False
-        if response.status == 503:
-            self.unavailable_count += 1
-            if b"OUTCOME_UNKNOWN" in text:
-                self.unsure.add(request)
-            return False
-        if response.status != 200:
-            self.odd.append(f"{request} {call}: {response.status} {text[:300]!r}")
+        text = self._answer(connection, request, call, body, headers | {"Idempotency-Key": f"{request}-{call}"})
+        if text is None:
             return False
         self.acknowledged[request] = step + 1
         if step == 0:
@@ -121,10 +122,37 @@ class Load:
         self.answer_count += 1
         return True
 
+    def _answer(self, connection: http.client.HTTPConnection, request: str, call: str, body: dict[str, Any], headers: dict[str, str]) -> bytes | None:
+        """What the call is answered with a 200; None, and what is to be known of it noted, where it is not."""
+        try:
+            connection.request("POST", f"/api/budget/{call}", json.dumps(body), headers)
+            response = connection.getresponse()
+            text = response.read()
+        except (OSError, http.client.HTTPException):
+            self._doubt(request, call)
+            return None
+        if response.status == 503:
+            self.unavailable_count += 1
+            if b"OUTCOME_UNKNOWN" in text:
+                self._doubt(request, call)
+            return None
+        if response.status != 200:
+            self.odd.append(f"{request} {call}: {response.status} {text[:300]!r}")
+            return None
+        return text
+
+    def _doubt(self, request: str, call: str) -> None:
+        """It may or may not have happened; of a check that matters to nothing."""
+        if call != "check":
+            self.unsure.add(request)
+
     def hold_against(self, target: Path | str, outcome: Outcome, when: str) -> None:
         """Compare with what the database has: nothing acknowledged is lost, nothing is there twice, half, or unasked for."""
         outcome.expect(not self.odd, f"{when}: answers that no caller should get: {self.odd[:3]}")
         compare(self.stories(), self.unsure, target, outcome, when, self.tag)
+        stored = set(found(target, f"""SELECT "requestId", "checkId" FROM "BudgetCheckLog" WHERE "requestId" LIKE '{self.tag}-%' """))
+        lost = self.checked.items() - stored
+        outcome.expect(not lost, f"{when}: acknowledged checks that are not in their log: {sorted(lost)[:3]}")
 
     def stories(self) -> dict[str, tuple[int, str | None]]:
         """Each request's acknowledged steps, and its reservation."""
@@ -161,7 +189,9 @@ def compare_within(stories: dict[str, tuple[int, str | None]], most: dict[str, i
 
 
 def prove_balances(target: Path | str, outcome: Outcome, when: str) -> None:
-    """The service's own proof of the balances, from this process."""
+    """The balances, by the service's own proof from this process, and by sums that know nothing of it."""
+    wrong = [said for standing in map(Standing._make, found(target, STANDINGS)) if (said := standing.contradiction)]
+    outcome.expect(not wrong, f"{when}: sums: {wrong[:3]}")
     database.connect(target)
     try:
         findings = reports.verify().findings
