@@ -14,12 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -332,12 +332,17 @@ class Installation:
         """Start the server, and wait for nothing."""
         with (self.folder / "server.log").open("a", encoding="utf-8") as log, open(os.devnull, encoding="ascii") as nothing:
             # In a group of its own, so that it can be killed together with its workers.
-            arguments, environment = ("serve", "--port", str(self.port), *options), self.full_environment()
-            if self._may_be_warm(environment):
-                self.server = warm.Warm(arguments, environment, self.constants, [nothing, log, log], own_group=True)
-                return
-            line = [sys.executable, "-m", "flask", *arguments]
-            self.server = subprocess.Popen(line, cwd=PROJECT, env=environment, text=True, stdout=log, stderr=log, process_group=0)
+            self.server = self.begin(("serve", "--port", str(self.port), *options), [nothing, log, log], own_group=True)
+
+    def begin(self, arguments: Sequence[str], files: Sequence[IO[Any]], *, own_group: bool = False) -> subprocess.Popen[str] | warm.Warm:
+        """Start a command with these files as its standard ones, and wait for nothing."""
+        environment = self.full_environment()
+        if self._may_be_warm(environment):
+            return warm.Warm(arguments, environment, self.constants, files, own_group=own_group)
+        line, (stdin, stdout, stderr) = [sys.executable, "-m", "flask", *arguments], files
+        return subprocess.Popen(
+            line, cwd=PROJECT, env=environment, text=True, stdin=stdin, stdout=stdout, stderr=stderr, process_group=0 if own_group else None
+        )
 
     def _is_ready(self) -> bool:
         assert self.server is not None

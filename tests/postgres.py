@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -77,25 +78,101 @@ def new_database(server: str, template: str = "template1") -> Iterator[str]:
 def cluster(binaries: Path) -> Iterator[str]:
     """A running cluster in a folder of its own, on a free port of loopback; stopped and removed at the end."""
     with tempfile.TemporaryDirectory(prefix="budget-sync-postgres-") as folder:
-        data = Path(folder) / "data"
+        made = Cluster(binaries, Path(folder), free_port())
+        made.init()
+        try:
+            made.start()
+            CLUSTERS[made.url] = made
+            yield made.url
+        finally:
+            CLUSTERS.pop(made.url, None)
+            made.stop()
+
+
+@dataclass
+class Cluster:
+    """A cluster of ours, and the process that serves it."""
+
+    binaries: Path
+    folder: Path
+    port: int
+    server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL of its maintenance database."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def data(self) -> Path:
+        """Where its files are."""
+        return self.folder / "data"
+
+    def init(self) -> None:
+        """Make its files."""
         if os.geteuid() == 0:
-            shutil.chown(folder, _USER)
+            shutil.chown(self.folder, _USER)
         options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
-        subprocess.run(_as_user(binaries / "initdb", "-D", data, *options), cwd=folder, check=True, capture_output=True)
-        port = free_port()
+        subprocess.run(_as_user(self.binaries / "initdb", "-D", self.data, *options), cwd=self.folder, check=True, capture_output=True)
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        self._launch()
+
+        def answers() -> bool:
+            assert self.server is not None
+            assert self.server.poll() is None, f"PostgreSQL ended while starting:\n{self._log.read_text(encoding='utf-8', errors='replace')}"
+            return _answers(self.url)
+
+        wait_until(answers, "PostgreSQL does not start")
+
+    def kill_and_start(self) -> None:
+        """Kill the server's first process, after which the others end by themselves; start it anew, and wait until it answers."""
+        self._send(signal.SIGKILL)
+
+        def started() -> bool:
+            # It refuses to start while any of the others is still there.
+            if self.server is None or self.server.poll() is not None:
+                self._launch()
+            return _answers(self.url)
+
+        wait_until(started, "PostgreSQL does not start again")
+
+    def stop(self) -> None:
+        """Stop the server, if it runs."""
+        if self.server is not None:
+            # PostgreSQL's fast shutdown, which waits for no client.
+            self._send(signal.SIGINT)
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log"
+
+    def _launch(self) -> None:
         # What a database that lives for seconds needs no more than a sync.
         without = ("fsync=off", "wal_level=minimal", "max_wal_senders=0", "autovacuum=off", "jit=off")
-        settings = ("listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", f"max_connections={_MAX_CONNECTIONS}", *without)
-        log = Path(folder) / "log"
-        with log.open("wb") as output:
-            command = _as_user(binaries / "postgres", "-D", data, *(word for setting in settings for word in ("-c", setting)))
-            server = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, preexec_fn=_end_with_us)  # noqa: PLW1509  # one call, which takes no lock
-        try:
-            url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-            wait_until(lambda: _answers(server, url, log), "PostgreSQL does not start")
-            yield url
-        finally:
-            _stop(server, data)
+        settings = (
+            "listen_addresses=127.0.0.1",
+            f"port={self.port}",
+            f"unix_socket_directories={self.folder}",
+            f"max_connections={_MAX_CONNECTIONS}",
+            *without,
+        )
+        with self._log.open("ab") as output:
+            command = _as_user(self.binaries / "postgres", "-D", self.data, *(word for setting in settings for word in ("-c", setting)))
+            self.server = subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=output, preexec_fn=_end_with_us)  # noqa: PLW1509  # one call, which takes no lock
+
+    def _send(self, number: signal.Signals) -> None:
+        """End the server, by the process id it wrote down: what was started may be runuser, with the server below it."""
+        assert self.server is not None
+        noted = self.data / "postmaster.pid"
+        if self.server.poll() is None:
+            os.kill(int(noted.read_text(encoding="ascii").split()[0]) if noted.exists() else self.server.pid, number)
+        self.server.wait(timeout=30)
+
+
+#: The clusters of ours that run, by the URL of their maintenance database.
+CLUSTERS: dict[str, Cluster] = {}
 
 
 def _can_run_it() -> bool:
@@ -113,19 +190,9 @@ def _end_with_us() -> None:
     _LIBC.prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
-def _answers(server: subprocess.Popen[bytes], url: str, log: Path) -> bool:
-    assert server.poll() is None, f"PostgreSQL ended while starting:\n{log.read_text(encoding='utf-8', errors='replace')}"
+def _answers(url: str) -> bool:
     try:
         psycopg.connect(url, connect_timeout=2).close()
     except psycopg.OperationalError:
         return False
     return True
-
-
-def _stop(server: subprocess.Popen[bytes], data: Path) -> None:
-    """Stop the server, by the process id it wrote down: what was started may be runuser, with the server below it."""
-    noted = data / "postmaster.pid"
-    if server.poll() is None:
-        # SIGINT is PostgreSQL's fast shutdown, which waits for no client.
-        os.kill(int(noted.read_text(encoding="ascii").split()[0]) if noted.exists() else server.pid, signal.SIGINT)
-    server.wait(timeout=30)
