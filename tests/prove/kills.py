@@ -94,8 +94,10 @@ class Victim:
         self._write_sheet()
         pass_s = last_pass_s(self.server.target)
         with Pass(self.server, SHEET) as killed:
-            killed.wait_for_begin()
-            killed.listen(self.place.dice.uniform(0, 1.1 * pass_s))
+            # Half of them while it writes, which is the shorter part.
+            writes = self.place.dice.random() < 0.5
+            killed.wait_for_begin(of_writing=writes)
+            killed.listen(self.place.dice.uniform(0, 0.5 * pass_s if writes else 1.1 * pass_s))
             killed.kill()
         began = time.monotonic()
         amounts = [amount for (amount,) in found(self.server.target, _AMOUNTS)]

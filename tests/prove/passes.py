@@ -62,10 +62,10 @@ class Pass(AbstractContextManager["Pass"]):
         """Whether it has said what came of the file."""
         return f"(CSV {self._name}): " in self.said
 
-    def wait_for_begin(self) -> None:
-        """Wait until it begins with the file, or has ended without."""
+    def wait_for_begin(self, *, of_writing: bool = False) -> None:
+        """Wait until it begins with the file, or with writing what it says; or has ended without."""
         deadline = time.monotonic() + STARTS_S
-        while not self.began and time.monotonic() < deadline and self._listen(deadline):
+        while not (self.wrote if of_writing else self.began) and time.monotonic() < deadline and self._listen(deadline):
             pass
 
     def listen(self, seconds: float) -> None:
