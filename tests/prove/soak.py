@@ -1,4 +1,7 @@
-"""Soak: minutes of load with a fault every 30 seconds; memory and the write-ahead log stay where they were."""
+"""Soak: minutes of load with a fault every 30 seconds; memory and the write-ahead log stay where they were.
+
+Of the workers the youngest is killed each time, so that the oldest lives through all of it: its memory is compared with its own.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from pathlib import Path
 
 from conftest import Installation, wait_until
 
-from prove.kills import children_of
 from prove.load import Load, prove_balances
 from prove.locks import HOLD_LOCK
 from prove.outcome import Outcome, Place
@@ -49,7 +51,7 @@ def prove(tries: int, place: Place) -> Outcome:
             for first in faults:
                 first()
                 time.sleep(SETTLE_S)
-            before_bytes = _warm_up(server)
+            before = _warm_up(server)
             began, largest_log, count = time.monotonic(), 0, 0
             while time.monotonic() < began + tries * 60:
                 faults[count % len(faults)]()
@@ -62,35 +64,52 @@ def prove(tries: int, place: Place) -> Outcome:
                 outcome.expect(load.answer_count > answered, f"after fault {count} nothing was answered for {EVERY_S} s")
                 outcome.tries += 1
                 place.progress(outcome.tries, tries * 60 // EVERY_S)
-            after_bytes = _memory_bytes(server)
+            after = _memory_bytes(server)
         load.hold_against(server.target, outcome, "at the end")
         prove_balances(server.target, outcome, "at the end")
-        outcome.expect(after_bytes <= before_bytes * MAX_GROWTH, f"memory grew from {before_bytes / 2**20:.1f} to {after_bytes / 2**20:.1f} MiB")
+        _compare(before, after, outcome)
         outcome.expect(largest_log <= MAX_LOG_BYTES, f"the write-ahead log grew to {largest_log / 2**20:.1f} MiB")
-        outcome.notes.append(
-            f"{load.answer_count:,} movements, {load.unavailable_count} answers of 503; memory of the largest worker "
-            f"{before_bytes / 2**20:.1f} -> {after_bytes / 2**20:.1f} MiB; write-ahead log at most {largest_log / 2**20:.1f} MiB"
-        )
+        outcome.notes.append(f"{load.answer_count:,} movements, {load.unavailable_count} answers of 503; write-ahead log at most {largest_log / 2**20:.1f} MiB")
     return outcome
 
 
-def _memory_bytes(server: Installation) -> int:
-    """The resident memory of the worker that has most: one that was just replaced has less."""
+def _compare(before: dict[int, int], after: dict[int, int], outcome: Outcome) -> None:
+    """Hold each process's memory against its own; they are the same two processes, unless one ended that nobody killed."""
+    if outcome.expect(before.keys() == after.keys(), f"the master and its oldest worker were {list(before)}, and are {list(after)}"):
+        for name, pid in zip(("the master", "the oldest worker"), before, strict=True):
+            told = f"{before[pid] / 2**20:.1f} -> {after[pid] / 2**20:.1f} MiB"
+            outcome.expect(after[pid] <= before[pid] * MAX_GROWTH, f"memory of {name} grew: {told}")
+            outcome.notes.append(f"memory of {name} {told}")
+
+
+def _memory_bytes(server: Installation) -> dict[int, int]:
+    """The resident memory of the master and of its oldest worker, by their process ids."""
     assert server.server is not None
-    statuses = [Path(f"/proc/{pid}/status").read_text(encoding="ascii") for pid in children_of(server.server.pid)]
-    return max(int(line.split()[1]) * 1024 for status in statuses for line in status.splitlines() if line.startswith("VmRSS:"))
+    return {pid: _resident_bytes(pid) for pid in (server.server.pid, min(server.workers, key=_started))}
 
 
-def _warm_up(server: Installation) -> int:
+def _resident_bytes(pid: int) -> int:
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
+
+
+def _started(pid: int) -> tuple[int, int]:
+    """When a process began, in ticks; of two in the same tick, the one with the higher id is taken for the younger."""
+    # What is in parentheses is its name, which may hold blanks.
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return int(fields[19]), pid
+
+
+def _warm_up(server: Installation) -> dict[int, int]:
     """Wait until memory grows no more; returns it."""
     began = steady_since = time.monotonic()
     largest = _memory_bytes(server)
     while time.monotonic() < min(steady_since + STEADY_S, began + WARM_UP_S):
         time.sleep(1)
         now = _memory_bytes(server)
-        if now > largest * 1.01:
+        if any(now[pid] > largest.get(pid, 0) * 1.01 for pid in now):
             largest, steady_since = now, time.monotonic()
-    return max(largest, _memory_bytes(server))
+    return _memory_bytes(server)
 
 
 def _lock(server: Installation, seconds: int) -> None:
@@ -107,8 +126,7 @@ def _fail(fault: Fault, kind: int) -> None:
 
 
 def _kill_worker(server: Installation) -> None:
-    assert server.server is not None
-    before = children_of(server.server.pid)
-    os.kill(min(before), signal.SIGKILL)
-    master = server.server.pid
-    wait_until(lambda: len(children_of(master) - before) == 1, "no new worker came")
+    """Kill the youngest."""
+    before = server.workers
+    os.kill(max(before, key=_started), signal.SIGKILL)
+    wait_until(lambda: len(set(server.workers) - set(before)) == 1, "no new worker came")
