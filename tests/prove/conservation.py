@@ -148,7 +148,10 @@ class Driver:
         """The balances are the model's, the open reservations' and the audit log's. Raises ConservationError."""
         database.open_connection()
         sql = f'{STANDINGS} WHERE b."customerId" = {database.db.param}'
-        for standing in map(Standing._make, database.db.execute_sql(sql, (self.customer,)).fetchall()):
+        standings = [Standing._make(row) for row in database.db.execute_sql(sql, (self.customer,)).fetchall()]
+        if {standing.budget_id for standing in standings} != self.model.budgets.keys():
+            raise self._error(f"the budgets are {sorted(standing.budget_id for standing in standings)}, the model's {sorted(self.model.budgets)}")
+        for standing in standings:
             expected = self.model.budgets[standing.budget_id]
             found = (standing.budgeted, bool(standing.live), standing.reserved, standing.committed)
             if found != (expected.budgeted, expected.live, expected.reserved, expected.committed):
