@@ -81,7 +81,9 @@ def _send(server: Installation, caller: str, credentials: Mapping[str, Mapping[s
         [*command, *options], cwd=place.folder, env=os.environ | {"PYTHONPATH": path, "NO_PROXY": "127.0.0.1"}, text=True, capture_output=True, check=False
     )
     generated = re.search(r"^ +([\d,]+) generated", ended.stdout, flags=re.MULTILINE)
-    outcome.tries += int(generated[1].replace(",", "")) if generated else 0
+    count = int(generated[1].replace(",", "")) if generated else 0
+    outcome.expect(count, f"{caller}: not one case was made:\n{ended.stdout[-1000:]}\n{ended.stderr[-1000:]}")
+    outcome.tries += count
     if ended.returncode:
         # A heading for each call, and below it each way in which it failed.
         found = re.findall(r"^\d+\. Test Case ID: .*?(?=^\d+\. Test Case ID|^_{5,}|^={5,})", ended.stdout, flags=re.MULTILINE | re.DOTALL)
