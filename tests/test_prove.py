@@ -16,8 +16,9 @@ SHORT = [row for row in ROWS if row.short is not None and ENGINE in row.engines]
 @pytest.fixture
 def place(tmp_path: Path, templates: Templates) -> Place:
     """A place on the engine that the tests run on."""
-    # Nothing here depends on how fast the machine is: times are measured by `make prove`.
-    return Place(tmp_path, templates, patience=10)
+    # The same dice on every run: a suite that fails by chance helps nobody. `make prove` throws new ones each time, and prints their seed.
+    # Nothing here depends on how fast the machine is: `make prove` holds the promised times, here they are stretched.
+    return Place(tmp_path, templates, seed=0, patience=10)
 
 
 def assert_kept(outcome: Outcome) -> None:
