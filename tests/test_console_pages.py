@@ -72,12 +72,26 @@ def test_signing_in_leads_back_to_the_page_that_was_asked_for(site: Flask) -> No
     assert client.get("/api/auth/me").json["user"]["id"] == "jo"  # type: ignore[index]  # a reply
 
 
-@pytest.mark.parametrize(
-    "path", ["https://evil.example/", "//evil.example", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)", "/\t/evil.example", ""]
-)
-def test_signing_in_never_leads_to_another_site(app: Flask, path: str) -> None:
+ELSEWHERE = (
+    "https://evil.example/", "//evil.example", "///evil.example", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)", "/\t/evil.example",
+    "https:evil.example", " //evil.example", "\t//evil.example", "/\r\nLocation: https://evil.example/", "evil.example", "",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+def test_no_path_of_another_site_is_safe(app: Flask, path: str) -> None:
     with app.test_request_context():
         assert safe_path(path) == "/"
+
+
+def test_signing_in_never_leads_to_another_site(site: Flask) -> None:
+    person("jo", Role.FPA_USER)
+    for path in ELSEWHERE:
+        client = site.test_client()
+        form = hidden(client.get("/sign-in", query_string={"next": path}).text, "csrf_token")
+        response = client.post("/sign-in", data={"csrf_token": form, "next": path, "email": "jo@example.com", "password": PASSWORD})
+        assert (response.status_code, response.location) == (302, "/"), path
+        assert client.get("/sign-in", query_string={"next": path}).location == "/", path
 
 
 @pytest.mark.parametrize(("sent", "shown"), [("Asia/Tokyo", "Asia/Tokyo"), ("", "UTC"), ("../../etc/passwd", "UTC"), ("Nowhere/City", "UTC")])

@@ -7,6 +7,9 @@ from prove.outcome import Row
 
 BOTH = ("sqlite", "postgresql")
 
+#: The tests that are about who may be where: in the calls, on the pages, and by its forms.
+ACCESS = ("permissions", "logins", "safety", "requesters", "people", "tenants", "console_pages", "console_deeds")
+
 ROWS = (
     Row(
         "model", "Reserved is what open reservations add up to, nothing is negative, the audit log replays", conservation.prove_by_model, 8_000, 1_000_000, BOTH
@@ -28,7 +31,7 @@ ROWS = (
         4_000,
         BOTH,
     ),
-    Row("access", "Nobody is where they do not belong", suites.of("permissions", "logins", "safety", "requesters", "people", "tenants"), None, 1, BOTH),
+    Row("access", "Nobody is where they do not belong", suites.of(*ACCESS), None, 1, BOTH),
     Row("tenants", "One customer's replies are the same to the byte, whatever another does", tenants.prove, 500, 10_000, BOTH),
     Row("clock", "When the clock jumps an hour or a year, order, durations, sessions and locks stay right", clock.prove, 2, 200),
     Row("texts", "Hostile text is harmless in logs, on terminals, in replies, on pages and in CSV files", texts.prove, 5, 1_000),
