@@ -11,10 +11,11 @@ import io
 import random
 import re
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
-from html import escape
+from html import unescape
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import requests
 from conftest import Installation, check_body, reserve_body
@@ -47,8 +48,12 @@ PIECES = (
 )
 TOO_LONG = "x" * 65_536
 
-PAGES = ("/", "/budgets", "/requests", "/request?id={request}", "/audit", "/sync", "/team", "/keys")
-EXPORTS = ("/budgets.csv", "/audit.csv")
+#: What would be a tag of theirs on a page. No page of ours has a script or picture that begins so.
+TAGS = ("<script>", "<img src=x")
+
+#: What a sheet takes as a department, and what may be somebody's name.
+PLAIN = tuple(piece for piece in PIECES if piece.isprintable())
+NAME = "".join(piece for piece in PLAIN if "<" in piece)
 
 #: What no line of a log or terminal may hold.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -72,8 +77,10 @@ def prove(tries: int, place: Place) -> Outcome:
             place.progress(number + 1, tries)
         _send_too_long(server, outcome)
         _look_at_terminal(server, texts, outcome)
-        _look_at_pages(server, session, texts, outcome)
-        _look_at_exports(server, session, outcome)
+        # Blank ones reserve nothing.
+        kept = {f"{text}-{number}": text for number, text in enumerate(texts) if text.strip()}
+        _look_at_pages(server, session, kept, outcome)
+        _look_at_exports(server, session, kept, outcome)
         _look_at_log(server, outcome)
         prove_balances(server.target, outcome, "at the end")
     return outcome
@@ -139,12 +146,14 @@ def _look_at_terminal(server: Installation, texts: list[str], outcome: Outcome) 
         rows.writerow(["Department", "Fiscal Period", "Budgeted Amount"])
         rows.writerows([text, "Q1 2026", amount] for text, amount in zip(texts, ["100"] * len(texts), strict=True))
         rows.writerows([text, "Q2 2026", text] for text in texts)
+        # What is seen of a text is taken, where there is nothing unseen beside it.
+        rows.writerows([piece, "Q3 2026", "100"] for piece in PLAIN)
     server.flask("add-source", "--customer", "org-456", "--csv", "hostile.csv")
     commands = [["sync-sheets", "--dry-run"], ["sync-sheets"], ["list-sources"], ["list-users"], ["list-keys"], ["list-customers"], ["stats"], ["verify"]]
-    for number, text in enumerate(texts[:3]):
+    for number, text in enumerate([*texts[:3], NAME]):
         email = f"hostile-{number}@example.com"
         commands.append(["add-user", "--customer", "org-456", "--id", f"hostile-{number}", "--name", text, "--email", email, "--role", "fpa_user"])
-    commands += [["list-users"]]
+    commands += [["list-users"], ["add-key", "--customer", "org-456", "--name", NAME], ["list-keys"]]
     for command in commands:
         done = server.flask(*command, check=False)
         said = done.stdout + done.stderr
@@ -153,23 +162,55 @@ def _look_at_terminal(server: Installation, texts: list[str], outcome: Outcome) 
         outcome.expect(not found, f"flask {command[0]} prints {found and said[max(0, found.start() - 40) : found.end() + 20]!r}")
 
 
-def _look_at_pages(server: Installation, session: requests.Session, texts: list[str], outcome: Outcome) -> None:
-    for page in PAGES:
-        response = session.get(server.url + page.format(request=quote(f"{texts[-1]}-{len(texts) - 1}", safe="")), timeout=30)
+def _look_at_pages(server: Installation, session: requests.Session, kept: dict[str, str], outcome: Outcome) -> None:
+    """Each page has what it is about, as text: the requests with their names and reasons, the departments, the people and keys."""
+    marked = [request for request, text in kept.items() if "<" in text][-1:] or list(kept)[-1:]
+    pages = {
+        "/": [],
+        "/budgets": PLAIN,
+        "/requests": [*kept, *kept.values()],
+        **{f"/request?id={quote(request, safe='')}": [request, kept[request]] for request in marked},
+        "/audit": [*kept, *kept.values()],
+        "/sync": [],
+        "/team": [NAME],
+        "/keys": [NAME],
+    }
+    for page, expected in pages.items():
+        shown: set[str] = set()
+        for html in _walk(server, session, page, outcome):
+            found = [tag for tag in TAGS if tag in html]
+            outcome.expect(not found, f"{page} has {found} as it is: {found and html[max(0, html.index(found[0]) - 100) :][:200]!r}")
+            shown.update(unescape(text) for text in re.findall(r">([^<]*)<", html))
+        missing = [text for text in expected if text not in shown]
+        outcome.expect(not missing, f"{page} does not show {missing[:3]!r}")
+
+
+def _walk(server: Installation, session: requests.Session, page: str, outcome: Outcome) -> Iterator[str]:
+    """A page, and all that follow it."""
+    url: str | None = server.url + page
+    while url:
+        response = session.get(url, timeout=30)
         outcome.expect(response.status_code == 200, f"{page} is answered with {response.status_code}")
-        for text in texts:
-            if "<" in text:
-                outcome.expect(text not in response.text, f"{page} has {text!r} as it is, and not as {escape(text)!r}")
+        yield response.text
+        further = re.search(r'<a href="([^"]*)" rel="next">', response.text)
+        url = further and urljoin(url, unescape(further[1]))
 
 
-def _look_at_exports(server: Installation, session: requests.Session, outcome: Outcome) -> None:
-    for path in EXPORTS:
+def _look_at_exports(server: Installation, session: requests.Session, kept: dict[str, str], outcome: Outcome) -> None:
+    """Each file has them in cells of their own, with a quote before what a spreadsheet would run."""
+    for path, expected in {"/budgets.csv": PLAIN, "/audit.csv": [*kept, *kept.values()]}.items():
         response = session.get(server.url + path, timeout=30)
         outcome.expect(response.status_code == 200, f"{path} is answered with {response.status_code}")
-        for row in csv.reader(io.StringIO(response.content.decode("utf-8-sig"), newline="")):
-            for cell in row:
-                runs = cell.lstrip("\t\r\n ")[:1] in ("=", "+", "@") or (cell[:1] == "-" and not re.fullmatch(r"-[\d.,]+", cell))
-                outcome.expect(not runs, f"{path} has the cell {cell[:60]!r}, which a spreadsheet would run")
+        cells = {cell for row in csv.reader(io.StringIO(response.content.decode("utf-8-sig"), newline="")) for cell in row}
+        for cell in cells:
+            outcome.expect(not _runs(cell) or re.fullmatch(r"-[\d.,]+", cell), f"{path} has the cell {cell[:60]!r}, which a spreadsheet would run")
+        missing = [text for text in expected if (f"'{text}" if _runs(text) else text) not in cells]
+        outcome.expect(not missing, f"{path} has no cell for {missing[:3]!r}")
+
+
+def _runs(cell: str) -> bool:
+    """Whether a spreadsheet may take it for a formula."""
+    return cell[:1] in ("\t", "\r", "\n") or cell.lstrip()[:1] in ("=", "+", "-", "@")
 
 
 def _look_at_log(server: Installation, outcome: Outcome) -> None:
