@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="NAME[,NAME]", help="these rows alone")
     parser.add_argument("--tries", type=int, metavar="N", help="this often, instead of each row's own number")
     parser.add_argument("--short", action="store_true", help="as often as in the suite")
-    parser.add_argument("--engine", choices=("sqlite", "postgresql", "both"), default="both", help="the database (default: both, where PostgreSQL is installed)")
+    parser.add_argument("--engine", choices=("sqlite", "postgresql", "both"), default="both", help="the database (default: both, of what is installed)")
     parser.add_argument("--seed", type=int, default=None, help="throw the dice of an earlier run again")
     return parser
 
