@@ -57,7 +57,7 @@ tests: install-dev
 tests-postgresql: install-dev  ## Run the behaviour tests on PostgreSQL
 	TEST_ENGINE=postgresql $(BIN)/pytest -n 2 --dist worksteal $(ON_BOTH_ENGINES)
 
-prove: install-dev  ## Try to break every promise, for hours; ARGS="--list" shows them, ARGS="--only kills --tries 500" tries one
+prove: install-dev  ## Try to break every promise, for hours, on both engines; ARGS="--list" shows them, ARGS="--only kills --tries 500" tries one
 	$(BIN)/python -m tests.prove $(ARGS)
 
 bench: install-dev  ## Measure beside a bare Flask reply, a plain Flask + Peewee app and pgbench
