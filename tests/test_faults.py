@@ -462,7 +462,6 @@ def test_clients_that_take_no_reply_leave_the_threads_to_others_and_may_take_it_
         while received.count(one) < asked:
             received += clients[0].recv(1_000_000)
     assert received.count(b"HTTP/1.1 200 OK") == asked
-    assert "Traceback" not in running.log
 
 
 def reader_of_little(server: Installation) -> socket.socket:

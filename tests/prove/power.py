@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from conftest import Installation
 
-from prove.disk import FILL
 from prove.load import STEPS, Load, compare, prove_balances
 from prove.outcome import Outcome, Place
 from prove.preload import SYNC, TRUNCATE, WRITE, preload
@@ -29,11 +28,17 @@ MOVEMENTS = 2_500
 CUTS_EACH = 50
 CALLERS = 8
 
-#: A program that fills the write-ahead log of the file it is given, up to where the next commits begin a checkpoint.
-_FILL_LOG = f"""
+#: A program that fills the write-ahead log of the file it is given, with pages that are all to be copied back, up to where the
+#: next commits begin a checkpoint.
+_FILL_LOG = """
 import sys
 from peewee import sqlite3
-sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60).executescript('''{FILL.format(bytes=32_600_000)}''')
+sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60).executescript('''
+PRAGMA wal_autocheckpoint = 0;
+CREATE TABLE IF NOT EXISTS "Filler" ("content" BLOB);
+DELETE FROM "Filler";
+INSERT INTO "Filler" VALUES (zeroblob(32600000));
+''')
 """
 
 _SUFFIXES = ("", "-wal", "-journal")
