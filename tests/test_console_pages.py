@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 
 from budget_sync import budgets, demo, people
 from budget_sync.listings import paging
-from budget_sync.models import AuditLog
+from budget_sync.models import AuditLog, LoginAttempt, User
 from budget_sync.permissions import Role
 from budget_sync.web.console.frame import NAVIGATION
 from budget_sync.web.console.session import safe_path
@@ -131,6 +131,16 @@ def test_a_day_that_no_row_can_be_of_is_named(fiona: FlaskClient, name: str, day
         response = fiona.get(path, query_string={name: day})
         assert (response.status_code, f"{name} must be a day" in response.text) == (400, True), path
     assert fiona.get("/audit", query_string={name: "2999-12-31"}).status_code == 200
+
+
+def test_asking_for_the_head_of_a_form_is_not_sending_it(site: Flask) -> None:
+    alex = member(site, "alex", Role.ADMIN)
+    values = {"id": "planted", "name": "Planted", "email": "planted@example.com", "role": "admin", "present": PASSWORD, "new": "a" * 12, "again": "a" * 12}
+    written = AuditLog.select().count(), User.select().count(), LoginAttempt.select().count()
+    for path in ("/team/add", "/account", "/sign-in", "/request/release", "/request/commit", "/request/approve", "/sync/held"):
+        for sent in ({"query_string": values}, {"data": values}):
+            assert alex.head(path, **sent).text == ""
+    assert (AuditLog.select().count(), User.select().count(), LoginAttempt.select().count()) == written
 
 
 def test_no_form_is_taken_without_its_token(site: Flask) -> None:

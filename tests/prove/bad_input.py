@@ -19,12 +19,10 @@ from conftest import key_headers
 from flask import Flask
 from test_bad_input import BAD_TEXTS, CALLS, MAX_BODY_BYTES, MONEY_CALLS, NO_AMOUNTS, NO_NUMBERS, NO_TEXTS
 
-from app import create_app
-from budget_sync import database, demo, reports
+from budget_sync import database, demo
 from budget_sync.refusals import Code
-from budget_sync.settings import load
 from prove.outcome import Outcome, Place
-from prove.wsgi import Answer, Environ, request_environ, send, session_cookie
+from prove.wsgi import Answer, Environ, proven_app, request_environ, send, session_cookie
 
 #: JSON texts, some of them no JSON, that a field might be given.
 CORPUS = (
@@ -149,13 +147,8 @@ class Operation(NamedTuple):
 def prove(tries: int, place: Place) -> Outcome:
     """Send `tries` cases to each call of the page, one to each in turn."""
     outcome = Outcome()
-    with place.installation(CRON_SECRET=CRON_SECRET, METRICS_TOKEN=METRICS_TOKEN) as installation:
-        app = create_app(load(installation.environment))
-        try:
-            _prove(app, tries, place, outcome)
-            outcome.expect(not reports.verify().findings, "verify finds a contradiction")
-        finally:
-            database.disconnect()
+    with proven_app(place, outcome, CRON_SECRET=CRON_SECRET, METRICS_TOKEN=METRICS_TOKEN) as app:
+        _prove(app, tries, place, outcome)
     return outcome
 
 

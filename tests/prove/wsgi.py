@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -13,8 +14,11 @@ from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wsgi import ClosingIterator
 
-from budget_sync import clock, logins
+from app import create_app
+from budget_sync import clock, database, logins, reports
 from budget_sync.models import Session
+from budget_sync.settings import load
+from prove.outcome import Outcome, Place
 
 #: A request.
 Environ = dict[str, Any]
@@ -27,6 +31,17 @@ class Answer(NamedTuple):
     kind: str
     headers: dict[str, str]
     body: bytes
+
+
+@contextmanager
+def proven_app(place: Place, outcome: Outcome, **environment: str) -> Iterator[Flask]:
+    """An app on an installation of its own, whose balances must be proven in the end."""
+    with place.installation("instance", "world", **environment) as installation:
+        try:
+            yield create_app(load(installation.environment))
+            outcome.expect(not reports.verify().findings, "verify finds a contradiction")
+        finally:
+            database.disconnect()
 
 
 def send(app: Flask, environ: Environ) -> Answer:

@@ -19,7 +19,7 @@ from budget_sync.web.console.frame import console, page, settings, status_of, ty
 def sign_in() -> AnyResponse:
     """The door."""
     back = safe_path(typed("next", 2000))
-    if request.method == "GET":
+    if request.method != "POST":
         return redirect(back) if current_user.is_authenticated else page("sign_in.html", next=back)
     email = typed("email")
     try:
@@ -62,7 +62,7 @@ def choose_customer() -> AnyResponse:
 @console.route("/account", methods=["GET", "POST"])
 def account() -> AnyResponse:
     """Who one is, and one's password."""
-    if request.method == "GET":
+    if request.method != "POST":
         return page("account.html")
     try:
         _change_password()

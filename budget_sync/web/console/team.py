@@ -36,7 +36,7 @@ def add_person() -> AnyResponse:
     require(who.actor, Action.MANAGE_PEOPLE)
     roles = [(str(role), formats.ROLES[role]) for role in PEOPLE_ROLES if role is not Role.SUPER_ADMIN or who.actor.role == Role.SUPER_ADMIN]
     values = {name: typed(name).strip() for name in ("id", "name", "email", "role")}
-    if request.method == "GET":
+    if request.method != "POST":
         return page("person_add.html", roles=roles, values=values)
     password = secrets.token_urlsafe(12)
     try:
