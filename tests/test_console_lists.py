@@ -12,7 +12,7 @@ from decimal import Decimal
 import pytest
 import time_machine
 from conftest import ROOT
-from console_site import hold, member
+from console_site import hold, member, short_check
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -22,7 +22,7 @@ from budget_sync.listings import paging
 from budget_sync.listings import requests as request_listing
 from budget_sync.models import Customer
 from budget_sync.permissions import Role
-from budget_sync.requests import CheckRequest
+from budget_sync.requests import CheckRequest, ReleaseAction, ReleaseRequest
 from budget_sync.web.console import frame
 
 
@@ -200,3 +200,16 @@ def test_what_needs_attention_is_told_first(site: Flask) -> None:
     assert "by $10,000 of $90,000" in attention
     assert "intake-old" in attention
     assert "intake-new" not in attention
+
+
+def test_a_story_is_told_as_it_happened_whatever_the_clock_said(site: Flask) -> None:
+    for hour in (12, 14, 11):
+        with time_machine.travel(datetime(2025, 2, 5, hour, tzinfo=UTC), tick=False):
+            short_check("intake-1", 300)
+            hold("intake-1", 300)
+            ledger.release(ROOT, ReleaseRequest(budget_id=demo.BUDGET, request_id="intake-1", amount=Decimal(300), action=ReleaseAction.REJECT))
+    story = request_listing.request_story(ROOT, demo.CUSTOMER, "intake-1")
+    told = [(kind, event.id) for _, kind, event in story.events]
+    assert [number for kind, number in told if kind == "check"] == [check.id for check in story.checks]
+    assert [number for kind, number in told if kind == "movement"] == [movement.id for movement in story.movements]
+    assert [kind for kind, _ in told[:3]] == ["check", "movement", "movement"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from peewee import fn
@@ -200,11 +202,11 @@ class Story(NamedTuple):
 
     @property
     def events(self) -> list[tuple[datetime, str, CheckLine | AuditLine]]:
-        """Checks and movements in the order they happened."""
-        told: list[tuple[datetime, str, CheckLine | AuditLine]] = [(check.at, "check", check) for check in self.checks]
-        told += [(movement.at, "movement", movement) for movement in self.movements]
-        # A check comes before the movement of the same second that it led to.
-        return sorted(told, key=lambda event: (event[0], event[1]))
+        """Checks and movements in the order they happened: each kind by its sequence, whatever the clock said, and both together by time."""
+        checks: list[tuple[datetime, str, CheckLine | AuditLine]] = [(check.at, "check", check) for check in self.checks]
+        movements: list[tuple[datetime, str, CheckLine | AuditLine]] = [(movement.at, "movement", movement) for movement in self.movements]
+        # Of the same second, a check comes before the movement that it led to.
+        return list(heapq.merge(checks, movements, key=itemgetter(0)))
 
     @property
     def is_cut(self) -> bool:
