@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flask import Flask
@@ -80,17 +80,3 @@ class _Named:
             # The thread goes on to another request, or to none. Under gunicorn it is our worker that ends it, once the reply is sent.
             if "gunicorn.socket" not in environ:
                 current_id.reset(before)
-
-
-def under_this_id(lines: Iterable[str]) -> Iterator[str]:
-    """The lines, made while the reply is being sent, with the id of the request that asks for them now."""
-    return _under(current_id.get(), lines)
-
-
-def _under(log_id: str, lines: Iterable[str]) -> Iterator[str]:
-    before = current_id.get()
-    current_id.set(log_id)
-    try:
-        yield from lines
-    finally:
-        current_id.set(before)

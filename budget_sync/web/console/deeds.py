@@ -20,7 +20,7 @@ from budget_sync.permissions import Action, require, require_overspend
 from budget_sync.refusals import Code, Refusal, invalid
 from budget_sync.requests import CommitRequest, ReleaseAction, ReleaseRequest, ReserveRequest
 from budget_sync.web.console import formats
-from budget_sync.web.console.frame import argument, console, page, status_of, typed, viewer
+from budget_sync.web.console.frame import argument, console, is_sent, page, status_of, typed, viewer
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -201,7 +201,7 @@ def _confirm(deed: Deed, problem: str | None, do: Callable[[str, str], str], **m
     status, reason = 400 if problem else 200, typed("reason", 1000).strip()
     # One confirmation, sent twice, is one movement; a page that is shown anew is another one.
     once = secrets.token_hex(16)
-    if request.method == "POST" and problem is None:
+    if is_sent() and problem is None:
         if not reason:
             status, problem = 400, "Say why: the reason goes into the audit log."
         elif typed("shown") != deed.shown:

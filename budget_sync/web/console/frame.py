@@ -23,7 +23,6 @@ from budget_sync.refusals import Code, Refusal
 from budget_sync.settings import Settings
 from budget_sync.web import auth, charts, errors
 from budget_sync.web.console import formats
-from budget_sync.web.logs import under_this_id
 from budget_sync.web.payloads import STATUSES
 
 console = Blueprint("console", __name__, template_folder="../templates", static_folder="../static", static_url_path="/assets")
@@ -65,6 +64,8 @@ _TITLES = {
     503: "Not available right now",
 }
 
+
+CSV = "text/csv; charset=utf-8"
 
 #: Files that a worker makes at once: each keeps a thread for as long as its reader takes, and the others are for pages and calls.
 EXPORTS_AT_ONCE = 4
@@ -147,14 +148,14 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
 
 def csv_response(name: str, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Response:
     """A CSV file to keep, made while it is sent. Raises Refusal UNAVAILABLE where too many others are under way."""
-    response = Response(mimetype="text/csv; charset=utf-8", headers={"Content-Disposition": f'attachment; filename="{name}"'})
-    response.response = iter(())
-    # Who asks for the head alone gets no more, and has nothing to close.
-    if request.method != "HEAD":
-        if not _exports.acquire(blocking=False):
-            raise Refusal(Code.UNAVAILABLE, "Several other files are being downloaded right now. Please try again shortly.", retryAfter=5)
-        response.call_on_close(_exports.release)
-        response.response = stream_with_context(under_this_id(formats.csv_lines(header, rows)))
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    if request.method == "HEAD":
+        # There is nothing to send, and nobody closes it.
+        return Response(iter(()), mimetype=CSV, headers=headers)
+    if not _exports.acquire(blocking=False):
+        raise Refusal(Code.UNAVAILABLE, "Several other files are being downloaded right now. Please try again shortly.", retryAfter=5)
+    response = Response(stream_with_context(formats.csv_lines(header, rows)), mimetype=CSV, headers=headers)
+    response.call_on_close(_exports.release)
     return response
 
 
@@ -169,9 +170,14 @@ def argument(name: str, most: int = 300) -> str:
     return request.args.get(name, "").replace("\x00", "")[:most]
 
 
+def is_sent() -> bool:
+    """Whether a page's form was sent, with its token, and not just the page, or its head, asked for."""
+    return request.method == "POST"
+
+
 def typed(name: str, most: int = 300) -> str:
     """A value of the form that was sent, or of the address where none was; never of the address beside a form."""
-    values = request.form if request.method == "POST" else request.args
+    values = request.form if is_sent() else request.args
     return values.get(name, "").replace("\x00", "")[:most]
 
 

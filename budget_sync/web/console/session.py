@@ -12,14 +12,14 @@ from werkzeug.wrappers import Response as AnyResponse
 from budget_sync import people
 from budget_sync.refusals import Code, Refusal, invalid
 from budget_sync.web import auth
-from budget_sync.web.console.frame import console, page, settings, status_of, typed, viewer
+from budget_sync.web.console.frame import console, is_sent, page, settings, status_of, typed, viewer
 
 
 @console.route("/sign-in", methods=["GET", "POST"])
 def sign_in() -> AnyResponse:
     """The door."""
     back = safe_path(typed("next", 2000))
-    if request.method != "POST":
+    if not is_sent():
         return redirect(back) if current_user.is_authenticated else page("sign_in.html", next=back)
     email = typed("email")
     try:
@@ -62,7 +62,7 @@ def choose_customer() -> AnyResponse:
 @console.route("/account", methods=["GET", "POST"])
 def account() -> AnyResponse:
     """Who one is, and one's password."""
-    if request.method != "POST":
+    if not is_sent():
         return page("account.html")
     try:
         _change_password()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, flash, redirect, request, url_for
+from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import listings
@@ -10,7 +10,7 @@ from budget_sync import sync as sheets
 from budget_sync.logins import digest
 from budget_sync.refusals import Code, Refusal
 from budget_sync.web.console import formats
-from budget_sync.web.console.frame import argument, console, number, page, page_number, settings, status_of, typed, viewer
+from budget_sync.web.console.frame import argument, console, is_sent, number, page, page_number, settings, status_of, typed, viewer
 
 #: Seconds that a pass or a preview from a page may take: below gunicorn's and most proxies' time-outs of 60 and more.
 DEADLINE_S = 50.0
@@ -57,7 +57,7 @@ def sync_run() -> AnyResponse:
 def sync_held() -> AnyResponse:
     """Let deletions through that the brake held back: of the budgets that the page counts and lists, whatever the next pass finds."""
     source_id = argument("source")
-    if request.method == "POST":
+    if is_sent():
         try:
             _flash(_let_go(source_id, typed("listed")))
         except Refusal as refusal:

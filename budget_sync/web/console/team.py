@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from flask import Response, flash, redirect, request, url_for
+from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import listings, people
@@ -12,7 +12,7 @@ from budget_sync.models import User
 from budget_sync.permissions import PEOPLE_ROLES, Action, Role, require
 from budget_sync.refusals import Refusal
 from budget_sync.web.console import formats
-from budget_sync.web.console.frame import argument, console, page, page_number, settings, status_of, typed, viewer
+from budget_sync.web.console.frame import argument, console, is_sent, page, page_number, settings, status_of, typed, viewer
 
 
 @console.get("/team")
@@ -36,7 +36,7 @@ def add_person() -> AnyResponse:
     require(who.actor, Action.MANAGE_PEOPLE)
     roles = [(str(role), formats.ROLES[role]) for role in PEOPLE_ROLES if role is not Role.SUPER_ADMIN or who.actor.role == Role.SUPER_ADMIN]
     values = {name: typed(name).strip() for name in ("id", "name", "email", "role")}
-    if request.method != "POST":
+    if not is_sent():
         return page("person_add.html", roles=roles, values=values)
     password = secrets.token_urlsafe(12)
     try:
