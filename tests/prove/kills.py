@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psycopg
 import requests
@@ -42,11 +41,6 @@ _VERSIONS = """
 _PASSES = f"""SELECT "status" FROM "SyncHistory" WHERE "createdCount" + "updatedCount" = {BUDGETS}"""
 
 
-def children_of(pid: int) -> set[int]:
-    """The process ids below a process."""
-    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()}
-
-
 @dataclass
 class Victim:
     """An installation under load, and the ways to kill it. Each returns once it is ready again, or not in time."""
@@ -68,12 +62,10 @@ class Victim:
 
     def worker(self) -> None:
         """Kill a worker; the other goes on, and another comes."""
-        assert self.server.server is not None
-        master = self.server.server.pid
-        before = children_of(master)
+        before = self.server.workers
         began = time.monotonic()
-        os.kill(self.place.dice.choice(sorted(before)), signal.SIGKILL)
-        self._wait_ready("worker", began, lambda: self._is_ready() and len(children_of(master) - before) == 1)
+        os.kill(self.place.dice.choice(before), signal.SIGKILL)
+        self._wait_ready("worker", began, lambda: self._is_ready() and len({*self.server.workers} - {*before}) == 1)
 
     def master(self) -> None:
         """Kill the master, whose workers notice and end; start again as soon as may be, as a supervisor does."""
@@ -83,8 +75,7 @@ class Victim:
         def started() -> bool:
             if self.server.server is None or self.server.server.poll() is not None:
                 self.server.launch()
-            assert self.server.server is not None
-            return self._is_ready() and len(children_of(self.server.server.pid)) == 2
+            return self._is_ready() and len(self.server.workers) == 2
 
         self._wait_ready("master", began, started)
 

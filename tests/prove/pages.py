@@ -38,6 +38,7 @@ VIEWERS = {"admin-001": 6, "super-001": 5, "fpa-001": 4, "manager-001": 1, "user
 WORDS = {
     "action": ("cancel", "reject", "manual", "RESERVE", "COMMIT"),
     "after": ("1", "5"),
+    "again": (PASSWORD, "short"),
     "amount": ("1", "0.01", "$1.00"),
     "before": ("1", "1000"),
     "customer": (demo.CUSTOMER, OTHER_CUSTOMER),
@@ -49,6 +50,7 @@ WORDS = {
     "new": (PASSWORD, "short"),
     "next": ("/budgets", "/request?id=intake-0", "//elsewhere.example", "https://elsewhere.example/", "/\\elsewhere.example"),
     "page": ("1", "2"),
+    "present": (PASSWORD,),
     "password": ("no password of theirs", PASSWORD),
     "period": ("2025-Q1", "all"),
     "q": ("Engineering", "intake"),
@@ -64,7 +66,7 @@ WORDS = {
     "listed": ("0" * 64,),
     "once": ("once",),
     "shown": ("100/100/-100/0",),
-} | {"present": (PASSWORD,), "again": (PASSWORD, "short")}
+}
 
 #: Names that few pages can do without.
 NEEDED = ("id", "budget", "source", "action", "name", "email", "role", "customer", "listed")
