@@ -6,10 +6,10 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from peewee import fn
+from peewee import PeeweeException, fn
 
 from budget_sync import clock
-from budget_sync.database import db, snapshot
+from budget_sync.database import DatabaseProblem, db, label, quick_check, snapshot
 from budget_sync.ledger import standing as standings
 from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Reservation, SyncHistory
 from budget_sync.money import to_number
@@ -369,6 +369,23 @@ def verify() -> Verification:
     """Prove the balances, at one moment: counters = open reservations = replayed audit log, for every budget of every customer."""
     with snapshot():
         return prove()
+
+
+def require_sound_start() -> None:
+    """Raises DatabaseProblem where SQLite's file is damaged or its balances contradict each other, as far as `quick_check` looks.
+
+    SQLite keeps no checksums of the file's pages: a changed figure is seen where it contradicts another.
+    """
+    if not quick_check():
+        return
+    try:
+        findings = verify().findings
+    except PeeweeException as error:
+        raise DatabaseProblem(f"The database {label()} is damaged ({' '.join(str(error).split())}): restore a backup.") from error
+    if findings:
+        raise DatabaseProblem(
+            f"The balances in {label()} contradict each other: see `flask verify`, and restore a backup. The first of {len(findings)}: {findings[0]}"
+        )
 
 
 def prove() -> Verification:

@@ -14,11 +14,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from conftest import PROJECT, Installation, free_port, needs
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
@@ -222,6 +223,40 @@ def test_a_server_does_not_start_on_a_damaged_database(fresh: Installation) -> N
     said = one_line(start(fresh, "serve"))
     assert said.startswith(f"Error: The database {fresh.database} is damaged (")
     assert said.endswith("): restore a backup.")
+
+
+@pytest.fixture
+def contradicting(fresh: Installation) -> Iterator[Installation]:
+    """An installation where an amount is not what the audit log replays to, as after a flipped bit."""
+    fresh.flask("init-db")
+    fresh.flask("demo")
+    with closing(sqlite3.connect(fresh.database)) as connection, connection:
+        connection.execute('UPDATE "Budget" SET "budgetedMinor" = "budgetedMinor" + 1 WHERE "id" = ?', ("budget-123",))
+    yield fresh
+    fresh.end()
+
+
+def test_a_server_does_not_start_on_balances_that_contradict_each_other(contradicting: Installation) -> None:
+    said = one_line(start(contradicting, "serve"))
+    assert said == (
+        f"Error: The balances in {contradicting.database} contradict each other: see `flask verify`, and restore a backup. "
+        "The first of 1: Budget budget-123: the balances are not what its audit log replays to: "
+        "budgeted 10000001 against 10000000, reserved 0 against 0, committed 500000 against 500000 (minor units)."
+    )
+
+
+def test_a_server_starts_on_them_when_told_to(contradicting: Installation) -> None:
+    contradicting.start("--unproven")
+    assert requests.get(f"{contradicting.url}/readyz", timeout=10).status_code == 200
+
+
+def test_a_large_file_is_not_looked_at_when_a_server_starts(contradicting: Installation) -> None:
+    with closing(sqlite3.connect(contradicting.database)) as connection:
+        connection.execute("CREATE TABLE large (bytes BLOB)")
+        connection.execute("INSERT INTO large VALUES (ZEROBLOB(?))", (64 * 1024 * 1024,))
+        connection.commit()
+    contradicting.start()
+    assert requests.get(f"{contradicting.url}/readyz", timeout=10).status_code == 200
 
 
 @pytest.mark.parametrize("make", [garbage, a_directory], ids=lambda make: make.__name__)

@@ -50,11 +50,13 @@ def load_demo(url: str) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
+@click.option("--unproven", is_flag=True, help="Start without a look at the database: it may be damaged, and its balances wrong.")
 @on_current_schema
-def serve(host: str, port: int, workers: int) -> None:
+def serve(host: str, port: int, workers: int, unproven: bool) -> None:
     """Run the production server. SIGTERM stops it once every request under way is answered."""
     _require_free(host, port)
-    database.quick_check()
+    if not unproven:
+        reports.require_sound_start()
     # The workers open their own: a connection must not cross a fork.
     database.disconnect()
     # No other command needs gunicorn.

@@ -65,14 +65,15 @@ def require_current_schema(*, older_will_do: bool = False) -> None:
         raise DatabaseProblem(f"The database is of schema version {version}, newer than this program's {SCHEMA_VERSION}: install the newer program.")
 
 
-#: A file up to this many bytes is checked at each start, which takes about a second; a larger one by `flask doctor` and backups.
-MAX_CHECKED_AT_START = 256 * 1024 * 1024
+#: A file up to this many bytes is looked at and its balances are proven at each start, which takes about a second;
+#: those of a larger one by `flask verify`, `flask doctor` and backups.
+MAX_CHECKED_AT_START = 64 * 1024 * 1024
 
 
-def quick_check() -> None:
-    """Raises DatabaseProblem where SQLite finds its file damaged; a large one is not looked at. PostgreSQL looks after itself."""
+def quick_check() -> bool:
+    """Raises DatabaseProblem where SQLite finds its file damaged. False where it did not look: PostgreSQL looks after itself, and a large file takes long."""
     if not isinstance(db.obj, SqliteFile) or db.file_path.stat().st_size > MAX_CHECKED_AT_START:
-        return
+        return False
     open_connection()
     try:
         (found,) = db.execute_sql("PRAGMA quick_check(1)").fetchone()
@@ -80,6 +81,7 @@ def quick_check() -> None:
         found = str(error)
     if found != "ok":
         raise DatabaseProblem(f"The database {label()} is damaged ({' '.join(found.split())}): restore a backup.")
+    return True
 
 
 def init_schema() -> bool:
