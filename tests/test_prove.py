@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ENGINE
+from prove import command
 from prove.outcome import Outcome, Place, Row
 from prove.rows import ROWS
 from templates import Templates
@@ -31,3 +32,16 @@ def assert_kept(outcome: Outcome) -> None:
 def test_a_promise_is_kept(row: Row, place: Place) -> None:
     assert row.short is not None
     assert_kept(row.prove(row.short, place))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(("--only", "kills,skills"), "there is no row skills; --list names them"), (("--engine", "postgresql"), "PostgreSQL is not installed here")],
+)
+def test_what_cannot_be_tried_is_said(arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "BINARIES", [])
+    monkeypatch.setenv("REQUIRE_ALL", "1")
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {says}\n")

@@ -35,7 +35,8 @@ class Result(NamedTuple):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the rows asked for; the exit status, 1 where a promise was broken or not all of it was tried."""
-    chosen = _parser().parse_args(arguments)
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
     # What this machine lacks leaves a promise untried.
     os.environ["REQUIRE_ALL"] = "1"
     if chosen.list:
@@ -45,8 +46,9 @@ def main(arguments: Sequence[str]) -> int:
     asked = chosen.only.split(",") if chosen.only else [row.name for row in ROWS]
     unknown = sorted(set(asked) - {row.name for row in ROWS})
     if unknown:
-        click.echo(f"There is no row {', '.join(unknown)}; --list names them.")
-        return 2
+        parser.error(f"there is no row {', '.join(unknown)}; --list names them")
+    if chosen.engine == "postgresql" and not BINARIES:
+        parser.error("PostgreSQL is not installed here")
     results: list[Result] = []
     stopped = False
     try:
