@@ -83,6 +83,7 @@ def prove(tries: int, place: Place) -> Outcome:
         # Blank ones reserve nothing.
         kept = {f"{text}-{number}": text for number, text in enumerate(texts) if text.strip()}
         _look_at_pages(server, session, kept, outcome)
+        _look_at_pass(server, session, outcome)
         _look_at_exports(server, session, kept, outcome)
         _look_at_log(server, outcome)
         prove_balances(server.target, outcome, "at the end")
@@ -181,13 +182,30 @@ def _look_at_pages(server: Installation, session: requests.Session, kept: dict[s
         "/keys": [NAME],
     }
     for page, expected in pages.items():
-        shown: set[str] = set()
-        for html in _walk(server, session, page, outcome):
-            found = [tag for tag in TAGS if tag in html]
-            outcome.expect(not found, f"{page} has {found} as it is: {found and html[max(0, html.index(found[0]) - 100) :][:200]!r}")
-            shown.update(unescape(text) for text in re.findall(r">([^<]*)<", html))
+        shown = _shown(server, session, page, outcome)
         missing = [text for text in expected if text not in shown]
         outcome.expect(not missing, f"{page} does not show {missing[:3]!r}")
+
+
+def _look_at_pass(server: Installation, session: requests.Session, outcome: Outcome) -> None:
+    """The pass that read the hostile sheet says why it refused each row, with what stood there."""
+    found = re.search(r'<a href="(/sync/pass[^"]*)"', session.get(f"{server.url}/sync", timeout=30).text)
+    if outcome.expect(found, "/sync shows no pass") and found:
+        page = unescape(found[1])
+        shown = _shown(server, session, page, outcome)
+        outcome.expect(any(tag in text for tag in TAGS for text in shown), f"{page} does not show what it refused")
+        unseen = [text for text in shown if _UNPRINTABLE.search(text)]
+        outcome.expect(not unseen, f"{page} has {unseen[:1]!r}, which cannot be seen whole")
+
+
+def _shown(server: Installation, session: requests.Session, page: str, outcome: Outcome) -> set[str]:
+    """The texts of a page and of all that follow it, none of which may be a tag."""
+    shown: set[str] = set()
+    for html in _walk(server, session, page, outcome):
+        found = [tag for tag in TAGS if tag in html]
+        outcome.expect(not found, f"{page} has {found} as it is: {found and html[max(0, html.index(found[0]) - 100) :][:200]!r}")
+        shown.update(unescape(text) for text in re.findall(r">([^<]*)<", html))
+    return shown
 
 
 def _walk(server: Installation, session: requests.Session, page: str, outcome: Outcome) -> Iterator[str]:
