@@ -97,9 +97,10 @@ def latest(note: Path) -> tuple[Path, datetime] | None:
         return None
 
 
-def restore(actor: Actor, path: Path, folder: Path, say: Say) -> Restored:
+def restore(actor: Actor, path: Path, folder: Path, say: Say, *, without_checksum: bool = False) -> Restored:
     """Put a backup in the place of the database, once all of it is proven; `folder` is where the replaced one is kept.
 
+    A file that does not end with a checksum is taken `without_checksum` alone: a changed text in it would go unseen.
     An older backup is upgraded on the way. All sessions are ended, and the restored audit log gets a row that tells of the restore. Raises
     DatabaseProblem or OSError, with the database as it was.
     """
@@ -109,11 +110,16 @@ def restore(actor: Actor, path: Path, folder: Path, say: Say) -> Restored:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _draft(db.file_path if database.is_file() else kept) as draft:
         try:
-            _copy(path, draft, say)
+            is_sealed = _copy(path, draft, say)
             say("proving the backup")
             proof, version = _examine(draft)
             if proof.findings:
                 raise DatabaseProblem(f"{len(proof.findings)} contradictions were found in it; the first: {proof.findings[0]}")
+            if not (is_sealed or without_checksum):
+                raise DatabaseProblem(
+                    "its balances are proven, but it does not end with the checksum of a backup, so a text in it may have changed; "
+                    "if it never had one, as a database that a restore replaced, add --without-checksum"
+                )
         except DatabaseProblem as problem:
             raise DatabaseProblem(f"{path} cannot be restored, and nothing was changed: {str(problem).rstrip('.')}.") from problem
         say("ending the sessions")
@@ -232,8 +238,8 @@ def _seal(draft: Path) -> int:
     return size
 
 
-def _copy(path: Path, draft: Path, say: Say) -> None:
-    """Copy a backup without its seal. Raises DatabaseProblem where one byte of it is not as it was written; a file that was never sealed may do."""
+def _copy(path: Path, draft: Path, say: Say) -> bool:
+    """Copy a backup without its seal; whether it had one. Raises DatabaseProblem where one byte of it is not as it was written then."""
     digest = hashlib.sha256()
     with path.open("rb") as source, draft.open("wb") as target:
         size = os.fstat(source.fileno()).st_size
@@ -246,10 +252,12 @@ def _copy(path: Path, draft: Path, say: Say) -> None:
             digest.update(chunk)
             target.write(chunk)
             say(f"reading the backup: {100 * target.tell() // size} %")
-        if seal.startswith(_SEAL_BEGINS) and seal != _SEAL.format(digest.hexdigest()).encode():
+        is_sealed = seal.startswith(_SEAL_BEGINS)
+        if is_sealed and seal != _SEAL.format(digest.hexdigest()).encode():
             raise DatabaseProblem("it is damaged: it is not what was written when it was taken")
         if size % _SMALLEST_PAGE:
             raise DatabaseProblem("it is no database, or it was cut short")
+    return is_sealed
 
 
 def _sync(path: Path) -> None:

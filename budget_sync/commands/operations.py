@@ -104,11 +104,12 @@ def backup(path: Path) -> None:
 
 @command("restore")
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
-def restore(path: Path) -> None:
+@click.option("--without-checksum", is_flag=True, help="Take a file that `flask backup` did not write: the rest of the proof must do.")
+def restore(path: Path, without_checksum: bool) -> None:
     """Put a backup in the database's place, once all of it is proven. The service may go on; the replaced database is kept."""
     folder = settings().instance_folder if settings().database_url else settings().database_path.parent
     with progress_line() as say:
-        done = backups.restore(me(), path, folder, say)
+        done = backups.restore(me(), path, folder, say, without_checksum=without_checksum)
     made_by = "" if done.version == database.SCHEMA_VERSION else f", upgraded from schema version {done.version}"
     click.echo(
         f"Restored {path}{made_by}: {done.proof.budgets} budgets, {done.proof.reservations} reservations, {done.proof.movements} audit rows; "
