@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -649,6 +649,25 @@ def test_a_late_duplicate_with_a_key_leaves_a_newer_reservation_alone(orchestrat
     again = send("close-1")
     succeeded(again, replayed=True)
     assert again.data == first.data
+    assert orchestrator.balances() == before
+
+
+@pytest.mark.parametrize("call", ["reserve", "commit", "release"])
+def test_a_key_that_came_with_a_replay_is_kept_as_well(orchestrator: Orchestrator, call: str) -> None:
+    calls: list[Callable[..., TestResponse]] = [orchestrator.reserve] if call == "reserve" else [orchestrator.reserve, getattr(orchestrator, call)]
+    first = [send() for send in calls][-1]
+    again = calls[-1]("late")
+    succeeded(again, replayed=True)
+    refused(calls[-1]("late", reason="another"), 422, Code.IDEMPOTENCY_KEY_REUSED)
+    if call == "reserve":
+        succeeded(orchestrator.release())
+    # The request is reserved anew, and the duplicate comes once more.
+    succeeded(orchestrator.check())
+    succeeded(orchestrator.reserve())
+    before = orchestrator.balances()
+    late = calls[-1]("late")
+    succeeded(late, replayed=True)
+    assert first.data == again.data == late.data
     assert orchestrator.balances() == before
 
 

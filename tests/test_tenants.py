@@ -141,7 +141,7 @@ def as_acme(world: World) -> list[TestResponse]:
         world.check(ACME, ACME),
         world.check(employee, ACME, userId=employee),
         world.reserve(employee, ACME, keyed),
-        world.reserve(ACME, ACME, keyed),
+        world.reserve(ACME, ACME),
         world.release(employee, ACME, action="cancel", originalRequesterId=employee),
         world.reserve(ACME, ACME),
         world.commit(ACME, ACME, requestId="elsewhere alone"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TypeVar
 
 from budget_sync import clock
 from budget_sync.database import Prepared
@@ -21,6 +22,9 @@ _STORED = Prepared(
         & (StoredReply.idempotencyKey == value.key)
     )
 )
+#: A reply, or none yet.
+Kept = TypeVar("Kept", Reply, Reply | None)
+
 _COLUMNS = ("customerId", "principal", "call", "idempotencyKey", "bodyHash", "reply", "createdAt")
 _INSERT = Prepared(lambda value: StoredReply.insert({column: getattr(value, column) for column in _COLUMNS}))
 
@@ -52,9 +56,12 @@ class Scope:
             raise Refusal(Code.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used before with another body.")
         return Reply(row.reply, replayed=True)
 
-    def keep(self, reply: Reply) -> Reply:
-        """Store a fresh reply under the key, and return it."""
-        if self.key is not None:
+    def keep(self, reply: Kept) -> Kept:
+        """Store a reply under the key, where there are both, and return it.
+
+        One that the request alone replays is stored as well: once the request is reserved anew, nothing else tells a late duplicate from a new call.
+        """
+        if self.key is not None and reply is not None:
             _INSERT.write(
                 customerId=self.customer_id,
                 principal=self.principal,

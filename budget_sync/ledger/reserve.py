@@ -130,7 +130,7 @@ def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | Non
         requester = _requester(actor, scope, standing, request, history)
         approver = _approver(actor, standing, request, requester)
         key = KeyScope.of(actor, standing.customer_id, "reserve", idempotency_key, request)
-        replay = key.stored() or _replay(standing, history, amount_minor)
+        replay = key.stored() or key.keep(_replay(standing, history, amount_minor))
         if replay:
             return replay
         if history.status is not None:

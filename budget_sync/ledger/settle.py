@@ -69,7 +69,7 @@ def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None 
             raise Refusal(Code.REQUEST_NOT_FOUND, "Request not found.", requestId=request.request_id)
         call = f"commit:{amount_minor}:{'final' if request.final else 'partial'}"
         key = KeyScope.of(actor, standing.customer_id, "commit", idempotency_key, request)
-        replay = key.stored() or _replay(reservation, call)
+        replay = key.stored() or key.keep(_replay(reservation, call))
         if replay:
             return replay
         if reservation is None or reservation.status != "open":
@@ -127,7 +127,7 @@ def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | Non
             _require_requester(actor, scope, reservation, request)
         call = f"release:{request.action}:{amount_minor}"
         key = KeyScope.of(actor, standing.customer_id, "release", idempotency_key, request)
-        replay = key.stored() or _replay(reservation, call)
+        replay = key.stored() or key.keep(_replay(reservation, call))
         if replay:
             return replay
         held_minor = reservation.heldMinor if reservation else 0

@@ -57,8 +57,9 @@ class LedgerModel:
 
     def reserve(self, budget_id: str, request: str, amount: int, *, over: bool, key: str | None) -> str:
         """Set aside."""
+        body = (budget_id, request, amount, over)
         budget, hold = self.budgets[budget_id], self.holds.get((budget_id, request))
-        answer = self._keyed("reserve", key, (budget_id, request, amount, over))
+        answer = self._keyed("reserve", key, body)
         if answer is None and hold and hold.held:
             answer = REPLAYED if hold.amount == amount else "REQUEST_CONFLICT"
         if answer is None and hold and not hold.reopened:
@@ -68,11 +69,11 @@ class LedgerModel:
         if answer is None and amount > budget.available and not over:
             answer = "INSUFFICIENT_BUDGET"
         if answer:
-            return answer
+            return self._keep("reserve", key, body, answer)
         self.known.add(request)
         budget.reserved += amount
         self.holds[budget_id, request] = Hold(amount, amount)
-        return self._keep("reserve", key, (budget_id, request, amount, over))
+        return self._keep("reserve", key, body, DONE)
 
     def commit(self, budget_id: str, request: str, amount: int, *, final: bool, key: str | None) -> str:
         """Spend."""
@@ -86,7 +87,7 @@ class LedgerModel:
         if answer is None and (hold is None or not hold.held):
             answer = "NO_OPEN_RESERVATION"
         if answer or hold is None:
-            return str(answer)
+            return self._keep("commit", key, body, str(answer))
         exceeded = max(0, amount - hold.held)
         if exceeded and not budget.live:
             return "BUDGET_DELETED"
@@ -99,7 +100,7 @@ class LedgerModel:
             budget.reserved -= hold.held
             hold.held = 0
         self._close_if_empty(hold, ("commit", amount, final))
-        return self._keep("commit", key, body)
+        return self._keep("commit", key, body, DONE)
 
     def release(self, budget_id: str, request: str, amount: int, *, action: str, key: str | None) -> str:
         """Give back."""
@@ -111,11 +112,11 @@ class LedgerModel:
         if answer is None and (hold is None or amount > hold.held):
             answer = "AMOUNT_EXCEEDS_RESERVED"
         if answer or hold is None:
-            return str(answer)
+            return self._keep("release", key, body, str(answer))
         budget.reserved -= amount
         hold.held -= amount
         self._close_if_empty(hold, ("release", amount, action))
-        return self._keep("release", key, body)
+        return self._keep("release", key, body, DONE)
 
     def sync(self, sheet: dict[str, int]) -> None:
         """Follow a sheet: budget -> amount; what is not in it is deleted, what returns is revived."""
@@ -136,7 +137,8 @@ class LedgerModel:
             return None
         return REPLAYED if used_for == body else "IDEMPOTENCY_KEY_REUSED"
 
-    def _keep(self, call: str, key: str | None, body: tuple[object, ...]) -> str:
-        if key:
+    def _keep(self, call: str, key: str | None, body: tuple[object, ...], answer: str) -> str:
+        """Remember the key of whatever is no refusal."""
+        if key and answer in (DONE, REPLAYED):
             self.keys[call, key] = body
-        return DONE
+        return answer
