@@ -486,6 +486,24 @@ def test_nobody_approves_their_own_request(office: Office, by: str) -> None:
     assert reserved() == 0
 
 
+@pytest.mark.parametrize("by", ["fiona", "overspender"])
+def test_nobody_approves_what_they_once_asked_for_themselves_by_naming_somebody_else(office: Office, by: str) -> None:
+    office.check("fiona", "fiona", amount=15_000)
+    assert refused(overspend(office, by, "fiona", "ghost"), 403, "OVERSPEND_NOT_ALLOWED")
+    office.check("fiona", "jane", amount=15_000)
+    assert refused(overspend(office, by, "fiona", None), 403, "OVERSPEND_NOT_ALLOWED")
+    assert office.reserve("fiona", amount=1, requestId="given-back").status_code == 200
+    assert office.cancel("fiona", "fiona", amount=1, requestId="given-back").get_json()["amountReleased"] == 1
+    office.check("orchestrator", "jane", requestId="given-back", amount=15_000)
+    assert refused(overspend(office, by, "fiona", "jane", requestId="given-back"), 403, "OVERSPEND_NOT_ALLOWED")
+    assert reserved() == 0
+
+
+def test_an_anonymous_check_keeps_nobody_from_approving(office: Office) -> None:
+    office.check("nobody", "fiona", amount=15_000)
+    assert overspend(office, "fiona", "fiona", "jane").status_code == 200
+
+
 def test_nobody_approves_what_they_reserve_for_themselves(office: Office) -> None:
     assert refused(overspend(office, "fiona", "fiona", None), 403, "OVERSPEND_NOT_ALLOWED")
     assert reserved() == 0

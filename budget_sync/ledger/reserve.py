@@ -81,6 +81,14 @@ def _history(value: Any, *, for_user: bool) -> Any:
 _HISTORY = Prepared(lambda value: _history(value, for_user=False))
 _HISTORY_FOR_USER = Prepared(lambda value: _history(value, for_user=True))
 _USER = Prepared(lambda value: User.select(User.name, User.email).where((User.id == value.user_id) & (User.customerId == value.customer_id)))
+_CHECKED_FOR = Prepared(lambda value: _checks(value).where((BudgetCheckLog.userId == value.user_id) & BudgetCheckLog.checkedBy.is_null(False)).limit(1))
+_RESERVED_FOR = Prepared(
+    lambda value: (
+        Reservation.select(Reservation.seq)
+        .where((Reservation.customerId == value.customer_id) & (Reservation.requestId == value.request_id) & (Reservation.requesterId == value.user_id))
+        .limit(1)
+    )
+)
 _APPROVER = Prepared(lambda value: User.select(User.role, User.customerId, User.name, User.email).where((User.id == value.user_id) & User.disabledAt.is_null()))
 
 _RESERVED = (
@@ -244,14 +252,16 @@ def _requester(actor: Actor, scope: Scope, standing: Standing, request: ReserveR
 def _approver(actor: Actor, standing: Standing, request: ReserveRequest, requester: Requester) -> str | None:
     """Who approves going past the limit, as the audit log names them; None where nobody was named.
 
-    An FP&A or admin user of the customer, not the requester: the caller, or named by a service whose key allows it.
+    An FP&A or admin user of the customer, not the requester: the caller, or named by a service whose key allows it. Whoever ever
+    asked for that request for themselves is no other, whoever it is reserved for.
     """
     if request.over_budget is None:
         return None
     approver_id = request.over_budget.approved_by
     if not actor.is_service and approver_id != actor.user_id:
         raise Refusal(Code.OVERSPEND_NOT_ALLOWED, "approvedBy must be yourself.", approvedBy=approver_id)
-    if approver_id == requester.id:
+    asked = {"customer_id": standing.customer_id, "request_id": request.request_id, "user_id": approver_id}
+    if approver_id == requester.id or _CHECKED_FOR.first(**asked) or _RESERVED_FOR.first(**asked):
         raise Refusal(Code.OVERSPEND_NOT_ALLOWED, "The requester cannot approve their own request over budget.", approvedBy=approver_id)
     approver = _APPROVER.first(user_id=approver_id)
     if approver is None or approver.role not in APPROVER_ROLES or approver.customerId not in (None, standing.customer_id):
