@@ -61,20 +61,18 @@ def get_request(actor: Actor, request_id: str, *, customer_id: str | None = None
     """
     customer = _customer_for(actor, customer_id)
     scope = require(actor, Action.READ_REQUESTS)
-    with snapshot():
-        reservations = _latest(Reservation, Reservation.seq, customer, request_id)
-        checks = _latest(BudgetCheckLog, BudgetCheckLog.id, customer, request_id)
-        movements = _latest(AuditLog, AuditLog.id, customer, request_id)
-        budgets = {row["id"]: row for row in _budgets().where(Budget.id << {row["budgetId"] for row in (*reservations, *movements)})}
-    if not reservations and not checks:
-        raise Refusal(Code.REQUEST_NOT_FOUND, "Request not found.", requestId=request_id)
+    queries = [_of_request(table, customer, request_id) for table in (Reservation, BudgetCheckLog, AuditLog)]
+    own = queries
     if scope is Scope.OWN:
-        reservations = [row for row in reservations if row["requesterId"] == actor.user_id]
-        checks = [row for row in checks if row["checkedBy"] == actor.principal]
-        own = {row["id"] for row in reservations}
-        movements = [row for row in movements if row["reservationId"] in own]
+        conditions = (Reservation.requesterId == actor.user_id, BudgetCheckLog.checkedBy == actor.principal, AuditLog.subject == actor.user_id)
+        own = [query.where(condition) for query, condition in zip(queries, conditions, strict=True)]
+    with snapshot():
+        reservations, checks, movements = (_latest(query, key) for query, key in zip(own, (Reservation.seq, BudgetCheckLog.id, AuditLog.id), strict=True))
+        budgets = {row["id"]: row for row in _budgets().where(Budget.id << {row["budgetId"] for row in (*reservations, *movements)})}
         if not reservations and not checks:
-            raise Refusal(Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id)
+            is_known = any(query.first() for query in queries[:2])
+            code, sentence = (Code.NOT_YOUR_REQUEST, "This request belongs to someone else.") if is_known else (Code.REQUEST_NOT_FOUND, "Request not found.")
+            raise Refusal(code, sentence, requestId=request_id)
     return {
         "requestId": request_id,
         "reservations": [_reservation_json(row, budgets[row["budgetId"]]) for row in reservations],
@@ -119,10 +117,13 @@ def _can_be_an_id(text: str) -> bool:
     return "\x00" not in text
 
 
-def _latest(table: Any, sequence: Any, customer_id: str, request_id: str) -> list[dict[str, Any]]:
-    if not _can_be_an_id(request_id):
-        return []
-    query = table.select().where((table.customerId == customer_id) & (table.requestId == request_id))
+def _of_request(table: Any, customer_id: str, request_id: str) -> Any:
+    """A table's rows of a request; none where there can be no such request."""
+    named = table.requestId == request_id if _can_be_an_id(request_id) else False
+    return table.select().where((table.customerId == customer_id) & named)
+
+
+def _latest(query: Any, sequence: Any) -> list[dict[str, Any]]:
     return list(query.order_by(sequence.desc()).limit(PAGE_SIZE).dicts())[::-1]
 
 

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from budget_sync import budgets, clock, demo, ledger, logins, people
 from budget_sync.models import Session
-from budget_sync.permissions import Role
+from budget_sync.permissions import Actor, Role
 from budget_sync.requests import CheckRequest, CommitRequest, ReserveRequest
 
 PAGES = ("/", "/budgets", "/budget?id=budget-123", "/requests", "/requests?view=uncovered", "/sync", "/audit", "/team", "/team/add", "/keys", "/account")
@@ -98,7 +98,7 @@ def hold(request_id: str, amount: int, *, user_id: str = "user-123", budget_id: 
     ledger.reserve(ROOT, body)
 
 
-def short_check(request_id: str, amount: int = 500_000) -> None:
+def short_check(request_id: str, amount: int = 500_000, *, by: Actor = ROOT, user_id: str = "user-123") -> None:
     """A request that the budget cannot carry."""
-    body = {"request_id": request_id, "user_id": "user-123", "user_name": "Jane Doe", "user_email": "jane@acme.com", "customer_id": demo.CUSTOMER}
-    ledger.check(ROOT, CheckRequest.model_validate(body | {"department": "Engineering", "fiscal_period": "Q1 2025", "amount": Decimal(amount)}))
+    body = {"request_id": request_id, "user_id": user_id, "user_name": "Jane Doe", "user_email": "jane@acme.com", "customer_id": demo.CUSTOMER}
+    ledger.check(by, CheckRequest.model_validate(body | {"department": "Engineering", "fiscal_period": "Q1 2025", "amount": Decimal(amount)}))

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 
 from budget_sync import demo, ledger, reports, sync
 from budget_sync.models import AuditLog, Budget, BudgetDataSourceConfig, Reservation, SyncHistory
-from budget_sync.permissions import Actor, Role
+from budget_sync.permissions import ANONYMOUS, Actor, Role
 from budget_sync.requests import CheckRequest, ReleaseAction, ReleaseRequest, ReserveRequest
 
 
@@ -103,6 +103,29 @@ def test_a_request_waits_until_it_was_covered_or_asked_for_anew(fiona: FlaskClie
     assert not waiting()
     ledger.release(ROOT, ReleaseRequest(budget_id=demo.BUDGET, request_id="intake-1", amount=Decimal(500_000), action=ReleaseAction.REJECT))
     assert not waiting()
+
+
+@pytest.mark.parametrize("of_first", [ROOT, ANONYMOUS], ids=["proven", "anonymous"])
+def test_what_others_check_for_themselves_neither_hides_a_request_nor_takes_it_over(fiona: FlaskClient, of_first: Actor) -> None:
+    mallory = Actor("user:mallory", "mallory", "Mallory", "mallory@acme.com", Role.BUSINESS_USER, demo.CUSTOMER)
+    short_check("intake-1", by=of_first)
+    short_check("intake-1", 1, by=mallory, user_id="mallory")
+    assert "intake-1" in fiona.get("/requests?view=uncovered").text.split('id="results"')[1]
+    act = "/request/approve?id=intake-1"
+    form = fiona.get(act).text
+    assert "$500,000.00" in form
+    assert send(fiona, act, reason="agreed", shown=hidden(form, "shown"), once=hidden(form, "once")).status_code == 302
+    reservation = Reservation.get(Reservation.requestId == "intake-1")
+    assert (reservation.requesterId, reservation.amountMinor) == ("user-123", 50_000_000)
+
+
+def test_an_anonymous_check_does_not_change_what_a_proven_one_asked_for(fiona: FlaskClient) -> None:
+    short_check("intake-1")
+    short_check("intake-1", 700_000, by=ANONYMOUS)
+    assert "$500,000.00" in fiona.get("/request/approve?id=intake-1").text
+    short_check("intake-1", 1, by=ANONYMOUS)
+    assert "$500,000.00" in fiona.get("/request/approve?id=intake-1").text
+    assert fiona.get("/requests?view=uncovered").text.split('id="results"')[1].count("intake-1</a>") == 1
 
 
 def test_an_amount_that_makes_no_sense_is_named_and_moves_nothing(fiona: FlaskClient) -> None:

@@ -12,9 +12,9 @@ from conftest import PASSWORD, ROOT, cheap_hash, check_body, key_headers, releas
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from budget_sync import budgets, clock, people
+from budget_sync import budgets, clock, listings, people
 from budget_sync.models import AuditLog, BudgetCheckLog, BudgetUtilization, Reservation, User
-from budget_sync.permissions import Role
+from budget_sync.permissions import Actor, Role
 
 CUSTOMER, OTHER_CUSTOMER = "org-456", "org-789"
 BUDGET, OTHER_BUDGET = "budget-123", "budget-124"
@@ -44,11 +44,18 @@ class Office:
 
     def post(self, path: str, by: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> TestResponse:
         """Call as somebody."""
+        return self.app.test_client(use_cookies=False).post(path, json=body, headers=self._credential(by) | (headers or {}))
+
+    def get(self, path: str, by: str) -> TestResponse:
+        """Ask as somebody."""
+        return self.app.test_client(use_cookies=False).get(path, headers=self._credential(by))
+
+    def _credential(self, by: str) -> dict[str, str]:
         if by in PEOPLE and by not in self.credentials:
             login = self.app.test_client(use_cookies=False).post("/api/auth/login", json={"email": f"{by}@example.com", "password": PASSWORD})
             assert login.status_code == 200, login.json
             self.credentials[by] = {"Cookie": login.headers["Set-Cookie"].partition(";")[0]}
-        return self.app.test_client(use_cookies=False).post(path, json=body, headers=self.credentials[by] | (headers or {}))
+        return self.credentials[by]
 
     def check(self, by: str, user_id: str, **changes: Any) -> TestResponse:
         """Check for somebody."""
@@ -403,6 +410,20 @@ def test_a_cancel_is_answered_again_to_the_requester_and_to_no_stranger(office: 
     assert (again.status_code, again.data, again.headers["Idempotent-Replayed"]) == (200, first.data, "true")
     for by, named in (("mark", "jane"), ("mark", "mark"), ("orchestrator", "mark")):
         assert refused(office.cancel(by, named), 403, "NOT_YOUR_REQUEST")
+
+
+def test_no_number_of_other_peoples_checks_hides_a_request_from_its_owner(office: Office) -> None:
+    office.check("jane", "jane")
+    assert office.reserve("jane").status_code == 200
+    row: Any = BudgetCheckLog.select().dicts().get()
+    BudgetCheckLog.insert_many([row | {"id": 1000 + n, "checkId": f"chk_{n}", "checkedBy": "user:mark", "userId": "mark"} for n in range(300)]).execute()
+    found = office.get(f"/api/requests/{row['requestId']}", "jane").get_json()
+    assert [check["checkId"] for check in found["checks"]] == [row["checkId"]]
+    assert [movement["action"] for movement in found["movements"]] == ["RESERVE"]
+    story = listings.request_story(Actor("user:jane", "jane", "Jane", "jane@example.com", Role.BUSINESS_USER, CUSTOMER), CUSTOMER, row["requestId"])
+    assert (len(story.checks), len(story.reservations), len(story.movements)) == (1, 1, 1)
+    # And who holds nothing of it is told so.
+    assert refused(office.get(f"/api/requests/{row['requestId']}", "mona"), 403, "NOT_YOUR_REQUEST")
 
 
 # Over budget.

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from peewee import fn
+from peewee import SQL, Case, fn
 
 from budget_sync import clock
 from budget_sync.database import snapshot
@@ -136,11 +136,24 @@ class CheckLine(NamedTuple):
     reason: str
     at: datetime
 
+    def overtakes(self, other: CheckLine) -> bool:
+        """Whether this check of the same request says how the other one stands now.
+
+        A proven one does so for those before it, and for any anonymous one; but not with what its sender checked for themselves, where the other is for
+        somebody else. An anonymous one does so for anonymous ones before it.
+        """
+        if self.checked_by is None:
+            return other.checked_by is None and self.id > other.id
+        if self.user_id != other.user_id and self.checked_by == f"user:{self.user_id}":
+            return False
+        return other.checked_by is None or self.id > other.id
+
 
 def uncovered_page(actor: Actor, customer_id: str, after: int | None = None) -> tuple[list[CheckLine], int | None]:
     """A page of the requests that wait because their budget could not carry them, newest first, and what the next one goes on after.
 
-    That is the latest check of a request, where it said "insufficient" and no reservation on that budget outlived it.
+    That is the latest check of a request, where it said "insufficient" and no reservation on that budget outlived it. What others
+    check for themselves does not count, nor does an anonymous check beside a proven one.
     """
     scope = require_for(actor, Action.READ_REQUESTS, customer_id)
     later: Any = BudgetCheckLog.alias()
@@ -151,14 +164,24 @@ def uncovered_page(actor: Actor, customer_id: str, after: int | None = None) -> 
         # By sequence, as the ledger has it: clocks jump.
         (Reservation.status == "open") | (Reservation.closedAfterCheck >= BudgetCheckLog.id),
     )
-    newer = later.select(later.id).where(later.customerId == customer_id, later.requestId == BudgetCheckLog.requestId, later.id > BudgetCheckLog.id)
+    anonymous, proven = BudgetCheckLog.checkedBy.is_null(), later.checkedBy.is_null(False)
+    # As `CheckLine.overtakes` has it.
+    overtakes = Case(
+        None,
+        [
+            (~proven, anonymous & (later.id > BudgetCheckLog.id)),
+            ((later.userId != BudgetCheckLog.userId) & (later.checkedBy == SQL("'user:'").concat(later.userId)), False),
+        ],
+        anonymous | (later.id > BudgetCheckLog.id),
+    )
+    overtaken = later.select(later.id).where(later.customerId == customer_id, later.requestId == BudgetCheckLog.requestId, overtakes)
     rows = _checks().where(
         # Along the index of times: no more than these days are read.
         paging.unindexed(BudgetCheckLog.customerId) == customer_id,
         BudgetCheckLog.timestamp > clock.now() - UNCOVERED_FOR,
         BudgetCheckLog.code == Code.INSUFFICIENT_BUDGET,
         ~fn.EXISTS(settled),
-        ~fn.EXISTS(newer),
+        ~fn.EXISTS(overtaken),
     )
     if scope is Scope.OWN:
         rows = rows.where(BudgetCheckLog.checkedBy == actor.principal)
@@ -219,13 +242,14 @@ class Story(NamedTuple):
 
     @property
     def uncovered(self) -> CheckLine | None:
-        """The latest check, where its budget could not carry it and no reservation there outlived it."""
-        last = self.checks[-1] if self.checks else None
-        if last is None or last.code != Code.INSUFFICIENT_BUDGET or last.budget_id is None:
-            return None
-        on_budget = [line for line in self.reservations if line.budget_id == last.budget_id]
-        settled = any(line.closed_after_check is None or line.closed_after_check >= last.id for line in on_budget)
-        return None if settled else last
+        """The latest check that waits, as `uncovered_page` lists them."""
+        return next((check for check in reversed(self.checks) if self._waits(check)), None)
+
+    def _waits(self, check: CheckLine) -> bool:
+        if check.code != Code.INSUFFICIENT_BUDGET or any(other.overtakes(check) for other in self.checks):
+            return False
+        on_budget = [line for line in self.reservations if line.budget_id == check.budget_id]
+        return all(line.closed_after_check is not None and line.closed_after_check < check.id for line in on_budget)
 
 
 def request_story(actor: Actor, customer_id: str, request_id: str) -> Story:
@@ -234,21 +258,30 @@ def request_story(actor: Actor, customer_id: str, request_id: str) -> Story:
     Who may see only their own sees what they checked or requested.
     """
     scope = require_for(actor, Action.READ_REQUESTS, customer_id)
-    with snapshot():
-        checks = [CheckLine(*row) for row in _latest(_checks(), BudgetCheckLog, BudgetCheckLog.id, customer_id, request_id)]
-        reservations = [ReservationLine(*row) for row in _latest(_reservations(), Reservation, Reservation.seq, customer_id, request_id)]
-        movements = [AuditLine(*row) for row in _latest(audit.rows(), AuditLog, AuditLog.id, customer_id, request_id)]
-    if not checks and not reservations:
-        raise Refusal(Code.REQUEST_NOT_FOUND, "Nothing is known of that request.", requestId=request_id)
+    tables = ((_checks(), BudgetCheckLog), (_reservations(), Reservation), (audit.rows(), AuditLog))
+    checks, reservations, movements = (_of_request(rows, table, customer_id, request_id) for rows, table in tables)
+    is_known = (checks, reservations)
     if scope is Scope.OWN:
-        checks = [line for line in checks if line.checked_by == actor.principal]
-        reservations = [line for line in reservations if line.requester_id == actor.user_id]
-        movements = [line for line in movements if line.subject == actor.user_id]
-        if not checks and not reservations:
+        checks = checks.where(BudgetCheckLog.checkedBy == actor.principal)
+        reservations = reservations.where(Reservation.requesterId == actor.user_id)
+        movements = movements.where(AuditLog.subject == actor.user_id)
+    with snapshot():
+        story = Story(
+            request_id,
+            [CheckLine(*row) for row in _latest(checks, BudgetCheckLog.id)],
+            [ReservationLine(*row) for row in _latest(reservations, Reservation.seq)],
+            [AuditLine(*row) for row in _latest(movements, AuditLog.id)],
+        )
+        if story.checks or story.reservations:
+            return story
+        if any(rows.first() for rows in is_known):
             raise Refusal(Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id)
-    return Story(request_id, checks, reservations, movements)
+    raise Refusal(Code.REQUEST_NOT_FOUND, "Nothing is known of that request.", requestId=request_id)
 
 
-def _latest(rows: Any, table: Any, sequence: Any, customer_id: str, request_id: str) -> list[Any]:
-    found = rows.where(table.customerId == customer_id, table.requestId == request_id).order_by(sequence.desc()).limit(MAX_STORY)
-    return list(found)[::-1]
+def _of_request(rows: Any, table: Any, customer_id: str, request_id: str) -> Any:
+    return rows.where(table.customerId == customer_id, table.requestId == request_id)
+
+
+def _latest(rows: Any, sequence: Any) -> list[Any]:
+    return list(rows.order_by(sequence.desc()).limit(MAX_STORY))[::-1]

@@ -156,6 +156,8 @@ def approve() -> AnyResponse:
             amount=deed.amount,
             customer_id=who.customer.id,
             reason=reason,
+            # Whom the page named, whoever checked the request since.
+            user_id=check.user_id,
             over_budget={"approved_by": who.actor.user_id, "reason": reason},
         )
         ledger.reserve(who.actor, body, idempotency_key=once)
