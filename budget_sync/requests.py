@@ -66,9 +66,12 @@ Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(clea
 
 
 class Body(BaseModel):
-    """A JSON body. Fields that it does not know are ignored, so that clients may send more than one version needs."""
+    """A JSON body. Fields that it does not know are ignored, so that clients may send more than one version needs.
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, strict=True, extra="ignore")
+    Python names them as it names its own; a body that was sent is read by the camelCase names alone, see `payloads.parse`.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True, strict=True, extra="ignore")
 
 
 class CheckRequest(Body):

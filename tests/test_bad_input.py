@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -255,6 +256,28 @@ def test_a_key_given_twice_is_refused_by_name(service: Service, name: str, field
     service.refuses(name, f'{twice[:-1]}, "{field}": null}}'.encode(), field)
     # The same key, spelled with an escape.
     service.refuses(name, f'{body[:-1]}, "\\u{ord(field[0]):04x}{field[1:]}": {value}}}'.encode(), field)
+
+
+@every_money_call
+def test_a_field_has_its_documented_name_and_no_other(service: Service, name: str) -> None:
+    call = CALLS[name]
+    without_amount = {field: value for field, value in call.body.items() if field != "amount"}
+    for field in [field for field in without_amount if snake(field) != field]:
+        # As with every unknown field: nothing is wrong with its value, and it stands for no other.
+        service.refuses(name, json.dumps(without_amount | {snake(field): 5}).encode(), "amount")
+        without_both = {known: value for known, value in without_amount.items() if known != field}
+        missing = {"amount", field} & set(call.required)
+        service.refuses(name, json.dumps(without_both | {snake(field): 5}).encode(), *missing)
+
+
+def test_an_inner_field_has_its_documented_name_and_no_other(service: Service) -> None:
+    inner = {"approved_by": "fpa-001", "reason": "Urgent"}
+    service.refuses("reserve", json.dumps(CALLS["reserve"].body | {"overBudget": inner}).encode(), "overBudget.approvedBy")
+
+
+def snake(name: str) -> str:
+    """A name as Python has it."""
+    return re.sub("([A-Z])", r"_\1", name).lower()
 
 
 def test_a_key_given_twice_is_named_beside_what_else_is_wrong(service: Service) -> None:

@@ -74,7 +74,8 @@ def parse(model: type[Model]) -> Model:
         raise invalid({"body": "must be a JSON object"})
     fields = dict.fromkeys(twice, "is given more than once")
     try:
-        parsed = model.model_validate(values)
+        # By the documented names alone: where Python's were taken as well, a body could say two things of one field.
+        parsed = model.model_validate(values, by_alias=True, by_name=False)
     except ValidationError as error:
         raise _refusal(error, fields) from None
     if fields:
