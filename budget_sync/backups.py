@@ -16,7 +16,7 @@ from pathlib import Path
 
 import peewee
 
-from budget_sync import audit, clock, database, reports
+from budget_sync import audit, clock, database, files, reports
 from budget_sync.database import DatabaseProblem, db
 from budget_sync.models import ApiKey, AuditLog, Session, User
 from budget_sync.permissions import Actor
@@ -83,7 +83,7 @@ def take(path: Path, note: Path, say: Say) -> Backup:
         draft.rename(target)
         database.sync_folder(target.parent)
     if not proof.findings:
-        note.write_text(json.dumps({"path": str(target.resolve()), "size": size, "takenAt": clock.to_text(clock.now())}), encoding="utf-8")
+        files.write(note, json.dumps({"path": str(target.resolve()), "size": size, "takenAt": clock.to_text(clock.now())}))
     return Backup(target, size, proof)
 
 
@@ -107,8 +107,8 @@ def restore(actor: Actor, path: Path, folder: Path, say: Say, *, without_checksu
     _require_backup(path)
     kept = folder / f"replaced-{_stamp()}.db"
     _require_free(kept)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _draft(db.file_path if database.is_file() else kept) as draft:
+    files.make_folder(folder)
+    with _draft_of_services_user(db.file_path if database.is_file() else kept) as draft:
         try:
             is_sealed = _copy(path, draft, say)
             say("proving the backup")
@@ -131,7 +131,7 @@ def restore(actor: Actor, path: Path, folder: Path, say: Say, *, without_checksu
             restored = _secrets()
         _sync(draft)
         say("replacing the database")
-        was_there = _replace_file(draft, kept) if database.is_file() else _replace_rows(draft, kept, say)
+        was_there = database.replace_file(draft, kept) if database.is_file() else _replace_rows(draft, kept, say)
     log.warning("The database was replaced by the backup %s.", path)
     return Restored(proof, version, last_movement and last_movement.createdAt, kept if was_there else None, _changed_since(kept, restored) if was_there else [])
 
@@ -148,14 +148,6 @@ def _require_backup(path: Path) -> None:
             raise DatabaseProblem(f"{path} is no backup: {beside.name} beside it holds a part of it. Take one with `flask backup`.")
 
 
-def _replace_file(draft: Path, kept: Path) -> bool:
-    """The service's user must be able to open what an administrator restored."""
-    if os.geteuid() == 0:
-        like = (db.file_path if db.file_path.exists() else db.file_path.parent).stat()
-        os.chown(draft, like.st_uid, like.st_gid)
-    return database.replace_file(draft, kept)
-
-
 def _replace_rows(draft: Path, kept: Path, say: Say) -> bool:
     def prove() -> None:
         say("proving what is there now")
@@ -163,7 +155,7 @@ def _replace_rows(draft: Path, kept: Path, say: Say) -> bool:
         if findings:
             raise DatabaseProblem(f"What was put in does not prove, and nothing was changed: {findings[0]}")
 
-    with _draft(kept) as old:
+    with _draft_of_services_user(kept) as old:
         was_there = database.replace_rows(draft, old, prove, lambda done, total: say(f"keeping what is there: {100 * done // max(total, 1)} %"))
         if was_there:
             _sync(old)
@@ -219,8 +211,24 @@ def _changed_since(kept: Path, restored: dict[str, tuple[bool, str | None]]) -> 
 @contextmanager
 def _draft(target: Path) -> Iterator[Path]:
     """An empty file beside a target that nobody else can read; gone at the end, unless it was renamed."""
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    draft = _draft_name(target)
     os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    yield from _until_renamed(draft)
+
+
+@contextmanager
+def _draft_of_services_user(target: Path) -> Iterator[Path]:
+    """The same for a file of the installation: the service's user must be able to open what an administrator restored."""
+    draft = _draft_name(target)
+    os.close(files.make(draft, like=target.name))
+    yield from _until_renamed(draft)
+
+
+def _draft_name(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+
+
+def _until_renamed(draft: Path) -> Iterator[Path]:
     try:
         yield draft
     finally:
@@ -241,7 +249,7 @@ def _seal(draft: Path) -> int:
 def _copy(path: Path, draft: Path, say: Say) -> bool:
     """Copy a backup without its seal; whether it had one. Raises DatabaseProblem where one byte of it is not as it was written then."""
     digest = hashlib.sha256()
-    with path.open("rb") as source, draft.open("wb") as target:
+    with path.open("rb") as source, open(files.open_or_make(draft), "wb") as target:
         size = os.fstat(source.fileno()).st_size
         source.seek(max(size - _SEAL_LENGTH, 0))
         seal = source.read()

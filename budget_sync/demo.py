@@ -6,12 +6,11 @@ Passwords and keys are made anew for each installation and kept in the instance 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from decimal import Decimal
 from pathlib import Path
 
-from budget_sync import budgets, ledger, logins, people, sync
+from budget_sync import budgets, files, ledger, logins, people, sync
 from budget_sync.models import Budget, BudgetDataSourceConfig, Customer, Reservation, User
 from budget_sync.permissions import Actor, Role
 from budget_sync.requests import CheckRequest, CommitRequest, ReserveRequest
@@ -37,7 +36,7 @@ PEOPLE = (
 def load(actor: Actor, instance_folder: Path, csv_folder: Path | None = None) -> bool:
     """Make what is not there yet; returns False where all of it was. Safe to run again, also after it was cut short."""
     folder = demo_folder(instance_folder)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    files.make_folder(folder)
     news = [_make_customer(actor)]
     news += [_make_person(actor, folder, instance_folder, *person) for person in PEOPLE]
     news += [_make_key(actor, folder), _make_budget(actor), _spend_five_thousand(actor)]
@@ -116,10 +115,10 @@ def _make_source(actor: Actor, instance_folder: Path, csv_folder: Path) -> bool:
     """A CSV file, in a Google Sheet's stead, and the first pass over it."""
     if BudgetDataSourceConfig.get_or_none((BudgetDataSourceConfig.customerId == CUSTOMER) & (BudgetDataSourceConfig.csvPath == "demo.csv")):
         return False
-    csv_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    files.make_folder(csv_folder)
     path = csv_folder / "demo.csv"
     if not path.exists():
-        path.write_text(PLAN, encoding="utf-8")
+        files.make_once(path, PLAN)
     sync.add_source(actor, CUSTOMER, csv_path="demo.csv", csv_folder=csv_folder)
     for result in sync.sync_all(sync.Job(actor, sync.Reach(csv_folder), instance_folder), customer_id=CUSTOMER):
         if result.status != "success":
@@ -129,9 +128,7 @@ def _make_source(actor: Actor, instance_folder: Path, csv_folder: Path) -> bool:
 
 def _keep(path: Path, text: str) -> None:
     """Write a secret so that nobody else can read it, not even for a moment."""
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    files.write(path, text + "\n")
 
 
 def tour(url: str, instance_folder: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
+from budget_sync import files
 from budget_sync.refusals import Code, Refusal, invalid
 
 MIN_LENGTH = 12
@@ -51,16 +52,16 @@ def matches(password_hash: str | None, password: str, slots_folder: Path) -> boo
 def _slot(folder: Path) -> Iterator[None]:
     """Hold one of the box's slots: locked files, since the limit is for all processes together, and a killed one frees its own."""
     deadline = time.monotonic() + _WAIT_S
-    files = [os.open(folder / f"password-slot-{number}.lock", os.O_RDWR | os.O_CREAT, 0o600) for number in range(_SLOTS)]
+    slots = [files.open_or_make(folder / f"password-slot-{number}.lock") for number in range(_SLOTS)]
     try:
-        while not any(_try_lock(file) for file in files):
+        while not any(_try_lock(slot) for slot in slots):
             if time.monotonic() > deadline:
                 raise Refusal(Code.UNAVAILABLE, "Too many people are signing in right now. Please try again shortly.", retryAfter=2)
             time.sleep(_POLL_S)
         yield
     finally:
-        for file in files:
-            os.close(file)
+        for slot in slots:
+            os.close(slot)
 
 
 def _try_lock(file: int) -> bool:

@@ -15,6 +15,8 @@ import psycopg
 from dotenv import dotenv_values
 from psycopg.conninfo import conninfo_to_dict
 
+from budget_sync import files
+
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 MIN_SECRET_LENGTH = 16
 
@@ -187,18 +189,10 @@ def _kept_secret_key(instance_folder: Path) -> str:
     """The key made on the first start and kept in the instance folder, readable by its owner alone."""
     path = instance_folder / "secret_key"
     try:
-        instance_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.make_folder(instance_folder)
         if not path.exists():
-            # Written beside and linked into place: two first starts at once agree on one key, and nobody reads half of it.
-            draft = path.with_name(f"secret_key.{os.getpid()}.{secrets.token_hex(4)}")
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(32))
-            try:
-                os.link(draft, path)
-            except FileExistsError:
-                pass
-            finally:
-                draft.unlink()
+            # Two first starts at once agree on one key.
+            files.make_once(path, secrets.token_hex(32))
         key = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"SECRET_KEY is not set, and {path} cannot be used instead: {error}") from None

@@ -53,6 +53,12 @@ ENGINE = os.environ.get("TEST_ENGINE", "sqlite")
 #: For tests of what SQLite alone has: its file, its locks, its faults.
 sqlite_only = pytest.mark.skipif(ENGINE != "sqlite", reason="about SQLite")
 
+#: For tests of what root makes for others.
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may give files away")
+
+#: The user id of somebody who has nothing but what was given to them.
+NOBODY = 65534
+
 PASSWORD = "correct horse battery"
 
 #: How many a server has that is not told how many.
@@ -407,6 +413,30 @@ def session_cookie(session: requests.Session) -> str:
     cookie: str | None = session.cookies.get("budget_sync_session")
     assert cookie is not None
     return cookie
+
+
+def as_nobody(work: Callable[[], Any]) -> Any:
+    """What a work comes to in a process of NOBODY's, as JSON has it. For root alone, who can become another.
+
+    Python may lie where NOBODY cannot import from: what the work needs of it has been imported before.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            os.write(writing, json.dumps(work()).encode())
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the parent tells of it
+            os.write(writing, json.dumps(f"{type(error).__name__}: {error}").encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as said:
+        told = json.load(said)
+    os.waitpid(pid, 0)
+    return told
 
 
 def wait_until(holds: Callable[[], bool], otherwise: str, timeout_s: float = 20) -> None:

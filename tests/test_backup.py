@@ -22,7 +22,7 @@ from typing import Any, Self
 import click
 import pytest
 import time_machine
-from conftest import ENGINE, PASSWORD, PROJECT, ROOT, Installation, check_body, found, reserve_body, wait_until
+from conftest import ENGINE, PASSWORD, PROJECT, ROOT, Installation, check_body, found, reserve_body, root_only, wait_until
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 from templates import Templates
@@ -272,7 +272,7 @@ def test_a_backup_of_one_engine_is_restored_on_the_other(acme: Flask, tmp_path: 
         assert restored_rows("a.db") == backed_up
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may give files away")
+@root_only
 def test_what_root_restores_belongs_to_the_services_user(acme: Flask, tmp_path: Path) -> None:
     works(acme, "backup", tmp_path / "a.db")
     os.chown(db.file_path, 1234, 1234)

@@ -10,7 +10,7 @@ from conftest import PROJECT
 
 # From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = (
-    {"budget_sync", "clock", "ids", "money", "periods", "refusals", "permissions", "replies", "requests", "settings", "passwords", "log_ids", "lanes"},
+    {"budget_sync", "clock", "files", "ids", "money", "periods", "refusals", "permissions", "replies", "requests", "settings", "passwords", "log_ids", "lanes"},
     {"database"},
     {"models"},
     {"audit"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import socket
 from collections import Counter
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import click
 from flask import current_app
 
-from budget_sync import backups, clock, database, demo, doctor, reports
+from budget_sync import backups, clock, database, demo, doctor, files, reports
 from budget_sync.commands.shell import command, me, on_current_schema, progress_line, settings
 from budget_sync.settings import postgresql_url
 
@@ -19,9 +18,7 @@ from budget_sync.settings import postgresql_url
 @command("init-db")
 def init_db() -> None:
     """Create the tables; harmless when they are there."""
-    # What holds password hashes is for its owner alone.
-    os.umask(0o077)
-    settings().database_path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(settings().database_path.parent)
     database.connect(settings().database, create=True)
     made = database.init_schema()
     click.echo(f"{'Created' if made else 'Already there:'} {database.label()} (schema version {database.schema_version()}).")

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from budget_sync import sync
+from budget_sync import files, sync
 from budget_sync.commands.shell import Progress, command, me, on_current_schema, settings, show_table
 
 
@@ -32,7 +32,7 @@ def column_names(pairs: tuple[str, ...]) -> dict[str, str]:
 def add_source(customer_id: str, spreadsheet: str | None, worksheet: str | None, csv_path: str | None, locale: str | None, pairs: tuple[str, ...]) -> None:
     """Follow a Google Sheet or a CSV file."""
     folder = settings().csv_folder
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     source, warnings = sync.add_source(
         me(),
         customer_id,

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import peewee
 
+from budget_sync import files
 from budget_sync.database.postgresql import SHARED_CONNECTIONS, PostgresServer, trouble
 from budget_sync.refusals import Code, Refusal
 
@@ -99,11 +100,14 @@ def library_version() -> tuple[int, ...]:
 def connect(target: Path | str, *, busy_timeout_s: float = 5.0, create: bool = False) -> None:
     """Make `db` stand for that SQLite file, or for the database of that postgresql:// URL.
 
-    Nothing is opened yet; a missing file is made only with `create`.
+    Nothing is opened yet; a missing file is made only with `create`: empty, and its owner's alone.
     """
     if db.obj is not None:
         disconnect()
-    db.initialize(PostgresServer(target, busy_timeout_s) if isinstance(target, str) else _sqlite(target, busy_timeout_s, create=create))
+    db.initialize(PostgresServer(target, busy_timeout_s) if isinstance(target, str) else _sqlite(target, busy_timeout_s))
+    if create and isinstance(target, Path) and not target.exists():
+        # SQLite takes an empty file for a database without tables. One that it made itself would be its maker's.
+        os.close(files.open_or_make(target))
 
 
 def calls_at_once(target: Path | str) -> int | None:
@@ -111,13 +115,12 @@ def calls_at_once(target: Path | str) -> int | None:
     return SHARED_CONNECTIONS if isinstance(target, str) else None
 
 
-def _sqlite(path: Path, busy_timeout_s: float, *, create: bool) -> SqliteFile:
+def _sqlite(path: Path, busy_timeout_s: float) -> SqliteFile:
     check_library()
-    mode = "rwc" if create else "rw"
     return SqliteFile(
         path,
         busy_timeout_s,
-        f"file:{quote(str(path))}?mode={mode}",
+        f"file:{quote(str(path))}?mode=rw",
         uri=True,
         pragmas=_PRAGMAS,
         timeout=busy_timeout_s,
@@ -134,7 +137,7 @@ def elsewhere(path: Path, *, as_it_lies: bool = False) -> Iterator[None]:
     """
     here = db.obj
     close_connection()
-    db.initialize(SqliteFile(path, 0.0, f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True) if as_it_lies else _sqlite(path, 5.0, create=False))
+    db.initialize(SqliteFile(path, 0.0, f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True) if as_it_lies else _sqlite(path, 5.0))
     try:
         yield
     finally:

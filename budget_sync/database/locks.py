@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 
+from budget_sync import files
 from budget_sync.database.connection import close_connection, db, open_connection
 from budget_sync.database.postgresql import PostgresServer
 
@@ -43,10 +44,9 @@ def process_lock() -> Iterator[None]:
     One flock alone is not fair: who releases it takes it again before the waiting process wakes. So there is a turnstile in
     front, which is passed only while nobody waits before it. A process that is killed releases both.
     """
-    folder = db.file_path.parent
-    turnstile = os.open(folder / f"{db.file_path.name}.turnstile", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    turnstile = _open_beside("turnstile")
     try:
-        lock = os.open(folder / f"{db.file_path.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _open_beside("lock")
         try:
             fcntl.flock(turnstile, fcntl.LOCK_EX)
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -56,6 +56,10 @@ def process_lock() -> Iterator[None]:
             os.close(lock)
     finally:
         os.close(turnstile)
+
+
+def _open_beside(suffix: str) -> int:
+    return files.open_or_make(db.file_path.with_name(f"{db.file_path.name}.{suffix}"))
 
 
 @contextmanager
@@ -78,10 +82,13 @@ def held_alone(name: str, folder: Path) -> Iterator[bool]:
                     # A connection that was lost has let go already.
                     close_connection()
         return
-    with (folder / f"{name}.lock").open("w", encoding="ascii") as file:
+    file = files.open_or_make(folder / f"{name}.lock")
+    try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
         yield True
+    finally:
+        os.close(file)
