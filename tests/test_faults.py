@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import itertools
 import json
@@ -217,6 +218,31 @@ def test_a_server_without_its_database_is_alive_but_not_ready(running: Installat
         assert is_unavailable(requests.get(f"{running.url}/readyz", timeout=30))
         assert f"There is no database at {running.database}" in running.log
     assert requests.get(f"{running.url}/readyz", timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize("suffix", ["turnstile", "lock"])
+def test_a_server_that_cannot_take_the_lock_of_those_who_write_is_not_ready(running: Installation, suffix: str) -> None:
+    lock = running.database.with_name(f"{running.database.name}.{suffix}")
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    try:
+        assert is_unavailable(reserve(running, f"without-{suffix}"))
+        assert is_unavailable(requests.get(f"{running.url}/readyz", timeout=30))
+        assert f"The database {running.database} cannot be written: " in running.log
+    finally:
+        lock.rmdir()
+    assert requests.get(f"{running.url}/readyz", timeout=30).status_code == 200
+    assert reserve(running, f"with-{suffix}").status_code == 200
+
+
+def test_a_server_is_ready_while_another_process_writes(running: Installation) -> None:
+    with ExitStack() as held:
+        for suffix in ("turnstile", "lock"):
+            lock = held.enter_context(running.database.with_name(f"{running.database.name}.{suffix}").open("a", encoding="ascii"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        # More often than once, so that each worker meets it.
+        for _ in range(4):
+            assert requests.get(f"{running.url}/readyz", timeout=BUSY_TIMEOUT_S / 2).status_code == 200
 
 
 def goes_through_a_full_disk(server: Installation, fill: Callable[[], None], make_room: Callable[[], None]) -> None:

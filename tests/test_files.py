@@ -272,3 +272,21 @@ def test_a_service_works_on_what_root_has_made(roots: Installation, theirs: Path
     assert {"budget_sync.db", "budget_sync.db.lock", "secret_key", "password-slot-0.lock", "last_backup.json", "orchestrator.header", "demo.csv"} <= names
     assert any(name.startswith("sync-") for name in names)
     assert as_nobody(lambda: serve(made)) == ALL_IS_WELL
+
+
+@root_only
+@sqlite_only
+@pytest.mark.parametrize("closed", ["budget_sync.db", "budget_sync.db.lock", "budget_sync.db.turnstile"])
+def test_a_process_that_may_not_write_a_file_of_the_databases_is_not_ready(roots: Installation, theirs: Path, closed: str) -> None:
+    made = Installation({"INSTANCE_FOLDER": str(theirs), "SECRET_KEY": "a key for tests, long enough"})
+    for command in ("init-db", "demo"):
+        made.flask(command)
+    os.chown(theirs / closed, 0, 0)
+    # To be read it is open: that alone makes nobody ready.
+    (theirs / closed).chmod(0o644)
+
+    def ask() -> list[int]:
+        client = create_app(settings.load(made.environment)).test_client()
+        return [client.get("/readyz").status_code, client.post("/api/budget/reserve", json=reserve_body(), headers=made.key()).status_code]
+
+    assert as_nobody(ask) == [503, 503]

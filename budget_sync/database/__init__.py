@@ -20,7 +20,7 @@ from budget_sync.database.connection import (
 )
 from budget_sync.database.copying import copy_to
 from budget_sync.database.health import clock_offset_s, durability, engine_version, prove_append_only, trial_schema
-from budget_sync.database.locks import held_alone, lock_name, locked
+from budget_sync.database.locks import held_alone, lock_name, locked, require_writable
 from budget_sync.database.observing import Observer, observe
 from budget_sync.database.prepared import Prepared, first_of_both
 from budget_sync.database.restore import replace_file, replace_rows, sync_folder
@@ -61,6 +61,7 @@ __all__ = [
     "require_current_schema",
     "require_sound",
     "require_whole_schema",
+    "require_writable",
     "schema_version",
     "snapshot",
     "sync_folder",

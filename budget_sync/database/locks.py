@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 
 from budget_sync import files
-from budget_sync.database.connection import close_connection, db, open_connection
+from budget_sync.database.connection import DatabaseProblem, close_connection, db, open_connection
 from budget_sync.database.postgresql import PostgresServer
 
 # Not FOR UPDATE: the foreign keys of a check that is just being logged need the budget's key, and that stays as it is.
@@ -60,6 +60,23 @@ def process_lock() -> Iterator[None]:
 
 def _open_beside(suffix: str) -> int:
     return files.open_or_make(db.file_path.with_name(f"{db.file_path.name}.{suffix}"))
+
+
+def require_writable() -> None:
+    """Raises DatabaseProblem where this process could not write: the database's file, or one of the locks', is closed to it.
+
+    Nothing is locked, and nobody is waited for. On PostgreSQL that is for the server to say, with the first write.
+    """
+    if isinstance(db.obj, PostgresServer):
+        return
+    try:
+        for suffix in ("turnstile", "lock"):
+            os.close(_open_beside(suffix))
+    except OSError as error:
+        raise DatabaseProblem(f"The database {db.file_path} cannot be written: {error}.") from error
+    # SQLite would open it to be read, and refuse the first write.
+    if not os.access(db.file_path, os.W_OK):
+        raise DatabaseProblem(f"The database {db.file_path} cannot be written: its file is read-only to this process.")
 
 
 @contextmanager

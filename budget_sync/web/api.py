@@ -164,9 +164,10 @@ def healthz() -> Response:
 
 @api.get("/readyz")
 def readyz() -> Response:
-    """Database reachable and of this program's schema version."""
+    """Database reachable, of this program's schema version, and open to be written."""
     try:
         database.require_current_schema()
+        database.require_writable()
     except database.DatabaseProblem as problem:
         current_app.logger.warning("Not ready: %s", problem)
         return refuse(Refusal(Code.UNAVAILABLE, "The database is not ready.", retryAfter=5))

@@ -224,7 +224,7 @@ OPERATIONS = (
         "/readyz",
         "Operation",
         "Able to serve",
-        "The database can be reached and has this program's schema.",
+        "The database can be reached, has this program's schema, and is open to be written.",
         replies.Status,
         (Code.UNAVAILABLE,),
         lets_in=("",),
