@@ -79,7 +79,8 @@ class SyncPlan:
 
     `moved` are rows that changed their number alone, which is noted and is no change of a budget. `kept` are budgets that are
     not on the sheet and yet not to be deleted, each with the reason. `overdrawn_count` is how many of the source's budgets
-    stand below what is reserved and committed once all this is done.
+    stand below what is reserved and committed once all this is done. `live_count` is how many live budgets the source has
+    without those that a person let go of: what the brake weighs the other deletions against.
     """
 
     creates: list[SheetBudget]
@@ -125,7 +126,8 @@ def make_plan(
     still_held = [budget for budget in missing if budget.id in waiting]
     missing = [budget for budget in missing if budget.id not in waiting]
     kept, missing = _keep(missing, bad, stored) if bad and missing else ([], missing)
-    deletes, held = _brake(missing, still_held, len(owned), approved_ids, allow_deletes=allow_deletes)
+    live_count = len(owned) - sum(1 for budget in missing if budget.id in approved_ids)
+    deletes, held = _brake(missing, still_held, live_count, approved_ids, allow_deletes=allow_deletes)
     leaving = {budget.id for budget in deletes}
     matched, crowded = _without_collisions(matched, stored, leaving)
     creates, changes, moved, unchanged_count = _changes(source_id, sheet, matched)
@@ -140,7 +142,7 @@ def make_plan(
         kept=kept,
         errors=sorted([*bad, *crowded]),
         overdrawn_count=_overdrawn_count(owned, leaving, changes),
-        live_count=len(owned),
+        live_count=live_count,
     )
 
 
