@@ -153,6 +153,58 @@ def test_a_row_brings_back_a_deleted_budget_unless_both_have_ids_that_differ(row
     assert (len(made.revivals), len(made.creates)) == ((1, 0) if is_revived else (0, 1))
 
 
+DELETED = "2025-01-02T00:00:00Z"
+
+
+def spent_elsewhere(**changes: Any) -> Stored:
+    """A budget whose row left another source's sheet, with money spent on it."""
+    there = stored("old", "Mkt", source_id="src_2", deleted_at=DELETED, reserved_minor=2500, committed_minor=7500)
+    return there._replace(**changes)
+
+
+@pytest.mark.parametrize("row_id", ["", "B-1"])
+@pytest.mark.parametrize("its_id", [None, "A-1"])
+def test_a_row_that_comes_from_another_sheet_does_not_start_its_budget_anew(row_id: str, its_id: str | None) -> None:
+    made = plan(sheet([row_id, " MKT", "2025-Q1", 100]), [spent_elsewhere(external_id=its_id)])
+    (error,) = made.errors
+    assert error.message == (
+        "$100 is reserved or committed on Mkt, Q1 2025 (budget old), whose row left the sheet of source src_2: put it back there, "
+        "or make the new budget with `flask set-budget` if it is to start with nothing spent, and this row takes it over"
+    )
+    assert made.changes_nothing
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"reserved_minor": 0, "committed_minor": 0}, {"period": "Q2 2025", "period_key": "2025-Q2"}, {"currency": "EUR"}, {"department_key": "legal"}],
+)
+def test_a_row_is_a_new_budget_where_no_other_sheets_deleted_one_of_its_kind_has_money_on_it(changes: dict[str, Any]) -> None:
+    made = plan(sheet(["", "Mkt", "Q1 2025", 100]), [spent_elsewhere(**changes)])
+    assert (len(made.creates), made.errors) == (1, [])
+
+
+@pytest.mark.parametrize(("deleted_at", "comes_back"), [("2025-01-01T00:00:00Z", False), (DELETED, False), ("2025-01-03T00:00:00Z", True)])
+@pytest.mark.parametrize("row_id", ["", "B-1"])
+def test_a_row_that_went_to_another_sheet_and_back_does_not_leave_behind_what_was_spent_there(deleted_at: str, comes_back: bool, row_id: str) -> None:
+    mine = stored("mine", "Mkt", external_id="B-1", deleted_at=deleted_at)
+    made = plan(sheet([row_id, "Mkt", "Q1 2025", 100]), [spent_elsewhere(), mine])
+    assert ([change.before.id for change in made.revivals], len(made.errors)) == ((["mine"], 0) if comes_back else ([], 1))
+
+
+def test_a_row_with_a_new_id_does_not_start_a_budget_anew_that_lost_its_source() -> None:
+    there = [spent_elsewhere(source_id=None, external_id="A-1")]
+    made = plan(sheet(["B-1", "Mkt", "Q1 2025", 100]), there)
+    assert "whose source was removed: write A-1 in its Budget ID column to bring that budget back, or make" in made.errors[0].message
+    assert made.changes_nothing
+    assert [change.before.id for change in plan(sheet(["A-1", "Mkt", "Q1 2025", 100]), there).revivals] == ["old"]
+
+
+def test_a_row_that_names_another_sources_deleted_budget_says_where_it_belongs() -> None:
+    made = plan(sheet(["A-1", "Mkt", "Q1 2025", 100]), [spent_elsewhere(external_id="A-1", reserved_minor=0, committed_minor=0)])
+    assert "belongs to source src_2, whose sheet it left: put it back there, or give this row another Budget ID" in made.errors[0].message
+    assert made.changes_nothing
+
+
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
 def test_of_two_budgets_deleted_at_one_moment_the_same_one_returns_in_whatever_order_they_are_read(order: tuple[str, str]) -> None:
     gone = [stored(name, "Engineering", deleted_at="2025-01-01T00:00:00Z") for name in order]

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from budget_sync.money import format_money
 from budget_sync.sync.rows import RowError, SheetBudget, SheetRows
 
 #: Up to so many deletions pass unless they are more than half; more are held when they are more than a tenth.
@@ -170,7 +171,8 @@ def _match(source_id: str, sheet: SheetRows, stored: Collection[Stored]) -> tupl
         found, more_errors = _match_by_key(unmatched, stored, taken, _ids(sheet.errors), mine)
         matched += found
         errors += more_errors
-    return matched, errors
+    matched, more_errors = _without_fresh_money(source_id, matched, stored)
+    return matched, errors + more_errors
 
 
 def _match_by_key(
@@ -211,7 +213,8 @@ def _to_revive(row: SheetBudget, gone: Iterable[Stored], mine: Collection[str | 
 def _problem(row: SheetBudget, budget: Stored, mine: Collection[str | None]) -> str | None:
     """Why a row may not change the budget it means."""
     if budget.source_id not in mine:
-        return f"{budget.label} (budget {budget.id}) belongs to source {budget.source_id}: keep it in one sheet only"
+        advice = ": keep it in one sheet only" if budget.deleted_at is None else ", whose sheet it left: put it back there, or give this row another Budget ID"
+        return f"{budget.label} (budget {budget.id}) belongs to source {budget.source_id}{advice}"
     if row.currency != budget.currency:
         return (
             f"{budget.label} (budget {budget.id}) is in {budget.currency} and cannot become {row.currency}: "
@@ -221,6 +224,49 @@ def _problem(row: SheetBudget, budget: Stored, mine: Collection[str | None]) -> 
         # Money was set aside for the period it was made in; it must not wander into another.
         return f"money is reserved or committed on {budget.label} (budget {budget.id}), so it cannot become {row.period}: add a row for {row.period}"
     return None
+
+
+def _without_fresh_money(source_id: str, matched: list[Match], stored: Iterable[Stored]) -> tuple[list[Match], list[RowError]]:
+    """Refuse the rows that would have all their money again: what was spent of it stands on a deleted budget that is not this source's.
+
+    That is what a row finds which moved here from another sheet. Where this source had the budget itself since, it is that one.
+    """
+    returning = {budget.id for _, budget in matched if budget is not None and budget.deleted_at is not None}
+    spent: dict[Key, list[Stored]] = {}
+    for each in stored:
+        if each.deleted_at is not None and each.spoken_for_minor and each.source_id != source_id and each.id not in returning:
+            spent.setdefault(each.key, []).append(each)
+    if not spent:
+        return matched, []
+    kept: list[Match] = []
+    errors: list[RowError] = []
+    for row, budget in matched:
+        is_live = budget is not None and budget.deleted_at is None
+        old = None if is_live else _spent_since(budget, row.currency, spent.get(row.key, ()))
+        if old is None:
+            kept.append((row, budget))
+        else:
+            errors.append(_refused(row, _left_behind(old)))
+    return kept, errors
+
+
+def _spent_since(returning: Stored | None, currency: str, spent: Iterable[Stored]) -> Stored | None:
+    """The latest of these deleted budgets, in that currency, that was there after the one that comes back was deleted."""
+    since = "" if returning is None else returning.deleted_at or ""
+    later = [budget for budget in spent if budget.currency == currency and (budget.deleted_at or "") >= since]
+    return max(later, key=lambda budget: (budget.deleted_at or "", budget.id), default=None)
+
+
+def _left_behind(old: Stored) -> str:
+    """Why a row may not leave behind what was spent, and what to do."""
+    if old.source_id is None:
+        where = f"whose source was removed: write {old.external_id or old.id} in its Budget ID column to bring that budget back"
+    else:
+        where = f"whose row left the sheet of source {old.source_id}: put it back there"
+    return (
+        f"{format_money(old.spoken_for_minor, old.currency)} is reserved or committed on {old.label} (budget {old.id}), {where}, "
+        "or make the new budget with `flask set-budget` if it is to start with nothing spent, and this row takes it over"
+    )
 
 
 def _refused(row: SheetBudget, message: str) -> RowError:
