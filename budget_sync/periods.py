@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import lru_cache
+from unicodedata import normalize
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _YEAR = r"(?:(?:fy\s*)?(?P<year>(?:19|20)[0-9]{2})|(?:fy\s*'?|')(?P<short_year>[0-9]{2}))"
@@ -24,8 +25,10 @@ _FORMS = [re.compile(form) for form in (_YEAR, _YEAR + _SEPARATOR + _PART, _PART
 
 
 def fold(text: str) -> str:
-    """Text for comparing names: trimmed, single spaces, letter case folded."""
-    return " ".join(text.split()).casefold()
+    """Text for comparing names: trimmed, single spaces, letter case folded, and an accent is one whether its letter has it or it follows as a character."""
+    folded = normalize("NFC", " ".join(text.split())).casefold()
+    # A few letters with two accents (\u0390) fold into more parts than their capitals do: put together and folded once more, both are one.
+    return normalize("NFC", folded).casefold()
 
 
 @lru_cache(maxsize=4096)

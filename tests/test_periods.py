@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import date
 
 import pytest
@@ -88,6 +89,34 @@ def test_different_periods_stay_different() -> None:
 def test_a_periods_spelling_is_its_own(text: str) -> None:
     assert period_key(period_key(text)) == period_key(text)
     assert fold(fold(text)) == fold(text)
+
+
+@given(st.text(max_size=40))
+def test_a_name_is_the_same_however_its_accents_are_stored(text: str) -> None:
+    for form in ("NFC", "NFD"):
+        stored = unicodedata.normalize(form, text)
+        assert (fold(stored), period_key(stored)) == (fold(text), period_key(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("Caf\u00e9", "CAFE\u0301"),
+        ("\u0130stanbul", "I\u0307STANBUL"),
+        # A capital that is one character with one of its two accents alone.
+        ("Ma\u0390ou", "MA\u03aa\u0301OU"),
+        ("\u1e96", "H\u0331"),
+    ],
+)
+def test_a_name_is_the_same_in_capitals_however_its_accents_are_stored(text: str, other: str) -> None:
+    assert fold(text) == fold(other)
+
+
+def test_the_key_of_a_character_is_its_folded_form_as_ever() -> None:
+    """Budgets are found by keys that were stored long ago."""
+    characters = map(chr, [*range(0xD800), *range(0xE000, 0x110000)])
+    composed = (each for each in characters if unicodedata.is_normalized("NFC", each))
+    assert [each for each in composed if fold(each) != " ".join(each.split()).casefold()] == []
 
 
 @given(st.text(max_size=40), st.sampled_from([" ", "\t", "\n", "  ", "\u00a0"]))

@@ -49,6 +49,48 @@ def test_a_row_without_an_id_is_known_by_department_and_period_in_any_spelling()
     assert [change.before.id for change in made.updates] == ["x"]
 
 
+COMPOSED, APART = "Caf\u00e9", "Cafe\u0301"
+
+
+@pytest.mark.parametrize(("before", "now"), [(COMPOSED, APART), (APART, COMPOSED)])
+def test_a_name_that_is_typed_anew_with_its_accents_stored_otherwise_keeps_its_budget(before: str, now: str) -> None:
+    made = plan(sheet(["", now, "Q1 2025", 100]), [stored("x", before, committed_minor=1)])
+    assert [(change.before.id, change.fields) for change in made.updates] == [("x", (("department", before, now),))]
+    assert not made.creates + made.deletes
+
+
+def test_two_rows_whose_names_look_the_same_are_one_budget_twice() -> None:
+    made = plan(sheet(["", COMPOSED, "Q1 2025", 100], ["", APART, "Q1 2025", 100]), [])
+    assert [error.message[-41:] for error in made.errors] == ["stands in row 3 as well: keep one of them", "stands in row 2 as well: keep one of them"]
+    assert made.changes_nothing
+
+
+# Budgets with the keys that names had when their accents still counted.
+OLD_KEY = APART.casefold()
+
+
+@pytest.mark.parametrize("changes", [{"period": f"{APART} week", "period_key": f"{OLD_KEY} week"}, {}])
+@pytest.mark.parametrize("deleted_at", [None, "2025-01-01T00:00:00Z"])
+def test_a_budget_with_the_key_of_an_earlier_version_is_found_and_gets_its_key_of_today(changes: dict[str, Any], deleted_at: str | None) -> None:
+    there = stored("x", APART, committed_minor=1, department_key=OLD_KEY, deleted_at=deleted_at)._replace(**changes)
+    rows = sheet(["", there.department, there.period, 100])
+    made = plan(rows, [there])
+    (change,) = made.updates + made.revivals
+    assert (change.before.id, change.fields, change.after.department_key) == ("x", (), COMPOSED.casefold())
+    assert not made.creates + made.deletes
+    after = [budget._replace(source_row=2) for budget in applied(made, [there])]
+    assert plan(rows, after).changes_nothing
+
+
+def test_of_two_budgets_that_an_earlier_version_told_apart_neither_is_deleted_while_both_are_in_the_sheet() -> None:
+    there = [stored("x", COMPOSED), stored("y", APART, department_key=OLD_KEY)]
+    made = plan(sheet(["", COMPOSED, "Q1 2025", 100], ["", APART, "Q1 2025", 100]), there)
+    assert ([budget.id for budget, _ in made.kept], made.changes_nothing) == (["x", "y"], True)
+    for name in (COMPOSED, APART):
+        made = plan(sheet(["", name, "Q1 2025", 100]), there)
+        assert (ids(made.deletes), [change.before.id for change in made.updates]) == (["y"], ["x"] if name == APART else [])
+
+
 def test_a_row_that_gains_an_id_keeps_its_budget() -> None:
     made = plan(sheet(["B-1", "Engineering", "Q1 2025", 100]), [stored("x", "Engineering")])
     (change,) = made.updates

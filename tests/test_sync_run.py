@@ -220,6 +220,31 @@ def test_a_row_that_is_put_back_into_its_sheet_has_its_budget_again(world: World
     world.prove()
 
 
+def test_a_name_typed_anew_with_its_accent_as_a_character_of_its_own_keeps_its_budget(world: World) -> None:
+    source = world.csv("plan.csv", CSV_HEADER + "Caf\u00e9,Q1 2025,1000\n")
+    world.sync(source)
+    budget = world.budget("Caf\u00e9")
+    reserve(budget, 300)
+    for name in ("Cafe\u0301", "CAF\u00c9"):
+        world.write("plan.csv", CSV_HEADER + f"{name},Q1 2025,1000\n")
+        result = world.sync(source)
+        assert (result.updated_count, result.created_count, result.soft_deleted_count) == (1, 0, 0)
+        assert world.budget(name).id == budget.id
+        assert check("cafe\u0301", 1, "r-2")["budget"]["available"] == 700
+    world.prove()
+
+
+def test_a_budget_with_the_key_of_an_earlier_version_gets_its_key_of_today_with_the_next_pass(world: World) -> None:
+    source = world.csv("plan.csv", CSV_HEADER + "Cafe\u0301,Q1 2025,1000\n")
+    world.sync(source)
+    reserve(world.budget("Cafe\u0301"), 300)
+    Budget.update(departmentKey="cafe\u0301").execute()
+    assert [world.sync(source).updated_count for _ in range(2)] == [1, 0]
+    assert check("Caf\u00e9", 1, "r-2")["budget"]["available"] == 700
+    assert Budget.select().count() == 1
+    world.prove()
+
+
 def test_what_is_changed_by_hand_between_plan_and_apply_is_planned_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     source = world.sheet(KEY, plan_rows(Engineering=100, Sales=5))
     real = store.read_stored

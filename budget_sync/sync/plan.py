@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from budget_sync.money import format_money
+from budget_sync.periods import fold, period_key
 from budget_sync.sync.rows import RowError, SheetBudget, SheetRows
 
 #: Up to so many deletions pass unless they are more than half; more are held when they are more than a tenth.
@@ -41,8 +42,8 @@ class Stored(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """What makes it the only live one of its customer."""
-        return self.department_key, self.period_key
+        """What makes it the only live one of its customer; folded anew, since an earlier version may have stored it."""
+        return fold(self.department_key), period_key(self.period_key)
 
     @property
     def spoken_for_minor(self) -> int:
@@ -184,14 +185,17 @@ def _match_by_key(
     for budget in stored:
         if budget.id in taken:
             continue
+        key = budget.key
         if budget.deleted_at is None:
-            live[budget.department_key, budget.period_key] = budget
+            # Where an earlier version told two names apart that are one, only one of them has that very key.
+            if key not in live or key == (budget.department_key, budget.period_key):
+                live[key] = budget
         elif budget.source_id in mine and (budget.external_id or budget.id) not in bad_ids:
-            gone.setdefault((budget.department_key, budget.period_key), []).append(budget)
+            gone.setdefault(key, []).append(budget)
     matched: list[Match] = []
     errors: list[RowError] = []
     for row in rows:
-        there = live.get((row.department_key, row.period_key))
+        there = live.get(row.key)
         if there is None:
             matched.append((row, _to_revive(row, gone.get(row.key, []), mine)))
         elif problem := _problem(row, there, mine):
@@ -220,7 +224,7 @@ def _problem(row: SheetBudget, budget: Stored, mine: Collection[str | None]) -> 
             f"{budget.label} (budget {budget.id}) is in {budget.currency} and cannot become {row.currency}: "
             f"write {budget.currency} in the Currency column, or give the new one a Budget ID and period of its own"
         )
-    if row.period_key != budget.period_key and budget.spoken_for_minor:
+    if row.period_key != budget.key[1] and budget.spoken_for_minor:
         # Money was set aside for the period it was made in; it must not wander into another.
         return f"money is reserved or committed on {budget.label} (budget {budget.id}), so it cannot become {row.period}: add a row for {row.period}"
     return None
@@ -312,7 +316,8 @@ def _may_mean(error: RowError, budget: Stored) -> bool:
     if error.department_key is not None and error.period_key is not None:
         # Only its Budget ID cannot be read, and a budget known by its ID may have got another name.
         return budget.external_id is not None
-    return error.department_key in (None, budget.department_key) and error.period_key in (None, budget.period_key)
+    department_key, key = budget.key
+    return error.department_key in (None, department_key) and error.period_key in (None, key)
 
 
 def _brake(
