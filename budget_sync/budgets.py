@@ -61,7 +61,8 @@ def _validated(
     fields |= _bad_change(budget, budget_id, code) if budget else _bad_new_id(budget_id)
     exponent, amounts_minor = 0, {}
     try:
-        exponent = currency_exponent(code)
+        # A budget keeps the decimals that its currency had when it was made.
+        exponent = budget.currencyExponent if budget and budget.currency == code else currency_exponent(code)
     except MoneyError as error:
         fields["currency"] = str(error)
     for name, value in (("amount", amount), ("autoApproveLimit", auto_approve_limit)):

@@ -25,6 +25,7 @@ import psycopg
 import pytest
 import requests
 import warm
+from babel.numbers import get_currency_precision
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
@@ -32,7 +33,7 @@ from werkzeug.routing import Rule
 from werkzeug.security import generate_password_hash
 
 from app import create_app
-from budget_sync import database, demo, passwords, people, settings
+from budget_sync import database, demo, money, passwords, people, settings
 from budget_sync.models import User
 from budget_sync.permissions import Actor, Role, operator
 from budget_sync.settings import Settings
@@ -460,3 +461,13 @@ def server(installation: Installation) -> Installation:
     """An installation with the guide's world loaded and its server running."""
     installation.start()
     return installation
+
+
+@contextmanager
+def yen_of(decimals: int) -> Iterator[None]:
+    """Meanwhile the yen has so many decimals, as in another version of the currency tables."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(money, "get_currency_precision", lambda currency: decimals if currency == "JPY" else get_currency_precision(currency))
+        money.currency_exponent.cache_clear()
+        yield
+    money.currency_exponent.cache_clear()

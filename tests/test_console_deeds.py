@@ -7,12 +7,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, yen_of
 from console_site import hidden, hold, member, send, short_check
 from flask import Flask
 from flask.testing import FlaskClient
 
-from budget_sync import demo, ledger, reports, sync
+from budget_sync import budgets, demo, ledger, reports, sync
 from budget_sync.models import AuditLog, Budget, BudgetDataSourceConfig, Reservation, SyncHistory
 from budget_sync.permissions import ANONYMOUS, Actor, Role
 from budget_sync.requests import CheckRequest, ReleaseAction, ReleaseRequest, ReserveRequest
@@ -148,6 +148,18 @@ def test_a_deed_needs_a_reason_and_what_the_ledger_refuses_is_a_sentence_on_the_
     refused = send(fiona, act, amount="900000", reason="too much", shown=shown, once="a")
     assert (refused.status_code, "Insufficient budget" in refused.text) == (409, True)
     assert Reservation.get(Reservation.requestId == "intake-1").heldMinor == 50_000
+
+
+def test_a_deed_counts_in_the_decimals_that_its_budget_was_made_with(fiona: FlaskClient) -> None:
+    with yen_of(1):
+        budgets.set_budget(ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), budget_id="yen", currency="JPY")
+        hold("intake-yen", 500, budget_id="yen")
+    act = "/request/release?id=intake-yen&budget=yen&action=manual"
+    form = fiona.get(act).text
+    assert hidden(form, "amount") == "500"
+    sent = send(fiona, act, amount="500", reason="all of it", shown=hidden(form, "shown"), once=hidden(form, "once"))
+    assert sent.status_code == 302
+    assert Reservation.get(Reservation.requestId == "intake-yen").heldMinor == 0
 
 
 def test_fpa_approves_over_budget_and_the_audit_log_says_who_and_why(fiona: FlaskClient) -> None:

@@ -168,6 +168,16 @@ def test_a_budgets_currency_never_changes() -> None:
     assert made.changes_nothing
 
 
+@pytest.mark.parametrize("deleted_at", [None, "2025-01-01T00:00:00Z"])
+@pytest.mark.parametrize("row_id", ["", "B-1"])
+def test_an_amount_is_not_written_in_other_decimals_than_its_budget_has(deleted_at: str | None, row_id: str) -> None:
+    made = plan(sheet([row_id, "Engineering", "Q1 2025", 5000]), [stored("x", "Engineering", external_id="B-1", exponent=0, deleted_at=deleted_at)])
+    assert [error.message for error in made.errors] == [
+        "Engineering, Q1 2025 (budget x) has USD with 0 decimals, which has 2 by now: it stays as it is until whoever runs this service has seen to it"
+    ]
+    assert made.changes_nothing
+
+
 def test_money_does_not_wander_into_another_period() -> None:
     there = stored("x", "Engineering", external_id="B-1", committed_minor=1)
     made = plan(sheet(["B-1", "Engineering", "Q2 2025", 100]), [there])

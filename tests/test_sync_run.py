@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from conftest import ENGINE, ROOT, person
+from conftest import ENGINE, ROOT, person, yen_of
 from flask import Flask
 from sync_world import HEADER_WITH_ID, ORG, World, open_world, plan_rows
 
@@ -242,6 +242,21 @@ def test_a_budget_with_the_key_of_an_earlier_version_gets_its_key_of_today_with_
     assert [world.sync(source).updated_count for _ in range(2)] == [1, 0]
     assert check("Caf\u00e9", 1, "r-2")["budget"]["available"] == 700
     assert Budget.select().count() == 1
+    world.prove()
+
+
+def test_a_currency_that_gets_other_decimals_multiplies_no_budget(world: World) -> None:
+    source = world.csv("plan.csv", "Department,Fiscal Period,Budgeted Amount,Currency\nOps,Q1 2025,5000,JPY\nIT,Q1 2025,1,USD\n")
+    world.sync(source)
+    by_hand, _ = budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(5000), currency="JPY")
+    with yen_of(2):
+        assert (world.sync(source).status, world.last(source).errorCount) == ("partial", 1)
+        assert "has JPY with 0 decimals" in world.bad_rows(source)[2]
+        assert budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(5000))[1] == "unchanged"
+        assert budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(6000))[1] == "updated"
+    assert world.budgets() == {"IT, Q1 2025": "1", "Legal, Q1 2025": "6000", "Ops, Q1 2025": "5000"}
+    assert Budget.get_by_id(by_hand.id).budgetedMinor == 6000
+    assert world.sync(source).status == "success"
     world.prove()
 
 

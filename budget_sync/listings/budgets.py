@@ -17,7 +17,7 @@ from budget_sync.refusals import Code, Refusal
 
 
 class BudgetLine(NamedTuple):
-    """A budget, its balances, and where it comes from."""
+    """A budget, its balances, and where it comes from. `exponent` is how many decimals its minor units have."""
 
     id: str
     department: str
@@ -30,6 +30,7 @@ class BudgetLine(NamedTuple):
     source_row: int | None
     external_id: str | None
     updated_at: datetime
+    exponent: int
 
     @property
     def state(self) -> str:
@@ -106,6 +107,7 @@ def rows() -> Any:
             Budget.sourceRow,
             Budget.externalId,
             Budget.updatedAt,
+            Budget.currencyExponent,
         )
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .tuples()

@@ -195,9 +195,9 @@ def _match_by_key(
     matched: list[Match] = []
     errors: list[RowError] = []
     for row in rows:
-        there = live.get(row.key)
+        there = live.get(row.key) or _to_revive(row, gone.get(row.key, []))
         if there is None:
-            matched.append((row, _to_revive(row, gone.get(row.key, []), mine)))
+            matched.append((row, None))
         elif problem := _problem(row, there, mine):
             errors.append(_refused(row, problem))
         elif (there.external_id or there.id) in bad_ids:
@@ -207,10 +207,9 @@ def _match_by_key(
     return matched, errors
 
 
-def _to_revive(row: SheetBudget, gone: Iterable[Stored], mine: Collection[str | None]) -> Stored | None:
-    """The latest deleted budget that a row brings back: of that department and period, and of no other Budget ID."""
-    candidates = [budget for budget in gone if row.external_id is None or budget.external_id is None]
-    fitting = [budget for budget in candidates if _problem(row, budget, mine) is None]
+def _to_revive(row: SheetBudget, gone: Iterable[Stored]) -> Stored | None:
+    """The latest deleted budget that a row brings back: of that department and period, in its currency, and of no other Budget ID."""
+    fitting = [budget for budget in gone if (row.external_id is None or budget.external_id is None) and row.currency == budget.currency]
     return max(fitting, key=lambda budget: (budget.deleted_at or "", budget.id), default=None)
 
 
@@ -223,6 +222,12 @@ def _problem(row: SheetBudget, budget: Stored, mine: Collection[str | None]) -> 
         return (
             f"{budget.label} (budget {budget.id}) is in {budget.currency} and cannot become {row.currency}: "
             f"write {budget.currency} in the Currency column, or give the new one a Budget ID and period of its own"
+        )
+    if row.exponent != budget.exponent:
+        # The currency tables that came with the program changed: the same figure would be another amount in the minor units stored.
+        return (
+            f"{budget.label} (budget {budget.id}) has {budget.currency} with {budget.exponent} decimals, which has {row.exponent} by now: "
+            "it stays as it is until whoever runs this service has seen to it"
         )
     if row.period_key != budget.key[1] and budget.spoken_for_minor:
         # Money was set aside for the period it was made in; it must not wander into another.

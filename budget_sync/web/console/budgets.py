@@ -10,7 +10,7 @@ from flask import Response
 from budget_sync import clock, listings, overview
 from budget_sync.listings import BudgetLine, BudgetQuery, Point
 from budget_sync.models import Customer
-from budget_sync.money import currency_exponent, to_number
+from budget_sync.money import to_number
 from budget_sync.periods import period_dates
 from budget_sync.permissions import Action
 from budget_sync.web import charts
@@ -63,9 +63,9 @@ def budgets_csv() -> Response:
 
 
 def _row(line: BudgetLine) -> tuple[object, ...]:
-    figures, exponent = line.figures, currency_exponent(line.figures.currency)
+    figures = line.figures
     amounts = (figures.budgeted_minor, figures.reserved_minor, figures.committed_minor, figures.available_minor)
-    numbers = [to_number(minor, exponent) for minor in amounts]
+    numbers = [to_number(minor, line.exponent) for minor in amounts]
     state = formats.BUDGET_STATES[line.state]
     return (
         line.id,

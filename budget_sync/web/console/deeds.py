@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import ledger, listings
 from budget_sync.listings import BudgetLine, ReservationLine, Story
-from budget_sync.money import MoneyError, currency_exponent, to_minor, to_number
+from budget_sync.money import MoneyError, to_minor, to_number
 from budget_sync.overview import Figures
 from budget_sync.permissions import Action, require, require_overspend
 from budget_sync.refusals import Code, Refusal, invalid
@@ -59,7 +59,7 @@ class Deed:
     @property
     def amount(self) -> Decimal:
         """The amount in whole units."""
-        return Decimal(to_number(self.amount_minor, currency_exponent(self.budget.figures.currency)))
+        return Decimal(to_number(self.amount_minor, self.budget.exponent))
 
     @property
     def amount_text(self) -> str:
@@ -84,7 +84,7 @@ def release() -> AnyResponse:
         raise invalid({"action": "must be one of cancel, reject, manual"}) from None
     require(who.actor, Action.CANCEL if action is ReleaseAction.CANCEL else Action.RELEASE)
     told, budget, line = _held()
-    amount_minor, problem = _amount(line.held_minor, budget.figures.currency)
+    amount_minor, problem = _amount(line.held_minor, budget.exponent)
     deed = Deed("release", *_RELEASES[action], told, budget, amount_minor, line.held_minor, reserved_minor=-min(amount_minor, line.held_minor))
 
     def do(reason: str, once: str) -> str:
@@ -110,7 +110,7 @@ def commit() -> AnyResponse:
     who = viewer()
     require(who.actor, Action.COMMIT)
     told, budget, line = _held()
-    amount_minor, problem = _amount(line.held_minor, budget.figures.currency)
+    amount_minor, problem = _amount(line.held_minor, budget.exponent)
     final, reference = bool(typed("final")), typed("ref", 200)
     taken_minor = line.held_minor if final else min(amount_minor, line.held_minor)
     words = ("Commit the reservation", "Commit", "The money is spent for good: it moves from reserved to committed.")
@@ -177,12 +177,12 @@ def _held() -> tuple[Story, BudgetLine, ReservationLine]:
     return told, budget, line
 
 
-def _amount(held_minor: int, currency: str) -> tuple[int, str | None]:
+def _amount(held_minor: int, exponent: int) -> tuple[int, str | None]:
     """The amount typed, all that is held where nothing was typed (yet), and what is wrong with it."""
     if "amount" not in request.values:
         return held_minor, None
     try:
-        minor = to_minor(formats.parse_amount(typed("amount")), currency_exponent(currency))
+        minor = to_minor(formats.parse_amount(typed("amount")), exponent)
     except Refusal as refusal:
         return held_minor, refusal.sentence
     except MoneyError as error:
