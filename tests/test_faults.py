@@ -560,10 +560,25 @@ def chunk(data: bytes) -> bytes:
         ("Transfer-Encoding: chunked", chunk, 400),
         ("Transfer-Encoding: chunked", lambda body: chunk(body)[:-20], 400),
         ("Transfer-Encoding: chunked", lambda body: chunk(body) + 5 * chunk(b" " * 16_384) + b"0\r\n\r\n", 413),
+        ("Transfer-Encoding: chunked", lambda body: chunk(body.ljust(100_000)) + b"0\r\n\r\n", 413),
+        ("Transfer-Encoding: chunked", lambda body: b"00000000" + chunk(body) + b"0\r\n\r\n", 400),
         ("Content-Length: 1000", lambda body: body, 400),
         ("Content-Length: 100000", lambda body: body.ljust(100_000), 413),
+        ("Content-Length: 0000000000000000100", lambda body: body.ljust(100), 400),
     ],
-    ids=["no size", "a negative size", "no line end", "no end", "half a chunk", "too many chunks", "less than announced", "too long"],
+    ids=[
+        "no size",
+        "a negative size",
+        "no line end",
+        "no end",
+        "half a chunk",
+        "too many chunks",
+        "too large a chunk",
+        "a long size",
+        "less than announced",
+        "too long",
+        "a long length",
+    ],
 )
 def test_a_body_that_does_not_arrive_as_announced_is_refused(
     running: Installation, request: pytest.FixtureRequest, header: str, spoil: Callable[[bytes], bytes], status: int

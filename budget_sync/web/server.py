@@ -96,6 +96,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "workers": workers,
             "worker_class": Worker,
             "threads": THREADS,
+            # The one that our own reading of a request's end was compared with, whatever else may be installed.
+            "http_parser": "python",
             # With what a worker has open beside, below the 1,024 files that most systems allow.
             "worker_connections": 800,
             "keepalive": 5,

@@ -18,7 +18,11 @@ from email.utils import formatdate
 from functools import lru_cache
 
 from gunicorn import util
+from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http.parser import RequestParser
+from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from budget_sync.lanes import TICK_S, Lane
 from budget_sync.log_ids import NOTHING, current_id
@@ -55,6 +59,16 @@ SEND_BUFFER_BYTES = 1024 * 1024
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
+class Arrived(Unreader):  # type: ignore[misc]  # gunicorn has no types
+    """What has arrived of a request, for the parser and for who reads its body: there is no more, and neither ever waits for a client."""
+
+    is_cut = False
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """Refuse to read on: what was cut is too large, and of anything else more was announced than came."""
+        raise RequestEntityTooLarge if self.is_cut else NoMoreData
+
+
 class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     """A connection, and what has arrived on it of the next request."""
 
@@ -64,10 +78,12 @@ class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.arrival = Arrival()
         self.is_cut = False
         self.drained = 0
-        # A thread waits here only for what is beyond what has arrived, and for who does not take a reply.
-        patience = struct.pack("ll", SEND_TIMEOUT_S, 0)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        # Gunicorn would make a parser later, and give it the socket: without one, it cannot wait on it.
+        self.parser = RequestParser(worker.cfg, (), address)
+        self.parser.unreader = Arrived()
+        self.initialized = True
+        # A thread waits here only for who does not take a reply.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
     def close(self, graceful: bool = False) -> None:
@@ -206,10 +222,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle(self, conn: _Connection) -> object:
         """Give the parser what has arrived, and have the request handled. Runs in a thread, or in the lane."""
-        conn.data_ready = True
-        conn.init()
         conn.parser.unreader.unread(bytes(conn.arrival.data))
-        conn.is_cut = conn.arrival.is_cut
+        conn.is_cut = conn.parser.unreader.is_cut = conn.arrival.is_cut
         conn.arrival = Arrival()
         try:
             return super().handle(conn)
@@ -218,8 +232,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             current_id.set(NOTHING)
 
     def _give_thread(self, conn: _Connection) -> None:
-        """Have a thread handle the request, but wait here, without one, for a client that has not taken what it got for those before."""
-        if unsent_bytes(conn.sock) > MAX_UNTAKEN_BYTES:
+        """Have a thread handle the request, but wait here, without one, for a client that has not taken what it got for those before.
+
+        A request of which nobody knows where it ends is refused without one.
+        """
+        if conn.arrival.fault:
+            self._refuse(conn, 400, "Bad Request", f"The request is malformed: {conn.arrival.fault}.")
+        elif unsent_bytes(conn.sock) > MAX_UNTAKEN_BYTES:
             conn.timeout = time.monotonic() + SEND_TIMEOUT_S
             self.clogged[conn] = None
         else:
@@ -303,7 +322,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _may_share(self, conn: _Connection) -> bool:
         """Whether the request can be answered without a thread: nothing of it is still to come, and its client has taken all earlier replies."""
-        return conn.arrival.data.startswith(self.shared_calls) and not conn.arrival.is_cut and unsent_bytes(conn.sock) == 0
+        return conn.arrival.data.startswith(self.shared_calls) and not (conn.arrival.is_cut or conn.arrival.fault) and unsent_bytes(conn.sock) == 0
 
     def _answer(self, conn: _Connection) -> None:
         """Handle a request in the lane, and say so as a thread's future would."""
@@ -346,7 +365,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _keepalive_after(self, conn: _Connection, keepalive: bool) -> bool:
         """Whether the connection can be kept: nobody waits for the rest of a body that was refused unread."""
-        return not conn.is_cut and bool(super()._keepalive_after(conn, keepalive))
+        try:
+            return not conn.is_cut and bool(super()._keepalive_after(conn, keepalive))
+        except ParseException:
+            # What the call did not read of the body is none. It has its reply, and must not get another.
+            return False
 
     def is_parent_alive(self) -> bool:
         """Whether the master lives. Where it was killed, let go of its port at once, for the next one, and end what is under way."""
