@@ -22,6 +22,7 @@ import pytest
 import requests
 from conftest import PROJECT, ROOT, Installation, check_body, key_headers, release_body, reserve_body, sqlite_only, wait_until
 from flask import Flask
+from gunicorn.http import errors
 from test_commands import TYPED
 
 from app import create_app
@@ -30,6 +31,7 @@ from budget_sync.database import db, transact
 from budget_sync.log_ids import current_id, of_all
 from budget_sync.refusals import Refusal
 from budget_sync.settings import Settings
+from budget_sync.web import worker
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [A-Z]+ \S+ \[([A-Za-z0-9._,+-]+)\] .*")
 
@@ -266,6 +268,81 @@ def call_everything(installation: Installation, app: Flask, key: str, cookie: st
                         allow_redirects=False,
                         timeout=30,
                     )
+
+
+#: What is no HTTP, or not all of it, with a secret wherever something is wrong.
+MALFORMED = (
+    *(
+        f"GET / HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n"
+        for line in (f"Authorization Bearer {MARK}", f"Bearer {MARK}: x", f"X: y\r\n {MARK}", f"X: {MARK}\x00")
+    ),
+    *(
+        f"GET / HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n"
+        for line in (f"Expect: {MARK}", f"Host: {MARK}", f"Transfer-Encoding: {MARK}", f"Content-Length: {MARK}")
+    ),
+    *(
+        f"{line}\r\nHost: localhost\r\n\r\n"
+        for line in (f"GET /?key={MARK} HTTP/3.1", f"GET /?key={MARK} {MARK}", f"GET /?key={MARK}", f"{MARK} / HTTP/1.1", f"GET {MARK} HTTP/1.1")
+    ),
+    f"GET /?key={MARK}{'x' * 10_000} HTTP/1.1\r\n\r\n",
+    f"GET / HTTP/1.1\r\nX: {MARK}{'x' * 10_000}\r\n\r\n",
+    f"GET / HTTP/1.1\r\nX: {MARK}{'x' * 40_000}",
+    f'POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}{{"password":"{MARK}"}}\r\n\r\n',
+    *(
+        f"{call} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+        for call, kind in (("POST /api/auth/login", "application/json"), ("POST /sign-in", "application/x-www-form-urlencoded"), ("GET /healthz", "text/plain"))
+        for body in (f"{MARK}\r\n", f"1;{MARK}=;=\r\na\r\n0\r\n\r\n", f"1\r\na{MARK}", f"1\r\na\r\n0\r\n{MARK}\r\n\r\n")
+    ),
+)
+
+
+@sqlite_only
+def test_of_a_request_that_is_none_the_log_has_only_the_kind_and_an_id(environment: dict[str, str], app: Flask) -> None:
+    installation = Installation(environment | {"LOG_LEVEL": "DEBUG"})
+    database.disconnect()
+    installation.start("--workers", "1")
+    try:
+        replies = [exchange(installation.port, sent.encode("latin-1")) for sent in MALFORMED]
+    finally:
+        installation.stop()
+    log = installation.log
+    assert MARK not in log
+    assert "Traceback" not in log
+    refused = re.findall(r"WARNING gunicorn.error \[([0-9a-f]{16})\] Refused before the app saw it: \d{3} (.+)", log)
+    assert {kind for _, kind in refused} >= {f"The request is malformed: invalid {what}." for what in ("header", "request line", "length", "chunk")}
+    for sent, reply in zip(MALFORMED, replies, strict=True):
+        assert reply.startswith((b"HTTP/1.1 4", b"HTTP/1.1 501", b"HTTP/1.1 200")), (sent, reply)
+        assert MARK.encode() not in reply
+    # A reply below the app and its line in the log have the same id, and the same words.
+    below = [
+        (found[1].decode(), json.loads(found[2])["error"])
+        for reply in replies
+        for found in re.finditer(rb"X-Request-Id: ([0-9a-f]{16})\r\nContent-Type.*\r\n.*\r\n\r\n(.*)", reply)
+    ]
+    assert {(log_id, kind) for log_id, kind in refused} >= {(log_id, error.partition(". ")[2]) for log_id, error in below}
+    assert len(below) > len(MALFORMED) / 2
+
+
+def exchange(port: int, sent: bytes) -> bytes:
+    """Whatever is answered to some bytes, until the connection is closed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := connection.recv(65_536):
+            received += data
+    return received
+
+
+def test_every_error_of_the_parser_is_known() -> None:
+    """What it says quotes the request; whichever is not known here would be logged as a mistake of ours, with its traceback."""
+    elsewhere = {
+        # Settings that this service has not.
+        *(errors.InvalidProxyLine, errors.InvalidProxyHeader, errors.ForbiddenProxyRequest, errors.InvalidSchemeHeaders, errors.InvalidH2CPreface),
+        # Mistakes of ours, and the common name of all.
+        *(errors.ConfigurationProblem, errors.InvalidResponseHeader, errors.InvalidResponseHeaderName, errors.ParseException),
+    }
+    assert {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ParseException)} - elsewhere == set(worker.MALFORMED)
 
 
 # Commands whose purpose it is to print a secret on standard output.

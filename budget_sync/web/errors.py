@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import peewee
 from flask import Flask, Response, current_app
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from budget_sync.database import refusal_of
 from budget_sync.log_ids import current_id
-from budget_sync.refusals import Code, Refusal
+from budget_sync.refusals import Code, Refusal, invalid
 from budget_sync.web.payloads import refuse
 
 _CODES = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE, 415: Code.UNSUPPORTED_MEDIA_TYPE}
@@ -20,6 +21,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Refusal, refuse)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(peewee.PeeweeException, _database_error)
+    app.register_error_handler(ParseException, _broken_body)
     app.register_error_handler(Exception, _mistake)
 
 
@@ -31,6 +33,11 @@ def http_error(error: HTTPException) -> Response:
     # Such as Allow with a 405. The length and type are those of our own body.
     response.headers.extend([header for header in error.get_headers() if header[0].lower() not in ("content-type", "content-length")])
     return response
+
+
+def _broken_body(_: ParseException) -> Response:
+    """What it says quotes the request, which may hold a secret: neither the reply nor the log does."""
+    return refuse(invalid({"body": "did not arrive as it was announced"}))
 
 
 def _database_error(error: peewee.PeeweeException) -> Response:

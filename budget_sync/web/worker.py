@@ -16,16 +16,17 @@ import time
 from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
+from http import HTTPStatus
 
 from gunicorn import util
-from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http import errors
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from budget_sync.lanes import TICK_S, Lane
-from budget_sync.log_ids import NOTHING, current_id
+from budget_sync.log_ids import NOTHING, current_id, id_of_request
 from budget_sync.refusals import Code
 from budget_sync.replies import dumps
 from budget_sync.web.arrival import Arrival
@@ -55,6 +56,23 @@ MAX_UNTAKEN_BYTES = 32 * 1024
 #: Bytes of a reply that the system keeps for a slow reader, so that no thread has to wait; most systems give less.
 SEND_BUFFER_BYTES = 1024 * 1024
 
+#: What the parser refuses, by its error: the status, and what is said of it. Never what was sent: that may be a secret in the wrong place.
+MALFORMED: dict[type[Exception], tuple[HTTPStatus, str]] = {
+    errors.InvalidRequestLine: (HTTPStatus.BAD_REQUEST, "invalid request line"),
+    errors.InvalidRequestMethod: (HTTPStatus.BAD_REQUEST, "invalid method"),
+    errors.InvalidHTTPVersion: (HTTPStatus.BAD_REQUEST, "unknown version of HTTP"),
+    errors.InvalidChunkSize: (HTTPStatus.BAD_REQUEST, "invalid chunk"),
+    errors.InvalidChunkExtension: (HTTPStatus.BAD_REQUEST, "invalid chunk"),
+    errors.ChunkMissingTerminator: (HTTPStatus.BAD_REQUEST, "invalid chunk"),
+    errors.InvalidHeader: (HTTPStatus.BAD_REQUEST, "invalid header"),
+    errors.InvalidHeaderName: (HTTPStatus.BAD_REQUEST, "invalid name of a header"),
+    errors.ObsoleteFolding: (HTTPStatus.BAD_REQUEST, "header over more than one line"),
+    errors.UnsupportedTransferCoding: (HTTPStatus.NOT_IMPLEMENTED, "unknown transfer coding"),
+    errors.ExpectationFailed: (HTTPStatus.EXPECTATION_FAILED, "unknown expectation"),
+    errors.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "request line too long"),
+    errors.LimitRequestHeaders: (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers too long or too many"),
+}
+
 #: What tells a worker to stop.
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
@@ -66,7 +84,7 @@ class Arrived(Unreader):  # type: ignore[misc]  # gunicorn has no types
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """Refuse to read on: what was cut is too large, and of anything else more was announced than came."""
-        raise RequestEntityTooLarge if self.is_cut else NoMoreData
+        raise RequestEntityTooLarge if self.is_cut else errors.NoMoreData
 
 
 class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
@@ -130,7 +148,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def init_process(self) -> None:
         """Start serving."""
-        util.write_error = _write_json_error
         util.http_date = _http_date
         # Gunicorn asks for a setting a dozen times a request, by way of a function each time. A worker's never change.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
@@ -237,7 +254,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         A request of which nobody knows where it ends is refused without one.
         """
         if conn.arrival.fault:
-            self._refuse(conn, 400, "Bad Request", f"The request is malformed: {conn.arrival.fault}.")
+            self._refuse(conn, HTTPStatus.BAD_REQUEST, _malformed(conn.arrival.fault))
         elif unsent_bytes(conn.sock) > MAX_UNTAKEN_BYTES:
             conn.timeout = time.monotonic() + SEND_TIMEOUT_S
             self.clogged[conn] = None
@@ -267,7 +284,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 super().enqueue_req(conn)
         for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self.arriving)):
             if conn.arrival.data:
-                self._refuse(conn, 408, "Request Timeout", "The request took too long to arrive.")
+                self._refuse(conn, HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
             else:
                 self._drop(conn)
         for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self.leaving)):
@@ -301,7 +318,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return False
         is_whole = conn.arrival.add(data)
         if conn.arrival.is_too_long:
-            self._refuse(conn, 431, "Request Header Fields Too Large", "")
+            self._refuse(conn, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _malformed("headers too long or too many"))
         elif is_whole or (not data and conn.arrival.data):
             # Or half of one that ends there: the parser says what is missing.
             if waiting:
@@ -339,12 +356,31 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.nr_conns -= 1
         conn.close()
 
-    def _refuse(self, conn: _Connection, status: int, reason: str, sentence: str) -> None:
+    def _refuse(self, conn: _Connection, status: HTTPStatus, sentence: str) -> None:
         self._stop_waiting(conn)
         self.nr_conns -= 1
-        with suppress(OSError):
-            conn.sock.send(_json_error(status, reason, sentence))
+        before = current_id.set(id_of_request(""))
+        self._say_no(conn.sock, status, sentence)
+        current_id.reset(before)
         conn.close(graceful=True)
+
+    def handle_error(self, _: object, client: socket.socket, address: object, error: Exception) -> None:
+        """Refuse what the parser cannot read, and tell nothing of it but the kind of its fault; anything else is a mistake of ours."""
+        if current_id.get() == NOTHING:
+            # It did not come to the app, which would have given it one.
+            current_id.set(id_of_request(""))
+        if type(error) in MALFORMED:
+            status, kind = MALFORMED[type(error)]
+            self._say_no(client, status, _malformed(kind))
+        else:
+            self.log.error("A mistake of ours, outside of the app.", exc_info=error)
+            self._say_no(client, HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side.")
+
+    def _say_no(self, client: socket.socket, status: HTTPStatus, sentence: str) -> None:
+        """Refuse a request outside of the app, under the id that is set; the log has the same words as the reply."""
+        self.log.warning("Refused before the app saw it: %d %s", status, sentence)
+        with suppress(OSError):
+            util.write_nonblock(client, _json_error(status, sentence))
 
     def _let_go(self, conn: _Connection) -> None:
         """Read and forget what a client sends that was told to go."""
@@ -367,7 +403,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Whether the connection can be kept: nobody waits for the rest of a body that was refused unread."""
         try:
             return not conn.is_cut and bool(super()._keepalive_after(conn, keepalive))
-        except ParseException:
+        except errors.ParseException:
             # What the call did not read of the body is none. It has its reply, and must not get another.
             return False
 
@@ -398,13 +434,18 @@ def _http_date(timestamp: float | None = None) -> str:
     return _date_of(int(time.time() if timestamp is None else timestamp))
 
 
-def _write_json_error(connection: socket.socket, status: int, reason: str, message: str) -> None:
-    """What gunicorn itself refuses, in the form of every other refusal."""
-    util.write_nonblock(connection, _json_error(status, reason, message))
+def _malformed(kind: str) -> str:
+    return f"The request is malformed: {kind}."
 
 
-def _json_error(status: int, reason: str, message: str) -> bytes:
-    """A refusal below the app, with its head, after which the connection is closed."""
-    body = dumps({"success": False, "error": f"{reason}. {message}".strip(), "code": Code.HTTP_ERROR}).encode() + b"\n"
-    head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode("latin-1") + body
+def _json_error(status: HTTPStatus, sentence: str) -> bytes:
+    """A refusal outside of the app, with its head, after which the connection is closed."""
+    body = dumps({"success": False, "error": f"{status.phrase}. {sentence}", "code": Code.HTTP_ERROR}).encode() + b"\n"
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        "Connection: close",
+        f"X-Request-Id: {current_id.get()}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    )
+    return "\r\n".join((*head, "", "")).encode("latin-1") + body

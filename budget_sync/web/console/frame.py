@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import peewee
 from flask import Blueprint, Flask, Response, current_app, g, redirect, render_template, request, session, stream_with_context, url_for
 from flask_wtf.csrf import CSRFError, CSRFProtect
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -228,6 +229,12 @@ def _http_error(error: HTTPException) -> Response:
 def _database_error(error: peewee.PeeweeException) -> Response:
     refusal = database.refusal_of(error)
     return error_page(503, refusal.sentence, refusal) if refusal else _mistake(error)
+
+
+@console.errorhandler(ParseException)
+def _broken_body(_: ParseException) -> Response:
+    """What it says quotes the form, which may hold a password: neither the page nor the log does."""
+    return error_page(400, "This form did not arrive as it was announced. Nothing was changed: go back and send it again.")
 
 
 @console.errorhandler(Exception)
