@@ -139,10 +139,14 @@ def _hosts(text: str) -> tuple[str, ...]:
 
 
 def _sheets_url(text: str) -> str:
-    parts = urlsplit(text)
+    """The URL, without the slash at its end. What is said of a wrong one never shows it, since it may hold a password."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        parts = urlsplit("")
     safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-    if not (safe and parts.hostname) or parts.query or parts.fragment or parts.username:
-        raise ValueError(f"must be an https address such as https://sheets.googleapis.com, or one of this machine, not {text!r}")
+    if not (safe and parts.hostname) or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be an https address such as https://sheets.googleapis.com, or one of this machine, without user, password, query or fragment")
     return text.rstrip("/")
 
 

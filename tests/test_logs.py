@@ -384,8 +384,15 @@ def test_a_wrong_setting_is_refused_without_its_secret(environment: dict[str, st
         ("DATABASE_URL", f"postgresql://budgets:{MARK}@host:port/budgets"),
         ("DATABASE_URL", f"postgresql://budgets:{MARK}@"),
         ("SECRET_KEY", MARK[:15]),
+        ("GOOGLE_SHEETS_API_URL", f"https://user:{MARK}@sheets.example"),
+        ("GOOGLE_SHEETS_API_URL", f"https://:{MARK}@sheets.example"),
+        ("GOOGLE_SHEETS_API_URL", f"http://{MARK}@127.0.0.1"),
+        ("GOOGLE_SHEETS_API_URL", f"https://sheets.example/?key={MARK}"),
+        ("GOOGLE_SHEETS_API_URL", f"https://user:{MARK}\u2100@sheets.example"),
+        ("GOOGLE_SHEETS_API_URL", f"https://user:[{MARK}]@sheets.example"),
     ):
         with pytest.raises(settings.SettingsError) as refused:
             settings.load(environment | {name: value})
         assert MARK[:15] not in str(refused.value)
+        assert str(refused.value).startswith(f"{name} must ")
     assert MARK not in repr(settings.load(environment | {"SECRET_KEY": MARK, "CRON_SECRET": MARK, "METRICS_TOKEN": MARK}))
