@@ -59,6 +59,8 @@ def test_a_part_of_a_page_that_is_asked_for_after_the_session_ended_leads_to_the
 def test_a_form_that_is_too_large_is_a_page_that_says_so(fiona: FlaskClient) -> None:
     response = fiona.post("/account", data={"new": "a" * 70_000})
     assert (response.status_code, response.mimetype, "Too much at once" in response.text) == (413, "text/html", True)
+    # The number under which the log has it.
+    assert f"Request {response.headers['X-Request-Id']}<" in response.text
 
 
 def test_signing_in_leads_back_to_the_page_that_was_asked_for(site: Flask) -> None:

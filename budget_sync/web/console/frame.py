@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import database, listings
+from budget_sync.log_ids import current_id
 from budget_sync.models import Customer
 from budget_sync.permissions import Action, Actor, scope_of
 from budget_sync.refusals import Code, Refusal
@@ -254,7 +255,7 @@ def _unknown_path(error: HTTPException) -> Response:
 
 def error_page(status: int, sentence: str, refusal: Refusal | None = None) -> Response:
     """What went wrong, as a page of its own."""
-    response = page("error.html", status, title=_TITLES.get(status, "That did not work"), sentence=sentence, number=status, request_id=g.get("request_id", "-"))
+    response = page("error.html", status, title=_TITLES.get(status, "That did not work"), sentence=sentence, number=status, request_id=current_id.get())
     if refusal and "retryAfter" in refusal.facts:
         response.headers["Retry-After"] = str(refusal.facts["retryAfter"])
     # A part of a page that was asked for by itself is replaced by the whole of this one's.
