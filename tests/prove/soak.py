@@ -1,4 +1,4 @@
-"""Soak: minutes of load with a fault every 30 seconds; memory and the write-ahead log stay where they were.
+"""Soak: minutes of load, movements and pages, with a fault every 30 seconds; memory and the write-ahead log stay where they were.
 
 Of the workers the youngest is killed each time, so that the oldest lives through all of it: its memory is compared with its own.
 """
@@ -6,14 +6,20 @@ Of the workers the youngest is killed each time, so that the oldest lives throug
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import requests
 from conftest import Installation, wait_until
 
 from prove.load import Load, prove_balances
@@ -33,6 +39,11 @@ SETTLE_S = 5
 
 MAX_GROWTH = 1.05
 
+#: What people look at meanwhile: pages are made in threads with connections of their own, which movements are not.
+PAGES = ("/", "/budgets", "/requests?view=all", "/requests?view=uncovered", "/audit")
+READERS = 4
+READ_PAUSE_S = 0.2
+
 #: A checkpoint is due at 8,000 pages of 4 KiB, and made by the commit itself at 16,000; beyond twice that the log would grow without bound.
 MAX_LOG_BYTES = 128 * 1024 * 1024
 
@@ -45,7 +56,7 @@ def prove(tries: int, place: Place) -> Outcome:
         preload(server, PROVE_FAULT=fault.path)
         server.start()
         faults: list[Callable[[], None]] = [lambda: _lock(server, 3), lambda: _fail(fault, WRITE), lambda: _fail(fault, SYNC), lambda: _kill_worker(server)]
-        with Load(server, "soak", threads_count=8) as load:
+        with Load(server, "soak", threads_count=8) as load, _readers(server, outcome):
             _warm_up(server)
             # What a first fault of each kind takes for good, 3 MB of code and caches, is no growth either.
             for first in faults:
@@ -73,6 +84,33 @@ def prove(tries: int, place: Place) -> Outcome:
     return outcome
 
 
+@contextmanager
+def _readers(server: Installation, outcome: Outcome) -> Iterator[None]:
+    """People who look at page after page, each time over a new connection, so that every worker makes them."""
+    cookies = server.session("alex").cookies
+    statuses: Counter[int] = Counter()
+    ended = threading.Event()
+
+    def read() -> None:
+        for page in itertools.cycle(PAGES):
+            if ended.wait(READ_PAUSE_S):
+                return
+            # Its worker may be killed while it is being answered.
+            with suppress(requests.ConnectionError):
+                statuses[requests.get(server.url + page, cookies=cookies, headers={"Connection": "close"}, timeout=60).status_code] += 1
+
+    with ThreadPoolExecutor(READERS) as pool:
+        readers = [pool.submit(read) for _ in range(READERS)]
+        try:
+            yield
+        finally:
+            ended.set()
+    for reader in readers:
+        reader.result()
+    outcome.expect(statuses[200] and statuses.keys() <= {200, 503}, f"pages were answered with {dict(statuses)}")
+    outcome.notes.append(f"{statuses[200]:,} pages looked at meanwhile")
+
+
 def _compare(before: dict[int, int], after: dict[int, int], outcome: Outcome) -> None:
     """Hold each process's memory against its own; they are the same two processes, unless one ended that nobody killed."""
     if outcome.expect(before.keys() == after.keys(), f"the master and its oldest worker were {list(before)}, and are {list(after)}"):
@@ -83,14 +121,17 @@ def _compare(before: dict[int, int], after: dict[int, int], outcome: Outcome) ->
 
 
 def _memory_bytes(server: Installation) -> dict[int, int]:
-    """The resident memory of the master and of its oldest worker, by their process ids."""
+    """The resident memory of the master and of its oldest worker, by their process ids.
+
+    Without the pages of programs and libraries, some 9 to 14 MB: they come when they are first read and go when the machine needs room.
+    """
     assert server.server is not None
     return {pid: _resident_bytes(pid) for pid in (server.server.pid, min(server.workers, key=_started))}
 
 
 def _resident_bytes(pid: int) -> int:
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines() if line.startswith("VmRSS:"))
-    return int(line.split()[1]) * 1024
+    fields = dict(line.split(":") for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
+    return sum(int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
 
 
 def _started(pid: int) -> tuple[int, int]:
