@@ -19,9 +19,10 @@ from gunicorn.http.parser import RequestParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from budget_sync.web.arrival import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, MAX_LENGTH_DIGITS, Arrival
+from budget_sync.web.connection import Arrived
 from budget_sync.web.payloads import MAX_BODY_BYTES
 from budget_sync.web.server import THREADS
-from budget_sync.web.worker import ARRIVAL_S, Arrived
+from budget_sync.web.worker import ARRIVAL_S
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: localhost\r\ncontent-LENGTH : 5\r\n\r\n12345"

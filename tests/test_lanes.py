@@ -21,8 +21,8 @@ from prove.locks import HOLD_LOCK
 
 from budget_sync import lanes
 from budget_sync.lanes import TICK_S, Bell, Lane
+from budget_sync.web.connection import unsent_bytes
 from budget_sync.web.server import THREADS
-from budget_sync.web.worker import unsent_bytes
 
 Said = list[str]
 

@@ -31,7 +31,7 @@ from budget_sync.database import db, transact
 from budget_sync.log_ids import current_id, of_all
 from budget_sync.refusals import Refusal
 from budget_sync.settings import Settings
-from budget_sync.web import worker
+from budget_sync.web import unparsed
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [A-Z]+ \S+ \[([A-Za-z0-9._,+-]+)\] .*")
 
@@ -342,7 +342,7 @@ def test_every_error_of_the_parser_is_known() -> None:
         # Mistakes of ours, and the common name of all.
         *(errors.ConfigurationProblem, errors.InvalidResponseHeader, errors.InvalidResponseHeaderName, errors.ParseException),
     }
-    assert {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ParseException)} - elsewhere == set(worker.MALFORMED)
+    assert {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ParseException)} - elsewhere == set(unparsed.MALFORMED)
 
 
 # Commands whose purpose it is to print a secret on standard output.

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import itertools
 import os
 import selectors
 import signal
 import socket
-import struct
-import sys
-import termios
 import time
 from contextlib import suppress
 from email.utils import formatdate
@@ -20,18 +16,15 @@ from http import HTTPStatus
 
 from gunicorn import util
 from gunicorn.http import errors
-from gunicorn.http.parser import RequestParser
-from gunicorn.http.unreader import Unreader
-from gunicorn.workers.gthread import TConn, ThreadWorker
-from werkzeug.exceptions import RequestEntityTooLarge
+from gunicorn.workers.gthread import ThreadWorker
 
 from budget_sync.lanes import TICK_S, Lane
 from budget_sync.log_ids import NOTHING, current_id, id_of_request
-from budget_sync.refusals import Code
-from budget_sync.replies import dumps
 from budget_sync.web.arrival import Arrival
 from budget_sync.web.balance import ABSENT, Balance
+from budget_sync.web.connection import SEND_TIMEOUT_S, Connection, unsent_bytes
 from budget_sync.web.payloads import MAX_BODY_BYTES
+from budget_sync.web.unparsed import MALFORMED, json_error, malformed
 
 #: Seconds that a new client is left to a worker that has fewer, before whoever saw it takes it after all.
 LEAVE_TO_OTHERS_S = 0.002
@@ -46,70 +39,12 @@ ARRIVAL_S = 10.0
 LINGER_S = 2.0
 LINGER_BYTES = 256 * 1024
 
-#: Seconds that a client is waited for that does not take its reply.
-SEND_TIMEOUT_S = 10
-
 #: Bytes of its replies that a client may have left untaken and still be given a thread for its next request. With a page or an
 #: answer on top of that, what the system keeps suffices, so that the thread has nothing to wait for.
 MAX_UNTAKEN_BYTES = 32 * 1024
 
-#: Bytes of a reply that the system keeps for a slow reader, so that no thread has to wait; most systems give less.
-SEND_BUFFER_BYTES = 1024 * 1024
-
-#: What the parser refuses, by its error: the status, and what is said of it. Never what was sent: that may be a secret in the wrong place.
-MALFORMED: dict[type[Exception], tuple[HTTPStatus, str]] = {
-    errors.InvalidRequestLine: (HTTPStatus.BAD_REQUEST, "invalid request line"),
-    errors.InvalidRequestMethod: (HTTPStatus.BAD_REQUEST, "invalid method"),
-    errors.InvalidHTTPVersion: (HTTPStatus.BAD_REQUEST, "unknown version of HTTP"),
-    errors.InvalidChunkSize: (HTTPStatus.BAD_REQUEST, "invalid chunk"),
-    errors.InvalidChunkExtension: (HTTPStatus.BAD_REQUEST, "invalid chunk"),
-    errors.ChunkMissingTerminator: (HTTPStatus.BAD_REQUEST, "invalid chunk"),
-    errors.InvalidHeader: (HTTPStatus.BAD_REQUEST, "invalid header"),
-    errors.InvalidHeaderName: (HTTPStatus.BAD_REQUEST, "invalid name of a header"),
-    errors.ObsoleteFolding: (HTTPStatus.BAD_REQUEST, "header over more than one line"),
-    errors.UnsupportedTransferCoding: (HTTPStatus.NOT_IMPLEMENTED, "unknown transfer coding"),
-    errors.ExpectationFailed: (HTTPStatus.EXPECTATION_FAILED, "unknown expectation"),
-    errors.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "request line too long"),
-    errors.LimitRequestHeaders: (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers too long or too many"),
-}
-
 #: What tells a worker to stop.
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
-
-
-class Arrived(Unreader):  # type: ignore[misc]  # gunicorn has no types
-    """What has arrived of a request, for the parser and for who reads its body: there is no more, and neither ever waits for a client."""
-
-    is_cut = False
-
-    def chunk(self, size_hint: int | None = None) -> bytes:
-        """Refuse to read on: what was cut is too large, and of anything else more was announced than came."""
-        raise RequestEntityTooLarge if self.is_cut else errors.NoMoreData
-
-
-class _Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
-    """A connection, and what has arrived on it of the next request."""
-
-    def __init__(self, worker: Worker, client: socket.socket, address: object, listener: object) -> None:
-        super().__init__(worker.cfg, client, address, listener)
-        self.worker = worker
-        self.arrival = Arrival()
-        self.is_cut = False
-        self.drained = 0
-        # Gunicorn would make a parser later, and give it the socket: without one, it cannot wait on it.
-        self.parser = RequestParser(worker.cfg, (), address)
-        self.parser.unreader = Arrived()
-        self.initialized = True
-        # A thread waits here only for who does not take a reply.
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-
-    def close(self, graceful: bool = False) -> None:
-        """Close, or say that nothing more will be sent and let the worker close a little later."""
-        if graceful:
-            self.worker.linger(self)
-        else:
-            util.close(self.sock)
 
 
 class _Answered:
@@ -156,9 +91,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             with suppress(OSError):
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         # The one that waits longest first; each knows when its time is up.
-        self.arriving: dict[_Connection, None] = {}
-        self.clogged: dict[_Connection, None] = {}
-        self.leaving: dict[_Connection, None] = {}
+        self.arriving: dict[Connection, None] = {}
+        self.clogged: dict[Connection, None] = {}
+        self.leaving: dict[Connection, None] = {}
         super().init_process()
 
     def init_signals(self) -> None:
@@ -224,20 +159,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if self.nr_conns >= self.worker_connections and (slow := self.clogged or self.arriving):
             # Full: who has taken longest gives way.
             self._drop(next(iter(slow)))
-        self._await_request(_Connection(self, client, address, listener.getsockname()))
+        self._await_request(Connection(self.cfg, client, address, listener.getsockname(), self.linger))
 
-    def on_client_socket_readable(self, conn: _Connection, client: socket.socket) -> None:
+    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """The next request on a kept connection."""
         self.poller.unregister(client)
         self.keepalived_conns.remove(conn)
         self._await_request(conn)
 
-    def enqueue_req(self, conn: _Connection) -> None:
+    def enqueue_req(self, conn: Connection) -> None:
         """The next request on a kept connection, of which the parser has read some already."""
         conn.sock.setblocking(False)
         self._await_request(conn, conn.parser.unreader.take_buffered())
 
-    def handle(self, conn: _Connection) -> object:
+    def handle(self, conn: Connection) -> object:
         """Give the parser what has arrived, and have the request handled. Runs in a thread, or in the lane."""
         conn.parser.unreader.unread(bytes(conn.arrival.data))
         conn.is_cut = conn.parser.unreader.is_cut = conn.arrival.is_cut
@@ -248,20 +183,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             # The request set it, and kept it for what is logged while its reply is sent.
             current_id.set(NOTHING)
 
-    def _give_thread(self, conn: _Connection) -> None:
+    def _give_thread(self, conn: Connection) -> None:
         """Have a thread handle the request, but wait here, without one, for a client that has not taken what it got for those before.
 
         A request of which nobody knows where it ends is refused without one.
         """
         if conn.arrival.fault:
-            self._refuse(conn, HTTPStatus.BAD_REQUEST, _malformed(conn.arrival.fault))
+            self._refuse(conn, HTTPStatus.BAD_REQUEST, malformed(conn.arrival.fault))
         elif unsent_bytes(conn.sock) > MAX_UNTAKEN_BYTES:
             conn.timeout = time.monotonic() + SEND_TIMEOUT_S
             self.clogged[conn] = None
         else:
             super().enqueue_req(conn)
 
-    def linger(self, conn: _Connection) -> None:
+    def linger(self, conn: Connection) -> None:
         """Say that nothing more will be sent, and wait without a thread for the client to close."""
         try:
             conn.sock.setblocking(False)
@@ -298,7 +233,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             conn.timeout = min(conn.timeout, deadline)
         self.arriving = idle | self.arriving
 
-    def _await_request(self, conn: _Connection, read_ahead: bytes = b"") -> None:
+    def _await_request(self, conn: Connection, read_ahead: bytes = b"") -> None:
         """Read what is there of a request, and wait for the rest."""
         conn.timeout = time.monotonic() + ARRIVAL_S
         if read_ahead and conn.arrival.add(read_ahead):
@@ -307,7 +242,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._read(conn, waiting=True))
             self.arriving[conn] = None
 
-    def _read(self, conn: _Connection, *, waiting: bool = False) -> bool:
+    def _read(self, conn: Connection, *, waiting: bool = False) -> bool:
         """Take in what has come; False where the connection needs no more waiting: it went to a thread, was refused, or is gone."""
         try:
             data = conn.sock.recv(MAX_BODY_BYTES)
@@ -318,7 +253,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return False
         is_whole = conn.arrival.add(data)
         if conn.arrival.is_too_long:
-            self._refuse(conn, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _malformed("headers too long or too many"))
+            self._refuse(conn, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, malformed("headers too long or too many"))
         elif is_whole or (not data and conn.arrival.data):
             # Or half of one that ends there: the parser says what is missing.
             if waiting:
@@ -337,26 +272,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return True
         return False
 
-    def _may_share(self, conn: _Connection) -> bool:
+    def _may_share(self, conn: Connection) -> bool:
         """Whether the request can be answered without a thread: nothing of it is still to come, and its client has taken all earlier replies."""
         return conn.arrival.data.startswith(self.shared_calls) and not (conn.arrival.is_cut or conn.arrival.fault) and unsent_bytes(conn.sock) == 0
 
-    def _answer(self, conn: _Connection) -> None:
+    def _answer(self, conn: Connection) -> None:
         """Handle a request in the lane, and say so as a thread's future would."""
         self.finish_request(conn, _Answered(self.handle(conn)))
 
-    def _stop_waiting(self, conn: _Connection) -> None:
+    def _stop_waiting(self, conn: Connection) -> None:
         if conn in self.arriving:
             del self.arriving[conn]
             self.poller.unregister(conn.sock)
 
-    def _drop(self, conn: _Connection) -> None:
+    def _drop(self, conn: Connection) -> None:
         self._stop_waiting(conn)
         self.clogged.pop(conn, None)
         self.nr_conns -= 1
         conn.close()
 
-    def _refuse(self, conn: _Connection, status: HTTPStatus, sentence: str) -> None:
+    def _refuse(self, conn: Connection, status: HTTPStatus, sentence: str) -> None:
         self._stop_waiting(conn)
         self.nr_conns -= 1
         before = current_id.set(id_of_request(""))
@@ -371,7 +306,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             current_id.set(id_of_request(""))
         if type(error) in MALFORMED:
             status, kind = MALFORMED[type(error)]
-            self._say_no(client, status, _malformed(kind))
+            self._say_no(client, status, malformed(kind))
         else:
             self.log.error("A mistake of ours, outside of the app.", exc_info=error)
             self._say_no(client, HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side.")
@@ -380,9 +315,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Refuse a request outside of the app, under the id that is set; the log has the same words as the reply."""
         self.log.warning("Refused before the app saw it: %d %s", status, sentence)
         with suppress(OSError):
-            util.write_nonblock(client, _json_error(status, sentence))
+            util.write_nonblock(client, json_error(status, sentence))
 
-    def _let_go(self, conn: _Connection) -> None:
+    def _let_go(self, conn: Connection) -> None:
         """Read and forget what a client sends that was told to go."""
         try:
             data = conn.sock.recv(65_536)
@@ -394,12 +329,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not data or conn.drained > LINGER_BYTES:
             self._forget(conn)
 
-    def _forget(self, conn: _Connection) -> None:
+    def _forget(self, conn: Connection) -> None:
         del self.leaving[conn]
         self.poller.unregister(conn.sock)
         util.close(conn.sock)
 
-    def _keepalive_after(self, conn: _Connection, keepalive: bool) -> bool:
+    def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
         """Whether the connection can be kept: nobody waits for the rest of a body that was refused unread."""
         try:
             return not conn.is_cut and bool(super()._keepalive_after(conn, keepalive))
@@ -419,11 +354,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return False
 
 
-def unsent_bytes(connection: socket.socket) -> int:
-    """How much of what was sent the other side has not yet taken, so that sending more may have to wait."""
-    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-
-
 @lru_cache(maxsize=1)
 def _date_of(second: int) -> str:
     return formatdate(second, usegmt=True)
@@ -432,20 +362,3 @@ def _date_of(second: int) -> str:
 def _http_date(timestamp: float | None = None) -> str:
     """A time for a header, made once a second."""
     return _date_of(int(time.time() if timestamp is None else timestamp))
-
-
-def _malformed(kind: str) -> str:
-    return f"The request is malformed: {kind}."
-
-
-def _json_error(status: HTTPStatus, sentence: str) -> bytes:
-    """A refusal outside of the app, with its head, after which the connection is closed."""
-    body = dumps({"success": False, "error": f"{status.phrase}. {sentence}", "code": Code.HTTP_ERROR}).encode() + b"\n"
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}",
-        "Connection: close",
-        f"X-Request-Id: {current_id.get()}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-    )
-    return "\r\n".join((*head, "", "")).encode("latin-1") + body
