@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from budget_sync.money import format_money
-from budget_sync.sync.plan import Change, Stored, SyncPlan
+from budget_sync.sync.match import Stored
+from budget_sync.sync.plan import Change, SyncPlan
 from budget_sync.sync.rows import SheetRows
 
 _FIELD_NAMES = {

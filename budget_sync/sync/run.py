@@ -24,7 +24,8 @@ from budget_sync.refusals import Code, Refusal
 from budget_sync.sync import history, page, sources, store
 from budget_sync.sync.config import list_sources
 from budget_sync.sync.history import PassResult
-from budget_sync.sync.plan import Stored, SyncPlan, make_plan
+from budget_sync.sync.match import Stored
+from budget_sync.sync.plan import SyncPlan, make_plan
 from budget_sync.sync.rows import Layout, SheetProblem, SheetRows, read_rows
 from budget_sync.sync.sources import Fetched, FetchFailed, Reach, Source
 

@@ -19,7 +19,8 @@ from budget_sync.database import db, locked
 from budget_sync.models import Budget, BudgetUtilization
 from budget_sync.money import to_text
 from budget_sync.permissions import Actor
-from budget_sync.sync.plan import Change, Stored, SyncPlan
+from budget_sync.sync.match import Stored
+from budget_sync.sync.plan import Change, SyncPlan
 from budget_sync.sync.rows import SheetBudget
 
 #: Told how many statements of how many are done, now and then.

@@ -28,6 +28,7 @@ TARGETS = {
     "ledger.settle": ("ledger", "requesters", "tenants"),
     "ledger.standing": ("ledger", "requesters", "tenants"),
     "ledger.idempotency": ("ledger", "tenants"),
+    "sync.match": ("sync_plan", "sync_run"),
     "sync.plan": ("sync_plan", "sync_run"),
 }
 
@@ -55,12 +56,14 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "has no utilisation row') -> pass": "a row that is made with its budget; without it, the next line is the same 500",
     },
     "ledger.standing": {".limit(2)": "the first row alone is read"},
+    "sync.match": {
+        " = tuple[": "a name for a type",
+        "RowError(row.row, message, row.external_id, True,": "asked where a bad row means no budget, and one that is refused means one",
+    },
     "sync.plan": {
         "slots=False": "what a plan takes of memory",
         "frozen=False": "nobody tries to change one",
-        " = tuple[": "a name for a type",
         "if bad or missing else": "a shortcut: without both, nothing is kept",
-        "RowError(row.row, message, row.external_id, True,": "asked where a bad row means no budget, and one that is refused means one",
         "budget[13] is not None": "more rows are asked whether their place is taken; one that stays in its own has it to itself",
         "budget[6] != row[3]": "the same",
         "budget[5] != row[4]": "the same",
