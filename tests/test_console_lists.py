@@ -6,7 +6,7 @@ import csv
 import html
 import io
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -16,13 +16,13 @@ from console_site import hold, member, short_check
 from flask import Flask
 from flask.testing import FlaskClient
 
-from budget_sync import audit, budgets, demo, ledger, overview, people
+from budget_sync import audit, budgets, clock, demo, ledger, overview, people
 from budget_sync.listings import audit as audit_listing
 from budget_sync.listings import paging
 from budget_sync.listings import requests as request_listing
-from budget_sync.models import Customer
+from budget_sync.models import BudgetCheckLog, Customer, Reservation
 from budget_sync.permissions import Role
-from budget_sync.requests import CheckRequest, ReleaseAction, ReleaseRequest
+from budget_sync.requests import CheckRequest, ReleaseAction, ReleaseRequest, ReserveRequest
 from budget_sync.web.console import frame
 
 
@@ -146,6 +146,30 @@ def test_lists_of_requests_go_on_where_the_page_before_ended(fiona: FlaskClient,
             link = f"/requests{following[1].replace('&amp;', '&')}" if following else ""
         wanted = [f"many-{number}" for number in range(10)]
         assert seen == (wanted if view == "open" else wanted[::-1])
+
+
+@pytest.mark.parametrize("view", ["open", "uncovered"])
+def test_a_list_goes_on_from_a_row_of_its_customer_alone(fiona: FlaskClient, view: str) -> None:
+    people.add_customer(ROOT, "other", "Other")
+    budgets.set_budget(ROOT, "other", "Engineering", "Q1 2025", Decimal(1000), budget_id="of-other")
+    their_check = {"request_id": "theirs", "user_id": "u", "user_name": "U", "user_email": "u@example.com", "customer_id": "other"}
+    for day in (1, 2, 3):
+        with time_machine.travel(clock.now() - timedelta(days=4 - day), tick=False):
+            if day == 2:
+                ledger.reserve(ROOT, ReserveRequest(budget_id="of-other", request_id="theirs", amount=Decimal(1)))
+                body = their_check | {"department": "Engineering", "fiscal_period": "Q1 2025", "amount": Decimal(5000)}
+                ledger.check(ROOT, CheckRequest.model_validate(body))
+            else:
+                hold(f"open-{day}", 10)
+                short_check(f"uncovered-{day}")
+    theirs = {"open": Reservation.get(Reservation.requestId == "theirs").seq, "uncovered": BudgetCheckLog.get(BudgetCheckLog.requestId == "theirs").id}
+    listed = fiona.get(f"/requests?view={view}&after={theirs[view]}").text.split('id="results"')[1]
+    assert (f"{view}-1" in listed, f"{view}-3" in listed) == (True, True)
+
+
+def test_the_page_of_a_budget_of_nothing_is_one(fiona: FlaskClient) -> None:
+    budgets.set_budget(ROOT, demo.CUSTOMER, "Zero", "Q1 2025", Decimal(0), budget_id="zero")
+    assert "chart burn-down" in fiona.get("/budget?id=zero").text
 
 
 def test_times_are_in_the_customers_zone(site: Flask) -> None:

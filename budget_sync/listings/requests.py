@@ -69,7 +69,7 @@ def reservations_page(actor: Actor, customer_id: str, query: RequestQuery) -> tu
     if query.status == "open":
         order = (Reservation.createdAt, Reservation.seq)
         customer = Reservation.customerId
-        last = Reservation.get_or_none(Reservation.seq == query.after) if query.after else None
+        last = Reservation.get_or_none((Reservation.seq == query.after) & (Reservation.customerId == customer_id)) if query.after else None
         if last:
             rows = rows.where((Reservation.createdAt > last.createdAt) | ((Reservation.createdAt == last.createdAt) & (Reservation.seq > last.seq)))
     elif query.after is not None:
@@ -185,7 +185,7 @@ def uncovered_page(actor: Actor, customer_id: str, after: int | None = None) -> 
     )
     if scope is Scope.OWN:
         rows = rows.where(BudgetCheckLog.checkedBy == actor.principal)
-    last = BudgetCheckLog.get_or_none(BudgetCheckLog.id == after) if after else None
+    last = BudgetCheckLog.get_or_none((BudgetCheckLog.id == after) & (BudgetCheckLog.customerId == customer_id)) if after else None
     if last:
         rows = rows.where((BudgetCheckLog.timestamp < last.timestamp) | ((BudgetCheckLog.timestamp == last.timestamp) & (BudgetCheckLog.id < last.id)))
     size = paging.PAGE_SIZE

@@ -66,8 +66,9 @@ def bar(figures: Figures, label: str, end: float | None = None) -> Markup:
 
 
 def ticks(low: int, high: int) -> list[int]:
-    """Round values that reach from `low` to `high` in at most six equal steps, largest first."""
-    rough = max(high - low, 1) / 5
+    """Round values that reach from `low` to `high` in at most six equal steps, largest first; two at least."""
+    high = max(high, low + 1)
+    rough = (high - low) / 5
     magnitude = 1
     while magnitude * 10 < rough:
         magnitude *= 10
