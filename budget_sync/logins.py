@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from datetime import timedelta
@@ -26,6 +27,8 @@ MAX_FAILURES_ACCOUNT = 5
 MAX_FAILURES_ADDRESS = 50
 
 KEY_PREFIX = "bsk"
+
+_WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([\d.]+):\d+")
 
 
 _SESSION_USER = Prepared(
@@ -178,9 +181,13 @@ def _count_attempt(account: str, network: str) -> None:
 
 
 def _network(address: str) -> str:
-    """Whom an address stands for: itself, or for IPv6 the /64 that one subscriber has whole."""
+    """Whom an address stands for: itself, or for IPv6 the /64 that one subscriber has whole.
+
+    Some proxies pass on the client's port as well, which each of its connections chooses anew.
+    """
+    with_port = _WITH_PORT.fullmatch(address)
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(with_port[1] or with_port[2] if with_port else address)
     except ValueError:
         return address
     if parsed.version == 6:

@@ -374,6 +374,10 @@ def test_the_limit_is_one_for_all_workers(acme: Flask, environment: dict[str, st
         ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
         ("::ffff:203.0.113.9", "203.0.113.9", True),
         ("::ffff:203.0.113.9", "::ffff:203.0.113.10", False),
+        ("203.0.113.9:40001", "203.0.113.9:40002", True),
+        ("203.0.113.9:40001", "203.0.113.10:40001", False),
+        ("[2001:db8:1:2::1]:40001", "[2001:db8:1:2::2]:40002", True),
+        ("[2001:db8:1:2::1]", "2001:db8:1:2::2", True),
     ],
 )
 def test_an_address_is_itself_and_in_ipv6_the_whole_of_a_subscribers_network(acme: Flask, first: str, second: str, is_one: bool) -> None:
