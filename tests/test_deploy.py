@@ -168,11 +168,12 @@ def test_the_nightly_line_backs_up_and_forgets_old_backups_alone(app: Flask, env
 
 
 class Site:
-    """The site of nginx.conf on a free port, in front of a server; `verify` is its certificate."""
+    """The site of nginx.conf on free ports, in front of a server; `verify` is its certificate."""
 
-    def __init__(self, port: int, certificate: Path) -> None:
+    def __init__(self, port: int, plain_port: int, certificate: Path) -> None:
         self.url = f"https://localhost:{port}"
         self.port = port
+        self.plain_url = f"http://localhost:{plain_port}"
         self.certificate = certificate
 
     def call(self, method: str, path: str, **options: object) -> requests.Response:
@@ -203,9 +204,9 @@ def site(installation: Installation, tmp_path: Path) -> Iterator[Site]:
     assert example["TRUSTED_HOSTS"] == HOST
     installation.environment |= example | {"TRUSTED_HOSTS": f"{HOST},127.0.0.1"}
     start_as_systemd_does(installation, tmp_path)
-    port, certificate = free_port(), make_certificate(tmp_path)
-    conf = re.sub(r"server \{\n    listen 80;.*?\n\}\n", "", text("nginx.conf"), flags=re.DOTALL)
-    conf = re.sub(r"    listen \[::\]:443.*\n", "", conf).replace("listen 443", f"listen 127.0.0.1:{port}")
+    port, plain_port, certificate = free_port(), free_port(), make_certificate(tmp_path)
+    conf = re.sub(r"    listen \[::\].*\n", "", text("nginx.conf"))
+    conf = conf.replace("listen 80;", f"listen 127.0.0.1:{plain_port};").replace("listen 443", f"listen 127.0.0.1:{port}")
     conf = conf.replace("127.0.0.1:8000", f"127.0.0.1:{installation.port}").replace("/var/log/nginx", str(tmp_path))
     conf = re.sub(r"ssl_certificate .*;", f"ssl_certificate {certificate};", conf)
     conf = re.sub(r"ssl_certificate_key .*;", f"ssl_certificate_key {tmp_path}/site.key;", conf)
@@ -214,7 +215,9 @@ def site(installation: Installation, tmp_path: Path) -> Iterator[Site]:
     user = "user root;" if os.geteuid() == 0 else ""
     places = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (tmp_path / "nginx.conf").write_text(
-        f"{user} daemon off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log; events {{}} http {{ access_log off; {places}\n{conf}\n}}\n",
+        # The logs that a distribution's nginx.conf has for every site that names none.
+        f"{user} daemon off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log;"
+        f" events {{}} http {{ access_log {tmp_path}/access.log; {places}\n{conf}\n}}\n",
         encoding="utf-8",
     )
     line = ["nginx", "-e", str(tmp_path / "error.log"), "-c", str(tmp_path / "nginx.conf")]
@@ -222,7 +225,7 @@ def site(installation: Installation, tmp_path: Path) -> Iterator[Site]:
     assert checked.returncode == 0, checked.stderr
     nginx = subprocess.Popen(line)
     try:
-        made = Site(port, certificate)
+        made = Site(port, plain_port, certificate)
         wait_until(lambda: answers(made), "nginx does not answer")
         yield made
     finally:
@@ -294,3 +297,15 @@ def test_the_service_behind_our_nginx(site: Site, installation: Installation, tm
     installation.stop()
     away = site.call("POST", "/api/budget/reserve", json=reserve_body(requestId="later"), headers=key)
     assert (away.status_code, away.headers["Retry-After"], away.json()["code"]) == (503, "5", "OUTCOME_UNKNOWN")
+
+
+def test_what_nginx_refuses_or_cannot_pass_on_leaves_no_secret_in_any_log(site: Site, installation: Installation, tmp_path: Path) -> None:
+    leaky = "/api/budget/check?key=bsk_in_the_address"
+    headers = {"Host": HOST, "Referer": "https://elsewhere.example/?key=bsk_in_the_referer"}
+    assert site.call("POST", leaky, data="x" * 300_000, headers=headers).status_code == 413
+    assert requests.get(f"{site.plain_url}{leaky}", headers=headers, timeout=30, allow_redirects=False).status_code == 308
+    installation.stop()
+    assert site.call("POST", leaky, json=check_body(), headers=headers).status_code == 503
+    logs = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log")}
+    assert {name: content for name, content in logs.items() if "bsk_" in content} == {}
+    assert re.findall(r'"\w+ \S+" (\d+)', logs["budget-sync.log"])[-3:] == ["413", "308", "503"]
