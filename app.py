@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 import cli
 from budget_sync import database, logins, settings
 from budget_sync.settings import Settings, SettingsError
 from budget_sync.web import api, auth, console, errors, headers, logs, metrics, openapi, payloads
+from budget_sync.web.proxies import TrustedProxies
 
 
 class BudgetSync(Flask):
@@ -70,6 +70,4 @@ def configure(app: Flask, chosen: Settings) -> None:
         PERMANENT_SESSION_LIFETIME=logins.SESSION_LIFETIME,
     )
     if chosen.trusted_proxies:
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]  # Flask's documented way to wrap an app
-            app.wsgi_app, x_for=chosen.trusted_proxies, x_proto=chosen.trusted_proxies, x_host=chosen.trusted_proxies
-        )
+        app.wsgi_app = TrustedProxies(app.wsgi_app, chosen.trusted_proxies)  # type: ignore[method-assign]  # Flask's documented way to wrap an app
