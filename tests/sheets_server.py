@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -232,6 +233,13 @@ def slow_headers(handler: Handler, _: bytes) -> None:
     """Headers that come a byte at a time."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
     _drip(handler, b"X-Long: " + b"x" * 1000)
+
+
+def endless(handler: Handler, _: bytes) -> None:
+    """A body that goes on for longer than anybody should read."""
+    with suppress(OSError):
+        handler.send(200, b" " * 3_000_000)
+    handler.close_connection = True
 
 
 def _drip(handler: Handler, payload: bytes) -> None:

@@ -15,9 +15,11 @@ from sheets_server import (
     ABOUT,
     TOKEN,
     VALUES,
+    SheetsServer,
     Tab,
     cut_short,
     cut_short_but_valid_length,
+    endless,
     hang_up,
     html_200,
     html_502,
@@ -93,6 +95,7 @@ FAILURES = {
     "a missing tab": Failure(lambda world: spreadsheet(world).tabs.__setitem__(0, Tab("Other", [], 7)), "has no tab named 'Budgets'; it has 'Other'"),
     "a token refused": fails(TOKEN, status(400), "refuses the credentials"),
     "a token service that fails": fails(TOKEN, status(503), "token service failed (503)"),
+    "a token cut short": fails(TOKEN, cut_short, "token service cannot be reached (IncompleteRead)"),
     "a token service's page": fails(TOKEN, html_200, "token service was broken"),
     "a missing column": Failure(rows_are([["Department", "Fiscal Period"], ["Sales", "Q1 2025"]]), "with the column 'Budgeted Amount'"),
     "no header": Failure(rows_are([["Sales", "Q1 2025", 1]]), "no header row"),
@@ -384,6 +387,29 @@ def test_a_key_that_is_not_googles_gets_no_token(two: World) -> None:
     path = two.google.credentials_file(two.folder, private_key=pem)
     assert two.sync(source, reach=replace(two.job.reach, credentials_path=path)).status == "failed"
     assert "Invalid JWT Signature" in str(two.last(source).message)
+
+
+@pytest.mark.parametrize("kind", ["service_account", "authorized_user"])
+@pytest.mark.parametrize("code", [302, 307, 308])
+def test_credentials_follow_no_redirect(two: World, kind: str, code: int) -> None:
+    stranger = SheetsServer()
+    path = two.google.credentials_file(two.folder, kind)
+    two.google.fail(TOKEN, *[status(code, {"Location": f"{stranger.url}/token"})] * 9)
+    two.google.calls.clear()
+    try:
+        assert two.sync(two.sources[KEY], reach=replace(two.job.reach, credentials_path=path)).status == "failed"
+    finally:
+        stranger.stop()
+    assert stranger.calls == []
+    assert f"answers with a redirect ({code}), and credentials follow none" in str(two.last(two.sources[KEY]).message)
+    # Another try would change nothing: one for each of the two Google Sheets.
+    assert two.google.calls == [TOKEN] * 2
+
+
+def test_a_token_without_end_is_not_read_to_its_end(two: World) -> None:
+    two.google.fail(TOKEN, *[endless] * 2)
+    assert two.sync(two.sources[KEY]).status == "failed"
+    assert two.last(two.sources[KEY]).message == "The reply of Google's token service is larger than 1 MB."
 
 
 def test_an_authorised_user_reads_as_well(two: World) -> None:

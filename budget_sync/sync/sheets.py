@@ -40,6 +40,9 @@ MAX_WAIT_S = 20.0
 
 _CHUNK_BYTES = 64 * 1024
 
+# A token is a few kilobytes.
+_MAX_TOKEN_BYTES = 1024 * 1024
+
 Credentials = google.oauth2.service_account.Credentials | google.oauth2.credentials.Credentials
 
 
@@ -153,7 +156,7 @@ class SheetsClient(HTTPClient):
             with requests.Session() as session:
                 self.credentials.refresh(_BoundRequest(session, self))  # type: ignore[no-untyped-call]  # google-auth's types are partial
         except google.auth.exceptions.TransportError as error:
-            raise TryAgain(f"Google's token service cannot be reached ({_cause(error)}).") from None
+            raise TryAgain(_unreachable(error)) from None
         except google.auth.exceptions.RefreshError as error:
             if error.retryable:
                 raise TryAgain("Google's token service failed.") from None
@@ -198,19 +201,30 @@ class ExactReply(requests.Response):
 
 
 class _BoundRequest(AuthRequest):
-    """google-auth's way to its token service, with this fetch's time-outs."""
+    """google-auth's way to its token service, with this fetch's time-outs, and to nowhere else."""
 
     def __init__(self, session: requests.Session, client: SheetsClient) -> None:
         super().__init__(session)
         self.client = client
 
     def __call__(self, url: str, method: str = "GET", body: Any = None, headers: Any = None, timeout: Any = None, **options: Any) -> Any:
-        """Send it. Raises TryAgain for what may pass, before google-auth waits and tries again without an eye on the deadline."""
+        """Send it. Raises TryAgain for what may pass, before google-auth waits and tries again without an eye on the deadline; FetchFailed for the rest."""
+        # A redirect would take the credentials, which are in the body, to any host.
+        options |= {"allow_redirects": False, "hooks": {"response": self._read}}
         timeout_s = self.client._timeout()  # noqa: SLF001  # its other half
-        response = super().__call__(url, method, body, headers, timeout=timeout_s, **options)  # type: ignore[no-untyped-call]  # partial
+        try:
+            response = super().__call__(url, method, body, headers, timeout=timeout_s, **options)  # type: ignore[no-untyped-call]  # partial
+        except (urllib3.exceptions.HTTPError, TimeoutError) as error:
+            raise TryAgain(_unreachable(error)) from None
         if response.status in (408, 429) or response.status >= 500:
             raise TryAgain(f"Google's token service failed ({response.status}).")
+        if 300 <= response.status < 400:
+            raise FetchFailed(f"The token_uri in the credentials file answers with a redirect ({response.status}), and credentials follow none: correct it.")
         return response
+
+    def _read(self, response: requests.Response, **_: Any) -> None:
+        with response:
+            _read_whole(response, self.client.deadline, "The reply of Google's token service", _MAX_TOKEN_BYTES)
 
 
 def load_credentials(path: Path | None) -> tuple[Credentials, str]:
@@ -247,7 +261,11 @@ def _may_carry_secrets(url: str) -> bool:
     return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")))
 
 
-def _read_whole(response: requests.Response, deadline: float) -> None:
+def _unreachable(error: BaseException) -> str:
+    return f"Google's token service cannot be reached ({_cause(error)})."
+
+
+def _read_whole(response: requests.Response, deadline: float, what: str = "The sheet", most_bytes: int = MAX_BYTES) -> None:
     """Read a streamed body, giving up at the deadline: a time-out alone starts anew with every byte."""
     chunks, size = [], 0
     while True:
@@ -256,8 +274,8 @@ def _read_whole(response: requests.Response, deadline: float) -> None:
             break
         chunks.append(chunk)
         size += len(chunk)
-        if size > MAX_BYTES:
-            raise FetchFailed(f"The sheet is larger than {MAX_BYTES // 1024 // 1024} MB.")
+        if size > most_bytes:
+            raise FetchFailed(f"{what} is larger than {most_bytes // 1024 // 1024} MB.")
         if time.monotonic() > deadline:
             raise TimeoutError
     # Where requests keeps a body that was read.
