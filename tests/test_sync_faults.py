@@ -73,6 +73,15 @@ def fails(call: str, fault: Any, says: str, times: int = 9) -> Failure:
     return Failure(lambda world: world.google.fail(call, *[fault] * times, key=key), says, token=call == TOKEN)
 
 
+def says(payload: str) -> Any:
+    """A fault: Google answers with this JSON."""
+    return lambda handler, _: handler.send(200, payload.encode())
+
+
+def says_amount(number: str) -> Any:
+    return says(f'{{"values": [["Department", "Fiscal Period", "Budgeted Amount"], ["Design", "Q1 2025", {number}]]}}')
+
+
 def rows_are(cells: list[list[Any]]) -> Callable[[World], object]:
     return lambda world: world.rows(KEY, cells)
 
@@ -97,6 +106,13 @@ FAILURES = {
     "a token service that fails": fails(TOKEN, status(503), "token service failed (503)"),
     "a token cut short": fails(TOKEN, cut_short, "token service cannot be reached (IncompleteRead)"),
     "a token service's page": fails(TOKEN, html_200, "token service was broken"),
+    "a token that ends in no time": fails(TOKEN, says('{"access_token": "x", "expires_in": 1e999}'), "token service was broken"),
+    "a number that no Decimal can hold": fails(VALUES, says_amount("1e999999999999999999999"), "reply was broken"),
+    "a number that no double can hold": fails(VALUES, says_amount("1e9999999"), "reply was broken"),
+    "a fraction that no double can hold": fails(VALUES, says_amount("1e-9999999"), "reply was broken"),
+    "a tab whose number is none": fails(ABOUT, says('{"sheets": [{"properties": {"title": "Budgets", "sheetId": Infinity}}]}'), "not what its API describes"),
+    "an object for a cell": Failure(rows_are([HEADER, ["Design", "Q1 2025", {"a": 1}]]), "not what its API describes"),
+    "a list for a cell": Failure(rows_are([HEADER, ["Design", ["GO"], 1]]), "not what its API describes"),
     "a missing column": Failure(rows_are([["Department", "Fiscal Period"], ["Sales", "Q1 2025"]]), "with the column 'Budgeted Amount'"),
     "no header": Failure(rows_are([["Sales", "Q1 2025", 1]]), "no header row"),
     "two columns of one name": Failure(rows_are([[*HEADER, "budgeted amount"], ["Sales", "Q1 2025", 1, 2]]), "a column twice: 'Budgeted Amount'"),

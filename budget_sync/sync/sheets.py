@@ -43,6 +43,12 @@ _CHUNK_BYTES = 64 * 1024
 # A token is a few kilobytes.
 _MAX_TOKEN_BYTES = 1024 * 1024
 
+# Google's numbers are doubles, whose powers of ten end at 308.
+_MOST_POWERS_OF_TEN = 400
+
+# What comes of JSON that is not what its API describes.
+_ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+
 Credentials = google.oauth2.service_account.Credentials | google.oauth2.credentials.Credentials
 
 
@@ -88,7 +94,7 @@ def _fetch(source: Source, reach: Reach) -> Fetched:
             raise FetchFailed(_sentence(error, source, account)) from None
         except google.auth.exceptions.RefreshError as error:
             raise FetchFailed(f"Google refuses the credentials ({_short(error.args[0] if error.args else error)}): renew the credentials file.") from None
-        except (google.auth.exceptions.GoogleAuthError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (google.auth.exceptions.GoogleAuthError, *_ODD) as error:
             raise FetchFailed(f"Google's reply is not what its API describes ({type(error).__name__}: {_short(error)}).") from error
 
 
@@ -132,8 +138,8 @@ class SheetsClient(HTTPClient):
         if not response.ok:
             raise APIError(response)
         try:
-            body = json.loads(response.content, parse_float=Decimal, parse_constant=Decimal)
-        except (ValueError, RecursionError):
+            body = json.loads(response.content, parse_float=_fraction, parse_constant=Decimal)
+        except _ODD:
             raise TryAgain("Google's reply was broken.") from None
         return ExactReply(response, body)
 
@@ -161,7 +167,7 @@ class SheetsClient(HTTPClient):
             if error.retryable:
                 raise TryAgain("Google's token service failed.") from None
             raise
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except _ODD:
             # google-auth takes whatever comes with a 200 for what it asked for.
             raise TryAgain("The reply of Google's token service was broken.") from None
 
@@ -296,10 +302,20 @@ def _find_worksheet(source: Source, about: Mapping[str, Any]) -> tuple[str, int]
     raise FetchFailed(f"The spreadsheet has no tab {wanted}; it has {', '.join(repr(title) for title, _ in tabs[:10])}.")
 
 
+def _fraction(text: str) -> Decimal:
+    """A number of Google's, exactly. Raises ValueError or ArithmeticError for what is none: sums with it would fail, or not end."""
+    number = Decimal(text)
+    if abs(number.adjusted()) > _MOST_POWERS_OF_TEN:
+        raise ValueError("a number is beyond every double")
+    return number
+
+
 def _grid(values: Mapping[str, Any]) -> list[list[Any]]:
     grid = values.get("values", [])
     if not isinstance(grid, list) or not all(isinstance(row, list) for row in grid):
         raise TypeError("values are no rows of cells")
+    if any(isinstance(cell, list | dict) for row in grid for cell in row):
+        raise TypeError("a cell holds more than one value")
     return grid
 
 
