@@ -31,8 +31,8 @@ from prove.preload import SYNC, WRITE, Fault, preload
 EVERY_S = 30
 
 #: A server takes what memory it needs while its threads and their caches come to be: until it has not grown for so long, or at the latest after so long.
-STEADY_S = 30
-WARM_UP_S = 300
+STEADY_S = 120
+WARM_UP_S = 600
 
 #: Seconds from one fault to the next of those that come before.
 SETTLE_S = 5
