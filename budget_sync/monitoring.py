@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from peewee import fn
 
 from budget_sync import clock
+from budget_sync.database import sums, whole_sums
 from budget_sync.models import Budget, BudgetDataSourceConfig, BudgetUtilization, Customer, SyncHistory
 from budget_sync.money import to_number
 
@@ -46,16 +47,17 @@ def balances() -> list[Balances]:
             Budget.customerId,
             Budget.currency,
             Budget.currencyExponent,
-            fn.SUM(Budget.budgetedMinor),
-            fn.SUM(BudgetUtilization.reservedMinor),
-            fn.SUM(BudgetUtilization.committedMinor),
+            *sums(Budget.budgetedMinor, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor),
         )
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .where(Budget.deletedAt.is_null())
         .group_by(Budget.customerId, Budget.currency, Budget.currencyExponent)
         .order_by(Budget.customerId, Budget.currency)
     )
-    return [Balances(customer_id, currency, *(to_number(minor, exponent) for minor in sums)) for customer_id, currency, exponent, *sums in query.tuples()]
+    return [
+        Balances(customer_id, currency, *(to_number(minor, exponent) for minor in whole_sums(parts)))
+        for customer_id, currency, exponent, *parts in query.tuples()
+    ]
 
 
 def sources() -> list[SourceState]:

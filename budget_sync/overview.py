@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from peewee import SQL, Case, fn
 
 from budget_sync import clock
-from budget_sync.database import Prepared, snapshot
+from budget_sync.database import Prepared, rough_sum, snapshot, sums, whole_sums
 from budget_sync.models import Budget, BudgetCheckLog, BudgetDataSourceConfig, BudgetUtilization, Customer, Reservation, SyncHistory
 from budget_sync.periods import period_dates
 from budget_sync.permissions import Action, Actor, Scope, require_for, scope_of
@@ -31,6 +31,7 @@ LISTED = 5
 # Beside each row of a page: how many rows there are without the page's limit.
 _COUNT = fn.COUNT(SQL("*")).over()
 
+_AMOUNTS = (Budget.budgetedMinor, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor)
 USED = BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor
 IS_OVERDRAWN = Budget.budgetedMinor < USED
 IS_HIGH = (Budget.budgetedMinor * HIGH_PERCENT < USED * 100) & (Budget.budgetedMinor >= USED) & (USED > 0)
@@ -180,9 +181,7 @@ def _totals(chosen: Any) -> list[Total]:
     query = (
         chosen.select(
             Budget.currency,
-            fn.SUM(Budget.budgetedMinor),
-            fn.SUM(BudgetUtilization.reservedMinor),
-            fn.SUM(BudgetUtilization.committedMinor),
+            *sums(*_AMOUNTS),
             fn.COUNT(Budget.id),
             fn.SUM(Case(None, [(IS_OVERDRAWN, 1)], 0)),
             fn.SUM(Case(None, [(IS_HIGH, 1)], 0)),
@@ -190,7 +189,7 @@ def _totals(chosen: Any) -> list[Total]:
         .group_by(Budget.currency)
         .order_by(fn.COUNT(Budget.id).desc(), Budget.currency)
     )
-    return [Total(Figures(*row[:4]), *row[4:]) for row in query.tuples()]
+    return [Total(Figures(currency, *whole_sums(parts)), budgets, overdrawn, high) for currency, *parts, budgets, overdrawn, high in query.tuples()]
 
 
 def _departments(chosen: Any, page: int) -> tuple[list[Department], int]:
@@ -199,17 +198,17 @@ def _departments(chosen: Any, page: int) -> tuple[list[Department], int]:
         fn.MIN(Budget.department).alias("name"),
         Budget.departmentKey,
         Budget.currency,
-        fn.SUM(Budget.budgetedMinor).alias("budgeted"),
-        fn.SUM(BudgetUtilization.reservedMinor),
-        fn.SUM(BudgetUtilization.committedMinor),
+        *sums(*_AMOUNTS),
         fn.COUNT(Budget.id),
         fn.SUM(Case(None, [(IS_OVERDRAWN, 1)], 0)).alias("overdrawn"),
         _COUNT,
     ).group_by(Budget.departmentKey, Budget.currency)
-    share = fn.SUM(USED) * 1.0 / Case(None, [(fn.SUM(Budget.budgetedMinor) == 0, 1)], fn.SUM(Budget.budgetedMinor))
+    budgeted, reserved, committed = map(rough_sum, _AMOUNTS)
+    share = (reserved + committed) / Case(None, [(budgeted == 0, 1)], budgeted)
     rows = query.order_by(SQL("overdrawn").desc(), share.desc(), Budget.departmentKey, Budget.currency).paginate(page, DEPARTMENTS_A_PAGE).tuples()
     found = list(rows)
-    return [Department(name, key, Figures(*figures), budgets, drawn) for name, key, *figures, budgets, drawn, _ in found], found[0][-1] if found else 0
+    departments = [Department(name, key, Figures(currency, *whole_sums(parts)), budgets, drawn) for name, key, currency, *parts, budgets, drawn, _ in found]
+    return departments, found[0][-1] if found else 0
 
 
 class OverdrawnBudget(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from peewee import PeeweeException, fn
 
 from budget_sync import clock
-from budget_sync.database import DatabaseProblem, db, label, quick_check, snapshot
+from budget_sync.database import DatabaseProblem, db, label, quick_check, snapshot, sums, whole_sums
 from budget_sync.ledger import standing as standings
 from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Reservation, SyncHistory
 from budget_sync.money import to_number
@@ -235,9 +235,8 @@ def stats(actor: Actor, customer_id: str | None = None) -> Stats:
         Budget.select(
             fn.MIN(Budget.department),
             Budget.currency,
-            fn.SUM(Budget.budgetedMinor),
-            fn.SUM(BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor),
             Budget.currencyExponent,
+            *sums(Budget.budgetedMinor, BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor),
         )
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .where(Budget.deletedAt.is_null())
@@ -261,7 +260,8 @@ def stats(actor: Actor, customer_id: str | None = None) -> Stats:
         sync_success_rate=100 * by_status.get("success", 0) / pass_count if pass_count else None,
         utilization=[
             Utilization(department, currency, to_number(total, exponent), to_number(used, exponent), to_number(total - used, exponent))
-            for department, currency, total, used, exponent in rows
+            for department, currency, exponent, *parts in rows
+            for total, used in [whole_sums(parts)]
         ],
     )
 

@@ -198,6 +198,24 @@ def without_checks(table: str, constraint: str) -> Iterator[None]:
         database.db.execute_sql("PRAGMA ignore_check_constraints = 0")
 
 
+#: So many budgets of the largest amount there is add up to more than 64 bits hold.
+ROWS_OVER_64_BITS = 9_300
+
+
+def insert_vast_budgets(customer_id: str) -> int:
+    """A department's budgets of the largest amount, all of it reserved, written past the ledger; returns their sum in minor units of USD."""
+    amount_minor = money.LIMIT_MINOR - 1
+    rows = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS_OVER_64_BITS}) SELECT '{customer_id}-' || i, '{customer_id}'"
+    columns = '"department", "departmentKey", "fiscalPeriod", "periodKey", "currency", "currencyExponent", "budgetedMinor", "createdAt", "updatedAt"'
+    at = "'2025-01-01T00:00:00.000000Z'"
+    database.db.execute_sql(
+        f'INSERT INTO "Budget" ("id", "customerId", {columns})'
+        f" {rows}, 'Vast', 'vast', 'Year ' || i, 'year ' || i, 'USD', 2, {amount_minor}, {at}, {at} FROM n"
+    )
+    database.db.execute_sql(f'INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "reservedMinor") {rows}, 2, {amount_minor} FROM n')
+    return ROWS_OVER_64_BITS * amount_minor
+
+
 def make_fault(event: str, table: str) -> None:
     """Let an event on a table fail with "a fault", by a trigger."""
     if ENGINE == "sqlite":

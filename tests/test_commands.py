@@ -19,7 +19,7 @@ from typing import Any
 import click
 import pytest
 import time_machine
-from conftest import ENGINE, PASSWORD, PROJECT, ROOT, Installation, sign_in, sqlite_only
+from conftest import ENGINE, PASSWORD, PROJECT, ROOT, Installation, insert_vast_budgets, sign_in, sqlite_only
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -710,6 +710,12 @@ def test_stats_are_the_guides_four_figures(acme: Shell) -> None:
         "department  currency  budgeted  used  available\n"
         "Legal       EUR       0.5       0     0.5\n"
     )
+
+
+def test_stats_add_up_more_than_64_bits_hold(acme: Shell) -> None:
+    acme.says("add-customer", "rich", "--name", "Rich")
+    insert_vast_budgets("rich")
+    assert "Vast        USD       92,999,999,999,999,907  92,999,999,999,999,907  0\n" in acme.says("stats", "--customer", "rich")
 
 
 def test_stats_of_nothing_say_so(shell: Shell) -> None:

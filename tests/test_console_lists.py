@@ -11,16 +11,17 @@ from decimal import Decimal
 
 import pytest
 import time_machine
-from conftest import ROOT
+from conftest import ROOT, ROWS_OVER_64_BITS, insert_vast_budgets
 from console_site import hold, member, short_check
 from flask import Flask
 from flask.testing import FlaskClient
 
 from budget_sync import audit, budgets, clock, demo, ledger, overview, people
+from budget_sync.database import sums, whole_sums
 from budget_sync.listings import audit as audit_listing
 from budget_sync.listings import paging
 from budget_sync.listings import requests as request_listing
-from budget_sync.models import BudgetCheckLog, Customer, Reservation
+from budget_sync.models import AuditLog, BudgetCheckLog, Customer, Reservation
 from budget_sync.permissions import Role
 from budget_sync.requests import CheckRequest, ReleaseAction, ReleaseRequest, ReserveRequest
 from budget_sync.web.console import frame
@@ -211,6 +212,24 @@ def test_an_overview_without_a_current_period_is_of_all(fiona: FlaskClient) -> N
     page = fiona.get("/").text
     assert '<p class="muted">All periods</p>' in page
     assert '<p class="muted">Q1 2025</p>' in fiona.get("/?period=2025-Q1").text
+
+
+def test_an_overview_adds_up_more_than_64_bits_hold(fiona: FlaskClient) -> None:
+    vast_minor = insert_vast_budgets(demo.CUSTOMER)
+    budgets.set_budget(ROOT, demo.CUSTOMER, "Nothing", "Q1 2025", Decimal(0))
+    found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS)
+    figures = overview.Figures("USD", vast_minor + 10_000_000, vast_minor, 500_000)
+    assert found.totals == [overview.Total(figures, ROWS_OVER_64_BITS + 2, 0, ROWS_OVER_64_BITS)]
+    # Those of which most is used first.
+    assert [(each.name, each.figures.budgeted_minor) for each in found.departments] == [("Vast", vast_minor), ("Engineering", 10_000_000), ("Nothing", 0)]
+    assert "$93,000,000,000,099,907" in fiona.get("/?period=all").text
+
+
+def test_amounts_below_zero_add_up_as_well(site: Flask) -> None:
+    hold("intake-102", 1)
+    moved = AuditLog.select(*sums(AuditLog.reservedDeltaMinor, AuditLog.committedDeltaMinor))
+    assert whole_sums(moved.tuples()[0]) == [100, 500_000]
+    assert whole_sums(moved.where(AuditLog.reservedDeltaMinor < 0).tuples()[0]) == [-500_000, 500_000]
 
 
 def test_what_needs_attention_is_told_first(site: Flask) -> None:

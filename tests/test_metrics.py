@@ -15,6 +15,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import peewee
 import pytest
 import requests
 from conftest import (
@@ -24,6 +25,7 @@ from conftest import (
     Installation,
     check_body,
     commit_body,
+    insert_vast_budgets,
     key_headers,
     needs,
     release_body,
@@ -38,7 +40,7 @@ from prove.locks import HOLD_LOCK
 from test_faults import moved_away, workers_of
 
 from app import create_app
-from budget_sync import __version__, budgets, clock, database, demo, ledger, people, settings, sync
+from budget_sync import __version__, budgets, clock, database, demo, ledger, monitoring, people, settings, sync
 from budget_sync.models import BudgetDataSourceConfig, SyncHistory
 from budget_sync.refusals import Code
 from budget_sync.requests import CommitRequest, ReserveRequest
@@ -206,6 +208,31 @@ def test_balances_are_told_by_customer_and_currency_in_whole_units(world: Flask)
         (demo.CUSTOMER, "EUR"): [300, 0, 0, 300],
         ("org-789", "JPY"): [90_000, 700, 0, 89_300],
     }
+
+
+def test_balances_may_add_up_to_more_than_64_bits_hold(world: Flask) -> None:
+    people.add_customer(ROOT, "rich", "Rich")
+    total_minor = insert_vast_budgets("rich")
+    samples = scraped(world.test_client())
+    assert value(samples, "database_up") == 1
+    told = [value(samples, f"{name}_amount", customer="rich", currency="USD") for name in ("budgeted", "reserved", "committed", "available")]
+    assert told == [total_minor / 100, total_minor / 100, 0, 0]
+
+
+def test_figures_that_cannot_be_had_do_not_say_that_the_database_is_down(
+    world: Flask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing() -> None:
+        raise peewee.OperationalError("integer overflow")
+
+    monkeypatch.setattr(monitoring, "balances", failing)
+    app = create_app(world.config["SETTINGS"])
+    samples = scraped(app.test_client())
+    assert value(samples, "database_up") == 1
+    assert not any(name.endswith("_amount") for name, _ in samples)
+    told = capsys.readouterr().err
+    assert " ERROR " in told
+    assert "integer overflow" in told
 
 
 def test_each_source_tells_its_age_and_how_its_latest_pass_ended(world: Flask, chosen: settings.Settings) -> None:

@@ -25,6 +25,7 @@ from budget_sync.database.observing import Observer, observe
 from budget_sync.database.prepared import Prepared, first_of_both
 from budget_sync.database.restore import replace_file, replace_rows, sync_folder
 from budget_sync.database.schema import SCHEMA_VERSION, init_schema, quick_check, require_current_schema, schema_version, upgrade_schema
+from budget_sync.database.sums import rough_sum, sums, whole_sums
 from budget_sync.database.transact import transact
 
 __all__ = [
@@ -62,12 +63,15 @@ __all__ = [
     "require_sound",
     "require_whole_schema",
     "require_writable",
+    "rough_sum",
     "schema_version",
     "snapshot",
+    "sums",
     "sync_folder",
     "transact",
     "trial_schema",
     "upgrade_schema",
     "wal_size",
+    "whole_sums",
     "write_copy",
 ]

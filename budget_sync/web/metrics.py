@@ -292,13 +292,24 @@ class _Figures(Collector):
         yield _gauge(BUILD, {(budget_sync.__version__, str(database.SCHEMA_VERSION), engine): 1})
         if engine == WAL_SIZE.engine:
             yield _gauge(WAL_SIZE, {(): database.wal_size()})
+        yield from _of_database()
+
+
+def _of_database() -> Iterator[Metric]:
+    """Whether the database can be asked, and what it then says."""
+    try:
+        database.require_current_schema()
+    except database.DatabaseProblem as problem:
+        log.warning("The database could not be asked for metrics: %s", problem)
+        yield _gauge(DATABASE_UP, {(): 0})
+        return
+    yield _gauge(DATABASE_UP, {(): 1})
+    for figures in (_balances, _sources):
         try:
-            database.require_current_schema()
-            figures = [_gauge(DATABASE_UP, {(): 1}), *_balances(), *_sources()]
-        except (database.DatabaseProblem, peewee.PeeweeException) as problem:
-            log.warning("The database could not be asked for metrics: %s", problem)
-            figures = [_gauge(DATABASE_UP, {(): 0})]
-        yield from figures
+            yield from figures()
+        except peewee.PeeweeException:
+            # It answered just now, so this is about the question.
+            log.exception("The database is up, but did not say its figures for the metrics.")
 
 
 def _decisions(counted: list[Metric]) -> Metric:
