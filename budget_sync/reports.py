@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from peewee import PeeweeException, fn
 
 from budget_sync import clock
-from budget_sync.database import DatabaseProblem, db, label, quick_check, snapshot, sums, whole_sums
+from budget_sync.database import DatabaseProblem, db, is_file, label, quick_check, require_whole_schema, snapshot, sums, whole_sums
 from budget_sync.ledger import standing as standings
 from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Reservation, SyncHistory
 from budget_sync.money import to_number
@@ -373,11 +373,15 @@ def verify() -> Verification:
 
 
 def require_sound_start() -> None:
-    """Raises DatabaseProblem where SQLite's file is damaged or its balances contradict each other, as far as `quick_check` looks.
+    """Raises DatabaseProblem where SQLite's file is damaged or its balances contradict each other, as far as `quick_check` looks; or its schema is not whole.
 
     SQLite keeps no checksums of the file's pages: a changed figure is seen where it contradicts another.
     """
-    if not quick_check():
+    is_small = quick_check()
+    if is_file():
+        # However large the file is, its schema is not.
+        _require_whole_schema()
+    if not is_small:
         return
     try:
         findings = verify().findings
@@ -387,6 +391,13 @@ def require_sound_start() -> None:
         raise DatabaseProblem(
             f"The balances in {label()} contradict each other: see `flask verify`, and restore a backup. The first of {len(findings)}: {findings[0]}"
         )
+
+
+def _require_whole_schema() -> None:
+    try:
+        require_whole_schema()
+    except DatabaseProblem as problem:
+        raise DatabaseProblem(f"The database {label()} is not as it was made ({problem}): restore a backup.") from problem
 
 
 def prove() -> Verification:

@@ -123,7 +123,7 @@ def test_an_installation_as_it_should_be_passes_line_by_line_and_is_left_as_it_w
     told = lines(result)
     # The tests' own cluster is set to forget: no test pulls its plug.
     unwell = {"Commits last"} if engine == "postgres_live" and told["Commits last"][1].startswith("fsync = off") else set()
-    assert (result.exit_code, result.stderr) == ((1, "Error: 1 of 22 checks failed.\n") if unwell else (0, "")), result.stdout
+    assert (result.exit_code, result.stderr) == ((1, "Error: 1 of 23 checks failed.\n") if unwell else (0, "")), result.stdout
     assert [subject for subject in told if subject in doctor.CHECKLIST] == list(doctor.CHECKLIST)
     assert {subject for subject, (state, _) in told.items() if state in ("failed", "warning")} == unwell
     assert [subject for subject, (state, _) in told.items() if state == "by hand"] == ["Load test", "Document the orchestrator's API"]
@@ -183,6 +183,7 @@ def test_whatever_is_wrong_is_seen(live: Flask, chosen: Settings) -> None:
         "Monitoring alerts": "METRICS_TOKEN is shorter than 16 characters",
         "Google credentials": "there is no file",
         "File permissions": "secret_key",
+        "Schema": 'trigger "AuditLog_no_delete" is missing or changed',
         "Balances": "2 contradictions; the first: Budget",
         "Clock": "2099-01-01T00:00:00Z, which is yet to come",
         "Proxy": "SESSION_COOKIE_SECURE is false",
@@ -190,6 +191,31 @@ def test_whatever_is_wrong_is_seen(live: Flask, chosen: Settings) -> None:
     assert seen.keys() == expected.keys()
     assert [subject for subject, words in expected.items() if words not in seen[subject]] == []
     assert result.stderr == f"Error: {len(expected)} of {len(re.findall(r'^[a-z]', result.stdout, re.MULTILINE))} checks failed.\n"
+
+
+LOST = ('DROP TABLE "StoredReply"', 'DROP INDEX "Reservation_open"', 'DROP TRIGGER "BudgetCheckLog_no_delete"')
+
+
+@pytest.mark.parametrize("engine", ["live", "postgres_live"])
+def test_a_schema_with_parts_missing_is_seen(request: pytest.FixtureRequest, engine: str) -> None:
+    app: Flask = request.getfixturevalue(engine)
+    database.open_connection()
+    for statement in LOST:
+        db.execute_sql(f'{statement} ON "BudgetCheckLog"' if not database.is_file() and "TRIGGER" in statement else statement)
+    # What an operator has added is nobody's business.
+    db.execute_sql('CREATE TABLE "OurNotes" ("id" INTEGER)')
+    db.execute_sql('CREATE INDEX "Our_index" ON "Budget" ("department")')
+    state, said = lines(run(app))["Schema"]
+    assert state == "failed"
+    assert said.startswith('its schema is not whole: table "StoredReply" is missing or changed\n')
+    assert "-> restore a backup: flask restore PATH" in said
+    assert ("naming an empty database" in said) == (engine == "postgres_live")
+
+
+def test_on_postgresql_a_trigger_that_is_switched_off_is_as_good_as_missing(postgres_live: Flask) -> None:
+    database.open_connection()
+    db.execute_sql('ALTER TABLE "AuditLog" DISABLE TRIGGER "AuditLog_no_truncate"')
+    assert lines(run(postgres_live))["Schema"][1].startswith('its schema is not whole: trigger "AuditLog_no_truncate" is missing or changed\n')
 
 
 def test_what_grows_old_is_seen(live: Flask) -> None:

@@ -225,13 +225,47 @@ def test_a_server_does_not_start_on_a_damaged_database(fresh: Installation) -> N
     assert said.endswith("): restore a backup.")
 
 
+def tamper(file: Path, statement: str) -> None:
+    """Change a database, as somebody with a tool of theirs would."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize("lost", ['table "StoredReply"', 'index "Reservation_open"', 'trigger "BudgetCheckLog_no_delete"'])
+def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(fresh: Installation, lost: str) -> None:
+    fresh.flask("init-db")
+    tamper(fresh.database, f"DROP {lost}")
+    said = one_line(start(fresh, "serve"))
+    assert said == f"Error: The database {fresh.database} is not as it was made (its schema is not whole: {lost} is missing or changed): restore a backup."
+
+
+def test_a_server_starts_beside_what_an_operator_has_added(fresh: Installation) -> None:
+    fresh.flask("init-db")
+    tamper(fresh.database, 'CREATE TABLE "OurNotes" ("id" INTEGER)')
+    tamper(fresh.database, 'CREATE INDEX "Our_index" ON "Budget" ("department")')
+    try:
+        fresh.start()
+        assert requests.get(f"{fresh.url}/readyz", timeout=10).status_code == 200
+    finally:
+        fresh.end()
+
+
+def test_a_server_starts_without_a_part_of_the_schema_when_told_to(fresh: Installation) -> None:
+    fresh.flask("init-db")
+    tamper(fresh.database, 'DROP INDEX "Reservation_open"')
+    try:
+        fresh.start("--unproven")
+        assert requests.get(f"{fresh.url}/readyz", timeout=10).status_code == 200
+    finally:
+        fresh.end()
+
+
 @pytest.fixture
 def contradicting(fresh: Installation) -> Iterator[Installation]:
     """An installation where an amount is not what the audit log replays to, as after a flipped bit."""
     fresh.flask("init-db")
     fresh.flask("demo")
-    with closing(sqlite3.connect(fresh.database)) as connection, connection:
-        connection.execute('UPDATE "Budget" SET "budgetedMinor" = "budgetedMinor" + 1 WHERE "id" = ?', ("budget-123",))
+    tamper(fresh.database, """UPDATE "Budget" SET "budgetedMinor" = "budgetedMinor" + 1 WHERE "id" = 'budget-123'""")
     yield fresh
     fresh.end()
 
@@ -257,6 +291,10 @@ def test_a_large_file_is_not_looked_at_when_a_server_starts(contradicting: Insta
         connection.commit()
     contradicting.start()
     assert requests.get(f"{contradicting.url}/readyz", timeout=10).status_code == 200
+    contradicting.end()
+    # Its schema is as small as any.
+    tamper(contradicting.database, 'DROP INDEX "Reservation_open"')
+    assert 'index "Reservation_open" is missing or changed' in one_line(start(contradicting, "serve"))
 
 
 @pytest.mark.parametrize("make", [garbage, a_directory], ids=lambda make: make.__name__)

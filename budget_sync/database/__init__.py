@@ -1,6 +1,6 @@
 """The database: connections, the one seam for writing (`transact`), and the schema. SQL dialects stay in this folder."""
 
-from budget_sync.database.backup import require_sound, require_whole_schema, write_copy
+from budget_sync.database.backup import require_sound, write_copy
 from budget_sync.database.connection import (
     DatabaseProblem,
     calls_at_once,
@@ -27,6 +27,7 @@ from budget_sync.database.restore import replace_file, replace_rows, sync_folder
 from budget_sync.database.schema import SCHEMA_VERSION, init_schema, quick_check, require_current_schema, schema_version, upgrade_schema
 from budget_sync.database.sums import rough_sum, sums, whole_sums
 from budget_sync.database.transact import transact
+from budget_sync.database.whole import require_whole_schema
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -82,27 +81,3 @@ def require_sound() -> None:
         raise DatabaseProblem("it is a database, but not of this program")
     if orphans:
         raise DatabaseProblem(f"it is damaged: a row of {orphans[0][0]} refers to a row of {orphans[0][2]} that is not there")
-
-
-def require_whole_schema() -> None:
-    """Raises DatabaseProblem where a table, column, index or trigger of the newest schema is missing from the SQLite file that is connected."""
-    with closing(sqlite3.connect(":memory:")) as fresh:
-        for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")) + SQLITE_STATEMENTS:
-            fresh.execute(statement)
-        missing = _things(fresh) - _things(db.connection())
-    if missing:
-        raise DatabaseProblem(f"its schema is not whole: {min(missing)[0]} is missing or changed")
-
-
-def _things(connection: Any) -> set[tuple[str, str]]:
-    """What a schema consists of, named. A table's own text is left out: an upgrade adds a column elsewhere than a fresh table has it."""
-    things = {
-        (f'{kind} "{name}"', "" if kind == "table" else re.sub(r"\s+", " ", text or ""))
-        for kind, name, text in connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-    }
-    for table in tables():
-        things |= {
-            (f'column "{name}" of "{table}"', f"{kind} {not_null} {hidden}")
-            for _, name, kind, not_null, _, _, hidden in connection.execute(f'PRAGMA table_xinfo("{table}")').fetchall()
-        }
-    return things

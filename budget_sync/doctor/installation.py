@@ -67,6 +67,7 @@ def engine() -> Iterator[Finding]:
             yield failed("Database file", str(problem), "restore a backup: flask restore PATH")
         else:
             yield ok("Database file", "undamaged, and no row refers to one that is not there")
+    yield _schema()
     settings, lacking = database.durability()
     if lacking:
         yield failed("Commits last", ", ".join(lacking), "a power cut could take back what was acknowledged: undo that setting")
@@ -80,6 +81,16 @@ def engine() -> Iterator[Finding]:
     else:
         yield ok("Balances", f"proven: {proof.budgets} budgets, {proof.reservations} reservations, {proof.movements} audit rows")
     yield _clock()
+
+
+def _schema() -> Finding:
+    try:
+        database.require_whole_schema()
+    except DatabaseProblem as problem:
+        # On PostgreSQL, a restore puts rows into the tables that it finds.
+        where = "" if database.is_file() else ", with DATABASE_URL naming an empty database"
+        return failed("Schema", str(problem), f"restore a backup: flask restore PATH{where}")
+    return ok("Schema", "every table, index and trigger is there")
 
 
 def _clock() -> Finding:
