@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import resource
 import signal
 import stat
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -28,7 +29,7 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 from templates import Templates
 
 from app import create_app
-from budget_sync import backups, budgets, database, ledger, logins, people, reports, settings
+from budget_sync import audit, backups, budgets, database, ledger, logins, people, reports, settings
 from budget_sync.database import db
 from budget_sync.models import AuditLog, BudgetUtilization, Reservation, Session
 from budget_sync.permissions import Actor, Role
@@ -373,6 +374,34 @@ def test_on_postgresql_what_does_not_prove_after_it_was_put_in_is_undone(postgre
     monkeypatch.undo()
     with pytest.raises(Exception, match="append-only"):
         db.execute_sql('TRUNCATE "AuditLog" CASCADE')
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """No file of this process grows beyond that, as if the disk were full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_backup_without_room_for_it_says_so_and_leaves_nothing(either: Flask, tmp_path: Path) -> None:
+    (tmp_path / "backups").mkdir()
+    with files_no_larger_than(64 * 1024):
+        said = refuses(either, "backup", tmp_path / "backups")
+    assert said.startswith(f"Error: There is no backup: the copy could not be made in {tmp_path / 'backups'} (")
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_on_postgresql_a_restore_without_room_for_what_it_replaces_changes_nothing(postgres_app: Flask, tmp_path: Path) -> None:
+    works(postgres_app, "backup", tmp_path / "a.db")
+    for _ in range(100):
+        audit.record(ROOT, "RESTORE", customer_id=None, subject="x" * 10_000)
+    with files_no_larger_than((tmp_path / "a.db").stat().st_size + 64 * 1024):
+        said = refuses(postgres_app, "restore", tmp_path / "a.db")
+    assert said.startswith("Error: Nothing was changed, since what is there could not be kept: the copy could not be made in ")
 
 
 @pytest.mark.parametrize("step", [1, 2])

@@ -320,25 +320,34 @@ class OnSmallDisk(Installation):
         return self.disk / "budget_sync.db"
 
 
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A disk of that size, mounted there."""
+    folder.mkdir(parents=True)
+    mount = shutil.which("mount")
+    needs(
+        mount and subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, check=False).returncode == 0,
+        "the right to mount a small disk",
+    )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 @pytest.fixture
 def on_small_disk(environment: dict[str, str]) -> Iterator[OnSmallDisk]:
     """A running server whose database is on a disk of 2 MB."""
     made = OnSmallDisk(environment)
     made.environment["DATABASE_URL"] = f"sqlite:///{made.database}"
-    made.disk.mkdir(parents=True)
-    mount = shutil.which("mount")
-    needs(
-        mount and subprocess.run([mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", made.disk], capture_output=True, check=False).returncode == 0,
-        "the right to mount a small disk",
-    )
-    try:
-        made.flask("init-db")
-        made.flask("demo")
-        made.start()
-        yield made
-    finally:
-        made.end()
-        subprocess.run(["umount", "--lazy", made.disk], check=True)
+    with small_disk(made.disk, "2m"):
+        try:
+            made.flask("init-db")
+            made.flask("demo")
+            made.start()
+            yield made
+        finally:
+            made.end()
 
 
 def test_a_full_disk_is_a_503_until_there_is_room(on_small_disk: OnSmallDisk) -> None:
@@ -351,6 +360,14 @@ def test_a_full_disk_is_a_503_until_there_is_room(on_small_disk: OnSmallDisk) ->
         assert shutil.disk_usage(on_small_disk.disk).free == 0
 
     goes_through_a_full_disk(on_small_disk, fill, filler.unlink)
+
+
+def test_a_backup_to_a_full_disk_is_one_line_and_leaves_nothing(running: Installation, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        result = running.flask("backup", str(disk), check=False)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == f"Error: There is no backup: the copy could not be made in {disk} (database or disk is full).\n"
+        assert list(disk.iterdir()) == []
 
 
 class FaultyConnection(sqlite3.Connection):  # type: ignore[misc]  # peewee's stubs do not know the driver

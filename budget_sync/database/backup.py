@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import peewee
+import psycopg
 from psycopg import sql
 
 from budget_sync.database.connection import DatabaseProblem, db, snapshot
@@ -26,9 +27,22 @@ _PAGES = 1000
 _ROWS = 1000
 
 
+@contextmanager
+def copy_at(path: Path, otherwise: str) -> Iterator[Any]:
+    """A connection to the empty file there, for a copy to be made in. Raises DatabaseProblem, which begins with what is so `otherwise`, as on a full disk."""
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as target:
+            yield target
+    except (sqlite3.Error, psycopg.Error) as error:
+        raise DatabaseProblem(f"{otherwise}: the copy could not be made in {path.parent} ({' '.join(str(error).split())}).") from error
+
+
 def write_copy(path: Path, tell: Tell) -> None:
-    """Write everything that is in the database, at one moment, to the empty file there. Nobody who writes meanwhile has to wait."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as target:
+    """Write everything that is in the database, at one moment, to the empty file there. Nobody who writes meanwhile has to wait.
+
+    Raises DatabaseProblem where there is no copy.
+    """
+    with copy_at(path, "There is no backup") as target:
         # The file is of no use before it is whole, and then the caller syncs it.
         target.execute("PRAGMA synchronous = off")
         target.execute("PRAGMA journal_mode = off")

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from budget_sync.database.backup import Tell, sqlite3, write_rows
+from budget_sync.database.backup import Tell, copy_at, sqlite3, write_rows
 from budget_sync.database.connection import DatabaseProblem, close_connection, db, open_connection, roll_back
 from budget_sync.database.copying import fill, tables
 from budget_sync.database.locks import lock_name, process_lock
@@ -144,7 +144,7 @@ def _begin_alone() -> int | None:
 
 def _empty(kept: Path, tell: Tell) -> None:
     """Keep what is there, and take it away."""
-    with closing(sqlite3.connect(kept, isolation_level=None)) as target:
+    with copy_at(kept, "Nothing was changed, since what is there could not be kept") as target:
         write_rows(target, tell)
     _guard(on=False)
     # Not TRUNCATE, which would have to wait for readers, who may be waiting for this.
