@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from peewee import PeeweeException, fn
 
 from budget_sync import clock
-from budget_sync.database import DatabaseProblem, db, is_file, label, quick_check, require_whole_schema, snapshot, sums, whole_sums
+from budget_sync.database import DatabaseProblem, db, integrity_check, is_file, label, require_whole_schema, snapshot, sums, whole_sums
 from budget_sync.ledger import standing as standings
 from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Reservation, SyncHistory
 from budget_sync.money import to_number
@@ -373,11 +373,11 @@ def verify() -> Verification:
 
 
 def require_sound_start() -> None:
-    """Raises DatabaseProblem where SQLite's file is damaged or its balances contradict each other, as far as `quick_check` looks; or its schema is not whole.
+    """Raises DatabaseProblem where SQLite's file is damaged, its schema not whole, or its balances contradict each other.
 
-    SQLite keeps no checksums of the file's pages: a changed figure is seen where it contradicts another.
+    A large file is not read, as `integrity_check` says. SQLite keeps no checksums of the file's pages: a changed figure is seen where it contradicts another.
     """
-    is_small = quick_check()
+    is_small = integrity_check()
     if is_file():
         # However large the file is, its schema is not.
         _require_whole_schema()

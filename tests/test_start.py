@@ -279,6 +279,24 @@ def test_a_server_does_not_start_on_balances_that_contradict_each_other(contradi
     )
 
 
+def test_a_server_does_not_start_where_an_index_is_another_than_its_table(fresh: Installation) -> None:
+    fresh.flask("init-db")
+    fresh.flask("demo")
+    with closing(sqlite3.connect(fresh.database)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        things = connection.execute("SELECT * FROM sqlite_master WHERE type <> 'table' AND tbl_name = 'AuditLog'").fetchall()
+        connection.execute("DELETE FROM sqlite_master WHERE type <> 'table' AND tbl_name = 'AuditLog'")
+    with closing(sqlite3.connect(fresh.database)) as connection, connection:
+        # As a flipped bit does it: the table has it, and no index.
+        connection.execute("""UPDATE "AuditLog" SET "requestId" = 'damaged' WHERE "action" = 'RESERVE'""")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", things)
+    assert fresh.flask("verify", check=False).returncode == 0
+    said = one_line(start(fresh, "serve"))
+    assert said.startswith(f"Error: The database {fresh.database} is damaged (")
+    assert "missing from index" in said
+
+
 def test_a_server_starts_on_them_when_told_to(contradicting: Installation) -> None:
     contradicting.start("--unproven")
     assert requests.get(f"{contradicting.url}/readyz", timeout=10).status_code == 200

@@ -24,7 +24,7 @@ from budget_sync.database.locks import held_alone, lock_name, locked, require_wr
 from budget_sync.database.observing import Observer, observe
 from budget_sync.database.prepared import Prepared, first_of_both
 from budget_sync.database.restore import replace_file, replace_rows, sync_folder
-from budget_sync.database.schema import SCHEMA_VERSION, init_schema, quick_check, require_current_schema, schema_version, upgrade_schema
+from budget_sync.database.schema import SCHEMA_VERSION, init_schema, integrity_check, require_current_schema, schema_version, upgrade_schema
 from budget_sync.database.sums import rough_sum, sums, whole_sums
 from budget_sync.database.transact import transact
 from budget_sync.database.whole import require_whole_schema
@@ -49,6 +49,7 @@ __all__ = [
     "first_of_both",
     "held_alone",
     "init_schema",
+    "integrity_check",
     "is_file",
     "label",
     "lock_name",
@@ -56,7 +57,6 @@ __all__ = [
     "observe",
     "open_connection",
     "prove_append_only",
-    "quick_check",
     "refusal_of",
     "replace_file",
     "replace_rows",
