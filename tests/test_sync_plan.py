@@ -83,10 +83,11 @@ def test_a_budget_with_the_key_of_an_earlier_version_is_found_and_gets_its_key_o
     assert plan(rows, after).changes_nothing
 
 
-def test_of_two_budgets_that_an_earlier_version_told_apart_neither_is_deleted_while_both_are_in_the_sheet() -> None:
-    there = [stored("x", COMPOSED), stored("y", APART, department_key=OLD_KEY)]
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_budgets_that_an_earlier_version_told_apart_neither_is_deleted_while_both_are_in_the_sheet(order: int) -> None:
+    there = [stored("x", COMPOSED), stored("y", APART, department_key=OLD_KEY)][::order]
     made = plan(sheet(["", COMPOSED, "Q1 2025", 100], ["", APART, "Q1 2025", 100]), there)
-    assert ([budget.id for budget, _ in made.kept], made.changes_nothing) == (["x", "y"], True)
+    assert ([budget.id for budget, _ in made.kept], made.changes_nothing) == (["x", "y"][::order], True)
     for name in (COMPOSED, APART):
         made = plan(sheet(["", name, "Q1 2025", 100]), there)
         assert (ids(made.deletes), [change.before.id for change in made.updates]) == (["y"], ["x"] if name == APART else [])
@@ -225,6 +226,13 @@ def test_a_row_that_comes_from_another_sheet_does_not_start_its_budget_anew(row_
         "or make the new budget with `flask set-budget` if it is to start with nothing spent, and this row takes it over"
     )
     assert made.changes_nothing
+
+
+def test_of_several_that_were_left_behind_the_latest_is_named() -> None:
+    left = [spent_elsewhere(id="a"), spent_elsewhere(id="b", deleted_at="2025-01-01T00:00:00Z")]
+    for there in (left, left[::-1]):
+        (error,) = plan(sheet(["", "Mkt", "Q1 2025", 100]), there).errors
+        assert "(budget a)" in error.message
 
 
 @pytest.mark.parametrize(

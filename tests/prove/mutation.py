@@ -52,6 +52,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "approver is None and request.over_budget is None": "an approver is there exactly where an approval was sent",
     },
     "ledger.settle": {
+        ".limit(2)": "the first row alone is read",
         "changed by someone else inside this transaction') -> pass": "cannot be: the row is read in the transaction that changes it; a last resort",
         "has no utilisation row') -> pass": "a row that is made with its budget; without it, the next line is the same 500",
     },
