@@ -95,8 +95,8 @@ def _readers(server: Installation, outcome: Outcome) -> Iterator[None]:
         for page in itertools.cycle(PAGES):
             if ended.wait(READ_PAUSE_S):
                 return
-            # Its worker may be killed while it is being answered.
-            with suppress(requests.ConnectionError):
+            # Its worker may be killed while it is being answered, before the first byte or after it.
+            with suppress(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
                 statuses[requests.get(server.url + page, cookies=cookies, headers={"Connection": "close"}, timeout=60).status_code] += 1
 
     with ThreadPoolExecutor(READERS) as pool:
