@@ -12,7 +12,7 @@ from conftest import PROJECT
 LAYERS = (
     {"budget_sync", "clock", "files", "ids", "money", "periods", "refusals", "permissions", "replies", "requests", "settings", "passwords", "log_ids", "lanes"},
     {"database"},
-    {"models"},
+    {"models", "proofs"},
     {"audit"},
     {"logins", "people", "budgets", "ledger", "check_log", "reports", "monitoring", "overview", "listings", "sync", "backups"},
     {"demo"},
