@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from peewee import PeeweeException, fn
 
 from budget_sync import clock
-from budget_sync.database import DatabaseProblem, db, integrity_check, is_file, label, require_whole_schema, snapshot, sums, whole_sums
+from budget_sync.database import DatabaseProblem, damage, db, is_file, label, require_whole_schema, snapshot, sums, whole_sums
 from budget_sync.ledger import standing as standings
 from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Reservation, SyncHistory
 from budget_sync.money import to_number
@@ -19,6 +19,10 @@ from budget_sync.proofs import PROOFS
 from budget_sync.refusals import Code, Refusal, invalid
 
 PAGE_SIZE = 100
+
+#: A file up to this many bytes is looked at and its balances are proven at each start, which takes about a second;
+#: those of a larger one by `flask verify`, `flask doctor` and backups.
+MAX_CHECKED_AT_START = 64 * 1024 * 1024
 
 
 def list_budgets(
@@ -283,24 +287,23 @@ def verify() -> Verification:
 
 
 def require_sound_start() -> None:
-    """Raises DatabaseProblem where SQLite's file is damaged, its schema not whole, or its balances contradict each other.
+    """Raises DatabaseProblem where SQLite's file is damaged, its schema not whole, or its balances contradict each other. PostgreSQL looks after itself.
 
-    A large file is not read, as `integrity_check` says. SQLite keeps no checksums of the file's pages: a changed figure is seen where it contradicts another.
+    A large file is not read. SQLite keeps no checksums of the file's pages: a changed figure is seen where it contradicts another.
     """
-    is_small = integrity_check()
-    if is_file():
-        # However large the file is, its schema is not.
-        _require_whole_schema()
-    if not is_small:
+    if not is_file():
         return
-    try:
-        findings = verify().findings
-    except PeeweeException as error:
-        raise DatabaseProblem(f"The database {label()} is damaged ({' '.join(str(error).split())}): restore a backup.") from error
-    if findings:
-        raise DatabaseProblem(
-            f"The balances in {label()} contradict each other: see `flask verify`, and restore a backup. The first of {len(findings)}: {findings[0]}"
-        )
+    is_small = db.file_path.stat().st_size <= MAX_CHECKED_AT_START
+    if is_small and (found := damage()):
+        raise _damaged(found)
+    # However large the file is, its schema is not.
+    _require_whole_schema()
+    if is_small:
+        _require_proven_balances()
+
+
+def _damaged(how: str) -> DatabaseProblem:
+    return DatabaseProblem(f"The database {label()} is damaged ({how}): restore a backup.")
 
 
 def _require_whole_schema() -> None:
@@ -308,6 +311,17 @@ def _require_whole_schema() -> None:
         require_whole_schema()
     except DatabaseProblem as problem:
         raise DatabaseProblem(f"The database {label()} is not as it was made ({problem}): restore a backup.") from problem
+
+
+def _require_proven_balances() -> None:
+    try:
+        findings = verify().findings
+    except PeeweeException as error:
+        raise _damaged(" ".join(str(error).split())) from error
+    if findings:
+        raise DatabaseProblem(
+            f"The balances in {label()} contradict each other: see `flask verify`, and restore a backup. The first of {len(findings)}: {findings[0]}"
+        )
 
 
 def prove() -> Verification:

@@ -1,6 +1,6 @@
 """The database: connections, the one seam for writing (`transact`), and the schema. SQL dialects stay in this folder."""
 
-from budget_sync.database.backup import require_sound, write_copy
+from budget_sync.database.backup import write_copy
 from budget_sync.database.connection import (
     DatabaseProblem,
     calls_at_once,
@@ -24,10 +24,10 @@ from budget_sync.database.locks import held_alone, lock_name, locked, require_wr
 from budget_sync.database.observing import Observer, observe
 from budget_sync.database.prepared import Prepared, first_of_both
 from budget_sync.database.restore import replace_file, replace_rows, sync_folder
-from budget_sync.database.schema import SCHEMA_VERSION, init_schema, integrity_check, require_current_schema, schema_version, upgrade_schema
+from budget_sync.database.schema import SCHEMA_VERSION, init_schema, require_current_schema, schema_version, upgrade_schema
 from budget_sync.database.sums import rough_sum, sums, whole_sums
 from budget_sync.database.transact import transact
-from budget_sync.database.whole import require_whole_schema
+from budget_sync.database.whole import damage, require_sound, require_whole_schema
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -40,6 +40,7 @@ __all__ = [
     "close_connection",
     "connect",
     "copy_to",
+    "damage",
     "db",
     "disconnect",
     "durability",
@@ -49,7 +50,6 @@ __all__ = [
     "first_of_both",
     "held_alone",
     "init_schema",
-    "integrity_check",
     "is_file",
     "label",
     "lock_name",

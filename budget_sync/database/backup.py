@@ -1,4 +1,4 @@
-"""A database as one SQLite file, whatever engine it is on; and what can be wrong with such a file."""
+"""A database as one SQLite file, whatever engine it is on."""
 
 from __future__ import annotations
 
@@ -79,19 +79,3 @@ def write_rows(target: Any, tell: Tell) -> None:
     for statement in SQLITE_STATEMENTS:
         target.execute(statement)
     target.execute("COMMIT")
-
-
-def require_sound() -> None:
-    """Raises DatabaseProblem unless the SQLite file that is connected is undamaged and ours, of whatever version."""
-    try:
-        found = [row[0] for row in db.execute_sql("PRAGMA integrity_check(1)").fetchall()]
-        version = schema_version()
-        orphans = db.execute_sql("PRAGMA foreign_key_check").fetchall()
-    except peewee.PeeweeException as error:
-        raise DatabaseProblem(f"it is no database, or a damaged one: {' '.join(str(error).split())}") from error
-    if found != ["ok"]:
-        raise DatabaseProblem(f"it is damaged: {' '.join(found[0].split())}")
-    if version is None:
-        raise DatabaseProblem("it is a database, but not of this program")
-    if orphans:
-        raise DatabaseProblem(f"it is damaged: a row of {orphans[0][0]} refers to a row of {orphans[0][2]} that is not there")

@@ -65,28 +65,6 @@ def require_current_schema(*, older_will_do: bool = False) -> None:
         raise DatabaseProblem(f"The database is of schema version {version}, newer than this program's {SCHEMA_VERSION}: install the newer program.")
 
 
-#: A file up to this many bytes is looked at and its balances are proven at each start, which takes about a second;
-#: those of a larger one by `flask verify`, `flask doctor` and backups.
-MAX_CHECKED_AT_START = 64 * 1024 * 1024
-
-
-def integrity_check() -> bool:
-    """Raises DatabaseProblem where SQLite finds its file damaged. False where it did not look: PostgreSQL looks after itself, and a large file takes long.
-
-    Not SQLite's quick check, which does not compare indexes with their tables: a proof that reads the one misses what changed in the other.
-    """
-    if not isinstance(db.obj, SqliteFile) or db.file_path.stat().st_size > MAX_CHECKED_AT_START:
-        return False
-    open_connection()
-    try:
-        (found,) = db.execute_sql("PRAGMA integrity_check(1)").fetchone()
-    except peewee.PeeweeException as error:
-        found = str(error)
-    if found != "ok":
-        raise DatabaseProblem(f"The database {label()} is damaged ({' '.join(found.split())}): restore a backup.")
-    return True
-
-
 def init_schema() -> bool:
     """Make all tables in an empty database. Returns False, and changes nothing, where they are there already."""
     open_connection()
