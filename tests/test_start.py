@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import secrets
+import shutil
 import signal
 import socket
 import sqlite3 as pythons_sqlite
@@ -279,7 +281,9 @@ def test_a_server_does_not_start_on_balances_that_contradict_each_other(contradi
     )
 
 
-def test_a_server_does_not_start_where_an_index_is_another_than_its_table(fresh: Installation) -> None:
+@pytest.fixture
+def bent(fresh: Installation) -> Installation:
+    """Installed, and an index is another than its table."""
     fresh.flask("init-db")
     fresh.flask("demo")
     with closing(sqlite3.connect(fresh.database)) as connection, connection:
@@ -292,9 +296,22 @@ def test_a_server_does_not_start_where_an_index_is_another_than_its_table(fresh:
         connection.execute("PRAGMA writable_schema = ON")
         connection.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", things)
     assert fresh.flask("verify", check=False).returncode == 0
-    said = one_line(start(fresh, "serve"))
-    assert said.startswith(f"Error: The database {fresh.database} is damaged (")
+    return fresh
+
+
+def test_a_server_does_not_start_where_an_index_is_another_than_its_table(bent: Installation) -> None:
+    said = one_line(start(bent, "serve"))
+    assert said.startswith(f"Error: The database {bent.database} is damaged (")
     assert "missing from index" in said
+
+
+def test_the_doctor_and_a_restore_see_where_an_index_is_another_than_its_table(bent: Installation) -> None:
+    assert re.search("Database file.*missing from index", bent.flask("doctor", check=False).stdout)
+    copy = shutil.copyfile(bent.database, bent.folder / "copy.db")
+    refused = bent.flask("restore", str(copy), "--without-checksum", check=False)
+    assert refused.returncode == 1
+    assert "it is no database, or a damaged one" in refused.stderr
+    assert "missing from index" in refused.stderr
 
 
 def test_a_server_starts_on_them_when_told_to(contradicting: Installation) -> None:
