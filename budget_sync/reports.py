@@ -287,16 +287,15 @@ def verify() -> Verification:
 
 
 def require_sound_start() -> None:
-    """Raises DatabaseProblem where SQLite's file is damaged, its schema not whole, or its balances contradict each other. PostgreSQL looks after itself.
+    """Raises DatabaseProblem where SQLite's file is damaged, the schema not whole, or the balances in the file contradict each other.
 
-    A large file is not read. SQLite keeps no checksums of the file's pages: a changed figure is seen where it contradicts another.
+    A large file is not read; PostgreSQL looks after its own. SQLite keeps no checksums of the file's pages: a changed figure is
+    seen where it contradicts another.
     """
-    if not is_file():
-        return
-    is_small = db.file_path.stat().st_size <= MAX_CHECKED_AT_START
+    is_small = is_file() and db.file_path.stat().st_size <= MAX_CHECKED_AT_START
     if is_small and (found := damage()):
         raise _damaged(found)
-    # However large the file is, its schema is not.
+    # However large the database is, its schema is not.
     _require_whole_schema()
     if is_small:
         _require_proven_balances()

@@ -94,6 +94,20 @@ def at_once(*works: Callable[[], object]) -> list[object]:
         return list(threads.map(run, works))
 
 
+def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(installed: dict[str, str], stranger: psycopg.Connection[Any]) -> None:
+    installation = Installation(installed)
+    installation.flask("init-db")
+    stranger.execute('DROP TRIGGER "BudgetCheckLog_no_delete" ON "BudgetCheckLog"')
+    result = installation.flask("serve", "--port", str(installation.port), check=False, timeout=30)
+    assert result.returncode == 1
+    assert 'its schema is not whole: trigger "BudgetCheckLog_no_delete" is missing or changed' in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    try:
+        installation.start("--unproven")
+    finally:
+        installation.end()
+
+
 def test_a_budget_changed_by_hand_while_money_moves_stays_proven(world: Flask) -> None:
     def change(amount: int) -> Callable[[], object]:
         return lambda: budgets.set_budget(ROOT, "org-456", "Engineering", "Q1 2025", Decimal(amount))
