@@ -7,11 +7,12 @@ from decimal import Decimal
 
 from budget_sync import audit, clock
 from budget_sync.database import locked, transact
+from budget_sync.ids import CHOSEN_ID, CHOSEN_ID_RULE
 from budget_sync.models import Budget, BudgetUtilization, Customer
 from budget_sync.money import MoneyError, currency_exponent, format_money, to_minor, to_text
-from budget_sync.people import get_customer, require_serves
+from budget_sync.people import get_customer
 from budget_sync.periods import fold, period_key
-from budget_sync.permissions import Action, Actor, require
+from budget_sync.permissions import Action, Actor, require, require_serves
 from budget_sync.refusals import invalid
 
 
@@ -57,7 +58,7 @@ def _validated(
 ) -> Budget:
     """The budget as it should be, not stored; everything wrong with it is refused at once."""
     code = currency or (budget.currency if budget else customer.currency)
-    fields = _bad_texts({"department": (department, 200), "period": (fiscal_period, 100), "id": (budget_id, 100)})
+    fields = _bad_texts({"department": (department, 200), "period": (fiscal_period, 100)})
     fields |= _bad_change(budget, budget_id, code) if budget else _bad_new_id(budget_id)
     exponent, amounts_minor = 0, {}
     try:
@@ -86,11 +87,11 @@ def _validated(
     )
 
 
-def _bad_texts(texts: dict[str, tuple[str | None, int]]) -> dict[str, str]:
+def _bad_texts(texts: dict[str, tuple[str, int]]) -> dict[str, str]:
     return {
         name: f"must be 1 to {most} printable characters"
         for name, (text, most) in texts.items()
-        if text is not None and not (text.strip() and len(text) <= most and text.isprintable())
+        if not (text.strip() and len(text) <= most and text.isprintable())
     }
 
 
@@ -107,8 +108,11 @@ def _bad_change(budget: Budget, budget_id: str | None, currency: str) -> dict[st
 
 
 def _bad_new_id(budget_id: str | None) -> dict[str, str]:
-    taken = budget_id is not None and Budget.get_or_none(Budget.id == budget_id) is not None
-    return {"id": f"{budget_id!r} is taken"} if taken else {}
+    if budget_id is None:
+        return {}
+    if not CHOSEN_ID.fullmatch(budget_id):
+        return {"id": CHOSEN_ID_RULE}
+    return {"id": f"{budget_id!r} is taken"} if Budget.get_or_none(Budget.id == budget_id) else {}
 
 
 def _create(actor: Actor, budget: Budget) -> Budget:

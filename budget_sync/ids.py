@@ -1,9 +1,14 @@
-"""Ids that this service makes."""
+"""Ids that this service makes, and those that others choose."""
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
+
+#: An id that others choose stands in addresses and on command lines as it is; and what is said of one that cannot.
+CHOSEN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
+CHOSEN_ID_RULE = "must be 1 to 100 letters, digits, dots, hyphens, underscores or @"
 
 
 def new_id(prefix: str) -> str:

@@ -10,12 +10,12 @@ from peewee import IntegrityError
 
 from budget_sync import audit, clock, logins, passwords
 from budget_sync.database import lock_name, transact
+from budget_sync.ids import CHOSEN_ID, CHOSEN_ID_RULE
 from budget_sync.models import ApiKey, Customer, User
 from budget_sync.money import MoneyError, currency_exponent
-from budget_sync.permissions import PEOPLE_ROLES, PERMISSIONS, Action, Actor, Role, require
+from budget_sync.permissions import PEOPLE_ROLES, PERMISSIONS, Action, Actor, Role, require, require_serves
 from budget_sync.refusals import Code, Refusal, invalid
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 # Who may enable a user again.
 _ADMINS = [str(role) for role in PEOPLE_ROLES if Action.MANAGE_PEOPLE in PERMISSIONS[role]]
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -138,9 +138,8 @@ def add_user(actor: Actor, user_id: str, name: str, email: str, role: str, *, cu
 
 
 def set_password(actor: Actor, user_id: str, password: str, *, slots_folder: Path) -> None:
-    """Give a user a new password and end all their sessions. A person may always change their own."""
-    if actor.user_id != user_id:
-        require(actor, Action.MANAGE_PEOPLE)
+    """Give a user a new password and end all their sessions."""
+    require(actor, Action.MANAGE_PEOPLE)
     password_hash = _hash(password, slots_folder)
 
     def work() -> None:
@@ -281,12 +280,6 @@ def _user_of(actor: Actor, user_id: str) -> User:
     return user
 
 
-def require_serves(actor: Actor, customer_id: str | None) -> None:
-    """Raises Refusal FORBIDDEN where an admin of one customer reaches for another, or for all."""
-    if actor.customer_id is not None and actor.customer_id != customer_id:
-        raise Refusal(Code.FORBIDDEN, "You can do this for your own customer only.")
-
-
 def _require_all_customers(actor: Actor) -> None:
     if actor.customer_id is not None or actor.role != Role.SUPER_ADMIN:
         raise Refusal(Code.FORBIDDEN, "Only a super_admin for all customers can do this.")
@@ -295,8 +288,8 @@ def _require_all_customers(actor: Actor) -> None:
 def _bad_names(**names: str) -> dict[str, str]:
     fields = {}
     for field, text in names.items():
-        if field == "id" and not _ID.fullmatch(text):
-            fields[field] = "must be 1 to 100 letters, digits, dots, hyphens, underscores or @"
+        if field == "id" and not CHOSEN_ID.fullmatch(text):
+            fields[field] = CHOSEN_ID_RULE
         elif not text.strip() or len(text) > 200 or not text.isprintable():
             fields[field] = "must be 1 to 200 printable characters"
     return fields

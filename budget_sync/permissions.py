@@ -156,6 +156,12 @@ def require_for(actor: Actor, action: Action, customer_id: str) -> Scope:
     return scope
 
 
+def require_serves(actor: Actor, customer_id: str | None) -> None:
+    """Raises Refusal FORBIDDEN where whoever runs one customer's service reaches for another's, or for everybody's (None)."""
+    if actor.customer_id is not None and actor.customer_id != customer_id:
+        raise Refusal(Code.FORBIDDEN, "You can do this for your own customer only.")
+
+
 def require_overspend(actor: Actor) -> None:
     """Raises Refusal OVERSPEND_NOT_ALLOWED unless the caller may bring an over-budget approval: an approver, or a key made for it."""
     if not (actor.may_overspend if actor.is_service else actor.role in APPROVER_ROLES):

@@ -95,12 +95,6 @@ def table(text: str) -> list[list[str]]:
     return [re.split(r" {2,}", line) for line in text.splitlines()]
 
 
-def last_audit() -> AuditLog:
-    """The newest audit row."""
-    row: AuditLog = AuditLog.select().order_by(AuditLog.id.desc()).get()
-    return row
-
-
 # All of them.
 
 # How each is typed when nothing is wrong with it.
@@ -335,7 +329,14 @@ REFUSED = {
     "a budget in an unknown currency": (budget(currency="XQX"), "currency 'XQX' is not a currency code such as USD or EUR"),
     "a budget with a negative limit": (budget(auto_approve_limit="-1"), "autoApproveLimit must not be negative"),
     "a budget's id that is taken": (budget(id="budget-1"), "id 'budget-1' is taken"),
-    "a budget's id of 101 characters": (budget(id="b" * 101), "id must be 1 to 100 printable characters"),
+    "a budget's id of 101 characters": (budget(id="b" * 101), f"id {IDS}"),
+    "a budget's id that is a path": (budget(id="a/b"), f"id {IDS}"),
+    "a budget's id with a space": (budget(id=" x"), f"id {IDS}"),
+    "no budget's id": (budget(id=""), f"id {IDS}"),
+    "the keys of an unknown customer": (("list-keys", "--customer", "nobody"), "There is no customer 'nobody'."),
+    "the people of an unknown customer": (("list-users", "--customer", "nobody"), "There is no customer 'nobody'."),
+    "the sources of an unknown customer": (("list-sources", "--customer", "nobody"), "There is no customer 'nobody'."),
+    "the figures of an unknown customer": (("stats", "--customer", "nobody"), "There is no customer 'nobody'."),
     "another id for a budget": (budget(department="Engineering", id="budget-2"), "id does not fit: the budget of that department and period is budget-1"),
     "another currency for a budget": (budget(department="Engineering", currency="EUR"), "currency cannot change: the budget is in USD"),
 }

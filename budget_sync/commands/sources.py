@@ -7,7 +7,7 @@ import sys
 import click
 
 from budget_sync import files, sync
-from budget_sync.commands.shell import Progress, command, me, on_current_schema, settings, show_table
+from budget_sync.commands.shell import Progress, command, me, on_current_schema, require_known, settings, show_table
 
 
 def column_names(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -53,6 +53,7 @@ def add_source(customer_id: str, spreadsheet: str | None, worksheet: str | None,
 @on_current_schema
 def list_sources(customer_id: str | None) -> None:
     """Show the sources."""
+    require_known(customer_id)
     show_table(
         ("id", "customer", "source", "locale", "columns"),
         [

@@ -14,7 +14,7 @@ from budget_sync.database import locked, transact
 from budget_sync.models import Budget, BudgetDataSourceConfig, BudgetUtilization
 from budget_sync.people import get_customer
 from budget_sync.periods import fold
-from budget_sync.permissions import Action, Actor, require
+from budget_sync.permissions import Action, Actor, require, require_serves
 from budget_sync.refusals import Code, Refusal, invalid
 from budget_sync.sync.amounts import known_locale
 from budget_sync.sync.rows import COLUMNS
@@ -62,7 +62,7 @@ def add_source(
     columns to the sheet's. Raises Refusal INVALID_REQUEST, naming all that is wrong, INVALID_CUSTOMER or FORBIDDEN.
     """
     require(actor, Action.MANAGE_SOURCES)
-    _require_serves(actor, customer_id)
+    require_serves(actor, customer_id)
     if csv_path is not None and actor.principal != SHELL:
         raise Refusal(Code.FORBIDDEN, "A CSV source can be added on the command line only.")
     wanted = _wanted(spreadsheet, worksheet, csv_path, csv_folder, locale, names or {})
@@ -250,8 +250,3 @@ def _warnings(source: Source) -> list[str]:
         & BudgetDataSourceConfig.isActive
     )
     return [f"Customer {customer_id} has a source in this spreadsheet too: is that meant?" for customer_id in sorted({row.customerId for row in others})]
-
-
-def _require_serves(actor: Actor, customer_id: str) -> None:
-    if not actor.serves(customer_id):
-        raise Refusal(Code.FORBIDDEN, "You can do this for your own customer only.")

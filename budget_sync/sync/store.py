@@ -7,7 +7,6 @@ and Peewee's `insert_many` takes twenty times as long over them, all of it with 
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ import peewee
 
 from budget_sync import clock
 from budget_sync.database import db, locked
+from budget_sync.ids import CHOSEN_ID
 from budget_sync.models import Budget, BudgetUtilization
 from budget_sync.money import to_text
 from budget_sync.permissions import Actor
@@ -58,9 +58,6 @@ _UPDATE_VERSION = 'UPDATE "BudgetUtilization" SET "version" = ? WHERE "budgetId"
 _UPDATE_ROW = 'UPDATE "Budget" SET "sourceRow" = ? WHERE "id" = ?'
 
 _CHUNK = 1000
-
-# A Budget ID that may also be the budget's id, which stands in paths.
-_PATH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 
 
 def read_stored(customer_id: str) -> list[Stored]:
@@ -106,7 +103,7 @@ def apply(actor: Actor, customer_id: str, source_id: str, title: str, plan: Sync
 
 def _new_ids(creates: Sequence[SheetBudget]) -> list[str]:
     """An id for each new budget: its own Budget ID, where that is free and can stand in a path."""
-    wanted = [row.external_id for row in creates if row.external_id is not None and _PATH_ID.fullmatch(row.external_id)]
+    wanted = [row.external_id for row in creates if row.external_id is not None and CHOSEN_ID.fullmatch(row.external_id)]
     free = set(wanted)
     for start in range(0, len(wanted), 500):
         free -= {budget.id for budget in Budget.select(Budget.id).where(Budget.id << wanted[start : start + 500])}
