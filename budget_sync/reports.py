@@ -325,6 +325,10 @@ def _require_proven_balances() -> None:
 
 def prove() -> Verification:
     """The same, inside the transaction that is open."""
-    findings = [f"Budget {budget_id}: {claim}: {detail}." for claim, sql in PROOFS for budget_id, detail in sorted(db.execute_sql(sql).fetchall())]
+    findings = [
+        f"{f'Budget {budget_id}' if budget_id else 'No budget'}: {claim}: {detail}."
+        for claim, sql in PROOFS
+        for budget_id, detail in sorted(db.execute_sql(sql).fetchall(), key=str)
+    ]
     budgets, reservations, movements = (table.select().count() for table in (Budget, Reservation, AuditLog))
     return Verification(budgets, reservations, movements, findings)

@@ -308,6 +308,21 @@ def test_verify_finds_a_reservation_given_to_another_customer(books: Flask) -> N
     assert {finding.partition(": ")[0] for finding in found(books)} == {f"Budget {BUSY}", f"Budget {FOREIGN}"}
 
 
+def test_verify_finds_movements_of_no_budget_that_tell_of_reservations(books: Flask) -> None:
+    by_hand(
+        *(
+            f"""
+        INSERT INTO "AuditLog" ("customerId", "action", "reservationId", "principal", "changedBy", "createdAt")
+        VALUES ('acme', 'RELEASE', 'res-{number}', 'command', 'root (command line)', '2025-02-05T10:30:00Z')
+        """
+            for number in range(2)
+        ),
+        """DELETE FROM "Reservation" WHERE "requestId" = 'open'""",
+    )
+    findings = found(books)
+    assert [finding.partition(": ")[0] for finding in findings if "that is not there: reservation res-" in finding][:2] == ["No budget", "No budget"], findings
+
+
 def test_a_counter_raised_together_with_its_reservation_still_contradicts_the_audit_log(books: Flask) -> None:
     by_hand(
         """UPDATE "Reservation" SET "amountMinor" = "amountMinor" + 1, "heldMinor" = "heldMinor" + 1 WHERE "requestId" = 'open'""",
