@@ -69,9 +69,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         # A short secret is as good as none: it is kept as it is, and whoever asks with it is refused.
         cron_secret=values.get("CRON_SECRET"),
         metrics_token=values.get("METRICS_TOKEN"),
-        google_credentials=_read(values, "GOOGLE_APPLICATION_CREDENTIALS", lambda text: Path(text).expanduser().absolute(), None),
+        google_credentials=_read(values, "GOOGLE_APPLICATION_CREDENTIALS", _path, None),
         google_sheets_api_url=_read(values, "GOOGLE_SHEETS_API_URL", _sheets_url, "https://sheets.googleapis.com"),
-        csv_folder=_read(values, "CSV_FOLDER", lambda text: (instance_folder / Path(text).expanduser()).resolve(), instance_folder / "sheets"),
+        csv_folder=_read(values, "CSV_FOLDER", lambda text: _folder(text, instance_folder), instance_folder / "sheets"),
         budget_check_auth=_read(values, "BUDGET_CHECK_AUTH", _one_of("local", "open", "required"), "local"),
         trusted_hosts=_read(values, "TRUSTED_HOSTS", _hosts, ()),
         trusted_proxies=_read(values, "TRUSTED_PROXIES", _small_number, 0),
@@ -102,9 +102,17 @@ def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], defau
         raise SettingsError(f"{name} {error}") from None
 
 
-def _folder(text: str) -> Path:
+def _path(text: str, start: Path | None = None) -> Path:
+    """An absolute path, from that folder on or else from where the process is; links stay links, which may be pointed elsewhere while it runs."""
     try:
-        return Path(text).expanduser().resolve()
+        return (start or Path.cwd()) / Path(text).expanduser()
+    except (RuntimeError, OSError) as error:
+        raise ValueError(f"must be a path, not {text!r}: {error}") from None
+
+
+def _folder(text: str, start: Path | None = None) -> Path:
+    try:
+        return _path(text, start).resolve()
     except (RuntimeError, OSError) as error:
         raise ValueError(f"must be a folder, not {text!r}: {error}") from None
 

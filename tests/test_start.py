@@ -42,6 +42,8 @@ NONSENSE = {
     "LOG_FORMAT": ["xml", "JSON5", "text,json"],
     "LOG_LEVEL": ["loud", "5", "INFO,DEBUG"],
     "INSTANCE_FOLDER": ["~nobody-of-that-name/instance"],
+    "CSV_FOLDER": ["~nobody-of-that-name/sheets"],
+    "GOOGLE_APPLICATION_CREDENTIALS": ["~nobody-of-that-name/key.json"],
 }
 
 
