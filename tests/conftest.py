@@ -27,7 +27,7 @@ import requests
 import warm
 from babel.numbers import get_currency_precision
 from flask import Flask
-from flask.testing import FlaskClient, FlaskCliRunner
+from flask.testing import FlaskClient
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 from werkzeug.routing import Rule
 from werkzeug.security import generate_password_hash
@@ -160,12 +160,6 @@ def world(guides_world: None, app: Flask) -> Flask:
 def client(world: Flask) -> FlaskClient:
     """A client without credentials, in the guide's world."""
     return world.test_client()
-
-
-@pytest.fixture
-def runner(world: Flask) -> FlaskCliRunner:
-    """Runs commands in the guide's world."""
-    return world.test_cli_runner()
 
 
 def cheap_hash(password: str = PASSWORD) -> str:

@@ -77,7 +77,6 @@ CALLS = {
 }
 MONEY_CALLS = ("check", "reserve", "commit", "release")
 CALL_FIELDS = [(name, field) for name, call in CALLS.items() for field in call.fields]
-CALL_TEXTS = [(name, field) for name, call in CALLS.items() for field in call.texts]
 
 every_call = pytest.mark.parametrize("name", CALLS)
 every_money_call = pytest.mark.parametrize("name", MONEY_CALLS)

@@ -32,6 +32,7 @@ AT_HOME = {
     "greenlet": {"lanes"},
     "gspread": {"sync"},
     "prometheus_client": {"web"},
+    "psycopg": {"database", "settings"},
     "pydantic": {"requests", "web"},
     "babel": {"money", "sync"},
 }

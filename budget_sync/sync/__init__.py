@@ -1,7 +1,8 @@
 """The sheet sync: a source's rows become a customer's budgets, and a broken source changes nothing that it should not.
 
-A row's way: `run` → `sources` (fetch, no transaction open) → `rows` (what the rows say) → `plan` (what that would change)
-→ `store` (one transaction, with the pass's row of `SyncHistory`). `rows`, `amounts`, `plan` and `page` are pure.
+A row's way: `run` → `sources` (fetch, no transaction open) → `rows` (what the rows say) → `match` (which budgets they mean)
+→ `plan` (what that would change) → `store` (one transaction, with the pass's row of `SyncHistory`). `rows`, `amounts`, `match`,
+`plan` and `page` are pure.
 """
 
 from budget_sync.sync.config import add_source, list_sources, remove_source

@@ -1,4 +1,7 @@
-"""Which budget each row of a sheet means, and which rows may not have what they mean. Pure."""
+"""Which budget each row of a sheet means, and which rows may not have what they mean. Pure.
+
+A row is known by its Budget ID, or without one by department and period.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ Key = tuple[str, str]
 
 
 class Stored(NamedTuple):
-    """A budget of the customer as the database has it, deleted ones included. Its sixth to twelfth fields are a SheetBudget's."""
+    """A budget of the customer as the database has it, deleted ones included. Its fifth to twelfth fields are a SheetBudget's."""
 
     id: str
     source_id: str | None

@@ -1,7 +1,7 @@
 """A sheet's rows against the budgets that are there -> what a pass would change. Pure.
 
-A row is known by its Budget ID, or without one by department and period. A source creates, changes and deletes only what it
-owns, and adopts what nobody owns. What a bad row means, or may mean, is kept; and the brake holds deletions that are too many.
+A source creates, changes and deletes only what it owns, and adopts what nobody owns. What a bad row means, or may mean, is kept;
+and the brake holds deletions that are too many.
 """
 
 from __future__ import annotations
