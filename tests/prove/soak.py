@@ -65,7 +65,7 @@ def prove(tries: int, place: Place) -> Outcome:
         server.start()
         faults: list[Callable[[], None]] = [lambda: _lock(server, 3), lambda: _fail(fault, WRITE), lambda: _fail(fault, SYNC), lambda: _kill_worker(server)]
         with Load(server, "soak", threads_count=8) as load, _readers(server, outcome):
-            _fill_threads(server, outcome)
+            _fill_threads(server)
             # What the first faults of each kind take for good, 3 MB of code and caches, is no growth either.
             for first in faults * FIRST_ROUNDS:
                 first()
@@ -92,15 +92,23 @@ def prove(tries: int, place: Place) -> Outcome:
     return outcome
 
 
-def _fill_threads(server: Installation, outcome: Outcome) -> None:
+def _fill_threads(server: Installation) -> None:
     """Have every thread of the workers make every page, so that what threads and their caches take is there before it is measured."""
     cookies = server.session("alex").cookies
-    with ThreadPoolExecutor(CROWD) as pool:
-        for page in PAGES * CROWD_ROUNDS:
+
+    def come() -> None:
+        for page in PAGES:
             list(pool.map(_look, itertools.repeat(server.url + page, CROWD), itertools.repeat(cookies)))
-    for pid in server.workers:
-        count = len(list(Path(f"/proc/{pid}/task").iterdir()))
-        outcome.expect(count > THREADS, f"a worker has {count} threads, where {THREADS} and its main one should have come to be")
+
+    def all_there() -> bool:
+        come()
+        # A thread for each of these at least: the main one, the writer's, and those for requests.
+        return all(len(list(Path(f"/proc/{pid}/task").iterdir())) >= THREADS + 2 for pid in server.workers)
+
+    with ThreadPoolExecutor(CROWD) as pool:
+        wait_until(all_there, "not all threads of the workers came to be", timeout_s=120)
+        for _ in range(CROWD_ROUNDS):
+            come()
 
 
 def _look(url: str, cookies: RequestsCookieJar) -> int | None:
