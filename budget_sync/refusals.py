@@ -57,7 +57,7 @@ class Code(StrEnum):
 MEANINGS: Mapping[Code, str] = {
     Code.AUTO_APPROVED: "The budget can carry it, and the amount is within the auto-approve limit.",
     Code.REQUIRES_APPROVAL: "The budget can carry it; FP&A has to approve.",
-    Code.INSUFFICIENT_BUDGET: "Less is available than was asked for. Nothing was moved.",
+    Code.INSUFFICIENT_BUDGET: "Less is available than was asked for; a check says so with status 200. Nothing was moved.",
     Code.NO_BUDGET: "The customer has no live budget for that department and period.",
     Code.INVALID_REQUEST: "The body or query is not what the call takes; `fields` names each field and what is wrong with it.",
     Code.INVALID_CUSTOMER: "The customer does not exist, is disabled, or is not the one the credential is for.",
@@ -83,7 +83,7 @@ MEANINGS: Mapping[Code, str] = {
     Code.AMOUNT_EXCEEDS_RESERVED: "More was to be released than the request still holds on that budget. Nothing was moved.",
     Code.IDEMPOTENCY_KEY_REUSED: "The Idempotency-Key was used before with another body.",
     Code.UNAVAILABLE: "The database is busy, full or unreachable. Nothing was moved; try again as Retry-After says.",
-    Code.OUTCOME_UNKNOWN: "The database failed while it was saving. Send the same request again: it will not be done twice.",
+    Code.OUTCOME_UNKNOWN: "The database failed while it was saving, as it may on a full disk. Send the same request again: it will not be done twice.",
     Code.INTERNAL_ERROR: "A mistake of ours. The log names it under the request id of the reply.",
 }
 

@@ -97,6 +97,11 @@ class OverBudget(Body):
     reason: Sentence
 
 
+Whose = Annotated[
+    Id | None, Field(description="Whose budget it is, to be sure: another customer's is not found, and a customer that the caller does not serve is refused.")
+]
+
+
 class ReserveRequest(Body):
     """Set an amount aside on a budget for a request."""
 
@@ -104,7 +109,7 @@ class ReserveRequest(Body):
     request_id: RequestId
     amount: Amount
     currency: Annotated[Currency | None, Field(description="ISO 4217 code, to be sure: another one than the budget's is refused.")] = None
-    customer_id: Annotated[Id | None, Field(description="Whose budget it is, to be sure: that of another customer is not found.")] = None
+    customer_id: Whose = None
     user_id: Annotated[Id | None, Field(description="Whose request it is, where a service or FP&A reserves; else whoever checked it last.")] = None
     reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None
     over_budget: Annotated[OverBudget | None, Field(description="Reserve even if the budget cannot carry it. Audited as OVER_BUDGET.")] = None
@@ -116,7 +121,7 @@ class CommitRequest(Body):
     budget_id: Id
     request_id: RequestId
     amount: Annotated[Amount, Field(description="In whole currency units. More than is reserved is taken only if the budget has room for the rest.")]
-    customer_id: Annotated[Id | None, Field(description="Whose budget it is, to be sure: that of another customer is not found.")] = None
+    customer_id: Whose = None
     final: Annotated[bool, Field(description="Release what is left of the reservation.")] = False
     reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None
     external_ref: Annotated[Name | None, Field(description="A purchase order's or invoice's number, for the audit log.")] = None
@@ -144,6 +149,6 @@ class ReleaseRequest(Body):
     request_id: RequestId
     amount: Annotated[Amount, Field(description="In whole currency units; less than what is reserved leaves the rest.")]
     action: Annotated[ReleaseAction, BeforeValidator(_release_action), Field(description="The requester cancels; FP&A or a rule rejects, or releases by hand.")]
-    customer_id: Annotated[Id | None, Field(description="Whose budget it is, to be sure: that of another customer is not found.")] = None
+    customer_id: Whose = None
     original_requester_id: Annotated[Id | None, Field(description="Whose request it is: required where a service or an ordinary user cancels.")] = None
     reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None

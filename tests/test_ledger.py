@@ -679,6 +679,15 @@ def test_a_key_that_is_blank_or_too_long_is_refused(orchestrator: Orchestrator, 
     succeeded(orchestrator.reserve("k" * 255))
 
 
+@pytest.mark.parametrize("character", ["é".encode(), "日".encode(), b"\x80"], ids=["two bytes each", "three bytes each", "no UTF-8"])
+def test_a_keys_characters_are_counted_however_many_bytes_they_are(orchestrator: Orchestrator, character: bytes) -> None:
+    sent = character.decode("latin-1")
+    too_long = orchestrator.client.post("/api/budget/reserve", json=reserve_body(), headers=orchestrator.headers | {"Idempotency-Key": sent * 256})
+    assert list(refused(too_long, 400, Code.INVALID_REQUEST)["fields"]) == ["Idempotency-Key"]
+    first = succeeded(orchestrator.reserve(sent * 255))
+    assert succeeded(orchestrator.reserve(sent * 255), replayed=True) == first
+
+
 # Who may have a reply again.
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -182,6 +183,10 @@ def _say(problem: Any) -> str:
 def idempotency_key() -> str | None:
     """The request's Idempotency-Key. Raises Refusal INVALID_REQUEST for a blank or over-long one."""
     key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None and not key.isascii():
+        # A server gives a header's bytes as Latin-1. What is counted, and kept, are the characters that were sent.
+        with suppress(UnicodeDecodeError):
+            key = key.encode("latin-1").decode("utf-8")
     if key is not None and not 1 <= len(key.strip()) <= len(key) <= MAX_KEY_LENGTH:
         raise invalid({"Idempotency-Key": f"must have 1 to {MAX_KEY_LENGTH} characters"})
     return key

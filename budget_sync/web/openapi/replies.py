@@ -42,7 +42,9 @@ class CheckReply(ReplyModel):
 
     success: Literal[True]
     available: bool = Field(description="Whether the budget can carry the amount.")
-    can_auto_approve: bool = Field(description="Whether it can, and the amount is within the auto-approve limit of the budget, or else of the customer.")
+    can_auto_approve: bool = Field(
+        description="Whether it can, and the amount is within the auto-approve limit: the budget's, or else the customer's, for budgets in its currency."
+    )
     code: Literal[Code.AUTO_APPROVED, Code.REQUIRES_APPROVAL, Code.INSUFFICIENT_BUDGET, Code.NO_BUDGET]
     reason: str = Field(description="The same in a sentence, for people.")
     check_id: str
