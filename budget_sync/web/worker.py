@@ -23,6 +23,7 @@ from budget_sync.log_ids import NOTHING, current_id, id_of_request
 from budget_sync.web.arrival import Arrival
 from budget_sync.web.balance import ABSENT, Balance
 from budget_sync.web.connection import SEND_TIMEOUT_S, Connection, unsent_bytes
+from budget_sync.web.leaving import Leaving
 from budget_sync.web.payloads import MAX_BODY_BYTES
 from budget_sync.web.unparsed import MALFORMED, json_error, malformed
 
@@ -34,10 +35,6 @@ LOOK_S = 0.001
 
 #: Seconds that a request may take to arrive, head and body: 64 KiB do in less, on the slowest line.
 ARRIVAL_S = 10.0
-
-#: Seconds that a connection which is being closed is listened to, so that what the client still sends does not cost it the reply.
-LINGER_S = 2.0
-LINGER_BYTES = 256 * 1024
 
 #: Bytes of its replies that a client may have left untaken and still be given a thread for its next request. With a page or an
 #: answer on top of that, what the system keeps suffices, so that the thread has nothing to wait for.
@@ -73,6 +70,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """
 
     lane: Lane
+    leaving: Leaving
     shared_calls: tuple[bytes, ...]
 
     #: Of all workers of the server: whoever starts them sets it on the class, as gunicorn makes them.
@@ -93,7 +91,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         # The one that waits longest first; each knows when its time is up.
         self.arriving: dict[Connection, None] = {}
         self.clogged: dict[Connection, None] = {}
-        self.leaving: dict[Connection, None] = {}
         super().init_process()
 
     def init_signals(self) -> None:
@@ -104,6 +101,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def run(self) -> None:
         """Serve until told to stop."""
         self.lane = Lane(lambda: self.method_queue.defer(self.lane.go_on), self.poller, self.wsgi.config.get("SHARED_AT_ONCE"))
+        self.leaving = Leaving(self.poller)
         self.shared_calls = self.wsgi.config.get("SHARED_CALLS", ())
         self.balance.tell(self.age, 0)
         super().run()
@@ -159,7 +157,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if self.nr_conns >= self.worker_connections and (slow := self.clogged or self.arriving):
             # Full: who has taken longest gives way.
             self._drop(next(iter(slow)))
-        self._await_request(Connection(self.cfg, client, address, listener.getsockname(), self.linger))
+        self._await_request(Connection(self.cfg, client, address, listener.getsockname(), self.leaving.add))
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """The next request on a kept connection."""
@@ -196,18 +194,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         else:
             super().enqueue_req(conn)
 
-    def linger(self, conn: Connection) -> None:
-        """Say that nothing more will be sent, and wait without a thread for the client to close."""
-        try:
-            conn.sock.setblocking(False)
-            conn.sock.shutdown(socket.SHUT_WR)
-            self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._let_go(conn))
-        except OSError:
-            util.close(conn.sock)
-            return
-        conn.timeout = time.monotonic() + LINGER_S
-        self.leaving[conn] = None
-
     def murder_pending(self) -> None:
         """Refuse what takes too long to arrive, go on with who has taken its replies at last, and close what was left open long enough."""
         now = time.monotonic()
@@ -222,8 +208,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._refuse(conn, HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
             else:
                 self._drop(conn)
-        for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self.leaving)):
-            self._forget(conn)
+        self.leaving.end_overdue()
 
     def _cap_keepalive(self, deadline: float) -> None:
         """Before the end, nobody is waited for who has not begun to send."""
@@ -316,23 +301,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.log.warning("Refused before the app saw it: %d %s", status, sentence)
         with suppress(OSError):
             util.write_nonblock(client, json_error(status, sentence))
-
-    def _let_go(self, conn: Connection) -> None:
-        """Read and forget what a client sends that was told to go."""
-        try:
-            data = conn.sock.recv(65_536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        conn.drained += len(data)
-        if not data or conn.drained > LINGER_BYTES:
-            self._forget(conn)
-
-    def _forget(self, conn: Connection) -> None:
-        del self.leaving[conn]
-        self.poller.unregister(conn.sock)
-        util.close(conn.sock)
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
         """Whether the connection can be kept: nobody waits for the rest of a body that was refused unread."""
