@@ -324,6 +324,26 @@ def test_a_request_in_pieces_two_at_once_and_one_that_waits_to_be_told_are_answe
         assert b"HTTP/1.1 200" in reply(connection)
 
 
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [(headed(b"Content-Length: 5", b"Expect: 100-continue"), b"HTTP/1.1 100 Continue\r\n\r\n"), (b"GET /" + b"x" * MAX_HEAD_BYTES, b"HTTP/1.1 431 ")],
+    ids=["one that waits to be told", "one with an endless head"],
+)
+def test_what_came_together_with_the_request_before_is_looked_at_too(installation: Installation, sent: bytes, words: bytes) -> None:
+    server = installation
+    server.constants["budget_sync.web.worker.ARRIVAL_S"] = 3600
+    server.start("--workers", "1")
+    head, body = post(server.key())
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head + body + sent)
+        received = b""
+        while words not in received:
+            data = connection.recv(65_536)
+            assert data, received
+            received += data
+        assert received.startswith(b"HTTP/1.1 200 ")
+
+
 def test_who_takes_too_long_is_told_so_and_the_server_still_stops_at_once(installation: Installation) -> None:
     server = installation
     assert ARRIVAL_S == 10

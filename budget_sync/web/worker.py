@@ -221,14 +221,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _await_request(self, conn: Connection, read_ahead: bytes = b"") -> None:
         """Read what is there of a request, and wait for the rest."""
         conn.timeout = time.monotonic() + ARRIVAL_S
-        if read_ahead and conn.arrival.add(read_ahead):
-            self._give_thread(conn)
-        elif self._read(conn):
-            self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._read(conn, waiting=True))
+        if (not read_ahead or self._take_in(conn, read_ahead, is_ahead=True)) and self._read(conn):
+            self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._read(conn))
             self.arriving[conn] = None
 
-    def _read(self, conn: Connection, *, waiting: bool = False) -> bool:
-        """Take in what has come; False where the connection needs no more waiting: it went to a thread, was refused, or is gone."""
+    def _read(self, conn: Connection) -> bool:
+        """Read what has come; returns as `_take_in` does."""
         try:
             data = conn.sock.recv(MAX_BODY_BYTES)
         except BlockingIOError:
@@ -236,14 +234,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except OSError:
             self._drop(conn)
             return False
+        return self._take_in(conn, data)
+
+    def _take_in(self, conn: Connection, data: bytes, *, is_ahead: bool = False) -> bool:
+        """Take in what has come, or that no more will; False where the connection needs no more waiting: it went to a thread, was refused, or is gone."""
         is_whole = conn.arrival.add(data)
         if conn.arrival.is_too_long:
             self._refuse(conn, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, malformed("headers too long or too many"))
         elif is_whole or (not data and conn.arrival.data):
             # Or half of one that ends there: the parser says what is missing.
-            if waiting:
-                self._stop_waiting(conn)
-            if is_whole and self._may_share(conn):
+            self._stop_waiting(conn)
+            # Who sends many requests at once would have the loop for itself: what came ahead gets a thread.
+            if is_whole and not is_ahead and self._may_share(conn):
                 self.lane.start(lambda: self._answer(conn))
             else:
                 self._give_thread(conn)
