@@ -43,6 +43,11 @@ class Leaving:
         for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self._connections)):
             self._end(conn)
 
+    def end_beyond(self, most: int) -> None:
+        """Close those that were told first, until no more than so many are left."""
+        for conn in list(itertools.islice(self._connections, max(0, len(self._connections) - most))):
+            self._end(conn)
+
     def _read(self, conn: Connection) -> None:
         """Read and forget what a client still sends."""
         try:

@@ -43,6 +43,9 @@ MAX_UNTAKEN_BYTES = 32 * 1024
 #: What tells a worker to stop.
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
+#: What the system says where it has no file, or no memory, for another connection.
+NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
 
 class _Answered:
     """As much of a future as is asked of one whose request was answered without a thread."""
@@ -78,6 +81,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     #: When to look again for a client that was left to another worker.
     looks_again: float | None = None
+
+    #: Whether the system ever had no file or no memory for another connection.
+    has_had_no_room = False
 
     def init_process(self) -> None:
         """Start serving."""
@@ -127,7 +133,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Seconds to wait at most for what may happen."""
         if self.looks_again is not None:
             return LOOK_S
-        return TICK_S if self.lane.is_anyone_waiting or self.clogged else timeout
+        # Whether there is room again for a new client is looked at in between.
+        return TICK_S if self.lane.is_anyone_waiting or self.clogged or not self._accepting else timeout
 
     def accept(self, listener: socket.socket) -> None:
         """Take a connection, or leave it to a worker that has fewer: not for long, as that one may be busy with something else."""
@@ -141,23 +148,37 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Take a connection that nobody else took, if there is one, and wait for the next."""
         self.looks_again = None
         if self.alive and self.nr_conns < self.worker_connections:
+            self.set_accept_enabled(True)
             for listener in self.sockets:
                 self._take(listener)
-            self.set_accept_enabled(True)
 
     def _take(self, listener: socket.socket) -> None:
         """Take a connection, unless the master has stopped listening: SIGTERM is then on its way here."""
         try:
             client, address = listener.accept()
         except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINVAL):
+            if error.errno in NO_ROOM:
+                self._wait_for_room(error)
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINVAL):
                 raise
             return
         self.nr_conns += 1
         if self.nr_conns >= self.worker_connections and (slow := self.clogged or self.arriving):
             # Full: who has taken longest gives way.
             self._drop(next(iter(slow)))
+        # So do those that were told to go: they have files open, too.
+        self.leaving.end_beyond(self.worker_connections - self.nr_conns)
+        if self.nr_conns >= self.worker_connections:
+            self.set_accept_enabled(False)
         self._await_request(Connection(self.cfg, client, address, listener.getsockname(), self.leaving.add))
+
+    def _wait_for_room(self, error: OSError) -> None:
+        """Listen to nobody new until gunicorn's loop does so again, in a moment: who waits to be taken in would wake it over and over."""
+        self.set_accept_enabled(False)
+        if not self.has_had_no_room:
+            # Once: it may stay so for hours.
+            self.has_had_no_room = True
+            self.log.error("There is no room for another connection: %s. Who comes now has to wait.", error.strerror)
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """The next request on a kept connection."""
