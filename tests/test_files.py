@@ -70,11 +70,12 @@ def test_who_comes_second_opens_what_the_first_has_made(tmp_path: Path, monkeypa
     make = files.make
 
     def late(path: Path) -> int:
-        os.close(make(path))
+        path.write_text("first", encoding="utf-8")
         return make(path)
 
     monkeypatch.setattr(files, "make", late)
-    os.close(files.open_or_make(tmp_path / "file"))
+    with open(files.open_or_make(tmp_path / "file"), encoding="utf-8") as opened:
+        assert opened.read() == "first"
 
 
 @pytest.mark.parametrize("maker", [MAKERS["make"], MAKERS["open_or_make"], MAKERS["make_once"]], ids=["make", "open_or_make", "make_once"])
