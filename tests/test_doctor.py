@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from flask import Flask
 from app import create_app
 from budget_sync import budgets, database, demo, doctor, ledger, logins, people, settings, sync
 from budget_sync.database import db
+from budget_sync.doctor import installation
 from budget_sync.models import AuditLog, BudgetUtilization, SyncHistory
 from budget_sync.permissions import Role
 from budget_sync.refusals import Code, Refusal
@@ -191,6 +193,19 @@ def test_whatever_is_wrong_is_seen(live: Flask, chosen: Settings) -> None:
     assert seen.keys() == expected.keys()
     assert [subject for subject, words in expected.items() if words not in seen[subject]] == []
     assert result.stderr == f"Error: {len(expected)} of {len(re.findall(r'^[a-z]', result.stdout, re.MULTILINE))} checks failed.\n"
+
+
+def test_a_log_that_is_kept_from_being_played_in_is_seen(live: Flask) -> None:
+    database.open_connection()
+    assert dict(logs_state(live)) == {"ok": "0 MB"}
+    # What lies behind its last row is none of its content.
+    os.truncate(f"{db.file_path}-wal", installation.LARGE_LOG_BYTES + 1)
+    assert dict(logs_state(live)) == {"warning": "268 MB are not played into the database"}
+
+
+def logs_state(app: Flask) -> Iterator[tuple[str, str]]:
+    """What is seen of the write-ahead log."""
+    return ((finding.state, finding.seen) for finding in installation.surroundings(app.config["SETTINGS"]) if finding.subject == "Write-ahead log")
 
 
 LOST = ('DROP TABLE "StoredReply"', 'DROP INDEX "Reservation_open"', 'DROP TRIGGER "BudgetCheckLog_no_delete"')

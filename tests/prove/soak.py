@@ -52,7 +52,8 @@ CROWD_ROUNDS = 5
 READERS = 4
 READ_PAUSE_S = 0.2
 
-#: A checkpoint is due at 8,000 pages of 4 KiB, and made by the commit itself at 16,000; beyond twice that the log would grow without bound.
+#: A checkpoint is due with every 4,000 rows that a process changed, of one to two pages of 4 KiB each, and made by the commit itself at
+#: 16,000 pages; beyond twice that the log would grow without bound.
 MAX_LOG_BYTES = 128 * 1024 * 1024
 
 
