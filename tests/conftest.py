@@ -284,7 +284,7 @@ def free_port() -> int:
 
 def found(target: Path | str, sql: str) -> list[Any]:
     """What anybody with the database finds in it with a statement, on a connection of their own: that file, or that URL's."""
-    with closing(psycopg.connect(target) if isinstance(target, str) else sqlite3.connect(f"file:{target}?mode=ro", uri=True)) as connection:
+    with closing(psycopg.connect(target) if isinstance(target, str) else sqlite3.connect(f"{target.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         rows: list[Any] = connection.execute(sql).fetchall()
     return rows
 

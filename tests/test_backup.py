@@ -273,6 +273,20 @@ def test_a_backup_of_one_engine_is_restored_on_the_other(acme: Flask, tmp_path: 
         assert restored_rows("a.db") == backed_up
 
 
+@pytest.mark.parametrize("engine", ["templates", "postgres_templates"])
+def test_whatever_a_folder_is_called_a_restore_finds_its_files(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    copies: Templates = request.getfixturevalue(engine)
+    with copies.copy("tables", tmp_path / "x#1?a=%41") as environment:
+        app = furnish(create_app(settings.load(environment)))
+        works(app, "backup", tmp_path / "a.db")
+        reserve("after")
+        works(app, "restore", tmp_path / "a.db")
+        (kept,) = Path(app.instance_path).glob("replaced-*")
+        assert requests_in(kept) == {"before-1", "before-2", "after"}
+        database.disconnect()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.db", "x#1?a=%41"]
+
+
 @root_only
 def test_what_root_restores_belongs_to_the_services_user(acme: Flask, tmp_path: Path) -> None:
     works(acme, "backup", tmp_path / "a.db")
@@ -374,6 +388,13 @@ def test_on_postgresql_what_does_not_prove_after_it_was_put_in_is_undone(postgre
     monkeypatch.undo()
     with pytest.raises(Exception, match="append-only"):
         db.execute_sql('TRUNCATE "AuditLog" CASCADE')
+
+
+def test_on_postgresql_rows_that_cannot_be_read_change_nothing(postgres_app: Flask, tmp_path: Path) -> None:
+    before = rows()
+    with pytest.raises(database.DatabaseProblem, match="nothing was changed: unable to open database file"):
+        database.replace_rows(tmp_path / "none.db", tmp_path / "kept.db", lambda: None, lambda done, total: None)
+    assert rows() == before
 
 
 @contextmanager

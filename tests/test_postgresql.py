@@ -699,3 +699,16 @@ def test_a_copy_has_every_row_and_counts_on(environment: dict[str, str], postgre
     finally:
         there.stop()
     assert there.flask("verify").returncode == 0
+
+
+def test_a_copy_of_a_damaged_file_says_so_and_keeps_nothing(environment: dict[str, str], postgres_url: str) -> None:
+    here = Installation({name: value for name, value in environment.items() if name != "DATABASE_URL"})
+    here.flask("init-db")
+    Installation({**here.environment, "DATABASE_URL": postgres_url}).flask("init-db")
+    [(page,)] = found(here.target, """SELECT "rootpage" FROM sqlite_master WHERE "name" = 'AuditLog'""")
+    with here.database.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    refused = here.flask("copy-to", postgres_url, check=False)
+    assert (refused.returncode, refused.stderr) == (1, "Error: The copy failed, and nothing of it was kept: database disk image is malformed.\n")
+    assert found(postgres_url, 'SELECT * FROM "Customer"') == []

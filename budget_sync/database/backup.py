@@ -7,17 +7,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import peewee
 import psycopg
 from psycopg import sql
 
-from budget_sync.database.connection import DatabaseProblem, db, snapshot
+from budget_sync.database.connection import DatabaseProblem, db, snapshot, sqlite3
 from budget_sync.database.copying import columns, tables
 from budget_sync.database.engine import SQLITE_STATEMENTS
 from budget_sync.database.postgresql import PostgresServer
 from budget_sync.database.schema import SCHEMA_FILE, schema_version, statements
-
-sqlite3: Any = peewee.sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 #: Told how much of how much is copied.
 Tell = Callable[[int, int], None]

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import peewee
 
@@ -18,6 +17,9 @@ from budget_sync.database.postgresql import SHARED_CONNECTIONS, PostgresServer, 
 from budget_sync.refusals import Code, Refusal
 
 log = logging.getLogger(__name__)
+
+#: The SQLite module that Peewee chose: pysqlite3, or else Python's own.
+sqlite3: Any = peewee.sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 #: Every model is bound to this; `connect` says which database it stands for.
 db = peewee.DatabaseProxy()
@@ -39,6 +41,10 @@ _PRAGMAS = {
 # SQLite's primary result codes that mean "not now" or "not on this disk", rather than a mistake in our SQL.
 # Busy, locked, out of memory, read-only, interrupted, I/O error, damaged, full, cannot be opened, locking protocol, not a database.
 _UNAVAILABLE_CODES = {5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 26}
+
+
+#: For a file that is taken not to change: it is only read, and nothing is made beside it.
+AS_IT_LIES = "mode=ro&immutable=1"
 
 
 class DatabaseProblem(Exception):
@@ -93,8 +99,8 @@ def check_library(version: tuple[int, ...] | None = None) -> None:
 
 
 def library_version() -> tuple[int, ...]:
-    """The version of the SQLite library that Peewee chose: pysqlite3's, or else Python's own."""
-    return tuple(peewee.sqlite3.sqlite_version_info)  # type: ignore[attr-defined]  # missing from peewee's stubs
+    """The version of the SQLite library that is used."""
+    return tuple(sqlite3.sqlite_version_info)
 
 
 def connect(target: Path | str, *, busy_timeout_s: float = 5.0, create: bool = False) -> None:
@@ -115,12 +121,17 @@ def calls_at_once(target: Path | str) -> int | None:
     return SHARED_CONNECTIONS if isinstance(target, str) else None
 
 
+def file_uri(path: Path, options: str) -> str:
+    """The URI by which SQLite opens a file with these options, whatever is in the file's name."""
+    return f"{path.absolute().as_uri()}?{options}"
+
+
 def _sqlite(path: Path, busy_timeout_s: float) -> SqliteFile:
     check_library()
     return SqliteFile(
         path,
         busy_timeout_s,
-        f"file:{quote(str(path))}?mode=rw",
+        file_uri(path, "mode=rw"),
         uri=True,
         pragmas=_PRAGMAS,
         timeout=busy_timeout_s,
@@ -137,7 +148,7 @@ def elsewhere(path: Path, *, as_it_lies: bool = False) -> Iterator[None]:
     """
     here = db.obj
     close_connection()
-    db.initialize(SqliteFile(path, 0.0, f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True) if as_it_lies else _sqlite(path, 5.0))
+    db.initialize(SqliteFile(path, 0.0, file_uri(path, AS_IT_LIES), uri=True) if as_it_lies else _sqlite(path, 5.0))
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from budget_sync.database.connection import DatabaseProblem, SqliteFile, db, snapshot
+from budget_sync.database.connection import DatabaseProblem, SqliteFile, db, snapshot, sqlite3
 from budget_sync.database.engine import COUNTED_KEYS
 from budget_sync.database.schema import SCHEMA_FILE, SCHEMA_VERSION
 
@@ -29,7 +29,7 @@ def copy_to(url: str) -> dict[str, int]:
             stored = {table: _scalar(target, sql.SQL("SELECT COUNT(*) FROM {}").format(sql.Identifier(table))) for table in copied}
             if stored != copied:
                 raise DatabaseProblem(f"The copy is not what was copied: {stored} rows against {copied}. Nothing was kept.")
-    except psycopg.Error as error:
+    except (psycopg.Error, sqlite3.Error) as error:
         raise DatabaseProblem(f"The copy failed, and nothing of it was kept: {' '.join(str(error).split())}.") from error
     return stored
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from budget_sync.database.backup import Tell, copy_at, sqlite3, write_rows
-from budget_sync.database.connection import DatabaseProblem, close_connection, db, open_connection, roll_back
+from budget_sync.database.backup import Tell, copy_at, write_rows
+from budget_sync.database.connection import AS_IT_LIES, DatabaseProblem, close_connection, db, file_uri, open_connection, roll_back, sqlite3
 from budget_sync.database.copying import fill, tables
 from budget_sync.database.locks import lock_name, process_lock
 from budget_sync.database.schema import SCHEMA_VERSION, make_tables, schema_version
@@ -66,7 +66,7 @@ def _settle(path: Path) -> None:
     if not path.exists():
         return
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=db.patience_s)) as connection:
+        with closing(sqlite3.connect(file_uri(path, "mode=rw"), uri=True, timeout=db.patience_s)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
         log.warning("The database to be replaced could not be settled: %s", error)
@@ -101,12 +101,12 @@ def replace_rows(draft: Path, kept: Path, prove: Callable[[], None], tell: Tell)
             make_tables()
         else:
             _empty(kept, tell)
-        with closing(sqlite3.connect(f"file:{draft}?mode=ro&immutable=1", uri=True)) as source:
+        with closing(sqlite3.connect(file_uri(draft, AS_IT_LIES), uri=True)) as source:
             fill(db.connection(), source)
         _guard(on=True)
         prove()
         db.execute_sql("COMMIT")
-    except psycopg.Error as error:
+    except (psycopg.Error, sqlite3.Error) as error:
         raise DatabaseProblem(f"The rows could not be put in, and nothing was changed: {' '.join(str(error).split())}") from error
     finally:
         roll_back()

@@ -12,13 +12,11 @@ from typing import Any
 
 import peewee
 
-from budget_sync.database.connection import DatabaseProblem, db, open_connection
+from budget_sync.database.connection import DatabaseProblem, db, open_connection, sqlite3
 from budget_sync.database.copying import tables
 from budget_sync.database.engine import engine_statements
 from budget_sync.database.postgresql import PostgresServer
 from budget_sync.database.schema import SCHEMA_FILE, schema_version, statements
-
-sqlite3: Any = peewee.sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 _NAMED = re.compile(r'CREATE (?:UNIQUE )?(TABLE|INDEX|TRIGGER) "(\w+)"')
 
