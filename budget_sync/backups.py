@@ -51,13 +51,16 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was restored, up to when, where the replaced database is kept, and which keys and people are again what they were then."""
+    """What was restored, up to when, where the replaced database is kept, and which keys and people are again what they were then.
+
+    None for those where the replaced database cannot be read.
+    """
 
     proof: reports.Verification
     version: int
     last_movement: datetime | None
     kept: Path | None
-    as_they_were: list[str]
+    as_they_were: list[str] | None
 
 
 def take(path: Path, note: Path, say: Say) -> Backup:
@@ -198,13 +201,15 @@ def _secrets() -> dict[str, tuple[bool, str | None]]:
     }
 
 
-def _changed_since(kept: Path, restored: dict[str, tuple[bool, str | None]]) -> list[str]:
-    """Who is let in again, or with another secret than in the replaced database; nobody where that cannot be read."""
+def _changed_since(kept: Path, restored: dict[str, tuple[bool, str | None]]) -> list[str] | None:
+    """Who is let in again, or with another secret than in the replaced database; None where that cannot be read."""
+    # A log that a reader kept from being played in was moved with its file, and has what came last.
+    has_log = kept.with_name(f"{kept.name}-wal").exists()
     try:
-        with database.elsewhere(kept, as_it_lies=True):
+        with database.elsewhere(kept, as_it_lies=not has_log):
             replaced = _secrets()
     except peewee.PeeweeException:
-        return []
+        return None
     return sorted(name for name, (is_in, secret) in restored.items() if name in replaced and is_in and (is_in, secret) != replaced[name])
 
 

@@ -31,7 +31,7 @@ from templates import Templates
 from app import create_app
 from budget_sync import audit, backups, budgets, database, ledger, logins, people, reports, settings
 from budget_sync.database import db
-from budget_sync.models import AuditLog, BudgetUtilization, Reservation, Session
+from budget_sync.models import ApiKey, AuditLog, BudgetUtilization, Reservation, Session
 from budget_sync.permissions import Actor, Role
 from budget_sync.requests import ReserveRequest
 from budget_sync.settings import Settings
@@ -308,6 +308,30 @@ def test_a_restore_ends_sessions_and_names_who_is_let_in_again(acme: Flask, tmp_
     assert named == [f"Look at key {key.split('_')[1]} (orchestrator)", "Look at user bo (Bo)", "Look at user jane (Jane Doe)"]
     assert Session.select().count() == 0
     assert logins.actor_of_key(key)
+
+
+def test_a_key_revoked_last_is_named_though_a_reader_keeps_the_log_from_being_played_in(acme: Flask, tmp_path: Path) -> None:
+    key = people.add_key(ROOT, "orchestrator", customer_id="acme").split("_")[1]
+    works(acme, "backup", tmp_path / "a.db")
+    db.obj.patience_s = 0.1
+    with closing(sqlite3.connect(db.file_path, isolation_level=None)) as reader:
+        reader.execute("BEGIN").execute('SELECT COUNT(*) FROM "AuditLog"').fetchall()
+        people.revoke_key(ROOT, key)
+        said = works(acme, "restore", tmp_path / "a.db")
+        assert reader.execute('SELECT "revokedAt" FROM "ApiKey"').fetchall() == [(None,)], "the reader goes on seeing its own moment"
+    assert f"Look at key {key} (orchestrator): revoked" in said
+    (kept,) = Path(acme.instance_path).glob("replaced-*.db")
+    with database.elsewhere(kept):
+        assert [row.revokedAt is None for row in ApiKey.select()] == [False]
+
+
+def test_where_the_replaced_database_cannot_be_read_a_restore_says_so(acme: Flask, tmp_path: Path) -> None:
+    works(acme, "backup", tmp_path / "a.db")
+    database.disconnect()
+    db.file_path.write_bytes(b"garbage" * 1000)
+    said = works(acme, "restore", tmp_path / "a.db")
+    assert "What was there cannot be read: look at every key and person yourself" in said
+    assert "every balance is proven" in works(acme, "verify")
 
 
 @pytest.mark.parametrize("place", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999, 1.0])

@@ -115,7 +115,9 @@ def restore(path: Path, without_checksum: bool) -> None:
     click.echo(f"Its last movement is of {clock.to_text(done.last_movement)}." if done.last_movement else "It has no movements.")
     click.echo(f"What was there is kept: {done.kept}" if done.kept else "There was no database before.")
     click.echo("All sessions were ended: everybody has to sign in again.")
-    for name in done.as_they_were:
+    if done.as_they_were is None:
+        click.echo("What was there cannot be read: look at every key and person yourself, for who was revoked or disabled since the backup is let in again.")
+    for name in done.as_they_were or []:
         click.echo(f"Look at {name}: revoked, disabled or changed since the backup, and now as it was then.")
 
 
