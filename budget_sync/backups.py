@@ -42,11 +42,12 @@ _SMALLEST_PAGE = 512
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup that was taken, its bytes, and what was proven."""
+    """A backup that was taken, its bytes, what was proven, and why it could not be noted, where it could not."""
 
     path: Path
     size: int
     proof: reports.Verification
+    unnoted: OSError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,16 @@ def take(path: Path, note: Path, say: Say) -> Backup:
         _require_free(target)
         draft.rename(target)
         database.sync_folder(target.parent)
-    if not proof.findings:
+    return Backup(target, size, proof, None if proof.findings else _note(note, target, size))
+
+
+def _note(note: Path, target: Path, size: int) -> OSError | None:
+    """Remember a backup; the error where that fails, since the backup is as good without."""
+    try:
         files.write(note, json.dumps({"path": str(target.resolve()), "size": size, "takenAt": clock.to_text(clock.now())}))
-    return Backup(target, size, proof)
+    except OSError as error:
+        return error
+    return None
 
 
 def latest(note: Path) -> tuple[Path, datetime] | None:

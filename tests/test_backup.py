@@ -161,6 +161,17 @@ def test_a_backup_into_a_folder_is_named_by_the_time_and_remembered(acme: Flask,
     assert backups.latest(note) is None
 
 
+def test_a_backup_that_cannot_be_noted_is_a_backup_all_the_same(acme: Flask, tmp_path: Path) -> None:
+    (Path(acme.instance_path) / "last_backup.json").mkdir()
+    result = flask(acme, "backup", tmp_path / "a.db")
+    assert (result.exit_code, result.stdout.startswith(f"Backed up to {tmp_path / 'a.db'} ")) == (0, True)
+    assert result.stderr.startswith(
+        "Warning: the backup is good, but `flask doctor` will not know of it, since it could not be noted: [Errno 21] Is a directory"
+    )
+    assert result.stderr.count("\n") == 1
+    assert "every balance is proven" in works(acme, "restore", tmp_path / "a.db")
+
+
 def test_on_a_terminal_a_backup_says_how_far_it_is_and_wipes_that_at_the_end(app: Flask, environment: dict[str, str], tmp_path: Path) -> None:
     installation = Installation(environment)
     terminal, theirs = pty.openpty()

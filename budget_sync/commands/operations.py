@@ -97,6 +97,8 @@ def backup(path: Path) -> None:
             f"{len(taken.proof.findings)} contradictions found in {counted}: see `flask verify`. The copy is kept as {taken.path}, and cannot be restored."
         )
     click.echo(f"Backed up to {taken.path} ({taken.size:,} bytes): {counted}; every balance is proven.")
+    if taken.unnoted:
+        click.echo(f"Warning: the backup is good, but `flask doctor` will not know of it, since it could not be noted: {taken.unnoted}", err=True)
 
 
 @command("restore")
