@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,18 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import click
+import psycopg
 import pytest
 import time_machine
 from conftest import ENGINE, PASSWORD, PROJECT, ROOT, Installation, insert_vast_budgets, sign_in, sqlite_only
 from flask import Flask
 from flask.testing import FlaskClient
+from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 import cli
 from app import create_app
-from budget_sync import database, demo, ledger, logins, people, reports, settings
+from budget_sync import check_log, database, demo, ledger, logins, people, reports, settings
 from budget_sync.database import db
 from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetDataSourceConfig, BudgetUtilization, Customer, SyncHistory, User
 from budget_sync.permissions import PEOPLE_ROLES
+from budget_sync.refusals import Code, Refusal
 from budget_sync.requests import CheckRequest
 from budget_sync.settings import Settings
 
@@ -658,6 +663,79 @@ def test_the_newest_check_stays_whatever_its_age(acme: Shell) -> None:
         ask(f"old-{number}", NOW)
     assert acme.says("prune-checks", "--older-than", "30") == "Deleted 2 checks older than 30 days.\n"
     assert [row.requestId for row in BudgetCheckLog.select()] == ["old-2"]
+
+
+def told_to_be_deleted() -> list[tuple[str | None, int]]:
+    """How many checks of whom the audit log says were deleted, row by row."""
+    rows = AuditLog.select().where(AuditLog.action == "PRUNE_CHECKS").order_by(AuditLog.id)
+    return [(row.customerId, int(row.oldValue or 0)) for row in rows]
+
+
+@pytest.fixture
+def by_twos(acme: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Pruning goes on two checks at a time, of which five are old, one of them another customer's."""
+    monkeypatch.setattr(check_log, "PORTION", 2)
+    acme.says("add-customer", "globex", "--name", "Globex")
+    for number, customer_id in enumerate(["acme", "acme", "globex", "acme", "acme", "acme"]):
+        ask(f"{number}", NOW - timedelta(days=10 - number), customer_id)
+    return acme
+
+
+def test_pruning_lets_others_write_between_its_portions_and_audits_each(by_twos: Shell) -> None:
+    told: list[int] = []
+
+    def write_too(deleted: int) -> None:
+        told.append(deleted)
+        assert deleted == sum(count for _, count in told_to_be_deleted())
+        ask(f"meanwhile-{deleted}", datetime.now(UTC))
+
+    # The last of the old ones is no longer the newest, once somebody else has written.
+    assert check_log.prune_checks(ROOT, 30, write_too) == 6
+    assert told == [2, 4, 6, 6]
+    assert told_to_be_deleted() == [("acme", 2), ("acme", 1), ("globex", 1), ("acme", 2)]
+    assert {row.requestId for row in BudgetCheckLog.select()} == {f"meanwhile-{deleted}" for deleted in told}
+
+
+def test_pruning_that_is_cut_off_has_told_what_went_and_another_run_goes_on(by_twos: Shell) -> None:
+    def cut_off(deleted: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check_log.prune_checks(ROOT, 30, cut_off)
+    assert [row.requestId for row in BudgetCheckLog.select().order_by(BudgetCheckLog.id)] == ["2", "3", "4", "5"]
+    assert told_to_be_deleted() == [("acme", 2)]
+    assert by_twos.says("prune-checks", "--older-than", "30") == "Deleted 3 checks older than 30 days.\n"
+    assert told_to_be_deleted() == [("acme", 2), ("acme", 1), ("globex", 1), ("acme", 1)]
+
+
+def test_pruning_that_is_refused_on_the_way_says_how_many_went_before(by_twos: Shell) -> None:
+    target = by_twos.app.config["SETTINGS"].database
+    with closing(sqlite3.connect(target, isolation_level=None) if isinstance(target, Path) else psycopg.connect(target)) as other:
+
+        def keep_writers_out(deleted: int) -> None:
+            other.execute("BEGIN IMMEDIATE" if isinstance(target, Path) else 'LOCK TABLE "BudgetCheckLog"')
+
+        with pytest.raises(Refusal, match=r"^2 checks were deleted, and then: The database is") as refused:
+            check_log.prune_checks(ROOT, 30, keep_writers_out)
+        assert refused.value.code is Code.UNAVAILABLE
+        assert told_to_be_deleted() == [("acme", 2)]
+    assert by_twos.says("prune-checks", "--older-than", "30") == "Deleted 3 checks older than 30 days.\n"
+
+
+def test_on_a_terminal_pruning_says_how_far_it_is(acme: Shell, environment: dict[str, str], tmp_path: Path) -> None:
+    for number in range(3):
+        ask(f"old-{number}", NOW)
+    installation = Installation(environment, constants={"budget_sync.check_log.PORTION": 1})
+    terminal, theirs = pty.openpty()
+    with open(terminal, "rb", buffering=0) as shown, (tmp_path / "said").open("w+") as said:
+        # Closed before it is looked at: what was shown can still be read, and where nothing was, nobody waits for it.
+        with open(theirs, "w") as error, open(os.devnull) as nothing:
+            assert installation.begin(("prune-checks", "--older-than", "30"), [nothing, said, error]).wait(timeout=60) == 0
+        lines = shown.read(1000)
+        said.seek(0)
+        assert said.read() == "Deleted 2 checks older than 30 days.\n"
+    assert lines.startswith(b"\rdeleted: 1 checks\rdeleted: 2 checks")
+    assert re.search(rb"\r +\r$", lines)
 
 
 def test_pruning_nothing_leaves_no_trace(acme: Shell) -> None:

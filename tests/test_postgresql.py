@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import peewee
 import psycopg
 import pytest
 import requests
+import time_machine
 from competitor import AMOUNT, SERVICE, reserve
 from conftest import ROOT, Installation, check_body, found, key_headers, person, reserve_body, wait_until
 from flask import Flask
@@ -27,7 +29,7 @@ from peewee import SQL
 from templates import Templates
 
 from app import create_app
-from budget_sync import budgets, database, ledger, reports, settings
+from budget_sync import budgets, check_log, database, ledger, reports, settings
 from budget_sync.database import Prepared, db, first_of_both
 from budget_sync.database.exchange import Connection, Statement
 from budget_sync.database.locks import held_alone
@@ -670,6 +672,21 @@ def test_a_database_that_does_not_answer_is_unavailable_and_keeps_nobody_else_wa
             assert server.post("/api/budget/reserve", reserve_body(requestId="after"), headers=key).status_code == 200
         finally:
             server.end()
+
+
+def test_two_who_prune_at_once_count_each_check_once(world: Flask, stranger: psycopg.Connection[Any], postgres_url: str) -> None:
+    database.connect(postgres_url, busy_timeout_s=20)
+    with time_machine.travel(datetime(2024, 1, 1, tzinfo=UTC)):
+        for _ in range(3):
+            assert world.test_client().post("/api/budget/check", json=check_body()).status_code == 200
+    waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(2) as threads:
+        with stranger.transaction():
+            stranger.execute('SELECT * FROM "BudgetCheckLog" FOR UPDATE')
+            pruning = [threads.submit(check_log.prune_checks, ROOT, 30) for _ in range(2)]
+            wait_until(lambda: found(postgres_url, waiting) == [(2,)], "not both wait")
+        assert sorted(deleted.result() for deleted in pruning) == [0, 2]
+    assert found(postgres_url, """SELECT "oldValue" FROM "AuditLog" WHERE "action" = 'PRUNE_CHECKS'""") == [("2",)]
 
 
 def test_a_copy_has_every_row_and_counts_on(environment: dict[str, str], postgres_url: str) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 import click
 
 from budget_sync import budgets, check_log, reports
-from budget_sync.commands.shell import AMOUNT, command, me, on_current_schema, require_known, show_table
+from budget_sync.commands.shell import AMOUNT, command, me, on_current_schema, progress_line, require_known, show_table
 
 
 @command("set-budget")
@@ -40,7 +40,9 @@ def set_budget(
 @on_current_schema
 def prune_checks(older_than: int) -> None:
     """Delete old rows of the check log, which holds personal data."""
-    click.echo(f"Deleted {check_log.prune_checks(me(), older_than)} checks older than {older_than} days.")
+    with progress_line() as say:
+        deleted = check_log.prune_checks(me(), older_than, lambda count: say(f"deleted: {count:,} checks"))
+    click.echo(f"Deleted {deleted} checks older than {older_than} days.")
 
 
 @command("stats")
