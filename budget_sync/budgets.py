@@ -132,7 +132,7 @@ def _create(actor: Actor, budget: Budget) -> Budget:
             budgeted_delta_minor=budgeted_delta_minor,
             field=field,
             newValue=to_text(minor, budget.currencyExponent),
-            reason=f"{budget.department}, {budget.fiscalPeriod}: {format_money(budget.budgetedMinor, budget.currency)}",
+            reason=f"{budget.department}, {budget.fiscalPeriod}: {format_money(budget.budgetedMinor, budget.currency, budget.currencyExponent)}",
         )
     return budget
 

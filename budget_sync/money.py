@@ -63,9 +63,14 @@ def to_text(minor: int, exponent: int) -> str:
     return str(to_number(minor, exponent))
 
 
-def format_money(minor: int, currency: str) -> str:
+def rescaled(minor: int, exponent: int, wanted: int) -> int:
+    """The minor units of an amount where they have another number of decimals, rounded down where those are too few."""
+    scaled: int = minor * 10**wanted // 10**exponent
+    return scaled
+
+
+def format_money(minor: int, currency: str, exponent: int) -> str:
     """Whole units as people read them: "$2,000", "$99.50", "-$10"."""
-    exponent = currency_exponent(currency)
+    decimals = 0 if minor % 10**exponent == 0 else exponent
     number = Decimal(minor).scaleb(-exponent)
-    whole = minor % 10**exponent == 0
-    return str(format_currency(number, currency, locale="en_US", format="¤#,##0" if whole else None, currency_digits=not whole))
+    return str(format_currency(number, currency, locale="en_US", format=f"¤#,##0.{'0' * decimals}", currency_digits=False))

@@ -46,17 +46,17 @@ def balances() -> list[Balances]:
         Budget.select(
             Budget.customerId,
             Budget.currency,
-            Budget.currencyExponent,
-            *sums(Budget.budgetedMinor, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor),
+            *sums(Budget.currencyExponent, Budget.budgetedMinor, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor),
         )
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .where(Budget.deletedAt.is_null())
-        .group_by(Budget.customerId, Budget.currency, Budget.currencyExponent)
+        .group_by(Budget.customerId, Budget.currency)
         .order_by(Budget.customerId, Budget.currency)
     )
     return [
-        Balances(customer_id, currency, *(to_number(minor, exponent) for minor in whole_sums(parts)))
-        for customer_id, currency, exponent, *parts in query.tuples()
+        Balances(customer_id, currency, *(to_number(minor, exponent) for minor in amounts))
+        for customer_id, currency, *selected in query.tuples()
+        for exponent, amounts in [whole_sums(selected)]
     ]
 
 

@@ -38,9 +38,10 @@ IS_HIGH = (Budget.budgetedMinor * HIGH_PERCENT < USED * 100) & (Budget.budgetedM
 
 
 class Figures(NamedTuple):
-    """Amounts of one currency in minor units, of one budget or of several added up."""
+    """Amounts of one currency in minor units of so many decimals, of one budget or of several added up."""
 
     currency: str
+    exponent: int
     budgeted_minor: int
     reserved_minor: int
     committed_minor: int
@@ -181,7 +182,7 @@ def _totals(chosen: Any) -> list[Total]:
     query = (
         chosen.select(
             Budget.currency,
-            *sums(*_AMOUNTS),
+            *sums(Budget.currencyExponent, *_AMOUNTS),
             fn.COUNT(Budget.id),
             fn.SUM(Case(None, [(IS_OVERDRAWN, 1)], 0)),
             fn.SUM(Case(None, [(IS_HIGH, 1)], 0)),
@@ -189,7 +190,7 @@ def _totals(chosen: Any) -> list[Total]:
         .group_by(Budget.currency)
         .order_by(fn.COUNT(Budget.id).desc(), Budget.currency)
     )
-    return [Total(Figures(currency, *whole_sums(parts)), budgets, overdrawn, high) for currency, *parts, budgets, overdrawn, high in query.tuples()]
+    return [Total(_figures(currency, parts), budgets, overdrawn, high) for currency, *parts, budgets, overdrawn, high in query.tuples()]
 
 
 def _departments(chosen: Any, page: int) -> tuple[list[Department], int]:
@@ -198,17 +199,22 @@ def _departments(chosen: Any, page: int) -> tuple[list[Department], int]:
         fn.MIN(Budget.department).alias("name"),
         Budget.departmentKey,
         Budget.currency,
-        *sums(*_AMOUNTS),
+        *sums(Budget.currencyExponent, *_AMOUNTS),
         fn.COUNT(Budget.id),
         fn.SUM(Case(None, [(IS_OVERDRAWN, 1)], 0)).alias("overdrawn"),
         _COUNT,
     ).group_by(Budget.departmentKey, Budget.currency)
-    budgeted, reserved, committed = map(rough_sum, _AMOUNTS)
+    budgeted, reserved, committed = (rough_sum(Budget.currencyExponent, amount) for amount in _AMOUNTS)
     share = (reserved + committed) / Case(None, [(budgeted == 0, 1)], budgeted)
     rows = query.order_by(SQL("overdrawn").desc(), share.desc(), Budget.departmentKey, Budget.currency).paginate(page, DEPARTMENTS_A_PAGE).tuples()
     found = list(rows)
-    departments = [Department(name, key, Figures(currency, *whole_sums(parts)), budgets, drawn) for name, key, currency, *parts, budgets, drawn, _ in found]
+    departments = [Department(name, key, _figures(currency, parts), budgets, drawn) for name, key, currency, *parts, budgets, drawn, _ in found]
     return departments, found[0][-1] if found else 0
+
+
+def _figures(currency: str, selected: list[int]) -> Figures:
+    exponent, amounts = whole_sums(selected)
+    return Figures(currency, exponent, *amounts)
 
 
 class OverdrawnBudget(NamedTuple):
@@ -228,6 +234,7 @@ class OldReservation(NamedTuple):
     department: str
     period: str
     currency: str
+    exponent: int
     held_minor: int
     created_at: datetime
 
@@ -260,12 +267,12 @@ class Attention(NamedTuple):
 
 def _attention(actor: Actor, customer_id: str) -> Attention:
     """Overdrawn budgets, reservations open for long, and sources in trouble, as far as the caller may know of them."""
-    figures = (Budget.currency, Budget.budgetedMinor, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor)
+    figures = (Budget.currency, Budget.currencyExponent, *_AMOUNTS)
     overdrawn = _live(customer_id).select(Budget.id, Budget.department, Budget.fiscalPeriod, *figures, _COUNT).where(IS_OVERDRAWN)
     worst = list(overdrawn.order_by(Budget.budgetedMinor - USED, Budget.id).limit(LISTED).tuples())
     may_know_old = scope_of(actor, Action.READ_REQUESTS) is not None
     return Attention(
-        overdrawn=[OverdrawnBudget(row[0], row[1], row[2], Figures(*row[3:7])) for row in worst],
+        overdrawn=[OverdrawnBudget(row[0], row[1], row[2], Figures(*row[3:8])) for row in worst],
         overdrawn_count=worst[0][-1] if worst else 0,
         old=_old_reservations(actor, customer_id) if may_know_old else None,
         old_count=_old(actor, customer_id).count() if may_know_old else 0,
@@ -287,6 +294,7 @@ def _old_reservations(actor: Actor, customer_id: str) -> list[OldReservation]:
             Budget.department,
             Budget.fiscalPeriod,
             Budget.currency,
+            Budget.currencyExponent,
             Reservation.heldMinor,
             Reservation.createdAt,
         )

@@ -240,12 +240,11 @@ def stats(actor: Actor, customer_id: str | None = None) -> Stats:
         Budget.select(
             fn.MIN(Budget.department),
             Budget.currency,
-            Budget.currencyExponent,
-            *sums(Budget.budgetedMinor, BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor),
+            *sums(Budget.currencyExponent, Budget.budgetedMinor, BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor),
         )
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .where(Budget.deletedAt.is_null())
-        .group_by(Budget.customerId, Budget.departmentKey, Budget.currency, Budget.currencyExponent)
+        .group_by(Budget.customerId, Budget.departmentKey, Budget.currency)
         .order_by(Budget.customerId, Budget.departmentKey, Budget.currency)
     )
     if customer is not None:
@@ -265,8 +264,8 @@ def stats(actor: Actor, customer_id: str | None = None) -> Stats:
         sync_success_rate=100 * by_status.get("success", 0) / pass_count if pass_count else None,
         utilization=[
             Utilization(department, currency, to_number(total, exponent), to_number(used, exponent), to_number(total - used, exponent))
-            for department, currency, exponent, *parts in rows
-            for total, used in [whole_sums(parts)]
+            for department, currency, *selected in rows
+            for exponent, (total, used) in [whole_sums(selected)]
         ],
     )
 

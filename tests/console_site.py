@@ -98,7 +98,7 @@ def hold(request_id: str, amount: int, *, user_id: str = "user-123", budget_id: 
     ledger.reserve(ROOT, body)
 
 
-def short_check(request_id: str, amount: int = 500_000, *, by: Actor = ROOT, user_id: str = "user-123") -> None:
+def short_check(request_id: str, amount: int = 500_000, *, by: Actor = ROOT, user_id: str = "user-123", department: str = "Engineering") -> None:
     """A request that the budget cannot carry."""
     body = {"request_id": request_id, "user_id": user_id, "user_name": "Jane Doe", "user_email": "jane@acme.com", "customer_id": demo.CUSTOMER}
-    ledger.check(by, CheckRequest.model_validate(body | {"department": "Engineering", "fiscal_period": "Q1 2025", "amount": Decimal(amount)}))
+    ledger.check(by, CheckRequest.model_validate(body | {"department": department, "fiscal_period": "Q1 2025", "amount": Decimal(amount)}))

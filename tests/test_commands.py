@@ -22,7 +22,7 @@ import click
 import psycopg
 import pytest
 import time_machine
-from conftest import ENGINE, PASSWORD, PROJECT, ROOT, Installation, insert_vast_budgets, sign_in, sqlite_only
+from conftest import ENGINE, PASSWORD, PROJECT, ROOT, Installation, insert_vast_budgets, sign_in, sqlite_only, yen_of
 from flask import Flask
 from flask.testing import FlaskClient
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
@@ -789,6 +789,14 @@ def test_stats_are_the_guides_four_figures(acme: Shell) -> None:
         "department  currency  budgeted  used  available\n"
         "Legal       EUR       0.5       0     0.5\n"
     )
+
+
+def test_stats_of_other_decimals_are_a_departments_together(acme: Shell) -> None:
+    for period, decimals, amount in (("Q1 2025", "0", "5000"), ("Q2 2025", "2", "5000.5"), ("Q3 2025", "2", "0.5")):
+        with yen_of(int(decimals)):
+            acme.says(*budget(id=f"yen-{period}", department="Tokyo", period=period, currency="JPY", amount=amount))
+    told = [line.split() for line in acme.says("stats").splitlines()]
+    assert [line for line in told if line[0] == "Tokyo"] == [["Tokyo", "JPY", "10,001", "0", "10,001"]]
 
 
 def test_stats_add_up_more_than_64_bits_hold(acme: Shell) -> None:

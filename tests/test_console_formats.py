@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from budget_sync.listings import Point
-from budget_sync.money import format_money
+from budget_sync.money import MAX_EXPONENT, format_money
 from budget_sync.overview import Figures
 from budget_sync.web import charts
 from budget_sync.web.console import formats
@@ -28,23 +28,24 @@ def test_a_cell_that_a_spreadsheet_would_run_is_quoted(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("minor", "currency", "text"),
+    ("minor", "currency", "exponent", "text"),
     [
-        (200_000, "USD", "$2,000.00"),
-        (-1050, "USD", "\u2212$10.50"),
-        (-50, "USD", "\u2212$0.50"),
-        (500, "JPY", "¥500"),
-        (1234, "KWD", "KWD1.234"),
-        (0, "EUR", "€0.00"),
+        (200_000, "USD", 2, "$2,000.00"),
+        (-1050, "USD", 2, "\u2212$10.50"),
+        (-50, "USD", 2, "\u2212$0.50"),
+        (500, "JPY", 0, "¥500"),
+        (500, "JPY", 2, "¥5.00"),
+        (1234, "KWD", 3, "KWD1.234"),
+        (0, "EUR", 2, "€0.00"),
     ],
 )
-def test_money_lines_up(minor: int, currency: str, text: str) -> None:
-    assert formats.money(minor, currency) == text
+def test_money_lines_up(minor: int, currency: str, exponent: int, text: str) -> None:
+    assert formats.money(minor, currency, exponent) == text
 
 
-@given(st.integers(-(10**15), 10**15), st.sampled_from(["USD", "EUR", "JPY", "KWD", "CHF", "CLF"]))
-def test_a_page_writes_an_amount_as_replies_do(minor: int, currency: str) -> None:
-    assert formats.money_short(minor, currency).replace(formats.MINUS, "-") == format_money(minor, currency)
+@given(st.integers(-(10**15), 10**15), st.sampled_from(["USD", "EUR", "JPY", "KWD", "CHF", "CLF"]), st.integers(0, MAX_EXPONENT))
+def test_a_page_writes_an_amount_as_replies_do(minor: int, currency: str, exponent: int) -> None:
+    assert formats.money_short(minor, currency, exponent).replace(formats.MINUS, "-") == format_money(minor, currency, exponent)
 
 
 @given(st.integers(-(10**15), 0), st.integers(0, 10**15))
@@ -64,24 +65,24 @@ def shares(svg: str) -> dict[str, float]:
 
 
 def test_a_bar_shows_what_is_committed_reserved_and_left() -> None:
-    assert shares(charts.bar(Figures("USD", 200, 50, 100), "")) == {"available": 100, "committed": 50, "reserved": 75}
+    assert shares(charts.bar(Figures("USD", 2, 200, 50, 100), "")) == {"available": 100, "committed": 50, "reserved": 75}
 
 
 def test_a_bar_shows_what_is_beyond_the_budget_and_those_below_it_end_where_it_does() -> None:
-    over, calm = Figures("USD", 100, 10, 100), Figures("USD", 100, 0, 50)
+    over, calm = Figures("USD", 2, 100, 10, 100), Figures("USD", 2, 100, 0, 50)
     end = charts.budget_end([calm, over])
     assert shares(charts.bar(over, "", end)) == {"available": end, "committed": end, "over": pytest.approx(end * 1.1)}
     assert shares(charts.bar(calm, "", end)) == {"available": end, "committed": end / 2}
-    assert shares(charts.bar(Figures("USD", 0, 5, 0), "")) == {"reserved": 80, "over": 100}
+    assert shares(charts.bar(Figures("USD", 2, 0, 5, 0), "")) == {"reserved": 80, "over": 100}
 
 
 def test_a_label_of_a_chart_is_text() -> None:
-    assert "<script>" not in charts.bar(Figures("USD", 1, 0, 0), '"><script>')
+    assert "<script>" not in charts.bar(Figures("USD", 2, 1, 0, 0), '"><script>')
 
 
 def test_a_burn_down_falls_from_step_to_step_and_stops_at_the_present() -> None:
     start = datetime(2025, 1, 1, tzinfo=UTC)
-    points = [Point(start + timedelta(days=day), Figures("USD", 1000, held, spent)) for day, held, spent in ((0, 0, 0), (10, 200, 0), (20, 0, 500))]
+    points = [Point(start + timedelta(days=day), Figures("USD", 2, 1000, held, spent)) for day, held, spent in ((0, 0, 0), (10, 200, 0), (20, 0, 500))]
     chart = charts.burn_down(points, start, start + timedelta(days=100), start + timedelta(days=30), 1000, "told")
     lines = re.findall(r'<line class="left" x1="([\d.]+)%" x2="([\d.]+)%" y1="([\d.]+)" y2="([\d.]+)"', chart.svg)
     height = charts.BURN_HEIGHT
@@ -92,7 +93,7 @@ def test_a_burn_down_falls_from_step_to_step_and_stops_at_the_present() -> None:
 
 @pytest.mark.parametrize(("minor", "text"), [(48_000_000, "$480K"), (150_000_000, "$1.5M"), (99_900, "$999"), (0, "$0"), (-1_200_000, "\u2212$12K")])
 def test_an_axis_is_short(minor: int, text: str) -> None:
-    assert formats.money_axis(minor, "USD") == text
+    assert formats.money_axis(minor, "USD", 2) == text
 
 
 def test_a_moment_is_told_in_its_zone() -> None:

@@ -11,10 +11,11 @@ from decimal import Decimal
 
 import pytest
 import time_machine
-from conftest import ROOT, ROWS_OVER_64_BITS, insert_vast_budgets
+from conftest import ROOT, ROWS_OVER_64_BITS, insert_vast_budgets, yen_of
 from console_site import hold, member, short_check
 from flask import Flask
 from flask.testing import FlaskClient
+from peewee import SQL
 
 from budget_sync import audit, budgets, clock, demo, ledger, overview, people
 from budget_sync.database import sums, whole_sums
@@ -218,18 +219,65 @@ def test_an_overview_adds_up_more_than_64_bits_hold(fiona: FlaskClient) -> None:
     vast_minor = insert_vast_budgets(demo.CUSTOMER)
     budgets.set_budget(ROOT, demo.CUSTOMER, "Nothing", "Q1 2025", Decimal(0))
     found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS)
-    figures = overview.Figures("USD", vast_minor + 10_000_000, vast_minor, 500_000)
+    figures = overview.Figures("USD", 2, vast_minor + 10_000_000, vast_minor, 500_000)
     assert found.totals == [overview.Total(figures, ROWS_OVER_64_BITS + 2, 0, ROWS_OVER_64_BITS)]
     # Those of which most is used first.
     assert [(each.name, each.figures.budgeted_minor) for each in found.departments] == [("Vast", vast_minor), ("Engineering", 10_000_000), ("Nothing", 0)]
     assert "$93,000,000,000,099,907" in fiona.get("/?period=all").text
 
 
+def test_budgets_of_other_decimals_add_up_to_what_they_are_together(site: Flask) -> None:
+    for decimals, department, period in ((0, "Tokyo", "Q1 2025"), (2, "Tokyo", "Q2 2025"), (3, "Kyoto", "Q1 2025")):
+        with yen_of(decimals):
+            budgets.set_budget(ROOT, demo.CUSTOMER, department, period, Decimal(5000), budget_id=f"yen-{decimals}", currency="JPY")
+    hold("intake-0", 4500, budget_id="yen-0")
+    hold("intake-3", 4500, budget_id="yen-3")
+    found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS)
+    yen, dollars = found.totals
+    assert yen == overview.Total(overview.Figures("JPY", 3, 15_000_000, 9_000_000, 0), budgets=3, overdrawn=0, high=2)
+    assert dollars.figures.currency == "USD"
+    assert found.department_count == 3
+    assert found.departments[:2] == [
+        overview.Department("Kyoto", "kyoto", overview.Figures("JPY", 3, 5_000_000, 4_500_000, 0), budgets=1, overdrawn=0),
+        overview.Department("Tokyo", "tokyo", overview.Figures("JPY", 2, 1_000_000, 450_000, 0), budgets=2, overdrawn=0),
+    ]
+
+
+def test_pages_and_files_count_in_the_decimals_that_a_budget_was_made_with(fiona: FlaskClient) -> None:
+    with time_machine.travel(datetime(2026, 1, 1, tzinfo=UTC), tick=False):
+        with yen_of(2):
+            for name, budget_id in (("Tokyo", "yen"), ("Osaka", "less")):
+                budgets.set_budget(ROOT, demo.CUSTOMER, name, "Q1 2025", Decimal(5000), budget_id=budget_id, currency="JPY", auto_approve_limit=Decimal(1000))
+        hold("intake-yen", 4900, budget_id="yen")
+    budgets.set_budget(ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), auto_approve_limit=Decimal(2000))
+    hold("intake-less", 5000, budget_id="less")
+    budgets.set_budget(ROOT, demo.CUSTOMER, "Osaka", "Q1 2025", Decimal(4000))
+    short_check("intake-short", 300, department="Tokyo")
+    shown = {
+        "/": ("¥9,000.00", "by ¥1,000 of ¥4,000", "¥4,900 on Tokyo", "Tokyo: budgeted ¥5,000, committed ¥0, reserved ¥4,900, available ¥100."),
+        "/budgets": ("¥5,000.00", "¥4,900.00", "¥100.00"),
+        "/budget?id=yen": ("¥5,000.00", "<dd>¥2,000</dd>", "¥4,900 of ¥5,000 is spoken for; ¥100 is left", "<span>¥5K</span>", "reserved +¥4,900.00"),
+        "/requests": ("¥4,900.00",),
+        "/requests?view=uncovered": ("¥300.00",),
+        "/request?id=intake-yen": ("¥4,900.00", "held ¥0 → ¥4,900"),
+        "/request?id=intake-short": ("¥300 on Tokyo",),
+        "/request/release?id=intake-yen&budget=yen&action=manual": ("The request holds ¥4,900 on", "¥100.00"),
+        "/request/approve?id=intake-short": ("asks for <strong>¥300</strong>", "overdrawn by ¥200"),
+        "/audit": ("budgeted \u2212¥1,000.00", "auto-approve limit ¥1,000 → ¥2,000"),
+    }
+    for path, amounts in shown.items():
+        page = re.sub('<span class="nowrap">([^<]*)</span>', r"\1", html.unescape(fiona.get(path).text))
+        assert [amount for amount in amounts if amount not in page] == [], path
+        assert not re.search(r"¥\d\d+,\d", page), path
+    assert [row["Budgeted"] for row in csv_rows(fiona, "/budgets.csv?q=tokyo")] == ["5000"]
+    assert [row["Reserved change"] for row in csv_rows(fiona, "/audit.csv?budget=yen&action=RESERVE")] == ["4900"]
+
+
 def test_amounts_below_zero_add_up_as_well(site: Flask) -> None:
     hold("intake-102", 1)
-    moved = AuditLog.select(*sums(AuditLog.reservedDeltaMinor, AuditLog.committedDeltaMinor))
-    assert whole_sums(moved.tuples()[0]) == [100, 500_000]
-    assert whole_sums(moved.where(AuditLog.reservedDeltaMinor < 0).tuples()[0]) == [-500_000, 500_000]
+    moved = AuditLog.select(*sums(SQL("2"), AuditLog.reservedDeltaMinor, AuditLog.committedDeltaMinor))
+    assert whole_sums(moved.tuples()[0]) == (2, [100, 500_000])
+    assert whole_sums(moved.where(AuditLog.reservedDeltaMinor < 0).tuples()[0]) == (2, [-500_000, 500_000])
 
 
 def test_what_needs_attention_is_told_first(site: Flask) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from conftest import ROOT, check_body, commit_body, key_headers, release_body, reserve_body
+from conftest import ROOT, check_body, commit_body, key_headers, release_body, reserve_body, yen_of
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -214,6 +214,16 @@ def test_another_currency_than_the_budgets_is_refused(orchestrator: Orchestrator
     assert orchestrator.balances() == (0, 0, 100000)
     assert succeeded(orchestrator.check(currency="USD"))["available"]
     succeeded(orchestrator.reserve(currency="USD"))
+
+
+def test_a_refusal_counts_in_the_decimals_that_its_budget_was_made_with(orchestrator: Orchestrator) -> None:
+    with yen_of(2):
+        add_budget("Travel", "50", "travel", currency="JPY")
+    reason = "Insufficient budget. Available: ¥50, Requested: ¥60.50"
+    checked = succeeded(orchestrator.check(department="Travel", amount=60.5))
+    assert (checked["budget"]["available"], checked["reason"]) == (50, reason)
+    reply = refused(orchestrator.reserve(budgetId="travel", amount=60.5), 409, Code.INSUFFICIENT_BUDGET)
+    assert (reply["available"], reply["shortfall"], reply["reason"]) == (50, Decimal("10.5"), reason)
 
 
 # check

@@ -32,6 +32,7 @@ from conftest import (
     reserve_body,
     sqlite_only,
     wait_until,
+    yen_of,
 )
 from flask import Flask
 from flask.testing import FlaskClient
@@ -208,6 +209,17 @@ def test_balances_are_told_by_customer_and_currency_in_whole_units(world: Flask)
         (demo.CUSTOMER, "EUR"): [300, 0, 0, 300],
         ("org-789", "JPY"): [90_000, 700, 0, 89_300],
     }
+
+
+def test_balances_of_other_decimals_are_told_as_one(world: Flask) -> None:
+    for decimals in (2, 0, 3):
+        with yen_of(decimals):
+            budgets.set_budget(ROOT, demo.CUSTOMER, f"Tokyo {decimals}", "2025", Decimal(5000), budget_id=f"yen-{decimals}", currency="JPY")
+    hold("one", "0.125", "yen-3")
+    hold("two", "700", "yen-0")
+    samples = scraped(world.test_client())
+    told = [value(samples, f"{name}_amount", customer=demo.CUSTOMER, currency="JPY") for name in ("budgeted", "reserved", "committed", "available")]
+    assert told == [15_000, 700.125, 0, 14_299.875]
 
 
 def test_balances_may_add_up_to_more_than_64_bits_hold(world: Flask) -> None:

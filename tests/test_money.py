@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget_sync.money import LIMIT_MINOR, MAX_EXPONENT, MoneyError, currency_exponent, format_money, require_plausible, to_minor, to_number, to_text
+from budget_sync.money import (
+    LIMIT_MINOR,
+    MAX_EXPONENT,
+    MoneyError,
+    currency_exponent,
+    format_money,
+    require_plausible,
+    rescaled,
+    to_minor,
+    to_number,
+    to_text,
+)
 from budget_sync.replies import dumps
 
 EXPONENTS = st.integers(0, MAX_EXPONENT)
@@ -121,26 +132,34 @@ def test_json_shows_every_digit_and_no_more(minor: int, exponent: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("minor", "currency", "text"),
+    ("minor", "currency", "exponent", "text"),
     [
-        (200_000, "USD", "$2,000"),
-        (500_000, "USD", "$5,000"),
-        (9_950, "USD", "$99.50"),
-        (1, "USD", "$0.01"),
-        (0, "USD", "$0"),
-        (-1_000_000, "USD", "-$10,000"),
-        (-1, "USD", "-$0.01"),
-        (500_000, "JPY", "¥500,000"),
-        (123_450, "EUR", "€1,234.50"),
-        (1_500, "KWD", "KWD1.500"),
-        (10**15 - 1, "USD", "$9,999,999,999,999.99"),
+        (200_000, "USD", 2, "$2,000"),
+        (500_000, "USD", 2, "$5,000"),
+        (9_950, "USD", 2, "$99.50"),
+        (1, "USD", 2, "$0.01"),
+        (0, "USD", 2, "$0"),
+        (-1_000_000, "USD", 2, "-$10,000"),
+        (-1, "USD", 2, "-$0.01"),
+        (500_000, "JPY", 0, "¥500,000"),
+        (123_450, "EUR", 2, "€1,234.50"),
+        (1_500, "KWD", 3, "KWD1.500"),
+        (10**15 - 1, "USD", 2, "$9,999,999,999,999.99"),
+        # Other decimals than the currency has today.
+        (5_000, "JPY", 2, "¥50"),
+        (5_050, "JPY", 2, "¥50.50"),
+        (5_050, "USD", 0, "$5,050"),
     ],
 )
-def test_money_reads_as_people_write_it(minor: int, currency: str, text: str) -> None:
-    assert format_money(minor, currency) == text
+def test_money_reads_as_people_write_it(minor: int, currency: str, exponent: int, text: str) -> None:
+    assert format_money(minor, currency, exponent) == text
 
 
-@given(BALANCES_MINOR, st.sampled_from(CURRENCIES))
-def test_what_people_read_is_the_amount_to_the_last_digit(minor: int, currency: str) -> None:
-    digits = re.sub(r"[^0-9.-]", "", format_money(minor, currency))
-    assert Decimal(digits).scaleb(currency_exponent(currency)) == minor
+@given(BALANCES_MINOR, st.sampled_from(CURRENCIES), EXPONENTS)
+def test_what_people_read_is_the_amount_to_the_last_digit(minor: int, currency: str, exponent: int) -> None:
+    digits = re.sub(r"[^0-9.-]", "", format_money(minor, currency, exponent))
+    assert Decimal(digits).scaleb(exponent) == minor
+
+
+def test_an_amount_is_the_same_in_other_decimals_or_the_next_below() -> None:
+    assert [rescaled(12_345, 2, wanted) for wanted in (0, 1, 2, 3, 4)] == [123, 1_234, 12_345, 123_450, 1_234_500]

@@ -228,6 +228,11 @@ def test_a_row_that_comes_from_another_sheet_does_not_start_its_budget_anew(row_
     assert made.changes_nothing
 
 
+def test_what_was_left_behind_is_told_in_the_decimals_that_its_budget_was_made_with() -> None:
+    (error,) = plan(sheet(["", "Mkt", "Q1 2025", 100]), [spent_elsewhere(exponent=1)]).errors
+    assert error.message.startswith("$1,000 is reserved or committed")
+
+
 def test_of_several_that_were_left_behind_the_latest_is_named() -> None:
     left = [spent_elsewhere(id="a"), spent_elsewhere(id="b", deleted_at="2025-01-01T00:00:00Z")]
     for there in (left, left[::-1]):

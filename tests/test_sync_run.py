@@ -260,6 +260,20 @@ def test_a_currency_that_gets_other_decimals_multiplies_no_budget(world: World) 
     world.prove()
 
 
+def test_a_preview_counts_in_the_decimals_that_a_budget_was_made_with(world: World) -> None:
+    header = "Department,Fiscal Period,Budgeted Amount,Currency\n"
+    source = world.csv("plan.csv", f"{header}Ops,Q1 2025,5000,JPY\nIT,Q1 2025,1,USD\n")
+    with yen_of(2):
+        world.sync(source)
+    budget = world.budget("Ops")
+    reserve(budget, 300)
+    world.write("plan.csv", f"{header}IT,Q1 2025,1,USD\n")
+    (preview,) = sync.preview_all(world.job)
+    (deleted,) = preview.sections
+    assert deleted.lines[0] == f"Ops, Q1 2025 [{budget.id}]: ¥5,000"
+    assert deleted.lines[1].startswith("! ¥300 is reserved")
+
+
 def test_what_is_changed_by_hand_between_plan_and_apply_is_planned_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     source = world.sheet(KEY, plan_rows(Engineering=100, Sales=5))
     real = store.read_stored

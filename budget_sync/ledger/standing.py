@@ -45,6 +45,10 @@ class Standing(NamedTuple):
         """An amount of this budget's currency as the audit log writes it."""
         return to_text(minor, self.exponent)
 
+    def money(self, minor: int) -> str:
+        """An amount of this budget's currency as people read it."""
+        return format_money(minor, self.currency, self.exponent)
+
     def figures(self) -> dict[str, object]:
         """The balances as replies show them."""
         return {
@@ -180,7 +184,7 @@ def amount_minor(amount: Decimal, currency: str, exponent: int, asked_currency: 
 
 def insufficient(standing: Standing, available_minor: int, requested_minor: int) -> str:
     """The guide's sentence for too little money."""
-    return f"Insufficient budget. Available: {format_money(available_minor, standing.currency)}, Requested: {format_money(requested_minor, standing.currency)}"
+    return f"Insufficient budget. Available: {standing.money(available_minor)}, Requested: {standing.money(requested_minor)}"
 
 
 def refuse_insufficient(standing: Standing, available_minor: int, requested_minor: int) -> Refusal:

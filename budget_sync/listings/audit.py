@@ -19,7 +19,7 @@ HISTORY_SIZE = 15
 
 
 class AuditLine(NamedTuple):
-    """One row of the audit log, with its budget's name and currency where it has one."""
+    """One row of the audit log, with its budget's name, currency and decimals where it has one."""
 
     id: int
     at: datetime
@@ -28,6 +28,7 @@ class AuditLine(NamedTuple):
     department: str | None
     period: str | None
     currency: str | None
+    exponent: int | None
     field: str | None
     subject: str | None
     request_id: str | None
@@ -125,6 +126,7 @@ def rows() -> Any:
             Budget.department,
             Budget.fiscalPeriod,
             Budget.currency,
+            Budget.currencyExponent,
             AuditLog.field,
             AuditLog.subject,
             AuditLog.requestId,

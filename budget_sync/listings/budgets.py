@@ -17,7 +17,7 @@ from budget_sync.refusals import Code, Refusal
 
 
 class BudgetLine(NamedTuple):
-    """A budget, its balances, and where it comes from. `exponent` is how many decimals its minor units have."""
+    """A budget, its balances, and where it comes from."""
 
     id: str
     department: str
@@ -30,7 +30,6 @@ class BudgetLine(NamedTuple):
     source_row: int | None
     external_id: str | None
     updated_at: datetime
-    exponent: int
 
     @property
     def state(self) -> str:
@@ -98,6 +97,7 @@ def rows() -> Any:
             Budget.fiscalPeriod,
             Budget.periodKey,
             Budget.currency,
+            Budget.currencyExponent,
             Budget.budgetedMinor,
             BudgetUtilization.reservedMinor,
             BudgetUtilization.committedMinor,
@@ -107,7 +107,6 @@ def rows() -> Any:
             Budget.sourceRow,
             Budget.externalId,
             Budget.updatedAt,
-            Budget.currencyExponent,
         )
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .tuples()
@@ -116,7 +115,7 @@ def rows() -> Any:
 
 def to_line(row: Any) -> BudgetLine:
     """A row of `rows`."""
-    return BudgetLine._make([*row[:4], Figures(*row[4:8]), *row[8:]])
+    return BudgetLine._make([*row[:4], Figures(*row[4:9]), *row[9:]])
 
 
 def _found(customer_id: str, query: BudgetQuery) -> Any:
@@ -162,5 +161,5 @@ def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]
         budgeted, reserved, committed = budgeted + deltas[0], reserved + deltas[1], committed + deltas[2]
         # PostgreSQL writes a space between day and hour.
         at = datetime.strptime(text.replace(" ", "T"), "%Y-%m-%dT%H").replace(tzinfo=UTC)
-        points.append(Point(at, Figures(budget.figures.currency, budgeted, reserved, committed)))
+        points.append(Point(at, Figures(budget.figures.currency, budget.figures.exponent, budgeted, reserved, committed)))
     return points

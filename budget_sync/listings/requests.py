@@ -37,6 +37,7 @@ class ReservationLine(NamedTuple):
     department: str
     period: str
     currency: str
+    exponent: int
     amount_minor: int
     held_minor: int
     committed_minor: int
@@ -102,6 +103,7 @@ def _reservations() -> Any:
             Budget.department,
             Budget.fiscalPeriod,
             Budget.currency,
+            Reservation.currencyExponent,
             Reservation.amountMinor,
             Reservation.heldMinor,
             Reservation.committedMinor,
@@ -128,6 +130,7 @@ class CheckLine(NamedTuple):
     department: str
     period: str
     currency: str
+    exponent: int
     amount_minor: int
     vendor: str | None
     purpose: str | None
@@ -205,6 +208,7 @@ def _checks() -> Any:
         BudgetCheckLog.department,
         BudgetCheckLog.fiscalPeriod,
         BudgetCheckLog.currency,
+        BudgetCheckLog.currencyExponent,
         BudgetCheckLog.amountMinor,
         BudgetCheckLog.vendor,
         BudgetCheckLog.purpose,

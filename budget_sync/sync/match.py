@@ -178,7 +178,7 @@ def _left_behind(old: Stored) -> str:
     else:
         where = f"whose row left the sheet of source {old.source_id}: put it back there"
     return (
-        f"{format_money(old.spoken_for_minor, old.currency)} is reserved or committed on {old.label} (budget {old.id}), {where}, "
+        f"{format_money(old.spoken_for_minor, old.currency, old.exponent)} is reserved or committed on {old.label} (budget {old.id}), {where}, "
         "or make the new budget with `flask set-budget` if it is to start with nothing spent, and this row takes it over"
     )
 

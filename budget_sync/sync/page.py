@@ -8,7 +8,7 @@ from typing import NamedTuple
 from budget_sync.money import format_money
 from budget_sync.sync.match import Stored
 from budget_sync.sync.plan import Change, SyncPlan
-from budget_sync.sync.rows import SheetRows
+from budget_sync.sync.rows import SheetBudget, SheetRows
 
 _FIELD_NAMES = {
     "sourceId": "owner",
@@ -93,30 +93,36 @@ def _count(count: int, what: str) -> str:
 
 
 def _created(plan: SyncPlan, sheet: SheetRows) -> list[str]:
-    def limit(minor: int | None, currency: str) -> str:
-        return f", auto-approve limit {format_money(minor, currency)}" if sheet.has_limits and minor is not None else ""
+    def limit(row: SheetBudget) -> str:
+        if not sheet.has_limits or row.limit_minor is None:
+            return ""
+        return f", auto-approve limit {_money(row.limit_minor, row)}"
 
     return [
-        f"row {row.row:<5} {row.department}, {row.period}: {format_money(row.budgeted_minor, row.currency)}"
-        f"{limit(row.limit_minor, row.currency)}{f' (Budget ID {row.external_id})' if row.external_id else ''}"
+        f"row {row.row:<5} {row.department}, {row.period}: {_money(row.budgeted_minor, row)}"
+        f"{limit(row)}{f' (Budget ID {row.external_id})' if row.external_id else ''}"
         for row in plan.creates
     ]
 
 
 def _changed(change: Change, open_reservations: Mapping[str, int]) -> Iterable[str]:
     before = change.before
-    what = "; ".join(f"{_FIELD_NAMES[name]} {_shown(name, old, before.currency)} → {_shown(name, new, before.currency)}" for name, old, new in change.fields)
+    what = "; ".join(f"{_FIELD_NAMES[name]} {_shown(name, old, before)} → {_shown(name, new, before)}" for name, old, new in change.fields)
     yield f"row {change.row:<5} {_named(before)}: {what or 'as it was'}"
     if change.is_overdrawn:
         yield f"! {_overdraft(change)}{_holding(before, open_reservations)}"
 
 
-def _shown(name: str, value: object, currency: str) -> str:
+def _shown(name: str, value: object, budget: Stored) -> str:
     if value is None:
         return "made by hand" if name == "sourceId" else "none"
     if name == "sourceId":
         return "this source"
-    return format_money(value, currency) if isinstance(value, int) else str(value)
+    return _money(value, budget) if isinstance(value, int) else str(value)
+
+
+def _money(minor: int, budget: Stored | SheetBudget) -> str:
+    return format_money(minor, budget.currency, budget.exponent)
 
 
 def _overdraft(change: Change) -> str:
@@ -124,16 +130,16 @@ def _overdraft(change: Change) -> str:
     verb = "cuts" if after.budgeted_minor < change.before.budgeted_minor else "leaves"
     preposition = "to" if verb == "cuts" else "at"
     return (
-        f"row {change.row} {verb} {after.department} {after.period} {preposition} {format_money(after.budgeted_minor, after.currency)}; "
-        f"{format_money(after.spoken_for_minor, after.currency)} is reserved or committed"
+        f"row {change.row} {verb} {after.department} {after.period} {preposition} {_money(after.budgeted_minor, after)}; "
+        f"{_money(after.spoken_for_minor, after)} is reserved or committed"
     )
 
 
 def _deleted(budget: Stored, open_reservations: Mapping[str, int]) -> Iterable[str]:
-    yield f"{_named(budget)}: {format_money(budget.budgeted_minor, budget.currency)}"
+    yield f"{_named(budget)}: {_money(budget.budgeted_minor, budget)}"
     if budget.spoken_for_minor:
         spoken_for = {"reserved": budget.reserved_minor, "committed": budget.committed_minor}
-        amounts = " and ".join(f"{format_money(minor, budget.currency)} is {what}" for what, minor in spoken_for.items() if minor)
+        amounts = " and ".join(f"{_money(minor, budget)} is {what}" for what, minor in spoken_for.items() if minor)
         rest = "; what is reserved can still be committed or released, and nothing new can be reserved" if budget.reserved_minor else ""
         yield f"! {amounts}{_holding(budget, open_reservations)}{rest}"
 

@@ -10,7 +10,7 @@ from flask import Response
 
 from budget_sync import clock, listings
 from budget_sync.listings import AuditLine, AuditQuery
-from budget_sync.money import currency_exponent, to_number
+from budget_sync.money import to_number
 from budget_sync.refusals import invalid
 from budget_sync.web.console import formats
 from budget_sync.web.console.frame import argument, console, csv_response, number, page, viewer
@@ -51,11 +51,10 @@ def audit_csv() -> Response:
 
 def _rows(lines: Iterator[AuditLine]) -> Iterator[tuple[object, ...]]:
     for line in lines:
-        exponent = currency_exponent(line.currency) if line.currency else 0
         deltas = (line.budgeted_delta_minor, line.reserved_delta_minor, line.committed_delta_minor)
         yield (
             clock.to_text(line.at), formats.ACTIONS.get(line.action, line.action), line.department, line.period, line.budget_id, line.request_id, line.field,
-            line.old, line.new, line.currency, *(to_number(minor, exponent) if line.currency else "" for minor in deltas), line.changed_by,
+            line.old, line.new, line.currency, *("" if line.exponent is None else to_number(minor, line.exponent) for minor in deltas), line.changed_by,
             line.on_behalf_of, line.approved_by, line.reason, line.external_ref, line.subject,
         )  # fmt: skip
 

@@ -65,7 +65,7 @@ def budgets_csv() -> Response:
 def _row(line: BudgetLine) -> tuple[object, ...]:
     figures = line.figures
     amounts = (figures.budgeted_minor, figures.reserved_minor, figures.committed_minor, figures.available_minor)
-    numbers = [to_number(minor, line.exponent) for minor in amounts]
+    numbers = [to_number(minor, figures.exponent) for minor in amounts]
     state = formats.BUDGET_STATES[line.state]
     return (
         line.id,
@@ -123,16 +123,17 @@ def _burn(line: BudgetLine, points: list[Point], customer: Customer) -> dict[str
     if period and points[0].at >= period[1]:
         period = None
     start, end = _span(points, period, now)
-    figures, currency = line.figures, line.figures.currency
-    left = formats.money_short(abs(figures.available_minor), currency)
+    figures = line.figures
+    unit = (figures.currency, figures.exponent)
+    left = formats.money_short(abs(figures.available_minor), *unit)
     summary = (
-        f"{formats.money_short(figures.used_minor, currency)} of {formats.money_short(figures.budgeted_minor, currency)} is spoken for; "
+        f"{formats.money_short(figures.used_minor, *unit)} of {formats.money_short(figures.budgeted_minor, *unit)} is spoken for; "
         f"{f'it is overdrawn by {left}' if figures.available_minor < 0 else f'{left} is left'}."
     )
     chart = charts.burn_down(points, start, end, now, figures.budgeted_minor if period else None, summary)
     return {
         "chart": chart.svg,
-        "axis": [formats.money_axis(minor, currency) for minor in chart.ticks],
+        "axis": [formats.money_axis(minor, *unit) for minor in chart.ticks],
         "has_pace": period is not None,
         "has_today": start < now < end,
         "start": formats.day(start, zone),

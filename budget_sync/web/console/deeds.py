@@ -59,12 +59,12 @@ class Deed:
     @property
     def amount(self) -> Decimal:
         """The amount in whole units."""
-        return Decimal(to_number(self.amount_minor, self.budget.exponent))
+        return Decimal(to_number(self.amount_minor, self.budget.figures.exponent))
 
     @property
     def amount_text(self) -> str:
         """The amount as a sentence has it."""
-        return formats.money_short(self.amount_minor, self.budget.figures.currency)
+        return formats.money_short(self.amount_minor, self.budget.figures.currency, self.budget.figures.exponent)
 
 
 _RELEASES = {
@@ -84,7 +84,7 @@ def release() -> AnyResponse:
         raise invalid({"action": "must be one of cancel, reject, manual"}) from None
     require(who.actor, Action.CANCEL if action is ReleaseAction.CANCEL else Action.RELEASE)
     told, budget, line = _held()
-    amount_minor, problem = _amount(line.held_minor, budget.exponent)
+    amount_minor, problem = _amount(line.held_minor, budget.figures.exponent)
     deed = Deed("release", *_RELEASES[action], told, budget, amount_minor, line.held_minor, reserved_minor=-min(amount_minor, line.held_minor))
 
     def do(reason: str, once: str) -> str:
@@ -110,7 +110,7 @@ def commit() -> AnyResponse:
     who = viewer()
     require(who.actor, Action.COMMIT)
     told, budget, line = _held()
-    amount_minor, problem = _amount(line.held_minor, budget.exponent)
+    amount_minor, problem = _amount(line.held_minor, budget.figures.exponent)
     final, reference = bool(typed("final")), typed("ref", 200)
     taken_minor = line.held_minor if final else min(amount_minor, line.held_minor)
     words = ("Commit the reservation", "Commit", "The money is spent for good: it moves from reserved to committed.")
@@ -221,5 +221,5 @@ def _done(deed: Deed, done: str) -> AnyResponse:
     """Back to the request, with what is left now."""
     who = viewer()
     after = listings.budget_line(who.actor, who.customer.id, deed.budget.id).figures
-    flash(f"{done}. {deed.budget.name} has {formats.money_short(after.available_minor, after.currency)} available.")
+    flash(f"{done}. {deed.budget.name} has {formats.money_short(after.available_minor, after.currency, after.exponent)} available.")
     return redirect(url_for("console.story", id=deed.story.request_id))

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from budget_sync import clock
-from budget_sync.money import currency_exponent, format_money, to_text
+from budget_sync.money import format_money
 from budget_sync.overview import Figures
 from budget_sync.refusals import invalid
 
@@ -75,25 +75,24 @@ _AMOUNT = re.compile(r"\d{1,3}(,\d{3})+(\.\d{1,4})?|\d{1,15}(\.\d{1,4})?")
 @lru_cache(maxsize=256)
 def _sign(currency: str) -> str:
     """What stands before an amount: "$", "CHF" and a space that does not break."""
-    return format_money(0, currency).removesuffix("0")
+    return format_money(0, currency, 0).removesuffix("0")
 
 
-def money(minor: int, currency: str) -> str:
-    """An amount with all its currency's decimals, so that a column lines up: "$2,000.00", "¥500"; a minus is a real one."""
-    exponent = currency_exponent(currency)
+def money(minor: int, currency: str, exponent: int) -> str:
+    """An amount with all its decimals, so that a column lines up: "$2,000.00", "¥500"; a minus is a real one."""
     whole, rest = divmod(abs(minor), 10**exponent)
     return f"{MINUS if minor < 0 else ''}{_sign(currency)}{whole:,}{f'.{rest:0{exponent}d}' if exponent else ''}"
 
 
-def money_short(minor: int, currency: str) -> str:
+def money_short(minor: int, currency: str, exponent: int) -> str:
     """An amount as a sentence has it: "$2,000", "$99.50"."""
-    text = money(minor, currency)
-    return text if minor % 10 ** currency_exponent(currency) else text.partition(".")[0]
+    text = money(minor, currency, exponent)
+    return text if minor % 10**exponent else text.partition(".")[0]
 
 
-def money_axis(minor: int, currency: str) -> str:
+def money_axis(minor: int, currency: str, exponent: int) -> str:
     """An amount beside a chart's axis: "$100K", "$1.5M"."""
-    one = 10 ** currency_exponent(currency)
+    one = 10**exponent
     size, letter = next(((size, letter) for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")) if abs(minor) >= size * one), (1, ""))
     tenths = round(abs(minor) * 10 / (size * one))
     return f"{MINUS if minor < 0 else ''}{_sign(currency)}{tenths // 10:,}{f'.{tenths % 10}' if tenths % 10 else ''}{letter}"
@@ -109,19 +108,19 @@ def figures(name: str, amounts: Figures) -> str:
     """A bar in words: "Legal: budgeted $100, committed $20, reserved $5, available $75."."""
     parts = {"budgeted": amounts.budgeted_minor, "committed": amounts.committed_minor, "reserved": amounts.reserved_minor}
     parts["overdrawn by" if amounts.available_minor < 0 else "available"] = abs(amounts.available_minor)
-    return f"{name}: {', '.join(f'{what} {money_short(minor, amounts.currency)}' for what, minor in parts.items())}."
+    return f"{name}: {', '.join(f'{what} {money_short(minor, amounts.currency, amounts.exponent)}' for what, minor in parts.items())}."
 
 
-def delta(minor: int, currency: str) -> str:
+def delta(minor: int, currency: str, exponent: int) -> str:
     """A change, with its sign: "+$500.00"."""
-    return f"{'+' if minor > 0 else ''}{money(minor, currency)}"
+    return f"{'+' if minor > 0 else ''}{money(minor, currency, exponent)}"
 
 
-def stored_amount(text: str | None, currency: str | None) -> str:
+def stored_amount(text: str | None, currency: str | None, exponent: int | None) -> str:
     """An amount as the audit log keeps it ("5000"), with its currency."""
-    if text is None or currency is None:
+    if text is None or currency is None or exponent is None:
         return text or ""
-    return money_short(int(Decimal(text).scaleb(currency_exponent(currency))), currency)
+    return money_short(int(Decimal(text).scaleb(exponent)), currency, exponent)
 
 
 def parse_amount(text: str) -> Decimal:
@@ -130,11 +129,6 @@ def parse_amount(text: str) -> Decimal:
     if not _AMOUNT.fullmatch(typed):
         raise invalid({"amount": "must be an amount such as 5000 or 1,250.50"})
     return Decimal(typed.replace(",", ""))
-
-
-def plain_amount(minor: int, currency: str) -> str:
-    """An amount as a form or a CSV file has it: "1250.5"."""
-    return to_text(minor, currency_exponent(currency))
 
 
 def when(moment: datetime | None, zone: ZoneInfo) -> Markup:

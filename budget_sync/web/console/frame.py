@@ -264,13 +264,13 @@ def error_page(status: int, sentence: str, refusal: Refusal | None = None) -> Re
 
 
 @console.app_template_filter("money")
-def _money(minor: int, currency: str) -> str:
-    return formats.money(minor, currency)
+def _money(minor: int, currency: str, exponent: int) -> str:
+    return formats.money(minor, currency, exponent)
 
 
 @console.app_template_filter("money_short")
-def _money_short(minor: int, currency: str) -> str:
-    return formats.money_short(minor, currency)
+def _money_short(minor: int, currency: str, exponent: int) -> str:
+    return formats.money_short(minor, currency, exponent)
 
 
 @console.app_template_filter("when")
