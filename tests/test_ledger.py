@@ -287,6 +287,32 @@ def test_who_approves_is_said_by_the_budgets_limit_or_else_the_customers(
 
 
 @pytest.mark.parametrize(
+    ("customers", "limit_minor", "budgets_own", "amount", "approves"),
+    [
+        # Each is 100 yen, or half a yen more.
+        (2, 10_000, 0, 100, True),
+        (2, 10_000, 0, 101, False),
+        (2, 10_050, 0, 100, True),
+        (2, 10_050, 0, 101, False),
+        (0, 100, 2, 100, True),
+        (0, 100, 2, 100.01, False),
+        (3, 100_000, 3, 100, True),
+        (3, 100_000, 3, 100.001, False),
+    ],
+)
+def test_the_customers_limit_is_the_same_amount_whatever_the_decimals_of_either(
+    orchestrator: Orchestrator, customers: int, limit_minor: int, budgets_own: int, amount: float, approves: bool
+) -> None:
+    with yen_of(customers):
+        people.add_customer(ROOT, "org-7", "Seven", currency="JPY", auto_approve_limit_minor=limit_minor)
+    with yen_of(budgets_own):
+        budgets.set_budget(ROOT, "org-7", "Travel", "2025", Decimal(5000))
+    body = check_body(customerId="org-7", department="Travel", fiscalPeriod="FY2025", amount=amount)
+    reply = succeeded(orchestrator.client.post("/api/budget/check", json=body, headers=key_headers("org-7")))
+    assert (reply["available"], reply["canAutoApprove"]) == (True, approves)
+
+
+@pytest.mark.parametrize(
     "named",
     [
         {"department": "Marketing"},

@@ -13,7 +13,7 @@ from budget_sync.ids import new_id
 from budget_sync.ledger import standing as standings
 from budget_sync.ledger.standing import Standing
 from budget_sync.models import Budget, BudgetCheckLog, BudgetUtilization, Customer, Reservation
-from budget_sync.money import MoneyError, currency_exponent
+from budget_sync.money import MoneyError, currency_exponent, rescaled
 from budget_sync.periods import fold, period_key
 from budget_sync.permissions import Action, Actor, Scope, require
 from budget_sync.refusals import Code, Refusal, invalid
@@ -142,12 +142,13 @@ def _currency_without_budget(customer: _Customer, request: CheckRequest) -> tupl
 
 
 def _limit_minor(customer: _Customer, standing: Standing | None) -> int | None:
-    """The auto-approve limit: the budget's, or else the customer's, which speaks of the customer's currency alone."""
+    """The auto-approve limit in the budget's minor units: its own, or else the customer's, which speaks of the customer's currency alone."""
     if standing is None:
         return None
-    if standing.auto_approve_limit_minor is not None or standing.currency != customer.currency:
+    if standing.auto_approve_limit_minor is not None or standing.currency != customer.currency or customer.auto_approve_limit_minor is None:
         return standing.auto_approve_limit_minor
-    return customer.auto_approve_limit_minor
+    # Rounded down, which no amount can tell: each is a whole number of the budget's minor units.
+    return rescaled(customer.auto_approve_limit_minor, customer.exponent, standing.exponent)
 
 
 def _log(
