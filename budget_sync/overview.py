@@ -34,7 +34,8 @@ _COUNT = fn.COUNT(SQL("*")).over()
 _AMOUNTS = (Budget.budgetedMinor, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor)
 USED = BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor
 IS_OVERDRAWN = Budget.budgetedMinor < USED
-IS_HIGH = (Budget.budgetedMinor * HIGH_PERCENT < USED * 100) & (Budget.budgetedMinor >= USED) & (USED > 0)
+# What is used has no limit, and a hundred times as much may not fit into 64 bits. The share is rounded down, which no whole number can tell.
+IS_HIGH = (Budget.budgetedMinor * HIGH_PERCENT / 100 < USED) & (Budget.budgetedMinor >= USED)
 
 
 class Figures(NamedTuple):

@@ -17,12 +17,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from peewee import SQL
 
-from budget_sync import audit, budgets, clock, demo, ledger, overview, people
+from budget_sync import audit, budgets, clock, demo, ledger, listings, overview, people
 from budget_sync.database import sums, whole_sums
 from budget_sync.listings import audit as audit_listing
 from budget_sync.listings import paging
 from budget_sync.listings import requests as request_listing
-from budget_sync.models import AuditLog, BudgetCheckLog, Customer, Reservation
+from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Customer, Reservation
 from budget_sync.permissions import Role
 from budget_sync.requests import CheckRequest, ReleaseAction, ReleaseRequest, ReserveRequest
 from budget_sync.web.console import frame
@@ -224,6 +224,34 @@ def test_an_overview_adds_up_more_than_64_bits_hold(fiona: FlaskClient) -> None:
     # Those of which most is used first.
     assert [(each.name, each.figures.budgeted_minor) for each in found.departments] == [("Vast", vast_minor), ("Engineering", 10_000_000), ("Nothing", 0)]
     assert "$93,000,000,000,099,907" in fiona.get("/?period=all").text
+
+
+@pytest.mark.parametrize(
+    ("budgeted_minor", "used_minor", "state"),
+    [
+        (100, 80, "ok"),
+        (100, 81, "high"),
+        (101, 80, "ok"),
+        (101, 81, "high"),
+        (104, 83, "ok"),
+        (104, 84, "high"),
+        (100, 100, "high"),
+        (100, 101, "overdrawn"),
+        (0, 0, "ok"),
+        (0, 1, "overdrawn"),
+        (10**15 - 1, 8 * 10**14, "high"),
+        # A hundred times as much is more than 64 bits hold.
+        (10**15 - 1, 10**17, "overdrawn"),
+    ],
+)
+def test_what_is_nearly_used_up_is_said_alike_by_the_database_and_by_the_pages(site: Flask, budgeted_minor: int, used_minor: int, state: str) -> None:
+    Budget.update(budgetedMinor=budgeted_minor).execute()
+    BudgetUtilization.update(reservedMinor=used_minor, committedMinor=0).execute()
+    listed = [each for each in ("overdrawn", "high") if listings.budgets_page(ROOT, demo.CUSTOMER, listings.BudgetQuery(state=each))[1]]
+    (total,) = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS).totals
+    assert total.figures.state == state
+    assert listed == [state][: state != "ok"]
+    assert (total.overdrawn, total.high) == (state == "overdrawn", state == "high")
 
 
 def test_budgets_of_other_decimals_add_up_to_what_they_are_together(site: Flask) -> None:
