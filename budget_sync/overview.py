@@ -11,6 +11,7 @@ from peewee import SQL, Case, fn
 from budget_sync import clock
 from budget_sync.database import Prepared, rough_sum, snapshot, sums, whole_sums
 from budget_sync.models import Budget, BudgetCheckLog, BudgetDataSourceConfig, BudgetUtilization, Customer, Reservation, SyncHistory
+from budget_sync.money import MAX_EXPONENT
 from budget_sync.periods import period_dates
 from budget_sync.permissions import Action, Actor, Scope, require_for, scope_of
 from budget_sync.refusals import Code
@@ -36,6 +37,11 @@ USED = BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor
 IS_OVERDRAWN = Budget.budgetedMinor < USED
 # What is used has no limit, and a hundred times as much may not fit into 64 bits. The share is rounded down, which no whole number can tell.
 IS_HIGH = (Budget.budgetedMinor * HIGH_PERCENT / 100 < USED) & (Budget.budgetedMinor >= USED)
+
+
+def whole(minor: Any) -> Any:
+    """An expression for an amount of a budget in whole units, roughly: to sort by, where decimals differ."""
+    return minor * 1.0 / Case(Budget.currencyExponent, [(exponent, 10**exponent) for exponent in range(1, MAX_EXPONENT + 1)], 1)
 
 
 class Figures(NamedTuple):
@@ -270,7 +276,7 @@ def _attention(actor: Actor, customer_id: str) -> Attention:
     """Overdrawn budgets, reservations open for long, and sources in trouble, as far as the caller may know of them."""
     figures = (Budget.currency, Budget.currencyExponent, *_AMOUNTS)
     overdrawn = _live(customer_id).select(Budget.id, Budget.department, Budget.fiscalPeriod, *figures, _COUNT).where(IS_OVERDRAWN)
-    worst = list(overdrawn.order_by(Budget.budgetedMinor - USED, Budget.id).limit(LISTED).tuples())
+    worst = list(overdrawn.order_by(whole(Budget.budgetedMinor - USED), Budget.id).limit(LISTED).tuples())
     may_know_old = scope_of(actor, Action.READ_REQUESTS) is not None
     return Attention(
         overdrawn=[OverdrawnBudget(row[0], row[1], row[2], Figures(*row[3:8])) for row in worst],

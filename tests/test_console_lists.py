@@ -24,7 +24,7 @@ from budget_sync.listings import paging
 from budget_sync.listings import requests as request_listing
 from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Customer, Reservation
 from budget_sync.permissions import Role
-from budget_sync.requests import CheckRequest, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.requests import CheckRequest, CommitRequest, ReleaseAction, ReleaseRequest, ReserveRequest
 from budget_sync.web.console import frame
 
 
@@ -269,6 +269,21 @@ def test_budgets_of_other_decimals_add_up_to_what_they_are_together(site: Flask)
         overview.Department("Kyoto", "kyoto", overview.Figures("JPY", 3, 5_000_000, 4_500_000, 0), budgets=1, overdrawn=0),
         overview.Department("Tokyo", "tokyo", overview.Figures("JPY", 2, 1_000_000, 450_000, 0), budgets=2, overdrawn=0),
     ]
+
+
+def test_budgets_of_other_decimals_are_sorted_by_what_they_are(site: Flask) -> None:
+    for budget_id, decimals, budgeted, moved in (("more", 0, 5000, 50), ("less", 2, 300, 3)):
+        with yen_of(decimals):
+            budgets.set_budget(ROOT, demo.CUSTOMER, f"Tokyo {budget_id}", "Q1 2025", Decimal(budgeted), budget_id=budget_id, currency="JPY")
+        for request_id in ("kept", "spent"):
+            hold(request_id, moved, budget_id=budget_id)
+        ledger.commit(ROOT, CommitRequest(budget_id=budget_id, request_id="spent", amount=Decimal(moved)))
+    for column in ("budgeted", "reserved", "committed", "available"):
+        lines, _ = listings.budgets_page(ROOT, demo.CUSTOMER, listings.BudgetQuery(text="tokyo", order=f"-{column}"))
+        assert [line.id for line in lines] == ["more", "less"], column
+    Budget.update(budgetedMinor=60).where(Budget.id == "more").execute()
+    Budget.update(budgetedMinor=400).where(Budget.id == "less").execute()
+    assert [each.id for each in overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER)).attention.overdrawn] == ["more", "less"]
 
 
 def test_pages_and_files_count_in_the_decimals_that_a_budget_was_made_with(fiona: FlaskClient) -> None:

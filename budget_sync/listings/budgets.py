@@ -10,7 +10,7 @@ from peewee import SQL, Case, fn
 
 from budget_sync.listings import paging
 from budget_sync.models import AuditLog, Budget, BudgetUtilization
-from budget_sync.overview import IS_HIGH, IS_OVERDRAWN, USED, Figures
+from budget_sync.overview import IS_HIGH, IS_OVERDRAWN, USED, Figures, whole
 from budget_sync.periods import fold
 from budget_sync.permissions import Action, Actor, require_for
 from budget_sync.refusals import Code, Refusal
@@ -46,10 +46,10 @@ BUDGET_STATES = ("live", "overdrawn", "high", "deleted")
 _ORDERS: dict[str, tuple[Any, ...]] = {
     "department": (Budget.departmentKey, Budget.periodKey),
     "period": (Budget.periodKey, Budget.departmentKey),
-    "budgeted": (Budget.budgetedMinor,),
-    "reserved": (BudgetUtilization.reservedMinor,),
-    "committed": (BudgetUtilization.committedMinor,),
-    "available": (Budget.budgetedMinor - USED,),
+    "budgeted": (whole(Budget.budgetedMinor),),
+    "reserved": (whole(BudgetUtilization.reservedMinor),),
+    "committed": (whole(BudgetUtilization.committedMinor),),
+    "available": (whole(Budget.budgetedMinor - USED),),
     "used": (USED * 1.0 / Case(None, [(Budget.budgetedMinor == 0, 1)], Budget.budgetedMinor),),
 }
 BUDGET_ORDERS = tuple(_ORDERS)
