@@ -316,6 +316,13 @@ def test_pages_and_files_count_in_the_decimals_that_a_budget_was_made_with(fiona
     assert [row["Reserved change"] for row in csv_rows(fiona, "/audit.csv?budget=yen&action=RESERVE")] == ["4900"]
 
 
+def test_a_page_tells_the_customers_limit_in_its_own_decimals(site: Flask) -> None:
+    with yen_of(2):
+        people.add_customer(ROOT, "tokyo", "Tokyo KK", currency="JPY", auto_approve_limit_minor=10_000)
+    budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(5000), budget_id="tk")
+    assert "<dd>¥100, as for all budgets</dd>" in member(site, "ken", Role.FPA_ADMIN, "tokyo").get("/budget?id=tk").text
+
+
 def test_amounts_below_zero_add_up_as_well(site: Flask) -> None:
     hold("intake-102", 1)
     moved = AuditLog.select(*sums(SQL("2"), AuditLog.reservedDeltaMinor, AuditLog.committedDeltaMinor))
