@@ -240,6 +240,13 @@ def test_of_several_that_were_left_behind_the_latest_is_named() -> None:
         assert "(budget a)" in error.message
 
 
+def test_of_several_that_were_left_behind_at_once_the_same_is_named_each_time() -> None:
+    left = [spent_elsewhere(id="a"), spent_elsewhere(id="b")]
+    for there in (left, left[::-1]):
+        (error,) = plan(sheet(["", "Mkt", "Q1 2025", 100]), there).errors
+        assert "(budget b)" in error.message
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"reserved_minor": 0, "committed_minor": 0}, {"period": "Q2 2025", "period_key": "2025-Q2"}, {"currency": "EUR"}, {"department_key": "legal"}],

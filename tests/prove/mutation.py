@@ -56,7 +56,10 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "changed by someone else inside this transaction') -> pass": "cannot be: the row is read in the transaction that changes it; a last resort",
         "has no utilisation row') -> pass": "a row that is made with its budget; without it, the next line is the same 500",
     },
-    "ledger.standing": {".limit(2)": "the first row alone is read"},
+    "ledger.standing": {
+        ".limit(2)": "the first row alone is read",
+        "customer_id and actor.customer_id": "the budget says whose it is, by one query more; whose it must be is looked at afterwards",
+    },
     "sync.match": {
         " = tuple[": "a name for a type",
         "RowError(row.row, message, row.external_id, True,": "asked where a bad row means no budget, and one that is refused means one",
