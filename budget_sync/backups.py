@@ -117,7 +117,6 @@ def restore(actor: Actor, path: Path, folder: Path, say: Say, *, without_checksu
     """
     _require_backup(path)
     kept = folder / f"replaced-{_stamp()}.db"
-    _require_free(kept)
     files.make_folder(folder)
     with _draft_of_services_user(db.file_path if database.is_file() else kept) as draft:
         try:
@@ -142,9 +141,9 @@ def restore(actor: Actor, path: Path, folder: Path, say: Say, *, without_checksu
             restored = _secrets()
         _sync(draft)
         say("replacing the database")
-        was_there = database.replace_file(draft, kept) if database.is_file() else _replace_rows(draft, kept, say)
+        replaced = database.replace_file(draft, kept) if database.is_file() else _replace_rows(draft, kept, say)
     log.warning("The database was replaced by the backup %s.", path)
-    return Restored(proof, version, last_movement and last_movement.createdAt, kept if was_there else None, _changed_since(kept, restored) if was_there else [])
+    return Restored(proof, version, last_movement and last_movement.createdAt, replaced, _changed_since(replaced, restored) if replaced else [])
 
 
 def _require_backup(path: Path) -> None:
@@ -159,7 +158,7 @@ def _require_backup(path: Path) -> None:
             raise DatabaseProblem(f"{path} is no backup: {beside.name} beside it holds a part of it. Take one with `flask backup`.")
 
 
-def _replace_rows(draft: Path, kept: Path, say: Say) -> bool:
+def _replace_rows(draft: Path, kept: Path, say: Say) -> Path | None:
     def prove() -> None:
         say("proving what is there now")
         findings = reports.prove().findings
@@ -168,11 +167,12 @@ def _replace_rows(draft: Path, kept: Path, say: Say) -> bool:
 
     with _draft_of_services_user(kept) as old:
         was_there = database.replace_rows(draft, old, prove, lambda done, total: say(f"keeping what is there: {100 * done // max(total, 1)} %"))
-        if was_there:
-            _sync(old)
-            old.rename(kept)
-            database.sync_folder(kept.parent)
-    return was_there
+        if not was_there:
+            return None
+        _sync(old)
+        replaced = files.rename_to_new(old, kept)
+        database.sync_folder(kept.parent)
+    return replaced
 
 
 def _examine(draft: Path) -> tuple[reports.Verification, int]:

@@ -7,6 +7,7 @@ change or give away another's file: so only what was made just now is given away
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 from pathlib import Path
@@ -72,6 +73,17 @@ def write(path: Path, text: str) -> None:
     except BaseException:
         draft.unlink()
         raise
+
+
+def rename_to_new(path: Path, to: Path) -> Path:
+    """Give a file a name that nothing has: this one or, where it is taken, a numbered one; returns it. A rename alone would overwrite what has it."""
+    for name in itertools.chain([to], (to.with_name(f"{to.stem}-{number}{to.suffix}") for number in itertools.count(2))):
+        try:
+            os.close(make(name))
+        except FileExistsError:
+            continue
+        return path.rename(name)
+    raise AssertionError("there is a number for every file")
 
 
 def make_folder(path: Path) -> None:

@@ -244,6 +244,22 @@ def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_it_replaces(eit
         db.execute_sql("""UPDATE "AuditLog" SET "reason" = 'forged'""")
 
 
+def test_two_restores_in_one_second_both_keep_what_they_replace(either: Flask, tmp_path: Path) -> None:
+    works(either, "backup", tmp_path / "a.db")
+    reserve("after")
+    replaced = [rows()]
+    with time_machine.travel(NOW, tick=False):
+        said = [works(either, "restore", tmp_path / "a.db")]
+        reserve("later")
+        replaced.append(rows())
+        said.append(works(either, "restore", tmp_path / "a.db"))
+    for line, name, was_there in zip(said, ("replaced-20250205T103000Z.db", "replaced-20250205T103000Z-2.db"), replaced, strict=True):
+        kept = Path(either.instance_path) / name
+        assert f"What was there is kept: {kept}\n" in line
+        with database.elsewhere(kept, as_it_lies=True):
+            assert rows() == was_there
+
+
 def test_every_restore_is_told_in_the_audit_log_by_when_by_whom_and_what(acme: Flask, tmp_path: Path) -> None:
     works(acme, "backup", tmp_path / "a.db")
     for moment in (NOW, NOW.replace(hour=11)):

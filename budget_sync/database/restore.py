@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from budget_sync import files
 from budget_sync.database.backup import Tell, copy_at, write_rows
 from budget_sync.database.connection import AS_IT_LIES, DatabaseProblem, close_connection, db, file_uri, open_connection, roll_back, sqlite3
 from budget_sync.database.copying import fill, tables
@@ -31,8 +32,8 @@ _FIRST = ("BudgetCheckLog", "Budget")
 _TRIES = 20
 
 
-def replace_file(draft: Path, kept: Path) -> bool:
-    """Move the database's file to `kept`, if there is one, and `draft` into its place; returns whether there was one.
+def replace_file(draft: Path, kept: Path) -> Path | None:
+    """Move the database's file to `kept`, or to a numbered name where that is taken, and `draft` into its place; returns where it is now, if there was one.
 
     The lock that all writers take is held meanwhile: what was acknowledged is in the old file, and the next write finds the
     new one. The old log goes before the new file comes, in an order that holds through a power cut: SQLite would
@@ -42,20 +43,22 @@ def replace_file(draft: Path, kept: Path) -> bool:
     close_connection()
     with process_lock():
         _settle(path)
-        moved = _move(path, kept)
+        moved = files.rename_to_new(path, kept) if path.exists() else None
         try:
-            log_file = path.with_name(f"{path.name}-wal")
+            log_file = _log_of(path)
             if log_file.exists() and log_file.stat().st_size:
-                # A reader, or damage, kept the log from being played into the old file: it stays that file's own.
-                _move(log_file, kept.with_name(f"{kept.name}-wal"))
+                # A reader, or damage, kept the log from being played into the old file: it stays that file's own. One without a file
+                # is of a restore that was cut off.
+                files.rename_to_new(log_file, _log_of(moved or kept))
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             sync_folder(path.parent)
             draft.rename(path)
         except BaseException:
             if moved:
-                _move(kept.with_name(f"{kept.name}-wal"), path.with_name(f"{path.name}-wal"))
-                _move(kept, path)
+                if _log_of(moved).exists():
+                    _log_of(moved).rename(_log_of(path))
+                moved.rename(path)
             raise
         sync_folder(path.parent)
     return moved
@@ -72,12 +75,8 @@ def _settle(path: Path) -> None:
         log.warning("The database to be replaced could not be settled: %s", error)
 
 
-def _move(path: Path, to: Path) -> bool:
-    try:
-        path.rename(to)
-    except FileNotFoundError:
-        return False
-    return True
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
 
 
 def sync_folder(folder: Path) -> None:
