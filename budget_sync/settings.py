@@ -12,13 +12,16 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 import psycopg
-from dotenv import dotenv_values
+from dotenv import dotenv_values, find_dotenv
 from psycopg.conninfo import conninfo_to_dict
 
 from budget_sync import files
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 MIN_SECRET_LENGTH = 16
+
+#: On Linux, the environment that this process was started with.
+_STARTED_WITH = Path("/proc/self/environ")
 
 T = TypeVar("T")
 
@@ -60,7 +63,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     `environ` stands in for the process's environment and `.env` together.
     """
     values = _environment() if environ is None else {name: value for name, value in environ.items() if value != ""}
-    instance_folder = _read(values, "INSTANCE_FOLDER", _folder, PROJECT_FOLDER / "instance")
+    instance_folder = _read(values, "INSTANCE_FOLDER", lambda text: _folder(text, PROJECT_FOLDER), PROJECT_FOLDER / "instance")
     database_url = _read(values, "DATABASE_URL", postgresql_url, None)
     return Settings(
         instance_folder=instance_folder,
@@ -69,7 +72,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         # A short secret is as good as none: it is kept as it is, and whoever asks with it is refused.
         cron_secret=values.get("CRON_SECRET"),
         metrics_token=values.get("METRICS_TOKEN"),
-        google_credentials=_read(values, "GOOGLE_APPLICATION_CREDENTIALS", _path, None),
+        google_credentials=_read(values, "GOOGLE_APPLICATION_CREDENTIALS", lambda text: _path(text, PROJECT_FOLDER), None),
         google_sheets_api_url=_read(values, "GOOGLE_SHEETS_API_URL", _sheets_url, "https://sheets.googleapis.com"),
         csv_folder=_read(values, "CSV_FOLDER", lambda text: _folder(text, instance_folder), instance_folder / "sheets"),
         budget_check_auth=_read(values, "BUDGET_CHECK_AUTH", _one_of("local", "open", "required"), "local"),
@@ -84,12 +87,49 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 def _environment() -> dict[str, str]:
     """The process's environment over `.env`: cron has none of the service's environment, so both are read."""
+    _undo_foreign_files()
     try:
         kept = dotenv_values(PROJECT_FOLDER / ".env")
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"{PROJECT_FOLDER / '.env'} cannot be read: {error}") from None
     merged: dict[str, str | None] = {**kept, **os.environ}
     return {name: value for name, value in merged.items() if value}
+
+
+def _undo_foreign_files() -> None:
+    """Take out of the environment what Flask's command line put there before us from another project's `.env` or `.flaskenv`.
+
+    It takes the first of each from the current folder upwards. Whatever is not this project's would win over our own.
+    """
+    # As Flask reads it.
+    is_switched_off = os.environ.get("FLASK_SKIP_DOTENV", "").lower() not in ("", "0", "false", "no")
+    if is_switched_off or os.environ.get("FLASK_RUN_FROM_CLI") != "true":
+        return
+    started_with = _names_started_with()
+    for name in (".flaskenv", ".env"):
+        for variable, value in _foreign_values(name).items():
+            # Another value is not the file's, but was chosen over it, as with `flask --env-file`.
+            if variable not in started_with and os.environ.get(variable) == value:
+                os.environ.pop(variable, None)
+
+
+def _foreign_values(name: str) -> dict[str, str | None]:
+    """What the file of that name holds that Flask took, unless it lies beside `app.py`."""
+    try:
+        found = find_dotenv(name, usecwd=True)
+        return {} if not found or Path(found).parent.resolve() == PROJECT_FOLDER else dotenv_values(found)
+    except (OSError, UnicodeError):
+        # Flask could not read it either.
+        return {}
+
+
+def _names_started_with() -> set[str]:
+    """The variables that were there when the process started; none where the machine does not tell."""
+    try:
+        entries = _STARTED_WITH.read_bytes().split(b"\0")
+    except OSError:
+        return set()
+    return {os.fsdecode(entry.partition(b"=")[0]) for entry in entries}
 
 
 def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], default: T) -> T:
@@ -102,15 +142,15 @@ def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], defau
         raise SettingsError(f"{name} {error}") from None
 
 
-def _path(text: str, start: Path | None = None) -> Path:
-    """An absolute path, from that folder on or else from where the process is; links stay links, which may be pointed elsewhere while it runs."""
+def _path(text: str, start: Path) -> Path:
+    """An absolute path, from that folder on; links stay links, which may be pointed elsewhere while the process runs."""
     try:
-        return (start or Path.cwd()) / Path(text).expanduser()
-    except (RuntimeError, OSError) as error:
+        return start / Path(text).expanduser()
+    except RuntimeError as error:
         raise ValueError(f"must be a path, not {text!r}: {error}") from None
 
 
-def _folder(text: str, start: Path | None = None) -> Path:
+def _folder(text: str, start: Path) -> Path:
     try:
         return _path(text, start).resolve()
     except (RuntimeError, OSError) as error:

@@ -129,6 +129,15 @@ def test_both_services_are_shut_in_alike() -> None:
 NAMES = ("budget-sync", "budget-sync-sheets")
 
 
+def test_wherever_a_command_is_run_flask_looks_for_no_env_file_of_its_own() -> None:
+    for name in NAMES:
+        assert "Environment=FLASK_SKIP_DOTENV=1\n" in text(f"{name}.service")
+    before, _ = text("budget-sync.cron").split("0 * * * *")
+    assert "\nFLASK_SKIP_DOTENV=1\n" in before
+    (alias,) = re.findall(r"^alias flask='(.*)'", text("README.md"), re.MULTILINE)
+    assert " env FLASK_SKIP_DOTENV=1 /srv/" in alias
+
+
 def test_systemd_takes_the_units_and_finds_them_shut(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is missing")

@@ -23,6 +23,8 @@ from typing import Any
 import pytest
 import requests
 from conftest import PROJECT, Installation, free_port, needs
+from flask import cli as flask_cli
+from flask.helpers import get_load_dotenv
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 from app import create_app
@@ -402,6 +404,19 @@ def test_a_command_works_from_another_directory(fresh: Installation, tmp_path: P
     assert not list(elsewhere.iterdir())
 
 
+def test_a_file_of_another_project_around_the_current_folder_does_not_count(fresh: Installation, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "sub"
+    elsewhere.mkdir(parents=True)
+    # What stands in the environment counts, even where the file says the same.
+    foreign = f"INSTANCE_FOLDER={fresh.folder}\nCSV_FOLDER={tmp_path}/foreign\nSECRET_KEY=short\n"
+    (elsewhere.parent / ".env").write_text(foreign, encoding="utf-8")
+    (elsewhere / ".flaskenv").write_text("LOG_LEVEL=loud\nBUDGET_CHECK_AUTH\n", encoding="utf-8")
+    command = [sys.executable, "-m", "flask", "--app", str(PROJECT / "app.py"), "init-db"]
+    result = subprocess.run(command, cwd=elsewhere, env=fresh.full_environment(), text=True, capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert fresh.database.exists()
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that stands in for the one that holds app.py, in a process without any of the variables."""
@@ -433,6 +448,60 @@ def test_the_environment_wins_over_the_env_file(project: Path, monkeypatch: pyte
     monkeypatch.setenv("LOG_LEVEL", "WARNING")
     chosen = settings.load()
     assert (chosen.log_level, chosen.budget_check_auth) == ("WARNING", "open")
+
+
+@pytest.fixture
+def flask_loads(project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """What Flask's command line does before us, in a folder below one of another project; it takes that project's `.env`, of this content."""
+    monkeypatch.setattr(os, "environ", {**os.environ, "FLASK_RUN_FROM_CLI": "true"})
+    foreign = tmp_path_factory.mktemp("foreign")
+    (foreign / "sub").mkdir()
+    monkeypatch.chdir(foreign / "sub")
+
+    def load(content: str) -> None:
+        (foreign / ".env").write_text(content, encoding="utf-8")
+        assert flask_cli.load_dotenv(load_defaults=get_load_dotenv())
+
+    return load
+
+
+def test_the_env_file_beside_app_py_wins_over_one_of_another_project(project: Path, flask_loads: Callable[[str], None]) -> None:
+    (project / ".env").write_text(f"SECRET_KEY={KEY}\nLOG_LEVEL=ERROR\n", encoding="utf-8")
+    flask_loads("LOG_LEVEL=DEBUG\nBUDGET_CHECK_AUTH=open\nPGHOST=elsewhere.example.com\n")
+    chosen = settings.load()
+    assert (chosen.log_level, chosen.budget_check_auth) == ("ERROR", "local")
+    # The database's client would read it as well.
+    assert "PGHOST" not in os.environ
+
+
+def test_a_file_that_flask_was_told_to_load_counts(project: Path, flask_loads: Callable[[str], None], tmp_path: Path) -> None:
+    (tmp_path / "chosen.env").write_text("LOG_LEVEL=ERROR\n", encoding="utf-8")
+    flask_cli.load_dotenv(tmp_path / "chosen.env", load_defaults=False)
+    flask_loads("LOG_LEVEL=DEBUG\nBUDGET_CHECK_AUTH=open\n")
+    chosen = settings.load()
+    assert (chosen.log_level, chosen.budget_check_auth) == ("ERROR", "local")
+
+
+def test_where_flask_loads_nothing_the_environment_counts_whatever_a_file_says(
+    project: Path, flask_loads: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flask_loads("LOG_LEVEL=DEBUG\n")
+    monkeypatch.setitem(os.environ, "FLASK_SKIP_DOTENV", "1")
+    assert settings.load().log_level == "DEBUG"
+    monkeypatch.setitem(os.environ, "FLASK_SKIP_DOTENV", "0")
+    assert settings.load().log_level == "INFO"
+
+
+def test_where_the_machine_does_not_tell_what_a_process_was_started_with_the_file_did_it(
+    project: Path, flask_loads: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started_with = project / "started-with"
+    started_with.write_bytes(b"HOME=/\0LOG_LEVEL=DEBUG\0")
+    monkeypatch.setattr(settings, "_STARTED_WITH", started_with)
+    flask_loads("LOG_LEVEL=DEBUG\n")
+    assert settings.load().log_level == "DEBUG"
+    started_with.unlink()
+    assert settings.load().log_level == "INFO"
 
 
 def test_a_value_in_the_env_file_that_makes_no_sense_is_refused_by_name(project: Path) -> None:
@@ -467,13 +536,17 @@ def test_a_database_url_names_a_file(tmp_path: Path, url: str, path: str) -> Non
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [tmp_path / path]
 
 
-@pytest.mark.parametrize(("text", "folder"), [("{folder}/x/../instance", "instance"), ("~/instance", "home/instance"), ("instance", "here/instance")])
-def test_an_instance_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, folder: str) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    chosen = settings.load({"INSTANCE_FOLDER": text.format(folder=tmp_path), "SECRET_KEY": KEY})
-    assert chosen.instance_folder == tmp_path / folder
+@pytest.mark.parametrize(("text", "folder"), [("{folder}/x/../instance", "instance"), ("~/instance", "home/instance"), ("data/instance", "data/instance")])
+def test_a_path_is_read_from_the_folder_of_app_py_wherever_the_process_is(project: Path, monkeypatch: pytest.MonkeyPatch, text: str, folder: str) -> None:
+    monkeypatch.setenv("HOME", str(project / "home"))
+    (project / "here").mkdir()
+    monkeypatch.chdir(project / "here")
+    path = text.format(folder=project)
+    chosen = settings.load({"INSTANCE_FOLDER": path, "SECRET_KEY": KEY, "GOOGLE_APPLICATION_CREDENTIALS": path, "CSV_FOLDER": "csv"})
+    assert chosen.instance_folder == project / folder
+    assert chosen.google_credentials is not None
+    assert chosen.google_credentials.resolve() == project / folder
+    assert chosen.csv_folder == project / folder / "csv"
 
 
 @contextmanager
