@@ -1008,6 +1008,18 @@ def test_no_password_key_or_session_is_stored_in_clear(shell: Shell) -> None:
 
 
 @sqlite_only
+@pytest.mark.parametrize("arguments", [("sync-sheets",), ("backup", "{folder}/new.db"), ("restore", "{folder}/old.db")], ids=lambda arguments: arguments[0])
+def test_a_command_works_though_standard_error_is_closed(installation: Installation, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    installation.flask("backup", str(tmp_path / "old.db"))
+    line = [sys.executable, "-m", "flask", *(word.format(folder=tmp_path) for word in arguments)]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *line], cwd=PROJECT, env=installation.full_environment(), text=True, stdout=subprocess.PIPE, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith({"sync-sheets": "org-456 ", "backup": "Backed up to ", "restore": "Restored "}[arguments[0]])
+
+
+@sqlite_only
 def test_commands_run_from_any_folder_with_the_app_named(environment: dict[str, str], tmp_path: Path) -> None:
     installation = Installation(environment)
 

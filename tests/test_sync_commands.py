@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PROJECT, ROOT, Installation
+from conftest import PROJECT, ROOT, Installation, found, wait_until
 from flask import Flask
 from flask.testing import FlaskCliRunner
-from sheets_server import ABOUT, SheetsServer, status
+from sheets_server import ABOUT, VALUES, SheetsServer, silence, status
 from sync_world import HEADER_WITH_ID, ORG, World, open_world, plan_rows
 
 from app import create_app
-from budget_sync import ledger
+from budget_sync import ledger, people, sync
+from budget_sync.commands.shell import Progress, asked_by_signals
 from budget_sync.models import SyncHistory
 from budget_sync.requests import ReserveRequest
 from budget_sync.settings import Settings, SettingsError, load
+from budget_sync.sync import PassResult, result_line
 
 KEY = "the-only-key"
 CSV_HEADER = "Department,Fiscal Period,Budgeted Amount\n"
@@ -181,6 +187,120 @@ def test_the_crontab_line_works_from_any_directory_on_the_real_command(installat
         assert ran.stderr == ""
     finally:
         google.stop()
+
+
+# Whoever reads what it prints, and whoever stops it.
+
+
+@pytest.fixture
+def two(app: Flask, installation: Installation) -> Installation:
+    """An installation with two sources more than the guide's, of which the second has a row that is refused."""
+    sheets = installation.folder / "sheets"
+    sheets.mkdir(exist_ok=True)
+    for name, rows in (("a.csv", "Ops,Q1 2025,1\n"), ("b.csv", "Legal,Q1 2025,1\nSales,Q1 2025,x\n")):
+        (sheets / name).write_text(CSV_HEADER + rows, encoding="utf-8")
+        people.add_customer(ROOT, name[0], name)
+        sync.add_source(ROOT, name[0], csv_path=name, csv_folder=sheets)
+    return installation
+
+
+def passes(installation: Installation) -> list[tuple[str, str, str | None]]:
+    """Every pass over the sources of `two`: customer, status, message."""
+    return found(installation.target, """SELECT "customerId", "status", "message" FROM "SyncHistory" WHERE "customerId" IN ('a', 'b', 'c') ORDER BY "id\"""")
+
+
+@pytest.mark.parametrize("full", [{1}, {2}, {1, 2}], ids=["no room for lines", "no room for errors", "no room at all"])
+def test_every_source_is_followed_though_nothing_can_be_printed(two: Installation, tmp_path: Path, full: set[int]) -> None:
+    paths = {number: Path("/dev/full") if number in full else tmp_path / str(number) for number in (1, 2)}
+    with open(os.devnull, "rb") as nothing, paths[1].open("wb") as output, paths[2].open("wb") as errors:
+        assert two.begin(("sync-sheets",), [nothing, output, errors]).wait(timeout=60) == 1
+    assert [(customer, status) for customer, status, _ in passes(two)] == [("a", "success"), ("b", "partial")]
+    if 2 not in full:
+        said = (tmp_path / "2").read_text(encoding="utf-8").splitlines()
+        assert said[1:] == ["Error: Not every line could be printed (No space left on device): SyncHistory has what became of each source."]
+    if 1 not in full:
+        assert len((tmp_path / "1").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_every_source_is_followed_though_its_reader_is_gone(two: Installation, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(os.devnull, "rb") as nothing, open(writing, "wb") as output, (tmp_path / "2").open("wb") as errors:
+        assert two.begin(("sync-sheets",), [nothing, output, errors]).wait(timeout=60) == 1
+    assert [(customer, status) for customer, status, _ in passes(two)] == [("a", "success"), ("b", "partial")]
+    last = (tmp_path / "2").read_text(encoding="utf-8").splitlines()[-1]
+    assert last == "Error: Not every line could be printed (Broken pipe): SyncHistory has what became of each source."
+
+
+def test_a_terminal_that_is_gone_ends_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as gone:
+        monkeypatch.setattr(sys, "stderr", gone)
+        progress = Progress()
+        progress.say("reading")
+        progress.clear()
+        # What could not be shown is not to be tried again as the file is closed.
+        with suppress(OSError):
+            gone.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_run_that_is_stopped_while_it_reads_a_sheet_notes_its_pass_and_says_so(two: Installation, tmp_path: Path, number: signal.Signals) -> None:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("whoever runs the tests lets them and theirs ignore it")
+    google = SheetsServer()
+    try:
+        google.share(KEY, plan_rows(Legal=1000))
+        google.fail(VALUES, silence)
+        two.environment |= {
+            "GOOGLE_APPLICATION_CREDENTIALS": str(google.credentials_file(tmp_path)),
+            "GOOGLE_SHEETS_API_URL": google.url,
+            "NO_PROXY": "127.0.0.1",
+        }
+        people.add_customer(ROOT, "c", "C")
+        sync.add_source(ROOT, "c", spreadsheet=KEY, worksheet="Budgets")
+        with open(os.devnull, "rb") as nothing, (tmp_path / "1").open("wb") as output, (tmp_path / "2").open("wb") as errors:
+            running = two.begin(("sync-sheets",), [nothing, output, errors])
+            wait_until(lambda: google.count(VALUES) == 1, "the sheet was not asked for")
+            running.send_signal(number)
+            assert running.wait(timeout=15) == 128 + number
+    finally:
+        google.stop()
+    done, last = passes(two)[:2], passes(two)[2:]
+    assert [status for _, status, _ in done] == ["success", "partial"]
+    assert last == [("c", "failed", f"Stopped by {number.name}. Nothing was changed.")]
+    _, said = (tmp_path / "2").read_text(encoding="utf-8").splitlines()
+    assert said.endswith(f"(Google Sheet {KEY}, Budgets): failed: Stopped by {number.name}. Nothing was changed.")
+    # The guide's source was not begun.
+    assert len((tmp_path / "1").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_a_run_that_is_stopped_between_two_passes_begins_no_other(world: World, shell: FlaskCliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.csv", "b.csv"):
+        world.csv(name, CSV_HEADER + f"{name},Q1 2025,1\n")
+
+    def stop_and_tell(result: PassResult) -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return result_line(result)
+
+    monkeypatch.setattr(sync, "result_line", stop_and_tell)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody waits for the signal"))
+    try:
+        ran = shell.invoke(args=["sync-sheets"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (ran.exit_code, ran.stderr) == (128 + signal.SIGTERM, "Stopped by SIGTERM.\n")
+    assert ran.stdout.endswith("success: 1 created\n")
+    assert [row.status for row in SyncHistory.select()] == ["success"]
+
+
+def test_what_was_told_to_be_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with asked_by_signals(lambda _: pytest.fail("asked, though it is ignored")):
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_cron_over_http_syncs_every_source_and_shows_no_path(world: World, chosen: Settings) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -32,7 +34,7 @@ from sync_world import HEADER, HEADER_WITH_ID, ORG, World, open_world, plan_rows
 
 from budget_sync import people
 from budget_sync.settings import Settings
-from budget_sync.sync import rows
+from budget_sync.sync import Stop, rows
 
 KEY = "the-key-that-fails"
 GOOD = "the-key-that-works"
@@ -170,6 +172,38 @@ def test_retries_end(two: World) -> None:
     two.sync()
     # Two tries for this sheet, and the other's one.
     assert two.google.count(ABOUT) == 3
+
+
+# A pass that is told to stop.
+
+
+def stopping_at(step: str, stop: Stop) -> Callable[[str], None]:
+    """What a pass tells its steps to, which has it stopped at the first one that looks like that."""
+    return lambda said: stop.ask(signal.SIGTERM) if re.match(step, said) else None
+
+
+@pytest.mark.parametrize("step", ["reading Google", "reading 1,", "writing"])
+def test_a_pass_that_is_stopped_at_any_step_changes_nothing_and_is_noted(two: World, step: str) -> None:
+    source, before, others = two.sources[KEY], two.state(), two.history(two.sources[GOOD])
+    # More than are written at once.
+    two.rows(KEY, plan_rows(**{f"Team{number}": number for number in range(1500)}))
+    stop = Stop()
+    result = two.sync(source, stop=stop, say=stopping_at(step, stop))
+    assert (result.status, result.message) == ("failed", "Stopped by SIGTERM. Nothing was changed.")
+    assert (two.last(source).status, two.last(source).message) == ("failed", result.message)
+    assert two.state() == before
+    assert two.history(two.sources[GOOD]) == others
+    two.prove()
+
+
+def test_a_pass_that_is_stopped_once_all_is_written_is_whole_and_the_last(two: World) -> None:
+    source, others = two.sources[KEY], two.history(two.sources[GOOD])
+    two.rows(KEY, plan_rows(Design=101, Engineering=200, Finance=300, Legal=400, Sales=500))
+    stop = Stop()
+    assert two.sync(source, stop=stop, say=stopping_at(r"writing (\d+) of \1 ", stop)).status == "success"
+    assert (two.budgets()["Design, Q1 2025"], two.last(source).status) == ("101", "success")
+    assert two.history(two.sources[GOOD]) == others
+    two.prove()
 
 
 class BadRow(NamedTuple):

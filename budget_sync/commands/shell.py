@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import getpass
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
@@ -60,7 +62,7 @@ class OneLine(click.Command):
 
     def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
         """Read the line."""
-        with _one_line():
+        with _settled(), _one_line():
             if any(not _is_text(argument) for argument in args):
                 raise click.UsageError("What is typed must be text in UTF-8.")
             return super().make_context(info_name, args, parent, **extra)
@@ -69,7 +71,7 @@ class OneLine(click.Command):
         """Run the command."""
         before = current_id.set(id_of_run())
         try:
-            with _one_line():
+            with _settled(), _one_line():
                 return super().invoke(ctx)
         finally:
             current_id.reset(before)
@@ -88,12 +90,30 @@ def _one_line() -> Iterator[None]:
     except database.DatabaseProblem as problem:
         raise click.ClickException(str(problem)) from problem
     except OSError as error:
+        if error.errno == errno.EPIPE:
+            # Whoever read what is printed has seen enough: click ends without a word.
+            raise
         raise click.ClickException(str(error)) from error
     except peewee.PeeweeException as error:
         refused = database.refusal_of(error)
         if refused is None:
             raise
         raise click.ClickException(f"{refused.sentence} ({' '.join(str(error).split())})") from error
+
+
+@contextmanager
+def _settled() -> Iterator[None]:
+    """At the end, let go of what could not be printed: Python would try again as it ends, and fail with lines and a status of its own."""
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:
+                    stream.flush()
+            except OSError:
+                with open(os.devnull, "wb") as nowhere:
+                    os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _is_text(argument: str) -> bool:
@@ -168,6 +188,41 @@ def state_since(ended_at: object, word: str) -> str:
     return word if ended_at else "active"
 
 
+class Lines:
+    """Lines about something that goes on whether they can be printed or not: a full disk or a reader who is gone does not end it."""
+
+    def __init__(self) -> None:
+        self.trouble: str | None = None
+
+    def print(self, text: str, *, err: bool = False) -> None:
+        """Print one, or keep why that cannot be done."""
+        try:
+            click.echo(text, err=err)
+        except (OSError, UnicodeError) as error:
+            self.trouble = _why(error)
+
+
+def _why(error: OSError | UnicodeError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+@contextmanager
+def asked_by_signals(ask: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Meanwhile what would end the process asks instead; a signal that it was told to ignore, as by nohup, stays ignored."""
+    ends = [number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda came, _: ask(signal.Signals(came))) for number in ends}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def has_terminal() -> bool:
+    """Whether somebody looks at standard error, which may be closed."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 class Progress:
     """One line on a terminal that says what is being done, written over and wiped at the end."""
 
@@ -177,14 +232,19 @@ class Progress:
     def say(self, text: str) -> None:
         """Show it."""
         text = text[:100]
-        click.echo("\r" + text.ljust(self.shown), nl=False, err=True)
+        self._show("\r" + text.ljust(self.shown))
         self.shown = len(text)
 
     def clear(self) -> None:
         """Wipe it."""
         if self.shown:
-            click.echo("\r" + " " * self.shown + "\r", nl=False, err=True)
+            self._show("\r" + " " * self.shown + "\r")
             self.shown = 0
+
+    def _show(self, text: str) -> None:
+        # The terminal may be gone: what is being done goes on.
+        with suppress(OSError):
+            click.echo(text, nl=False, err=True)
 
 
 @contextmanager
@@ -192,6 +252,6 @@ def progress_line() -> Iterator[Callable[[str], None]]:
     """What to tell what is being done: on a terminal one line, wiped at the end; elsewhere nothing is shown."""
     progress = Progress()
     try:
-        yield progress.say if sys.stderr.isatty() else lambda _: None
+        yield progress.say if has_terminal() else lambda _: None
     finally:
         progress.clear()

@@ -7,7 +7,18 @@ import sys
 import click
 
 from budget_sync import files, sync
-from budget_sync.commands.shell import Progress, command, me, on_current_schema, require_known, settings, show_table
+from budget_sync.commands.shell import (
+    Lines,
+    Progress,
+    asked_by_signals,
+    command,
+    has_terminal,
+    me,
+    on_current_schema,
+    require_known,
+    settings,
+    show_table,
+)
 
 
 def column_names(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -86,14 +97,13 @@ def sync_sheets(customer_id: str | None, dry_run: bool, allow_deletes: bool) -> 
         sync.Reach.of(settings()),
         settings().instance_folder,
         allow_deletes=allow_deletes,
-        say=progress.say if sys.stderr.isatty() else None,
+        say=progress.say if has_terminal() else None,
     )
-    failed = _preview_sheets(job, customer_id, progress) if dry_run else _sync_sheets(job, customer_id, progress)
-    if failed:
-        sys.exit(1)
+    sys.exit(_preview_sheets(job, customer_id, progress) if dry_run else _sync_sheets(job, customer_id, progress))
 
 
-def _preview_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> bool:
+def _preview_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> int:
+    """Print what passes would do; the exit status."""
     failed = False
     for number, preview in enumerate(sync.preview_all(job, customer_id=customer_id)):
         progress.clear()
@@ -104,18 +114,26 @@ def _preview_sheets(job: sync.Job, customer_id: str | None, progress: Progress) 
             click.echo(f"\n  {section.title}{'. --allow-deletes deletes them' if section.is_held else ''}:")
             for line in section.lines:
                 click.echo(f"{' ' * (14 if line.startswith('!') else 4)}{line}")
-    return failed
+    return int(failed)
 
 
-def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> bool:
-    failed = False
-    for result in sync.sync_all(job, customer_id=customer_id):
-        progress.clear()
-        failed |= result.status == "failed"
-        click.echo(sync.result_line(result), err=result.status == "failed")
-        for line in sync.error_lines(result):
-            click.echo(line, err=True)
-    return failed
+def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> int:
+    """Make the passes, and print what became of each; the exit status, which is 128 and the signal's number where one ended them."""
+    lines, failed = Lines(), False
+    with asked_by_signals(job.stop.ask):
+        for result in sync.sync_all(job, customer_id=customer_id):
+            progress.clear()
+            failed |= result.status == "failed"
+            lines.print(sync.result_line(result), err=result.status == "failed")
+            for line in sync.error_lines(result):
+                lines.print(line, err=True)
+    if job.stop.by:
+        if not job.stop.ended_a_pass:
+            lines.print(job.stop.sentence, err=True)
+        return 128 + job.stop.by
+    if lines.trouble:
+        raise click.ClickException(f"Not every line could be printed ({lines.trouble}): SyncHistory has what became of each source.")
+    return int(failed)
 
 
 COMMANDS = (add_source, list_sources, remove_source, sync_sheets)

@@ -9,6 +9,7 @@ from budget_sync.sync.config import add_source, list_sources, remove_source
 from budget_sync.sync.history import PassResult, error_lines, result_line
 from budget_sync.sync.run import Job, Preview, cron_actor, preview_all, sync_all, sync_source
 from budget_sync.sync.sources import FetchFailed, Reach, Source, fetch
+from budget_sync.sync.stop import Stop
 
 __all__ = [
     "FetchFailed",
@@ -17,6 +18,7 @@ __all__ = [
     "Preview",
     "Reach",
     "Source",
+    "Stop",
     "add_source",
     "cron_actor",
     "error_lines",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import time
@@ -28,6 +29,7 @@ from budget_sync.sync.match import Stored
 from budget_sync.sync.plan import SyncPlan, make_plan
 from budget_sync.sync.rows import Layout, SheetProblem, SheetRows, read_rows
 from budget_sync.sync.sources import Fetched, FetchFailed, Reach, Source
+from budget_sync.sync.stop import Stop, Stopped
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +63,15 @@ class Job:
     allow_deletes: bool = False
     approved_ids: Collection[str] = frozenset()
     say: Say | None = None
+    stop: Stop = field(default_factory=Stop)
 
     def plan(self, source: Source, sheet: SheetRows, stored: list[Stored]) -> SyncPlan:
         """What the sheet would change."""
         return make_plan(source.id, sheet, stored, allow_deletes=self.allow_deletes, approved_ids=self.approved_ids, held_before=_held_before(source))
 
     def tell(self, text: str) -> None:
-        """Say what is being done, if anybody listens."""
+        """Say what is being done, if anybody listens. Raises Stopped where the pass is to end instead."""
+        self.stop.check()
         if self.say:
             self.say(text)
 
@@ -80,8 +84,8 @@ def cron_actor() -> Actor:
 def sync_all(job: Job, *, customer_id: str | None = None, deadline_s: float | None = None, workers: int = 1) -> Iterator[PassResult]:
     """Make a pass over every source, of one customer or of all, in their order; one source's failure never touches another.
 
-    With `deadline_s`, sources that are not begun by then are skipped, and none fetches for longer. Raises Refusal FORBIDDEN or
-    INVALID_CUSTOMER.
+    With `deadline_s`, sources that are not begun by then are skipped, and none fetches for longer. Once `job.stop` is asked, no
+    source is begun. Raises Refusal FORBIDDEN or INVALID_CUSTOMER.
     """
 
     def one(timed: Job | None, source: Source) -> PassResult:
@@ -128,7 +132,7 @@ def _over_all(job: Job, one: Callable[[Job | None, Source], T], customer_id: str
             close_connection()
 
     if workers == 1:
-        yield from map(in_time, wanted)
+        yield from map(in_time, itertools.takewhile(lambda _: not job.stop.by, wanted))
         return
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sync") as pool:
         yield from pool.map(on_a_thread, wanted)
@@ -167,7 +171,7 @@ def sync_source(job: Job, source: Source) -> PassResult:
             return _work(job, this)
     except Skipped as reason:
         return _record(job, this, "skipped", message=str(reason))
-    except (FetchFailed, SheetProblem) as problem:
+    except (FetchFailed, SheetProblem, Stopped) as problem:
         return _record(job, this, "failed", message=str(problem))
     except Refusal as refusal:
         return _record(job, this, "failed", message=refusal.sentence)
@@ -218,12 +222,14 @@ def _refuse_disabled(source: Source) -> None:
 def _prepare(job: Job, source: Source) -> tuple[Fetched, SheetRows, list[Stored], SyncPlan]:
     """Read the source and plan, with no transaction open."""
     job.tell(f"reading {source.label}")
-    fetched = sources.fetch(source, job.reach)
+    with job.stop.at_once():
+        fetched = sources.fetch(source, job.reach)
     open_connection()
     customer: Customer = get_customer(source.customer_id)
     job.tell(f"reading {len(fetched.grid):,} rows of {source.label}")
     layout = Layout(currency=customer.currency, locale=fetched.locale, names=source.names, ragged_is_error=fetched.ragged_is_error)
-    sheet = read_rows(fetched.grid, layout)
+    with job.stop.at_once():
+        sheet = read_rows(fetched.grid, layout)
     stored = store.read_stored(source.customer_id)
     return fetched, sheet, stored, job.plan(source, sheet, stored)
 
@@ -236,13 +242,14 @@ def _work(job: Job, this: _Pass) -> PassResult:
         job.tell(f"writing {done:,} of {total:,} rows for {source.label}")
 
     def work() -> PassResult:
+        job.stop.check()
         _refuse_disabled(source)
         plan = first_plan
         if not plan.changes_nothing:
             # Between planning and now somebody may have changed a budget by hand, or set money aside.
             if not store.is_still(source.customer_id, stored):
                 plan = job.plan(source, sheet, store.read_stored(source.customer_id))
-            store.apply(job.actor, source.customer_id, source.id, fetched.title, plan, progress if job.say else None)
+            store.apply(job.actor, source.customer_id, source.id, fetched.title, plan, progress)
         if source.worksheet_gid is None and fetched.gid is not None:
             BudgetDataSourceConfig.update(worksheetGid=fetched.gid).where(BudgetDataSourceConfig.id == source.id).execute()
         return history.insert(job.actor.label, _result(this, plan, fetched))
