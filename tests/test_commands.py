@@ -10,7 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ import cli
 from app import create_app
 from budget_sync import check_log, database, demo, ledger, logins, people, reports, settings
 from budget_sync.database import db
-from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetDataSourceConfig, BudgetUtilization, Customer, SyncHistory, User
+from budget_sync.models import ApiKey, AuditLog, Budget, BudgetCheckLog, BudgetDataSourceConfig, BudgetUtilization, Customer, SyncHistory, User
 from budget_sync.permissions import PEOPLE_ROLES
 from budget_sync.refusals import Code, Refusal
 from budget_sync.requests import CheckRequest
@@ -1005,6 +1005,48 @@ def test_no_password_key_or_session_is_stored_in_clear(shell: Shell) -> None:
 
 
 # As an operator has them.
+
+
+def ended(installation: Installation, output: int, folder: Path, *arguments: str) -> tuple[int, str]:
+    """How a command ended that was to print to that file, which is closed now: its status, and what stands on standard error."""
+    with open(os.devnull, "rb") as nothing, open(output, "wb") as out, (folder / "errors").open("wb") as errors:
+        status = installation.begin(arguments, [nothing, out, errors]).wait(timeout=60)
+    return status, (folder / "errors").read_text(encoding="utf-8")
+
+
+def to_nobody() -> int:
+    """A pipe whose reader is gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+@pytest.mark.parametrize(("nowhere", "why"), [(lambda: os.open("/dev/full", os.O_WRONLY), "No space left on device"), (to_nobody, "Broken pipe")])
+def test_what_is_done_but_cannot_be_printed_is_said_to_be_done(
+    guides_world: None, app: Flask, installation: Installation, tmp_path: Path, nowhere: Callable[[], int], why: str
+) -> None:
+    line = ("set-budget", "--customer", "org-456", "--department", "Legal", "--period", "Q1 2025", "--amount", "1000", "--id", "legal-1")
+    said = f"Error: It is done, but could not be printed ({why}): "
+    assert ended(installation, nowhere(), tmp_path, *line) == (1, f"{said}Budget legal-1 (Legal, Q1 2025): created.\n")
+    assert Budget.select().where(Budget.id == "legal-1").exists()
+    status, error = ended(installation, nowhere(), tmp_path, "add-key", "--customer", "org-456", "--name", "lost")
+    key = ApiKey.get(ApiKey.name == "lost")
+    assert (status, error) == (1, f"{said}end the use of the key, which nobody has, with `flask revoke-key {key.id}`.\n")
+
+
+def test_what_is_read_by_nobody_any_more_ends_without_a_word(guides_world: None, app: Flask, installation: Installation, tmp_path: Path) -> None:
+    for arguments in (("list-customers",), ("list-customers", "--help")):
+        assert ended(installation, to_nobody(), tmp_path, *arguments) == (1, "")
+    full = os.open("/dev/full", os.O_WRONLY)
+    assert ended(installation, full, tmp_path, "list-customers") == (1, "Error: [Errno 28] No space left on device\n")
+
+
+@sqlite_only
+def test_what_is_done_where_standard_output_is_closed_is_said_to_be_done(guides_world: None, app: Flask, installation: Installation) -> None:
+    line = [sys.executable, "-m", "flask", "disable-user", "user-123"]
+    environment = installation.full_environment()
+    result = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *line], cwd=PROJECT, env=environment, text=True, stderr=subprocess.PIPE, check=False)
+    assert (result.returncode, result.stderr) == (1, "Error: It is done, but could not be printed (Bad file descriptor): Disabled user user-123.\n")
 
 
 @sqlite_only

@@ -7,7 +7,7 @@ from decimal import Decimal
 import click
 
 from budget_sync import budgets, check_log, reports
-from budget_sync.commands.shell import AMOUNT, command, me, on_current_schema, progress_line, require_known, show_table
+from budget_sync.commands.shell import AMOUNT, command, done, me, on_current_schema, progress_line, require_known, show_table
 
 
 @command("set-budget")
@@ -29,10 +29,10 @@ def set_budget(
     auto_approve_limit: Decimal | None,
 ) -> None:
     """Make a budget by hand, or change one that was."""
-    budget, done = budgets.set_budget(
+    budget, change = budgets.set_budget(
         me(), customer_id, department, period, amount, budget_id=budget_id, currency=currency, auto_approve_limit=auto_approve_limit
     )
-    click.echo(f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod}): {done}.")
+    done(f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod}): {change}.")
 
 
 @command("prune-checks")
@@ -42,7 +42,7 @@ def prune_checks(older_than: int) -> None:
     """Delete old rows of the check log, which holds personal data."""
     with progress_line() as say:
         deleted = check_log.prune_checks(me(), older_than, lambda count: say(f"deleted: {count:,} checks"))
-    click.echo(f"Deleted {deleted} checks older than {older_than} days.")
+    done(f"Deleted {deleted} checks older than {older_than} days.")
 
 
 @command("stats")

@@ -11,7 +11,7 @@ import click
 from flask import current_app
 
 from budget_sync import backups, clock, database, demo, doctor, files, reports
-from budget_sync.commands.shell import command, me, on_current_schema, progress_line, settings
+from budget_sync.commands.shell import command, done, me, on_current_schema, progress_line, settings
 from budget_sync.settings import postgresql_url
 
 
@@ -21,7 +21,7 @@ def init_db() -> None:
     files.make_folder(settings().database_path.parent)
     database.connect(settings().database, create=True)
     made = database.init_schema()
-    click.echo(f"{'Created' if made else 'Already there:'} {database.label()} (schema version {database.schema_version()}).")
+    done(f"{'Created' if made else 'Already there:'} {database.label()} (schema version {database.schema_version()}).")
 
 
 @command("upgrade-db")
@@ -30,7 +30,7 @@ def upgrade_db() -> None:
     if settings().database_url is None and not settings().database_path.exists():
         database.require_current_schema()
     steps = database.upgrade_schema()
-    click.echo(f"Upgraded to schema version {steps[-1]}." if steps else f"Already at schema version {database.schema_version()}.")
+    done(f"Upgraded to schema version {steps[-1]}." if steps else f"Already at schema version {database.schema_version()}.")
 
 
 @command("demo")
@@ -39,7 +39,7 @@ def upgrade_db() -> None:
 def load_demo(url: str) -> None:
     """Load the integration guide's world: customer org-456, budget-123 and its people."""
     made = demo.load(me(), settings().instance_folder, settings().csv_folder)
-    click.echo("The demo is loaded." if made else "The demo was loaded before; nothing changed.")
+    done("The demo is loaded." if made else "The demo was loaded before; nothing changed.")
     click.echo(demo.tour(url, settings().instance_folder))
 
 
@@ -96,7 +96,7 @@ def backup(path: Path) -> None:
         raise click.ClickException(
             f"{len(taken.proof.findings)} contradictions found in {counted}: see `flask verify`. The copy is kept as {taken.path}, and cannot be restored."
         )
-    click.echo(f"Backed up to {taken.path} ({taken.size:,} bytes): {counted}; every balance is proven.")
+    done(f"Backed up to {taken.path} ({taken.size:,} bytes): {counted}; every balance is proven.")
     if taken.unnoted:
         click.echo(f"Warning: the backup is good, but `flask doctor` will not know of it, since it could not be noted: {taken.unnoted}", err=True)
 
@@ -108,19 +108,19 @@ def restore(path: Path, without_checksum: bool) -> None:
     """Put a backup in the database's place, once all of it is proven. The service may go on; the replaced database is kept."""
     folder = settings().instance_folder if settings().database_url else settings().database_path.parent
     with progress_line() as say:
-        done = backups.restore(me(), path, folder, say, without_checksum=without_checksum)
-    made_by = "" if done.version == database.SCHEMA_VERSION else f", upgraded from schema version {done.version}"
-    click.echo(
-        f"Restored {path}{made_by}: {done.proof.budgets} budgets, {done.proof.reservations} reservations, {done.proof.movements} audit rows; "
-        "every balance is proven."
-    )
-    click.echo(f"Its last movement is of {clock.to_text(done.last_movement)}." if done.last_movement else "It has no movements.")
-    click.echo(f"What was there is kept: {done.kept}" if done.kept else "There was no database before.")
-    click.echo("All sessions were ended: everybody has to sign in again.")
-    if done.as_they_were is None:
-        click.echo("What was there cannot be read: look at every key and person yourself, for who was revoked or disabled since the backup is let in again.")
-    for name in done.as_they_were or []:
-        click.echo(f"Look at {name}: revoked, disabled or changed since the backup, and now as it was then.")
+        restored = backups.restore(me(), path, folder, say, without_checksum=without_checksum)
+    made_by = "" if restored.version == database.SCHEMA_VERSION else f", upgraded from schema version {restored.version}"
+    proof = restored.proof
+    lines = [
+        f"Restored {path}{made_by}: {proof.budgets} budgets, {proof.reservations} reservations, {proof.movements} audit rows; every balance is proven.",
+        f"Its last movement is of {clock.to_text(restored.last_movement)}." if restored.last_movement else "It has no movements.",
+        f"What was there is kept: {restored.kept}" if restored.kept else "There was no database before.",
+        "All sessions were ended: everybody has to sign in again.",
+    ]
+    if restored.as_they_were is None:
+        lines.append("What was there cannot be read: look at every key and person yourself, for who was revoked or disabled since the backup is let in again.")
+    lines += [f"Look at {name}: revoked, disabled or changed since the backup, and now as it was then." for name in restored.as_they_were or []]
+    done("\n".join(lines))
 
 
 @command("doctor")
@@ -157,7 +157,7 @@ def copy_to(url: str) -> None:
         database.connect(settings().database)
     if proof.findings:
         raise click.ClickException(f"Copied, but {len(proof.findings)} contradictions were found there; the first: {proof.findings[0]}")
-    click.echo(f"Copied {sum(copied.values()):,} rows of {len(copied)} tables; every balance of {proof.budgets} budgets is proven there.")
+    done(f"Copied {sum(copied.values()):,} rows of {len(copied)} tables; every balance of {proof.budgets} budgets is proven there.")
 
 
 COMMANDS = (init_db, upgrade_db, load_demo, serve, verify, backup, restore, run_doctor, copy_to)

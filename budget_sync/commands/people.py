@@ -8,7 +8,7 @@ from decimal import Decimal
 import click
 
 from budget_sync import clock, people
-from budget_sync.commands.shell import AMOUNT, command, customer_or_all, me, on_current_schema, one_of, require_known, settings, show_table, state_since
+from budget_sync.commands.shell import AMOUNT, command, customer_or_all, done, me, on_current_schema, one_of, require_known, settings, show_table, state_since
 from budget_sync.money import MoneyError, currency_exponent, to_minor
 from budget_sync.permissions import PEOPLE_ROLES
 
@@ -36,7 +36,7 @@ def add_customer(customer_id: str, name: str, currency: str, auto_approve_limit:
         time_zone=time_zone,
         fiscal_year_start_month=fiscal_year_start,
     )
-    click.echo(f"Added customer {customer_id}.")
+    done(f"Added customer {customer_id}.")
 
 
 @command("disable-customer")
@@ -45,7 +45,7 @@ def add_customer(customer_id: str, name: str, currency: str, auto_approve_limit:
 def disable_customer(customer_id: str) -> None:
     """End every session and key of a customer; its data stays."""
     people.disable_customer(me(), customer_id)
-    click.echo(f"Disabled customer {customer_id}.")
+    done(f"Disabled customer {customer_id}.")
 
 
 @command("list-customers")
@@ -73,7 +73,7 @@ def add_user(customer_id: str | None, all_customers: bool, user_id: str, name: s
     people.add_user(
         me(), user_id, name, email, role, customer_id=one_of(customer_id, all_customers), password=password, slots_folder=settings().instance_folder
     )
-    click.echo(f"Added user {user_id}." + ("" if password else f" Give them a password with `flask set-password {user_id}`."))
+    done(f"Added user {user_id}." + ("" if password else f" Give them a password with `flask set-password {user_id}`."))
 
 
 @command("set-password")
@@ -84,7 +84,7 @@ def set_password(user_id: str, password_stdin: bool) -> None:
     """Give a user a new password; their sessions end at once."""
     password = _password_from_stdin() if password_stdin else click.prompt("New password", hide_input=True, confirmation_prompt=True)
     people.set_password(me(), user_id, password, slots_folder=settings().instance_folder)
-    click.echo(f"Set the password of {user_id}.")
+    done(f"Set the password of {user_id}.")
 
 
 def _password_from_stdin() -> str:
@@ -97,7 +97,7 @@ def _password_from_stdin() -> str:
 def disable_user(user_id: str) -> None:
     """Lock a user out at once."""
     people.disable_user(me(), user_id)
-    click.echo(f"Disabled user {user_id}.")
+    done(f"Disabled user {user_id}.")
 
 
 @command("enable-user")
@@ -106,7 +106,7 @@ def disable_user(user_id: str) -> None:
 def enable_user(user_id: str) -> None:
     """Let a disabled user sign in again."""
     people.enable_user(me(), user_id)
-    click.echo(f"Enabled user {user_id}.")
+    done(f"Enabled user {user_id}.")
 
 
 @command("list-users")
@@ -140,7 +140,9 @@ def list_users(customer_id: str | None) -> None:
 @on_current_schema
 def add_key(customer_id: str | None, all_customers: bool, name: str, may_overspend: bool) -> None:
     """Make an API key and print it alone on standard output, this once."""
-    click.echo(people.add_key(me(), name, customer_id=one_of(customer_id, all_customers), may_overspend=may_overspend))
+    key = people.add_key(me(), name, customer_id=one_of(customer_id, all_customers), may_overspend=may_overspend)
+    _, key_id, _ = key.split("_", 2)
+    done(key, instead=f"end the use of the key, which nobody has, with `flask revoke-key {key_id}`.")
 
 
 @command("list-keys")
@@ -172,7 +174,7 @@ def list_keys(customer_id: str | None) -> None:
 def revoke_key(key_id: str) -> None:
     """End an API key's use at once; ID as `flask list-keys` shows it."""
     people.revoke_key(me(), key_id)
-    click.echo(f"Revoked key {key_id}.")
+    done(f"Revoked key {key_id}.")
 
 
 COMMANDS = (

@@ -188,6 +188,16 @@ def state_since(ended_at: object, word: str) -> str:
     return word if ended_at else "active"
 
 
+def done(text: str, instead: str | None = None) -> None:
+    """Print what a command has done. Raises click's error where it cannot be printed: it says that it is done all the same, and the text, or `instead`."""
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        click.echo(text)
+    except (OSError, UnicodeError) as error:
+        raise click.ClickException(f"It is done, but could not be printed ({_why(error)}): {instead or ' '.join(text.splitlines())}") from error
+
+
 class Lines:
     """Lines about something that goes on whether they can be printed or not: a full disk or a reader who is gone does not end it."""
 

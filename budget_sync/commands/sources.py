@@ -12,6 +12,7 @@ from budget_sync.commands.shell import (
     Progress,
     asked_by_signals,
     command,
+    done,
     has_terminal,
     me,
     on_current_schema,
@@ -54,9 +55,9 @@ def add_source(customer_id: str, spreadsheet: str | None, worksheet: str | None,
         locale=locale,
         names=column_names(pairs),
     )
+    done(f"Added source {source.id} ({source.label}). See what a pass would do: flask sync-sheets --customer {customer_id} --dry-run")
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
-    click.echo(f"Added source {source.id} ({source.label}). See what a pass would do: flask sync-sheets --customer {customer_id} --dry-run")
 
 
 @command("list-sources")
@@ -81,7 +82,7 @@ def list_sources(customer_id: str | None) -> None:
 def remove_source(source_id: str) -> None:
     """Stop following a source; its budgets stay, and can be changed by hand or adopted by another source."""
     let_go = sync.remove_source(me(), source_id)
-    click.echo(f"Removed source {source_id}; its {let_go} budgets stay as they are.")
+    done(f"Removed source {source_id}; its {let_go} budgets stay as they are.")
 
 
 @command("sync-sheets")
