@@ -1021,7 +1021,11 @@ def to_nobody() -> int:
     return writing
 
 
-@pytest.mark.parametrize(("nowhere", "why"), [(lambda: os.open("/dev/full", os.O_WRONLY), "No space left on device"), (to_nobody, "Broken pipe")])
+@pytest.mark.parametrize(
+    ("nowhere", "why"),
+    [(lambda: os.open("/dev/full", os.O_WRONLY), "No space left on device"), (to_nobody, "Broken pipe")],
+    ids=["a full disk", "a reader who is gone"],
+)
 def test_what_is_done_but_cannot_be_printed_is_said_to_be_done(
     guides_world: None, app: Flask, installation: Installation, tmp_path: Path, nowhere: Callable[[], int], why: str
 ) -> None:
