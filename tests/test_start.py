@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import PROJECT, Installation, free_port, needs
+from conftest import PROJECT, Installation, free_port, needs, sqlite_only
 from flask import cli as flask_cli
 from flask.helpers import get_load_dotenv
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
@@ -402,6 +402,15 @@ def test_a_command_works_from_another_directory(fresh: Installation, tmp_path: P
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("Verified: 0 budgets")
     assert not list(elsewhere.iterdir())
+
+
+@sqlite_only
+def test_a_folder_whose_name_the_locale_has_no_letters_for_is_a_folder(fresh: Installation, tmp_path: Path) -> None:
+    folder = tmp_path / "büro"
+    fresh.environment |= {"INSTANCE_FOLDER": str(folder), "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    made = fresh.flask("init-db", check=False)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert (folder / "budget_sync.db").exists()
 
 
 def test_a_file_of_another_project_around_the_current_folder_does_not_count(fresh: Installation, tmp_path: Path) -> None:
