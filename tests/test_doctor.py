@@ -37,7 +37,7 @@ GOOD: dict[str, Any] = {
     "cron_secret": SECRET,
     "metrics_token": SECRET,
     "trusted_proxies": 1,
-    "trusted_hosts": ("budgets.example.com",),
+    "trusted_hosts": ("budgets.example.com", "127.0.0.1"),
     "session_cookie_secure": True,
     "budget_check_auth": "required",
 }
@@ -206,6 +206,16 @@ def test_a_log_that_is_kept_from_being_played_in_is_seen(live: Flask) -> None:
 def logs_state(app: Flask) -> Iterator[tuple[str, str]]:
     """What is seen of the write-ahead log."""
     return ((finding.state, finding.seen) for finding in installation.surroundings(app.config["SETTINGS"]) if finding.subject == "Write-ahead log")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "state"), [(("budgets.example.com",), "warning"), ((".example.com", "[::1]"), "warning"), (("a.example", "localhost:80"), "ok")]
+)
+def test_a_service_that_does_not_answer_who_monitors_it_on_this_machine_is_seen(live: Flask, hosts: tuple[str, ...], state: str) -> None:
+    result = run(create_app(replace(live.config["SETTINGS"], trusted_hosts=hosts)))
+    told = lines(result)["Monitoring alerts"]
+    assert told[0] == state
+    assert (f"-> set TRUSTED_HOSTS={','.join(hosts)},127.0.0.1" in told[1]) == (state == "warning")
 
 
 LOST = ('DROP TABLE "StoredReply"', 'DROP INDEX "Reservation_open"', 'DROP TRIGGER "BudgetCheckLog_no_delete"')

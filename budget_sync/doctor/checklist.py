@@ -17,7 +17,7 @@ from budget_sync.doctor import installation, trial
 from budget_sync.doctor.findings import Finding, by_hand, failed, ok, warning
 from budget_sync.models import ApiKey, AuditLog, BudgetCheckLog, SyncHistory, User
 from budget_sync.permissions import Actor
-from budget_sync.settings import MIN_SECRET_LENGTH, PROJECT_FOLDER, Settings
+from budget_sync.settings import MIN_SECRET_LENGTH, PROJECT_FOLDER, Settings, is_loopback
 
 #: Cron runs every hour; a pass may take its time.
 SYNC_IS_LATE = timedelta(hours=2)
@@ -144,6 +144,11 @@ def _monitoring(settings: Settings) -> Finding:
         return warning(name, "METRICS_TOKEN is not set: /metrics answers nobody", "set it (openssl rand -hex 32), and load deploy/alerts.yml into Prometheus")
     if len(token) < MIN_SECRET_LENGTH:
         return failed(name, f"METRICS_TOKEN is shorter than {MIN_SECRET_LENGTH} characters: /metrics answers nobody", "set a longer one: openssl rand -hex 32")
+    # Up to a colon, as Flask reads them.
+    if settings.trusted_hosts and not any(is_loopback(host.lstrip(".").partition(":")[0]) for host in settings.trusted_hosts):
+        answered = ",".join(settings.trusted_hosts)
+        seen = f"METRICS_TOKEN is set, but whoever asks http://127.0.0.1 gets a 400: TRUSTED_HOSTS={answered} has no name of this machine's own"
+        return warning(name, seen, f"set TRUSTED_HOSTS={answered},127.0.0.1, unless Prometheus asks by one of those names")
     return ok(name, "METRICS_TOKEN is set; the alerts are in deploy/alerts.yml")
 
 
