@@ -36,6 +36,14 @@ def private_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505  # guards nothing
 
 
+@dataclass(frozen=True)
+class Date:
+    """A cell that the sheet holds for a date, a time or a duration: as it shows it, and the count of days that it keeps."""
+
+    shown: str
+    days: float
+
+
 @dataclass
 class Tab:
     """A worksheet."""
@@ -168,9 +176,13 @@ class Handler(BaseHTTPRequestHandler):
         if not ranges:
             self._answer(ABOUT, 200, _about(key, spreadsheet))
             return
-        values = [_values(spreadsheet, each) for each in ranges]
-        if parse_qs(urlsplit(self.path).query).get("valueRenderOption") != ["UNFORMATTED_VALUE"]:
+        options = parse_qs(urlsplit(self.path).query)
+        (dates,) = options.get("dateTimeRenderOption", ["SERIAL_NUMBER"])
+        values = [_values(spreadsheet, each, dates) for each in ranges]
+        if options.get("valueRenderOption") != ["UNFORMATTED_VALUE"]:
             self._refuse(400, "INVALID_ARGUMENT", "these tests read unformatted values alone", VALUES)
+        elif dates not in ("SERIAL_NUMBER", "FORMATTED_STRING"):
+            self._refuse(400, "INVALID_ARGUMENT", f"Invalid value at 'date_time_render_option': {dates}", VALUES)
         elif None in values:
             self._refuse(400, "INVALID_ARGUMENT", f"Unable to parse range: {ranges}", VALUES)
         else:
@@ -280,17 +292,23 @@ def _about(key: str, spreadsheet: Spreadsheet) -> dict[str, Any]:
     return {"spreadsheetId": key, "properties": {"title": "A spreadsheet", "locale": spreadsheet.locale, "timeZone": "Etc/UTC"}, "sheets": sheets}
 
 
-def _values(spreadsheet: Spreadsheet, a1: str) -> dict[str, Any] | None:
+def _values(spreadsheet: Spreadsheet, a1: str, dates: str) -> dict[str, Any] | None:
     """A tab's values as Google sends them: without trailing empty cells and rows, and without `values` where there are none."""
     quoted = re.fullmatch(r"'((?:[^']|'')*)'", a1)
     title = quoted[1].replace("''", "'") if quoted else a1
     tab = next((tab for tab in spreadsheet.tabs if tab.title == title), None)
     if tab is None:
         return None
-    rows = [_trimmed([cell if cell is not None else "" for cell in row], "") for row in tab.rows]
+    rows = [_trimmed([_cell(cell, dates) for cell in row], "") for row in tab.rows]
     values = _trimmed(rows, [])
     found: dict[str, Any] = {"range": f"{a1}!A1:Z1000", "majorDimension": "ROWS"}
     return found | ({"values": values} if values else {})
+
+
+def _cell(cell: Any, dates: str) -> Any:
+    if isinstance(cell, Date):
+        return cell.shown if dates == "FORMATTED_STRING" else cell.days
+    return cell if cell is not None else ""
 
 
 def _trimmed(items: list[Any], empty: object) -> list[Any]:

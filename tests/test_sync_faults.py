@@ -17,6 +17,7 @@ from sheets_server import (
     ABOUT,
     TOKEN,
     VALUES,
+    Date,
     SheetsServer,
     Tab,
     cut_short,
@@ -237,6 +238,14 @@ BAD_ROWS = {
     "TRUE": amount(True, "is TRUE: enter a number"),  # a cell's value
     "words": amount("about 5k", "is 'about 5k', which is no number"),
     "a percentage": amount("50%", "is '50%'"),
+    "a date": amount(Date("2025-05-01", 45778), "is '2025-05-01', which looks like a date: enter a number, and format the cell as one"),
+    "a German date": amount(Date("01.05.2025", 45778), "is '01.05.2025', which looks like a date", "de_DE"),
+    "a day and a month": amount(Date("1-2", 45659), "is '1-2', which looks like a date"),
+    "a month": amount(Date("mai 2025", 45778), "is 'mai 2025', which looks like a date", "fr_FR"),
+    "a duration": amount(Date("120:00:00", 5), "is '120:00:00', which looks like a date"),
+    "a date that shows in its column as a period": BadRow(
+        ["Engineering", Date("1/1/2025", 45658), 200], "Fiscal Period is '1/1/2025', which is a date or a time: enter"
+    ),
     "a blank period": BadRow(["Engineering", "", 200], "Fiscal Period is blank"),
     "a date for a period": BadRow(["Engineering", 45658, 200], "Fiscal Period is a date or a number (45658)"),
     "a broken period": BadRow(["Engineering", "#REF!", 200], "Fiscal Period shows #REF!"),
@@ -299,6 +308,25 @@ def test_an_amount_is_read_exactly_in_the_sheets_locale(two: World, good: GoodCe
     two.rows(KEY, [HEADER, ["Design", "Q1 2025", good.cell], *plan_rows(Engineering=200, Finance=300, Legal=400, Sales=500)[1:]])
     assert two.sync(two.sources[KEY]).status == "success"
     assert two.budgets()["Design, Q1 2025"] == good.means
+
+
+def test_what_the_sheet_took_for_a_date_is_read_as_it_shows_it(two: World) -> None:
+    header = [*HEADER_WITH_ID, "Auto-Approve Limit"]
+    rows = [[Date("1-2", 45659), "Ops", Date("Jan 2025", 45658), 5, 1], ["B-2", Date("3-4", 45720), "Q1 2025", 6, Date("5/1/2025", 45778)]]
+    source = two.sheet("dates", [header, *rows])
+    assert two.sync(source).status == "partial"
+    assert two.bad_rows(source) == {3: "Auto-Approve Limit is '5/1/2025', which looks like a date: enter a number, and format the cell as one"}
+    ops = two.budget("Ops")
+    assert (ops.externalId, ops.fiscalPeriod, ops.periodKey) == ("1-2", "Jan 2025", "2025-01")
+    two.rows("dates", [header, rows[0], [*rows[1][:4], 7]])
+    assert two.sync(source).created_count == 1
+    assert two.budgets()["3-4, Q1 2025"] == "6"
+
+
+def test_a_csv_may_name_a_day_as_its_period(two: World) -> None:
+    source = two.csv("days.csv", "Department,Fiscal Period,Budgeted Amount\nOps,2025-01-01,5\n")
+    assert two.sync(source).status == "success"
+    assert two.budgets()["Ops, 2025-01-01"] == "5"
 
 
 def test_duplicate_keys_are_all_refused_and_the_budget_stays(two: World) -> None:

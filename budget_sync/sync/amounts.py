@@ -11,6 +11,7 @@ from babel import Locale, UnknownLocaleError
 from babel.numbers import NumberFormatError, get_currency_symbol, get_decimal_symbol, get_group_symbol, is_currency, parse_decimal
 
 from budget_sync.money import LIMIT_MINOR
+from budget_sync.sync.dates import looks_like_date
 
 #: A cell as a source gives it: Google's JSON with fractions as Decimal, or a CSV's text.
 Cell = str | int | float | Decimal | bool | None
@@ -86,7 +87,10 @@ def _parse(text: str, currency: str, locale: str) -> Decimal | str:
         refuse_unsettled(text)
     except CellError as error:
         return str(error)
-    return _parse_marked(text, currency, locale)
+    number = _parse_marked(text, currency, locale)
+    if isinstance(number, str) and looks_like_date(text, locale):
+        return f"is {text!r}, which looks like a date: enter a number, and format the cell as one"
+    return number
 
 
 def _parse_marked(text: str, currency: str, locale: str) -> Decimal | str:

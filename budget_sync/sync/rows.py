@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, TypeVar
 from budget_sync.money import LIMIT_MINOR, MoneyError, currency_exponent
 from budget_sync.periods import fold, period_key
 from budget_sync.sync.amounts import Cell, CellError, amount_minor, is_blank, refuse_unsettled
+from budget_sync.sync.dates import is_date
 
 DEPARTMENT: Final = "Department"
 PERIOD: Final = "Fiscal Period"
@@ -80,12 +81,14 @@ class Layout:
     """How to read a sheet. `names` maps our columns to the sheet's own names for them; `currency` is the customer's.
 
     With `ragged_is_error`, a row with cells beyond the header's is refused: in a CSV, an unquoted "5,000" is two cells.
+    With `dates_are_text`, a period that is a whole date is refused: a Google Sheet makes dates of what people type.
     """
 
     currency: str
     locale: str
     names: Mapping[str, str] = field(default_factory=dict)
     ragged_is_error: bool = False
+    dates_are_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +152,14 @@ class _Reader:
         self.budget_id, self.currency, self.limit = (at.get(column) for column in OPTIONAL)
         self.used = tuple(at.values())
         self.exponent = currency_exponent(layout.currency)
+        self.dates_in = layout.locale if layout.dates_are_text else None
 
     def read(self, row: int, cells: Sequence[Cell]) -> SheetBudget | RowError | None:
         """What a row says; None for a blank one."""
         if len(cells) < self.width:
             cells = [*cells, *[None] * (self.width - len(cells))]
         department, department_key, problem = _name(cells[self.department])
-        period, key, period_problem = _period(cells[self.period])
+        period, key, period_problem = _period(cells[self.period], self.dates_in)
         if problem or period_problem or (len(cells) > self.width and self._has_surplus(cells)):
             return self._refuse(row, cells)
         currency, exponent = self.layout.currency, self.exponent
@@ -186,7 +190,7 @@ class _Reader:
         if all(is_blank(cells[column]) for column in self.used):
             return None
         _, department_key, problem = _name(cells[self.department])
-        _, key, period_problem = _period(cells[self.period])
+        _, key, period_problem = _period(cells[self.period], self.dates_in)
         problems = [f"{column} {what}" for column, what in ((DEPARTMENT, problem), (PERIOD, period_problem)) if what]
         external_id, id_problem = _try(_external_id, cells[self.budget_id]) if self.budget_id is not None else (None, None)
         (currency, exponent), currency_problem = (self.layout.currency, self.exponent), None
@@ -263,27 +267,29 @@ def _name_of_text(text: str) -> tuple[str, str, str]:
     return (clean, fold(clean), "") if clean else ("", "", "is blank: enter one")
 
 
-def _period(cell: Cell) -> tuple[str, str, str]:
-    """A period as it is written, its key, and what is wrong with it (then the first two are empty)."""
+def _period(cell: Cell, dates_in: str | None) -> tuple[str, str, str]:
+    """A period as it is written, its key, and what is wrong with it (then the first two are empty); no date as the locale `dates_in` writes it."""
     if isinstance(cell, str):
-        return _period_of_text(cell)
+        return _period_of_text(cell, dates_in)
     if cell is None:
         return "", "", "is blank: enter one such as Q1 2025"
     if isinstance(cell, bool):
         return "", "", f"is {str(cell).upper()}: enter one such as Q1 2025"
     text = _digits(cell)
     if not (text.isdecimal() and 1900 <= int(text) <= 2099):
-        # A date cell's unformatted value is a count of days.
+        # A date whose cell is formatted as a number is a count of days.
         return "", "", f"is a date or a number ({text}): enter text such as Q1 2025"
-    return _period_of_text(text)
+    return _period_of_text(text, dates_in)
 
 
 @lru_cache(maxsize=4096)
-def _period_of_text(text: str) -> tuple[str, str, str]:
+def _period_of_text(text: str, dates_in: str | None) -> tuple[str, str, str]:
     try:
         clean = _clean(text, 100)
     except CellError as error:
         return "", "", str(error)
+    if dates_in is not None and is_date(clean, dates_in):
+        return "", "", f"is {clean!r}, which is a date or a time: enter a period such as Q1 2025 or Jan 2025, and format the cell as plain text"
     return (clean, period_key(clean), "") if clean else ("", "", "is blank: enter one such as Q1 2025")
 
 

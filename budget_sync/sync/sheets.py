@@ -26,7 +26,7 @@ from google.auth.transport.requests import Request as AuthRequest
 from gspread.exceptions import APIError
 from gspread.http_client import HTTPClient
 from gspread.urls import SPREADSHEETS_API_V4_BASE_URL
-from gspread.utils import absolute_range_name
+from gspread.utils import DateTimeOption, ValueRenderOption, absolute_range_name
 
 from budget_sync.settings import is_loopback
 from budget_sync.sync.amounts import known_locale
@@ -45,6 +45,9 @@ _MAX_TOKEN_BYTES = 1024 * 1024
 
 # Google's numbers are doubles, whose powers of ten end at 308.
 _MOST_POWERS_OF_TEN = 400
+
+# Numbers as the sheet keeps them. Dates and durations as it shows them: kept, they are counts of days, which nobody can tell from amounts.
+_AS_KEPT: dict[str, Any] = {"valueRenderOption": ValueRenderOption.unformatted, "dateTimeRenderOption": DateTimeOption.formatted_string}
 
 # What comes of JSON that is not what its API describes.
 _ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -88,8 +91,8 @@ def _fetch(source: Source, reach: Reach) -> Fetched:
         try:
             about = client.fetch_sheet_metadata(source.spreadsheet_key or "")
             title, gid = _find_worksheet(source, about)
-            values = client.values_get(source.spreadsheet_key or "", absolute_range_name(title), params={"valueRenderOption": "UNFORMATTED_VALUE"})
-            return Fetched(_grid(values), f"sheet {title!r}", _locale(source, about), gid=gid)
+            values = client.values_get(source.spreadsheet_key or "", absolute_range_name(title), params=_AS_KEPT)
+            return Fetched(_grid(values), f"sheet {title!r}", _locale(source, about), dates_are_text=True, gid=gid)
         except APIError as error:
             raise FetchFailed(_sentence(error, source, account)) from None
         except google.auth.exceptions.RefreshError as error:

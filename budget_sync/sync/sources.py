@@ -76,6 +76,7 @@ class Fetched:
     title: str
     locale: str
     ragged_is_error: bool = False
+    dates_are_text: bool = False
     gid: int | None = None
     note: str | None = None
 
