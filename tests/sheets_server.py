@@ -301,7 +301,9 @@ def _values(spreadsheet: Spreadsheet, a1: str, dates: str) -> dict[str, Any] | N
         return None
     rows = [_trimmed([_cell(cell, dates) for cell in row], "") for row in tab.rows]
     values = _trimmed(rows, [])
-    found: dict[str, Any] = {"range": f"{a1}!A1:Z1000", "majorDimension": "ROWS"}
+    # Google quotes the titles that need it, however they were asked for.
+    shown = title if re.fullmatch(r"[A-Za-z_]\w*", title) else "'{}'".format(title.replace("'", "''"))
+    found: dict[str, Any] = {"range": f"{shown}!A1:Z1000", "majorDimension": "ROWS"}
     return found | ({"values": values} if values else {})
 
 

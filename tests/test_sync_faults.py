@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -85,6 +86,11 @@ def says_amount(number: str) -> Any:
     return says(f'{{"values": [["Department", "Fiscal Period", "Budgeted Amount"], ["Design", "Q1 2025", {number}]]}}')
 
 
+def says_range(a1: str) -> Any:
+    """A fault: the sheet's values, called another range's."""
+    return lambda handler, payload: handler.send(200, json.dumps(json.loads(payload) | {"range": a1}).encode())
+
+
 def rows_are(cells: list[list[Any]]) -> Callable[[World], object]:
     return lambda world: world.rows(KEY, cells)
 
@@ -116,6 +122,9 @@ FAILURES = {
     "a tab whose number is none": fails(ABOUT, says('{"sheets": [{"properties": {"title": "Budgets", "sheetId": Infinity}}]}'), "not what its API describes"),
     "an object for a cell": Failure(rows_are([HEADER, ["Design", "Q1 2025", {"a": 1}]]), "not what its API describes"),
     "a list for a cell": Failure(rows_are([HEADER, ["Design", ["GO"], 1]]), "not what its API describes"),
+    "another tab's values": fails(VALUES, says_range("Other!A1:Z9"), "the values of Other!A1:Z9 instead of 'Budgets'"),
+    "another tab's values, whose title ends alike": fails(VALUES, says_range("'Old!Budgets'!A1:Z9"), "not what its API describes"),
+    "nobody knows which tab's values": fails(VALUES, says('{"values": []}'), "not what its API describes"),
     "a missing column": Failure(rows_are([["Department", "Fiscal Period"], ["Sales", "Q1 2025"]]), "with the column 'Budgeted Amount'"),
     "no header": Failure(rows_are([["Sales", "Q1 2025", 1]]), "no header row"),
     "two columns of one name": Failure(rows_are([[*HEADER, "budgeted amount"], ["Sales", "Q1 2025", 1, 2]]), "a column twice: 'Budgeted Amount'"),
@@ -361,9 +370,10 @@ def test_minus_sixty_percent_of_the_rows_is_held_and_the_rest_applied(two: World
 
 def test_a_renamed_tab_is_found_by_its_number(two: World) -> None:
     tab = spreadsheet(two).tabs[0]
-    tab.title = "Budgets 'final' (2)"
     spreadsheet(two).tabs.insert(0, Tab("Budgets", plan_rows(Trap=1), gid=99))
-    assert two.sync(two.sources[KEY]).unchanged_count == 5
+    for title in ("Budgets 'final' (2)", "'", "It''s!", "2025"):
+        tab.title = title
+        assert two.sync(two.sources[KEY]).unchanged_count == 5
     assert "Trap, Q1 2025" not in two.budgets()
 
 

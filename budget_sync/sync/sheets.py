@@ -92,7 +92,7 @@ def _fetch(source: Source, reach: Reach) -> Fetched:
             about = client.fetch_sheet_metadata(source.spreadsheet_key or "")
             title, gid = _find_worksheet(source, about)
             values = client.values_get(source.spreadsheet_key or "", absolute_range_name(title), params=_AS_KEPT)
-            return Fetched(_grid(values), f"sheet {title!r}", _locale(source, about), dates_are_text=True, gid=gid)
+            return Fetched(_grid(values, title), f"sheet {title!r}", _locale(source, about), dates_are_text=True, gid=gid)
         except APIError as error:
             raise FetchFailed(_sentence(error, source, account)) from None
         except google.auth.exceptions.RefreshError as error:
@@ -313,13 +313,22 @@ def _fraction(text: str) -> Decimal:
     return number
 
 
-def _grid(values: Mapping[str, Any]) -> list[list[Any]]:
+def _grid(values: Mapping[str, Any], title: str) -> list[list[Any]]:
+    """The cells of a reply. Raises LookupError, TypeError or ValueError where they are none, or another tab's."""
+    if _title_of(values["range"]) != title:
+        raise ValueError(f"the values of {values['range']} instead of {title!r}")
     grid = values.get("values", [])
     if not isinstance(grid, list) or not all(isinstance(row, list) for row in grid):
         raise TypeError("values are no rows of cells")
     if any(isinstance(cell, list | dict) for row in grid for cell in row):
         raise TypeError("a cell holds more than one value")
     return grid
+
+
+def _title_of(a1: str) -> str:
+    """The tab's title in a range such as Budgets!A1:Z9 or 'It''s mine'!A1."""
+    title = a1.rpartition("!")[0]
+    return title[1:-1].replace("''", "'") if title.startswith("'") else title
 
 
 def _locale(source: Source, about: Mapping[str, Any]) -> str:
