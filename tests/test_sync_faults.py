@@ -168,6 +168,21 @@ def test_one_failed_reply_is_retried_within_the_pass(two: World, fault: Any) -> 
     assert (result.status, result.updated_count) == ("success", 1)
 
 
+@pytest.mark.parametrize("wait", ["Tue, 01 Jan 2999 00:00:00 GMT", "Tue, 01 Jan 2999 00:00:00 -0000", "3600"])
+def test_a_wait_that_google_asks_for_is_kept_to(two: World, wait: str) -> None:
+    two.google.fail(VALUES, status(429, {"Retry-After": wait}), key=KEY)
+    source = two.sources[KEY]
+    # The longest wait there is ends after the deadline, so the pass ends at once.
+    assert two.sync(source, reach=replace(two.job.reach, deadline_s=10)).status == "failed"
+    assert str(two.last(source).message).startswith("Google asks for fewer reads (429). It took longer than 10 s")
+
+
+@pytest.mark.parametrize("wait", ["Sun, 06 Nov 1994 08:49:37 GMT", "soon", "Tue, 01 Jan 2999", "Tue, 99 Jan 2999 00:00:00 GMT", "-5", ""])
+def test_a_wait_that_is_over_or_makes_no_sense_is_none(two: World, wait: str) -> None:
+    two.google.fail(VALUES, status(429, {"Retry-After": wait}), key=KEY)
+    assert two.sync(two.sources[KEY], reach=replace(two.job.reach, deadline_s=10)).status == "success"
+
+
 def test_a_token_that_ended_early_is_renewed_once(two: World) -> None:
     two.google.fail(VALUES, status(401), key=KEY)
     two.google.calls.clear()

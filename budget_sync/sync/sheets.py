@@ -12,7 +12,9 @@ import random
 import threading
 import time
 from collections.abc import Mapping
+from datetime import UTC
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +30,7 @@ from gspread.http_client import HTTPClient
 from gspread.urls import SPREADSHEETS_API_V4_BASE_URL
 from gspread.utils import DateTimeOption, ValueRenderOption, absolute_range_name
 
+from budget_sync import clock
 from budget_sync.settings import is_loopback
 from budget_sync.sync.amounts import known_locale
 from budget_sync.sync.sources import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchFailed, Reach, Source
@@ -349,8 +352,16 @@ def _sentence(error: APIError, source: Source, account: str) -> str:
 
 
 def _retry_after(response: requests.Response) -> float | None:
+    """Seconds that a reply asks to wait, as a number or until a date; None where it asks for nothing that makes sense."""
     text = response.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdecimal() else None
+    if text.isascii() and text.isdecimal():
+        return float(text)
+    try:
+        until = parsedate_to_datetime(text)
+        # Without a zone it is UTC, as HTTP has it.
+        return ((until if until.tzinfo else until.replace(tzinfo=UTC)) - clock.now()).total_seconds()
+    except (ValueError, ArithmeticError):
+        return None
 
 
 def _too_slow(reach: Reach) -> str:
