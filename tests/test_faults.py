@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import pytest
 import requests
-from conftest import Installation, check_body, commit_body, key_headers, needs, release_body, reserve_body, wait_until
+from conftest import PROJECT, WORKERS, Installation, check_body, commit_body, key_headers, needs, release_body, reserve_body, wait_until
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 from prove.locks import BUSY_TIMEOUT_S, HOLD_LOCK, SLACK_S
@@ -526,6 +526,44 @@ def test_sigterm_under_load_drops_no_answer(server: Installation) -> None:
     assert verifies(server)
     # The kernel may take in one connection more between a worker's last look and its closing of the door.
     assert len(load.dropped) <= 1, load.dropped
+
+
+#: A session of its own at the terminal that is its standard input, as a shell has in its window.
+AT_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_a_closed_terminal_stops_its_server_which_drops_no_answer(installation: Installation) -> None:
+    window, terminal = os.openpty()
+    command = [sys.executable, "-c", AT_TERMINAL, "-m", "flask", "serve", "--port", str(installation.port)]
+    with open(window, "rb") as window_file, open(terminal, "rb") as terminal_file, (installation.folder / "server.log").open("w", encoding="utf-8") as log:
+        options: dict[str, Any] = {"stdin": terminal_file, "stdout": log, "stderr": log, "text": True}
+        installation.server = subprocess.Popen(command, cwd=PROJECT, env=installation.full_environment(), **options)
+        terminal_file.close()
+        wait_until(lambda: len(workers_of(installation)) == WORKERS, "the server does not start")
+        with Load(installation) as load:
+            load.wait_for(100)
+            window_file.close()
+            # As a shell does, to all of a job.
+            os.killpg(installation.server.pid, signal.SIGHUP)
+            assert installation.server.wait(timeout=60) == 0
+    assert not load.odd
+    assert stored_of_load(installation) == load.answered
+    assert len(load.dropped) <= 1, load.dropped
+    assert "was sent SIGHUP" not in installation.log
+
+
+def test_a_server_at_no_terminal_starts_new_workers_on_sighup(server: Installation) -> None:
+    before = workers_of(server)
+    assert server.server is not None
+    server.server.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(workers_of(server)) == len(before) and not workers_of(server) & before, "no new workers came")
+    assert reserve(server, "after-sighup").status_code == 200
+    assert server.stop() == 0
 
 
 def test_a_killed_worker_loses_nothing_acknowledged_and_is_replaced(running: Installation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import signal
 import socket
@@ -38,6 +39,20 @@ LET_IN_S = 2.0
 
 class _Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     """Stops listening before it stops the workers: a client then finds the door closed, instead of being taken in and dropped."""
+
+    #: Asked as it starts: a terminal that is closed is none any more.
+    on_terminal = False
+
+    def start(self) -> None:
+        """Listen, and know what a hang-up will mean."""
+        self.on_terminal = os.isatty(0)
+        super().start()
+
+    def handle_hup(self) -> None:
+        """Stop where the terminal was closed, as on SIGTERM: nobody could stop it any more. Without a terminal, as under systemd, start new workers."""
+        if self.on_terminal:
+            self.handle_term()
+        super().handle_hup()
 
     def spawn_worker(self) -> object:
         """Start a worker. What tells it to stop waits until it listens: a new process has its master's handlers, with which it would hear nothing."""
@@ -121,6 +136,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "control_socket_disable": True,
             "proc_name": "budget-sync",
             "logger_class": _OurLog,
+            # A shell passes a hang-up on to every process. Workers wait for the master to stop them, once they have answered.
+            "post_worker_init": lambda _: signal.signal(signal.SIGHUP, signal.SIG_IGN),
             "child_exit": lambda _, worker: _forget(worker),
         }
         super().__init__()
