@@ -11,7 +11,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
@@ -291,11 +291,19 @@ def test_the_service_behind_our_nginx(site: Site, installation: Installation, tm
         for number in range(6)
     ]
     assert guesses == [401] * 5 + [429]
+    too_many = site.call("POST", "/api/auth/login", json={"email": "jane@acme.com", "password": "wrong"})
+    assert (too_many.status_code, too_many.json()["code"]) == (429, "TOO_MANY_ATTEMPTS")
     # Too much: in the service's words while it can be, in nginx's after that.
     for length in (70_000, 300_000):
         large = site.call("POST", "/api/budget/check", data="x" * length, headers=key | {"Content-Type": "application/json"})
         assert (large.status_code, large.json()["code"]) == (413, "BODY_TOO_LARGE"), length
-    assert site.call("GET", "/metrics").status_code == 404
+    for method, path, status, code in (
+        ("GET", "/metrics", 404, "NOT_FOUND"),
+        ("TRACE", "/readyz", 405, "METHOD_NOT_ALLOWED"),
+        ("PUT", "/readyz", 405, "METHOD_NOT_ALLOWED"),
+    ):
+        refused = site.call(method, path)
+        assert (refused.status_code, refused.json()["code"]) == (status, code), (method, path)
     assert site.call("GET", "/readyz", headers={"Host": "other.example.com"}).status_code == 400
     # A client that never ends its request is let go of.
     context = ssl.create_default_context(cafile=site.certificate)
@@ -317,6 +325,24 @@ def test_the_service_behind_our_nginx(site: Site, installation: Installation, tm
     assert (away.status_code, away.headers["Retry-After"], away.json()["code"]) == (503, "5", "OUTCOME_UNKNOWN")
 
 
+def test_an_address_with_too_many_requests_under_way_is_asked_to_wait(site: Site) -> None:
+    (most,) = re.findall(r"limit_conn budget_sync_callers (\d+);", text("nginx.conf"))
+    context = ssl.create_default_context(cafile=site.certificate)
+    with ExitStack() as waiting:
+        for _ in range(int(most)):
+            plain = waiting.enter_context(socket.create_connection(("127.0.0.1", site.port)))
+            client = waiting.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+            # Its body is yet to come.
+            client.sendall(f"POST /api/budget/check HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n".encode())
+        wait_until(lambda: not answers(site), "nobody is refused")
+        refused = site.call("GET", "/readyz")
+    assert (refused.status_code, refused.headers["Content-Type"], refused.headers["Retry-After"]) == (429, "application/json", "1")
+    body = refused.json()
+    assert (body["success"], body["code"], body["retryAfter"]) == (False, "HTTP_ERROR", 1)
+    assert "too many requests under way" in body["error"]
+    wait_until(lambda: answers(site), "everybody is refused")
+
+
 def test_what_nginx_refuses_or_cannot_pass_on_leaves_no_secret_in_any_log(site: Site, installation: Installation, tmp_path: Path) -> None:
     leaky = "/api/budget/check?key=bsk_in_the_address"
     headers = {"Host": HOST, "Referer": "https://elsewhere.example/?key=bsk_in_the_referer"}
@@ -324,6 +350,12 @@ def test_what_nginx_refuses_or_cannot_pass_on_leaves_no_secret_in_any_log(site: 
     assert requests.get(f"{site.plain_url}{leaky}", headers=headers, timeout=30, allow_redirects=False).status_code == 308
     installation.stop()
     assert site.call("POST", leaky, json=check_body(), headers=headers).status_code == 503
+    # A line is written once its connection is done with, in no certain order.
+    wait_until(lambda: sorted(logged_statuses(tmp_path)[-3:]) == ["308", "413", "503"], "not all is logged")
     logs = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log")}
     assert {name: content for name, content in logs.items() if "bsk_" in content} == {}
-    assert re.findall(r'"\w+ \S+" (\d+)', logs["budget-sync.log"])[-3:] == ["413", "308", "503"]
+
+
+def logged_statuses(folder: Path) -> list[str]:
+    """The statuses in the site's access log."""
+    return re.findall(r'"\w+ \S+" (\d+)', (folder / "budget-sync.log").read_text(encoding="utf-8"))
