@@ -22,7 +22,7 @@ HIGH_PERCENT = 80
 #: An open reservation older than this is likely forgotten.
 OLD_AFTER = timedelta(days=14)
 
-#: Sources are read every hour; one not read for this long is stale.
+#: Sources are read every hour; one not read for this long is stale. A pass may be missed once without anybody being called.
 STALE_AFTER = timedelta(hours=3)
 
 DEPARTMENTS_A_PAGE = 25

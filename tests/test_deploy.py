@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flask import Flask
 
 import cli
-from budget_sync import logins, passwords
+from budget_sync import logins, overview, passwords
 from budget_sync.web import auth, metrics, payloads
 
 pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="about no engine")
@@ -101,6 +101,12 @@ def test_the_alerts_speak_of_metrics_that_there_are() -> None:
     assert named <= there
     if shutil.which("promtool"):
         subprocess.run(["promtool", "check", "rules", DEPLOY / "alerts.yml"], check=True, capture_output=True)
+
+
+def test_a_sync_is_late_by_one_figure_everywhere() -> None:
+    hours = overview.STALE_AFTER // dt.timedelta(hours=1)
+    for page in (text("alerts.yml"), (PROJECT / "README.md").read_text(encoding="utf-8")):
+        assert re.findall(r"budget_sync_sync_age_seconds > (.*)", page) == [f"{hours} * 3600"]
 
 
 def test_an_audit_that_no_service_answers_says_so_and_is_no_success(tmp_path: Path) -> None:

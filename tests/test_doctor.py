@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from conftest import ENGINE, ROOT, found
 from flask import Flask
 
 from app import create_app
-from budget_sync import budgets, database, demo, doctor, ledger, logins, people, settings, sync
+from budget_sync import budgets, clock, database, demo, doctor, ledger, logins, people, settings, sync
 from budget_sync.database import db
 from budget_sync.doctor import installation
 from budget_sync.models import AuditLog, BudgetUtilization, SyncHistory
@@ -249,6 +249,12 @@ def test_what_grows_old_is_seen(live: Flask) -> None:
     assert told["Backup"][0] == "warning"
     assert told["Test Google Sheets sync"][0] == "warning"
     assert f"0 * * * * {Path(sys.executable).with_name('flask')} --app" in told["Test Google Sheets sync"][1]
+
+
+@pytest.mark.parametrize(("ago", "state"), [(timedelta(hours=2, minutes=59), "ok"), (timedelta(hours=3, minutes=1), "warning")])
+def test_a_source_is_late_after_the_time_that_the_console_and_the_alerts_have(live: Flask, ago: timedelta, state: str) -> None:
+    SyncHistory.update(startTime=clock.now() - ago).execute()
+    assert lines(run(live))["Test Google Sheets sync"][0] == state
 
 
 @pytest.mark.parametrize(("verb", "subject"), [("check", "Test budget check"), ("reserve", "Test budget reserve"), ("release", "Test budget release (cancel)")])

@@ -11,16 +11,13 @@ from typing import Any
 
 from peewee import fn
 
-from budget_sync import clock, database, sync
+from budget_sync import clock, database, overview, sync
 from budget_sync.database import DatabaseProblem
 from budget_sync.doctor import installation, trial
 from budget_sync.doctor.findings import Finding, by_hand, failed, ok, warning
 from budget_sync.models import ApiKey, AuditLog, BudgetCheckLog, SyncHistory, User
 from budget_sync.permissions import Actor
 from budget_sync.settings import MIN_SECRET_LENGTH, PROJECT_FOLDER, Settings, is_loopback
-
-#: Cron runs every hour; a pass may take its time.
-SYNC_IS_LATE = timedelta(hours=2)
 
 #: What each line of the checklist is called here, in the guide's words.
 CHECKLIST = (
@@ -130,7 +127,7 @@ def _sheet_sync(actor: Actor, settings: Settings) -> Iterator[Finding]:
             continue
         last = SyncHistory.select().where(SyncHistory.sourceId == source.id).order_by(SyncHistory.id.desc()).first()
         seen = f"{called} can be read; last pass: {f'{last.status}, {clock.to_text(last.startTime)}' if last else 'never'}"
-        if last is None or clock.now() - last.startTime > SYNC_IS_LATE:
+        if last is None or clock.now() - last.startTime > overview.STALE_AFTER:
             yield warning(name, seen, f"run it every hour, from the service's crontab: 0 * * * * {flask} --app {PROJECT_FOLDER}/app.py sync-sheets")
         elif last.status in ("success", "skipped"):
             yield ok(name, seen)
