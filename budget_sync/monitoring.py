@@ -11,6 +11,7 @@ from budget_sync import clock
 from budget_sync.database import sums, whole_sums
 from budget_sync.models import Budget, BudgetDataSourceConfig, BudgetUtilization, Customer, SyncHistory
 from budget_sync.money import to_number
+from budget_sync.overview import IS_OVERDRAWN
 
 
 class Balances(NamedTuple):
@@ -58,6 +59,18 @@ def balances() -> list[Balances]:
         for customer_id, currency, *selected in query.tuples()
         for exponent, amounts in [whole_sums(selected)]
     ]
+
+
+def overdrawn() -> dict[str, int]:
+    """How many of a customer's live budgets are overdrawn, by the ids of the customers that have any."""
+    query: Any = (
+        Budget.select(Budget.customerId, fn.COUNT(Budget.id).filter(IS_OVERDRAWN))
+        .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
+        .where(Budget.deletedAt.is_null())
+        .group_by(Budget.customerId)
+        .order_by(Budget.customerId)
+    )
+    return dict(query.tuples())
 
 
 def sources() -> list[SourceState]:

@@ -103,6 +103,36 @@ def test_the_alerts_speak_of_metrics_that_there_are() -> None:
         subprocess.run(["promtool", "check", "rules", DEPLOY / "alerts.yml"], check=True, capture_output=True)
 
 
+#: One budget among many is overdrawn, so that the customer's sum stays well above nothing.
+ONE_OVERDRAWN = """
+rule_files: [alerts.yml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'budget_sync_overdrawn_budgets{customer="acme"}', values: "0 1"}
+      - {series: 'budget_sync_available_amount{customer="acme", currency="USD"}', values: "95000 95000"}
+    alert_rule_test:
+      - {eval_time: 0m, alertname: BudgetsOverdrawn}
+      - eval_time: 1m
+        alertname: BudgetsOverdrawn
+        exp_alerts:
+          - exp_labels: {severity: ticket, customer: acme}
+            exp_annotations:
+              summary: "Overdrawn budgets of acme: 1"
+              description: The console lists them under Budgets, "Overdrawn".
+"""
+
+
+def test_one_overdrawn_budget_among_many_is_told(tmp_path: Path) -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is missing")
+    shutil.copy(DEPLOY / "alerts.yml", tmp_path)
+    (tmp_path / "tests.yml").write_text(ONE_OVERDRAWN, encoding="utf-8")
+    done = subprocess.run(["promtool", "test", "rules", tmp_path / "tests.yml"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_sync_is_late_by_one_figure_everywhere() -> None:
     hours = overview.STALE_AFTER // dt.timedelta(hours=1)
     for page in (text("alerts.yml"), (PROJECT / "README.md").read_text(encoding="utf-8")):

@@ -42,7 +42,7 @@ from test_faults import moved_away, workers_of
 
 from app import create_app
 from budget_sync import __version__, budgets, clock, database, demo, ledger, monitoring, people, settings, sync
-from budget_sync.models import BudgetDataSourceConfig, SyncHistory
+from budget_sync.models import Budget, BudgetDataSourceConfig, SyncHistory
 from budget_sync.refusals import Code
 from budget_sync.requests import CommitRequest, ReserveRequest
 from budget_sync.web import metrics
@@ -220,6 +220,24 @@ def test_balances_of_other_decimals_are_told_as_one(world: Flask) -> None:
     samples = scraped(world.test_client())
     told = [value(samples, f"{name}_amount", customer=demo.CUSTOMER, currency="JPY") for name in ("budgeted", "reserved", "committed", "available")]
     assert told == [15_000, 700.125, 0, 14_299.875]
+
+
+def test_overdrawn_budgets_are_counted_by_customer_though_others_have_more_than_enough(world: Flask) -> None:
+    people.add_customer(ROOT, "org-789", "Another", currency="JPY")
+    for number, amount in enumerate((10, 20, 30, 40_000)):
+        budgets.set_budget(ROOT, "org-789", f"D{number}", "2025", Decimal(amount), budget_id=f"b{number}")
+        hold(f"r{number}", "10", f"b{number}")
+    client = world.test_client()
+    counts = {dict(labels)["customer"]: count for (name, labels), count in scraped(client).items() if name == "budget_sync_overdrawn_budgets"}
+    assert counts == {demo.CUSTOMER: 0, "org-789": 0}
+    for number in range(3):
+        budgets.set_budget(ROOT, "org-789", f"D{number}", "2025", Decimal(9 + number % 2))
+    samples = scraped(client)
+    assert value(samples, "overdrawn_budgets", customer="org-789") == 2
+    assert value(samples, "overdrawn_budgets", customer=demo.CUSTOMER) == 0
+    assert value(samples, "available_amount", customer="org-789", currency="JPY") > 0
+    Budget.update(deletedAt=clock.now()).where(Budget.id == "b0").execute()
+    assert value(scraped(client), "overdrawn_budgets", customer="org-789") == 1
 
 
 def test_balances_may_add_up_to_more_than_64_bits_hold(world: Flask) -> None:

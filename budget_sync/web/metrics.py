@@ -74,13 +74,14 @@ BUDGETED = Definition("budget_sync_budgeted_amount", ("customer", "currency"), "
 RESERVED = Definition("budget_sync_reserved_amount", ("customer", "currency"), "What is reserved on them.")
 COMMITTED = Definition("budget_sync_committed_amount", ("customer", "currency"), "What is committed on them.")
 AVAILABLE = Definition("budget_sync_available_amount", ("customer", "currency"), "What is left of them.")
+OVERDRAWN = Definition("budget_sync_overdrawn_budgets", ("customer",), "How many of the customer's live budgets are overdrawn, of whatever currency.")
 DATABASE_UP = Definition("budget_sync_database_up", (), "1 where the database can be reached and has this program's schema, else 0.")
 BUILD = Definition("budget_sync_build_info", ("version", "schema", "engine"), "Always 1; the labels tell this program's version, its schema's and the engine.")
 
 #: Every metric there is.
 DEFINITIONS = (
     *(CHECKS, DECISIONS, LEDGER_CALLS, LATENCY, WAITING, BATCHES, WAL_SIZE, POOL),
-    *(SYNC_AGE, SYNC_RESULT, BUDGETED, RESERVED, COMMITTED, AVAILABLE, DATABASE_UP, BUILD),
+    *(SYNC_AGE, SYNC_RESULT, BUDGETED, RESERVED, COMMITTED, AVAILABLE, OVERDRAWN, DATABASE_UP, BUILD),
 )
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
@@ -304,7 +305,7 @@ def _of_database() -> Iterator[Metric]:
         yield _gauge(DATABASE_UP, {(): 0})
         return
     yield _gauge(DATABASE_UP, {(): 1})
-    for figures in (_balances, _sources):
+    for figures in (_balances, _overdrawn, _sources):
         try:
             yield from figures()
         except peewee.PeeweeException:
@@ -325,6 +326,10 @@ def _balances() -> list[Metric]:
     found = monitoring.balances()
     amounts = {BUDGETED: "budgeted", RESERVED: "reserved", COMMITTED: "committed", AVAILABLE: "available"}
     return [_gauge(definition, {(row.customer_id, row.currency): getattr(row, name) for row in found}) for definition, name in amounts.items()]
+
+
+def _overdrawn() -> list[Metric]:
+    return [_gauge(OVERDRAWN, {(customer_id,): count for customer_id, count in monitoring.overdrawn().items()})]
 
 
 def _sources() -> list[Metric]:
