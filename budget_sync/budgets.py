@@ -26,13 +26,18 @@ def set_budget(
     budget_id: str | None = None,
     currency: str | None = None,
     auto_approve_limit: Decimal | None = None,
+    reason: str | None = None,
 ) -> tuple[Budget, str]:
     """Make the budget of that department and period, or change its amount and limit; returns it and what was done.
+
+    The audit log gets the reason, or else that it was by hand.
 
     Raises Refusal INVALID_CUSTOMER or INVALID_REQUEST. A budget that a source owns is refused: the next pass would undo it.
     """
     require(actor, Action.MANAGE_SOURCES)
     require_serves(actor, customer_id)
+    if problems := _bad_texts({} if reason is None else {"reason": (reason, 500)}):
+        raise invalid(problems)
 
     def work() -> tuple[Budget, str]:
         customer = get_customer(customer_id)
@@ -40,8 +45,8 @@ def set_budget(
         budget = locked(Budget.select().where(same & Budget.deletedAt.is_null())).first()
         wanted = _validated(customer, budget, department, fiscal_period, amount, budget_id, currency, auto_approve_limit)
         if budget is None:
-            return _create(actor, wanted), "created"
-        return budget, "updated" if _update(actor, budget, wanted) else "unchanged"
+            return _create(actor, wanted, reason), "created"
+        return budget, "updated" if _update(actor, budget, wanted, reason) else "unchanged"
 
     return transact(work)
 
@@ -115,7 +120,7 @@ def _bad_new_id(budget_id: str | None) -> dict[str, str]:
     return {"id": f"{budget_id!r} is taken"} if Budget.get_or_none(Budget.id == budget_id) else {}
 
 
-def _create(actor: Actor, budget: Budget) -> Budget:
+def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
     budget.createdAt = budget.updatedAt = clock.now()
     budget.save(force_insert=True)
     made_with = [("budgetedAmount", budget.budgetedMinor, budget.budgetedMinor)]
@@ -132,12 +137,12 @@ def _create(actor: Actor, budget: Budget) -> Budget:
             budgeted_delta_minor=budgeted_delta_minor,
             field=field,
             newValue=to_text(minor, budget.currencyExponent),
-            reason=f"{budget.department}, {budget.fiscalPeriod}: {format_money(budget.budgetedMinor, budget.currency, budget.currencyExponent)}",
+            reason=reason or f"{budget.department}, {budget.fiscalPeriod}: {format_money(budget.budgetedMinor, budget.currency, budget.currencyExponent)}",
         )
     return budget
 
 
-def _update(actor: Actor, budget: Budget, wanted: Budget) -> bool:
+def _update(actor: Actor, budget: Budget, wanted: Budget, reason: str | None) -> bool:
     """Write what differs, one audit row a field. A limit that is not given stays."""
     changed = False
     for field, column in (("budgetedAmount", "budgetedMinor"), ("autoApproveLimit", "autoApproveLimitMinor")):
@@ -157,6 +162,7 @@ def _update(actor: Actor, budget: Budget, wanted: Budget) -> bool:
             field=field,
             oldValue=None if old_minor is None else to_text(old_minor, budget.currencyExponent),
             newValue=to_text(new_minor, budget.currencyExponent),
+            reason=reason or "Set by hand",
         )
         setattr(budget, column, new_minor)
     return changed

@@ -333,6 +333,7 @@ REFUSED = {
     "a budget with half a yen": (budget(currency="JPY", amount="0.5"), "amount must be a whole number in its currency"),
     "a budget in an unknown currency": (budget(currency="XQX"), "currency 'XQX' is not a currency code such as USD or EUR"),
     "a budget with a negative limit": (budget(auto_approve_limit="-1"), "autoApproveLimit must not be negative"),
+    "a budget of no reason": (budget(reason=" "), "reason must be 1 to 500 printable characters"),
     "a budget's id that is taken": (budget(id="budget-1"), "id 'budget-1' is taken"),
     "a budget's id of 101 characters": (budget(id="b" * 101), f"id {IDS}"),
     "a budget's id that is a path": (budget(id="a/b"), f"id {IDS}"),
@@ -592,6 +593,15 @@ def test_a_budget_is_created_updated_and_left_alone(acme: Shell) -> None:
     assert reports.verify().findings == []
 
 
+def test_the_audit_log_says_why_a_budget_was_set(acme: Shell) -> None:
+    acme.says(*budget(id="legal-1", amount="5000"))
+    acme.says(*budget(amount="2000"))
+    acme.says(*budget(amount="3000", auto_approve_limit="5", reason="The board of 3 May"))
+    acme.says(*budget(department="Sales", id="sales-1", reason="A new team"))
+    told = AuditLog.select(AuditLog.reason).where(AuditLog.budgetId << ("legal-1", "sales-1")).order_by(AuditLog.id)
+    assert [row.reason for row in told] == ["Legal, Q1 2025: $5,000", "Set by hand", "The board of 3 May", "The board of 3 May", "A new team"]
+
+
 def test_a_budget_is_the_same_one_however_its_department_and_period_are_spelled(acme: Shell) -> None:
     said = acme.says(*budget(department="  ENGINEERING ", period="2025-q1", amount="5"))
     assert said == "Budget budget-1 (Engineering, Q1 2025): updated.\n"
@@ -792,9 +802,9 @@ def test_stats_are_the_guides_four_figures(acme: Shell) -> None:
 
 
 def test_stats_of_other_decimals_are_a_departments_together(acme: Shell) -> None:
-    for period, decimals, amount in (("Q1 2025", "0", "5000"), ("Q2 2025", "2", "5000.5"), ("Q3 2025", "2", "0.5")):
+    for quarter, decimals, amount in (("Q1", "0", "5000"), ("Q2", "2", "5000.5"), ("Q3", "2", "0.5")):
         with yen_of(int(decimals)):
-            acme.says(*budget(id=f"yen-{period}", department="Tokyo", period=period, currency="JPY", amount=amount))
+            acme.says(*budget(id=f"yen-{quarter}", department="Tokyo", period=f"{quarter} 2025", currency="JPY", amount=amount))
     told = [line.split() for line in acme.says("stats").splitlines()]
     assert [line for line in told if line[0] == "Tokyo"] == [["Tokyo", "JPY", "10,001", "0", "10,001"]]
 

@@ -18,6 +18,7 @@ from budget_sync.commands.shell import AMOUNT, command, done, me, on_current_sch
 @click.option("--id", "budget_id", metavar="ID", help="The id of a new budget; made up where left out.")
 @click.option("--currency", help="Of a new budget; the customer's where left out.")
 @click.option("--auto-approve-limit", type=AMOUNT, help="Of this budget; the customer's where left out.")
+@click.option("--reason", help="Why, for the audit log.")
 @on_current_schema
 def set_budget(
     customer_id: str,
@@ -27,16 +28,19 @@ def set_budget(
     budget_id: str | None,
     currency: str | None,
     auto_approve_limit: Decimal | None,
+    reason: str | None,
 ) -> None:
     """Make a budget by hand, or change one that was."""
     budget, change = budgets.set_budget(
-        me(), customer_id, department, period, amount, budget_id=budget_id, currency=currency, auto_approve_limit=auto_approve_limit
+        me(), customer_id, department, period, amount, budget_id=budget_id, currency=currency, auto_approve_limit=auto_approve_limit, reason=reason
     )
     done(f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod}): {change}.")
 
 
 @command("prune-checks")
-@click.option("--older-than", required=True, type=click.IntRange(1, 36500), metavar="DAYS", help="Delete checks logged more than this many days ago.")
+@click.option(
+    "--older-than", required=True, type=click.IntRange(1, 36500), metavar="DAYS", help="Delete checks logged more than this many days ago, but the last of all."
+)
 @on_current_schema
 def prune_checks(older_than: int) -> None:
     """Delete old rows of the check log, which holds personal data."""
