@@ -365,7 +365,7 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def _too_slow(reach: Reach) -> str:
-    return f"It took longer than {reach.deadline_s:g} s; the next pass tries again."
+    return f"It could not be read within {reach.deadline_s:.0f} s; the next pass tries again."
 
 
 def _cause(error: BaseException) -> str:
