@@ -7,7 +7,6 @@ change or give away another's file: so only what was made just now is given away
 
 from __future__ import annotations
 
-import itertools
 import os
 import secrets
 from pathlib import Path
@@ -77,13 +76,20 @@ def write(path: Path, text: str) -> None:
 
 def rename_to_new(path: Path, to: Path) -> Path:
     """Give a file a name that nothing has: this one or, where it is taken, a numbered one; returns it. A rename alone would overwrite what has it."""
-    for name in itertools.chain([to], (to.with_name(f"{to.stem}-{number}{to.suffix}") for number in itertools.count(2))):
+    name, number = to, 1
+    while True:
         try:
-            os.close(make(name))
+            os.link(path, name, follow_symlinks=False)
+            break
         except FileExistsError:
-            continue
-        return path.rename(name)
-    raise AssertionError("there is a number for every file")
+            number += 1
+            name = to.with_name(f"{to.stem}-{number}{to.suffix}")
+    try:
+        path.unlink()
+    except BaseException:
+        name.unlink()
+        raise
+    return name
 
 
 def make_folder(path: Path) -> None:

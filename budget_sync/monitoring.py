@@ -62,7 +62,7 @@ def balances() -> list[Balances]:
 
 
 def overdrawn() -> dict[str, int]:
-    """How many of a customer's live budgets are overdrawn, by the ids of the customers that have any."""
+    """How many of a customer's live budgets are overdrawn, by the ids of the customers that have live ones."""
     query: Any = (
         Budget.select(Budget.customerId, fn.COUNT(Budget.id).filter(IS_OVERDRAWN))
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,37 +100,28 @@ def _environment() -> dict[str, str]:
 def _undo_foreign_files() -> None:
     """Take out of the environment what Flask's command line put there before us from another project's `.env` or `.flaskenv`.
 
-    It takes the first of each from the current folder upwards. Whatever is not this project's would win over our own.
+    It takes the first of each from the current folder upwards. Whatever is not this project's would win over our own. Nothing is
+    undone where the machine does not tell what the process was started with, nor where `flask --env-file` chose a file.
     """
-    # As Flask reads it.
-    is_switched_off = os.environ.get("FLASK_SKIP_DOTENV", "").lower() not in ("", "0", "false", "no")
-    if is_switched_off or os.environ.get("FLASK_RUN_FROM_CLI") != "true":
+    if os.environ.get("FLASK_RUN_FROM_CLI") != "true" or any(word.partition("=")[0] in ("-e", "--env-file") for word in sys.argv):
         return
-    started_with = _names_started_with()
-    for name in (".flaskenv", ".env"):
-        for variable, value in _foreign_values(name).items():
-            # Another value is not the file's, but was chosen over it, as with `flask --env-file`.
-            if variable not in started_with and os.environ.get(variable) == value:
-                os.environ.pop(variable, None)
-
-
-def _foreign_values(name: str) -> dict[str, str | None]:
-    """What the file of that name holds that Flask took, unless it lies beside `app.py`."""
-    try:
-        found = find_dotenv(name, usecwd=True)
-        return {} if not found or Path(found).parent.resolve() == PROJECT_FOLDER else dotenv_values(found)
-    except (OSError, UnicodeError):
-        # Flask could not read it either.
-        return {}
-
-
-def _names_started_with() -> set[str]:
-    """The variables that were there when the process started; none where the machine does not tell."""
     try:
         entries = _STARTED_WITH.read_bytes().split(b"\0")
     except OSError:
+        return
+    started_with = {os.fsdecode(entry.partition(b"=")[0]) for entry in entries}
+    for variable in (_foreign_names(".flaskenv") | _foreign_names(".env")) - started_with:
+        os.environ.pop(variable, None)
+
+
+def _foreign_names(name: str) -> set[str]:
+    """The variables in the file of that name that Flask took, unless it lies beside `app.py`."""
+    try:
+        found = find_dotenv(name, usecwd=True)
+        return set() if not found or Path(found).parent.resolve() == PROJECT_FOLDER else set(dotenv_values(found))
+    except (OSError, UnicodeError):
+        # Flask could not read it either.
         return set()
-    return {os.fsdecode(entry.partition(b"=")[0]) for entry in entries}
 
 
 def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], default: T) -> T:

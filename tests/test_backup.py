@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -481,17 +481,20 @@ def test_a_restore_that_is_stopped_while_it_replaces_leaves_the_old_database(acm
     works(acme, "backup", tmp_path / "a.db")
     reserve("after")
     before = rows()
-    whole, calls = Path.rename, iter(range(step))
+    calls, calls_left = iter(range(step)), [1]
 
-    def stopped(path: Path, to: Path) -> Path:
-        if next(calls, None) is None:
-            calls_left.pop()
-            monkeypatch.undo()
-            raise KeyboardInterrupt
-        return whole(path, to)
+    def stopped(whole: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if next(calls, None) is None:
+                calls_left.pop()
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+            return whole(*arguments, **options)
 
-    calls_left = [1]
-    monkeypatch.setattr(Path, "rename", stopped)
+        return call
+
+    monkeypatch.setattr(Path, "rename", stopped(Path.rename))
+    monkeypatch.setattr(os, "link", stopped(os.link))
     with closing(sqlite3.connect(db.file_path, isolation_level=None)) as reader:
         # Somebody who reads keeps the log from being played in, so that it has to move as well.
         reader.execute("BEGIN").execute('SELECT COUNT(*) FROM "AuditLog"').fetchall()

@@ -530,31 +530,52 @@ def test_sigterm_under_load_drops_no_answer(server: Installation) -> None:
 
 #: A session of its own at the terminal that is its standard input, as a shell has in its window.
 AT_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+signal.signal(signal.SIGHUP, getattr(signal, sys.argv[1]))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 
 
-def test_a_closed_terminal_stops_its_server_which_drops_no_answer(installation: Installation) -> None:
+@contextmanager
+def at_terminal(installation: Installation, on_hang_up: str) -> Iterator[Callable[[], None]]:
+    """The server, started at a terminal that treats hang-ups so; and what closes the terminal."""
     window, terminal = os.openpty()
-    command = [sys.executable, "-c", AT_TERMINAL, "-m", "flask", "serve", "--port", str(installation.port)]
+    command = [sys.executable, "-c", AT_TERMINAL, on_hang_up, "-m", "flask", "serve", "--port", str(installation.port)]
     with open(window, "rb") as window_file, open(terminal, "rb") as terminal_file, (installation.folder / "server.log").open("w", encoding="utf-8") as log:
         options: dict[str, Any] = {"stdin": terminal_file, "stdout": log, "stderr": log, "text": True}
-        installation.server = subprocess.Popen(command, cwd=PROJECT, env=installation.full_environment(), **options)
+        server = installation.server = subprocess.Popen(command, cwd=PROJECT, env=installation.full_environment(), **options)
         terminal_file.close()
         wait_until(lambda: len(workers_of(installation)) == WORKERS, "the server does not start")
-        with Load(installation) as load:
-            load.wait_for(100)
+
+        def close() -> None:
             window_file.close()
             # As a shell does, to all of a job.
-            os.killpg(installation.server.pid, signal.SIGHUP)
-            assert installation.server.wait(timeout=60) == 0
+            os.killpg(server.pid, signal.SIGHUP)
+
+        yield close
+
+
+def test_a_closed_terminal_stops_its_server_which_drops_no_answer(installation: Installation) -> None:
+    with at_terminal(installation, "SIG_DFL") as close, Load(installation) as load:
+        load.wait_for(100)
+        close()
+        assert installation.server is not None
+        assert installation.server.wait(timeout=60) == 0
     assert not load.odd
     assert stored_of_load(installation) == load.answered
     assert len(load.dropped) <= 1, load.dropped
     assert "was sent SIGHUP" not in installation.log
+
+
+def test_a_server_that_is_to_ignore_hang_ups_outlives_its_terminal(installation: Installation) -> None:
+    with at_terminal(installation, "SIG_IGN") as close:
+        before = workers_of(installation)
+        close()
+        wait_until(lambda: len(workers_of(installation)) == WORKERS and not workers_of(installation) & before, "no new workers came")
+        assert reserve(installation, "after-sighup").status_code == 200
+        assert installation.stop() == 0
 
 
 def test_a_server_at_no_terminal_starts_new_workers_on_sighup(server: Installation) -> None:

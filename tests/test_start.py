@@ -483,34 +483,33 @@ def test_the_env_file_beside_app_py_wins_over_one_of_another_project(project: Pa
     assert "PGHOST" not in os.environ
 
 
-def test_a_file_that_flask_was_told_to_load_counts(project: Path, flask_loads: Callable[[str], None], tmp_path: Path) -> None:
-    (tmp_path / "chosen.env").write_text("LOG_LEVEL=ERROR\n", encoding="utf-8")
-    flask_cli.load_dotenv(tmp_path / "chosen.env", load_defaults=False)
-    flask_loads("LOG_LEVEL=DEBUG\nBUDGET_CHECK_AUTH=open\n")
-    chosen = settings.load()
-    assert (chosen.log_level, chosen.budget_check_auth) == ("ERROR", "local")
-
-
-def test_where_flask_loads_nothing_the_environment_counts_whatever_a_file_says(
-    project: Path, flask_loads: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("option", [["--env-file", "chosen.env"], ["-e", "chosen.env"], ["--env-file=chosen.env"]], ids=" ".join)
+def test_a_file_that_flask_was_told_to_load_counts(
+    project: Path, flask_loads: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, option: list[str]
 ) -> None:
+    monkeypatch.setattr(sys, "argv", ["flask", *option, "verify"])
+    # The chosen file says the same as the one around the folder, or is that very one.
     flask_loads("LOG_LEVEL=DEBUG\n")
-    monkeypatch.setitem(os.environ, "FLASK_SKIP_DOTENV", "1")
     assert settings.load().log_level == "DEBUG"
-    monkeypatch.setitem(os.environ, "FLASK_SKIP_DOTENV", "0")
+
+
+def test_a_file_of_another_project_cannot_have_itself_counted(project: Path, flask_loads: Callable[[str], None]) -> None:
+    flask_loads("FLASK_SKIP_DOTENV=1\nLOG_LEVEL=${LOG_LEVEL}DEBUG\n")
     assert settings.load().log_level == "INFO"
 
 
-def test_where_the_machine_does_not_tell_what_a_process_was_started_with_the_file_did_it(
+def test_what_a_process_was_started_with_counts_whatever_a_file_says(
     project: Path, flask_loads: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started_with = project / "started-with"
     started_with.write_bytes(b"HOME=/\0LOG_LEVEL=DEBUG\0")
     monkeypatch.setattr(settings, "_STARTED_WITH", started_with)
-    flask_loads("LOG_LEVEL=DEBUG\n")
-    assert settings.load().log_level == "DEBUG"
+    flask_loads("LOG_LEVEL=DEBUG\nBUDGET_CHECK_AUTH=open\n")
+    chosen = settings.load()
+    assert (chosen.log_level, chosen.budget_check_auth) == ("DEBUG", "local")
     started_with.unlink()
-    assert settings.load().log_level == "INFO"
+    # Not known any more: nothing is undone.
+    assert settings.load().log_level == "DEBUG"
 
 
 def test_a_value_in_the_env_file_that_makes_no_sense_is_refused_by_name(project: Path) -> None:

@@ -191,9 +191,7 @@ def state_since(ended_at: object, word: str) -> str:
 def done(text: str, instead: str | None = None) -> None:
     """Print what a command has done. Raises click's error where it cannot be printed: it says that it is done all the same, and the text, or `instead`."""
     try:
-        if sys.stdout is None:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        click.echo(text)
+        _print(text)
     except (OSError, UnicodeError) as error:
         raise click.ClickException(f"It is done, but could not be printed ({_why(error)}): {instead or ' '.join(text.splitlines())}") from error
 
@@ -207,9 +205,16 @@ class Lines:
     def print(self, text: str, *, err: bool = False) -> None:
         """Print one, or keep why that cannot be done."""
         try:
-            click.echo(text, err=err)
+            _print(text, err=err)
         except (OSError, UnicodeError) as error:
             self.trouble = _why(error)
+
+
+def _print(text: str, *, err: bool = False) -> None:
+    """Print a line. Raises OSError where standard output is closed as well; whoever closed standard error wants to hear of no errors."""
+    if sys.stdout is None and not err:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    click.echo(text, err=err)
 
 
 def _why(error: OSError | UnicodeError) -> str:

@@ -7,6 +7,7 @@ no setting for: another base URL, time-outs that cover a whole reply, and retrie
 from __future__ import annotations
 
 import json
+import math
 import queue
 import random
 import threading
@@ -365,7 +366,7 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def _too_slow(reach: Reach) -> str:
-    return f"It could not be read within {reach.deadline_s:.0f} s; the next pass tries again."
+    return f"It could not be read within {math.ceil(reach.deadline_s)} s; the next pass tries again."
 
 
 def _cause(error: BaseException) -> str:

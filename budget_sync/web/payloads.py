@@ -183,8 +183,8 @@ def _say(problem: Any) -> str:
 def idempotency_key() -> str | None:
     """The request's Idempotency-Key. Raises Refusal INVALID_REQUEST for a blank or over-long one."""
     key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
-    if key is not None and not key.isascii():
-        # A server gives a header's bytes as Latin-1. What is counted, and kept, are the characters that were sent.
+    if key is not None and len(key) > MAX_KEY_LENGTH:
+        # A server gives a header's bytes as Latin-1. Of UTF-8 they are more than the characters, which are what is counted.
         with suppress(UnicodeDecodeError):
             key = key.encode("latin-1").decode("utf-8")
     if key is not None and not 1 <= len(key.strip()) <= len(key) <= MAX_KEY_LENGTH:

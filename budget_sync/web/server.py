@@ -40,19 +40,20 @@ LET_IN_S = 2.0
 class _Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     """Stops listening before it stops the workers: a client then finds the door closed, instead of being taken in and dropped."""
 
-    #: Asked as it starts: a terminal that is closed is none any more.
+    #: Asked as it starts: a terminal that is closed is none any more, and one that was to be ignored, as by nohup, is none at all.
     on_terminal = False
 
     def start(self) -> None:
         """Listen, and know what a hang-up will mean."""
-        self.on_terminal = os.isatty(0)
+        self.on_terminal = os.isatty(0) and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         super().start()
 
     def handle_hup(self) -> None:
         """Stop where the terminal was closed, as on SIGTERM: nobody could stop it any more. Without a terminal, as under systemd, start new workers."""
         if self.on_terminal:
             self.handle_term()
-        super().handle_hup()
+        else:
+            super().handle_hup()
 
     def spawn_worker(self) -> object:
         """Start a worker. What tells it to stop waits until it listens: a new process has its master's handlers, with which it would hear nothing."""

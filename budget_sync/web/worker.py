@@ -82,8 +82,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     #: When to look again for a client that was left to another worker.
     looks_again: float | None = None
 
-    #: Whether the system ever had no file or no memory for another connection.
-    has_had_no_room = False
+    #: Whether the system had no file or no memory for the last connection.
+    has_no_room = False
 
     def init_process(self) -> None:
         """Start serving."""
@@ -162,6 +162,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINVAL):
                 raise
             return
+        self.has_no_room = False
         self.nr_conns += 1
         if self.nr_conns >= self.worker_connections and (slow := self.clogged or self.arriving):
             # Full: who has taken longest gives way.
@@ -175,9 +176,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _wait_for_room(self, error: OSError) -> None:
         """Listen to nobody new until gunicorn's loop does so again, in a moment: who waits to be taken in would wake it over and over."""
         self.set_accept_enabled(False)
-        if not self.has_had_no_room:
+        if not self.has_no_room:
             # Once: it may stay so for hours.
-            self.has_had_no_room = True
+            self.has_no_room = True
             self.log.error("There is no room for another connection: %s. Who comes now has to wait.", error.strerror)
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
