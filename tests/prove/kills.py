@@ -106,6 +106,8 @@ class Victim:
             done = self.server.flask("sync-sheets", check=False)
             told = next((line for line in (done.stdout + done.stderr).splitlines() if f"(CSV {SHEET}): " in line), done.stderr[-500:])
             # PostgreSQL keeps a lock until it notices that its holder is gone.
+            if "Traceback" in done.stderr:
+                return f"{told}\n{traceback_in(done.stderr)}"
             if ": skipped: " not in told or time.monotonic() - began > READY_S * self.place.patience:
                 return told
 
@@ -200,4 +202,4 @@ def tracebacks(log: str) -> list[str]:
 def traceback_in(log: str) -> str:
     """The first traceback of a log, and the line it belongs to."""
     where = log.find("Traceback")
-    return log[max(0, where - 300) : where + 1500]
+    return log[max(0, where - 300) : where + 5000]
