@@ -145,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
         return self._answer(TOKEN, 200, {"access_token": token, "expires_in": 3599, "token_type": "Bearer"})
 
     def do_GET(self) -> None:
-        """Serve the two reads."""
+        """Serve the reads."""
         found = self._wanted()
         if found is not None:
             self._serve(*found)

@@ -19,6 +19,8 @@ from sheets_server import (
     TOKEN,
     VALUES,
     Date,
+    Fault,
+    Handler,
     SheetsServer,
     Tab,
     cut_short,
@@ -91,6 +93,29 @@ def says_range(a1: str) -> Any:
     return lambda handler, payload: handler.send(200, json.dumps(json.loads(payload) | {"range": a1}).encode())
 
 
+def goes_well(handler: Handler, payload: bytes) -> None:
+    """No fault at all, before one in a later call."""
+    handler.send(200, payload)
+
+
+def then(change: Callable[[list[list[Any]]], object]) -> Fault:
+    """A good reply, after which the sheet's rows change."""
+
+    def fault(handler: Handler, payload: bytes) -> None:
+        change(handler.google.spreadsheets[KEY].tabs[0].rows)
+        goes_well(handler, payload)
+
+    return fault
+
+
+gains_a_row = then(lambda rows: rows.insert(2, ["Marketing", "Q1 2025", 50]))
+
+
+def on_second_read(fault: Fault, says: str) -> Failure:
+    """How the second read of the values fails, and its retry."""
+    return Failure(lambda world: world.google.fail(VALUES, goes_well, fault, fault, key=KEY), says)
+
+
 def rows_are(cells: list[list[Any]]) -> Callable[[World], object]:
     return lambda world: world.rows(KEY, cells)
 
@@ -106,6 +131,13 @@ FAILURES = {
     "a slow drip of headers": fails(ABOUT, slow_headers, "could not be read within"),
     "a body cut short": fails(VALUES, cut_short, "IncompleteRead"),
     "half a body that claims to be whole": fails(VALUES, cut_short_but_valid_length, "reply was broken"),
+    "a slow drip of the values as text": on_second_read(slow_drip, "could not be read within"),
+    "values as text cut short": on_second_read(cut_short, "IncompleteRead"),
+    "another tab's values as text": on_second_read(says_range("Other!A1:Z9"), "the values of Other!A1:Z9 instead of 'Budgets'"),
+    "a sheet that somebody is filling in": Failure(
+        lambda world: world.google.fail(VALUES, *[gains_a_row, goes_well] * 2, key=KEY),
+        "The sheet was changed while it was being read; the next pass tries again.",
+    ),
     "a connection that ends at once": fails(ABOUT, hang_up, "connection to 127.0.0.1 failed"),
     "401": fails(VALUES, status(401), "does not accept the credentials"),
     "403, sharing was revoked": Failure(lambda world: spreadsheet(world).readers.clear(), "share it with that address"),
@@ -243,6 +275,8 @@ def amount(cell: Any, says: str, locale: str = "en_US") -> BadRow:
     return BadRow(["Engineering", "Q1 2025", cell], f"Budgeted Amount {says}", locale)
 
 
+AS_TEXT = "which the sheet keeps as a date or a time: format the cell as plain text, and type it anew"
+
 BAD_ROWS = {
     "#REF!": amount("#REF!", "shows #REF!: repair its formula"),
     "#N/A": amount("#N/A", "shows #N/A: repair its formula"),
@@ -262,16 +296,15 @@ BAD_ROWS = {
     "TRUE": amount(True, "is TRUE: enter a number"),  # a cell's value
     "words": amount("about 5k", "is 'about 5k', which is no number"),
     "a percentage": amount("50%", "is '50%'"),
-    "a date": amount(Date("2025-05-01", 45778), "is '2025-05-01', which looks like a date: enter a number, and format the cell as one"),
-    "a German date": amount(Date("01.05.2025", 45778), "is '01.05.2025', which looks like a date", "de_DE"),
-    "a day and a month": amount(Date("1-2", 45659), "is '1-2', which looks like a date"),
-    "a month": amount(Date("mai 2025", 45778), "is 'mai 2025', which looks like a date", "fr_FR"),
-    "a duration": amount(Date("120:00:00", 5), "is '120:00:00', which looks like a date"),
-    "a date that shows in its column as a period": BadRow(
-        ["Engineering", Date("1/1/2025", 45658), 200], "Fiscal Period is '1/1/2025', which is a date or a time: enter"
-    ),
+    "a date": amount(Date("2025-05-01", 45778), "is '2025-05-01', which the sheet keeps as a date or a time: enter a number, and format the cell as one"),
+    "a day and a month": amount(Date("1-2", 45659), "is '1-2', which the sheet keeps as a date"),
+    "a date that looks like an amount": amount(Date("5,000", 45778), "is '5,000', which the sheet keeps as a date"),
+    "a time": amount(Date("8:30", 0.3541666666666667), "is '8:30', which the sheet keeps as a date or a time"),
+    "a duration": amount(Date("120:00:00", 5), "is '120:00:00', which the sheet keeps as a date or a time"),
+    "a date for a period that it shows as one": BadRow(["Engineering", Date("Jan 2025", 45658), 200], f"Fiscal Period is 'Jan 2025', {AS_TEXT}"),
+    "a date for a department": BadRow([Date("3-4", 45720), "Q1 2025", 200], f"Department is '3-4', {AS_TEXT}"),
     "a blank period": BadRow(["Engineering", "", 200], "Fiscal Period is blank"),
-    "a date for a period": BadRow(["Engineering", 45658, 200], "Fiscal Period is a date or a number (45658)"),
+    "a date for a period, formatted as a number": BadRow(["Engineering", 45658, 200], "Fiscal Period is a date or a number (45658)"),
     "a broken period": BadRow(["Engineering", "#REF!", 200], "Fiscal Period shows #REF!"),
     "a blank department": BadRow(["", "Q1 2025", 200], "Department is blank"),
     "a broken department": BadRow(["#N/A", "Q1 2025", 200], "Department shows #N/A"),
@@ -334,23 +367,81 @@ def test_an_amount_is_read_exactly_in_the_sheets_locale(two: World, good: GoodCe
     assert two.budgets()["Design, Q1 2025"] == good.means
 
 
-def test_what_the_sheet_took_for_a_date_is_read_as_it_shows_it(two: World) -> None:
-    header = [*HEADER_WITH_ID, "Auto-Approve Limit"]
-    rows = [[Date("1-2", 45659), "Ops", Date("Jan 2025", 45658), 5, 1], ["B-2", Date("3-4", 45720), "Q1 2025", 6, Date("5/1/2025", 45778)]]
-    source = two.sheet("dates", [header, *rows])
-    assert two.sync(source).status == "partial"
-    assert two.bad_rows(source) == {3: "Auto-Approve Limit is '5/1/2025', which looks like a date: enter a number, and format the cell as one"}
-    ops = two.budget("Ops")
-    assert (ops.externalId, ops.fiscalPeriod, ops.periodKey) == ("1-2", "Jan 2025", "2025-01")
-    two.rows("dates", [header, rows[0], [*rows[1][:4], 7]])
-    assert two.sync(source).created_count == 1
-    assert two.budgets()["3-4, Q1 2025"] == "6"
+def test_a_date_is_refused_in_each_column_that_is_used(two: World) -> None:
+    header = [*HEADER_WITH_ID, "Currency", "Auto-Approve Limit", "Due"]
+    good = ["B-1", "Ops", "Q1 2025", 5, "USD", 1, Date("5/1/2025", 45778)]
+    source = two.sheet("dates", [header, good, [Date(f"1-{day}", 45657 + day) for day in range(2, 9)]])
+    assert (two.sync(source).status, two.budgets()["Ops, Q1 2025"]) == ("partial", "5")
+    keeps = "which the sheet keeps as a date or a time:"
+    assert two.bad_rows(source)[3].split("; ") == [
+        f"Department is '1-3', {AS_TEXT}",
+        f"Fiscal Period is '1-4', {AS_TEXT}",
+        f"Budget ID is '1-2', {AS_TEXT}",
+        f"Currency is '1-6', {keeps} enter a code such as USD",
+        f"Budgeted Amount is '1-5', {keeps} enter a number, and format the cell as one",
+        f"Auto-Approve Limit is '1-7', {keeps} enter a number, and format the cell as one",
+    ]
 
 
-def test_a_csv_may_name_a_day_as_its_period(two: World) -> None:
-    source = two.csv("days.csv", "Department,Fiscal Period,Budgeted Amount\nOps,2025-01-01,5\n")
+@pytest.mark.parametrize(
+    ("typed", "first", "later"),
+    [
+        (["B-1", "Ops", "Jan 2025"], ["B-1", "Ops", Date("Jan 2025", 45658)], ["B-1", "Ops", Date("Jan-25", 45658)]),
+        (["", "Ops", "Jan 2025"], ["", "Ops", Date("Jan 2025", 45658)], ["", "Ops", Date("Jan-25", 45658)]),
+        (["", 45720, "Q1 2025"], ["", Date("3-4", 45720), "Q1 2025"], ["", Date("3/4/2025", 45720), "Q1 2025"]),
+        ([45659, "Ops", "Q1 2025"], [Date("1-2", 45659), "Ops", "Q1 2025"], [Date("2 Jan", 45659), "Operations", "Q1 2025"]),
+        (["1-2", "Ops", "Q1 2025"], [Date("1-2", 45659), "Ops", "Q1 2025"], [Date("2 Jan", 45659), "Ops", "Q1 2025"]),
+    ],
+    ids=["a period and an ID", "a period", "a department", "an ID", "an ID that was text"],
+)
+def test_a_cell_that_becomes_a_date_or_another_format_of_one_deletes_nothing_and_creates_nothing(
+    two: World, typed: list[Any], first: list[Any], later: list[Any]
+) -> None:
+    others = [[f"B-{number}", f"Team {number}", "Q2 2025", 1] for number in range(5, 10)]
+    source = two.sheet("formats", [HEADER_WITH_ID, [*typed, 500], *others])
+    assert two.sync(source).created_count == 6
+    before = two.budgets()
+    for row in (first, later):
+        two.rows("formats", [HEADER_WITH_ID, [*row, 500], *others])
+        result = two.sync(source)
+        assert (result.error_count, result.unchanged_count, result.created_count, result.soft_deleted_count, result.held_count) == (1, 5, 0, 0, 0)
+        assert two.budgets() == before
+
+
+PERIODS = ["2025-01-06", "2025:01", "2024-25-1", "2025.4.1", "1/1/2025", "8:30"]
+
+
+def test_a_period_that_is_text_is_taken_whatever_it_looks_like(two: World) -> None:
+    source = two.sheet("periods-as-text", [HEADER, *(["Ops", period, 5] for period in PERIODS)])
+    csv = two.csv("text.csv", "\n".join(["Department,Fiscal Period,Budgeted Amount", *(f"Support,{period},5" for period in PERIODS)]), customer_id="org-2")
     assert two.sync(source).status == "success"
-    assert two.budgets()["Ops, 2025-01-01"] == "5"
+    assert two.last(csv).status == "success"
+    assert {f"Ops, {period}" for period in PERIODS} <= set(two.budgets())
+    assert {f"Support, {period}" for period in PERIODS} <= set(two.budgets("org-2"))
+
+
+def test_a_sheet_that_gains_a_row_while_it_is_read_is_read_anew(two: World) -> None:
+    two.google.fail(VALUES, gains_a_row, key=KEY)
+    result = two.sync(two.sources[KEY])
+    assert (result.status, result.created_count, result.unchanged_count) == ("success", 1, 5)
+
+
+def test_a_sheet_that_is_sorted_while_it_is_read_makes_no_amount_of_a_date(two: World) -> None:
+    two.rows(KEY, [HEADER, ["Design", "Q1 2025", Date("5/1/2025", 45778)], *plan_rows(Engineering=200, Finance=300, Legal=400, Sales=500)[1:]])
+    two.google.fail(VALUES, then(lambda rows: rows.append(rows.pop(1))), key=KEY)
+    before = two.budgets()
+    assert two.sync(two.sources[KEY]).status == "partial"
+    assert two.bad_rows(two.sources[KEY])[2] == "Budgeted Amount changed while the sheet was being read: it is read again in the next pass"
+    assert two.budgets() == before
+    assert two.sync(two.sources[KEY]).unchanged_count == 4
+
+
+def test_what_changes_at_every_read_does_not_matter_in_a_column_that_is_not_used(two: World) -> None:
+    cells = iter([0.75, Date("8:30", 45658.1), "#N/A", 0.25])
+    plan = plan_rows(Design=100, Engineering=200, Finance=300, Legal=400, Sales=500)
+    two.rows(KEY, [[*HEADER, "Now"], *([*row, 0.5] for row in plan[1:])])
+    two.google.fail(VALUES, *[then(lambda rows: rows[1].__setitem__(3, next(cells)))] * 4, key=KEY)
+    assert [two.sync(two.sources[KEY]).status for _ in range(2)] == ["success"] * 2
 
 
 def test_duplicate_keys_are_all_refused_and_the_budget_stays(two: World) -> None:
@@ -520,10 +611,10 @@ def test_an_authorised_user_reads_as_well(two: World) -> None:
     assert two.sync(two.sources[KEY], reach=replace(two.job.reach, credentials_path=path)).status == "success"
 
 
-def test_a_pass_makes_two_reads_and_looks_nothing_else_up(two: World) -> None:
+def test_a_pass_makes_three_reads_and_looks_nothing_else_up(two: World) -> None:
     two.google.calls.clear()
     two.sync()
-    assert sorted(two.google.calls) == sorted([TOKEN, ABOUT, VALUES] * 2)
+    assert sorted(two.google.calls) == sorted([TOKEN, ABOUT, VALUES, VALUES] * 2)
 
 
 def test_a_netrc_does_not_take_the_tokens_place(two: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget_sync.periods import fold, period_key
+from budget_sync.sync.amounts import DateCell
 from budget_sync.sync.match import Stored
 from budget_sync.sync.plan import SyncPlan, make_plan
 from budget_sync.sync.rows import AMOUNT, BUDGET_ID, CURRENCY, DEPARTMENT, LIMIT, PERIOD, Layout, SheetProblem, SheetRows, read_rows
@@ -112,6 +113,24 @@ def test_a_row_whose_id_is_changed_keeps_its_budget_when_the_old_id_is_gone() ->
 def test_a_row_whose_period_is_changed_takes_its_budget_there() -> None:
     made = plan(sheet(["B-1", "Engineering", "Q2 2025", 100]), [stored("x", "Engineering", external_id="B-1")])
     assert [change.fields for change in made.updates] == [(("fiscalPeriod", "Q1 2025", "Q2 2025"),)]
+
+
+def test_a_row_whose_id_is_a_date_keeps_the_budget_of_that_number_and_the_one_of_its_department_and_period() -> None:
+    there = [stored("x", "Ops", external_id="45659"), stored("y", "Sales", external_id="B-2"), stored("z", "Legal", external_id="B-3")]
+    made = plan(sheet([DateCell(45659, "1-2"), "Sales", "Q1 2025", 100]), there, allow_deletes=True)
+    assert ([budget.id for budget, _ in made.kept], ids(made.deletes)) == (["x", "y"], ["z"])
+
+
+def test_a_row_whose_department_is_a_date_keeps_the_budgets_of_its_period() -> None:
+    there = [stored("x", "45720"), stored("y", "3-4"), stored("z", "45720", "Q2 2025")]
+    made = plan(sheet(["", DateCell(45720, "3-4"), "Q1 2025", 100]), there, allow_deletes=True)
+    assert ([budget.id for budget, _ in made.kept], ids(made.deletes)) == (["x", "y"], ["z"])
+
+
+def test_a_row_whose_period_is_a_date_keeps_the_budgets_of_its_department() -> None:
+    there = [stored("x", "Ops", "45720"), stored("y", "Ops", "Mar 2025"), stored("z", "Sales", "45720")]
+    made = plan(sheet(["", "Ops", DateCell(45720, "Mar-25"), 100]), there, allow_deletes=True)
+    assert ([budget.id for budget, _ in made.kept], ids(made.deletes)) == (["x", "y"], ["z"])
 
 
 def test_a_row_that_only_moved_on_the_sheet_is_unchanged_and_noted() -> None:

@@ -6,15 +6,29 @@ import re
 import unicodedata
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
+from typing import NamedTuple
 
 from babel import Locale, UnknownLocaleError
 from babel.numbers import NumberFormatError, get_currency_symbol, get_decimal_symbol, get_group_symbol, is_currency, parse_decimal
 
 from budget_sync.money import LIMIT_MINOR
-from budget_sync.sync.dates import looks_like_date
 
-#: A cell as a source gives it: Google's JSON with fractions as Decimal, or a CSV's text.
-Cell = str | int | float | Decimal | bool | None
+
+class DateCell(NamedTuple):
+    """A number that a sheet shows as a date, a time or a duration. `shown` is None where the cell changed while it was read, so that nobody knows."""
+
+    number: int | Decimal
+    shown: str | None
+
+    def problem(self, advice: str) -> str:
+        """What is wrong with it, wherever it stands, and what to do."""
+        if self.shown is None:
+            return "changed while the sheet was being read: it is read again in the next pass"
+        return f"is {self.shown!r}, which the sheet keeps as a date or a time: {advice}"
+
+
+#: A cell as a source gives it: Google's JSON with fractions as Decimal and dates told from numbers, or a CSV's text.
+Cell = str | int | float | Decimal | bool | DateCell | None
 
 # Sheets and Excel: #REF!, #VALUE!, #NAME?, #DIV/0!, #N/A, and other languages' spellings of them.
 _FORMULA_ERROR = re.compile(r"#\S*[!?]|#N/A|#NV|#N/D|#ND", re.IGNORECASE)
@@ -65,6 +79,8 @@ def amount_minor(cell: Cell, currency: str, exponent: int, locale: str) -> int:
 def _number(cell: Cell, currency: str, locale: str) -> Decimal:
     if isinstance(cell, bool):
         raise CellError(f"is {str(cell).upper()}: enter a number")
+    if isinstance(cell, DateCell):
+        raise CellError(cell.problem("enter a number, and format the cell as one"))
     if isinstance(cell, int | Decimal):
         return Decimal(cell)
     if isinstance(cell, float):
@@ -87,10 +103,7 @@ def _parse(text: str, currency: str, locale: str) -> Decimal | str:
         refuse_unsettled(text)
     except CellError as error:
         return str(error)
-    number = _parse_marked(text, currency, locale)
-    if isinstance(number, str) and looks_like_date(text, locale):
-        return f"is {text!r}, which looks like a date: enter a number, and format the cell as one"
-    return number
+    return _parse_marked(text, currency, locale)
 
 
 def _parse_marked(text: str, currency: str, locale: str) -> Decimal | str:

@@ -15,8 +15,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from budget_sync.money import LIMIT_MINOR, MoneyError, currency_exponent
 from budget_sync.periods import fold, period_key
-from budget_sync.sync.amounts import Cell, CellError, amount_minor, is_blank, refuse_unsettled
-from budget_sync.sync.dates import is_date
+from budget_sync.sync.amounts import Cell, CellError, DateCell, amount_minor, is_blank, refuse_unsettled
 
 DEPARTMENT: Final = "Department"
 PERIOD: Final = "Fiscal Period"
@@ -36,6 +35,9 @@ Grid = Sequence[Sequence[Cell]]
 T = TypeVar("T")
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._@:/-]{1,100}")
+
+# A name goes by what was typed: what a date shows changes with the cell's format, and the number behind it says nothing to anybody.
+_AS_TEXT = "format the cell as plain text, and type it anew"
 
 
 class SheetProblem(Exception):
@@ -65,7 +67,7 @@ class SheetBudget(NamedTuple):
 class RowError(NamedTuple):
     """A row that is not applied, and all that it lets be known of which budget it means.
 
-    `id_unknown` says that its Budget ID is there but cannot be read.
+    `id_unknown` says that its Budget ID is there but cannot be read; `external_id` is then what it may be, for a date.
     """
 
     row: int
@@ -81,14 +83,12 @@ class Layout:
     """How to read a sheet. `names` maps our columns to the sheet's own names for them; `currency` is the customer's.
 
     With `ragged_is_error`, a row with cells beyond the header's is refused: in a CSV, an unquoted "5,000" is two cells.
-    With `dates_are_text`, a period that is a whole date is refused: a Google Sheet makes dates of what people type.
     """
 
     currency: str
     locale: str
     names: Mapping[str, str] = field(default_factory=dict)
     ragged_is_error: bool = False
-    dates_are_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +152,13 @@ class _Reader:
         self.budget_id, self.currency, self.limit = (at.get(column) for column in OPTIONAL)
         self.used = tuple(at.values())
         self.exponent = currency_exponent(layout.currency)
-        self.dates_in = layout.locale if layout.dates_are_text else None
 
     def read(self, row: int, cells: Sequence[Cell]) -> SheetBudget | RowError | None:
         """What a row says; None for a blank one."""
         if len(cells) < self.width:
             cells = [*cells, *[None] * (self.width - len(cells))]
         department, department_key, problem = _name(cells[self.department])
-        period, key, period_problem = _period(cells[self.period], self.dates_in)
+        period, key, period_problem = _period(cells[self.period])
         if problem or period_problem or (len(cells) > self.width and self._has_surplus(cells)):
             return self._refuse(row, cells)
         currency, exponent = self.layout.currency, self.exponent
@@ -190,9 +189,13 @@ class _Reader:
         if all(is_blank(cells[column]) for column in self.used):
             return None
         _, department_key, problem = _name(cells[self.department])
-        _, key, period_problem = _period(cells[self.period], self.dates_in)
+        _, key, period_problem = _period(cells[self.period])
         problems = [f"{column} {what}" for column, what in ((DEPARTMENT, problem), (PERIOD, period_problem)) if what]
-        external_id, id_problem = _try(_external_id, cells[self.budget_id]) if self.budget_id is not None else (None, None)
+        id_cell = None if self.budget_id is None else cells[self.budget_id]
+        external_id, id_problem = _try(_external_id, id_cell)
+        if isinstance(id_cell, DateCell):
+            # A number that somebody formatted as a date still means its budget.
+            external_id = _digits(id_cell.number)
         (currency, exponent), currency_problem = (self.layout.currency, self.exponent), None
         if self.currency is not None and not is_blank(cells[self.currency]):
             known, currency_problem = _try(_currency, cells[self.currency])
@@ -255,6 +258,8 @@ def _name(cell: Cell) -> tuple[str, str, str]:
         return "", "", "is blank: enter one"
     if isinstance(cell, bool):
         return "", "", f"is {str(cell).upper()}: enter a name"
+    if isinstance(cell, DateCell):
+        return "", "", cell.problem(_AS_TEXT)
     return _name_of_text(_digits(cell))
 
 
@@ -267,29 +272,29 @@ def _name_of_text(text: str) -> tuple[str, str, str]:
     return (clean, fold(clean), "") if clean else ("", "", "is blank: enter one")
 
 
-def _period(cell: Cell, dates_in: str | None) -> tuple[str, str, str]:
-    """A period as it is written, its key, and what is wrong with it (then the first two are empty); no date as the locale `dates_in` writes it."""
+def _period(cell: Cell) -> tuple[str, str, str]:
+    """A period as it is written, its key, and what is wrong with it (then the first two are empty)."""
     if isinstance(cell, str):
-        return _period_of_text(cell, dates_in)
+        return _period_of_text(cell)
     if cell is None:
         return "", "", "is blank: enter one such as Q1 2025"
     if isinstance(cell, bool):
         return "", "", f"is {str(cell).upper()}: enter one such as Q1 2025"
+    if isinstance(cell, DateCell):
+        return "", "", cell.problem(_AS_TEXT)
     text = _digits(cell)
     if not (text.isdecimal() and 1900 <= int(text) <= 2099):
         # A date whose cell is formatted as a number is a count of days.
         return "", "", f"is a date or a number ({text}): enter text such as Q1 2025"
-    return _period_of_text(text, dates_in)
+    return _period_of_text(text)
 
 
 @lru_cache(maxsize=4096)
-def _period_of_text(text: str, dates_in: str | None) -> tuple[str, str, str]:
+def _period_of_text(text: str) -> tuple[str, str, str]:
     try:
         clean = _clean(text, 100)
     except CellError as error:
         return "", "", str(error)
-    if dates_in is not None and is_date(clean, dates_in):
-        return "", "", f"is {clean!r}, which is a date or a time: enter a period such as Q1 2025 or Jan 2025, and format the cell as plain text"
     return (clean, period_key(clean), "") if clean else ("", "", "is blank: enter one such as Q1 2025")
 
 
@@ -314,10 +319,14 @@ def _external_id(cell: Cell) -> str | None:
         return None
     if isinstance(cell, bool):
         raise CellError(f"is {str(cell).upper()}: enter an ID")
+    if isinstance(cell, DateCell):
+        raise CellError(cell.problem(_AS_TEXT))
     return _clean(_digits(cell), 100)
 
 
 def _currency(cell: Cell) -> tuple[str, int]:
+    if isinstance(cell, DateCell):
+        raise CellError(cell.problem("enter a code such as USD"))
     if not isinstance(cell, str):
         raise CellError(f"is {cell}: enter a code such as USD")
     code = _clean(cell, 100).upper()

@@ -227,7 +227,7 @@ def _prepare(job: Job, source: Source) -> tuple[Fetched, SheetRows, list[Stored]
     open_connection()
     customer: Customer = get_customer(source.customer_id)
     job.tell(f"reading {len(fetched.grid):,} rows of {source.label}")
-    layout = Layout(customer.currency, fetched.locale, source.names, ragged_is_error=fetched.ragged_is_error, dates_are_text=fetched.dates_are_text)
+    layout = Layout(customer.currency, fetched.locale, source.names, ragged_is_error=fetched.ragged_is_error)
     with job.stop.at_once():
         sheet = read_rows(fetched.grid, layout)
     stored = store.read_stored(source.customer_id)

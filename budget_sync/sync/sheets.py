@@ -1,7 +1,7 @@
 """Google Sheets, the one place that talks to a network: time-outs, one total deadline, bounded retries, exact numbers.
 
-A pass makes two reads, `fetch_sheet_metadata` and `values_get` of gspread's HTTP client, which is subclassed for what it has
-no setting for: another base URL, time-outs that cover a whole reply, and retries that end.
+A pass makes three reads, `fetch_sheet_metadata` and twice `values_get` of gspread's HTTP client, which is subclassed for what it
+has no setting for: another base URL, time-outs that cover a whole reply, and retries that end.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,7 +34,7 @@ from gspread.utils import DateTimeOption, ValueRenderOption, absolute_range_name
 
 from budget_sync import clock
 from budget_sync.settings import is_loopback
-from budget_sync.sync.amounts import known_locale
+from budget_sync.sync.amounts import Cell, DateCell, known_locale
 from budget_sync.sync.sources import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchFailed, Reach, Source
 
 SCOPES = ("https://www.googleapis.com/auth/spreadsheets.readonly",)
@@ -49,9 +50,6 @@ _MAX_TOKEN_BYTES = 1024 * 1024
 
 # Google's numbers are doubles, whose powers of ten end at 308.
 _MOST_POWERS_OF_TEN = 400
-
-# Numbers as the sheet keeps them. Dates and durations as it shows them: kept, they are counts of days, which nobody can tell from amounts.
-_AS_KEPT: dict[str, Any] = {"valueRenderOption": ValueRenderOption.unformatted, "dateTimeRenderOption": DateTimeOption.formatted_string}
 
 # What comes of JSON that is not what its API describes.
 _ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -95,14 +93,43 @@ def _fetch(source: Source, reach: Reach) -> Fetched:
         try:
             about = client.fetch_sheet_metadata(source.spreadsheet_key or "")
             title, gid = _find_worksheet(source, about)
-            values = client.values_get(source.spreadsheet_key or "", absolute_range_name(title), params=_AS_KEPT)
-            return Fetched(_grid(values, title), f"sheet {title!r}", _locale(source, about), dates_are_text=True, gid=gid)
+            grid = _read_cells(client, source.spreadsheet_key or "", title)
+            return Fetched(grid, f"sheet {title!r}", _locale(source, about), gid=gid)
         except APIError as error:
             raise FetchFailed(_sentence(error, source, account)) from None
         except google.auth.exceptions.RefreshError as error:
             raise FetchFailed(f"Google refuses the credentials ({_short(error.args[0] if error.args else error)}): renew the credentials file.") from None
         except (google.auth.exceptions.GoogleAuthError, *_ODD) as error:
             raise FetchFailed(f"Google's reply is not what its API describes ({type(error).__name__}: {_short(error)}).") from error
+
+
+def _read_cells(client: SheetsClient, key: str, title: str) -> list[list[Cell]]:
+    """A tab's cells, dates told from numbers. Raises FetchFailed, and as `_read_values`."""
+    # A sheet keeps dates, times and durations as counts of days: nothing but reading them as text as well tells them from amounts.
+    for _ in range(2):
+        kept = _read_values(client, key, title, DateTimeOption.serial_number)
+        shown = _read_values(client, key, title, DateTimeOption.formatted_string)
+        if len(kept) == len(shown):
+            return [row if row == other else _typed(row, other) for row, other in zip(kept, shown, strict=True)]
+    raise FetchFailed("The sheet was changed while it was being read; the next pass tries again.")
+
+
+def _read_values(client: SheetsClient, key: str, title: str, dates: DateTimeOption) -> list[list[Any]]:
+    """A tab's cells as Google gives them. Raises as the client's `request` and as `_grid`."""
+    options: dict[str, Any] = {"valueRenderOption": ValueRenderOption.unformatted, "dateTimeRenderOption": dates}
+    return _grid(client.values_get(key, absolute_range_name(title), options), title)
+
+
+def _typed(kept: Sequence[Cell], shown: Sequence[Cell]) -> list[Cell]:
+    """A row as the sheet keeps it. What is no longer the same number is none: the rows may have been sorted in between."""
+    return [_typed_cell(*cells) for cells in zip_longest(kept, shown[: len(kept)])]
+
+
+def _typed_cell(kept: Cell, shown: Cell) -> Cell:
+    # By what they look like as well: NaN is not equal to itself.
+    if isinstance(kept, bool) or not isinstance(kept, int | Decimal) or kept == shown or repr(kept) == repr(shown):
+        return kept
+    return DateCell(kept, shown if isinstance(shown, str) and shown else None)
 
 
 class SheetsClient(HTTPClient):

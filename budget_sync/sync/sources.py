@@ -76,7 +76,6 @@ class Fetched:
     title: str
     locale: str
     ragged_is_error: bool = False
-    dates_are_text: bool = False
     gid: int | None = None
     note: str | None = None
 
