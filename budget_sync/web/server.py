@@ -19,7 +19,7 @@ from gunicorn.glogging import Logger
 
 from budget_sync.web import metrics
 from budget_sync.web.balance import ABSENT, Balance
-from budget_sync.web.worker import STOPPING, Worker
+from budget_sync.web.worker import HELD_BACK, Worker
 
 THREADS = 16
 
@@ -57,11 +57,11 @@ class _Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
 
     def spawn_worker(self) -> object:
         """Start a worker. What tells it to stop waits until it listens: a new process has its master's handlers, with which it would hear nothing."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
         try:
             return super().spawn_worker()
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
     def stop(self, graceful: bool = True) -> None:
         """Refuse new connections, let the workers end what they have, and stop them."""
@@ -137,8 +137,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "control_socket_disable": True,
             "proc_name": "budget-sync",
             "logger_class": _OurLog,
-            # A shell passes a hang-up on to every process. Workers wait for the master to stop them, once they have answered.
-            "post_worker_init": lambda _: signal.signal(signal.SIGHUP, signal.SIG_IGN),
             "child_exit": lambda _, worker: _forget(worker),
         }
         super().__init__()

@@ -40,8 +40,8 @@ ARRIVAL_S = 10.0
 #: answer on top of that, what the system keeps suffices, so that the thread has nothing to wait for.
 MAX_UNTAKEN_BYTES = 32 * 1024
 
-#: What tells a worker to stop.
-STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+#: What waits until a new worker has handlers of its own: what tells it to stop, and a hang-up.
+HELD_BACK = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
 
 #: What the system says where it has no file, or no memory, for another connection.
 NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -102,7 +102,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def init_signals(self) -> None:
         """Listen to the master, also to what it said meanwhile."""
         super().init_signals()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        # A shell passes a hang-up on to every process. The master stops its workers, once they have answered.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
     def run(self) -> None:
         """Serve until told to stop."""
