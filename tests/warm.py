@@ -164,6 +164,9 @@ def _become(arguments: list[str], environment: dict[str, str], files: list[int],
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
+    # Whoever runs the tests may have them ignore these, as nohup does.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
