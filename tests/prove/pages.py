@@ -48,7 +48,7 @@ WORDS = {
     "may_overspend": ("yes", ""),
     "name": ("Robin Doe", "orchestrator"),
     "new": (PASSWORD, "short"),
-    "next": ("/budgets", "/request?id=intake-0", "//elsewhere.example", "https://elsewhere.example/", "/\\elsewhere.example"),
+    "next": ("/budgets", "/request?id=stock-0", "//elsewhere.example", "https://elsewhere.example/", "/\\elsewhere.example"),
     "page": ("1", "2"),
     "present": (PASSWORD,),
     "password": ("no password of theirs", PASSWORD),
@@ -177,7 +177,7 @@ class Visits:
         """Have new requests to act on, and another sheet to read."""
         used = BudgetUtilization.get_by_id(demo.BUDGET)
         budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal((used.reservedMinor + used.committedMinor) // 100 + 1000))
-        hold(f"intake-{number}", 3)
+        hold(f"stock-{number}", 3)
         short_check(f"short-{number}", 5000)
         self.sheet.write_text(SHEETS[number % len(SHEETS)], encoding="utf-8")
         requests = [row.requestId for row in Reservation.select().where(Reservation.status == "open").order_by(Reservation.seq.desc()).limit(5)]
