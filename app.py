@@ -10,7 +10,8 @@ from typing import Any
 from flask import Flask
 
 import cli
-from budget_sync import database, logins, settings
+from budget_sync import database, settings
+from budget_sync.accounts import authentication
 from budget_sync.settings import Settings, SettingsError
 from budget_sync.web import api, auth, console, errors, headers, logs, metrics, openapi, payloads
 from budget_sync.web.proxies import TrustedProxies
@@ -67,7 +68,7 @@ def configure(app: Flask, chosen: Settings) -> None:
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=chosen.session_cookie_secure,
         SESSION_REFRESH_EACH_REQUEST=False,
-        PERMANENT_SESSION_LIFETIME=logins.SESSION_LIFETIME,
+        PERMANENT_SESSION_LIFETIME=authentication.SESSION_LIFETIME,
     )
     if chosen.trusted_proxies:
         app.wsgi_app = TrustedProxies(app.wsgi_app, chosen.trusted_proxies)  # type: ignore[method-assign]  # Flask's documented way to wrap an app

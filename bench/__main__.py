@@ -19,7 +19,7 @@ from bench.measure import WARM_UP_S, Bench, Side
 from bench.places import BenchError, NotThere, Sqlite, Template, make
 from bench.postgres import Cluster, cluster
 from bench.servers import WORKERS
-from budget_sync.web.server import THREADS
+from budget_sync.server.arbiter import THREADS
 
 #: More than any side releases in a second: so many open reservations are made ready for each second of releases.
 MAX_RELEASES_PER_S = 6000

@@ -27,9 +27,11 @@ from flask.testing import FlaskClient
 from app import create_app
 from bench.places import Place, Sqlite
 from bench.servers import free_port, product_command, running
-from budget_sync import clock, database, logins, settings
-from budget_sync.models import Session
-from budget_sync.periods import period_key
+from budget_sync import database, settings
+from budget_sync.accounts import authentication
+from budget_sync.database.models import Session
+from budget_sync.domain import clock
+from budget_sync.domain.periods import period_key
 
 CUSTOMER = "console"
 DEPARTMENTS = 500
@@ -135,7 +137,7 @@ def reader(place: Place) -> Iterator[FlaskClient]:
     client = create_app(settings.load(place.environment())).test_client()
     token, now = secrets.token_urlsafe(32), clock.now()
     database.open_connection()
-    Session.insert(tokenHash=logins.digest(token), userId="fiona", createdAt=now, expiresAt=now + logins.SESSION_LIFETIME).execute()
+    Session.insert(tokenHash=authentication.digest(token), userId="fiona", createdAt=now, expiresAt=now + authentication.SESSION_LIFETIME).execute()
     with client.session_transaction() as cookie:
         cookie["_user_id"] = token
     yield client

@@ -19,7 +19,7 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 
 from bench.machine import PROJECT
 from bench.stock import CUSTOMER, Stock, fingerprint, first_open
-from budget_sync.periods import period_key
+from budget_sync.domain.periods import period_key
 
 
 class BenchError(Exception):

@@ -6,7 +6,7 @@ import logging
 import sys
 
 from bench import bare, plain
-from budget_sync.web.server import Server
+from budget_sync.server.arbiter import Server
 
 APPS = {"bare": bare.create_app, "plain": plain.create_app}
 

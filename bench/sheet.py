@@ -20,8 +20,8 @@ from bench.machine import PROJECT
 from bench.places import BenchError, NotThere, Place, Sqlite
 from bench.servers import Load, free_port, product_command, running, wrk
 from budget_sync.database import db
-from budget_sync.periods import fold, period_key
-from budget_sync.permissions import operator
+from budget_sync.domain.periods import fold, period_key
+from budget_sync.domain.permissions import operator
 
 ROWS = 10_000
 FILE = "sheet.csv"

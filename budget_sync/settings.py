@@ -16,7 +16,7 @@ import psycopg
 from dotenv import dotenv_values, find_dotenv
 from psycopg.conninfo import conninfo_to_dict
 
-from budget_sync import files
+from budget_sync.runtime import files
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 MIN_SECRET_LENGTH = 16

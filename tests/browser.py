@@ -22,11 +22,12 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from budget_sync import database, ledger, people, settings, sync
-from budget_sync.models import User
-from budget_sync.permissions import Actor, Role
-from budget_sync.refusals import Refusal
-from budget_sync.requests import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync import database, ledger, settings, sync
+from budget_sync.accounts import people
+from budget_sync.database.models import User
+from budget_sync.domain.errors import Refusal
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
 
 COMPANY = "northwind"
 CHROMIUM = shutil.which("chromium")

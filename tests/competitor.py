@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from budget_sync import database, ledger
-from budget_sync.permissions import Actor, Role
-from budget_sync.refusals import Code, Refusal
-from budget_sync.requests import ReserveRequest
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.request_models import ReserveRequest
 
 THREADS = 8
 AMOUNT = Decimal("27.10")

@@ -33,9 +33,12 @@ from werkzeug.routing import Rule
 from werkzeug.security import generate_password_hash
 
 from app import create_app
-from budget_sync import database, demo, money, passwords, people, settings
-from budget_sync.models import User
-from budget_sync.permissions import Actor, Role, operator
+from budget_sync import database, settings
+from budget_sync.accounts import passwords, people
+from budget_sync.database.models import User
+from budget_sync.domain import money
+from budget_sync.domain.permissions import Actor, Role, operator
+from budget_sync.operations import demo
 from budget_sync.settings import Settings
 
 if TYPE_CHECKING:

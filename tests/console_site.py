@@ -13,10 +13,13 @@ from flask.testing import FlaskClient
 from jinja2.bccache import Bucket, BytecodeCache
 from werkzeug.test import TestResponse
 
-from budget_sync import budgets, clock, demo, ledger, logins, people
-from budget_sync.models import Session
-from budget_sync.permissions import Actor, Role
-from budget_sync.requests import CheckRequest, CommitRequest, ReserveRequest
+from budget_sync import ledger, manual_budgets
+from budget_sync.accounts import authentication, people
+from budget_sync.database.models import Session
+from budget_sync.domain import clock
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReserveRequest
+from budget_sync.operations import demo
 
 PAGES = ("/", "/budgets", "/budget?id=budget-123", "/requests", "/requests?view=uncovered", "/sync", "/audit", "/team", "/team/add", "/keys", "/account")
 
@@ -48,7 +51,7 @@ def site(app: Flask) -> Flask:
     """The guide's customer and budget, without the demo's people, whose passwords take their time."""
     app.jinja_env.bytecode_cache = _COMPILED
     people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
-    budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET)
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET)
     hold("intake-101", 5000)
     ledger.commit(ROOT, CommitRequest(budget_id=demo.BUDGET, request_id="intake-101", amount=Decimal(5000)))
     return app
@@ -66,7 +69,7 @@ def member(site: Flask, user_id: str, role: Role, customer_id: str | None = demo
         ROOT, user_id, user_id.title(), f"{user_id}@example.com", role, customer_id=customer_id, password=None, slots_folder=Path(site.instance_path)
     )
     now = clock.now()
-    Session.insert(tokenHash=logins.digest(user_id), userId=user_id, createdAt=now, expiresAt=now + logins.SESSION_LIFETIME).execute()
+    Session.insert(tokenHash=authentication.digest(user_id), userId=user_id, createdAt=now, expiresAt=now + authentication.SESSION_LIFETIME).execute()
     client = site.test_client()
     with client.session_transaction() as cookie:
         cookie["_user_id"] = user_id

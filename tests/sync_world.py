@@ -13,9 +13,11 @@ import pytest
 from conftest import ROOT
 from sheets_server import SheetsServer
 
-from budget_sync import people, reports, sync
-from budget_sync.models import AuditLog, Budget, SyncHistory
-from budget_sync.money import to_text
+from budget_sync import sync
+from budget_sync.accounts import people
+from budget_sync.database.models import AuditLog, Budget, SyncHistory
+from budget_sync.domain.money import to_text
+from budget_sync.ledger import verification
 from budget_sync.sync import Job, PassResult, Reach, Source
 
 ORG = "org-1"
@@ -101,7 +103,7 @@ class World:
 
     def prove(self) -> None:
         """The balances and the audit log agree."""
-        assert reports.verify().findings == []
+        assert verification.verify().findings == []
 
 
 @contextmanager

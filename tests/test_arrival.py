@@ -18,11 +18,11 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.parser import RequestParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from budget_sync.web.arrival import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, MAX_LENGTH_DIGITS, Arrival
-from budget_sync.web.connection import Arrived
+from budget_sync.server.arbiter import THREADS
+from budget_sync.server.connection import Arrived
+from budget_sync.server.request_buffer import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, MAX_LENGTH_DIGITS, Arrival
+from budget_sync.server.worker import ARRIVAL_S
 from budget_sync.web.payloads import MAX_BODY_BYTES
-from budget_sync.web.server import THREADS
-from budget_sync.web.worker import ARRIVAL_S
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: localhost\r\ncontent-LENGTH : 5\r\n\r\n12345"
@@ -331,7 +331,7 @@ def test_a_request_in_pieces_two_at_once_and_one_that_waits_to_be_told_are_answe
 )
 def test_what_came_together_with_the_request_before_is_looked_at_too(installation: Installation, sent: bytes, words: bytes) -> None:
     server = installation
-    server.constants["budget_sync.web.worker.ARRIVAL_S"] = 3600
+    server.constants["budget_sync.server.worker.ARRIVAL_S"] = 3600
     server.start("--workers", "1")
     head, body = post(server.key())
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
@@ -347,7 +347,7 @@ def test_what_came_together_with_the_request_before_is_looked_at_too(installatio
 def test_who_takes_too_long_is_told_so_and_the_server_still_stops_at_once(installation: Installation) -> None:
     server = installation
     assert ARRIVAL_S == 10
-    server.constants["budget_sync.web.worker.ARRIVAL_S"] = 1
+    server.constants["budget_sync.server.worker.ARRIVAL_S"] = 1
     server.start()
     head, body = post(server.key())
     with socket.create_connection(("127.0.0.1", server.port)) as slow, socket.create_connection(("127.0.0.1", server.port)) as silent:
@@ -368,7 +368,7 @@ def test_who_takes_too_long_is_told_so_and_the_server_still_stops_at_once(instal
 
 def test_hostile_heads_cost_no_thread_and_keep_nobody_waiting(installation: Installation) -> None:
     server = installation
-    server.constants["budget_sync.web.worker.ARRIVAL_S"] = 120
+    server.constants["budget_sync.server.worker.ARRIVAL_S"] = 120
     server.start("--workers", "1")
     with ExitStack() as patient:
         waiting = [connection for sent in TO_BE_CONTINUED for connection in callers(server, sent, patient)]

@@ -13,11 +13,14 @@ import time_machine
 from conftest import ROOT, make_fault, slots
 from flask import Flask
 
-from budget_sync import budgets, check_log, clock, ledger, people
-from budget_sync.models import AuditLog, Budget, BudgetUtilization, Reservation
-from budget_sync.permissions import Actor, Role
-from budget_sync.refusals import Refusal
-from budget_sync.requests import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync import ledger, manual_budgets
+from budget_sync.accounts import people
+from budget_sync.database.models import AuditLog, Budget, BudgetUtilization, Reservation
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Refusal
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.ledger import retention
 
 NOW = datetime(2025, 2, 5, 11, tzinfo=UTC)
 
@@ -34,8 +37,8 @@ def acme(app: Flask) -> Flask:
         assert actor.user_id
         assert actor.email
         people.add_user(ROOT, actor.user_id, actor.name, actor.email, actor.role, customer_id="acme", password=None, slots_folder=slots())
-    budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), budget_id="engineering")
-    budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal(300), budget_id="legal")
+    manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), budget_id="engineering")
+    manual_budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal(300), budget_id="legal")
     return app
 
 
@@ -217,8 +220,8 @@ def traffic(acme: Flask) -> Flask:
             case _:
                 release(FIONA, request_id, "0.5", "reject", budget_id)
     reserve(FIONA, "intake-99", "5000", "legal", user_id="user-123", over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"))
-    budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal("99.99"), auto_approve_limit=Decimal(5))
-    budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(2500))
+    manual_budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal("99.99"), auto_approve_limit=Decimal(5))
+    manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(2500))
     return acme
 
 
@@ -305,7 +308,7 @@ def test_nothing_is_done_to_people_that_the_log_cannot_tell(acme: Flask) -> None
 
 
 def test_a_budget_made_by_hand_tells_its_amount(acme: Flask) -> None:
-    budgets.set_budget(ROOT, "acme", "Sales", "2025", Decimal("1234.5"), budget_id="sales")
+    manual_budgets.set_budget(ROOT, "acme", "Sales", "2025", Decimal("1234.5"), budget_id="sales")
     newest(
         budgetId="sales",
         version=1,
@@ -321,13 +324,13 @@ def test_a_budget_made_by_hand_tells_its_amount(acme: Flask) -> None:
 
 
 def test_each_changed_field_of_a_budget_has_its_row(acme: Flask) -> None:
-    budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal(80), auto_approve_limit=Decimal(5))
+    manual_budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal(80), auto_approve_limit=Decimal(5))
     told = [(row.version, row.action, row.field, row.oldValue, row.newValue, row.budgetedDeltaMinor) for row in rows()[-2:]]
     assert told == [(2, "UPDATE", "budgetedAmount", "300", "80", -22000), (3, "UPDATE", "autoApproveLimit", None, "5", 0)]
 
 
 def test_the_limit_a_budget_was_made_with_can_be_read_from_the_log(acme: Flask) -> None:
-    budgets.set_budget(ROOT, "acme", "Sales", "2025", Decimal(1000), budget_id="sales", auto_approve_limit=Decimal(5))
+    manual_budgets.set_budget(ROOT, "acme", "Sales", "2025", Decimal(1000), budget_id="sales", auto_approve_limit=Decimal(5))
     told = {row.field: row.newValue for row in rows(AuditLog.budgetId == "sales")}
     assert told == {"budgetedAmount": "1000", "autoApproveLimit": "5"}
 
@@ -416,7 +419,7 @@ def test_pruning_tells_how_many_checks_went_and_up_to_when(acme: Flask) -> None:
         check(JANE, "intake-2", "5")
     with time_machine.travel(NOW + timedelta(days=100), tick=False):
         check(JANE, "intake-3", "5")
-        check_log.prune_checks(ROOT, 30)
+        retention.prune_checks(ROOT, 30)
     newest(
         action="PRUNE_CHECKS",
         customerId="acme",

@@ -29,11 +29,14 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 from templates import Templates
 
 from app import create_app
-from budget_sync import audit, backups, budgets, database, ledger, logins, people, reports, settings
-from budget_sync.database import db
-from budget_sync.models import ApiKey, AuditLog, BudgetUtilization, Reservation, Session
-from budget_sync.permissions import Actor, Role
-from budget_sync.requests import ReserveRequest
+from budget_sync import database, ledger, manual_budgets, settings
+from budget_sync.accounts import authentication, people
+from budget_sync.database import audit_log, db
+from budget_sync.database.models import ApiKey, AuditLog, BudgetUtilization, Reservation, Session
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.request_models import ReserveRequest
+from budget_sync.ledger import verification
+from budget_sync.operations import backups
 from budget_sync.settings import Settings
 
 pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="names the engine it is about in each test")
@@ -104,7 +107,7 @@ def acme(app: Flask) -> Flask:
 def furnish(app: Flask) -> Flask:
     people.add_customer(ROOT, "acme", "Acme Inc.")
     people.add_user(ROOT, "jane", "Jane Doe", "jane@acme.com", Role.BUSINESS_USER, customer_id="acme", password=None, slots_folder=Path())
-    budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), budget_id="budget-1")
+    manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), budget_id="budget-1")
     for request_id in ("before-1", "before-2"):
         reserve(request_id)
     return app
@@ -239,7 +242,7 @@ def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_it_replaces(eit
         assert stat.S_IMODE(db.file_path.stat().st_mode) == 0o600
     # Work goes on, numbered where the backup ended, and the append-only tables are so again.
     reserve("later")
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
     with pytest.raises(Exception, match="append-only"):
         db.execute_sql("""UPDATE "AuditLog" SET "reason" = 'forged'""")
 
@@ -334,7 +337,7 @@ def test_a_restore_ends_sessions_and_names_who_is_let_in_again(acme: Flask, tmp_
     named = [line.split(":")[0] for line in said.splitlines() if line.startswith("Look at")]
     assert named == [f"Look at key {key.split('_')[1]} (orchestrator)", "Look at user bo (Bo)", "Look at user jane (Jane Doe)"]
     assert Session.select().count() == 0
-    assert logins.actor_of_key(key)
+    assert authentication.actor_of_key(key)
 
 
 def test_a_key_revoked_last_is_named_though_a_reader_keeps_the_log_from_being_played_in(acme: Flask, tmp_path: Path) -> None:
@@ -433,8 +436,10 @@ def test_what_is_no_backup_is_refused(acme: Flask, tmp_path: Path) -> None:
 def test_on_postgresql_what_does_not_prove_after_it_was_put_in_is_undone(postgres_app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     works(postgres_app, "backup", tmp_path / "a.db")
     reserve("after")
-    whole = reports.prove
-    monkeypatch.setattr(reports, "prove", lambda: whole() if database.is_file() else reports.Verification(0, 0, 0, ["Budget budget-1: a fault."]))
+    whole = verification.find_contradictions
+    monkeypatch.setattr(
+        verification, "find_contradictions", lambda: whole() if database.is_file() else verification.Verification(0, 0, 0, ["Budget budget-1: a fault."])
+    )
     assert "does not prove, and nothing was changed: Budget budget-1: a fault." in refuses(postgres_app, "restore", tmp_path / "a.db")
     monkeypatch.undo()
     with pytest.raises(Exception, match="append-only"):
@@ -470,7 +475,7 @@ def test_a_backup_without_room_for_it_says_so_and_leaves_nothing(either: Flask, 
 def test_on_postgresql_a_restore_without_room_for_what_it_replaces_changes_nothing(postgres_app: Flask, tmp_path: Path) -> None:
     works(postgres_app, "backup", tmp_path / "a.db")
     for _ in range(100):
-        audit.record(ROOT, "RESTORE", customer_id=None, subject="x" * 10_000)
+        audit_log.record(ROOT, "RESTORE", customer_id=None, subject="x" * 10_000)
     with files_no_larger_than((tmp_path / "a.db").stat().st_size + 64 * 1024):
         said = refuses(postgres_app, "restore", tmp_path / "a.db")
     assert said.startswith("Error: Nothing was changed, since what is there could not be kept: the copy could not be made in ")
@@ -502,7 +507,7 @@ def test_a_restore_that_is_stopped_while_it_replaces_leaves_the_old_database(acm
         assert flask(acme, "restore", tmp_path / "a.db").exit_code == 1
     assert calls_left == []
     assert rows() == before
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
 
 
 def test_a_replaced_database_keeps_its_own_log_where_a_reader_holds_it(acme: Flask, tmp_path: Path) -> None:
@@ -609,7 +614,7 @@ def back_up_and_restore_under_load(server: Installation, backup: Path) -> None:
     assert before - after
     assert (after & before) == requests_in(backup)
     database.connect(server.target)
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
     database.disconnect()
     if server.target == server.database:
         assert found(server.database, "PRAGMA integrity_check") == [("ok",)]

@@ -23,8 +23,9 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 from werkzeug.test import TestResponse
 
 from app import create_app
-from budget_sync import budgets, database, demo, settings
-from budget_sync.refusals import Code
+from budget_sync import database, manual_budgets, settings
+from budget_sync.domain.errors import Code
+from budget_sync.operations import demo
 
 MAX_BODY_BYTES = 64 * 1024
 JSON = "application/json"
@@ -162,7 +163,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     app = create_app(chosen)
     demo.load(ROOT, folder)
     for budget_id, currency, amount in (("budget-jpy", "JPY", 900_000), ("budget-kwd", "KWD", 900)):
-        budgets.set_budget(ROOT, demo.CUSTOMER, f"Engineering {currency}", "Q1 2025", Decimal(amount), budget_id=budget_id, currency=currency)
+        manual_budgets.set_budget(ROOT, demo.CUSTOMER, f"Engineering {currency}", "Q1 2025", Decimal(amount), budget_id=budget_id, currency=currency)
     file = sqlite3.connect(chosen.database_path)
     made = Service(app, app.test_client(), key_headers(may_overspend=True), demo_client(app, "jane"), file)
     for budget_id, amount in (("budget-123", 5000), ("budget-jpy", 5000), ("budget-kwd", 5)):

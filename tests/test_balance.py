@@ -14,8 +14,8 @@ import requests
 from conftest import Installation, needs, wait_until
 from templates import Templates
 
-from budget_sync.web.balance import ABSENT, SEATS, Balance
-from budget_sync.web.worker import LEAVE_TO_OTHERS_S
+from budget_sync.server.accept_balance import ABSENT, SEATS, Balance
+from budget_sync.server.worker import LEAVE_TO_OTHERS_S
 
 CLIENTS = 20
 
@@ -29,7 +29,7 @@ def running(request: pytest.FixtureRequest, tmp_path: Path, templates: Templates
     """A server with two workers."""
     needs(Path("/proc/self/net/tcp").exists(), "the /proc of Linux")
     with templates.copy("world", tmp_path) as environment:
-        made = Installation(environment, constants={"budget_sync.web.worker.LEAVE_TO_OTHERS_S": request.param})
+        made = Installation(environment, constants={"budget_sync.server.worker.LEAVE_TO_OTHERS_S": request.param})
         made.start("--workers", "2")
         yield made
         made.end()

@@ -13,9 +13,10 @@ from conftest import ROOT, wait_until
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
-from budget_sync import audit, database
-from budget_sync.database import checkpoints
-from budget_sync.models import AuditLog
+from budget_sync import database
+from budget_sync.database import audit_log
+from budget_sync.database.models import AuditLog
+from budget_sync.database.sqlite import checkpoints
 
 DUE = 60
 
@@ -38,7 +39,7 @@ def reader() -> Iterator[sqlite3.Connection]:
 def write(count: int) -> None:
     """Works of a page or two each, one commit each."""
     for number in range(count):
-        database.transact(lambda number=number: audit.record(ROOT, "ADD_USER", customer_id=None, subject=f"{number}", reason="x" * 3000))  # type: ignore[misc]
+        database.transact(lambda number=number: audit_log.record(ROOT, "ADD_USER", customer_id=None, subject=f"{number}", reason="x" * 3000))  # type: ignore[misc]
 
 
 def pages_in_log() -> int:

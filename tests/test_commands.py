@@ -29,12 +29,15 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 
 import cli
 from app import create_app
-from budget_sync import check_log, database, demo, ledger, logins, people, reports, settings
+from budget_sync import database, ledger, settings
+from budget_sync.accounts import authentication, people
 from budget_sync.database import db
-from budget_sync.models import ApiKey, AuditLog, Budget, BudgetCheckLog, BudgetDataSourceConfig, BudgetUtilization, Customer, SyncHistory, User
-from budget_sync.permissions import PEOPLE_ROLES
-from budget_sync.refusals import Code, Refusal
-from budget_sync.requests import CheckRequest
+from budget_sync.database.models import ApiKey, AuditLog, Budget, BudgetCheckLog, BudgetDataSourceConfig, BudgetUtilization, Customer, SyncHistory, User
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import PEOPLE_ROLES
+from budget_sync.domain.request_models import CheckRequest
+from budget_sync.ledger import retention, verification
+from budget_sync.operations import demo
 from budget_sync.settings import Settings
 
 NOW = datetime(2025, 2, 5, 10, 30, tzinfo=UTC)
@@ -396,9 +399,9 @@ def test_a_customer_is_made_with_defaults_where_nothing_was_chosen(shell: Shell)
 
 def test_disabling_a_customer_ends_its_keys_and_sessions(acme: Shell) -> None:
     key = acme.says("add-key", "--customer", "acme", "--name", "orchestrator").strip()
-    assert logins.actor_of_key(key)
+    assert authentication.actor_of_key(key)
     assert acme.says("disable-customer", "acme") == "Disabled customer acme.\n"
-    assert logins.actor_of_key(key) is None
+    assert authentication.actor_of_key(key) is None
     assert table(acme.says("list-customers"))[1] == ["acme", "Acme Inc.", "USD", "UTC", "disabled"]
 
 
@@ -533,7 +536,7 @@ def test_a_new_key_stands_alone_on_standard_output_and_works(acme: Shell, custom
     whose = ["--customer", customer] if customer else ["--all-customers"]
     printed = acme.says("add-key", *whose, "--name", "orchestrator", *(["--may-overspend"] if overspend else []))
     assert re.fullmatch(r"\S{40,}\n", printed)
-    actor = logins.actor_of_key(printed.strip())
+    actor = authentication.actor_of_key(printed.strip())
     assert actor
     assert (actor.role, actor.customer_id, actor.name, actor.may_overspend) == ("api_system", customer, "orchestrator", overspend)
 
@@ -551,8 +554,8 @@ def test_keys_are_listed_in_columns_without_their_secrets_and_revoked_by_their_i
     assert table(printed)[2][1:4] == ["(all)", "reports", "no"]
     assert len(table(acme.says("list-keys", "--customer", "acme"))) == 2
     assert acme.says("revoke-key", key_id) == f"Revoked key {key_id}.\n"
-    assert logins.actor_of_key(key) is None
-    assert logins.actor_of_key(other)
+    assert authentication.actor_of_key(key) is None
+    assert authentication.actor_of_key(other)
     assert [row[-1] for row in table(acme.says("list-keys"))[1:]] == ["revoked", "active"]
 
 
@@ -590,7 +593,7 @@ def test_a_budget_is_created_updated_and_left_alone(acme: Shell) -> None:
     assert acme.says(*budget(amount="1500.00")) == "Budget legal-1 (Legal, Q1 2025): unchanged.\n"
     assert contents() == before
     assert AuditLog.select().where(AuditLog.budgetId == "legal-1").count() == BudgetUtilization.get_by_id("legal-1").version == 5
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
 
 
 def test_the_audit_log_says_why_a_budget_was_set(acme: Shell) -> None:
@@ -684,7 +687,7 @@ def told_to_be_deleted() -> list[tuple[str | None, int]]:
 @pytest.fixture
 def by_twos(acme: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
     """Pruning goes on two checks at a time, of which five are old, one of them another customer's."""
-    monkeypatch.setattr(check_log, "PORTION", 2)
+    monkeypatch.setattr(retention, "PORTION", 2)
     acme.says("add-customer", "globex", "--name", "Globex")
     for number, customer_id in enumerate(["acme", "acme", "globex", "acme", "acme", "acme"]):
         ask(f"{number}", NOW - timedelta(days=10 - number), customer_id)
@@ -700,7 +703,7 @@ def test_pruning_lets_others_write_between_its_portions_and_audits_each(by_twos:
         ask(f"meanwhile-{deleted}", datetime.now(UTC))
 
     # The last of the old ones is no longer the newest, once somebody else has written.
-    assert check_log.prune_checks(ROOT, 30, write_too) == 6
+    assert retention.prune_checks(ROOT, 30, write_too) == 6
     assert told == [2, 4, 6, 6]
     assert told_to_be_deleted() == [("acme", 2), ("acme", 1), ("globex", 1), ("acme", 2)]
     assert {row.requestId for row in BudgetCheckLog.select()} == {f"meanwhile-{deleted}" for deleted in told}
@@ -711,7 +714,7 @@ def test_pruning_that_is_cut_off_has_told_what_went_and_another_run_goes_on(by_t
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        check_log.prune_checks(ROOT, 30, cut_off)
+        retention.prune_checks(ROOT, 30, cut_off)
     assert [row.requestId for row in BudgetCheckLog.select().order_by(BudgetCheckLog.id)] == ["2", "3", "4", "5"]
     assert told_to_be_deleted() == [("acme", 2)]
     assert by_twos.says("prune-checks", "--older-than", "30") == "Deleted 3 checks older than 30 days.\n"
@@ -726,7 +729,7 @@ def test_pruning_that_is_refused_on_the_way_says_how_many_went_before(by_twos: S
             other.execute("BEGIN IMMEDIATE" if isinstance(target, Path) else 'LOCK TABLE "BudgetCheckLog"')
 
         with pytest.raises(Refusal, match=r"^2 checks were deleted, and then: The database is") as refused:
-            check_log.prune_checks(ROOT, 30, keep_writers_out)
+            retention.prune_checks(ROOT, 30, keep_writers_out)
         assert refused.value.code is Code.UNAVAILABLE
         assert told_to_be_deleted() == [("acme", 2)]
     assert by_twos.says("prune-checks", "--older-than", "30") == "Deleted 3 checks older than 30 days.\n"
@@ -735,7 +738,7 @@ def test_pruning_that_is_refused_on_the_way_says_how_many_went_before(by_twos: S
 def test_on_a_terminal_pruning_says_how_far_it_is(acme: Shell, environment: dict[str, str], tmp_path: Path) -> None:
     for number in range(3):
         ask(f"old-{number}", NOW)
-    installation = Installation(environment, constants={"budget_sync.check_log.PORTION": 1})
+    installation = Installation(environment, constants={"budget_sync.ledger.retention.PORTION": 1})
     terminal, theirs = pty.openpty()
     with open(terminal, "rb", buffering=0) as shown, (tmp_path / "said").open("w+") as said:
         # Closed before it is looked at: what was shown can still be read, and where nothing was, nobody waits for it.
@@ -890,7 +893,7 @@ def assert_the_secrets_work(app: Flask, folder: Path) -> None:
     kept = secrets_of(folder)
     for _, _, email, _, file in demo.PEOPLE:
         sign_in(app, email, kept[file])
-    actor = logins.actor_of_key(kept["orchestrator"])
+    actor = authentication.actor_of_key(kept["orchestrator"])
     assert actor
     assert (actor.name, actor.customer_id) == ("orchestrator", demo.CUSTOMER)
 

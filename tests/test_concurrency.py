@@ -19,8 +19,10 @@ from conftest import ROOT, Installation, commit_body, found, release_body, reser
 from flask import Flask
 from templates import Templates
 
-from budget_sync import budgets, people, reports
-from budget_sync.models import AuditLog, BudgetUtilization, Reservation
+from budget_sync import manual_budgets
+from budget_sync.accounts import people
+from budget_sync.database.models import AuditLog, BudgetUtilization, Reservation
+from budget_sync.ledger import verification
 from budget_sync.settings import Settings
 
 REQUESTS = 400
@@ -44,7 +46,7 @@ def test_a_budget_is_never_oversold(app: Flask, chosen: Settings, competitors: i
             room = 18 + number
             budget_id = f"round-{number}"
             # Almost enough for one more.
-            budgets.set_budget(ROOT, "org-456", budget_id, "2025", AMOUNT * (room + 1) - Decimal("0.01"), budget_id=budget_id)
+            manual_budgets.set_budget(ROOT, "org-456", budget_id, "2025", AMOUNT * (room + 1) - Decimal("0.01"), budget_id=budget_id)
             # 500 tries, a fifth of them copies of others.
             tries = [f"r{request}" for request in (*range(REQUESTS), *range(COPIES))]
             dice.shuffle(tries)
@@ -57,7 +59,7 @@ def test_a_budget_is_never_oversold(app: Flask, chosen: Settings, competitors: i
             assert acknowledged == stored
             assert (len(acknowledged), moved) == (room, room)
             assert BudgetUtilization.get_by_id(budget_id).reservedMinor == room * AMOUNT * 100
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
 
 
 # Exactly once.

@@ -12,10 +12,12 @@ from console_site import hidden, hold, member, send, short_check
 from flask import Flask
 from flask.testing import FlaskClient
 
-from budget_sync import budgets, demo, ledger, reports, sync
-from budget_sync.models import AuditLog, Budget, BudgetDataSourceConfig, Reservation, SyncHistory
-from budget_sync.permissions import ANONYMOUS, Actor, Role
-from budget_sync.requests import CheckRequest, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync import ledger, manual_budgets, sync
+from budget_sync.database.models import AuditLog, Budget, BudgetDataSourceConfig, Reservation, SyncHistory
+from budget_sync.domain.permissions import ANONYMOUS, Actor, Role
+from budget_sync.domain.request_models import CheckRequest, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.ledger import verification
+from budget_sync.operations import demo
 
 
 def test_an_employee_can_only_cancel(site: Flask) -> None:
@@ -152,7 +154,7 @@ def test_a_deed_needs_a_reason_and_what_the_ledger_refuses_is_a_sentence_on_the_
 
 def test_a_deed_counts_in_the_decimals_that_its_budget_was_made_with(fiona: FlaskClient) -> None:
     with yen_of(1):
-        budgets.set_budget(ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), budget_id="yen", currency="JPY")
+        manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), budget_id="yen", currency="JPY")
         hold("intake-yen", 500, budget_id="yen")
     act = "/request/release?id=intake-yen&budget=yen&action=manual"
     form = fiona.get(act).text
@@ -174,7 +176,7 @@ def test_fpa_approves_over_budget_and_the_audit_log_says_who_and_why(fiona: Flas
     assert "The board wants it" in fiona.get("/request?id=intake-big").text
     assert "intake-big" not in fiona.get("/requests?view=uncovered").text
     assert "Overdrawn" in fiona.get("/").text
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
 
 
 def test_nobody_approves_their_own_request_over_budget(site: Flask) -> None:

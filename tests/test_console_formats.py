@@ -13,9 +13,9 @@ from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget_sync.listings import Point
-from budget_sync.money import MAX_EXPONENT, format_money
-from budget_sync.overview import Figures
+from budget_sync.domain.money import MAX_EXPONENT, format_money
+from budget_sync.queries import Point
+from budget_sync.queries.overview import Figures
 from budget_sync.web import charts
 from budget_sync.web.console import formats
 

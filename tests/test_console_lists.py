@@ -17,15 +17,18 @@ from flask import Flask
 from flask.testing import FlaskClient
 from peewee import SQL
 
-from budget_sync import audit, budgets, clock, demo, ledger, listings, overview, people
-from budget_sync.database import sums, whole_sums
-from budget_sync.listings import audit as audit_listing
-from budget_sync.listings import paging
-from budget_sync.listings import requests as request_listing
-from budget_sync.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Customer, Reservation
-from budget_sync.permissions import Role
-from budget_sync.requests import CheckRequest, CommitRequest, ReleaseAction, ReleaseRequest, ReserveRequest
-from budget_sync.web.console import frame
+from budget_sync import ledger, manual_budgets, queries
+from budget_sync.accounts import people
+from budget_sync.database import audit_log, sums, whole_sums
+from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Customer, Reservation
+from budget_sync.domain import clock
+from budget_sync.domain.permissions import Role
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.operations import demo
+from budget_sync.queries import audit as audit_listing
+from budget_sync.queries import overview, paging
+from budget_sync.queries import requests as request_listing
+from budget_sync.web.console import base
 
 
 def csv_rows(client: FlaskClient, path: str) -> list[dict[str, str]]:
@@ -35,7 +38,7 @@ def csv_rows(client: FlaskClient, path: str) -> list[dict[str, str]]:
 
 def test_budgets_are_found_sorted_and_paged_in_the_database(fiona: FlaskClient) -> None:
     for number in range(120):
-        budgets.set_budget(ROOT, demo.CUSTOMER, f"Team {number:03}", "Q2 2025", Decimal(1000 + number))
+        manual_budgets.set_budget(ROOT, demo.CUSTOMER, f"Team {number:03}", "Q2 2025", Decimal(1000 + number))
     first, last = fiona.get("/budgets?period=2025-Q2").text, fiona.get("/budgets?period=2025-Q2&page=3").text
     assert ("Team 000" in first, "Team 050" in first, "Page 1 of 3" in first) == (True, False, True)
     assert ("Team 119" in last, "Team 099" in last) == (True, False)
@@ -48,22 +51,22 @@ def test_budgets_are_found_sorted_and_paged_in_the_database(fiona: FlaskClient) 
 
 
 def test_few_files_are_made_at_once_and_another_waits_its_turn(fiona: FlaskClient) -> None:
-    under_way = frame._exports  # noqa: SLF001  # readers who take their time, without having them
-    for _ in range(frame.EXPORTS_AT_ONCE):
+    under_way = base._exports  # noqa: SLF001  # readers who take their time, without having them
+    for _ in range(base.EXPORTS_AT_ONCE):
         assert under_way.acquire(blocking=False)
     for path in ("/audit.csv", "/budgets.csv"):
         refused = fiona.get(path)
         assert (refused.status_code, refused.headers["Retry-After"], "try again shortly" in refused.text) == (503, "5", True)
     under_way.release()
-    for path in ("/audit.csv", "/budgets.csv") * frame.EXPORTS_AT_ONCE:
+    for path in ("/audit.csv", "/budgets.csv") * base.EXPORTS_AT_ONCE:
         assert fiona.head(path).status_code == 200
         assert "Budget ID" in fiona.get(path, buffered=True).text
-    for _ in range(frame.EXPORTS_AT_ONCE - 1):
+    for _ in range(base.EXPORTS_AT_ONCE - 1):
         under_way.release()
 
 
 def test_a_csv_file_has_exact_numbers_and_no_formulas(fiona: FlaskClient) -> None:
-    budgets.set_budget(ROOT, demo.CUSTOMER, '=HYPERLINK("http://evil.example","x")', "Q2 2025", Decimal("1234.50"))
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, '=HYPERLINK("http://evil.example","x")', "Q2 2025", Decimal("1234.50"))
     response = fiona.get("/budgets.csv?period=2025-Q2", buffered=True)
     assert response.mimetype == "text/csv"
     assert "attachment" in response.headers["Content-Disposition"]
@@ -84,8 +87,8 @@ def test_the_audit_log_is_searched_and_exported(fiona: FlaskClient) -> None:
 
 def test_a_restore_is_told_to_every_customer_and_found_by_its_action(fiona: FlaskClient) -> None:
     hold("before", 10)
-    audit.record(ROOT, "RESTORE", customer_id=None, subject="nightly.db")
-    audit.record(ROOT, "ADD_KEY", customer_id=None, subject="a-key-for-all")
+    audit_log.record(ROOT, "RESTORE", customer_id=None, subject="nightly.db")
+    audit_log.record(ROOT, "ADD_KEY", customer_id=None, subject="a-key-for-all")
     hold("after", 10)
     page = fiona.get("/audit").text
     assert "Backup restored" in page
@@ -100,8 +103,8 @@ def test_pages_of_the_audit_log_have_every_restore_once(fiona: FlaskClient, monk
     monkeypatch.setattr(audit_listing, "EXPORT_CHUNK", 3)
     for number in range(4):
         hold(f"many-{number}", 10)
-        audit.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}.db")
-        audit.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}-again.db")
+        audit_log.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}.db")
+        audit_log.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}-again.db")
     rows = csv_rows(fiona, "/audit.csv")
     told = [row["About"] if row["Action"] == "Backup restored" else row["Request"] for row in rows][:12]
     assert told == [name for number in (3, 2, 1, 0) for name in (f"{number}-again.db", f"{number}.db", f"many-{number}")]
@@ -127,7 +130,7 @@ def test_a_request_is_opened_from_the_list_whatever_its_id_is_made_of(fiona: Fla
 
 def test_a_long_story_says_that_it_is_cut(fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
-        budgets.set_budget(ROOT, demo.CUSTOMER, f"Team {number}", "Q2 2025", Decimal(1000), budget_id=f"team-{number}")
+        manual_budgets.set_budget(ROOT, demo.CUSTOMER, f"Team {number}", "Q2 2025", Decimal(1000), budget_id=f"team-{number}")
         hold("intake-1", 10, budget_id=f"team-{number}")
     assert "Only the latest" not in fiona.get("/request?id=intake-1").text
     monkeypatch.setattr(request_listing, "MAX_STORY", 3)
@@ -153,7 +156,7 @@ def test_lists_of_requests_go_on_where_the_page_before_ended(fiona: FlaskClient,
 @pytest.mark.parametrize("view", ["open", "uncovered"])
 def test_a_list_goes_on_from_a_row_of_its_customer_alone(fiona: FlaskClient, view: str) -> None:
     people.add_customer(ROOT, "other", "Other")
-    budgets.set_budget(ROOT, "other", "Engineering", "Q1 2025", Decimal(1000), budget_id="of-other")
+    manual_budgets.set_budget(ROOT, "other", "Engineering", "Q1 2025", Decimal(1000), budget_id="of-other")
     their_check = {"request_id": "theirs", "user_id": "u", "user_name": "U", "user_email": "u@example.com", "customer_id": "other"}
     for day in (1, 2, 3):
         with time_machine.travel(clock.now() - timedelta(days=4 - day), tick=False):
@@ -170,7 +173,7 @@ def test_a_list_goes_on_from_a_row_of_its_customer_alone(fiona: FlaskClient, vie
 
 
 def test_the_page_of_a_budget_of_nothing_is_one(fiona: FlaskClient) -> None:
-    budgets.set_budget(ROOT, demo.CUSTOMER, "Zero", "Q1 2025", Decimal(0), budget_id="zero")
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Zero", "Q1 2025", Decimal(0), budget_id="zero")
     assert "chart burn-down" in fiona.get("/budget?id=zero").text
 
 
@@ -178,7 +181,7 @@ def test_times_are_in_the_customers_zone(site: Flask) -> None:
     people.add_customer(ROOT, "tokyo", "Tokyo KK", currency="JPY", time_zone="Asia/Tokyo")
     client = member(site, "ken", Role.FPA_ADMIN, "tokyo")
     with time_machine.travel(datetime(2025, 2, 5, 20, 30, tzinfo=UTC), tick=False):
-        budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(1_000_000), budget_id="tk")
+        manual_budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(1_000_000), budget_id="tk")
     page = client.get("/budget?id=tk").text
     assert '<time datetime="2025-02-05T20:30:00Z"' in page
     assert "<span>6 Feb 2025,</span> <span>05:30</span>" in page
@@ -188,7 +191,7 @@ def test_times_are_in_the_customers_zone(site: Flask) -> None:
 
 def test_decisions_are_counted_by_the_customers_days(site: Flask) -> None:
     people.add_customer(ROOT, "tokyo", "Tokyo KK", currency="JPY", time_zone="Asia/Tokyo", auto_approve_limit_minor=100)
-    budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(1000))
+    manual_budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(1000))
     body = {"user_id": "k", "user_name": "K", "user_email": "k@example.com", "customer_id": "tokyo", "department": "Sales", "fiscal_period": "Q1 2025"}
     for moment, amount in (("2025-02-05T14:59:59", 50), ("2025-02-05T15:00:00", 50), ("2025-02-05T15:00:01", 500), ("2025-02-06T01:00:00", 5000)):
         with time_machine.travel(datetime.fromisoformat(moment).replace(tzinfo=UTC), tick=False):
@@ -202,7 +205,7 @@ def test_decisions_are_counted_by_the_customers_days(site: Flask) -> None:
 def test_the_overview_opens_on_the_period_that_today_is_in(site: Flask, asked: str, shown: str | None) -> None:
     for period, names in (("Q4 2025", ("Sales", "Legal")), ("Q1 2026", ("Sales", "Legal")), ("FY 2026", ("Sales",)), ("Q2 2026", ("Sales", "Legal", "Data"))):
         for name in names:
-            budgets.set_budget(ROOT, demo.CUSTOMER, name, period, Decimal(100))
+            manual_budgets.set_budget(ROOT, demo.CUSTOMER, name, period, Decimal(100))
     with time_machine.travel(datetime(2026, 3, 31, 12, tzinfo=UTC), tick=False):
         found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), asked)
     assert found.period == (shown and next(each for each in found.periods if each.name == shown))
@@ -217,7 +220,7 @@ def test_an_overview_without_a_current_period_is_of_all(fiona: FlaskClient) -> N
 
 def test_an_overview_adds_up_more_than_64_bits_hold(fiona: FlaskClient) -> None:
     vast_minor = insert_vast_budgets(demo.CUSTOMER)
-    budgets.set_budget(ROOT, demo.CUSTOMER, "Nothing", "Q1 2025", Decimal(0))
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Nothing", "Q1 2025", Decimal(0))
     found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS)
     figures = overview.Figures("USD", 2, vast_minor + 10_000_000, vast_minor, 500_000)
     assert found.totals == [overview.Total(figures, ROWS_OVER_64_BITS + 2, 0, ROWS_OVER_64_BITS)]
@@ -247,7 +250,7 @@ def test_an_overview_adds_up_more_than_64_bits_hold(fiona: FlaskClient) -> None:
 def test_what_is_nearly_used_up_is_said_alike_by_the_database_and_by_the_pages(site: Flask, budgeted_minor: int, used_minor: int, state: str) -> None:
     Budget.update(budgetedMinor=budgeted_minor).execute()
     BudgetUtilization.update(reservedMinor=used_minor, committedMinor=0).execute()
-    listed = [each for each in ("overdrawn", "high") if listings.budgets_page(ROOT, demo.CUSTOMER, listings.BudgetQuery(state=each))[1]]
+    listed = [each for each in ("overdrawn", "high") if queries.budgets_page(ROOT, demo.CUSTOMER, queries.BudgetQuery(state=each))[1]]
     (total,) = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS).totals
     assert total.figures.state == state
     assert listed == [state][: state != "ok"]
@@ -257,7 +260,7 @@ def test_what_is_nearly_used_up_is_said_alike_by_the_database_and_by_the_pages(s
 def test_budgets_of_other_decimals_add_up_to_what_they_are_together(site: Flask) -> None:
     for decimals, department, period in ((0, "Tokyo", "Q1 2025"), (2, "Tokyo", "Q2 2025"), (3, "Kyoto", "Q1 2025")):
         with yen_of(decimals):
-            budgets.set_budget(ROOT, demo.CUSTOMER, department, period, Decimal(5000), budget_id=f"yen-{decimals}", currency="JPY")
+            manual_budgets.set_budget(ROOT, demo.CUSTOMER, department, period, Decimal(5000), budget_id=f"yen-{decimals}", currency="JPY")
     hold("intake-0", 4500, budget_id="yen-0")
     hold("intake-3", 4500, budget_id="yen-3")
     found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS)
@@ -274,12 +277,12 @@ def test_budgets_of_other_decimals_add_up_to_what_they_are_together(site: Flask)
 def test_budgets_of_other_decimals_are_sorted_by_what_they_are(site: Flask) -> None:
     for budget_id, decimals, budgeted, moved in (("more", 0, 5000, 50), ("less", 2, 300, 3)):
         with yen_of(decimals):
-            budgets.set_budget(ROOT, demo.CUSTOMER, f"Tokyo {budget_id}", "Q1 2025", Decimal(budgeted), budget_id=budget_id, currency="JPY")
+            manual_budgets.set_budget(ROOT, demo.CUSTOMER, f"Tokyo {budget_id}", "Q1 2025", Decimal(budgeted), budget_id=budget_id, currency="JPY")
         for request_id in ("kept", "spent"):
             hold(request_id, moved, budget_id=budget_id)
         ledger.commit(ROOT, CommitRequest(budget_id=budget_id, request_id="spent", amount=Decimal(moved)))
     for column in ("budgeted", "reserved", "committed", "available"):
-        lines, _ = listings.budgets_page(ROOT, demo.CUSTOMER, listings.BudgetQuery(text="tokyo", order=f"-{column}"))
+        lines, _ = queries.budgets_page(ROOT, demo.CUSTOMER, queries.BudgetQuery(text="tokyo", order=f"-{column}"))
         assert [line.id for line in lines] == ["more", "less"], column
     Budget.update(budgetedMinor=60).where(Budget.id == "more").execute()
     Budget.update(budgetedMinor=400).where(Budget.id == "less").execute()
@@ -290,11 +293,13 @@ def test_pages_and_files_count_in_the_decimals_that_a_budget_was_made_with(fiona
     with time_machine.travel(datetime(2026, 1, 1, tzinfo=UTC), tick=False):
         with yen_of(2):
             for name, budget_id in (("Tokyo", "yen"), ("Osaka", "less")):
-                budgets.set_budget(ROOT, demo.CUSTOMER, name, "Q1 2025", Decimal(5000), budget_id=budget_id, currency="JPY", auto_approve_limit=Decimal(1000))
+                manual_budgets.set_budget(
+                    ROOT, demo.CUSTOMER, name, "Q1 2025", Decimal(5000), budget_id=budget_id, currency="JPY", auto_approve_limit=Decimal(1000)
+                )
         hold("intake-yen", 4900, budget_id="yen")
-    budgets.set_budget(ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), auto_approve_limit=Decimal(2000))
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), auto_approve_limit=Decimal(2000))
     hold("intake-less", 5000, budget_id="less")
-    budgets.set_budget(ROOT, demo.CUSTOMER, "Osaka", "Q1 2025", Decimal(4000))
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Osaka", "Q1 2025", Decimal(4000))
     short_check("intake-short", 300, department="Tokyo")
     shown = {
         "/": ("¥9,000.00", "by ¥1,000 of ¥4,000", "¥4,900 on Tokyo", "Tokyo: budgeted ¥5,000, committed ¥0, reserved ¥4,900, available ¥100."),
@@ -319,7 +324,7 @@ def test_pages_and_files_count_in_the_decimals_that_a_budget_was_made_with(fiona
 def test_a_page_tells_the_customers_limit_in_its_own_decimals(site: Flask) -> None:
     with yen_of(2):
         people.add_customer(ROOT, "tokyo", "Tokyo KK", currency="JPY", auto_approve_limit_minor=10_000)
-    budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(5000), budget_id="tk")
+    manual_budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(5000), budget_id="tk")
     assert "<dd>¥100, as for all budgets</dd>" in member(site, "ken", Role.FPA_ADMIN, "tokyo").get("/budget?id=tk").text
 
 
@@ -335,7 +340,7 @@ def test_what_needs_attention_is_told_first(site: Flask) -> None:
     with time_machine.travel(datetime(2026, 1, 1, tzinfo=UTC), tick=False):
         hold("intake-old", 500)
     hold("intake-new", 94_500)
-    budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(90_000))
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(90_000))
     page = client.get("/").text
     attention = page[page.index('id="attention"') : page.index('id="decisions"')]
     assert "by $10,000 of $90,000" in attention

@@ -12,11 +12,13 @@ from console_site import BROWSER, PAGES, hidden, hold, member, send, token
 from flask import Flask
 from flask.testing import FlaskClient
 
-from budget_sync import budgets, demo, people
-from budget_sync.listings import paging
-from budget_sync.models import AuditLog, LoginAttempt, User
-from budget_sync.permissions import Role
-from budget_sync.web.console.frame import NAVIGATION
+from budget_sync import manual_budgets
+from budget_sync.accounts import people
+from budget_sync.database.models import AuditLog, LoginAttempt, User
+from budget_sync.domain.permissions import Role
+from budget_sync.operations import demo
+from budget_sync.queries import paging
+from budget_sync.web.console.base import NAVIGATION
 from budget_sync.web.console.session import safe_path
 
 FORBIDDEN = {
@@ -226,7 +228,7 @@ OTHER = "org-9"
 def neighbours(site: Flask) -> Flask:
     """Another customer, with a budget, a request and people."""
     people.add_customer(ROOT, OTHER, "Rival Ltd.")
-    budgets.set_budget(ROOT, OTHER, "Skunkworks", "Q1 2025", Decimal(1000), budget_id="rival-1")
+    manual_budgets.set_budget(ROOT, OTHER, "Skunkworks", "Q1 2025", Decimal(1000), budget_id="rival-1")
     hold("rival-request", 100, budget_id="rival-1", user_id="rita")
     person("rita", Role.ADMIN, OTHER)
     people.add_key(ROOT, "rival-key", customer_id=OTHER)
@@ -340,7 +342,7 @@ def test_a_password_is_changed_by_whoever_knows_the_present_one(site: Flask) -> 
 
 
 def test_what_people_type_is_shown_as_text(fiona: FlaskClient) -> None:
-    budgets.set_budget(ROOT, demo.CUSTOMER, "<script>alert(1)</script>", "Q2 2025", Decimal(10), budget_id="evil")
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "<script>alert(1)</script>", "Q2 2025", Decimal(10), budget_id="evil")
     hold("<img src=x>", 5, budget_id="evil")
     for path in ("/", "/budgets", "/budget?id=evil", "/requests", "/request?id=%3Cimg+src%3Dx%3E", "/audit", "/budgets?q=%22%3E%3Cscript%3E"):
         page = fiona.get(path).text

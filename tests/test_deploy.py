@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flask import Flask
 
 import cli
-from budget_sync import logins, overview, passwords
+from budget_sync.accounts import authentication, passwords
+from budget_sync.queries import overview
 from budget_sync.web import auth, metrics, payloads
 
 pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="about no engine")
@@ -85,9 +86,9 @@ def test_the_security_page_has_the_programs_own_figures() -> None:
     said = " ".join(text("security.md").split())
     assert f"{passwords.MIN_LENGTH} characters at least" in said
     words = {5: "five", 50: "fifty"}
-    account, address = words[logins.MAX_FAILURES_ACCOUNT], words[logins.MAX_FAILURES_ADDRESS]
-    assert f"{account} failures an account and address, {address} an address, in {logins.WINDOW_S // 60} minutes" in said
-    assert f"{logins.SESSION_LIFETIME // dt.timedelta(hours=1)} hours at most" in said
+    account, address = words[authentication.MAX_FAILURES_ACCOUNT], words[authentication.MAX_FAILURES_ADDRESS]
+    assert f"{account} failures an account and address, {address} an address, in {authentication.WINDOW_S // 60} minutes" in said
+    assert f"{authentication.SESSION_LIFETIME // dt.timedelta(hours=1)} hours at most" in said
     assert f"{payloads.MAX_BODY_BYTES // 1024} KiB a body" in said
     assert "`get_user_from_request()` in `budget_sync/web/auth.py`" in said
     assert callable(auth.get_user_from_request)

@@ -21,13 +21,16 @@ from conftest import ENGINE, ROOT, found
 from flask import Flask
 
 from app import create_app
-from budget_sync import budgets, clock, database, demo, doctor, ledger, logins, people, settings, sync
+from budget_sync import database, ledger, manual_budgets, settings, sync
+from budget_sync.accounts import authentication, people
 from budget_sync.database import db
-from budget_sync.doctor import installation
-from budget_sync.models import AuditLog, BudgetUtilization, SyncHistory
-from budget_sync.permissions import Role
-from budget_sync.refusals import Code, Refusal
-from budget_sync.requests import CheckRequest
+from budget_sync.database.models import AuditLog, BudgetUtilization, SyncHistory
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import Role
+from budget_sync.domain.request_models import CheckRequest
+from budget_sync.operations import demo, doctor
+from budget_sync.operations.doctor import installation
 from budget_sync.settings import Settings
 
 pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="names the engine it is about in each test")
@@ -53,7 +56,7 @@ def furnish(chosen: Settings) -> Flask:
     people.add_user(
         ROOT, "fiona", "Fiona", "fiona@acme.com", Role.FPA_USER, customer_id="acme", password="a long password", slots_folder=chosen.instance_folder
     )
-    service = logins.actor_of_key(people.add_key(ROOT, "orchestrator", customer_id="acme"))
+    service = authentication.actor_of_key(people.add_key(ROOT, "orchestrator", customer_id="acme"))
     chosen.csv_folder.mkdir()
     (chosen.csv_folder / "plan.csv").write_text("Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,1000\n", encoding="utf-8")
     sync.add_source(ROOT, "acme", csv_path="plan.csv", csv_folder=chosen.csv_folder)
@@ -300,6 +303,6 @@ def test_on_postgresql_the_tables_may_be_in_a_schema_of_their_own(tmp_path: Path
     assert database.init_schema()
     assert not database.init_schema()
     people.add_customer(ROOT, "acme", "Acme Inc.")
-    budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000))
+    manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000))
     assert found(postgres_url, """SELECT table_schema FROM information_schema.tables WHERE table_name = 'Budget'""") == [("apart",)]
     database.disconnect()

@@ -30,10 +30,11 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 from prove.locks import BUSY_TIMEOUT_S, HOLD_LOCK, SLACK_S
 from templates import Templates
 
-from budget_sync import database, reports
-from budget_sync.refusals import Code
+from budget_sync import database
+from budget_sync.domain.errors import Code
+from budget_sync.ledger import verification
+from budget_sync.server.arbiter import THREADS
 from budget_sync.settings import Settings
-from budget_sync.web.server import THREADS
 
 UNAVAILABLE = {Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN}
 
@@ -428,7 +429,7 @@ def test_a_commit_that_fails_is_an_unknown_outcome_and_the_same_request_again_is
         done.append(action)
         movements = database.db.execute_sql("""SELECT "action" FROM "AuditLog" WHERE "requestId" = 'intake-789' ORDER BY "id" """).fetchall()
         assert [row[0] for row in movements] == done
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
 
 
 @dataclass

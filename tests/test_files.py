@@ -15,7 +15,9 @@ from conftest import NOBODY, ROOT, Installation, as_nobody, reserve_body, root_o
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 from app import create_app
-from budget_sync import database, files, people, settings, sync
+from budget_sync import database, settings, sync
+from budget_sync.accounts import people
+from budget_sync.runtime import files
 
 JANES_NEW_PASSWORD = "a password of Jane's"
 

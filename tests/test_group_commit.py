@@ -14,10 +14,11 @@ import pytest
 from conftest import ROOT, wait_until
 from flask import Flask
 
-from budget_sync import audit, database
-from budget_sync.database import writer
-from budget_sync.models import AuditLog
-from budget_sync.refusals import Code, Refusal
+from budget_sync import database
+from budget_sync.database import audit_log
+from budget_sync.database.models import AuditLog
+from budget_sync.database.sqlite import group_commit
+from budget_sync.domain.errors import Code, Refusal
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def note(word: str) -> Callable[[], str]:
     """A work that leaves one row."""
 
     def work() -> str:
-        audit.record(ROOT, "ADD_USER", customer_id=None, subject=word)
+        audit_log.record(ROOT, "ADD_USER", customer_id=None, subject=word)
         return word
 
     return work
@@ -79,7 +80,7 @@ def gather(works: list[Callable[[], object]], held: Held) -> list[object]:
     """The outcomes of works that were all waiting when the writer came to them."""
     with ThreadPoolExecutor(len(works)) as pool:
         futures = [pool.submit(outcome, work) for work in works]
-        wait_until(lambda: len(writer.the_writer()._jobs) == len(works), "the works are not waiting")  # noqa: SLF001  # to see the group form
+        wait_until(lambda: len(group_commit.the_writer()._jobs) == len(works), "the works are not waiting")  # noqa: SLF001  # to see the group form
         held.end()
         return [future.result() for future in futures]
 
@@ -171,7 +172,7 @@ def test_a_batch_that_cannot_begin_answers_all_that_wait(monkeypatch: pytest.Mon
 
     def fail() -> None:
         tries.append(1)
-        wait_until(lambda: len(writer.the_writer()._jobs) == 2, "the works are not waiting")  # noqa: SLF001  # to see the group form
+        wait_until(lambda: len(group_commit.the_writer()._jobs) == 2, "the works are not waiting")  # noqa: SLF001  # to see the group form
         raise peewee.OperationalError(DiskError("unable to open database file"), "unable to open database file")
 
     monkeypatch.setattr(database.db.obj, "begin", fail)
@@ -197,7 +198,7 @@ def test_a_work_that_waited_too_long_is_refused_and_never_runs(held: Held) -> No
 
 
 def test_a_work_that_runs_too_long_is_called_unknown_and_may_still_be_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "GRACE_S", 0.05)
+    monkeypatch.setattr(group_commit, "GRACE_S", 0.05)
     may_end = threading.Event()
 
     def slow() -> str:
@@ -213,7 +214,7 @@ def test_a_work_that_runs_too_long_is_called_unknown_and_may_still_be_saved(monk
 
 
 def test_a_full_queue_refuses_at_once(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "MAX_WAITING", 0)
+    monkeypatch.setattr(group_commit, "MAX_WAITING", 0)
     told = outcome(note("one too many"))
     assert isinstance(told, Refusal)
     assert told.code is Code.UNAVAILABLE
@@ -226,7 +227,7 @@ def test_a_writer_thread_that_died_is_replaced() -> None:
     corpse = threading.Thread(target=lambda: None)
     corpse.start()
     corpse.join()
-    writer.the_writer()._thread = corpse  # noqa: SLF001  # as if it had died
+    group_commit.the_writer()._thread = corpse  # noqa: SLF001  # as if it had died
     assert database.transact(note("after")) == "after"
     assert noted() == ["before", "after"]
 
@@ -234,7 +235,7 @@ def test_a_writer_thread_that_died_is_replaced() -> None:
 def test_a_writer_thread_that_dies_while_works_wait_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     # Started, and gone before it took anything: what a work is left with when its writer dies.
     monkeypatch.setattr(threading.Thread, "start", lambda _: monkeypatch.undo())
-    fresh = writer.Writer()
+    fresh = group_commit.Writer()
     assert fresh.run(note("waited")) == "waited"
     assert noted() == ["waited"]
 
@@ -244,7 +245,7 @@ def test_a_batch_that_fails_outside_of_any_work_is_answered_and_the_next_one_run
         monkeypatch.undo()
         raise MemoryError
 
-    monkeypatch.setattr(writer._Batch, "_run_jobs", fail)  # noqa: SLF001  # a fault that no work causes
+    monkeypatch.setattr(group_commit._Batch, "_run_jobs", fail)  # noqa: SLF001  # a fault that no work causes
     assert database.transact(note("first")) == "first"
     assert noted() == ["first"]
 

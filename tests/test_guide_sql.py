@@ -16,8 +16,9 @@ from conftest import ENGINE, check_body, demo_client, key_headers, release_body,
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
-from budget_sync import clock, database
-from budget_sync.models import BudgetDataSourceConfig, SyncHistory
+from budget_sync import database
+from budget_sync.database.models import BudgetDataSourceConfig, SyncHistory
+from budget_sync.domain import clock
 
 CHECKS_OF_A_REQUEST = """
 SELECT * FROM "BudgetCheckLog" 

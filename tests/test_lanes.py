@@ -19,10 +19,10 @@ import requests
 from conftest import Installation, reserve_body, sqlite_only, wait_until
 from prove.locks import HOLD_LOCK
 
-from budget_sync import lanes
-from budget_sync.lanes import TICK_S, Bell, Lane
-from budget_sync.web.connection import unsent_bytes
-from budget_sync.web.server import THREADS
+from budget_sync.runtime import greenlets
+from budget_sync.runtime.greenlets import TICK_S, Bell, Lane
+from budget_sync.server.arbiter import THREADS
+from budget_sync.server.connection import unsent_bytes
 
 Said = list[str]
 
@@ -55,14 +55,14 @@ class Loop:
 def loop(request: pytest.FixtureRequest) -> Any:
     """A loop on the test's thread, which has no lane afterwards; its parameter is how many calls it takes at once."""
     yield Loop(getattr(request, "param", None))
-    lanes._here.lane = None  # noqa: SLF001  # a server's thread has its lane for as long as it lives
+    greenlets._here.lane = None  # noqa: SLF001  # a server's thread has its lane for as long as it lives
 
 
 def waits(bell: list[Bell], said: Said, name: str, timeout_s: float = 20) -> Callable[[], None]:
     """A call that waits for a bell of its own, and says when."""
 
     def call() -> None:
-        bell.append(lanes.new_bell())
+        bell.append(greenlets.new_bell())
         said.append(f"{name} waits")
         said.append(f"{name} {'goes on' if bell[-1].wait(timeout_s) else 'gives up'}")
 
@@ -98,7 +98,7 @@ def test_a_bell_that_rang_first_is_not_waited_for(loop: Loop) -> None:
     said: Said = []
 
     def call() -> None:
-        bell = lanes.new_bell()
+        bell = greenlets.new_bell()
         bell.ring()
         said.append(str(bell.wait(20)))
 
@@ -113,7 +113,7 @@ def test_who_has_waited_long_enough_gives_up_and_may_wait_again(loop: Loop) -> N
     said: Said = []
 
     def call() -> None:
-        bells.append(lanes.new_bell())
+        bells.append(greenlets.new_bell())
         while not bells[0].wait(TICK_S):
             said.append("still waits")
         said.append("goes on")
@@ -149,7 +149,7 @@ def test_each_call_has_a_context_of_its_own(loop: Loop) -> None:
     def named(name: str) -> Callable[[], None]:
         def call() -> None:
             variable.set(name)
-            bells.append(lanes.new_bell())
+            bells.append(greenlets.new_bell())
             bells[-1].wait(20)
             seen.append(variable.get())
 
@@ -171,11 +171,11 @@ def test_what_all_want_done_before_the_thread_sleeps_is_done_once_and_at_once_ou
         said.append("told")
 
     for _ in range(3):
-        loop.lane.start(lambda: lanes.before_sleep(notify))
+        loop.lane.start(lambda: greenlets.before_sleep(notify))
     assert said == []
     loop.turn()
     assert said == ["told"]
-    lanes.before_sleep(notify)
+    greenlets.before_sleep(notify)
     assert said == ["told", "told"]
 
 
@@ -201,7 +201,7 @@ def test_a_call_waits_for_its_socket_while_others_go_on(loop: Loop) -> None:
 
         def call() -> None:
             for _ in range(2):
-                lanes.await_socket(ours.fileno(), selectors.EVENT_READ)
+                greenlets.await_socket(ours.fileno(), selectors.EVENT_READ)
                 said.append(ours.recv(10).decode())
 
         loop.lane.start(call)
@@ -236,7 +236,7 @@ def test_what_would_keep_the_thread_waiting_is_done_apart(loop: Loop) -> None:
     may_end = threading.Event()
 
     def slow() -> str:
-        assert not lanes.is_shared()
+        assert not greenlets.is_shared()
         assert may_end.wait(20)
         return "done"
 
@@ -244,9 +244,9 @@ def test_what_would_keep_the_thread_waiting_is_done_apart(loop: Loop) -> None:
         raise LookupError("lost")
 
     def call() -> None:
-        said.append(lanes.apart(slow))
+        said.append(greenlets.apart(slow))
         with suppress(LookupError):
-            lanes.apart(wrong)
+            greenlets.apart(wrong)
             said.append("no error")
         said.append("goes on")
 
@@ -266,10 +266,10 @@ def test_what_is_kept_for_a_call_is_no_other_calls(loop: Loop) -> None:
 
     def keeps(name: str) -> Callable[[], None]:
         def call() -> None:
-            lanes.own()["name"] = name
-            bells.append(lanes.new_bell())
+            greenlets.own()["name"] = name
+            bells.append(greenlets.new_bell())
             bells[-1].wait(20)
-            seen.append(lanes.own()["name"])
+            seen.append(greenlets.own()["name"])
 
         return call
 
@@ -278,15 +278,15 @@ def test_what_is_kept_for_a_call_is_no_other_calls(loop: Loop) -> None:
     ring(*bells)
     loop.turn()
     assert seen == ["one", "two"]
-    assert "name" not in lanes.own()
+    assert "name" not in greenlets.own()
 
 
 def test_the_loop_itself_and_other_threads_wait_as_threads_do(loop: Loop) -> None:
-    bell = lanes.new_bell()
+    bell = greenlets.new_bell()
     threading.Timer(0.05, bell.ring).start()
     assert bell.wait(20)
     with ThreadPoolExecutor(1) as pool:
-        assert not pool.submit(lambda: lanes.new_bell().wait(0.01)).result()
+        assert not pool.submit(lambda: greenlets.new_bell().wait(0.01)).result()
     assert not loop.lane.is_anyone_waiting
 
 

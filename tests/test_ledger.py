@@ -19,11 +19,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from budget_sync import budgets, check_log, clock, ledger, people, reports
-from budget_sync.models import AuditLog, Budget, BudgetCheckLog, Reservation
-from budget_sync.permissions import Actor, Role
-from budget_sync.refusals import Code, Refusal
-from budget_sync.requests import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync import ledger, manual_budgets
+from budget_sync.accounts import people
+from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, Reservation
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.ledger import retention, verification
 
 CUSTOMER = "org-456"
 BUDGET = "budget-123"
@@ -103,7 +106,7 @@ def movements(budget_id: str = BUDGET) -> list[AuditLog]:
 
 def add_budget(department: str, amount: str, budget_id: str, *, currency: str | None = None, limit: str | None = None) -> None:
     """A budget for Q1 2025."""
-    budgets.set_budget(
+    manual_budgets.set_budget(
         ROOT,
         CUSTOMER,
         department,
@@ -136,7 +139,7 @@ def orchestrator(app: Flask) -> Orchestrator:
 def proven(app: Flask) -> Iterator[None]:
     """Counters, reservations and the replayed audit log agree after every test."""
     yield
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
 
 
 # Exact money.
@@ -277,7 +280,7 @@ def test_who_approves_is_said_by_the_budgets_limit_or_else_the_customers(
 ) -> None:
     people.add_customer(ROOT, "org-7", "Seven", auto_approve_limit_minor=customer_limit_minor)
     limit = None if budget_limit is None else Decimal(budget_limit)
-    budgets.set_budget(ROOT, "org-7", "Travel", "2025", Decimal(100_000), currency=currency, auto_approve_limit=limit)
+    manual_budgets.set_budget(ROOT, "org-7", "Travel", "2025", Decimal(100_000), currency=currency, auto_approve_limit=limit)
     body = check_body(customerId="org-7", department="Travel", fiscalPeriod="FY2025", amount=amount)
     reply = succeeded(orchestrator.client.post("/api/budget/check", json=body, headers=key_headers("org-7")))
     assert (reply["available"], reply["canAutoApprove"]) == (True, approves)
@@ -306,7 +309,7 @@ def test_the_customers_limit_is_the_same_amount_whatever_the_decimals_of_either(
     with yen_of(customers):
         people.add_customer(ROOT, "org-7", "Seven", currency="JPY", auto_approve_limit_minor=limit_minor)
     with yen_of(budgets_own):
-        budgets.set_budget(ROOT, "org-7", "Travel", "2025", Decimal(5000))
+        manual_budgets.set_budget(ROOT, "org-7", "Travel", "2025", Decimal(5000))
     body = check_body(customerId="org-7", department="Travel", fiscalPeriod="FY2025", amount=amount)
     reply = succeeded(orchestrator.client.post("/api/budget/check", json=body, headers=key_headers("org-7")))
     assert (reply["available"], reply["canAutoApprove"]) == (True, approves)
@@ -455,7 +458,7 @@ def test_the_sequence_of_checks_goes_on_after_pruning(orchestrator: Orchestrator
         succeeded(orchestrator.reserve())
         succeeded(orchestrator.check(requestId="another"))
         succeeded(orchestrator.release())
-    assert check_log.prune_checks(ROOT, 30) == 1
+    assert retention.prune_checks(ROOT, 30) == 1
     refused(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)
     succeeded(orchestrator.check())
     succeeded(orchestrator.reserve())

@@ -22,9 +22,11 @@ from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
 
 from app import create_app
-from budget_sync import budgets, clock, database, logins, passwords, people, settings
-from budget_sync.models import LoginAttempt, Session, User
-from budget_sync.permissions import Role
+from budget_sync import database, manual_budgets, settings
+from budget_sync.accounts import authentication, passwords, people
+from budget_sync.database.models import LoginAttempt, Session, User
+from budget_sync.domain import clock
+from budget_sync.domain.permissions import Role
 
 CUSTOMER = "org-456"
 JANE, MARK = "jane@example.com", "mark@example.com"
@@ -41,7 +43,7 @@ CALLS = {"check": check_body(userId="jane"), "reserve": reserve_body(), "commit"
 def acme(app: Flask) -> Flask:
     """The app with one customer, its budget, and two people, Jane and Mark."""
     people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
-    budgets.set_budget(ROOT, CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id="budget-123")
+    manual_budgets.set_budget(ROOT, CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id="budget-123")
     for user_id in ("jane", "mark"):
         add_user(user_id)
     return app
@@ -409,7 +411,7 @@ def test_behind_a_trusted_proxy_the_address_is_the_one_the_proxy_saw(acme: Flask
 def hashing(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that is computing a password hash, for as long as it is let."""
     code = (
-        "import sys, pathlib; from budget_sync import passwords\n"
+        "import sys, pathlib; from budget_sync.accounts import passwords\n"
         "with passwords._slot(pathlib.Path(sys.argv[1])): print('computing', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -499,7 +501,7 @@ def test_whatever_is_no_valid_key_is_refused_and_never_taken_for_none(acme: Flas
         f"Bearer {prefix}_{key_id}_",
         f"Bearer {prefix}_{key_id}_{secret[:-1]}",
         f"Bearer {prefix}_{key_id}_{secret}x",
-        f"Bearer {prefix}_{key_id}_{logins.digest(secret)}",
+        f"Bearer {prefix}_{key_id}_{authentication.digest(secret)}",
         f"Bearer {prefix}_{other_id}_{secret}",
         f"Bearer {prefix}__{secret}",
         f"Bearer {prefix}_{key_id.upper()}x_{secret}",

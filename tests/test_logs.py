@@ -26,12 +26,15 @@ from gunicorn.http import errors
 from test_commands import TYPED
 
 from app import create_app
-from budget_sync import clock, database, demo, ledger, people, settings, sync
+from budget_sync import database, ledger, settings, sync
+from budget_sync.accounts import people
 from budget_sync.database import db, transact
-from budget_sync.log_ids import current_id, of_all
-from budget_sync.refusals import Refusal
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Refusal
+from budget_sync.operations import demo
+from budget_sync.runtime.correlation import current_id, of_all
+from budget_sync.server import early_errors
 from budget_sync.settings import Settings
-from budget_sync.web import unparsed
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [A-Z]+ \S+ \[([A-Za-z0-9._,+-]+)\] .*")
 
@@ -154,7 +157,7 @@ def test_threads_of_a_pass_over_http_write_in_its_name(world: Flask, chosen: Set
 BREAKING = """
 from app import create_app
 from budget_sync.settings import load
-from budget_sync.web.server import Server
+from budget_sync.server.arbiter import Server
 
 def pieces():
     yield "the beginning"
@@ -342,7 +345,9 @@ def test_every_error_of_the_parser_is_known() -> None:
         # Mistakes of ours, and the common name of all.
         *(errors.ConfigurationProblem, errors.InvalidResponseHeader, errors.InvalidResponseHeaderName, errors.ParseException),
     }
-    assert {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ParseException)} - elsewhere == set(unparsed.MALFORMED)
+    assert {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ParseException)} - elsewhere == set(
+        early_errors.MALFORMED
+    )
 
 
 # Commands whose purpose it is to print a secret on standard output.

@@ -41,10 +41,14 @@ from prove.locks import HOLD_LOCK
 from test_faults import moved_away, workers_of
 
 from app import create_app
-from budget_sync import __version__, budgets, clock, database, demo, ledger, monitoring, people, settings, sync
-from budget_sync.models import Budget, BudgetDataSourceConfig, SyncHistory
-from budget_sync.refusals import Code
-from budget_sync.requests import CommitRequest, ReserveRequest
+from budget_sync import __version__, database, ledger, manual_budgets, settings, sync
+from budget_sync.accounts import people
+from budget_sync.database.models import Budget, BudgetDataSourceConfig, SyncHistory
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Code
+from budget_sync.domain.request_models import CommitRequest, ReserveRequest
+from budget_sync.operations import demo
+from budget_sync.queries import monitoring
 from budget_sync.web import metrics
 
 TOKEN = "a token for metrics"
@@ -80,7 +84,7 @@ def world(app: Flask) -> Flask:
 def make_world() -> None:
     """Customer org-456 with budget-123, of which 5,000 are committed."""
     people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
-    budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET)
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET)
     hold("intake-101", "5000")
     ledger.commit(ROOT, CommitRequest(budget_id=demo.BUDGET, request_id="intake-101", amount=Decimal(5000)))
 
@@ -193,9 +197,9 @@ def test_no_label_takes_what_a_caller_makes_up(world: Flask) -> None:
 
 def test_balances_are_told_by_customer_and_currency_in_whole_units(world: Flask) -> None:
     people.add_customer(ROOT, "org-789", 'Odd "Name"', currency="JPY")
-    budgets.set_budget(ROOT, "org-789", "Travel", "2025", Decimal(90_000), budget_id="trips")
-    budgets.set_budget(ROOT, demo.CUSTOMER, "Travel", "2025", Decimal("1000.25"))
-    budgets.set_budget(ROOT, demo.CUSTOMER, "Travel", "2026", Decimal(300), currency="EUR")
+    manual_budgets.set_budget(ROOT, "org-789", "Travel", "2025", Decimal(90_000), budget_id="trips")
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Travel", "2025", Decimal("1000.25"))
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Travel", "2026", Decimal(300), currency="EUR")
     hold("one", "99.50")
     hold("two", "0.01")
     hold("three", "700", "trips")
@@ -214,7 +218,7 @@ def test_balances_are_told_by_customer_and_currency_in_whole_units(world: Flask)
 def test_balances_of_other_decimals_are_told_as_one(world: Flask) -> None:
     for decimals in (2, 0, 3):
         with yen_of(decimals):
-            budgets.set_budget(ROOT, demo.CUSTOMER, f"Tokyo {decimals}", "2025", Decimal(5000), budget_id=f"yen-{decimals}", currency="JPY")
+            manual_budgets.set_budget(ROOT, demo.CUSTOMER, f"Tokyo {decimals}", "2025", Decimal(5000), budget_id=f"yen-{decimals}", currency="JPY")
     hold("one", "0.125", "yen-3")
     hold("two", "700", "yen-0")
     samples = scraped(world.test_client())
@@ -225,13 +229,13 @@ def test_balances_of_other_decimals_are_told_as_one(world: Flask) -> None:
 def test_overdrawn_budgets_are_counted_by_customer_though_others_have_more_than_enough(world: Flask) -> None:
     people.add_customer(ROOT, "org-789", "Another", currency="JPY")
     for number, amount in enumerate((10, 20, 30, 40_000)):
-        budgets.set_budget(ROOT, "org-789", f"D{number}", "2025", Decimal(amount), budget_id=f"b{number}")
+        manual_budgets.set_budget(ROOT, "org-789", f"D{number}", "2025", Decimal(amount), budget_id=f"b{number}")
         hold(f"r{number}", "10", f"b{number}")
     client = world.test_client()
     counts = {dict(labels)["customer"]: count for (name, labels), count in scraped(client).items() if name == "budget_sync_overdrawn_budgets"}
     assert counts == {demo.CUSTOMER: 0, "org-789": 0}
     for number in range(3):
-        budgets.set_budget(ROOT, "org-789", f"D{number}", "2025", Decimal(9 + number % 2))
+        manual_budgets.set_budget(ROOT, "org-789", f"D{number}", "2025", Decimal(9 + number % 2))
     samples = scraped(client)
     assert value(samples, "overdrawn_budgets", customer="org-789") == 2
     assert value(samples, "overdrawn_budgets", customer=demo.CUSTOMER) == 0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget_sync.money import (
+from budget_sync.domain.money import (
     LIMIT_MINOR,
     MAX_EXPONENT,
     MoneyError,
@@ -22,7 +22,7 @@ from budget_sync.money import (
     to_number,
     to_text,
 )
-from budget_sync.replies import dumps
+from budget_sync.domain.results import dumps
 
 EXPONENTS = st.integers(0, MAX_EXPONENT)
 AMOUNTS_MINOR = st.integers(0, LIMIT_MINOR - 1)

@@ -16,7 +16,7 @@ import requests
 from conftest import Installation, needs, reserve_body, wait_until
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
-from budget_sync.web.server import FILES_BESIDE, MOST_CONNECTIONS, THREADS, connections_within
+from budget_sync.server.arbiter import FILES_BESIDE, MOST_CONNECTIONS, THREADS, connections_within
 
 MALFORMED = b"GET / HTTP/1.1\r\nContent-Length: none\r\n\r\n"
 
@@ -30,7 +30,7 @@ FULL = "There is no room for another connection: Too many open files."
 def patient(installation: Installation) -> Installation:
     """A server with one worker, which lets nobody go for being slow and takes few connections."""
     needs(Path("/proc/self/fdinfo").exists(), "the /proc of Linux")
-    constants = {"web.worker.ARRIVAL_S": 3600, "web.leaving.LINGER_S": 3600, "web.server.MOST_CONNECTIONS": MOST}
+    constants = {"server.worker.ARRIVAL_S": 3600, "server.lingering_close.LINGER_S": 3600, "server.arbiter.MOST_CONNECTIONS": MOST}
     installation.constants.update({f"budget_sync.{name}": value for name, value in constants.items()})
     installation.start("--workers", "1")
     return installation

@@ -24,14 +24,16 @@ from pydantic import TypeAdapter
 from test_faults import moved_away
 from werkzeug.test import TestResponse
 
-from budget_sync import budgets, clock, database, ledger, logins, people, settings, sync
-from budget_sync.models import Customer, LoginAttempt, Session, User
-from budget_sync.permissions import Role
-from budget_sync.refusals import MEANINGS, Code
-from budget_sync.requests import CommitRequest, ReserveRequest
+from budget_sync import database, ledger, manual_budgets, settings, sync
+from budget_sync.accounts import authentication, people
+from budget_sync.database.models import Customer, LoginAttempt, Session, User
+from budget_sync.domain import clock
+from budget_sync.domain.errors import MEANINGS, Code
+from budget_sync.domain.permissions import Role
+from budget_sync.domain.request_models import CommitRequest, ReserveRequest
 from budget_sync.web.openapi.document import document, status_of
 from budget_sync.web.openapi.operations import OPERATIONS, Operation
-from budget_sync.web.openapi.replies import RefusalReply
+from budget_sync.web.openapi.schemas import RefusalReply
 from budget_sync.web.payloads import STATUSES
 
 Json = dict[str, Any]
@@ -155,7 +157,7 @@ def environment(environment: dict[str, str]) -> dict[str, str]:
 def world(app: Flask, chosen: settings.Settings) -> Flask:
     """Customer org-456 with budget-123, of which 5,000 are committed, a CSV source, and its people."""
     people.add_customer(ROOT, "org-456", "Acme Inc.", auto_approve_limit_minor=1_000_000)
-    budgets.set_budget(ROOT, "org-456", "Engineering", "Q1 2025", Decimal(100_000), budget_id="budget-123")
+    manual_budgets.set_budget(ROOT, "org-456", "Engineering", "Q1 2025", Decimal(100_000), budget_id="budget-123")
     spend(5000)
     member(app, "user-123", "Jane Doe", "jane@acme.com", Role.BUSINESS_USER)
     member(app, "fpa-001", "Fiona Adams", "fiona@acme.com", Role.FPA_ADMIN)
@@ -169,7 +171,9 @@ def member(app: Flask, user_id: str, name: str, email: str, role: Role) -> None:
     """A person with a session, and a password whose hash costs little."""
     people.add_user(ROOT, user_id, name, email, role, customer_id="org-456", password=None, slots_folder=Path(app.instance_path))
     User.update(passwordHash=cheap_hash(PASSWORD)).where(User.id == user_id).execute()
-    Session.insert(tokenHash=logins.digest(user_id), userId=user_id, createdAt=clock.now(), expiresAt=clock.now() + logins.SESSION_LIFETIME).execute()
+    Session.insert(
+        tokenHash=authentication.digest(user_id), userId=user_id, createdAt=clock.now(), expiresAt=clock.now() + authentication.SESSION_LIFETIME
+    ).execute()
 
 
 def signed_in(app: Flask, user_id: str) -> FlaskClient:
@@ -206,7 +210,7 @@ def lower_the_limit() -> None:
 
 def give_back_2000() -> None:
     """So that the fourth ends with the guide's figure."""
-    budgets.set_budget(ROOT, "org-456", "Engineering", "Q1 2025", Decimal(102_000))
+    manual_budgets.set_budget(ROOT, "org-456", "Engineering", "Q1 2025", Decimal(102_000))
     hold("intake-789")
 
 
@@ -377,7 +381,9 @@ def successes(seen: Seen) -> None:
         if "session" in operation.lets_in and operation.id != "logout":
             seen.send(operation, client=fiona, headers={})
     seen.send(BY_ID["logout"], client=signed_in(seen.app, "fpa-001"), headers={})
-    Session.insert(tokenHash=logins.digest("fpa-001"), userId="fpa-001", createdAt=clock.now(), expiresAt=clock.now() + logins.SESSION_LIFETIME).execute()
+    Session.insert(
+        tokenHash=authentication.digest("fpa-001"), userId="fpa-001", createdAt=clock.now(), expiresAt=clock.now() + authentication.SESSION_LIFETIME
+    ).execute()
     for changes in ({"amount": 50_000}, {"amount": 500_000}, {"department": "Legal"}, {"requestId": seen.held()}):
         seen.send(BY_ID["check"], body=check_body(**{"requestId": seen.new()} | changes))
     replayed = reserve_body(requestId=seen.held(), amount=5)
@@ -390,7 +396,7 @@ def successes(seen: Seen) -> None:
     seen.send(BY_ID["commit"], body=commit_body(requestId=story, amount=10, final=True))
     assert [row["action"] for row in seen.send(BY_ID["get_request"], request_id=story).get_json()["movements"]] == ["OVER_BUDGET", "COMMIT", "RELEASE"]
     assert seen.send(BY_ID["list_budgets"], query="?limit=1").get_json()["nextCursor"]
-    budgets.set_budget(ROOT, "org-456", "Travel", "2025", Decimal("0.5"), budget_id="trips", auto_approve_limit=Decimal("0.25"))
+    manual_budgets.set_budget(ROOT, "org-456", "Travel", "2025", Decimal("0.5"), budget_id="trips", auto_approve_limit=Decimal("0.25"))
     assert seen.send(BY_ID["get_budget"], budget_id="trips").get_json()["autoApproveLimit"] == 0.25
 
 
@@ -412,7 +418,7 @@ def refusals_of_requests(seen: Seen) -> None:
 def refusals_of_callers(seen: Seen) -> None:
     """What is wrong with who calls, or for whom."""
     people.add_customer(ROOT, "org-789", "Closed Inc.")
-    budgets.set_budget(ROOT, "org-789", "Engineering", "Q1 2025", Decimal(1), budget_id="abroad")
+    manual_budgets.set_budget(ROOT, "org-789", "Engineering", "Q1 2025", Decimal(1), budget_id="abroad")
     people.disable_customer(ROOT, "org-789")
     everywhere = key_headers(None, name="everywhere")
     for operation in calls(Code.AUTHENTICATION_REQUIRED):
@@ -479,7 +485,7 @@ def refusals_of_movements(seen: Seen) -> None:
 def refusals_of_logins(seen: Seen) -> None:
     """A wrong password, and too many of them."""
     wrong = {"email": "fiona@acme.com", "password": "wrong"}
-    for _ in range(logins.MAX_FAILURES_ACCOUNT):
+    for _ in range(authentication.MAX_FAILURES_ACCOUNT):
         seen.send(BY_ID["login"], Code.BAD_CREDENTIALS, body=wrong)
     seen.send(BY_ID["login"], Code.TOO_MANY_ATTEMPTS, body=wrong)
     LoginAttempt.delete().execute()

@@ -6,10 +6,10 @@ import pytest
 from conftest import PASSWORD, ROOT, person, slots
 from flask import Flask
 
-from budget_sync import logins, people
-from budget_sync.models import AuditLog, LoginAttempt, User
-from budget_sync.permissions import Actor, Role
-from budget_sync.refusals import Code, Refusal
+from budget_sync.accounts import authentication, people
+from budget_sync.database.models import AuditLog, LoginAttempt, User
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import Actor, Role
 
 NEW = "a much longer one"
 HERE = "192.0.2.1"
@@ -55,33 +55,33 @@ def change(jo: Actor, token: str, present: str = PASSWORD, new: str = NEW) -> No
 
 def test_changing_ones_password_ends_the_other_sessions_and_is_audited(world: Flask) -> None:
     jo = person("jo", Role.FPA_USER)
-    here, elsewhere = (logins.log_in("jo@example.com", PASSWORD, HERE, slots())[1] for _ in range(2))
+    here, elsewhere = (authentication.log_in("jo@example.com", PASSWORD, HERE, slots())[1] for _ in range(2))
     change(jo, here)
-    assert logins.actor_of_session(here) == jo
-    assert logins.actor_of_session(elsewhere) is None
-    assert logins.log_in("jo@example.com", NEW, HERE, slots())[0] == jo
+    assert authentication.actor_of_session(here) == jo
+    assert authentication.actor_of_session(elsewhere) is None
+    assert authentication.log_in("jo@example.com", NEW, HERE, slots())[0] == jo
     row = AuditLog.select().order_by(AuditLog.id.desc()).first()
     assert (row.action, row.subject, row.changedBy) == ("SET_PASSWORD", "jo", "Jo (jo@example.com)")
 
 
 def test_a_stolen_session_cannot_guess_the_password(world: Flask) -> None:
     jo = person("jo", Role.FPA_USER)
-    token = logins.log_in("jo@example.com", PASSWORD, HERE, slots())[1]
-    for _ in range(logins.MAX_FAILURES_ACCOUNT):
+    token = authentication.log_in("jo@example.com", PASSWORD, HERE, slots())[1]
+    for _ in range(authentication.MAX_FAILURES_ACCOUNT):
         with pytest.raises(Refusal) as refused:
             change(jo, token, present="a guess at it")
         assert refused.value.code == Code.BAD_CREDENTIALS
     with pytest.raises(Refusal) as refused:
         change(jo, token)
     assert refused.value.code == Code.TOO_MANY_ATTEMPTS
-    assert logins.actor_of_session(token) == jo
+    assert authentication.actor_of_session(token) == jo
 
 
 def test_a_changed_password_leaves_no_count_of_attempts_and_a_short_one_changes_nothing(world: Flask) -> None:
     jo = person("jo", Role.FPA_USER)
-    token = logins.log_in("jo@example.com", PASSWORD, HERE, slots())[1]
+    token = authentication.log_in("jo@example.com", PASSWORD, HERE, slots())[1]
     with pytest.raises(Refusal, match="12 to 200 characters"):
         change(jo, token, new="short")
-    assert logins.log_in("jo@example.com", PASSWORD, HERE, slots())[0] == jo
+    assert authentication.log_in("jo@example.com", PASSWORD, HERE, slots())[0] == jo
     change(jo, token)
     assert LoginAttempt.select().count() == 0

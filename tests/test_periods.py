@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budget_sync.periods import fold, period_dates, period_key
+from budget_sync.domain.periods import fold, period_dates, period_key
 
 SPELLINGS = {
     "2025": ("2025", "FY2025", "fy 2025", "FY25", "FY'25", "'25", "  2025 "),

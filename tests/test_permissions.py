@@ -19,12 +19,15 @@ from templates import Templates
 from werkzeug.test import TestResponse
 
 from app import create_app
-from budget_sync import budgets, clock, database, ledger, logins, people, permissions, reports, settings
-from budget_sync.ledger.standing import Standing, standings
-from budget_sync.models import ApiKey, Budget, Customer, Session, User
-from budget_sync.permissions import ANONYMOUS, PERMISSIONS, Action, Actor, Role, Scope, require
-from budget_sync.refusals import Refusal
-from budget_sync.requests import CheckRequest, ReserveRequest
+from budget_sync import database, ledger, manual_budgets, settings
+from budget_sync.accounts import authentication, people
+from budget_sync.database.models import ApiKey, Budget, Customer, Session, User
+from budget_sync.domain import clock, permissions
+from budget_sync.domain.errors import Refusal
+from budget_sync.domain.permissions import ANONYMOUS, PERMISSIONS, Action, Actor, Role, Scope, require
+from budget_sync.domain.request_models import CheckRequest, ReserveRequest
+from budget_sync.ledger import verification
+from budget_sync.ledger.movements import Standing, standings
 from budget_sync.web.auth import get_user_from_request
 
 # Whose is what.
@@ -353,9 +356,9 @@ def cast(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iter
 def _populate(app: Flask) -> Cast:
     for customer_id in (HOME, ABROAD, CLOSED):
         people.add_customer(ROOT, customer_id, customer_id)
-    budgets.set_budget(ROOT, HOME, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=HOME_BUDGET)
-    budgets.set_budget(ROOT, HOME, "Travel", "Q1 2025", Decimal(1), budget_id=FULL_BUDGET)
-    budgets.set_budget(ROOT, ABROAD, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=ABROAD_BUDGET)
+    manual_budgets.set_budget(ROOT, HOME, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=HOME_BUDGET)
+    manual_budgets.set_budget(ROOT, HOME, "Travel", "Q1 2025", Decimal(1), budget_id=FULL_BUDGET)
+    manual_budgets.set_budget(ROOT, ABROAD, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=ABROAD_BUDGET)
     _person(app, STRANGER, Role.BUSINESS_USER)
     _person(app, FOREIGNER, Role.BUSINESS_USER, ABROAD)
     _person(app, APPROVER, Role.FPA_ADMIN)
@@ -434,7 +437,7 @@ def _log_in(app: Flask, email: str) -> dict[str, str]:
 def _service(customer_id: str | None, *, may_overspend: bool = False) -> Caller:
     """An API key."""
     key = people.add_key(ROOT, "orchestrator", customer_id=customer_id, may_overspend=may_overspend)
-    actor = logins.actor_of_key(key)
+    actor = authentication.actor_of_key(key)
     assert actor is not None
     return Caller(actor, {"Authorization": f"Bearer {key}"})
 
@@ -574,7 +577,7 @@ def session_without(test: str) -> Callable[[str], Actor | None]:
     def actor_of_session(token: str) -> Actor | None:
         tests = {"expiry": Session.expiresAt > clock.now(), "user": User.disabledAt.is_null(), "customer": Customer.disabledAt.is_null()}
         query = User.select(User).join(Session, on=(Session.userId == User.id)).join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == User.customerId))
-        user = query.where(Session.tokenHash == logins.digest(token), *(kept for name, kept in tests.items() if name != test)).first()
+        user = query.where(Session.tokenHash == authentication.digest(token), *(kept for name, kept in tests.items() if name != test)).first()
         return Actor(f"user:{user.id}", user.id, user.name, user.email, user.role, user.customerId) if user else None
 
     return actor_of_session
@@ -586,7 +589,7 @@ def key_without(test: str) -> Callable[[str], Actor | None]:
     def actor_of_key(key: str) -> Actor | None:
         _, key_id, secret = key.split("_", 2)
         tests = {
-            "secret": ApiKey.secretHash == logins.digest(secret),
+            "secret": ApiKey.secretHash == authentication.digest(secret),
             "revocation": ApiKey.revokedAt.is_null(),
             "customer": Customer.disabledAt.is_null(),
         }
@@ -610,35 +613,43 @@ def _serve_all(patch: pytest.MonkeyPatch) -> None:
 GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ...]]] = {
     "a caller says who they are": (without("web.api", "require_user", lambda: get_user_from_request() or ANONYMOUS), "reserve", ("nobody",)),
     "a credential that is sent is verified": (without("web.auth", "get_user_from_request", believe_anybody), "check", ("garbage cookie",)),
-    "a session ends": (without("logins", "actor_of_session", session_without("expiry")), "who", ("expired session",)),
-    "a disabled user has no session": (without("logins", "actor_of_session", session_without("user")), "who", ("disabled user",)),
-    "a disabled customer's user has no session": (without("logins", "actor_of_session", session_without("customer")), "who", ("closed customer",)),
-    "a key has a secret": (without("logins", "actor_of_key", key_without("secret")), "who", ("wrong secret",)),
-    "a revoked key is worth nothing": (without("logins", "actor_of_key", key_without("revocation")), "who", ("revoked key",)),
-    "a disabled customer's key is worth nothing": (without("logins", "actor_of_key", key_without("customer")), "who", ("closed customer's key",)),
+    "a session ends": (without("accounts.authentication", "actor_of_session", session_without("expiry")), "who", ("expired session",)),
+    "a disabled user has no session": (without("accounts.authentication", "actor_of_session", session_without("user")), "who", ("disabled user",)),
+    "a disabled customer's user has no session": (
+        without("accounts.authentication", "actor_of_session", session_without("customer")),
+        "who",
+        ("closed customer",),
+    ),
+    "a key has a secret": (without("accounts.authentication", "actor_of_key", key_without("secret")), "who", ("wrong secret",)),
+    "a revoked key is worth nothing": (without("accounts.authentication", "actor_of_key", key_without("revocation")), "who", ("revoked key",)),
+    "a disabled customer's key is worth nothing": (
+        without("accounts.authentication", "actor_of_key", key_without("customer")),
+        "who",
+        ("closed customer's key",),
+    ),
     "a check without credentials comes from this machine": (without("web.auth", "_is_from_this_machine", lambda: True), "check", ("away",)),
     "check asks for permission": (without("ledger.check", "require", anything), "check", ("odd",)),
     "reserve asks for permission": (without("ledger.reserve", "require", anything), "reserve", ("odd",)),
-    "commit asks for permission": (without("ledger.settle", "require", anything), "commit", ("mgr",)),
-    "reject asks for permission": (without("ledger.settle", "require", anything), "reject", ("empl",)),
-    "release by hand asks for permission": (without("ledger.settle", "require", anything), "release by hand", ("mgr",)),
-    "cancel asks for permission": (without("ledger.settle", "require", anything), "cancel", ("odd",)),
-    "a list of budgets asks for permission": (without("reports", "require", anything), "list", ("odd",)),
-    "reading a budget asks for permission": (without("reports", "require", anything), "read", ("odd",)),
-    "finding a request asks for permission": (without("reports", "require", anything), "find", ("odd",)),
+    "commit asks for permission": (without("ledger.reservations", "require", anything), "commit", ("mgr",)),
+    "reject asks for permission": (without("ledger.reservations", "require", anything), "reject", ("empl",)),
+    "release by hand asks for permission": (without("ledger.reservations", "require", anything), "release by hand", ("mgr",)),
+    "cancel asks for permission": (without("ledger.reservations", "require", anything), "cancel", ("odd",)),
+    "a list of budgets asks for permission": (without("queries.api", "require", anything), "list", ("odd",)),
+    "reading a budget asks for permission": (without("queries.api", "require", anything), "read", ("odd",)),
+    "finding a request asks for permission": (without("queries.api", "require", anything), "find", ("odd",)),
     "people check for themselves": (without("ledger.check", "require", as_if_any), "check", ("empl",)),
     "people reserve for themselves": (without("ledger.reserve", "require", as_if_any), "reserve", ("empl",)),
-    "people cancel for themselves": (without("ledger.settle", "require", as_if_any), "cancel", ("mgr",)),
-    "people find what is theirs": (without("reports", "require", as_if_any), "find", ("empl",)),
+    "people cancel for themselves": (without("ledger.reservations", "require", as_if_any), "cancel", ("mgr",)),
+    "people find what is theirs": (without("queries.api", "require", as_if_any), "find", ("empl",)),
     "people reserve what they checked": (without("ledger.reserve", "_require_own_check", lambda *_: None), "reserve what nobody", ("empl",)),
     "people reserve what nobody else holds": (
         without("ledger.reserve", "_refuse_strangers_request", lambda *_: None),
         "reserve what someone else holds",
         ("mgr",),
     ),
-    "a cancel is the requester's": (without("ledger.settle", "_require_requester", lambda *_: None), "cancel someone", ("empl",)),
+    "a cancel is the requester's": (without("ledger.reservations", "_require_requester", lambda *_: None), "cancel someone", ("empl",)),
     "a service's cancel names the requester": (
-        without("ledger.settle", "_require_requester", lambda *_: None),
+        without("ledger.reservations", "_require_requester", lambda *_: None),
         "cancel someone else's, naming oneself",
         ("key",),
     ),
@@ -648,10 +659,10 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
     "a list serves the caller's customer": (_serve_all, "list", ("empl",)),
     "a budget serves the caller's customer": (_serve_all, "read", ("fpa_u",)),
     "a question about a request serves the caller's customer": (_serve_all, "find", ("super",)),
-    "a movement's budget is the caller's": (without("ledger.standing", "budget_for", any_budget), "commit another", ("key",)),
+    "a movement's budget is the caller's": (without("ledger.movements", "budget_for", any_budget), "commit another", ("key",)),
     "a movement's customer is the caller's": (_serve_all, "commit, naming", ("key",)),
-    "a question's customer is the caller's": (without("reports", "_customer_for", lambda actor, customer_id: customer_id or HOME), "list", ("empl",)),
-    "a question is about one customer": (without("reports", "_customer_for", lambda actor, customer_id: customer_id or HOME), "list", ("key*",)),
+    "a question's customer is the caller's": (without("queries.api", "_customer_for", lambda actor, customer_id: customer_id or HOME), "list", ("empl",)),
+    "a question is about one customer": (without("queries.api", "_customer_for", lambda actor, customer_id: customer_id or HOME), "list", ("key*",)),
     "overspending is for those who may": (without("ledger.reserve", "require_overspend", lambda _: None), "reserve over", ("key",)),
     "a sync is the cron's": (without("web.api", "_require_cron", lambda _: None), "sync", ("super",)),
     "an approver approves in person": (without("ledger.reserve", "_approver", lambda *_: "Anyone"), "reserve over budget, approved by FP&A", ("admin",)),
@@ -667,7 +678,7 @@ def test_removing_a_guard_changes_the_outcome(cast: Cast, guard: str) -> None:
 
 
 def test_after_all_of_it_every_balance_is_proven(cast: Cast) -> None:
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
 
 
 def test_a_caller_is_nobody_or_a_service_by_their_role_alone_and_stays_what_they_are() -> None:

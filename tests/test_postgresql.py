@@ -29,17 +29,18 @@ from peewee import SQL
 from templates import Templates
 
 from app import create_app
-from budget_sync import budgets, check_log, database, ledger, reports, settings
+from budget_sync import database, ledger, manual_budgets, settings
 from budget_sync.database import Prepared, db, first_of_both
-from budget_sync.database.exchange import Connection, Statement
 from budget_sync.database.locks import held_alone
-from budget_sync.database.postgresql import SHARED_CONNECTIONS
+from budget_sync.database.models import Customer, Reservation
+from budget_sync.database.postgres.pipeline import Connection, Statement
+from budget_sync.database.postgres.pool import SHARED_CONNECTIONS
 from budget_sync.database.transact import TRIES
-from budget_sync.ledger import standing as standings
-from budget_sync.models import Customer, Reservation
-from budget_sync.permissions import Role
-from budget_sync.refusals import Code, Refusal
-from budget_sync.requests import CheckRequest, CommitRequest, ReserveRequest
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import Role
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReserveRequest
+from budget_sync.ledger import movements as standings
+from budget_sync.ledger import retention, verification
 from budget_sync.settings import Settings, SettingsError
 from budget_sync.web.metrics import POOL
 
@@ -112,7 +113,7 @@ def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(installed
 
 def test_a_budget_changed_by_hand_while_money_moves_stays_proven(world: Flask) -> None:
     def change(amount: int) -> Callable[[], object]:
-        return lambda: budgets.set_budget(ROOT, "org-456", "Engineering", "Q1 2025", Decimal(amount))
+        return lambda: manual_budgets.set_budget(ROOT, "org-456", "Engineering", "Q1 2025", Decimal(amount))
 
     def move(number: int) -> Callable[[], object]:
         def work() -> object:
@@ -124,7 +125,7 @@ def test_a_budget_changed_by_hand_while_money_moves_stays_proven(world: Flask) -
     for round_ in range(5):
         at_once(*(change(100_000 + 10 * round_ + place) for place in range(4)), *(move(10 * round_ + place) for place in range(6)))
     assert Reservation.select().where(Reservation.requestId.startswith("moved-") & (Reservation.status == "closed")).count() == 30
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
 
 
 def test_a_budget_cut_while_a_reserve_waits_for_it_is_seen(world: Flask, stranger: psycopg.Connection[Any]) -> None:
@@ -138,7 +139,7 @@ def test_a_budget_cut_while_a_reserve_waits_for_it_is_seen(world: Flask, strange
 
 
 def test_two_people_who_reserve_one_request_on_two_budgets_at_once_do_not_both_get_it(world: Flask) -> None:
-    budgets.set_budget(ROOT, "org-456", "Legal", "Q1 2025", Decimal(1000), budget_id="budget-9")
+    manual_budgets.set_budget(ROOT, "org-456", "Legal", "Q1 2025", Decimal(1000), budget_id="budget-9")
     people = [(person("ann", Role.MANAGER), "Engineering", "budget-123"), (person("bob", Role.BUSINESS_USER), "Legal", "budget-9")]
     for round_ in range(20):
         request_id = f"both-{round_}"
@@ -586,7 +587,7 @@ def test_calls_that_wait_for_a_row_keep_neither_threads_nor_other_calls_from_goi
     key, waiting = server.key(), SHARED_CONNECTIONS - 1
     with world.app_context():
         database.open_connection()
-        budgets.set_budget(ROOT, "org-456", "Legal", "Q1 2025", Decimal(1000), budget_id="budget-9")
+        manual_budgets.set_budget(ROOT, "org-456", "Legal", "Q1 2025", Decimal(1000), budget_id="budget-9")
     try:
         server.start("--workers", "1")
         with ThreadPoolExecutor(2 * waiting) as threads:
@@ -683,7 +684,7 @@ def test_two_who_prune_at_once_count_each_check_once(world: Flask, stranger: psy
     with ThreadPoolExecutor(2) as threads:
         with stranger.transaction():
             stranger.execute('SELECT * FROM "BudgetCheckLog" FOR UPDATE')
-            pruning = [threads.submit(check_log.prune_checks, ROOT, 30) for _ in range(2)]
+            pruning = [threads.submit(retention.prune_checks, ROOT, 30) for _ in range(2)]
             wait_until(lambda: found(postgres_url, waiting) == [(2,)], "not both wait")
         assert sorted(deleted.result() for deleted in pruning) == [0, 2]
     assert found(postgres_url, """SELECT "oldValue" FROM "AuditLog" WHERE "action" = 'PRUNE_CHECKS'""") == [("2",)]

@@ -9,8 +9,9 @@ from conftest import PASSWORD, ROOT, person
 from flask import Flask
 
 from app import create_app
-from budget_sync import logins, people, settings
-from budget_sync.permissions import Role
+from budget_sync import settings
+from budget_sync.accounts import authentication, people
+from budget_sync.domain.permissions import Role
 from budget_sync.web import proxies
 
 CUSTOMER = "org-456"
@@ -44,7 +45,7 @@ def test_our_own_origin_is_what_the_nearest_proxy_says_however_many_there_are(lo
 
 
 def test_failed_logins_count_for_the_address_that_the_outermost_proxy_saw(log_in: LogIn) -> None:
-    for number in range(logins.MAX_FAILURES_ACCOUNT):
+    for number in range(authentication.MAX_FAILURES_ACCOUNT):
         assert log_in({"X-Forwarded-For": f"198.51.100.{number}, {CLIENT}, {OUTER_PROXY}"}, "wrong") == 401
     assert log_in({"X-Forwarded-For": f"{CLIENT}, {OUTER_PROXY}"}) == 429
     assert log_in({"X-Forwarded-For": f"{OTHER_CLIENT}, {OUTER_PROXY}"}) == 200
@@ -52,7 +53,7 @@ def test_failed_logins_count_for_the_address_that_the_outermost_proxy_saw(log_in
 
 @pytest.mark.parametrize("opened", ['"', 'x"', '192.0.2.1, "', '"a", "b', '"\\'])
 def test_a_quote_that_the_client_opens_hides_nothing_that_the_proxies_add(log_in: LogIn, opened: str) -> None:
-    for _ in range(logins.MAX_FAILURES_ACCOUNT):
+    for _ in range(authentication.MAX_FAILURES_ACCOUNT):
         log_in({"X-Forwarded-For": f"{opened}, {CLIENT}, {OUTER_PROXY}"}, "wrong")
     assert log_in({"X-Forwarded-For": f"{CLIENT}, {OUTER_PROXY}"}) == 429
 

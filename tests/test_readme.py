@@ -15,8 +15,8 @@ from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
 import cli
-from budget_sync import demo
-from budget_sync.refusals import MEANINGS, Code
+from budget_sync.domain.errors import MEANINGS, Code
+from budget_sync.operations import demo
 from budget_sync.web.payloads import STATUSES
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

@@ -12,9 +12,11 @@ from conftest import PASSWORD, ROOT, cheap_hash, check_body, key_headers, releas
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from budget_sync import budgets, clock, listings, people
-from budget_sync.models import AuditLog, BudgetCheckLog, BudgetUtilization, Reservation, User
-from budget_sync.permissions import Actor, Role
+from budget_sync import manual_budgets, queries
+from budget_sync.accounts import people
+from budget_sync.database.models import AuditLog, BudgetCheckLog, BudgetUtilization, Reservation, User
+from budget_sync.domain import clock
+from budget_sync.domain.permissions import Actor, Role
 
 CUSTOMER, OTHER_CUSTOMER = "org-456", "org-789"
 BUDGET, OTHER_BUDGET = "budget-123", "budget-124"
@@ -76,8 +78,8 @@ def office(app: Flask) -> Office:
     """10,000 for Engineering, as much for Sales, and everybody there."""
     for customer_id in (CUSTOMER, OTHER_CUSTOMER):
         people.add_customer(ROOT, customer_id, customer_id)
-    budgets.set_budget(ROOT, CUSTOMER, "Engineering", "Q1 2025", Decimal(10_000), budget_id=BUDGET)
-    budgets.set_budget(ROOT, CUSTOMER, "Sales", "Q1 2025", Decimal(10_000), budget_id=OTHER_BUDGET)
+    manual_budgets.set_budget(ROOT, CUSTOMER, "Engineering", "Q1 2025", Decimal(10_000), budget_id=BUDGET)
+    manual_budgets.set_budget(ROOT, CUSTOMER, "Sales", "Q1 2025", Decimal(10_000), budget_id=OTHER_BUDGET)
     # One statement: nothing here is about making people.
     password_hash = cheap_hash()
     User.insert_many(
@@ -420,7 +422,7 @@ def test_no_number_of_other_peoples_checks_hides_a_request_from_its_owner(office
     found = office.get(f"/api/requests/{row['requestId']}", "jane").get_json()
     assert [check["checkId"] for check in found["checks"]] == [row["checkId"]]
     assert [movement["action"] for movement in found["movements"]] == ["RESERVE"]
-    story = listings.request_story(Actor("user:jane", "jane", "Jane", "jane@example.com", Role.BUSINESS_USER, CUSTOMER), CUSTOMER, row["requestId"])
+    story = queries.request_story(Actor("user:jane", "jane", "Jane", "jane@example.com", Role.BUSINESS_USER, CUSTOMER), CUSTOMER, row["requestId"])
     assert (len(story.checks), len(story.reservations), len(story.movements)) == (1, 1, 1)
     # And who holds nothing of it is told so.
     assert refused(office.get(f"/api/requests/{row['requestId']}", "mona"), 403, "NOT_YOUR_REQUEST")

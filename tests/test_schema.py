@@ -21,10 +21,13 @@ from conftest import PROJECT, ROOT
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
-from budget_sync import audit, budgets, check_log, clock, database, ledger, models, people
-from budget_sync.database import db
-from budget_sync.permissions import Role
-from budget_sync.requests import CheckRequest
+from budget_sync import database, ledger, manual_budgets
+from budget_sync.accounts import people
+from budget_sync.database import audit_log, db, models
+from budget_sync.domain import clock
+from budget_sync.domain.permissions import Role
+from budget_sync.domain.request_models import CheckRequest
+from budget_sync.ledger import retention
 from budget_sync.settings import Settings
 
 pytest_plugins = ["postgres"]
@@ -716,7 +719,7 @@ def logs(app: Flask) -> Flask:
     """Two customers, each with a budget and two checks of long ago and one of today."""
     for customer in ("acme", "globex"):
         people.add_customer(ROOT, customer, customer.title())
-        budgets.set_budget(ROOT, customer, "Engineering", "Q1 2025", Decimal(100_000), budget_id=f"{customer}-1")
+        manual_budgets.set_budget(ROOT, customer, "Engineering", "Q1 2025", Decimal(100_000), budget_id=f"{customer}-1")
         with time_machine.travel(LONG_AGO, tick=False):
             ask(customer, "intake-1")
             ask(customer, "intake-2")
@@ -751,7 +754,7 @@ def checks_left() -> set[tuple[str, str]]:
 
 def test_checks_can_be_deleted_only_as_far_as_the_audit_log_tells(logs: Flask) -> None:
     day_after = LONG_AGO + timedelta(days=1)
-    audit.record(ROOT, "PRUNE_CHECKS", customer_id="acme", newValue=clock.to_text(day_after))
+    audit_log.record(ROOT, "PRUNE_CHECKS", customer_id="acme", newValue=clock.to_text(day_after))
     for still_kept in ("""'globex' AND "requestId" = 'intake-1'""", """'acme' AND "requestId" = 'intake-3'"""):
         with pytest.raises(sqlite3.IntegrityError, match="leave only by flask prune-checks"):
             by_hand(f'DELETE FROM "BudgetCheckLog" WHERE "customerId" = {still_kept}')
@@ -760,12 +763,12 @@ def test_checks_can_be_deleted_only_as_far_as_the_audit_log_tells(logs: Flask) -
 
 
 def test_another_audit_row_of_the_same_time_frees_no_check(logs: Flask) -> None:
-    audit.record(ROOT, "SET_PASSWORD", customer_id="acme", newValue="9999")
+    audit_log.record(ROOT, "SET_PASSWORD", customer_id="acme", newValue="9999")
     with pytest.raises(sqlite3.IntegrityError, match="leave only by flask prune-checks"):
         by_hand('DELETE FROM "BudgetCheckLog"')
     assert len(checks_left()) == 6
 
 
 def test_pruning_is_the_way_out(logs: Flask) -> None:
-    assert check_log.prune_checks(ROOT, 30) == 4
+    assert retention.prune_checks(ROOT, 30) == 4
     assert checks_left() == {("acme", "intake-3"), ("globex", "intake-3")}

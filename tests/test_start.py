@@ -364,8 +364,8 @@ def test_a_port_in_use_is_one_line(fresh: Installation) -> None:
 SLOW_TO_LISTEN = """
 import sys, time
 from app import create_app
-from budget_sync.web.server import Server
-from budget_sync.web.worker import Worker
+from budget_sync.server.arbiter import Server
+from budget_sync.server.worker import Worker
 listen = Worker.init_signals
 def late(self):
     print("a worker is there", flush=True)

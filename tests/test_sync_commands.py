@@ -20,10 +20,11 @@ from sheets_server import ABOUT, VALUES, SheetsServer, silence, status
 from sync_world import HEADER_WITH_ID, ORG, World, open_world, plan_rows
 
 from app import create_app
-from budget_sync import ledger, people, sync
-from budget_sync.commands.shell import Progress, asked_by_signals
-from budget_sync.models import SyncHistory
-from budget_sync.requests import ReserveRequest
+from budget_sync import ledger, sync
+from budget_sync.accounts import people
+from budget_sync.commands.support import Progress, asked_by_signals
+from budget_sync.database.models import SyncHistory
+from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.settings import Settings, SettingsError, load
 from budget_sync.sync import PassResult, result_line
 

@@ -36,7 +36,7 @@ from sheets_server import (
 )
 from sync_world import HEADER, HEADER_WITH_ID, ORG, World, open_world, plan_rows
 
-from budget_sync import people
+from budget_sync.accounts import people
 from budget_sync.settings import Settings
 from budget_sync.sync import Stop, rows
 

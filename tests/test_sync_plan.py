@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget_sync.periods import fold, period_key
-from budget_sync.sync.amounts import DateCell
+from budget_sync.domain.periods import fold, period_key
+from budget_sync.sync.cells import DateCell
 from budget_sync.sync.match import Stored
 from budget_sync.sync.plan import SyncPlan, make_plan
 from budget_sync.sync.rows import AMOUNT, BUDGET_ID, CURRENCY, DEPARTMENT, LIMIT, PERIOD, Layout, SheetProblem, SheetRows, read_rows

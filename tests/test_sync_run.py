@@ -20,13 +20,14 @@ from conftest import ENGINE, ROOT, person, yen_of
 from flask import Flask
 from sync_world import HEADER_WITH_ID, ORG, World, open_world, plan_rows
 
-from budget_sync import budgets, database, ledger, reports, sync
-from budget_sync.models import AuditLog, Budget, BudgetDataSourceConfig, SyncHistory
-from budget_sync.permissions import Role
-from budget_sync.refusals import Code, Refusal
-from budget_sync.requests import CheckRequest, CommitRequest, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync import database, ledger, manual_budgets, sync
+from budget_sync.database.models import AuditLog, Budget, BudgetDataSourceConfig, SyncHistory
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import Role
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.ledger import verification
 from budget_sync.settings import Settings
-from budget_sync.sync import store
+from budget_sync.sync import apply
 
 KEY = "the-only-key"
 CSV_HEADER = "Department,Fiscal Period,Budgeted Amount\n"
@@ -200,7 +201,7 @@ def test_a_row_that_moves_to_another_sheet_brings_no_fresh_money(world: World, f
     assert f"$1,000 is reserved or committed on Mkt, Q1 2025 (budget {old.id})" in world.bad_rows(sources["moved to"])[3]
     assert world.budgets() == {"Lab, Q1 2025": "1", "Ops, Q1 2025": "1"}
     # What the sentence says to do helps: here the deliberate new start, below the way back.
-    by_hand, _ = budgets.set_budget(ROOT, ORG, "Mkt", "Q1 2025", Decimal(5))
+    by_hand, _ = manual_budgets.set_budget(ROOT, ORG, "Mkt", "Q1 2025", Decimal(5))
     assert world.sync(sources["moved to"]).updated_count == 1
     assert Budget.get_by_id(by_hand.id).sourceId == sources["moved to"].id
     world.prove()
@@ -249,12 +250,12 @@ def test_a_budget_with_the_key_of_an_earlier_version_gets_its_key_of_today_with_
 def test_a_currency_that_gets_other_decimals_multiplies_no_budget(world: World) -> None:
     source = world.csv("plan.csv", "Department,Fiscal Period,Budgeted Amount,Currency\nOps,Q1 2025,5000,JPY\nIT,Q1 2025,1,USD\n")
     world.sync(source)
-    by_hand, _ = budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(5000), currency="JPY")
+    by_hand, _ = manual_budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(5000), currency="JPY")
     with yen_of(2):
         assert (world.sync(source).status, world.last(source).errorCount) == ("partial", 1)
         assert "has JPY with 0 decimals" in world.bad_rows(source)[2]
-        assert budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(5000))[1] == "unchanged"
-        assert budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(6000))[1] == "updated"
+        assert manual_budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(5000))[1] == "unchanged"
+        assert manual_budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(6000))[1] == "updated"
     assert world.budgets() == {"IT, Q1 2025": "1", "Legal, Q1 2025": "6000", "Ops, Q1 2025": "5000"}
     assert Budget.get_by_id(by_hand.id).budgetedMinor == 6000
     assert world.sync(source).status == "success"
@@ -277,15 +278,15 @@ def test_a_preview_counts_in_the_decimals_that_a_budget_was_made_with(world: Wor
 
 def test_what_is_changed_by_hand_between_plan_and_apply_is_planned_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     source = world.sheet(KEY, plan_rows(Engineering=100, Sales=5))
-    real = store.read_stored
-    late = iter([lambda: budgets.set_budget(ROOT, ORG, "Engineering", "Q1 2025", Decimal(70))])
+    real = apply.read_stored
+    late = iter([lambda: manual_budgets.set_budget(ROOT, ORG, "Engineering", "Q1 2025", Decimal(70))])
 
     def then_by_hand(customer_id: str) -> Any:
         found = real(customer_id)
         next(late, lambda: None)()
         return found
 
-    monkeypatch.setattr(store, "read_stored", then_by_hand)
+    monkeypatch.setattr(apply, "read_stored", then_by_hand)
     result = world.sync(source)
     assert (result.status, result.created_count, result.updated_count) == ("success", 1, 1)
     assert world.budgets() == {"Engineering, Q1 2025": "100", "Sales, Q1 2025": "5"}
@@ -293,13 +294,13 @@ def test_what_is_changed_by_hand_between_plan_and_apply_is_planned_anew(world: W
 
 
 def test_a_budget_by_hand_is_adopted_and_let_go_when_the_source_is_removed(world: World) -> None:
-    by_hand, _ = budgets.set_budget(ROOT, ORG, "Engineering", "Q1 2025", Decimal(70), budget_id="budget-1")
+    by_hand, _ = manual_budgets.set_budget(ROOT, ORG, "Engineering", "Q1 2025", Decimal(70), budget_id="budget-1")
     source = world.sheet(KEY, plan_rows(Engineering=100))
     assert world.sync(source).updated_count == 1
     assert world.budget("Engineering").sourceId == source.id
     assert sync.remove_source(ROOT, source.id) == 1
     assert list(sync.sync_all(world.job)) == []
-    budgets.set_budget(ROOT, ORG, "Engineering", "Q1 2025", Decimal(71))
+    manual_budgets.set_budget(ROOT, ORG, "Engineering", "Q1 2025", Decimal(71))
     again = world.sheet("another-key", plan_rows(Engineering=100))
     assert world.sync(again).updated_count == 1
     assert world.budget("Engineering").id == by_hand.id
@@ -344,14 +345,14 @@ def test_a_mapped_column_is_found_by_the_sheets_name_for_it(world: World) -> Non
 def test_two_passes_at_once_one_works_and_the_other_is_skipped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     source = world.sheet(KEY, plan_rows(Engineering=1))
     reading, go_on = threading.Event(), threading.Event()
-    real = store.read_stored
+    real = apply.read_stored
 
     def slowly(customer_id: str) -> Any:
         reading.set()
         assert go_on.wait(10)
         return real(customer_id)
 
-    monkeypatch.setattr(store, "read_stored", slowly)
+    monkeypatch.setattr(apply, "read_stored", slowly)
     first: list[sync.PassResult] = []
 
     def work() -> None:
@@ -380,7 +381,7 @@ def dies_before(name: str) -> Callable[[pytest.MonkeyPatch], object]:
 
 def dies_at_statement(number: int) -> Callable[[pytest.MonkeyPatch], object]:
     def prepare(patch: pytest.MonkeyPatch) -> None:
-        real, seen = store.execute_many, []
+        real, seen = apply.execute_many, []
 
         def execute_many(sql: str, rows: Any) -> int:
             seen.append(sql)
@@ -388,7 +389,7 @@ def dies_at_statement(number: int) -> Callable[[pytest.MonkeyPatch], object]:
                 die()
             return real(sql, rows)
 
-        patch.setattr(store, "execute_many", execute_many)
+        patch.setattr(apply, "execute_many", execute_many)
 
     return prepare
 
@@ -411,7 +412,7 @@ STEPS = {
     "before fetching": dies_before("budget_sync.sync.sources.fetch"),
     "before reading rows": dies_before("budget_sync.sync.run.read_rows"),
     "before planning": dies_before("budget_sync.sync.run.make_plan"),
-    "before applying": dies_before("budget_sync.sync.store.apply"),
+    "before applying": dies_before("budget_sync.sync.apply.apply"),
     **{f"at statement {number}": dies_at_statement(number) for number in range(1, 7)},
     "before noting it": dies_before("budget_sync.sync.history._free_sync_id"),
     "before committing": dies_before_commit,
@@ -626,7 +627,7 @@ def test_a_new_budgets_limit_is_in_the_audit_log_too(world: World) -> None:
     world.sync()
     told = [(row.version, row.action, row.field, row.newValue) for row in AuditLog.select().where(AuditLog.budgetId.is_null(False)).order_by(AuditLog.id)]
     assert told == [(1, "CREATE", "budgetedAmount", "1000"), (2, "CREATE", "autoApproveLimit", "50")]
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
 
 
 def test_a_pass_in_which_the_clock_is_put_back_does_not_end_before_it_began(world: World) -> None:

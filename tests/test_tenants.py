@@ -20,10 +20,14 @@ from templates import Templates
 from werkzeug.test import TestResponse
 
 from app import create_app
-from budget_sync import budgets, check_log, clock, database, logins, people, reports, settings
-from budget_sync.models import ApiKey, AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Reservation, User
-from budget_sync.permissions import Actor, Role
-from budget_sync.refusals import Code, Refusal
+from budget_sync import database, manual_budgets, settings
+from budget_sync.accounts import authentication, people
+from budget_sync.database.models import ApiKey, AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Reservation, User
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.ledger import retention, verification
+from budget_sync.queries import stats
 
 ACME, UMBRELLA = "acme", "umbrella"
 REQUEST = "intake-789"
@@ -72,7 +76,7 @@ def build(app: Flask) -> World:
     """Acme counts in dollars, Umbrella in yen; the rest is the same."""
     for customer_id, currency in ((ACME, "USD"), (UMBRELLA, "JPY")):
         people.add_customer(ROOT, customer_id, customer_id, currency=currency)
-        budgets.set_budget(ROOT, customer_id, "Engineering", "Q1 2025", Decimal(100_000), budget_id=f"{customer_id}-eng")
+        manual_budgets.set_budget(ROOT, customer_id, "Engineering", "Q1 2025", Decimal(100_000), budget_id=f"{customer_id}-eng")
     # One statement: nothing here is about making people.
     password_hash = cheap_hash()
     everybody: list[tuple[str, str | None, Role]] = [(f"{customer_id}-{role}", customer_id, role) for customer_id in (ACME, UMBRELLA) for role in ROLES]
@@ -130,7 +134,7 @@ def test_the_same_request_lives_at_both_without_meeting(world: World) -> None:
         assert [check["budgetId"] for check in found["checks"]] == [f"{name}-eng"]
         assert {movement["budgetId"] for movement in found["movements"]} == {f"{name}-eng"}
         assert [budget["id"] for budget in world.get(name, "/api/budgets").get_json()["items"]] == [f"{name}-eng"]
-    assert reports.verify().findings == []
+    assert verification.verify().findings == []
 
 
 def as_acme(world: World) -> list[TestResponse]:
@@ -166,7 +170,7 @@ def as_acme(world: World) -> list[TestResponse]:
 
 def as_umbrella(world: World) -> None:
     """The same requests, keys, departments and people's names at Umbrella, all its money, and much more besides."""
-    budgets.set_budget(ROOT, UMBRELLA, "Legal", "Q1 2025", Decimal(100_000), budget_id=f"{UMBRELLA}-legal")
+    manual_budgets.set_budget(ROOT, UMBRELLA, "Legal", "Q1 2025", Decimal(100_000), budget_id=f"{UMBRELLA}-legal")
     keyed, employee = {"Idempotency-Key": "one"}, f"{UMBRELLA}-{Role.BUSINESS_USER}"
     for request_id in (REQUEST, "elsewhere alone"):
         world.check(UMBRELLA, UMBRELLA, requestId=request_id, userId=f"{ACME}-{Role.FPA_USER}")
@@ -282,7 +286,7 @@ def same(first: TestResponse, first_name: str, second: TestResponse, second_name
 
 @pytest.mark.parametrize("by", INSIDERS)
 def test_a_budget_of_another_customer_is_as_unknown_as_one_that_is_not_there(world: World, by: str) -> None:
-    budgets.set_budget(ROOT, UMBRELLA, "Legal", "Q1 2025", Decimal(100_000), budget_id=f"{UMBRELLA}-old")
+    manual_budgets.set_budget(ROOT, UMBRELLA, "Legal", "Q1 2025", Decimal(100_000), budget_id=f"{UMBRELLA}-old")
     for name in ("eng", "old"):
         assert world.reserve(UMBRELLA, UMBRELLA, budgetId=f"{UMBRELLA}-{name}", userId="jane").status_code == 200
     Budget.update(deletedAt=clock.now()).where(Budget.id == f"{UMBRELLA}-old").execute()
@@ -424,8 +428,8 @@ REACHES: dict[str, Callable[[Actor, Path], object]] = {
     "revoke a key for all": lambda actor, _: people.revoke_key(actor, key_of(None)),
     "add a customer": lambda actor, _: people.add_customer(actor, "third", "Third"),
     "disable them": lambda actor, _: people.disable_customer(actor, UMBRELLA),
-    "change their budget": lambda actor, _: budgets.set_budget(actor, UMBRELLA, "Engineering", "Q1 2025", Decimal(1)),
-    "make a budget there": lambda actor, _: budgets.set_budget(actor, UMBRELLA, "Espionage", "Q1 2025", Decimal(1)),
+    "change their budget": lambda actor, _: manual_budgets.set_budget(actor, UMBRELLA, "Engineering", "Q1 2025", Decimal(1)),
+    "make a budget there": lambda actor, _: manual_budgets.set_budget(actor, UMBRELLA, "Espionage", "Q1 2025", Decimal(1)),
 }
 
 
@@ -468,9 +472,9 @@ def test_an_admins_figures_are_their_customers(world: World) -> None:
         world.check(UMBRELLA, UMBRELLA)
     world.check(ACME, ACME)
     for asked in (None, ACME, UMBRELLA):
-        stats = reports.stats(admin_of(ACME), asked)
-        assert stats.checks == 1
-        assert [row.currency for row in stats.utilization] == ["USD"]
+        figures = stats.load_stats(admin_of(ACME), asked)
+        assert figures.checks == 1
+        assert [row.currency for row in figures.utilization] == ["USD"]
 
 
 def test_an_admin_prunes_no_check_of_another_customer(world: World) -> None:
@@ -479,7 +483,7 @@ def test_an_admin_prunes_no_check_of_another_customer(world: World) -> None:
     world.check(ACME, ACME)
     # Whether it is refused or goes no further than their own customer.
     with suppress(Refusal):
-        check_log.prune_checks(admin_of(ACME), 30)
+        retention.prune_checks(admin_of(ACME), 30)
     assert BudgetCheckLog.select().where(BudgetCheckLog.customerId == UMBRELLA).count() == 1
 
 
@@ -487,6 +491,6 @@ def test_a_session_or_key_of_one_customer_is_nobody_at_the_other(world: World) -
     for name in (ACME, UMBRELLA):
         me = world.get(name, "/api/auth/me").get_json()["user"]
         assert (me["customerId"], me["role"]) == (name, "api_system")
-        actor = logins.actor_of_key(world.credentials[name]["Authorization"].removeprefix("Bearer "))
+        actor = authentication.actor_of_key(world.credentials[name]["Authorization"].removeprefix("Bearer "))
         assert actor is not None
         assert [actor.serves(other) for other in (ACME, UMBRELLA)] == [name == ACME, name == UMBRELLA]

@@ -14,11 +14,12 @@ import pytest
 from conftest import ENGINE, PROJECT, ROOT, Installation, found
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
-from budget_sync import audit, database, reports
-from budget_sync.database import db
-from budget_sync.database.copying import fill
+from budget_sync import database
+from budget_sync.database import audit_log, db
+from budget_sync.database.maintenance.migrate import fill
 from budget_sync.database.schema import statements
 from budget_sync.database.upgrades import upgrade_steps
+from budget_sync.ledger import verification
 
 SCHEMAS = PROJECT / "tests" / "schemas"
 EARLIER = sorted(SCHEMAS.glob("*.sql"), key=lambda path: int(path.stem))
@@ -156,7 +157,7 @@ def test_an_upgraded_audit_log_is_as_it_was_and_append_only(earlier: Installatio
             db.execute_sql(rewrite)
     with pytest.raises(peewee.IntegrityError, match="leave only by flask prune-checks"):
         db.execute_sql('DELETE FROM "BudgetCheckLog"')
-    audit.record(ROOT, "RESTORE", customer_id=None, subject="a.db")
+    audit_log.record(ROOT, "RESTORE", customer_id=None, subject="a.db")
     assert [row[0] for row in found(earlier.database, query)] == [*(row[0] for row in before), before[-1][0] + 1]
     database.disconnect()
 
@@ -216,8 +217,8 @@ def test_on_postgresql_an_upgraded_database_equals_a_fresh_one_and_keeps_every_r
     assert before.pop("SchemaVersion") != after.pop("SchemaVersion")
     assert before["Reservation"]
     assert after == before
-    assert reports.verify().findings == []
-    audit.record(ROOT, "RESTORE", customer_id=None, subject="a.db")
+    assert verification.verify().findings == []
+    audit_log.record(ROOT, "RESTORE", customer_id=None, subject="a.db")
     for rewrite in ("""UPDATE "AuditLog" SET "reason" = 'another'""", 'DELETE FROM "AuditLog"', 'TRUNCATE "AuditLog"'):
         with pytest.raises(peewee.IntegrityError, match="append-only"):
             db.execute_sql(rewrite)

@@ -15,11 +15,13 @@ from conftest import ENGINE, ROOT, slots
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
-from budget_sync import budgets, database, ledger, people, reports
+from budget_sync import database, ledger, manual_budgets
+from budget_sync.accounts import people
 from budget_sync.database import db
-from budget_sync.permissions import Actor, Role
-from budget_sync.refusals import Refusal
-from budget_sync.requests import CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.domain.errors import Refusal
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.request_models import CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.ledger import verification
 
 BUSY, QUIET, FOREIGN = "busy-1", "quiet-1", "globex-1"
 
@@ -43,10 +45,10 @@ def move_money() -> None:
     people.add_customer(ROOT, "acme", "Acme")
     people.add_customer(ROOT, "globex", "Globex")
     for customer_id, budget_id, department in (("acme", BUSY, "Engineering"), ("acme", QUIET, "Legal"), ("globex", FOREIGN, "Engineering")):
-        budgets.set_budget(ROOT, customer_id, department, "Q1 2025", Decimal(1000), budget_id=budget_id)
+        manual_budgets.set_budget(ROOT, customer_id, department, "Q1 2025", Decimal(1000), budget_id=budget_id)
     people.add_user(ROOT, "fiona", "Fiona Adams", "fiona@acme.com", Role.FPA_USER, customer_id="acme", password=None, slots_folder=slots())
     reserve("open", 100)
-    budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), auto_approve_limit=Decimal(10))
+    manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), auto_approve_limit=Decimal(10))
     reserve("partly-spent", 200)
     commit("partly-spent", 50)
     reserve("partly-released", 30)
@@ -61,7 +63,7 @@ def move_money() -> None:
     commit("remainder", 60, final=True)
     reserve("over", 5000, over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"))
     release("over", 5000, ReleaseAction.CANCEL)
-    budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(2000))
+    manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(2000))
     reserve("elsewhere", 5, QUIET)
     reserve("as-much-here", 5)
 
@@ -162,7 +164,7 @@ def test_nothing_is_found_while_money_moves(books: Flask) -> None:
     try:
         findings = []
         while len(moved) < 20 and thread.is_alive():
-            findings += reports.verify().findings
+            findings += verification.verify().findings
     finally:
         stop.set()
         thread.join()

@@ -28,7 +28,7 @@ from typing import IO, Any, NoReturn
 PROJECT = Path(__file__).resolve().parent.parent
 
 #: The service, and what some of its commands import only once they run.
-_MODULES = ("app", "flask.cli", "budget_sync.web.server", "budget_sync.web.openapi.document", "gspread", "babel.numbers")
+_MODULES = ("app", "flask.cli", "budget_sync.server.arbiter", "budget_sync.web.openapi.document", "gspread", "babel.numbers")
 
 _TOO_LATE = ("PYTHON", "LD_", "LC_", "LANG")
 

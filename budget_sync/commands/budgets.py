@@ -6,8 +6,10 @@ from decimal import Decimal
 
 import click
 
-from budget_sync import budgets, check_log, reports
-from budget_sync.commands.shell import AMOUNT, command, done, me, on_current_schema, progress_line, require_known, show_table
+from budget_sync import manual_budgets
+from budget_sync.commands.support import AMOUNT, command, done, me, on_current_schema, progress_line, require_known, show_table
+from budget_sync.ledger import retention
+from budget_sync.queries import stats
 
 
 @command("set-budget")
@@ -31,7 +33,7 @@ def set_budget(
     reason: str | None,
 ) -> None:
     """Make a budget by hand, or change one that was."""
-    budget, change = budgets.set_budget(
+    budget, change = manual_budgets.set_budget(
         me(), customer_id, department, period, amount, budget_id=budget_id, currency=currency, auto_approve_limit=auto_approve_limit, reason=reason
     )
     done(f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod}): {change}.")
@@ -45,7 +47,7 @@ def set_budget(
 def prune_checks(older_than: int) -> None:
     """Delete old rows of the check log, which holds personal data."""
     with progress_line() as say:
-        deleted = check_log.prune_checks(me(), older_than, lambda count: say(f"deleted: {count:,} checks"))
+        deleted = retention.prune_checks(me(), older_than, lambda count: say(f"deleted: {count:,} checks"))
     done(f"Deleted {deleted} checks older than {older_than} days.")
 
 
@@ -55,14 +57,14 @@ def prune_checks(older_than: int) -> None:
 def show_stats(customer_id: str | None) -> None:
     """Show check success, response time, sync success and utilisation."""
     require_known(customer_id)
-    stats = reports.stats(me(), customer_id)
-    click.echo(f"Budget check success rate (24 hours): {_figure(stats.check_success_rate, '%')} of {stats.checks} checks")
-    click.echo(f"Average response time (24 hours): {_figure(stats.average_response_ms, ' ms')}")
-    click.echo(f"Sync success rate (7 days): {_figure(stats.sync_success_rate, '%')} of {stats.passes} passes")
+    figures = stats.load_stats(me(), customer_id)
+    click.echo(f"Budget check success rate (24 hours): {_figure(figures.check_success_rate, '%')} of {figures.checks} checks")
+    click.echo(f"Average response time (24 hours): {_figure(figures.average_response_ms, ' ms')}")
+    click.echo(f"Sync success rate (7 days): {_figure(figures.sync_success_rate, '%')} of {figures.passes} passes")
     click.echo("Budget utilisation:")
     show_table(
         ("department", "currency", "budgeted", "used", "available"),
-        [(row.department, row.currency, f"{row.total:,}", f"{row.used:,}", f"{row.available:,}") for row in stats.utilization],
+        [(row.department, row.currency, f"{row.total:,}", f"{row.used:,}", f"{row.available:,}") for row in figures.utilization],
         "There are no budgets yet: make one with `flask set-budget`.",
     )
 

@@ -10,8 +10,12 @@ from pathlib import Path
 import click
 from flask import current_app
 
-from budget_sync import backups, clock, database, demo, doctor, files, reports
-from budget_sync.commands.shell import command, done, me, on_current_schema, progress_line, settings
+from budget_sync import database
+from budget_sync.commands.support import command, done, me, on_current_schema, progress_line, settings
+from budget_sync.domain import clock
+from budget_sync.ledger import verification
+from budget_sync.operations import backups, demo, doctor, startup
+from budget_sync.runtime import files
 from budget_sync.settings import postgresql_url
 
 
@@ -53,11 +57,11 @@ def serve(host: str, port: int, workers: int, unproven: bool) -> None:
     """Run the production server. SIGTERM stops it once every request under way is answered."""
     _require_free(host, port)
     if not unproven:
-        reports.require_sound_start()
+        startup.require_sound_start()
     # The workers open their own: a connection must not cross a fork.
     database.disconnect()
     # No other command needs gunicorn.
-    from budget_sync.web.server import Server  # noqa: PLC0415
+    from budget_sync.server.arbiter import Server  # noqa: PLC0415
 
     Server(functools.partial(current_app.config["CREATE_APP"], settings()), host=host, port=port, workers=workers).run()
 
@@ -76,7 +80,7 @@ def _require_free(host: str, port: int) -> None:
 @on_current_schema
 def verify() -> None:
     """Prove the balances: counters = open reservations = replayed audit log. Exit status 1 where they are not."""
-    proof = reports.verify()
+    proof = verification.verify()
     for finding in proof.findings:
         click.echo(finding, err=True)
     counted = f"{proof.budgets} budgets, {proof.reservations} reservations, {proof.movements} audit rows"
@@ -151,7 +155,7 @@ def copy_to(url: str) -> None:
     copied = database.copy_to(target)
     database.connect(target)
     try:
-        proof = reports.verify()
+        proof = verification.verify()
     finally:
         database.disconnect()
         database.connect(settings().database)

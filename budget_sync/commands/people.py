@@ -7,10 +7,11 @@ from decimal import Decimal
 
 import click
 
-from budget_sync import clock, people
-from budget_sync.commands.shell import AMOUNT, command, customer_or_all, done, me, on_current_schema, one_of, require_known, settings, show_table, state_since
-from budget_sync.money import MoneyError, currency_exponent, to_minor
-from budget_sync.permissions import PEOPLE_ROLES
+from budget_sync.accounts import people
+from budget_sync.commands.support import AMOUNT, command, customer_or_all, done, me, on_current_schema, one_of, require_known, settings, show_table, state_since
+from budget_sync.domain import clock
+from budget_sync.domain.money import MoneyError, currency_exponent, to_minor
+from budget_sync.domain.permissions import PEOPLE_ROLES
 
 
 @command("add-customer")

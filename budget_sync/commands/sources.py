@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from budget_sync import files, sync
-from budget_sync.commands.shell import (
+from budget_sync import sync
+from budget_sync.commands.support import (
     Lines,
     Progress,
     asked_by_signals,
@@ -20,6 +20,7 @@ from budget_sync.commands.shell import (
     settings,
     show_table,
 )
+from budget_sync.runtime import files
 
 
 def column_names(pairs: tuple[str, ...]) -> dict[str, str]:

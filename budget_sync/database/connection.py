@@ -12,9 +12,9 @@ from typing import Any
 
 import peewee
 
-from budget_sync import files
-from budget_sync.database.postgresql import SHARED_CONNECTIONS, PostgresServer, trouble
-from budget_sync.refusals import Code, Refusal
+from budget_sync.database.postgres.pool import SHARED_CONNECTIONS, PostgresServer, trouble
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.runtime import files
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import peewee
 
-from budget_sync.database.postgresql import PostgresServer
+from budget_sync.database.postgres.pool import PostgresServer
 
 _AUDIT_REFUSAL = "the audit log is append-only"
 _CHECK_REFUSAL = "the check log is append-only"

@@ -18,9 +18,9 @@ from typing import Any
 
 import psycopg
 
-from budget_sync import files
 from budget_sync.database.connection import DatabaseProblem, close_connection, db, open_connection
-from budget_sync.database.postgresql import PostgresServer
+from budget_sync.database.postgres.pool import PostgresServer
+from budget_sync.runtime import files
 
 # Not FOR UPDATE: the foreign keys of a check that is just being logged need the budget's key, and that stays as it is.
 _LOCK = "FOR NO KEY UPDATE"

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import peewee
 
-from budget_sync import clock
 from budget_sync.database.connection import DatabaseProblem, SqliteFile, db, label, open_connection, roll_back
 from budget_sync.database.engine import engine_statements
 from budget_sync.database.locks import lock_name
 from budget_sync.database.upgrades import upgrade_steps
+from budget_sync.domain import clock
 from budget_sync.settings import PROJECT_FOLDER
 
 #: The version that `schema.sql` describes.

@@ -12,7 +12,7 @@ from typing import Any
 
 from peewee import SQL, NodeList, fn
 
-from budget_sync.money import MAX_EXPONENT, rescaled
+from budget_sync.domain.money import MAX_EXPONENT, rescaled
 
 _BITS = 26
 _UNIT = 1 << _BITS

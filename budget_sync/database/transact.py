@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import peewee
 
-from budget_sync import lanes
 from budget_sync.database.connection import close_connection, db, open_connection, refusal_of, roll_back
-from budget_sync.database.exchange import CommitFailedError
-from budget_sync.database.postgresql import UNDONE_STATES, PostgresServer, is_connection_lost, state_of
-from budget_sync.database.writer import outcome_unknown, the_writer
+from budget_sync.database.postgres.pipeline import CommitFailedError
+from budget_sync.database.postgres.pool import UNDONE_STATES, PostgresServer, is_connection_lost, state_of
+from budget_sync.database.sqlite.group_commit import outcome_unknown, the_writer
+from budget_sync.runtime import greenlets
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def transact(work: Callable[[], T]) -> T:
 
 def _transact_in_postgresql(work: Callable[[], T]) -> T:
     """One transaction on the caller's own connection, tried again as long as it is certain that it was undone."""
-    own = lanes.own()
+    own = greenlets.own()
     if own.get("transacts"):
         raise RuntimeError("a work called transact: verbs own their transaction, what they call never begins one")
     has_own_connection = not db.is_closed()
@@ -58,7 +58,7 @@ def _transact_in_postgresql(work: Callable[[], T]) -> T:
                     raise refusal from error
                 log.info("A transaction is tried again: %s", error)
             # Who collided once would collide again if both came back at once.
-            lanes.sleep(random.uniform(0.001, 0.01 * 2 ** (TRIES - tries_left)))  # noqa: S311  # no secret
+            greenlets.sleep(random.uniform(0.001, 0.01 * 2 ** (TRIES - tries_left)))  # noqa: S311  # no secret
         raise AssertionError("the last try returns or raises")
     finally:
         own["transacts"] = False

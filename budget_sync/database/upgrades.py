@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import peewee
 
-from budget_sync.database.postgresql import PostgresServer
+from budget_sync.database.postgres.pool import PostgresServer
 
 # When somebody last signed in; and quick lists of a customer's audit log and of its oldest open reservations.
 _TO_2 = [

@@ -5,7 +5,7 @@ of a budget are a cache of it that `reports.verify` proves, and every movement l
 """
 
 from budget_sync.ledger.check import check
+from budget_sync.ledger.reservations import commit, release
 from budget_sync.ledger.reserve import reserve
-from budget_sync.ledger.settle import commit, release
 
 __all__ = ["check", "commit", "release", "reserve"]

@@ -7,18 +7,18 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN
 
-from budget_sync import clock
 from budget_sync.database import Prepared, transact
-from budget_sync.ids import new_id
-from budget_sync.ledger import standing as standings
-from budget_sync.ledger.standing import Standing
-from budget_sync.models import Budget, BudgetCheckLog, BudgetUtilization, Customer, Reservation
-from budget_sync.money import MoneyError, currency_exponent, rescaled
-from budget_sync.periods import fold, period_key
-from budget_sync.permissions import Action, Actor, Scope, require
-from budget_sync.refusals import Code, Refusal, invalid
-from budget_sync.replies import Reply
-from budget_sync.requests import CheckRequest
+from budget_sync.database.models import Budget, BudgetCheckLog, BudgetUtilization, Customer, Reservation
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.ids import new_id
+from budget_sync.domain.money import MoneyError, currency_exponent, rescaled
+from budget_sync.domain.periods import fold, period_key
+from budget_sync.domain.permissions import Action, Actor, Scope, require
+from budget_sync.domain.request_models import CheckRequest
+from budget_sync.domain.results import Reply
+from budget_sync.ledger import movements as standings
+from budget_sync.ledger.movements import Standing
 
 
 def _facts(value: Any, *, own: bool) -> Any:

@@ -6,13 +6,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import TypeVar
 
-from budget_sync import clock
 from budget_sync.database import Prepared
-from budget_sync.models import StoredReply
-from budget_sync.permissions import Actor
-from budget_sync.refusals import Code, Refusal
-from budget_sync.replies import Reply
-from budget_sync.requests import Body
+from budget_sync.database.models import StoredReply
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import Actor
+from budget_sync.domain.request_models import Body
+from budget_sync.domain.results import Reply
 
 _STORED = Prepared(
     lambda value: StoredReply.select(StoredReply.bodyHash, StoredReply.reply).where(

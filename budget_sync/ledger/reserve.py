@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN
 
-from budget_sync import clock
 from budget_sync.database import Prepared, lock_name, transact
-from budget_sync.ids import new_id
-from budget_sync.ledger import standing as standings
+from budget_sync.database.models import Budget, BudgetCheckLog, Reservation, User
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.ids import new_id
+from budget_sync.domain.permissions import APPROVER_ROLES, Action, Actor, Scope, require, require_overspend
+from budget_sync.domain.request_models import ReserveRequest
+from budget_sync.domain.results import Reply
+from budget_sync.ledger import movements as standings
 from budget_sync.ledger.idempotency import Scope as KeyScope
-from budget_sync.ledger.standing import Claim, Standing
-from budget_sync.models import Budget, BudgetCheckLog, Reservation, User
-from budget_sync.permissions import APPROVER_ROLES, Action, Actor, Scope, require, require_overspend
-from budget_sync.refusals import Code, Refusal
-from budget_sync.replies import Reply
-from budget_sync.requests import ReserveRequest
+from budget_sync.ledger.movements import Claim, Standing
 
 _STRANGERS = Prepared(
     lambda value: (

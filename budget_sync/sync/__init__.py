@@ -5,11 +5,11 @@ A row's way: `run` → `sources` (fetch, no transaction open) → `rows` (what t
 `plan` and `page` are pure.
 """
 
-from budget_sync.sync.config import add_source, list_sources, remove_source
+from budget_sync.sync.cancel import Stop
 from budget_sync.sync.history import PassResult, error_lines, result_line
+from budget_sync.sync.manage_sources import add_source, list_sources, remove_source
 from budget_sync.sync.run import Job, Preview, cron_actor, preview_all, sync_all, sync_source
 from budget_sync.sync.sources import FetchFailed, Reach, Source, fetch
-from budget_sync.sync.stop import Stop
 
 __all__ = [
     "FetchFailed",

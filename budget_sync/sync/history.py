@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from budget_sync import clock
-from budget_sync.models import SyncHistory
-from budget_sync.sync import page
+from budget_sync.database.models import SyncHistory
+from budget_sync.domain import clock
+from budget_sync.sync import summary
+from budget_sync.sync.apply import to_json
 from budget_sync.sync.rows import RowError
 from budget_sync.sync.sources import Source
-from budget_sync.sync.store import to_json
 
 #: SyncHistory lists so many row errors at most; `errorCount` counts them all.
 MAX_LISTED = 500
@@ -72,7 +72,7 @@ def result_line(result: PassResult) -> str:
         "refused": result.error_count,
         "overdrawn": result.overdrawn_count,
     }
-    told = page.counts_line(counts) if result.status in ("success", "partial") else result.message
+    told = summary.counts_line(counts) if result.status in ("success", "partial") else result.message
     unnoted = "" if result.sync_id else " (not noted in SyncHistory)"
     return f"{result.source.customer_id} {result.source.id} ({result.source.label}): {result.status}: {told}{unnoted}"
 

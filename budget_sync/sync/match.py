@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from budget_sync.money import format_money
-from budget_sync.periods import fold, period_key
+from budget_sync.domain.money import format_money
+from budget_sync.domain.periods import fold, period_key
 from budget_sync.sync.rows import RowError, SheetBudget, SheetRows
 
 #: Of a department and period.

@@ -13,9 +13,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
-from budget_sync.money import LIMIT_MINOR, MoneyError, currency_exponent
-from budget_sync.periods import fold, period_key
-from budget_sync.sync.amounts import Cell, CellError, DateCell, amount_minor, is_blank, refuse_unsettled
+from budget_sync.domain.money import LIMIT_MINOR, MoneyError, currency_exponent
+from budget_sync.domain.periods import fold, period_key
+from budget_sync.sync.cells import Cell, CellError, DateCell, amount_minor, is_blank, refuse_unsettled
 
 DEPARTMENT: Final = "Department"
 PERIOD: Final = "Fiscal Period"

@@ -15,21 +15,22 @@ from typing import TypeVar
 
 import peewee
 
-from budget_sync import clock
+from budget_sync.accounts.people import get_customer
 from budget_sync.database import close_connection, held_alone, locked, open_connection, refusal_of, transact
-from budget_sync.log_ids import current_id
-from budget_sync.models import BudgetDataSourceConfig, Customer, Reservation, SyncHistory
-from budget_sync.people import get_customer
-from budget_sync.permissions import Action, Actor, Role, require
-from budget_sync.refusals import Code, Refusal
-from budget_sync.sync import history, page, sources, store
-from budget_sync.sync.config import list_sources
+from budget_sync.database.models import BudgetDataSourceConfig, Customer, Reservation, SyncHistory
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import Action, Actor, Role, require
+from budget_sync.runtime.correlation import current_id
+from budget_sync.sync import apply, history, sources
+from budget_sync.sync import summary as summaries
+from budget_sync.sync.cancel import Stop, Stopped
 from budget_sync.sync.history import PassResult
+from budget_sync.sync.manage_sources import list_sources
 from budget_sync.sync.match import Stored
 from budget_sync.sync.plan import SyncPlan, make_plan
 from budget_sync.sync.rows import Layout, SheetProblem, SheetRows, read_rows
 from budget_sync.sync.sources import Fetched, FetchFailed, Reach, Source
-from budget_sync.sync.stop import Stop, Stopped
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Preview:
     source: Source
     failed: bool
     summary: str
-    sections: list[page.Section] = field(default_factory=list)
+    sections: list[summaries.Section] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def preview_all(job: Job, *, customer_id: str | None = None, deadline_s: float |
             _, sheet, stored, plan = _prepare(timed, source)
         except (FetchFailed, SheetProblem, Skipped) as problem:
             return Preview(source, not isinstance(problem, Skipped), str(problem))
-        return Preview(source, False, *page.plan_page(plan, sheet, _open_reservations(plan, stored)))
+        return Preview(source, False, *summaries.plan_page(plan, sheet, _open_reservations(plan, stored)))
 
     return _over_all(job, one, customer_id, deadline_s, workers)
 
@@ -230,7 +231,7 @@ def _prepare(job: Job, source: Source) -> tuple[Fetched, SheetRows, list[Stored]
     layout = Layout(customer.currency, fetched.locale, source.names, ragged_is_error=fetched.ragged_is_error)
     with job.stop.at_once():
         sheet = read_rows(fetched.grid, layout)
-    stored = store.read_stored(source.customer_id)
+    stored = apply.read_stored(source.customer_id)
     return fetched, sheet, stored, job.plan(source, sheet, stored)
 
 
@@ -247,9 +248,9 @@ def _work(job: Job, this: _Pass) -> PassResult:
         plan = first_plan
         if not plan.changes_nothing:
             # Between planning and now somebody may have changed a budget by hand, or set money aside.
-            if not store.is_still(source.customer_id, stored):
-                plan = job.plan(source, sheet, store.read_stored(source.customer_id))
-            store.apply(job.actor, source.customer_id, source.id, fetched.title, plan, progress)
+            if not apply.is_still(source.customer_id, stored):
+                plan = job.plan(source, sheet, apply.read_stored(source.customer_id))
+            apply.apply(job.actor, source.customer_id, source.id, fetched.title, plan, progress)
         if source.worksheet_gid is None and fetched.gid is not None:
             BudgetDataSourceConfig.update(worksheetGid=fetched.gid).where(BudgetDataSourceConfig.id == source.id).execute()
         return history.insert(job.actor.label, _result(this, plan, fetched))
@@ -258,14 +259,14 @@ def _work(job: Job, this: _Pass) -> PassResult:
 
 
 def _result(this: _Pass, plan: SyncPlan, fetched: Fetched) -> PassResult:
-    warnings = page.warnings(plan, fetched.note)
+    warnings = summaries.warnings(plan, fetched.note)
     return PassResult(
         sync_id=None,
         source=this.source,
         status="partial" if plan.errors or plan.held or plan.kept else "success",
         start_time=this.start_time,
         duration_ms=this.duration_ms,
-        message=" ".join([*page.refused(plan), *warnings]) or None,
+        message=" ".join([*summaries.refused(plan), *warnings]) or None,
         created_count=len(plan.creates),
         updated_count=len(plan.updates),
         unchanged_count=plan.unchanged_count,

@@ -85,9 +85,9 @@ def fetch(source: Source, reach: Reach) -> Fetched:
     if source.kind == "csv":
         return fetch_csv(source, reach.csv_folder)
     # Loading gspread and google-auth takes longer than reading a CSV: only those who have a Google Sheet pay for it.
-    from budget_sync.sync import sheets  # noqa: PLC0415
+    from budget_sync.sync import google  # noqa: PLC0415
 
-    return sheets.fetch_sheet(source, reach)
+    return google.fetch_sheet(source, reach)
 
 
 def fetch_csv(source: Source, folder: Path) -> Fetched:

@@ -10,10 +10,11 @@ from flask.blueprints import BlueprintSetupState
 from pydantic import AfterValidator, Field
 from werkzeug.routing import PathConverter
 
-from budget_sync import database, ledger, reports, sync
-from budget_sync.permissions import Actor
-from budget_sync.refusals import Code, Refusal, invalid
-from budget_sync.requests import Body, CheckRequest, CommitRequest, ReleaseRequest, ReserveRequest, clean
+from budget_sync import database, ledger, sync
+from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.permissions import Actor
+from budget_sync.domain.request_models import Body, CheckRequest, CommitRequest, ReleaseRequest, ReserveRequest, clean
+from budget_sync.queries import api as api_queries
 from budget_sync.settings import Settings
 from budget_sync.web import auth
 from budget_sync.web.auth import require_user, require_user_or_local
@@ -87,7 +88,7 @@ def release() -> Response:
 def list_budgets() -> Response:
     """A page of live budgets."""
     actor = require_user()
-    page = reports.list_budgets(
+    page = api_queries.list_budgets(
         actor,
         customer_id=_argument("customerId"),
         department=_argument("department"),
@@ -101,13 +102,13 @@ def list_budgets() -> Response:
 @api.get("/api/budgets/<budget_id>")
 def get_budget(budget_id: str) -> Response:
     """One budget."""
-    return json_response(reports.get_budget(require_user(), budget_id))
+    return json_response(api_queries.get_budget(require_user(), budget_id))
 
 
 @api.get("/api/requests/<text:request_id>")
 def get_request(request_id: str) -> Response:
     """Where a request stands."""
-    return json_response(reports.get_request(require_user(), request_id, customer_id=_argument("customerId")))
+    return json_response(api_queries.get_request(require_user(), request_id, customer_id=_argument("customerId")))
 
 
 @api.post("/api/auth/login")
@@ -194,7 +195,7 @@ def _argument(name: str) -> str | None:
 def _limit() -> int:
     text = _argument("limit")
     if text is None:
-        return reports.PAGE_SIZE
-    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= reports.PAGE_SIZE):
-        raise invalid({"limit": f"must be a whole number from 1 to {reports.PAGE_SIZE}"})
+        return api_queries.PAGE_SIZE
+    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= api_queries.PAGE_SIZE):
+        raise invalid({"limit": f"must be a whole number from 1 to {api_queries.PAGE_SIZE}"})
     return int(text)

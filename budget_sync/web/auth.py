@@ -9,9 +9,9 @@ from flask import Flask, Request, Response, current_app, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 
-from budget_sync import logins
-from budget_sync.permissions import ANONYMOUS, Actor
-from budget_sync.refusals import Code, Refusal
+from budget_sync.accounts import authentication
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import ANONYMOUS, Actor
 from budget_sync.settings import MIN_SECRET_LENGTH, Settings, is_loopback
 
 
@@ -43,7 +43,7 @@ class SignedIn(UserMixin):  # type: ignore[misc]  # flask_login has no types
 
 @login_manager.user_loader  # type: ignore[untyped-decorator]  # flask_login has no types
 def _load_session(token: str) -> SignedIn | None:
-    actor = logins.actor_of_session(token)
+    actor = authentication.actor_of_session(token)
     return SignedIn(actor, token) if actor else None
 
 
@@ -78,7 +78,7 @@ def get_user_from_request() -> Actor | None:
     authorization = request.environ.get("HTTP_AUTHORIZATION")
     if authorization is not None:
         scheme, _, key = authorization.partition(" ")
-        actor = logins.actor_of_key(key.strip()) if scheme.lower() == "bearer" else None
+        actor = authentication.actor_of_key(key.strip()) if scheme.lower() == "bearer" else None
         if actor is None:
             raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required: this API key is not valid.")
         return actor
@@ -140,7 +140,7 @@ def refuse_cross_origin() -> None:
 
 def log_in(email: str, password: str) -> Actor:
     """Sign a person in: a new session, whatever cookie they came with."""
-    actor, token = logins.log_in(email, password, request.remote_addr or "", _slots_folder())
+    actor, token = authentication.log_in(email, password, request.remote_addr or "", _slots_folder())
     session.clear()
     login_user(SignedIn(actor, token))
     return actor
@@ -150,7 +150,7 @@ def log_out() -> None:
     """End the caller's session, if there is one, for every copy of its cookie."""
     if current_user.is_authenticated:
         refuse_cross_origin()
-        logins.log_out(current_user.token)
+        authentication.log_out(current_user.token)
     logout_user()
     session.clear()
 

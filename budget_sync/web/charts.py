@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-from budget_sync.listings import Point
-from budget_sync.overview import Day, Figures
+from budget_sync.queries import Point
+from budget_sync.queries.overview import Day, Figures
 
 #: Where a budget ends on its bar, in percent of the width, once a bar beside it needs room for what is overdrawn.
 OVERDRAWN_END = 80.0

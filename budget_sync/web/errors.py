@@ -8,8 +8,8 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from budget_sync.database import refusal_of
-from budget_sync.log_ids import current_id
-from budget_sync.refusals import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.runtime.correlation import current_id
 from budget_sync.web.payloads import refuse
 
 _CODES = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE, 415: Code.UNSUPPORTED_MEDIA_TYPE}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from budget_sync.log_ids import RUN, current_id, id_of_request
+from budget_sync.runtime.correlation import RUN, current_id, id_of_request
 from budget_sync.settings import Settings
 
 if TYPE_CHECKING:

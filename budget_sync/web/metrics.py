@@ -25,8 +25,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 import budget_sync
-from budget_sync import database, monitoring
-from budget_sync.refusals import Code
+from budget_sync import database
+from budget_sync.domain.errors import Code
+from budget_sync.queries import monitoring
 from budget_sync.settings import Settings
 from budget_sync.web import auth
 

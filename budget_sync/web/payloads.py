@@ -14,8 +14,8 @@ from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
 from werkzeug.wsgi import get_content_length
 
-from budget_sync.refusals import Code, Refusal, invalid
-from budget_sync.replies import Reply, dumps
+from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.results import Reply, dumps
 from budget_sync.web import metrics
 
 if TYPE_CHECKING:

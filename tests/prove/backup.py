@@ -22,7 +22,7 @@ import requests
 from conftest import Installation, found
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
-from budget_sync import clock
+from budget_sync.domain import clock
 from prove.load import Load, compare_within
 from prove.outcome import Outcome, Place
 

@@ -19,8 +19,9 @@ from conftest import key_headers
 from flask import Flask
 from test_bad_input import BAD_TEXTS, CALLS, MAX_BODY_BYTES, MONEY_CALLS, NO_AMOUNTS, NO_NUMBERS, NO_TEXTS
 
-from budget_sync import database, demo
-from budget_sync.refusals import Code
+from budget_sync import database
+from budget_sync.domain.errors import Code
+from budget_sync.operations import demo
 from prove.outcome import Outcome, Place
 from prove.wsgi import Answer, Environ, proven_app, request_environ, send, session_cookie
 

@@ -11,9 +11,10 @@ from typing import Any
 import requests
 from conftest import ROOT, Installation, check_body, found, release_body, reserve_body
 
-from budget_sync import database, demo
-from budget_sync.listings import audit
-from budget_sync.logins import MAX_FAILURES_ACCOUNT, WINDOW_S
+from budget_sync import database
+from budget_sync.accounts.authentication import MAX_FAILURES_ACCOUNT, WINDOW_S
+from budget_sync.operations import demo
+from budget_sync.queries import audit
 from prove.load import Load, prove_balances
 from prove.outcome import Outcome, Place
 from prove.passes import Pass, last_pass_s, write_sheet

@@ -26,10 +26,12 @@ from conftest import MEMORY, ROOT, Installation
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from budget_sync import database, ledger, people, reports, sync
-from budget_sync.permissions import Actor, Role
-from budget_sync.refusals import Code, Refusal
-from budget_sync.requests import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync import database, ledger, sync
+from budget_sync.accounts import people
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.ledger import verification
 from prove.ledger_model import DONE, REPLAYED, LedgerModel
 from prove.outcome import Outcome, Place
 from prove.standings import STANDINGS, Standing
@@ -246,7 +248,7 @@ def prove(tries: int, place: Place) -> Outcome:
             for ended in [threads.submit(run, thread) for thread in range(THREADS)]:
                 error = ended.exception()
                 outcome.expect(error is None, repr(error) if not isinstance(error, ConservationError) else str(error))
-        proof = reports.verify()
+        proof = verification.verify()
         outcome.expect(not proof.findings, f"verify: {proof.findings[:3]}")
         outcome.notes.append(f"{proof.budgets:,} budgets, {proof.reservations:,} reservations, {proof.movements:,} audit rows proven at the end")
         database.disconnect()

@@ -17,7 +17,8 @@ from typing import Any
 import peewee
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 
-from budget_sync import database, reports
+from budget_sync import database
+from budget_sync.operations import startup
 from prove.load import Load
 from prove.outcome import Outcome, Place
 
@@ -94,7 +95,7 @@ def _examine(target: Path, true_rows: Rows, true_texts: Rows, *, in_log: bool) -
     try:
         try:
             database.require_current_schema()
-            reports.require_sound_start()
+            startup.require_sound_start()
             rows, texts = _read(target)
         except database.DatabaseProblem:
             return "refused at the start"

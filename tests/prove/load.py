@@ -18,7 +18,8 @@ from typing import Any, Self
 
 from conftest import Installation, check_body, commit_body, found, release_body, reserve_body, wait_until
 
-from budget_sync import database, reports
+from budget_sync import database
+from budget_sync.ledger import verification
 from prove.outcome import Outcome
 from prove.standings import STANDINGS, Standing
 
@@ -194,7 +195,7 @@ def prove_balances(target: Path | str, outcome: Outcome, when: str) -> None:
     outcome.expect(not wrong, f"{when}: sums: {wrong[:3]}")
     database.connect(target)
     try:
-        findings = reports.verify().findings
+        findings = verification.verify().findings
         outcome.expect(not findings, f"{when}: verify: {findings[:3]}")
     finally:
         database.disconnect()

@@ -21,12 +21,12 @@ from prove.outcome import Outcome, Place
 
 #: Modules, and the tests whose business they are.
 TARGETS = {
-    "money": ("money",),
-    "permissions": ("permissions",),
+    "domain.money": ("money",),
+    "domain.permissions": ("permissions",),
     "ledger.check": ("ledger", "guide_sql", "requesters"),
     "ledger.reserve": ("ledger", "requesters", "tenants"),
-    "ledger.settle": ("ledger", "requesters", "tenants"),
-    "ledger.standing": ("ledger", "requesters", "tenants"),
+    "ledger.reservations": ("ledger", "requesters", "tenants"),
+    "ledger.movements": ("ledger", "requesters", "tenants"),
     "ledger.idempotency": ("ledger", "tenants"),
     "sync.match": ("sync_plan", "sync_run"),
     "sync.plan": ("sync_plan", "sync_run"),
@@ -36,11 +36,11 @@ MIN_KILLED = 0.95
 
 #: Mutants that change nothing anybody could see, by module and a piece of what was made of the line, and why.
 EQUIVALENT: dict[str, dict[str, str]] = {
-    "money": {
+    "domain.money": {
         "maxsize=257": "how many currencies a cache holds",
         "Decimal(2).scaleb(-decimals)": "quantize takes the exponent alone",
     },
-    "permissions": {"slots=False": "what an actor takes of memory"},
+    "domain.permissions": {"slots=False": "what an actor takes of memory"},
     "ledger.check": {
         "max(1, time": "less than a millisecond is none",
         "row[5] is not None": "a budget's columns are there or missing all together",
@@ -51,12 +51,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "has no utilisation row') -> pass": "a row that is made with its budget; without it, the next line is the same 500",
         "approver is None and request.over_budget is None": "an approver is there exactly where an approval was sent",
     },
-    "ledger.settle": {
+    "ledger.reservations": {
         ".limit(2)": "the first row alone is read",
         "changed by someone else inside this transaction') -> pass": "cannot be: the row is read in the transaction that changes it; a last resort",
         "has no utilisation row') -> pass": "a row that is made with its budget; without it, the next line is the same 500",
     },
-    "ledger.standing": {
+    "ledger.movements": {
         ".limit(2)": "the first row alone is read",
         "customer_id and actor.customer_id": "the budget says whose it is, by one query more; whose it must be is looked at afterwards",
     },

@@ -19,9 +19,11 @@ from console_site import BROWSER, hold, short_check
 from flask import Flask, session
 from flask_wtf.csrf import generate_csrf
 
-from budget_sync import budgets, database, demo, people
-from budget_sync.models import ApiKey, BudgetDataSourceConfig, BudgetUtilization, Reservation, SyncHistory, User
-from budget_sync.permissions import Role
+from budget_sync import database, manual_budgets
+from budget_sync.accounts import people
+from budget_sync.database.models import ApiKey, BudgetDataSourceConfig, BudgetUtilization, Reservation, SyncHistory, User
+from budget_sync.domain.permissions import Role
+from budget_sync.operations import demo
 from prove.bad_input import ADDRESS_CORPUS, ENOUGH, HEADER_CORPUS, HEADERS
 from prove.outcome import Outcome, Place
 from prove.wsgi import Answer, Environ, proven_app, request_environ, send, session_cookie
@@ -176,7 +178,7 @@ class Visits:
     def restock(self, number: int) -> None:
         """Have new requests to act on, and another sheet to read."""
         used = BudgetUtilization.get_by_id(demo.BUDGET)
-        budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal((used.reservedMinor + used.committedMinor) // 100 + 1000))
+        manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal((used.reservedMinor + used.committedMinor) // 100 + 1000))
         hold(f"stock-{number}", 3)
         short_check(f"short-{number}", 5000)
         self.sheet.write_text(SHEETS[number % len(SHEETS)], encoding="utf-8")

@@ -23,7 +23,7 @@ import requests
 from conftest import Installation, wait_until
 from requests.cookies import RequestsCookieJar
 
-from budget_sync.web.server import THREADS
+from budget_sync.server.arbiter import THREADS
 from prove.load import Load, prove_balances
 from prove.locks import HOLD_LOCK
 from prove.outcome import Outcome, Place

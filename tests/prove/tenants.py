@@ -23,7 +23,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app import create_app
-from budget_sync import budgets, database, people, reports
+from budget_sync import database, manual_budgets
+from budget_sync.accounts import people
+from budget_sync.ledger import verification
 from budget_sync.settings import load
 from prove.outcome import Outcome, Place
 
@@ -80,7 +82,7 @@ def _replay(place: Place, name: str, seed: int, tries: int, *, busy: bool, outco
             for thread in rivals:
                 thread.join()
                 thread.prove_busy(tries, outcome)
-            findings = reports.verify().findings
+            findings = verification.verify().findings
             outcome.expect(not findings, f"{name}: verify: {findings[:3]}")
         finally:
             database.disconnect()
@@ -98,7 +100,7 @@ def _make_app(environment: dict[str, str]) -> tuple[Flask, dict[str, dict[str, s
     for customer in (ACME, UMBRELLA):
         people.add_customer(ROOT, customer, customer)
         for department in DEPARTMENTS:
-            budgets.set_budget(ROOT, customer, department, PERIOD, Decimal(20_000), budget_id=f"{customer}-{department}")
+            manual_budgets.set_budget(ROOT, customer, department, PERIOD, Decimal(20_000), budget_id=f"{customer}-{department}")
         keys[customer] = {"Authorization": f"Bearer {people.add_key(ROOT, 'orchestrator', customer_id=customer)}"}
     return app, keys
 

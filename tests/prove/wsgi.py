@@ -15,8 +15,11 @@ from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wsgi import ClosingIterator
 
 from app import create_app
-from budget_sync import clock, database, logins, reports
-from budget_sync.models import Session
+from budget_sync import database
+from budget_sync.accounts import authentication
+from budget_sync.database.models import Session
+from budget_sync.domain import clock
+from budget_sync.ledger import verification
 from budget_sync.settings import load
 from prove.outcome import Outcome, Place
 
@@ -39,7 +42,7 @@ def proven_app(place: Place, outcome: Outcome, **environment: str) -> Iterator[F
     with place.installation("instance", "world", **environment) as installation:
         try:
             yield create_app(load(installation.environment))
-            outcome.expect(not reports.verify().findings, "verify finds a contradiction")
+            outcome.expect(not verification.verify().findings, "verify finds a contradiction")
         finally:
             database.disconnect()
 
@@ -92,7 +95,7 @@ def session_cookie(app: Flask, user_id: str, **more: str) -> str:
     """The cookie of a new session of that person, with what else it is to hold: how one gets it is the login's business, and costs a password's hash."""
     token = secrets.token_urlsafe(32)
     now = clock.now()
-    Session.insert(tokenHash=logins.digest(token), userId=user_id, createdAt=now, expiresAt=now + logins.SESSION_LIFETIME).execute()
+    Session.insert(tokenHash=authentication.digest(token), userId=user_id, createdAt=now, expiresAt=now + authentication.SESSION_LIFETIME).execute()
     serializer = SecureCookieSessionInterface().get_signing_serializer(app)
     assert serializer is not None
     return f"{app.config['SESSION_COOKIE_NAME']}={serializer.dumps({'_user_id': token, **more})}"

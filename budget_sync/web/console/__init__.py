@@ -3,7 +3,7 @@
 `frame` has what all pages share: who is looking, error pages, headers. The other modules are one area each.
 """
 
-from budget_sync.web.console import audit, budgets, deeds, home, keys, requests, session, sync, team
-from budget_sync.web.console.frame import console, init_app
+from budget_sync.web.console import actions, audit, budgets, keys, overview, requests, session, sync, team
+from budget_sync.web.console.base import console, init_app
 
-__all__ = ["audit", "budgets", "console", "deeds", "home", "init_app", "keys", "requests", "session", "sync", "team"]
+__all__ = ["actions", "audit", "budgets", "console", "init_app", "keys", "overview", "requests", "session", "sync", "team"]

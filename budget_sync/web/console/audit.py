@@ -8,12 +8,13 @@ from urllib.parse import urlencode
 
 from flask import Response
 
-from budget_sync import clock, listings
-from budget_sync.listings import AuditLine, AuditQuery
-from budget_sync.money import to_number
-from budget_sync.refusals import invalid
+from budget_sync import queries
+from budget_sync.domain import clock
+from budget_sync.domain.errors import invalid
+from budget_sync.domain.money import to_number
+from budget_sync.queries import AuditLine, AuditQuery
 from budget_sync.web.console import formats
-from budget_sync.web.console.frame import argument, console, csv_response, number, page, viewer
+from budget_sync.web.console.base import argument, console, csv_response, number, page, viewer
 
 #: What may be asked for: no row is older, and none will be newer.
 MIN_YEAR, MAX_YEAR = 1970, 2999
@@ -28,7 +29,7 @@ HEADER = (
 def audit() -> Response:
     """A page of the log."""
     who, query = viewer(), _query()
-    lines, before = listings.audit_page(who.actor, who.customer.id, query)
+    lines, before = queries.audit_page(who.actor, who.customer.id, query)
     kept = {name: argument(name) for name in ("q", "action", "budget", "from", "to") if argument(name)}
     return page(
         "audit.html",
@@ -45,7 +46,7 @@ def audit() -> Response:
 def audit_csv() -> Response:
     """All that the page's filters find."""
     who = viewer()
-    lines = listings.audit_export(who.actor, who.customer.id, _query())
+    lines = queries.audit_export(who.actor, who.customer.id, _query())
     return csv_response("audit.csv", HEADER, _rows(lines))
 
 

@@ -7,15 +7,16 @@ from zoneinfo import ZoneInfo
 
 from flask import Response
 
-from budget_sync import clock, listings, overview
-from budget_sync.listings import BudgetLine, BudgetQuery, Point
-from budget_sync.models import Customer
-from budget_sync.money import to_number
-from budget_sync.periods import period_dates
-from budget_sync.permissions import Action
+from budget_sync import queries
+from budget_sync.database.models import Customer
+from budget_sync.domain import clock
+from budget_sync.domain.money import to_number
+from budget_sync.domain.periods import period_dates
+from budget_sync.domain.permissions import Action
+from budget_sync.queries import BudgetLine, BudgetQuery, Point, overview
 from budget_sync.web import charts
 from budget_sync.web.console import formats
-from budget_sync.web.console.frame import argument, console, csv_response, link, number, page, page_number, viewer
+from budget_sync.web.console.base import argument, console, csv_response, link, number, page, page_number, viewer
 
 #: Open reservations on a budget's own page.
 SHOWN = 10
@@ -25,16 +26,16 @@ SHOWN = 10
 def budgets() -> Response:
     """A page of the list."""
     who, query = viewer(), _query()
-    lines, total = listings.budgets_page(who.actor, who.customer.id, query)
+    lines, total = queries.budgets_page(who.actor, who.customer.id, query)
     end = charts.budget_end(line.figures for line in lines)
     return page(
         "budgets.html",
         query=query,
         lines=[(line, charts.bar(line.figures, formats.figures(line.name, line.figures), end) if not line.deleted_at else "") for line in lines],
         total=total,
-        pages=listings.pages(total),
+        pages=queries.pages(total),
         periods=overview.periods(who.actor, who.customer.id),
-        states=[(state, formats.BUDGET_STATES[state]) for state in listings.BUDGET_STATES],
+        states=[(state, formats.BUDGET_STATES[state]) for state in queries.BUDGET_STATES],
         order_link=lambda column: link(sort=f"-{column}" if query.order == column else column),
         is_filtered=bool(query.text.strip() or query.period_key or query.state != "live"),
     )
@@ -44,7 +45,7 @@ def budgets() -> Response:
 def budgets_csv() -> Response:
     """The whole list that the page's filters find."""
     who = viewer()
-    lines = listings.budgets_export(who.actor, who.customer.id, _query())
+    lines = queries.budgets_export(who.actor, who.customer.id, _query())
     header = (
         "Budget ID",
         "Department",
@@ -85,8 +86,8 @@ def _query() -> BudgetQuery:
     return BudgetQuery(
         text=argument("q"),
         period_key=argument("period"),
-        state=state if state in listings.BUDGET_STATES else "live",
-        order=order if order.removeprefix("-") in listings.BUDGET_ORDERS else "department",
+        state=state if state in queries.BUDGET_STATES else "live",
+        order=order if order.removeprefix("-") in queries.BUDGET_ORDERS else "department",
         page=page_number(),
     )
 
@@ -96,16 +97,16 @@ def budget() -> Response:
     """One budget."""
     who = viewer()
     actor, customer = who.actor, who.customer
-    line = listings.budget_line(actor, customer.id, argument("id"))
+    line = queries.budget_line(actor, customer.id, argument("id"))
     may_audit = who.may(Action.READ_AUDIT)
-    history, older = listings.budget_history(actor, customer.id, line.id, number("before")) if may_audit else ([], None)
-    reservations, more = listings.reservations_page(actor, customer.id, listings.RequestQuery(budget_id=line.id))
-    sources = {source.id: source for source in listings.source_lines(actor, customer.id)} if who.may(Action.READ_SYNC) else {}
+    history, older = queries.budget_history(actor, customer.id, line.id, number("before")) if may_audit else ([], None)
+    reservations, more = queries.reservations_page(actor, customer.id, queries.RequestQuery(budget_id=line.id))
+    sources = {source.id: source for source in queries.source_lines(actor, customer.id)} if who.may(Action.READ_SYNC) else {}
     return page(
         "budget.html",
         line=line,
         bar=charts.bar(line.figures, formats.figures(line.name, line.figures)),
-        burn=_burn(line, listings.burn_down(actor, customer.id, line), customer),
+        burn=_burn(line, queries.burn_down(actor, customer.id, line), customer),
         reservations=reservations[:SHOWN],
         more=more is not None or len(reservations) > SHOWN,
         history=history,

@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from budget_sync import clock
-from budget_sync.money import format_money
-from budget_sync.overview import Figures
-from budget_sync.refusals import invalid
+from budget_sync.domain import clock
+from budget_sync.domain.errors import invalid
+from budget_sync.domain.money import format_money
+from budget_sync.queries.overview import Figures
 
 MINUS = "\u2212"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from budget_sync import listings, people
-from budget_sync.models import ApiKey
-from budget_sync.refusals import Refusal
-from budget_sync.web.console.frame import console, page, page_number, status_of, typed, viewer
+from budget_sync import queries
+from budget_sync.accounts import people
+from budget_sync.database.models import ApiKey
+from budget_sync.domain.errors import Refusal
+from budget_sync.web.console.base import console, page, page_number, status_of, typed, viewer
 
 
 @console.get("/keys")
@@ -47,9 +48,9 @@ def revoke_key() -> AnyResponse:
 
 def _page(status: int = 200, **values: str) -> Response:
     who = viewer()
-    found, total = listings.keys_page(who.actor, who.customer.id, page_number())
-    return page("keys.html", status, keys=found, page=page_number(), pages=listings.pages(total), **values)
+    found, total = queries.keys_page(who.actor, who.customer.id, page_number())
+    return page("keys.html", status, keys=found, page=page_number(), pages=queries.pages(total), **values)
 
 
 def _key() -> ApiKey:
-    return listings.key(viewer().actor, viewer().customer.id, typed("id"))
+    return queries.key(viewer().actor, viewer().customer.id, typed("id"))

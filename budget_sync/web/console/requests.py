@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Response, url_for
 
-from budget_sync import listings
-from budget_sync.listings import CheckLine, RequestQuery, ReservationLine, Story
-from budget_sync.permissions import APPROVER_ROLES, Action, Scope, scope_of
-from budget_sync.web.console.frame import argument, console, number, page, viewer
+from budget_sync import queries
+from budget_sync.domain.permissions import APPROVER_ROLES, Action, Scope, scope_of
+from budget_sync.queries import CheckLine, RequestQuery, ReservationLine, Story
+from budget_sync.web.console.base import argument, console, number, page, viewer
 
 VIEWS = {"open": "Open", "closed": "Closed", "all": "All", "uncovered": "Not covered"}
 
@@ -22,9 +22,9 @@ def requests() -> Response:
     lines: list[ReservationLine] = []
     uncovered: list[CheckLine] = []
     if shown == "uncovered":
-        uncovered, after = listings.uncovered_page(actor, customer, query.after)
+        uncovered, after = queries.uncovered_page(actor, customer, query.after)
     else:
-        lines, after = listings.reservations_page(actor, customer, query)
+        lines, after = queries.reservations_page(actor, customer, query)
     return page(
         "requests.html",
         views=VIEWS,
@@ -33,7 +33,7 @@ def requests() -> Response:
         lines=lines,
         uncovered=uncovered,
         after=after,
-        budget=listings.budget_line(actor, customer, query.budget_id) if query.budget_id else None,
+        budget=queries.budget_line(actor, customer, query.budget_id) if query.budget_id else None,
         is_own=scope_of(actor, Action.READ_REQUESTS) is Scope.OWN,
     )
 
@@ -42,7 +42,7 @@ def requests() -> Response:
 def story() -> Response:
     """All that is known of one request."""
     who = viewer()
-    told = listings.request_story(who.actor, who.customer.id, argument("id"))
+    told = queries.request_story(who.actor, who.customer.id, argument("id"))
     return page("request.html", story=told, last_check=told.checks[-1] if told.checks else None, actions=_offers(told), uncovered=_to_approve(told))
 
 

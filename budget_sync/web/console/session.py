@@ -9,10 +9,10 @@ from flask import flash, redirect, request, session, url_for
 from flask_login import current_user
 from werkzeug.wrappers import Response as AnyResponse
 
-from budget_sync import people
-from budget_sync.refusals import Code, Refusal, invalid
+from budget_sync.accounts import people
+from budget_sync.domain.errors import Code, Refusal, invalid
 from budget_sync.web import auth
-from budget_sync.web.console.frame import console, is_sent, page, settings, status_of, typed, viewer
+from budget_sync.web.console.base import console, is_sent, page, settings, status_of, typed, viewer
 
 
 @console.route("/sign-in", methods=["GET", "POST"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from budget_sync import listings
+from budget_sync import queries
 from budget_sync import sync as sheets
-from budget_sync.logins import digest
-from budget_sync.refusals import Code, Refusal
+from budget_sync.accounts.authentication import digest
+from budget_sync.domain.errors import Code, Refusal
 from budget_sync.web.console import formats
-from budget_sync.web.console.frame import argument, console, is_sent, number, page, page_number, settings, status_of, typed, viewer
+from budget_sync.web.console.base import argument, console, is_sent, number, page, page_number, settings, status_of, typed, viewer
 
 #: Seconds that a pass or a preview from a page may take: below gunicorn's and most proxies' time-outs of 60 and more.
 DEADLINE_S = 50.0
@@ -23,16 +23,16 @@ WORKERS = 4
 def sync() -> Response:
     """Sources and passes."""
     who = viewer()
-    passes, older = listings.passes_page(who.actor, who.customer.id, number("before"))
-    return page("sync.html", sources=listings.source_lines(who.actor, who.customer.id), passes=passes, older=older, names=_names())
+    passes, older = queries.passes_page(who.actor, who.customer.id, number("before"))
+    return page("sync.html", sources=queries.source_lines(who.actor, who.customer.id), passes=passes, older=older, names=_names())
 
 
 @console.get("/sync/pass")
 def sync_pass() -> Response:
     """One pass, with the rows it refused and how many deletions it held."""
     who = viewer()
-    line = listings.sync_pass(who.actor, who.customer.id, argument("id"))
-    return page("sync_pass.html", line=line, errors=listings.row_errors(who.actor, who.customer.id, line.sync_id), name=_names().get(line.source_id))
+    line = queries.sync_pass(who.actor, who.customer.id, argument("id"))
+    return page("sync_pass.html", line=line, errors=queries.row_errors(who.actor, who.customer.id, line.sync_id), name=_names().get(line.source_id))
 
 
 @console.get("/sync/preview")
@@ -68,8 +68,8 @@ def sync_held() -> AnyResponse:
 
 def _held_page(source_id: str, status: int = 200, error: str | None = None) -> Response:
     who = viewer()
-    ids = listings.held_ids(who.actor, who.customer.id, source_id)
-    held = listings.held_budgets(who.actor, who.customer.id, source_id, page_number())
+    ids = queries.held_ids(who.actor, who.customer.id, source_id)
+    held = queries.held_budgets(who.actor, who.customer.id, source_id, page_number())
     return page(
         "sync_held.html",
         status,
@@ -77,7 +77,7 @@ def _held_page(source_id: str, status: int = 200, error: str | None = None) -> R
         held=held,
         listed=_fingerprint(ids),
         page=page_number(),
-        pages=listings.pages(held.total),
+        pages=queries.pages(held.total),
         name=_names().get(source_id),
         error=error,
     )
@@ -89,7 +89,7 @@ def _let_go(source_id: str, listed: str) -> sheets.PassResult:
     source = next((each for each in sheets.list_sources(who.actor, who.customer.id) if each.id == source_id), None)
     if source is None:
         raise Refusal(Code.NOT_FOUND, "There is no such source.")
-    ids = listings.held_ids(who.actor, who.customer.id, source_id)
+    ids = queries.held_ids(who.actor, who.customer.id, source_id)
     if not ids or listed != _fingerprint(ids):
         raise Refusal(Code.REQUEST_CONFLICT, "What is held back has changed since: look at the list once more, then confirm.")
     return sheets.sync_source(_job(ids), source)
@@ -101,7 +101,7 @@ def _fingerprint(budget_ids: list[str]) -> str:
 
 
 def _names() -> dict[str, str]:
-    return listings.source_names(viewer().actor, viewer().customer.id)
+    return queries.source_names(viewer().actor, viewer().customer.id)
 
 
 def _flash(result: sheets.PassResult) -> None:

@@ -7,20 +7,21 @@ import secrets
 from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from budget_sync import listings, people
-from budget_sync.models import User
-from budget_sync.permissions import PEOPLE_ROLES, Action, Role, require
-from budget_sync.refusals import Refusal
+from budget_sync import queries
+from budget_sync.accounts import people
+from budget_sync.database.models import User
+from budget_sync.domain.errors import Refusal
+from budget_sync.domain.permissions import PEOPLE_ROLES, Action, Role, require
 from budget_sync.web.console import formats
-from budget_sync.web.console.frame import argument, console, is_sent, page, page_number, settings, status_of, typed, viewer
+from budget_sync.web.console.base import argument, console, is_sent, page, page_number, settings, status_of, typed, viewer
 
 
 @console.get("/team")
 def team() -> Response:
     """A page of people."""
     who = viewer()
-    found, total = listings.people_page(who.actor, who.customer.id, argument("q"), page_number())
-    return page("team.html", found=found, total=total, page=page_number(), pages=listings.pages(total), text=argument("q"))
+    found, total = queries.people_page(who.actor, who.customer.id, argument("q"), page_number())
+    return page("team.html", found=found, total=total, page=page_number(), pages=queries.pages(total), text=argument("q"))
 
 
 @console.get("/team/person")
@@ -85,4 +86,4 @@ def enable_person() -> AnyResponse:
 
 
 def _person() -> User:
-    return listings.person(viewer().actor, viewer().customer.id, typed("id"))
+    return queries.person(viewer().actor, viewer().customer.id, typed("id"))

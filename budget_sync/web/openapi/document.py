@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 import budget_sync
-from budget_sync.refusals import MEANINGS, Code
-from budget_sync.web.openapi import examples, replies
+from budget_sync.domain.errors import MEANINGS, Code
+from budget_sync.web.openapi import examples, schemas
 from budget_sync.web.openapi.operations import OPERATIONS, Operation, Parameter
 from budget_sync.web.payloads import STATUSES
 
@@ -143,7 +143,7 @@ def _refusals(status: int, codes: list[Code]) -> Json:
     return {
         "description": "\n".join(f"- `{code}`: {MEANINGS[code]}" for code in codes),
         "headers": _header_references(headers),
-        "content": {"application/json": {"schema": _reference(replies.RefusalReply), "examples": shown}},
+        "content": {"application/json": {"schema": _reference(schemas.RefusalReply), "examples": shown}},
     }
 
 
@@ -164,15 +164,15 @@ class _Generator(GenerateJsonSchema):
 
 
 def _schemas() -> Json:
-    models = {operation.body for operation in OPERATIONS if operation.body} | {replies.RefusalReply}
+    models = {operation.body for operation in OPERATIONS if operation.body} | {schemas.RefusalReply}
     models |= {model for operation in OPERATIONS if operation.reply for model in get_args(operation.reply) or (operation.reply,)}
     ordered = sorted(models, key=lambda model: model.__name__)
     _, made = models_json_schema([(model, "validation") for model in ordered], ref_template="#/components/schemas/{model}", schema_generator=_Generator)
-    schemas: Json = {name: _tidy(schema) for name, schema in sorted(made["$defs"].items())}
+    generated: Json = {name: _tidy(schema) for name, schema in sorted(made["$defs"].items())}
     # "`CODE` (status): meaning", for all there are.
     listed = [f"- `{code}` ({status_of(code)}): {meaning}" for code, meaning in MEANINGS.items()]
-    schemas["Code"]["description"] = "\n".join(["Every code that a caller can meet, with its status:", "", *listed])
-    return schemas
+    generated["Code"]["description"] = "\n".join(["Every code that a caller can meet, with its status:", "", *listed])
+    return generated
 
 
 def _tidy(schema: Json) -> Json:

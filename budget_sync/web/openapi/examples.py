@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from budget_sync.refusals import MEANINGS, Code
+from budget_sync.domain.errors import MEANINGS, Code
 
 Body = dict[str, Any]
 

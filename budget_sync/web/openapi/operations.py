@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from budget_sync.refusals import Code
-from budget_sync.reports import PAGE_SIZE
-from budget_sync.requests import CheckRequest, CommitRequest, ReleaseRequest, ReserveRequest
+from budget_sync.domain.errors import Code
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReleaseRequest, ReserveRequest
+from budget_sync.queries.api import PAGE_SIZE
 from budget_sync.web.api import Login
-from budget_sync.web.openapi import examples, replies
+from budget_sync.web.openapi import examples, schemas
 from budget_sync.web.payloads import MAX_KEY_LENGTH
 
 
@@ -76,7 +76,7 @@ OPERATIONS = (
         "Could the budget carry the amount?",
         "Advice, logged with the answer given; it moves nothing, and a reserve decides again. No budget, too little money and an approval that is needed "
         "are answers, not refusals. Without credentials only as `BUDGET_CHECK_AUTH` allows.",
-        replies.CheckReply,
+        schemas.CheckReply,
         (Code.NOT_YOUR_REQUEST, *_LEDGER),
         lets_in=("", "apiKey", "session"),
         body=CheckRequest,
@@ -90,7 +90,7 @@ OPERATIONS = (
         "Set the amount aside for a request",
         "All of it or nothing. The same request on the same budget with the same amount gets the first reply again. Once its reservation is closed, a "
         "late duplicate is refused until the request is checked anew. Ordinary users reserve what they checked.",
-        replies.ReserveReply,
+        schemas.ReserveReply,
         (
             *(Code.NOT_YOUR_REQUEST, Code.OVERSPEND_NOT_ALLOWED, Code.INSUFFICIENT_BUDGET, Code.REQUEST_CONFLICT),
             *(Code.RESERVATION_CLOSED, Code.CHECK_REQUIRED, Code.BUDGET_DELETED, *_MOVEMENT),
@@ -107,7 +107,7 @@ OPERATIONS = (
         "The money is spent",
         "Moves it from reserved to committed; with `final`, what is left of the reservation is released. The commit that closed its reservation, sent "
         "again, gets the first reply again; for partial ones send an Idempotency-Key.",
-        replies.CommitReply,
+        schemas.CommitReply,
         (Code.REQUEST_NOT_FOUND, Code.NO_OPEN_RESERVATION, Code.INSUFFICIENT_BUDGET, Code.BUDGET_DELETED, *_MOVEMENT),
         body=CommitRequest,
         parameters=(IDEMPOTENCY_KEY,),
@@ -122,7 +122,7 @@ OPERATIONS = (
         "FP&A and services reject, or release by hand; requesters cancel what is theirs. More than the request holds is answered with 200 and "
         "`success: false`, and nothing is moved. The release that closed its reservation, sent again, gets the first reply again; for partial ones send an "
         "Idempotency-Key.",
-        replies.ReleaseReply | replies.ReleaseRefused,
+        schemas.ReleaseReply | schemas.ReleaseRefused,
         (Code.AMOUNT_EXCEEDS_RESERVED, Code.NOT_YOUR_REQUEST, *_MOVEMENT),
         body=ReleaseRequest,
         parameters=(IDEMPOTENCY_KEY,),
@@ -135,7 +135,7 @@ OPERATIONS = (
         "Budgets",
         "Budgets and where they stand",
         "The live budgets of one customer, by id, a page at a time.",
-        replies.BudgetPage,
+        schemas.BudgetPage,
         _READING,
         parameters=(
             _CUSTOMER_ID,
@@ -153,7 +153,7 @@ OPERATIONS = (
         "Budgets",
         "One budget",
         "Those that were taken out of their sheet included.",
-        replies.Budget,
+        schemas.Budget,
         (Code.BUDGET_NOT_FOUND, Code.INVALID_CUSTOMER, Code.AUTHENTICATION_REQUIRED, Code.FORBIDDEN, *_SERVICE),
         parameters=(Parameter("budgetId", "path", "", _CLEAN),),
         examples=examples.GET_BUDGET,
@@ -165,7 +165,7 @@ OPERATIONS = (
         "Budgets",
         "Where a request stands",
         "Its checks, reservations and movements: what to ask after a lost reply. Ordinary users see what is theirs.",
-        replies.RequestStory,
+        schemas.RequestStory,
         (Code.REQUEST_NOT_FOUND, Code.NOT_YOUR_REQUEST, *_READING),
         parameters=(Parameter("requestId", "path", "May hold slashes.", _CLEAN), _CUSTOMER_ID),
         examples=examples.GET_REQUEST,
@@ -177,7 +177,7 @@ OPERATIONS = (
         "People",
         "Sign a person in",
         "The reply sets the session cookie.",
-        replies.UserReply,
+        schemas.UserReply,
         (Code.BAD_CREDENTIALS, Code.TOO_MANY_ATTEMPTS, *_BODY),
         lets_in=("",),
         body=Login,
@@ -190,7 +190,7 @@ OPERATIONS = (
         "People",
         "Sign out",
         "Ends the session for every copy of its cookie; without one there is nothing to end.",
-        replies.Done,
+        schemas.Done,
         (Code.CROSS_ORIGIN, Code.OUTCOME_UNKNOWN, *_SERVICE),
         lets_in=("", "session"),
     ),
@@ -201,7 +201,7 @@ OPERATIONS = (
         "People",
         "Who am I?",
         "Whose session or key was sent.",
-        replies.UserReply,
+        schemas.UserReply,
         (Code.AUTHENTICATION_REQUIRED, *_SERVICE),
         examples=examples.ME,
     ),
@@ -212,12 +212,12 @@ OPERATIONS = (
         "Operation",
         "A pass over every source",
         "For schedulers that call over HTTP. One source's failure is its own result, and the call's deadline is 50 seconds.",
-        replies.SyncReply,
+        schemas.SyncReply,
         (Code.AUTHENTICATION_REQUIRED, *_SERVICE),
         lets_in=("cronSecret",),
         examples=examples.SYNC,
     ),
-    Operation("api.healthz", "get", "/healthz", "Operation", "Alive", "The process answers, whatever the database does.", replies.Status, (), lets_in=("",)),
+    Operation("api.healthz", "get", "/healthz", "Operation", "Alive", "The process answers, whatever the database does.", schemas.Status, (), lets_in=("",)),
     Operation(
         "api.readyz",
         "get",
@@ -225,7 +225,7 @@ OPERATIONS = (
         "Operation",
         "Able to serve",
         "The database can be reached, has this program's schema, and is open to be written.",
-        replies.Status,
+        schemas.Status,
         (Code.UNAVAILABLE,),
         lets_in=("",),
     ),

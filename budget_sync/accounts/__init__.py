@@ -1,0 +1,1 @@
+"""People, their passwords and sessions, and API keys."""

@@ -1,0 +1,1 @@
+"""Copying, replacing, migrating and checking whole databases."""

@@ -1,0 +1,302 @@
+"""Peewee's view of the tables of `schema.sql`: fields and nothing else.
+
+Constraints and indexes stand in `schema.sql`. A column that the database generates is read only, so it is not named here.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from peewee import BigIntegerField, BooleanField, CompositeKey, Field, IntegerField, Model, TextField
+
+from budget_sync.database import db
+from budget_sync.domain import clock
+
+
+class UtcField(Field):
+    """A UTC time: an aware datetime in Python, `2025-02-05T10:30:00Z` in SQLite."""
+
+    field_type = "TIMESTAMPTZ"
+
+    def db_value(self, value: datetime | str | None) -> str | None:
+        """The text to store."""
+        return clock.to_text(value) if isinstance(value, datetime) else value
+
+    def python_value(self, value: datetime | str | None) -> datetime | None:
+        """The stored time, aware."""
+        if value is None or isinstance(value, datetime):
+            return value and value.astimezone(UTC)
+        return clock.from_text(value)
+
+
+class Table(Model):
+    """A row of one of our tables."""
+
+    class Meta:
+        database = db
+        legacy_table_names = False
+
+
+class Customer(Table):
+    """The tenant."""
+
+    id = TextField(primary_key=True)
+    name = TextField()
+    currency = TextField()
+    currencyExponent = IntegerField()
+    autoApproveLimitMinor = BigIntegerField(null=True)
+    timeZone = TextField()
+    fiscalYearStartMonth = IntegerField()
+    createdAt = UtcField()
+    disabledAt = UtcField(null=True)
+
+    class Meta:
+        table_name = "Customer"
+
+
+class User(Table):
+    """A person."""
+
+    id = TextField(primary_key=True)
+    customerId = TextField(null=True)
+    name = TextField()
+    email = TextField()
+    emailKey = TextField()
+    role = TextField()
+    passwordHash = TextField(null=True)
+    createdAt = UtcField()
+    disabledAt = UtcField(null=True)
+    lastLoginAt = UtcField(null=True)
+
+    class Meta:
+        table_name = "User"
+
+
+class Session(Table):
+    """A signed-in browser or client."""
+
+    tokenHash = TextField(primary_key=True)
+    userId = TextField()
+    createdAt = UtcField()
+    expiresAt = UtcField()
+
+    class Meta:
+        table_name = "Session"
+
+
+class LoginAttempt(Table):
+    """A login that failed, or has not succeeded yet."""
+
+    id = IntegerField(primary_key=True)
+    account = TextField()
+    network = TextField()
+    attemptedAt = BigIntegerField()
+
+    class Meta:
+        table_name = "LoginAttempt"
+
+
+class ApiKey(Table):
+    """A service's key."""
+
+    id = TextField(primary_key=True)
+    customerId = TextField(null=True)
+    name = TextField()
+    secretHash = TextField()
+    mayOverspend = BooleanField()
+    createdAt = UtcField()
+    revokedAt = UtcField(null=True)
+
+    class Meta:
+        table_name = "ApiKey"
+
+
+class BudgetDataSourceConfig(Table):
+    """A source of budgets."""
+
+    id = TextField(primary_key=True)
+    customerId = TextField()
+    sourceType = TextField()
+    spreadsheetKey = TextField(null=True)
+    worksheet = TextField(null=True)
+    worksheetGid = BigIntegerField(null=True)
+    csvPath = TextField(null=True)
+    locale = TextField(null=True)
+    columnMap = TextField(default="{}")
+    isActive = BooleanField()
+    createdAt = UtcField()
+    removedAt = UtcField(null=True)
+
+    class Meta:
+        table_name = "BudgetDataSourceConfig"
+
+
+class Budget(Table):
+    """What a department may spend in a fiscal period."""
+
+    id = TextField(primary_key=True)
+    customerId = TextField()
+    sourceId = TextField(null=True)
+    externalId = TextField(null=True)
+    sourceRow = IntegerField(null=True)
+    department = TextField()
+    departmentKey = TextField()
+    fiscalPeriod = TextField()
+    periodKey = TextField()
+    currency = TextField()
+    currencyExponent = IntegerField()
+    budgetedMinor = BigIntegerField()
+    autoApproveLimitMinor = BigIntegerField(null=True)
+    createdAt = UtcField()
+    updatedAt = UtcField()
+    deletedAt = UtcField(null=True)
+
+    class Meta:
+        table_name = "Budget"
+
+
+class BudgetUtilization(Table):
+    """Where a budget stands."""
+
+    budgetId = TextField(primary_key=True)
+    customerId = TextField()
+    currencyExponent = IntegerField()
+    reservedMinor = BigIntegerField(default=0)
+    committedMinor = BigIntegerField(default=0)
+    version = BigIntegerField(default=0)
+
+    class Meta:
+        table_name = "BudgetUtilization"
+
+
+class Reservation(Table):
+    """Money set aside on one budget for one request."""
+
+    seq = IntegerField(primary_key=True)
+    id = TextField()
+    customerId = TextField()
+    budgetId = TextField()
+    requestId = TextField()
+    requesterId = TextField()
+    requesterName = TextField()
+    requesterEmail = TextField()
+    currencyExponent = IntegerField()
+    amountMinor = BigIntegerField()
+    heldMinor = BigIntegerField()
+    committedMinor = BigIntegerField(default=0)
+    releasedMinor = BigIntegerField(default=0)
+    exceededMinor = BigIntegerField(default=0)
+    status = TextField()
+    createdAt = UtcField()
+    closedAt = UtcField(null=True)
+    closedAfterCheck = BigIntegerField(null=True)
+    reserveReply = TextField()
+    closingCall = TextField(null=True)
+    closingReply = TextField(null=True)
+
+    class Meta:
+        table_name = "Reservation"
+
+
+class StoredReply(Table):
+    """A reply kept under an Idempotency-Key."""
+
+    customerId = TextField()
+    principal = TextField()
+    call = TextField()
+    idempotencyKey = TextField()
+    bodyHash = TextField()
+    reply = TextField()
+    createdAt = UtcField()
+
+    class Meta:
+        table_name = "StoredReply"
+        primary_key = CompositeKey("customerId", "principal", "call", "idempotencyKey")
+
+
+class BudgetCheckLog(Table):
+    """A check and the answer it got."""
+
+    id = IntegerField(primary_key=True)
+    checkId = TextField()
+    customerId = TextField()
+    requestId = TextField()
+    userId = TextField()
+    userName = TextField()
+    userEmail = TextField()
+    checkedBy = TextField(null=True)
+    department = TextField()
+    fiscalPeriod = TextField()
+    currency = TextField()
+    currencyExponent = IntegerField()
+    amountMinor = BigIntegerField()
+    vendor = TextField(null=True)
+    purpose = TextField(null=True)
+    budgetId = TextField(null=True)
+    available = BooleanField()
+    canAutoApprove = BooleanField()
+    code = TextField()
+    reason = TextField()
+    response = TextField()
+    durationMs = IntegerField()
+    timestamp = UtcField()
+
+    class Meta:
+        table_name = "BudgetCheckLog"
+
+
+class AuditLog(Table):
+    """One movement or change."""
+
+    id = IntegerField(primary_key=True)
+    customerId = TextField(null=True)
+    budgetId = TextField(null=True)
+    version = BigIntegerField(null=True)
+    action = TextField()
+    field = TextField(null=True)
+    subject = TextField(null=True)
+    requestId = TextField(null=True)
+    reservationId = TextField(null=True)
+    oldValue = TextField(null=True)
+    newValue = TextField(null=True)
+    budgetedDeltaMinor = BigIntegerField(default=0)
+    reservedDeltaMinor = BigIntegerField(default=0)
+    committedDeltaMinor = BigIntegerField(default=0)
+    principal = TextField()
+    changedBy = TextField()
+    onBehalfOf = TextField(null=True)
+    approvedBy = TextField(null=True)
+    reason = TextField(null=True)
+    externalRef = TextField(null=True)
+    createdAt = UtcField()
+
+    class Meta:
+        table_name = "AuditLog"
+
+
+class SyncHistory(Table):
+    """One pass over one source."""
+
+    id = IntegerField(primary_key=True)
+    syncId = TextField()
+    customerId = TextField()
+    sourceId = TextField()
+    status = TextField()
+    createdCount = IntegerField(default=0)
+    updatedCount = IntegerField(default=0)
+    unchangedCount = IntegerField(default=0)
+    softDeletedCount = IntegerField(default=0)
+    revivedCount = IntegerField(default=0)
+    heldCount = IntegerField(default=0)
+    errorCount = IntegerField(default=0)
+    overdrawnCount = IntegerField(default=0)
+    message = TextField(null=True)
+    errors = TextField(default="[]")
+    heldBudgetIds = TextField(default="[]")
+    startedBy = TextField()
+    durationMs = IntegerField()
+    startTime = UtcField()
+    endTime = UtcField()
+
+    class Meta:
+        table_name = "SyncHistory"

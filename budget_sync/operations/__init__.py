@@ -1,0 +1,1 @@
+"""Work for operators: backups, the demo, start-up checks, the doctor."""

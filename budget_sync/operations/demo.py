@@ -1,0 +1,168 @@
+"""The integration guide's world, by name: customer org-456, budget-123, its people, and the orchestrator's key.
+
+Passwords and keys are made anew for each installation and kept in the instance folder, readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from decimal import Decimal
+from pathlib import Path
+
+from budget_sync import ledger, manual_budgets, sync
+from budget_sync.accounts import authentication, people
+from budget_sync.database.models import Budget, BudgetDataSourceConfig, Customer, Reservation, User
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReserveRequest
+from budget_sync.runtime import files
+
+CUSTOMER = "org-456"
+BUDGET = "budget-123"
+
+#: What the demo's finance team plans, beside budget-123, which is made by hand.
+PLAN = """Budget ID,Department,Fiscal Period,Budgeted Amount
+MKT-25Q1,Marketing,Q1 2025,40000
+SAL-25Q1,Sales,Q1 2025,"$55,000"
+OPS-25Q1,Operations,Q1 2025,30000
+"""
+
+#: id, name, email, role, and the name of the file that keeps how to sign in.
+PEOPLE = (
+    ("user-123", "Jane Doe", "jane@acme.com", Role.BUSINESS_USER, "jane"),
+    ("fpa-001", "Fiona Adams", "fiona@acme.com", Role.FPA_ADMIN, "fiona"),
+    ("admin-001", "Alex Kim", "alex@acme.com", Role.ADMIN, "alex"),
+)
+
+
+def load(actor: Actor, instance_folder: Path, csv_folder: Path | None = None) -> bool:
+    """Make what is not there yet; returns False where all of it was. Safe to run again, also after it was cut short."""
+    folder = demo_folder(instance_folder)
+    files.make_folder(folder)
+    news = [_make_customer(actor)]
+    news += [_make_person(actor, folder, instance_folder, *person) for person in PEOPLE]
+    news += [_make_key(actor, folder), _make_budget(actor), _spend_five_thousand(actor)]
+    news += [_make_source(actor, instance_folder, csv_folder or instance_folder / "sheets")]
+    return any(news)
+
+
+def demo_folder(instance_folder: Path) -> Path:
+    """Where the demo's passwords and keys are kept."""
+    return instance_folder / "demo"
+
+
+def _make_customer(actor: Actor) -> bool:
+    if Customer.get_or_none(Customer.id == CUSTOMER):
+        return False
+    people.add_customer(actor, CUSTOMER, "Acme Inc.", currency="USD", auto_approve_limit_minor=1_000_000)
+    return True
+
+
+def _make_person(actor: Actor, folder: Path, slots_folder: Path, user_id: str, name: str, email: str, role: Role, file: str) -> bool:
+    path = folder / f"{file}.json"
+    known = User.get_or_none(User.id == user_id) is not None
+    if known and path.exists():
+        return False
+    password = secrets.token_urlsafe(12)
+    if known:
+        people.set_password(actor, user_id, password, slots_folder=slots_folder)
+    else:
+        people.add_user(actor, user_id, name, email, role, customer_id=CUSTOMER, password=password, slots_folder=slots_folder)
+    _keep(path, json.dumps({"email": email, "password": password}))
+    return True
+
+
+def _make_key(actor: Actor, folder: Path) -> bool:
+    path = folder / "orchestrator.header"
+    if path.exists() and authentication.actor_of_key(path.read_text(encoding="utf-8").split()[-1]):
+        return False
+    _keep(path, f"Authorization: Bearer {people.add_key(actor, 'orchestrator', customer_id=CUSTOMER)}")
+    return True
+
+
+def _make_budget(actor: Actor) -> bool:
+    if Budget.get_or_none(Budget.id == BUDGET):
+        return False
+    manual_budgets.set_budget(actor, CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=BUDGET)
+    return True
+
+
+def _spend_five_thousand(actor: Actor) -> bool:
+    """An earlier request of Jane's, all the way through, so that the budget stands where the guide has it."""
+    request = "intake-101"
+    if Reservation.get_or_none((Reservation.customerId == CUSTOMER) & (Reservation.requestId == request) & (Reservation.status == "closed")):
+        return False
+    amount = Decimal(5_000)
+    ledger.check(
+        actor,
+        CheckRequest(
+            request_id=request,
+            user_id="user-123",
+            user_name="Jane Doe",
+            user_email="jane@acme.com",
+            customer_id=CUSTOMER,
+            department="Engineering",
+            fiscal_period="Q1 2025",
+            amount=amount,
+            vendor="JetBrains",
+            purpose="IDE licences",
+        ),
+    )
+    ledger.reserve(actor, ReserveRequest(budget_id=BUDGET, request_id=request, amount=amount, user_id="user-123", reason="JetBrains - IDE licences"))
+    ledger.commit(actor, CommitRequest(budget_id=BUDGET, request_id=request, amount=amount, external_ref="PO-1001"))
+    return True
+
+
+def _make_source(actor: Actor, instance_folder: Path, csv_folder: Path) -> bool:
+    """A CSV file, in a Google Sheet's stead, and the first pass over it."""
+    if BudgetDataSourceConfig.get_or_none((BudgetDataSourceConfig.customerId == CUSTOMER) & (BudgetDataSourceConfig.csvPath == "demo.csv")):
+        return False
+    files.make_folder(csv_folder)
+    path = csv_folder / "demo.csv"
+    if not path.exists():
+        files.make_once(path, PLAN)
+    sync.add_source(actor, CUSTOMER, csv_path="demo.csv", csv_folder=csv_folder)
+    for result in sync.sync_all(sync.Job(actor, sync.Reach(csv_folder), instance_folder), customer_id=CUSTOMER):
+        if result.status != "success":
+            raise RuntimeError(sync.result_line(result))
+    return True
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a secret so that nobody else can read it, not even for a moment."""
+    files.write(path, text + "\n")
+
+
+def tour(url: str, instance_folder: Path) -> str:
+    """Where to look, how to sign in, and lines to paste, for a server at that URL."""
+    folder = demo_folder(instance_folder)
+    try:
+        folder = folder.relative_to(Path.cwd())
+    except ValueError:
+        pass
+    passwords = "\n".join(
+        f"  {email:<16} {json.loads((folder / f'{file}.json').read_text(encoding='utf-8'))['password']:<18} {name}, {role}"
+        for _, name, email, role, file in PEOPLE
+    )
+    return f"""
+Budget Sync is at {url} (stop it with Ctrl-C). Is it well? {url}/readyz
+
+People of {CUSTOMER}, who sign in at {url}; made for this installation and kept in {folder}:
+{passwords}
+
+In another terminal, from this folder: ask, sign in, reserve, release, and see what became of it.
+
+  curl -sS {url}/api/budget/check -H 'Content-Type: application/json' -d '{{
+    "requestId": "test-001", "userId": "user-123", "userName": "Test User", "userEmail": "test@example.com",
+    "customerId": "org-456", "department": "Engineering", "fiscalPeriod": "Q1 2025", "amount": 5000}}'
+
+  curl -sS -c {folder}/fiona.cookies {url}/api/auth/login -H 'Content-Type: application/json' -d @{folder}/fiona.json
+
+  curl -sS -b {folder}/fiona.cookies {url}/api/budget/reserve -H 'Content-Type: application/json' -d '{{
+    "budgetId": "budget-123", "amount": 5000, "requestId": "test-001", "reason": "Test reservation"}}'
+
+  curl -sS -b {folder}/fiona.cookies {url}/api/budget/release -H 'Content-Type: application/json' -d '{{
+    "budgetId": "budget-123", "amount": 5000, "requestId": "test-001", "action": "reject", "reason": "Test rejection"}}'
+
+  curl -sS -H @{folder}/orchestrator.header {url}/api/requests/test-001
+"""

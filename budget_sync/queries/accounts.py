@@ -1,0 +1,51 @@
+"""Customers, people and API keys."""
+
+from __future__ import annotations
+
+from budget_sync.database.models import ApiKey, Customer, User
+from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.permissions import Action, Actor, require_for
+from budget_sync.queries import paging
+
+
+def customers(actor: Actor) -> list[Customer]:
+    """The customers whose pages the caller can see, by name; disabled ones left out."""
+    query = Customer.select().where(Customer.disabledAt.is_null()).order_by(Customer.name, Customer.id)
+    return list(query if actor.customer_id is None else query.where(Customer.id == actor.customer_id))
+
+
+def people_page(actor: Actor, customer_id: str, text: str = "", page: int = 1) -> tuple[list[User], int]:
+    """A page of a customer's people, by name, and how many there are. Who serves all customers sees those of all as well."""
+    require_for(actor, Action.MANAGE_PEOPLE, customer_id)
+    of_customer = User.customerId == customer_id
+    query = User.select().where(of_customer | User.customerId.is_null() if actor.customer_id is None else of_customer)
+    text = text.strip()
+    if text:
+        query = query.where(User.name.contains(text) | User.email.contains(text) | (User.id == text))
+    return list(query.order_by(User.name, User.id).paginate(page, paging.PAGE_SIZE)), query.count()
+
+
+def person(actor: Actor, customer_id: str, user_id: str) -> User:
+    """One of a customer's people. Raises Refusal NOT_FOUND."""
+    require_for(actor, Action.MANAGE_PEOPLE, customer_id)
+    user: User | None = User.get_or_none(User.id == user_id)
+    if user is None or not (user.customerId == customer_id or (user.customerId is None and actor.customer_id is None)):
+        raise Refusal(Code.NOT_FOUND, "There is nobody of that id.")
+    return user
+
+
+def keys_page(actor: Actor, customer_id: str, page: int = 1) -> tuple[list[ApiKey], int]:
+    """A page of a customer's API keys, those in use first, newest first, and how many there are."""
+    require_for(actor, Action.MANAGE_KEYS, customer_id)
+    query = ApiKey.select().where(ApiKey.customerId == customer_id)
+    order = (ApiKey.revokedAt.is_null(False), ApiKey.createdAt.desc(), ApiKey.id)
+    return list(query.order_by(*order).paginate(page, paging.PAGE_SIZE)), query.count()
+
+
+def key(actor: Actor, customer_id: str, key_id: str) -> ApiKey:
+    """One of them. Raises Refusal NOT_FOUND."""
+    require_for(actor, Action.MANAGE_KEYS, customer_id)
+    found: ApiKey | None = ApiKey.get_or_none(ApiKey.id == key_id, ApiKey.customerId == customer_id)
+    if found is None:
+        raise Refusal(Code.NOT_FOUND, "There is no such key.")
+    return found

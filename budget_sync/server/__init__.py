@@ -1,0 +1,1 @@
+"""The HTTP server below WSGI, on top of gunicorn."""

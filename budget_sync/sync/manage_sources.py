@@ -1,0 +1,252 @@
+"""Adding, listing and removing sources. Every change is audited."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from budget_sync.accounts.people import get_customer
+from budget_sync.database import audit_log, locked, transact
+from budget_sync.database.models import Budget, BudgetDataSourceConfig, BudgetUtilization
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.periods import fold
+from budget_sync.domain.permissions import Action, Actor, require, require_serves
+from budget_sync.sync.cells import known_locale
+from budget_sync.sync.rows import COLUMNS
+from budget_sync.sync.sources import FetchFailed, Source, csv_file, names_of
+
+GOOGLE = "google_sheets"
+CSV = "csv"
+
+#: Who may name a file of this machine: the command line alone.
+SHELL = "command"
+
+_KEY = re.compile(r"[A-Za-z0-9_-]{5,200}")
+_ADDRESS = re.compile(r"https://docs\.google\.com/spreadsheets/(?:u/\d+/)?d/([A-Za-z0-9_-]+)(?:[/?#].*)?")
+_ADDRESS_GID = re.compile(r"[#?&]gid=(\d{1,15})")
+_GID = re.compile(r"#?gid[=:]\s*(?P<gid>\d{1,15})")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A source to be added, checked."""
+
+    kind: str
+    spreadsheet_key: str | None
+    worksheet: str | None
+    worksheet_gid: int | None
+    csv_path: str | None
+    locale: str | None
+    names: Mapping[str, str]
+
+
+def add_source(
+    actor: Actor,
+    customer_id: str,
+    *,
+    spreadsheet: str | None = None,
+    worksheet: str | None = None,
+    csv_path: str | None = None,
+    csv_folder: Path | None = None,
+    locale: str | None = None,
+    names: Mapping[str, str] | None = None,
+) -> tuple[Source, list[str]]:
+    """Make a source; returns it and what its maker should be warned of.
+
+    `spreadsheet` is a key or a spreadsheet's address; `worksheet` a tab's title, or its number as "gid=123". `names` maps our
+    columns to the sheet's. Raises Refusal INVALID_REQUEST, naming all that is wrong, INVALID_CUSTOMER or FORBIDDEN.
+    """
+    require(actor, Action.MANAGE_SOURCES)
+    require_serves(actor, customer_id)
+    if csv_path is not None and actor.principal != SHELL:
+        raise Refusal(Code.FORBIDDEN, "A CSV source can be added on the command line only.")
+    wanted = _wanted(spreadsheet, worksheet, csv_path, csv_folder, locale, names or {})
+
+    def work() -> tuple[Source, list[str]]:
+        get_customer(customer_id)
+        _refuse_second(customer_id, wanted)
+        row = BudgetDataSourceConfig.create(
+            id=f"src_{secrets.token_hex(6)}",
+            customerId=customer_id,
+            sourceType=wanted.kind,
+            spreadsheetKey=wanted.spreadsheet_key,
+            worksheet=wanted.worksheet,
+            worksheetGid=wanted.worksheet_gid,
+            csvPath=wanted.csv_path,
+            locale=wanted.locale,
+            columnMap=json.dumps(dict(wanted.names), ensure_ascii=False),
+            isActive=True,
+            createdAt=clock.now(),
+        )
+        source = to_source(row)
+        # A path is for the shell's eyes alone, and the audit log has other readers.
+        told = "a CSV file" if wanted.kind == CSV else source.label
+        audit_log.record(actor, "ADD_SOURCE", customer_id=customer_id, subject=source.id, newValue=told)
+        return source, _warnings(source)
+
+    return transact(work)
+
+
+def list_sources(actor: Actor, customer_id: str | None = None) -> list[Source]:
+    """The sources the caller may manage, by customer and age, without those that were removed."""
+    require(actor, Action.MANAGE_SOURCES)
+    wanted = actor.customer_id or customer_id
+    query = BudgetDataSourceConfig.select().where(BudgetDataSourceConfig.isActive & BudgetDataSourceConfig.removedAt.is_null())
+    if wanted is not None:
+        query = query.where(BudgetDataSourceConfig.customerId == wanted)
+    order = (BudgetDataSourceConfig.customerId, BudgetDataSourceConfig.createdAt, BudgetDataSourceConfig.id)
+    return [to_source(row) for row in query.order_by(*order)]
+
+
+def remove_source(actor: Actor, source_id: str) -> int:
+    """Stop following a source; returns how many budgets it let go of. Raises Refusal NOT_FOUND.
+
+    Its budgets stay as they are. Nobody owns them then: they can be changed by hand, and another source may adopt them.
+    """
+    require(actor, Action.MANAGE_SOURCES)
+
+    def work() -> int:
+        row = locked(BudgetDataSourceConfig.select().where((BudgetDataSourceConfig.id == source_id) & BudgetDataSourceConfig.removedAt.is_null())).first()
+        if row is None or not actor.serves(row.customerId):
+            raise Refusal(Code.NOT_FOUND, f"There is no source {source_id!r}; see list-sources.")
+        BudgetDataSourceConfig.update(isActive=False, removedAt=clock.now()).where(BudgetDataSourceConfig.id == source_id).execute()
+        audit_log.record(actor, "REMOVE_SOURCE", customer_id=row.customerId, subject=source_id)
+        owned = list(locked(Budget.select(Budget.id).where(Budget.sourceId == source_id).order_by(Budget.id)))
+        for budget in owned:
+            _release(actor, row.customerId, budget.id, source_id)
+        return len(owned)
+
+    return transact(work)
+
+
+def _release(actor: Actor, customer_id: str, budget_id: str, source_id: str) -> None:
+    Budget.update(sourceId=None, sourceRow=None, updatedAt=clock.now()).where(Budget.id == budget_id).execute()
+    BudgetUtilization.update(version=BudgetUtilization.version + 1).where(BudgetUtilization.budgetId == budget_id).execute()
+    audit_log.record(
+        actor,
+        "UPDATE",
+        customer_id=customer_id,
+        budget_id=budget_id,
+        version=BudgetUtilization.get_by_id(budget_id).version,
+        field="sourceId",
+        oldValue=source_id,
+        reason="The source was removed",
+    )
+
+
+def to_source(row: BudgetDataSourceConfig) -> Source:
+    """A source from its row."""
+    return Source(
+        id=row.id,
+        customer_id=row.customerId,
+        kind=row.sourceType,
+        spreadsheet_key=row.spreadsheetKey,
+        worksheet=row.worksheet,
+        worksheet_gid=row.worksheetGid,
+        csv_path=row.csvPath,
+        locale=row.locale,
+        names=names_of(row.columnMap),
+    )
+
+
+def _wanted(
+    spreadsheet: str | None, worksheet: str | None, csv_path: str | None, csv_folder: Path | None, locale: str | None, names: Mapping[str, str]
+) -> Wanted:
+    """A source's parts, checked; everything wrong with them is refused at once."""
+    fields = _bad_names(names)
+    known = None if locale is None else known_locale(locale)
+    if locale is not None and known is None:
+        fields["locale"] = f"{locale!r} is not a locale such as en_US or de_DE"
+    key, title, gid = _sheet(spreadsheet, worksheet, fields)
+    path = None if csv_path is None else _csv(csv_path, csv_folder, fields)
+    if (spreadsheet is None) == (csv_path is None):
+        fields["source"] = "must be either a spreadsheet or a CSV file"
+    elif csv_path is not None and worksheet is not None:
+        fields["worksheet"] = "is for a spreadsheet; a CSV file has none"
+    if fields:
+        raise invalid(fields)
+    columns = {fold(column): column for column in COLUMNS}
+    return Wanted(
+        GOOGLE if csv_path is None else CSV, key, title, gid, path, known, {columns[fold(column)]: " ".join(name.split()) for column, name in names.items()}
+    )
+
+
+def _bad_names(names: Mapping[str, str]) -> dict[str, str]:
+    known = {fold(column) for column in COLUMNS}
+    unknown = [column for column in names if fold(column) not in known]
+    if unknown:
+        return {"map": f"names {', '.join(map(repr, unknown))}, but the columns are {', '.join(COLUMNS)}"}
+    headings = [fold(name) for name in names.values()]
+    if not all(headings) or len(set(headings)) < len(headings):
+        return {"map": "must give each column a name of its own in the sheet"}
+    return {}
+
+
+def _sheet(spreadsheet: str | None, worksheet: str | None, fields: dict[str, str]) -> tuple[str | None, str | None, int | None]:
+    """A spreadsheet's key, and its tab's title or number."""
+    if spreadsheet is None:
+        return None, None, None
+    address = _ADDRESS.fullmatch(spreadsheet.strip())
+    key = address[1] if address else spreadsheet.strip()
+    if not _KEY.fullmatch(key):
+        fields["spreadsheet"] = "must be the key between /d/ and /edit in the spreadsheet's address, or the address"
+    numbered = _GID.fullmatch((worksheet or "").strip())
+    if numbered:
+        return key, None, int(numbered["gid"])
+    if worksheet is not None:
+        if not worksheet.strip() or len(worksheet) > 100 or not worksheet.isprintable():
+            fields["worksheet"] = 'must be the title of a tab, or its number as in "gid=0"'
+        return key, worksheet, None
+    gid = _ADDRESS_GID.search(spreadsheet) if address else None
+    if gid:
+        return key, None, int(gid[1])
+    fields["worksheet"] = "is required: which tab of the spreadsheet?"
+    return key, None, None
+
+
+def _csv(path: str, folder: Path | None, fields: dict[str, str]) -> str | None:
+    """The path, from the folder on."""
+    try:
+        if folder is None:
+            raise FetchFailed("is not possible without a folder")
+        return str(csv_file(folder, path).relative_to(folder.resolve()))
+    except FetchFailed:
+        fields["csv"] = f"must be inside {folder}"
+        return None
+
+
+def _refuse_second(customer_id: str, wanted: Wanted) -> None:
+    """Two sources of one sheet would fight over its budgets."""
+    same = BudgetDataSourceConfig.select().where(
+        (BudgetDataSourceConfig.customerId == customer_id)
+        & BudgetDataSourceConfig.isActive
+        & (
+            (BudgetDataSourceConfig.csvPath == wanted.csv_path)
+            if wanted.kind == CSV
+            else (BudgetDataSourceConfig.spreadsheetKey == wanted.spreadsheet_key)
+            & (
+                (BudgetDataSourceConfig.worksheetGid == wanted.worksheet_gid)
+                if wanted.worksheet_gid is not None
+                else (BudgetDataSourceConfig.worksheet == wanted.worksheet)
+            )
+        )
+    )
+    there = same.first()
+    if there is not None:
+        raise invalid({"source": f"is there already, as {there.id}"})
+
+
+def _warnings(source: Source) -> list[str]:
+    if source.spreadsheet_key is None:
+        return []
+    others = BudgetDataSourceConfig.select(BudgetDataSourceConfig.customerId).where(
+        (BudgetDataSourceConfig.spreadsheetKey == source.spreadsheet_key)
+        & (BudgetDataSourceConfig.customerId != source.customer_id)
+        & BudgetDataSourceConfig.isActive
+    )
+    return [f"Customer {customer_id} has a source in this spreadsheet too: is that meant?" for customer_id in sorted({row.customerId for row in others})]

@@ -1,0 +1,50 @@
+"""The overview: where every department stands, what needs attention, and how checks were decided."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from budget_sync.queries import overview
+from budget_sync.queries.overview import Day
+from budget_sync.web import charts
+from budget_sync.web.console import formats
+from budget_sync.web.console.base import argument, console, page, page_number, viewer
+
+
+@console.get("/")
+def home() -> Response:
+    """The overview of the current period, of another one, or of all."""
+    who = viewer()
+    found = overview.overview(who.actor, who.customer, argument("period"), page_number())
+    end = charts.budget_end(line.figures for line in found.departments)
+    return page(
+        "overview.html",
+        found=found,
+        period_key=found.period.key if found.period else "",
+        all_periods=overview.ALL_PERIODS,
+        departments=[(line, charts.bar(line.figures, formats.figures(line.name, line.figures), end)) for line in found.departments],
+        page=page_number(),
+        pages=max(1, -(-found.department_count // overview.DEPARTMENTS_A_PAGE)),
+        old_days=overview.OLD_AFTER.days,
+        decisions=_decisions(found.days) if found.days else None,
+    )
+
+
+def _decisions(days: list[Day]) -> dict[str, object]:
+    """The chart, and what stands beside it."""
+    total = sum(day.total for day in days)
+    auto = sum(day.auto_approved for day in days)
+    labels = [f"{day.day.day} {day.day:%b}" for day in days]
+    share = formats.percent(100 * auto / total if total else 0.0)
+    return {
+        "total": total,
+        "auto": auto,
+        "manual": sum(day.needs_approval for day in days),
+        "refused": sum(day.refused for day in days),
+        "share": share,
+        "days": len(days),
+        "chart": charts.decisions(days, labels, f"{formats.count(total, 'check')}, {share} of them auto-approved. The table below has each day."),
+        "first": labels[0],
+        "last": labels[-1],
+        "rows": [(label, day) for label, day in zip(labels, days, strict=True) if day.total],
+    }
