@@ -5,13 +5,8 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 
-# What must be the same on PostgreSQL; needs its server, or TEST_DATABASE_URL, and is skipped without (with REQUIRE_ALL=1, fails).
-ON_BOTH_ENGINES := $(patsubst %,tests/test_%.py,\
-	ledger permissions tenants requesters logins people bad_input safety audit guide guide_sql concurrency verify commands metrics \
-	sync_run sync_commands sync_faults console_lists console_pages console_deeds prove)
-
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql prove bench lock audit screenshots pictures format clean
+.PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql stress bench lock audit screenshots pictures format clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,19 +50,19 @@ tests: install-dev
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 tests-postgresql: install-dev  ## Run the behaviour tests on PostgreSQL
-	TEST_ENGINE=postgresql $(BIN)/pytest -n 2 --dist worksteal $(ON_BOTH_ENGINES)
+	TEST_ENGINE=postgresql $(BIN)/pytest -n 2 --dist worksteal -m both_engines $(ARGS)
 
-prove: install-dev  ## Try to break every promise, for hours, on both engines; ARGS="--list" shows them, ARGS="--only kills --tries 500" tries one
-	$(BIN)/python -m tests.prove $(ARGS)
+stress: install-dev  ## Run the stress tests (hours); ARGS="--list" lists them, ARGS="--only kills --tries 500" runs one
+	$(BIN)/python -m tests.stress $(ARGS)
 
 bench: install-dev  ## Measure beside a bare Flask reply, a plain Flask + Peewee app and pgbench
 	$(BIN)/python -m bench $(ARGS)
 
 screenshots: install-dev  ## Take a picture of every page, wide and narrow, light and dark, into .screenshots/
-	$(BIN)/python tests/screenshots.py
+	$(BIN)/python tests/support/screenshots.py
 
 pictures: install-dev  ## Take the README's pictures anew
-	$(BIN)/python tests/screenshots.py --readme
+	$(BIN)/python tests/support/screenshots.py --readme
 
 lock: install  ## Write deploy/requirements.lock anew, after a change of requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.9

@@ -1,0 +1,266 @@
+"""Every SQL statement of the integration guide, run as it is printed there on the database, gives the guide's figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import time_machine
+from flask import Flask
+from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
+from support.machine import ENGINE, sqlite_only
+from support.world import check_body, demo_client, key_headers, release_body, reserve_body
+
+from budget_sync import database
+from budget_sync.database.models import BudgetDataSourceConfig, SyncHistory
+from budget_sync.domain import clock
+
+pytestmark = pytest.mark.both_engines
+
+CHECKS_OF_A_REQUEST = """
+SELECT * FROM "BudgetCheckLog" 
+WHERE "requestId" = 'intake-789';
+"""  # noqa: W291  # the spaces are the guide's
+
+RELEASES_OF_A_BUDGET = """
+SELECT * FROM "AuditLog" 
+WHERE "budgetId" = 'budget-123' 
+AND "action" = 'RELEASE';
+"""  # noqa: W291
+
+PASSES_OF_A_CUSTOMER = """
+SELECT * FROM "SyncHistory" 
+WHERE "customerId" = 'org-456'
+ORDER BY "startTime" DESC 
+LIMIT 10;
+"""  # noqa: W291
+
+# SQLite has no intervals: where the guide says NOW() - INTERVAL, these two say it in SQLite's form there.
+LAST_24_HOURS, LAST_7_DAYS = (
+    ("strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-24 hours')", "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-7 days')")
+    if ENGINE == "sqlite"
+    else ("NOW() - INTERVAL '24 hours'", "NOW() - INTERVAL '7 days'")
+)
+
+CHECK_SUCCESS_RATE = f"""
+   SELECT 
+     COUNT(*) FILTER (WHERE available = true) * 100.0 / COUNT(*) as success_rate
+   FROM "BudgetCheckLog"
+   WHERE timestamp > {LAST_24_HOURS};
+"""  # noqa: W291
+
+SYNC_SUCCESS_RATE = f"""
+   SELECT 
+     COUNT(*) FILTER (WHERE status = 'success') * 100.0 / COUNT(*) as sync_success_rate
+   FROM "SyncHistory"
+   WHERE "startTime" > {LAST_7_DAYS};
+"""  # noqa: W291
+
+UTILIZATION = """
+   SELECT 
+     department,
+     SUM("budgetedAmount") as total_budget,
+     SUM("reservedAmount" + "committedAmount") as used,
+     SUM("budgetedAmount") - SUM("reservedAmount" + "committedAmount") as available
+   FROM "Budget"
+   LEFT JOIN "BudgetUtilization" ON "Budget".id = "BudgetUtilization"."budgetId"
+   GROUP BY department;
+"""  # noqa: W291
+
+LATEST_CHECKS = """SELECT * FROM "BudgetCheckLog" ORDER BY timestamp DESC LIMIT 10"""
+
+LATEST_PASSES = """SELECT * FROM "SyncHistory" ORDER BY "startTime" DESC LIMIT 5"""
+
+CHECKED_AT = datetime(2025, 2, 5, 10, 30, tzinfo=UTC)
+CANCELLED_AT = datetime(2025, 2, 5, 11, 0, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _without_the_demos_own_pass(world: Flask) -> None:
+    """The passes that are counted here are those that a test makes."""
+    SyncHistory.delete().execute()
+
+
+def run(sql: str) -> list[dict[str, Any]]:
+    """The rows that the engine's driver gives for a statement, on a connection of its own, as anybody with the database has it."""
+    if ENGINE == "postgresql":
+        with psycopg.connect(database.db.connection().info.dsn, row_factory=psycopg.rows.dict_row) as server:
+            server.execute("SET TIME ZONE 'UTC'")
+            return [{name: plain(value) for name, value in row.items()} for row in server.execute(sql.encode()).fetchall()]
+    connection = sqlite3.connect(f"file:{database.db.file_path}?mode=ro", uri=True)
+    connection.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in connection.execute(sql).fetchall()]
+    finally:
+        connection.close()
+
+
+def plain(value: Any) -> Any:
+    """A value of PostgreSQL's as SQLite gives it: it has types for times, truth and exact numbers, which the guide prints alike."""
+    if isinstance(value, datetime):
+        return clock.to_text(value)
+    if isinstance(value, Decimal):
+        return int(value) if value == int(value) else float(value)
+    return int(value) if isinstance(value, bool) else value
+
+
+def shown(row: dict[str, Any], like: dict[str, Any]) -> dict[str, tuple[object, type]]:
+    """Those columns of a row that the guide prints, each with its type: 5000.0 is equal to 5000, and not what is printed."""
+    return {name: (row[name], type(row[name])) for name in like}
+
+
+def printed(values: dict[str, Any]) -> dict[str, tuple[object, type]]:
+    """The guide's row, to compare with `shown`; SQLite has 1 for true."""
+    plain = {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}
+    return {name: (value, type(value)) for name, value in plain.items()}
+
+
+@pytest.fixture
+def traffic(world: Flask) -> Iterator[dict[str, Any]]:
+    """Jane checks, reserves and, half an hour later, cancels; gives the check's reply."""
+    with time_machine.travel(CHECKED_AT, tick=False) as now:
+        jane = demo_client(world, "jane")
+        checked = jane.post("/api/budget/check", json=check_body())
+        assert jane.post("/api/budget/reserve", json=reserve_body()).status_code == 200
+        now.move_to(CANCELLED_AT)
+        cancel = release_body(action="cancel", originalRequesterId="user-123", reason=None)
+        assert jane.post("/api/budget/release", json=cancel).status_code == 200
+        yield json.loads(checked.text)
+
+
+@pytest.fixture
+def passes(world: Flask) -> None:
+    """Passes over one source, written as a sync writes them: the guide's, two of this week, and one before it."""
+    BudgetDataSourceConfig.insert(
+        id="src-1",
+        customerId="org-456",
+        sourceType="google_sheets",
+        spreadsheetKey="1abc",
+        isActive=True,
+        createdAt=clock.now(),
+    ).execute()
+    now = clock.now()
+    guides = datetime(2025, 2, 5, 10, 0, tzinfo=UTC)
+    figures = {"createdCount": 3, "updatedCount": 5, "unchangedCount": 42, "softDeletedCount": 1, "durationMs": 2340}
+    for sync_id, status, start in (
+        ("sync_1707134400_org-456", "success", guides),
+        ("sync_2_org-456", "failed", now - timedelta(days=8)),
+        ("sync_3_org-456", "success", now - timedelta(days=6)),
+        ("sync_4_org-456", "partial", now - timedelta(hours=1)),
+        ("sync_5_org-456", "success", now),
+        ("sync_6_org-456", "success", now - timedelta(hours=2)),
+    ):
+        SyncHistory.insert(
+            syncId=sync_id, customerId="org-456", sourceId="src-1", status=status, startedBy="cron", startTime=start, endTime=start, **figures
+        ).execute()
+
+
+@sqlite_only
+def test_the_driver_is_the_one_with_the_fixed_sqlite() -> None:
+    assert Path(sqlite3.__file__).parent.name == "pysqlite3"
+
+
+def test_a_check_is_logged_as_the_guide_prints_it(traffic: dict[str, Any]) -> None:
+    guide = {
+        "requestId": "intake-789",
+        "userId": "user-123",
+        "userName": "Jane Doe",
+        "userEmail": "jane@acme.com",
+        "department": "Engineering",
+        "amount": 5000,
+        "available": True,
+        "canAutoApprove": True,
+        "timestamp": "2025-02-05T10:30:00Z",
+    }
+    (row,) = run(CHECKS_OF_A_REQUEST)
+    assert shown(row, guide) == printed(guide)
+    assert json.loads(row["response"]) == traffic
+    assert (traffic["success"], traffic["budget"]["available"]) == (True, 95000)
+    assert isinstance(row["durationMs"], int)
+
+
+def test_a_release_is_logged_as_the_guide_prints_it(traffic: dict[str, Any]) -> None:
+    guide = {
+        "budgetId": "budget-123",
+        "action": "RELEASE",
+        "oldValue": "5000",
+        "newValue": "0",
+        "changedBy": "Jane Doe (jane@acme.com)",
+        "reason": "Request cancelled by user",
+        "createdAt": "2025-02-05T11:00:00Z",
+    }
+    (row,) = run(RELEASES_OF_A_BUDGET)
+    assert shown(row, guide) == printed(guide)
+
+
+@pytest.mark.usefixtures("passes")
+def test_passes_are_listed_as_the_guide_prints_them() -> None:
+    guide = {
+        "syncId": "sync_1707134400_org-456",
+        "status": "success",
+        "createdCount": 3,
+        "updatedCount": 5,
+        "unchangedCount": 42,
+        "softDeletedCount": 1,
+        "durationMs": 2340,
+        "startTime": "2025-02-05T10:00:00Z",
+    }
+    rows = run(PASSES_OF_A_CUSTOMER)
+    assert [row["syncId"][5:6] for row in rows] == ["5", "4", "6", "3", "2", "1"]
+    assert shown(rows[-1], guide) == printed(guide)
+
+
+def test_the_check_success_rate_is_of_the_last_24_hours(world: Flask) -> None:
+    client, headers = world.test_client(), key_headers()
+    with time_machine.travel(clock.now() - timedelta(hours=25)):
+        client.post("/api/budget/check", json=check_body(department="Marketing"), headers=headers)
+    # With the demo's own check, which found its budget, these are four.
+    for changes in ({}, {"amount": 95_000.01}, {"amount": 20_000}):
+        assert client.post("/api/budget/check", json=check_body(**changes), headers=headers).status_code == 200
+    assert run(CHECK_SUCCESS_RATE) == [{"success_rate": 75}]
+
+
+@pytest.mark.usefixtures("passes")
+def test_the_sync_success_rate_is_of_the_last_7_days() -> None:
+    assert run(SYNC_SUCCESS_RATE) == [{"sync_success_rate": 75}]
+
+
+def engineering() -> dict[str, Any]:
+    """Engineering's row of the utilisation statement, which has one for each department."""
+    (row,) = [row for row in run(UTILIZATION) if row["department"] == "Engineering"]
+    return row
+
+
+def test_utilization_is_in_whole_units(world: Flask) -> None:
+    guide = {"department": "Engineering", "total_budget": 100000, "used": 5000, "available": 95000}
+    before = engineering()
+    assert shown(before, guide) == printed(guide)
+    client, headers = world.test_client(), key_headers()
+    assert client.post("/api/budget/reserve", json=reserve_body(), headers=headers).status_code == 200
+    reserved = guide | {"used": 10000, "available": 90000}
+    row = engineering()
+    assert shown(row, reserved) == printed(reserved)
+    assert client.post("/api/budget/reserve", json=reserve_body(requestId="fine", amount=99.5), headers=headers).status_code == 200
+    row = engineering()
+    assert (row["total_budget"], row["used"], row["available"]) == (100000, 10099.5, 89900.5)
+
+
+@pytest.mark.usefixtures("traffic")
+def test_the_latest_checks_come_first(world: Flask) -> None:
+    assert world.test_client().post("/api/budget/check", json=check_body(requestId="last"), headers=key_headers()).status_code == 200
+    rows = run(LATEST_CHECKS)
+    # The demo's own check was made before the clock was set back.
+    assert [row["requestId"] for row in rows] == ["intake-101", "last", "intake-789"]
+    assert [row["timestamp"] for row in rows[1:]] == ["2025-02-05T11:00:00Z", "2025-02-05T10:30:00Z"]
+    assert [(row["amount"], type(row["amount"])) for row in rows] == [(5000, int)] * 3
+
+
+@pytest.mark.usefixtures("passes")
+def test_the_latest_passes_come_first() -> None:
+    assert [row["syncId"] for row in run(LATEST_PASSES)] == [f"sync_{number}_org-456" for number in (5, 4, 6, 3, 2)]

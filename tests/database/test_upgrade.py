@@ -1,0 +1,239 @@
+"""A database of every earlier schema version, with data in it, upgrades to what a fresh one is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import peewee
+import psycopg
+import pytest
+from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
+from support.installation import Installation, found
+from support.machine import ENGINE, PROJECT
+from support.world import ROOT
+
+from budget_sync import database
+from budget_sync.database import audit_log, db
+from budget_sync.database.maintenance.migrate import fill
+from budget_sync.database.schema import statements
+from budget_sync.database.upgrades import upgrade_steps
+from budget_sync.ledger import verification
+
+SCHEMAS = PROJECT / "tests" / "schemas"
+EARLIER = sorted(SCHEMAS.glob("*.sql"), key=lambda path: int(path.stem))
+
+pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="names the engine it is about in each test")
+
+
+def clauses(create_table: str) -> list[str]:
+    """A table's columns and constraints, sorted: an added column stands elsewhere in the text than in a fresh table."""
+    text = " ".join(re.sub(r"--[^\n]*", "", create_table).split())
+    depth, found = 0, [""]
+    for char in text[text.index("(") + 1 : text.rindex(")")]:
+        depth += (char == "(") - (char == ")")
+        if char == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += char
+    return sorted(clause.strip() for clause in found)
+
+
+def description(path: Path) -> dict[str, object]:
+    """Every table, index and trigger of a database file."""
+    connection = sqlite3.connect(path)
+    try:
+        rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    finally:
+        connection.close()
+    return {f"{kind} {name}": clauses(sql) if kind == "table" else " ".join(sql.split()) for kind, name, sql in rows}
+
+
+def rows_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """What stands in every table, but for columns that came later."""
+    connection = sqlite3.connect(path)
+    try:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {table: connection.execute(f'SELECT * FROM "{table}"').fetchall() for table in tables}
+    finally:
+        connection.close()
+
+
+every_earlier_version = pytest.mark.parametrize("dump", EARLIER, ids=lambda path: f"version {path.stem}")
+
+
+@pytest.fixture(params=EARLIER, ids=lambda path: f"version {path.stem}")
+def earlier(request: pytest.FixtureRequest, environment: dict[str, str]) -> Installation:
+    """An installation whose database an earlier version made."""
+    installation = Installation(environment)
+    installation.folder.mkdir(parents=True)
+    connection = sqlite3.connect(installation.database)
+    connection.executescript(request.param.read_text(encoding="utf-8"))
+    connection.close()
+    return installation
+
+
+def test_every_earlier_version_is_kept_for_this_test() -> None:
+    assert [int(path.stem) for path in EARLIER] == list(range(1, database.SCHEMA_VERSION))
+
+
+def test_an_upgraded_database_equals_a_fresh_one(earlier: Installation, tmp_path: Path) -> None:
+    fresh = Installation(earlier.environment | {"INSTANCE_FOLDER": str(tmp_path / "fresh")})
+    fresh.flask("init-db")
+    assert description(earlier.database) != description(fresh.database)
+    assert earlier.flask("upgrade-db").stdout == f"Upgraded to schema version {database.SCHEMA_VERSION}.\n"
+    assert description(earlier.database) == description(fresh.database)
+
+
+def test_an_upgrade_keeps_every_row_and_the_balances_still_verify(earlier: Installation) -> None:
+    before = rows_of(earlier.database)
+    earlier.flask("upgrade-db")
+    after = rows_of(earlier.database)
+    assert before["Reservation"]
+    for table, rows in before.items():
+        if table != "SchemaVersion":
+            assert [row[: len(rows[0])] for row in after[table]] == rows if rows else not after[table], table
+    assert "every balance is proven" in earlier.flask("verify").stdout
+
+
+def test_an_earlier_version_is_served_only_once_it_is_upgraded(earlier: Installation) -> None:
+    refused = earlier.flask("serve", "--port", str(earlier.port), check=False)
+    assert refused.returncode == 1
+    assert "run `flask upgrade-db`" in refused.stderr
+    assert earlier.flask("upgrade-db").returncode == 0
+    earlier.start()
+    try:
+        assert earlier.post("/api/budget/reserve", {}, headers={"Authorization": "Bearer none"}).status_code == 401
+    finally:
+        assert earlier.stop() == 0
+
+
+def test_upgrading_twice_changes_nothing(earlier: Installation) -> None:
+    earlier.flask("upgrade-db")
+    once = description(earlier.database)
+    assert earlier.flask("upgrade-db").stdout == f"Already at schema version {database.SCHEMA_VERSION}.\n"
+    assert description(earlier.database) == once
+
+
+@every_earlier_version
+def test_an_upgrade_that_fails_after_any_statement_leaves_the_earlier_version_whole(dump: Path, tmp_path: Path) -> None:
+    path = tmp_path / "budget_sync.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(dump.read_text(encoding="utf-8"))
+    before = (description(path), rows_of(path))
+    database.connect(path)
+    for steps in broken_upgrades(int(dump.stem)):
+        with pytest.raises(peewee.PeeweeException, match="no such table: Nowhere"):
+            database.upgrade_schema(steps)
+        assert (description(path), rows_of(path)) == before
+    # The same connection then does the whole.
+    assert database.upgrade_schema() == list(range(int(dump.stem) + 1, database.SCHEMA_VERSION + 1))
+    database.disconnect()
+
+
+def broken_upgrades(version: int) -> Iterator[dict[int, list[str]]]:
+    """The steps since a version, with a mistake after each of their statements in turn."""
+    steps = {step: statements for step, statements in upgrade_steps(db.obj).items() if step > version}
+    for step, listed in steps.items():
+        for at in range(1, len(listed) + 1):
+            yield steps | {step: [*listed[:at], 'DELETE FROM "Nowhere"', *listed[at:]]}
+
+
+def test_an_upgraded_audit_log_is_as_it_was_and_append_only(earlier: Installation) -> None:
+    query = 'SELECT * FROM "AuditLog" ORDER BY "id"'
+    before = found(earlier.database, query)
+    earlier.flask("upgrade-db")
+    assert found(earlier.database, query) == before
+    database.connect(earlier.database)
+    for rewrite in (
+        """UPDATE "AuditLog" SET "reason" = 'another'""",
+        'DELETE FROM "AuditLog"',
+        'REPLACE INTO "AuditLog" SELECT * FROM "AuditLog"',
+        """INSERT OR REPLACE INTO "AuditLog" ("budgetId", "version", "action", "principal", "changedBy", "createdAt")
+        SELECT "budgetId", "version", 'UPDATE', 'x', 'x', "createdAt" FROM "AuditLog" WHERE "version" = 1""",
+    ):
+        with pytest.raises(peewee.IntegrityError, match="append-only"):
+            db.execute_sql(rewrite)
+    with pytest.raises(peewee.IntegrityError, match="leave only by flask prune-checks"):
+        db.execute_sql('DELETE FROM "BudgetCheckLog"')
+    audit_log.record(ROOT, "RESTORE", customer_id=None, subject="a.db")
+    assert [row[0] for row in found(earlier.database, query)] == [*(row[0] for row in before), before[-1][0] + 1]
+    database.disconnect()
+
+
+# The same on PostgreSQL, whose earlier versions had the same tables.
+
+
+def make_earlier(url: str, dump: Path) -> None:
+    """Make a database as an earlier version did, with the dump's rows in it."""
+    text = dump.read_text(encoding="utf-8")
+    (engines_own,) = (path for path in (SCHEMAS / "postgresql").glob("*.sql") if dump.stem in path.stem.split("-"))
+    with psycopg.connect(url) as connection, closing(sqlite3.connect(":memory:")) as source:
+        source.executescript(text)
+        for statement in statements(text):
+            if statement.startswith(("CREATE TABLE", "CREATE INDEX", "CREATE UNIQUE INDEX")):
+                connection.execute(statement.encode())
+        connection.execute(engines_own.read_bytes())
+        fill(connection, source)
+        connection.execute("""INSERT INTO "SchemaVersion" VALUES (%s, now())""", (int(dump.stem),))
+
+
+def described(url: str) -> set[tuple[Any, ...]]:
+    """Every column, constraint, index, trigger and function, without what depends on the order in which they were made."""
+    return {
+        tuple(" ".join(part.split()) if isinstance(part, str) else part for part in row)
+        for query in (
+            """SELECT 'column', table_name, column_name, data_type, is_nullable, column_default, is_identity, is_generated, generation_expression
+            FROM information_schema.columns WHERE table_schema = 'public'""",
+            """SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+            WHERE connamespace = 'public'::regnamespace AND contype <> 'n'""",
+            "SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+            """SELECT 'trigger', tgrelid::regclass::text, tgname, tgenabled, pg_get_triggerdef(pg_trigger.oid) FROM pg_trigger WHERE NOT tgisinternal""",
+            "SELECT 'function', proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+        )
+        for row in found(url, query)
+    }
+
+
+def all_rows(url: str) -> dict[str, list[Any]]:
+    """What stands in every table of every version, in no order."""
+    tables = re.findall(r'^CREATE TABLE "(\w+)"', EARLIER[0].read_text(encoding="utf-8"), re.MULTILINE)
+    return {table: sorted(row for (row,) in found(url, f'SELECT (to_jsonb("{table}") - \'lastLoginAt\')::text FROM "{table}"')) for table in tables}
+
+
+@every_earlier_version
+def test_on_postgresql_an_upgraded_database_equals_a_fresh_one_and_keeps_every_row(dump: Path, postgres_url: str, request: pytest.FixtureRequest) -> None:
+    make_earlier(postgres_url, dump)
+    before = all_rows(postgres_url)
+    with request.getfixturevalue("new_postgres")() as fresh:
+        database.connect(fresh)
+        database.init_schema()
+        assert described(postgres_url) != described(fresh)
+        database.connect(postgres_url)
+        assert database.upgrade_schema() == list(range(int(dump.stem) + 1, database.SCHEMA_VERSION + 1))
+        assert described(postgres_url) == described(fresh)
+    after = all_rows(postgres_url)
+    assert before.pop("SchemaVersion") != after.pop("SchemaVersion")
+    assert before["Reservation"]
+    assert after == before
+    assert verification.verify().findings == []
+    audit_log.record(ROOT, "RESTORE", customer_id=None, subject="a.db")
+    for rewrite in ("""UPDATE "AuditLog" SET "reason" = 'another'""", 'DELETE FROM "AuditLog"', 'TRUNCATE "AuditLog"'):
+        with pytest.raises(peewee.IntegrityError, match="append-only"):
+            db.execute_sql(rewrite)
+    database.disconnect()
+
+
+@every_earlier_version
+def test_on_postgresql_an_upgrade_that_fails_leaves_the_earlier_version_whole(dump: Path, postgres_url: str) -> None:
+    make_earlier(postgres_url, dump)
+    before = (described(postgres_url), all_rows(postgres_url))
+    database.connect(postgres_url)
+    for steps in broken_upgrades(int(dump.stem)):
+        with pytest.raises(peewee.PeeweeException, match="Nowhere"):
+            database.upgrade_schema(steps)
+        assert (described(postgres_url), all_rows(postgres_url)) == before
+    database.disconnect()

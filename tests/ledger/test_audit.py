@@ -1,0 +1,436 @@
+"""The audit log: a row for every movement and every change, in order, which replayed gives today's balances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import peewee
+import pytest
+import time_machine
+from flask import Flask
+from support.damage import make_fault
+from support.world import ROOT, slots
+
+from budget_sync import ledger, manual_budgets
+from budget_sync.accounts import people
+from budget_sync.database.models import AuditLog, Budget, BudgetUtilization, Reservation
+from budget_sync.domain import clock
+from budget_sync.domain.errors import Refusal
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.ledger import retention
+
+pytestmark = pytest.mark.both_engines
+
+NOW = datetime(2025, 2, 5, 11, tzinfo=UTC)
+
+JANE = Actor(principal="user:user-123", user_id="user-123", name="Jane Doe", email="jane@acme.com", role=Role.BUSINESS_USER, customer_id="acme")
+FIONA = Actor(principal="user:fiona", user_id="fiona", name="Fiona Adams", email="fiona@acme.com", role=Role.FPA_USER, customer_id="acme")
+SERVICE = Actor(principal="key:ab12", user_id=None, name="orchestrator", email=None, role=Role.API_SYSTEM, customer_id="acme", may_overspend=True)
+
+
+@pytest.fixture
+def acme(app: Flask) -> Flask:
+    """Acme, with Jane, Fiona of FP&A, and two budgets: 1,000 for Engineering, 300 for Legal."""
+    people.add_customer(ROOT, "acme", "Acme")
+    for actor in (JANE, FIONA):
+        assert actor.user_id
+        assert actor.email
+        people.add_user(ROOT, actor.user_id, actor.name, actor.email, actor.role, customer_id="acme", password=None, slots_folder=slots())
+    manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), budget_id="engineering")
+    manual_budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal(300), budget_id="legal")
+    return app
+
+
+def check(actor: Actor, request_id: str, amount: str) -> None:
+    request = CheckRequest(
+        request_id=request_id,
+        user_id="user-123",
+        user_name="Jane Doe",
+        user_email="jane@acme.com",
+        customer_id="acme",
+        department="Engineering",
+        fiscal_period="Q1 2025",
+        amount=Decimal(amount),
+    )
+    ledger.check(actor, request)
+
+
+def reserve(actor: Actor, request_id: str, amount: str, budget_id: str = "engineering", **more: Any) -> None:
+    ledger.reserve(actor, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount), **more))
+
+
+def commit(actor: Actor, request_id: str, amount: str, budget_id: str = "engineering", **more: Any) -> None:
+    ledger.commit(actor, CommitRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount), **more))
+
+
+def release(actor: Actor, request_id: str, amount: str, action: str = "reject", budget_id: str = "engineering", **more: Any) -> None:
+    request = ReleaseRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount), action=ReleaseAction(action), **more)
+    ledger.release(actor, request)
+
+
+def rows(*conditions: Any) -> list[AuditLog]:
+    """The audit rows that meet the conditions, oldest first."""
+    return list(AuditLog.select().where(True, *conditions).order_by(AuditLog.id))
+
+
+def newest(**expected: Any) -> None:
+    """Assert what the newest row says, field by field."""
+    row = rows()[-1]
+    assert {name: getattr(row, name) for name in expected} == expected
+
+
+# Movements.
+
+
+def test_a_reserve_tells_who_why_and_how_much(acme: Flask) -> None:
+    check(JANE, "intake-789", "500")
+    with time_machine.travel(NOW, tick=False):
+        reserve(JANE, "intake-789", "500", reason="Slack - Team collaboration")
+    newest(
+        customerId="acme",
+        budgetId="engineering",
+        action="RESERVE",
+        requestId="intake-789",
+        reservationId=Reservation.get().id,
+        oldValue="0",
+        newValue="500",
+        budgetedDeltaMinor=0,
+        reservedDeltaMinor=50000,
+        committedDeltaMinor=0,
+        principal="user:user-123",
+        changedBy="Jane Doe (jane@acme.com)",
+        onBehalfOf=None,
+        approvedBy=None,
+        reason="Slack - Team collaboration",
+        createdAt=NOW,
+    )
+
+
+def test_a_cancel_reads_as_in_the_guide(acme: Flask) -> None:
+    check(JANE, "intake-789", "500")
+    reserve(JANE, "intake-789", "500")
+    release(JANE, "intake-789", "500", "cancel", original_requester_id="user-123")
+    newest(action="RELEASE", oldValue="500", newValue="0", reservedDeltaMinor=-50000, changedBy="Jane Doe (jane@acme.com)", reason="Request cancelled by user")
+
+
+@pytest.mark.parametrize(("action", "said"), [("cancel", "Request cancelled by user"), ("reject", "Request rejected"), ("manual", "Budget released manually")])
+def test_a_release_says_why_where_the_body_does_not(acme: Flask, action: str, said: str) -> None:
+    reserve(FIONA, "intake-789", "500")
+    release(FIONA, "intake-789", "200", action)
+    newest(reason=said)
+    release(FIONA, "intake-789", "300", action, reason="Duplicate subscription found")
+    newest(reason="Duplicate subscription found")
+
+
+def test_a_commit_tells_of_the_hold_and_of_the_invoice(acme: Flask) -> None:
+    reserve(FIONA, "intake-789", "500")
+    commit(FIONA, "intake-789", "120.5", external_ref="PO-1002", reason="First instalment")
+    newest(
+        action="COMMIT",
+        oldValue="500",
+        newValue="379.5",
+        reservedDeltaMinor=-12050,
+        committedDeltaMinor=12050,
+        externalRef="PO-1002",
+        reason="First instalment",
+    )
+
+
+def test_a_commit_beyond_the_hold_tells_both_deltas(acme: Flask) -> None:
+    reserve(FIONA, "intake-789", "500")
+    commit(FIONA, "intake-789", "600")
+    newest(action="COMMIT", oldValue="500", newValue="0", reservedDeltaMinor=-50000, committedDeltaMinor=60000)
+
+
+def test_a_final_commit_is_a_commit_and_a_release(acme: Flask) -> None:
+    reserve(FIONA, "intake-789", "500")
+    commit(FIONA, "intake-789", "450", final=True)
+    told = [(row.action, row.oldValue, row.newValue, row.reservedDeltaMinor, row.committedDeltaMinor) for row in rows()[-2:]]
+    assert told == [("COMMIT", "500", "50", -45000, 45000), ("RELEASE", "50", "0", -5000, 0)]
+
+
+def test_a_service_is_named_as_such_beside_the_person_it_acts_for(acme: Flask) -> None:
+    check(SERVICE, "intake-789", "500")
+    reserve(SERVICE, "intake-789", "500")
+    newest(principal="key:ab12", changedBy="orchestrator (service)", onBehalfOf="Jane Doe (jane@acme.com)", subject="user-123")
+    release(SERVICE, "intake-789", "500", "cancel", original_requester_id="user-123")
+    newest(changedBy="orchestrator (service)", onBehalfOf="Jane Doe (jane@acme.com)")
+
+
+def test_a_reserve_over_budget_names_both_people(acme: Flask) -> None:
+    reserve(SERVICE, "intake-789", "5000", user_id="user-123", over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"))
+    newest(
+        action="OVER_BUDGET",
+        changedBy="orchestrator (service)",
+        onBehalfOf="Jane Doe (jane@acme.com)",
+        approvedBy="Fiona Adams (fiona@acme.com)",
+        reason="The auditors insist",
+        oldValue="0",
+        newValue="5000",
+        reservedDeltaMinor=500000,
+    )
+
+
+def test_an_approval_that_was_not_needed_is_a_plain_reserve(acme: Flask) -> None:
+    reserve(SERVICE, "intake-789", "1000", user_id="user-123", over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"))
+    newest(action="RESERVE", approvedBy=None)
+
+
+def test_what_is_refused_or_replayed_leaves_no_row(acme: Flask) -> None:
+    reserve(FIONA, "intake-1", "500")
+    reserve(FIONA, "intake-2", "100")
+    release(FIONA, "intake-2", "100")
+    before = len(rows())
+    reserve(FIONA, "intake-1", "500")
+    release(FIONA, "intake-2", "100")
+    refused: list[Callable[[], None]] = [
+        lambda: reserve(FIONA, "intake-3", "501"),
+        lambda: reserve(FIONA, "intake-1", "400"),
+        lambda: reserve(FIONA, "intake-2", "100"),
+        lambda: release(FIONA, "intake-1", "501"),
+        lambda: release(JANE, "intake-1", "500", "cancel", original_requester_id="user-123"),
+        lambda: commit(FIONA, "intake-1", "1001"),
+        lambda: commit(FIONA, "intake-2", "1"),
+    ]
+    for work in refused:
+        with pytest.raises(Refusal):
+            work()
+    assert len(rows()) == before
+
+
+# Order, and replay.
+
+
+@pytest.fixture
+def traffic(acme: Flask) -> Flask:
+    """Movements of every kind on both budgets, in turns, and changes of the budgets between them."""
+    for number in range(12):
+        budget_id, request_id = ("engineering", "legal")[number % 2], f"intake-{number}"
+        reserve(FIONA, request_id, "30.5" if number % 3 else "7", budget_id, user_id="user-123")
+        match number % 6:
+            case 0:
+                release(FIONA, request_id, "7", "manual", budget_id)
+            case 1 | 5:
+                commit(FIONA, request_id, "10.25", budget_id)
+            case 2:
+                commit(FIONA, request_id, "20", budget_id, final=True)
+            case 3:
+                commit(FIONA, request_id, "8", budget_id)
+            case _:
+                release(FIONA, request_id, "0.5", "reject", budget_id)
+    reserve(FIONA, "intake-99", "5000", "legal", user_id="user-123", over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"))
+    manual_budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal("99.99"), auto_approve_limit=Decimal(5))
+    manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(2500))
+    return acme
+
+
+def test_versions_count_up_by_one_for_each_budget(traffic: Flask) -> None:
+    for standing in BudgetUtilization.select():
+        versions = [row.version for row in rows(AuditLog.budgetId == standing.budgetId)]
+        assert versions == list(range(1, standing.version + 1))
+        assert len(versions) > 15
+
+
+def test_replaying_the_log_gives_todays_balances_and_none_was_ever_negative(traffic: Flask) -> None:
+    for budget in Budget.select():
+        balances = [0, 0, 0]
+        for row in rows(AuditLog.budgetId == budget.id):
+            deltas = (row.budgetedDeltaMinor, row.reservedDeltaMinor, row.committedDeltaMinor)
+            balances = [balance + delta for balance, delta in zip(balances, deltas, strict=True)]
+            assert min(balances) >= 0
+        standing = BudgetUtilization.get_by_id(budget.id)
+        assert balances == [budget.budgetedMinor, standing.reservedMinor, standing.committedMinor]
+        assert standing.reservedMinor > 0
+        assert standing.committedMinor > 0
+
+
+def test_replaying_a_request_gives_what_it_holds_each_row_following_from_the_last(traffic: Flask) -> None:
+    for reservation in Reservation.select():
+        held = Decimal(0)
+        for row in rows(AuditLog.reservationId == reservation.id):
+            assert (row.requestId, row.budgetId, Decimal(str(row.oldValue))) == (reservation.requestId, reservation.budgetId, held)
+            held += Decimal(row.reservedDeltaMinor) / 100
+            assert Decimal(str(row.newValue)) == held
+        assert held * 100 == reservation.heldMinor
+
+
+def test_every_row_of_a_budget_is_of_its_customer_and_says_who_and_when(traffic: Flask) -> None:
+    told = rows(AuditLog.budgetId.is_null(False))
+    assert {row.customerId for row in told} == {"acme"}
+    assert {(row.principal, row.changedBy) for row in told} == {("command", "root (command line)"), ("user:fiona", "Fiona Adams (fiona@acme.com)")}
+    assert all(isinstance(row.createdAt, datetime) for row in told)
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        AuditLog.update(reason="another"),
+        AuditLog.update(reservedDeltaMinor=0).where(AuditLog.version == 1),
+        AuditLog.delete(),
+        AuditLog.delete().where(AuditLog.version == 3),
+    ],
+    ids=["update", "update one", "delete", "delete one"],
+)
+def test_the_log_cannot_be_rewritten_by_the_service_itself(traffic: Flask, rewrite: Any) -> None:
+    before = [row.__data__ for row in rows()]
+    with pytest.raises(peewee.IntegrityError, match="the audit log is append-only"):
+        rewrite.execute()
+    assert [row.__data__ for row in rows()] == before
+
+
+@pytest.mark.parametrize("table", ["AuditLog", "Reservation", "BudgetUtilization"])
+def test_a_row_stands_or_falls_with_what_it_tells_of(acme: Flask, table: str) -> None:
+    before = [row.__data__ for row in rows()]
+    verb = "UPDATE" if table == "BudgetUtilization" else "INSERT"
+    make_fault(verb, table)
+    with pytest.raises(peewee.IntegrityError, match="a fault"):
+        reserve(FIONA, "intake-789", "500")
+    assert [row.__data__ for row in rows()] == before
+    assert BudgetUtilization.get_by_id("engineering").reservedMinor == 0
+    assert Reservation.select().count() == 0
+
+
+def test_nothing_is_done_to_people_that_the_log_cannot_tell(acme: Flask) -> None:
+    make_fault("INSERT", "AuditLog")
+    with pytest.raises(peewee.IntegrityError, match="a fault"):
+        people.disable_user(ROOT, "user-123")
+    with pytest.raises(peewee.IntegrityError, match="a fault"):
+        people.disable_customer(ROOT, "acme")
+    with pytest.raises(peewee.IntegrityError, match="a fault"):
+        people.add_key(ROOT, "reports", customer_id="acme")
+    assert people.get_customer("acme").disabledAt is None
+    assert [user.disabledAt for user in people.list_users(ROOT)] == [None, None]
+    assert people.list_keys(ROOT) == []
+
+
+# Budgets, people, keys and logs.
+
+
+def test_a_budget_made_by_hand_tells_its_amount(acme: Flask) -> None:
+    manual_budgets.set_budget(ROOT, "acme", "Sales", "2025", Decimal("1234.5"), budget_id="sales")
+    newest(
+        budgetId="sales",
+        version=1,
+        action="CREATE",
+        field="budgetedAmount",
+        oldValue=None,
+        newValue="1234.5",
+        budgetedDeltaMinor=123450,
+        reservedDeltaMinor=0,
+        changedBy="root (command line)",
+        reason="Sales, 2025: $1,234.50",
+    )
+
+
+def test_each_changed_field_of_a_budget_has_its_row(acme: Flask) -> None:
+    manual_budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal(80), auto_approve_limit=Decimal(5))
+    told = [(row.version, row.action, row.field, row.oldValue, row.newValue, row.budgetedDeltaMinor) for row in rows()[-2:]]
+    assert told == [(2, "UPDATE", "budgetedAmount", "300", "80", -22000), (3, "UPDATE", "autoApproveLimit", None, "5", 0)]
+
+
+def test_the_limit_a_budget_was_made_with_can_be_read_from_the_log(acme: Flask) -> None:
+    manual_budgets.set_budget(ROOT, "acme", "Sales", "2025", Decimal(1000), budget_id="sales", auto_approve_limit=Decimal(5))
+    told = {row.field: row.newValue for row in rows(AuditLog.budgetId == "sales")}
+    assert told == {"budgetedAmount": "1000", "autoApproveLimit": "5"}
+
+
+KEY = "the id of the key"
+
+
+def made_key(**options: Any) -> None:
+    people.add_key(ROOT, "reports", **options)
+
+
+ADMINISTERED: dict[str, tuple[Callable[[], object], dict[str, object]]] = {
+    "add-customer": (
+        lambda: people.add_customer(ROOT, "globex", "Globex"),
+        {"action": "ADD_CUSTOMER", "customerId": "globex", "subject": "globex", "newValue": "Globex"},
+    ),
+    "disable-customer": (lambda: people.disable_customer(ROOT, "acme"), {"action": "DISABLE_CUSTOMER", "subject": "acme"}),
+    "add-user": (
+        lambda: people.add_user(ROOT, "bo", "Bo", "bo@acme.com", "manager", customer_id="acme", password=None, slots_folder=slots()),
+        {"action": "ADD_USER", "subject": "bo", "newValue": "manager"},
+    ),
+    "add-user for all": (
+        lambda: people.add_user(ROOT, "bo", "Bo", "bo@acme.com", "super_admin", customer_id=None, password=None, slots_folder=slots()),
+        {"action": "ADD_USER", "customerId": None, "subject": "bo", "newValue": "super_admin"},
+    ),
+    "set-password": (
+        lambda: people.set_password(ROOT, "user-123", "correct horse battery", slots_folder=slots()),
+        {"action": "SET_PASSWORD", "subject": "user-123", "oldValue": None, "newValue": None, "reason": None},
+    ),
+    "disable-user": (lambda: people.disable_user(ROOT, "user-123"), {"action": "DISABLE_USER", "subject": "user-123"}),
+    "add-key": (lambda: made_key(customer_id="acme"), {"action": "ADD_KEY", "subject": KEY, "newValue": "reports"}),
+    "add-key for all": (
+        lambda: made_key(customer_id=None, may_overspend=True),
+        {"action": "ADD_KEY", "customerId": None, "subject": KEY, "newValue": "reports, may overspend"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("work", "expected"), ADMINISTERED.values(), ids=ADMINISTERED)
+def test_what_is_done_to_people_and_keys_tells_who_did_what_to_whom(acme: Flask, work: Callable[[], object], expected: dict[str, object]) -> None:
+    before = len(rows())
+    with time_machine.travel(NOW, tick=False):
+        work()
+    assert len(rows()) == before + 1
+    keys = people.list_keys(ROOT)
+    expected = {"customerId": "acme"} | {name: keys[-1].id if value is KEY else value for name, value in expected.items()}
+    newest(**expected, budgetId=None, version=None, principal="command", changedBy="root (command line)", createdAt=NOW)
+
+
+def test_enabling_a_user_and_revoking_a_key_tell_so(acme: Flask) -> None:
+    people.disable_user(ROOT, "user-123")
+    people.enable_user(ROOT, "user-123")
+    newest(action="ENABLE_USER", customerId="acme", subject="user-123")
+    made_key(customer_id="acme")
+    key_id = people.list_keys(ROOT)[0].id
+    people.revoke_key(ROOT, key_id)
+    newest(action="REVOKE_KEY", customerId="acme", subject=key_id)
+
+
+def test_what_was_done_before_is_not_told_again(acme: Flask) -> None:
+    made_key(customer_id="acme")
+    key_id = people.list_keys(ROOT)[0].id
+    again: list[Callable[[], None]] = [
+        lambda: people.enable_user(ROOT, "fiona"),
+        lambda: people.disable_user(ROOT, "user-123"),
+        lambda: people.revoke_key(ROOT, key_id),
+        lambda: people.disable_customer(ROOT, "acme"),
+    ]
+    for work in again:
+        work()
+    before = len(rows())
+    for work in again:
+        work()
+    assert len(rows()) == before
+
+
+def test_an_admin_who_does_it_is_named(acme: Flask) -> None:
+    alex = Actor(principal="user:alex", user_id="alex", name="Alex Kim", email="alex@acme.com", role=Role.ADMIN, customer_id="acme")
+    people.disable_user(alex, "user-123")
+    newest(action="DISABLE_USER", principal="user:alex", changedBy="Alex Kim (alex@acme.com)")
+
+
+def test_pruning_tells_how_many_checks_went_and_up_to_when(acme: Flask) -> None:
+    with time_machine.travel(NOW, tick=False):
+        check(JANE, "intake-1", "5")
+        check(JANE, "intake-2", "5")
+    with time_machine.travel(NOW + timedelta(days=100), tick=False):
+        check(JANE, "intake-3", "5")
+        retention.prune_checks(ROOT, 30)
+    newest(
+        action="PRUNE_CHECKS",
+        customerId="acme",
+        budgetId=None,
+        oldValue="2",
+        newValue=clock.to_text(NOW + timedelta(days=70)),
+        reason="2 checks older than 30 days deleted",
+        principal="command",
+        changedBy="root (command line)",
+        createdAt=NOW + timedelta(days=100),
+    )

@@ -1,0 +1,400 @@
+"""What lies in deploy/ against the program: its commands, variables and metrics are the code's, and its nginx is a real one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import shlex
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import click
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from flask import Flask
+from support.installation import Installation
+from support.machine import ENGINE, PROJECT, free_port, needs, wait_until
+from support.world import check_body, reserve_body
+
+import cli
+from budget_sync.accounts import authentication, passwords
+from budget_sync.queries import overview
+from budget_sync.web import auth, metrics, payloads
+
+pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="about no engine")
+
+DEPLOY = PROJECT / "deploy"
+FILES = sorted(DEPLOY.iterdir())
+UNITS = [path for path in FILES if path.suffix in (".service", ".timer")]
+HOST = "budgets.example.com"
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+def text(name: str) -> str:
+    return (DEPLOY / name).read_text(encoding="utf-8")
+
+
+# Words that agree.
+
+
+def pins(path: Path) -> set[str]:
+    """The name==version pairs of a requirements file, each name spelled the one way that indexes know."""
+    found = re.findall(r"^([A-Za-z][\w.-]*)(?:\[\w+\])?==(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}" for name, version in found}
+
+
+def test_the_lock_has_the_pins_of_the_requirements_each_with_hashes_and_names_no_host() -> None:
+    assert pins(DEPLOY / "requirements.lock") == pins(PROJECT / "requirements.txt")
+    for entry in re.split(r"^(?=[a-z])", text("requirements.lock"), flags=re.MULTILINE)[1:]:
+        assert re.fullmatch(r"\S+==\S+ (\\\n    --hash=sha256:[0-9a-f]{64} ?)+\n?", entry), entry[:80]
+    assert "://" not in text("requirements.lock")
+    assert "--require-hashes -r deploy/requirements.lock" in (PROJECT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_command_that_is_named_exists_and_takes_what_it_is_given(path: Path) -> None:
+    commands = {str(command.name): command for command in cli.COMMANDS}
+    flask = r"(?:bin/flask(?: --app [\w/.-]+)?|`flask|^flask|&& flask)"
+    named = re.findall(rf"{flask} ([a-z][a-z-]+)((?: (?:--[\w-]+|[\w/.]+))*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    for name, rest in named:
+        assert name in commands, name
+        options = {option for parameter in commands[name].params if isinstance(parameter, click.Option) for option in parameter.opts}
+        assert {word for word in shlex.split(rest) if word.startswith("--")} <= options, (name, rest)
+    assert named or path.name in {"alerts.yml", "audit", "budget-sync-sheets.timer", "env.example", "nginx.conf", "requirements.lock"}
+
+
+def test_the_example_settings_are_all_that_an_operator_sets_and_each_is_read() -> None:
+    named = re.findall(r"^#?([A-Z_]+)=", text("env.example"), re.MULTILINE)
+    read = set(re.findall(r'values(?:, |\.get\()"([A-Z_]+)"', (PROJECT / "budget_sync" / "settings.py").read_text(encoding="utf-8")))
+    assert sorted(named) == sorted(read)
+
+
+def test_the_page_lists_every_file() -> None:
+    assert [path.name for path in FILES if f"`{path.name}`" not in text("README.md") and path.name not in ("README.md", "audit")] == []
+    assert "deploy/README.md" in (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert "deploy/security.md" in (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_security_page_has_the_programs_own_figures() -> None:
+    said = " ".join(text("security.md").split())
+    assert f"{passwords.MIN_LENGTH} characters at least" in said
+    words = {5: "five", 50: "fifty"}
+    account, address = words[authentication.MAX_FAILURES_ACCOUNT], words[authentication.MAX_FAILURES_ADDRESS]
+    assert f"{account} failures an account and address, {address} an address, in {authentication.WINDOW_S // 60} minutes" in said
+    assert f"{authentication.SESSION_LIFETIME // dt.timedelta(hours=1)} hours at most" in said
+    assert f"{payloads.MAX_BODY_BYTES // 1024} KiB a body" in said
+    assert "`get_user_from_request()` in `budget_sync/web/auth.py`" in said
+    assert callable(auth.get_user_from_request)
+
+
+def test_the_alerts_speak_of_metrics_that_there_are() -> None:
+    there = {definition.name for definition in metrics.DEFINITIONS}
+    there |= {f"{definition.name}_{part}" for definition in metrics.DEFINITIONS for part in ("bucket", "sum", "count") if "Histogram" in definition.meaning}
+    named = set(re.findall(r"budget_sync_\w+", text("alerts.yml")))
+    assert named
+    assert named <= there
+    if shutil.which("promtool"):
+        subprocess.run(["promtool", "check", "rules", DEPLOY / "alerts.yml"], check=True, capture_output=True)
+
+
+#: One budget among many is overdrawn, so that the customer's sum stays well above nothing.
+ONE_OVERDRAWN = """
+rule_files: [alerts.yml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'budget_sync_overdrawn_budgets{customer="acme"}', values: "0 1"}
+      - {series: 'budget_sync_available_amount{customer="acme", currency="USD"}', values: "95000 95000"}
+    alert_rule_test:
+      - {eval_time: 0m, alertname: BudgetsOverdrawn}
+      - eval_time: 1m
+        alertname: BudgetsOverdrawn
+        exp_alerts:
+          - exp_labels: {severity: ticket, customer: acme}
+            exp_annotations:
+              summary: "Overdrawn budgets of acme: 1"
+              description: The console lists them under Budgets, "Overdrawn".
+"""
+
+
+def test_one_overdrawn_budget_among_many_is_told(tmp_path: Path) -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is missing")
+    shutil.copy(DEPLOY / "alerts.yml", tmp_path)
+    (tmp_path / "tests.yml").write_text(ONE_OVERDRAWN, encoding="utf-8")
+    done = subprocess.run(["promtool", "test", "rules", tmp_path / "tests.yml"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_sync_is_late_by_one_figure_everywhere() -> None:
+    hours = overview.STALE_AFTER // dt.timedelta(hours=1)
+    for page in (text("alerts.yml"), (PROJECT / "README.md").read_text(encoding="utf-8")):
+        assert re.findall(r"budget_sync_sync_age_seconds > (.*)", page) == [f"{hours} * 3600"]
+
+
+def test_an_audit_that_no_service_answers_says_so_and_is_no_success(tmp_path: Path) -> None:
+    unreachable = tmp_path / "pip-audit"
+    unreachable.write_text("#!/bin/sh\necho 'cannot resolve the name' >&2\nexit 1\n", encoding="utf-8")
+    unreachable.chmod(0o755)
+    result = subprocess.run([DEPLOY / "audit", unreachable], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("audit: no advisory service answered, so nothing is known")
+    assert result.stderr.count("\n") == 1
+    unreachable.write_text("#!/bin/sh\necho 'Found 1 known vulnerability in 1 package'\nexit 1\n", encoding="utf-8")
+    result = subprocess.run([DEPLOY / "audit", unreachable], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "Found 1 known vulnerability in 1 package\n")
+
+
+# systemd and cron.
+
+
+def test_both_services_are_shut_in_alike() -> None:
+    shut = [
+        re.findall(r"^(?:Protect|Private|Restrict|System|Capab|NoNew|Lock|Memory|UMask|User|Group).*", text(f"{name}.service"), re.MULTILINE) for name in NAMES
+    ]
+    assert len(shut[0]) > 20
+    assert sorted(shut[0]) == sorted(shut[1])
+
+
+NAMES = ("budget-sync", "budget-sync-sheets")
+
+
+def test_wherever_a_command_is_run_flask_looks_for_no_env_file_of_its_own() -> None:
+    for name in NAMES:
+        assert "Environment=FLASK_SKIP_DOTENV=1\n" in text(f"{name}.service")
+    before, _ = text("budget-sync.cron").split("0 * * * *")
+    assert "\nFLASK_SKIP_DOTENV=1\n" in before
+    (alias,) = re.findall(r"^alias flask='(.*)'", text("README.md"), re.MULTILINE)
+    assert " env FLASK_SKIP_DOTENV=1 /srv/" in alias
+
+
+def test_systemd_takes_the_units_and_finds_them_shut(tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is missing")
+    for unit in UNITS:
+        (tmp_path / unit.name).write_text(re.sub(r"/srv/budget-sync/\.venv/bin/flask", "/bin/true", unit.read_text(encoding="utf-8")), encoding="utf-8")
+    units = [str(tmp_path / unit.name) for unit in UNITS]
+    verified = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    for name in NAMES:
+        rated = subprocess.run(
+            ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(tmp_path / f"{name}.service")], capture_output=True, text=True, check=False
+        )
+        assert rated.returncode == 0, rated.stdout[-500:]
+
+
+def test_the_nightly_line_backs_up_and_forgets_old_backups_alone(app: Flask, environment: dict[str, str], tmp_path: Path) -> None:
+    (line,) = [line for line in text("budget-sync.cron").splitlines() if " backup " in line]
+    command = (
+        line.split(None, 6)[6]
+        .replace("/srv/budget-sync/.venv/bin/", "")
+        .replace("/srv/budget-sync", str(PROJECT))
+        .replace("/var/backups/budget-sync", str(tmp_path / "b"))
+    )
+    (tmp_path / "b").mkdir()
+    for name, age_days in (("budget-sync-old.db", 32), (".budget-sync-old.db.1a2b3c4d.part", 32), ("budget-sync-young.db", 29), ("notes.txt", 99)):
+        (tmp_path / "b" / name).touch()
+        then = dt.datetime.now(tz=dt.UTC).timestamp() - age_days * 86400
+        os.utime(tmp_path / "b" / name, (then, then))
+    subprocess.run(["bash", "-euc", command], env=Installation(environment).full_environment(), cwd=tmp_path, check=True, capture_output=True)
+    left = {path.name for path in (tmp_path / "b").iterdir()}
+    assert {"budget-sync-young.db", "notes.txt"} < left
+    assert len(left) == 3
+    assert not any("old" in name for name in left)
+
+
+# nginx.
+
+
+class Site:
+    """The site of nginx.conf on free ports, in front of a server; `verify` is its certificate."""
+
+    def __init__(self, port: int, plain_port: int, certificate: Path) -> None:
+        self.url = f"https://localhost:{port}"
+        self.port = port
+        self.plain_url = f"http://localhost:{plain_port}"
+        self.certificate = certificate
+
+    def call(self, method: str, path: str, **options: object) -> requests.Response:
+        """Call it by its public name."""
+        headers = {"Host": HOST} | options.pop("headers", {})  # type: ignore[operator]  # a dict, where it is given
+        return requests.request(method, f"{self.url}{path}", headers=headers, verify=str(self.certificate), timeout=30, allow_redirects=False, **options)  # type: ignore[arg-type]  # requests' own options
+
+
+def make_certificate(folder: Path) -> Path:
+    """A certificate for localhost that it signed itself, and its key beside it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(tz=dt.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(now + dt.timedelta(days=1))
+    made = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False).sign(key, hashes.SHA256())
+    (folder / "site.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "site.key").write_bytes(secret)
+    return folder / "site.pem"
+
+
+@pytest.fixture
+def site(installation: Installation, tmp_path: Path) -> Iterator[Site]:
+    """Nginx with our site, its paths and ports made this machine's, in front of a server that is set up as env.example says."""
+    needs(shutil.which("nginx"), "nginx")
+    example = dict(re.findall(r"^(TRUSTED_\w+|SESSION_\w+|BUDGET_\w+)=(.*)", text("env.example"), re.MULTILINE))
+    assert example["TRUSTED_HOSTS"].startswith(f"{HOST},")
+    installation.environment |= example | {"METRICS_TOKEN": TOKEN, "CRON_SECRET": TOKEN}
+    start_as_systemd_does(installation, tmp_path)
+    port, plain_port, certificate = free_port(), free_port(), make_certificate(tmp_path)
+    conf = re.sub(r"    listen \[::\].*\n", "", text("nginx.conf"))
+    conf = conf.replace("listen 80;", f"listen 127.0.0.1:{plain_port};").replace("listen 443", f"listen 127.0.0.1:{port}")
+    conf = conf.replace("127.0.0.1:8000", f"127.0.0.1:{installation.port}").replace("/var/log/nginx", str(tmp_path))
+    conf = re.sub(r"ssl_certificate .*;", f"ssl_certificate {certificate};", conf)
+    conf = re.sub(r"ssl_certificate_key .*;", f"ssl_certificate_key {tmp_path}/site.key;", conf)
+    # So that a test need not wait for it.
+    conf = conf.replace("client_header_timeout 10s", "client_header_timeout 1s")
+    user = "user root;" if os.geteuid() == 0 else ""
+    places = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (tmp_path / "nginx.conf").write_text(
+        # The logs that a distribution's nginx.conf has for every site that names none.
+        f"{user} daemon off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log;"
+        f" events {{}} http {{ access_log {tmp_path}/access.log; {places}\n{conf}\n}}\n",
+        encoding="utf-8",
+    )
+    line = ["nginx", "-e", str(tmp_path / "error.log"), "-c", str(tmp_path / "nginx.conf")]
+    checked = subprocess.run([*line, "-t"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    nginx = subprocess.Popen(line)
+    try:
+        made = Site(port, plain_port, certificate)
+        wait_until(lambda: answers(made), "nginx does not answer")
+        yield made
+    finally:
+        nginx.terminate()
+        nginx.wait(timeout=30)
+
+
+def start_as_systemd_does(installation: Installation, folder: Path) -> None:
+    """Start the server, which tells systemd once it listens."""
+    assert "Type=notify" in text("budget-sync.service")
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as systemd:
+        systemd.bind(str(folder / "notify"))
+        systemd.settimeout(30)
+        installation.environment["NOTIFY_SOCKET"] = str(folder / "notify")
+        installation.start()
+        assert systemd.recv(1000).startswith(b"READY=1\n")
+
+
+def answers(site: Site) -> bool:
+    try:
+        return site.call("GET", "/readyz").ok
+    except requests.ConnectionError:
+        return False
+
+
+def test_the_service_behind_our_nginx(site: Site, installation: Installation, tmp_path: Path) -> None:
+    """One start of both for all of it."""
+    # Who comes through the proxy is nobody of this machine, whatever they send.
+    for headers in ({}, {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}):
+        assert site.call("POST", "/api/budget/check", json=check_body(), headers=headers).status_code == 401
+    key = installation.key()
+    assert site.call("POST", "/api/budget/check", json=check_body(), headers=key).json()["available"]
+    reserved = site.call("POST", "/api/budget/reserve?key=bsk_in_the_address", json=reserve_body(), headers=key)
+    assert reserved.json()["newAvailable"] == 90000
+    # Who monitors it on this machine, as the files say, and comes past nginx.
+    targets = {
+        target for page in (text("alerts.yml"), (PROJECT / "README.md").read_text(encoding="utf-8")) for target in re.findall(r'targets: \["(.+?)"', page)
+    }
+    assert targets == {"127.0.0.1:8000"}
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    for path in ("/metrics", "/healthz", "/readyz", "/api/cron/sync-google-sheets"):
+        assert requests.get(f"http://127.0.0.1:{installation.port}{path}", headers=bearer, timeout=30).status_code == 200, path
+    # A session of a browser's, over TLS alone.
+    login = (installation.folder / "demo" / "fiona.json").read_text(encoding="utf-8")
+    signed_in = site.call("POST", "/api/auth/login", data=login, headers={"Content-Type": "application/json", "Origin": f"https://{HOST}"})
+    assert signed_in.status_code == 200
+    assert "; Secure;" in signed_in.headers["Set-Cookie"]
+    # Failed logins are counted by the address that nginx sees, not by one that the caller made up.
+    guesses = [
+        site.call(
+            "POST", "/api/auth/login", json={"email": "jane@acme.com", "password": "wrong"}, headers={"X-Forwarded-For": f"198.51.100.{number}"}
+        ).status_code
+        for number in range(6)
+    ]
+    assert guesses == [401] * 5 + [429]
+    too_many = site.call("POST", "/api/auth/login", json={"email": "jane@acme.com", "password": "wrong"})
+    assert (too_many.status_code, too_many.json()["code"]) == (429, "TOO_MANY_ATTEMPTS")
+    # Too much: in the service's words while it can be, in nginx's after that.
+    for length in (70_000, 300_000):
+        large = site.call("POST", "/api/budget/check", data="x" * length, headers=key | {"Content-Type": "application/json"})
+        assert (large.status_code, large.json()["code"]) == (413, "BODY_TOO_LARGE"), length
+    for method, path, status, code in (
+        ("GET", "/metrics", 404, "NOT_FOUND"),
+        ("TRACE", "/readyz", 405, "METHOD_NOT_ALLOWED"),
+        ("PUT", "/readyz", 405, "METHOD_NOT_ALLOWED"),
+    ):
+        refused = site.call(method, path)
+        assert (refused.status_code, refused.json()["code"]) == (status, code), (method, path)
+    assert site.call("GET", "/readyz", headers={"Host": "other.example.com"}).status_code == 400
+    # A client that never ends its request is let go of.
+    context = ssl.create_default_context(cafile=site.certificate)
+    with socket.create_connection(("127.0.0.1", site.port)) as plain, context.wrap_socket(plain, server_hostname="localhost") as slow:
+        slow.settimeout(30)
+        slow.sendall(b"POST /api/budget/check HTTP/1.1\r\nHost: budgets")
+        try:
+            assert slow.recv(1000) == b""
+        except ConnectionResetError:
+            pass
+    # Nothing that could be a secret is in the log: no query, no header.
+    logged = (tmp_path / "budget-sync.log").read_text(encoding="utf-8")
+    assert '"POST /api/budget/reserve" 200' in logged
+    assert reserved.headers["X-Request-Id"] in logged
+    assert "bsk_" not in logged
+    # The service is away.
+    installation.stop()
+    away = site.call("POST", "/api/budget/reserve", json=reserve_body(requestId="later"), headers=key)
+    assert (away.status_code, away.headers["Retry-After"], away.json()["code"]) == (503, "5", "OUTCOME_UNKNOWN")
+
+
+def test_an_address_with_too_many_requests_under_way_is_asked_to_wait(site: Site) -> None:
+    (most,) = re.findall(r"limit_conn budget_sync_callers (\d+);", text("nginx.conf"))
+    context = ssl.create_default_context(cafile=site.certificate)
+    with ExitStack() as waiting:
+        for _ in range(int(most)):
+            plain = waiting.enter_context(socket.create_connection(("127.0.0.1", site.port)))
+            client = waiting.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+            # Its body is yet to come.
+            client.sendall(f"POST /api/budget/check HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n".encode())
+        wait_until(lambda: not answers(site), "nobody is refused")
+        refused = site.call("GET", "/readyz")
+    assert (refused.status_code, refused.headers["Content-Type"], refused.headers["Retry-After"]) == (429, "application/json", "1")
+    body = refused.json()
+    assert (body["success"], body["code"], body["retryAfter"]) == (False, "HTTP_ERROR", 1)
+    assert "too many requests under way" in body["error"]
+    wait_until(lambda: answers(site), "everybody is refused")
+
+
+def test_what_nginx_refuses_or_cannot_pass_on_leaves_no_secret_in_any_log(site: Site, installation: Installation, tmp_path: Path) -> None:
+    leaky = "/api/budget/check?key=bsk_in_the_address"
+    headers = {"Host": HOST, "Referer": "https://elsewhere.example/?key=bsk_in_the_referer"}
+    assert site.call("POST", leaky, data="x" * 300_000, headers=headers).status_code == 413
+    assert requests.get(f"{site.plain_url}{leaky}", headers=headers, timeout=30, allow_redirects=False).status_code == 308
+    installation.stop()
+    assert site.call("POST", leaky, json=check_body(), headers=headers).status_code == 503
+    # A line is written once its connection is done with, in no certain order.
+    wait_until(lambda: sorted(logged_statuses(tmp_path)[-3:]) == ["308", "413", "503"], "not all is logged")
+    logs = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log")}
+    assert {name: content for name, content in logs.items() if "bsk_" in content} == {}
+
+
+def logged_statuses(folder: Path) -> list[str]:
+    """The statuses in the site's access log."""
+    return re.findall(r'"\w+ \S+" (\d+)', (folder / "budget-sync.log").read_text(encoding="utf-8"))

@@ -1,0 +1,322 @@
+"""Bad input: every call of the API page, given bodies and values from a corpus of hostile JSON and texts, by whoever the dice name.
+
+The cases are made of the page itself: its examples, spoilt, and its parameters. They are handed to the app in this process, as a
+WSGI server would, which costs a fraction of what a test client does.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from api.test_bad_input import BAD_TEXTS, CALLS, MAX_BODY_BYTES, MONEY_CALLS, NO_AMOUNTS, NO_NUMBERS, NO_TEXTS
+from flask import Flask
+from support.world import key_headers
+
+from budget_sync import database
+from budget_sync.domain.errors import Code
+from budget_sync.operations import demo
+from stress.outcome import Outcome, Place
+from stress.wsgi import Answer, Environ, proven_app, request_environ, send, session_cookie
+
+#: JSON texts, some of them no JSON, that a field might be given.
+CORPUS = (
+    *NO_NUMBERS,
+    *NO_AMOUNTS,
+    *NO_TEXTS,
+    *BAD_TEXTS,
+    *(
+        "null",
+        "[null]",
+        "[" * 900 + "]" * 900,
+        '{"a":' * 500 + "1" + "}" * 500,
+        '"\\u202e\\u0007"',
+        '"\\ud83d\\ude00"',
+        "1E+2",
+        "-0.0",
+        "00",
+        ".5",
+        "5.",
+        "0x10",
+    ),
+    *("5000", "0.01", '"cancel"', '"reject"', '"budget-123"', '"org-456"', "{}", '{"approvedBy": "fpa-001", "reason": "x"}', '"x" "y"', "undefined", "'x'"),
+)
+
+#: What a value of an address might be, as it is sent there.
+ADDRESS_CORPUS = (
+    *("", "%", "%zz", "%2", "%00", "a%00b", "%0d%0aSet-Cookie:%20a=b", "%1b%5b2J", "%7f", "+", "%20", "%09%0a", "%c2%a0%e2%80%83"),
+    *("%ff%fe", "%c0%af", "%ed%a0%80", "%f4%90%80%80", "%f0%9f%98%80", "%e2%80%ae", "%ef%bb%bf", "%cc%81" * 50),
+    *("..", "../..", "..%2f..%2fetc%2fpasswd", "%2e%2e/", ".", "/", "//", "%2f%2f", "a/b", "%5c", ";", "a;b=c"),
+    *("'", "%22", "'%20OR%20'1'='1", "%22;DROP%20TABLE%20%22Budget%22;--", "%25s%25n", "{0}", "{{7*7}}", "$%7b7*7%7d", "%3Cscript%3E"),
+    *("0", "-1", "1", "00", "1.5", "1e3", "NaN", "Infinity", "9" * 400, "-" + "9" * 40, "0x10", "1_000", "%d9%a1", "%c2%b2", "101", "true", "null", "[]"),
+    *("x" * 101, "x" * 201, "x" * 5_000, "%f0%9d%94%98" * 300),
+)
+
+#: What a header might be, as a WSGI server hands it on: it refuses control characters itself.
+HEADER_CORPUS = (
+    *("", " ", "\t", "x", "*", ",", ";", '"', '""', 'W/""', "=", "a=b; c", "null", "0", "-1", "9" * 400, "x" * 255, "x" * 256, "x" * 5_000),
+    *(
+        "\xff\xfe",
+        "\xc3\xa9",
+        "\xed\xa0\x80",
+        "\xa0",
+        "Bearer",
+        "Bearer ",
+        "bearer x",
+        "Bearer bsk__",
+        "Bearer bsk_0_\xff",
+        "Bearer " + "_" * 300,
+        "Basic eDp5",
+    ),
+    *(
+        "text/plain",
+        "application/json; charset=utf-16",
+        "application/json; charset",
+        "application/json;;=",
+        "multipart/form-data",
+        "application/x-www-form-urlencoded",
+    ),
+    *("http://elsewhere.example", "cross-site", "localhost", "[::1", "a:b:c", "budget_sync_session=x.y.z", "budget_sync_session=", "gzip, \xff"),
+)
+HEADERS = (
+    *("CONTENT_TYPE", "HTTP_IDEMPOTENCY_KEY", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_ORIGIN"),
+    *("HTTP_SEC_FETCH_SITE", "HTTP_SEC_FETCH_DEST", "HTTP_X_REQUEST_ID", "HTTP_X_FORWARDED_FOR", "HTTP_HOST", "HTTP_ACCEPT", "HTTP_RANGE", "HTTP_USER_AGENT"),
+)
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "BREW", "")
+
+#: How many Idempotency-Keys there are.
+KEYS = 30
+
+#: Cases in a row that are about the same request, so that what is reserved can be committed, or released.
+CASES_A_REQUEST = 8
+
+#: From so many addresses people sign in, beside this machine's: from each, 50 may fail before all have to wait. Every password that is looked at costs a hash.
+ADDRESSES = 4
+
+#: How often someone signs in with a password that is theirs.
+RIGHT_PASSWORDS = 0.05
+
+#: How often a call comes with which credential, of those that all know or this one takes. Much work lies behind the last two, which read nothing that is sent.
+CALLERS = {"apiKey": 8, "session": 8, "": 4, "cronSecret": 1, "metricsToken": 1}
+
+#: From so many cases a call on, each has had some that go well.
+ENOUGH = 500
+
+CRON_SECRET, METRICS_TOKEN = "a secret for cron", "a token for metrics"
+
+#: Whatever a refused call must leave as it was. The Idempotency-Keys are few, so that what is stored under them is quickly counted.
+MOVED = """
+SELECT SUM("version"), SUM("reservedMinor"), SUM("committedMinor"), (SELECT MAX("seq") FROM "Reservation"), (SELECT MAX("id") FROM "AuditLog"),
+    (SELECT MAX("id") FROM "BudgetCheckLog"), (SELECT COUNT(*) FROM "StoredReply")
+FROM "BudgetUtilization"
+"""
+
+#: Refusals of what does not reach a call.
+ELSEWHERE = {Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.HTTP_ERROR}
+
+JSON = "application/json"
+MONEY_PATHS = {CALLS[name].path for name in MONEY_CALLS}
+
+
+class Answers(NamedTuple):
+    """What the page says of answers with one status: their media type, and the codes of refusals."""
+
+    kind: str
+    codes: frozenset[str]
+
+
+class Operation(NamedTuple):
+    """A call as the page has it; of a body, each field's JSON text in each example, and all the fields that there are."""
+
+    method: str
+    path: str
+    in_path: tuple[str, ...]
+    in_query: tuple[str, ...]
+    lets_in: tuple[str, ...]
+    bodies: tuple[Mapping[str, str], ...]
+    fields: tuple[str, ...]
+    answers: Mapping[int, Answers]
+
+
+def stress(tries: int, place: Place) -> Outcome:
+    """Send `tries` cases to each call of the page, one to each in turn."""
+    outcome = Outcome()
+    with proven_app(place, outcome, CRON_SECRET=CRON_SECRET, METRICS_TOKEN=METRICS_TOKEN) as app:
+        _stress(app, tries, place, outcome)
+    return outcome
+
+
+def _stress(app: Flask, tries: int, place: Place, outcome: Outcome) -> None:
+    page = json.loads(send(app, request_environ("GET", "/openapi.json")).body)
+    cases = Cases(app, page, place.dice)
+    statuses: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
+    before = _standing()
+    for number in range(tries):
+        for operation in cases.operations:
+            case = cases.make(operation, f"intake-{number // CASES_A_REQUEST}")
+            answer = send(app, case)
+            after = _standing()
+            _judge(operation, case, answer, outcome, moved=after != before)
+            before = after
+            cases.note(operation, answer)
+            statuses[operation.method, operation.path][answer.status] += 1
+            outcome.tries += 1
+        place.progress(outcome.tries, tries * len(cases.operations))
+    for call, seen in statuses.items() if tries >= ENOUGH else ():
+        outcome.expect(seen[200], f"{' '.join(call)} never went well, which proves little: {dict(seen)}")
+    total = sum(statuses.values(), Counter[int]())
+    outcome.notes.append(f"{len(statuses)} calls; statuses: {', '.join(f'{status} {count:,} times' for status, count in sorted(total.items()))}")
+
+
+def _standing() -> tuple[object, ...]:
+    found: tuple[object, ...] = database.db.execute_sql(MOVED).fetchone()
+    return found
+
+
+class Cases:
+    """Makes the cases: requests that would go well, spoilt in one to three places; some are left as they are."""
+
+    def __init__(self, app: Flask, page: Mapping[str, Any], dice: random.Random) -> None:
+        self.app = app
+        self.dice = dice
+        self.operations = _operations(page)
+        login = (demo.demo_folder(Path(app.instance_path)) / "alex.json").read_text(encoding="utf-8")
+        self.login = {name: json.dumps(value) for name, value in json.loads(login).items()}
+        self.bearers = {
+            "apiKey": key_headers(may_overspend=True)["Authorization"],
+            "cronSecret": f"Bearer {CRON_SECRET}",
+            "metricsToken": f"Bearer {METRICS_TOKEN}",
+        }
+        self.cookie = session_cookie(app, "admin-001")
+        #: Values that the examples have for a name, as an address has them.
+        self.words: dict[str, list[str]] = defaultdict(list)
+        for operation in self.operations:
+            for name, text in (field for body in operation.bodies for field in body.items()):
+                self.words[name].append(quote(str(json.loads(text)), safe=""))
+
+    def note(self, operation: Operation, answer: Answer) -> None:
+        """Sign in again after whoever signed out."""
+        if operation.path == "/api/auth/logout" and answer.status == 200:
+            self.cookie = session_cookie(self.app, "admin-001")
+
+    def make(self, operation: Operation, request_id: str) -> Environ:
+        """A request for that call."""
+        dice = self.dice
+        method = operation.method if dice.random() > 0.01 else dice.choice(METHODS)
+        body = self._body(operation, request_id) if operation.fields else b"" if dice.random() > 0.02 else dice.choice(CORPUS).encode()
+        environ = request_environ(method, self._target(operation, request_id), body)
+        if operation.fields:
+            environ["CONTENT_TYPE"] = JSON
+        if dice.random() < 0.5:
+            environ["REMOTE_ADDR"] = f"10.0.0.{dice.randrange(ADDRESSES)}"
+        if operation.path in MONEY_PATHS and dice.random() < 0.1:
+            environ["HTTP_IDEMPOTENCY_KEY"] = f"key-{dice.randrange(KEYS)}"
+        schemes = sorted({"apiKey", "session", "", *operation.lets_in})
+        self._sign(environ, dice.choices(schemes, [CALLERS[scheme] for scheme in schemes])[0])
+        for name in dice.sample(HEADERS, dice.randint(1, 2)) if dice.random() < 0.15 else ():
+            environ[name] = dice.choice(HEADER_CORPUS)
+        if dice.random() < 0.01:
+            # A body in chunks, or one that is cut short.
+            environ["CONTENT_LENGTH"] = dice.choice(("", str(len(body) + 1), str(MAX_BODY_BYTES + 1)))
+        return environ
+
+    def _sign(self, environ: Environ, scheme: str) -> None:
+        if scheme == "session":
+            environ["HTTP_COOKIE"] = self.cookie
+        elif scheme:
+            environ["HTTP_AUTHORIZATION"] = self.bearers[scheme]
+
+    def _target(self, operation: Operation, request_id: str) -> str:
+        """The call's path and query."""
+        path = operation.path
+        for name in operation.in_path:
+            path = path.replace(f"{{{name}}}", self._value(name, request_id))
+        query = [f"{name}={self._value(name, request_id)}" for name in operation.in_query if self.dice.random() < 0.3]
+        if self.dice.random() < 0.1:
+            query += self.dice.sample((*query, *ADDRESS_CORPUS), 1)
+        return f"{path}?{'&'.join(query)}" if query else path
+
+    def _value(self, name: str, request_id: str) -> str:
+        """A value for a name in the path or the query."""
+        if self.dice.random() < 0.6:
+            return self.dice.choice(ADDRESS_CORPUS)
+        return request_id if name == "requestId" else self.dice.choice(self.words[name] or [str(self.dice.randint(1, 100))])
+
+    def _body(self, operation: Operation, request_id: str) -> bytes:
+        """A body that the call would take, with up to three fields or some bytes changed."""
+        dice = self.dice
+        is_right = "password" in operation.fields and dice.random() < RIGHT_PASSWORDS
+        fields = dict(self.login if is_right else dice.choice(operation.bodies))
+        if "requestId" in fields:
+            fields |= {"requestId": f'"{request_id}"', "amount": "0.01"}
+        for name in dice.sample(operation.fields, min(dice.randint(0, 3), len(operation.fields))):
+            fields[name] = dice.choice(CORPUS)
+        text = ", ".join(f'"{name}": {value}' for name, value in fields.items())
+        spoilt = f"{{{text}}}".encode("utf-8", "surrogatepass")
+        if dice.random() < 0.2:
+            at = dice.randrange(len(spoilt))
+            cut = spoilt[at : at + dice.randrange(8)]
+            spoilt = spoilt[:at] + dice.choice((b"", dice.randbytes(3), cut * 20, b'"', b",,", b"\x00", b"\xff\xfe")) + spoilt[at + len(cut) :]
+        return spoilt
+
+
+def _operations(page: Mapping[str, Any]) -> list[Operation]:
+    return [_operation(page, method.upper(), path, part) for path, methods in page["paths"].items() for method, part in methods.items()]
+
+
+def _operation(page: Mapping[str, Any], method: str, path: str, part: Mapping[str, Any]) -> Operation:
+    parameters = [parameter for parameter in part["parameters"] if "$ref" not in parameter]
+    body = part["requestBody"]["content"][JSON] if "requestBody" in part else {"examples": {}}
+    schema = page["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]] if body["examples"] else {"properties": {}}
+    return Operation(
+        method,
+        path,
+        tuple(parameter["name"] for parameter in parameters if parameter["in"] == "path"),
+        tuple(parameter["name"] for parameter in parameters if parameter["in"] == "query"),
+        tuple(scheme for way in part["security"] for scheme in way or [""]),
+        tuple({name: json.dumps(value) for name, value in example["value"].items()} for example in body["examples"].values()),
+        tuple(schema["properties"]),
+        {int(status): _answers(told["content"]) for status, told in part["responses"].items()},
+    )
+
+
+def _answers(content: Mapping[str, Any]) -> Answers:
+    ((kind, media),) = content.items()
+    return Answers(kind, frozenset(example["value"]["code"] for example in media.get("examples", {}).values() if "code" in example["value"]))
+
+
+def _judge(operation: Operation, case: Environ, answer: Answer, outcome: Outcome, *, moved: bool) -> None:
+    """Hold an answer to what is promised."""
+    data = _read(answer.body) if answer.kind == JSON else None
+    is_refused = answer.status != 200 or (data is not None and data.get("success") is False)
+    told = operation.answers.get(answer.status, Answers(JSON, frozenset()))
+    wrong = []
+    if answer.status >= 500:
+        wrong.append("which is a mistake of ours")
+    if answer.kind != told.kind or (answer.kind == JSON and data is None):
+        wrong.append(f"which is no {told.kind}, or no object")
+    if is_refused and not (data and data.get("success") is False and data.get("code") in told.codes | ELSEWHERE):
+        wrong.append("which is no refusal that the page has for it")
+    if moved and (is_refused or operation.path not in MONEY_PATHS):
+        wrong.append("and something was written")
+    for problem in wrong:
+        headers = {name: value for name, value in case.items() if name.startswith(("HTTP_", "CONTENT_TYPE", "REMOTE_"))}
+        sent = f"{case['REQUEST_METHOD']} {case['RAW_URI'][:300]} with {headers} and {case['wsgi.input'].getvalue()[:300]!r}"
+        outcome.expect(holds=False, otherwise=f"{sent} is answered with {answer.status} {answer.body[:300]!r}, {problem}")
+
+
+@lru_cache(maxsize=64)
+def _read(body: bytes) -> dict[str, Any] | None:
+    """The JSON object that it is, or None. Many refusals are the same, and the page itself is long."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None

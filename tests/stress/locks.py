@@ -1,0 +1,95 @@
+"""Another process holds the database in a write transaction, for 1 to 30 seconds: 503 with Retry-After in time, and then it goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import requests
+from support.installation import Installation
+from support.world import check_body
+
+from stress.kills import traceback_in
+from stress.load import STEPS, compare, verify_balances
+from stress.outcome import Outcome, Place
+
+#: As long as the service waits for a lock, and as much again for a machine under load.
+BUSY_TIMEOUT_S = 5
+SLACK_S = 10
+
+LONGEST_S = 30
+
+#: A program that holds the write lock of the file it is given until its standard input ends.
+HOLD_LOCK = """
+import sys
+from peewee import sqlite3
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def stress(tries: int, place: Place) -> Outcome:
+    """Hold the lock `tries` times; the durations go round from 1 s to 30 s."""
+    outcome = Outcome()
+    slowest_s = 0.0
+    with place.installation() as server:
+        server.start()
+        for number in range(tries):
+            # Shorter than the service waits, and longer, in the first two.
+            held_s = (1, BUSY_TIMEOUT_S + 2)[number] if number < 2 else number % LONGEST_S + 1
+            slowest_s = max(slowest_s, _hold(server, number, held_s, outcome))
+            outcome.tries += 1
+            place.progress(outcome.tries, tries)
+        verify_balances(server.target, outcome, "at the end")
+        outcome.expect("Traceback" not in server.log, f"a traceback in the log: {traceback_in(server.log)}")
+    outcome.notes.append(f"slowest answer while locked: {slowest_s:.1f} s")
+    return outcome
+
+
+def _hold(server: Installation, number: int, held_s: int, outcome: Outcome) -> float:
+    """Hold the lock that long while calls come in; the seconds that the slowest of them took."""
+    tag = f"lock {number}"
+    when = f"held for {held_s} s"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD_LOCK, str(server.database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "locked\n"
+    began = time.monotonic()
+    with ThreadPoolExecutor(16) as threads:
+        answers = [threads.submit(_call, server, f"{tag}-{caller}") for caller in range(16)]
+        while time.monotonic() < began + held_s:
+            reading_began = time.monotonic()
+            outcome.expect(requests.get(f"{server.url}/api/budgets", headers=server.key(), timeout=30).status_code == 200, f"{when}: reading does not go on")
+            outcome.expect(time.monotonic() - reading_began < BUSY_TIMEOUT_S, f"{when}: reading waits for a writer")
+            time.sleep(0.2)
+        holder.communicate()
+        responses = [answer.result() for answer in answers]
+    slowest_s = 0.0
+    stories: dict[str, tuple[int, str | None]] = {}
+    for caller, (response, took_s) in enumerate(responses):
+        slowest_s = max(slowest_s, took_s)
+        outcome.expect(took_s < BUSY_TIMEOUT_S + SLACK_S, f"{when}: an answer took {took_s:.1f} s")
+        if response.status_code == 200:
+            stories[f"{tag}-{caller}"] = (1, response.json().get("reservationId"))
+            continue
+        honest = response.status_code == 503 and "Retry-After" in response.headers and response.json()["code"] == "UNAVAILABLE"
+        outcome.expect(honest, f"{when}: an answer of {response.status_code} {response.text[:300]}")
+    reserves = {request: story for request, story in stories.items() if story[1]}
+    compare(reserves, set(), server.target, outcome, when, tag)
+    after = _call(server, f"after {tag}-0")[0]
+    outcome.expect(after.status_code == 200, f"{when}: afterwards an answer of {after.status_code} {after.text[:300]}")
+    return slowest_s
+
+
+def _call(server: Installation, request: str) -> tuple[requests.Response, float]:
+    """A reserve, or for every fourth caller a check; the answer and the seconds it took."""
+    began = time.monotonic()
+    call, body, _ = STEPS[0]
+    if int(request.rpartition("-")[2]) % 4 == 3:
+        response = server.post("/api/budget/check", check_body(requestId=request), headers=server.key())
+    else:
+        response = server.post(f"/api/budget/{call}", body(request), headers=server.key())
+    return response, time.monotonic() - began

@@ -1,0 +1,326 @@
+"""What the console's browser tests and screenshots share: a company some weeks into its life, its server, and Chromium."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import requests
+import time_machine
+from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from budget_sync import database, ledger, settings, sync
+from budget_sync.accounts import people
+from budget_sync.database.models import User
+from budget_sync.domain.errors import Refusal
+from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.request_models import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from support.installation import Installation
+from support.world import PASSWORD, ROOT, cheap_hash
+
+COMPANY = "northwind"
+CHROMIUM = shutil.which("chromium")
+CHROMEDRIVER = shutil.which("chromedriver")
+
+#: id, name, role; all sign in as <id>@northwind.example with PASSWORD.
+PEOPLE = (
+    ("alex", "Alex Kim", Role.ADMIN),
+    ("fiona", "Fiona Adams", Role.FPA_ADMIN),
+    ("felix", "Felix Bauer", Role.FPA_USER),
+    ("max", "Max Ortiz", Role.MANAGER),
+    ("jane", "Jane Doe", Role.BUSINESS_USER),
+)
+
+#: Departments with what they may spend in a quarter, and how much of it they do.
+DEPARTMENTS = {
+    "Engineering": (480_000, 0.72),
+    "Marketing": (210_000, 0.9),
+    "Sales": (165_000, 0.4),
+    "Customer Success": (92_500, 0.55),
+    "Finance": (60_000, 0.3),
+    "People": (74_000, 0.97),
+    "Legal": (45_000, 0.15),
+    "IT & Security": (155_000, 0.63),
+    "Facilities": (38_000, 0.2),
+    "Data Platform": (125_500.5, 0.81),
+    "Design": (52_000, 0.05),
+    "Research": (30_000, 0.0),
+}
+VENDORS = ("Slack", "Figma", "Datadog", "GitHub", "Notion", "Zoom", "AWS", "HubSpot", "Linear", "Miro", "Okta", "Adobe")
+
+
+def email(user_id: str) -> str:
+    """What a person of the company signs in with."""
+    return f"{user_id}@northwind.example"
+
+
+def build_company(installation: Installation, busy: float = 0.35) -> None:
+    """Make the company in a fresh installation: its people, a CSV file and a Google Sheet, six weeks of requests, and some trouble.
+
+    `busy` is the share of days on which a department asks for something.
+    """
+    chosen = settings.load(installation.environment)
+    chosen.instance_folder.mkdir(parents=True, exist_ok=True)
+    database.connect(chosen.database_path, create=True)
+    database.init_schema()
+    try:
+        _Company(chosen.instance_folder, busy).live()
+    finally:
+        database.close_connection()
+
+
+#: Who asks and reserves, day by day.
+ORCHESTRATOR = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM, COMPANY)
+
+
+class _Company:
+    """Six weeks of it, by the verbs themselves, at a clock that is set."""
+
+    def __init__(self, folder: Path, busy: float) -> None:
+        self.folder = folder
+        self.busy = busy
+        self.now = now = datetime.now(UTC)
+        self.quarter = f"Q{(now.month - 1) // 3 + 1} {now.year}"
+        self.next = f"Q{(now.month - 1) // 3 + 2} {now.year}" if now.month < 10 else f"Q1 {now.year + 1}"
+        self.random = random.Random(7)  # noqa: S311  # the same company every time
+        self.sheet = folder / "sheets" / "plan.csv"
+        self.steps: list[tuple[float, str, Callable[[], None]]] = []
+        self.job = sync.Job(ROOT, sync.Reach(self.sheet.parent, attempts=1), folder)
+
+    def live(self) -> None:
+        """All of it, oldest first."""
+        with self.at(days=45):
+            self.found()
+        budget_ids = {name: f"{name.split()[0].lower()}-1" for name in DEPARTMENTS}
+        for day in range(44, 0, -1):
+            for department in DEPARTMENTS:
+                self.plan(day, department, budget_ids[department])
+        refused: set[str] = set()
+        for days_ago, request, step in sorted(self.steps, key=lambda each: -each[0]):
+            if request not in refused:
+                with self.at(days=days_ago):
+                    try:
+                        step()
+                    except Refusal:
+                        refused.add(request)
+        self.end(budget_ids)
+
+    @contextmanager
+    def at(self, **ago: float) -> Iterator[None]:
+        """Some time ago."""
+        with time_machine.travel(self.now - timedelta(**ago), tick=False):
+            yield
+
+    def found(self) -> None:
+        """The company's first day."""
+        people.add_customer(ROOT, COMPANY, "Northwind Traders", auto_approve_limit_minor=500_000, time_zone="Europe/Berlin")
+        for user_id, name, role in PEOPLE:
+            people.add_user(ROOT, user_id, name, email(user_id), role, customer_id=COMPANY, password=None, slots_folder=self.folder)
+        User.update(passwordHash=cheap_hash()).execute()
+        people.add_key(ROOT, "orchestrator", customer_id=COMPANY)
+        self.sheet.parent.mkdir(exist_ok=True)
+        self.write()
+        sync.add_source(ROOT, COMPANY, csv_path=self.sheet.name, csv_folder=self.sheet.parent)
+        self.read()
+
+    def write(self, *, without: tuple[str, ...] = (), only: tuple[str, ...] | None = None, extra: str = "", **amounts: float) -> None:
+        """The sheet: a row for each department and quarter."""
+        lines = ["Budget ID,Department,Fiscal Period,Budgeted Amount"]
+        for number, period in enumerate((self.quarter, self.next), 1):
+            for name, (amount, _) in DEPARTMENTS.items():
+                if f"{name} {number}" not in without and (only is None or name in only):
+                    lines.append(f"{name.split()[0].lower()}-{number},{name},{period},{amounts.get(name.split()[0], amount) if number == 1 else amount}")
+        self.sheet.write_text("\n".join(lines) + "\n" + extra, encoding="utf-8")
+
+    def read(self) -> None:
+        """A pass over every source."""
+        for _ in sync.sync_all(self.job, customer_id=COMPANY):
+            pass
+
+    def plan(self, day: int, department: str, budget_id: str) -> None:
+        """Perhaps a request: checked, reserved, and mostly settled some days later."""
+        budgeted, share = DEPARTMENTS[department]
+        if self.random.random() > self.busy or share == 0:
+            return
+        amount = Decimal(max(5, int(budgeted * share / 150 * self.random.uniform(0.3, 1.7))) * 10)
+        request = f"intake-{1000 + (44 - day) * 12 + list(DEPARTMENTS).index(department)}"
+        who, vendor, fate = self.random.choice(PEOPLE[3:]), self.random.choice(VENDORS), self.random.random()
+
+        def begin() -> None:
+            self.check(request, department, int(amount), who, vendor)
+            ledger.reserve(ORCHESTRATOR, ReserveRequest(budget_id=budget_id, request_id=request, amount=amount, reason=f"{vendor}, {department}"))
+
+        def commit() -> None:
+            ledger.commit(ORCHESTRATOR, CommitRequest(budget_id=budget_id, request_id=request, amount=amount, external_ref=f"PO-{request[-4:]}"))
+
+        def reject() -> None:
+            body = ReleaseRequest(budget_id=budget_id, request_id=request, amount=amount, action=ReleaseAction.REJECT, reason="Not needed any more")
+            ledger.release(ORCHESTRATOR, body)
+
+        began = day + self.random.uniform(0, 0.4)
+        self.steps.append((began, request, begin))
+        if fate < 0.94:
+            self.steps.append((max(0.9, began - self.random.uniform(0.5, 6)), request, commit if fate < 0.75 else reject))
+
+    def check(self, request: str, department: str, amount: int, who: tuple[str, str, Role], vendor: str) -> None:
+        """A check by the orchestrator."""
+        ledger.check(
+            ORCHESTRATOR,
+            CheckRequest(
+                request_id=request,
+                user_id=who[0],
+                user_name=who[1],
+                user_email=email(who[0]),
+                customer_id=COMPANY,
+                department=department,
+                fiscal_period=self.quarter,
+                amount=Decimal(amount),
+                vendor=vendor,
+                purpose=f"{vendor} for the team",
+            ),
+        )
+
+    def end(self, budget_ids: dict[str, str]) -> None:
+        """Today: one big request that nobody can cover, one over budget, a cut, a sheet half gone, a source that cannot be read."""
+        jane, big = PEOPLE[4], "intake-2001"
+        with self.at(hours=20):
+            self.check(big, "Engineering", 475_000, jane, "AWS")
+        with self.at(hours=6):
+            self.check("intake-2002", "Legal", 52_000, jane, "Okta")
+            self.over_budget(budget_ids["Legal"], "intake-2002", 52_000)
+            self.check("intake-2003", "Design", 1_250, jane, "Figma")
+            ledger.reserve(ORCHESTRATOR, ReserveRequest(budget_id=budget_ids["Design"], request_id="intake-2003", amount=Decimal(1250), reason="Figma, seats"))
+        with self.at(hours=3.5):
+            self.write(Finance=12_000)
+            self.read()
+        with self.at(hours=1):
+            self.write(only=("Engineering", "Marketing", "Sales"), extra="legal-9,Legal,,5000\nit-9,IT,Q9 2026,lots\n", Finance=12_000)
+            self.read()
+            sync.add_source(ROOT, COMPANY, spreadsheet="1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgVE2upms", worksheet="FY plan")
+            self.read()
+
+    def over_budget(self, budget_id: str, request: str, amount: int) -> None:
+        """An approval over budget by Fiona."""
+        fiona = Actor("user:fiona", "fiona", "Fiona Adams", email("fiona"), Role.FPA_ADMIN, COMPANY)
+        approval = OverBudget(approved_by="fiona", reason="Board-approved litigation reserve")
+        ledger.reserve(fiona, ReserveRequest(budget_id=budget_id, request_id=request, amount=Decimal(amount), over_budget=approval))
+
+
+class Browser:
+    """Chromium on its own profile, with what its console and network said. Its clock is some hours from the company's own."""
+
+    ZONE = "America/New_York"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.profile = tempfile.mkdtemp(prefix="budget-sync-chromium-")
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM or ""
+        flags = "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+        for flag in (*flags.split(), "--disable-sync", "--hide-scrollbars", "--disable-dev-shm-usage", f"--user-data-dir={self.profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+        self.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": self.ZONE})
+        self.paint()
+
+    def paint(self, width: int = 1440, height: int = 900, *, dark: bool = False) -> None:
+        """The size of the window and the colours that pages are asked for; nothing moves, so that a picture shows where it ends."""
+        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}, {"name": "prefers-reduced-motion", "value": "reduce"}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def log(self, kind: str) -> list[dict[str, Any]]:
+        """What the browser noted since it was last asked: of kind "browser" (its console) or "performance" (its network)."""
+        entries: list[dict[str, Any]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]  # selenium has no type for it
+        return entries
+
+    def forget(self) -> None:
+        """Be nobody."""
+        self.driver.delete_all_cookies()
+
+    def close(self) -> None:
+        """End it."""
+        self.driver.quit()
+        shutil.rmtree(self.profile, ignore_errors=True)
+
+    def go(self, path: str) -> None:
+        """Open a page."""
+        self.driver.get(f"{self.url}{path}")
+
+    def enter(self, user_id: str) -> None:
+        """Be somebody who has signed in already, which costs a tenth of doing it here."""
+        reply = requests.post(f"{self.url}/api/auth/login", json={"email": email(user_id), "password": PASSWORD}, timeout=30)
+        name = "budget_sync_session"
+        self.driver.execute_cdp_cmd("Network.setCookie", {"name": name, "value": reply.cookies[name], "url": self.url, "httpOnly": True})
+
+    def sign_in(self, user_id: str) -> None:
+        """Become somebody, as a person does it."""
+        self.go("/sign-in")
+        self.type("email", email(user_id))
+        self.type("password", PASSWORD)
+        self.press("Sign in")
+        self.wait(lambda: "/sign-in" not in self.driver.current_url, "still at the door")
+
+    def type(self, name: str, text: str) -> None:
+        """Into a field."""
+        field = self.driver.find_element(By.NAME, name)
+        field.clear()
+        field.send_keys(text)
+
+    def press(self, label: str) -> None:
+        """A button or link, by its label."""
+        self.driver.find_element(By.XPATH, f"//*[self::button or self::a][normalize-space()='{label}']").click()
+
+    def follow(self, label: str) -> None:
+        """The same, to the page that it leads to."""
+        left = self.one("html").id
+        self.press(label)
+        self.wait(lambda: self.one("html").id != left, f"{label} leads nowhere")
+
+    def keys(self, *keys: str) -> None:
+        """To whatever has the focus."""
+        self.driver.switch_to.active_element.send_keys(*keys)
+
+    def tab_to(self, what: str) -> None:
+        """From the focus on with the tab key alone, to the field of that name or the button or link of that label."""
+        for _ in range(60):
+            self.keys(Keys.TAB)
+            focused = self.driver.switch_to.active_element
+            if what in (focused.get_attribute("name"), focused.text.strip()):
+                return
+        raise AssertionError(f"the tab key does not lead to {what}")
+
+    def one(self, selector: str) -> WebElement:
+        """The element of a CSS selector."""
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[WebElement]:
+        """The elements of a CSS selector."""
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    @property
+    def text(self) -> str:
+        """What the page says."""
+        return self.one("main").text
+
+    def wait(self, holds: Any, otherwise: str) -> None:
+        """Until something holds."""
+        WebDriverWait(self.driver, 15, 0.05, [NoSuchElementException, StaleElementReferenceException]).until(lambda _: holds(), otherwise)
+
+    def says(self, text: str) -> None:
+        """Wait until the page does."""
+        self.wait(lambda: text in self.text, f"the page never says {text!r}")

@@ -1,0 +1,63 @@
+"""Data that the service itself refuses to write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from babel.numbers import get_currency_precision
+
+from budget_sync import database
+from budget_sync.domain import money
+from support.machine import ENGINE
+
+
+@contextmanager
+def without_checks(table: str, constraint: str) -> Iterator[None]:
+    """Let a test write what the database refuses."""
+    if ENGINE == "sqlite":
+        database.db.execute_sql("PRAGMA ignore_check_constraints = 1")
+    else:
+        database.db.execute_sql(f'ALTER TABLE "{table}" DROP CONSTRAINT "{constraint}"')
+    yield
+    if ENGINE == "sqlite":
+        database.db.execute_sql("PRAGMA ignore_check_constraints = 0")
+
+
+#: So many budgets of the largest amount there is add up to more than 64 bits hold.
+ROWS_OVER_64_BITS = 9_300
+
+
+def insert_vast_budgets(customer_id: str) -> int:
+    """A department's budgets of the largest amount, all of it reserved, written past the ledger; returns their sum in minor units of USD."""
+    amount_minor = money.LIMIT_MINOR - 1
+    rows = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS_OVER_64_BITS}) SELECT '{customer_id}-' || i, '{customer_id}'"
+    columns = '"department", "departmentKey", "fiscalPeriod", "periodKey", "currency", "currencyExponent", "budgetedMinor", "createdAt", "updatedAt"'
+    at = "'2025-01-01T00:00:00.000000Z'"
+    database.db.execute_sql(
+        f'INSERT INTO "Budget" ("id", "customerId", {columns})'
+        f" {rows}, 'Vast', 'vast', 'Year ' || i, 'year ' || i, 'USD', 2, {amount_minor}, {at}, {at} FROM n"
+    )
+    database.db.execute_sql(f'INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "reservedMinor") {rows}, 2, {amount_minor} FROM n')
+    return ROWS_OVER_64_BITS * amount_minor
+
+
+def make_fault(event: str, table: str) -> None:
+    """Let an event on a table fail with "a fault", by a trigger."""
+    if ENGINE == "sqlite":
+        database.db.execute_sql(f"""CREATE TRIGGER "fault" BEFORE {event} ON "{table}" BEGIN SELECT RAISE(ABORT, 'a fault'); END""")
+        return
+    raising = "RAISE EXCEPTION 'a fault' USING ERRCODE = 'integrity_constraint_violation'"
+    database.db.execute_sql(f'CREATE FUNCTION "fault"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {raising}; END $$')
+    database.db.execute_sql(f'CREATE TRIGGER "fault" BEFORE {event} ON "{table}" FOR EACH ROW EXECUTE FUNCTION "fault"()')
+
+
+@contextmanager
+def yen_of(decimals: int) -> Iterator[None]:
+    """Meanwhile the yen has so many decimals, as in another version of the currency tables."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(money, "get_currency_precision", lambda currency: decimals if currency == "JPY" else get_currency_precision(currency))
+        money.currency_exponent.cache_clear()
+        yield
+    money.currency_exponent.cache_clear()

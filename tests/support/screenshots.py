@@ -1,0 +1,109 @@
+"""Takes a picture of every page, wide and narrow, light and dark, into .screenshots/; or, with --readme, the README's three into .pictures/."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from itertools import product
+from pathlib import Path
+
+sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1:3]]
+
+from support.browser import Browser, build_company  # noqa: E402
+from support.installation import Installation  # noqa: E402
+from support.machine import PROJECT  # noqa: E402
+
+#: name, who looks, path.
+PAGES = (
+    ("sign-in", None, "/sign-in"),
+    ("api", None, "/docs"),
+    ("overview", "fiona", "/"),
+    ("overview-employee", "jane", "/"),
+    ("budgets", "fiona", "/budgets"),
+    ("budgets-empty", "fiona", "/budgets?q=nothing+like+this"),
+    ("budget", "fiona", "/budget?id=engineering-1"),
+    ("budget-overdrawn", "fiona", "/budget?id=legal-1"),
+    ("requests", "fiona", "/requests"),
+    ("requests-closed", "fiona", "/requests?view=closed"),
+    ("requests-uncovered", "fiona", "/requests?view=uncovered"),
+    ("requests-employee", "jane", "/requests"),
+    ("request-short", "fiona", "/request?id=intake-2001"),
+    ("request-open", "fiona", "/request?id=intake-2003"),
+    ("release", "fiona", "/request/release?id=intake-2003&budget=design-1&action=reject"),
+    ("commit", "fiona", "/request/commit?id=intake-2003&budget=design-1"),
+    ("approve", "fiona", "/request/approve?id=intake-2001"),
+    ("sync", "fiona", "/sync"),
+    ("sync-preview", "fiona", "/sync/preview"),
+    ("audit", "fiona", "/audit?q=legal"),
+    ("team", "alex", "/team"),
+    ("person", "alex", "/team/person?id=jane"),
+    ("person-add", "alex", "/team/add"),
+    ("keys", "alex", "/keys"),
+    ("account", "fiona", "/account"),
+    ("forbidden", "jane", "/team"),
+    ("not-found", "fiona", "/nothing-here"),
+)
+#: The same for FP&A: name, and how the path of a link on the sync page begins.
+LINKED = (("sync-pass", "/sync/pass"), ("sync-held", "/sync/held"))
+WIDTHS = (1440, 375)
+
+#: The README's: name, path, dark, height.
+README = (("overview", "/", False, 780), ("budget", "/budget?id=marketing-1", False, 620), ("approve", "/request/approve?id=intake-2001", True, 600))
+PICTURES = PROJECT / ".pictures"
+
+
+def main(folder: Path | None) -> None:
+    """All of them into a folder, or the README's into theirs."""
+    with tempfile.TemporaryDirectory() as instance:
+        installation = Installation({"INSTANCE_FOLDER": instance, "SECRET_KEY": "a key for screenshots", "LOG_LEVEL": "ERROR"})
+        build_company(installation)
+        installation.start("--workers", "1")
+        browser = Browser(installation.url)
+        try:
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                take(browser, folder)
+            else:
+                take_for_readme(browser)
+        finally:
+            browser.close()
+            installation.stop(signal.SIGTERM)
+
+
+def take_for_readme(browser: Browser) -> None:
+    """Small ones, of what is seen without scrolling."""
+    browser.sign_in("fiona")
+    for name, path, dark, height in README:
+        browser.paint(1120, height, dark=dark)
+        browser.go(path)
+        browser.driver.save_screenshot(str(PICTURES / f"{name}.png"))
+
+
+def take(browser: Browser, folder: Path) -> None:
+    """Each page in each form, signing in as whoever looks at it."""
+    for who, found in pages(browser).items():
+        browser.forget()
+        if who:
+            browser.sign_in(who)
+        for name, path in found:
+            for width, dark in product(WIDTHS, (False, True)):
+                browser.paint(width)
+                browser.go(path)
+                height = browser.driver.execute_script("return document.documentElement.scrollHeight")
+                browser.paint(width, max(700, min(height, 4000)), dark=dark)
+                browser.driver.save_screenshot(str(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png"))
+
+
+def pages(browser: Browser) -> dict[str | None, list[tuple[str, str]]]:
+    """The pages, name and path, by who looks at them; with those whose addresses are found on others."""
+    browser.sign_in("fiona")
+    browser.go("/sync")
+    links = [(link.get_attribute("href") or "").removeprefix(browser.url) for link in browser.all("main a")]
+    browser.forget()
+    found = [*PAGES, *((name, "fiona", next(link for link in links if link.startswith(path))) for name, path in LINKED)]
+    return {who: [(name, path) for name, each, path in found if each == who] for who in dict.fromkeys(each for _, each, _ in found)}
+
+
+if __name__ == "__main__":
+    main(None if sys.argv[1:] == ["--readme"] else PROJECT / ".screenshots")

@@ -1,0 +1,122 @@
+"""What the tests of the sync share: customers with sources, the small Google, passes, and a look at what they left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from budget_sync import sync
+from budget_sync.accounts import people
+from budget_sync.database.models import AuditLog, Budget, SyncHistory
+from budget_sync.domain.money import to_text
+from budget_sync.ledger import verification
+from budget_sync.sync import Job, PassResult, Reach, Source
+from support.sheets_server import SheetsServer
+from support.world import ROOT
+
+ORG = "org-1"
+HEADER = ["Department", "Fiscal Period", "Budgeted Amount"]
+HEADER_WITH_ID = ["Budget ID", *HEADER]
+
+
+def plan_rows(**amounts: Any) -> list[list[Any]]:
+    """The rows of a sheet without Budget IDs, all for Q1 2025, under a header."""
+    return [HEADER, *([department, "Q1 2025", amount] for department, amount in amounts.items())]
+
+
+@dataclass
+class World:
+    """An installation's database, the folder of its CSV files, and Google."""
+
+    google: SheetsServer
+    job: Job
+    folder: Path
+    sources: dict[str, Source] = field(default_factory=dict)
+
+    def customer(self, customer_id: str, **options: Any) -> str:
+        """Another customer."""
+        people.add_customer(ROOT, customer_id, customer_id.title(), **options)
+        return customer_id
+
+    def sheet(self, key: str, rows: list[list[Any]], *, customer_id: str = ORG, worksheet: str = "Budgets", locale: str = "en_US", **options: Any) -> Source:
+        """A Google Sheet, shared, and its source."""
+        self.google.share(key, rows, locale=locale)
+        source, _ = sync.add_source(ROOT, customer_id, spreadsheet=key, worksheet=worksheet, **options)
+        self.sources[key] = source
+        return source
+
+    def csv(self, name: str, content: str | bytes, *, customer_id: str = ORG, **options: Any) -> Source:
+        """A CSV file and its source."""
+        self.write(name, content)
+        source, _ = sync.add_source(ROOT, customer_id, csv_path=name, csv_folder=self.folder, **options)
+        return source
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """A CSV file's content."""
+        (self.folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def rows(self, key: str, rows: list[list[Any]]) -> None:
+        """What a sheet says from now on."""
+        self.google.spreadsheets[key].tabs[0].rows = rows
+
+    def sync(self, source: Source | None = None, **job: Any) -> PassResult:
+        """A pass over every source; returns that of the source, or of the only one."""
+        results = {result.source.id: result for result in sync.sync_all(replace(self.job, **job))}
+        return results[source.id] if source else next(iter(results.values()))
+
+    def budgets(self, customer_id: str = ORG) -> dict[str, str]:
+        """The live budgets: "Engineering, Q1 2025" -> "1000"."""
+        live = Budget.select().where((Budget.customerId == customer_id) & Budget.deletedAt.is_null()).order_by(Budget.department)
+        return {f"{budget.department}, {budget.fiscalPeriod}": to_text(budget.budgetedMinor, budget.currencyExponent) for budget in live}
+
+    def budget(self, department: str, customer_id: str = ORG) -> Budget:
+        """A department's budget, deleted or not."""
+        budget: Budget = Budget.get((Budget.customerId == customer_id) & (Budget.department == department))
+        return budget
+
+    def state(self, customer_id: str = ORG) -> list[tuple[Any, ...]]:
+        """Every column of every budget of a customer, to compare with another moment's."""
+        return [tuple(budget.__data__.values()) for budget in Budget.select().where(Budget.customerId == customer_id).order_by(Budget.id)]
+
+    def history(self, source: Source) -> list[SyncHistory]:
+        """The passes over a source, oldest first."""
+        return list(SyncHistory.select().where(SyncHistory.sourceId == source.id).order_by(SyncHistory.id))
+
+    def last(self, source: Source) -> SyncHistory:
+        """The latest pass over a source."""
+        return self.history(source)[-1]
+
+    def bad_rows(self, source: Source) -> dict[int, str]:
+        """What the latest pass refused: row number -> message."""
+        return {error["row"]: error["message"] for error in json.loads(self.last(source).errors)}
+
+    def audit(self, budget: Budget) -> list[tuple[Any, ...]]:
+        """A budget's audit rows: (version, action, field, old, new)."""
+        rows = AuditLog.select().where(AuditLog.budgetId == budget.id).order_by(AuditLog.version)
+        return [(row.version, row.action, row.field, row.oldValue, row.newValue) for row in rows]
+
+    def verify(self) -> None:
+        """The balances and the audit log agree."""
+        assert verification.verify().findings == []
+
+
+@contextmanager
+def open_world(instance_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A world on the app's fresh database, with customer org-1."""
+    # A proxy that the machine may have is no way to its own loopback.
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    folder = instance_folder / "sheets"
+    folder.mkdir()
+    people.add_customer(ROOT, ORG, "Org One")
+    google = SheetsServer()
+    reach = Reach(folder, google.credentials_file(instance_folder), google.url, deadline_s=30, timeout_s=10, attempts=2, backoff_s=0.01)
+    try:
+        yield World(google, Job(ROOT, reach, instance_folder), folder)
+    finally:
+        google.stop()

@@ -1,0 +1,96 @@
+"""The guide's people, credentials and request bodies."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.security import generate_password_hash
+
+from budget_sync import database
+from budget_sync.accounts import people
+from budget_sync.database.models import User
+from budget_sync.domain.permissions import Actor, Role, operator
+from budget_sync.operations import demo
+
+PASSWORD = "correct horse battery"
+
+
+#: The shell's actor.
+ROOT = operator("root")
+
+
+def cheap_hash(password: str = PASSWORD) -> str:
+    """A password's hash that costs nothing to make and to compare with, for tests that are not about the hash."""
+    return generate_password_hash(password, method="pbkdf2:sha256:1")
+
+
+def person(user_id: str, role: Role, customer_id: str | None = demo.CUSTOMER) -> Actor:
+    """A user, stored, with PASSWORD; and the actor they are."""
+    email = f"{user_id}@example.com"
+    people.add_user(ROOT, user_id, user_id.title(), email, role, customer_id=customer_id, password=None, slots_folder=slots())
+    User.update(passwordHash=cheap_hash()).where(User.id == user_id).execute()
+    return Actor(principal=f"user:{user_id}", user_id=user_id, name=user_id.title(), email=email, role=role, customer_id=customer_id)
+
+
+def slots() -> Path:
+    """Where the password slots may be kept."""
+    return Path(database.db.file_path).parent if database.is_file() else Path(tempfile.gettempdir())
+
+
+def key_headers(customer_id: str | None = demo.CUSTOMER, name: str = "orchestrator", **options: bool) -> dict[str, str]:
+    """The header of a new API key."""
+    return {"Authorization": f"Bearer {people.add_key(ROOT, name, customer_id=customer_id, **options)}"}
+
+
+def sign_in(app: Flask, email: str, password: str = PASSWORD) -> FlaskClient:
+    """A client with that person's session."""
+    client = app.test_client()
+    response = client.post("/api/auth/login", json={"email": email, "password": password})
+    assert response.status_code == 200, response.json
+    return client
+
+
+def demo_client(app: Flask, file: str) -> FlaskClient:
+    """A client signed in as one of the demo's people: jane, fiona or alex."""
+    login = json.loads((demo.demo_folder(Path(app.instance_path)) / f"{file}.json").read_text(encoding="utf-8"))
+    return sign_in(app, login["email"], login["password"])
+
+
+def check_body(**changes: Any) -> dict[str, Any]:
+    """The guide's check, with changes; None leaves a field out."""
+    body = {
+        "requestId": "intake-789",
+        "userId": "user-123",
+        "userName": "Jane Doe",
+        "userEmail": "jane@acme.com",
+        "customerId": "org-456",
+        "department": "Engineering",
+        "fiscalPeriod": "Q1 2025",
+        "amount": 5000,
+        "vendor": "Slack",
+        "purpose": "Team collaboration",
+    } | changes
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def reserve_body(**changes: Any) -> dict[str, Any]:
+    """The guide's reserve, with changes; None leaves a field out."""
+    body = {"budgetId": "budget-123", "amount": 5000, "requestId": "intake-789", "reason": "Slack - Team collaboration"} | changes
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def release_body(**changes: Any) -> dict[str, Any]:
+    """The guide's release by reject, with changes; None leaves a field out."""
+    body = {"budgetId": "budget-123", "amount": 5000, "requestId": "intake-789", "action": "reject", "reason": "Duplicate subscription found"} | changes
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def commit_body(**changes: Any) -> dict[str, Any]:
+    """A commit of the guide's reservation, with changes; None leaves a field out."""
+    body = {"budgetId": "budget-123", "amount": 5000, "requestId": "intake-789", "reason": "Invoice paid", "externalRef": "PO-1002"} | changes
+    return {name: value for name, value in body.items() if value is not None}
