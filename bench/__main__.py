@@ -26,12 +26,28 @@ MAX_RELEASES_PER_S = 6000
 
 
 @click.command("bench")
-@click.option("--quick", is_flag=True, help="About 2 minutes: one short round, fewer loads, a smaller history. For trying the harness, not for figures.")
-@click.option("--rounds", type=click.IntRange(1), help="How often each cell is measured; its median counts. [default: 3; quick: 1]")
-@click.option("--seconds", type=click.IntRange(1), help="How long each cell is loaded. [default: 3; quick: 1]")
-@click.option("--stored", type=click.IntRange(1000), help="Reservations in the large history. [default: 1,000,000; quick: 50,000]")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="About 2 minutes: one short round, fewer loads, a smaller history. For trying the harness, not for figures.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    help="How often each cell is measured; its median counts. [default: 3; quick: 1]",
+)
+@click.option(
+    "--seconds", type=click.IntRange(1), help="How long each cell is loaded. [default: 3; quick: 1]"
+)
+@click.option(
+    "--stored",
+    type=click.IntRange(1000),
+    help="Reservations in the large history. [default: 1,000,000; quick: 50,000]",
+)
 @click.option("--only-sheet", is_flag=True, help="The sheet sync alone.")
-def main(quick: bool, rounds: int | None, seconds: int | None, stored: int | None, only_sheet: bool) -> None:
+def main(
+    quick: bool, rounds: int | None, seconds: int | None, stored: int | None, only_sheet: bool
+) -> None:
     """Measure this service beside a bare Flask reply, a plain Flask + Peewee app and pgbench."""
     # Ended from outside, it still stops what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -40,7 +56,10 @@ def main(quick: bool, rounds: int | None, seconds: int | None, stored: int | Non
             run_sheet(rounds or (1 if quick else 3), seconds or (1 if quick else 3))
             return
         problems = run(
-            quick=quick, rounds=rounds or (1 if quick else 3), seconds=seconds or (1 if quick else 3), stored=stored or (50_000 if quick else 1_000_000)
+            quick=quick,
+            rounds=rounds or (1 if quick else 3),
+            seconds=seconds or (1 if quick else 3),
+            stored=stored or (50_000 if quick else 1_000_000),
         )
     except BenchError as error:
         raise click.ClickException(str(error)) from error
@@ -52,9 +71,13 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
     """Measure and print all; returns what was wrong."""
     missing = [program for program in ("wrk", "gcc") if shutil.which(program) is None]
     if missing:
-        raise BenchError(f"{' and '.join(missing)} missing (Debian: apt-get install wrk gcc libc6-dev).")
+        raise BenchError(
+            f"{' and '.join(missing)} missing (Debian: apt-get install wrk gcc libc6-dev)."
+        )
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="budget-sync-bench-run-")))
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="budget-sync-bench-run-"))
+        )
         # PostgreSQL's user has to reach its folder and the preload library in here; each installation's own folder stays closed.
         folder.chmod(0o711)
         slow_library = machine.slow_fsync_library(folder)
@@ -67,15 +90,34 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
         samples = measure_all(bench, plan(quick=quick, with_postgres=skipped is None), rounds)
         say("Memory: one server on the large history, loaded again and again …")
         with sqlite.copy(side.template(Cell("sqlite", "reserve", 16, stored=True)).place) as place:
-            growth_mb = bench.memory_growth(place, slices=4 if quick else 8, seconds=1 if quick else 3, clients=16)
+            growth_mb = bench.memory_growth(
+                place, slices=4 if quick else 8, seconds=1 if quick else 3, clients=16
+            )
         times, beside, no_sheet = measure_sheet(side.empty.place, sqlite, rounds, seconds)
         say("", *lines, f"Load average after the run: {os.getloadavg()[0]:.1f}")
-        say(f"Rounds: {rounds}, of {seconds} s each, the median of each figure, errors and acknowledged summed; {WORKERS} workers of {THREADS} threads.")
-        say("What is compared stands side by side and is loaded in turn: the machine may be half as fast a minute later. PSS is that of one server among them.")
-        say("Who is still waiting when a round ends counts in no percentile: that flatters sides whose slowest take about as long as a round.")
+        say(
+            f"Rounds: {rounds}, of {seconds} s each, the median of each figure, errors and acknowledged summed; {WORKERS} workers of {THREADS} threads."
+        )
+        say(
+            "What is compared stands side by side and is loaded in turn: the machine may be half as fast a minute later. PSS is that of one server among them."
+        )
+        say(
+            "Who is still waiting when a round ends counts in no percentile: that flatters sides whose slowest take about as long as a round."
+        )
         say("", *report.measured_lines(samples), "")
-        say("Memory (PSS, MB) after each load of one server: " + ", ".join(f"{size:.0f}" for size in growth_mb), "")
-        say(*([f"Sheet sync: not measured: {no_sheet}"] if no_sheet else report.beside_lines(beside)), "")
+        say(
+            "Memory (PSS, MB) after each load of one server: "
+            + ", ".join(f"{size:.0f}" for size in growth_mb),
+            "",
+        )
+        say(
+            *(
+                [f"Sheet sync: not measured: {no_sheet}"]
+                if no_sheet
+                else report.beside_lines(beside)
+            ),
+            "",
+        )
         say(*([f"PostgreSQL: not measured: {skipped}", ""] if skipped else []))
         say(*report.demand_lines(report.demands(samples, stored, growth_mb, times)))
         return bench.problems
@@ -90,7 +132,12 @@ def run_sheet(rounds: int, seconds: int) -> None:
         times, beside, problem = measure_sheet(make(sqlite.new("empty")), sqlite, rounds, seconds)
         if times is None:
             raise BenchError(str(problem))
-        say("", f"{os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}", *report.beside_lines(beside), "")
+        say(
+            "",
+            f"{os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}",
+            *report.beside_lines(beside),
+            "",
+        )
         say(*report.demand_lines(report.sheet_demands(times)))
 
 
@@ -101,15 +148,27 @@ def sqlite_side(sqlite: Sqlite, seconds: int, stored: int) -> Side:
     releasable = make(sqlite.new("releasable"))
     with releasable.stock() as stock:
         stock.add_open(0, MAX_RELEASES_PER_S * (seconds + WARM_UP_S))
-    say(f"Making, or taking from {places.cache_folder()}, {stored:,} reservations with their logs …")
-    return Side(sqlite, Template(empty), Template(releasable), places.stored_history(stored, places.cache_folder(), sqlite))
+    say(
+        f"Making, or taking from {places.cache_folder()}, {stored:,} reservations with their logs …"
+    )
+    return Side(
+        sqlite,
+        Template(empty),
+        Template(releasable),
+        places.stored_history(stored, places.cache_folder(), sqlite),
+    )
 
 
 def add_postgres(bench: Bench, stack: ExitStack, seconds: int) -> str | None:
     """Add PostgreSQL's two sides, as it is and with the slow fsync; returns why not, where that cannot be."""
     try:
         for slow in (False, True):
-            started = stack.enter_context(cluster(bench.folder / f"postgres-{'slow' if slow else 'normal'}", bench.slow_library if slow else None))
+            started = stack.enter_context(
+                cluster(
+                    bench.folder / f"postgres-{'slow' if slow else 'normal'}",
+                    bench.slow_library if slow else None,
+                )
+            )
             bench.sides["postgres", slow] = postgres_side(started, seconds)
     except NotThere as problem:
         say(f"PostgreSQL is left out: {problem}")
@@ -136,11 +195,15 @@ def measure_all(bench: Bench, groups: list[list[Cell]], rounds: int) -> report.S
             samples[cell].append(sample)
             done += 1
             far = f"{done}/{measurements}, {time.monotonic() - began_s:.0f} s"
-            say(f"[{far}] {report.SIDES[cell.side]} {cell.verb}, {cell.load}: {sample.rate:,.0f}/s, p99 {sample.p99_ms:.1f} ms")
+            say(
+                f"[{far}] {report.SIDES[cell.side]} {cell.verb}, {cell.load}: {sample.rate:,.0f}/s, p99 {sample.p99_ms:.1f} ms"
+            )
     return samples
 
 
-def measure_sheet(empty: places.Place, sqlite: Sqlite, rounds: int, seconds: int) -> tuple[sheet.Times | None, list[sheet.Beside], str | None]:
+def measure_sheet(
+    empty: places.Place, sqlite: Sqlite, rounds: int, seconds: int
+) -> tuple[sheet.Times | None, list[sheet.Beside], str | None]:
     """The sheet sync; or why it is left out."""
     say("Sheet sync: 10,000 rows …")
     try:
@@ -148,7 +211,9 @@ def measure_sheet(empty: places.Place, sqlite: Sqlite, rounds: int, seconds: int
     except NotThere as problem:
         return None, [], str(problem)
     times = sheet.times(template, sqlite, rounds)
-    say(f"executemany {times.plain_s:.3f} s, first import {times.import_s:.3f} s, unchanged pass {times.unchanged_s:.3f} s of processor time")
+    say(
+        f"executemany {times.plain_s:.3f} s, first import {times.import_s:.3f} s, unchanged pass {times.unchanged_s:.3f} s of processor time"
+    )
     return times, sheet.checks_beside(template, sqlite, max(5, 2 * seconds), clients=16), None
 
 

@@ -23,7 +23,10 @@ class Cell(NamedTuple):
     @property
     def load(self) -> str:
         """All but the side and the verb, for people."""
-        words = [f"{self.clients} client{'s' if self.clients > 1 else ''}", "one budget" if self.hot else "1,000 budgets"]
+        words = [
+            f"{self.clients} client{'s' if self.clients > 1 else ''}",
+            "one budget" if self.hot else "1,000 budgets",
+        ]
         return ", ".join(words + ["large history"] * self.stored + ["fsync + 3 ms"] * self.slow)
 
 
@@ -44,7 +47,11 @@ class Sample(NamedTuple):
     @classmethod
     def middle(cls, samples: list[Sample]) -> Sample:
         """The median of each figure; of what is counted, the sum."""
-        figures = {name: median(getattr(sample, name) for sample in samples) for name in cls._fields[:-2] if name != "errors"}
+        figures = {
+            name: median(getattr(sample, name) for sample in samples)
+            for name in cls._fields[:-2]
+            if name != "errors"
+        }
         stored = [sample.stored for sample in samples if sample.stored is not None]
         return cls(
             **figures,
@@ -61,13 +68,34 @@ def plan(*, quick: bool, with_postgres: bool) -> list[list[Cell]]:
         compared = clients == 16
         for verb in ("reserve", "check", "release"):
             cells = [Cell("sqlite", verb, clients), Cell("postgres", verb, clients)]
-            cells += [Cell(side, "reserve", clients) for side in ("plain", "pgbench")] if verb == "reserve" else []
+            cells += (
+                [Cell(side, "reserve", clients) for side in ("plain", "pgbench")]
+                if verb == "reserve"
+                else []
+            )
             cells += [Cell("bare", verb, clients)] if verb != "release" else []
-            cells += [Cell("sqlite", verb, clients, hot=True)] if compared and verb != "release" else []
+            cells += (
+                [Cell("sqlite", verb, clients, hot=True)] if compared and verb != "release" else []
+            )
             cells += [Cell("sqlite", verb, clients, stored=True)] if compared else []
             groups.append(cells)
-    groups.append([Cell(side, "reserve", 16, hot=True) for side in ("plain", "postgres", "pgbench")])
+    groups.append(
+        [Cell(side, "reserve", 16, hot=True) for side in ("plain", "postgres", "pgbench")]
+    )
     for clients in (16, 64) if quick else (1, 16, 64):
-        cells = [Cell(side, "reserve", clients, slow=True) for side in ("sqlite", "plain", "postgres", "pgbench")]
-        groups.append(cells + ([] if quick else [Cell("sqlite", verb, clients, slow=True) for verb in ("check", "release")]))
-    return [[cell for cell in cells if with_postgres or cell.side not in ("postgres", "pgbench")] for cells in groups]
+        cells = [
+            Cell(side, "reserve", clients, slow=True)
+            for side in ("sqlite", "plain", "postgres", "pgbench")
+        ]
+        groups.append(
+            cells
+            + (
+                []
+                if quick
+                else [Cell("sqlite", verb, clients, slow=True) for verb in ("check", "release")]
+            )
+        )
+    return [
+        [cell for cell in cells if with_postgres or cell.side not in ("postgres", "pgbench")]
+        for cells in groups
+    ]

@@ -33,7 +33,12 @@ def family(pid: int) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             # After the name, which may hold spaces and parentheses: state, parent.
-            parent = int((folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+            parent = int(
+                (folder / "stat")
+                .read_text(encoding="utf-8", errors="replace")
+                .rpartition(")")[2]
+                .split()[1]
+            )
         except (OSError, IndexError):
             continue  # it ended meanwhile
         children.setdefault(parent, []).append(int(folder.name))
@@ -48,7 +53,12 @@ def cpu_s(pid: int) -> float:
     ticks = 0
     for member in family(pid):
         try:
-            fields = Path(f"/proc/{member}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            fields = (
+                Path(f"/proc/{member}/stat")
+                .read_text(encoding="utf-8", errors="replace")
+                .rpartition(")")[2]
+                .split()
+            )
         except OSError:
             continue
         ticks += sum(map(int, fields[11:15]))
@@ -74,7 +84,9 @@ def slow_fsync_library(folder: Path) -> Path:
     """The preload library that makes an fsync 3 ms slower, compiled into that folder."""
     library = folder / "slow_fsync.so"
     source = Path(__file__).with_name("slow_fsync.c")
-    subprocess.run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    subprocess.run(
+        ["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True
+    )
     library.chmod(0o755)
     return library
 
@@ -89,7 +101,11 @@ def fsync_ms(folder: Path, preload: Path | None = None) -> float:
     """The median of writing 4 KB to a file there and having it on disk, in a process of its own."""
     environment = os.environ | ({"LD_PRELOAD": str(preload)} if preload else {})
     command = [sys.executable, "-m", "bench.machine", str(folder)]
-    return float(subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True, text=True).stdout)
+    return float(
+        subprocess.run(
+            command, cwd=PROJECT, env=environment, check=True, capture_output=True, text=True
+        ).stdout
+    )
 
 
 def _measure_fsync(folder: Path) -> float:
@@ -105,11 +121,21 @@ def _measure_fsync(folder: Path) -> float:
 
 def facts(folder: Path, slow: Path) -> list[str]:
     """The machine and the versions, as lines."""
-    meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+    meminfo = dict(
+        line.split(":", 1)
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    )
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    model = next((line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")),
+        platform.machine(),
+    )
     plain_ms = fsync_ms(folder)
-    doubt = " (faster than any disk: this folder is in memory, or the disk does not really sync)" if plain_ms < 0.02 else ""
+    doubt = (
+        " (faster than any disk: this folder is in memory, or the disk does not really sync)"
+        if plain_ms < 0.02
+        else ""
+    )
     packages = ("Flask", "peewee", "gunicorn", "pydantic")
     machine = (
         f"Machine: {len(os.sched_getaffinity(0))} cores ({model}), {int(meminfo['MemTotal'].split()[0]) / 1024 / 1024:.1f} GB, "

@@ -24,9 +24,18 @@ WARM_UP_S = 1
 
 #: Where each verb leaves a row for every acknowledged request: how many there are above a row, and the newest.
 _LEDGER = {
-    "check": ('SELECT COUNT(*) FROM "BudgetCheckLog" WHERE "id" > {}', 'SELECT MAX("id") FROM "BudgetCheckLog"'),
-    "reserve": ('SELECT COUNT(*) FROM "Reservation" WHERE "seq" > {}', 'SELECT MAX("seq") FROM "Reservation"'),
-    "release": ("""SELECT COUNT(*) FROM "AuditLog" WHERE "id" > {} AND "action" = 'RELEASE'""", 'SELECT MAX("id") FROM "AuditLog"'),
+    "check": (
+        'SELECT COUNT(*) FROM "BudgetCheckLog" WHERE "id" > {}',
+        'SELECT MAX("id") FROM "BudgetCheckLog"',
+    ),
+    "reserve": (
+        'SELECT COUNT(*) FROM "Reservation" WHERE "seq" > {}',
+        'SELECT MAX("seq") FROM "Reservation"',
+    ),
+    "release": (
+        """SELECT COUNT(*) FROM "AuditLog" WHERE "id" > {} AND "action" = 'RELEASE'""",
+        'SELECT MAX("id") FROM "AuditLog"',
+    ),
 }
 
 
@@ -77,14 +86,24 @@ class Bench:
 
     @contextmanager
     def _other(self, cell: Cell) -> Iterator[Callable[[], Sample]]:
-        database, key, port = self.folder / f"plain-{secrets.token_hex(4)}.db", secrets.token_hex(16), free_port()
+        database, key, port = (
+            self.folder / f"plain-{secrets.token_hex(4)}.db",
+            secrets.token_hex(16),
+            free_port(),
+        )
         if cell.side == "plain":
             plain.make(str(database), key, BUDGETS)
         preload = {"LD_PRELOAD": str(self.slow_library)} if cell.slow else {}
         environment = os.environ | {"PLAIN_DATABASE": str(database)} | preload
         try:
-            with running(other_command(cell.side, port), port, environment, self.folder / f"{port}.log") as server:
-                yield lambda: _loaded(server, None, lambda: self._wrk(cell, server, key, f"{secrets.token_hex(4)}-", 0))[0]
+            with running(
+                other_command(cell.side, port), port, environment, self.folder / f"{port}.log"
+            ) as server:
+                yield lambda: _loaded(
+                    server,
+                    None,
+                    lambda: self._wrk(cell, server, key, f"{secrets.token_hex(4)}-", 0),
+                )[0]
         finally:
             for path in self.folder.glob(f"{database.name}*"):
                 path.unlink()
@@ -94,16 +113,34 @@ class Bench:
         side = self._side(cell)
         template, releases, port = side.template(cell), cell.verb == "release", free_port()
         rows_sql, newest_sql = _LEDGER[cell.verb]
-        with side.engine.copy(template.place) as place, self.serving(place, port, self.slow_library if cell.slow and cell.side == "sqlite" else None) as server:
-            warm = self._wrk(cell, server, place.key, OPEN_TAG if releases else "warm-", template.first_open if releases else 0, WARM_UP_S)
+        with (
+            side.engine.copy(template.place) as place,
+            self.serving(
+                place, port, self.slow_library if cell.slow and cell.side == "sqlite" else None
+            ) as server,
+        ):
+            warm = self._wrk(
+                cell,
+                server,
+                place.key,
+                OPEN_TAG if releases else "warm-",
+                template.first_open if releases else 0,
+                WARM_UP_S,
+            )
             next_number = warm.next_number
 
             def load() -> Sample:
                 nonlocal next_number
                 settled(place, rows_sql.format(0))
                 newest = place.scalar(newest_sql)
-                tag, first = (OPEN_TAG, next_number) if releases else (f"{secrets.token_hex(4)}-", 0)
-                sample, result = _loaded(server, side.engine.database_pid, lambda: self._wrk(cell, server, place.key, tag, first))
+                tag, first = (
+                    (OPEN_TAG, next_number) if releases else (f"{secrets.token_hex(4)}-", 0)
+                )
+                sample, result = _loaded(
+                    server,
+                    side.engine.database_pid,
+                    lambda: self._wrk(cell, server, place.key, tag, first),
+                )
                 next_number = result.next_number
                 stored = settled(place, rows_sql.format(newest))
                 self._compare(str(cell), result, stored, cell.clients)
@@ -123,23 +160,49 @@ class Bench:
 
             def load() -> Sample:
                 before_s = machine.cpu_s(engine.database_pid)
-                found = engine.pgbench(place, clients=cell.clients, seconds=self.seconds, hot=cell.hot)
+                found = engine.pgbench(
+                    place, clients=cell.clients, seconds=self.seconds, hot=cell.hot
+                )
                 cpu_s = machine.cpu_s(engine.database_pid) - before_s
                 held = machine.memory(engine.database_pid)
-                return Sample(found.rate, found.p50_ms, found.p99_ms, found.failures, cpu_s, *held, 0, round(found.rate * self.seconds))
+                return Sample(
+                    found.rate,
+                    found.p50_ms,
+                    found.p99_ms,
+                    found.failures,
+                    cpu_s,
+                    *held,
+                    0,
+                    round(found.rate * self.seconds),
+                )
 
             yield load
 
     def _side(self, cell: Cell) -> Side:
-        return self.sides["sqlite" if cell.side == "sqlite" else "postgres", cell.slow and cell.side != "sqlite"]
+        return self.sides[
+            "sqlite" if cell.side == "sqlite" else "postgres", cell.slow and cell.side != "sqlite"
+        ]
 
-    def _wrk(self, cell: Cell, server: Server, key: str, tag: str, first: int, seconds: int | None = None) -> Load:
-        return wrk(server.port, cell.verb, key, clients=cell.clients, seconds=seconds or self.seconds, tag=tag, hot=cell.hot, first=first)
+    def _wrk(
+        self, cell: Cell, server: Server, key: str, tag: str, first: int, seconds: int | None = None
+    ) -> Load:
+        return wrk(
+            server.port,
+            cell.verb,
+            key,
+            clients=cell.clients,
+            seconds=seconds or self.seconds,
+            tag=tag,
+            hot=cell.hot,
+            first=first,
+        )
 
     @contextmanager
     def serving(self, place: Place, port: int, preload: Path | None = None) -> Iterator[Server]:
         """The product, running."""
-        with running(product_command(port), port, place.environment(preload), self.folder / f"{port}.log") as server:
+        with running(
+            product_command(port), port, place.environment(preload), self.folder / f"{port}.log"
+        ) as server:
             yield server
 
     def _compare(self, what: str, result: Load, stored: int, clients: int) -> None:
@@ -150,7 +213,9 @@ class Bench:
         if not result.acknowledged <= stored <= result.acknowledged + clients:
             self.problems.append(f"{what}: {result.acknowledged} acknowledged, {stored} stored")
         if result.first_refusal:
-            self.problems.append(f"{what}: {result.refused} refused, first with {result.first_refusal}")
+            self.problems.append(
+                f"{what}: {result.refused} refused, first with {result.first_refusal}"
+            )
 
     def _verify(self, place: Place, what: str) -> None:
         """The books balance."""
@@ -158,7 +223,9 @@ class Bench:
             place.flask("verify")
         except BenchError as error:
             findings = str(error).splitlines()
-            self.problems.append("\n".join([f"{what}: {findings[0]}", *findings[1:3], *findings[3:][-1:]]))
+            self.problems.append(
+                "\n".join([f"{what}: {findings[0]}", *findings[1:3], *findings[3:][-1:]])
+            )
 
     def memory_growth(self, place: Place, slices: int, seconds: int, clients: int) -> list[float]:
         """The server's proportional memory in MB after each of several loads of checks and reserves in turn, on one server."""
@@ -167,8 +234,22 @@ class Bench:
             newest = place.scalar(_LEDGER["reserve"][1])
             reserved = Load(0, 0, 0, 0, 0, 0, 0, "")
             for _ in range(slices):
-                wrk(port, "check", place.key, clients=clients, seconds=seconds, tag=f"{secrets.token_hex(4)}-")
-                load = wrk(port, "reserve", place.key, clients=clients, seconds=seconds, tag=f"{secrets.token_hex(4)}-")
+                wrk(
+                    port,
+                    "check",
+                    place.key,
+                    clients=clients,
+                    seconds=seconds,
+                    tag=f"{secrets.token_hex(4)}-",
+                )
+                load = wrk(
+                    port,
+                    "reserve",
+                    place.key,
+                    clients=clients,
+                    seconds=seconds,
+                    tag=f"{secrets.token_hex(4)}-",
+                )
                 reserved = load._replace(acknowledged=load.acknowledged + reserved.acknowledged)
                 found.append(machine.memory(server.pid).proportional_mb)
             stored = settled(place, _LEDGER["reserve"][0].format(newest))
@@ -177,7 +258,9 @@ class Bench:
         return found
 
 
-def _loaded(server: Server, database_pid: int | None, load: Callable[[], Load]) -> tuple[Sample, Load]:
+def _loaded(
+    server: Server, database_pid: int | None, load: Callable[[], Load]
+) -> tuple[Sample, Load]:
     """The load's figures, with what the server's processes took for it."""
     pids = [server.pid] + ([database_pid] if database_pid else [])
     before_s = sum(map(machine.cpu_s, pids))

@@ -64,14 +64,26 @@ _FILL = {
 
 
 @click.command("overview")
-@click.option("--seconds", default=10, show_default=True, type=click.IntRange(1), help="How long checks are sent, with and without a reader.")
-@click.option("--rate", default=100, show_default=True, type=click.IntRange(1), help="Checks a second.")
+@click.option(
+    "--seconds",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How long checks are sent, with and without a reader.",
+)
+@click.option(
+    "--rate", default=100, show_default=True, type=click.IntRange(1), help="Checks a second."
+)
 def main(seconds: int, rate: int) -> None:
     """Measure the overview beside its own SQL, and checks beside it."""
     with tempfile.TemporaryDirectory(prefix="budget-sync-bench-overview-") as name:
         click.echo("Filling the database …")
         place = filled(Sqlite(Path(name)).new("console"))
-        for line in [place.flask("verify"), *page_lines(place), *beside_lines(place, seconds, rate)]:
+        for line in [
+            place.flask("verify"),
+            *page_lines(place),
+            *beside_lines(place, seconds, rate),
+        ]:
             click.echo(line)
 
 
@@ -79,13 +91,32 @@ def filled(place: Place) -> Place:
     """The installation, with its figures written straight into the tables."""
     place.flask("init-db")
     place.flask("add-customer", CUSTOMER, "--name", "Console")
-    place.flask("add-user", "--customer", CUSTOMER, "--id", "fiona", "--name", "Fiona", "--email", "fiona@example.com", "--role", "fpa_user")
-    place = Place(place.folder, place.database_url, place.flask("add-key", "--customer", CUSTOMER, "--name", "bench"))
+    place.flask(
+        "add-user",
+        "--customer",
+        CUSTOMER,
+        "--id",
+        "fiona",
+        "--name",
+        "Fiona",
+        "--email",
+        "fiona@example.com",
+        "--role",
+        "fpa_user",
+    )
+    place = Place(
+        place.folder,
+        place.database_url,
+        place.flask("add-key", "--customer", CUSTOMER, "--name", "bench"),
+    )
     with place.stock() as stock:
         for table, rows in _rows().items():
             columns = ", ".join(f'"{column}"' for column in _FILL[table])
             marks = ", ".join("?" * len(_FILL[table]))
-            stock.connection.executemany(f'INSERT INTO "{table}" ({columns}) VALUES ({marks})', rows)  # noqa: S608  # names of this file
+            stock.connection.executemany(
+                f'INSERT INTO "{table}" ({columns}) VALUES ({marks})',  # noqa: S608
+                rows,
+            )
         stock.connection.commit()
         stock.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return place
@@ -100,33 +131,142 @@ def _rows() -> dict[str, list[tuple[Any, ...]]]:
     audited: list[tuple[Any, ...]] = []
     by_command = ("command", "bench (command line)", None)
     for number in range(RESERVATIONS):
-        budget, request, is_open = number % count, f"intake-{number}", number >= RESERVATIONS * 9 // 10
+        budget, request, is_open = (
+            number % count,
+            f"intake-{number}",
+            number >= RESERVATIONS * 9 // 10,
+        )
         at = clock.to_text(now - timedelta(days=60) * (1 - number / RESERVATIONS))
         owner = ("jane", "Jane Doe", "jane@example.com")
-        code = ("AUTO_APPROVED", "REQUIRES_APPROVAL", "AUTO_APPROVED", "INSUFFICIENT_BUDGET")[number % 4]
-        check = (f"chk_{number}", CUSTOMER, request, *owner, "key:bench", f"Department {budget % DEPARTMENTS}", PERIODS[budget // DEPARTMENTS], "USD")
-        rows["BudgetCheckLog"].append((*check, 2, AMOUNT_MINOR, f"b-{budget}", True, True, code, "Budget available", "{}" * 150, 1, at))
+        code = ("AUTO_APPROVED", "REQUIRES_APPROVAL", "AUTO_APPROVED", "INSUFFICIENT_BUDGET")[
+            number % 4
+        ]
+        check = (
+            f"chk_{number}",
+            CUSTOMER,
+            request,
+            *owner,
+            "key:bench",
+            f"Department {budget % DEPARTMENTS}",
+            PERIODS[budget // DEPARTMENTS],
+            "USD",
+        )
+        rows["BudgetCheckLog"].append(
+            (
+                *check,
+                2,
+                AMOUNT_MINOR,
+                f"b-{budget}",
+                True,
+                True,
+                code,
+                "Budget available",
+                "{}" * 150,
+                1,
+                at,
+            )
+        )
         held, spent = (AMOUNT_MINOR, 0) if is_open else (0, AMOUNT_MINOR)
-        closing = (None, None, "{}" * 100, None, None) if is_open else (at, number + 1, "{}" * 100, "commit", "{}" * 100)
+        closing = (
+            (None, None, "{}" * 100, None, None)
+            if is_open
+            else (at, number + 1, "{}" * 100, "commit", "{}" * 100)
+        )
         rows["Reservation"].append(
-            (f"res_{number}", CUSTOMER, f"b-{budget}", request, *owner, 2, AMOUNT_MINOR, held, spent, "open" if is_open else "closed", at, *closing)
+            (
+                f"res_{number}",
+                CUSTOMER,
+                f"b-{budget}",
+                request,
+                *owner,
+                2,
+                AMOUNT_MINOR,
+                held,
+                spent,
+                "open" if is_open else "closed",
+                at,
+                *closing,
+            )
         )
         reserved[budget] += held
         committed[budget] += spent
         story = (owner[0], request, f"res_{number}")
         versions[budget] += 1
-        audited.append((CUSTOMER, f"b-{budget}", versions[budget], "RESERVE", *story, "0", "1000", 0, AMOUNT_MINOR, 0, *by_command, at))
+        audited.append(
+            (
+                CUSTOMER,
+                f"b-{budget}",
+                versions[budget],
+                "RESERVE",
+                *story,
+                "0",
+                "1000",
+                0,
+                AMOUNT_MINOR,
+                0,
+                *by_command,
+                at,
+            )
+        )
         if not is_open:
             versions[budget] += 1
-            audited.append((CUSTOMER, f"b-{budget}", versions[budget], "COMMIT", *story, "1000", "0", 0, -AMOUNT_MINOR, AMOUNT_MINOR, *by_command, at))
+            audited.append(
+                (
+                    CUSTOMER,
+                    f"b-{budget}",
+                    versions[budget],
+                    "COMMIT",
+                    *story,
+                    "1000",
+                    "0",
+                    0,
+                    -AMOUNT_MINOR,
+                    AMOUNT_MINOR,
+                    *by_command,
+                    at,
+                )
+            )
     made = clock.to_text(now - timedelta(days=61))
     for budget in range(count):
         # Some are overdrawn, some nearly used up.
         budgeted = AMOUNT_MINOR * (RESERVATIONS // count) * (95 + budget % 100) // 100
         name, period = f"Department {budget % DEPARTMENTS}", PERIODS[budget // DEPARTMENTS]
-        rows["Budget"].append((f"b-{budget}", CUSTOMER, name, name.lower(), period, period_key(period), "USD", 2, budgeted, made, made))
-        rows["BudgetUtilization"].append((f"b-{budget}", CUSTOMER, 2, reserved[budget], committed[budget], versions[budget]))
-        rows["AuditLog"].append((CUSTOMER, f"b-{budget}", 1, "CREATE", None, None, None, None, str(budgeted / 100), budgeted, 0, 0, *by_command, made))
+        rows["Budget"].append(
+            (
+                f"b-{budget}",
+                CUSTOMER,
+                name,
+                name.lower(),
+                period,
+                period_key(period),
+                "USD",
+                2,
+                budgeted,
+                made,
+                made,
+            )
+        )
+        rows["BudgetUtilization"].append(
+            (f"b-{budget}", CUSTOMER, 2, reserved[budget], committed[budget], versions[budget])
+        )
+        rows["AuditLog"].append(
+            (
+                CUSTOMER,
+                f"b-{budget}",
+                1,
+                "CREATE",
+                None,
+                None,
+                None,
+                None,
+                str(budgeted / 100),
+                budgeted,
+                0,
+                0,
+                *by_command,
+                made,
+            )
+        )
     rows["AuditLog"] += audited
     return rows
 
@@ -137,7 +277,12 @@ def reader(place: Place) -> Iterator[FlaskClient]:
     client = create_app(settings.load(place.environment())).test_client()
     token, now = secrets.token_urlsafe(32), clock.now()
     database.open_connection()
-    Session.insert(tokenHash=authentication.digest(token), userId="fiona", createdAt=now, expiresAt=now + authentication.SESSION_LIFETIME).execute()
+    Session.insert(
+        tokenHash=authentication.digest(token),
+        userId="fiona",
+        createdAt=now,
+        expiresAt=now + authentication.SESSION_LIFETIME,
+    ).execute()
     with client.session_transaction() as cookie:
         cookie["_user_id"] = token
     yield client
@@ -207,8 +352,14 @@ def beside_lines(place: Place, seconds: int, rate: int) -> list[str]:
             if pause_s is not None:
                 looker.join()
             cuts = quantiles(taken, n=100)
-            beside = f"the overview loaded {len(seen)} times ({median(seen):.0f} ms)" if seen else "nobody looking"
-            lines.append(f"{len(taken)} checks at {rate}/s, {beside}: p50 {cuts[49]:.1f} ms, p95 {cuts[94]:.1f} ms, p99 {cuts[98]:.1f} ms")
+            beside = (
+                f"the overview loaded {len(seen)} times ({median(seen):.0f} ms)"
+                if seen
+                else "nobody looking"
+            )
+            lines.append(
+                f"{len(taken)} checks at {rate}/s, {beside}: p50 {cuts[49]:.1f} ms, p95 {cuts[94]:.1f} ms, p99 {cuts[98]:.1f} ms"
+            )
     return lines
 
 
@@ -241,7 +392,12 @@ def checks_ms(port: int, key: str, seconds: int, rate: int) -> list[float]:
         for number in range(first, seconds * rate, SENDERS):
             due = began + number / rate
             time.sleep(max(0.0, due - time.perf_counter()))
-            connection.request("POST", "/api/budget/check", _check(number), {"Authorization": f"Bearer {key}", "Content-Type": "application/json"})
+            connection.request(
+                "POST",
+                "/api/budget/check",
+                _check(number),
+                {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+            )
             response = connection.getresponse()
             if response.status != 200 or not json.loads(response.read())["success"]:
                 raise RuntimeError(f"a check was answered {response.status}")
@@ -257,7 +413,12 @@ def checks_ms(port: int, key: str, seconds: int, rate: int) -> list[float]:
 
 def _check(number: int) -> str:
     person = {"userId": "jane", "userName": "Jane Doe", "userEmail": "jane@example.com"}
-    asked = {"customerId": CUSTOMER, "department": f"Department {number % DEPARTMENTS}", "fiscalPeriod": PERIODS[number % 8], "amount": 12.5}
+    asked = {
+        "customerId": CUSTOMER,
+        "department": f"Department {number % DEPARTMENTS}",
+        "fiscalPeriod": PERIODS[number % 8],
+        "amount": 12.5,
+    }
     return json.dumps({"requestId": f"beside-{secrets.token_hex(6)}"} | person | asked)
 
 

@@ -40,15 +40,30 @@ class Place:
 
     def environment(self, preload: Path | None = None) -> dict[str, str]:
         """What a process of this installation sees: nothing of the caller's settings, and nothing of a `.env` beside the app."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        kept = {
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "LANG", "TMPDIR")
+            if name in os.environ
+        }
         hidden = dict.fromkeys(dotenv_values(PROJECT / ".env"), "")
-        own = {"INSTANCE_FOLDER": str(self.folder), "DATABASE_URL": self.database_url, "SECRET_KEY": "only for measuring, on loopback"}
+        own = {
+            "INSTANCE_FOLDER": str(self.folder),
+            "DATABASE_URL": self.database_url,
+            "SECRET_KEY": "only for measuring, on loopback",
+        }
         return kept | hidden | own | ({"LD_PRELOAD": str(preload)} if preload else {})
 
     def flask(self, *arguments: str) -> str:
         """Run one of the product's commands; returns what it printed. Raises BenchError with its error."""
         command = [sys.executable, "-m", "flask", *arguments]
-        done = subprocess.run(command, cwd=PROJECT, env=self.environment(), check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=self.environment(),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             raise BenchError(f"flask {arguments[0]}: {(done.stderr or done.stdout).strip()}")
         return done.stdout.strip()
@@ -57,7 +72,9 @@ class Place:
     def stock(self) -> Iterator[Stock]:
         """A way into the tables."""
         if self.database_url.startswith("sqlite:"):
-            with closing(sqlite3.connect(self.database_url.removeprefix("sqlite:///"), timeout=30)) as connection:
+            with closing(
+                sqlite3.connect(self.database_url.removeprefix("sqlite:///"), timeout=30)
+            ) as connection:
                 yield Stock(connection, "?")
             return
         import psycopg  # noqa: PLC0415  # only where there is a PostgreSQL
@@ -135,7 +152,11 @@ def make(place: Place) -> Place:
             raise
         raise NotThere(str(error)) from error
     place.flask("add-customer", CUSTOMER, "--name", "Bench")
-    place = Place(place.folder, place.database_url, place.flask("add-key", "--customer", CUSTOMER, "--name", "bench"))
+    place = Place(
+        place.folder,
+        place.database_url,
+        place.flask("add-key", "--customer", CUSTOMER, "--name", "bench"),
+    )
     with place.stock() as stock:
         stock.add_budgets(period_key("Q1 2025"))
     return place
@@ -151,7 +172,12 @@ def stored_history(count: int, cache: Path, sqlite: Sqlite) -> Template:
         draft = make(sqlite.new("history"))
         with draft.stock() as stock:
             # Nothing is lost if this is cut short: the file is kept only when it is whole.
-            for pragma in ("synchronous = OFF", "cache_size = -500000", "foreign_keys = ON", "wal_autocheckpoint = 100000"):
+            for pragma in (
+                "synchronous = OFF",
+                "cache_size = -500000",
+                "foreign_keys = ON",
+                "wal_autocheckpoint = 100000",
+            ):
                 stock.connection.execute(f"PRAGMA {pragma}")
             stock.add_history(count)
             stock.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -68,7 +68,9 @@ class AuditLog(Table):
 
 def connect(path: str) -> None:
     """Say which file is the database."""
-    db.init(path, pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1}, timeout=5)
+    db.init(
+        path, pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1}, timeout=5
+    )
 
 
 def make(path: str, key: str, budgets: int) -> None:
@@ -98,7 +100,10 @@ def create_app() -> Flask:
 
     @app.post("/api/budget/reserve")
     def reserve() -> Any:
-        key = ApiKey.get_or_none(ApiKey.secret_hash == _hash(request.headers.get("Authorization", "").removeprefix("Bearer ")))
+        key = ApiKey.get_or_none(
+            ApiKey.secret_hash
+            == _hash(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        )
         if key is None:
             return jsonify(success=False, error="Authentication required"), 401
         body = request.get_json()
@@ -107,17 +112,35 @@ def create_app() -> Flask:
             budget = Budget.get_or_none(Budget.id == body["budgetId"])
             if budget is None:
                 return jsonify(success=False, error="Budget not found"), 404
-            if Reservation.get_or_none((Reservation.budget == budget) & (Reservation.request_id == body["requestId"])):
+            if Reservation.get_or_none(
+                (Reservation.budget == budget) & (Reservation.request_id == body["requestId"])
+            ):
                 return jsonify(success=False, error="Reserved already"), 409
             room = Budget.budgeted - Budget.reserved >= amount
-            if Budget.update(reserved=Budget.reserved + amount).where((Budget.id == budget.id) & room).execute() != 1:
+            if (
+                Budget.update(reserved=Budget.reserved + amount)
+                .where((Budget.id == budget.id) & room)
+                .execute()
+                != 1
+            ):
                 return jsonify(success=False, error="Insufficient budget"), 409
             now = datetime.now(UTC)
             reservation = Reservation.create(
-                reservation_id=secrets.token_hex(12), budget=budget, request_id=body["requestId"], amount=amount, status="open", created_at=now
+                reservation_id=secrets.token_hex(12),
+                budget=budget,
+                request_id=body["requestId"],
+                amount=amount,
+                status="open",
+                created_at=now,
             )
             AuditLog.create(
-                budget=budget, request_id=body["requestId"], action="RESERVE", amount=amount, changed_by=key.name, reason=body.get("reason"), created_at=now
+                budget=budget,
+                request_id=body["requestId"],
+                action="RESERVE",
+                amount=amount,
+                changed_by=key.name,
+                reason=body.get("reason"),
+                created_at=now,
             )
         return jsonify(
             success=True,

@@ -35,7 +35,9 @@ class PgbenchResult(NamedTuple):
 class Cluster:
     """A running cluster; places in it are databases."""
 
-    def __init__(self, binaries: Path, folder: Path, port: int, server: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, binaries: Path, folder: Path, port: int, server: subprocess.Popen[bytes]
+    ) -> None:
         self.binaries = binaries
         self.folder = folder
         self.port = port
@@ -90,11 +92,20 @@ class Cluster:
         if done.returncode:
             raise BenchError(f"pgbench: {done.stderr.strip()}")
         # Each line: client, transaction, microseconds or "failed", and more.
-        taken = [line.split()[2] for file in logs.iterdir() for line in file.read_text(encoding="ascii").splitlines()]
+        taken = [
+            line.split()[2]
+            for file in logs.iterdir()
+            for line in file.read_text(encoding="ascii").splitlines()
+        ]
         times_ms = sorted(int(word) / 1000 for word in taken if word.isdecimal())
         if not times_ms:
             raise BenchError(f"pgbench finished no transaction: {done.stderr.strip()}")
-        return PgbenchResult(len(times_ms) / seconds, times_ms[len(times_ms) // 2], times_ms[len(times_ms) * 99 // 100], len(taken) - len(times_ms))
+        return PgbenchResult(
+            len(times_ms) / seconds,
+            times_ms[len(times_ms) // 2],
+            times_ms[len(times_ms) * 99 // 100],
+            len(taken) - len(times_ms),
+        )
 
 
 @contextmanager
@@ -107,14 +118,41 @@ def cluster(folder: Path, preload: Path | None = None) -> Iterator[Cluster]:
         shutil.chown(folder, _USER, _USER)
         owner = {"user": _USER, "group": _USER, "extra_groups": []}
     data = folder / "data"
-    options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions")
-    subprocess.run([binaries / "initdb", "-D", data, *options], cwd=folder, check=True, capture_output=True, **owner)
+    options = (
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C.UTF-8",
+        "--no-instructions",
+    )
+    subprocess.run(
+        [binaries / "initdb", "-D", data, *options],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        **owner,
+    )
     port = free_port()
-    settings = ("listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}", "max_connections=200")
+    settings = (
+        "listen_addresses=127.0.0.1",
+        f"port={port}",
+        f"unix_socket_directories={folder}",
+        "max_connections=200",
+    )
     environment = os.environ | ({"LD_PRELOAD": str(preload)} if preload else {})
     with (folder / "log").open("wb") as log:
-        command: list[str | Path] = [binaries / "postgres", "-D", data, *(word for setting in settings for word in ("-c", setting))]
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, **owner)
+        command: list[str | Path] = [
+            binaries / "postgres",
+            "-D",
+            data,
+            *(word for setting in settings for word in ("-c", setting)),
+        ]
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=log, **owner
+        )
     made = Cluster(binaries, folder, port, server)
     try:
         _wait(made)
@@ -129,10 +167,18 @@ def cluster(folder: Path, preload: Path | None = None) -> Iterator[Cluster]:
 
 def find_binaries() -> Path:
     """The newest PostgreSQL of this machine, with pgbench. Raises NotThere with what is missing."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
-    whole = [folder for folder in folders if all((folder / name).exists() for name in ("initdb", "postgres", "pgbench"))]
+    folders = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name)
+    )
+    whole = [
+        folder
+        for folder in folders
+        if all((folder / name).exists() for name in ("initdb", "postgres", "pgbench"))
+    ]
     if not whole:
-        raise NotThere("no PostgreSQL with initdb, postgres and pgbench in /usr/lib/postgresql (Debian: apt-get install postgresql postgresql-contrib)")
+        raise NotThere(
+            "no PostgreSQL with initdb, postgres and pgbench in /usr/lib/postgresql (Debian: apt-get install postgresql postgresql-contrib)"
+        )
     if os.geteuid() == 0 and not any(user.pw_name == _USER for user in pwd.getpwall()):
         raise NotThere(f"PostgreSQL does not run as root, and there is no user {_USER}")
     try:
@@ -151,7 +197,9 @@ def _wait(made: Cluster) -> None:
             psycopg.connect(made.url("postgres"), connect_timeout=2).close()
         except psycopg.OperationalError as error:
             if made.server.poll() is not None or time.monotonic() > deadline:
-                raise BenchError(f"PostgreSQL does not start:\n{(made.folder / 'log').read_text(encoding='utf-8', errors='replace')}") from error
+                raise BenchError(
+                    f"PostgreSQL does not start:\n{(made.folder / 'log').read_text(encoding='utf-8', errors='replace')}"
+                ) from error
             time.sleep(0.1)
         else:
             return

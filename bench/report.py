@@ -11,7 +11,13 @@ from bench.sheet import Beside, Times
 
 Samples = dict[Cell, list[Sample]]
 
-SIDES = {"bare": "(a) bare Flask reply", "plain": "(b) plain Flask + Peewee", "sqlite": "(c) SQLite", "postgres": "(d) PostgreSQL", "pgbench": "(d) pgbench"}
+SIDES = {
+    "bare": "(a) bare Flask reply",
+    "plain": "(b) plain Flask + Peewee",
+    "sqlite": "(c) SQLite",
+    "postgres": "(d) PostgreSQL",
+    "pgbench": "(d) pgbench",
+}
 
 MAX_MB = 200
 MAX_START_S = 2
@@ -32,19 +38,58 @@ class Demand(NamedTuple):
         """Whether it is met."""
         if self.measured is None:
             return "not measured"
-        return "met" if (self.measured <= self.floor if self.at_most else self.measured >= self.floor) else "MISSED"
+        return (
+            "met"
+            if (self.measured <= self.floor if self.at_most else self.measured >= self.floor)
+            else "MISSED"
+        )
 
 
 def measured_lines(samples: Samples) -> list[str]:
     """Every cell, grouped by its load, the medians of the rounds."""
     rows = []
-    for cell, found in sorted(samples.items(), key=lambda item: (item[0].slow, item[0].stored, item[0].hot, item[0].clients)):
+    for cell, found in sorted(
+        samples.items(),
+        key=lambda item: (item[0].slow, item[0].stored, item[0].hot, item[0].clients),
+    ):
         one = Sample.middle(found)
-        kept = "" if one.stored is None else f"{one.acknowledged:,} = {one.stored:,}" if one.acknowledged == one.stored else _beyond(one)
+        kept = (
+            ""
+            if one.stored is None
+            else f"{one.acknowledged:,} = {one.stored:,}"
+            if one.acknowledged == one.stored
+            else _beyond(one)
+        )
         name = SIDES[cell.side] + ("" if cell.side in ("plain", "pgbench") else f" {cell.verb}")
-        figures = (f"{one.rate:,.0f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", f"{one.errors}", f"{one.cpu_s:.2f}")
-        rows.append((cell.load, name, *figures, f"{one.resident_mb:.0f}", f"{one.proportional_mb:.0f}", kept))
-    header = ("load", "side", "rate/s", "p50 ms", "p99 ms", "errors", "CPU s", "RSS MB", "PSS MB", "acknowledged = stored")
+        figures = (
+            f"{one.rate:,.0f}",
+            f"{one.p50_ms:.1f}",
+            f"{one.p99_ms:.1f}",
+            f"{one.errors}",
+            f"{one.cpu_s:.2f}",
+        )
+        rows.append(
+            (
+                cell.load,
+                name,
+                *figures,
+                f"{one.resident_mb:.0f}",
+                f"{one.proportional_mb:.0f}",
+                kept,
+            )
+        )
+    header = (
+        "load",
+        "side",
+        "rate/s",
+        "p50 ms",
+        "p99 ms",
+        "errors",
+        "CPU s",
+        "RSS MB",
+        "PSS MB",
+        "acknowledged = stored",
+    )
     return table(header, rows, left=(0, 1, 9))
 
 
@@ -53,20 +98,37 @@ def _beyond(one: Sample) -> str:
     return f"{one.acknowledged:,} + {(one.stored or 0) - one.acknowledged} under way at the end"
 
 
-def demands(samples: Samples, stored_count: int, growth_mb: list[float], sheet: Times | None) -> list[Demand]:
+def demands(
+    samples: Samples, stored_count: int, growth_mb: list[float], sheet: Times | None
+) -> list[Demand]:
     """The table of ratios. A ratio is the median of each round's own, whose sides were loaded one after the other."""
 
-    def ratio(over: Cell, under: Cell, figure: Callable[[Sample], float] = lambda sample: sample.rate) -> float | None:
-        pairs = list(zip(samples.get(over, []), samples.get(under, []), strict=True)) if over in samples and under in samples else []
+    def ratio(
+        over: Cell, under: Cell, figure: Callable[[Sample], float] = lambda sample: sample.rate
+    ) -> float | None:
+        pairs = (
+            list(zip(samples.get(over, []), samples.get(under, []), strict=True))
+            if over in samples and under in samples
+            else []
+        )
         ratios = [figure(first) / figure(second) for first, second in pairs if figure(second)]
         return median(ratios) if ratios else None
 
     def p99(sample: Sample) -> float:
         return sample.p99_ms
 
-    reserve, plain, bare = Cell("sqlite", "reserve", 16), Cell("plain", "reserve", 16), Cell("bare", "reserve", 16)
+    reserve, plain, bare = (
+        Cell("sqlite", "reserve", 16),
+        Cell("plain", "reserve", 16),
+        Cell("bare", "reserve", 16),
+    )
     postgres = Cell("postgres", "reserve", 16)
-    starts_s = [sample.start_s for cell, found in samples.items() for sample in found if cell.side == "sqlite" and not cell.slow]
+    starts_s = [
+        sample.start_s
+        for cell, found in samples.items()
+        for sample in found
+        if cell.side == "sqlite" and not cell.slow
+    ]
     half = len(growth_mb) // 2
     return [
         Demand("reserve, SQLite, 16 clients: rate against (b)", ratio(reserve, plain), 5),
@@ -75,12 +137,19 @@ def demands(samples: Samples, stored_count: int, growth_mb: list[float], sheet: 
         *(
             Demand(
                 f"reserve, fsync + 3 ms, {clients} clients: rate against (b)",
-                ratio(Cell("sqlite", "reserve", clients, slow=True), Cell("plain", "reserve", clients, slow=True)),
+                ratio(
+                    Cell("sqlite", "reserve", clients, slow=True),
+                    Cell("plain", "reserve", clients, slow=True),
+                ),
                 floor,
             )
             for clients, floor in ((16, 10), (64, 15))
         ),
-        Demand("check: rate against (a)", ratio(Cell("sqlite", "check", 16), Cell("bare", "check", 16)), 0.35),
+        Demand(
+            "check: rate against (a)",
+            ratio(Cell("sqlite", "check", 16), Cell("bare", "check", 16)),
+            0.35,
+        ),
         *(
             Demand(
                 f"{verb}: rate with {stored_count:,} reservations stored, against empty",
@@ -89,12 +158,34 @@ def demands(samples: Samples, stored_count: int, growth_mb: list[float], sheet: 
             )
             for verb in ("check", "reserve", "release")
         ),
-        Demand("reserve, SQLite: one hot budget against 1,000", ratio(Cell("sqlite", "reserve", 16, hot=True), reserve), 0.9),
+        Demand(
+            "reserve, SQLite: one hot budget against 1,000",
+            ratio(Cell("sqlite", "reserve", 16, hot=True), reserve),
+            0.9,
+        ),
         Demand("reserve, PostgreSQL, spread: rate against SQLite", ratio(postgres, reserve), 0.5),
         Demand("… p99 against SQLite", ratio(postgres, reserve, p99), 3, at_most=True),
-        Demand("memory of the whole server (PSS), 2 workers, after the run", growth_mb[-1], MAX_MB, at_most=True, unit=" MB"),
-        Demand("… growth over the second half of the run", growth_mb[-1] / growth_mb[half - 1] - 1, MAX_GROWTH, at_most=True, unit=""),
-        Demand("start to first answered request", median(starts_s) if starts_s else None, MAX_START_S, at_most=True, unit=" s"),
+        Demand(
+            "memory of the whole server (PSS), 2 workers, after the run",
+            growth_mb[-1],
+            MAX_MB,
+            at_most=True,
+            unit=" MB",
+        ),
+        Demand(
+            "… growth over the second half of the run",
+            growth_mb[-1] / growth_mb[half - 1] - 1,
+            MAX_GROWTH,
+            at_most=True,
+            unit="",
+        ),
+        Demand(
+            "start to first answered request",
+            median(starts_s) if starts_s else None,
+            MAX_START_S,
+            at_most=True,
+            unit=" s",
+        ),
         *sheet_demands(sheet),
     ]
 
@@ -102,8 +193,18 @@ def demands(samples: Samples, stored_count: int, growth_mb: list[float], sheet: 
 def sheet_demands(sheet: Times | None) -> list[Demand]:
     """The sheet sync's lines of that table."""
     return [
-        Demand("sheet of 10,000 rows: first import, CPU against executemany", sheet and sheet.import_s / sheet.plain_s, 8, at_most=True),
-        Demand("… unchanged pass, CPU against executemany", sheet and sheet.unchanged_s / sheet.plain_s, 3, at_most=True),
+        Demand(
+            "sheet of 10,000 rows: first import, CPU against executemany",
+            sheet and sheet.import_s / sheet.plain_s,
+            8,
+            at_most=True,
+        ),
+        Demand(
+            "… unchanged pass, CPU against executemany",
+            sheet and sheet.unchanged_s / sheet.plain_s,
+            3,
+            at_most=True,
+        ),
     ]
 
 
@@ -112,23 +213,42 @@ def demand_lines(found: list[Demand]) -> list[str]:
     rows = []
     for demand in found:
         measured = "" if demand.measured is None else f"{demand.measured:.3g}{demand.unit}"
-        rows.append((demand.what, measured, f"{'at most' if demand.at_most else 'at least'} {demand.floor:g}{demand.unit}", demand.verdict))
+        rows.append(
+            (
+                demand.what,
+                measured,
+                f"{'at most' if demand.at_most else 'at least'} {demand.floor:g}{demand.unit}",
+                demand.verdict,
+            )
+        )
     return table(("what", "measured", "floor", "verdict"), rows, left=(0, 2, 3))
 
 
 def beside_lines(found: list[Beside]) -> list[str]:
     """Checks with and without a pass running."""
     rows = [
-        (one.what, str(one.passes), f"{one.load.acknowledged / one.load.seconds:,.0f}", f"{one.load.p50_ms:.1f}", f"{one.load.p99_ms:.1f}") for one in found
+        (
+            one.what,
+            str(one.passes),
+            f"{one.load.acknowledged / one.load.seconds:,.0f}",
+            f"{one.load.p50_ms:.1f}",
+            f"{one.load.p99_ms:.1f}",
+        )
+        for one in found
     ]
     return table(("checks beside", "passes", "rate/s", "p50 ms", "p99 ms"), rows, left=(0,))
 
 
-def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: tuple[int, ...]) -> list[str]:
+def table(
+    header: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: tuple[int, ...]
+) -> list[str]:
     """Rows under a header, in columns."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [header, tuple("-" * width for width in widths), *rows]
     return [
-        "  ".join(cell.ljust(width) if place in left else cell.rjust(width) for place, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+        "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
         for line in lines
     ]

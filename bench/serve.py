@@ -12,4 +12,6 @@ APPS = {"bare": bare.create_app, "plain": plain.create_app}
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    Server(APPS[sys.argv[1]], host="127.0.0.1", port=int(sys.argv[2]), workers=int(sys.argv[3])).run()
+    Server(
+        APPS[sys.argv[1]], host="127.0.0.1", port=int(sys.argv[2]), workers=int(sys.argv[3])
+    ).run()

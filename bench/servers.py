@@ -59,15 +59,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], port: int, environment: dict[str, str], log: Path) -> Iterator[Server]:
+def running(
+    command: list[str], port: int, environment: dict[str, str], log: Path
+) -> Iterator[Server]:
     """Start a server, wait for its first answer, and stop it at the end."""
     began_s = time.perf_counter()
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=output, stderr=output
+        )
     try:
         while not _answers(port):
             if process.poll() is not None or time.perf_counter() - began_s > 60:
-                raise BenchError(f"The server does not start:\n{log.read_text(encoding='utf-8', errors='replace')}")
+                raise BenchError(
+                    f"The server does not start:\n{log.read_text(encoding='utf-8', errors='replace')}"
+                )
             time.sleep(0.01)
         if "LD_PRELOAD" in environment:
             require_loaded(process.pid, Path(environment["LD_PRELOAD"]))
@@ -92,15 +98,40 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def wrk(port: int, verb: str, key: str, *, clients: int, seconds: int, tag: str, hot: bool = False, first: int = 0) -> Load:
+def wrk(
+    port: int,
+    verb: str,
+    key: str,
+    *,
+    clients: int,
+    seconds: int,
+    tag: str,
+    hot: bool = False,
+    first: int = 0,
+) -> Load:
     """Load a server. One thread: it sends far more than any of these servers answer, and takes no core from them."""
     command = [
         "wrk", "--threads=1", f"--connections={clients}", f"--duration={seconds}s", "--timeout=30s", f"--script={Path(__file__).with_name('load.lua')}",
         f"--header=Authorization: Bearer {key}", f"http://127.0.0.1:{port}", "--", verb, tag, str(1 if hot else BUDGETS), str(first),
     ]  # fmt: skip
     done = subprocess.run(command, check=False, capture_output=True, text=True)
-    found = [line.partition(" ")[2] for line in done.stdout.splitlines() if line.startswith(("RESULT ", "REFUSAL "))]
+    found = [
+        line.partition(" ")[2]
+        for line in done.stdout.splitlines()
+        if line.startswith(("RESULT ", "REFUSAL "))
+    ]
     if len(found) != 2:
         raise BenchError(f"wrk: {done.stdout}{done.stderr}")
-    duration_us, p50_us, p99_us, acknowledged, refused, lost, next_number = map(int, found[0].split())
-    return Load(duration_us / 1e6, p50_us / 1000, p99_us / 1000, acknowledged, refused, lost, next_number, found[1])
+    duration_us, p50_us, p99_us, acknowledged, refused, lost, next_number = map(
+        int, found[0].split()
+    )
+    return Load(
+        duration_us / 1e6,
+        p50_us / 1000,
+        p99_us / 1000,
+        acknowledged,
+        refused,
+        lost,
+        next_number,
+        found[1],
+    )

@@ -64,7 +64,10 @@ def write_sheet(folder: Path, extra: int) -> None:
     with draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("Department", "Fiscal Period", "Budgeted Amount"))
-        writer.writerows((f"Team {number // 4}", f"Q{number % 4 + 1} 2025", 50_000 + number + extra) for number in range(ROWS))
+        writer.writerows(
+            (f"Team {number // 4}", f"Q{number % 4 + 1} 2025", 50_000 + number + extra)
+            for number in range(ROWS)
+        )
     draft.rename(folder / FILE)
 
 
@@ -96,7 +99,14 @@ def checks_beside(sheet: Place, sqlite: Sqlite, seconds: int, clients: int) -> l
             ):
                 passes = _begin(step, place) if step else None
                 try:
-                    load = wrk(port, "check", place.key, clients=clients, seconds=seconds, tag=f"{secrets.token_hex(4)}-")
+                    load = wrk(
+                        port,
+                        "check",
+                        place.key,
+                        clients=clients,
+                        seconds=seconds,
+                        tag=f"{secrets.token_hex(4)}-",
+                    )
                 finally:
                     made = _end(passes) if passes else 0
                 found.append(Beside(what, made, load))
@@ -106,7 +116,9 @@ def checks_beside(sheet: Place, sqlite: Sqlite, seconds: int, clients: int) -> l
 
 def _step(name: str, place: Place) -> str:
     command = [sys.executable, "-m", "bench.sheet", name]
-    done = subprocess.run(command, cwd=PROJECT, env=place.environment(), check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=PROJECT, env=place.environment(), check=False, capture_output=True, text=True
+    )
     if done.returncode:
         raise BenchError(f"bench.sheet {name}: {done.stderr.strip()}")
     return done.stdout
@@ -114,7 +126,14 @@ def _step(name: str, place: Place) -> str:
 
 def _begin(name: str, place: Place) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "bench.sheet", name]
-    process = subprocess.Popen(command, cwd=PROJECT, env=place.environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env=place.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     # Its first line says that it has begun.
     if process.stdout is None or not process.stdout.readline():
         raise BenchError(f"bench.sheet {name} does not start")
@@ -170,7 +189,20 @@ def _plain(folder: Path) -> float:
         cells = list(csv.reader(file))[1:]
     now = "2025-01-15T12:00:00Z"
     rows = [
-        (f"bud_{secrets.token_hex(8)}", CUSTOMER, row, department, fold(department), period, period_key(period), "USD", 2, int(amount) * 100, now, now)
+        (
+            f"bud_{secrets.token_hex(8)}",
+            CUSTOMER,
+            row,
+            department,
+            fold(department),
+            period,
+            period_key(period),
+            "USD",
+            2,
+            int(amount) * 100,
+            now,
+            now,
+        )
         for row, (department, period, amount) in enumerate(cells, 2)
     ]
     db.connect()

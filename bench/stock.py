@@ -75,13 +75,44 @@ class Stock:
         """All the budgets, untouched; `period_key` is what the product makes of "Q1 2025"."""
         names = [f"budget-{number}" for number in range(BUDGETS)]
         self._write(
-            _BUDGET, [(name, f"Department {number}", f"department {number}", period_key, BUDGETED_MINOR, _NOW, _NOW) for number, name in enumerate(names)]
+            _BUDGET,
+            [
+                (
+                    name,
+                    f"Department {number}",
+                    f"department {number}",
+                    period_key,
+                    BUDGETED_MINOR,
+                    _NOW,
+                    _NOW,
+                )
+                for number, name in enumerate(names)
+            ],
         )
         self._write(_UTILIZATION, [(name,) for name in names])
         created = "100000000000.00"
         self._write(
             _AUDIT,
-            [(name, 1, "CREATE", None, None, None, None, created, BUDGETED_MINOR, 0, 0, *_PRINCIPAL, None, "Bench", _NOW) for name in names],
+            [
+                (
+                    name,
+                    1,
+                    "CREATE",
+                    None,
+                    None,
+                    None,
+                    None,
+                    created,
+                    BUDGETED_MINOR,
+                    0,
+                    0,
+                    *_PRINCIPAL,
+                    None,
+                    "Bench",
+                    _NOW,
+                )
+                for name in names
+            ],
         )
         self.connection.commit()
 
@@ -94,14 +125,23 @@ class Stock:
         self._add(0, count, first_open=first_open(count), with_checks=True)
 
     def _add(self, first: int, count: int, *, first_open: int, with_checks: bool) -> None:
-        versions = dict(self.connection.cursor().execute('SELECT "budgetId", "version" FROM "BudgetUtilization"').fetchall())
+        versions = dict(
+            self.connection.cursor()
+            .execute('SELECT "budgetId", "version" FROM "BudgetUtilization"')
+            .fetchall()
+        )
         # Random ids, as the product's are: they spread over the whole index.
         chance = random.Random(first)  # noqa: S311  # nobody has to guess them
         for start in range(first, first + count, _CHUNK):
             numbers = range(start, min(start + _CHUNK, first + count))
             rows = _Rows(versions, chance)
             for number in numbers:
-                rows.add(number, f"{OPEN_TAG}{number}", committed=number < first_open, with_check=with_checks)
+                rows.add(
+                    number,
+                    f"{OPEN_TAG}{number}",
+                    committed=number < first_open,
+                    with_check=with_checks,
+                )
             self._write(_CHECK, rows.checks)
             self._write(_RESERVATION, rows.reservations)
             self._write(_AUDIT, rows.movements)
@@ -126,9 +166,35 @@ class _Rows:
         reservation = f"res_{self.chance.getrandbits(96):024x}"
         if with_check:
             check = f"chk_{self.chance.getrandbits(96):024x}"
-            reply = _reply(available=True, canAutoApprove=False, code="REQUIRES_APPROVAL", checkId=check, budget={"id": budget, "available": 99999})
-            self.checks.append((check, request, *_OWNER, _PRINCIPAL[0], f"Department {number % BUDGETS}", AMOUNT_MINOR, budget, True, False, reply, _NOW))
-        reserved = _reply(reservationId=reservation, budgetId=budget, requestId=request, amountReserved=12.5, newAvailable=99999.5)
+            reply = _reply(
+                available=True,
+                canAutoApprove=False,
+                code="REQUIRES_APPROVAL",
+                checkId=check,
+                budget={"id": budget, "available": 99999},
+            )
+            self.checks.append(
+                (
+                    check,
+                    request,
+                    *_OWNER,
+                    _PRINCIPAL[0],
+                    f"Department {number % BUDGETS}",
+                    AMOUNT_MINOR,
+                    budget,
+                    True,
+                    False,
+                    reply,
+                    _NOW,
+                )
+            )
+        reserved = _reply(
+            reservationId=reservation,
+            budgetId=budget,
+            requestId=request,
+            amountReserved=12.5,
+            newAvailable=99999.5,
+        )
         closing: tuple[Any, ...] = (None, None, reserved, None, None)
         if committed:
             closing = (
@@ -139,15 +205,46 @@ class _Rows:
                 _reply(amountCommitted=12.5, newAvailable=99999.5, reservationId=reservation),
             )
         held, spent = (0, AMOUNT_MINOR) if committed else (AMOUNT_MINOR, 0)
-        self.reservations.append((reservation, budget, request, *_OWNER, AMOUNT_MINOR, held, spent, "closed" if committed else "open", _NOW, *closing))
+        self.reservations.append(
+            (
+                reservation,
+                budget,
+                request,
+                *_OWNER,
+                AMOUNT_MINOR,
+                held,
+                spent,
+                "closed" if committed else "open",
+                _NOW,
+                *closing,
+            )
+        )
         self._move(budget, "RESERVE", request, reservation, reserved=AMOUNT_MINOR, spent=0)
         if committed:
-            self._move(budget, "COMMIT", request, reservation, reserved=-AMOUNT_MINOR, spent=AMOUNT_MINOR)
+            self._move(
+                budget, "COMMIT", request, reservation, reserved=-AMOUNT_MINOR, spent=AMOUNT_MINOR
+            )
 
-    def _move(self, budget: str, action: str, request: str, reservation: str, *, reserved: int, spent: int) -> None:
+    def _move(
+        self, budget: str, action: str, request: str, reservation: str, *, reserved: int, spent: int
+    ) -> None:
         self.versions[budget] += 1
         before, after = ("0.00", "12.50") if reserved > 0 else ("12.50", "0.00")
-        told = (action, _OWNER[0], request, reservation, before, after, 0, reserved, spent, *_PRINCIPAL, "Jane Doe (jane@example.com)", "Slack", _NOW)
+        told = (
+            action,
+            _OWNER[0],
+            request,
+            reservation,
+            before,
+            after,
+            0,
+            reserved,
+            spent,
+            *_PRINCIPAL,
+            "Jane Doe (jane@example.com)",
+            "Slack",
+            _NOW,
+        )
         self.movements.append((budget, self.versions[budget], *told))
         change = self._changes.setdefault(budget, [0, 0, 0])
         for place, value in enumerate((reserved, spent, 1)):

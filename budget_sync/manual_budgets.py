@@ -41,9 +41,22 @@ def set_budget(
 
     def work() -> tuple[Budget, str]:
         customer = get_customer(customer_id)
-        same = (Budget.customerId == customer_id) & (Budget.departmentKey == fold(department)) & (Budget.periodKey == period_key(fiscal_period))
+        same = (
+            (Budget.customerId == customer_id)
+            & (Budget.departmentKey == fold(department))
+            & (Budget.periodKey == period_key(fiscal_period))
+        )
         budget = locked(Budget.select().where(same & Budget.deletedAt.is_null())).first()
-        wanted = _validated(customer, budget, department, fiscal_period, amount, budget_id, currency, auto_approve_limit)
+        wanted = _validated(
+            customer,
+            budget,
+            department,
+            fiscal_period,
+            amount,
+            budget_id,
+            currency,
+            auto_approve_limit,
+        )
         if budget is None:
             return _create(actor, wanted, reason), "created"
         return budget, "updated" if _update(actor, budget, wanted, reason) else "unchanged"
@@ -68,7 +81,11 @@ def _validated(
     exponent, amounts_minor = 0, {}
     try:
         # A budget keeps the decimals that its currency had when it was made.
-        exponent = budget.currencyExponent if budget and budget.currency == code else currency_exponent(code)
+        exponent = (
+            budget.currencyExponent
+            if budget and budget.currency == code
+            else currency_exponent(code)
+        )
     except MoneyError as error:
         fields["currency"] = str(error)
     for name, value in (("amount", amount), ("autoApproveLimit", auto_approve_limit)):
@@ -126,7 +143,12 @@ def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
     made_with = [("budgetedAmount", budget.budgetedMinor, budget.budgetedMinor)]
     if budget.autoApproveLimitMinor is not None:
         made_with.append(("autoApproveLimit", budget.autoApproveLimitMinor, 0))
-    BudgetUtilization.insert(budgetId=budget.id, customerId=budget.customerId, currencyExponent=budget.currencyExponent, version=len(made_with)).execute()
+    BudgetUtilization.insert(
+        budgetId=budget.id,
+        customerId=budget.customerId,
+        currencyExponent=budget.currencyExponent,
+        version=len(made_with),
+    ).execute()
     for version, (field, minor, budgeted_delta_minor) in enumerate(made_with, start=1):
         audit_log.record(
             actor,
@@ -137,7 +159,8 @@ def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
             budgeted_delta_minor=budgeted_delta_minor,
             field=field,
             newValue=to_text(minor, budget.currencyExponent),
-            reason=reason or f"{budget.department}, {budget.fiscalPeriod}: {format_money(budget.budgetedMinor, budget.currency, budget.currencyExponent)}",
+            reason=reason
+            or f"{budget.department}, {budget.fiscalPeriod}: {format_money(budget.budgetedMinor, budget.currency, budget.currencyExponent)}",
         )
     return budget
 
@@ -145,13 +168,20 @@ def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
 def _update(actor: Actor, budget: Budget, wanted: Budget, reason: str | None) -> bool:
     """Write what differs, one audit row a field. A limit that is not given stays."""
     changed = False
-    for field, column in (("budgetedAmount", "budgetedMinor"), ("autoApproveLimit", "autoApproveLimitMinor")):
+    for field, column in (
+        ("budgetedAmount", "budgetedMinor"),
+        ("autoApproveLimit", "autoApproveLimitMinor"),
+    ):
         old_minor, new_minor = getattr(budget, column), getattr(wanted, column)
         if new_minor in (None, old_minor):
             continue
         changed = True
-        Budget.update({column: new_minor, "updatedAt": clock.now()}).where(Budget.id == budget.id).execute()
-        BudgetUtilization.update(version=BudgetUtilization.version + 1).where(BudgetUtilization.budgetId == budget.id).execute()
+        Budget.update({column: new_minor, "updatedAt": clock.now()}).where(
+            Budget.id == budget.id
+        ).execute()
+        BudgetUtilization.update(version=BudgetUtilization.version + 1).where(
+            BudgetUtilization.budgetId == budget.id
+        ).execute()
         audit_log.record(
             actor,
             "UPDATE",

@@ -63,25 +63,56 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
     `environ` stands in for the process's environment and `.env` together.
     """
-    values = _environment() if environ is None else {name: value for name, value in environ.items() if value != ""}
-    instance_folder = _read(values, "INSTANCE_FOLDER", lambda text: _folder(text, PROJECT_FOLDER), PROJECT_FOLDER / "instance")
+    values = (
+        _environment()
+        if environ is None
+        else {name: value for name, value in environ.items() if value != ""}
+    )
+    instance_folder = _read(
+        values,
+        "INSTANCE_FOLDER",
+        lambda text: _folder(text, PROJECT_FOLDER),
+        PROJECT_FOLDER / "instance",
+    )
     database_url = _read(values, "DATABASE_URL", postgresql_url, None)
     return Settings(
         instance_folder=instance_folder,
-        database_path=_read(values, "DATABASE_URL", lambda url: _database_path(url, instance_folder), instance_folder / "budget_sync.db"),
-        secret_key=_read(values, "SECRET_KEY", _secret, None) or (_no_secret_key() if database_url else _kept_secret_key(instance_folder)),
+        database_path=_read(
+            values,
+            "DATABASE_URL",
+            lambda url: _database_path(url, instance_folder),
+            instance_folder / "budget_sync.db",
+        ),
+        secret_key=_read(values, "SECRET_KEY", _secret, None)
+        or (_no_secret_key() if database_url else _kept_secret_key(instance_folder)),
         # A short secret is as good as none: it is kept as it is, and whoever asks with it is refused.
         cron_secret=values.get("CRON_SECRET"),
         metrics_token=values.get("METRICS_TOKEN"),
-        google_credentials=_read(values, "GOOGLE_APPLICATION_CREDENTIALS", lambda text: _path(text, PROJECT_FOLDER), None),
-        google_sheets_api_url=_read(values, "GOOGLE_SHEETS_API_URL", _sheets_url, "https://sheets.googleapis.com"),
-        csv_folder=_read(values, "CSV_FOLDER", lambda text: _folder(text, instance_folder), instance_folder / "sheets"),
-        budget_check_auth=_read(values, "BUDGET_CHECK_AUTH", _one_of("local", "open", "required"), "local"),
+        google_credentials=_read(
+            values, "GOOGLE_APPLICATION_CREDENTIALS", lambda text: _path(text, PROJECT_FOLDER), None
+        ),
+        google_sheets_api_url=_read(
+            values, "GOOGLE_SHEETS_API_URL", _sheets_url, "https://sheets.googleapis.com"
+        ),
+        csv_folder=_read(
+            values,
+            "CSV_FOLDER",
+            lambda text: _folder(text, instance_folder),
+            instance_folder / "sheets",
+        ),
+        budget_check_auth=_read(
+            values, "BUDGET_CHECK_AUTH", _one_of("local", "open", "required"), "local"
+        ),
         trusted_hosts=_read(values, "TRUSTED_HOSTS", _hosts, ()),
         trusted_proxies=_read(values, "TRUSTED_PROXIES", _small_number, 0),
         session_cookie_secure=_read(values, "SESSION_COOKIE_SECURE", _yes_or_no, False),
         log_format=_read(values, "LOG_FORMAT", _one_of("text", "json"), "text"),
-        log_level=_read(values, "LOG_LEVEL", lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()), "INFO"),
+        log_level=_read(
+            values,
+            "LOG_LEVEL",
+            lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()),
+            "INFO",
+        ),
         database_url=database_url,
     )
 
@@ -103,7 +134,9 @@ def _undo_foreign_files() -> None:
     It takes the first of each from the current folder upwards. Whatever is not this project's would win over our own. Nothing is
     undone where the machine does not tell what the process was started with, nor where `flask --env-file` chose a file.
     """
-    if os.environ.get("FLASK_RUN_FROM_CLI") != "true" or any(word.partition("=")[0] in ("-e", "--env-file") for word in sys.argv):
+    if os.environ.get("FLASK_RUN_FROM_CLI") != "true" or any(
+        word.partition("=")[0] in ("-e", "--env-file") for word in sys.argv
+    ):
         return
     try:
         entries = _STARTED_WITH.read_bytes().split(b"\0")
@@ -118,7 +151,11 @@ def _foreign_names(name: str) -> set[str]:
     """The variables in the file of that name that Flask took, unless it lies beside `app.py`."""
     try:
         found = find_dotenv(name, usecwd=True)
-        return set() if not found or Path(found).parent.resolve() == PROJECT_FOLDER else set(dotenv_values(found))
+        return (
+            set()
+            if not found or Path(found).parent.resolve() == PROJECT_FOLDER
+            else set(dotenv_values(found))
+        )
     except (OSError, UnicodeError):
         # Flask could not read it either.
         return set()
@@ -159,7 +196,16 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 
 def _yes_or_no(text: str) -> bool:
-    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    known = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
     if text.lower() not in known:
         raise ValueError(f"must be true or false, not {text!r}")
     return known[text.lower()]
@@ -167,14 +213,18 @@ def _yes_or_no(text: str) -> bool:
 
 def _small_number(text: str) -> int:
     if not text.isdecimal() or int(text) > 10:
-        raise ValueError(f"must be the number of proxies in front of the service (0 to 10), not {text!r}")
+        raise ValueError(
+            f"must be the number of proxies in front of the service (0 to 10), not {text!r}"
+        )
     return int(text)
 
 
 def _hosts(text: str) -> tuple[str, ...]:
     hosts = tuple(host.strip() for host in text.split(",") if host.strip())
     if not hosts or any("/" in host or " " in host for host in hosts):
-        raise ValueError(f"must be host names separated by commas, such as budgets.example.com, not {text!r}")
+        raise ValueError(
+            f"must be host names separated by commas, such as budgets.example.com, not {text!r}"
+        )
     return hosts
 
 
@@ -186,7 +236,9 @@ def _sheets_url(text: str) -> str:
         parts = urlsplit("")
     safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     if not (safe and parts.hostname) or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError("must be an https address such as https://sheets.googleapis.com, or one of this machine, without user, password, query or fragment")
+        raise ValueError(
+            "must be an https address such as https://sheets.googleapis.com, or one of this machine, without user, password, query or fragment"
+        )
     return text.rstrip("/")
 
 
@@ -208,8 +260,12 @@ def postgresql_url(url: str) -> str | None:
         parts = conninfo_to_dict(url)
     except psycopg.Error:
         parts = {}
-    if not parts.get("dbname") or not all(port.isdecimal() for port in str(parts.get("port", "5432")).split(",")):
-        raise ValueError("must look like postgresql://user:password@host:5432/database, with what is no letter or digit in the password percent-encoded")
+    if not parts.get("dbname") or not all(
+        port.isdecimal() for port in str(parts.get("port", "5432")).split(",")
+    ):
+        raise ValueError(
+            "must look like postgresql://user:password@host:5432/database, with what is no letter or digit in the password percent-encoded"
+        )
     return url
 
 
@@ -218,7 +274,13 @@ def _database_path(url: str, instance_folder: Path) -> Path:
     if _is_postgresql(url):
         return instance_folder / "budget_sync.db"
     parts = urlsplit(url)
-    if not url.startswith("sqlite:///") or parts.netloc or len(parts.path) < 2 or parts.query or parts.fragment:
+    if (
+        not url.startswith("sqlite:///")
+        or parts.netloc
+        or len(parts.path) < 2
+        or parts.query
+        or parts.fragment
+    ):
         raise ValueError(
             "must look like sqlite:///budget_sync.db or sqlite:////var/lib/budget-sync/budget_sync.db, or postgresql://user:password@host:5432/database"
         )
@@ -226,7 +288,9 @@ def _database_path(url: str, instance_folder: Path) -> Path:
 
 
 def _no_secret_key() -> str:
-    raise SettingsError("SECRET_KEY must be set on PostgreSQL: all servers of one database sign the same sessions")
+    raise SettingsError(
+        "SECRET_KEY must be set on PostgreSQL: all servers of one database sign the same sessions"
+    )
 
 
 def _kept_secret_key(instance_folder: Path) -> str:
@@ -239,9 +303,13 @@ def _kept_secret_key(instance_folder: Path) -> str:
             files.make_once(path, secrets.token_hex(32))
         key = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:
-        raise SettingsError(f"SECRET_KEY is not set, and {path} cannot be used instead: {error}") from None
+        raise SettingsError(
+            f"SECRET_KEY is not set, and {path} cannot be used instead: {error}"
+        ) from None
     if len(key) < MIN_SECRET_LENGTH:
-        raise SettingsError(f"{path} holds no key of at least {MIN_SECRET_LENGTH} characters; delete it to have a new one made")
+        raise SettingsError(
+            f"{path} holds no key of at least {MIN_SECRET_LENGTH} characters; delete it to have a new one made"
+        )
     return key
 
 

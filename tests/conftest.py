@@ -52,7 +52,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # Three quarters of what a new app costs.
     monkeypatch.setattr(Rule, "_compile_builder", _compile_once(Rule._compile_builder))  # noqa: SLF001  # nothing public does it once
     # A password's hash is as the service makes it, but costs nothing: what it costs, and that it is always paid, is test_logins' subject.
-    monkeypatch.setattr(passwords, "generate_password_hash", partial(generate_password_hash, method="scrypt:256:8:1"))
+    monkeypatch.setattr(
+        passwords,
+        "generate_password_hash",
+        partial(generate_password_hash, method="scrypt:256:8:1"),
+    )
     config.add_cleanup(monkeypatch.undo)
 
 
@@ -61,7 +65,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONG)
 
 
-def _compile_once(compile_builder: Callable[[Rule, bool], Builder]) -> Callable[[Rule, bool], Builder]:
+def _compile_once(
+    compile_builder: Callable[[Rule, bool], Builder],
+) -> Callable[[Rule, bool], Builder]:
     """Werkzeug's compiler of what builds a route's URLs, which makes the same of the same route for every app."""
     made: dict[str, Builder] = {}
 
@@ -76,9 +82,17 @@ def _compile_once(compile_builder: Callable[[Rule, bool], Builder]) -> Callable[
 
 
 @pytest.fixture
-def environment(tmp_path: Path, templates: Templates, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+def environment(
+    tmp_path: Path, templates: Templates, request: pytest.FixtureRequest
+) -> Iterator[dict[str, str]]:
     """The environment of one installation, in a folder of its own, begun as far as the test's other fixtures need it."""
-    start: Start = "world" if "guides_world" in request.fixturenames else "tables" if "app" in request.fixturenames else "nothing"
+    start: Start = (
+        "world"
+        if "guides_world" in request.fixturenames
+        else "tables"
+        if "app" in request.fixturenames
+        else "nothing"
+    )
     with templates.copy(start, tmp_path / "instance") as made:
         yield made
 
@@ -92,7 +106,10 @@ def guides_world() -> None:
 def chosen(environment: dict[str, str]) -> Settings:
     """The settings of that installation, with a short wait for locks."""
     loaded = settings.load(environment)
-    return Settings(**{name: getattr(loaded, name) for name in loaded.__dataclass_fields__} | {"busy_timeout_s": 1.0})
+    return Settings(
+        **{name: getattr(loaded, name) for name in loaded.__dataclass_fields__}
+        | {"busy_timeout_s": 1.0}
+    )
 
 
 @pytest.fixture

@@ -37,7 +37,12 @@ _SESSION_USER = Prepared(
         User.select(User)
         .join(Session, on=(Session.userId == User.id))
         .join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == User.customerId))
-        .where(Session.tokenHash == value.token_hash, Session.expiresAt > value.now, User.disabledAt.is_null(), Customer.disabledAt.is_null())
+        .where(
+            Session.tokenHash == value.token_hash,
+            Session.expiresAt > value.now,
+            User.disabledAt.is_null(),
+            Customer.disabledAt.is_null(),
+        )
     )
 )
 _KEY = Prepared(
@@ -57,7 +62,9 @@ def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple
     def work() -> None:
         require_unchanged(user)
         now = clock.now()
-        Session.insert(tokenHash=digest(token), userId=user.id, createdAt=now, expiresAt=now + SESSION_LIFETIME).execute()
+        Session.insert(
+            tokenHash=digest(token), userId=user.id, createdAt=now, expiresAt=now + SESSION_LIFETIME
+        ).execute()
         Session.delete().where(Session.expiresAt < now).execute()
         User.update(lastLoginAt=now).where(User.id == user.id).execute()
         forget_attempts(email, address)
@@ -83,7 +90,9 @@ def prove(email: str, password: str, address: str, slots_folder: Path) -> User:
 
 def require_unchanged(user: User) -> None:
     """Look again inside a transaction, as the password check took its time. Raises Refusal BAD_CREDENTIALS for a user disabled meanwhile."""
-    current = locked(User.select().where((User.id == user.id) & (User.passwordHash == user.passwordHash))).first()
+    current = locked(
+        User.select().where((User.id == user.id) & (User.passwordHash == user.passwordHash))
+    ).first()
     if current is None or not _is_enabled(current):
         raise _bad_credentials()
 
@@ -91,7 +100,9 @@ def require_unchanged(user: User) -> None:
 def forget_attempts(email: str, address: str) -> None:
     """Take back the count of attempts for that account from that address, inside the caller's transaction."""
     account, network = _who_tries(email, address)
-    LoginAttempt.delete().where((LoginAttempt.account == account) & (LoginAttempt.network == network)).execute()
+    LoginAttempt.delete().where(
+        (LoginAttempt.account == account) & (LoginAttempt.network == network)
+    ).execute()
 
 
 def _who_tries(email: str, address: str) -> tuple[str, str]:
@@ -130,7 +141,11 @@ def actor_of_key(key: str) -> Actor | None:
     prefix, _, rest = key.partition("_")
     key_id, _, secret = rest.partition("_")
     row = _KEY.first(key_id=key_id)
-    if prefix != KEY_PREFIX or row is None or not hmac.compare_digest(row.secretHash, digest(secret)):
+    if (
+        prefix != KEY_PREFIX
+        or row is None
+        or not hmac.compare_digest(row.secretHash, digest(secret))
+    ):
         return None
     return Actor(
         principal=f"key:{row.id}",
@@ -154,22 +169,42 @@ def digest(secret: str) -> str:
 
 
 def _person(user: User) -> Actor:
-    return Actor(principal=f"user:{user.id}", user_id=user.id, name=user.name, email=user.email, role=user.role, customer_id=user.customerId)
+    return Actor(
+        principal=f"user:{user.id}",
+        user_id=user.id,
+        name=user.name,
+        email=user.email,
+        role=user.role,
+        customer_id=user.customerId,
+    )
 
 
 def _is_enabled(user: User) -> bool:
     if user.disabledAt is not None:
         return False
-    return user.customerId is None or Customer.select().where((Customer.id == user.customerId) & Customer.disabledAt.is_null()).exists()
+    return (
+        user.customerId is None
+        or Customer.select()
+        .where((Customer.id == user.customerId) & Customer.disabledAt.is_null())
+        .exists()
+    )
 
 
 def _count_attempt(account: str, network: str) -> None:
     # Nobody else counts from there meanwhile.
     lock_name(f"logins {network}")
     now_s = int(time.time())
-    LoginAttempt.delete().where((LoginAttempt.attemptedAt <= now_s - WINDOW_S) | (LoginAttempt.attemptedAt > now_s + WINDOW_S)).execute()
-    from_network = LoginAttempt.select(LoginAttempt.attemptedAt).where(LoginAttempt.network == network)
-    for attempts, limit in ((from_network.where(LoginAttempt.account == account), MAX_FAILURES_ACCOUNT), (from_network, MAX_FAILURES_ADDRESS)):
+    LoginAttempt.delete().where(
+        (LoginAttempt.attemptedAt <= now_s - WINDOW_S)
+        | (LoginAttempt.attemptedAt > now_s + WINDOW_S)
+    ).execute()
+    from_network = LoginAttempt.select(LoginAttempt.attemptedAt).where(
+        LoginAttempt.network == network
+    )
+    for attempts, limit in (
+        (from_network.where(LoginAttempt.account == account), MAX_FAILURES_ACCOUNT),
+        (from_network, MAX_FAILURES_ADDRESS),
+    ):
         times_s = sorted(row.attemptedAt for row in attempts)
         if len(times_s) >= limit:
             wait_s = max(1, times_s[-limit] + WINDOW_S - now_s)

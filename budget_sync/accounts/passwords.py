@@ -52,11 +52,17 @@ def matches(password_hash: str | None, password: str, slots_folder: Path) -> boo
 def _slot(folder: Path) -> Iterator[None]:
     """Hold one of the box's slots: locked files, since the limit is for all processes together, and a killed one frees its own."""
     deadline = time.monotonic() + _WAIT_S
-    slots = [files.open_or_make(folder / f"password-slot-{number}.lock") for number in range(_SLOTS)]
+    slots = [
+        files.open_or_make(folder / f"password-slot-{number}.lock") for number in range(_SLOTS)
+    ]
     try:
         while not any(_try_lock(slot) for slot in slots):
             if time.monotonic() > deadline:
-                raise Refusal(Code.UNAVAILABLE, "Too many people are signing in right now. Please try again shortly.", retryAfter=2)
+                raise Refusal(
+                    Code.UNAVAILABLE,
+                    "Too many people are signing in right now. Please try again shortly.",
+                    retryAfter=2,
+                )
             time.sleep(_POLL_S)
         yield
     finally:

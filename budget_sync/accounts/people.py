@@ -15,7 +15,15 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, Refusal, invalid
 from budget_sync.domain.ids import CHOSEN_ID, CHOSEN_ID_RULE
 from budget_sync.domain.money import MoneyError, currency_exponent
-from budget_sync.domain.permissions import PEOPLE_ROLES, PERMISSIONS, Action, Actor, Role, require, require_serves
+from budget_sync.domain.permissions import (
+    PEOPLE_ROLES,
+    PERMISSIONS,
+    Action,
+    Actor,
+    Role,
+    require,
+    require_serves,
+)
 
 # Who may enable a user again.
 _ADMINS = [str(role) for role in PEOPLE_ROLES if Action.MANAGE_PEOPLE in PERMISSIONS[role]]
@@ -62,7 +70,9 @@ def add_customer(
             fiscalYearStartMonth=fiscal_year_start_month,
             createdAt=clock.now(),
         )
-        audit_log.record(actor, "ADD_CUSTOMER", customer_id=customer_id, subject=customer_id, newValue=name)
+        audit_log.record(
+            actor, "ADD_CUSTOMER", customer_id=customer_id, subject=customer_id, newValue=name
+        )
         return customer
 
     return transact(work)
@@ -79,7 +89,9 @@ def disable_customer(actor: Actor, customer_id: str) -> None:
             Customer.update(disabledAt=clock.now()).where(Customer.id == customer_id).execute()
             for user in User.select(User.id).where(User.customerId == customer_id):
                 authentication.end_sessions(user.id)
-            audit_log.record(actor, "DISABLE_CUSTOMER", customer_id=customer_id, subject=customer_id)
+            audit_log.record(
+                actor, "DISABLE_CUSTOMER", customer_id=customer_id, subject=customer_id
+            )
 
     transact(work)
 
@@ -87,7 +99,9 @@ def disable_customer(actor: Actor, customer_id: str) -> None:
 def list_customers(actor: Actor) -> list[Customer]:
     """The customers the caller serves, by id."""
     query = Customer.select().order_by(Customer.id)
-    return list(query if actor.customer_id is None else query.where(Customer.id == actor.customer_id))
+    return list(
+        query if actor.customer_id is None else query.where(Customer.id == actor.customer_id)
+    )
 
 
 def get_customer(customer_id: str) -> Customer:
@@ -98,7 +112,17 @@ def get_customer(customer_id: str) -> Customer:
     return customer
 
 
-def add_user(actor: Actor, user_id: str, name: str, email: str, role: str, *, customer_id: str | None, password: str | None, slots_folder: Path) -> User:
+def add_user(
+    actor: Actor,
+    user_id: str,
+    name: str,
+    email: str,
+    role: str,
+    *,
+    customer_id: str | None,
+    password: str | None,
+    slots_folder: Path,
+) -> User:
     """Make a user; without a password they cannot sign in yet. Raises Refusal INVALID_REQUEST or INVALID_CUSTOMER."""
     require(actor, Action.MANAGE_PEOPLE)
     require_serves(actor, customer_id)
@@ -152,7 +176,9 @@ def set_password(actor: Actor, user_id: str, password: str, *, slots_folder: Pat
     transact(work)
 
 
-def change_own_password(actor: Actor, present: str, new: str, *, address: str, session_token: str, slots_folder: Path) -> None:
+def change_own_password(
+    actor: Actor, present: str, new: str, *, address: str, session_token: str, slots_folder: Path
+) -> None:
     """Give the caller a new password, and end their sessions but for that one.
 
     The present one is proven as signing in proves it, and wrong ones are counted with those. Raises Refusal INVALID_REQUEST,
@@ -209,7 +235,9 @@ def list_users(actor: Actor, customer_id: str | None = None) -> list[User]:
     return list(query if wanted is None else query.where(User.customerId == wanted))
 
 
-def add_key(actor: Actor, name: str, *, customer_id: str | None, may_overspend: bool = False) -> str:
+def add_key(
+    actor: Actor, name: str, *, customer_id: str | None, may_overspend: bool = False
+) -> str:
     """Make an API key and return it: this once, since only its hash is kept."""
     require(actor, Action.MANAGE_KEYS)
     require_serves(actor, customer_id)
@@ -221,8 +249,21 @@ def add_key(actor: Actor, name: str, *, customer_id: str | None, may_overspend: 
     def work() -> None:
         if customer_id is not None:
             get_customer(customer_id)
-        ApiKey.create(id=key_id, customerId=customer_id, name=name, secretHash=secret_hash, mayOverspend=may_overspend, createdAt=clock.now())
-        audit_log.record(actor, "ADD_KEY", customer_id=customer_id, subject=key_id, newValue=f"{name}{', may overspend' if may_overspend else ''}")
+        ApiKey.create(
+            id=key_id,
+            customerId=customer_id,
+            name=name,
+            secretHash=secret_hash,
+            mayOverspend=may_overspend,
+            createdAt=clock.now(),
+        )
+        audit_log.record(
+            actor,
+            "ADD_KEY",
+            customer_id=customer_id,
+            subject=key_id,
+            newValue=f"{name}{', may overspend' if may_overspend else ''}",
+        )
 
     transact(work)
     return key
@@ -266,7 +307,12 @@ def _refuse_lockout(actor: Actor, user: User) -> None:
         raise Refusal(Code.FORBIDDEN, "You cannot disable yourself: ask another admin.")
     # Two admins may be about to disable each other.
     lock_name(f"admins {user.customerId}")
-    admins = User.select().where(User.customerId == user.customerId, User.id != user.id, User.role << _ADMINS, User.disabledAt.is_null())
+    admins = User.select().where(
+        User.customerId == user.customerId,
+        User.id != user.id,
+        User.role << _ADMINS,
+        User.disabledAt.is_null(),
+    )
     if user.role in _ADMINS and not admins.exists():
         raise Refusal(Code.FORBIDDEN, f"{user.name} is the last admin: make another one first.")
 

@@ -11,7 +11,14 @@ import click
 from flask import current_app
 
 from budget_sync import database
-from budget_sync.commands.support import command, done, me, on_current_schema, progress_line, settings
+from budget_sync.commands.support import (
+    command,
+    done,
+    me,
+    on_current_schema,
+    progress_line,
+    settings,
+)
 from budget_sync.domain import clock
 from budget_sync.ledger import verification
 from budget_sync.operations import backups, demo, doctor, startup
@@ -25,7 +32,9 @@ def init_db() -> None:
     files.make_folder(settings().database_path.parent)
     database.connect(settings().database, create=True)
     made = database.init_schema()
-    done(f"{'Created' if made else 'Already there:'} {database.label()} (schema version {database.schema_version()}).")
+    done(
+        f"{'Created' if made else 'Already there:'} {database.label()} (schema version {database.schema_version()})."
+    )
 
 
 @command("upgrade-db")
@@ -34,11 +43,20 @@ def upgrade_db() -> None:
     if settings().database_url is None and not settings().database_path.exists():
         database.require_current_schema()
     steps = database.upgrade_schema()
-    done(f"Upgraded to schema version {steps[-1]}." if steps else f"Already at schema version {database.schema_version()}.")
+    done(
+        f"Upgraded to schema version {steps[-1]}."
+        if steps
+        else f"Already at schema version {database.schema_version()}."
+    )
 
 
 @command("demo")
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="Where the server will be, for the lines to paste.")
+@click.option(
+    "--url",
+    default="http://127.0.0.1:8000",
+    show_default=True,
+    help="Where the server will be, for the lines to paste.",
+)
 @on_current_schema
 def load_demo(url: str) -> None:
     """Load the integration guide's world: customer org-456, budget-123 and its people."""
@@ -49,9 +67,21 @@ def load_demo(url: str) -> None:
 
 @command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
-@click.option("--unproven", is_flag=True, help="Start without a look at the database: it may be damaged, and its balances wrong.")
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Port to listen on.",
+)
+@click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Worker processes."
+)
+@click.option(
+    "--unproven",
+    is_flag=True,
+    help="Start without a look at the database: it may be damaged, and its balances wrong.",
+)
 @on_current_schema
 def serve(host: str, port: int, workers: int, unproven: bool) -> None:
     """Run the production server. SIGTERM stops it once every request under way is answered."""
@@ -63,17 +93,26 @@ def serve(host: str, port: int, workers: int, unproven: bool) -> None:
     # No other command needs gunicorn.
     from budget_sync.server.arbiter import Server  # noqa: PLC0415
 
-    Server(functools.partial(current_app.config["CREATE_APP"], settings()), host=host, port=port, workers=workers).run()
+    Server(
+        functools.partial(current_app.config["CREATE_APP"], settings()),
+        host=host,
+        port=port,
+        workers=workers,
+    ).run()
 
 
 def _require_free(host: str, port: int) -> None:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise click.ClickException(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from None
+        raise click.ClickException(
+            f"Cannot listen on {host} port {port}: {error.strerror or error}."
+        ) from None
 
 
 @command("verify")
@@ -83,7 +122,9 @@ def verify() -> None:
     proof = verification.verify()
     for finding in proof.findings:
         click.echo(finding, err=True)
-    counted = f"{proof.budgets} budgets, {proof.reservations} reservations, {proof.movements} audit rows"
+    counted = (
+        f"{proof.budgets} budgets, {proof.reservations} reservations, {proof.movements} audit rows"
+    )
     if proof.findings:
         raise click.ClickException(f"{len(proof.findings)} contradictions found in {counted}.")
     click.echo(f"Verified: {counted}; every balance is proven.")
@@ -102,28 +143,50 @@ def backup(path: Path) -> None:
         )
     done(f"Backed up to {taken.path} ({taken.size:,} bytes): {counted}; every balance is proven.")
     if taken.unnoted:
-        click.echo(f"Warning: the backup is good, but `flask doctor` will not know of it, since it could not be noted: {taken.unnoted}", err=True)
+        click.echo(
+            f"Warning: the backup is good, but `flask doctor` will not know of it, since it could not be noted: {taken.unnoted}",
+            err=True,
+        )
 
 
 @command("restore")
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
-@click.option("--without-checksum", is_flag=True, help="Take a file that `flask backup` did not write: the rest of the proof must do.")
+@click.option(
+    "--without-checksum",
+    is_flag=True,
+    help="Take a file that `flask backup` did not write: the rest of the proof must do.",
+)
 def restore(path: Path, without_checksum: bool) -> None:
     """Put a backup in the database's place, once all of it is proven. The service may go on; the replaced database is kept."""
-    folder = settings().instance_folder if settings().database_url else settings().database_path.parent
+    folder = (
+        settings().instance_folder if settings().database_url else settings().database_path.parent
+    )
     with progress_line() as say:
         restored = backups.restore(me(), path, folder, say, without_checksum=without_checksum)
-    made_by = "" if restored.version == database.SCHEMA_VERSION else f", upgraded from schema version {restored.version}"
+    made_by = (
+        ""
+        if restored.version == database.SCHEMA_VERSION
+        else f", upgraded from schema version {restored.version}"
+    )
     proof = restored.proof
     lines = [
         f"Restored {path}{made_by}: {proof.budgets} budgets, {proof.reservations} reservations, {proof.movements} audit rows; every balance is proven.",
-        f"Its last movement is of {clock.to_text(restored.last_movement)}." if restored.last_movement else "It has no movements.",
-        f"What was there is kept: {restored.kept}" if restored.kept else "There was no database before.",
+        f"Its last movement is of {clock.to_text(restored.last_movement)}."
+        if restored.last_movement
+        else "It has no movements.",
+        f"What was there is kept: {restored.kept}"
+        if restored.kept
+        else "There was no database before.",
         "All sessions were ended: everybody has to sign in again.",
     ]
     if restored.as_they_were is None:
-        lines.append("What was there cannot be read: look at every key and person yourself, for who was revoked or disabled since the backup is let in again.")
-    lines += [f"Look at {name}: revoked, disabled or changed since the backup, and now as it was then." for name in restored.as_they_were or []]
+        lines.append(
+            "What was there cannot be read: look at every key and person yourself, for who was revoked or disabled since the backup is let in again."
+        )
+    lines += [
+        f"Look at {name}: revoked, disabled or changed since the backup, and now as it was then."
+        for name in restored.as_they_were or []
+    ]
     done("\n".join(lines))
 
 
@@ -137,8 +200,12 @@ def run_doctor() -> None:
         if finding.todo:
             click.echo(f"{'':<8}   -> {finding.todo}")
     if found[doctor.State.FAILED]:
-        raise click.ClickException(f"{found[doctor.State.FAILED]} of {found.total()} checks failed.")
-    click.echo(f"{found[doctor.State.OK]} of {found.total()} are as they should be, {found[doctor.State.WARNING]} have a warning.")
+        raise click.ClickException(
+            f"{found[doctor.State.FAILED]} of {found.total()} checks failed."
+        )
+    click.echo(
+        f"{found[doctor.State.OK]} of {found.total()} are as they should be, {found[doctor.State.WARNING]} have a warning."
+    )
 
 
 @command("copy-to")
@@ -160,8 +227,12 @@ def copy_to(url: str) -> None:
         database.disconnect()
         database.connect(settings().database)
     if proof.findings:
-        raise click.ClickException(f"Copied, but {len(proof.findings)} contradictions were found there; the first: {proof.findings[0]}")
-    done(f"Copied {sum(copied.values()):,} rows of {len(copied)} tables; every balance of {proof.budgets} budgets is proven there.")
+        raise click.ClickException(
+            f"Copied, but {len(proof.findings)} contradictions were found there; the first: {proof.findings[0]}"
+        )
+    done(
+        f"Copied {sum(copied.values()):,} rows of {len(copied)} tables; every balance of {proof.budgets} budgets is proven there."
+    )
 
 
 COMMANDS = (init_db, upgrade_db, load_demo, serve, verify, backup, restore, run_doctor, copy_to)

@@ -8,7 +8,19 @@ from decimal import Decimal
 import click
 
 from budget_sync.accounts import people
-from budget_sync.commands.support import AMOUNT, command, customer_or_all, done, me, on_current_schema, one_of, require_known, settings, show_table, state_since
+from budget_sync.commands.support import (
+    AMOUNT,
+    command,
+    customer_or_all,
+    done,
+    me,
+    on_current_schema,
+    one_of,
+    require_known,
+    settings,
+    show_table,
+    state_since,
+)
 from budget_sync.domain import clock
 from budget_sync.domain.money import MoneyError, currency_exponent, to_minor
 from budget_sync.domain.permissions import PEOPLE_ROLES
@@ -18,14 +30,36 @@ from budget_sync.domain.permissions import PEOPLE_ROLES
 @click.argument("customer_id", metavar="ID")
 @click.option("--name", required=True, help="The customer's name.")
 @click.option("--currency", default="USD", show_default=True, help="ISO 4217 code.")
-@click.option("--auto-approve-limit", type=AMOUNT, help="Amounts up to this need no FP&A approval. Without one, FP&A approves everything.")
+@click.option(
+    "--auto-approve-limit",
+    type=AMOUNT,
+    help="Amounts up to this need no FP&A approval. Without one, FP&A approves everything.",
+)
 @click.option("--time-zone", default="UTC", show_default=True, help="Such as Europe/Berlin.")
-@click.option("--fiscal-year-start", default=1, show_default=True, type=click.IntRange(1, 12), metavar="MONTH", help="1 to 12.")
+@click.option(
+    "--fiscal-year-start",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 12),
+    metavar="MONTH",
+    help="1 to 12.",
+)
 @on_current_schema
-def add_customer(customer_id: str, name: str, currency: str, auto_approve_limit: Decimal | None, time_zone: str, fiscal_year_start: int) -> None:
+def add_customer(
+    customer_id: str,
+    name: str,
+    currency: str,
+    auto_approve_limit: Decimal | None,
+    time_zone: str,
+    fiscal_year_start: int,
+) -> None:
     """Make a customer."""
     try:
-        limit_minor = None if auto_approve_limit is None else to_minor(auto_approve_limit, currency_exponent(currency))
+        limit_minor = (
+            None
+            if auto_approve_limit is None
+            else to_minor(auto_approve_limit, currency_exponent(currency))
+        )
     except MoneyError as error:
         raise click.ClickException(f"--currency and --auto-approve-limit: {error}.") from None
     people.add_customer(
@@ -55,35 +89,79 @@ def list_customers() -> None:
     """Show the customers."""
     show_table(
         ("id", "name", "currency", "time zone", "state"),
-        [(row.id, row.name, row.currency, row.timeZone, state_since(row.disabledAt, "disabled")) for row in people.list_customers(me())],
+        [
+            (row.id, row.name, row.currency, row.timeZone, state_since(row.disabledAt, "disabled"))
+            for row in people.list_customers(me())
+        ],
         "There are no customers yet: make one with `flask add-customer`.",
     )
 
 
 @command("add-user")
 @customer_or_all
-@click.option("--id", "user_id", required=True, metavar="ID", help="The user's id, as the orchestrator sends it in userId.")
+@click.option(
+    "--id",
+    "user_id",
+    required=True,
+    metavar="ID",
+    help="The user's id, as the orchestrator sends it in userId.",
+)
 @click.option("--name", required=True, help="The user's name.")
 @click.option("--email", required=True, help="What they sign in with.")
-@click.option("--role", required=True, type=click.Choice([str(role) for role in PEOPLE_ROLES]), help="What they may do.")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input. Without it they cannot sign in yet.")
+@click.option(
+    "--role",
+    required=True,
+    type=click.Choice([str(role) for role in PEOPLE_ROLES]),
+    help="What they may do.",
+)
+@click.option(
+    "--password-stdin",
+    is_flag=True,
+    help="Read the password from standard input. Without it they cannot sign in yet.",
+)
 @on_current_schema
-def add_user(customer_id: str | None, all_customers: bool, user_id: str, name: str, email: str, role: str, password_stdin: bool) -> None:
+def add_user(
+    customer_id: str | None,
+    all_customers: bool,
+    user_id: str,
+    name: str,
+    email: str,
+    role: str,
+    password_stdin: bool,
+) -> None:
     """Make a user."""
     password = _password_from_stdin() if password_stdin else None
     people.add_user(
-        me(), user_id, name, email, role, customer_id=one_of(customer_id, all_customers), password=password, slots_folder=settings().instance_folder
+        me(),
+        user_id,
+        name,
+        email,
+        role,
+        customer_id=one_of(customer_id, all_customers),
+        password=password,
+        slots_folder=settings().instance_folder,
     )
-    done(f"Added user {user_id}." + ("" if password else f" Give them a password with `flask set-password {user_id}`."))
+    done(
+        f"Added user {user_id}."
+        + ("" if password else f" Give them a password with `flask set-password {user_id}`.")
+    )
 
 
 @command("set-password")
 @click.argument("user_id", metavar="ID")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+@click.option(
+    "--password-stdin",
+    is_flag=True,
+    help="Read the password from standard input instead of asking.",
+)
 @on_current_schema
 def set_password(user_id: str, password_stdin: bool) -> None:
     """Give a user a new password; their sessions end at once."""
-    password = _password_from_stdin() if password_stdin else click.prompt("New password", hide_input=True, confirmation_prompt=True)
+    password = (
+        _password_from_stdin()
+        if password_stdin
+        else click.prompt("New password", hide_input=True, confirmation_prompt=True)
+    )
     people.set_password(me(), user_id, password, slots_folder=settings().instance_folder)
     done(f"Set the password of {user_id}.")
 
@@ -136,14 +214,24 @@ def list_users(customer_id: str | None) -> None:
 
 @command("add-key")
 @customer_or_all
-@click.option("--name", required=True, help="Which service it is for, as the audit log will name it.")
-@click.option("--may-overspend", is_flag=True, help="Let the service bring over-budget approvals of FP&A people.")
+@click.option(
+    "--name", required=True, help="Which service it is for, as the audit log will name it."
+)
+@click.option(
+    "--may-overspend",
+    is_flag=True,
+    help="Let the service bring over-budget approvals of FP&A people.",
+)
 @on_current_schema
 def add_key(customer_id: str | None, all_customers: bool, name: str, may_overspend: bool) -> None:
     """Make an API key and print it alone on standard output, this once."""
-    key = people.add_key(me(), name, customer_id=one_of(customer_id, all_customers), may_overspend=may_overspend)
+    key = people.add_key(
+        me(), name, customer_id=one_of(customer_id, all_customers), may_overspend=may_overspend
+    )
     _, key_id, _ = key.split("_", 2)
-    done(key, instead=f"end the use of the key, which nobody has, with `flask revoke-key {key_id}`.")
+    done(
+        key, instead=f"end the use of the key, which nobody has, with `flask revoke-key {key_id}`."
+    )
 
 
 @command("list-keys")

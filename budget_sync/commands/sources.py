@@ -35,14 +35,43 @@ def column_names(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 @command("add-source")
-@click.option("--customer", "customer_id", required=True, metavar="ID", help="Whose budgets it holds.")
-@click.option("--spreadsheet", metavar="KEY", help="The key in a Google spreadsheet's address, or the address.")
-@click.option("--worksheet", metavar="NAME", help='The title of its tab, or the tab\'s number as in "gid=0".')
-@click.option("--csv", "csv_path", metavar="PATH", help="A CSV file instead, inside the folder for CSV files (instance/sheets).")
-@click.option("--locale", help="How amounts that are text are written, such as de_DE; a sheet's own locale where left out.")
-@click.option("--map", "pairs", multiple=True, metavar="COLUMN=NAME", help='What the sheet calls a column, such as "Budgeted Amount=FY Plan".')
+@click.option(
+    "--customer", "customer_id", required=True, metavar="ID", help="Whose budgets it holds."
+)
+@click.option(
+    "--spreadsheet",
+    metavar="KEY",
+    help="The key in a Google spreadsheet's address, or the address.",
+)
+@click.option(
+    "--worksheet", metavar="NAME", help='The title of its tab, or the tab\'s number as in "gid=0".'
+)
+@click.option(
+    "--csv",
+    "csv_path",
+    metavar="PATH",
+    help="A CSV file instead, inside the folder for CSV files (instance/sheets).",
+)
+@click.option(
+    "--locale",
+    help="How amounts that are text are written, such as de_DE; a sheet's own locale where left out.",
+)
+@click.option(
+    "--map",
+    "pairs",
+    multiple=True,
+    metavar="COLUMN=NAME",
+    help='What the sheet calls a column, such as "Budgeted Amount=FY Plan".',
+)
 @on_current_schema
-def add_source(customer_id: str, spreadsheet: str | None, worksheet: str | None, csv_path: str | None, locale: str | None, pairs: tuple[str, ...]) -> None:
+def add_source(
+    customer_id: str,
+    spreadsheet: str | None,
+    worksheet: str | None,
+    csv_path: str | None,
+    locale: str | None,
+    pairs: tuple[str, ...],
+) -> None:
     """Follow a Google Sheet or a CSV file."""
     folder = settings().csv_folder
     files.make_folder(folder)
@@ -56,7 +85,9 @@ def add_source(customer_id: str, spreadsheet: str | None, worksheet: str | None,
         locale=locale,
         names=column_names(pairs),
     )
-    done(f"Added source {source.id} ({source.label}). See what a pass would do: flask sync-sheets --customer {customer_id} --dry-run")
+    done(
+        f"Added source {source.id} ({source.label}). See what a pass would do: flask sync-sheets --customer {customer_id} --dry-run"
+    )
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
 
@@ -70,7 +101,13 @@ def list_sources(customer_id: str | None) -> None:
     show_table(
         ("id", "customer", "source", "locale", "columns"),
         [
-            (source.id, source.customer_id, source.label, source.locale or "(the sheet's)", ", ".join(f"{ours}={name}" for ours, name in source.names.items()))
+            (
+                source.id,
+                source.customer_id,
+                source.label,
+                source.locale or "(the sheet's)",
+                ", ".join(f"{ours}={name}" for ours, name in source.names.items()),
+            )
             for source in sync.list_sources(me(), customer_id)
         ],
         "There are no sources yet: make one with `flask add-source`.",
@@ -89,7 +126,9 @@ def remove_source(source_id: str) -> None:
 @command("sync-sheets")
 @click.option("--customer", "customer_id", metavar="ID", help="This customer's sources alone.")
 @click.option("--dry-run", is_flag=True, help="Print what a pass would do, and change nothing.")
-@click.option("--allow-deletes", is_flag=True, help="Let deletions through that are held back for being many.")
+@click.option(
+    "--allow-deletes", is_flag=True, help="Let deletions through that are held back for being many."
+)
 @on_current_schema
 def sync_sheets(customer_id: str | None, dry_run: bool, allow_deletes: bool) -> None:
     """Make the budgets follow their sheets: one line a source. Exit status 1 where a source failed."""
@@ -101,7 +140,11 @@ def sync_sheets(customer_id: str | None, dry_run: bool, allow_deletes: bool) -> 
         allow_deletes=allow_deletes,
         say=progress.say if has_terminal() else None,
     )
-    sys.exit(_preview_sheets(job, customer_id, progress) if dry_run else _sync_sheets(job, customer_id, progress))
+    sys.exit(
+        _preview_sheets(job, customer_id, progress)
+        if dry_run
+        else _sync_sheets(job, customer_id, progress)
+    )
 
 
 def _preview_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> int:
@@ -110,10 +153,15 @@ def _preview_sheets(job: sync.Job, customer_id: str | None, progress: Progress) 
     for number, preview in enumerate(sync.preview_all(job, customer_id=customer_id)):
         progress.clear()
         failed |= preview.failed
-        click.echo(("\n" if number else "") + f"{preview.source.customer_id} {preview.source.id} ({preview.source.label})")
+        click.echo(
+            ("\n" if number else "")
+            + f"{preview.source.customer_id} {preview.source.id} ({preview.source.label})"
+        )
         click.echo(f"  {preview.summary}", err=preview.failed)
         for section in preview.sections:
-            click.echo(f"\n  {section.title}{'. --allow-deletes deletes them' if section.is_held else ''}:")
+            click.echo(
+                f"\n  {section.title}{'. --allow-deletes deletes them' if section.is_held else ''}:"
+            )
             for line in section.lines:
                 click.echo(f"{' ' * (14 if line.startswith('!') else 4)}{line}")
     return int(failed)
@@ -134,7 +182,9 @@ def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> 
             lines.print(job.stop.sentence, err=True)
         return 128 + job.stop.by
     if lines.trouble:
-        raise click.ClickException(f"Not every line could be printed ({lines.trouble}): SyncHistory has what became of each source.")
+        raise click.ClickException(
+            f"Not every line could be printed ({lines.trouble}): SyncHistory has what became of each source."
+        )
     return int(failed)
 
 

@@ -37,7 +37,9 @@ class AmountType(click.ParamType[Decimal]):
 
     name = "amount"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
         """The Decimal, or click's error."""
         text = str(value)
         if _AMOUNT.fullmatch(text):
@@ -61,7 +63,13 @@ class Mistyped(click.ClickException):
 class OneLine(click.Command):
     """A command whose errors, a mistyped line's included, are one line on standard error."""
 
-    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
         """Read the line."""
         with _settled(), _one_line():
             if any(not _is_text(argument) for argument in args):
@@ -85,9 +93,15 @@ def _one_line() -> Iterator[None]:
     except click.UsageError as error:
         # A list of choices is several lines.
         said = " ".join(error.format_message().split())
-        raise Mistyped(f"{said} Try '{error.ctx.command_path} --help'." if error.ctx else said) from error
+        raise Mistyped(
+            f"{said} Try '{error.ctx.command_path} --help'." if error.ctx else said
+        ) from error
     except Refusal as refusal:
-        raise click.ClickException(f"{refusal.sentence} ({' '.join(str(refusal.__cause__).split())})" if refusal.__cause__ else refusal.sentence) from refusal
+        raise click.ClickException(
+            f"{refusal.sentence} ({' '.join(str(refusal.__cause__).split())})"
+            if refusal.__cause__
+            else refusal.sentence
+        ) from refusal
     except database.DatabaseProblem as problem:
         raise click.ClickException(str(problem)) from problem
     except OSError as error:
@@ -99,7 +113,9 @@ def _one_line() -> Iterator[None]:
         refused = database.refusal_of(error)
         if refused is None:
             raise
-        raise click.ClickException(f"{refused.sentence} ({' '.join(str(error).split())})") from error
+        raise click.ClickException(
+            f"{refused.sentence} ({' '.join(str(error).split())})"
+        ) from error
 
 
 @contextmanager
@@ -158,7 +174,9 @@ def settings() -> Settings:
 def customer_or_all(command: Command) -> Command:
     """--customer ID or --all-customers, one of them."""
     command = click.option("--all-customers", is_flag=True, help="For all customers.")(command)
-    return click.option("--customer", "customer_id", metavar="ID", help="For this customer.")(command)
+    return click.option("--customer", "customer_id", metavar="ID", help="For this customer.")(
+        command
+    )
 
 
 def one_of(customer_id: str | None, all_customers: bool) -> str | None:
@@ -181,7 +199,9 @@ def show_table(header: tuple[str, ...], rows: list[tuple[str, ...]], empty: str)
         return
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def state_since(ended_at: object, word: str) -> str:
@@ -194,7 +214,9 @@ def done(text: str, instead: str | None = None) -> None:
     try:
         _print(text)
     except (OSError, UnicodeError) as error:
-        raise click.ClickException(f"It is done, but could not be printed ({_why(error)}): {instead or ' '.join(text.splitlines())}") from error
+        raise click.ClickException(
+            f"It is done, but could not be printed ({_why(error)}): {instead or ' '.join(text.splitlines())}"
+        ) from error
 
 
 class Lines:
@@ -225,8 +247,14 @@ def _why(error: OSError | UnicodeError) -> str:
 @contextmanager
 def asked_by_signals(ask: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Meanwhile what would end the process asks instead; a signal that it was told to ignore, as by nohup, stays ignored."""
-    ends = [number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda came, _: ask(signal.Signals(came))) for number in ends}
+    ends = [
+        number
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = {
+        number: signal.signal(number, lambda came, _: ask(signal.Signals(came))) for number in ends
+    }
     try:
         yield
     finally:

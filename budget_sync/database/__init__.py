@@ -20,12 +20,24 @@ from budget_sync.database.connection import (
 from budget_sync.database.hooks import Observer, observe
 from budget_sync.database.locks import held_alone, lock_name, locked, require_writable
 from budget_sync.database.maintenance.copy_file import write_copy
-from budget_sync.database.maintenance.health import clock_offset_s, durability, engine_version, prove_append_only, trial_schema
+from budget_sync.database.maintenance.health import (
+    clock_offset_s,
+    durability,
+    engine_version,
+    prove_append_only,
+    trial_schema,
+)
 from budget_sync.database.maintenance.integrity import damage, require_sound, require_whole_schema
 from budget_sync.database.maintenance.migrate import copy_to
 from budget_sync.database.maintenance.replace import replace_file, replace_rows, sync_folder
 from budget_sync.database.prepared import Prepared, first_of_both
-from budget_sync.database.schema import SCHEMA_VERSION, init_schema, require_current_schema, schema_version, upgrade_schema
+from budget_sync.database.schema import (
+    SCHEMA_VERSION,
+    init_schema,
+    require_current_schema,
+    schema_version,
+    upgrade_schema,
+)
 from budget_sync.database.sums import rough_sum, sums, whole_sums
 from budget_sync.database.transact import transact
 

@@ -7,7 +7,18 @@ from budget_sync.database.models import AuditLog
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
 
-_TOLD = ("field", "subject", "requestId", "reservationId", "oldValue", "newValue", "onBehalfOf", "approvedBy", "reason", "externalRef")
+_TOLD = (
+    "field",
+    "subject",
+    "requestId",
+    "reservationId",
+    "oldValue",
+    "newValue",
+    "onBehalfOf",
+    "approvedBy",
+    "reason",
+    "externalRef",
+)
 _COLUMNS = (
     "customerId",
     "budgetId",
@@ -21,7 +32,9 @@ _COLUMNS = (
     "createdAt",
     *_TOLD,
 )
-_INSERT = Prepared(lambda value: AuditLog.insert({column: getattr(value, column) for column in _COLUMNS}))
+_INSERT = Prepared(
+    lambda value: AuditLog.insert({column: getattr(value, column) for column in _COLUMNS})
+)
 
 
 def record(

@@ -67,7 +67,9 @@ class SqliteFile(peewee.SqliteDatabase):
 
     write_prepared = execute_prepared
 
-    def execute_both_prepared(self, first: tuple[str, Sequence[object]], second: tuple[str, Sequence[object]]) -> list[Any]:
+    def execute_both_prepared(
+        self, first: tuple[str, Sequence[object]], second: tuple[str, Sequence[object]]
+    ) -> list[Any]:
         """Run two statements, given as SQL and values, one after the other; their cursors."""
         execute = self.connection().execute  # type: ignore[no-untyped-call]
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
@@ -90,7 +92,12 @@ def check_library(version: tuple[int, ...] | None = None) -> None:
     "the WAL-reset bug" in SQLite's own documentation of WAL mode.
     """
     version = version or library_version()
-    fixed = version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45) or version < (3, 7)
+    fixed = (
+        version >= (3, 51, 3)
+        or (3, 50, 7) <= version < (3, 51)
+        or (3, 44, 6) <= version < (3, 45)
+        or version < (3, 7)
+    )
     if not fixed:
         raise DatabaseProblem(
             f"SQLite {'.'.join(map(str, version))} can lose committed transactions (fixed in 3.51.3, 3.50.7 and 3.44.6): "
@@ -110,7 +117,11 @@ def connect(target: Path | str, *, busy_timeout_s: float = 5.0, create: bool = F
     """
     if db.obj is not None:
         disconnect()
-    db.initialize(PostgresServer(target, busy_timeout_s) if isinstance(target, str) else _sqlite(target, busy_timeout_s))
+    db.initialize(
+        PostgresServer(target, busy_timeout_s)
+        if isinstance(target, str)
+        else _sqlite(target, busy_timeout_s)
+    )
     if create and isinstance(target, Path) and not target.exists():
         # SQLite takes an empty file for a database without tables. One that it made itself would be its maker's.
         os.close(files.open_or_make(target))
@@ -148,7 +159,11 @@ def elsewhere(path: Path, *, as_it_lies: bool = False) -> Iterator[None]:
     """
     here = db.obj
     close_connection()
-    db.initialize(SqliteFile(path, 0.0, file_uri(path, AS_IT_LIES), uri=True) if as_it_lies else _sqlite(path, 5.0))
+    db.initialize(
+        SqliteFile(path, 0.0, file_uri(path, AS_IT_LIES), uri=True)
+        if as_it_lies
+        else _sqlite(path, 5.0)
+    )
     try:
         yield
     finally:
@@ -230,7 +245,9 @@ def disconnect() -> None:
 def roll_back() -> None:
     """Undo what is open. A full disk or an I/O error may have ended the transaction already; a connection that cannot is given up."""
     try:
-        if not db.is_closed() and (isinstance(db.obj, PostgresServer) or db.connection().in_transaction):
+        if not db.is_closed() and (
+            isinstance(db.obj, PostgresServer) or db.connection().in_transaction
+        ):
             db.rollback()
     except peewee.PeeweeException:
         log.warning("A rollback failed; the connection is given up.", exc_info=True)
@@ -243,7 +260,9 @@ def snapshot() -> Iterator[None]:
     open_connection()
     if isinstance(db.obj, PostgresServer):
         # A proof of a million reservations may take its time: it is in nobody's way.
-        db.execute_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0")
+        db.execute_sql(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0"
+        )
     else:
         db.execute_sql("BEGIN DEFERRED")
     try:
@@ -256,7 +275,11 @@ def refusal_of(error: peewee.PeeweeException) -> Refusal | None:
     """The refusal for a database that is busy, full or down; None where the error is a mistake of ours."""
     cause = getattr(error, "orig", None)
     code = getattr(cause, "sqlite_errorcode", None)
-    if not (trouble(error) if code is None else (code & 0xFF) in _UNAVAILABLE_CODES or _is_without_tables(error)):
+    if not (
+        trouble(error)
+        if code is None
+        else (code & 0xFF) in _UNAVAILABLE_CODES or _is_without_tables(error)
+    ):
         return None
     refusal = Refusal(
         Code.UNAVAILABLE,

@@ -76,7 +76,9 @@ def require_writable() -> None:
         raise DatabaseProblem(f"The database {db.file_path} cannot be written: {error}.") from error
     # SQLite would open it to be read, and refuse the first write.
     if not os.access(db.file_path, os.W_OK):
-        raise DatabaseProblem(f"The database {db.file_path} cannot be written: its file is read-only to this process.")
+        raise DatabaseProblem(
+            f"The database {db.file_path} cannot be written: its file is read-only to this process."
+        )
 
 
 @contextmanager
@@ -88,13 +90,17 @@ def held_alone(name: str, folder: Path) -> Iterator[bool]:
     if isinstance(db.obj, PostgresServer):
         open_connection()
         connection = db.connection()
-        (got,) = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)).fetchone()
+        (got,) = connection.execute(
+            "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)
+        ).fetchone()
         try:
             yield got
         finally:
             if got:
                 try:
-                    connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,))
+                    connection.execute(
+                        "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,)
+                    )
                 except psycopg.Error:
                     # A connection that was lost has let go already.
                     close_connection()

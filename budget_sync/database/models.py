@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from peewee import BigIntegerField, BooleanField, CompositeKey, Field, IntegerField, Model, TextField
+from peewee import (
+    BigIntegerField,
+    BooleanField,
+    CompositeKey,
+    Field,
+    IntegerField,
+    Model,
+    TextField,
+)
 
 from budget_sync.database import db
 from budget_sync.domain import clock

@@ -47,7 +47,11 @@ def _compile(query: Any) -> _Compiled:
     if len(texts) != len(parameters) + 1:
         raise ValueError(f"a placeholder too many or too few: {sql}")
     marks = [mark if type(parameter) is _Gap else _literal(parameter) for parameter in parameters]
-    columns = [getattr(column, "name", "_") for column in query.selected_columns] if isinstance(query, peewee.Select) else []
+    columns = (
+        [getattr(column, "name", "_") for column in query.selected_columns]
+        if isinstance(query, peewee.Select)
+        else []
+    )
     return _Compiled(
         "".join(text + mark for text, mark in zip(texts, [*marks, ""], strict=True)),
         tuple(parameter.name for parameter in parameters if type(parameter) is _Gap),
@@ -119,6 +123,8 @@ def first_of_both(first: Prepared, second: Prepared, **values: Any) -> tuple[Any
     database = db.obj
     sql, names, make_row = first.compiled(database)
     other_sql, other_names, make_other = second.compiled(database)
-    cursor, other_cursor = database.execute_both_prepared((sql, [values[name] for name in names]), (other_sql, [values[name] for name in other_names]))
+    cursor, other_cursor = database.execute_both_prepared(
+        (sql, [values[name] for name in names]), (other_sql, [values[name] for name in other_names])
+    )
     row, other = cursor.fetchone(), other_cursor.fetchone()
     return row and make_row(*row), other and make_other(*other)

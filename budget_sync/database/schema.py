@@ -10,7 +10,14 @@ from collections.abc import Mapping
 
 import peewee
 
-from budget_sync.database.connection import DatabaseProblem, SqliteFile, db, label, open_connection, roll_back
+from budget_sync.database.connection import (
+    DatabaseProblem,
+    SqliteFile,
+    db,
+    label,
+    open_connection,
+    roll_back,
+)
 from budget_sync.database.engine import engine_statements
 from budget_sync.database.locks import lock_name
 from budget_sync.database.upgrades import upgrade_steps
@@ -26,7 +33,9 @@ SCHEMA_FILE = PROJECT_FOLDER / "schema.sql"
 def statements(text: str) -> list[str]:
     """The SQL statements of a text, which end with a semicolon at the end of a line; comment lines are left out."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
-    return [statement.strip() for statement in "\n".join(lines).split(";\n") if statement.strip(" \n;")]
+    return [
+        statement.strip() for statement in "\n".join(lines).split(";\n") if statement.strip(" \n;")
+    ]
 
 
 def schema_version() -> int | None:
@@ -38,7 +47,9 @@ def schema_version() -> int | None:
     version = None if row is None else row[0]
     if not isinstance(version, int | None):
         # SQLite keeps whatever a damaged row says, of whatever type.
-        raise DatabaseProblem(f"The database {label()} is damaged: its schema version is {version!r}.")
+        raise DatabaseProblem(
+            f"The database {label()} is damaged: its schema version is {version!r}."
+        )
     return version
 
 
@@ -46,7 +57,9 @@ def _has_tables() -> bool:
     if isinstance(db.obj, SqliteFile):
         return bool(db.table_exists("SchemaVersion"))
     # In whatever schema the connection looks first: Peewee would look in "public" alone.
-    return bool(db.execute_sql("""SELECT to_regclass('"SchemaVersion"') IS NOT NULL""").fetchone()[0])
+    return bool(
+        db.execute_sql("""SELECT to_regclass('"SchemaVersion"') IS NOT NULL""").fetchone()[0]
+    )
 
 
 def require_current_schema(*, older_will_do: bool = False) -> None:
@@ -55,14 +68,24 @@ def require_current_schema(*, older_will_do: bool = False) -> None:
         version = schema_version()
     except peewee.PeeweeException as error:
         if isinstance(db.obj, SqliteFile) and not db.file_path.exists():
-            raise DatabaseProblem(f"There is no database at {db.file_path}: make it with `flask init-db`.") from error
-        raise DatabaseProblem(f"The database {label()} cannot be opened: {' '.join(str(error).split())}.") from error
+            raise DatabaseProblem(
+                f"There is no database at {db.file_path}: make it with `flask init-db`."
+            ) from error
+        raise DatabaseProblem(
+            f"The database {label()} cannot be opened: {' '.join(str(error).split())}."
+        ) from error
     if version is None:
-        raise DatabaseProblem(f"The database {label()} has no tables yet: make them with `flask init-db`.")
+        raise DatabaseProblem(
+            f"The database {label()} has no tables yet: make them with `flask init-db`."
+        )
     if version < SCHEMA_VERSION and not older_will_do:
-        raise DatabaseProblem(f"The database is of schema version {version}, this program needs {SCHEMA_VERSION}: run `flask upgrade-db`.")
+        raise DatabaseProblem(
+            f"The database is of schema version {version}, this program needs {SCHEMA_VERSION}: run `flask upgrade-db`."
+        )
     if version > SCHEMA_VERSION:
-        raise DatabaseProblem(f"The database is of schema version {version}, newer than this program's {SCHEMA_VERSION}: install the newer program.")
+        raise DatabaseProblem(
+            f"The database is of schema version {version}, newer than this program's {SCHEMA_VERSION}: install the newer program."
+        )
 
 
 def init_schema() -> bool:
@@ -83,7 +106,9 @@ def init_schema() -> bool:
 
 def make_tables() -> None:
     """Make everything in an empty database, inside the transaction that is open."""
-    for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")) + engine_statements(db.obj):
+    for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")) + engine_statements(
+        db.obj
+    ):
         db.execute_sql(statement)
     _note_version(SCHEMA_VERSION)
 
@@ -124,4 +149,7 @@ def _begin() -> None:
 
 
 def _note_version(version: int) -> None:
-    db.execute_sql('INSERT INTO "SchemaVersion" ("version", "appliedAt") VALUES (?, ?)'.replace("?", db.param), (version, clock.to_text(clock.now())))
+    db.execute_sql(
+        'INSERT INTO "SchemaVersion" ("version", "appliedAt") VALUES (?, ?)'.replace("?", db.param),
+        (version, clock.to_text(clock.now())),
+    )

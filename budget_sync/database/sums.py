@@ -16,7 +16,10 @@ from budget_sync.domain.money import MAX_EXPONENT, rescaled
 
 _BITS = 26
 _UNIT = 1 << _BITS
-_FACTORS = " ".join(f"WHEN {exponent} THEN {10 ** (MAX_EXPONENT - exponent)}" for exponent in range(MAX_EXPONENT + 1))
+_FACTORS = " ".join(
+    f"WHEN {exponent} THEN {10 ** (MAX_EXPONENT - exponent)}"
+    for exponent in range(MAX_EXPONENT + 1)
+)
 
 
 def sums(exponent: Any, *columns: Any) -> list[Any]:
@@ -27,7 +30,10 @@ def sums(exponent: Any, *columns: Any) -> list[Any]:
 def whole_sums(selected: Sequence[int]) -> tuple[int, list[int]]:
     """How many decimals the sums' minor units have, the most of any row; and the sums, exact, from what was selected for them."""
     exponent, *parts = selected
-    return exponent, [rescaled(upper * _UNIT + lower, MAX_EXPONENT, exponent) for upper, lower in zip(parts[::2], parts[1::2], strict=True)]
+    return exponent, [
+        rescaled(upper * _UNIT + lower, MAX_EXPONENT, exponent)
+        for upper, lower in zip(parts[::2], parts[1::2], strict=True)
+    ]
 
 
 def rough_sum(exponent: Any, column: Any) -> Any:
@@ -38,4 +44,6 @@ def rough_sum(exponent: Any, column: Any) -> Any:
 
 def _parts(exponent: Any, column: Any) -> tuple[Any, Any]:
     factor = NodeList((SQL("* CASE"), exponent, SQL(f"{_FACTORS} END")))
-    return fn.SUM(NodeList((SQL("("), column, SQL(f">> {_BITS})"), factor))), fn.SUM(NodeList((SQL("("), column, SQL(f"& {_UNIT - 1})"), factor)))
+    return fn.SUM(NodeList((SQL("("), column, SQL(f">> {_BITS})"), factor))), fn.SUM(
+        NodeList((SQL("("), column, SQL(f"& {_UNIT - 1})"), factor))
+    )

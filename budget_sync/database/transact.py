@@ -9,9 +9,20 @@ from typing import TypeVar
 
 import peewee
 
-from budget_sync.database.connection import close_connection, db, open_connection, refusal_of, roll_back
+from budget_sync.database.connection import (
+    close_connection,
+    db,
+    open_connection,
+    refusal_of,
+    roll_back,
+)
 from budget_sync.database.postgres.pipeline import CommitFailedError
-from budget_sync.database.postgres.pool import UNDONE_STATES, PostgresServer, is_connection_lost, state_of
+from budget_sync.database.postgres.pool import (
+    UNDONE_STATES,
+    PostgresServer,
+    is_connection_lost,
+    state_of,
+)
 from budget_sync.database.sqlite.group_commit import outcome_unknown, the_writer
 from budget_sync.runtime import greenlets
 
@@ -43,7 +54,9 @@ def _transact_in_postgresql(work: Callable[[], T]) -> T:
     """One transaction on the caller's own connection, tried again as long as it is certain that it was undone."""
     own = greenlets.own()
     if own.get("transacts"):
-        raise RuntimeError("a work called transact: verbs own their transaction, what they call never begins one")
+        raise RuntimeError(
+            "a work called transact: verbs own their transaction, what they call never begins one"
+        )
     has_own_connection = not db.is_closed()
     own["transacts"] = True
     try:
@@ -84,7 +97,9 @@ def _try(work: Callable[[], T]) -> T:
         raise
     if ended != "COMMIT":
         # PostgreSQL answers the COMMIT of a failed transaction by undoing it, without an error.
-        raise RuntimeError("a work went on after an error that had ended its transaction: nothing was saved")
+        raise RuntimeError(
+            "a work went on after an error that had ended its transaction: nothing was saved"
+        )
     return result
 
 

@@ -105,4 +105,7 @@ _TO_3_IN_POSTGRESQL = [
 
 def upgrade_steps(database: peewee.Database) -> dict[int, list[str]]:
     """The steps on that database's engine."""
-    return {2: _TO_2, 3: _TO_3_IN_POSTGRESQL if isinstance(database, PostgresServer) else _TO_3_IN_SQLITE}
+    return {
+        2: _TO_2,
+        3: _TO_3_IN_POSTGRESQL if isinstance(database, PostgresServer) else _TO_3_IN_SQLITE,
+    }

@@ -91,7 +91,9 @@ MEANINGS: Mapping[Code, str] = {
 class Refusal(Exception):
     """A verb's answer when it does nothing: a code, one sentence for people, bad fields by name, and further facts for the reply."""
 
-    def __init__(self, code: Code, sentence: str, *, fields: Mapping[str, str] | None = None, **facts: object) -> None:
+    def __init__(
+        self, code: Code, sentence: str, *, fields: Mapping[str, str] | None = None, **facts: object
+    ) -> None:
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence

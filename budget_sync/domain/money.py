@@ -5,7 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from functools import lru_cache
 
-from babel.numbers import UnknownCurrencyError, format_currency, get_currency_precision, validate_currency
+from babel.numbers import (
+    UnknownCurrencyError,
+    format_currency,
+    get_currency_precision,
+    validate_currency,
+)
 
 #: Amounts stay below this many minor units: 15 digits, which every JSON reader carries exactly.
 LIMIT_MINOR = 10**15
@@ -49,7 +54,11 @@ def _require(amount: Decimal, limit: int, decimals: int) -> None:
     if amount >= limit:
         raise MoneyError(f"must be below {limit:,}")
     if amount.quantize(Decimal(1).scaleb(-decimals)) != amount:
-        raise MoneyError(f"must have at most {decimals} decimals in its currency" if decimals else "must be a whole number in its currency")
+        raise MoneyError(
+            f"must have at most {decimals} decimals in its currency"
+            if decimals
+            else "must be a whole number in its currency"
+        )
 
 
 def to_number(minor: int, exponent: int) -> int | Decimal:
@@ -73,4 +82,12 @@ def format_money(minor: int, currency: str, exponent: int) -> str:
     """Whole units as people read them: "$2,000", "$99.50", "-$10"."""
     decimals = 0 if minor % 10**exponent == 0 else exponent
     number = Decimal(minor).scaleb(-exponent)
-    return str(format_currency(number, currency, locale="en_US", format=f"¤#,##0.{'0' * decimals}", currency_digits=False))
+    return str(
+        format_currency(
+            number,
+            currency,
+            locale="en_US",
+            format=f"¤#,##0.{'0' * decimals}",
+            currency_digits=False,
+        )
+    )

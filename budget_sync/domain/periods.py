@@ -21,7 +21,9 @@ _PART = (
 )
 _SEPARATOR = r"[\s\-_/.,]*"
 _KEY = re.compile(r"(?P<year>(?:19|20)[0-9]{2})(?:-(?P<part>Q[1-4]|H[12]|0[1-9]|1[0-2]))?")
-_FORMS = [re.compile(form) for form in (_YEAR, _YEAR + _SEPARATOR + _PART, _PART + _SEPARATOR + _YEAR)]
+_FORMS = [
+    re.compile(form) for form in (_YEAR, _YEAR + _SEPARATOR + _PART, _PART + _SEPARATOR + _YEAR)
+]
 
 
 def fold(text: str) -> str:

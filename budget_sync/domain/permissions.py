@@ -23,7 +23,14 @@ class Role(StrEnum):
 
 
 #: The roles a person can be given.
-PEOPLE_ROLES = (Role.SUPER_ADMIN, Role.ADMIN, Role.FPA_ADMIN, Role.FPA_USER, Role.MANAGER, Role.BUSINESS_USER)
+PEOPLE_ROLES = (
+    Role.SUPER_ADMIN,
+    Role.ADMIN,
+    Role.FPA_ADMIN,
+    Role.FPA_USER,
+    Role.MANAGER,
+    Role.BUSINESS_USER,
+)
 
 #: The roles whose people may approve spending over the budget.
 APPROVER_ROLES = frozenset({Role.SUPER_ADMIN, Role.ADMIN, Role.FPA_ADMIN, Role.FPA_USER})
@@ -76,7 +83,15 @@ _FPA_USER = dict.fromkeys(
     Scope.ANY,
 )
 _SERVICE = dict.fromkeys(
-    (Action.CHECK, Action.RESERVE, Action.COMMIT, Action.RELEASE, Action.CANCEL, Action.READ_BUDGETS, Action.READ_REQUESTS),
+    (
+        Action.CHECK,
+        Action.RESERVE,
+        Action.COMMIT,
+        Action.RELEASE,
+        Action.CANCEL,
+        Action.READ_BUDGETS,
+        Action.READ_REQUESTS,
+    ),
     Scope.ANY,
 )
 
@@ -127,12 +142,26 @@ class Actor:
         return self.customer_id is None or self.customer_id == customer_id
 
 
-ANONYMOUS = Actor(principal="anonymous", user_id=None, name="Anonymous", email=None, role=Role.ANONYMOUS, customer_id=None)
+ANONYMOUS = Actor(
+    principal="anonymous",
+    user_id=None,
+    name="Anonymous",
+    email=None,
+    role=Role.ANONYMOUS,
+    customer_id=None,
+)
 
 
 def operator(name: str) -> Actor:
     """Whoever has a shell on the box: may do everything, for every customer."""
-    return Actor(principal="command", user_id=None, name=name, email=None, role=Role.SUPER_ADMIN, customer_id=None)
+    return Actor(
+        principal="command",
+        user_id=None,
+        name=name,
+        email=None,
+        role=Role.SUPER_ADMIN,
+        customer_id=None,
+    )
 
 
 def scope_of(actor: Actor, action: Action) -> Scope | None:
@@ -165,4 +194,6 @@ def require_serves(actor: Actor, customer_id: str | None) -> None:
 def require_overspend(actor: Actor) -> None:
     """Raises Refusal OVERSPEND_NOT_ALLOWED unless the caller may bring an over-budget approval: an approver, or a key made for it."""
     if not (actor.may_overspend if actor.is_service else actor.role in APPROVER_ROLES):
-        raise Refusal(Code.OVERSPEND_NOT_ALLOWED, f"You ({actor.name}) may not reserve over budget.")
+        raise Refusal(
+            Code.OVERSPEND_NOT_ALLOWED, f"You ({actor.name}) may not reserve over budget."
+        )

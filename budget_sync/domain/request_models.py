@@ -71,21 +71,38 @@ class Body(BaseModel):
     Python names them as it names its own; a body that was sent is read by the camelCase names alone, see `payloads.parse`.
     """
 
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True, strict=True, extra="ignore")
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        frozen=True,
+        strict=True,
+        extra="ignore",
+    )
 
 
 class CheckRequest(Body):
     """Could this department's budget carry that amount?"""
 
-    request_id: Annotated[RequestId, Field(description="The purchase request's own id; what is reserved later names it, too.")]
-    user_id: Annotated[Id, Field(description="Who asks for the purchase. People can check for themselves only.")]
+    request_id: Annotated[
+        RequestId,
+        Field(description="The purchase request's own id; what is reserved later names it, too."),
+    ]
+    user_id: Annotated[
+        Id, Field(description="Who asks for the purchase. People can check for themselves only.")
+    ]
     user_name: Name
     user_email: Email
     customer_id: Id
     department: Annotated[Name, Field(description="Letter case and extra spaces do not matter.")]
-    fiscal_period: Annotated[Period, Field(description='"Q1 2025", "2025-Q1" and "q1 fy2025" are one period.')]
+    fiscal_period: Annotated[
+        Period, Field(description='"Q1 2025", "2025-Q1" and "q1 fy2025" are one period.')
+    ]
     amount: Amount
-    currency: Annotated[Currency | None, Field(description="ISO 4217 code, to be sure: another one than the budget's is refused.")] = None
+    currency: Annotated[
+        Currency | None,
+        Field(description="ISO 4217 code, to be sure: another one than the budget's is refused."),
+    ] = None
     vendor: Name | None = None
     purpose: Sentence | None = None
 
@@ -93,12 +110,20 @@ class CheckRequest(Body):
 class OverBudget(Body):
     """An approval to go past the limit: who gave it, and why."""
 
-    approved_by: Annotated[Id, Field(description="The id of an FP&A or admin user of the customer, who is not the requester.")]
+    approved_by: Annotated[
+        Id,
+        Field(
+            description="The id of an FP&A or admin user of the customer, who is not the requester."
+        ),
+    ]
     reason: Sentence
 
 
 Whose = Annotated[
-    Id | None, Field(description="Whose budget it is, to be sure: another customer's is not found, and a customer that the caller does not serve is refused.")
+    Id | None,
+    Field(
+        description="Whose budget it is, to be sure: another customer's is not found, and a customer that the caller does not serve is refused."
+    ),
 ]
 
 
@@ -108,11 +133,22 @@ class ReserveRequest(Body):
     budget_id: Id
     request_id: RequestId
     amount: Amount
-    currency: Annotated[Currency | None, Field(description="ISO 4217 code, to be sure: another one than the budget's is refused.")] = None
+    currency: Annotated[
+        Currency | None,
+        Field(description="ISO 4217 code, to be sure: another one than the budget's is refused."),
+    ] = None
     customer_id: Whose = None
-    user_id: Annotated[Id | None, Field(description="Whose request it is, where a service or FP&A reserves; else whoever checked it last.")] = None
+    user_id: Annotated[
+        Id | None,
+        Field(
+            description="Whose request it is, where a service or FP&A reserves; else whoever checked it last."
+        ),
+    ] = None
     reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None
-    over_budget: Annotated[OverBudget | None, Field(description="Reserve even if the budget cannot carry it. Audited as OVER_BUDGET.")] = None
+    over_budget: Annotated[
+        OverBudget | None,
+        Field(description="Reserve even if the budget cannot carry it. Audited as OVER_BUDGET."),
+    ] = None
 
 
 class CommitRequest(Body):
@@ -120,11 +156,18 @@ class CommitRequest(Body):
 
     budget_id: Id
     request_id: RequestId
-    amount: Annotated[Amount, Field(description="In whole currency units. More than is reserved is taken only if the budget has room for the rest.")]
+    amount: Annotated[
+        Amount,
+        Field(
+            description="In whole currency units. More than is reserved is taken only if the budget has room for the rest."
+        ),
+    ]
     customer_id: Whose = None
     final: Annotated[bool, Field(description="Release what is left of the reservation.")] = False
     reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None
-    external_ref: Annotated[Name | None, Field(description="A purchase order's or invoice's number, for the audit log.")] = None
+    external_ref: Annotated[
+        Name | None, Field(description="A purchase order's or invoice's number, for the audit log.")
+    ] = None
 
 
 class ReleaseAction(StrEnum):
@@ -147,8 +190,20 @@ class ReleaseRequest(Body):
 
     budget_id: Id
     request_id: RequestId
-    amount: Annotated[Amount, Field(description="In whole currency units; less than what is reserved leaves the rest.")]
-    action: Annotated[ReleaseAction, BeforeValidator(_release_action), Field(description="The requester cancels; FP&A or a rule rejects, or releases by hand.")]
+    amount: Annotated[
+        Amount,
+        Field(description="In whole currency units; less than what is reserved leaves the rest."),
+    ]
+    action: Annotated[
+        ReleaseAction,
+        BeforeValidator(_release_action),
+        Field(description="The requester cancels; FP&A or a rule rejects, or releases by hand."),
+    ]
     customer_id: Whose = None
-    original_requester_id: Annotated[Id | None, Field(description="Whose request it is: required where a service or an ordinary user cancels.")] = None
+    original_requester_id: Annotated[
+        Id | None,
+        Field(
+            description="Whose request it is: required where a service or an ordinary user cancels."
+        ),
+    ] = None
     reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None

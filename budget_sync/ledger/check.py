@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 from peewee import JOIN
 
 from budget_sync.database import Prepared, transact
-from budget_sync.database.models import Budget, BudgetCheckLog, BudgetUtilization, Customer, Reservation
+from budget_sync.database.models import (
+    Budget,
+    BudgetCheckLog,
+    BudgetUtilization,
+    Customer,
+    Reservation,
+)
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, Refusal, invalid
 from budget_sync.domain.ids import new_id
@@ -25,12 +31,26 @@ def _facts(value: Any, *, own: bool) -> Any:
     """The customer, and where there are any, its live budget and what the request holds there: in one query, as a check is
     the most frequent call. With `own`, someone else's hold is not told.
     """
-    budget = (Budget.customerId == Customer.id) & (Budget.departmentKey == value.department) & (Budget.periodKey == value.period)
-    hold = (Reservation.budgetId == Budget.id) & (Reservation.requestId == value.request_id) & (Reservation.status == "open")
+    budget = (
+        (Budget.customerId == Customer.id)
+        & (Budget.departmentKey == value.department)
+        & (Budget.periodKey == value.period)
+    )
+    hold = (
+        (Reservation.budgetId == Budget.id)
+        & (Reservation.requestId == value.request_id)
+        & (Reservation.status == "open")
+    )
     if own:
         hold &= Reservation.requesterId == value.user_id
     return (
-        Customer.select(Customer.currency, Customer.currencyExponent, Customer.autoApproveLimitMinor, Reservation.heldMinor, *standings.COLUMNS)
+        Customer.select(
+            Customer.currency,
+            Customer.currencyExponent,
+            Customer.autoApproveLimitMinor,
+            Reservation.heldMinor,
+            *standings.COLUMNS,
+        )
         .join(Budget, JOIN.LEFT_OUTER, on=budget & Budget.deletedAt.is_null())
         .join(BudgetUtilization, JOIN.LEFT_OUTER, on=(BudgetUtilization.budgetId == Budget.id))
         .join(Reservation, JOIN.LEFT_OUTER, on=hold)
@@ -65,7 +85,9 @@ _LOGGED = (
     "durationMs",
     "timestamp",
 )
-_INSERT = Prepared(lambda value: BudgetCheckLog.insert({column: getattr(value, column) for column in _LOGGED}))
+_INSERT = Prepared(
+    lambda value: BudgetCheckLog.insert({column: getattr(value, column) for column in _LOGGED})
+)
 
 
 class _Customer(NamedTuple):
@@ -107,28 +129,60 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
         )
         if row is None:
             raise standings.invalid_customer()
-        customer, held_minor, standing = _Customer(*row[:3]), row[3], Standing(*row[4:]) if row[4] is not None else None
-        currency, exponent = (standing.currency, standing.exponent) if standing else _currency_without_budget(customer, request)
+        customer, held_minor, standing = (
+            _Customer(*row[:3]),
+            row[3],
+            Standing(*row[4:]) if row[4] is not None else None,
+        )
+        currency, exponent = (
+            (standing.currency, standing.exponent)
+            if standing
+            else _currency_without_budget(customer, request)
+        )
         amount_minor = standings.amount_minor(request.amount, currency, exponent, request.currency)
         if scope is Scope.OWN and request.user_id != actor.user_id:
-            raise Refusal(Code.NOT_YOUR_REQUEST, "You can check for yourself only: userId must be your own.")
+            raise Refusal(
+                Code.NOT_YOUR_REQUEST, "You can check for yourself only: userId must be your own."
+            )
         own_minor = held_minor or 0
         decision = decide(standing, own_minor, amount_minor, _limit_minor(customer, standing))
-        return _log(actor, request, standing, decision, amount_minor, own_minor, began_ns, currency, exponent)
+        return _log(
+            actor,
+            request,
+            standing,
+            decision,
+            amount_minor,
+            own_minor,
+            began_ns,
+            currency,
+            exponent,
+        )
 
     return transact(work)
 
 
-def decide(standing: Standing | None, own_minor: int, amount_minor: int, limit_minor: int | None) -> Decision:
+def decide(
+    standing: Standing | None, own_minor: int, amount_minor: int, limit_minor: int | None
+) -> Decision:
     """The answer, from the figures alone. What the request holds already (`own_minor`) does not count against it."""
     if standing is None:
         return Decision(Code.NO_BUDGET, "No budget found")
     available_minor = standing.available_minor + own_minor
     if amount_minor > available_minor:
-        return Decision(Code.INSUFFICIENT_BUDGET, standings.insufficient(standing, available_minor, amount_minor))
+        return Decision(
+            Code.INSUFFICIENT_BUDGET,
+            standings.insufficient(standing, available_minor, amount_minor),
+        )
     if limit_minor is None or amount_minor > limit_minor:
-        return Decision(Code.REQUIRES_APPROVAL, "Budget available. Requires FP&A approval", available=True)
-    return Decision(Code.AUTO_APPROVED, "Budget available. Within the auto-approve limit", available=True, can_auto_approve=True)
+        return Decision(
+            Code.REQUIRES_APPROVAL, "Budget available. Requires FP&A approval", available=True
+        )
+    return Decision(
+        Code.AUTO_APPROVED,
+        "Budget available. Within the auto-approve limit",
+        available=True,
+        can_auto_approve=True,
+    )
 
 
 def _currency_without_budget(customer: _Customer, request: CheckRequest) -> tuple[str, int]:
@@ -145,7 +199,11 @@ def _limit_minor(customer: _Customer, standing: Standing | None) -> int | None:
     """The auto-approve limit in the budget's minor units: its own, or else the customer's, which speaks of the customer's currency alone."""
     if standing is None:
         return None
-    if standing.auto_approve_limit_minor is not None or standing.currency != customer.currency or customer.auto_approve_limit_minor is None:
+    if (
+        standing.auto_approve_limit_minor is not None
+        or standing.currency != customer.currency
+        or customer.auto_approve_limit_minor is None
+    ):
         return standing.auto_approve_limit_minor
     # Rounded down, which no amount can tell: each is a whole number of the budget's minor units.
     return rescaled(customer.auto_approve_limit_minor, customer.exponent, standing.exponent)

@@ -26,7 +26,9 @@ _STORED = Prepared(
 Kept = TypeVar("Kept", Reply, Reply | None)
 
 _COLUMNS = ("customerId", "principal", "call", "idempotencyKey", "bodyHash", "reply", "createdAt")
-_INSERT = Prepared(lambda value: StoredReply.insert({column: getattr(value, column) for column in _COLUMNS}))
+_INSERT = Prepared(
+    lambda value: StoredReply.insert({column: getattr(value, column) for column in _COLUMNS})
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,16 @@ class Scope:
         """The reply kept under the key. Raises Refusal IDEMPOTENCY_KEY_REUSED where it was given for another body."""
         if self.key is None:
             return None
-        row = _STORED.first(customer_id=self.customer_id, principal=self.principal, call=self.call, key=self.key)
+        row = _STORED.first(
+            customer_id=self.customer_id, principal=self.principal, call=self.call, key=self.key
+        )
         if row is None:
             return None
         if row.bodyHash != self.body_hash:
-            raise Refusal(Code.IDEMPOTENCY_KEY_REUSED, "This Idempotency-Key was used before with another body.")
+            raise Refusal(
+                Code.IDEMPOTENCY_KEY_REUSED,
+                "This Idempotency-Key was used before with another body.",
+            )
         return Reply(row.reply, replayed=True)
 
     def keep(self, reply: Kept) -> Kept:

@@ -72,7 +72,13 @@ class Claim(NamedTuple):
     @classmethod
     def of(cls, reservation: Reservation) -> Claim:
         """The claim of a stored reservation."""
-        return cls(reservation.id, reservation.requestId, reservation.requesterId, reservation.requesterName, reservation.requesterEmail)
+        return cls(
+            reservation.id,
+            reservation.requestId,
+            reservation.requesterId,
+            reservation.requesterName,
+            reservation.requesterEmail,
+        )
 
 
 #: The fields of Standing, in their order.
@@ -94,11 +100,19 @@ COLUMNS = (
 
 def standings(*conditions: Expression) -> Any:
     """The query for budgets that meet the conditions, with the fields of Standing in their order."""
-    return Budget.select(*COLUMNS).join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id)).where(*conditions)
+    return (
+        Budget.select(*COLUMNS)
+        .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
+        .where(*conditions)
+    )
 
 
 #: A customer that is there and not disabled.
-ENABLED_CUSTOMER = Prepared(lambda value: Customer.select().where((Customer.id == value.customer_id) & Customer.disabledAt.is_null()))
+ENABLED_CUSTOMER = Prepared(
+    lambda value: Customer.select().where(
+        (Customer.id == value.customer_id) & Customer.disabledAt.is_null()
+    )
+)
 # Whoever moves money on a budget has it alone until the transaction ends.
 _BY_ID = Prepared(lambda value: locked(standings(Budget.id == value.budget_id)))
 
@@ -107,7 +121,11 @@ def latest_reservation(value: Any, table: Any = Reservation, *columns: Any) -> A
     """The query for a request's reservation on a budget: the open one, if any, is the latest, as none is made while another is open."""
     return (
         table.select(*columns)
-        .where((table.customerId == value.customer_id) & (table.requestId == value.request_id) & (table.budgetId == value.budget_id))
+        .where(
+            (table.customerId == value.customer_id)
+            & (table.requestId == value.request_id)
+            & (table.budgetId == value.budget_id)
+        )
         .order_by(table.seq.desc())
         .limit(1)
     )
@@ -126,15 +144,22 @@ def _move(value: Any) -> Any:
 
 
 def _move_within_budget(value: Any) -> Any:
-    budgeted = Budget.select(Budget.budgetedMinor).where((Budget.id == value.budget_id) & Budget.deletedAt.is_null())
-    return _move(value).where(BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor + value.growth_minor <= budgeted)
+    budgeted = Budget.select(Budget.budgetedMinor).where(
+        (Budget.id == value.budget_id) & Budget.deletedAt.is_null()
+    )
+    return _move(value).where(
+        BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor + value.growth_minor
+        <= budgeted
+    )
 
 
 _MOVE = Prepared(_move)
 _MOVE_WITHIN_BUDGET = Prepared(_move_within_budget)
 
 
-def budget_for(actor: Actor, budget_id: str, customer_id: str | None, beside: Prepared, **values: Any) -> tuple[Standing, Any]:
+def budget_for(
+    actor: Actor, budget_id: str, customer_id: str | None, beside: Prepared, **values: Any
+) -> tuple[Standing, Any]:
     """The budget a movement names, and the first row of what `beside` asks about it, as it is once nobody else moves its money.
 
     `beside` gets the values, and customer_id and budget_id. Raises Refusal BUDGET_NOT_FOUND for an unknown budget and, the
@@ -146,9 +171,15 @@ def budget_for(actor: Actor, budget_id: str, customer_id: str | None, beside: Pr
         row = _BY_ID.first(budget_id=budget_id)
         found = row and beside.first(customer_id=row.customerId, budget_id=budget_id, **values)
     else:
-        row, found = first_of_both(_BY_ID, beside, customer_id=known_customer, budget_id=budget_id, **values)
+        row, found = first_of_both(
+            _BY_ID, beside, customer_id=known_customer, budget_id=budget_id, **values
+        )
     standing = row and Standing(*row)
-    if standing is None or not actor.serves(standing.customer_id) or customer_id not in (None, standing.customer_id):
+    if (
+        standing is None
+        or not actor.serves(standing.customer_id)
+        or customer_id not in (None, standing.customer_id)
+    ):
         raise Refusal(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
     # Who serves one customer was turned away with it; who serves all is turned away from this one.
     if actor.customer_id is None and not ENABLED_CUSTOMER.first(customer_id=standing.customer_id):
@@ -164,10 +195,16 @@ def require_customer(actor: Actor, customer_id: str | None) -> None:
 
 def invalid_customer() -> Refusal:
     """The documented refusal for a customer that is unknown, disabled, or not the credential's."""
-    return Refusal(Code.INVALID_CUSTOMER, "Invalid customer", fields={"customerId": "is not a customer you can act for"})
+    return Refusal(
+        Code.INVALID_CUSTOMER,
+        "Invalid customer",
+        fields={"customerId": "is not a customer you can act for"},
+    )
 
 
-def amount_minor(amount: Decimal, currency: str, exponent: int, asked_currency: str | None = None) -> int:
+def amount_minor(
+    amount: Decimal, currency: str, exponent: int, asked_currency: str | None = None
+) -> int:
     """The amount in minor units. Raises Refusal INVALID_REQUEST for too many decimals or another currency than the budget's."""
     fields = {}
     if asked_currency not in (None, currency):
@@ -199,7 +236,13 @@ def refuse_insufficient(standing: Standing, available_minor: int, requested_mino
     )
 
 
-def move(standing: Standing, *, reserved_minor: int, committed_minor: int = 0, within_budget: bool = False) -> Standing | None:
+def move(
+    standing: Standing,
+    *,
+    reserved_minor: int,
+    committed_minor: int = 0,
+    within_budget: bool = False,
+) -> Standing | None:
     """Add to the balances, in one guarded UPDATE, and count the version up; returns the new standing.
 
     With `within_budget` the database itself compares, and None says that the budget has no room or is deleted. What else
@@ -207,7 +250,10 @@ def move(standing: Standing, *, reserved_minor: int, committed_minor: int = 0, w
     """
     statement = _MOVE_WITHIN_BUDGET if within_budget else _MOVE
     moved = statement.execute(
-        budget_id=standing.id, reserved_minor=reserved_minor, committed_minor=committed_minor, growth_minor=reserved_minor + committed_minor
+        budget_id=standing.id,
+        reserved_minor=reserved_minor,
+        committed_minor=committed_minor,
+        growth_minor=reserved_minor + committed_minor,
     )
     if moved != 1:
         return None
@@ -232,7 +278,11 @@ def record_movement(
     external_ref: str | None = None,
 ) -> None:
     """The audit row of one movement: this request's own hold, before and after, and the budget's deltas."""
-    on_behalf_of = None if claim.requesterId == actor.user_id else person(claim.requesterName, claim.requesterEmail)
+    on_behalf_of = (
+        None
+        if claim.requesterId == actor.user_id
+        else person(claim.requesterName, claim.requesterEmail)
+    )
     audit_log.record(
         actor,
         action,

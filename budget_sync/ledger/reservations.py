@@ -37,7 +37,9 @@ _SETTLED = (
 )
 _SETTLE = Prepared(
     lambda value: Reservation.update({column: getattr(value, column) for column in _SETTLED}).where(
-        (Reservation.seq == value.seq) & (Reservation.status == "open") & (Reservation.heldMinor == value.heldBefore)
+        (Reservation.seq == value.seq)
+        & (Reservation.status == "open")
+        & (Reservation.heldMinor == value.heldBefore)
     )
 )
 # On PostgreSQL, checks that are logged side by side become visible in any order. Still, a check that was answered before the
@@ -46,7 +48,11 @@ _NEWEST_CHECK = Prepared(lambda _: BudgetCheckLog.select(fn.MAX(BudgetCheckLog.i
 
 
 def _of_request(value: Any, table: Any) -> Any:
-    return table.select(table.requestId).where((table.customerId == value.customer_id) & (table.requestId == value.request_id)).limit(1)
+    return (
+        table.select(table.requestId)
+        .where((table.customerId == value.customer_id) & (table.requestId == value.request_id))
+        .limit(1)
+    )
 
 
 _RESERVED = Prepared(lambda value: _of_request(value, Reservation))
@@ -63,31 +69,61 @@ def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None 
     require(actor, Action.COMMIT)
 
     def work() -> Reply:
-        standing, reservation = standings.budget_for(actor, request.budget_id, request.customer_id, standings.RESERVATION, request_id=request.request_id)
+        standing, reservation = standings.budget_for(
+            actor,
+            request.budget_id,
+            request.customer_id,
+            standings.RESERVATION,
+            request_id=request.request_id,
+        )
         amount_minor = standings.amount_minor(request.amount, standing.currency, standing.exponent)
         if reservation is None and not _is_known(standing, request.request_id):
-            raise Refusal(Code.REQUEST_NOT_FOUND, "Request not found.", requestId=request.request_id)
+            raise Refusal(
+                Code.REQUEST_NOT_FOUND, "Request not found.", requestId=request.request_id
+            )
         call = f"commit:{amount_minor}:{'final' if request.final else 'partial'}"
         key = KeyScope.of(actor, standing.customer_id, "commit", idempotency_key, request)
         replay = key.stored() or key.keep(_replay(reservation, call))
         if replay:
             return replay
         if reservation is None or reservation.status != "open":
-            raise Refusal(Code.NO_OPEN_RESERVATION, "This request holds nothing on this budget.", requestId=request.request_id)
+            raise Refusal(
+                Code.NO_OPEN_RESERVATION,
+                "This request holds nothing on this budget.",
+                requestId=request.request_id,
+            )
         return key.keep(_spend(actor, standing, reservation, request, amount_minor, call))
 
     return transact(work)
 
 
-def _spend(actor: Actor, standing: Standing, reservation: Reservation, request: CommitRequest, amount_minor: int, call: str) -> Reply:
+def _spend(
+    actor: Actor,
+    standing: Standing,
+    reservation: Reservation,
+    request: CommitRequest,
+    amount_minor: int,
+    call: str,
+) -> Reply:
     held_minor = reservation.heldMinor
     taken_minor = min(amount_minor, held_minor)
     exceeded_minor = amount_minor - taken_minor
-    spent = standings.move(standing, reserved_minor=-taken_minor, committed_minor=amount_minor, within_budget=exceeded_minor > 0)
+    spent = standings.move(
+        standing,
+        reserved_minor=-taken_minor,
+        committed_minor=amount_minor,
+        within_budget=exceeded_minor > 0,
+    )
     if spent is None and standing.deleted_at:
-        raise Refusal(Code.BUDGET_DELETED, "The budget was removed: no more than is reserved on it can be committed.", budgetId=standing.id)
+        raise Refusal(
+            Code.BUDGET_DELETED,
+            "The budget was removed: no more than is reserved on it can be committed.",
+            budgetId=standing.id,
+        )
     if spent is None:
-        raise standings.refuse_insufficient(standing, standing.available_minor + held_minor, amount_minor)
+        raise standings.refuse_insufficient(
+            standing, standing.available_minor + held_minor, amount_minor
+        )
     left_minor = held_minor - taken_minor
     standings.record_movement(
         actor,
@@ -102,9 +138,33 @@ def _spend(actor: Actor, standing: Standing, reservation: Reservation, request: 
     )
     after, released_minor = spent, 0
     if request.final and left_minor:
-        after, released_minor = _give_back(actor, spent, reservation, left_minor, left_minor, "Remainder released by the final commit"), left_minor
-    reply = _reply(standing, after, reservation, left_minor - released_minor, amountCommitted=amount_minor, amountReleased=released_minor)
-    _settle(reservation, committed_minor=amount_minor, released_minor=released_minor, exceeded_minor=exceeded_minor, call=call, reply=reply)
+        after, released_minor = (
+            _give_back(
+                actor,
+                spent,
+                reservation,
+                left_minor,
+                left_minor,
+                "Remainder released by the final commit",
+            ),
+            left_minor,
+        )
+    reply = _reply(
+        standing,
+        after,
+        reservation,
+        left_minor - released_minor,
+        amountCommitted=amount_minor,
+        amountReleased=released_minor,
+    )
+    _settle(
+        reservation,
+        committed_minor=amount_minor,
+        released_minor=released_minor,
+        exceeded_minor=exceeded_minor,
+        call=call,
+        reply=reply,
+    )
     return reply
 
 
@@ -121,7 +181,13 @@ def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | Non
     scope = require(actor, Action.CANCEL if cancels else Action.RELEASE)
 
     def work() -> Reply:
-        standing, reservation = standings.budget_for(actor, request.budget_id, request.customer_id, standings.RESERVATION, request_id=request.request_id)
+        standing, reservation = standings.budget_for(
+            actor,
+            request.budget_id,
+            request.customer_id,
+            standings.RESERVATION,
+            request_id=request.request_id,
+        )
         amount_minor = standings.amount_minor(request.amount, standing.currency, standing.exponent)
         if cancels:
             _require_requester(actor, scope, reservation, request)
@@ -139,26 +205,57 @@ def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | Non
                 amountHeld=standing.number(held_minor),
                 newAvailable=standing.number(standing.available_minor),
             )
-        after = _give_back(actor, standing, reservation, held_minor, amount_minor, request.reason or _REASONS[request.action])
-        reply = _reply(standing, after, reservation, held_minor - amount_minor, amountReleased=amount_minor)
+        after = _give_back(
+            actor,
+            standing,
+            reservation,
+            held_minor,
+            amount_minor,
+            request.reason or _REASONS[request.action],
+        )
+        reply = _reply(
+            standing, after, reservation, held_minor - amount_minor, amountReleased=amount_minor
+        )
         _settle(reservation, released_minor=amount_minor, call=call, reply=reply)
         return key.keep(reply)
 
     return transact(work)
 
 
-def _give_back(actor: Actor, standing: Standing, reservation: Reservation, held_minor: int, amount_minor: int, reason: str) -> Standing:
+def _give_back(
+    actor: Actor,
+    standing: Standing,
+    reservation: Reservation,
+    held_minor: int,
+    amount_minor: int,
+    reason: str,
+) -> Standing:
     """Lower the budget's reserved balance, and tell the audit log."""
     after = standings.move(standing, reserved_minor=-amount_minor)
     if after is None:
         raise RuntimeError(f"budget {standing.id} has no utilisation row")
     standings.record_movement(
-        actor, "RELEASE", standing, after, Claim.of(reservation), held_before_minor=held_minor, held_after_minor=held_minor - amount_minor, reason=reason
+        actor,
+        "RELEASE",
+        standing,
+        after,
+        Claim.of(reservation),
+        held_before_minor=held_minor,
+        held_after_minor=held_minor - amount_minor,
+        reason=reason,
     )
     return after
 
 
-def _settle(reservation: Reservation, *, call: str, reply: Reply, released_minor: int, committed_minor: int = 0, exceeded_minor: int = 0) -> None:
+def _settle(
+    reservation: Reservation,
+    *,
+    call: str,
+    reply: Reply,
+    released_minor: int,
+    committed_minor: int = 0,
+    exceeded_minor: int = 0,
+) -> None:
     """Bring the reservation's own row forward, once: compare-and-set on what it held when it was read."""
     held_minor = reservation.heldMinor + exceeded_minor - committed_minor - released_minor
     closes = held_minor == 0
@@ -176,7 +273,9 @@ def _settle(reservation: Reservation, *, call: str, reply: Reply, released_minor
         closingReply=reply.text if closes else None,
     )
     if settled != 1:
-        raise RuntimeError(f"reservation {reservation.id} was changed by someone else inside this transaction")
+        raise RuntimeError(
+            f"reservation {reservation.id} was changed by someone else inside this transaction"
+        )
 
 
 def _replay(reservation: Reservation | None, call: str) -> Reply | None:
@@ -186,21 +285,42 @@ def _replay(reservation: Reservation | None, call: str) -> Reply | None:
     return Reply(reservation.closingReply, replayed=True)
 
 
-def _require_requester(actor: Actor, scope: Scope, reservation: Reservation | None, request: ReleaseRequest) -> None:
+def _require_requester(
+    actor: Actor, scope: Scope, reservation: Reservation | None, request: ReleaseRequest
+) -> None:
     """Who may cancel: the stored requester, or a service that names them. FP&A and admins may cancel any."""
     stored = reservation.requesterId if reservation else None
-    if scope is Scope.OWN and not (stored is not None and stored == actor.user_id == request.original_requester_id):
-        raise Refusal(Code.NOT_YOUR_REQUEST, "You can cancel your own requests only.", requestId=request.request_id)
+    if scope is Scope.OWN and not (
+        stored is not None and stored == actor.user_id == request.original_requester_id
+    ):
+        raise Refusal(
+            Code.NOT_YOUR_REQUEST,
+            "You can cancel your own requests only.",
+            requestId=request.request_id,
+        )
     if actor.is_service and reservation and stored != request.original_requester_id:
-        raise Refusal(Code.NOT_YOUR_REQUEST, "originalRequesterId is not who this reservation was made for.", requestId=request.request_id)
+        raise Refusal(
+            Code.NOT_YOUR_REQUEST,
+            "originalRequesterId is not who this reservation was made for.",
+            requestId=request.request_id,
+        )
 
 
 def _is_known(standing: Standing, request_id: str) -> bool:
     """Whether the customer ever checked or reserved that request, on any budget."""
-    return any(query.first(customer_id=standing.customer_id, request_id=request_id) for query in (_RESERVED, _CHECKED))
+    return any(
+        query.first(customer_id=standing.customer_id, request_id=request_id)
+        for query in (_RESERVED, _CHECKED)
+    )
 
 
-def _reply(before: Standing, after: Standing, reservation: Reservation, held_minor: int, **amounts_minor: int) -> Reply:
+def _reply(
+    before: Standing,
+    after: Standing,
+    reservation: Reservation,
+    held_minor: int,
+    **amounts_minor: int,
+) -> Reply:
     return Reply.of(
         {
             "success": True,

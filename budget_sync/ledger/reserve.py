@@ -11,7 +11,14 @@ from budget_sync.database.models import Budget, BudgetCheckLog, Reservation, Use
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, Refusal
 from budget_sync.domain.ids import new_id
-from budget_sync.domain.permissions import APPROVER_ROLES, Action, Actor, Scope, require, require_overspend
+from budget_sync.domain.permissions import (
+    APPROVER_ROLES,
+    Action,
+    Actor,
+    Scope,
+    require,
+    require_overspend,
+)
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.domain.results import Reply
 from budget_sync.ledger import movements as standings
@@ -21,22 +28,36 @@ from budget_sync.ledger.movements import Claim, Standing
 _STRANGERS = Prepared(
     lambda value: (
         Reservation.select(Reservation.seq)
-        .where((Reservation.customerId == value.customer_id) & (Reservation.requestId == value.request_id) & (Reservation.requesterId != value.user_id))
+        .where(
+            (Reservation.customerId == value.customer_id)
+            & (Reservation.requestId == value.request_id)
+            & (Reservation.requesterId != value.user_id)
+        )
         .limit(1)
     )
 )
 
 
 def _checks(value: Any, table: Any = BudgetCheckLog) -> Any:
-    return table.select(table.id).where((table.customerId == value.customer_id) & (table.requestId == value.request_id))
+    return table.select(table.id).where(
+        (table.customerId == value.customer_id) & (table.requestId == value.request_id)
+    )
 
 
-_NEWER_CHECK = Prepared(lambda value: _checks(value).where((BudgetCheckLog.budgetId == value.budget_id) & (BudgetCheckLog.id > value.after)).limit(1))
+_NEWER_CHECK = Prepared(
+    lambda value: (
+        _checks(value)
+        .where((BudgetCheckLog.budgetId == value.budget_id) & (BudgetCheckLog.id > value.after))
+        .limit(1)
+    )
+)
 _OWN_CHECK = Prepared(
     lambda value: (
         _checks(value)
         .where(
-            (BudgetCheckLog.checkedBy == value.principal) & (BudgetCheckLog.budgetId == value.budget_id) & (BudgetCheckLog.amountMinor >= value.amount_minor)
+            (BudgetCheckLog.checkedBy == value.principal)
+            & (BudgetCheckLog.budgetId == value.budget_id)
+            & (BudgetCheckLog.amountMinor >= value.amount_minor)
         )
         .limit(1)
     )
@@ -52,7 +73,11 @@ def _history(value: Any, *, for_user: bool) -> Any:
     budget's money.
     """
     reservation, check = Reservation.alias(), BudgetCheckLog.alias()
-    last_checks = _checks(value, check).where(check.userId == value.user_id) if for_user else _checks(value, check)
+    last_checks = (
+        _checks(value, check).where(check.userId == value.user_id)
+        if for_user
+        else _checks(value, check)
+    )
     last_check = last_checks.order_by(check.checkedBy.is_null(), check.id.desc()).limit(1)
     return (
         Budget.select(
@@ -71,25 +96,55 @@ def _history(value: Any, *, for_user: bool) -> Any:
             User.name,
             User.email,
         )
-        .join(Reservation, JOIN.LEFT_OUTER, on=(Reservation.seq == standings.latest_reservation(value, reservation, reservation.seq)))
+        .join(
+            Reservation,
+            JOIN.LEFT_OUTER,
+            on=(
+                Reservation.seq == standings.latest_reservation(value, reservation, reservation.seq)
+            ),
+        )
         .join(BudgetCheckLog, JOIN.LEFT_OUTER, on=(BudgetCheckLog.id == last_check))
-        .join(User, JOIN.LEFT_OUTER, on=((User.id == BudgetCheckLog.userId) & (User.customerId == BudgetCheckLog.customerId)))
+        .join(
+            User,
+            JOIN.LEFT_OUTER,
+            on=(
+                (User.id == BudgetCheckLog.userId) & (User.customerId == BudgetCheckLog.customerId)
+            ),
+        )
         .where(Budget.id == value.budget_id)
     )
 
 
 _HISTORY = Prepared(lambda value: _history(value, for_user=False))
 _HISTORY_FOR_USER = Prepared(lambda value: _history(value, for_user=True))
-_USER = Prepared(lambda value: User.select(User.name, User.email).where((User.id == value.user_id) & (User.customerId == value.customer_id)))
-_CHECKED_FOR = Prepared(lambda value: _checks(value).where((BudgetCheckLog.userId == value.user_id) & BudgetCheckLog.checkedBy.is_null(False)).limit(1))
-_RESERVED_FOR = Prepared(
+_USER = Prepared(
+    lambda value: User.select(User.name, User.email).where(
+        (User.id == value.user_id) & (User.customerId == value.customer_id)
+    )
+)
+_CHECKED_FOR = Prepared(
     lambda value: (
-        Reservation.select(Reservation.seq)
-        .where((Reservation.customerId == value.customer_id) & (Reservation.requestId == value.request_id) & (Reservation.requesterId == value.user_id))
+        _checks(value)
+        .where((BudgetCheckLog.userId == value.user_id) & BudgetCheckLog.checkedBy.is_null(False))
         .limit(1)
     )
 )
-_APPROVER = Prepared(lambda value: User.select(User.role, User.customerId, User.name, User.email).where((User.id == value.user_id) & User.disabledAt.is_null()))
+_RESERVED_FOR = Prepared(
+    lambda value: (
+        Reservation.select(Reservation.seq)
+        .where(
+            (Reservation.customerId == value.customer_id)
+            & (Reservation.requestId == value.request_id)
+            & (Reservation.requesterId == value.user_id)
+        )
+        .limit(1)
+    )
+)
+_APPROVER = Prepared(
+    lambda value: User.select(User.role, User.customerId, User.name, User.email).where(
+        (User.id == value.user_id) & User.disabledAt.is_null()
+    )
+)
 
 _RESERVED = (
     "id",
@@ -106,7 +161,9 @@ _RESERVED = (
     "createdAt",
     "reserveReply",
 )
-_INSERT = Prepared(lambda value: Reservation.insert({column: getattr(value, column) for column in _RESERVED}))
+_INSERT = Prepared(
+    lambda value: Reservation.insert({column: getattr(value, column) for column in _RESERVED})
+)
 
 
 class Requester(NamedTuple):
@@ -131,8 +188,17 @@ def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | Non
 
     def work() -> Reply:
         asked = _HISTORY if request.user_id is None else _HISTORY_FOR_USER
-        standing, history = standings.budget_for(actor, request.budget_id, request.customer_id, asked, request_id=request.request_id, user_id=request.user_id)
-        amount_minor = standings.amount_minor(request.amount, standing.currency, standing.exponent, request.currency)
+        standing, history = standings.budget_for(
+            actor,
+            request.budget_id,
+            request.customer_id,
+            asked,
+            request_id=request.request_id,
+            user_id=request.user_id,
+        )
+        amount_minor = standings.amount_minor(
+            request.amount, standing.currency, standing.exponent, request.currency
+        )
         if scope is Scope.OWN:
             _refuse_strangers_request(actor, standing, request.request_id)
         requester = _requester(actor, scope, standing, request, history)
@@ -146,13 +212,24 @@ def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | Non
         if scope is Scope.OWN:
             _require_own_check(actor, standing, request.request_id, amount_minor)
         if standing.deleted_at:
-            raise Refusal(Code.BUDGET_DELETED, "The budget was removed and takes no new reservations.", budgetId=standing.id)
+            raise Refusal(
+                Code.BUDGET_DELETED,
+                "The budget was removed and takes no new reservations.",
+                budgetId=standing.id,
+            )
         return key.keep(_set_aside(actor, standing, request, requester, approver, amount_minor))
 
     return transact(work)
 
 
-def _set_aside(actor: Actor, standing: Standing, request: ReserveRequest, requester: Requester, approver: str | None, amount_minor: int) -> Reply:
+def _set_aside(
+    actor: Actor,
+    standing: Standing,
+    request: ReserveRequest,
+    requester: Requester,
+    approver: str | None,
+    amount_minor: int,
+) -> Reply:
     moved = standings.move(standing, reserved_minor=amount_minor, within_budget=True)
     action, reason, approved_by = "RESERVE", request.reason or "Budget reserved for request", None
     if moved is None:
@@ -189,7 +266,17 @@ def _set_aside(actor: Actor, standing: Standing, request: ReserveRequest, reques
         createdAt=clock.to_text(clock.now()),
         reserveReply=reply.text,
     )
-    standings.record_movement(actor, action, standing, moved, claim, held_before_minor=0, held_after_minor=amount_minor, reason=reason, approved_by=approved_by)
+    standings.record_movement(
+        actor,
+        action,
+        standing,
+        moved,
+        claim,
+        held_before_minor=0,
+        held_after_minor=amount_minor,
+        reason=reason,
+        approved_by=approved_by,
+    )
     return reply
 
 
@@ -210,13 +297,22 @@ def _replay(standing: Standing, history: Any, amount_minor: int) -> Reply | None
 def _refuse_strangers_request(actor: Actor, standing: Standing, request_id: str) -> None:
     # Two people may reserve the same request on two budgets at once.
     lock_name(f"request {standing.customer_id} {request_id}")
-    if _STRANGERS.first(customer_id=standing.customer_id, request_id=request_id, user_id=actor.user_id):
-        raise Refusal(Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id)
+    if _STRANGERS.first(
+        customer_id=standing.customer_id, request_id=request_id, user_id=actor.user_id
+    ):
+        raise Refusal(
+            Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id
+        )
 
 
 def _refuse_late_duplicate(standing: Standing, history: Any) -> None:
     """A closed reservation is opened anew only by a check logged after it was closed: by sequence, since clocks jump."""
-    newer_check = _NEWER_CHECK.first(customer_id=standing.customer_id, request_id=history.requestId, budget_id=standing.id, after=history.closedAfterCheck)
+    newer_check = _NEWER_CHECK.first(
+        customer_id=standing.customer_id,
+        request_id=history.requestId,
+        budget_id=standing.id,
+        after=history.closedAfterCheck,
+    )
     if not newer_check:
         raise Refusal(
             Code.RESERVATION_CLOSED,
@@ -225,15 +321,27 @@ def _refuse_late_duplicate(standing: Standing, history: Any) -> None:
         )
 
 
-def _require_own_check(actor: Actor, standing: Standing, request_id: str, amount_minor: int) -> None:
+def _require_own_check(
+    actor: Actor, standing: Standing, request_id: str, amount_minor: int
+) -> None:
     own_check = _OWN_CHECK.first(
-        customer_id=standing.customer_id, request_id=request_id, principal=actor.principal, budget_id=standing.id, amount_minor=amount_minor
+        customer_id=standing.customer_id,
+        request_id=request_id,
+        principal=actor.principal,
+        budget_id=standing.id,
+        amount_minor=amount_minor,
     )
     if not own_check:
-        raise Refusal(Code.CHECK_REQUIRED, "Check this request first, on this budget and for at least this amount.", requestId=request_id)
+        raise Refusal(
+            Code.CHECK_REQUIRED,
+            "Check this request first, on this budget and for at least this amount.",
+            requestId=request_id,
+        )
 
 
-def _requester(actor: Actor, scope: Scope, standing: Standing, request: ReserveRequest, history: Any) -> Requester:
+def _requester(
+    actor: Actor, scope: Scope, standing: Standing, request: ReserveRequest, history: Any
+) -> Requester:
     """Whose request it is. Never an ordinary caller's word: they are it. A reservation that is open keeps its own."""
     if history.status == "open":
         return Requester(history.requesterId, history.requesterName, history.requesterEmail)
@@ -244,12 +352,18 @@ def _requester(actor: Actor, scope: Scope, standing: Standing, request: ReserveR
     if user_id is None or user_id == actor.user_id:
         return caller
     if history.userId is not None:
-        return Requester(user_id, history.userName, history.userEmail) if history.name is None else Requester(user_id, history.name, history.email)
+        return (
+            Requester(user_id, history.userName, history.userEmail)
+            if history.name is None
+            else Requester(user_id, history.name, history.email)
+        )
     user = _USER.first(user_id=user_id, customer_id=standing.customer_id)
     return Requester(user_id, user.name, user.email) if user else Requester(user_id, user_id, "")
 
 
-def _approver(actor: Actor, standing: Standing, request: ReserveRequest, requester: Requester) -> str | None:
+def _approver(
+    actor: Actor, standing: Standing, request: ReserveRequest, requester: Requester
+) -> str | None:
     """Who approves going past the limit, as the audit log names them; None where nobody was named.
 
     An FP&A or admin user of the customer, not the requester: the caller, or named by a service whose key allows it. Whoever ever
@@ -259,11 +373,29 @@ def _approver(actor: Actor, standing: Standing, request: ReserveRequest, request
         return None
     approver_id = request.over_budget.approved_by
     if not actor.is_service and approver_id != actor.user_id:
-        raise Refusal(Code.OVERSPEND_NOT_ALLOWED, "approvedBy must be yourself.", approvedBy=approver_id)
-    asked = {"customer_id": standing.customer_id, "request_id": request.request_id, "user_id": approver_id}
+        raise Refusal(
+            Code.OVERSPEND_NOT_ALLOWED, "approvedBy must be yourself.", approvedBy=approver_id
+        )
+    asked = {
+        "customer_id": standing.customer_id,
+        "request_id": request.request_id,
+        "user_id": approver_id,
+    }
     if approver_id == requester.id or _CHECKED_FOR.first(**asked) or _RESERVED_FOR.first(**asked):
-        raise Refusal(Code.OVERSPEND_NOT_ALLOWED, "The requester cannot approve their own request over budget.", approvedBy=approver_id)
+        raise Refusal(
+            Code.OVERSPEND_NOT_ALLOWED,
+            "The requester cannot approve their own request over budget.",
+            approvedBy=approver_id,
+        )
     approver = _APPROVER.first(user_id=approver_id)
-    if approver is None or approver.role not in APPROVER_ROLES or approver.customerId not in (None, standing.customer_id):
-        raise Refusal(Code.OVERSPEND_NOT_ALLOWED, "approvedBy must be an FP&A or admin user of this customer.", approvedBy=approver_id)
+    if (
+        approver is None
+        or approver.role not in APPROVER_ROLES
+        or approver.customerId not in (None, standing.customer_id)
+    ):
+        raise Refusal(
+            Code.OVERSPEND_NOT_ALLOWED,
+            "approvedBy must be an FP&A or admin user of this customer.",
+            approvedBy=approver_id,
+        )
     return standings.person(approver.name, approver.email)

@@ -20,7 +20,9 @@ from budget_sync.domain.permissions import Action, Actor, require
 PORTION = 5000
 
 
-def prune_checks(actor: Actor, older_than_days: int, tell: Callable[[int], None] = lambda _: None) -> int:
+def prune_checks(
+    actor: Actor, older_than_days: int, tell: Callable[[int], None] = lambda _: None
+) -> int:
     """Delete the checks of the caller's customer, or of all, logged more than that many days ago; returns how many went.
 
     They go in portions, the oldest first, each a transaction of its own with an audit row a customer: cut off anywhere, the log says
@@ -36,7 +38,9 @@ def prune_checks(actor: Actor, older_than_days: int, tell: Callable[[int], None]
         except Refusal as refusal:
             if not deleted:
                 raise
-            raise Refusal(refusal.code, f"{deleted} checks were deleted, and then: {refusal.sentence}") from refusal.__cause__
+            raise Refusal(
+                refusal.code, f"{deleted} checks were deleted, and then: {refusal.sentence}"
+            ) from refusal.__cause__
         deleted += went
         tell(deleted)
     return deleted
@@ -50,7 +54,12 @@ def _prune_portion(actor: Actor, older_than_days: int, cutoff: datetime) -> int:
     old = (BudgetCheckLog.timestamp < cutoff) & (BudgetCheckLog.id != newest)
     if actor.customer_id is not None:
         old &= BudgetCheckLog.customerId == actor.customer_id
-    oldest: Any = BudgetCheckLog.select(BudgetCheckLog.id, BudgetCheckLog.customerId).where(old).order_by(BudgetCheckLog.timestamp).limit(PORTION)
+    oldest: Any = (
+        BudgetCheckLog.select(BudgetCheckLog.id, BudgetCheckLog.customerId)
+        .where(old)
+        .order_by(BudgetCheckLog.timestamp)
+        .limit(PORTION)
+    )
     customers: dict[int, str] = dict(oldest.tuples())
     for customer_id, count in sorted(Counter(customers.values()).items()):
         audit_log.record(

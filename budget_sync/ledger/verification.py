@@ -31,5 +31,7 @@ def find_contradictions() -> Verification:
         for claim, sql in PROOFS
         for budget_id, detail in sorted(db.execute_sql(sql).fetchall(), key=str)
     ]
-    budgets, reservations, movements = (table.select().count() for table in (Budget, Reservation, AuditLog))
+    budgets, reservations, movements = (
+        table.select().count() for table in (Budget, Reservation, AuditLog)
+    )
     return Verification(budgets, reservations, movements, findings)

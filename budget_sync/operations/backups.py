@@ -77,12 +77,16 @@ def take(path: Path, note: Path, say: Say) -> Backup:
     _require_free(target)
     database.require_current_schema(older_will_do=database.is_file())
     with _draft(target) as draft:
-        database.write_copy(draft, lambda done, total: say(f"copying: {100 * done // max(total, 1)} %"))
+        database.write_copy(
+            draft, lambda done, total: say(f"copying: {100 * done // max(total, 1)} %")
+        )
         say("proving the copy")
         try:
             proof = _examine_copy_of(draft)
         except DatabaseProblem as problem:
-            raise DatabaseProblem(f"There is no backup, since the copy is of no use: {problem}.") from problem
+            raise DatabaseProblem(
+                f"There is no backup, since the copy is of no use: {problem}."
+            ) from problem
         if proof.findings:
             target = target.with_name(f"{target.name}.unproven")
         size = _seal(draft)
@@ -95,7 +99,12 @@ def take(path: Path, note: Path, say: Say) -> Backup:
 def _note(note: Path, target: Path, size: int) -> OSError | None:
     """Remember a backup; the error where that fails, since the backup is as good without."""
     try:
-        files.write(note, json.dumps({"path": str(target.resolve()), "size": size, "takenAt": clock.to_text(clock.now())}))
+        files.write(
+            note,
+            json.dumps(
+                {"path": str(target.resolve()), "size": size, "takenAt": clock.to_text(clock.now())}
+            ),
+        )
     except OSError as error:
         return error
     return None
@@ -106,12 +115,18 @@ def latest(note: Path) -> tuple[Path, datetime] | None:
     try:
         noted = json.loads(note.read_text(encoding="utf-8"))
         path = Path(noted["path"])
-        return (path, clock.from_text(noted["takenAt"])) if path.stat().st_size == noted["size"] else None
+        return (
+            (path, clock.from_text(noted["takenAt"]))
+            if path.stat().st_size == noted["size"]
+            else None
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def restore(actor: Actor, path: Path, folder: Path, say: Say, *, without_checksum: bool = False) -> Restored:
+def restore(
+    actor: Actor, path: Path, folder: Path, say: Say, *, without_checksum: bool = False
+) -> Restored:
     """Put a backup in the place of the database, once all of it is proven; `folder` is where the replaced one is kept.
 
     A file that does not end with a checksum is taken `without_checksum` alone: a changed text in it would go unseen.
@@ -127,14 +142,18 @@ def restore(actor: Actor, path: Path, folder: Path, say: Say, *, without_checksu
             say("proving the backup")
             proof, version = _examine(draft)
             if proof.findings:
-                raise DatabaseProblem(f"{len(proof.findings)} contradictions were found in it; the first: {proof.findings[0]}")
+                raise DatabaseProblem(
+                    f"{len(proof.findings)} contradictions were found in it; the first: {proof.findings[0]}"
+                )
             if not (is_sealed or without_checksum):
                 raise DatabaseProblem(
                     "its balances are proven, but it does not end with the checksum of a backup, so a text in it may have changed; "
                     "if it never had one, as a database that a restore replaced, add --without-checksum"
                 )
         except DatabaseProblem as problem:
-            raise DatabaseProblem(f"{path} cannot be restored, and nothing was changed: {str(problem).rstrip('.')}.") from problem
+            raise DatabaseProblem(
+                f"{path} cannot be restored, and nothing was changed: {str(problem).rstrip('.')}."
+            ) from problem
         say("ending the sessions")
         with database.elsewhere(draft), db.atomic():
             Session.delete().execute()
@@ -144,9 +163,19 @@ def restore(actor: Actor, path: Path, folder: Path, say: Say, *, without_checksu
             restored = _secrets()
         _sync(draft)
         say("replacing the database")
-        replaced = database.replace_file(draft, kept) if database.is_file() else _replace_rows(draft, kept, say)
+        replaced = (
+            database.replace_file(draft, kept)
+            if database.is_file()
+            else _replace_rows(draft, kept, say)
+        )
     log.warning("The database was replaced by the backup %s.", path)
-    return Restored(proof, version, last_movement and last_movement.createdAt, replaced, _changed_since(replaced, restored) if replaced else [])
+    return Restored(
+        proof,
+        version,
+        last_movement and last_movement.createdAt,
+        replaced,
+        _changed_since(replaced, restored) if replaced else [],
+    )
 
 
 def _require_backup(path: Path) -> None:
@@ -158,7 +187,9 @@ def _require_backup(path: Path) -> None:
     for suffix in ("-wal", "-journal"):
         beside = path.with_name(path.name + suffix)
         if beside.exists() and beside.stat().st_size:
-            raise DatabaseProblem(f"{path} is no backup: {beside.name} beside it holds a part of it. Take one with `flask backup`.")
+            raise DatabaseProblem(
+                f"{path} is no backup: {beside.name} beside it holds a part of it. Take one with `flask backup`."
+            )
 
 
 def _replace_rows(draft: Path, kept: Path, say: Say) -> Path | None:
@@ -166,10 +197,17 @@ def _replace_rows(draft: Path, kept: Path, say: Say) -> Path | None:
         say("proving what is there now")
         findings = verification.find_contradictions().findings
         if findings:
-            raise DatabaseProblem(f"What was put in does not prove, and nothing was changed: {findings[0]}")
+            raise DatabaseProblem(
+                f"What was put in does not prove, and nothing was changed: {findings[0]}"
+            )
 
     with _draft_of_services_user(kept) as old:
-        was_there = database.replace_rows(draft, old, prove, lambda done, total: say(f"keeping what is there: {100 * done // max(total, 1)} %"))
+        was_there = database.replace_rows(
+            draft,
+            old,
+            prove,
+            lambda done, total: say(f"keeping what is there: {100 * done // max(total, 1)} %"),
+        )
         if not was_there:
             return None
         _sync(old)
@@ -184,7 +222,9 @@ def _examine(draft: Path) -> tuple[verification.Verification, int]:
         database.require_sound()
         version = database.schema_version() or 0
     if version > database.SCHEMA_VERSION:
-        raise DatabaseProblem(f"it is of schema version {version}, newer than this program's {database.SCHEMA_VERSION}: install the newer program")
+        raise DatabaseProblem(
+            f"it is of schema version {version}, newer than this program's {database.SCHEMA_VERSION}: install the newer program"
+        )
     if version < database.SCHEMA_VERSION:
         with database.elsewhere(draft):
             database.upgrade_schema()
@@ -206,9 +246,13 @@ def _examine_copy_of(draft: Path) -> verification.Verification:
 
 def _secrets() -> dict[str, tuple[bool, str | None]]:
     """Every key and person, by name: whether they are let in, and the hash of what with."""
-    keys = {f"key {row.id} ({row.name})": (row.revokedAt is None, row.secretHash) for row in ApiKey.select()}
+    keys = {
+        f"key {row.id} ({row.name})": (row.revokedAt is None, row.secretHash)
+        for row in ApiKey.select()
+    }
     return keys | {
-        f"user {row.id} ({row.name})": (row.disabledAt is None, row.passwordHash) for row in User.select(User.id, User.name, User.disabledAt, User.passwordHash)
+        f"user {row.id} ({row.name})": (row.disabledAt is None, row.passwordHash)
+        for row in User.select(User.id, User.name, User.disabledAt, User.passwordHash)
     }
 
 
@@ -221,7 +265,11 @@ def _changed_since(kept: Path, restored: dict[str, tuple[bool, str | None]]) -> 
             replaced = _secrets()
     except peewee.PeeweeException:
         return None
-    return sorted(name for name, (is_in, secret) in restored.items() if name in replaced and is_in and (is_in, secret) != replaced[name])
+    return sorted(
+        name
+        for name, (is_in, secret) in restored.items()
+        if name in replaced and is_in and (is_in, secret) != replaced[name]
+    )
 
 
 @contextmanager

@@ -54,11 +54,22 @@ def demo_folder(instance_folder: Path) -> Path:
 def _make_customer(actor: Actor) -> bool:
     if Customer.get_or_none(Customer.id == CUSTOMER):
         return False
-    people.add_customer(actor, CUSTOMER, "Acme Inc.", currency="USD", auto_approve_limit_minor=1_000_000)
+    people.add_customer(
+        actor, CUSTOMER, "Acme Inc.", currency="USD", auto_approve_limit_minor=1_000_000
+    )
     return True
 
 
-def _make_person(actor: Actor, folder: Path, slots_folder: Path, user_id: str, name: str, email: str, role: Role, file: str) -> bool:
+def _make_person(
+    actor: Actor,
+    folder: Path,
+    slots_folder: Path,
+    user_id: str,
+    name: str,
+    email: str,
+    role: Role,
+    file: str,
+) -> bool:
     path = folder / f"{file}.json"
     known = User.get_or_none(User.id == user_id) is not None
     if known and path.exists():
@@ -67,7 +78,16 @@ def _make_person(actor: Actor, folder: Path, slots_folder: Path, user_id: str, n
     if known:
         people.set_password(actor, user_id, password, slots_folder=slots_folder)
     else:
-        people.add_user(actor, user_id, name, email, role, customer_id=CUSTOMER, password=password, slots_folder=slots_folder)
+        people.add_user(
+            actor,
+            user_id,
+            name,
+            email,
+            role,
+            customer_id=CUSTOMER,
+            password=password,
+            slots_folder=slots_folder,
+        )
     _keep(path, json.dumps({"email": email, "password": password}))
     return True
 
@@ -76,21 +96,29 @@ def _make_key(actor: Actor, folder: Path) -> bool:
     path = folder / "orchestrator.header"
     if path.exists() and authentication.actor_of_key(path.read_text(encoding="utf-8").split()[-1]):
         return False
-    _keep(path, f"Authorization: Bearer {people.add_key(actor, 'orchestrator', customer_id=CUSTOMER)}")
+    _keep(
+        path, f"Authorization: Bearer {people.add_key(actor, 'orchestrator', customer_id=CUSTOMER)}"
+    )
     return True
 
 
 def _make_budget(actor: Actor) -> bool:
     if Budget.get_or_none(Budget.id == BUDGET):
         return False
-    manual_budgets.set_budget(actor, CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=BUDGET)
+    manual_budgets.set_budget(
+        actor, CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=BUDGET
+    )
     return True
 
 
 def _spend_five_thousand(actor: Actor) -> bool:
     """An earlier request of Jane's, all the way through, so that the budget stands where the guide has it."""
     request = "intake-101"
-    if Reservation.get_or_none((Reservation.customerId == CUSTOMER) & (Reservation.requestId == request) & (Reservation.status == "closed")):
+    if Reservation.get_or_none(
+        (Reservation.customerId == CUSTOMER)
+        & (Reservation.requestId == request)
+        & (Reservation.status == "closed")
+    ):
         return False
     amount = Decimal(5_000)
     ledger.check(
@@ -108,21 +136,38 @@ def _spend_five_thousand(actor: Actor) -> bool:
             purpose="IDE licences",
         ),
     )
-    ledger.reserve(actor, ReserveRequest(budget_id=BUDGET, request_id=request, amount=amount, user_id="user-123", reason="JetBrains - IDE licences"))
-    ledger.commit(actor, CommitRequest(budget_id=BUDGET, request_id=request, amount=amount, external_ref="PO-1001"))
+    ledger.reserve(
+        actor,
+        ReserveRequest(
+            budget_id=BUDGET,
+            request_id=request,
+            amount=amount,
+            user_id="user-123",
+            reason="JetBrains - IDE licences",
+        ),
+    )
+    ledger.commit(
+        actor,
+        CommitRequest(budget_id=BUDGET, request_id=request, amount=amount, external_ref="PO-1001"),
+    )
     return True
 
 
 def _make_source(actor: Actor, instance_folder: Path, csv_folder: Path) -> bool:
     """A CSV file, in a Google Sheet's stead, and the first pass over it."""
-    if BudgetDataSourceConfig.get_or_none((BudgetDataSourceConfig.customerId == CUSTOMER) & (BudgetDataSourceConfig.csvPath == "demo.csv")):
+    if BudgetDataSourceConfig.get_or_none(
+        (BudgetDataSourceConfig.customerId == CUSTOMER)
+        & (BudgetDataSourceConfig.csvPath == "demo.csv")
+    ):
         return False
     files.make_folder(csv_folder)
     path = csv_folder / "demo.csv"
     if not path.exists():
         files.make_once(path, PLAN)
     sync.add_source(actor, CUSTOMER, csv_path="demo.csv", csv_folder=csv_folder)
-    for result in sync.sync_all(sync.Job(actor, sync.Reach(csv_folder), instance_folder), customer_id=CUSTOMER):
+    for result in sync.sync_all(
+        sync.Job(actor, sync.Reach(csv_folder), instance_folder), customer_id=CUSTOMER
+    ):
         if result.status != "success":
             raise RuntimeError(sync.result_line(result))
     return True

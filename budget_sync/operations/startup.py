@@ -35,7 +35,9 @@ def _require_whole_schema() -> None:
     try:
         require_whole_schema()
     except DatabaseProblem as problem:
-        raise DatabaseProblem(f"The database {label()} is not as it was made ({problem}): restore a backup.") from problem
+        raise DatabaseProblem(
+            f"The database {label()} is not as it was made ({problem}): restore a backup."
+        ) from problem
 
 
 def _require_proven_balances() -> None:

@@ -10,18 +10,28 @@ from budget_sync.queries import paging
 
 def customers(actor: Actor) -> list[Customer]:
     """The customers whose pages the caller can see, by name; disabled ones left out."""
-    query = Customer.select().where(Customer.disabledAt.is_null()).order_by(Customer.name, Customer.id)
-    return list(query if actor.customer_id is None else query.where(Customer.id == actor.customer_id))
+    query = (
+        Customer.select().where(Customer.disabledAt.is_null()).order_by(Customer.name, Customer.id)
+    )
+    return list(
+        query if actor.customer_id is None else query.where(Customer.id == actor.customer_id)
+    )
 
 
-def people_page(actor: Actor, customer_id: str, text: str = "", page: int = 1) -> tuple[list[User], int]:
+def people_page(
+    actor: Actor, customer_id: str, text: str = "", page: int = 1
+) -> tuple[list[User], int]:
     """A page of a customer's people, by name, and how many there are. Who serves all customers sees those of all as well."""
     require_for(actor, Action.MANAGE_PEOPLE, customer_id)
     of_customer = User.customerId == customer_id
-    query = User.select().where(of_customer | User.customerId.is_null() if actor.customer_id is None else of_customer)
+    query = User.select().where(
+        of_customer | User.customerId.is_null() if actor.customer_id is None else of_customer
+    )
     text = text.strip()
     if text:
-        query = query.where(User.name.contains(text) | User.email.contains(text) | (User.id == text))
+        query = query.where(
+            User.name.contains(text) | User.email.contains(text) | (User.id == text)
+        )
     return list(query.order_by(User.name, User.id).paginate(page, paging.PAGE_SIZE)), query.count()
 
 
@@ -29,7 +39,9 @@ def person(actor: Actor, customer_id: str, user_id: str) -> User:
     """One of a customer's people. Raises Refusal NOT_FOUND."""
     require_for(actor, Action.MANAGE_PEOPLE, customer_id)
     user: User | None = User.get_or_none(User.id == user_id)
-    if user is None or not (user.customerId == customer_id or (user.customerId is None and actor.customer_id is None)):
+    if user is None or not (
+        user.customerId == customer_id or (user.customerId is None and actor.customer_id is None)
+    ):
         raise Refusal(Code.NOT_FOUND, "There is nobody of that id.")
     return user
 

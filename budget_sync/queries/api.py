@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from budget_sync.database import snapshot
-from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Reservation
+from budget_sync.database.models import (
+    AuditLog,
+    Budget,
+    BudgetCheckLog,
+    BudgetUtilization,
+    Reservation,
+)
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, Refusal, invalid
 from budget_sync.domain.money import to_number
@@ -50,30 +56,55 @@ def get_budget(actor: Actor, budget_id: str) -> dict[str, object]:
     return _budget_json(row)
 
 
-def get_request(actor: Actor, request_id: str, *, customer_id: str | None = None) -> dict[str, object]:
+def get_request(
+    actor: Actor, request_id: str, *, customer_id: str | None = None
+) -> dict[str, object]:
     """Where a request stands: its reservations, its checks and its movements, oldest first, the latest 100 of each.
 
     Who may see only their own sees what they checked or requested. Raises Refusal REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
     """
     customer = _customer_for(actor, customer_id)
     scope = require(actor, Action.READ_REQUESTS)
-    queries = [_of_request(table, customer, request_id) for table in (Reservation, BudgetCheckLog, AuditLog)]
+    queries = [
+        _of_request(table, customer, request_id)
+        for table in (Reservation, BudgetCheckLog, AuditLog)
+    ]
     own = queries
     if scope is Scope.OWN:
-        conditions = (Reservation.requesterId == actor.user_id, BudgetCheckLog.checkedBy == actor.principal, AuditLog.subject == actor.user_id)
+        conditions = (
+            Reservation.requesterId == actor.user_id,
+            BudgetCheckLog.checkedBy == actor.principal,
+            AuditLog.subject == actor.user_id,
+        )
         own = [query.where(condition) for query, condition in zip(queries, conditions, strict=True)]
     with snapshot():
-        reservations, checks, movements = (_latest(query, key) for query, key in zip(own, (Reservation.seq, BudgetCheckLog.id, AuditLog.id), strict=True))
-        budgets = {row["id"]: row for row in _budgets().where(Budget.id << {row["budgetId"] for row in (*reservations, *movements)})}
+        reservations, checks, movements = (
+            _latest(query, key)
+            for query, key in zip(
+                own, (Reservation.seq, BudgetCheckLog.id, AuditLog.id), strict=True
+            )
+        )
+        budgets = {
+            row["id"]: row
+            for row in _budgets().where(
+                Budget.id << {row["budgetId"] for row in (*reservations, *movements)}
+            )
+        }
         if not reservations and not checks:
             is_known = any(query.first() for query in queries[:2])
-            code, sentence = (Code.NOT_YOUR_REQUEST, "This request belongs to someone else.") if is_known else (Code.REQUEST_NOT_FOUND, "Request not found.")
+            code, sentence = (
+                (Code.NOT_YOUR_REQUEST, "This request belongs to someone else.")
+                if is_known
+                else (Code.REQUEST_NOT_FOUND, "Request not found.")
+            )
             raise Refusal(code, sentence, requestId=request_id)
     return {
         "requestId": request_id,
         "reservations": [_reservation_json(row, budgets[row["budgetId"]]) for row in reservations],
         "checks": [_check_json(row) for row in checks],
-        "movements": [_movement_json(row, budgets[row["budgetId"]]["currencyExponent"]) for row in movements],
+        "movements": [
+            _movement_json(row, budgets[row["budgetId"]]["currencyExponent"]) for row in movements
+        ],
     }
 
 
@@ -130,7 +161,9 @@ def _budget_json(row: dict[str, Any]) -> dict[str, object]:
         "budgetedAmount": to_number(row["budgetedMinor"], exponent),
         "reservedAmount": to_number(row["reservedMinor"], exponent),
         "committedAmount": to_number(row["committedMinor"], exponent),
-        "available": to_number(row["budgetedMinor"] - row["reservedMinor"] - row["committedMinor"], exponent),
+        "available": to_number(
+            row["budgetedMinor"] - row["reservedMinor"] - row["committedMinor"], exponent
+        ),
         "autoApproveLimit": None if limit_minor is None else to_number(limit_minor, exponent),
         "deletedAt": row["deletedAt"] and clock.to_text(row["deletedAt"]),
     }

@@ -56,7 +56,9 @@ class AuditQuery:
     before: int | None = None
 
 
-def audit_page(actor: Actor, customer_id: str, query: AuditQuery, size: int | None = None) -> tuple[list[AuditLine], int | None]:
+def audit_page(
+    actor: Actor, customer_id: str, query: AuditQuery, size: int | None = None
+) -> tuple[list[AuditLine], int | None]:
     """A page of the audit log, and what the next one goes on after."""
     require_for(actor, Action.READ_AUDIT, customer_id)
     size = size or paging.PAGE_SIZE
@@ -64,8 +66,14 @@ def audit_page(actor: Actor, customer_id: str, query: AuditQuery, size: int | No
     customer = paging.unindexed(AuditLog.customerId) if query.budget_id else AuditLog.customerId
     # A restore is everybody's. Asked for by itself, since either index would be of no use to a query that has both.
     restores = AuditLog.customerId.is_null() & (AuditLog.action == "RESTORE")
-    found = [AuditLine(*row) for whose in (customer == customer_id, restores) for row in _newest(whose, query).limit(size + 1)]
-    lines, last = paging.cut(sorted(found, key=lambda line: line.id, reverse=True)[: size + 1], size)
+    found = [
+        AuditLine(*row)
+        for whose in (customer == customer_id, restores)
+        for row in _newest(whose, query).limit(size + 1)
+    ]
+    lines, last = paging.cut(
+        sorted(found, key=lambda line: line.id, reverse=True)[: size + 1], size
+    )
     return lines, last and last.id
 
 
@@ -85,9 +93,13 @@ def audit_export(actor: Actor, customer_id: str, query: AuditQuery) -> Iterator[
     return read()
 
 
-def budget_history(actor: Actor, customer_id: str, budget_id: str, before: int | None = None) -> tuple[list[AuditLine], int | None]:
+def budget_history(
+    actor: Actor, customer_id: str, budget_id: str, before: int | None = None
+) -> tuple[list[AuditLine], int | None]:
     """A page of a budget's rows in the audit log, newest first, and what the next one goes on after."""
-    return audit_page(actor, customer_id, AuditQuery(budget_id=budget_id, before=before), HISTORY_SIZE)
+    return audit_page(
+        actor, customer_id, AuditQuery(budget_id=budget_id, before=before), HISTORY_SIZE
+    )
 
 
 def _newest(whose: Any, query: AuditQuery) -> Any:
@@ -107,7 +119,15 @@ def _matching(found: Any, query: AuditQuery) -> Any:
         found = found.where(AuditLog.createdAt < query.until)
     text = query.text.strip()
     if text:
-        columns = (AuditLog.requestId, AuditLog.changedBy, AuditLog.onBehalfOf, AuditLog.approvedBy, AuditLog.reason, AuditLog.externalRef, AuditLog.subject)
+        columns = (
+            AuditLog.requestId,
+            AuditLog.changedBy,
+            AuditLog.onBehalfOf,
+            AuditLog.approvedBy,
+            AuditLog.reason,
+            AuditLog.externalRef,
+            AuditLog.subject,
+        )
         told = Budget.department.contains(text)
         for column in columns:
             told |= column.contains(text)

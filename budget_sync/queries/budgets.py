@@ -66,11 +66,15 @@ class BudgetQuery:
     page: int = 1
 
 
-def budgets_page(actor: Actor, customer_id: str, query: BudgetQuery) -> tuple[list[BudgetLine], int]:
+def budgets_page(
+    actor: Actor, customer_id: str, query: BudgetQuery
+) -> tuple[list[BudgetLine], int]:
     """A page of budgets, and how many there are in all."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
     rows = _found(customer_id, query)
-    return [to_line(row) for row in _ordered(rows, query.order).paginate(query.page, paging.PAGE_SIZE)], rows.count()
+    return [
+        to_line(row) for row in _ordered(rows, query.order).paginate(query.page, paging.PAGE_SIZE)
+    ], rows.count()
 
 
 def budgets_export(actor: Actor, customer_id: str, query: BudgetQuery) -> list[BudgetLine]:
@@ -119,21 +123,29 @@ def to_line(row: Any) -> BudgetLine:
 
 
 def _found(customer_id: str, query: BudgetQuery) -> Any:
-    found = rows().where(Budget.customerId == customer_id, Budget.deletedAt.is_null(query.state != "deleted"))
+    found = rows().where(
+        Budget.customerId == customer_id, Budget.deletedAt.is_null(query.state != "deleted")
+    )
     if query.state in ("overdrawn", "high"):
         found = found.where(IS_OVERDRAWN if query.state == "overdrawn" else IS_HIGH)
     if query.period_key:
         found = found.where(Budget.periodKey == query.period_key)
     text = query.text.strip()
     if text:
-        found = found.where(Budget.departmentKey.contains(fold(text)) | Budget.id.contains(text) | Budget.externalId.contains(text))
+        found = found.where(
+            Budget.departmentKey.contains(fold(text))
+            | Budget.id.contains(text)
+            | Budget.externalId.contains(text)
+        )
     return found
 
 
 def _ordered(found: Any, order: str) -> Any:
     columns = _ORDERS.get(order.removeprefix("-"), _ORDERS["department"])
     descending = order.startswith("-")
-    return found.order_by(*(column.desc() if descending else column.asc() for column in columns), Budget.id)
+    return found.order_by(
+        *(column.desc() if descending else column.asc() for column in columns), Budget.id
+    )
 
 
 class Point(NamedTuple):
@@ -149,7 +161,12 @@ def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]
     # An hour, as its first 13 characters: a budget may have had many movements, and a chart has few pixels.
     hour = fn.SUBSTR(AuditLog.createdAt.cast("TEXT"), SQL("1"), SQL("13"))
     changes: Any = (
-        AuditLog.select(hour, fn.SUM(AuditLog.budgetedDeltaMinor), fn.SUM(AuditLog.reservedDeltaMinor), fn.SUM(AuditLog.committedDeltaMinor))
+        AuditLog.select(
+            hour,
+            fn.SUM(AuditLog.budgetedDeltaMinor),
+            fn.SUM(AuditLog.reservedDeltaMinor),
+            fn.SUM(AuditLog.committedDeltaMinor),
+        )
         .where(AuditLog.budgetId == budget.id, paging.unindexed(AuditLog.customerId) == customer_id)
         .group_by(hour)
         .order_by(hour)
@@ -158,8 +175,19 @@ def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]
     points: list[Point] = []
     budgeted = reserved = committed = 0
     for text, *deltas in changes:
-        budgeted, reserved, committed = budgeted + deltas[0], reserved + deltas[1], committed + deltas[2]
+        budgeted, reserved, committed = (
+            budgeted + deltas[0],
+            reserved + deltas[1],
+            committed + deltas[2],
+        )
         # PostgreSQL writes a space between day and hour.
         at = datetime.strptime(text.replace(" ", "T"), "%Y-%m-%dT%H").replace(tzinfo=UTC)
-        points.append(Point(at, Figures(budget.figures.currency, budget.figures.exponent, budgeted, reserved, committed)))
+        points.append(
+            Point(
+                at,
+                Figures(
+                    budget.figures.currency, budget.figures.exponent, budgeted, reserved, committed
+                ),
+            )
+        )
     return points

@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 from peewee import fn
 
 from budget_sync.database import sums, whole_sums
-from budget_sync.database.models import Budget, BudgetDataSourceConfig, BudgetUtilization, Customer, SyncHistory
+from budget_sync.database.models import (
+    Budget,
+    BudgetDataSourceConfig,
+    BudgetUtilization,
+    Customer,
+    SyncHistory,
+)
 from budget_sync.domain import clock
 from budget_sync.domain.money import to_number
 from budget_sync.queries.overview import IS_OVERDRAWN
@@ -47,7 +53,12 @@ def balances() -> list[Balances]:
         Budget.select(
             Budget.customerId,
             Budget.currency,
-            *sums(Budget.currencyExponent, Budget.budgetedMinor, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor),
+            *sums(
+                Budget.currencyExponent,
+                Budget.budgetedMinor,
+                BudgetUtilization.reservedMinor,
+                BudgetUtilization.committedMinor,
+            ),
         )
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .where(Budget.deletedAt.is_null())
@@ -80,15 +91,26 @@ def sources() -> list[SourceState]:
         BudgetDataSourceConfig.select(
             BudgetDataSourceConfig.customerId,
             BudgetDataSourceConfig.id,
-            fn.COALESCE(_latest(SyncHistory.endTime, "success", "partial"), BudgetDataSourceConfig.createdAt),
+            fn.COALESCE(
+                _latest(SyncHistory.endTime, "success", "partial"), BudgetDataSourceConfig.createdAt
+            ),
             _latest(SyncHistory.status, "success", "partial", "failed"),
         )
         .join(Customer, on=(Customer.id == BudgetDataSourceConfig.customerId))
-        .where(BudgetDataSourceConfig.isActive, BudgetDataSourceConfig.removedAt.is_null(), Customer.disabledAt.is_null())
+        .where(
+            BudgetDataSourceConfig.isActive,
+            BudgetDataSourceConfig.removedAt.is_null(),
+            Customer.disabledAt.is_null(),
+        )
         .order_by(BudgetDataSourceConfig.customerId, BudgetDataSourceConfig.id)
     )
     return [
-        SourceState(customer_id, source_id, int((now - clock.from_text(fresh_at)).total_seconds()), last_result)
+        SourceState(
+            customer_id,
+            source_id,
+            int((now - clock.from_text(fresh_at)).total_seconds()),
+            last_result,
+        )
         for customer_id, source_id, fresh_at, last_result in query.tuples()
     ]
 
@@ -97,7 +119,9 @@ def _latest(column: Any, *statuses: str) -> Any:
     """A column of a source's latest pass that ended so."""
     return (
         SyncHistory.select(column)
-        .where((SyncHistory.sourceId == BudgetDataSourceConfig.id) & SyncHistory.status.in_(statuses))
+        .where(
+            (SyncHistory.sourceId == BudgetDataSourceConfig.id) & SyncHistory.status.in_(statuses)
+        )
         .order_by(SyncHistory.id.desc())
         .limit(1)
     )

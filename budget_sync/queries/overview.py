@@ -9,7 +9,15 @@ from zoneinfo import ZoneInfo
 from peewee import SQL, Case, fn
 
 from budget_sync.database import Prepared, rough_sum, snapshot, sums, whole_sums
-from budget_sync.database.models import Budget, BudgetCheckLog, BudgetDataSourceConfig, BudgetUtilization, Customer, Reservation, SyncHistory
+from budget_sync.database.models import (
+    Budget,
+    BudgetCheckLog,
+    BudgetDataSourceConfig,
+    BudgetUtilization,
+    Customer,
+    Reservation,
+    SyncHistory,
+)
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code
 from budget_sync.domain.money import MAX_EXPONENT
@@ -41,7 +49,15 @@ IS_HIGH = (Budget.budgetedMinor * HIGH_PERCENT / 100 < USED) & (Budget.budgetedM
 
 def whole(minor: Any) -> Any:
     """An expression for an amount of a budget in whole units, roughly: to sort by, where decimals differ."""
-    return minor * 1.0 / Case(Budget.currencyExponent, [(exponent, 10**exponent) for exponent in range(1, MAX_EXPONENT + 1)], 1)
+    return (
+        minor
+        * 1.0
+        / Case(
+            Budget.currencyExponent,
+            [(exponent, 10**exponent) for exponent in range(1, MAX_EXPONENT + 1)],
+            1,
+        )
+    )
 
 
 class Figures(NamedTuple):
@@ -75,11 +91,18 @@ class Figures(NamedTuple):
         """overdrawn, high or ok."""
         if self.used_minor > self.budgeted_minor:
             return "overdrawn"
-        return "high" if self.used_minor and self.used_minor * 100 > self.budgeted_minor * HIGH_PERCENT else "ok"
+        return (
+            "high"
+            if self.used_minor and self.used_minor * 100 > self.budgeted_minor * HIGH_PERCENT
+            else "ok"
+        )
 
     def moved(self, *, reserved_minor: int = 0, committed_minor: int = 0) -> Figures:
         """What these would be after a movement."""
-        return self._replace(reserved_minor=self.reserved_minor + reserved_minor, committed_minor=self.committed_minor + committed_minor)
+        return self._replace(
+            reserved_minor=self.reserved_minor + reserved_minor,
+            committed_minor=self.committed_minor + committed_minor,
+        )
 
 
 class Period(NamedTuple):
@@ -181,7 +204,11 @@ def _current(known: list[Period], customer: Customer) -> Period | None:
     """The period that today is in, and of several (a quarter and its year) the one that most budgets are for."""
     today = clock.now().astimezone(ZoneInfo(customer.timeZone)).date()
     dates = {period: period_dates(period.key, customer.fiscalYearStartMonth) for period in known}
-    return max((period for period, span in dates.items() if span and span[0] <= today < span[1]), key=lambda period: period.budgets, default=None)
+    return max(
+        (period for period, span in dates.items() if span and span[0] <= today < span[1]),
+        key=lambda period: period.budgets,
+        default=None,
+    )
 
 
 def _totals(chosen: Any) -> list[Total]:
@@ -197,7 +224,10 @@ def _totals(chosen: Any) -> list[Total]:
         .group_by(Budget.currency)
         .order_by(fn.COUNT(Budget.id).desc(), Budget.currency)
     )
-    return [Total(_figures(currency, parts), budgets, overdrawn, high) for currency, *parts, budgets, overdrawn, high in query.tuples()]
+    return [
+        Total(_figures(currency, parts), budgets, overdrawn, high)
+        for currency, *parts, budgets, overdrawn, high in query.tuples()
+    ]
 
 
 def _departments(chosen: Any, page: int) -> tuple[list[Department], int]:
@@ -211,11 +241,20 @@ def _departments(chosen: Any, page: int) -> tuple[list[Department], int]:
         fn.SUM(Case(None, [(IS_OVERDRAWN, 1)], 0)).alias("overdrawn"),
         _COUNT,
     ).group_by(Budget.departmentKey, Budget.currency)
-    budgeted, reserved, committed = (rough_sum(Budget.currencyExponent, amount) for amount in _AMOUNTS)
+    budgeted, reserved, committed = (
+        rough_sum(Budget.currencyExponent, amount) for amount in _AMOUNTS
+    )
     share = (reserved + committed) / Case(None, [(budgeted == 0, 1)], budgeted)
-    rows = query.order_by(SQL("overdrawn").desc(), share.desc(), Budget.departmentKey, Budget.currency).paginate(page, DEPARTMENTS_A_PAGE).tuples()
+    rows = (
+        query.order_by(SQL("overdrawn").desc(), share.desc(), Budget.departmentKey, Budget.currency)
+        .paginate(page, DEPARTMENTS_A_PAGE)
+        .tuples()
+    )
     found = list(rows)
-    departments = [Department(name, key, _figures(currency, parts), budgets, drawn) for name, key, currency, *parts, budgets, drawn, _ in found]
+    departments = [
+        Department(name, key, _figures(currency, parts), budgets, drawn)
+        for name, key, currency, *parts, budgets, drawn, _ in found
+    ]
     return departments, found[0][-1] if found else 0
 
 
@@ -275,8 +314,14 @@ class Attention(NamedTuple):
 def _attention(actor: Actor, customer_id: str) -> Attention:
     """Overdrawn budgets, reservations open for long, and sources in trouble, as far as the caller may know of them."""
     figures = (Budget.currency, Budget.currencyExponent, *_AMOUNTS)
-    overdrawn = _live(customer_id).select(Budget.id, Budget.department, Budget.fiscalPeriod, *figures, _COUNT).where(IS_OVERDRAWN)
-    worst = list(overdrawn.order_by(whole(Budget.budgetedMinor - USED), Budget.id).limit(LISTED).tuples())
+    overdrawn = (
+        _live(customer_id)
+        .select(Budget.id, Budget.department, Budget.fiscalPeriod, *figures, _COUNT)
+        .where(IS_OVERDRAWN)
+    )
+    worst = list(
+        overdrawn.order_by(whole(Budget.budgetedMinor - USED), Budget.id).limit(LISTED).tuples()
+    )
     may_know_old = scope_of(actor, Action.READ_REQUESTS) is not None
     return Attention(
         overdrawn=[OverdrawnBudget(row[0], row[1], row[2], Figures(*row[3:8])) for row in worst],
@@ -288,8 +333,16 @@ def _attention(actor: Actor, customer_id: str) -> Attention:
 
 
 def _old(actor: Actor, customer_id: str) -> Any:
-    query = Reservation.select().where(Reservation.customerId == customer_id, Reservation.status == "open", Reservation.createdAt < clock.now() - OLD_AFTER)
-    return query.where(Reservation.requesterId == actor.user_id) if scope_of(actor, Action.READ_REQUESTS) is Scope.OWN else query
+    query = Reservation.select().where(
+        Reservation.customerId == customer_id,
+        Reservation.status == "open",
+        Reservation.createdAt < clock.now() - OLD_AFTER,
+    )
+    return (
+        query.where(Reservation.requesterId == actor.user_id)
+        if scope_of(actor, Action.READ_REQUESTS) is Scope.OWN
+        else query
+    )
 
 
 def _old_reservations(actor: Actor, customer_id: str) -> list[OldReservation]:
@@ -315,23 +368,45 @@ def _old_reservations(actor: Actor, customer_id: str) -> list[OldReservation]:
 def _sync_troubles(customer_id: str) -> list[SyncTrouble]:
     """At most one trouble of each kind a source: a pass that failed, one too long ago, deletions held."""
     active = BudgetDataSourceConfig.select().where(
-        BudgetDataSourceConfig.customerId == customer_id, BudgetDataSourceConfig.isActive, BudgetDataSourceConfig.removedAt.is_null()
+        BudgetDataSourceConfig.customerId == customer_id,
+        BudgetDataSourceConfig.isActive,
+        BudgetDataSourceConfig.removedAt.is_null(),
     )
-    return [trouble for source in active.order_by(BudgetDataSourceConfig.createdAt, BudgetDataSourceConfig.id) for trouble in _troubles_of(source)]
+    return [
+        trouble
+        for source in active.order_by(BudgetDataSourceConfig.createdAt, BudgetDataSourceConfig.id)
+        for trouble in _troubles_of(source)
+    ]
 
 
 def _troubles_of(source: BudgetDataSourceConfig) -> list[SyncTrouble]:
-    passes = SyncHistory.select().where(SyncHistory.sourceId == source.id).order_by(SyncHistory.id.desc())
+    passes = (
+        SyncHistory.select()
+        .where(SyncHistory.sourceId == source.id)
+        .order_by(SyncHistory.id.desc())
+    )
     last = passes.where(SyncHistory.status != "skipped").first()
-    good = last if last is not None and last.status != "failed" else passes.where(SyncHistory.status << ["success", "partial"]).first()
+    good = (
+        last
+        if last is not None and last.status != "failed"
+        else passes.where(SyncHistory.status << ["success", "partial"]).first()
+    )
     troubles = []
     if last is not None and last.status == "failed":
-        troubles.append(SyncTrouble("failed", source.id, last.syncId, last.startTime, last.message, 0))
+        troubles.append(
+            SyncTrouble("failed", source.id, last.syncId, last.startTime, last.message, 0)
+        )
     good_at = good.startTime if good else source.createdAt
     if clock.now() - good_at > STALE_AFTER:
-        troubles.append(SyncTrouble("stale" if good else "never", source.id, good and good.syncId, good_at, None, 0))
+        troubles.append(
+            SyncTrouble(
+                "stale" if good else "never", source.id, good and good.syncId, good_at, None, 0
+            )
+        )
     if good is not None and good.heldCount:
-        troubles.append(SyncTrouble("held", source.id, good.syncId, good.startTime, None, good.heldCount))
+        troubles.append(
+            SyncTrouble("held", source.id, good.syncId, good.startTime, None, good.heldCount)
+        )
     return troubles
 
 
@@ -341,7 +416,11 @@ _DAY = Prepared(
         fn.COUNT(BudgetCheckLog.code),
         fn.SUM(Case(None, [(BudgetCheckLog.code == Code.AUTO_APPROVED, 1)], 0)),
         fn.SUM(Case(None, [(BudgetCheckLog.code == Code.REQUIRES_APPROVAL, 1)], 0)),
-    ).where(BudgetCheckLog.timestamp >= value.begin, BudgetCheckLog.timestamp < value.end, BudgetCheckLog.customerId.concat("") == value.customer_id)
+    ).where(
+        BudgetCheckLog.timestamp >= value.begin,
+        BudgetCheckLog.timestamp < value.end,
+        BudgetCheckLog.customerId.concat("") == value.customer_id,
+    )
 )
 
 
@@ -349,12 +428,18 @@ def _decisions(customer: Customer) -> list[Day]:
     """How the checks of each of the last days were answered, oldest day first, days without any included."""
     zone = ZoneInfo(customer.timeZone)
     today = clock.now().astimezone(zone).date()
-    return [_decisions_of(customer.id, today - timedelta(days=ago), zone) for ago in range(DECISION_DAYS - 1, -1, -1)]
+    return [
+        _decisions_of(customer.id, today - timedelta(days=ago), zone)
+        for ago in range(DECISION_DAYS - 1, -1, -1)
+    ]
 
 
 def _decisions_of(customer_id: str, day: date, zone: ZoneInfo) -> Day:
     # A day begins when it does at the customer's, be it 23 or 25 hours long.
-    begin, end = (clock.to_text(datetime(each.year, each.month, each.day, tzinfo=zone)) for each in (day, day + timedelta(days=1)))
+    begin, end = (
+        clock.to_text(datetime(each.year, each.month, each.day, tzinfo=zone))
+        for each in (day, day + timedelta(days=1))
+    )
     count, auto, manual = _DAY.first(begin=begin, end=end, customer_id=customer_id)
     return Day(day, auto or 0, manual or 0, count - (auto or 0) - (manual or 0))
 

@@ -58,7 +58,9 @@ class RequestQuery:
     after: int | None = None
 
 
-def reservations_page(actor: Actor, customer_id: str, query: RequestQuery) -> tuple[list[ReservationLine], int | None]:
+def reservations_page(
+    actor: Actor, customer_id: str, query: RequestQuery
+) -> tuple[list[ReservationLine], int | None]:
     """A page of reservations, and what the next one goes on after. Who may see only their own gets their own."""
     scope = require_for(actor, Action.READ_REQUESTS, customer_id)
     rows = _matching(_reservations(), query)
@@ -70,13 +72,28 @@ def reservations_page(actor: Actor, customer_id: str, query: RequestQuery) -> tu
     if query.status == "open":
         order = (Reservation.createdAt, Reservation.seq)
         customer = Reservation.customerId
-        last = Reservation.get_or_none((Reservation.seq == query.after) & (Reservation.customerId == customer_id)) if query.after else None
+        last = (
+            Reservation.get_or_none(
+                (Reservation.seq == query.after) & (Reservation.customerId == customer_id)
+            )
+            if query.after
+            else None
+        )
         if last:
-            rows = rows.where((Reservation.createdAt > last.createdAt) | ((Reservation.createdAt == last.createdAt) & (Reservation.seq > last.seq)))
+            rows = rows.where(
+                (Reservation.createdAt > last.createdAt)
+                | ((Reservation.createdAt == last.createdAt) & (Reservation.seq > last.seq))
+            )
     elif query.after is not None:
         rows = rows.where(Reservation.seq < query.after)
     size = paging.PAGE_SIZE
-    lines, last_line = paging.cut([ReservationLine(*row) for row in rows.where(customer == customer_id).order_by(*order).limit(size + 1)], size)
+    lines, last_line = paging.cut(
+        [
+            ReservationLine(*row)
+            for row in rows.where(customer == customer_id).order_by(*order).limit(size + 1)
+        ],
+        size,
+    )
     return lines, last_line and last_line.seq
 
 
@@ -87,7 +104,11 @@ def _matching(rows: Any, query: RequestQuery) -> Any:
         rows = rows.where(Reservation.budgetId == query.budget_id)
     text = query.text.strip()
     if text:
-        rows = rows.where(Reservation.requestId.contains(text) | Reservation.requesterName.contains(text) | Reservation.requesterEmail.contains(text))
+        rows = rows.where(
+            Reservation.requestId.contains(text)
+            | Reservation.requesterName.contains(text)
+            | Reservation.requesterEmail.contains(text)
+        )
     return rows
 
 
@@ -152,7 +173,9 @@ class CheckLine(NamedTuple):
         return other.checked_by is None or self.id > other.id
 
 
-def uncovered_page(actor: Actor, customer_id: str, after: int | None = None) -> tuple[list[CheckLine], int | None]:
+def uncovered_page(
+    actor: Actor, customer_id: str, after: int | None = None
+) -> tuple[list[CheckLine], int | None]:
     """A page of the requests that wait because their budget could not carry them, newest first, and what the next one goes on after.
 
     That is the latest check of a request, where it said "insufficient" and no reservation on that budget outlived it. What others
@@ -173,11 +196,17 @@ def uncovered_page(actor: Actor, customer_id: str, after: int | None = None) -> 
         None,
         [
             (~proven, anonymous & (later.id > BudgetCheckLog.id)),
-            ((later.userId != BudgetCheckLog.userId) & (later.checkedBy == SQL("'user:'").concat(later.userId)), False),
+            (
+                (later.userId != BudgetCheckLog.userId)
+                & (later.checkedBy == SQL("'user:'").concat(later.userId)),
+                False,
+            ),
         ],
         anonymous | (later.id > BudgetCheckLog.id),
     )
-    overtaken = later.select(later.id).where(later.customerId == customer_id, later.requestId == BudgetCheckLog.requestId, overtakes)
+    overtaken = later.select(later.id).where(
+        later.customerId == customer_id, later.requestId == BudgetCheckLog.requestId, overtakes
+    )
     rows = _checks().where(
         # Along the index of times: no more than these days are read.
         paging.unindexed(BudgetCheckLog.customerId) == customer_id,
@@ -188,9 +217,18 @@ def uncovered_page(actor: Actor, customer_id: str, after: int | None = None) -> 
     )
     if scope is Scope.OWN:
         rows = rows.where(BudgetCheckLog.checkedBy == actor.principal)
-    last = BudgetCheckLog.get_or_none((BudgetCheckLog.id == after) & (BudgetCheckLog.customerId == customer_id)) if after else None
+    last = (
+        BudgetCheckLog.get_or_none(
+            (BudgetCheckLog.id == after) & (BudgetCheckLog.customerId == customer_id)
+        )
+        if after
+        else None
+    )
     if last:
-        rows = rows.where((BudgetCheckLog.timestamp < last.timestamp) | ((BudgetCheckLog.timestamp == last.timestamp) & (BudgetCheckLog.id < last.id)))
+        rows = rows.where(
+            (BudgetCheckLog.timestamp < last.timestamp)
+            | ((BudgetCheckLog.timestamp == last.timestamp) & (BudgetCheckLog.id < last.id))
+        )
     size = paging.PAGE_SIZE
     newest_first = rows.order_by(BudgetCheckLog.timestamp.desc(), BudgetCheckLog.id.desc())
     lines, last_line = paging.cut([CheckLine(*row) for row in newest_first.limit(size + 1)], size)
@@ -230,19 +268,32 @@ class Story(NamedTuple):
     @property
     def events(self) -> list[tuple[datetime, str, CheckLine | AuditLine]]:
         """Checks and movements in the order they happened: each kind by its sequence, whatever the clock said, and both together by time."""
-        checks: list[tuple[datetime, str, CheckLine | AuditLine]] = [(check.at, "check", check) for check in self.checks]
-        movements: list[tuple[datetime, str, CheckLine | AuditLine]] = [(movement.at, "movement", movement) for movement in self.movements]
+        checks: list[tuple[datetime, str, CheckLine | AuditLine]] = [
+            (check.at, "check", check) for check in self.checks
+        ]
+        movements: list[tuple[datetime, str, CheckLine | AuditLine]] = [
+            (movement.at, "movement", movement) for movement in self.movements
+        ]
         # Of the same second, a check comes before the movement that it led to.
         return list(heapq.merge(checks, movements, key=itemgetter(0)))
 
     @property
     def is_cut(self) -> bool:
         """Whether more happened than is told."""
-        return any(len(told) == MAX_STORY for told in (self.checks, self.reservations, self.movements))
+        return any(
+            len(told) == MAX_STORY for told in (self.checks, self.reservations, self.movements)
+        )
 
     def open_on(self, budget_id: str) -> ReservationLine | None:
         """What the request holds on a budget."""
-        return next((line for line in self.reservations if line.budget_id == budget_id and line.status == "open"), None)
+        return next(
+            (
+                line
+                for line in self.reservations
+                if line.budget_id == budget_id and line.status == "open"
+            ),
+            None,
+        )
 
     @property
     def uncovered(self) -> CheckLine | None:
@@ -250,10 +301,15 @@ class Story(NamedTuple):
         return next((check for check in reversed(self.checks) if self._waits(check)), None)
 
     def _waits(self, check: CheckLine) -> bool:
-        if check.code != Code.INSUFFICIENT_BUDGET or any(other.overtakes(check) for other in self.checks):
+        if check.code != Code.INSUFFICIENT_BUDGET or any(
+            other.overtakes(check) for other in self.checks
+        ):
             return False
         on_budget = [line for line in self.reservations if line.budget_id == check.budget_id]
-        return all(line.closed_after_check is not None and line.closed_after_check < check.id for line in on_budget)
+        return all(
+            line.closed_after_check is not None and line.closed_after_check < check.id
+            for line in on_budget
+        )
 
 
 def request_story(actor: Actor, customer_id: str, request_id: str) -> Story:
@@ -263,7 +319,9 @@ def request_story(actor: Actor, customer_id: str, request_id: str) -> Story:
     """
     scope = require_for(actor, Action.READ_REQUESTS, customer_id)
     tables = ((_checks(), BudgetCheckLog), (_reservations(), Reservation), (audit.rows(), AuditLog))
-    checks, reservations, movements = (_of_request(rows, table, customer_id, request_id) for rows, table in tables)
+    checks, reservations, movements = (
+        _of_request(rows, table, customer_id, request_id) for rows, table in tables
+    )
     is_known = (checks, reservations)
     if scope is Scope.OWN:
         checks = checks.where(BudgetCheckLog.checkedBy == actor.principal)
@@ -279,7 +337,9 @@ def request_story(actor: Actor, customer_id: str, request_id: str) -> Story:
         if story.checks or story.reservations:
             return story
         if any(rows.first() for rows in is_known):
-            raise Refusal(Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id)
+            raise Refusal(
+                Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id
+            )
     raise Refusal(Code.REQUEST_NOT_FOUND, "Nothing is known of that request.", requestId=request_id)
 
 

@@ -41,17 +41,25 @@ def load_stats(actor: Actor, customer_id: str | None = None) -> Stats:
     require(actor, Action.READ_AUDIT)
     customer = actor.customer_id or customer_id
     now = clock.now()
-    checks = BudgetCheckLog.select(fn.COUNT(BudgetCheckLog.id), fn.SUM(BudgetCheckLog.available.cast("INTEGER")), fn.AVG(BudgetCheckLog.durationMs)).where(
-        BudgetCheckLog.timestamp > now - timedelta(hours=24)
-    )
+    checks = BudgetCheckLog.select(
+        fn.COUNT(BudgetCheckLog.id),
+        fn.SUM(BudgetCheckLog.available.cast("INTEGER")),
+        fn.AVG(BudgetCheckLog.durationMs),
+    ).where(BudgetCheckLog.timestamp > now - timedelta(hours=24))
     passes = (
-        SyncHistory.select(SyncHistory.status, fn.COUNT(SyncHistory.id)).where(SyncHistory.startTime > now - timedelta(days=7)).group_by(SyncHistory.status)
+        SyncHistory.select(SyncHistory.status, fn.COUNT(SyncHistory.id))
+        .where(SyncHistory.startTime > now - timedelta(days=7))
+        .group_by(SyncHistory.status)
     )
     budgets = (
         Budget.select(
             fn.MIN(Budget.department),
             Budget.currency,
-            *sums(Budget.currencyExponent, Budget.budgetedMinor, BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor),
+            *sums(
+                Budget.currencyExponent,
+                Budget.budgetedMinor,
+                BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor,
+            ),
         )
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .where(Budget.deletedAt.is_null())
@@ -74,7 +82,13 @@ def load_stats(actor: Actor, customer_id: str | None = None) -> Stats:
         passes=pass_count,
         sync_success_rate=100 * by_status.get("success", 0) / pass_count if pass_count else None,
         utilization=[
-            Utilization(department, currency, to_number(total, exponent), to_number(used, exponent), to_number(total - used, exponent))
+            Utilization(
+                department,
+                currency,
+                to_number(total, exponent),
+                to_number(used, exponent),
+                to_number(total - used, exponent),
+            )
             for department, currency, *selected in rows
             for exponent, (total, used) in [whole_sums(selected)]
         ],

@@ -66,7 +66,9 @@ def source_names(actor: Actor, customer_id: str) -> dict[str, str]:
 
 def _sources(customer_id: str) -> Any:
     followed = BudgetDataSourceConfig.select().where(
-        BudgetDataSourceConfig.customerId == customer_id, BudgetDataSourceConfig.isActive, BudgetDataSourceConfig.removedAt.is_null()
+        BudgetDataSourceConfig.customerId == customer_id,
+        BudgetDataSourceConfig.isActive,
+        BudgetDataSourceConfig.removedAt.is_null(),
     )
     return followed.order_by(BudgetDataSourceConfig.createdAt, BudgetDataSourceConfig.id)
 
@@ -82,10 +84,16 @@ def _source_line(customer_id: str, source: BudgetDataSourceConfig) -> SourceLine
 def _name(source: BudgetDataSourceConfig) -> str:
     if source.sourceType == "csv":
         return "CSV file"
-    return f"Google Sheet, tab “{source.worksheet}”" if source.worksheet else f"Google Sheet, tab no. {source.worksheetGid}"
+    return (
+        f"Google Sheet, tab “{source.worksheet}”"
+        if source.worksheet
+        else f"Google Sheet, tab no. {source.worksheetGid}"
+    )
 
 
-def passes_page(actor: Actor, customer_id: str, before: int | None = None) -> tuple[list[PassLine], int | None]:
+def passes_page(
+    actor: Actor, customer_id: str, before: int | None = None
+) -> tuple[list[PassLine], int | None]:
     """A page of a customer's passes, newest first, and what the next one goes on after."""
     require_for(actor, Action.READ_SYNC, customer_id)
     rows = _rows(customer_id)
@@ -108,7 +116,9 @@ def sync_pass(actor: Actor, customer_id: str, sync_id: str) -> PassLine:
 def row_errors(actor: Actor, customer_id: str, sync_id: str) -> list[dict[str, Any]]:
     """The rows that a pass refused: `row` and `message`."""
     require_for(actor, Action.READ_SYNC, customer_id)
-    found = SyncHistory.get_or_none(SyncHistory.syncId == sync_id, SyncHistory.customerId == customer_id)
+    found = SyncHistory.get_or_none(
+        SyncHistory.syncId == sync_id, SyncHistory.customerId == customer_id
+    )
     listed: list[dict[str, Any]] = json.loads(found.errors) if found else []
     return listed
 
@@ -134,13 +144,25 @@ def _still_held(customer_id: str, source_id: str) -> list[str]:
     if good is None or not good.held:
         return []
     held = set(json.loads(SyncHistory.get_by_id(good.id).heldBudgetIds))
-    live: Any = Budget.select(Budget.id).where(Budget.customerId == customer_id, Budget.sourceId == source_id, Budget.deletedAt.is_null())
-    return [budget_id for (budget_id,) in live.order_by(Budget.departmentKey, Budget.periodKey, Budget.id).tuples() if budget_id in held]
+    live: Any = Budget.select(Budget.id).where(
+        Budget.customerId == customer_id, Budget.sourceId == source_id, Budget.deletedAt.is_null()
+    )
+    return [
+        budget_id
+        for (budget_id,) in live.order_by(
+            Budget.departmentKey, Budget.periodKey, Budget.id
+        ).tuples()
+        if budget_id in held
+    ]
 
 
 def _last_good(customer_id: str, source_id: str) -> PassLine | None:
     """The latest pass that read its source."""
-    row = _rows(customer_id).where(SyncHistory.sourceId == source_id, SyncHistory.status << ["success", "partial"]).first()
+    row = (
+        _rows(customer_id)
+        .where(SyncHistory.sourceId == source_id, SyncHistory.status << ["success", "partial"])
+        .first()
+    )
     return PassLine(*row) if row else None
 
 

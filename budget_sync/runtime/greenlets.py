@@ -89,7 +89,9 @@ class Lane:
     calls are under way at a time: a further one begins when one has ended.
     """
 
-    def __init__(self, wake: Callable[[], None], poller: Poller, at_once: int | None = None) -> None:
+    def __init__(
+        self, wake: Callable[[], None], poller: Poller, at_once: int | None = None
+    ) -> None:
         self._loop = getcurrent()
         self._wake = wake
         self._poller = poller

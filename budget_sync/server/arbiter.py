@@ -85,7 +85,9 @@ def _queued(listener: socket.socket) -> int:
     """How many wait to be accepted: on Linux, the field tcpi_unacked of a listening socket's TCP_INFO; elsewhere nobody is seen."""
     if sys.platform != "linux":
         return 0
-    (count,) = struct.unpack_from("I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)
+    (count,) = struct.unpack_from(
+        "I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24
+    )
     return int(count)
 
 
@@ -100,7 +102,11 @@ class _OurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
 
     def exception(self, message: str, *about: object, **more: object) -> None:
         """Tell of what went wrong, but not of a client that takes no reply or is gone: anybody could fill the log with that."""
-        tell = super().debug if isinstance(sys.exc_info()[1], OSError) and message == LOST_CLIENT else super().exception
+        tell = (
+            super().debug
+            if isinstance(sys.exc_info()[1], OSError) and message == LOST_CLIENT
+            else super().exception
+        )
         tell(message, *about, **more)
 
 
@@ -118,7 +124,9 @@ def _forget(worker: Worker) -> None:
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Gunicorn around an app factory, which each worker calls for itself: nothing is opened before the fork."""
 
-    def __init__(self, make_app: Callable[[], Flask], *, host: str, port: int, workers: int) -> None:
+    def __init__(
+        self, make_app: Callable[[], Flask], *, host: str, port: int, workers: int
+    ) -> None:
         self.make_app = make_app
         self.options = {
             "bind": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",

@@ -39,7 +39,14 @@ class Arrived(Unreader):  # type: ignore[misc]  # gunicorn has no types
 class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     """A connection, and what has arrived on it of the next request."""
 
-    def __init__(self, cfg: Config, client: socket.socket, address: object, listener: object, linger: Callable[[Connection], None]) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        client: socket.socket,
+        address: object,
+        listener: object,
+        linger: Callable[[Connection], None],
+    ) -> None:
         super().__init__(cfg, client, address, listener)
         self._linger = linger
         self.arrival = Arrival()
@@ -50,7 +57,9 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.parser.unreader = Arrived()
         self.initialized = True
         # A thread waits here only for who does not take a reply.
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
+        client.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0)
+        )
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
     def close(self, graceful: bool = False) -> None:

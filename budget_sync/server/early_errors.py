@@ -24,7 +24,10 @@ MALFORMED: dict[type[Exception], tuple[HTTPStatus, str]] = {
     errors.UnsupportedTransferCoding: (HTTPStatus.NOT_IMPLEMENTED, "unknown transfer coding"),
     errors.ExpectationFailed: (HTTPStatus.EXPECTATION_FAILED, "unknown expectation"),
     errors.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "request line too long"),
-    errors.LimitRequestHeaders: (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers too long or too many"),
+    errors.LimitRequestHeaders: (
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "headers too long or too many",
+    ),
 }
 
 
@@ -35,7 +38,12 @@ def malformed(kind: str) -> str:
 
 def json_error(status: HTTPStatus, sentence: str) -> bytes:
     """A refusal outside of the app, with its head, after which the connection is closed."""
-    body = dumps({"success": False, "error": f"{status.phrase}. {sentence}", "code": Code.HTTP_ERROR}).encode() + b"\n"
+    body = (
+        dumps(
+            {"success": False, "error": f"{status.phrase}. {sentence}", "code": Code.HTTP_ERROR}
+        ).encode()
+        + b"\n"
+    )
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}",
         "Connection: close",

@@ -45,7 +45,9 @@ class Leaving:
 
     def end_beyond(self, most: int) -> None:
         """Close those that were told first, until no more than so many are left."""
-        for conn in list(itertools.islice(self._connections, max(0, len(self._connections) - most))):
+        for conn in list(
+            itertools.islice(self._connections, max(0, len(self._connections) - most))
+        ):
             self._end(conn)
 
     def _read(self, conn: Connection) -> None:

@@ -28,7 +28,17 @@ _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,8})(?:[ \t]*;[^\r\n]*)?\r\n")
 class Arrival:
     """The bytes of a request so far."""
 
-    __slots__ = ("_at", "_body_bytes", "_end", "_has_last_chunk", "_is_chunked", "awaits_continue", "data", "fault", "is_cut")
+    __slots__ = (
+        "_at",
+        "_body_bytes",
+        "_end",
+        "_has_last_chunk",
+        "_is_chunked",
+        "awaits_continue",
+        "data",
+        "fault",
+        "is_cut",
+    )
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -57,7 +67,11 @@ class Arrival:
             return False
         if self._is_chunked:
             self._walk()
-        return self.is_cut or self.fault != "" or (self._end is not None and len(self.data) >= self._end)
+        return (
+            self.is_cut
+            or self.fault != ""
+            or (self._end is not None and len(self.data) >= self._end)
+        )
 
     def _read_head(self) -> bool:
         """Find out how the body ends, if the head is there."""
@@ -108,7 +122,10 @@ class Arrival:
         """Go on by one chunk; False where there is no further one, not all of it, or too much."""
         line = _CHUNK_LINE.match(self.data, self._at, self._at + MAX_CHUNK_LINE_BYTES)
         if line is None:
-            if len(self.data) >= self._at + MAX_CHUNK_LINE_BYTES or self.data.find(b"\r\n", self._at) >= 0:
+            if (
+                len(self.data) >= self._at + MAX_CHUNK_LINE_BYTES
+                or self.data.find(b"\r\n", self._at) >= 0
+            ):
                 self.fault = "invalid chunk"
             return False
         size = int(line[1], 16)

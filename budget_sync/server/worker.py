@@ -89,7 +89,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Start serving."""
         util.http_date = _http_date
         # Gunicorn asks for a setting a dozen times a request, by way of a function each time. A worker's never change.
-        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
+        self.cfg.__dict__.update(
+            {name: setting.get() for name, setting in self.cfg.settings.items()}
+        )
         if hasattr(os, "SCHED_BATCH"):
             # Threads that hand over to each other all the time: one that wakes need not push another off its core at once.
             with suppress(OSError):
@@ -108,7 +110,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until told to stop."""
-        self.lane = Lane(lambda: self.method_queue.defer(self.lane.go_on), self.poller, self.wsgi.config.get("SHARED_AT_ONCE"))
+        self.lane = Lane(
+            lambda: self.method_queue.defer(self.lane.go_on),
+            self.poller,
+            self.wsgi.config.get("SHARED_AT_ONCE"),
+        )
         self.leaving = Leaving(self.poller)
         self.shared_calls = self.wsgi.config.get("SHARED_CALLS", ())
         self.balance.tell(self.age, 0)
@@ -125,7 +131,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             super().wait_for_and_dispatch_events(self._patience(timeout))
             self.lane.tick()
             now = time.monotonic()
-            if self.looks_again is not None and (now >= self.looks_again or self.nr_conns <= self.balance.least()):
+            if self.looks_again is not None and (
+                now >= self.looks_again or self.nr_conns <= self.balance.least()
+            ):
                 self._look_again()
             self.balance.tell(self.age, self.nr_conns if self.alive else ABSENT)
             if not self.alive or now >= until:
@@ -136,7 +144,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if self.looks_again is not None:
             return LOOK_S
         # Whether there is room again for a new client is looked at in between.
-        return TICK_S if self.lane.is_anyone_waiting or self.clogged or not self._accepting else timeout
+        return (
+            TICK_S
+            if self.lane.is_anyone_waiting or self.clogged or not self._accepting
+            else timeout
+        )
 
     def accept(self, listener: socket.socket) -> None:
         """Take a connection, or leave it to a worker that has fewer: not for long, as that one may be busy with something else."""
@@ -173,7 +185,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.leaving.end_beyond(self.worker_connections - self.nr_conns)
         if self.nr_conns >= self.worker_connections:
             self.set_accept_enabled(False)
-        self._await_request(Connection(self.cfg, client, address, listener.getsockname(), self.leaving.add))
+        self._await_request(
+            Connection(self.cfg, client, address, listener.getsockname(), self.leaving.add)
+        )
 
     def _wait_for_room(self, error: OSError) -> None:
         """Listen to nobody new until gunicorn's loop does so again, in a moment: who waits to be taken in would wake it over and over."""
@@ -181,7 +195,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not self.has_no_room:
             # Once: it may stay so for hours.
             self.has_no_room = True
-            self.log.error("There is no room for another connection: %s. Who comes now has to wait.", error.strerror)
+            self.log.error(
+                "There is no room for another connection: %s. Who comes now has to wait.",
+                error.strerror,
+            )
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """The next request on a kept connection."""
@@ -221,7 +238,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def murder_pending(self) -> None:
         """Refuse what takes too long to arrive, go on with who has taken its replies at last, and close what was left open long enough."""
         now = time.monotonic()
-        for conn in [conn for conn in self.clogged if conn.timeout <= now or unsent_bytes(conn.sock) <= MAX_UNTAKEN_BYTES]:
+        for conn in [
+            conn
+            for conn in self.clogged
+            if conn.timeout <= now or unsent_bytes(conn.sock) <= MAX_UNTAKEN_BYTES
+        ]:
             if conn.timeout <= now:
                 self._drop(conn)
             else:
@@ -229,7 +250,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 super().enqueue_req(conn)
         for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self.arriving)):
             if conn.arrival.data:
-                self._refuse(conn, HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
+                self._refuse(
+                    conn, HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive."
+                )
             else:
                 self._drop(conn)
         self.leaving.end_overdue()
@@ -264,7 +287,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Take in what has come, or that no more will; False where the connection needs no more waiting: it went to a thread, was refused, or is gone."""
         is_whole = conn.arrival.add(data)
         if conn.arrival.is_too_long:
-            self._refuse(conn, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, malformed("headers too long or too many"))
+            self._refuse(
+                conn,
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                malformed("headers too long or too many"),
+            )
         elif is_whole or (not data and conn.arrival.data):
             # Or half of one that ends there: the parser says what is missing.
             self._stop_waiting(conn)
@@ -285,7 +312,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _may_share(self, conn: Connection) -> bool:
         """Whether the request can be answered without a thread: nothing of it is still to come, and its client has taken all earlier replies."""
-        return conn.arrival.data.startswith(self.shared_calls) and not (conn.arrival.is_cut or conn.arrival.fault) and unsent_bytes(conn.sock) == 0
+        return (
+            conn.arrival.data.startswith(self.shared_calls)
+            and not (conn.arrival.is_cut or conn.arrival.fault)
+            and unsent_bytes(conn.sock) == 0
+        )
 
     def _answer(self, conn: Connection) -> None:
         """Handle a request in the lane, and say so as a thread's future would."""
@@ -310,7 +341,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         current_id.reset(before)
         conn.close(graceful=True)
 
-    def handle_error(self, _: object, client: socket.socket, address: object, error: Exception) -> None:
+    def handle_error(
+        self, _: object, client: socket.socket, address: object, error: Exception
+    ) -> None:
         """Refuse what the parser cannot read, and tell nothing of it but the kind of its fault; anything else is a mistake of ours."""
         if current_id.get() == NOTHING:
             # It did not come to the app, which would have given it one.
@@ -320,7 +353,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._say_no(client, status, malformed(kind))
         else:
             self.log.error("A mistake of ours, outside of the app.", exc_info=error)
-            self._say_no(client, HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side.")
+            self._say_no(
+                client, HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side."
+            )
 
     def _say_no(self, client: socket.socket, status: HTTPStatus, sentence: str) -> None:
         """Refuse a request outside of the app, under the id that is set; the log has the same words as the reply."""

@@ -53,8 +53,12 @@ _UPDATE_BUDGET = """
         "periodKey" = ?, "budgetedMinor" = ?, "autoApproveLimitMinor" = ?, "deletedAt" = NULL, "updatedAt" = ?
     WHERE "id" = ?
 """
-_DELETE_BUDGET = 'UPDATE "Budget" SET "deletedAt" = ?, "updatedAt" = ? WHERE "id" = ? AND "deletedAt" IS NULL'
-_UPDATE_VERSION = 'UPDATE "BudgetUtilization" SET "version" = ? WHERE "budgetId" = ? AND "version" = ?'
+_DELETE_BUDGET = (
+    'UPDATE "Budget" SET "deletedAt" = ?, "updatedAt" = ? WHERE "id" = ? AND "deletedAt" IS NULL'
+)
+_UPDATE_VERSION = (
+    'UPDATE "BudgetUtilization" SET "version" = ? WHERE "budgetId" = ? AND "version" = ?'
+)
 _UPDATE_ROW = 'UPDATE "Budget" SET "sourceRow" = ? WHERE "id" = ?'
 
 _CHUNK = 1000
@@ -62,7 +66,12 @@ _CHUNK = 1000
 
 def read_stored(customer_id: str) -> list[Stored]:
     """All budgets of a customer, deleted ones included, by id."""
-    return list(map(Stored._make, db.execute_sql(_SELECT_STORED.replace("?", db.param), (customer_id,)).fetchall()))
+    return list(
+        map(
+            Stored._make,
+            db.execute_sql(_SELECT_STORED.replace("?", db.param), (customer_id,)).fetchall(),
+        )
+    )
 
 
 def is_still(customer_id: str, stored: Sequence[Stored]) -> bool:
@@ -70,13 +79,24 @@ def is_still(customer_id: str, stored: Sequence[Stored]) -> bool:
 
     From here to the end of the transaction nothing does: all budgets of the customer are locked.
     """
-    join = Budget.select(Budget.id).join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
+    join = Budget.select(Budget.id).join(
+        BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id)
+    )
     list(locked(join.where(Budget.customerId == customer_id).order_by(Budget.id)).tuples())
-    found: list[tuple[str, int]] = db.execute_sql(_SELECT_VERSIONS.replace("?", db.param), (customer_id,)).fetchall()
+    found: list[tuple[str, int]] = db.execute_sql(
+        _SELECT_VERSIONS.replace("?", db.param), (customer_id,)
+    ).fetchall()
     return found == [(budget.id, budget.version) for budget in stored]
 
 
-def apply(actor: Actor, customer_id: str, source_id: str, title: str, plan: SyncPlan, progress: Progress | None = None) -> None:
+def apply(
+    actor: Actor,
+    customer_id: str,
+    source_id: str,
+    title: str,
+    plan: SyncPlan,
+    progress: Progress | None = None,
+) -> None:
     """Write a plan that was made from what is stored at this moment, in the same transaction."""
     now = clock.to_text(clock.now())
     audit = _Audit(actor, customer_id, title, now)
@@ -84,16 +104,32 @@ def apply(actor: Actor, customer_id: str, source_id: str, title: str, plan: Sync
     leaving = [_deleted(audit, budget) for budget in plan.deletes]
     changes = [*plan.updates, *plan.revivals]
     versions = [(budget.version + 1, budget.id, budget.version) for budget in plan.deletes]
-    versions += [(audit.change(change), change.before.id, change.before.version) for change in changes]
+    versions += [
+        (audit.change(change), change.before.id, change.before.version) for change in changes
+    ]
     new_ids = _new_ids(plan.creates)
-    new_versions = [audit.create(budget_id, row) for budget_id, row in zip(new_ids, plan.creates, strict=True)]
+    new_versions = [
+        audit.create(budget_id, row) for budget_id, row in zip(new_ids, plan.creates, strict=True)
+    ]
     writer.add(_DELETE_BUDGET, [(now, now, budget_id) for budget_id in leaving])
-    writer.add(_STEP_ASIDE, [(change.before.id,) for change in changes if change.before.key != change.after.key])
+    writer.add(
+        _STEP_ASIDE,
+        [(change.before.id,) for change in changes if change.before.key != change.after.key],
+    )
     writer.add(_UPDATE_BUDGET, [_updated(change, now) for change in changes])
-    writer.add(_INSERT_BUDGET, [_inserted(budget_id, customer_id, source_id, row, now) for budget_id, row in zip(new_ids, plan.creates, strict=True)])
+    writer.add(
+        _INSERT_BUDGET,
+        [
+            _inserted(budget_id, customer_id, source_id, row, now)
+            for budget_id, row in zip(new_ids, plan.creates, strict=True)
+        ],
+    )
     writer.add(
         _INSERT_UTILIZATION,
-        [(budget_id, customer_id, row.exponent, version) for budget_id, row, version in zip(new_ids, plan.creates, new_versions, strict=True)],
+        [
+            (budget_id, customer_id, row.exponent, version)
+            for budget_id, row, version in zip(new_ids, plan.creates, new_versions, strict=True)
+        ],
     )
     writer.add(_UPDATE_VERSION, versions)
     writer.add(_UPDATE_ROW, plan.moved)
@@ -103,19 +139,30 @@ def apply(actor: Actor, customer_id: str, source_id: str, title: str, plan: Sync
 
 def _new_ids(creates: Sequence[SheetBudget]) -> list[str]:
     """An id for each new budget: its own Budget ID, where that is free and can stand in a path."""
-    wanted = [row.external_id for row in creates if row.external_id is not None and CHOSEN_ID.fullmatch(row.external_id)]
+    wanted = [
+        row.external_id
+        for row in creates
+        if row.external_id is not None and CHOSEN_ID.fullmatch(row.external_id)
+    ]
     free = set(wanted)
     for start in range(0, len(wanted), 500):
-        free -= {budget.id for budget in Budget.select(Budget.id).where(Budget.id << wanted[start : start + 500])}
+        free -= {
+            budget.id
+            for budget in Budget.select(Budget.id).where(Budget.id << wanted[start : start + 500])
+        }
     # One draw for all of them: each draw is a call of the system's.
     drawn = secrets.token_hex(8 * len(creates))
     return [
-        row.external_id if row.external_id in free and row.external_id is not None else f"bud_{drawn[16 * number : 16 * number + 16]}"
+        row.external_id
+        if row.external_id in free and row.external_id is not None
+        else f"bud_{drawn[16 * number : 16 * number + 16]}"
         for number, row in enumerate(creates)
     ]
 
 
-def _inserted(budget_id: str, customer_id: str, source_id: str, row: SheetBudget, now: str) -> tuple[Any, ...]:
+def _inserted(
+    budget_id: str, customer_id: str, source_id: str, row: SheetBudget, now: str
+) -> tuple[Any, ...]:
     return (
         budget_id,
         customer_id,
@@ -153,7 +200,15 @@ def _updated(change: Change, now: str) -> tuple[Any, ...]:
 
 
 def _deleted(audit: _Audit, budget: Stored) -> str:
-    audit.add(budget.id, budget.version + 1, "SOFT_DELETE", "deletedAt", None, audit.now, reason=f"No longer in {audit.title}")
+    audit.add(
+        budget.id,
+        budget.version + 1,
+        "SOFT_DELETE",
+        "deletedAt",
+        None,
+        audit.now,
+        reason=f"No longer in {audit.title}",
+    )
     return budget.id
 
 
@@ -168,7 +223,16 @@ class _Audit:
         self.rows: list[tuple[Any, ...]] = []
 
     def add(
-        self, budget_id: str, version: int, action: str, field: str, old: str | None, new: str | None, *, reason: str, budgeted_delta_minor: int = 0
+        self,
+        budget_id: str,
+        version: int,
+        action: str,
+        field: str,
+        old: str | None,
+        new: str | None,
+        *,
+        reason: str,
+        budgeted_delta_minor: int = 0,
     ) -> None:
         """One row."""
         self.rows.append(
@@ -192,10 +256,27 @@ class _Audit:
         """The rows of a new budget: its amount, and its limit where it has one; returns its version."""
         reason = f"Row {row.row} of {self.title}: {row.department}, {row.period}"
         amount_minor = row.budgeted_minor
-        self.add(budget_id, 1, "CREATE", "budgetedAmount", None, to_text(amount_minor, row.exponent), reason=reason, budgeted_delta_minor=amount_minor)
+        self.add(
+            budget_id,
+            1,
+            "CREATE",
+            "budgetedAmount",
+            None,
+            to_text(amount_minor, row.exponent),
+            reason=reason,
+            budgeted_delta_minor=amount_minor,
+        )
         if row.limit_minor is None:
             return 1
-        self.add(budget_id, 2, "CREATE", "autoApproveLimit", None, to_text(row.limit_minor, row.exponent), reason=reason)
+        self.add(
+            budget_id,
+            2,
+            "CREATE",
+            "autoApproveLimit",
+            None,
+            to_text(row.limit_minor, row.exponent),
+            reason=reason,
+        )
         return 2
 
     def change(self, change: Change) -> int:
@@ -204,12 +285,26 @@ class _Audit:
         reason = f"Row {change.row} of {self.title}"
         if change.is_revival:
             version += 1
-            self.add(before.id, version, "REVIVE", "deletedAt", before.deleted_at, None, reason=reason)
+            self.add(
+                before.id, version, "REVIVE", "deletedAt", before.deleted_at, None, reason=reason
+            )
         for name, old, new in change.fields:
             version += 1
-            delta_minor = change.after.budgeted_minor - before.budgeted_minor if name == "budgetedAmount" else 0
+            delta_minor = (
+                change.after.budgeted_minor - before.budgeted_minor
+                if name == "budgetedAmount"
+                else 0
+            )
             texts = (_told(old, before.exponent), _told(new, before.exponent))
-            self.add(before.id, version, "UPDATE", name, *texts, reason=reason, budgeted_delta_minor=delta_minor)
+            self.add(
+                before.id,
+                version,
+                "UPDATE",
+                name,
+                *texts,
+                reason=reason,
+                budgeted_delta_minor=delta_minor,
+            )
         return version
 
 
@@ -240,7 +335,9 @@ class _Writer:
                 chunk = rows[start : start + _CHUNK]
                 written = execute_many(sql, chunk)
                 if written != len(chunk):
-                    raise RuntimeError(f"{written} rows were written where {len(chunk)} were planned: {' '.join(sql.split())[:60]}")
+                    raise RuntimeError(
+                        f"{written} rows were written where {len(chunk)} were planned: {' '.join(sql.split())[:60]}"
+                    )
                 done += len(chunk)
                 if self.progress:
                     self.progress(done, total)

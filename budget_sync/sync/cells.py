@@ -9,7 +9,14 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from babel import Locale, UnknownLocaleError
-from babel.numbers import NumberFormatError, get_currency_symbol, get_decimal_symbol, get_group_symbol, is_currency, parse_decimal
+from babel.numbers import (
+    NumberFormatError,
+    get_currency_symbol,
+    get_decimal_symbol,
+    get_group_symbol,
+    is_currency,
+    parse_decimal,
+)
 
 from budget_sync.domain.money import LIMIT_MINOR
 
@@ -32,10 +39,15 @@ Cell = str | int | float | Decimal | bool | DateCell | None
 
 # Sheets and Excel: #REF!, #VALUE!, #NAME?, #DIV/0!, #N/A, and other languages' spellings of them.
 _FORMULA_ERROR = re.compile(r"#\S*[!?]|#N/A|#NV|#N/D|#ND", re.IGNORECASE)
-_LOADING = re.compile(r"(?:loading|wird geladen|chargement|cargando|caricamento|carregando)\s*(?:\.\.\.|…)", re.IGNORECASE)
+_LOADING = re.compile(
+    r"(?:loading|wird geladen|chargement|cargando|caricamento|carregando)\s*(?:\.\.\.|…)",
+    re.IGNORECASE,
+)
 _SPACES = re.compile(r"[\s\u00a0\u2009\u202f]")
 _APOSTROPHES = re.compile("['\u2019]")  # both stand between thousands in Switzerland
-_MONEY = re.compile(r"(?P<before>[^\d\s.,+\-()'’]*)\s*(?P<number>\d.*?)\s*(?P<after>[^\d\s.,+\-()'’]*)")  # noqa: RUF001  # the same
+_MONEY = re.compile(
+    r"(?P<before>[^\d\s.,+\-()'’]*)\s*(?P<number>\d.*?)\s*(?P<after>[^\d\s.,+\-()'’]*)"  # noqa: RUF001    # the same
+)
 _NUMBER = re.compile(r"\d[\d.,'’\s\u00a0\u2009\u202f]*")  # noqa: RUF001  # the same
 _PLAIN = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,4})?")
 
@@ -54,7 +66,9 @@ def refuse_unsettled(text: str) -> None:
     if _FORMULA_ERROR.fullmatch(text):
         raise CellError(f"shows {text}: repair its formula")
     if _LOADING.fullmatch(text):
-        raise CellError(f"shows {text!r}: the sheet had not finished calculating; it is read again in the next pass")
+        raise CellError(
+            f"shows {text!r}: the sheet had not finished calculating; it is read again in the next pass"
+        )
 
 
 def amount_minor(cell: Cell, currency: str, exponent: int, locale: str) -> int:
@@ -116,7 +130,9 @@ def _parse_marked(text: str, currency: str, locale: str) -> Decimal | str:
     for mark in (money["before"], money["after"]):
         if mark and mark.casefold() not in _marks(currency, locale):
             agree = f"but the row is in {currency}: make them agree, or enter the bare number"
-            return f"is {text!r}, {agree if _is_currency(mark) else 'which is no number: enter one'}"
+            return (
+                f"is {text!r}, {agree if _is_currency(mark) else 'which is no number: enter one'}"
+            )
     try:
         number = parse_decimal(_as_written_in(money["number"], locale), locale=locale, strict=True)
     except (NumberFormatError, ArithmeticError, ValueError):
@@ -144,7 +160,11 @@ def _symbols(locale: str) -> tuple[str, str]:
 @lru_cache(maxsize=256)
 def _marks(currency: str, locale: str) -> frozenset[str]:
     """How an amount of a currency may be marked: its code, its sign there and in English, and a bare $ for a dollar."""
-    marks = {currency, get_currency_symbol(currency, locale), get_currency_symbol(currency, "en_US")}
+    marks = {
+        currency,
+        get_currency_symbol(currency, locale),
+        get_currency_symbol(currency, "en_US"),
+    }
     if any(mark.endswith("$") for mark in marks):
         marks.add("$")
     return frozenset(mark.casefold() for mark in marks)
@@ -152,7 +172,9 @@ def _marks(currency: str, locale: str) -> frozenset[str]:
 
 def _is_currency(mark: str) -> bool:
     """Whether a mark means some currency: a sign such as the euro's, alone or with letters, or a code."""
-    return any(unicodedata.category(character) == "Sc" for character in mark) or is_currency(mark.upper())
+    return any(unicodedata.category(character) == "Sc" for character in mark) or is_currency(
+        mark.upper()
+    )
 
 
 @lru_cache(maxsize=64)

@@ -90,9 +90,13 @@ def _fetch(source: Source, reach: Reach) -> Fetched:
         except APIError as error:
             raise FetchFailed(_sentence(error, source, account)) from None
         except google.auth.exceptions.RefreshError as error:
-            raise FetchFailed(f"Google refuses the credentials ({_short(error.args[0] if error.args else error)}): renew the credentials file.") from None
+            raise FetchFailed(
+                f"Google refuses the credentials ({_short(error.args[0] if error.args else error)}): renew the credentials file."
+            ) from None
         except (google.auth.exceptions.GoogleAuthError, *_ODD) as error:
-            raise FetchFailed(f"Google's reply is not what its API describes ({type(error).__name__}: {_short(error)}).") from error
+            raise FetchFailed(
+                f"Google's reply is not what its API describes ({type(error).__name__}: {_short(error)})."
+            ) from error
 
 
 def _read_cells(client: SheetsClient, key: str, title: str) -> list[list[Cell]]:
@@ -102,13 +106,21 @@ def _read_cells(client: SheetsClient, key: str, title: str) -> list[list[Cell]]:
         kept = _read_values(client, key, title, DateTimeOption.serial_number)
         shown = _read_values(client, key, title, DateTimeOption.formatted_string)
         if len(kept) == len(shown):
-            return [row if row == other else _typed(row, other) for row, other in zip(kept, shown, strict=True)]
+            return [
+                row if row == other else _typed(row, other)
+                for row, other in zip(kept, shown, strict=True)
+            ]
     raise FetchFailed("The sheet was changed while it was being read; the next pass tries again.")
 
 
-def _read_values(client: SheetsClient, key: str, title: str, dates: DateTimeOption) -> list[list[Any]]:
+def _read_values(
+    client: SheetsClient, key: str, title: str, dates: DateTimeOption
+) -> list[list[Any]]:
     """A tab's cells as Google gives them. Raises as the client's `request` and as `_grid`."""
-    options: dict[str, Any] = {"valueRenderOption": ValueRenderOption.unformatted, "dateTimeRenderOption": dates}
+    options: dict[str, Any] = {
+        "valueRenderOption": ValueRenderOption.unformatted,
+        "dateTimeRenderOption": dates,
+    }
     return _grid(client.values_get(key, absolute_range_name(title), options), title)
 
 
@@ -119,7 +131,12 @@ def _typed(kept: Sequence[Cell], shown: Sequence[Cell]) -> list[Cell]:
 
 def _typed_cell(kept: Cell, shown: Cell) -> Cell:
     # By what they look like as well: NaN is not equal to itself.
-    if isinstance(kept, bool) or not isinstance(kept, int | Decimal) or kept == shown or repr(kept) == repr(shown):
+    if (
+        isinstance(kept, bool)
+        or not isinstance(kept, int | Decimal)
+        or kept == shown
+        or repr(kept) == repr(shown)
+    ):
         return kept
     return DateCell(kept, shown if isinstance(shown, str) and shown else None)
 
@@ -134,9 +151,13 @@ class SheetsClient(HTTPClient):
         self.reach = reach
         self.deadline = time.monotonic() + reach.deadline_s
 
-    def request(self, method: str, endpoint: str, params: Any = None, *_: Any, **__: Any) -> requests.Response:
+    def request(
+        self, method: str, endpoint: str, params: Any = None, *_: Any, **__: Any
+    ) -> requests.Response:
         """A reply whose JSON was read whole. Raises APIError for what Google refuses, FetchFailed for what stays broken."""
-        url = endpoint.replace(SPREADSHEETS_API_V4_BASE_URL, f"{self.reach.api_url.rstrip('/')}/v4/spreadsheets", 1)
+        url = endpoint.replace(
+            SPREADSHEETS_API_V4_BASE_URL, f"{self.reach.api_url.rstrip('/')}/v4/spreadsheets", 1
+        )
         renewed = False
         problem = ""
         for attempt in range(1, self.reach.attempts + 1):
@@ -152,7 +173,9 @@ class SheetsClient(HTTPClient):
             except TryAgain as error:
                 problem = str(error)
                 self._wait(attempt, error.after_s, problem)
-        raise FetchFailed(f"{problem} Tried {self.reach.attempts} times; the next pass tries again.")
+        raise FetchFailed(
+            f"{problem} Tried {self.reach.attempts} times; the next pass tries again."
+        )
 
     def _checked(self, response: requests.Response) -> requests.Response:
         """The reply, if it is a good one. Raises APIError, or TryAgain for what may pass."""
@@ -171,13 +194,22 @@ class SheetsClient(HTTPClient):
 
     def _once(self, method: str, url: str, params: Any) -> requests.Response:
         try:
-            response = self.session.request(method, url, params=params, timeout=self._timeout(), stream=True, allow_redirects=False)
+            response = self.session.request(
+                method,
+                url,
+                params=params,
+                timeout=self._timeout(),
+                stream=True,
+                allow_redirects=False,
+            )
             with response:
                 _read_whole(response, self.deadline)
         except (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
             raise TryAgain("Google did not answer in time.") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise TryAgain(f"The connection to {urlsplit(url).hostname} failed ({_cause(error)}).") from None
+            raise TryAgain(
+                f"The connection to {urlsplit(url).hostname} failed ({_cause(error)})."
+            ) from None
         return response
 
     def _renew(self, *, force: bool) -> None:
@@ -239,7 +271,15 @@ class _BoundRequest(AuthRequest):
         super().__init__(session)
         self.client = client
 
-    def __call__(self, url: str, method: str = "GET", body: Any = None, headers: Any = None, timeout: Any = None, **options: Any) -> Any:
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: Any = None,
+        headers: Any = None,
+        timeout: Any = None,
+        **options: Any,
+    ) -> Any:
         """Send it. Raises TryAgain for what may pass, before google-auth waits and tries again without an eye on the deadline; FetchFailed for the rest."""
         # A redirect would take the credentials, which are in the body, to any host.
         options |= {"allow_redirects": False, "hooks": {"response": self._read}}
@@ -251,19 +291,31 @@ class _BoundRequest(AuthRequest):
         if response.status in (408, 429) or response.status >= 500:
             raise TryAgain(f"Google's token service failed ({response.status}).")
         if 300 <= response.status < 400:
-            raise FetchFailed(f"The token_uri in the credentials file answers with a redirect ({response.status}), and credentials follow none: correct it.")
+            raise FetchFailed(
+                f"The token_uri in the credentials file answers with a redirect ({response.status}), and credentials follow none: correct it."
+            )
         return response
 
     def _read(self, response: requests.Response, **_: Any) -> None:
         with response:
-            _read_whole(response, self.client.deadline, "The reply of Google's token service", _MAX_TOKEN_BYTES)
+            _read_whole(
+                response,
+                self.client.deadline,
+                "The reply of Google's token service",
+                _MAX_TOKEN_BYTES,
+            )
 
 
 def _unreachable(error: BaseException) -> str:
     return f"Google's token service cannot be reached ({_cause(error)})."
 
 
-def _read_whole(response: requests.Response, deadline: float, what: str = "The sheet", most_bytes: int = MAX_BYTES) -> None:
+def _read_whole(
+    response: requests.Response,
+    deadline: float,
+    what: str = "The sheet",
+    most_bytes: int = MAX_BYTES,
+) -> None:
     """Read a streamed body, giving up at the deadline: a time-out alone starts anew with every byte."""
     chunks, size = [], 0
     while True:
@@ -283,15 +335,24 @@ def _read_whole(response: requests.Response, deadline: float, what: str = "The s
 
 def _find_worksheet(source: Source, about: Mapping[str, Any]) -> tuple[str, int]:
     """The title and number of the tab that a source names: by number, which outlives its name, or else by title."""
-    tabs = [(sheet["properties"]["title"], int(sheet["properties"]["sheetId"])) for sheet in about["sheets"]]
+    tabs = [
+        (sheet["properties"]["title"], int(sheet["properties"]["sheetId"]))
+        for sheet in about["sheets"]
+    ]
     for title, gid in tabs:
         if gid == source.worksheet_gid and source.worksheet_gid is not None:
             return title, gid
     for title, gid in tabs:
         if title == source.worksheet:
             return title, gid
-    wanted = f"named {source.worksheet!r}" if source.worksheet is not None else f"with gid {source.worksheet_gid}"
-    raise FetchFailed(f"The spreadsheet has no tab {wanted}; it has {', '.join(repr(title) for title, _ in tabs[:10])}.")
+    wanted = (
+        f"named {source.worksheet!r}"
+        if source.worksheet is not None
+        else f"with gid {source.worksheet_gid}"
+    )
+    raise FetchFailed(
+        f"The spreadsheet has no tab {wanted}; it has {', '.join(repr(title) for title, _ in tabs[:10])}."
+    )
 
 
 def _fraction(text: str) -> Decimal:
@@ -322,12 +383,17 @@ def _title_of(a1: str) -> str:
 
 def _locale(source: Source, about: Mapping[str, Any]) -> str:
     """The locale that text amounts are written in: the source's own, or the sheet's."""
-    return source.locale or known_locale(str(about["properties"].get("locale", ""))) or DEFAULT_LOCALE
+    return (
+        source.locale or known_locale(str(about["properties"].get("locale", ""))) or DEFAULT_LOCALE
+    )
 
 
 def _sentence(error: APIError, source: Source, account: str) -> str:
     """What Google's refusal means and what to do."""
-    status, message = error.response.status_code, _short(error.error.get("message", "") if isinstance(error.error, Mapping) else "")
+    status, message = (
+        error.response.status_code,
+        _short(error.error.get("message", "") if isinstance(error.error, Mapping) else ""),
+    )
     if status == requests.codes.not_found:
         return f"There is no spreadsheet {source.spreadsheet_key}: was it deleted, or is the key mistyped?"
     if status == requests.codes.forbidden:
@@ -345,19 +411,25 @@ def _retry_after(response: requests.Response) -> float | None:
     try:
         until = parsedate_to_datetime(text)
         # Without a zone it is UTC, as HTTP has it.
-        return ((until if until.tzinfo else until.replace(tzinfo=UTC)) - clock.now()).total_seconds()
+        return (
+            (until if until.tzinfo else until.replace(tzinfo=UTC)) - clock.now()
+        ).total_seconds()
     except (ValueError, ArithmeticError):
         return None
 
 
 def _too_slow(reach: Reach) -> str:
-    return f"It could not be read within {math.ceil(reach.deadline_s)} s; the next pass tries again."
+    return (
+        f"It could not be read within {math.ceil(reach.deadline_s)} s; the next pass tries again."
+    )
 
 
 def _cause(error: BaseException) -> str:
     """The name of the deepest cause: "ConnectionRefusedError" says more than the pool's retries around it."""
     while True:
-        inner = getattr(error, "reason", None) or next((each for each in error.args if isinstance(each, BaseException)), None)
+        inner = getattr(error, "reason", None) or next(
+            (each for each in error.args if isinstance(each, BaseException)), None
+        )
         if not isinstance(inner, BaseException):
             return type(error).__name__
         error = inner

@@ -72,22 +72,30 @@ def result_line(result: PassResult) -> str:
         "refused": result.error_count,
         "overdrawn": result.overdrawn_count,
     }
-    told = summary.counts_line(counts) if result.status in ("success", "partial") else result.message
+    told = (
+        summary.counts_line(counts) if result.status in ("success", "partial") else result.message
+    )
     unnoted = "" if result.sync_id else " (not noted in SyncHistory)"
     return f"{result.source.customer_id} {result.source.id} ({result.source.label}): {result.status}: {told}{unnoted}"
 
 
 def error_lines(result: PassResult, most: int = 20) -> list[str]:
     """The refused rows and what else a pass has to warn of, a line each."""
-    lines = [f"{result.source.id} row {error.row}: {error.message}" for error in result.errors[:most]]
+    lines = [
+        f"{result.source.id} row {error.row}: {error.message}" for error in result.errors[:most]
+    ]
     if len(result.errors) > most:
-        lines.append(f"{result.source.id}: and {len(result.errors) - most} more; SyncHistory has them as {result.sync_id}")
+        lines.append(
+            f"{result.source.id}: and {len(result.errors) - most} more; SyncHistory has them as {result.sync_id}"
+        )
     return lines + [f"{result.source.id}: {warning}" for warning in result.warnings]
 
 
 def insert(started_by: str, result: PassResult) -> PassResult:
     """Write the row of `SyncHistory`, within the transaction that is open."""
-    sync_id = _free_sync_id(f"sync_{int(result.start_time.timestamp())}_{result.source.customer_id}")
+    sync_id = _free_sync_id(
+        f"sync_{int(result.start_time.timestamp())}_{result.source.customer_id}"
+    )
     listed = [{"row": error.row, "message": error.message} for error in result.errors[:MAX_LISTED]]
     SyncHistory.insert(
         syncId=sync_id,

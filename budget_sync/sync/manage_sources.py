@@ -27,7 +27,9 @@ CSV = "csv"
 SHELL = "command"
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{5,200}")
-_ADDRESS = re.compile(r"https://docs\.google\.com/spreadsheets/(?:u/\d+/)?d/([A-Za-z0-9_-]+)(?:[/?#].*)?")
+_ADDRESS = re.compile(
+    r"https://docs\.google\.com/spreadsheets/(?:u/\d+/)?d/([A-Za-z0-9_-]+)(?:[/?#].*)?"
+)
 _ADDRESS_GID = re.compile(r"[#?&]gid=(\d{1,15})")
 _GID = re.compile(r"#?gid[=:]\s*(?P<gid>\d{1,15})")
 
@@ -86,7 +88,9 @@ def add_source(
         source = to_source(row)
         # A path is for the shell's eyes alone, and the audit log has other readers.
         told = "a CSV file" if wanted.kind == CSV else source.label
-        audit_log.record(actor, "ADD_SOURCE", customer_id=customer_id, subject=source.id, newValue=told)
+        audit_log.record(
+            actor, "ADD_SOURCE", customer_id=customer_id, subject=source.id, newValue=told
+        )
         return source, _warnings(source)
 
     return transact(work)
@@ -96,10 +100,16 @@ def list_sources(actor: Actor, customer_id: str | None = None) -> list[Source]:
     """The sources the caller may manage, by customer and age, without those that were removed."""
     require(actor, Action.MANAGE_SOURCES)
     wanted = actor.customer_id or customer_id
-    query = BudgetDataSourceConfig.select().where(BudgetDataSourceConfig.isActive & BudgetDataSourceConfig.removedAt.is_null())
+    query = BudgetDataSourceConfig.select().where(
+        BudgetDataSourceConfig.isActive & BudgetDataSourceConfig.removedAt.is_null()
+    )
     if wanted is not None:
         query = query.where(BudgetDataSourceConfig.customerId == wanted)
-    order = (BudgetDataSourceConfig.customerId, BudgetDataSourceConfig.createdAt, BudgetDataSourceConfig.id)
+    order = (
+        BudgetDataSourceConfig.customerId,
+        BudgetDataSourceConfig.createdAt,
+        BudgetDataSourceConfig.id,
+    )
     return [to_source(row) for row in query.order_by(*order)]
 
 
@@ -111,12 +121,21 @@ def remove_source(actor: Actor, source_id: str) -> int:
     require(actor, Action.MANAGE_SOURCES)
 
     def work() -> int:
-        row = locked(BudgetDataSourceConfig.select().where((BudgetDataSourceConfig.id == source_id) & BudgetDataSourceConfig.removedAt.is_null())).first()
+        row = locked(
+            BudgetDataSourceConfig.select().where(
+                (BudgetDataSourceConfig.id == source_id)
+                & BudgetDataSourceConfig.removedAt.is_null()
+            )
+        ).first()
         if row is None or not actor.serves(row.customerId):
             raise Refusal(Code.NOT_FOUND, f"There is no source {source_id!r}; see list-sources.")
-        BudgetDataSourceConfig.update(isActive=False, removedAt=clock.now()).where(BudgetDataSourceConfig.id == source_id).execute()
+        BudgetDataSourceConfig.update(isActive=False, removedAt=clock.now()).where(
+            BudgetDataSourceConfig.id == source_id
+        ).execute()
         audit_log.record(actor, "REMOVE_SOURCE", customer_id=row.customerId, subject=source_id)
-        owned = list(locked(Budget.select(Budget.id).where(Budget.sourceId == source_id).order_by(Budget.id)))
+        owned = list(
+            locked(Budget.select(Budget.id).where(Budget.sourceId == source_id).order_by(Budget.id))
+        )
         for budget in owned:
             _release(actor, row.customerId, budget.id, source_id)
         return len(owned)
@@ -125,8 +144,12 @@ def remove_source(actor: Actor, source_id: str) -> int:
 
 
 def _release(actor: Actor, customer_id: str, budget_id: str, source_id: str) -> None:
-    Budget.update(sourceId=None, sourceRow=None, updatedAt=clock.now()).where(Budget.id == budget_id).execute()
-    BudgetUtilization.update(version=BudgetUtilization.version + 1).where(BudgetUtilization.budgetId == budget_id).execute()
+    Budget.update(sourceId=None, sourceRow=None, updatedAt=clock.now()).where(
+        Budget.id == budget_id
+    ).execute()
+    BudgetUtilization.update(version=BudgetUtilization.version + 1).where(
+        BudgetUtilization.budgetId == budget_id
+    ).execute()
     audit_log.record(
         actor,
         "UPDATE",
@@ -155,7 +178,12 @@ def to_source(row: BudgetDataSourceConfig) -> Source:
 
 
 def _wanted(
-    spreadsheet: str | None, worksheet: str | None, csv_path: str | None, csv_folder: Path | None, locale: str | None, names: Mapping[str, str]
+    spreadsheet: str | None,
+    worksheet: str | None,
+    csv_path: str | None,
+    csv_folder: Path | None,
+    locale: str | None,
+    names: Mapping[str, str],
 ) -> Wanted:
     """A source's parts, checked; everything wrong with them is refused at once."""
     fields = _bad_names(names)
@@ -172,7 +200,13 @@ def _wanted(
         raise invalid(fields)
     columns = {fold(column): column for column in COLUMNS}
     return Wanted(
-        GOOGLE if csv_path is None else CSV, key, title, gid, path, known, {columns[fold(column)]: " ".join(name.split()) for column, name in names.items()}
+        GOOGLE if csv_path is None else CSV,
+        key,
+        title,
+        gid,
+        path,
+        known,
+        {columns[fold(column)]: " ".join(name.split()) for column, name in names.items()},
     )
 
 
@@ -180,21 +214,27 @@ def _bad_names(names: Mapping[str, str]) -> dict[str, str]:
     known = {fold(column) for column in COLUMNS}
     unknown = [column for column in names if fold(column) not in known]
     if unknown:
-        return {"map": f"names {', '.join(map(repr, unknown))}, but the columns are {', '.join(COLUMNS)}"}
+        return {
+            "map": f"names {', '.join(map(repr, unknown))}, but the columns are {', '.join(COLUMNS)}"
+        }
     headings = [fold(name) for name in names.values()]
     if not all(headings) or len(set(headings)) < len(headings):
         return {"map": "must give each column a name of its own in the sheet"}
     return {}
 
 
-def _sheet(spreadsheet: str | None, worksheet: str | None, fields: dict[str, str]) -> tuple[str | None, str | None, int | None]:
+def _sheet(
+    spreadsheet: str | None, worksheet: str | None, fields: dict[str, str]
+) -> tuple[str | None, str | None, int | None]:
     """A spreadsheet's key, and its tab's title or number."""
     if spreadsheet is None:
         return None, None, None
     address = _ADDRESS.fullmatch(spreadsheet.strip())
     key = address[1] if address else spreadsheet.strip()
     if not _KEY.fullmatch(key):
-        fields["spreadsheet"] = "must be the key between /d/ and /edit in the spreadsheet's address, or the address"
+        fields["spreadsheet"] = (
+            "must be the key between /d/ and /edit in the spreadsheet's address, or the address"
+        )
     numbered = _GID.fullmatch((worksheet or "").strip())
     if numbered:
         return key, None, int(numbered["gid"])
@@ -249,4 +289,7 @@ def _warnings(source: Source) -> list[str]:
         & (BudgetDataSourceConfig.customerId != source.customer_id)
         & BudgetDataSourceConfig.isActive
     )
-    return [f"Customer {customer_id} has a source in this spreadsheet too: is that meant?" for customer_id in sorted({row.customerId for row in others})]
+    return [
+        f"Customer {customer_id} has a source in this spreadsheet too: is that meant?"
+        for customer_id in sorted({row.customerId for row in others})
+    ]

@@ -56,9 +56,13 @@ class Stored(NamedTuple):
 Match = tuple[SheetBudget, Stored | None]
 
 
-def match_rows(source_id: str, sheet: SheetRows, stored: Collection[Stored]) -> tuple[list[Match], list[RowError]]:
+def match_rows(
+    source_id: str, sheet: SheetRows, stored: Collection[Stored]
+) -> tuple[list[Match], list[RowError]]:
     """Each good row with the budget it means, None where it is a new one; and the rows that may not have what they mean."""
-    by_id: dict[str, Stored] = {budget.id: budget for budget in stored if budget.external_id is None}
+    by_id: dict[str, Stored] = {
+        budget.id: budget for budget in stored if budget.external_id is None
+    }
     by_id |= {budget.external_id: budget for budget in stored if budget.external_id is not None}
     matched: list[Match] = []
     unmatched: list[SheetBudget] = []
@@ -73,7 +77,9 @@ def match_rows(source_id: str, sheet: SheetRows, stored: Collection[Stored]) -> 
         else:
             matched.append((row, budget))
     if unmatched:
-        taken = {budget.id for _, budget in matched if budget is not None} | {budget.id for budget in map(by_id.get, ids_of(errors)) if budget}
+        taken = {budget.id for _, budget in matched if budget is not None} | {
+            budget.id for budget in map(by_id.get, ids_of(errors)) if budget
+        }
         found, more_errors = _match_by_key(unmatched, stored, taken, ids_of(sheet.errors), mine)
         matched += found
         errors += more_errors
@@ -82,7 +88,11 @@ def match_rows(source_id: str, sheet: SheetRows, stored: Collection[Stored]) -> 
 
 
 def _match_by_key(
-    rows: Iterable[SheetBudget], stored: Iterable[Stored], taken: Collection[str], bad_ids: Collection[str], mine: Collection[str | None]
+    rows: Iterable[SheetBudget],
+    stored: Iterable[Stored],
+    taken: Collection[str],
+    bad_ids: Collection[str],
+    mine: Collection[str | None],
 ) -> tuple[list[Match], list[RowError]]:
     """The same for rows without a Budget ID, or with one that is new."""
     live: dict[Key, Stored] = {}
@@ -106,7 +116,12 @@ def _match_by_key(
         elif problem := _problem(row, there, mine):
             errors.append(refused(row, problem))
         elif (there.external_id or there.id) in bad_ids:
-            errors.append(refused(row, f"{there.label} is budget {there.external_id or there.id}, whose own row cannot be used: repair that one first"))
+            errors.append(
+                refused(
+                    row,
+                    f"{there.label} is budget {there.external_id or there.id}, whose own row cannot be used: repair that one first",
+                )
+            )
         else:
             matched.append((row, there))
     return matched, errors
@@ -114,14 +129,23 @@ def _match_by_key(
 
 def _to_revive(row: SheetBudget, gone: Iterable[Stored]) -> Stored | None:
     """The latest deleted budget that a row brings back: of that department and period, in its currency, and of no other Budget ID."""
-    fitting = [budget for budget in gone if (row.external_id is None or budget.external_id is None) and row.currency == budget.currency]
+    fitting = [
+        budget
+        for budget in gone
+        if (row.external_id is None or budget.external_id is None)
+        and row.currency == budget.currency
+    ]
     return max(fitting, key=lambda budget: (budget.deleted_at or "", budget.id), default=None)
 
 
 def _problem(row: SheetBudget, budget: Stored, mine: Collection[str | None]) -> str | None:
     """Why a row may not change the budget it means."""
     if budget.source_id not in mine:
-        advice = ": keep it in one sheet only" if budget.deleted_at is None else ", whose sheet it left: put it back there, or give this row another Budget ID"
+        advice = (
+            ": keep it in one sheet only"
+            if budget.deleted_at is None
+            else ", whose sheet it left: put it back there, or give this row another Budget ID"
+        )
         return f"{budget.label} (budget {budget.id}) belongs to source {budget.source_id}{advice}"
     if row.currency != budget.currency:
         return (
@@ -140,15 +164,24 @@ def _problem(row: SheetBudget, budget: Stored, mine: Collection[str | None]) -> 
     return None
 
 
-def _without_fresh_money(source_id: str, matched: list[Match], stored: Iterable[Stored]) -> tuple[list[Match], list[RowError]]:
+def _without_fresh_money(
+    source_id: str, matched: list[Match], stored: Iterable[Stored]
+) -> tuple[list[Match], list[RowError]]:
     """Refuse the rows that would have all their money again: what was spent of it stands on a deleted budget that is not this source's.
 
     That is what a row finds which moved here from another sheet. Where this source had the budget itself since, it is that one.
     """
-    returning = {budget.id for _, budget in matched if budget is not None and budget.deleted_at is not None}
+    returning = {
+        budget.id for _, budget in matched if budget is not None and budget.deleted_at is not None
+    }
     spent: dict[Key, list[Stored]] = {}
     for each in stored:
-        if each.deleted_at is not None and each.spoken_for_minor and each.source_id != source_id and each.id not in returning:
+        if (
+            each.deleted_at is not None
+            and each.spoken_for_minor
+            and each.source_id != source_id
+            and each.id not in returning
+        ):
             spent.setdefault(each.key, []).append(each)
     if not spent:
         return matched, []
@@ -167,7 +200,11 @@ def _without_fresh_money(source_id: str, matched: list[Match], stored: Iterable[
 def _spent_since(returning: Stored | None, currency: str, spent: Iterable[Stored]) -> Stored | None:
     """The latest of these deleted budgets, in that currency, that was there after the one that comes back was deleted."""
     since = "" if returning is None else returning.deleted_at or ""
-    later = [budget for budget in spent if budget.currency == currency and (budget.deleted_at or "") >= since]
+    later = [
+        budget
+        for budget in spent
+        if budget.currency == currency and (budget.deleted_at or "") >= since
+    ]
     return max(later, key=lambda budget: (budget.deleted_at or "", budget.id), default=None)
 
 

@@ -80,7 +80,9 @@ def make_plan(
     because the same sheet brought new budgets too.
     """
     matched, errors = match_rows(source_id, sheet, stored)
-    owned = [budget for budget in stored if budget.source_id == source_id and budget.deleted_at is None]
+    owned = [
+        budget for budget in stored if budget.source_id == source_id and budget.deleted_at is None
+    ]
     bad = [*sheet.errors, *errors]
     # Those of the rows that are bad because of what is stored count as well: they mean a budget all the same.
     on_sheet = {budget.id for _, budget in matched if budget is not None}
@@ -90,7 +92,9 @@ def make_plan(
     missing = [budget for budget in missing if budget.id not in waiting]
     kept, missing = _keep(missing, bad, stored) if bad and missing else ([], missing)
     live_count = len(owned) - sum(1 for budget in missing if budget.id in approved_ids)
-    deletes, held = _brake(missing, still_held, live_count, approved_ids, allow_deletes=allow_deletes)
+    deletes, held = _brake(
+        missing, still_held, live_count, approved_ids, allow_deletes=allow_deletes
+    )
     leaving = {budget.id for budget in deletes}
     matched, crowded = _without_collisions(matched, stored, leaving)
     creates, changes, moved, unchanged_count = _changes(source_id, sheet, matched)
@@ -109,16 +113,27 @@ def make_plan(
     )
 
 
-def _keep(missing: list[Stored], bad: Collection[RowError], stored: Iterable[Stored]) -> tuple[list[tuple[Stored, str]], list[Stored]]:
+def _keep(
+    missing: list[Stored], bad: Collection[RowError], stored: Iterable[Stored]
+) -> tuple[list[tuple[Stored, str]], list[Stored]]:
     """The missing budgets that a bad row means or may mean, each with the reason; and the others."""
-    known = {name: budget for budget in stored for name in (budget.id, budget.external_id) if name is not None}
+    known = {
+        name: budget
+        for budget in stored
+        for name in (budget.id, budget.external_id)
+        if name is not None
+    }
     live_keys = {budget.key for budget in stored if budget.deleted_at is None}
     surely: dict[str, RowError] = {}
     by_key: dict[Key, RowError] = {}
     vague: list[RowError] = []
     for error in bad:
         meant = known.get(error.external_id) if error.external_id is not None else None
-        key = None if error.department_key is None or error.period_key is None else (error.department_key, error.period_key)
+        key = (
+            None
+            if error.department_key is None or error.period_key is None
+            else (error.department_key, error.period_key)
+        )
         if meant is not None:
             surely[meant.id] = error
         if key is not None:
@@ -149,10 +164,17 @@ def _may_mean(error: RowError, budget: Stored) -> bool:
 
 
 def _brake(
-    missing: list[Stored], still_held: list[Stored], live_count: int, approved_ids: Collection[str], *, allow_deletes: bool
+    missing: list[Stored],
+    still_held: list[Stored],
+    live_count: int,
+    approved_ids: Collection[str],
+    *,
+    allow_deletes: bool,
 ) -> tuple[list[Stored], list[Stored]]:
     """What is deleted, and what is held for a person: all that nobody approved, where that is too much."""
-    unapproved = [] if allow_deletes else [budget for budget in missing if budget.id not in approved_ids]
+    unapproved = (
+        [] if allow_deletes else [budget for budget in missing if budget.id not in approved_ids]
+    )
     count = len(unapproved) + len(still_held)
     too_many = count * 2 > live_count or (count > BRAKE_COUNT and count * 10 > live_count)
     if not too_many:
@@ -161,30 +183,51 @@ def _brake(
     return [budget for budget in missing if budget.id not in held], [*still_held, *unapproved]
 
 
-def _without_collisions(matched: list[Match], stored: Iterable[Stored], leaving: Collection[str]) -> tuple[list[Match], list[RowError]]:
+def _without_collisions(
+    matched: list[Match], stored: Iterable[Stored], leaving: Collection[str]
+) -> tuple[list[Match], list[RowError]]:
     """Refuse the rows that want a department and period which another live budget keeps; a refused row's budget keeps its own in turn."""
     # By position, as in _changes: this is asked of every row.
-    wanting = [(row, budget) for row, budget in matched if budget is None or budget[12] is not None or budget[5] != row[3] or budget[7] != row[5]]
-    moving = {budget.id for _, budget in wanting if budget is not None and budget.deleted_at is None}
+    wanting = [
+        (row, budget)
+        for row, budget in matched
+        if budget is None or budget[12] is not None or budget[5] != row[3] or budget[7] != row[5]
+    ]
+    moving = {
+        budget.id for _, budget in wanting if budget is not None and budget.deleted_at is None
+    }
     if not wanting:
         return matched, []
     errors: list[RowError] = []
-    occupied = {budget.key: budget for budget in stored if budget.deleted_at is None and budget.id not in leaving and budget.id not in moving}
+    occupied = {
+        budget.key: budget
+        for budget in stored
+        if budget.deleted_at is None and budget.id not in leaving and budget.id not in moving
+    }
     out: set[int] = set()
     while True:
-        crowded = [(row, budget) for row, budget in wanting if row.row not in out and row.key in occupied]
+        crowded = [
+            (row, budget) for row, budget in wanting if row.row not in out and row.key in occupied
+        ]
         if not crowded:
             break
         for row, budget in crowded:
             there = occupied[row.key]
-            errors.append(refused(row, f"{there.label} is still budget {there.id}, which this pass does not move or delete: settle that one first"))
+            errors.append(
+                refused(
+                    row,
+                    f"{there.label} is still budget {there.id}, which this pass does not move or delete: settle that one first",
+                )
+            )
             out.add(row.row)
             if budget is not None and budget.deleted_at is None:
                 occupied[budget.key] = budget
     return [pair for pair in matched if pair[0].row not in out], errors
 
 
-def _changes(source_id: str, sheet: SheetRows, matched: Iterable[Match]) -> tuple[list[SheetBudget], list[Change], list[tuple[int, str]], int]:
+def _changes(
+    source_id: str, sheet: SheetRows, matched: Iterable[Match]
+) -> tuple[list[SheetBudget], list[Change], list[tuple[int, str]], int]:
     """What each row comes to: the new ones, the changes, those that moved on the sheet alone, and how many are as they were."""
     creates: list[SheetBudget] = []
     changes: list[Change] = []
@@ -210,7 +253,9 @@ def _changes(source_id: str, sheet: SheetRows, matched: Iterable[Match]) -> tupl
     return creates, changes, moved, unchanged_count
 
 
-def _overdrawn_count(owned: Iterable[Stored], leaving: Collection[str], changes: Iterable[Change]) -> int:
+def _overdrawn_count(
+    owned: Iterable[Stored], leaving: Collection[str], changes: Iterable[Change]
+) -> int:
     changed = {change.before.id: change.after for change in changes}
     after = [changed.pop(budget.id, budget) for budget in owned if budget.id not in leaving]
     # What is left of the changed ones was not the source's own before.
@@ -244,4 +289,7 @@ def _audited(before: Stored, after: Stored) -> Iterable[tuple[str, object, objec
         "budgetedAmount": "budgeted_minor",
         "autoApproveLimit": "limit_minor",
     }
-    return ((name, getattr(before, attribute), getattr(after, attribute)) for name, attribute in names.items())
+    return (
+        (name, getattr(before, attribute), getattr(after, attribute))
+        for name, attribute in names.items()
+    )

@@ -15,7 +15,14 @@ from typing import Final, NamedTuple, TypeVar
 
 from budget_sync.domain.money import LIMIT_MINOR, MoneyError, currency_exponent
 from budget_sync.domain.periods import fold, period_key
-from budget_sync.sync.cells import Cell, CellError, DateCell, amount_minor, is_blank, refuse_unsettled
+from budget_sync.sync.cells import (
+    Cell,
+    CellError,
+    DateCell,
+    amount_minor,
+    is_blank,
+    refuse_unsettled,
+)
 
 DEPARTMENT: Final = "Department"
 PERIOD: Final = "Fiscal Period"
@@ -114,7 +121,9 @@ def read_rows(grid: Grid, layout: Layout) -> SheetRows:
         else:
             errors.append(found)
     if not budgets and not errors:
-        raise SheetProblem(f"The sheet is empty below its header (row {header_row}): enter at least one budget, or remove the source.")
+        raise SheetProblem(
+            f"The sheet is empty below its header (row {header_row}): enter at least one budget, or remove the source."
+        )
     return _without_duplicates(SheetRows(budgets, errors, LIMIT in at))
 
 
@@ -129,13 +138,21 @@ def _find_header(grid: Grid, names: Mapping[str, str]) -> tuple[int, dict[str, i
         if not missing:
             twice = [column for column in COLUMNS if headings.count(wanted[column]) > 1]
             if twice:
-                raise SheetProblem(f"The header (row {row}) names a column twice: {_named(twice, names)}. Rename one of them.")
-            at = {column: headings.index(heading) for column, heading in wanted.items() if heading in headings}
+                raise SheetProblem(
+                    f"The header (row {row}) names a column twice: {_named(twice, names)}. Rename one of them."
+                )
+            at = {
+                column: headings.index(heading)
+                for column, heading in wanted.items()
+                if heading in headings
+            }
             return row, at, max(number for number, heading in enumerate(headings, 1) if heading)
         best = min(best, missing, key=len)
     if not any(not is_blank(cell) for cells in grid for cell in cells):
         raise SheetProblem("The sheet is empty: nothing was changed. Is it the right sheet?")
-    raise SheetProblem(f"The sheet has no header row with the column{'s' * (len(best) > 1)} {_named(best, names)}: add it, or map its name with --map.")
+    raise SheetProblem(
+        f"The sheet has no header row with the column{'s' * (len(best) > 1)} {_named(best, names)}: add it, or map its name with --map."
+    )
 
 
 def _named(columns: Iterable[str], names: Mapping[str, str]) -> str:
@@ -171,26 +188,49 @@ class _Reader:
             amount = cells[self.amount]
             if type(amount) is int and 0 <= amount < LIMIT_MINOR // 10**exponent:
                 budgeted_minor = amount * 10**exponent
-            elif type(amount) is str and len(amount) < 10 and amount.isdecimal() and amount.isascii():
+            elif (
+                type(amount) is str and len(amount) < 10 and amount.isdecimal() and amount.isascii()
+            ):
                 budgeted_minor = int(amount) * 10**exponent
             else:
                 budgeted_minor = amount_minor(amount, currency, exponent, self.layout.locale)
             if self.limit is not None and not is_blank(cells[self.limit]):
-                limit_minor = amount_minor(cells[self.limit], currency, exponent, self.layout.locale)
+                limit_minor = amount_minor(
+                    cells[self.limit], currency, exponent, self.layout.locale
+                )
         except CellError:
             return self._refuse(row, cells)
-        return SheetBudget(row, external_id, department, department_key, period, key, currency, budgeted_minor, limit_minor, exponent)
+        return SheetBudget(
+            row,
+            external_id,
+            department,
+            department_key,
+            period,
+            key,
+            currency,
+            budgeted_minor,
+            limit_minor,
+            exponent,
+        )
 
     def _refuse(self, row: int, cells: Sequence[Cell]) -> RowError | None:
         """Everything that is wrong with a row; None where none of our columns has anything in it."""
         if self._has_surplus(cells):
             # What stands in which column is not known then: nothing of the row can be relied on.
-            return RowError(row, "has more cells than the header: quote an amount that holds a comma", id_unknown=self.budget_id is not None)
+            return RowError(
+                row,
+                "has more cells than the header: quote an amount that holds a comma",
+                id_unknown=self.budget_id is not None,
+            )
         if all(is_blank(cells[column]) for column in self.used):
             return None
         _, department_key, problem = _name(cells[self.department])
         _, key, period_problem = _period(cells[self.period])
-        problems = [f"{column} {what}" for column, what in ((DEPARTMENT, problem), (PERIOD, period_problem)) if what]
+        problems = [
+            f"{column} {what}"
+            for column, what in ((DEPARTMENT, problem), (PERIOD, period_problem))
+            if what
+        ]
         id_cell = None if self.budget_id is None else cells[self.budget_id]
         external_id, id_problem = _try(_external_id, id_cell)
         if isinstance(id_cell, DateCell):
@@ -200,15 +240,31 @@ class _Reader:
         if self.currency is not None and not is_blank(cells[self.currency]):
             known, currency_problem = _try(_currency, cells[self.currency])
             currency, exponent = known or (currency, exponent)
-        problems += [f"{column} {what}" for column, what in ((BUDGET_ID, id_problem), (CURRENCY, currency_problem)) if what]
+        problems += [
+            f"{column} {what}"
+            for column, what in ((BUDGET_ID, id_problem), (CURRENCY, currency_problem))
+            if what
+        ]
         for column, at in ((AMOUNT, self.amount), (LIMIT, self.limit)):
             if at is not None and not (column == LIMIT and is_blank(cells[at])):
-                _, what = _try(lambda cell: amount_minor(cell, currency, exponent, self.layout.locale), cells[at])
+                _, what = _try(
+                    lambda cell: amount_minor(cell, currency, exponent, self.layout.locale),
+                    cells[at],
+                )
                 problems += [f"{column} {what}"] if what else []
-        return RowError(row, "; ".join(problems), external_id, id_problem is not None, department_key or None, key or None)
+        return RowError(
+            row,
+            "; ".join(problems),
+            external_id,
+            id_problem is not None,
+            department_key or None,
+            key or None,
+        )
 
     def _has_surplus(self, cells: Sequence[Cell]) -> bool:
-        return self.layout.ragged_is_error and any(not is_blank(cell) for cell in cells[self.width :])
+        return self.layout.ragged_is_error and any(
+            not is_blank(cell) for cell in cells[self.width :]
+        )
 
 
 def _try(read: Callable[[Cell], T], cell: Cell) -> tuple[T | None, str | None]:
@@ -223,7 +279,11 @@ def _without_duplicates(found: SheetRows) -> SheetRows:
     """The same with every row refused that shares its Budget ID, or department and period, with another, be that good or bad."""
     rows: list[SheetBudget | RowError] = [*found.budgets, *found.errors]
     ids = [row.external_id for row in rows if row.external_id is not None]
-    keys = [(row.department_key, row.period_key) for row in rows if row.department_key is not None and row.period_key is not None]
+    keys = [
+        (row.department_key, row.period_key)
+        for row in rows
+        if row.department_key is not None and row.period_key is not None
+    ]
     if len(set(ids)) == len(ids) and len(set(keys)) == len(keys):
         return found
     by_id: dict[str | None, list[int]] = {}
@@ -238,9 +298,21 @@ def _without_duplicates(found: SheetRows) -> SheetRows:
         if len(same_id) <= 1 and len(same_key) <= 1:
             budgets.append(good)
             continue
-        what, same = (f"{BUDGET_ID} {good.external_id!r}", same_id) if len(same_id) > 1 else (f"{good.department}, {good.period}", same_key)
+        what, same = (
+            (f"{BUDGET_ID} {good.external_id!r}", same_id)
+            if len(same_id) > 1
+            else (f"{good.department}, {good.period}", same_key)
+        )
         others = _row_list(row for row in same if row != good.row)
-        errors.append(RowError(good.row, f"{what} stands in {others} as well: keep one of them", good.external_id, False, *good.key))
+        errors.append(
+            RowError(
+                good.row,
+                f"{what} stands in {others} as well: keep one of them",
+                good.external_id,
+                False,
+                *good.key,
+            )
+        )
     return SheetRows(budgets, sorted(errors), found.has_limits)
 
 
@@ -295,7 +367,9 @@ def _period_of_text(text: str) -> tuple[str, str, str]:
         clean = _clean(text, 100)
     except CellError as error:
         return "", "", str(error)
-    return (clean, period_key(clean), "") if clean else ("", "", "is blank: enter one such as Q1 2025")
+    return (
+        (clean, period_key(clean), "") if clean else ("", "", "is blank: enter one such as Q1 2025")
+    )
 
 
 def _clean(text: str, most: int) -> str:

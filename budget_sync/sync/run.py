@@ -16,7 +16,14 @@ from typing import TypeVar
 import peewee
 
 from budget_sync.accounts.people import get_customer
-from budget_sync.database import close_connection, held_alone, locked, open_connection, refusal_of, transact
+from budget_sync.database import (
+    close_connection,
+    held_alone,
+    locked,
+    open_connection,
+    refusal_of,
+    transact,
+)
 from budget_sync.database.models import BudgetDataSourceConfig, Customer, Reservation, SyncHistory
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, Refusal
@@ -68,7 +75,14 @@ class Job:
 
     def plan(self, source: Source, sheet: SheetRows, stored: list[Stored]) -> SyncPlan:
         """What the sheet would change."""
-        return make_plan(source.id, sheet, stored, allow_deletes=self.allow_deletes, approved_ids=self.approved_ids, held_before=_held_before(source))
+        return make_plan(
+            source.id,
+            sheet,
+            stored,
+            allow_deletes=self.allow_deletes,
+            approved_ids=self.approved_ids,
+            held_before=_held_before(source),
+        )
 
     def tell(self, text: str) -> None:
         """Say what is being done, if anybody listens. Raises Stopped where the pass is to end instead."""
@@ -79,10 +93,19 @@ class Job:
 
 def cron_actor() -> Actor:
     """Who makes a pass that came in over HTTP with the cron's secret."""
-    return Actor(principal="cron", user_id=None, name="Scheduled sync", email="cron", role=Role.SUPER_ADMIN, customer_id=None)
+    return Actor(
+        principal="cron",
+        user_id=None,
+        name="Scheduled sync",
+        email="cron",
+        role=Role.SUPER_ADMIN,
+        customer_id=None,
+    )
 
 
-def sync_all(job: Job, *, customer_id: str | None = None, deadline_s: float | None = None, workers: int = 1) -> Iterator[PassResult]:
+def sync_all(
+    job: Job, *, customer_id: str | None = None, deadline_s: float | None = None, workers: int = 1
+) -> Iterator[PassResult]:
     """Make a pass over every source, of one customer or of all, in their order; one source's failure never touches another.
 
     With `deadline_s`, sources that are not begun by then are skipped, and none fetches for longer. Once `job.stop` is asked, no
@@ -91,37 +114,61 @@ def sync_all(job: Job, *, customer_id: str | None = None, deadline_s: float | No
 
     def one(timed: Job | None, source: Source) -> PassResult:
         if timed is None:
-            return _record(job, _Pass(source), "skipped", message="The time for this call was up; the next one goes on.")
+            return _record(
+                job,
+                _Pass(source),
+                "skipped",
+                message="The time for this call was up; the next one goes on.",
+            )
         return sync_source(timed, source)
 
     return _over_all(job, one, customer_id, deadline_s, workers)
 
 
-def preview_all(job: Job, *, customer_id: str | None = None, deadline_s: float | None = None, workers: int = 1) -> Iterator[Preview]:
+def preview_all(
+    job: Job, *, customer_id: str | None = None, deadline_s: float | None = None, workers: int = 1
+) -> Iterator[Preview]:
     """What a pass over every source would do. Changes nothing, and leaves no trace; `deadline_s` and errors as with `sync_all`."""
 
     def one(timed: Job | None, source: Source) -> Preview:
         if timed is None:
-            return Preview(source, failed=True, summary="The time for this preview was up before this source was read.")
+            return Preview(
+                source,
+                failed=True,
+                summary="The time for this preview was up before this source was read.",
+            )
         try:
             open_connection()
             _refuse_disabled(source)
             _, sheet, stored, plan = _prepare(timed, source)
         except (FetchFailed, SheetProblem, Skipped) as problem:
             return Preview(source, not isinstance(problem, Skipped), str(problem))
-        return Preview(source, False, *summaries.plan_page(plan, sheet, _open_reservations(plan, stored)))
+        return Preview(
+            source, False, *summaries.plan_page(plan, sheet, _open_reservations(plan, stored))
+        )
 
     return _over_all(job, one, customer_id, deadline_s, workers)
 
 
-def _over_all(job: Job, one: Callable[[Job | None, Source], T], customer_id: str | None, deadline_s: float | None, workers: int) -> Iterator[T]:
+def _over_all(
+    job: Job,
+    one: Callable[[Job | None, Source], T],
+    customer_id: str | None,
+    deadline_s: float | None,
+    workers: int,
+) -> Iterator[T]:
     """`one` for each source, with a job that ends in time; with None, where the time is up already."""
     wanted = _sources(job.actor, customer_id)
     ends_at = None if deadline_s is None else time.monotonic() + deadline_s
 
     def in_time(source: Source) -> T:
         left_s = job.reach.deadline_s if ends_at is None else ends_at - time.monotonic()
-        return one(replace(job, reach=replace(job.reach, deadline_s=min(job.reach.deadline_s, left_s))) if left_s > 0 else None, source)
+        return one(
+            replace(job, reach=replace(job.reach, deadline_s=min(job.reach.deadline_s, left_s)))
+            if left_s > 0
+            else None,
+            source,
+        )
 
     log_id = current_id.get()
 
@@ -180,7 +227,9 @@ def sync_source(job: Job, source: Source) -> PassResult:
         refused = refusal_of(error)
         if refused is None:
             log.exception("The pass over %s failed.", source.id)
-        return _record(job, this, "failed", message=refused.sentence if refused else _mistake(error))
+        return _record(
+            job, this, "failed", message=refused.sentence if refused else _mistake(error)
+        )
     except Exception as error:
         # Whatever it is, the other sources are to be synced.
         log.exception("The pass over %s failed.", source.id)
@@ -188,7 +237,9 @@ def sync_source(job: Job, source: Source) -> PassResult:
 
 
 def _mistake(error: Exception) -> str:
-    return f"A mistake of ours ({type(error).__name__}); the log has the details. Nothing was changed."
+    return (
+        f"A mistake of ours ({type(error).__name__}); the log has the details. Nothing was changed."
+    )
 
 
 def _held_before(source: Source) -> frozenset[str]:
@@ -215,7 +266,11 @@ def _refuse_disabled(source: Source) -> None:
     """Raises Skipped where a source is not to be followed (any more)."""
     if get_customer(source.customer_id).disabledAt is not None:
         raise Skipped(f"Customer {source.customer_id} is disabled.")
-    row = locked(BudgetDataSourceConfig.select().where((BudgetDataSourceConfig.id == source.id) & BudgetDataSourceConfig.isActive)).first()
+    row = locked(
+        BudgetDataSourceConfig.select().where(
+            (BudgetDataSourceConfig.id == source.id) & BudgetDataSourceConfig.isActive
+        )
+    ).first()
     if row is None or row.removedAt is not None:
         raise Skipped("The source was removed.")
 
@@ -228,7 +283,9 @@ def _prepare(job: Job, source: Source) -> tuple[Fetched, SheetRows, list[Stored]
     open_connection()
     customer: Customer = get_customer(source.customer_id)
     job.tell(f"reading {len(fetched.grid):,} rows of {source.label}")
-    layout = Layout(customer.currency, fetched.locale, source.names, ragged_is_error=fetched.ragged_is_error)
+    layout = Layout(
+        customer.currency, fetched.locale, source.names, ragged_is_error=fetched.ragged_is_error
+    )
     with job.stop.at_once():
         sheet = read_rows(fetched.grid, layout)
     stored = apply.read_stored(source.customer_id)
@@ -252,7 +309,9 @@ def _work(job: Job, this: _Pass) -> PassResult:
                 plan = job.plan(source, sheet, apply.read_stored(source.customer_id))
             apply.apply(job.actor, source.customer_id, source.id, fetched.title, plan, progress)
         if source.worksheet_gid is None and fetched.gid is not None:
-            BudgetDataSourceConfig.update(worksheetGid=fetched.gid).where(BudgetDataSourceConfig.id == source.id).execute()
+            BudgetDataSourceConfig.update(worksheetGid=fetched.gid).where(
+                BudgetDataSourceConfig.id == source.id
+            ).execute()
         return history.insert(job.actor.label, _result(this, plan, fetched))
 
     return transact(work)
@@ -293,11 +352,15 @@ def _record(job: Job, this: _Pass, status: str, *, message: str) -> PassResult:
 
 def _open_reservations(plan: SyncPlan, stored: list[Stored]) -> dict[str, int]:
     """How many reservations are open on each budget that the plan would touch and that holds money."""
-    touched = {change.before.id for change in (*plan.updates, *plan.revivals)} | {budget.id for budget in (*plan.deletes, *plan.held)}
+    touched = {change.before.id for change in (*plan.updates, *plan.revivals)} | {
+        budget.id for budget in (*plan.deletes, *plan.held)
+    }
     holding = [budget.id for budget in stored if budget.id in touched and budget.reserved_minor]
     counts: dict[str, int] = {}
     for start in range(0, len(holding), 500):
         chunk = holding[start : start + 500]
-        for row in Reservation.select(Reservation.budgetId).where((Reservation.status == "open") & (Reservation.budgetId << chunk)):
+        for row in Reservation.select(Reservation.budgetId).where(
+            (Reservation.status == "open") & (Reservation.budgetId << chunk)
+        ):
             counts[row.budgetId] = counts.get(row.budgetId, 0) + 1
     return counts

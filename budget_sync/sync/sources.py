@@ -47,7 +47,9 @@ class Source:
         """How people name it."""
         if self.kind == "csv":
             return f"CSV {self.csv_path}"
-        return f"Google Sheet {self.spreadsheet_key}, {self.worksheet or f'gid {self.worksheet_gid}'}"
+        return (
+            f"Google Sheet {self.spreadsheet_key}, {self.worksheet or f'gid {self.worksheet_gid}'}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,11 @@ class Reach:
     @classmethod
     def of(cls, settings: Settings) -> Reach:
         """As an installation's settings have it."""
-        return cls(csv_folder=settings.csv_folder, credentials_path=settings.google_credentials, api_url=settings.google_sheets_api_url)
+        return cls(
+            csv_folder=settings.csv_folder,
+            credentials_path=settings.google_credentials,
+            api_url=settings.google_sheets_api_url,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +105,12 @@ def fetch_csv(source: Source, folder: Path) -> Fetched:
         # Strict: a quote that is never closed would swallow the rest of the file, and rows that are gone are deletions.
         grid = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise FetchFailed(f"The CSV file cannot be read: {error}. Save it anew from the spreadsheet program.") from None
-    return Fetched(grid, "the CSV file", source.locale or DEFAULT_LOCALE, ragged_is_error=True, note=note)
+        raise FetchFailed(
+            f"The CSV file cannot be read: {error}. Save it anew from the spreadsheet program."
+        ) from None
+    return Fetched(
+        grid, "the CSV file", source.locale or DEFAULT_LOCALE, ragged_is_error=True, note=note
+    )
 
 
 def csv_file(folder: Path, path: str) -> Path:
@@ -124,7 +134,9 @@ def _read_bytes(file: Path) -> bytes:
                 raise FetchFailed("The CSV path names no file.")
             data = opened.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise FetchFailed("The CSV file is not in the folder for CSV files: put it there.") from None
+        raise FetchFailed(
+            "The CSV file is not in the folder for CSV files: put it there."
+        ) from None
     except OSError as error:
         raise FetchFailed(f"The CSV file cannot be opened: {error.strerror}.") from None
     if len(data) > MAX_BYTES:
@@ -143,7 +155,11 @@ def _decode(data: bytes) -> tuple[str, str | None]:
         raise unknown from None
     if "\0" in text:
         raise unknown
-    broken = any("\udc80" <= character <= "\udcff" for character in text) if not text.isascii() else False
+    broken = (
+        any("\udc80" <= character <= "\udcff" for character in text)
+        if not text.isascii()
+        else False
+    )
     if not broken:
         return text, None
     # Proper UTF-8 beside broken bytes is a damaged file, and no other encoding: its names must not be garbled into new ones.

@@ -28,17 +28,38 @@ class Section(NamedTuple):
     is_held: bool = False
 
 
-def plan_page(plan: SyncPlan, sheet: SheetRows, open_reservations: Mapping[str, int]) -> tuple[str, list[Section]]:
+def plan_page(
+    plan: SyncPlan, sheet: SheetRows, open_reservations: Mapping[str, int]
+) -> tuple[str, list[Section]]:
     """What a pass would do: in one line, and row by row. `open_reservations` counts them by budget id."""
     why = f"{len(plan.held)} of the source's {plan.live_count} live budgets are not in the sheet, which may be a mistake"
     sections = [
         Section("Would be created", _created(plan, sheet)),
-        Section("Would be changed", [line for change in plan.updates for line in _changed(change, open_reservations)]),
-        Section("Would come back, under their old ids", [line for change in plan.revivals for line in _changed(change, open_reservations)]),
-        Section("Would be deleted", [line for budget in plan.deletes for line in _deleted(budget, open_reservations)]),
-        Section(f"Held back: {why}", [line for budget in plan.held for line in _deleted(budget, open_reservations)], is_held=True),
-        Section("Kept, though not in the sheet", [f"{_named(budget)}: {reason}" for budget, reason in plan.kept]),
-        Section("Refused, and left as they are", [f"row {error.row:<5} {error.message}" for error in plan.errors]),
+        Section(
+            "Would be changed",
+            [line for change in plan.updates for line in _changed(change, open_reservations)],
+        ),
+        Section(
+            "Would come back, under their old ids",
+            [line for change in plan.revivals for line in _changed(change, open_reservations)],
+        ),
+        Section(
+            "Would be deleted",
+            [line for budget in plan.deletes for line in _deleted(budget, open_reservations)],
+        ),
+        Section(
+            f"Held back: {why}",
+            [line for budget in plan.held for line in _deleted(budget, open_reservations)],
+            is_held=True,
+        ),
+        Section(
+            "Kept, though not in the sheet",
+            [f"{_named(budget)}: {reason}" for budget, reason in plan.kept],
+        ),
+        Section(
+            "Refused, and left as they are",
+            [f"row {error.row:<5} {error.message}" for error in plan.errors],
+        ),
     ]
     return f"{_counts(plan)}.", [section for section in sections if section.lines]
 
@@ -47,7 +68,9 @@ def refused(plan: SyncPlan) -> list[str]:
     """One sentence about the refused rows, if there are any."""
     if not plan.errors:
         return []
-    return [f"{_count(len(plan.errors), 'row')} refused, the first is row {plan.errors[0].row}: {plan.errors[0].message}."]
+    return [
+        f"{_count(len(plan.errors), 'row')} refused, the first is row {plan.errors[0].row}: {plan.errors[0].message}."
+    ]
 
 
 def warnings(plan: SyncPlan, note: str | None) -> list[str]:
@@ -59,10 +82,14 @@ def warnings(plan: SyncPlan, note: str | None) -> list[str]:
             "if they are meant, let them through on the Sync page or with `flask sync-sheets --allow-deletes`."
         )
     if plan.kept:
-        told.append(f"{_count(len(plan.kept), 'budget')} kept though not in the sheet: {plan.kept[0][0].label}: {plan.kept[0][1]}.")
+        told.append(
+            f"{_count(len(plan.kept), 'budget')} kept though not in the sheet: {plan.kept[0][0].label}: {plan.kept[0][1]}."
+        )
     cut = [_overdraft(change) for change in (*plan.updates, *plan.revivals) if change.is_overdrawn]
     if cut:
-        told.append(f"{cut[0][0].upper()}{cut[0][1:]}{f' (and {len(cut) - 1} more like it)' if len(cut) > 1 else ''}.")
+        told.append(
+            f"{cut[0][0].upper()}{cut[0][1:]}{f' (and {len(cut) - 1} more like it)' if len(cut) > 1 else ''}."
+        )
     if note:
         told.append(f"The file was {note}.")
     return told
@@ -107,7 +134,10 @@ def _created(plan: SyncPlan, sheet: SheetRows) -> list[str]:
 
 def _changed(change: Change, open_reservations: Mapping[str, int]) -> Iterable[str]:
     before = change.before
-    what = "; ".join(f"{_FIELD_NAMES[name]} {_shown(name, old, before)} → {_shown(name, new, before)}" for name, old, new in change.fields)
+    what = "; ".join(
+        f"{_FIELD_NAMES[name]} {_shown(name, old, before)} → {_shown(name, new, before)}"
+        for name, old, new in change.fields
+    )
     yield f"row {change.row:<5} {_named(before)}: {what or 'as it was'}"
     if change.is_overdrawn:
         yield f"! {_overdraft(change)}{_holding(before, open_reservations)}"
@@ -139,8 +169,14 @@ def _deleted(budget: Stored, open_reservations: Mapping[str, int]) -> Iterable[s
     yield f"{_named(budget)}: {_money(budget.budgeted_minor, budget)}"
     if budget.spoken_for_minor:
         spoken_for = {"reserved": budget.reserved_minor, "committed": budget.committed_minor}
-        amounts = " and ".join(f"{_money(minor, budget)} is {what}" for what, minor in spoken_for.items() if minor)
-        rest = "; what is reserved can still be committed or released, and nothing new can be reserved" if budget.reserved_minor else ""
+        amounts = " and ".join(
+            f"{_money(minor, budget)} is {what}" for what, minor in spoken_for.items() if minor
+        )
+        rest = (
+            "; what is reserved can still be committed or released, and nothing new can be reserved"
+            if budget.reserved_minor
+            else ""
+        )
         yield f"! {amounts}{_holding(budget, open_reservations)}{rest}"
 
 

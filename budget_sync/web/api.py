@@ -13,7 +13,14 @@ from werkzeug.routing import PathConverter
 from budget_sync import database, ledger, sync
 from budget_sync.domain.errors import Code, Refusal, invalid
 from budget_sync.domain.permissions import Actor
-from budget_sync.domain.request_models import Body, CheckRequest, CommitRequest, ReleaseRequest, ReserveRequest, clean
+from budget_sync.domain.request_models import (
+    Body,
+    CheckRequest,
+    CommitRequest,
+    ReleaseRequest,
+    ReserveRequest,
+    clean,
+)
 from budget_sync.queries import api as api_queries
 from budget_sync.settings import Settings
 from budget_sync.web import auth
@@ -108,7 +115,9 @@ def get_budget(budget_id: str) -> Response:
 @api.get("/api/requests/<text:request_id>")
 def get_request(request_id: str) -> Response:
     """Where a request stands."""
-    return json_response(api_queries.get_request(require_user(), request_id, customer_id=_argument("customerId")))
+    return json_response(
+        api_queries.get_request(require_user(), request_id, customer_id=_argument("customerId"))
+    )
 
 
 @api.post("/api/auth/login")
@@ -154,7 +163,10 @@ def sync_google_sheets() -> Response:
 def _require_cron(settings: Settings) -> None:
     """Raises Refusal AUTHENTICATION_REQUIRED unless the cron's secret was sent."""
     if not auth.is_bearer(settings.cron_secret):
-        raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required: send the cron's secret as a bearer token.")
+        raise Refusal(
+            Code.AUTHENTICATION_REQUIRED,
+            "Authentication required: send the cron's secret as a bearer token.",
+        )
 
 
 @api.get("/healthz")
@@ -176,7 +188,13 @@ def readyz() -> Response:
 
 
 def _me(actor: Actor) -> dict[str, object]:
-    return {"id": actor.user_id, "name": actor.name, "email": actor.email, "role": actor.role, "customerId": actor.customer_id}
+    return {
+        "id": actor.user_id,
+        "name": actor.name,
+        "email": actor.email,
+        "role": actor.role,
+        "customerId": actor.customer_id,
+    }
 
 
 def _argument(name: str) -> str | None:
@@ -196,6 +214,11 @@ def _limit() -> int:
     text = _argument("limit")
     if text is None:
         return api_queries.PAGE_SIZE
-    if not (text.isascii() and text.isdecimal() and len(text) <= 3 and 1 <= int(text) <= api_queries.PAGE_SIZE):
+    if not (
+        text.isascii()
+        and text.isdecimal()
+        and len(text) <= 3
+        and 1 <= int(text) <= api_queries.PAGE_SIZE
+    ):
         raise invalid({"limit": f"must be a whole number from 1 to {api_queries.PAGE_SIZE}"})
     return int(text)

@@ -80,12 +80,17 @@ def get_user_from_request() -> Actor | None:
         scheme, _, key = authorization.partition(" ")
         actor = authentication.actor_of_key(key.strip()) if scheme.lower() == "bearer" else None
         if actor is None:
-            raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required: this API key is not valid.")
+            raise Refusal(
+                Code.AUTHENTICATION_REQUIRED, "Authentication required: this API key is not valid."
+            )
         return actor
     if current_app.config["SESSION_COOKIE_NAME"] not in request.cookies:
         return None
     if not current_user.is_authenticated:
-        raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required: this session has ended. Please log in again.")
+        raise Refusal(
+            Code.AUTHENTICATION_REQUIRED,
+            "Authentication required: this session has ended. Please log in again.",
+        )
     refuse_cross_origin()
     signed_in: SignedIn = current_user
     return signed_in.actor
@@ -105,7 +110,9 @@ def require_user_or_local() -> Actor:
     if actor is not None:
         return actor
     settings: Settings = current_app.config["SETTINGS"]
-    if settings.budget_check_auth == "open" or (settings.budget_check_auth == "local" and _is_from_this_machine()):
+    if settings.budget_check_auth == "open" or (
+        settings.budget_check_auth == "local" and _is_from_this_machine()
+    ):
         refuse_cross_origin()
         return ANONYMOUS
     raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required.")
@@ -113,7 +120,10 @@ def require_user_or_local() -> Actor:
 
 def _is_from_this_machine() -> bool:
     """From a loopback address, to a loopback host name, and through no proxy: whatever a proxy passes on comes from elsewhere."""
-    if any(name.lower() in _FORWARDING_HEADERS or name.lower().startswith("x-forwarded-") for name, _ in request.headers):
+    if any(
+        name.lower() in _FORWARDING_HEADERS or name.lower().startswith("x-forwarded-")
+        for name, _ in request.headers
+    ):
         return False
     hostname = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
     return is_loopback(request.remote_addr or "") and is_loopback(hostname)
@@ -124,7 +134,9 @@ def is_bearer(secret: str | None) -> bool:
     expected = secret or ""
     scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
     # As bytes: compare_digest refuses text that is not ASCII.
-    same = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), expected.encode("utf-8", "surrogateescape"))
+    same = hmac.compare_digest(
+        sent.strip().encode("utf-8", "surrogateescape"), expected.encode("utf-8", "surrogateescape")
+    )
     return len(expected) >= MIN_SECRET_LENGTH and scheme.lower() == "bearer" and same
 
 
@@ -134,13 +146,18 @@ def refuse_cross_origin() -> None:
         return
     origin = request.headers.get("Origin")
     foreign_origin = origin is not None and origin != f"{request.scheme}://{request.host}"
-    if foreign_origin or request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+    if foreign_origin or request.headers.get("Sec-Fetch-Site", "same-origin") not in (
+        "same-origin",
+        "none",
+    ):
         raise Refusal(Code.CROSS_ORIGIN, "This request came from another site's page.")
 
 
 def log_in(email: str, password: str) -> Actor:
     """Sign a person in: a new session, whatever cookie they came with."""
-    actor, token = authentication.log_in(email, password, request.remote_addr or "", _slots_folder())
+    actor, token = authentication.log_in(
+        email, password, request.remote_addr or "", _slots_folder()
+    )
     session.clear()
     login_user(SignedIn(actor, token))
     return actor

@@ -72,7 +72,11 @@ def ticks(low: int, high: int) -> list[int]:
     magnitude = 1
     while magnitude * 10 < rough:
         magnitude *= 10
-    step = next(magnitude * tenths // 10 for tenths in (10, 20, 25, 50, 100) if magnitude * tenths % 10 == 0 and magnitude * tenths >= rough * 10)
+    step = next(
+        magnitude * tenths // 10
+        for tenths in (10, 20, 25, 50, 100)
+        if magnitude * tenths % 10 == 0 and magnitude * tenths >= rough * 10
+    )
     return [step * number for number in range(-(-high // step), low // step - 1, -1)]
 
 
@@ -84,23 +88,39 @@ def decisions(days: Sequence[Day], labels: Sequence[str], summary: str) -> Chart
     for number, (day, label) in enumerate(zip(days, labels, strict=True)):
         left, bottom = number * step + step * 0.14, float(DAYS_HEIGHT)
         columns = []
-        for name, count in (("auto", day.auto_approved), ("manual", day.needs_approval), ("refused", day.refused)):
+        for name, count in (
+            ("auto", day.auto_approved),
+            ("manual", day.needs_approval),
+            ("refused", day.refused),
+        ):
             height = DAYS_HEIGHT * count / axis[0]
             bottom -= height
             if count:
-                columns.append(f'<rect class="{name}" x="{left:.2f}%" y="{bottom:.1f}" width="{step * 0.72:.2f}%" height="{height:.1f}"/>')
+                columns.append(
+                    f'<rect class="{name}" x="{left:.2f}%" y="{bottom:.1f}" width="{step * 0.72:.2f}%" height="{height:.1f}"/>'
+                )
         title = f"{label}: {day.auto_approved} auto-approved, {day.needs_approval} for FP&A, {day.refused} not covered"
         parts.append(f"<g><title>{escape(title)}</title>{''.join(columns)}</g>")
     return Chart(_svg("chart decisions", DAYS_HEIGHT, summary, parts), axis)
 
 
-def burn_down(points: Sequence[Point], start: datetime, end: datetime, now: datetime, pace_minor: int | None, summary: str) -> Chart:
+def burn_down(
+    points: Sequence[Point],
+    start: datetime,
+    end: datetime,
+    now: datetime,
+    pace_minor: int | None,
+    summary: str,
+) -> Chart:
     """What is left of a budget over its period, step by step, with what is reserved above it. Needs one point at least.
 
     `pace_minor` is the amount that an even spend would start from, None where the period's dates are not known.
     """
     span = (end - start).total_seconds()
-    axis = ticks(min(0, *(point.figures.available_minor for point in points)), max(point.figures.budgeted_minor for point in points))
+    axis = ticks(
+        min(0, *(point.figures.available_minor for point in points)),
+        max(point.figures.budgeted_minor for point in points),
+    )
 
     def x(at: datetime) -> float:
         return 100 * min(1.0, max(0.0, (at - start).total_seconds() / span))
@@ -115,12 +135,29 @@ def burn_down(points: Sequence[Point], start: datetime, end: datetime, now: date
     for point, following in zip(shown, [*(each.at for each in shown[1:]), until], strict=True):
         left, right, free_minor = x(point.at), x(following), point.figures.available_minor
         # The next step's area covers the overlap, which leaves no seam between the two.
-        areas.append(_rect("available-area", left, min(right + 0.2, x(until)), y(max(free_minor, 0)), y(0) - y(max(free_minor, 0))))
+        areas.append(
+            _rect(
+                "available-area",
+                left,
+                min(right + 0.2, x(until)),
+                y(max(free_minor, 0)),
+                y(0) - y(max(free_minor, 0)),
+            )
+        )
         if point.figures.reserved_minor:
             held = y(free_minor + point.figures.reserved_minor)
             areas.append(_rect("reserved", left, right, held, y(free_minor) - held))
         lines.append(_line("left", left, right, y(free_minor), y(free_minor)))
-    falls = (_line("left", x(after.at), x(after.at), y(before.figures.available_minor), y(after.figures.available_minor)) for before, after in pairwise(shown))
+    falls = (
+        _line(
+            "left",
+            x(after.at),
+            x(after.at),
+            y(before.figures.available_minor),
+            y(after.figures.available_minor),
+        )
+        for before, after in pairwise(shown)
+    )
     parts += [*areas, *lines, *falls]
     if pace_minor is not None:
         parts.append(_line("pace", 0, 100, y(pace_minor), y(0)))
@@ -147,4 +184,6 @@ def _grid(height: int, count: int) -> str:
 
 def _svg(name: str, height: int, label: str, parts: Iterable[str]) -> Markup:
     drawing = Markup("".join(parts))  # noqa: S704  # made of numbers and of this file's own names; titles are escaped
-    return Markup('<svg class="{}" role="img" aria-label="{}" width="100%" height="{}" focusable="false">{}</svg>').format(name, label, height, drawing)
+    return Markup(
+        '<svg class="{}" role="img" aria-label="{}" width="100%" height="{}" focusable="false">{}</svg>'
+    ).format(name, label, height, drawing)

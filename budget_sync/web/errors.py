@@ -12,8 +12,17 @@ from budget_sync.domain.errors import Code, Refusal, invalid
 from budget_sync.runtime.correlation import current_id
 from budget_sync.web.payloads import refuse
 
-_CODES = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED, 413: Code.BODY_TOO_LARGE, 415: Code.UNSUPPORTED_MEDIA_TYPE}
-_SENTENCES = {404: "There is nothing at this path.", 405: "This path does not take that method.", 413: "The body is larger than 64 KiB."}
+_CODES = {
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    413: Code.BODY_TOO_LARGE,
+    415: Code.UNSUPPORTED_MEDIA_TYPE,
+}
+_SENTENCES = {
+    404: "There is nothing at this path.",
+    405: "This path does not take that method.",
+    413: "The body is larger than 64 KiB.",
+}
 
 
 def init_app(app: Flask) -> None:
@@ -31,7 +40,13 @@ def http_error(error: HTTPException) -> Response:
     sentence = _SENTENCES.get(status, error.description or error.name)
     response = refuse(Refusal(_CODES.get(status, Code.HTTP_ERROR), sentence), status)
     # Such as Allow with a 405. The length and type are those of our own body.
-    response.headers.extend([header for header in error.get_headers() if header[0].lower() not in ("content-type", "content-length")])
+    response.headers.extend(
+        [
+            header
+            for header in error.get_headers()
+            if header[0].lower() not in ("content-type", "content-length")
+        ]
+    )
     return response
 
 
@@ -47,4 +62,10 @@ def _database_error(error: peewee.PeeweeException) -> Response:
 
 def _mistake(error: Exception) -> Response:
     current_app.logger.error("A mistake of ours.", exc_info=error)
-    return refuse(Refusal(Code.INTERNAL_ERROR, "Something went wrong on our side. The log names it under this request id.", requestId=current_id.get()))
+    return refuse(
+        Refusal(
+            Code.INTERNAL_ERROR,
+            "Something went wrong on our side. The log names it under this request id.",
+            requestId=current_id.get(),
+        )
+    )

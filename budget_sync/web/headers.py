@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 #: What is not a page shows nothing to whoever shows it as one.
-_NO_PAGE = [("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"), ("X-Frame-Options", "DENY")]
+_NO_PAGE = [
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("X-Frame-Options", "DENY"),
+]
 
 
 def init_app(app: Flask) -> None:

@@ -35,14 +35,25 @@ class _Formatter(logging.Formatter):
         message = record.getMessage()
         trace = self.formatException(record.exc_info) if record.exc_info else None
         if self.as_json:
-            entry = {"time": self.formatTime(record), "level": record.levelname, "logger": record.name, "requestId": log_id, "message": message}
+            entry = {
+                "time": self.formatTime(record),
+                "level": record.levelname,
+                "logger": record.name,
+                "requestId": log_id,
+                "message": message,
+            }
             return json.dumps(entry | ({"trace": trace} if trace else {}))
         begins = f"{self.formatTime(record)} {record.levelname} {record.name} [{log_id}]"
-        return "\n".join(f"{begins} {_escaped(line)}" for line in (message, *(f"  {line}" for line in (trace or "").splitlines())))
+        return "\n".join(
+            f"{begins} {_escaped(line)}"
+            for line in (message, *(f"  {line}" for line in (trace or "").splitlines()))
+        )
 
 
 def _escaped(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
@@ -61,7 +72,10 @@ def init_app(app: Flask, settings: Settings) -> None:
         logger.setLevel(settings.log_level)
         logger.propagate = False
     root = logging.getLogger()
-    root.handlers = [*(other for other in root.handlers if not isinstance(other.formatter, _Formatter)), handler]
+    root.handlers = [
+        *(other for other in root.handlers if not isinstance(other.formatter, _Formatter)),
+        handler,
+    ]
     app.wsgi_app = _Named(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way to wrap an app
 
 

@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 from flask import Blueprint, Flask, Response, abort, current_app, request
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest, values
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
@@ -51,45 +60,111 @@ class Definition(NamedTuple):
     engine: str | None = None
 
 
-CHECKS = Definition("budget_sync_checks_total", ("code",), "Checks, by the code of the answer: a decision or a refusal.")
-DECISIONS = Definition("budget_sync_decisions_total", ("code", "available"), "Checks that were decided, by whether the budget can carry the amount.")
+CHECKS = Definition(
+    "budget_sync_checks_total",
+    ("code",),
+    "Checks, by the code of the answer: a decision or a refusal.",
+)
+DECISIONS = Definition(
+    "budget_sync_decisions_total",
+    ("code", "available"),
+    "Checks that were decided, by whether the budget can carry the amount.",
+)
 LEDGER_CALLS = Definition(
     "budget_sync_ledger_calls_total",
     ("call", "code"),
     "The API's reserves, commits and releases, by outcome: OK, REPLAYED, or the code of the refusal.",
 )
 LATENCY = Definition(
-    "budget_sync_http_request_duration_seconds", ("call", "status"), "Histogram of the time that the app took for a request, by call and status class."
+    "budget_sync_http_request_duration_seconds",
+    ("call", "status"),
+    "Histogram of the time that the app took for a request, by call and status class.",
 )
-WAITING = Definition("budget_sync_writer_waiting_works", (), "Requests of all workers that wait for a writer to commit their work.", "SQLite")
-BATCHES = Definition("budget_sync_writer_batch_works", (), "Histogram of how many works one durable commit carried.", "SQLite")
+WAITING = Definition(
+    "budget_sync_writer_waiting_works",
+    (),
+    "Requests of all workers that wait for a writer to commit their work.",
+    "SQLite",
+)
+BATCHES = Definition(
+    "budget_sync_writer_batch_works",
+    (),
+    "Histogram of how many works one durable commit carried.",
+    "SQLite",
+)
 WAL_SIZE = Definition("budget_sync_wal_size_bytes", (), "Size of the write-ahead log.", "SQLite")
-POOL = Definition("budget_sync_pool_connections_in_use", (), "Database connections of all workers that are in use.", "PostgreSQL")
+POOL = Definition(
+    "budget_sync_pool_connections_in_use",
+    (),
+    "Database connections of all workers that are in use.",
+    "PostgreSQL",
+)
 SYNC_AGE = Definition(
-    "budget_sync_sync_age_seconds", ("customer", "source"), "Time since a pass over the source last worked; before the first, since it was made."
+    "budget_sync_sync_age_seconds",
+    ("customer", "source"),
+    "Time since a pass over the source last worked; before the first, since it was made.",
 )
 SYNC_RESULT = Definition(
-    "budget_sync_sync_last_result", ("customer", "source", "result"), "1 for how the latest pass over the source ended (success, partial, failed), else 0."
+    "budget_sync_sync_last_result",
+    ("customer", "source", "result"),
+    "1 for how the latest pass over the source ended (success, partial, failed), else 0.",
 )
-BUDGETED = Definition("budget_sync_budgeted_amount", ("customer", "currency"), "Sum of the customer's live budgets, in whole units.")
-RESERVED = Definition("budget_sync_reserved_amount", ("customer", "currency"), "What is reserved on them.")
-COMMITTED = Definition("budget_sync_committed_amount", ("customer", "currency"), "What is committed on them.")
-AVAILABLE = Definition("budget_sync_available_amount", ("customer", "currency"), "What is left of them.")
-OVERDRAWN = Definition("budget_sync_overdrawn_budgets", ("customer",), "How many of the customer's live budgets are overdrawn, of whatever currency.")
-DATABASE_UP = Definition("budget_sync_database_up", (), "1 where the database can be reached and has this program's schema, else 0.")
-BUILD = Definition("budget_sync_build_info", ("version", "schema", "engine"), "Always 1; the labels tell this program's version, its schema's and the engine.")
+BUDGETED = Definition(
+    "budget_sync_budgeted_amount",
+    ("customer", "currency"),
+    "Sum of the customer's live budgets, in whole units.",
+)
+RESERVED = Definition(
+    "budget_sync_reserved_amount", ("customer", "currency"), "What is reserved on them."
+)
+COMMITTED = Definition(
+    "budget_sync_committed_amount", ("customer", "currency"), "What is committed on them."
+)
+AVAILABLE = Definition(
+    "budget_sync_available_amount", ("customer", "currency"), "What is left of them."
+)
+OVERDRAWN = Definition(
+    "budget_sync_overdrawn_budgets",
+    ("customer",),
+    "How many of the customer's live budgets are overdrawn, of whatever currency.",
+)
+DATABASE_UP = Definition(
+    "budget_sync_database_up",
+    (),
+    "1 where the database can be reached and has this program's schema, else 0.",
+)
+BUILD = Definition(
+    "budget_sync_build_info",
+    ("version", "schema", "engine"),
+    "Always 1; the labels tell this program's version, its schema's and the engine.",
+)
 
 #: Every metric there is.
 DEFINITIONS = (
     *(CHECKS, DECISIONS, LEDGER_CALLS, LATENCY, WAITING, BATCHES, WAL_SIZE, POOL),
-    *(SYNC_AGE, SYNC_RESULT, BUDGETED, RESERVED, COMMITTED, AVAILABLE, OVERDRAWN, DATABASE_UP, BUILD),
+    *(
+        SYNC_AGE,
+        SYNC_RESULT,
+        BUDGETED,
+        RESERVED,
+        COMMITTED,
+        AVAILABLE,
+        OVERDRAWN,
+        DATABASE_UP,
+        BUILD,
+    ),
 )
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
 BATCH_BUCKETS = (1, 2, 3, 5, 8, 13, 20, 35, 50, 100, 200)
 
 #: What a check answers with where it decides, and whether the budget can then carry the amount.
-_DECIDED = {Code.AUTO_APPROVED: True, Code.REQUIRES_APPROVAL: True, Code.INSUFFICIENT_BUDGET: False, Code.NO_BUDGET: False}
+_DECIDED = {
+    Code.AUTO_APPROVED: True,
+    Code.REQUIRES_APPROVAL: True,
+    Code.INSUFFICIENT_BUDGET: False,
+    Code.NO_BUDGET: False,
+}
 
 _SYNC_RESULTS = ("success", "partial", "failed")
 
@@ -147,7 +222,9 @@ def forget_worker(pid: int) -> None:
     try:
         mark_process_dead(pid, str(_sharing.folder))  # type: ignore[no-untyped-call]  # has no types
     except OSError:
-        log.warning("What worker %s had under way cannot be taken out of the metrics.", pid, exc_info=True)
+        log.warning(
+            "What worker %s had under way cannot be taken out of the metrics.", pid, exc_info=True
+        )
 
 
 class Instruments(database.Observer):
@@ -158,14 +235,26 @@ class Instruments(database.Observer):
         # The library would choose once for the whole process, by its environment, when it is imported, and ask with each count
         # whether the process was forked meanwhile. A worker makes its app after the fork.
         pid = os.getpid()
-        values.ValueClass = values.MutexValue if self.folder is None else values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
+        values.ValueClass = (
+            values.MutexValue if self.folder is None else values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
+        )
         self.registry = CollectorRegistry()
         checks = self._make(Counter, CHECKS)
         ledger_calls = self._make(Counter, LEDGER_CALLS)
         # All made now, so that the first time that something goes wrong is a step up from 0, which an alert can see.
-        self._outcomes: dict[tuple[str | None, str | None], Counter] = {("api.check", code): checks.labels(code) for code in Code}
+        self._outcomes: dict[tuple[str | None, str | None], Counter] = {
+            ("api.check", code): checks.labels(code) for code in Code
+        }
         for call in ("reserve", "commit", "release"):
-            for code in ("OK", "REPLAYED", *(code for code in Code if code not in _DECIDED or code is Code.INSUFFICIENT_BUDGET)):
+            for code in (
+                "OK",
+                "REPLAYED",
+                *(
+                    code
+                    for code in Code
+                    if code not in _DECIDED or code is Code.INSUFFICIENT_BUDGET
+                ),
+            ):
                 self._outcomes[f"api.{call}", code] = ledger_calls.labels(call, code)
         self._latency = self._make(Histogram, LATENCY, buckets=LATENCY_BUCKETS_S)
         self._latencies: dict[tuple[str | None, int], Histogram] = {}
@@ -175,14 +264,24 @@ class Instruments(database.Observer):
         self._batches = self._make(Histogram, BATCHES, buckets=BATCH_BUCKETS)
 
     def _make(self, kind: Any, definition: Definition, **options: Any) -> Any:
-        return kind(definition.name, definition.meaning, definition.labels, registry=self.registry, **options)
+        return kind(
+            definition.name,
+            definition.meaning,
+            definition.labels,
+            registry=self.registry,
+            **options,
+        )
 
-    def count_request(self, endpoint: str | None, status: int, outcome: str | None, duration_s: float) -> None:
+    def count_request(
+        self, endpoint: str | None, status: int, outcome: str | None, duration_s: float
+    ) -> None:
         """A request was answered; `outcome` is what a ledger call came to."""
         known = (endpoint, status // 100)
         latency = self._latencies.get(known)
         if latency is None:
-            latency = self._latencies[known] = self._latency.labels(_call(endpoint), f"{status // 100}xx")
+            latency = self._latencies[known] = self._latency.labels(
+                _call(endpoint), f"{status // 100}xx"
+            )
         latency.observe(duration_s)
         counter = self._outcomes.get((endpoint, outcome))
         if counter is not None:
@@ -219,7 +318,9 @@ def _usable(folder: Path | None) -> Path | None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError:
-        log.warning("The metrics are of one worker alone: %s cannot be used.", folder, exc_info=True)
+        log.warning(
+            "The metrics are of one worker alone: %s cannot be used.", folder, exc_info=True
+        )
         return None
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     return folder
@@ -257,7 +358,9 @@ class _Counted:
             try:
                 # Flask's request is there until its context ends.
                 endpoint = environ["werkzeug.request"].endpoint
-                self.instruments.count_request(endpoint, int(status[:3]), environ.get(_OUTCOME), time.perf_counter() - began)
+                self.instruments.count_request(
+                    endpoint, int(status[:3]), environ.get(_OUTCOME), time.perf_counter() - began
+                )
             except OSError:
                 # A new series may need room. The answer is the caller's all the same.
                 log.warning("A request could not be counted.", exc_info=True)
@@ -288,7 +391,9 @@ class _Figures(Collector):
         instruments: Instruments = current_app.extensions["budget_sync_metrics"]
         counted = instruments.counted()
         engine = "SQLite" if database.is_file() else "PostgreSQL"
-        others = {definition.name for definition in DEFINITIONS if definition.engine not in {None, engine}}
+        others = {
+            definition.name for definition in DEFINITIONS if definition.engine not in {None, engine}
+        }
         yield from (metric for metric in counted if metric.name not in others)
         yield _decisions(counted)
         yield _gauge(BUILD, {(budget_sync.__version__, str(database.SCHEMA_VERSION), engine): 1})
@@ -317,7 +422,12 @@ def _of_database() -> Iterator[Metric]:
 def _decisions(counted: list[Metric]) -> Metric:
     """The checks that were decided, taken from all checks."""
     family = CounterMetricFamily(DECISIONS.name, DECISIONS.meaning, labels=DECISIONS.labels)
-    by_code = {sample.labels["code"]: sample.value for metric in counted for sample in metric.samples if sample.name == CHECKS.name}
+    by_code = {
+        sample.labels["code"]: sample.value
+        for metric in counted
+        for sample in metric.samples
+        if sample.name == CHECKS.name
+    }
     for code, available in _DECIDED.items():
         family.add_metric((code, str(available).lower()), by_code.get(code, 0))
     return family
@@ -325,18 +435,38 @@ def _decisions(counted: list[Metric]) -> Metric:
 
 def _balances() -> list[Metric]:
     found = monitoring.balances()
-    amounts = {BUDGETED: "budgeted", RESERVED: "reserved", COMMITTED: "committed", AVAILABLE: "available"}
-    return [_gauge(definition, {(row.customer_id, row.currency): getattr(row, name) for row in found}) for definition, name in amounts.items()]
+    amounts = {
+        BUDGETED: "budgeted",
+        RESERVED: "reserved",
+        COMMITTED: "committed",
+        AVAILABLE: "available",
+    }
+    return [
+        _gauge(definition, {(row.customer_id, row.currency): getattr(row, name) for row in found})
+        for definition, name in amounts.items()
+    ]
 
 
 def _overdrawn() -> list[Metric]:
-    return [_gauge(OVERDRAWN, {(customer_id,): count for customer_id, count in monitoring.overdrawn().items()})]
+    return [
+        _gauge(
+            OVERDRAWN,
+            {(customer_id,): count for customer_id, count in monitoring.overdrawn().items()},
+        )
+    ]
 
 
 def _sources() -> list[Metric]:
     found = monitoring.sources()
-    results = {(row.customer_id, row.source_id, result): int(row.last_result == result) for row in found for result in _SYNC_RESULTS}
-    return [_gauge(SYNC_AGE, {(row.customer_id, row.source_id): row.age_s for row in found}), _gauge(SYNC_RESULT, results)]
+    results = {
+        (row.customer_id, row.source_id, result): int(row.last_result == result)
+        for row in found
+        for result in _SYNC_RESULTS
+    }
+    return [
+        _gauge(SYNC_AGE, {(row.customer_id, row.source_id): row.age_s for row in found}),
+        _gauge(SYNC_RESULT, results),
+    ]
 
 
 def _gauge(definition: Definition, samples: Mapping[Any, float]) -> Metric:

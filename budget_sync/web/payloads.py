@@ -66,7 +66,10 @@ def parse(model: type[Model]) -> Model:
     # Once: whatever is asked of Flask's `request` looks it up anew.
     environ = request.environ
     if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
-        raise Refusal(Code.UNSUPPORTED_MEDIA_TYPE, "Send the body as JSON, with Content-Type: application/json.")
+        raise Refusal(
+            Code.UNSUPPORTED_MEDIA_TYPE,
+            "Send the body as JSON, with Content-Type: application/json.",
+        )
     body = _read_body(environ)
     if len(body) > MAX_BODY_BYTES:
         raise Refusal(Code.BODY_TOO_LARGE, "The body is larger than 64 KiB.")
@@ -91,13 +94,21 @@ def _read_json(body: bytes) -> tuple[Any, list[str]]:
     def make(pairs: list[tuple[str, Any]]) -> _Object:
         made = _Object(pairs)
         if len(made) < len(pairs):
-            made.twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+            made.twice = [
+                name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+            ]
             ambiguous.append(made)
         return made
 
     try:
         # NaN and Infinity are no JSON, yet Python's parser knows them; as Decimal they reach the field's own check and are named.
-        value = json.loads(body.decode(), parse_float=_decimal, parse_int=_integer, parse_constant=Decimal, object_pairs_hook=make)
+        value = json.loads(
+            body.decode(),
+            parse_float=_decimal,
+            parse_int=_integer,
+            parse_constant=Decimal,
+            object_pairs_hook=make,
+        )
     except RecursionError:
         raise invalid({"body": "is nested too deeply"}) from None
     except ValueError:
@@ -112,7 +123,11 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
         raise Refusal(Code.BODY_TOO_LARGE, "The body is larger than 64 KiB.")
     try:
         # Of a length that is known, it can be read as it is, which costs a fraction of what Flask's own way does.
-        body: bytes = request.get_data(cache=False) if announced is None else environ["wsgi.input"].read(announced)
+        body: bytes = (
+            request.get_data(cache=False)
+            if announced is None
+            else environ["wsgi.input"].read(announced)
+        )
     except (ParseException, OSError):
         raise invalid({"body": "did not arrive as it was announced"}) from None
     if len(body) < (announced or 0):
@@ -218,5 +233,10 @@ def refuse(refusal: Refusal, status: int | None = None) -> Response:
     if response.status_code == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="budget-sync"'
     if response.status_code >= 500:
-        current_app.logger.error("Refused with %s: %s (%s)", response.status_code, refusal.sentence, refusal.__cause__ or refusal.code)
+        current_app.logger.error(
+            "Refused with %s: %s (%s)",
+            response.status_code,
+            refusal.sentence,
+            refusal.__cause__ or refusal.code,
+        )
     return response

@@ -18,7 +18,17 @@ import pytest
 import time_machine
 from flask import Flask, sessions
 from support.machine import PROJECT, sqlite_only
-from support.world import PASSWORD, ROOT, check_body, commit_body, key_headers, person, release_body, reserve_body, slots
+from support.world import (
+    PASSWORD,
+    ROOT,
+    check_body,
+    commit_body,
+    key_headers,
+    person,
+    release_body,
+    reserve_body,
+    slots,
+)
 from werkzeug.security import generate_password_hash
 from werkzeug.test import TestResponse
 
@@ -39,14 +49,21 @@ NEW_PASSWORD = "battery staple correct"
 Headers = dict[str, str]
 
 #: The calls of the ledger, each with a body.
-CALLS = {"check": check_body(userId="jane"), "reserve": reserve_body(), "commit": commit_body(), "release": release_body()}
+CALLS = {
+    "check": check_body(userId="jane"),
+    "reserve": reserve_body(),
+    "commit": commit_body(),
+    "release": release_body(),
+}
 
 
 @pytest.fixture
 def acme(app: Flask) -> Flask:
     """The app with one customer, its budget, and two people, Jane and Mark."""
     people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
-    manual_budgets.set_budget(ROOT, CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id="budget-123")
+    manual_budgets.set_budget(
+        ROOT, CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id="budget-123"
+    )
     for user_id in ("jane", "mark"):
         add_user(user_id)
     return app
@@ -62,12 +79,22 @@ def app_with(environment: dict[str, str], **changes: str) -> Flask:
     return create_app(settings.load(environment | changes))
 
 
-def post(app: Flask, path: str, body: object, headers: Headers | None = None, address: str = HERE) -> TestResponse:
+def post(
+    app: Flask, path: str, body: object, headers: Headers | None = None, address: str = HERE
+) -> TestResponse:
     """POST JSON from an address, with these headers and no others."""
-    return app.test_client(use_cookies=False).post(path, json=body, headers=headers, environ_overrides={"REMOTE_ADDR": address})
+    return app.test_client(use_cookies=False).post(
+        path, json=body, headers=headers, environ_overrides={"REMOTE_ADDR": address}
+    )
 
 
-def log_in(app: Flask, email: str = JANE, password: str = PASSWORD, headers: Headers | None = None, address: str = HERE) -> TestResponse:
+def log_in(
+    app: Flask,
+    email: str = JANE,
+    password: str = PASSWORD,
+    headers: Headers | None = None,
+    address: str = HERE,
+) -> TestResponse:
     """Sign in."""
     return post(app, "/api/auth/login", {"email": email, "password": password}, headers, address)
 
@@ -81,7 +108,11 @@ def cookie_of(response: TestResponse) -> Headers:
 def who(app: Flask, headers: Headers) -> str | int:
     """The id of whom the service takes the sender of these headers for, or the status of its refusal."""
     response = app.test_client(use_cookies=False).get("/api/auth/me", headers=headers)
-    return str(response.get_json()["user"]["id"]) if response.status_code == 200 else response.status_code
+    return (
+        str(response.get_json()["user"]["id"])
+        if response.status_code == 200
+        else response.status_code
+    )
 
 
 # Login and logout.
@@ -91,7 +122,13 @@ def test_a_login_says_who_signed_in_and_gives_a_session(acme: Flask) -> None:
     response = log_in(acme)
     assert response.json == {
         "success": True,
-        "user": {"id": "jane", "name": "Jane", "email": JANE, "role": "fpa_user", "customerId": CUSTOMER},
+        "user": {
+            "id": "jane",
+            "name": "Jane",
+            "email": JANE,
+            "role": "fpa_user",
+            "customerId": CUSTOMER,
+        },
     }
     assert who(acme, cookie_of(response)) == "jane"
 
@@ -114,21 +151,29 @@ def test_a_logout_without_a_session_is_no_error(acme: Flask) -> None:
     assert post(acme, "/api/auth/logout", None).json == {"success": True}
 
 
-def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites_and_goes_with_the_browser(acme: Flask) -> None:
+def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites_and_goes_with_the_browser(
+    acme: Flask,
+) -> None:
     (cookie,) = log_in(acme).headers.getlist("Set-Cookie")
     name, *flags = [part.strip() for part in cookie.split(";")]
     assert name.startswith("budget_sync_session=")
     assert sorted(flags) == ["HttpOnly", "Path=/", "SameSite=Lax"]
 
 
-def test_the_cookie_is_for_https_alone_where_that_is_set(acme: Flask, environment: dict[str, str]) -> None:
+def test_the_cookie_is_for_https_alone_where_that_is_set(
+    acme: Flask, environment: dict[str, str]
+) -> None:
     secure = app_with(environment, SESSION_COOKIE_SECURE="true")
     assert "Secure" in [part.strip() for part in log_in(secure).headers["Set-Cookie"].split(";")]
 
 
 def test_there_is_no_remember_me_cookie_even_for_who_asks(acme: Flask) -> None:
-    response = post(acme, "/api/auth/login", {"email": JANE, "password": PASSWORD, "remember": True})
-    assert [cookie.partition("=")[0] for cookie in response.headers.getlist("Set-Cookie")] == ["budget_sync_session"]
+    response = post(
+        acme, "/api/auth/login", {"email": JANE, "password": PASSWORD, "remember": True}
+    )
+    assert [cookie.partition("=")[0] for cookie in response.headers.getlist("Set-Cookie")] == [
+        "budget_sync_session"
+    ]
 
 
 def test_the_reply_to_a_login_is_kept_by_no_cache(acme: Flask) -> None:
@@ -136,11 +181,22 @@ def test_the_reply_to_a_login_is_kept_by_no_cache(acme: Flask) -> None:
 
 
 @sqlite_only
-def test_the_database_holds_no_password_session_or_key_that_could_be_used(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_database_holds_no_password_session_or_key_that_could_be_used(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As the service does it: for the other tests it is made to cost nothing.
     monkeypatch.setattr(passwords, "generate_password_hash", generate_password_hash)
     people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
-    people.add_user(ROOT, "jane", "Jane", "jane@example.com", Role.FPA_USER, customer_id=CUSTOMER, password=PASSWORD, slots_folder=slots())
+    people.add_user(
+        ROOT,
+        "jane",
+        "Jane",
+        "jane@example.com",
+        Role.FPA_USER,
+        customer_id=CUSTOMER,
+        password=PASSWORD,
+        slots_folder=slots(),
+    )
     token = token_in(app, cookie_of(log_in(app)))
     secret = key_headers(CUSTOMER)["Authorization"].split("_", 2)[2]
     database.db.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -205,14 +261,21 @@ def test_disabling_a_customer_ends_every_session_and_key_of_it(acme: Flask) -> N
     assert log_in(acme).status_code == 401
 
 
-def test_a_disabled_customer_is_served_by_no_key_not_even_one_for_all_customers(acme: Flask) -> None:
+def test_a_disabled_customer_is_served_by_no_key_not_even_one_for_all_customers(
+    acme: Flask,
+) -> None:
     key = key_headers(None)
     assert post(acme, "/api/budget/reserve", reserve_body(), key).status_code == 200
     people.disable_customer(ROOT, CUSTOMER)
     client = acme.test_client()
     replies = [post(acme, f"/api/budget/{call}", body, key) for call, body in CALLS.items()]
-    replies += [client.get(f"{path}?customerId={CUSTOMER}", headers=key) for path in ("/api/budgets", "/api/budgets/budget-123", "/api/requests/intake-789")]
-    assert [(reply.status_code, reply.get_json()["code"]) for reply in replies] == [(400, "INVALID_CUSTOMER")] * 7
+    replies += [
+        client.get(f"{path}?customerId={CUSTOMER}", headers=key)
+        for path in ("/api/budgets", "/api/budgets/budget-123", "/api/requests/intake-789")
+    ]
+    assert [(reply.status_code, reply.get_json()["code"]) for reply in replies] == [
+        (400, "INVALID_CUSTOMER")
+    ] * 7
 
 
 def test_a_new_password_ends_every_session_and_the_old_password(acme: Flask) -> None:
@@ -239,7 +302,9 @@ def test_a_revoked_key_ends_at_once_and_no_other_does(acme: Flask) -> None:
     ],
     ids=["user disabled", "customer disabled", "password changed"],
 )
-def test_what_happens_while_a_password_is_being_checked_counts(acme: Flask, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
+def test_what_happens_while_a_password_is_being_checked_counts(
+    acme: Flask, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]
+) -> None:
     matches = passwords.matches
 
     def slowly(*args: object) -> bool:
@@ -252,25 +317,52 @@ def test_what_happens_while_a_password_is_being_checked_counts(acme: Flask, monk
     assert Session.select().count() == 0
 
 
-def test_a_cookie_that_is_no_session_is_refused_and_never_taken_for_none(acme: Flask, environment: dict[str, str]) -> None:
+def test_a_cookie_that_is_no_session_is_refused_and_never_taken_for_none(
+    acme: Flask, environment: dict[str, str]
+) -> None:
     cookie = cookie_of(log_in(acme))["Cookie"]
-    elsewhere = cookie_of(log_in(app_with(environment, SECRET_KEY="another key, long enough as well")))["Cookie"]
+    elsewhere = cookie_of(
+        log_in(app_with(environment, SECRET_KEY="another key, long enough as well"))
+    )["Cookie"]
     signer = sessions.SecureCookieSessionInterface().get_signing_serializer(acme)
     assert signer is not None
     unknown = f"budget_sync_session={signer.dumps({'_user_id': 'no such token', '_fresh': True})}"
     nobody = f"budget_sync_session={signer.dumps({})}"
     by_user_id = f"budget_sync_session={signer.dumps({'_user_id': 'jane', '_fresh': True})}"
-    by_hash = f"budget_sync_session={signer.dumps({'_user_id': Session.get().tokenHash, '_fresh': True})}"
-    bad = [elsewhere, cookie[:-1], f"{cookie}A", unknown, nobody, by_user_id, by_hash, "budget_sync_session=", "budget_sync_session=\xff"]
+    by_hash = (
+        f"budget_sync_session={signer.dumps({'_user_id': Session.get().tokenHash, '_fresh': True})}"
+    )
+    bad = [
+        elsewhere,
+        cookie[:-1],
+        f"{cookie}A",
+        unknown,
+        nobody,
+        by_user_id,
+        by_hash,
+        "budget_sync_session=",
+        "budget_sync_session=\xff",
+    ]
     for text in bad:
         assert who(acme, {"Cookie": text}) == 401, text
-        assert post(acme, "/api/budget/check", check_body(), {"Cookie": text}).status_code == 401, text
+        assert post(acme, "/api/budget/check", check_body(), {"Cookie": text}).status_code == 401, (
+            text
+        )
 
 
 def test_every_login_that_fails_gets_the_same_answer(acme: Flask) -> None:
     add_user("gone")
     people.disable_user(ROOT, "gone")
-    people.add_user(ROOT, "new", "New", "new@example.com", Role.FPA_USER, customer_id=CUSTOMER, password=None, slots_folder=Path(acme.instance_path))
+    people.add_user(
+        ROOT,
+        "new",
+        "New",
+        "new@example.com",
+        Role.FPA_USER,
+        customer_id=CUSTOMER,
+        password=None,
+        slots_folder=Path(acme.instance_path),
+    )
     answers = [
         log_in(acme, JANE, "wrong"),
         log_in(acme, "unknown@example.com"),
@@ -286,9 +378,14 @@ def test_every_login_that_fails_gets_the_same_answer(acme: Flask) -> None:
 # The limit on guesses.
 
 
-def guess(app: Flask, count: int, email: str = JANE, address: str = HERE, headers: Headers | None = None) -> list[int]:
+def guess(
+    app: Flask, count: int, email: str = JANE, address: str = HERE, headers: Headers | None = None
+) -> list[int]:
     """Guess a password some times; the statuses."""
-    return [log_in(app, email, f"guess {number}", headers, address).status_code for number in range(count)]
+    return [
+        log_in(app, email, f"guess {number}", headers, address).status_code
+        for number in range(count)
+    ]
 
 
 def test_after_five_wrong_passwords_the_right_one_has_to_wait_as_well(acme: Flask) -> None:
@@ -321,7 +418,9 @@ def test_one_accounts_success_does_not_clear_another_accounts_count(acme: Flask)
     assert log_in(acme).status_code == 429
 
 
-def test_the_wait_is_over_as_retry_after_says_and_asking_meanwhile_does_not_prolong_it(acme: Flask) -> None:
+def test_the_wait_is_over_as_retry_after_says_and_asking_meanwhile_does_not_prolong_it(
+    acme: Flask,
+) -> None:
     with time_machine.travel(datetime(2025, 2, 5, 8, 0, tzinfo=UTC), tick=False) as clock_hand:
         guess(acme, 5)
         clock_hand.shift(60)
@@ -387,23 +486,38 @@ def test_the_limit_is_one_for_all_workers(acme: Flask, environment: dict[str, st
         ("[2001:db8:1:2::1]", "2001:db8:1:2::2", True),
     ],
 )
-def test_an_address_is_itself_and_in_ipv6_the_whole_of_a_subscribers_network(acme: Flask, first: str, second: str, is_one: bool) -> None:
+def test_an_address_is_itself_and_in_ipv6_the_whole_of_a_subscribers_network(
+    acme: Flask, first: str, second: str, is_one: bool
+) -> None:
     guess(acme, 5, address=first)
     assert log_in(acme, address=second).status_code == (429 if is_one else 200)
 
 
 def test_an_address_that_the_client_makes_up_counts_for_nothing(acme: Flask) -> None:
     for number in range(5):
-        guess(acme, 1, headers={"X-Forwarded-For": f"198.51.100.{number}", "X-Real-IP": f"198.51.100.{number}", "Forwarded": f"for=198.51.100.{number}"})
+        guess(
+            acme,
+            1,
+            headers={
+                "X-Forwarded-For": f"198.51.100.{number}",
+                "X-Real-IP": f"198.51.100.{number}",
+                "Forwarded": f"for=198.51.100.{number}",
+            },
+        )
     assert log_in(acme, headers={"X-Forwarded-For": "198.51.100.99"}).status_code == 429
 
 
-def test_behind_a_trusted_proxy_the_address_is_the_one_the_proxy_saw(acme: Flask, environment: dict[str, str]) -> None:
+def test_behind_a_trusted_proxy_the_address_is_the_one_the_proxy_saw(
+    acme: Flask, environment: dict[str, str]
+) -> None:
     behind = app_with(environment, TRUSTED_PROXIES="1")
     for number in range(5):
         # The client's own words stand first, what the proxy adds stands last.
         guess(behind, 1, headers={"X-Forwarded-For": f"198.51.100.{number}, {ELSEWHERE}"})
-    assert log_in(behind, headers={"X-Forwarded-For": f"198.51.100.99, {ELSEWHERE}"}).status_code == 429
+    assert (
+        log_in(behind, headers={"X-Forwarded-For": f"198.51.100.99, {ELSEWHERE}"}).status_code
+        == 429
+    )
     assert log_in(behind, headers={"X-Forwarded-For": "198.51.100.7"}).status_code == 200
 
 
@@ -417,7 +531,13 @@ def hashing(folder: Path) -> Iterator[subprocess.Popen[str]]:
         "import sys, pathlib; from budget_sync.accounts import passwords\n"
         "with passwords._slot(pathlib.Path(sys.argv[1])): print('computing', flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "computing\n"
         try:
@@ -426,14 +546,20 @@ def hashing(folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_at_most_two_hashes_run_at_once_on_the_box(acme: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_two_hashes_run_at_once_on_the_box(
+    acme: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(passwords, "_WAIT_S", 0.1)
     folder = Path(acme.instance_path)
     with hashing(folder):
         assert log_in(acme).status_code == 200
         with hashing(folder) as second:
             busy, unknown = log_in(acme), log_in(acme, "unknown@example.com")
-            assert (busy.status_code, busy.get_json()["code"], busy.headers["Retry-After"]) == (503, "UNAVAILABLE", "2")
+            assert (busy.status_code, busy.get_json()["code"], busy.headers["Retry-After"]) == (
+                503,
+                "UNAVAILABLE",
+                "2",
+            )
             # An account that is not there costs a hash as well, so that the time an answer takes tells nothing.
             assert unknown.status_code == 503
             second.kill()
@@ -441,7 +567,9 @@ def test_at_most_two_hashes_run_at_once_on_the_box(acme: Flask, monkeypatch: pyt
             assert log_in(acme).status_code == 200
 
 
-def test_a_hash_is_computed_while_its_place_is_held_and_for_an_unknown_account_too(acme: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hash_is_computed_while_its_place_is_held_and_for_an_unknown_account_too(
+    acme: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held: list[int] = []
 
     def watched(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -476,7 +604,9 @@ def locked(folder: Path) -> list[str]:
 # API keys.
 
 
-def test_a_key_is_taken_however_the_scheme_is_written_and_whatever_its_secret_is_made_of(acme: Flask) -> None:
+def test_a_key_is_taken_however_the_scheme_is_written_and_whatever_its_secret_is_made_of(
+    acme: Flask,
+) -> None:
     headers = key_headers(CUSTOMER)
     while "_" not in headers["Authorization"].split("_", 2)[2]:
         headers = key_headers(CUSTOMER)
@@ -515,17 +645,30 @@ def test_whatever_is_no_valid_key_is_refused_and_never_taken_for_none(acme: Flas
         f"Bearer {'_' * 5000}",
     ]
     for text in bad:
-        response = acme.test_client(use_cookies=False).get("/api/auth/me", headers={"Authorization": text})
-        assert (response.status_code, response.get_json()["code"]) == (401, "AUTHENTICATION_REQUIRED"), text
+        response = acme.test_client(use_cookies=False).get(
+            "/api/auth/me", headers={"Authorization": text}
+        )
+        assert (response.status_code, response.get_json()["code"]) == (
+            401,
+            "AUTHENTICATION_REQUIRED",
+        ), text
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="budget-sync"'
         # Neither a session beside it nor an open check makes up for it.
         assert who(acme, {"Authorization": text} | cookie) == 401, text
-        assert post(acme, "/api/budget/check", check_body(), {"Authorization": text}).status_code == 401, text
+        assert (
+            post(acme, "/api/budget/check", check_body(), {"Authorization": text}).status_code
+            == 401
+        ), text
 
 
 def test_a_key_is_not_taken_from_the_address_of_a_call(acme: Flask) -> None:
     _, _, key = key_headers(CUSTOMER)["Authorization"].partition(" ")
-    assert acme.test_client().get("/api/auth/me", query_string={"key": key, "api_key": key, "access_token": key}).status_code == 401
+    assert (
+        acme.test_client()
+        .get("/api/auth/me", query_string={"key": key, "api_key": key, "access_token": key})
+        .status_code
+        == 401
+    )
 
 
 # Pages of other sites.
@@ -547,18 +690,30 @@ FOREIGN = [
     {"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},
     {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
 ]
-OUR_OWN = [{}, {"Origin": "http://localhost"}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}]
+OUR_OWN = [
+    {},
+    {"Origin": "http://localhost"},
+    {"Sec-Fetch-Site": "same-origin"},
+    {"Sec-Fetch-Site": "none"},
+]
 
 
 @pytest.mark.parametrize("path", WRITING)
 def test_a_page_of_another_site_cannot_use_somebodys_session(acme: Flask, path: str) -> None:
     cookie = cookie_of(log_in(acme))
-    before = database.db.execute_sql('SELECT COUNT(*), (SELECT COUNT(*) FROM "BudgetCheckLog") FROM "AuditLog"').fetchone()
+    before = database.db.execute_sql(
+        'SELECT COUNT(*), (SELECT COUNT(*) FROM "BudgetCheckLog") FROM "AuditLog"'
+    ).fetchone()
     for headers in FOREIGN:
         response = post(acme, path, WRITING[path], cookie | headers)
         assert (response.status_code, response.get_json()["code"]) == (403, "CROSS_ORIGIN"), headers
         assert "Set-Cookie" not in response.headers
-    assert before == database.db.execute_sql('SELECT COUNT(*), (SELECT COUNT(*) FROM "BudgetCheckLog") FROM "AuditLog"').fetchone()
+    assert (
+        before
+        == database.db.execute_sql(
+            'SELECT COUNT(*), (SELECT COUNT(*) FROM "BudgetCheckLog") FROM "AuditLog"'
+        ).fetchone()
+    )
     assert who(acme, cookie) == "jane"
 
 
@@ -570,35 +725,75 @@ def test_our_own_pages_and_programs_can(acme: Flask, path: str) -> None:
         assert response.status_code != 403, headers
 
 
-def test_a_page_of_another_site_cannot_use_the_check_that_is_open_to_this_machine(acme: Flask) -> None:
+def test_a_page_of_another_site_cannot_use_the_check_that_is_open_to_this_machine(
+    acme: Flask,
+) -> None:
     for headers in FOREIGN:
         assert check(acme, headers=headers) == 403, headers
 
 
-def test_a_service_may_come_from_anywhere_since_no_browser_sends_its_key_unasked(acme: Flask) -> None:
-    assert post(acme, "/api/budget/check", check_body(), key_headers(CUSTOMER) | FOREIGN[0]).status_code == 200
+def test_a_service_may_come_from_anywhere_since_no_browser_sends_its_key_unasked(
+    acme: Flask,
+) -> None:
+    assert (
+        post(
+            acme, "/api/budget/check", check_body(), key_headers(CUSTOMER) | FOREIGN[0]
+        ).status_code
+        == 200
+    )
 
 
 def test_reading_takes_no_origin(acme: Flask) -> None:
-    assert who(acme, cookie_of(log_in(acme)) | {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}) == "jane"
+    assert (
+        who(
+            acme,
+            cookie_of(log_in(acme))
+            | {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+        )
+        == "jane"
+    )
 
 
 @pytest.mark.parametrize("path", [path for path, body in WRITING.items() if body])
 def test_what_a_form_can_send_is_not_read(acme: Flask, path: str) -> None:
     cookie = cookie_of(log_in(acme))
-    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None):
-        response = acme.test_client(use_cookies=False).post(path, data=acme.json.dumps(WRITING[path]), content_type=content_type, headers=cookie)
-        assert (response.status_code, response.get_json()["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE"), content_type
+    for content_type in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        None,
+    ):
+        response = acme.test_client(use_cookies=False).post(
+            path, data=acme.json.dumps(WRITING[path]), content_type=content_type, headers=cookie
+        )
+        assert (response.status_code, response.get_json()["code"]) == (
+            415,
+            "UNSUPPORTED_MEDIA_TYPE",
+        ), content_type
 
 
-def test_behind_a_trusted_proxy_our_own_origin_is_what_the_browser_sees(acme: Flask, environment: dict[str, str]) -> None:
+def test_behind_a_trusted_proxy_our_own_origin_is_what_the_browser_sees(
+    acme: Flask, environment: dict[str, str]
+) -> None:
     behind = app_with(environment, TRUSTED_PROXIES="1")
-    proxied = {"X-Forwarded-For": ELSEWHERE, "X-Forwarded-Proto": "https", "X-Forwarded-Host": "budgets.example.com"}
-    assert log_in(behind, headers=proxied | {"Origin": "https://budgets.example.com"}).status_code == 200
+    proxied = {
+        "X-Forwarded-For": ELSEWHERE,
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "budgets.example.com",
+    }
+    assert (
+        log_in(behind, headers=proxied | {"Origin": "https://budgets.example.com"}).status_code
+        == 200
+    )
     for origin in ("http://budgets.example.com", "http://localhost", "https://evil.example"):
         assert log_in(behind, headers=proxied | {"Origin": origin}).status_code == 403, origin
     # Where no proxy is trusted, its headers are anybody's.
-    assert log_in(app_with(environment), headers=proxied | {"Origin": "https://budgets.example.com"}).status_code == 403
+    assert (
+        log_in(
+            app_with(environment), headers=proxied | {"Origin": "https://budgets.example.com"}
+        ).status_code
+        == 403
+    )
 
 
 # Checks without credentials.
@@ -611,17 +806,44 @@ def check(app: Flask, address: str = HERE, headers: Headers | None = None) -> in
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1"])
 def test_the_guides_check_works_on_the_box(acme: Flask, address: str) -> None:
-    for host in ("localhost", "localhost:8000", "LOCALHOST", "127.0.0.1", "127.0.0.1:8000", "127.1.2.3", "[::1]", "[::1]:8000"):
+    for host in (
+        "localhost",
+        "localhost:8000",
+        "LOCALHOST",
+        "127.0.0.1",
+        "127.0.0.1:8000",
+        "127.1.2.3",
+        "[::1]",
+        "[::1]:8000",
+    ):
         assert check(acme, address, {"Host": host}) == 200, host
 
 
 def test_a_check_without_credentials_is_refused_from_elsewhere(acme: Flask) -> None:
-    for address in (ELSEWHERE, "10.0.0.5", "192.168.1.1", "169.254.0.1", "::", "fe80::1", "2001:db8::1", "::ffff:203.0.113.9", "", "x"):
+    for address in (
+        ELSEWHERE,
+        "10.0.0.5",
+        "192.168.1.1",
+        "169.254.0.1",
+        "::",
+        "fe80::1",
+        "2001:db8::1",
+        "::ffff:203.0.113.9",
+        "",
+        "x",
+    ):
         assert check(acme, address) == 401, address
 
 
 def test_a_check_without_credentials_is_refused_under_a_public_name(acme: Flask) -> None:
-    for host in ("budgets.example.com", "localhost.example.com", "127.0.0.1.example.com", "example.com:8000", ELSEWHERE, "[2001:db8::1]:80"):
+    for host in (
+        "budgets.example.com",
+        "localhost.example.com",
+        "127.0.0.1.example.com",
+        "example.com:8000",
+        ELSEWHERE,
+        "[2001:db8::1]:80",
+    ):
         assert check(acme, headers={"Host": host}) == 401, host
 
 
@@ -640,14 +862,21 @@ def test_a_check_without_credentials_is_refused_under_a_public_name(acme: Flask)
         "X-Forwarded-Server",
     ],
 )
-def test_a_check_without_credentials_is_refused_through_a_proxy_whatever_it_says(acme: Flask, environment: dict[str, str], header: str, proxies: str) -> None:
+def test_a_check_without_credentials_is_refused_through_a_proxy_whatever_it_says(
+    acme: Flask, environment: dict[str, str], header: str, proxies: str
+) -> None:
     app = app_with(environment, TRUSTED_PROXIES=proxies)
     for value in ("127.0.0.1", "for=127.0.0.1", "localhost", "1.1 localhost", ""):
         assert check(app, headers={header: value}) == 401, value
 
 
-@pytest.mark.parametrize(("mode", "here", "elsewhere", "proxied"), [("local", 200, 401, 401), ("open", 200, 200, 200), ("required", 401, 401, 401)])
-def test_what_budget_check_auth_says_holds(acme: Flask, environment: dict[str, str], mode: str, here: int, elsewhere: int, proxied: int) -> None:
+@pytest.mark.parametrize(
+    ("mode", "here", "elsewhere", "proxied"),
+    [("local", 200, 401, 401), ("open", 200, 200, 200), ("required", 401, 401, 401)],
+)
+def test_what_budget_check_auth_says_holds(
+    acme: Flask, environment: dict[str, str], mode: str, here: int, elsewhere: int, proxied: int
+) -> None:
     app = app_with(environment, BUDGET_CHECK_AUTH=mode)
     assert check(app) == here
     assert check(app, ELSEWHERE, {"Host": "budgets.example.com"}) == elsewhere
@@ -655,16 +884,28 @@ def test_what_budget_check_auth_says_holds(acme: Flask, environment: dict[str, s
 
 
 @pytest.mark.parametrize("mode", ["local", "open", "required"])
-def test_a_credential_is_verified_whatever_budget_check_auth_says(acme: Flask, environment: dict[str, str], mode: str) -> None:
+def test_a_credential_is_verified_whatever_budget_check_auth_says(
+    acme: Flask, environment: dict[str, str], mode: str
+) -> None:
     app = app_with(environment, BUDGET_CHECK_AUTH=mode)
     assert check(app, ELSEWHERE, key_headers(CUSTOMER)) == 200
     assert check(app, HERE, {"Authorization": "Bearer wrong"}) == 401
     people.add_customer(ROOT, "org-789", "Umbrella")
     response = post(app, "/api/budget/check", check_body(), key_headers("org-789"))
-    assert (response.status_code, response.get_json()["fields"]) == (400, {"customerId": "is not a customer you can act for"})
+    assert (response.status_code, response.get_json()["fields"]) == (
+        400,
+        {"customerId": "is not a customer you can act for"},
+    )
     assert response.get_json()["error"] == "Invalid customer"
 
 
-@pytest.mark.parametrize("path", ["/api/budget/reserve", "/api/budget/commit", "/api/budget/release"])
-def test_no_other_call_is_open_to_anybody(acme: Flask, environment: dict[str, str], path: str) -> None:
-    assert post(app_with(environment, BUDGET_CHECK_AUTH="open"), path, WRITING[path]).status_code == 401
+@pytest.mark.parametrize(
+    "path", ["/api/budget/reserve", "/api/budget/commit", "/api/budget/release"]
+)
+def test_no_other_call_is_open_to_anybody(
+    acme: Flask, environment: dict[str, str], path: str
+) -> None:
+    assert (
+        post(app_with(environment, BUDGET_CHECK_AUTH="open"), path, WRITING[path]).status_code
+        == 401
+    )

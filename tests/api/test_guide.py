@@ -97,7 +97,9 @@ AS_JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iterator[Installation]:
+def running(
+    tmp_path_factory: pytest.TempPathFactory, templates: Templates
+) -> Iterator[Installation]:
     """The guide's world with its server running, one for this file."""
     with templates.copy("world", tmp_path_factory.mktemp("guide")) as environment:
         made = Installation(environment)
@@ -110,8 +112,15 @@ def running(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> I
 def server(running: Installation) -> Iterator[Installation]:
     """That server, its budget at 100,000 with 5,000 spent before and after each test."""
     yield running
-    for request_id, held_minor in query(running, """SELECT "requestId", "heldMinor" FROM "Reservation" WHERE "status" = 'open'"""):
-        back = {"budgetId": "budget-123", "requestId": request_id, "amount": held_minor / 100, "action": "manual"}
+    for request_id, held_minor in query(
+        running, """SELECT "requestId", "heldMinor" FROM "Reservation" WHERE "status" = 'open'"""
+    ):
+        back = {
+            "budgetId": "budget-123",
+            "requestId": request_id,
+            "amount": held_minor / 100,
+            "action": "manual",
+        }
         assert running.post("/api/budget/release", back, headers=running.key()).json()["success"]
     if budget(running)["budgetedAmount"] != 100000:
         set_budget(running, "100000")
@@ -137,31 +146,55 @@ def query(server: Installation, sql: str) -> list[Any]:
 
 def set_budget(server: Installation, amount: str) -> None:
     """Change Engineering's budget, as an operator does."""
-    server.flask("set-budget", "--customer", "org-456", "--department", "Engineering", "--period", "Q1 2025", "--amount", amount)
+    server.flask(
+        "set-budget",
+        "--customer",
+        "org-456",
+        "--department",
+        "Engineering",
+        "--period",
+        "Q1 2025",
+        "--amount",
+        amount,
+    )
 
 
 def budget(server: Installation) -> dict[str, Any]:
     """Where budget-123 stands."""
-    reply: dict[str, Any] = requests.get(f"{server.url}/api/budgets/budget-123", headers=server.key(), timeout=30).json()
+    reply: dict[str, Any] = requests.get(
+        f"{server.url}/api/budgets/budget-123", headers=server.key(), timeout=30
+    ).json()
     return reply
 
 
-def send(server: Installation, call: str, body: str, caller: requests.Session | None = None, **changes: Any) -> requests.Response:
+def send(
+    server: Installation,
+    call: str,
+    body: str,
+    caller: requests.Session | None = None,
+    **changes: Any,
+) -> requests.Response:
     """POST a body as it is printed, as a signed-in person or else with the orchestrator's key; changed only where asked."""
     if changes:
         body = json.dumps(json.loads(body) | changes)
     headers = AS_JSON if caller else AS_JSON | server.key()
-    return (caller or requests.Session()).post(f"{server.url}/api/budget/{call}", data=body, headers=headers, timeout=30)
+    return (caller or requests.Session()).post(
+        f"{server.url}/api/budget/{call}", data=body, headers=headers, timeout=30
+    )
 
 
 def expect(response: requests.Response, status: int, **facts: Any) -> dict[str, Any]:
     """The reply's values, once its status and those facts of it are as expected."""
     reply: dict[str, Any] = response.json()
-    assert (response.status_code, {name: reply.get(name) for name in facts}) == (status, facts), response.text
+    assert (response.status_code, {name: reply.get(name) for name in facts}) == (status, facts), (
+        response.text
+    )
     return reply
 
 
-def hold(server: Installation, caller: requests.Session | None = None, *, amount: float = 5000) -> None:
+def hold(
+    server: Installation, caller: requests.Session | None = None, *, amount: float = 5000
+) -> None:
     """Check and reserve, as every scenario begins; the request may have been through another test before."""
     expect(send(server, "check", CHECK, caller, amount=amount), 200, available=True)
     expect(send(server, "reserve", RESERVE, caller, amount=amount), 200, success=True)
@@ -171,23 +204,49 @@ def hold(server: Installation, caller: requests.Session | None = None, *, amount
 
 
 def test_scenario_1_an_available_budget_is_checked_and_reserved(server: Installation) -> None:
-    check = expect(send(server, "check", CHECK), 200, success=True, available=True, canAutoApprove=True)
+    check = expect(
+        send(server, "check", CHECK), 200, success=True, available=True, canAutoApprove=True
+    )
     assert check["budget"]["budgetedAmount"] == 100000
     assert check["budget"]["available"] == 95000
     # The figures as they stand in the reply: whole amounts are integers.
     assert all(isinstance(check["budget"][name], int) for name in ("budgetedAmount", "available"))
-    expect(send(server, "reserve", RESERVE), 200, success=True, budgetId="budget-123", requestId="intake-789", amountReserved=5000, newAvailable=90000)
+    expect(
+        send(server, "reserve", RESERVE),
+        200,
+        success=True,
+        budgetId="budget-123",
+        requestId="intake-789",
+        amountReserved=5000,
+        newAvailable=90000,
+    )
     assert budget(server)["reservedAmount"] == 5000
 
 
 # Scenario 2: budget available, requires approval.
 
 
-def test_scenario_2_above_the_limit_fpa_approves_and_the_budget_is_reserved_meanwhile(server: Installation) -> None:
+def test_scenario_2_above_the_limit_fpa_approves_and_the_budget_is_reserved_meanwhile(
+    server: Installation,
+) -> None:
     reason = "Budget available. Requires FP&A approval"
-    expect(send(server, "check", CHECK, amount=10_000.01), 200, success=True, available=True, canAutoApprove=False, reason=reason)
-    expect(send(server, "reserve", RESERVE, amount=10_000.01), 200, success=True, newAvailable=84999.99)
-    expect(send(server, "check", CHECK, requestId="intake-790", amount=10_000), 200, available=True, canAutoApprove=True)
+    expect(
+        send(server, "check", CHECK, amount=10_000.01),
+        200,
+        success=True,
+        available=True,
+        canAutoApprove=False,
+        reason=reason,
+    )
+    expect(
+        send(server, "reserve", RESERVE, amount=10_000.01), 200, success=True, newAvailable=84999.99
+    )
+    expect(
+        send(server, "check", CHECK, requestId="intake-790", amount=10_000),
+        200,
+        available=True,
+        canAutoApprove=True,
+    )
 
 
 # Scenario 3: budget not available.
@@ -197,24 +256,52 @@ def test_scenario_2_above_the_limit_fpa_approves_and_the_budget_is_reserved_mean
 def nearly_spent(server: Installation) -> Installation:
     """The server with 2,000 left in the budget."""
     expect(send(server, "check", CHECK, requestId="intake-500", amount=93_000), 200, available=True)
-    expect(send(server, "reserve", RESERVE, requestId="intake-500", amount=93_000), 200, newAvailable=2000)
+    expect(
+        send(server, "reserve", RESERVE, requestId="intake-500", amount=93_000),
+        200,
+        newAvailable=2000,
+    )
     return server
 
 
 def test_scenario_3_too_little_is_said_in_the_guides_words(nearly_spent: Installation) -> None:
     reason = "Insufficient budget. Available: $2,000, Requested: $5,000"
-    expect(send(nearly_spent, "check", CHECK), 200, success=True, available=False, canAutoApprove=False, reason=reason)
+    expect(
+        send(nearly_spent, "check", CHECK),
+        200,
+        success=True,
+        available=False,
+        canAutoApprove=False,
+        reason=reason,
+    )
     # An orchestrator that reserves all the same is refused.
     expect(send(nearly_spent, "reserve", RESERVE), 409, success=False, reason=reason)
     assert budget(nearly_spent)["available"] == 2000
 
 
-def test_scenario_3_fpa_can_approve_over_the_budget(nearly_spent: Installation, fiona: requests.Session) -> None:
+def test_scenario_3_fpa_can_approve_over_the_budget(
+    nearly_spent: Installation, fiona: requests.Session
+) -> None:
     expect(send(nearly_spent, "check", CHECK), 200, available=False)
     approval = {"approvedBy": "fpa-001", "reason": "Cannot wait for next quarter"}
-    expect(send(nearly_spent, "reserve", RESERVE, fiona, overBudget=approval), 200, success=True, newAvailable=-3000)
-    row = query(nearly_spent, """SELECT "changedBy", "approvedBy", "onBehalfOf", "reason" FROM "AuditLog" WHERE "action" = 'OVER_BUDGET'""")
-    assert row == [("Fiona Adams (fiona@acme.com)", "Fiona Adams (fiona@acme.com)", "Jane Doe (jane@acme.com)", "Cannot wait for next quarter")]
+    expect(
+        send(nearly_spent, "reserve", RESERVE, fiona, overBudget=approval),
+        200,
+        success=True,
+        newAvailable=-3000,
+    )
+    row = query(
+        nearly_spent,
+        """SELECT "changedBy", "approvedBy", "onBehalfOf", "reason" FROM "AuditLog" WHERE "action" = 'OVER_BUDGET'""",
+    )
+    assert row == [
+        (
+            "Fiona Adams (fiona@acme.com)",
+            "Fiona Adams (fiona@acme.com)",
+            "Jane Doe (jane@acme.com)",
+            "Cannot wait for next quarter",
+        )
+    ]
 
 
 # Scenario 4: request rejection.
@@ -223,7 +310,9 @@ def test_scenario_3_fpa_can_approve_over_the_budget(nearly_spent: Installation, 
 def test_scenario_4_a_rejection_gives_the_money_back(server: Installation) -> None:
     set_budget(server, "102000")
     hold(server)
-    expect(send(server, "release", REJECT), 200, success=True, amountReleased=5000, newAvailable=97000)
+    expect(
+        send(server, "release", REJECT), 200, success=True, amountReleased=5000, newAvailable=97000
+    )
     other = send(server, "check", CHECK, requestId="intake-790", amount=97_000)
     expect(other, 200, available=True)
 
@@ -231,32 +320,62 @@ def test_scenario_4_a_rejection_gives_the_money_back(server: Installation) -> No
 # Scenario 5: the user cancels.
 
 
-def test_scenario_5_the_requester_cancels_in_their_own_session(server: Installation, jane: requests.Session) -> None:
+def test_scenario_5_the_requester_cancels_in_their_own_session(
+    server: Installation, jane: requests.Session
+) -> None:
     hold(server, jane)
-    expect(send(server, "release", CANCEL, jane), 200, success=True, amountReleased=5000, newAvailable=95000)
+    expect(
+        send(server, "release", CANCEL, jane),
+        200,
+        success=True,
+        amountReleased=5000,
+        newAvailable=95000,
+    )
 
 
 def test_scenario_5_the_service_cancels_for_the_requester(server: Installation) -> None:
     hold(server)
-    expect(send(server, "release", CANCEL), 200, success=True, amountReleased=5000, newAvailable=95000)
+    expect(
+        send(server, "release", CANCEL), 200, success=True, amountReleased=5000, newAvailable=95000
+    )
 
 
-def test_scenario_5_a_cancel_that_names_someone_else_is_forbidden(server: Installation, jane: requests.Session) -> None:
+def test_scenario_5_a_cancel_that_names_someone_else_is_forbidden(
+    server: Installation, jane: requests.Session
+) -> None:
     hold(server, jane)
-    expect(send(server, "release", CANCEL, jane, originalRequesterId="user-999"), 403, success=False)
+    expect(
+        send(server, "release", CANCEL, jane, originalRequesterId="user-999"), 403, success=False
+    )
     expect(send(server, "release", CANCEL, originalRequesterId="user-999"), 403, success=False)
     assert budget(server)["reservedAmount"] == 5000
 
 
-def test_scenario_5_a_user_cannot_cancel_what_another_requested(server: Installation, jane: requests.Session) -> None:
-    expect(send(server, "reserve", RESERVE, requestId="intake-501", userId="fpa-001"), 200, success=True)
+def test_scenario_5_a_user_cannot_cancel_what_another_requested(
+    server: Installation, jane: requests.Session
+) -> None:
+    expect(
+        send(server, "reserve", RESERVE, requestId="intake-501", userId="fpa-001"),
+        200,
+        success=True,
+    )
     for claimed in ("user-123", "fpa-001"):
-        expect(send(server, "release", CANCEL, jane, requestId="intake-501", originalRequesterId=claimed), 403, success=False)
+        expect(
+            send(
+                server, "release", CANCEL, jane, requestId="intake-501", originalRequesterId=claimed
+            ),
+            403,
+            success=False,
+        )
     assert budget(server)["reservedAmount"] == 5000
 
 
-def test_scenario_5_is_in_the_audit_log_as_the_guide_prints_it(server: Installation, jane: requests.Session) -> None:
-    cancel = {name: value for name, value in json.loads(CANCEL).items() if name != "reason"} | {"requestId": "intake-502"}
+def test_scenario_5_is_in_the_audit_log_as_the_guide_prints_it(
+    server: Installation, jane: requests.Session
+) -> None:
+    cancel = {name: value for name, value in json.loads(CANCEL).items() if name != "reason"} | {
+        "requestId": "intake-502"
+    }
     expect(send(server, "check", CHECK, jane, requestId="intake-502"), 200, available=True)
     expect(send(server, "reserve", RESERVE, jane, requestId="intake-502"), 200, success=True)
     expect(send(server, "release", json.dumps(cancel), jane), 200, success=True)
@@ -267,19 +386,38 @@ def test_scenario_5_is_in_the_audit_log_as_the_guide_prints_it(server: Installat
         WHERE "budgetId" = 'budget-123' AND "action" = 'RELEASE' AND "requestId" = 'intake-502'
         """,
     )
-    assert rows == [("budget-123", "RELEASE", "5000", "0", "Jane Doe (jane@acme.com)", "Request cancelled by user")]
+    assert rows == [
+        (
+            "budget-123",
+            "RELEASE",
+            "5000",
+            "0",
+            "Jane Doe (jane@acme.com)",
+            "Request cancelled by user",
+        )
+    ]
 
 
 # The curl lines.
 
 
-def test_the_guides_curl_bodies_work_as_printed(server: Installation, fiona: requests.Session) -> None:
-    check = requests.post(f"{server.url}/api/budget/check", data=CURL_CHECK, headers=AS_JSON, timeout=30)
+def test_the_guides_curl_bodies_work_as_printed(
+    server: Installation, fiona: requests.Session
+) -> None:
+    check = requests.post(
+        f"{server.url}/api/budget/check", data=CURL_CHECK, headers=AS_JSON, timeout=30
+    )
     expect(check, 200, success=True, available=True, canAutoApprove=True)
-    with_cookie = AS_JSON | {"Cookie": f"budget_sync_session={fiona.cookies['budget_sync_session']}"}
-    reserve = requests.post(f"{server.url}/api/budget/reserve", data=CURL_RESERVE, headers=with_cookie, timeout=30)
+    with_cookie = AS_JSON | {
+        "Cookie": f"budget_sync_session={fiona.cookies['budget_sync_session']}"
+    }
+    reserve = requests.post(
+        f"{server.url}/api/budget/reserve", data=CURL_RESERVE, headers=with_cookie, timeout=30
+    )
     expect(reserve, 200, success=True, amountReserved=5000, newAvailable=90000)
-    release = requests.post(f"{server.url}/api/budget/release", data=CURL_RELEASE, headers=with_cookie, timeout=30)
+    release = requests.post(
+        f"{server.url}/api/budget/release", data=CURL_RELEASE, headers=with_cookie, timeout=30
+    )
     expect(release, 200, success=True, amountReleased=5000, newAvailable=95000)
 
 
@@ -297,11 +435,25 @@ def test_an_unknown_customer_is_400(server: Installation) -> None:
     for body in (CHECK, CURL_CHECK):
         unknown = json.dumps(json.loads(body) | {"customerId": "org-999"})
         expect(send(server, "check", unknown), 400, success=False, error="Invalid customer")
-        expect(requests.post(f"{server.url}/api/budget/check", data=unknown, headers=AS_JSON, timeout=30), 400, success=False, error="Invalid customer")
+        expect(
+            requests.post(
+                f"{server.url}/api/budget/check", data=unknown, headers=AS_JSON, timeout=30
+            ),
+            400,
+            success=False,
+            error="Invalid customer",
+        )
 
 
 def test_no_budget_found_is_200_and_not_available(server: Installation) -> None:
-    expect(send(server, "check", CHECK, department="Astronomy"), 200, success=True, available=False, budget=None, reason="No budget found")
+    expect(
+        send(server, "check", CHECK, department="Astronomy"),
+        200,
+        success=True,
+        available=False,
+        budget=None,
+        reason="No budget found",
+    )
 
 
 @pytest.fixture
@@ -315,7 +467,9 @@ def log(world: Flask) -> io.StringIO:
 
 
 @pytest.mark.parametrize("fault", ["in our code", "in our SQL"])
-def test_a_mistake_of_ours_is_500_with_a_request_id_that_the_log_knows(world: Flask, log: io.StringIO, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_a_mistake_of_ours_is_500_with_a_request_id_that_the_log_knows(
+    world: Flask, log: io.StringIO, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     if fault == "in our code":
 
         def broken(*_: object, **__: object) -> None:
@@ -324,7 +478,9 @@ def test_a_mistake_of_ours_is_500_with_a_request_id_that_the_log_knows(world: Fl
         monkeypatch.setattr(ledger, "check", broken)
     else:
         database.db.execute_sql('ALTER TABLE "BudgetCheckLog" RENAME TO "Lost"')
-    response = world.test_client().post("/api/budget/check", data=CHECK, content_type="application/json", headers=key_headers())
+    response = world.test_client().post(
+        "/api/budget/check", data=CHECK, content_type="application/json", headers=key_headers()
+    )
     reply = json.loads(response.text)
     assert (response.status_code, response.mimetype) == (500, "application/json")
     assert (reply["success"], reply["code"]) == (False, "INTERNAL_ERROR")
@@ -332,32 +488,50 @@ def test_a_mistake_of_ours_is_500_with_a_request_id_that_the_log_knows(world: Fl
     assert reply["requestId"] == response.headers["X-Request-Id"]
     assert f"[{reply['requestId']}]" in log.getvalue()
     assert "Traceback" in log.getvalue()
-    assert not any(word in response.text for word in ("ZeroDivision", "figures", "BudgetCheckLog", "Traceback"))
+    assert not any(
+        word in response.text for word in ("ZeroDivision", "figures", "BudgetCheckLog", "Traceback")
+    )
 
 
 @sqlite_only
-@pytest.mark.parametrize(("call", "body"), [("check", CHECK), ("reserve", RESERVE), ("release", REJECT)])
-def test_a_database_that_fails_is_503_until_it_is_back(world: Flask, log: io.StringIO, call: str, body: str) -> None:
+@pytest.mark.parametrize(
+    ("call", "body"), [("check", CHECK), ("reserve", RESERVE), ("release", REJECT)]
+)
+def test_a_database_that_fails_is_503_until_it_is_back(
+    world: Flask, log: io.StringIO, call: str, body: str
+) -> None:
     client, headers, path = world.test_client(), key_headers(), Path(database.db.file_path)
-    reserve = client.post("/api/budget/reserve", data=RESERVE, content_type="application/json", headers=headers)
+    reserve = client.post(
+        "/api/budget/reserve", data=RESERVE, content_type="application/json", headers=headers
+    )
     assert reserve.status_code == 200
     path.rename(path.with_suffix(".gone"))
-    down = client.post(f"/api/budget/{call}", data=body, content_type="application/json", headers=headers)
+    down = client.post(
+        f"/api/budget/{call}", data=body, content_type="application/json", headers=headers
+    )
     assert (down.status_code, json.loads(down.text)["code"]) == (503, "UNAVAILABLE")
     assert int(down.headers["Retry-After"]) > 0
     assert "unable to open" in log.getvalue()
     path.with_suffix(".gone").rename(path)
-    back = client.post(f"/api/budget/{call}", data=body, content_type="application/json", headers=headers)
+    back = client.post(
+        f"/api/budget/{call}", data=body, content_type="application/json", headers=headers
+    )
     assert (back.status_code, json.loads(back.text)["success"]) == (200, True)
 
 
 # Budget release errors.
 
 
-@pytest.mark.parametrize("headers", [{}, {"Cookie": "budget_sync_session=made-up"}, {"Authorization": "Bearer made-up"}])
-def test_without_a_valid_session_a_release_is_401(server: Installation, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers", [{}, {"Cookie": "budget_sync_session=made-up"}, {"Authorization": "Bearer made-up"}]
+)
+def test_without_a_valid_session_a_release_is_401(
+    server: Installation, headers: dict[str, str]
+) -> None:
     hold(server)
-    response = requests.post(f"{server.url}/api/budget/release", data=REJECT, headers=AS_JSON | headers, timeout=30)
+    response = requests.post(
+        f"{server.url}/api/budget/release", data=REJECT, headers=AS_JSON | headers, timeout=30
+    )
     reply = expect(response, 401, success=False, code="AUTHENTICATION_REQUIRED")
     assert reply["error"].startswith("Authentication required")
     assert budget(server)["reservedAmount"] == 5000
@@ -369,22 +543,51 @@ def test_an_employee_may_not_reject(server: Installation, jane: requests.Session
     assert budget(server)["reservedAmount"] == 5000
 
 
-def test_a_release_on_an_unknown_budget_is_404(server: Installation, fiona: requests.Session) -> None:
+def test_a_release_on_an_unknown_budget_is_404(
+    server: Installation, fiona: requests.Session
+) -> None:
     for caller in (fiona, None):
-        expect(send(server, "release", REJECT, caller, budgetId="budget-999"), 404, success=False, error="Budget not found.")
+        expect(
+            send(server, "release", REJECT, caller, budgetId="budget-999"),
+            404,
+            success=False,
+            error="Budget not found.",
+        )
 
 
-def test_releasing_more_than_is_reserved_is_200_without_success(server: Installation, fiona: requests.Session) -> None:
+def test_releasing_more_than_is_reserved_is_200_without_success(
+    server: Installation, fiona: requests.Session
+) -> None:
     hold(server)
     for caller in (fiona, None):
-        reply = expect(send(server, "release", REJECT, caller, amount=5000.01), 200, success=False, amountReleased=0)
+        reply = expect(
+            send(server, "release", REJECT, caller, amount=5000.01),
+            200,
+            success=False,
+            amountReleased=0,
+        )
         assert "exceeds reserved" in reply["error"]
     assert budget(server)["reservedAmount"] == 5000
 
 
-@pytest.mark.parametrize("request_id", ["a/b", "/a", "a//b", "a\nb", "\r\n", "a?b#c", "%2F", "..", "a;b", " a ", "\u202e"], ids=repr)
-def test_a_request_is_found_again_whatever_its_id_is_made_of(server: Installation, request_id: str) -> None:
+@pytest.mark.parametrize(
+    "request_id",
+    ["a/b", "/a", "a//b", "a\nb", "\r\n", "a?b#c", "%2F", "..", "a;b", " a ", "\u202e"],
+    ids=repr,
+)
+def test_a_request_is_found_again_whatever_its_id_is_made_of(
+    server: Installation, request_id: str
+) -> None:
     whole = f"{request_id}-found"
-    assert server.post("/api/budget/reserve", json.loads(RESERVE) | {"requestId": whole, "amount": 1}, headers=server.key()).status_code == 200
-    reply = requests.get(f"{server.url}/api/requests/{quote(whole, safe='')}", headers=server.key(), timeout=30)
+    assert (
+        server.post(
+            "/api/budget/reserve",
+            json.loads(RESERVE) | {"requestId": whole, "amount": 1},
+            headers=server.key(),
+        ).status_code
+        == 200
+    )
+    reply = requests.get(
+        f"{server.url}/api/requests/{quote(whole, safe='')}", headers=server.key(), timeout=30
+    )
     assert (reply.status_code, reply.json().get("requestId")) == (200, whole)

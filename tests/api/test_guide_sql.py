@@ -43,7 +43,10 @@ LIMIT 10;
 
 # SQLite has no intervals: where the guide says NOW() - INTERVAL, these two say it in SQLite's form there.
 LAST_24_HOURS, LAST_7_DAYS = (
-    ("strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-24 hours')", "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-7 days')")
+    (
+        "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-24 hours')",
+        "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-7 days')",
+    )
     if ENGINE == "sqlite"
     else ("NOW() - INTERVAL '24 hours'", "NOW() - INTERVAL '7 days'")
 )
@@ -90,9 +93,14 @@ def _without_the_demos_own_pass(world: Flask) -> None:
 def run(sql: str) -> list[dict[str, Any]]:
     """The rows that the engine's driver gives for a statement, on a connection of its own, as anybody with the database has it."""
     if ENGINE == "postgresql":
-        with psycopg.connect(database.db.connection().info.dsn, row_factory=psycopg.rows.dict_row) as server:
+        with psycopg.connect(
+            database.db.connection().info.dsn, row_factory=psycopg.rows.dict_row
+        ) as server:
             server.execute("SET TIME ZONE 'UTC'")
-            return [{name: plain(value) for name, value in row.items()} for row in server.execute(sql.encode()).fetchall()]
+            return [
+                {name: plain(value) for name, value in row.items()}
+                for row in server.execute(sql.encode()).fetchall()
+            ]
     connection = sqlite3.connect(f"file:{database.db.file_path}?mode=ro", uri=True)
     connection.row_factory = sqlite3.Row
     try:
@@ -117,7 +125,9 @@ def shown(row: dict[str, Any], like: dict[str, Any]) -> dict[str, tuple[object, 
 
 def printed(values: dict[str, Any]) -> dict[str, tuple[object, type]]:
     """The guide's row, to compare with `shown`; SQLite has 1 for true."""
-    plain = {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}
+    plain = {
+        name: int(value) if isinstance(value, bool) else value for name, value in values.items()
+    }
     return {name: (value, type(value)) for name, value in plain.items()}
 
 
@@ -147,7 +157,13 @@ def passes(world: Flask) -> None:
     ).execute()
     now = clock.now()
     guides = datetime(2025, 2, 5, 10, 0, tzinfo=UTC)
-    figures = {"createdCount": 3, "updatedCount": 5, "unchangedCount": 42, "softDeletedCount": 1, "durationMs": 2340}
+    figures = {
+        "createdCount": 3,
+        "updatedCount": 5,
+        "unchangedCount": 42,
+        "softDeletedCount": 1,
+        "durationMs": 2340,
+    }
     for sync_id, status, start in (
         ("sync_1707134400_org-456", "success", guides),
         ("sync_2_org-456", "failed", now - timedelta(days=8)),
@@ -157,7 +173,14 @@ def passes(world: Flask) -> None:
         ("sync_6_org-456", "success", now - timedelta(hours=2)),
     ):
         SyncHistory.insert(
-            syncId=sync_id, customerId="org-456", sourceId="src-1", status=status, startedBy="cron", startTime=start, endTime=start, **figures
+            syncId=sync_id,
+            customerId="org-456",
+            sourceId="src-1",
+            status=status,
+            startedBy="cron",
+            startTime=start,
+            endTime=start,
+            **figures,
         ).execute()
 
 
@@ -222,7 +245,12 @@ def test_the_check_success_rate_is_of_the_last_24_hours(world: Flask) -> None:
         client.post("/api/budget/check", json=check_body(department="Marketing"), headers=headers)
     # With the demo's own check, which found its budget, these are four.
     for changes in ({}, {"amount": 95_000.01}, {"amount": 20_000}):
-        assert client.post("/api/budget/check", json=check_body(**changes), headers=headers).status_code == 200
+        assert (
+            client.post(
+                "/api/budget/check", json=check_body(**changes), headers=headers
+            ).status_code
+            == 200
+        )
     assert run(CHECK_SUCCESS_RATE) == [{"success_rate": 75}]
 
 
@@ -242,25 +270,42 @@ def test_utilization_is_in_whole_units(world: Flask) -> None:
     before = engineering()
     assert shown(before, guide) == printed(guide)
     client, headers = world.test_client(), key_headers()
-    assert client.post("/api/budget/reserve", json=reserve_body(), headers=headers).status_code == 200
+    assert (
+        client.post("/api/budget/reserve", json=reserve_body(), headers=headers).status_code == 200
+    )
     reserved = guide | {"used": 10000, "available": 90000}
     row = engineering()
     assert shown(row, reserved) == printed(reserved)
-    assert client.post("/api/budget/reserve", json=reserve_body(requestId="fine", amount=99.5), headers=headers).status_code == 200
+    assert (
+        client.post(
+            "/api/budget/reserve", json=reserve_body(requestId="fine", amount=99.5), headers=headers
+        ).status_code
+        == 200
+    )
     row = engineering()
     assert (row["total_budget"], row["used"], row["available"]) == (100000, 10099.5, 89900.5)
 
 
 @pytest.mark.usefixtures("traffic")
 def test_the_latest_checks_come_first(world: Flask) -> None:
-    assert world.test_client().post("/api/budget/check", json=check_body(requestId="last"), headers=key_headers()).status_code == 200
+    assert (
+        world.test_client()
+        .post("/api/budget/check", json=check_body(requestId="last"), headers=key_headers())
+        .status_code
+        == 200
+    )
     rows = run(LATEST_CHECKS)
     # The demo's own check was made before the clock was set back.
     assert [row["requestId"] for row in rows] == ["intake-101", "last", "intake-789"]
-    assert [row["timestamp"] for row in rows[1:]] == ["2025-02-05T11:00:00Z", "2025-02-05T10:30:00Z"]
+    assert [row["timestamp"] for row in rows[1:]] == [
+        "2025-02-05T11:00:00Z",
+        "2025-02-05T10:30:00Z",
+    ]
     assert [(row["amount"], type(row["amount"])) for row in rows] == [(5000, int)] * 3
 
 
 @pytest.mark.usefixtures("passes")
 def test_the_latest_passes_come_first() -> None:
-    assert [row["syncId"] for row in run(LATEST_PASSES)] == [f"sync_{number}_org-456" for number in (5, 4, 6, 3, 2)]
+    assert [row["syncId"] for row in run(LATEST_PASSES)] == [
+        f"sync_{number}_org-456" for number in (5, 4, 6, 3, 2)
+    ]

@@ -59,7 +59,9 @@ def ids(caught: io.StringIO) -> list[str]:
     return [match.group(1) for match in found if match]
 
 
-def test_every_line_of_a_request_has_its_id_whatever_thread_writes_it(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_line_of_a_request_has_its_id_whatever_thread_writes_it(
+    world: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = ledger.reserve
 
     def talkative(*arguments: Any, **options: Any) -> Any:
@@ -76,7 +78,11 @@ def test_every_line_of_a_request_has_its_id_whatever_thread_writes_it(world: Fla
         for number in (1, 2):
             assert (
                 world.test_client()
-                .post("/api/budget/reserve", json=reserve_body(requestId=f"r-{number}"), headers=headers | {"X-Request-Id": f"mine-{number}"})
+                .post(
+                    "/api/budget/reserve",
+                    json=reserve_body(requestId=f"r-{number}"),
+                    headers=headers | {"X-Request-Id": f"mine-{number}"},
+                )
                 .status_code
                 == 200
             )
@@ -84,13 +90,19 @@ def test_every_line_of_a_request_has_its_id_whatever_thread_writes_it(world: Fla
     assert ids(log) == ["mine-1", "mine-1", "mine-2", "mine-2", "-"]
 
 
-def test_a_traceback_has_the_id_on_each_line_and_cannot_forge_one(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_traceback_has_the_id_on_each_line_and_cannot_forge_one(
+    world: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("half\n2026-01-01T00:00:00Z INFO budget_sync [forged] all is well\x1b[2J")
+        raise ZeroDivisionError(
+            "half\n2026-01-01T00:00:00Z INFO budget_sync [forged] all is well\x1b[2J"
+        )
 
     monkeypatch.setattr(ledger, "check", broken)
     with log_of(world) as log:
-        response = world.test_client().post("/api/budget/check", json=check_body(), headers=key_headers())
+        response = world.test_client().post(
+            "/api/budget/check", json=check_body(), headers=key_headers()
+        )
     assert response.status_code == 500
     assert len(ids(log)) > 5
     assert set(ids(log)) == {response.headers["X-Request-Id"]}
@@ -98,7 +110,9 @@ def test_a_traceback_has_the_id_on_each_line_and_cannot_forge_one(world: Flask, 
 
 
 @sqlite_only
-def test_a_line_about_several_requests_names_them(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_about_several_requests_names_them(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing() -> None:
         raise peewee.OperationalError("disk I/O error")
 
@@ -115,7 +129,9 @@ def test_a_line_about_several_requests_names_them(app: Flask, monkeypatch: pytes
     assert of_all([]) == "-"
 
 
-def test_as_json_a_line_is_one_object_with_the_id(chosen: Settings, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_json_a_line_is_one_object_with_the_id(
+    chosen: Settings, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = create_app(replace(chosen, log_format="json"))
 
     def broken(*_: object, **__: object) -> None:
@@ -129,7 +145,9 @@ def test_as_json_a_line_is_one_object_with_the_id(chosen: Settings, app: Flask, 
     assert "ZeroDivisionError: two\nlines" in entries[0]["trace"]
 
 
-def test_a_command_has_an_id_for_its_run_and_tells_of_mistakes_of_ours(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_has_an_id_for_its_run_and_tells_of_mistakes_of_ours(
+    world: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("half")
 
@@ -143,7 +161,9 @@ def test_a_command_has_an_id_for_its_run_and_tells_of_mistakes_of_ours(world: Fl
     assert re.fullmatch(r"run-[0-9a-f]{8}", ids(log)[0])
 
 
-def test_threads_of_a_pass_over_http_write_in_its_name(world: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_of_a_pass_over_http_write_in_its_name(
+    world: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("half")
 
@@ -151,7 +171,10 @@ def test_threads_of_a_pass_over_http_write_in_its_name(world: Flask, chosen: Set
     world.config["SETTINGS"] = replace(chosen, cron_secret="a secret for cron, long enough")
     with log_of(world) as log:
         headers = {"Authorization": "Bearer a secret for cron, long enough", "X-Request-Id": "mine"}
-        assert world.test_client().get("/api/cron/sync-google-sheets", headers=headers).status_code == 200
+        assert (
+            world.test_client().get("/api/cron/sync-google-sheets", headers=headers).status_code
+            == 200
+        )
     assert set(ids(log)) == {"mine"}
 
 
@@ -174,19 +197,31 @@ Server(make_app, host="127.0.0.1", port={port}, workers=1).run()
 """
 
 
-def test_a_reply_that_breaks_off_is_logged_under_its_requests_id(installation: Installation) -> None:
+def test_a_reply_that_breaks_off_is_logged_under_its_requests_id(
+    installation: Installation,
+) -> None:
     log = installation.folder / "server.log"
     code = BREAKING.format(port=installation.port)
     with (
         log.open("w", encoding="utf-8") as file,
-        subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, env=installation.full_environment(), stderr=file) as server,
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=PROJECT,
+            env=installation.full_environment(),
+            stderr=file,
+        ) as server,
     ):
         try:
             wait_until(lambda: is_there(installation), "the server does not answer")
             with pytest.raises(requests.exceptions.ChunkedEncodingError):
-                requests.get(f"{installation.url}/breaks", headers={"X-Request-Id": "mine"}, timeout=10)
+                requests.get(
+                    f"{installation.url}/breaks", headers={"X-Request-Id": "mine"}, timeout=10
+                )
             # On that thread's next request, nothing is left of it.
-            assert requests.get(f"{installation.url}/healthz", timeout=10).headers["X-Request-Id"] != "mine"
+            assert (
+                requests.get(f"{installation.url}/healthz", timeout=10).headers["X-Request-Id"]
+                != "mine"
+            )
         finally:
             server.terminate()
     lines = [line for line in log.read_text(encoding="utf-8").splitlines() if " ERROR " in line]
@@ -212,13 +247,24 @@ def secret(of: str) -> str:
 
 @sqlite_only
 def test_no_call_leaves_a_secret_in_the_log(environment: dict[str, str]) -> None:
-    installation = Installation(environment | {name: secret(name) for name in ("SECRET_KEY", "CRON_SECRET", "METRICS_TOKEN")} | {"LOG_LEVEL": "DEBUG"})
+    installation = Installation(
+        environment
+        | {name: secret(name) for name in ("SECRET_KEY", "CRON_SECRET", "METRICS_TOKEN")}
+        | {"LOG_LEVEL": "DEBUG"}
+    )
     app = prepare(installation)
     key = people.add_key(ROOT, "orchestrator", customer_id=demo.CUSTOMER)
     database.disconnect()
     installation.start("--workers", "1")
     session = requests.Session()
-    assert session.post(f"{installation.url}/api/auth/login", json={"email": "mark@acme.com", "password": secret("password")}, timeout=30).status_code == 200
+    assert (
+        session.post(
+            f"{installation.url}/api/auth/login",
+            json={"email": "mark@acme.com", "password": secret("password")},
+            timeout=30,
+        ).status_code
+        == 200
+    )
     cookie = session.cookies["budget_sync_session"]
     try:
         call_everything(installation, app, key, cookie)
@@ -241,7 +287,16 @@ def prepare(installation: Installation) -> Flask:
     database.connect(chosen.database, create=True)
     database.init_schema()
     people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.")
-    people.add_user(ROOT, "mark", "Mark", "mark@acme.com", "admin", customer_id=demo.CUSTOMER, password=secret("password"), slots_folder=chosen.instance_folder)
+    people.add_user(
+        ROOT,
+        "mark",
+        "Mark",
+        "mark@acme.com",
+        "admin",
+        customer_id=demo.CUSTOMER,
+        password=secret("password"),
+        slots_folder=chosen.instance_folder,
+    )
     return create_app(chosen)
 
 
@@ -256,8 +311,18 @@ def call_everything(installation: Installation, app: Flask, key: str, cookie: st
         {"Cookie": f"budget_sync_session={cookie}"},
         {"Cookie": f"budget_sync_session={cookie}{MARK}"},
     )
-    whole = {"email": "mark@acme.com", "password": secret("password")} | check_body() | reserve_body() | release_body(originalRequesterId=MARK)
-    bodies = (json.dumps(whole), f'{{"password": "{MARK}", "password": "{MARK}"}}', f'{{"amount": "{MARK}"', json.dumps(whole | {"amount": MARK}))
+    whole = (
+        {"email": "mark@acme.com", "password": secret("password")}
+        | check_body()
+        | reserve_body()
+        | release_body(originalRequesterId=MARK)
+    )
+    bodies = (
+        json.dumps(whole),
+        f'{{"password": "{MARK}", "password": "{MARK}"}}',
+        f'{{"amount": "{MARK}"',
+        json.dumps(whole | {"amount": MARK}),
+    )
     turns = cycle(enumerate(credentials))
     with requests.Session() as caller:
         for rule in app.url_map.iter_rules():
@@ -279,15 +344,31 @@ def call_everything(installation: Installation, app: Flask, key: str, cookie: st
 MALFORMED = (
     *(
         f"GET / HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n"
-        for line in (f"Authorization Bearer {MARK}", f"Bearer {MARK}: x", f"X: y\r\n {MARK}", f"X: {MARK}\x00")
+        for line in (
+            f"Authorization Bearer {MARK}",
+            f"Bearer {MARK}: x",
+            f"X: y\r\n {MARK}",
+            f"X: {MARK}\x00",
+        )
     ),
     *(
         f"GET / HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n"
-        for line in (f"Expect: {MARK}", f"Host: {MARK}", f"Transfer-Encoding: {MARK}", f"Content-Length: {MARK}")
+        for line in (
+            f"Expect: {MARK}",
+            f"Host: {MARK}",
+            f"Transfer-Encoding: {MARK}",
+            f"Content-Length: {MARK}",
+        )
     ),
     *(
         f"{line}\r\nHost: localhost\r\n\r\n"
-        for line in (f"GET /?key={MARK} HTTP/3.1", f"GET /?key={MARK} {MARK}", f"GET /?key={MARK}", f"{MARK} / HTTP/1.1", f"GET {MARK} HTTP/1.1")
+        for line in (
+            f"GET /?key={MARK} HTTP/3.1",
+            f"GET /?key={MARK} {MARK}",
+            f"GET /?key={MARK}",
+            f"{MARK} / HTTP/1.1",
+            f"GET {MARK} HTTP/1.1",
+        )
     ),
     f"GET /?key={MARK}{'x' * 10_000} HTTP/1.1\r\n\r\n",
     f"GET / HTTP/1.1\r\nX: {MARK}{'x' * 10_000}\r\n\r\n",
@@ -295,14 +376,25 @@ MALFORMED = (
     f'POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}{{"password":"{MARK}"}}\r\n\r\n',
     *(
         f"{call} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
-        for call, kind in (("POST /api/auth/login", "application/json"), ("POST /sign-in", "application/x-www-form-urlencoded"), ("GET /healthz", "text/plain"))
-        for body in (f"{MARK}\r\n", f"1;{MARK}=;=\r\na\r\n0\r\n\r\n", f"1\r\na{MARK}", f"1\r\na\r\n0\r\n{MARK}\r\n\r\n")
+        for call, kind in (
+            ("POST /api/auth/login", "application/json"),
+            ("POST /sign-in", "application/x-www-form-urlencoded"),
+            ("GET /healthz", "text/plain"),
+        )
+        for body in (
+            f"{MARK}\r\n",
+            f"1;{MARK}=;=\r\na\r\n0\r\n\r\n",
+            f"1\r\na{MARK}",
+            f"1\r\na\r\n0\r\n{MARK}\r\n\r\n",
+        )
     ),
 )
 
 
 @sqlite_only
-def test_of_a_request_that_is_none_the_log_has_only_the_kind_and_an_id(environment: dict[str, str], app: Flask) -> None:
+def test_of_a_request_that_is_none_the_log_has_only_the_kind_and_an_id(
+    environment: dict[str, str], app: Flask
+) -> None:
     installation = Installation(environment | {"LOG_LEVEL": "DEBUG"})
     database.disconnect()
     installation.start("--workers", "1")
@@ -313,8 +405,13 @@ def test_of_a_request_that_is_none_the_log_has_only_the_kind_and_an_id(environme
     log = installation.log
     assert MARK not in log
     assert "Traceback" not in log
-    refused = re.findall(r"WARNING gunicorn.error \[([0-9a-f]{16})\] Refused before the app saw it: \d{3} (.+)", log)
-    assert {kind for _, kind in refused} >= {f"The request is malformed: invalid {what}." for what in ("header", "request line", "length", "chunk")}
+    refused = re.findall(
+        r"WARNING gunicorn.error \[([0-9a-f]{16})\] Refused before the app saw it: \d{3} (.+)", log
+    )
+    assert {kind for _, kind in refused} >= {
+        f"The request is malformed: invalid {what}."
+        for what in ("header", "request line", "length", "chunk")
+    }
     for sent, reply in zip(MALFORMED, replies, strict=True):
         assert reply.startswith((b"HTTP/1.1 4", b"HTTP/1.1 501", b"HTTP/1.1 200")), (sent, reply)
         assert MARK.encode() not in reply
@@ -322,9 +419,13 @@ def test_of_a_request_that_is_none_the_log_has_only_the_kind_and_an_id(environme
     below = [
         (found[1].decode(), json.loads(found[2])["error"])
         for reply in replies
-        for found in re.finditer(rb"X-Request-Id: ([0-9a-f]{16})\r\nContent-Type.*\r\n.*\r\n\r\n(.*)", reply)
+        for found in re.finditer(
+            rb"X-Request-Id: ([0-9a-f]{16})\r\nContent-Type.*\r\n.*\r\n\r\n(.*)", reply
+        )
     ]
-    assert {(log_id, kind) for log_id, kind in refused} >= {(log_id, error.partition(". ")[2]) for log_id, error in below}
+    assert {(log_id, kind) for log_id, kind in refused} >= {
+        (log_id, error.partition(". ")[2]) for log_id, error in below
+    }
     assert len(below) > len(MALFORMED) / 2
 
 
@@ -343,13 +444,26 @@ def test_every_error_of_the_parser_is_known() -> None:
     """What it says quotes the request; whichever is not known here would be logged as a mistake of ours, with its traceback."""
     elsewhere = {
         # Settings that this service has not.
-        *(errors.InvalidProxyLine, errors.InvalidProxyHeader, errors.ForbiddenProxyRequest, errors.InvalidSchemeHeaders, errors.InvalidH2CPreface),
+        *(
+            errors.InvalidProxyLine,
+            errors.InvalidProxyHeader,
+            errors.ForbiddenProxyRequest,
+            errors.InvalidSchemeHeaders,
+            errors.InvalidH2CPreface,
+        ),
         # Mistakes of ours, and the common name of all.
-        *(errors.ConfigurationProblem, errors.InvalidResponseHeader, errors.InvalidResponseHeaderName, errors.ParseException),
+        *(
+            errors.ConfigurationProblem,
+            errors.InvalidResponseHeader,
+            errors.InvalidResponseHeaderName,
+            errors.ParseException,
+        ),
     }
-    assert {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ParseException)} - elsewhere == set(
-        early_errors.MALFORMED
-    )
+    assert {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.ParseException)
+    } - elsewhere == set(early_errors.MALFORMED)
 
 
 # Commands whose purpose it is to print a secret on standard output.
@@ -358,14 +472,22 @@ PRINTING = {"add-key", "demo"}
 
 @sqlite_only
 @pytest.mark.parametrize("where", ["at work", "where the server of the database is away"])
-def test_no_command_prints_a_secret_that_it_should_not(environment: dict[str, str], tmp_path: Path, where: str) -> None:
+def test_no_command_prints_a_secret_that_it_should_not(
+    environment: dict[str, str], tmp_path: Path, where: str
+) -> None:
     marked = {name: secret(name) for name in ("SECRET_KEY", "CRON_SECRET", "METRICS_TOKEN")}
     installation = Installation(environment | marked)
     app = prepare(installation)
     key = people.add_key(ROOT, "orchestrator", customer_id=demo.CUSTOMER)
     if where != "at work":
         database.disconnect()
-        app = create_app(settings.load(environment | marked | {"DATABASE_URL": f"postgresql://budgets:{MARK}@127.0.0.1:1/budgets"}))
+        app = create_app(
+            settings.load(
+                environment
+                | marked
+                | {"DATABASE_URL": f"postgresql://budgets:{MARK}@127.0.0.1:1/budgets"}
+            )
+        )
     printed = io.StringIO()
     with socket.socket() as taken, log_of(app) as log:
         taken.bind(("127.0.0.1", 0))
@@ -378,7 +500,9 @@ def test_no_command_prints_a_secret_that_it_should_not(environment: dict[str, st
                 "restore": (str(tmp_path / "a.db"),),
             }.get(name, typed)
             with app.app_context():
-                result = app.test_cli_runner().invoke(args=[name, *arguments], input=f"{secret('password')}\n" * 2, prog_name="flask")
+                result = app.test_cli_runner().invoke(
+                    args=[name, *arguments], input=f"{secret('password')}\n" * 2, prog_name="flask"
+                )
             printed.write(f"{name}: {'' if name in PRINTING else result.stdout}{result.stderr}\n")
     assert all(f"{name}: " in printed.getvalue() for name in TYPED)
     for hidden in (MARK, key.split("_", 2)[2]):
@@ -402,4 +526,8 @@ def test_a_wrong_setting_is_refused_without_its_secret(environment: dict[str, st
             settings.load(environment | {name: value})
         assert MARK[:15] not in str(refused.value)
         assert str(refused.value).startswith(f"{name} must ")
-    assert MARK not in repr(settings.load(environment | {"SECRET_KEY": MARK, "CRON_SECRET": MARK, "METRICS_TOKEN": MARK}))
+    assert MARK not in repr(
+        settings.load(
+            environment | {"SECRET_KEY": MARK, "CRON_SECRET": MARK, "METRICS_TOKEN": MARK}
+        )
+    )

@@ -50,7 +50,11 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 def parsed(text: str) -> Samples:
     """A scrape, as Prometheus reads it."""
-    return {(sample.name, frozenset(sample.labels.items())): sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 def value(samples: Samples, name: str, **labels: str) -> float:
@@ -74,20 +78,29 @@ def world(app: Flask) -> Flask:
 def make_world() -> None:
     """Customer org-456 with budget-123, of which 5,000 are committed."""
     people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
-    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET)
+    manual_budgets.set_budget(
+        ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET
+    )
     hold("intake-101", "5000")
-    ledger.commit(ROOT, CommitRequest(budget_id=demo.BUDGET, request_id="intake-101", amount=Decimal(5000)))
+    ledger.commit(
+        ROOT, CommitRequest(budget_id=demo.BUDGET, request_id="intake-101", amount=Decimal(5000))
+    )
 
 
 def hold(request_id: str, amount: str, budget_id: str = demo.BUDGET) -> None:
     """Money set aside."""
-    ledger.reserve(ROOT, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount)))
+    ledger.reserve(
+        ROOT, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount))
+    )
 
 
 def scraped(client: FlaskClient) -> Samples:
     """What a scrape says."""
     response = client.get("/metrics", headers=BEARER)
-    assert (response.status_code, response.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert (response.status_code, response.content_type) == (
+        200,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )
     return parsed(response.text)
 
 
@@ -98,15 +111,29 @@ def scraped(client: FlaskClient) -> Samples:
 )
 def test_without_the_token_there_is_nothing(world: Flask, authorization: str | None) -> None:
     client = world.test_client()
-    answer = client.get("/metrics", headers={"Authorization": authorization} if authorization else {})
+    answer = client.get(
+        "/metrics", headers={"Authorization": authorization} if authorization else {}
+    )
     assert (answer.status_code, answer.data) == (404, client.get("/nowhere").data)
 
 
 @pytest.mark.parametrize("token", [None, "", "short enough"])
-def test_a_token_that_is_missing_or_short_is_nobodys(environment: dict[str, str], token: str | None) -> None:
+def test_a_token_that_is_missing_or_short_is_nobodys(
+    environment: dict[str, str], token: str | None
+) -> None:
     database.connect(Path(environment["INSTANCE_FOLDER"]) / "budget_sync.db")
-    app = create_app(settings.load({name: text for name, text in environment.items() if name != "METRICS_TOKEN"} | ({"METRICS_TOKEN": token} if token else {})))
-    assert app.test_client().get("/metrics", headers={"Authorization": f"Bearer {token or ''}"}).status_code == 404
+    app = create_app(
+        settings.load(
+            {name: text for name, text in environment.items() if name != "METRICS_TOKEN"}
+            | ({"METRICS_TOKEN": token} if token else {})
+        )
+    )
+    assert (
+        app.test_client()
+        .get("/metrics", headers={"Authorization": f"Bearer {token or ''}"})
+        .status_code
+        == 404
+    )
 
 
 def test_calls_are_counted_by_what_they_came_to(world: Flask) -> None:
@@ -120,7 +147,12 @@ def test_calls_are_counted_by_what_they_came_to(world: Flask) -> None:
         call("check", check_body(amount=amount))
     call("check", check_body(department="Nobody's"))
     call("check", check_body(amount="5000"))
-    for body in (reserve_body(), reserve_body(), reserve_body(amount=6000), reserve_body(requestId="other", amount=1_000_000)):
+    for body in (
+        reserve_body(),
+        reserve_body(),
+        reserve_body(amount=6000),
+        reserve_body(requestId="other", amount=1_000_000),
+    ):
         call("reserve", body)
     call("commit", commit_body(amount=1000))
     call("commit", commit_body(requestId="unknown"))
@@ -130,7 +162,8 @@ def test_calls_are_counted_by_what_they_came_to(world: Flask) -> None:
     after = scraped(client)
 
     grown = {
-        (name.removeprefix("budget_sync_"), *(text for _, text in sorted(labels))): figure - before.get((name, labels), 0)
+        (name.removeprefix("budget_sync_"), *(text for _, text in sorted(labels))): figure
+        - before.get((name, labels), 0)
         for (name, labels), figure in after.items()
         if name.endswith("_total") and figure != before.get((name, labels), 0)
     }
@@ -156,28 +189,49 @@ def test_calls_are_counted_by_what_they_came_to(world: Flask) -> None:
     }
     assert value(after, "http_request_duration_seconds_count", call="check", status="2xx") == 5
     assert value(after, "http_request_duration_seconds_count", call="check", status="4xx") == 1
-    assert value(after, "http_request_duration_seconds_bucket", call="reserve", status="4xx", le="+Inf") == 2
+    assert (
+        value(
+            after, "http_request_duration_seconds_bucket", call="reserve", status="4xx", le="+Inf"
+        )
+        == 2
+    )
     assert 0 < value(after, "http_request_duration_seconds_sum", call="reserve", status="2xx") < 60
 
 
 def test_a_failure_is_counted_from_nought(world: Flask) -> None:
     samples = scraped(world.test_client())
     assert value(samples, "checks_total", code=Code.UNAVAILABLE) == 0
-    assert [value(samples, "ledger_calls_total", call=call, code=Code.OUTCOME_UNKNOWN) for call in ("reserve", "commit", "release")] == [0, 0, 0]
+    assert [
+        value(samples, "ledger_calls_total", call=call, code=Code.OUTCOME_UNKNOWN)
+        for call in ("reserve", "commit", "release")
+    ] == [0, 0, 0]
 
 
 def test_no_label_takes_what_a_caller_makes_up(world: Flask) -> None:
     client, key = world.test_client(), key_headers()
 
     def scrape_after(word: str) -> list[str]:
-        for path in (f"/{word}", f"/api/{word}", f"/api/requests/{word}", f"/api/budgets/{word}", f"/metrics/{word}"):
+        for path in (
+            f"/{word}",
+            f"/api/{word}",
+            f"/api/requests/{word}",
+            f"/api/budgets/{word}",
+            f"/metrics/{word}",
+        ):
             client.open(path, method="GET", headers=key | {"X-Request-Id": word})
             client.open(path, method="PUT", headers=key)
-        client.post("/api/budget/check", json=check_body(requestId=word, department=word), headers=key)
-        client.post("/api/budget/reserve", json=reserve_body(requestId=word, budgetId=word), headers=key)
+        client.post(
+            "/api/budget/check", json=check_body(requestId=word, department=word), headers=key
+        )
+        client.post(
+            "/api/budget/reserve", json=reserve_body(requestId=word, budgetId=word), headers=key
+        )
         client.post("/api/budget/release", json=release_body(action=word), headers=key)
         scraped(client)
-        return sorted(re.sub(r" \S+$", "", line) for line in client.get("/metrics", headers=BEARER).text.splitlines())
+        return sorted(
+            re.sub(r" \S+$", "", line)
+            for line in client.get("/metrics", headers=BEARER).text.splitlines()
+        )
 
     first, second = scrape_after("one-word"), scrape_after("another-word")
     assert first == second
@@ -195,8 +249,13 @@ def test_balances_are_told_by_customer_and_currency_in_whole_units(world: Flask)
     hold("three", "700", "trips")
     samples = scraped(world.test_client())
     found = {
-        (labels["customer"], labels["currency"]): [value(samples, f"{name}_amount", **labels) for name in ("budgeted", "reserved", "committed", "available")]
-        for labels in (dict(pairs) for name, pairs in samples if name == "budget_sync_available_amount")
+        (labels["customer"], labels["currency"]): [
+            value(samples, f"{name}_amount", **labels)
+            for name in ("budgeted", "reserved", "committed", "available")
+        ]
+        for labels in (
+            dict(pairs) for name, pairs in samples if name == "budget_sync_available_amount"
+        )
     }
     assert found == {
         (demo.CUSTOMER, "USD"): [101_000.25, 99.51, 5000, 95_900.74],
@@ -208,21 +267,40 @@ def test_balances_are_told_by_customer_and_currency_in_whole_units(world: Flask)
 def test_balances_of_other_decimals_are_told_as_one(world: Flask) -> None:
     for decimals in (2, 0, 3):
         with yen_of(decimals):
-            manual_budgets.set_budget(ROOT, demo.CUSTOMER, f"Tokyo {decimals}", "2025", Decimal(5000), budget_id=f"yen-{decimals}", currency="JPY")
+            manual_budgets.set_budget(
+                ROOT,
+                demo.CUSTOMER,
+                f"Tokyo {decimals}",
+                "2025",
+                Decimal(5000),
+                budget_id=f"yen-{decimals}",
+                currency="JPY",
+            )
     hold("one", "0.125", "yen-3")
     hold("two", "700", "yen-0")
     samples = scraped(world.test_client())
-    told = [value(samples, f"{name}_amount", customer=demo.CUSTOMER, currency="JPY") for name in ("budgeted", "reserved", "committed", "available")]
+    told = [
+        value(samples, f"{name}_amount", customer=demo.CUSTOMER, currency="JPY")
+        for name in ("budgeted", "reserved", "committed", "available")
+    ]
     assert told == [15_000, 700.125, 0, 14_299.875]
 
 
-def test_overdrawn_budgets_are_counted_by_customer_though_others_have_more_than_enough(world: Flask) -> None:
+def test_overdrawn_budgets_are_counted_by_customer_though_others_have_more_than_enough(
+    world: Flask,
+) -> None:
     people.add_customer(ROOT, "org-789", "Another", currency="JPY")
     for number, amount in enumerate((10, 20, 30, 40_000)):
-        manual_budgets.set_budget(ROOT, "org-789", f"D{number}", "2025", Decimal(amount), budget_id=f"b{number}")
+        manual_budgets.set_budget(
+            ROOT, "org-789", f"D{number}", "2025", Decimal(amount), budget_id=f"b{number}"
+        )
         hold(f"r{number}", "10", f"b{number}")
     client = world.test_client()
-    counts = {dict(labels)["customer"]: count for (name, labels), count in scraped(client).items() if name == "budget_sync_overdrawn_budgets"}
+    counts = {
+        dict(labels)["customer"]: count
+        for (name, labels), count in scraped(client).items()
+        if name == "budget_sync_overdrawn_budgets"
+    }
     assert counts == {demo.CUSTOMER: 0, "org-789": 0}
     for number in range(3):
         manual_budgets.set_budget(ROOT, "org-789", f"D{number}", "2025", Decimal(9 + number % 2))
@@ -239,7 +317,10 @@ def test_balances_may_add_up_to_more_than_64_bits_hold(world: Flask) -> None:
     total_minor = insert_vast_budgets("rich")
     samples = scraped(world.test_client())
     assert value(samples, "database_up") == 1
-    told = [value(samples, f"{name}_amount", customer="rich", currency="USD") for name in ("budgeted", "reserved", "committed", "available")]
+    told = [
+        value(samples, f"{name}_amount", customer="rich", currency="USD")
+        for name in ("budgeted", "reserved", "committed", "available")
+    ]
     assert told == [total_minor / 100, total_minor / 100, 0, 0]
 
 
@@ -259,21 +340,33 @@ def test_figures_that_cannot_be_had_do_not_say_that_the_database_is_down(
     assert "integer overflow" in told
 
 
-def test_each_source_tells_its_age_and_how_its_latest_pass_ended(world: Flask, chosen: settings.Settings) -> None:
+def test_each_source_tells_its_age_and_how_its_latest_pass_ended(
+    world: Flask, chosen: settings.Settings
+) -> None:
     chosen.csv_folder.mkdir()
     sheet = chosen.csv_folder / "budgets.csv"
     sheet.write_text("Department,Fiscal Period,Budgeted Amount\nSales,2025,10\n", encoding="utf-8")
-    source, _ = sync.add_source(ROOT, demo.CUSTOMER, csv_path="budgets.csv", csv_folder=chosen.csv_folder)
+    source, _ = sync.add_source(
+        ROOT, demo.CUSTOMER, csv_path="budgets.csv", csv_folder=chosen.csv_folder
+    )
     named = {"customer": demo.CUSTOMER, "source": source.id}
     client = world.test_client()
 
     def told() -> tuple[float, list[str]]:
         samples = scraped(client)
         results = ("success", "partial", "failed")
-        return value(samples, "sync_age_seconds", **named), [result for result in results if value(samples, "sync_last_result", **named, result=result)]
+        return value(samples, "sync_age_seconds", **named), [
+            result
+            for result in results
+            if value(samples, "sync_last_result", **named, result=result)
+        ]
 
     def passes() -> None:
-        list(sync.sync_all(sync.Job(ROOT, sync.Reach(csv_folder=chosen.csv_folder), chosen.instance_folder)))
+        list(
+            sync.sync_all(
+                sync.Job(ROOT, sync.Reach(csv_folder=chosen.csv_folder), chosen.instance_folder)
+            )
+        )
 
     an_hour_ago = clock.now() - timedelta(hours=1)
     BudgetDataSourceConfig.update(createdAt=an_hour_ago).execute()
@@ -288,7 +381,10 @@ def test_each_source_tells_its_age_and_how_its_latest_pass_ended(world: Flask, c
     sheet.unlink()
     passes()
     failed = SyncHistory.get(SyncHistory.status == "failed").__data__
-    SyncHistory.insert({name: text for name, text in failed.items() if name != "id"} | {"syncId": "later", "status": "skipped"}).execute()
+    SyncHistory.insert(
+        {name: text for name, text in failed.items() if name != "id"}
+        | {"syncId": "later", "status": "skipped"}
+    ).execute()
     age, results = told()
     assert 7200 <= age < 7300
     assert results == ["failed"]
@@ -301,12 +397,24 @@ def test_a_scrape_tells_the_build_and_the_database(world: Flask) -> None:
     client.get("/healthz")
     samples = scraped(client)
     engine = "SQLite" if ENGINE == "sqlite" else "PostgreSQL"
-    assert value(samples, "build_info", version=__version__, schema=str(database.SCHEMA_VERSION), engine=engine) == 1
+    assert (
+        value(
+            samples,
+            "build_info",
+            version=__version__,
+            schema=str(database.SCHEMA_VERSION),
+            engine=engine,
+        )
+        == 1
+    )
     assert value(samples, "database_up") == 1
     names = {name for name, _ in samples}
     for definition in metrics.DEFINITIONS:
         told = any(name.startswith(definition.name) for name in names)
-        assert told == (definition.engine in {None, engine} and not definition.name.startswith("budget_sync_sync_")), definition.name
+        assert told == (
+            definition.engine in {None, engine}
+            and not definition.name.startswith("budget_sync_sync_")
+        ), definition.name
 
 
 @sqlite_only
@@ -322,12 +430,18 @@ def test_what_a_commit_carried_is_told(world: Flask) -> None:
     hold("one", "1")
     after = scraped(client)
     for suffix in ("count", "sum"):
-        assert value(after, f"writer_batch_works_{suffix}") - value(before, f"writer_batch_works_{suffix}") == 1
+        assert (
+            value(after, f"writer_batch_works_{suffix}")
+            - value(before, f"writer_batch_works_{suffix}")
+            == 1
+        )
     assert value(after, "writer_waiting_works") == 0
 
 
 @sqlite_only
-def test_a_database_that_is_gone_is_told_beside_what_was_counted(world: Flask, chosen: settings.Settings) -> None:
+def test_a_database_that_is_gone_is_told_beside_what_was_counted(
+    world: Flask, chosen: settings.Settings
+) -> None:
     client, key = world.test_client(), key_headers()
     client.post("/api/budget/check", json=check_body(), headers=key)
     database.close_connection()
@@ -361,13 +475,19 @@ def served(environment: dict[str, str]) -> Iterator[Installation]:
 
 def look(server: Installation) -> Samples:
     """A scrape, by any one of the workers."""
-    return parsed(requests.get(f"{server.url}/metrics", headers=BEARER | {"Connection": "close"}, timeout=30).text)
+    return parsed(
+        requests.get(
+            f"{server.url}/metrics", headers=BEARER | {"Connection": "close"}, timeout=30
+        ).text
+    )
 
 
 def reserve(server: Installation, request_id: str) -> requests.Response:
     """Reserve, at any one of the workers."""
     headers = {"Authorization": server.environment["KEY"], "Connection": "close"}
-    return server.post("/api/budget/reserve", reserve_body(requestId=request_id, amount=1), headers=headers)
+    return server.post(
+        "/api/budget/reserve", reserve_body(requestId=request_id, amount=1), headers=headers
+    )
 
 
 def reserved_ok(samples: Samples) -> float:
@@ -377,7 +497,9 @@ def reserved_ok(samples: Samples) -> float:
 
 def folder_of(worker: int) -> Path:
     """Where a worker counts."""
-    found = re.search(r"(/\S*/budget-sync-metrics-\w+)/", Path(f"/proc/{worker}/maps").read_text(encoding="utf-8"))
+    found = re.search(
+        r"(/\S*/budget-sync-metrics-\w+)/", Path(f"/proc/{worker}/maps").read_text(encoding="utf-8")
+    )
     assert found
     return Path(found[1])
 
@@ -385,13 +507,21 @@ def folder_of(worker: int) -> Path:
 def replaced(server: Installation, worker: int, ended_by: signal.Signals) -> None:
     """End a worker, and wait for another in its place."""
     os.kill(worker, ended_by)
-    wait_until(lambda: worker not in workers_of(server) and len(workers_of(server)) == 3, "the worker is not replaced")
+    wait_until(
+        lambda: worker not in workers_of(server) and len(workers_of(server)) == 3,
+        "the worker is not replaced",
+    )
 
 
 @contextmanager
 def lock_held(file: Path) -> Iterator[None]:
     """Another process holds the database's write lock."""
-    holder = subprocess.Popen([sys.executable, "-c", HOLD_LOCK, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, str(file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
@@ -404,7 +534,10 @@ def lock_held(file: Path) -> Iterator[None]:
 def test_the_figures_are_of_all_workers_and_of_those_before_them(served: Installation) -> None:
     needs(Path("/proc/self/maps").exists(), "the /proc of Linux")
     with ThreadPoolExecutor(8) as pool:
-        assert {response.status_code for response in pool.map(lambda number: reserve(served, f"first-{number}"), range(40))} == {200}
+        assert {
+            response.status_code
+            for response in pool.map(lambda number: reserve(served, f"first-{number}"), range(40))
+        } == {200}
     assert {reserved_ok(look(served)) for _ in range(10)} == {40}
     workers = workers_of(served)
     folders = {folder_of(worker) for worker in workers}
@@ -414,7 +547,9 @@ def test_the_figures_are_of_all_workers_and_of_those_before_them(served: Install
 
     with lock_held(served.database), ThreadPoolExecutor(6) as pool:
         waiting = [pool.submit(reserve, served, f"waiting-{number}") for number in range(6)]
-        wait_until(lambda: value(look(served), "writer_waiting_works") == 6, "not all are seen waiting")
+        wait_until(
+            lambda: value(look(served), "writer_waiting_works") == 6, "not all are seen waiting"
+        )
         for worker in workers:
             replaced(served, worker, signal.SIGKILL)
         # What the killed ones had waiting went with them; what they counted stays.
@@ -432,12 +567,21 @@ def test_the_figures_are_of_all_workers_and_of_those_before_them(served: Install
     assert reserved_ok(look(served)) == 0
 
 
-def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_killed_server_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(metrics, "_MEMORY", tmp_path)
     script = "from budget_sync.web import metrics; from pathlib import Path; import os, sys; metrics._MEMORY = Path(sys.argv[1])\n"
     script += "with metrics.shared_by_workers(): print('counting', flush=True); sys.stdin.read()"
     killed, running = (
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
     )
     for server in (killed, running):
         assert server.stdout is not None
@@ -446,14 +590,20 @@ def test_what_a_killed_server_left_is_removed_by_the_next(tmp_path: Path, monkey
     killed.communicate()
     assert len(list(tmp_path.iterdir())) == 2
     with metrics.shared_by_workers():
-        assert len(list(tmp_path.iterdir())) == 2, "the killed one's is gone, the running one's and our own are there"
+        assert len(list(tmp_path.iterdir())) == 2, (
+            "the killed one's is gone, the running one's and our own are there"
+        )
     running.communicate()
     assert running.returncode == 0
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("is_in_the_way", [False, True], ids=["it is made anew", "it cannot be made"])
-def test_a_folder_that_was_taken_away_stops_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_in_the_way: bool) -> None:
+@pytest.mark.parametrize(
+    "is_in_the_way", [False, True], ids=["it is made anew", "it cannot be made"]
+)
+def test_a_folder_that_was_taken_away_stops_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_in_the_way: bool
+) -> None:
     monkeypatch.setattr(metrics, "_MEMORY", tmp_path)
     with metrics.shared_by_workers():
         (folder,) = tmp_path.iterdir()
@@ -463,8 +613,13 @@ def test_a_folder_that_was_taken_away_stops_no_worker(tmp_path: Path, monkeypatc
         instruments = metrics.Instruments()
         instruments.count_request("api.reserve", 200, "OK", 0.1)
         assert instruments.folder == (None if is_in_the_way else folder)
-        samples = [sample for metric in instruments.counted() for sample in metric.samples if sample.value]
-        assert {sample.name for sample in samples} >= {metrics.LEDGER_CALLS.name, f"{metrics.LATENCY.name}_count"}
+        samples = [
+            sample for metric in instruments.counted() for sample in metric.samples if sample.value
+        ]
+        assert {sample.name for sample in samples} >= {
+            metrics.LEDGER_CALLS.name,
+            f"{metrics.LATENCY.name}_count",
+        }
 
 
 # The README.
@@ -477,7 +632,9 @@ def test_the_readmes_table_has_every_metric() -> None:
         (
             definition.name,
             ", ".join(f"`{label}`" for label in definition.labels),
-            f"{definition.meaning} {definition.engine} alone." if definition.engine else definition.meaning,
+            f"{definition.meaning} {definition.engine} alone."
+            if definition.engine
+            else definition.meaning,
         )
         for definition in metrics.DEFINITIONS
     ]

@@ -23,7 +23,15 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import TypeAdapter
 from support.damage import without_checks
 from support.installation import Installation, found
-from support.world import ROOT, cheap_hash, check_body, commit_body, key_headers, release_body, reserve_body
+from support.world import (
+    ROOT,
+    cheap_hash,
+    check_body,
+    commit_body,
+    key_headers,
+    release_body,
+    reserve_body,
+)
 from werkzeug.test import TestResponse
 
 from budget_sync import database, ledger, manual_budgets, settings, sync
@@ -90,20 +98,33 @@ def test_the_pages_calls_are_the_services_both_ways(app: Flask) -> None:
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         # What is left are pages for people, and their parts.
-        if rule.endpoint.partition(".")[0] not in {"console", "static"} and rule.endpoint != "openapi.read"
+        if rule.endpoint.partition(".")[0] not in {"console", "static"}
+        and rule.endpoint != "openapi.read"
     }
-    assert {(operation.endpoint, operation.method, operation.path) for operation in OPERATIONS} == routes
+    assert {
+        (operation.endpoint, operation.method, operation.path) for operation in OPERATIONS
+    } == routes
     assert len(BY_ID) == len(OPERATIONS)
-    assert {(method, path) for path, methods in page()["paths"].items() for method in methods} == {(method, path) for _, method, path in routes}
+    assert {(method, path) for path, methods in page()["paths"].items() for method in methods} == {
+        (method, path) for _, method, path in routes
+    }
 
 
 def test_every_code_is_on_the_page_with_its_status() -> None:
-    listed = re.findall(r"^- `(\w+)` \((\d+)\): (.*)$", page()["components"]["schemas"]["Code"]["description"], flags=re.MULTILINE)
-    assert listed == [(code.value, str(STATUSES.get(code, 200)), meaning) for code, meaning in MEANINGS.items()]
+    listed = re.findall(
+        r"^- `(\w+)` \((\d+)\): (.*)$",
+        page()["components"]["schemas"]["Code"]["description"],
+        flags=re.MULTILINE,
+    )
+    assert listed == [
+        (code.value, str(STATUSES.get(code, 200)), meaning) for code, meaning in MEANINGS.items()
+    ]
     # Refused before any call is reached.
     elsewhere = {Code.METHOD_NOT_ALLOWED, Code.HTTP_ERROR}
     answers = {Code.AUTO_APPROVED, Code.REQUIRES_APPROVAL, Code.NO_BUDGET}
-    assert {code for operation in OPERATIONS for code in operation.codes} == set(Code) - elsewhere - answers
+    assert {code for operation in OPERATIONS for code in operation.codes} == set(
+        Code
+    ) - elsewhere - answers
     assert not any(code in STATUSES for code in answers)
 
 
@@ -111,7 +132,9 @@ def test_every_example_is_what_its_schema_says() -> None:
     shown = 0
     for operation in OPERATIONS:
         part = described(operation)
-        contents = [response["content"] for response in part["responses"].values()] + ([part["requestBody"]["content"]] if operation.body else [])
+        contents = [response["content"] for response in part["responses"].values()] + (
+            [part["requestBody"]["content"]] if operation.body else []
+        )
         for content in contents:
             for kind, media in content.items():
                 for example in media.get("examples", {}).values():
@@ -129,7 +152,10 @@ def test_amounts_are_numbers_above_nought() -> None:
 
 
 def test_the_session_cookie_is_the_one_that_the_page_names(app: Flask) -> None:
-    assert page()["components"]["securitySchemes"]["session"]["name"] == app.config["SESSION_COOKIE_NAME"]
+    assert (
+        page()["components"]["securitySchemes"]["session"]["name"]
+        == app.config["SESSION_COOKIE_NAME"]
+    )
 
 
 def test_the_page_for_people_has_every_call_field_and_code(app: Flask) -> None:
@@ -138,10 +164,20 @@ def test_the_page_for_people_has_every_call_field_and_code(app: Flask) -> None:
     assert response.headers["Content-Security-Policy"].startswith("default-src 'self';")
     text = html.unescape(re.sub(r"<[^>]+>", "", response.text))
     # What refusals name beside their codes, the document has.
-    schemas = [schema for name, schema in page()["components"]["schemas"].items() if name != "RefusalReply"]
+    schemas = [
+        schema for name, schema in page()["components"]["schemas"].items() if name != "RefusalReply"
+    ]
     fields = {name for schema in schemas for name in schema.get("properties", {})}
-    wanted = {operation.path for operation in OPERATIONS} | {operation.summary for operation in OPERATIONS} | set(Code) | set(MEANINGS.values()) | fields
-    wanted |= {example.summary for operation in OPERATIONS for example in operation.examples.values()}
+    wanted = (
+        {operation.path for operation in OPERATIONS}
+        | {operation.summary for operation in OPERATIONS}
+        | set(Code)
+        | set(MEANINGS.values())
+        | fields
+    )
+    wanted |= {
+        example.summary for operation in OPERATIONS for example in operation.examples.values()
+    }
     assert {each for each in wanted if each.replace("`", "") not in text} == set()
     assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", response.text)
 
@@ -159,22 +195,38 @@ def environment(environment: dict[str, str]) -> dict[str, str]:
 def world(app: Flask, chosen: settings.Settings) -> Flask:
     """Customer org-456 with budget-123, of which 5,000 are committed, a CSV source, and its people."""
     people.add_customer(ROOT, "org-456", "Acme Inc.", auto_approve_limit_minor=1_000_000)
-    manual_budgets.set_budget(ROOT, "org-456", "Engineering", "Q1 2025", Decimal(100_000), budget_id="budget-123")
+    manual_budgets.set_budget(
+        ROOT, "org-456", "Engineering", "Q1 2025", Decimal(100_000), budget_id="budget-123"
+    )
     spend(5000)
     member(app, "user-123", "Jane Doe", "jane@acme.com", Role.BUSINESS_USER)
     member(app, "fpa-001", "Fiona Adams", "fiona@acme.com", Role.FPA_ADMIN)
     chosen.csv_folder.mkdir()
-    (chosen.csv_folder / "budgets.csv").write_text("Department,Fiscal Period,Budgeted Amount\nSales,2025,10\n", encoding="utf-8")
+    (chosen.csv_folder / "budgets.csv").write_text(
+        "Department,Fiscal Period,Budgeted Amount\nSales,2025,10\n", encoding="utf-8"
+    )
     sync.add_source(ROOT, "org-456", csv_path="budgets.csv", csv_folder=chosen.csv_folder)
     return app
 
 
 def member(app: Flask, user_id: str, name: str, email: str, role: Role) -> None:
     """A person with a session, and a password whose hash costs little."""
-    people.add_user(ROOT, user_id, name, email, role, customer_id="org-456", password=None, slots_folder=Path(app.instance_path))
+    people.add_user(
+        ROOT,
+        user_id,
+        name,
+        email,
+        role,
+        customer_id="org-456",
+        password=None,
+        slots_folder=Path(app.instance_path),
+    )
     User.update(passwordHash=cheap_hash(PASSWORD)).where(User.id == user_id).execute()
     Session.insert(
-        tokenHash=authentication.digest(user_id), userId=user_id, createdAt=clock.now(), expiresAt=clock.now() + authentication.SESSION_LIFETIME
+        tokenHash=authentication.digest(user_id),
+        userId=user_id,
+        createdAt=clock.now(),
+        expiresAt=clock.now() + authentication.SESSION_LIFETIME,
     ).execute()
 
 
@@ -189,12 +241,20 @@ def signed_in(app: Flask, user_id: str) -> FlaskClient:
 def spend(amount: int) -> None:
     """Commit some of the budget."""
     hold(f"spent-{amount}", Decimal(amount))
-    ledger.commit(ROOT, CommitRequest(budget_id="budget-123", request_id=f"spent-{amount}", amount=Decimal(amount)))
+    ledger.commit(
+        ROOT,
+        CommitRequest(budget_id="budget-123", request_id=f"spent-{amount}", amount=Decimal(amount)),
+    )
 
 
 def hold(request_id: str, amount: Decimal = Decimal(5000), user_id: str = "user-123") -> None:
     """Set some of the budget aside."""
-    ledger.reserve(ROOT, ReserveRequest(budget_id="budget-123", request_id=request_id, amount=amount, user_id=user_id))
+    ledger.reserve(
+        ROOT,
+        ReserveRequest(
+            budget_id="budget-123", request_id=request_id, amount=amount, user_id=user_id
+        ),
+    )
 
 
 # The examples.
@@ -236,10 +296,17 @@ BEFORE: dict[tuple[str, str], Callable[[], None]] = {
     ("release", "cancel"): hold_it,
     ("release", "exceedsReserved"): hold_it,
 }
-PLAYED = [(operation, name) for operation in OPERATIONS for name in operation.examples if operation.id != "sync_google_sheets"]
+PLAYED = [
+    (operation, name)
+    for operation in OPERATIONS
+    for name in operation.examples
+    if operation.id != "sync_google_sheets"
+]
 
 
-@pytest.mark.parametrize(("operation", "name"), PLAYED, ids=[f"{operation.id}-{name}" for operation, name in PLAYED])
+@pytest.mark.parametrize(
+    ("operation", "name"), PLAYED, ids=[f"{operation.id}-{name}" for operation, name in PLAYED]
+)
 def test_an_example_is_what_happens(world: Flask, operation: Operation, name: str) -> None:
     BEFORE.get((operation.id, name), nothing)()
     client, key = world.test_client(), key_headers(may_overspend=True)
@@ -253,15 +320,25 @@ def test_an_example_is_what_happens(world: Flask, operation: Operation, name: st
     path = operation.path.format(budgetId="budget-123", requestId="intake-789")
     response = client.open(path, method=operation.method.upper(), json=example.request, headers=key)
     assert response.status_code == 200, response.text
-    assert plain(json.loads(response.text, parse_float=Decimal)) == plain(json.loads(json.dumps(example.reply), parse_float=Decimal))
+    assert plain(json.loads(response.text, parse_float=Decimal)) == plain(
+        json.loads(json.dumps(example.reply), parse_float=Decimal)
+    )
 
 
 def plain(value: Any) -> Any:
     """A reply without what is new each time: the ids that we give, and times."""
     if isinstance(value, dict):
         return {
-            name: "…" if name in {"checkId", "reservationId", "createdAt", "timestamp"} else plain(inner) for name, inner in value.items() if name != "items"
-        } | ({"items": [plain(item) for item in value["items"] if item["id"] == "budget-123"]} if "items" in value else {})
+            name: "…"
+            if name in {"checkId", "reservationId", "createdAt", "timestamp"}
+            else plain(inner)
+            for name, inner in value.items()
+            if name != "items"
+        } | (
+            {"items": [plain(item) for item in value["items"] if item["id"] == "budget-123"]}
+            if "items" in value
+            else {}
+        )
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
@@ -302,7 +379,11 @@ class Seen:
 
     def credentials(self, operation: Operation) -> Mapping[str, str]:
         """The first of those that let in, but for nobody's."""
-        known = {"apiKey": self.key, "cronSecret": bearer(CRON_SECRET), "metricsToken": bearer(METRICS_TOKEN)}
+        known = {
+            "apiKey": self.key,
+            "cronSecret": bearer(CRON_SECRET),
+            "metricsToken": bearer(METRICS_TOKEN),
+        }
         return next((known[scheme] for scheme in operation.lets_in if scheme in known), {})
 
     def send(
@@ -323,13 +404,19 @@ class Seen:
             options["json"] = self.good(operation) if body is ... else body
         sent_headers = self.credentials(operation) if headers is None else headers
         path = operation.path.format(budgetId=budget_id, requestId=request_id) + query
-        response = (client or self.client).open(path, method=operation.method.upper(), headers=sent_headers, **options)
+        response = (client or self.client).open(
+            path, method=operation.method.upper(), headers=sent_headers, **options
+        )
         self.check(operation, response, code)
         return response
 
     def check(self, operation: Operation, response: TestResponse, code: Code | None) -> None:
         """The status, the headers and the body are as the page says, for that code."""
-        assert response.status_code == (200 if code is None else status_of(code)), (operation.id, code, response.text)
+        assert response.status_code == (200 if code is None else status_of(code)), (
+            operation.id,
+            code,
+            response.text,
+        )
         told = described(operation)["responses"][str(response.status_code)]
         assert response.mimetype in told["content"]
         media = told["content"][response.mimetype]
@@ -363,7 +450,9 @@ def calls(with_code: Code) -> list[Operation]:
     return [operation for operation in OPERATIONS if with_code in operation.codes]
 
 
-def test_every_reply_and_refusal_that_the_page_names_is_real_and_as_it_says(world: Flask, chosen: settings.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_reply_and_refusal_that_the_page_names_is_real_and_as_it_says(
+    world: Flask, chosen: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = Seen(world)
     successes(seen)
     refusals_of_requests(seen)
@@ -384,9 +473,17 @@ def successes(seen: Seen) -> None:
             seen.send(operation, client=fiona, headers={})
     seen.send(BY_ID["logout"], client=signed_in(seen.app, "fpa-001"), headers={})
     Session.insert(
-        tokenHash=authentication.digest("fpa-001"), userId="fpa-001", createdAt=clock.now(), expiresAt=clock.now() + authentication.SESSION_LIFETIME
+        tokenHash=authentication.digest("fpa-001"),
+        userId="fpa-001",
+        createdAt=clock.now(),
+        expiresAt=clock.now() + authentication.SESSION_LIFETIME,
     ).execute()
-    for changes in ({"amount": 50_000}, {"amount": 500_000}, {"department": "Legal"}, {"requestId": seen.held()}):
+    for changes in (
+        {"amount": 50_000},
+        {"amount": 500_000},
+        {"department": "Legal"},
+        {"requestId": seen.held()},
+    ):
         seen.send(BY_ID["check"], body=check_body(**{"requestId": seen.new()} | changes))
     replayed = reserve_body(requestId=seen.held(), amount=5)
     assert seen.send(BY_ID["reserve"], body=replayed).headers["Idempotent-Replayed"] == "true"
@@ -396,9 +493,20 @@ def successes(seen: Seen) -> None:
     over = {"approvedBy": "fpa-001", "reason": "The launch cannot wait"}
     seen.send(BY_ID["reserve"], body=reserve_body(requestId=story, amount=200_000, overBudget=over))
     seen.send(BY_ID["commit"], body=commit_body(requestId=story, amount=10, final=True))
-    assert [row["action"] for row in seen.send(BY_ID["get_request"], request_id=story).get_json()["movements"]] == ["OVER_BUDGET", "COMMIT", "RELEASE"]
+    assert [
+        row["action"]
+        for row in seen.send(BY_ID["get_request"], request_id=story).get_json()["movements"]
+    ] == ["OVER_BUDGET", "COMMIT", "RELEASE"]
     assert seen.send(BY_ID["list_budgets"], query="?limit=1").get_json()["nextCursor"]
-    manual_budgets.set_budget(ROOT, "org-456", "Travel", "2025", Decimal("0.5"), budget_id="trips", auto_approve_limit=Decimal("0.25"))
+    manual_budgets.set_budget(
+        ROOT,
+        "org-456",
+        "Travel",
+        "2025",
+        Decimal("0.5"),
+        budget_id="trips",
+        auto_approve_limit=Decimal("0.25"),
+    )
     assert seen.send(BY_ID["get_budget"], budget_id="trips").get_json()["autoApproveLimit"] == 0.25
 
 
@@ -407,11 +515,18 @@ def refusals_of_requests(seen: Seen) -> None:
     for operation in calls(Code.INVALID_REQUEST):
         if operation.body:
             seen.send(operation, Code.INVALID_REQUEST, body={})
-            seen.send(operation, Code.INVALID_REQUEST, data=b'{"amount": NaN, "amount": 1, "final": 1, "action": "x"}', content_type="application/json")
+            seen.send(
+                operation,
+                Code.INVALID_REQUEST,
+                data=b'{"amount": NaN, "amount": 1, "final": 1, "action": "x"}',
+                content_type="application/json",
+            )
         else:
             seen.send(operation, Code.INVALID_REQUEST, query="?customerId=%20")
     for operation in calls(Code.BODY_TOO_LARGE):
-        seen.send(operation, Code.BODY_TOO_LARGE, data=b" " * 70_000, content_type="application/json")
+        seen.send(
+            operation, Code.BODY_TOO_LARGE, data=b" " * 70_000, content_type="application/json"
+        )
     for operation in calls(Code.UNSUPPORTED_MEDIA_TYPE):
         seen.send(operation, Code.UNSUPPORTED_MEDIA_TYPE, data=b"{}", content_type="text/plain")
     seen.send(BY_ID["scrape"], Code.NOT_FOUND, headers={})
@@ -420,14 +535,20 @@ def refusals_of_requests(seen: Seen) -> None:
 def refusals_of_callers(seen: Seen) -> None:
     """What is wrong with who calls, or for whom."""
     people.add_customer(ROOT, "org-789", "Closed Inc.")
-    manual_budgets.set_budget(ROOT, "org-789", "Engineering", "Q1 2025", Decimal(1), budget_id="abroad")
+    manual_budgets.set_budget(
+        ROOT, "org-789", "Engineering", "Q1 2025", Decimal(1), budget_id="abroad"
+    )
     people.disable_customer(ROOT, "org-789")
     everywhere = key_headers(None, name="everywhere")
     for operation in calls(Code.AUTHENTICATION_REQUIRED):
         seen.send(operation, Code.AUTHENTICATION_REQUIRED, headers=bearer("nonsense"))
     for operation in calls(Code.INVALID_CUSTOMER):
         if operation.body:
-            seen.send(operation, Code.INVALID_CUSTOMER, body=(seen.good(operation) or {}) | {"customerId": "org-789"})
+            seen.send(
+                operation,
+                Code.INVALID_CUSTOMER,
+                body=(seen.good(operation) or {}) | {"customerId": "org-789"},
+            )
         elif operation.id == "get_budget":
             seen.send(operation, Code.INVALID_CUSTOMER, headers=everywhere, budget_id="abroad")
         else:
@@ -439,15 +560,26 @@ def refusals_of_callers(seen: Seen) -> None:
     for operation in calls(Code.FORBIDDEN):
         seen.send(operation, Code.FORBIDDEN, client=odd, headers={})
     for operation in calls(Code.CROSS_ORIGIN):
-        seen.send(operation, Code.CROSS_ORIGIN, client=fiona, headers={"Origin": "https://elsewhere.example"})
+        seen.send(
+            operation,
+            Code.CROSS_ORIGIN,
+            client=fiona,
+            headers={"Origin": "https://elsewhere.example"},
+        )
 
 
 def refusals_of_movements(seen: Seen) -> None:
     """What stands against a movement."""
-    check, reserve, commit, release = (BY_ID[name] for name in ("check", "reserve", "commit", "release"))
+    check, reserve, commit, release = (
+        BY_ID[name] for name in ("check", "reserve", "commit", "release")
+    )
     jane = signed_in(seen.app, "user-123")
     for operation in (reserve, commit, release):
-        seen.send(operation, Code.BUDGET_NOT_FOUND, body=(seen.good(operation) or {}) | {"budgetId": "nowhere"})
+        seen.send(
+            operation,
+            Code.BUDGET_NOT_FOUND,
+            body=(seen.good(operation) or {}) | {"budgetId": "nowhere"},
+        )
         one_key = {**seen.credentials(operation), "Idempotency-Key": operation.id}
         seen.send(operation, headers=one_key)
         seen.send(operation, Code.IDEMPOTENCY_KEY_REUSED, headers=one_key)
@@ -457,31 +589,75 @@ def refusals_of_movements(seen: Seen) -> None:
 
     foreign = seen.new()
     hold(foreign, Decimal(5), user_id="fpa-001")
-    seen.send(check, Code.NOT_YOUR_REQUEST, client=jane, headers={}, body=check_body(userId="fpa-001"))
-    seen.send(reserve, Code.NOT_YOUR_REQUEST, client=jane, headers={}, body=reserve_body(requestId=foreign, amount=5))
-    seen.send(release, Code.NOT_YOUR_REQUEST, client=jane, headers={}, body=release_body(requestId=foreign, action="cancel", originalRequesterId="user-123"))
-    seen.send(BY_ID["get_request"], Code.NOT_YOUR_REQUEST, client=jane, headers={}, request_id=foreign)
+    seen.send(
+        check, Code.NOT_YOUR_REQUEST, client=jane, headers={}, body=check_body(userId="fpa-001")
+    )
+    seen.send(
+        reserve,
+        Code.NOT_YOUR_REQUEST,
+        client=jane,
+        headers={},
+        body=reserve_body(requestId=foreign, amount=5),
+    )
+    seen.send(
+        release,
+        Code.NOT_YOUR_REQUEST,
+        client=jane,
+        headers={},
+        body=release_body(requestId=foreign, action="cancel", originalRequesterId="user-123"),
+    )
+    seen.send(
+        BY_ID["get_request"], Code.NOT_YOUR_REQUEST, client=jane, headers={}, request_id=foreign
+    )
 
     over = {"approvedBy": "user-123", "reason": "Because"}
-    seen.send(reserve, Code.OVERSPEND_NOT_ALLOWED, body=reserve_body(requestId=seen.new(), overBudget=over))
-    seen.send(reserve, Code.OVERSPEND_NOT_ALLOWED, client=jane, headers={}, body=reserve_body(requestId=seen.new(), overBudget=over))
-    seen.send(reserve, Code.INSUFFICIENT_BUDGET, body=reserve_body(requestId=seen.new(), amount=500_000))
-    seen.send(commit, Code.INSUFFICIENT_BUDGET, body=commit_body(requestId=seen.held(), amount=500_000))
+    seen.send(
+        reserve,
+        Code.OVERSPEND_NOT_ALLOWED,
+        body=reserve_body(requestId=seen.new(), overBudget=over),
+    )
+    seen.send(
+        reserve,
+        Code.OVERSPEND_NOT_ALLOWED,
+        client=jane,
+        headers={},
+        body=reserve_body(requestId=seen.new(), overBudget=over),
+    )
+    seen.send(
+        reserve, Code.INSUFFICIENT_BUDGET, body=reserve_body(requestId=seen.new(), amount=500_000)
+    )
+    seen.send(
+        commit, Code.INSUFFICIENT_BUDGET, body=commit_body(requestId=seen.held(), amount=500_000)
+    )
     held = seen.held()
     seen.send(reserve, Code.REQUEST_CONFLICT, body=reserve_body(requestId=held, amount=6))
     seen.send(release, Code.AMOUNT_EXCEEDS_RESERVED, body=release_body(requestId=held, amount=6))
     seen.send(commit, body=commit_body(requestId=held, amount=5))
     seen.send(reserve, Code.RESERVATION_CLOSED, body=reserve_body(requestId=held, amount=5))
     seen.send(commit, Code.NO_OPEN_RESERVATION, body=commit_body(requestId=held, amount=1))
-    seen.send(reserve, Code.CHECK_REQUIRED, client=jane, headers={}, body=reserve_body(requestId=seen.new()))
+    seen.send(
+        reserve,
+        Code.CHECK_REQUIRED,
+        client=jane,
+        headers={},
+        body=reserve_body(requestId=seen.new()),
+    )
 
     held = seen.held()
     deleted = clock.to_text(clock.now())
-    database.transact(lambda: database.db.execute_sql(f"""UPDATE "Budget" SET "deletedAt" = '{deleted}' WHERE "id" = 'budget-123'"""))
+    database.transact(
+        lambda: database.db.execute_sql(
+            f"""UPDATE "Budget" SET "deletedAt" = '{deleted}' WHERE "id" = 'budget-123'"""
+        )
+    )
     seen.send(reserve, Code.BUDGET_DELETED, body=reserve_body(requestId=seen.new()))
     seen.send(commit, Code.BUDGET_DELETED, body=commit_body(requestId=held, amount=6))
     assert seen.send(BY_ID["get_budget"]).get_json()["deletedAt"] == deleted
-    database.transact(lambda: database.db.execute_sql("""UPDATE "Budget" SET "deletedAt" = NULL WHERE "id" = 'budget-123'"""))
+    database.transact(
+        lambda: database.db.execute_sql(
+            """UPDATE "Budget" SET "deletedAt" = NULL WHERE "id" = 'budget-123'"""
+        )
+    )
 
 
 def refusals_of_logins(seen: Seen) -> None:
@@ -500,7 +676,9 @@ def failures(seen: Seen, chosen: settings.Settings, monkeypatch: pytest.MonkeyPa
 
     def send(operation: Operation, code: Code) -> None:
         with_session = operation.id == "logout"
-        seen.send(operation, code, body=prepared[operation.id], client=fiona if with_session else None)
+        seen.send(
+            operation, code, body=prepared[operation.id], client=fiona if with_session else None
+        )
 
     def fail(*_: object) -> None:
         raise peewee.OperationalError("disk I/O error")
@@ -553,18 +731,45 @@ with AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2], raise_on_unexp
 """
 
 
-def test_a_client_made_by_a_stock_generator_does_the_guides_first_scenario(world: Flask, environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_client_made_by_a_stock_generator_does_the_guides_first_scenario(
+    world: Flask, environment: dict[str, str], tmp_path: Path
+) -> None:
     key = key_headers()["Authorization"].removeprefix("Bearer ")
     database.disconnect()
     server = Installation(environment)
     server.start("--workers", "1")
     try:
-        generate = ["openapi-python-client", "generate", "--url", f"{server.url}/openapi.json", "--meta", "none", "--output-path", "budget_client"]
-        subprocess.run([*generate, "--fail-on-warning"], cwd=tmp_path, env=server.full_environment(), check=True, capture_output=True)
+        generate = [
+            "openapi-python-client",
+            "generate",
+            "--url",
+            f"{server.url}/openapi.json",
+            "--meta",
+            "none",
+            "--output-path",
+            "budget_client",
+        ]
+        subprocess.run(
+            [*generate, "--fail-on-warning"],
+            cwd=tmp_path,
+            env=server.full_environment(),
+            check=True,
+            capture_output=True,
+        )
         run = [sys.executable, "-W", "error", "-c", SCENARIO, server.url, key]
-        script = subprocess.run(run, cwd=tmp_path, env=server.full_environment(), text=True, capture_output=True, check=False)
+        script = subprocess.run(
+            run,
+            cwd=tmp_path,
+            env=server.full_environment(),
+            text=True,
+            capture_output=True,
+            check=False,
+        )
         assert script.returncode == 0, script.stderr
     finally:
         server.stop()
-    stored = found(server.target, """SELECT "id", "requesterId" FROM "Reservation" WHERE "requestId" = 'intake-789'""")
+    stored = found(
+        server.target,
+        """SELECT "id", "requesterId" FROM "Reservation" WHERE "requestId" = 'intake-789'""",
+    )
     assert stored == [(script.stdout.strip(), "user-123")]

@@ -29,7 +29,9 @@ def test_nobody_disables_themselves(world: Flask) -> None:
     assert not is_disabled("boss")
 
 
-def test_the_last_admin_of_a_customer_cannot_be_disabled_by_anybody_without_the_shell(world: Flask) -> None:
+def test_the_last_admin_of_a_customer_cannot_be_disabled_by_anybody_without_the_shell(
+    world: Flask,
+) -> None:
     everywhere = person("everywhere", Role.SUPER_ADMIN, None)
     person("second", Role.SUPER_ADMIN)
     people.disable_user(everywhere, "admin-001")
@@ -52,12 +54,16 @@ def test_two_admins_cannot_disable_each_other(world: Flask) -> None:
 
 
 def change(jo: Actor, token: str, present: str = PASSWORD, new: str = NEW) -> None:
-    people.change_own_password(jo, present, new, address=HERE, session_token=token, slots_folder=slots())
+    people.change_own_password(
+        jo, present, new, address=HERE, session_token=token, slots_folder=slots()
+    )
 
 
 def test_changing_ones_password_ends_the_other_sessions_and_is_audited(world: Flask) -> None:
     jo = person("jo", Role.FPA_USER)
-    here, elsewhere = (authentication.log_in("jo@example.com", PASSWORD, HERE, slots())[1] for _ in range(2))
+    here, elsewhere = (
+        authentication.log_in("jo@example.com", PASSWORD, HERE, slots())[1] for _ in range(2)
+    )
     change(jo, here)
     assert authentication.actor_of_session(here) == jo
     assert authentication.actor_of_session(elsewhere) is None
@@ -79,7 +85,9 @@ def test_a_stolen_session_cannot_guess_the_password(world: Flask) -> None:
     assert authentication.actor_of_session(token) == jo
 
 
-def test_a_changed_password_leaves_no_count_of_attempts_and_a_short_one_changes_nothing(world: Flask) -> None:
+def test_a_changed_password_leaves_no_count_of_attempts_and_a_short_one_changes_nothing(
+    world: Flask,
+) -> None:
     jo = person("jo", Role.FPA_USER)
     token = authentication.log_in("jo@example.com", PASSWORD, HERE, slots())[1]
     with pytest.raises(Refusal, match="12 to 200 characters"):

@@ -16,7 +16,15 @@ from flask import Flask
 from peewee import JOIN
 from support.damage import without_checks
 from support.templates import Templates
-from support.world import PASSWORD, ROOT, cheap_hash, check_body, commit_body, release_body, reserve_body
+from support.world import (
+    PASSWORD,
+    ROOT,
+    cheap_hash,
+    check_body,
+    commit_body,
+    release_body,
+    reserve_body,
+)
 from werkzeug.test import TestResponse
 
 from app import create_app
@@ -25,7 +33,15 @@ from budget_sync.accounts import authentication, people
 from budget_sync.database.models import ApiKey, Budget, Customer, Session, User
 from budget_sync.domain import clock, permissions
 from budget_sync.domain.errors import Refusal
-from budget_sync.domain.permissions import ANONYMOUS, PERMISSIONS, Action, Actor, Role, Scope, require
+from budget_sync.domain.permissions import (
+    ANONYMOUS,
+    PERMISSIONS,
+    Action,
+    Actor,
+    Role,
+    Scope,
+    require,
+)
 from budget_sync.domain.request_models import CheckRequest, ReserveRequest
 from budget_sync.ledger import verification
 from budget_sync.ledger.movements import Standing, standings
@@ -60,7 +76,15 @@ COLUMNS = {
 }
 
 #: Credentials that are worth nothing, or nothing any more; all of them stand in one column.
-DEAD = ("expired session", "disabled user", "revoked key", "garbage cookie", "wrong secret", "closed customer", "closed customer's key")
+DEAD = (
+    "expired session",
+    "disabled user",
+    "revoked key",
+    "garbage cookie",
+    "wrong secret",
+    "closed customer",
+    "closed customer's key",
+)
 
 #: What a cell of the table says: the status, and by its letter which refusal it is.
 CELLS = {
@@ -229,7 +253,14 @@ class Attempt:
         """Have somebody check the request for themselves."""
         # In a role that may check, so that what is prepared does not depend on what is tested.
         principal = self.caller.actor.principal if user_id == self.own else f"user:{user_id}"
-        sender = Actor(principal=principal, user_id=user_id, name=user_id, email=None, role=Role.FPA_USER, customer_id=HOME)
+        sender = Actor(
+            principal=principal,
+            user_id=user_id,
+            name=user_id,
+            email=None,
+            role=Role.FPA_USER,
+            customer_id=HOME,
+        )
         ledger.check(
             sender,
             CheckRequest(
@@ -247,7 +278,12 @@ class Attempt:
 
     def held_by(self, user_id: str, budget_id: str = HOME_BUDGET) -> Attempt:
         """Set 1 aside for the request, for somebody."""
-        ledger.reserve(ROOT, ReserveRequest(budget_id=budget_id, request_id=self.request_id, amount=Decimal(1), user_id=user_id))
+        ledger.reserve(
+            ROOT,
+            ReserveRequest(
+                budget_id=budget_id, request_id=self.request_id, amount=Decimal(1), user_id=user_id
+            ),
+        )
         return self
 
     def abroad(self) -> Attempt:
@@ -256,23 +292,44 @@ class Attempt:
 
     def check(self, user_id: str, customer_id: str = HOME) -> Call:
         """The check, for somebody."""
-        return Call("POST", "/api/budget/check", check_body(requestId=self.request_id, userId=user_id, customerId=customer_id, amount=1))
+        return Call(
+            "POST",
+            "/api/budget/check",
+            check_body(requestId=self.request_id, userId=user_id, customerId=customer_id, amount=1),
+        )
 
     def reserve(self, **changes: object) -> Call:
         """The reserve."""
-        return Call("POST", "/api/budget/reserve", reserve_body(**{"requestId": self.request_id, "amount": 1} | changes))
+        return Call(
+            "POST",
+            "/api/budget/reserve",
+            reserve_body(**{"requestId": self.request_id, "amount": 1} | changes),
+        )
 
     def overspend(self, requester: str, approver: str) -> Call:
         """The reserve, of more than there is."""
-        return self.reserve(budgetId=FULL_BUDGET, amount=10, userId=requester, overBudget={"approvedBy": approver, "reason": "The launch cannot wait"})
+        return self.reserve(
+            budgetId=FULL_BUDGET,
+            amount=10,
+            userId=requester,
+            overBudget={"approvedBy": approver, "reason": "The launch cannot wait"},
+        )
 
     def commit(self, **changes: object) -> Call:
         """The commit."""
-        return Call("POST", "/api/budget/commit", commit_body(**{"requestId": self.request_id, "amount": 1} | changes))
+        return Call(
+            "POST",
+            "/api/budget/commit",
+            commit_body(**{"requestId": self.request_id, "amount": 1} | changes),
+        )
 
     def release(self, action: str, **changes: object) -> Call:
         """The release."""
-        return Call("POST", "/api/budget/release", release_body(**{"requestId": self.request_id, "amount": 1, "action": action} | changes))
+        return Call(
+            "POST",
+            "/api/budget/release",
+            release_body(**{"requestId": self.request_id, "amount": 1, "action": action} | changes),
+        )
 
     def cancel(self, requester: str | None, **changes: object) -> Call:
         """The release by cancel."""
@@ -298,22 +355,32 @@ ROWS: dict[str, Callable[[Attempt], Call]] = {
     "reserve what someone else checked": lambda a: a.checked_by(STRANGER).reserve(userId=a.own),
     "reserve what someone else holds": lambda a: a.checked_by(a.own).held_by(STRANGER).reserve(),
     "reserve another customer's": lambda a: a.checked_by(a.own).reserve(budgetId=ABROAD_BUDGET),
-    "reserve, naming another customer": lambda a: a.checked_by(a.own).reserve(budgetId=ABROAD_BUDGET, customerId=ABROAD),
+    "reserve, naming another customer": lambda a: a.checked_by(a.own).reserve(
+        budgetId=ABROAD_BUDGET, customerId=ABROAD
+    ),
     "reserve over budget, approved by oneself": lambda a: a.overspend(STRANGER, a.own),
     "reserve over budget, approved by FP&A": lambda a: a.overspend(STRANGER, APPROVER),
     "reserve over budget, for oneself by oneself": lambda a: a.overspend(a.own, a.own),
     "commit one's own": lambda a: a.held_by(a.own).commit(),
     "commit someone else's": lambda a: a.held_by(STRANGER).commit(),
     "commit another customer's": lambda a: a.abroad().commit(budgetId=ABROAD_BUDGET),
-    "commit, naming another customer": lambda a: a.abroad().commit(budgetId=ABROAD_BUDGET, customerId=ABROAD),
+    "commit, naming another customer": lambda a: a.abroad().commit(
+        budgetId=ABROAD_BUDGET, customerId=ABROAD
+    ),
     "reject one's own": lambda a: a.held_by(a.own).release("reject"),
     "reject someone else's": lambda a: a.held_by(STRANGER).release("reject"),
     "reject another customer's": lambda a: a.abroad().release("reject", budgetId=ABROAD_BUDGET),
-    "reject, naming another customer": lambda a: a.abroad().release("reject", budgetId=ABROAD_BUDGET, customerId=ABROAD),
+    "reject, naming another customer": lambda a: a.abroad().release(
+        "reject", budgetId=ABROAD_BUDGET, customerId=ABROAD
+    ),
     "release by hand one's own": lambda a: a.held_by(a.own).release("manual"),
     "release by hand someone else's": lambda a: a.held_by(STRANGER).release("manual"),
-    "release by hand another customer's": lambda a: a.abroad().release("manual", budgetId=ABROAD_BUDGET),
-    "release by hand, naming another customer": lambda a: a.abroad().release("manual", budgetId=ABROAD_BUDGET, customerId=ABROAD),
+    "release by hand another customer's": lambda a: a.abroad().release(
+        "manual", budgetId=ABROAD_BUDGET
+    ),
+    "release by hand, naming another customer": lambda a: a.abroad().release(
+        "manual", budgetId=ABROAD_BUDGET, customerId=ABROAD
+    ),
     "cancel one's own": lambda a: a.held_by(a.own).cancel(a.own),
     "cancel one's own, naming no requester": lambda a: a.held_by(a.own).cancel(None),
     "cancel one's own, naming someone else": lambda a: a.held_by(a.own).cancel(STRANGER),
@@ -321,7 +388,9 @@ ROWS: dict[str, Callable[[Attempt], Call]] = {
     "cancel someone else's, naming oneself": lambda a: a.held_by(STRANGER).cancel(a.own),
     "cancel someone else's, naming no requester": lambda a: a.held_by(STRANGER).cancel(None),
     "cancel another customer's": lambda a: a.abroad().cancel(FOREIGNER, budgetId=ABROAD_BUDGET),
-    "cancel, naming another customer": lambda a: a.abroad().cancel(FOREIGNER, budgetId=ABROAD_BUDGET, customerId=ABROAD),
+    "cancel, naming another customer": lambda a: a.abroad().cancel(
+        FOREIGNER, budgetId=ABROAD_BUDGET, customerId=ABROAD
+    ),
     "list budgets": lambda a: _get("/api/budgets"),
     "list budgets, naming one's customer": lambda a: _get("/api/budgets", HOME),
     "list budgets, naming another customer": lambda a: _get("/api/budgets", ABROAD),
@@ -336,7 +405,9 @@ ROWS: dict[str, Callable[[Attempt], Call]] = {
     "find a request, naming another customer": lambda a: a.abroad().find(ABROAD),
     "sync every source": lambda a: _get("/api/cron/sync-google-sheets"),
     "who am I": lambda a: _get("/api/auth/me"),
-    "log in": lambda a: Call("POST", "/api/auth/login", {"email": f"{APPROVER}@example.com", "password": PASSWORD}),
+    "log in": lambda a: Call(
+        "POST", "/api/auth/login", {"email": f"{APPROVER}@example.com", "password": PASSWORD}
+    ),
     "log out": lambda a: Call("POST", "/api/auth/logout", headers=a.caller.fresh_headers()),
     "healthz": lambda a: _get("/healthz"),
     "readyz": lambda a: _get("/readyz"),
@@ -344,14 +415,23 @@ ROWS: dict[str, Callable[[Attempt], Call]] = {
 }
 
 EXPECTED = cells(TABLE)
-CASES = [(row, caller, cell) for row, columns in EXPECTED.items() for column, cell in columns.items() for caller in (DEAD if column == "dead" else (column,))]
+CASES = [
+    (row, caller, cell)
+    for row, columns in EXPECTED.items()
+    for column, cell in columns.items()
+    for caller in (DEAD if column == "dead" else (column,))
+]
 
 
 @pytest.fixture(scope="module")
 def cast(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iterator[Cast]:
     """One world for all cases: each case has a request of its own, and the budget is larger than all of them together."""
     with templates.copy("tables", tmp_path_factory.mktemp("permissions")) as environment:
-        app = create_app(settings.load(environment | {"CRON_SECRET": CRON_SECRET, "METRICS_TOKEN": METRICS_TOKEN}))
+        app = create_app(
+            settings.load(
+                environment | {"CRON_SECRET": CRON_SECRET, "METRICS_TOKEN": METRICS_TOKEN}
+            )
+        )
         yield _populate(app)
         database.disconnect()
 
@@ -359,9 +439,13 @@ def cast(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iter
 def _populate(app: Flask) -> Cast:
     for customer_id in (HOME, ABROAD, CLOSED):
         people.add_customer(ROOT, customer_id, customer_id)
-    manual_budgets.set_budget(ROOT, HOME, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=HOME_BUDGET)
+    manual_budgets.set_budget(
+        ROOT, HOME, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=HOME_BUDGET
+    )
     manual_budgets.set_budget(ROOT, HOME, "Travel", "Q1 2025", Decimal(1), budget_id=FULL_BUDGET)
-    manual_budgets.set_budget(ROOT, ABROAD, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=ABROAD_BUDGET)
+    manual_budgets.set_budget(
+        ROOT, ABROAD, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=ABROAD_BUDGET
+    )
     _person(app, STRANGER, Role.BUSINESS_USER)
     _person(app, FOREIGNER, Role.BUSINESS_USER, ABROAD)
     _person(app, APPROVER, Role.FPA_ADMIN)
@@ -393,7 +477,9 @@ def _living(app: Flask) -> dict[str, Caller]:
 def _dead(app: Flask) -> dict[str, Caller]:
     expired = _person(app, "user-expired", Role.ADMIN)
     (session,) = _sessions("user-expired")
-    expired = replace(expired, app=None, expired=session | {"expiresAt": clock.now() - timedelta(seconds=1)})
+    expired = replace(
+        expired, app=None, expired=session | {"expiresAt": clock.now() - timedelta(seconds=1)}
+    )
     Session.delete().where(Session.userId == "user-expired").execute()
     disabled, revoked = _person(app, "user-disabled", Role.ADMIN), _service(HOME)
     closed, closed_key = _person(app, "user-closed", Role.ADMIN, CLOSED), _service(CLOSED)
@@ -425,14 +511,32 @@ def _sessions(*user_ids: str) -> list[dict[str, object]]:
 def _person(app: Flask, user_id: str, role: Role, customer_id: str | None = HOME) -> Caller:
     """A user with a session."""
     email = f"{user_id}@example.com"
-    people.add_user(ROOT, user_id, user_id, email, role, customer_id=customer_id, password=None, slots_folder=Path(app.instance_path))
+    people.add_user(
+        ROOT,
+        user_id,
+        user_id,
+        email,
+        role,
+        customer_id=customer_id,
+        password=None,
+        slots_folder=Path(app.instance_path),
+    )
     User.update(passwordHash=cheap_hash()).where(User.id == user_id).execute()
-    actor = Actor(principal=f"user:{user_id}", user_id=user_id, name=user_id, email=email, role=role, customer_id=customer_id)
+    actor = Actor(
+        principal=f"user:{user_id}",
+        user_id=user_id,
+        name=user_id,
+        email=email,
+        role=role,
+        customer_id=customer_id,
+    )
     return Caller(actor, _log_in(app, email), app=app)
 
 
 def _log_in(app: Flask, email: str) -> dict[str, str]:
-    response = app.test_client(use_cookies=False).post("/api/auth/login", json={"email": email, "password": PASSWORD})
+    response = app.test_client(use_cookies=False).post(
+        "/api/auth/login", json={"email": email, "password": PASSWORD}
+    )
     assert response.status_code == 200, response.json
     return {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
 
@@ -445,7 +549,12 @@ def _service(customer_id: str | None, *, may_overspend: bool = False) -> Caller:
     return Caller(actor, {"Authorization": f"Bearer {key}"})
 
 
-def outcome(cast: Cast, row: str, caller: str, break_guard: Callable[[pytest.MonkeyPatch], None] | None = None) -> str:
+def outcome(
+    cast: Cast,
+    row: str,
+    caller: str,
+    break_guard: Callable[[pytest.MonkeyPatch], None] | None = None,
+) -> str:
     """The cell that a call comes out with; the guard is broken for the call alone, not for what prepares it."""
     attempt = Attempt(cast, cast.callers[caller])
     call = ROWS[row](attempt)
@@ -464,11 +573,15 @@ def outcome(cast: Cast, row: str, caller: str, break_guard: Callable[[pytest.Mon
 def _written() -> tuple[object, ...]:
     tables = ("AuditLog", "BudgetCheckLog", "Reservation", "StoredReply", "Session")
     counts = ", ".join(f'(SELECT COUNT(*) FROM "{table}")' for table in tables)
-    row: tuple[object, ...] = database.db.execute_sql(f'SELECT {counts}, (SELECT SUM("version") FROM "BudgetUtilization")').fetchone()
+    row: tuple[object, ...] = database.db.execute_sql(
+        f'SELECT {counts}, (SELECT SUM("version") FROM "BudgetUtilization")'
+    ).fetchone()
     return row
 
 
-@pytest.mark.parametrize(("row", "caller", "cell"), CASES, ids=[f"{row} [{caller}]" for row, caller, _ in CASES])
+@pytest.mark.parametrize(
+    ("row", "caller", "cell"), CASES, ids=[f"{row} [{caller}]" for row, caller, _ in CASES]
+)
 def test_a_call_comes_out_as_the_table_says(cast: Cast, row: str, caller: str, cell: str) -> None:
     assert outcome(cast, row, caller) == cell
 
@@ -479,8 +592,15 @@ def test_the_table_has_a_row_for_every_call_and_a_column_for_every_caller(cast: 
     assert {*COLUMNS, *DEAD} == {*cast.callers, "dead"}
     attempt = Attempt(cast, cast.callers["super"])
     routes = cast.app.url_map.bind("localhost")
-    called = {routes.match(call.path.partition("?")[0], method=call.method)[0] for call in (prepare(attempt) for prepare in ROWS.values())}
-    assert called == {rule.endpoint for rule in cast.app.url_map.iter_rules() if rule.endpoint.startswith(("api.", "metrics."))}
+    called = {
+        routes.match(call.path.partition("?")[0], method=call.method)[0]
+        for call in (prepare(attempt) for prepare in ROWS.values())
+    }
+    assert called == {
+        rule.endpoint
+        for rule in cast.app.url_map.iter_rules()
+        if rule.endpoint.startswith(("api.", "metrics."))
+    }
 
 
 def test_the_permissions_are_those_written_here() -> None:
@@ -490,7 +610,14 @@ def test_the_permissions_are_those_written_here() -> None:
 
 def _scopes() -> dict[str, dict[str, str]]:
     """What the product's table says, in the form of ours."""
-    return {role: {action.replace(" ", "_"): permissions.scope_of(replace(ANONYMOUS, role=role), action) or "-" for action in Action} for role in cells(SCOPES)}
+    return {
+        role: {
+            action.replace(" ", "_"): permissions.scope_of(replace(ANONYMOUS, role=role), action)
+            or "-"
+            for action in Action
+        }
+        for role in cells(SCOPES)
+    }
 
 
 # Removing any one guard fails at least one case.
@@ -514,23 +641,37 @@ ROWS_OF = {
     Action.READ_BUDGETS: "list",
     Action.READ_REQUESTS: "find",
 }
-ENTRIES = [(role, action, scope) for role, columns in cells(SCOPES).items() for action, scope in zip(Action, columns.values(), strict=True)]
+ENTRIES = [
+    (role, action, scope)
+    for role, columns in cells(SCOPES).items()
+    for action, scope in zip(Action, columns.values(), strict=True)
+]
 
 
 def entry(role: str, action: Action, scope: Scope | None) -> Callable[[pytest.MonkeyPatch], None]:
     """Changes one entry of the product's table."""
-    others = {name: reach for name, reach in PERMISSIONS.get(role, {}).items() if name is not action}
+    others = {
+        name: reach for name, reach in PERMISSIONS.get(role, {}).items() if name is not action
+    }
     changed = {**PERMISSIONS, role: others | ({action: scope} if scope else {})}
     return lambda patch: patch.setattr(permissions, "PERMISSIONS", changed)
 
 
-@pytest.mark.parametrize(("role", "action"), [(role, action) for role, action, scope in ENTRIES if scope != "any"])
-def test_widening_or_adding_a_permission_changes_the_outcome(cast: Cast, role: str, action: Action) -> None:
+@pytest.mark.parametrize(
+    ("role", "action"), [(role, action) for role, action, scope in ENTRIES if scope != "any"]
+)
+def test_widening_or_adding_a_permission_changes_the_outcome(
+    cast: Cast, role: str, action: Action
+) -> None:
     assert _is_noticed(cast, role, action, Scope.ANY)
 
 
-@pytest.mark.parametrize(("role", "action"), [(role, action) for role, action, scope in ENTRIES if scope != "-"])
-def test_taking_a_permission_away_changes_the_outcome(cast: Cast, role: str, action: Action) -> None:
+@pytest.mark.parametrize(
+    ("role", "action"), [(role, action) for role, action, scope in ENTRIES if scope != "-"]
+)
+def test_taking_a_permission_away_changes_the_outcome(
+    cast: Cast, role: str, action: Action
+) -> None:
     assert _is_noticed(cast, role, action, None)
 
 
@@ -544,9 +685,15 @@ def _is_noticed(cast: Cast, role: str, action: Action, scope: Scope | None) -> b
         return _scopes() != cells(SCOPES)
 
 
-def _is_caught(cast: Cast, break_guard: Callable[[pytest.MonkeyPatch], None], rows: str, *callers: str) -> bool:
+def _is_caught(
+    cast: Cast, break_guard: Callable[[pytest.MonkeyPatch], None], rows: str, *callers: str
+) -> bool:
     """Whether a case of the table, of the rows that begin so and of these callers, comes out differently without the guard."""
-    return any(outcome(cast, row, caller, break_guard) != cell for row, caller, cell in CASES if row.startswith(rows) and caller in callers)
+    return any(
+        outcome(cast, row, caller, break_guard) != cell
+        for row, caller, cell in CASES
+        if row.startswith(rows) and caller in callers
+    )
 
 
 def without(module: str, name: str, instead: object) -> Callable[[pytest.MonkeyPatch], None]:
@@ -578,10 +725,25 @@ def session_without(test: str) -> Callable[[str], Actor | None]:
     """The look-up of a session without one of its tests."""
 
     def actor_of_session(token: str) -> Actor | None:
-        tests = {"expiry": Session.expiresAt > clock.now(), "user": User.disabledAt.is_null(), "customer": Customer.disabledAt.is_null()}
-        query = User.select(User).join(Session, on=(Session.userId == User.id)).join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == User.customerId))
-        user = query.where(Session.tokenHash == authentication.digest(token), *(kept for name, kept in tests.items() if name != test)).first()
-        return Actor(f"user:{user.id}", user.id, user.name, user.email, user.role, user.customerId) if user else None
+        tests = {
+            "expiry": Session.expiresAt > clock.now(),
+            "user": User.disabledAt.is_null(),
+            "customer": Customer.disabledAt.is_null(),
+        }
+        query = (
+            User.select(User)
+            .join(Session, on=(Session.userId == User.id))
+            .join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == User.customerId))
+        )
+        user = query.where(
+            Session.tokenHash == authentication.digest(token),
+            *(kept for name, kept in tests.items() if name != test),
+        ).first()
+        return (
+            Actor(f"user:{user.id}", user.id, user.name, user.email, user.role, user.customerId)
+            if user
+            else None
+        )
 
     return actor_of_session
 
@@ -596,9 +758,17 @@ def key_without(test: str) -> Callable[[str], Actor | None]:
             "revocation": ApiKey.revokedAt.is_null(),
             "customer": Customer.disabledAt.is_null(),
         }
-        query = ApiKey.select(ApiKey).join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == ApiKey.customerId))
-        row = query.where(ApiKey.id == key_id, *(kept for name, kept in tests.items() if name != test)).first()
-        return Actor(f"key:{row.id}", None, row.name, None, Role.API_SYSTEM, row.customerId) if row else None
+        query = ApiKey.select(ApiKey).join(
+            Customer, JOIN.LEFT_OUTER, on=(Customer.id == ApiKey.customerId)
+        )
+        row = query.where(
+            ApiKey.id == key_id, *(kept for name, kept in tests.items() if name != test)
+        ).first()
+        return (
+            Actor(f"key:{row.id}", None, row.name, None, Role.API_SYSTEM, row.customerId)
+            if row
+            else None
+        )
 
     return actor_of_key
 
@@ -614,63 +784,179 @@ def _serve_all(patch: pytest.MonkeyPatch) -> None:
 
 #: A guard, broken; the rows that should notice, and the callers.
 GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ...]]] = {
-    "a caller says who they are": (without("web.api", "require_user", lambda: get_user_from_request() or ANONYMOUS), "reserve", ("nobody",)),
-    "a credential that is sent is verified": (without("web.auth", "get_user_from_request", believe_anybody), "check", ("garbage cookie",)),
-    "a session ends": (without("accounts.authentication", "actor_of_session", session_without("expiry")), "who", ("expired session",)),
-    "a disabled user has no session": (without("accounts.authentication", "actor_of_session", session_without("user")), "who", ("disabled user",)),
+    "a caller says who they are": (
+        without("web.api", "require_user", lambda: get_user_from_request() or ANONYMOUS),
+        "reserve",
+        ("nobody",),
+    ),
+    "a credential that is sent is verified": (
+        without("web.auth", "get_user_from_request", believe_anybody),
+        "check",
+        ("garbage cookie",),
+    ),
+    "a session ends": (
+        without("accounts.authentication", "actor_of_session", session_without("expiry")),
+        "who",
+        ("expired session",),
+    ),
+    "a disabled user has no session": (
+        without("accounts.authentication", "actor_of_session", session_without("user")),
+        "who",
+        ("disabled user",),
+    ),
     "a disabled customer's user has no session": (
         without("accounts.authentication", "actor_of_session", session_without("customer")),
         "who",
         ("closed customer",),
     ),
-    "a key has a secret": (without("accounts.authentication", "actor_of_key", key_without("secret")), "who", ("wrong secret",)),
-    "a revoked key is worth nothing": (without("accounts.authentication", "actor_of_key", key_without("revocation")), "who", ("revoked key",)),
+    "a key has a secret": (
+        without("accounts.authentication", "actor_of_key", key_without("secret")),
+        "who",
+        ("wrong secret",),
+    ),
+    "a revoked key is worth nothing": (
+        without("accounts.authentication", "actor_of_key", key_without("revocation")),
+        "who",
+        ("revoked key",),
+    ),
     "a disabled customer's key is worth nothing": (
         without("accounts.authentication", "actor_of_key", key_without("customer")),
         "who",
         ("closed customer's key",),
     ),
-    "a check without credentials comes from this machine": (without("web.auth", "_is_from_this_machine", lambda: True), "check", ("away",)),
+    "a check without credentials comes from this machine": (
+        without("web.auth", "_is_from_this_machine", lambda: True),
+        "check",
+        ("away",),
+    ),
     "check asks for permission": (without("ledger.check", "require", anything), "check", ("odd",)),
-    "reserve asks for permission": (without("ledger.reserve", "require", anything), "reserve", ("odd",)),
-    "commit asks for permission": (without("ledger.reservations", "require", anything), "commit", ("mgr",)),
-    "reject asks for permission": (without("ledger.reservations", "require", anything), "reject", ("empl",)),
-    "release by hand asks for permission": (without("ledger.reservations", "require", anything), "release by hand", ("mgr",)),
-    "cancel asks for permission": (without("ledger.reservations", "require", anything), "cancel", ("odd",)),
-    "a list of budgets asks for permission": (without("queries.api", "require", anything), "list", ("odd",)),
-    "reading a budget asks for permission": (without("queries.api", "require", anything), "read", ("odd",)),
-    "finding a request asks for permission": (without("queries.api", "require", anything), "find", ("odd",)),
-    "people check for themselves": (without("ledger.check", "require", as_if_any), "check", ("empl",)),
-    "people reserve for themselves": (without("ledger.reserve", "require", as_if_any), "reserve", ("empl",)),
-    "people cancel for themselves": (without("ledger.reservations", "require", as_if_any), "cancel", ("mgr",)),
+    "reserve asks for permission": (
+        without("ledger.reserve", "require", anything),
+        "reserve",
+        ("odd",),
+    ),
+    "commit asks for permission": (
+        without("ledger.reservations", "require", anything),
+        "commit",
+        ("mgr",),
+    ),
+    "reject asks for permission": (
+        without("ledger.reservations", "require", anything),
+        "reject",
+        ("empl",),
+    ),
+    "release by hand asks for permission": (
+        without("ledger.reservations", "require", anything),
+        "release by hand",
+        ("mgr",),
+    ),
+    "cancel asks for permission": (
+        without("ledger.reservations", "require", anything),
+        "cancel",
+        ("odd",),
+    ),
+    "a list of budgets asks for permission": (
+        without("queries.api", "require", anything),
+        "list",
+        ("odd",),
+    ),
+    "reading a budget asks for permission": (
+        without("queries.api", "require", anything),
+        "read",
+        ("odd",),
+    ),
+    "finding a request asks for permission": (
+        without("queries.api", "require", anything),
+        "find",
+        ("odd",),
+    ),
+    "people check for themselves": (
+        without("ledger.check", "require", as_if_any),
+        "check",
+        ("empl",),
+    ),
+    "people reserve for themselves": (
+        without("ledger.reserve", "require", as_if_any),
+        "reserve",
+        ("empl",),
+    ),
+    "people cancel for themselves": (
+        without("ledger.reservations", "require", as_if_any),
+        "cancel",
+        ("mgr",),
+    ),
     "people find what is theirs": (without("queries.api", "require", as_if_any), "find", ("empl",)),
-    "people reserve what they checked": (without("ledger.reserve", "_require_own_check", lambda *_: None), "reserve what nobody", ("empl",)),
+    "people reserve what they checked": (
+        without("ledger.reserve", "_require_own_check", lambda *_: None),
+        "reserve what nobody",
+        ("empl",),
+    ),
     "people reserve what nobody else holds": (
         without("ledger.reserve", "_refuse_strangers_request", lambda *_: None),
         "reserve what someone else holds",
         ("mgr",),
     ),
-    "a cancel is the requester's": (without("ledger.reservations", "_require_requester", lambda *_: None), "cancel someone", ("empl",)),
+    "a cancel is the requester's": (
+        without("ledger.reservations", "_require_requester", lambda *_: None),
+        "cancel someone",
+        ("empl",),
+    ),
     "a service's cancel names the requester": (
         without("ledger.reservations", "_require_requester", lambda *_: None),
         "cancel someone else's, naming oneself",
         ("key",),
     ),
-    "a service's cancel names somebody": (lambda patch: patch.setattr(Actor, "is_service", False), "cancel one's own, naming no requester", ("key",)),
+    "a service's cancel names somebody": (
+        lambda patch: patch.setattr(Actor, "is_service", False),
+        "cancel one's own, naming no requester",
+        ("key",),
+    ),
     "a check serves the caller's customer": (_serve_all, "check", ("key",)),
     "a movement serves the caller's customer": (_serve_all, "reject", ("admin",)),
     "a list serves the caller's customer": (_serve_all, "list", ("empl",)),
     "a budget serves the caller's customer": (_serve_all, "read", ("fpa_u",)),
     "a question about a request serves the caller's customer": (_serve_all, "find", ("super",)),
-    "a movement's budget is the caller's": (without("ledger.movements", "budget_for", any_budget), "commit another", ("key",)),
+    "a movement's budget is the caller's": (
+        without("ledger.movements", "budget_for", any_budget),
+        "commit another",
+        ("key",),
+    ),
     "a movement's customer is the caller's": (_serve_all, "commit, naming", ("key",)),
-    "a question's customer is the caller's": (without("queries.api", "_customer_for", lambda actor, customer_id: customer_id or HOME), "list", ("empl",)),
-    "a question is about one customer": (without("queries.api", "_customer_for", lambda actor, customer_id: customer_id or HOME), "list", ("key*",)),
-    "overspending is for those who may": (without("ledger.reserve", "require_overspend", lambda _: None), "reserve over", ("key",)),
-    "a sync is the cron's": (without("web.api", "_require_cron", lambda _: None), "sync", ("super",)),
-    "an approver approves in person": (without("ledger.reserve", "_approver", lambda *_: "Anyone"), "reserve over budget, approved by FP&A", ("admin",)),
-    "an approver is not the requester": (without("ledger.reserve", "_approver", lambda *_: "Anyone"), "reserve over budget, for oneself", ("sup*",)),
-    "an approver is a person": (without("ledger.reserve", "_approver", lambda *_: "Anyone"), "reserve over budget, approved by oneself", ("key+",)),
+    "a question's customer is the caller's": (
+        without("queries.api", "_customer_for", lambda actor, customer_id: customer_id or HOME),
+        "list",
+        ("empl",),
+    ),
+    "a question is about one customer": (
+        without("queries.api", "_customer_for", lambda actor, customer_id: customer_id or HOME),
+        "list",
+        ("key*",),
+    ),
+    "overspending is for those who may": (
+        without("ledger.reserve", "require_overspend", lambda _: None),
+        "reserve over",
+        ("key",),
+    ),
+    "a sync is the cron's": (
+        without("web.api", "_require_cron", lambda _: None),
+        "sync",
+        ("super",),
+    ),
+    "an approver approves in person": (
+        without("ledger.reserve", "_approver", lambda *_: "Anyone"),
+        "reserve over budget, approved by FP&A",
+        ("admin",),
+    ),
+    "an approver is not the requester": (
+        without("ledger.reserve", "_approver", lambda *_: "Anyone"),
+        "reserve over budget, for oneself",
+        ("sup*",),
+    ),
+    "an approver is a person": (
+        without("ledger.reserve", "_approver", lambda *_: "Anyone"),
+        "reserve over budget, approved by oneself",
+        ("key+",),
+    ),
 }
 
 
@@ -685,8 +971,12 @@ def test_after_all_of_it_every_balance_is_proven(cast: Cast) -> None:
 
 
 def test_a_caller_is_nobody_or_a_service_by_their_role_alone_and_stays_what_they_are() -> None:
-    assert {role for role in Role if Actor("p", None, "n", None, role, None).is_anonymous is True} == {Role.ANONYMOUS}
-    assert {role for role in Role if Actor("p", None, "n", None, role, None).is_service is True} == {Role.API_SYSTEM}
+    assert {
+        role for role in Role if Actor("p", None, "n", None, role, None).is_anonymous is True
+    } == {Role.ANONYMOUS}
+    assert {
+        role for role in Role if Actor("p", None, "n", None, role, None).is_service is True
+    } == {Role.API_SYSTEM}
     assert ANONYMOUS.may_overspend is False
     with pytest.raises(FrozenInstanceError):
         ANONYMOUS.role = Role.ADMIN  # type: ignore[misc]  # what must not work

@@ -26,19 +26,31 @@ def log_in(app: Flask, environment: dict[str, str], request: pytest.FixtureReque
     """Behind as many proxies as the test asks for, two where it does not."""
     people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
     person("jane", Role.FPA_USER, CUSTOMER)
-    behind = create_app(settings.load(environment | {"TRUSTED_PROXIES": str(getattr(request, "param", 2))}))
+    behind = create_app(
+        settings.load(environment | {"TRUSTED_PROXIES": str(getattr(request, "param", 2))})
+    )
 
     def send(headers: dict[str, str], password: str = PASSWORD) -> int:
         body = {"email": "jane@example.com", "password": password}
-        return behind.test_client(use_cookies=False).post("/api/auth/login", json=body, headers=headers).status_code
+        return (
+            behind.test_client(use_cookies=False)
+            .post("/api/auth/login", json=body, headers=headers)
+            .status_code
+        )
 
     return send
 
 
 @pytest.mark.parametrize("log_in", [1, 2, 3], indirect=True)
-def test_our_own_origin_is_what_the_nearest_proxy_says_however_many_there_are(log_in: LogIn) -> None:
+def test_our_own_origin_is_what_the_nearest_proxy_says_however_many_there_are(
+    log_in: LogIn,
+) -> None:
     for before in ("", "evil.example, "):
-        proxied = {"X-Forwarded-For": f"{CLIENT}, {OUTER_PROXY}", "X-Forwarded-Proto": "https", "X-Forwarded-Host": f"{before}budgets.example.com"}
+        proxied = {
+            "X-Forwarded-For": f"{CLIENT}, {OUTER_PROXY}",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-Host": f"{before}budgets.example.com",
+        }
         assert log_in(proxied | {"Origin": "https://budgets.example.com"}) == 200
         for origin in ("https://evil.example", "http://budgets.example.com", "http://localhost"):
             assert log_in(proxied | {"Origin": origin}) == 403, origin
@@ -46,13 +58,18 @@ def test_our_own_origin_is_what_the_nearest_proxy_says_however_many_there_are(lo
 
 def test_failed_logins_count_for_the_address_that_the_outermost_proxy_saw(log_in: LogIn) -> None:
     for number in range(authentication.MAX_FAILURES_ACCOUNT):
-        assert log_in({"X-Forwarded-For": f"198.51.100.{number}, {CLIENT}, {OUTER_PROXY}"}, "wrong") == 401
+        assert (
+            log_in({"X-Forwarded-For": f"198.51.100.{number}, {CLIENT}, {OUTER_PROXY}"}, "wrong")
+            == 401
+        )
     assert log_in({"X-Forwarded-For": f"{CLIENT}, {OUTER_PROXY}"}) == 429
     assert log_in({"X-Forwarded-For": f"{OTHER_CLIENT}, {OUTER_PROXY}"}) == 200
 
 
 @pytest.mark.parametrize("opened", ['"', 'x"', '192.0.2.1, "', '"a", "b', '"\\'])
-def test_a_quote_that_the_client_opens_hides_nothing_that_the_proxies_add(log_in: LogIn, opened: str) -> None:
+def test_a_quote_that_the_client_opens_hides_nothing_that_the_proxies_add(
+    log_in: LogIn, opened: str
+) -> None:
     for _ in range(authentication.MAX_FAILURES_ACCOUNT):
         log_in({"X-Forwarded-For": f"{opened}, {CLIENT}, {OUTER_PROXY}"}, "wrong")
     assert log_in({"X-Forwarded-For": f"{CLIENT}, {OUTER_PROXY}"}) == 429
@@ -70,13 +87,20 @@ def test_a_quote_that_the_client_opens_hides_nothing_that_the_proxies_add(log_in
     ids=str,
 )
 def test_too_few_addresses_are_told_of_once_a_minute(
-    app: Flask, environment: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], said: str | None
+    app: Flask,
+    environment: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    headers: dict[str, str],
+    said: str | None,
 ) -> None:
     client = create_app(settings.load(environment | {"TRUSTED_PROXIES": "2"})).test_client()
 
     def lines() -> list[str]:
         client.get("/healthz", headers=headers)
-        return [line for line in capsys.readouterr().err.splitlines() if "TRUSTED_PROXIES is 2" in line]
+        return [
+            line for line in capsys.readouterr().err.splitlines() if "TRUSTED_PROXIES is 2" in line
+        ]
 
     told = lines()
     assert len(told) == (said is not None)

@@ -16,13 +16,30 @@ import pytest
 import time_machine
 from flask import Flask
 from support.templates import Templates
-from support.world import PASSWORD, ROOT, cheap_hash, check_body, commit_body, key_headers, release_body, reserve_body
+from support.world import (
+    PASSWORD,
+    ROOT,
+    cheap_hash,
+    check_body,
+    commit_body,
+    key_headers,
+    release_body,
+    reserve_body,
+)
 from werkzeug.test import TestResponse
 
 from app import create_app
 from budget_sync import database, manual_budgets, settings
 from budget_sync.accounts import authentication, people
-from budget_sync.database.models import ApiKey, AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Reservation, User
+from budget_sync.database.models import (
+    ApiKey,
+    AuditLog,
+    Budget,
+    BudgetCheckLog,
+    BudgetUtilization,
+    Reservation,
+    User,
+)
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, Refusal
 from budget_sync.domain.permissions import Actor, Role
@@ -45,13 +62,24 @@ class World:
     app: Flask
     credentials: dict[str, dict[str, str]]
 
-    def call(self, by: str, method: str, path: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None) -> TestResponse:
+    def call(
+        self,
+        by: str,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> TestResponse:
         """Call as somebody."""
         if by not in self.credentials:
-            login = self.app.test_client(use_cookies=False).post("/api/auth/login", json={"email": f"{by}@example.com", "password": PASSWORD})
+            login = self.app.test_client(use_cookies=False).post(
+                "/api/auth/login", json={"email": f"{by}@example.com", "password": PASSWORD}
+            )
             assert login.status_code == 200, login.json
             self.credentials[by] = {"Cookie": login.headers["Set-Cookie"].partition(";")[0]}
-        return self.app.test_client(use_cookies=False).open(path, method=method, json=body, headers=self.credentials[by] | (headers or {}))
+        return self.app.test_client(use_cookies=False).open(
+            path, method=method, json=body, headers=self.credentials[by] | (headers or {})
+        )
 
     def get(self, by: str, path: str) -> TestResponse:
         """GET as somebody."""
@@ -59,29 +87,69 @@ class World:
 
     def check(self, by: str, customer_id: str, **changes: Any) -> TestResponse:
         """Check at a customer."""
-        return self.call(by, "POST", "/api/budget/check", check_body(**{"customerId": customer_id, "userEmail": "jane@example.com"} | changes))
+        return self.call(
+            by,
+            "POST",
+            "/api/budget/check",
+            check_body(**{"customerId": customer_id, "userEmail": "jane@example.com"} | changes),
+        )
 
-    def reserve(self, by: str, budget_of: str, headers: dict[str, str] | None = None, **changes: Any) -> TestResponse:
+    def reserve(
+        self, by: str, budget_of: str, headers: dict[str, str] | None = None, **changes: Any
+    ) -> TestResponse:
         """Reserve on a customer's budget."""
-        return self.call(by, "POST", "/api/budget/reserve", reserve_body(**{"budgetId": f"{budget_of}-eng"} | changes), headers)
+        return self.call(
+            by,
+            "POST",
+            "/api/budget/reserve",
+            reserve_body(**{"budgetId": f"{budget_of}-eng"} | changes),
+            headers,
+        )
 
-    def commit(self, by: str, budget_of: str, headers: dict[str, str] | None = None, **changes: Any) -> TestResponse:
+    def commit(
+        self, by: str, budget_of: str, headers: dict[str, str] | None = None, **changes: Any
+    ) -> TestResponse:
         """Commit on a customer's budget."""
-        return self.call(by, "POST", "/api/budget/commit", commit_body(**{"budgetId": f"{budget_of}-eng"} | changes), headers)
+        return self.call(
+            by,
+            "POST",
+            "/api/budget/commit",
+            commit_body(**{"budgetId": f"{budget_of}-eng"} | changes),
+            headers,
+        )
 
-    def release(self, by: str, budget_of: str, headers: dict[str, str] | None = None, **changes: Any) -> TestResponse:
+    def release(
+        self, by: str, budget_of: str, headers: dict[str, str] | None = None, **changes: Any
+    ) -> TestResponse:
         """Release on a customer's budget."""
-        return self.call(by, "POST", "/api/budget/release", release_body(**{"budgetId": f"{budget_of}-eng"} | changes), headers)
+        return self.call(
+            by,
+            "POST",
+            "/api/budget/release",
+            release_body(**{"budgetId": f"{budget_of}-eng"} | changes),
+            headers,
+        )
 
 
 def build(app: Flask) -> World:
     """Acme counts in dollars, Umbrella in yen; the rest is the same."""
     for customer_id, currency in ((ACME, "USD"), (UMBRELLA, "JPY")):
         people.add_customer(ROOT, customer_id, customer_id, currency=currency)
-        manual_budgets.set_budget(ROOT, customer_id, "Engineering", "Q1 2025", Decimal(100_000), budget_id=f"{customer_id}-eng")
+        manual_budgets.set_budget(
+            ROOT,
+            customer_id,
+            "Engineering",
+            "Q1 2025",
+            Decimal(100_000),
+            budget_id=f"{customer_id}-eng",
+        )
     # One statement: nothing here is about making people.
     password_hash = cheap_hash()
-    everybody: list[tuple[str, str | None, Role]] = [(f"{customer_id}-{role}", customer_id, role) for customer_id in (ACME, UMBRELLA) for role in ROLES]
+    everybody: list[tuple[str, str | None, Role]] = [
+        (f"{customer_id}-{role}", customer_id, role)
+        for customer_id in (ACME, UMBRELLA)
+        for role in ROLES
+    ]
     User.insert_many(
         {
             "id": user_id,
@@ -95,7 +163,11 @@ def build(app: Flask) -> World:
         }
         for user_id, customer_id, role in [*everybody, ("super", None, Role.SUPER_ADMIN)]
     ).execute()
-    keys = {ACME: key_headers(ACME), UMBRELLA: key_headers(UMBRELLA), "all": key_headers(None, "everywhere")}
+    keys = {
+        ACME: key_headers(ACME),
+        UMBRELLA: key_headers(UMBRELLA),
+        "all": key_headers(None, "everywhere"),
+    }
     keys["overspender"] = key_headers(ACME, "overspender", may_overspend=True)
     return World(app, keys)
 
@@ -109,7 +181,10 @@ def world(app: Flask) -> World:
 def balances(customer_id: str) -> tuple[Any, ...]:
     """Everything of a customer that a call could change."""
     row = BudgetUtilization.get_by_id(f"{customer_id}-eng")
-    counts = [table.select().where(table.customerId == customer_id).count() for table in (Reservation, BudgetCheckLog, AuditLog)]
+    counts = [
+        table.select().where(table.customerId == customer_id).count()
+        for table in (Reservation, BudgetCheckLog, AuditLog)
+    ]
     return row.reservedMinor, row.committedMinor, row.version, *counts
 
 
@@ -125,17 +200,30 @@ def refused(response: TestResponse, status: int, code: str) -> bool:
 def test_the_same_request_lives_at_both_without_meeting(world: World) -> None:
     for name in (ACME, UMBRELLA):
         checked = world.check(name, name).get_json()
-        assert (checked["budget"]["id"], checked["budget"]["available"], "alreadyReserved" in checked) == (f"{name}-eng", 100_000, False)
+        assert (
+            checked["budget"]["id"],
+            checked["budget"]["available"],
+            "alreadyReserved" in checked,
+        ) == (f"{name}-eng", 100_000, False)
         assert world.reserve(name, name, userId="jane").get_json()["newAvailable"] == 95_000
     assert world.release(ACME, ACME).get_json()["newAvailable"] == 100_000
     assert world.commit(UMBRELLA, UMBRELLA).get_json()["newAvailable"] == 95_000
-    for name, currency, status in ((ACME, "USD", "amountReleased"), (UMBRELLA, "JPY", "amountCommitted")):
+    for name, currency, status in (
+        (ACME, "USD", "amountReleased"),
+        (UMBRELLA, "JPY", "amountCommitted"),
+    ):
         found = world.get(name, f"/api/requests/{REQUEST}").get_json()
         (reservation,) = found["reservations"]
-        assert (reservation["budgetId"], reservation["currency"], reservation[status]) == (f"{name}-eng", currency, 5000)
+        assert (reservation["budgetId"], reservation["currency"], reservation[status]) == (
+            f"{name}-eng",
+            currency,
+            5000,
+        )
         assert [check["budgetId"] for check in found["checks"]] == [f"{name}-eng"]
         assert {movement["budgetId"] for movement in found["movements"]} == {f"{name}-eng"}
-        assert [budget["id"] for budget in world.get(name, "/api/budgets").get_json()["items"]] == [f"{name}-eng"]
+        assert [budget["id"] for budget in world.get(name, "/api/budgets").get_json()["items"]] == [
+            f"{name}-eng"
+        ]
     assert verification.verify().findings == []
 
 
@@ -172,12 +260,16 @@ def as_acme(world: World) -> list[TestResponse]:
 
 def as_umbrella(world: World) -> None:
     """The same requests, keys, departments and people's names at Umbrella, all its money, and much more besides."""
-    manual_budgets.set_budget(ROOT, UMBRELLA, "Legal", "Q1 2025", Decimal(100_000), budget_id=f"{UMBRELLA}-legal")
+    manual_budgets.set_budget(
+        ROOT, UMBRELLA, "Legal", "Q1 2025", Decimal(100_000), budget_id=f"{UMBRELLA}-legal"
+    )
     keyed, employee = {"Idempotency-Key": "one"}, f"{UMBRELLA}-{Role.BUSINESS_USER}"
     for request_id in (REQUEST, "elsewhere alone"):
         world.check(UMBRELLA, UMBRELLA, requestId=request_id, userId=f"{ACME}-{Role.FPA_USER}")
         world.check(employee, UMBRELLA, requestId=request_id, userId=employee)
-        assert world.reserve(employee, UMBRELLA, keyed, requestId=request_id).status_code == (200 if request_id == REQUEST else 422)
+        assert world.reserve(employee, UMBRELLA, keyed, requestId=request_id).status_code == (
+            200 if request_id == REQUEST else 422
+        )
     assert world.commit(UMBRELLA, UMBRELLA, keyed, amount=2).status_code == 200
     assert world.release(UMBRELLA, UMBRELLA, keyed, amount=3).status_code == 200
     assert world.reserve(UMBRELLA, UMBRELLA, requestId="the rest", amount=94_000).status_code == 200
@@ -191,7 +283,9 @@ def quiet(tmp_path: Path, templates: Templates) -> Iterator[World]:
         database.disconnect()
 
 
-def test_no_reply_tells_what_the_other_customer_does(quiet: World, chosen: settings.Settings) -> None:
+def test_no_reply_tells_what_the_other_customer_does(
+    quiet: World, chosen: settings.Settings
+) -> None:
     with time_machine.travel(datetime(2025, 2, 5, 10, 30, tzinfo=UTC), tick=False):
         alone = [spoken(reply) for reply in as_acme(quiet)]
         database.disconnect()
@@ -209,12 +303,19 @@ def test_no_reply_tells_what_the_other_customer_does(quiet: World, chosen: setti
 
 def spoken(reply: TestResponse) -> tuple[int, str]:
     """A reply's status and text, without the random ids."""
-    return reply.status_code, re.sub(r"(chk|res)_[0-9a-f]{24}", r"\1_random", reply.get_data(as_text=True))
+    return reply.status_code, re.sub(
+        r"(chk|res)_[0-9a-f]{24}", r"\1_random", reply.get_data(as_text=True)
+    )
 
 
 def test_ids_count_nothing(world: World) -> None:
     check_ids = [world.check(ACME, ACME).get_json()["checkId"] for _ in range(12)]
-    reservation_ids = [world.reserve(ACME, ACME, requestId=f"request-{number}", amount=1).get_json()["reservationId"] for number in range(12)]
+    reservation_ids = [
+        world.reserve(ACME, ACME, requestId=f"request-{number}", amount=1).get_json()[
+            "reservationId"
+        ]
+        for number in range(12)
+    ]
     for ids, prefix in ((check_ids, "chk"), (reservation_ids, "res")):
         assert all(re.fullmatch(rf"{prefix}_[0-9a-f]{{24}}", name) for name in ids)
         # An id tells when it was made, and not how many were made before: behind the time, no digits stand still, none count up.
@@ -237,13 +338,19 @@ def test_the_other_customers_checks_reopen_nothing(world: World) -> None:
 
 def test_the_other_customers_checks_and_people_name_no_requester(world: World) -> None:
     stranger = f"{UMBRELLA}-{Role.FPA_USER}"
-    world.check(UMBRELLA, UMBRELLA, userId=stranger, userName="Ursula", userEmail="ursula@umbrella.example")
+    world.check(
+        UMBRELLA, UMBRELLA, userId=stranger, userName="Ursula", userEmail="ursula@umbrella.example"
+    )
     world.reserve(ACME, ACME)
     world.reserve(ACME, ACME, requestId="second", userId=stranger)
     by_itself, by_id = Reservation.select().order_by(Reservation.seq)
     assert by_itself.requesterId.startswith("key:")
     # Only the word of Acme's own service: nothing of what Umbrella knows about its user.
-    assert (by_id.requesterId, by_id.requesterName, by_id.requesterEmail) == (stranger, stranger, "")
+    assert (by_id.requesterId, by_id.requesterName, by_id.requesterEmail) == (
+        stranger,
+        stranger,
+        "",
+    )
 
 
 def test_an_idempotency_key_counts_for_one_customer_even_from_one_service(world: World) -> None:
@@ -270,14 +377,22 @@ BODIES: dict[str, dict[str, Any]] = {
     "naming one's own customer": {"customerId": ACME},
     "its requester": {"originalRequesterId": "jane"},
     "a request it does not know": {"requestId": "unknown"},
-    "over budget": {"amount": 200_000, "overBudget": {"approvedBy": f"{ACME}-{Role.FPA_USER}", "reason": "r"}},
+    "over budget": {
+        "amount": 200_000,
+        "overBudget": {"approvedBy": f"{ACME}-{Role.FPA_USER}", "reason": "r"},
+    },
 }
 
 
 def same(first: TestResponse, first_name: str, second: TestResponse, second_name: str) -> bool:
     """Whether two replies are the same, to the byte and the header, but for the name that each echoes."""
     assert len(first_name) == len(second_name)
-    headers = [sorted((name, value) for name, value in reply.headers if name not in ("X-Request-Id", "Date")) for reply in (first, second)]
+    headers = [
+        sorted(
+            (name, value) for name, value in reply.headers if name not in ("X-Request-Id", "Date")
+        )
+        for reply in (first, second)
+    ]
     assert (first.status_code, first.data.replace(first_name.encode(), b"?"), headers[0]) == (
         second.status_code,
         second.data.replace(second_name.encode(), b"?"),
@@ -287,16 +402,32 @@ def same(first: TestResponse, first_name: str, second: TestResponse, second_name
 
 
 @pytest.mark.parametrize("by", INSIDERS)
-def test_a_budget_of_another_customer_is_as_unknown_as_one_that_is_not_there(world: World, by: str) -> None:
-    manual_budgets.set_budget(ROOT, UMBRELLA, "Legal", "Q1 2025", Decimal(100_000), budget_id=f"{UMBRELLA}-old")
+def test_a_budget_of_another_customer_is_as_unknown_as_one_that_is_not_there(
+    world: World, by: str
+) -> None:
+    manual_budgets.set_budget(
+        ROOT, UMBRELLA, "Legal", "Q1 2025", Decimal(100_000), budget_id=f"{UMBRELLA}-old"
+    )
     for name in ("eng", "old"):
-        assert world.reserve(UMBRELLA, UMBRELLA, budgetId=f"{UMBRELLA}-{name}", userId="jane").status_code == 200
+        assert (
+            world.reserve(
+                UMBRELLA, UMBRELLA, budgetId=f"{UMBRELLA}-{name}", userId="jane"
+            ).status_code
+            == 200
+        )
     Budget.update(deletedAt=clock.now()).where(Budget.id == f"{UMBRELLA}-old").execute()
-    before, theirs, unknown = balances(UMBRELLA), (f"{UMBRELLA}-eng", f"{UMBRELLA}-old"), "no_where-eng"
+    before, theirs, unknown = (
+        balances(UMBRELLA),
+        (f"{UMBRELLA}-eng", f"{UMBRELLA}-old"),
+        "no_where-eng",
+    )
 
     def indistinct(call: Callable[..., TestResponse], *place: str, **words: Any) -> bool:
         nothing = call(by, *place, **words | {"budgetId": unknown})
-        return nothing.status_code in (400, 403, 404) and all(same(call(by, *place, **words | {"budgetId": name}), name, nothing, unknown) for name in theirs)
+        return nothing.status_code in (400, 403, 404) and all(
+            same(call(by, *place, **words | {"budgetId": name}), name, nothing, unknown)
+            for name in theirs
+        )
 
     assert indistinct(lambda by, **words: world.get(by, f"/api/budgets/{words['budgetId']}"))
     for case, words in BODIES.items():
@@ -309,7 +440,9 @@ def test_a_budget_of_another_customer_is_as_unknown_as_one_that_is_not_there(wor
 
 
 @pytest.mark.parametrize("by", INSIDERS)
-def test_a_request_of_another_customer_is_as_unknown_as_one_that_is_not_there(world: World, by: str) -> None:
+def test_a_request_of_another_customer_is_as_unknown_as_one_that_is_not_there(
+    world: World, by: str
+) -> None:
     world.check(UMBRELLA, UMBRELLA, requestId="request-there")
     world.reserve(UMBRELLA, UMBRELLA, requestId="request-there")
     there, nowhere = "request-there", "request-wrong"
@@ -318,7 +451,9 @@ def test_a_request_of_another_customer_is_as_unknown_as_one_that_is_not_there(wo
         assert reply.status_code == 404
         assert same(reply, there, world.get(by, f"/api/requests/{nowhere}{query}"), nowhere)
     for call in (world.commit, world.release):
-        assert same(call(by, ACME, requestId=there), there, call(by, ACME, requestId=nowhere), nowhere)
+        assert same(
+            call(by, ACME, requestId=there), there, call(by, ACME, requestId=nowhere), nowhere
+        )
 
 
 @pytest.mark.parametrize("by", INSIDERS)
@@ -332,16 +467,33 @@ def test_another_customer_is_as_unknown_as_one_that_is_not_there(world: World, b
         before = balances(UMBRELLA)
         assert world.check(by, name).data == unknown.data
         for path in ("/api/budgets?", f"/api/requests/{REQUEST}?"):
-            assert world.get(by, f"{path}customerId={name}").data == world.get(by, f"{path}customerId=no_where_").data == unknown.data
+            assert (
+                world.get(by, f"{path}customerId={name}").data
+                == world.get(by, f"{path}customerId=no_where_").data
+                == unknown.data
+            )
         for call in (world.reserve, world.release):
-            assert call(by, ACME, customerId=name).data == call(by, ACME, customerId="no_where_").data
-            assert refused(call(by, UMBRELLA, customerId=name, action="cancel", originalRequesterId=by), 400, "INVALID_CUSTOMER")
+            assert (
+                call(by, ACME, customerId=name).data == call(by, ACME, customerId="no_where_").data
+            )
+            assert refused(
+                call(by, UMBRELLA, customerId=name, action="cancel", originalRequesterId=by),
+                400,
+                "INVALID_CUSTOMER",
+            )
         assert balances(UMBRELLA) == before
 
 
-def test_an_approver_of_another_customer_is_as_unknown_as_one_that_is_not_there(world: World) -> None:
+def test_an_approver_of_another_customer_is_as_unknown_as_one_that_is_not_there(
+    world: World,
+) -> None:
     def overspend(approver: str) -> TestResponse:
-        return world.reserve("overspender", ACME, amount=200_000, overBudget={"approvedBy": approver, "reason": "The launch cannot wait"})
+        return world.reserve(
+            "overspender",
+            ACME,
+            amount=200_000,
+            overBudget={"approvedBy": approver, "reason": "The launch cannot wait"},
+        )
 
     theirs, unknown = f"{UMBRELLA}-{Role.FPA_USER}", f"no_where-{Role.FPA_USER}"
     assert refused(overspend(theirs), 403, "OVERSPEND_NOT_ALLOWED")
@@ -351,18 +503,30 @@ def test_an_approver_of_another_customer_is_as_unknown_as_one_that_is_not_there(
 
 @pytest.mark.parametrize("by", INSIDERS)
 def test_a_page_of_budgets_goes_no_further_than_the_customer(world: World, by: str) -> None:
-    for query in ("", "?cursor=a", "?limit=1", "?department=Engineering&fiscalPeriod=Q1%202025", "?cursor=", f"?cursor={ACME}-en"):
+    for query in (
+        "",
+        "?cursor=a",
+        "?limit=1",
+        "?department=Engineering&fiscalPeriod=Q1%202025",
+        "?cursor=",
+        f"?cursor={ACME}-en",
+    ):
         reply = world.get(by, f"/api/budgets{query}")
         assert UMBRELLA not in reply.get_data(as_text=True)
         assert reply.status_code == 200 or query == "?cursor="
-    assert world.get(by, f"/api/budgets?cursor={ACME}-eng").get_json() == {"items": [], "nextCursor": None}
+    assert world.get(by, f"/api/budgets?cursor={ACME}-eng").get_json() == {
+        "items": [],
+        "nextCursor": None,
+    }
 
 
 # Credentials for all customers.
 
 
 @pytest.mark.parametrize("by", ["all", "super"])
-def test_who_serves_all_customers_names_one_where_the_call_does_not_imply_it(world: World, by: str) -> None:
+def test_who_serves_all_customers_names_one_where_the_call_does_not_imply_it(
+    world: World, by: str
+) -> None:
     for name in (ACME, UMBRELLA):
         world.check(name, name)
         world.reserve(name, name)
@@ -378,11 +542,18 @@ def test_who_serves_all_customers_names_one_where_the_call_does_not_imply_it(wor
 
 
 @pytest.mark.parametrize("by", ["all", "super"])
-def test_a_budget_implies_its_customer_and_a_contradiction_is_refused(world: World, by: str) -> None:
+def test_a_budget_implies_its_customer_and_a_contradiction_is_refused(
+    world: World, by: str
+) -> None:
     for name, other in ((ACME, UMBRELLA), (UMBRELLA, ACME)):
         assert world.get(by, f"/api/budgets/{name}-eng").get_json()["customerId"] == name
         wrong = world.reserve(by, name, customerId=other)
-        assert same(wrong, f"{name}-eng", world.reserve(by, name, customerId=other, budgetId=f"{name[:2]}?{name[3:]}-eng"), f"{name[:2]}?{name[3:]}-eng")
+        assert same(
+            wrong,
+            f"{name}-eng",
+            world.reserve(by, name, customerId=other, budgetId=f"{name[:2]}?{name[3:]}-eng"),
+            f"{name[:2]}?{name[3:]}-eng",
+        )
         assert refused(wrong, 404, "BUDGET_NOT_FOUND")
         before, both = balances(other), cast("list[dict[str, Any]]", [{}, {"customerId": name}])
         for changes in both:
@@ -404,25 +575,53 @@ def test_who_serves_all_customers_serves_none_that_is_not_there(world: World, by
 
 def admin_of(customer_id: str, role: Role = Role.ADMIN) -> Actor:
     """That customer's admin."""
-    return Actor(f"user:{customer_id}-admin", f"{customer_id}-admin", "Admin", "admin@example.com", role, customer_id)
+    return Actor(
+        f"user:{customer_id}-admin",
+        f"{customer_id}-admin",
+        "Admin",
+        "admin@example.com",
+        role,
+        customer_id,
+    )
 
 
 def key_of(customer_id: str | None) -> str:
     """The id of a key made for that customer."""
-    return str(ApiKey.select().where(ApiKey.customerId == customer_id if customer_id else ApiKey.customerId.is_null()).get().id)
+    return str(
+        ApiKey.select()
+        .where(ApiKey.customerId == customer_id if customer_id else ApiKey.customerId.is_null())
+        .get()
+        .id
+    )
 
 
 #: What Acme's admin tries on Umbrella; whatever is refused must have changed nothing.
 REACHES: dict[str, Callable[[Actor, Path], object]] = {
     "disable their user": lambda actor, _: people.disable_user(actor, f"{UMBRELLA}-fpa_user"),
     "enable their user": lambda actor, _: people.enable_user(actor, f"{UMBRELLA}-fpa_user"),
-    "set their password": lambda actor, slots: people.set_password(actor, f"{UMBRELLA}-fpa_user", "a new password", slots_folder=slots),
+    "set their password": lambda actor, slots: people.set_password(
+        actor, f"{UMBRELLA}-fpa_user", "a new password", slots_folder=slots
+    ),
     "disable a super admin for all": lambda actor, _: people.disable_user(actor, "super"),
     "add a user there": lambda actor, slots: people.add_user(
-        actor, "spy", "Spy", "spy@example.com", Role.ADMIN, customer_id=UMBRELLA, password=None, slots_folder=slots
+        actor,
+        "spy",
+        "Spy",
+        "spy@example.com",
+        Role.ADMIN,
+        customer_id=UMBRELLA,
+        password=None,
+        slots_folder=slots,
     ),
     "add a user for all": lambda actor, slots: people.add_user(
-        actor, "spy", "Spy", "spy@example.com", Role.SUPER_ADMIN, customer_id=None, password=None, slots_folder=slots
+        actor,
+        "spy",
+        "Spy",
+        "spy@example.com",
+        Role.SUPER_ADMIN,
+        customer_id=None,
+        password=None,
+        slots_folder=slots,
     ),
     "add a key there": lambda actor, _: people.add_key(actor, "spy", customer_id=UMBRELLA),
     "add a key for all": lambda actor, _: people.add_key(actor, "spy", customer_id=None),
@@ -430,14 +629,20 @@ REACHES: dict[str, Callable[[Actor, Path], object]] = {
     "revoke a key for all": lambda actor, _: people.revoke_key(actor, key_of(None)),
     "add a customer": lambda actor, _: people.add_customer(actor, "third", "Third"),
     "disable them": lambda actor, _: people.disable_customer(actor, UMBRELLA),
-    "change their budget": lambda actor, _: manual_budgets.set_budget(actor, UMBRELLA, "Engineering", "Q1 2025", Decimal(1)),
-    "make a budget there": lambda actor, _: manual_budgets.set_budget(actor, UMBRELLA, "Espionage", "Q1 2025", Decimal(1)),
+    "change their budget": lambda actor, _: manual_budgets.set_budget(
+        actor, UMBRELLA, "Engineering", "Q1 2025", Decimal(1)
+    ),
+    "make a budget there": lambda actor, _: manual_budgets.set_budget(
+        actor, UMBRELLA, "Espionage", "Q1 2025", Decimal(1)
+    ),
 }
 
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPER_ADMIN])
 @pytest.mark.parametrize("reach", REACHES)
-def test_an_admin_reaches_nothing_beyond_their_customer(world: World, reach: str, role: Role) -> None:
+def test_an_admin_reaches_nothing_beyond_their_customer(
+    world: World, reach: str, role: Role
+) -> None:
     before = snapshot()
     with pytest.raises(Refusal) as refusal:
         REACHES[reach](admin_of(ACME, role), Path(world.app.instance_path))
@@ -448,7 +653,11 @@ def test_an_admin_reaches_nothing_beyond_their_customer(world: World, reach: str
 def snapshot() -> list[tuple[object, ...]]:
     """Customers, people, keys and budgets as they are stored."""
     tables = ("Customer", "User", "ApiKey", "Budget", "AuditLog")
-    return [row for table in tables for row in database.db.execute_sql(f'SELECT * FROM "{table}" ORDER BY "id"').fetchall()]
+    return [
+        row
+        for table in tables
+        for row in database.db.execute_sql(f'SELECT * FROM "{table}" ORDER BY "id"').fetchall()
+    ]
 
 
 def test_another_customers_user_or_key_is_as_unknown_as_one_that_is_not_there(world: World) -> None:
@@ -458,8 +667,12 @@ def test_another_customers_user_or_key_is_as_unknown_as_one_that_is_not_there(wo
         return refusal.value.sentence.replace(name, "?")
 
     admin = admin_of(ACME)
-    assert sentence(lambda name: people.disable_user(admin, name), f"{UMBRELLA}-admin") == sentence(lambda name: people.disable_user(admin, name), "nobody")
-    assert sentence(lambda name: people.revoke_key(admin, name), key_of(UMBRELLA)) == sentence(lambda name: people.revoke_key(admin, name), "none")
+    assert sentence(lambda name: people.disable_user(admin, name), f"{UMBRELLA}-admin") == sentence(
+        lambda name: people.disable_user(admin, name), "nobody"
+    )
+    assert sentence(lambda name: people.revoke_key(admin, name), key_of(UMBRELLA)) == sentence(
+        lambda name: people.revoke_key(admin, name), "none"
+    )
 
 
 def test_an_admin_lists_what_is_their_customers(world: World) -> None:
@@ -493,6 +706,11 @@ def test_a_session_or_key_of_one_customer_is_nobody_at_the_other(world: World) -
     for name in (ACME, UMBRELLA):
         me = world.get(name, "/api/auth/me").get_json()["user"]
         assert (me["customerId"], me["role"]) == (name, "api_system")
-        actor = authentication.actor_of_key(world.credentials[name]["Authorization"].removeprefix("Bearer "))
+        actor = authentication.actor_of_key(
+            world.credentials[name]["Authorization"].removeprefix("Bearer ")
+        )
         assert actor is not None
-        assert [actor.serves(other) for other in (ACME, UMBRELLA)] == [name == ACME, name == UMBRELLA]
+        assert [actor.serves(other) for other in (ACME, UMBRELLA)] == [
+            name == ACME,
+            name == UMBRELLA,
+        ]

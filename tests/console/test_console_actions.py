@@ -14,9 +14,20 @@ from support.damage import yen_of
 from support.world import ROOT
 
 from budget_sync import ledger, manual_budgets, sync
-from budget_sync.database.models import AuditLog, Budget, BudgetDataSourceConfig, Reservation, SyncHistory
+from budget_sync.database.models import (
+    AuditLog,
+    Budget,
+    BudgetDataSourceConfig,
+    Reservation,
+    SyncHistory,
+)
 from budget_sync.domain.permissions import ANONYMOUS, Actor, Role
-from budget_sync.domain.request_models import CheckRequest, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.domain.request_models import (
+    CheckRequest,
+    ReleaseAction,
+    ReleaseRequest,
+    ReserveRequest,
+)
 from budget_sync.ledger import verification
 from budget_sync.operations import demo
 
@@ -29,12 +40,22 @@ def test_an_employee_can_only_cancel(site: Flask) -> None:
     page = client.get("/request?id=intake-emma").text
     assert "Cancel my request" in page
     assert "/request/commit" not in page
-    for path in ("/request/commit?id=intake-emma&budget=budget-123", "/request/release?id=intake-emma&budget=budget-123&action=reject"):
+    for path in (
+        "/request/commit?id=intake-emma&budget=budget-123",
+        "/request/release?id=intake-emma&budget=budget-123&action=reject",
+    ):
         assert client.get(path).status_code == 403
         assert send(client, path, reason="mine").status_code == 403
     act = "/request/release?id=intake-emma&budget=budget-123&action=cancel"
     form = client.get(act).text
-    response = send(client, act, amount="300", reason="changed my mind", shown=hidden(form, "shown"), once=hidden(form, "once"))
+    response = send(
+        client,
+        act,
+        amount="300",
+        reason="changed my mind",
+        shown=hidden(form, "shown"),
+        once=hidden(form, "once"),
+    )
     assert response.status_code == 302
     assert Reservation.get(Reservation.requestId == "intake-emma").status == "closed"
 
@@ -45,11 +66,25 @@ def test_a_confirmation_counts_for_the_figures_that_it_shows(fiona: FlaskClient)
     form = fiona.get(act).text
     assert "$94,500.00" in form
     assert "$95,000.00" in form
-    changed = send(fiona, act, amount="200", reason="partly", shown=hidden(form, "shown"), once=hidden(form, "once"))
+    changed = send(
+        fiona,
+        act,
+        amount="200",
+        reason="partly",
+        shown=hidden(form, "shown"),
+        once=hidden(form, "once"),
+    )
     assert changed.status_code == 409
     assert "$94,700.00" in changed.text
     assert Reservation.get(Reservation.requestId == "intake-1").heldMinor == 50_000
-    again = send(fiona, act, amount="200", reason="partly", shown=hidden(changed.text, "shown"), once=hidden(changed.text, "once"))
+    again = send(
+        fiona,
+        act,
+        amount="200",
+        reason="partly",
+        shown=hidden(changed.text, "shown"),
+        once=hidden(changed.text, "once"),
+    )
     assert again.location == "/request?id=intake-1"
     assert Reservation.get(Reservation.requestId == "intake-1").heldMinor == 30_000
 
@@ -58,7 +93,12 @@ def test_a_form_sent_twice_moves_money_once(fiona: FlaskClient) -> None:
     hold("intake-1", 500)
     act = "/request/release?id=intake-1&budget=budget-123&action=manual&amount=200"
     form = fiona.get(act).text
-    fields = {"amount": "200", "reason": "partly", "once": hidden(form, "once"), "shown": hidden(form, "shown")}
+    fields = {
+        "amount": "200",
+        "reason": "partly",
+        "once": hidden(form, "once"),
+        "shown": hidden(form, "shown"),
+    }
     assert send(fiona, act, **fields).status_code == 302
     # The second time it is no longer what was shown; even if it were, it is the same request to the ledger.
     assert send(fiona, act, **fields).status_code == 409
@@ -68,7 +108,9 @@ def test_a_form_sent_twice_moves_money_once(fiona: FlaskClient) -> None:
 def test_what_is_typed_counts_and_never_what_a_link_brought_along(fiona: FlaskClient) -> None:
     hold("intake-1", 500)
     act = "/request/commit?id=intake-1&budget=budget-123&amount=10&final=yes&reason=planted&ref=planted"
-    shown = hidden(fiona.get("/request/commit?id=intake-1&budget=budget-123&amount=200").text, "shown")
+    shown = hidden(
+        fiona.get("/request/commit?id=intake-1&budget=budget-123&amount=200").text, "shown"
+    )
     assert send(fiona, act, amount="200", reason="mine", shown=shown, once="a").status_code == 302
     assert Reservation.get(Reservation.requestId == "intake-1").heldMinor == 30_000
     row = AuditLog.select().order_by(AuditLog.id.desc()).first()
@@ -84,7 +126,12 @@ def test_an_approval_agrees_to_the_overdraft_that_was_shown(fiona: FlaskClient) 
     assert again.status_code == 409
     assert "look at them once more" in again.text
     assert not Reservation.select().where(Reservation.requestId == "intake-big").exists()
-    assert send(fiona, act, reason="The board wants it", shown=hidden(again.text, "shown"), once="a").status_code == 302
+    assert (
+        send(
+            fiona, act, reason="The board wants it", shown=hidden(again.text, "shown"), once="a"
+        ).status_code
+        == 302
+    )
 
 
 def test_a_request_waits_until_it_was_covered_or_asked_for_anew(fiona: FlaskClient) -> None:
@@ -94,7 +141,15 @@ def test_a_request_waits_until_it_was_covered_or_asked_for_anew(fiona: FlaskClie
         return listed
 
     hold("intake-1", 500)
-    ledger.release(ROOT, ReleaseRequest(budget_id=demo.BUDGET, request_id="intake-1", amount=Decimal(500), action=ReleaseAction.REJECT))
+    ledger.release(
+        ROOT,
+        ReleaseRequest(
+            budget_id=demo.BUDGET,
+            request_id="intake-1",
+            amount=Decimal(500),
+            action=ReleaseAction.REJECT,
+        ),
+    )
     # What was settled before the check is another matter.
     short_check("intake-1")
     assert waiting()
@@ -103,23 +158,48 @@ def test_a_request_waits_until_it_was_covered_or_asked_for_anew(fiona: FlaskClie
     short_check("intake-1")
     assert waiting()
     fiona_approves = {"approved_by": "fp", "reason": "agreed"}
-    body = {"budget_id": demo.BUDGET, "request_id": "intake-1", "amount": Decimal(500_000), "over_budget": fiona_approves}
-    ledger.reserve(Actor("user:fp", "fp", "Fp", "fp@example.com", Role.FPA_ADMIN, demo.CUSTOMER), ReserveRequest.model_validate(body))
+    body = {
+        "budget_id": demo.BUDGET,
+        "request_id": "intake-1",
+        "amount": Decimal(500_000),
+        "over_budget": fiona_approves,
+    }
+    ledger.reserve(
+        Actor("user:fp", "fp", "Fp", "fp@example.com", Role.FPA_ADMIN, demo.CUSTOMER),
+        ReserveRequest.model_validate(body),
+    )
     assert not waiting()
-    ledger.release(ROOT, ReleaseRequest(budget_id=demo.BUDGET, request_id="intake-1", amount=Decimal(500_000), action=ReleaseAction.REJECT))
+    ledger.release(
+        ROOT,
+        ReleaseRequest(
+            budget_id=demo.BUDGET,
+            request_id="intake-1",
+            amount=Decimal(500_000),
+            action=ReleaseAction.REJECT,
+        ),
+    )
     assert not waiting()
 
 
 @pytest.mark.parametrize("of_first", [ROOT, ANONYMOUS], ids=["proven", "anonymous"])
-def test_what_others_check_for_themselves_neither_hides_a_request_nor_takes_it_over(fiona: FlaskClient, of_first: Actor) -> None:
-    mallory = Actor("user:mallory", "mallory", "Mallory", "mallory@acme.com", Role.BUSINESS_USER, demo.CUSTOMER)
+def test_what_others_check_for_themselves_neither_hides_a_request_nor_takes_it_over(
+    fiona: FlaskClient, of_first: Actor
+) -> None:
+    mallory = Actor(
+        "user:mallory", "mallory", "Mallory", "mallory@acme.com", Role.BUSINESS_USER, demo.CUSTOMER
+    )
     short_check("intake-1", by=of_first)
     short_check("intake-1", 1, by=mallory, user_id="mallory")
     assert "intake-1" in fiona.get("/requests?view=uncovered").text.split('id="results"')[1]
     act = "/request/approve?id=intake-1"
     form = fiona.get(act).text
     assert "$500,000.00" in form
-    assert send(fiona, act, reason="agreed", shown=hidden(form, "shown"), once=hidden(form, "once")).status_code == 302
+    assert (
+        send(
+            fiona, act, reason="agreed", shown=hidden(form, "shown"), once=hidden(form, "once")
+        ).status_code
+        == 302
+    )
     reservation = Reservation.get(Reservation.requestId == "intake-1")
     assert (reservation.requesterId, reservation.amountMinor) == ("user-123", 50_000_000)
 
@@ -130,7 +210,10 @@ def test_an_anonymous_check_does_not_change_what_a_proven_one_asked_for(fiona: F
     assert "$500,000.00" in fiona.get("/request/approve?id=intake-1").text
     short_check("intake-1", 1, by=ANONYMOUS)
     assert "$500,000.00" in fiona.get("/request/approve?id=intake-1").text
-    assert fiona.get("/requests?view=uncovered").text.split('id="results"')[1].count("intake-1</a>") == 1
+    assert (
+        fiona.get("/requests?view=uncovered").text.split('id="results"')[1].count("intake-1</a>")
+        == 1
+    )
 
 
 def test_an_amount_that_makes_no_sense_is_named_and_moves_nothing(fiona: FlaskClient) -> None:
@@ -144,7 +227,9 @@ def test_an_amount_that_makes_no_sense_is_named_and_moves_nothing(fiona: FlaskCl
     assert Reservation.get(Reservation.requestId == "intake-1").heldMinor == 50_000
 
 
-def test_a_deed_needs_a_reason_and_what_the_ledger_refuses_is_a_sentence_on_the_form(fiona: FlaskClient) -> None:
+def test_a_deed_needs_a_reason_and_what_the_ledger_refuses_is_a_sentence_on_the_form(
+    fiona: FlaskClient,
+) -> None:
     hold("intake-1", 500)
     act = "/request/commit?id=intake-1&budget=budget-123&amount=900000"
     shown = hidden(fiona.get(act).text, "shown")
@@ -157,12 +242,21 @@ def test_a_deed_needs_a_reason_and_what_the_ledger_refuses_is_a_sentence_on_the_
 
 def test_a_deed_counts_in_the_decimals_that_its_budget_was_made_with(fiona: FlaskClient) -> None:
     with yen_of(1):
-        manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), budget_id="yen", currency="JPY")
+        manual_budgets.set_budget(
+            ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), budget_id="yen", currency="JPY"
+        )
         hold("intake-yen", 500, budget_id="yen")
     act = "/request/release?id=intake-yen&budget=yen&action=manual"
     form = fiona.get(act).text
     assert hidden(form, "amount") == "500"
-    sent = send(fiona, act, amount="500", reason="all of it", shown=hidden(form, "shown"), once=hidden(form, "once"))
+    sent = send(
+        fiona,
+        act,
+        amount="500",
+        reason="all of it",
+        shown=hidden(form, "shown"),
+        once=hidden(form, "once"),
+    )
     assert sent.status_code == 302
     assert Reservation.get(Reservation.requestId == "intake-yen").heldMinor == 0
 
@@ -172,10 +266,20 @@ def test_fpa_approves_over_budget_and_the_audit_log_says_who_and_why(fiona: Flas
     assert "intake-big" in fiona.get("/requests?view=uncovered").text
     act = "/request/approve?id=intake-big"
     form = fiona.get(act).text
-    response = send(fiona, act, reason="The board wants it", shown=hidden(form, "shown"), once=hidden(form, "once"))
+    response = send(
+        fiona,
+        act,
+        reason="The board wants it",
+        shown=hidden(form, "shown"),
+        once=hidden(form, "once"),
+    )
     assert response.location == "/request?id=intake-big"
     row = AuditLog.get(AuditLog.action == "OVER_BUDGET")
-    assert (row.approvedBy, row.reason, row.requestId) == ("Fp (fp@example.com)", "The board wants it", "intake-big")
+    assert (row.approvedBy, row.reason, row.requestId) == (
+        "Fp (fp@example.com)",
+        "The board wants it",
+        "intake-big",
+    )
     assert "The board wants it" in fiona.get("/request?id=intake-big").text
     assert "intake-big" not in fiona.get("/requests?view=uncovered").text
     assert "Overdrawn" in fiona.get("/").text
@@ -184,11 +288,25 @@ def test_fpa_approves_over_budget_and_the_audit_log_says_who_and_why(fiona: Flas
 
 def test_nobody_approves_their_own_request_over_budget(site: Flask) -> None:
     client = member(site, "self", Role.FPA_USER)
-    body = {"request_id": "mine", "user_id": "self", "user_name": "S", "user_email": "s@example.com", "customer_id": demo.CUSTOMER}
-    ledger.check(ROOT, CheckRequest.model_validate(body | {"department": "Engineering", "fiscal_period": "Q1 2025", "amount": Decimal(500_000)}))
+    body = {
+        "request_id": "mine",
+        "user_id": "self",
+        "user_name": "S",
+        "user_email": "s@example.com",
+        "customer_id": demo.CUSTOMER,
+    }
+    ledger.check(
+        ROOT,
+        CheckRequest.model_validate(
+            body
+            | {"department": "Engineering", "fiscal_period": "Q1 2025", "amount": Decimal(500_000)}
+        ),
+    )
     assert "Approve over budget" not in client.get("/request?id=mine").text
     form = client.get("/request/approve?id=mine").text
-    response = send(client, "/request/approve?id=mine", reason="me", shown=hidden(form, "shown"), once="a")
+    response = send(
+        client, "/request/approve?id=mine", reason="me", shown=hidden(form, "shown"), once="a"
+    )
     assert response.status_code == 403
     assert "cannot approve their own request" in response.text
 
@@ -209,13 +327,24 @@ def held_source(site: Flask) -> Path:
 
 def write_plan(file: Path, *departments: str) -> None:
     """A sheet with a budget for each of them."""
-    file.write_text("".join(["Department,Fiscal Period,Budgeted Amount\n", *(f"{name},Q1 2025,1000\n" for name in departments)]), encoding="utf-8")
+    file.write_text(
+        "".join(
+            [
+                "Department,Fiscal Period,Budgeted Amount\n",
+                *(f"{name},Q1 2025,1000\n" for name in departments),
+            ]
+        ),
+        encoding="utf-8",
+    )
 
 
 def pass_over(site: Flask) -> None:
     """What cron does every hour."""
     chosen = site.config["SETTINGS"]
-    assert [result.status for result in sync.sync_all(sync.Job(ROOT, sync.Reach.of(chosen), chosen.instance_folder))] != ["failed"]
+    assert [
+        result.status
+        for result in sync.sync_all(sync.Job(ROOT, sync.Reach.of(chosen), chosen.instance_folder))
+    ] != ["failed"]
 
 
 def live_departments() -> set[str]:
@@ -223,7 +352,9 @@ def live_departments() -> set[str]:
     return {budget.department for budget in Budget.select().where(Budget.deletedAt.is_null())}
 
 
-def test_approved_deletions_are_those_that_were_listed_and_no_others(fiona: FlaskClient, held_source: Path) -> None:
+def test_approved_deletions_are_those_that_were_listed_and_no_others(
+    fiona: FlaskClient, held_source: Path
+) -> None:
     act = f"/sync/held?source={BudgetDataSourceConfig.get().id}"
     page = fiona.get(act).text
     assert all(name in page for name in ("Legal", "Design", "Data", "Delete these 3 budgets"))
@@ -233,7 +364,9 @@ def test_approved_deletions_are_those_that_were_listed_and_no_others(fiona: Flas
     assert live_departments() == {"Engineering", "Sales", "Design"}
 
 
-def test_an_approval_lets_nothing_go_that_went_missing_after_it_was_shown(fiona: FlaskClient, held_source: Path, site: Flask) -> None:
+def test_an_approval_lets_nothing_go_that_went_missing_after_it_was_shown(
+    fiona: FlaskClient, held_source: Path, site: Flask
+) -> None:
     names = [f"Team {number:02}" for number in range(30)]
     write_plan(held_source, "Sales", "Legal", "Design", "Data", *names)
     pass_over(site)
@@ -248,13 +381,19 @@ def test_an_approval_lets_nothing_go_that_went_missing_after_it_was_shown(fiona:
     assert "15 budgets" in fiona.get("/sync").text
 
 
-def test_an_approval_of_a_list_that_is_not_the_one_shown_deletes_nothing(fiona: FlaskClient, held_source: Path, site: Flask) -> None:
+def test_an_approval_of_a_list_that_is_not_the_one_shown_deletes_nothing(
+    fiona: FlaskClient, held_source: Path, site: Flask
+) -> None:
     act = f"/sync/held?source={BudgetDataSourceConfig.get().id}"
     page = fiona.get(act).text
     write_plan(held_source, "Legal")
     pass_over(site)
     refused = send(fiona, act, listed=hidden(page, "listed"))
-    assert (refused.status_code, "has changed since" in refused.text, "Sales" in refused.text) == (409, True, True)
+    assert (refused.status_code, "has changed since" in refused.text, "Sales" in refused.text) == (
+        409,
+        True,
+        True,
+    )
     assert live_departments() == {"Engineering", "Sales", "Legal", "Design", "Data"}
     for nothing in ("", "made up"):
         assert send(fiona, act, listed=nothing).status_code == 409
@@ -265,7 +404,10 @@ def test_fpa_users_see_what_is_held_and_let_nothing_go(site: Flask, held_source:
     assert "An FP&amp;A admin can let them through" in client.get("/sync").text
     for path in (f"/sync/held?source={BudgetDataSourceConfig.get().id}", "/sync/preview"):
         assert client.get(path).status_code == 403
-    assert send(client, f"/sync/held?source={BudgetDataSourceConfig.get().id}", listed="x").status_code == 403
+    assert (
+        send(client, f"/sync/held?source={BudgetDataSourceConfig.get().id}", listed="x").status_code
+        == 403
+    )
     assert send(client, "/sync/run").status_code == 403
     assert live_departments() == {"Engineering", "Sales", "Legal", "Design", "Data"}
 

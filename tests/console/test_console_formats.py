@@ -43,9 +43,15 @@ def test_money_lines_up(minor: int, currency: str, exponent: int, text: str) -> 
     assert formats.money(minor, currency, exponent) == text
 
 
-@given(st.integers(-(10**15), 10**15), st.sampled_from(["USD", "EUR", "JPY", "KWD", "CHF", "CLF"]), st.integers(0, MAX_EXPONENT))
+@given(
+    st.integers(-(10**15), 10**15),
+    st.sampled_from(["USD", "EUR", "JPY", "KWD", "CHF", "CLF"]),
+    st.integers(0, MAX_EXPONENT),
+)
 def test_a_page_writes_an_amount_as_replies_do(minor: int, currency: str, exponent: int) -> None:
-    assert formats.money_short(minor, currency, exponent).replace(formats.MINUS, "-") == format_money(minor, currency, exponent)
+    assert formats.money_short(minor, currency, exponent).replace(
+        formats.MINUS, "-"
+    ) == format_money(minor, currency, exponent)
 
 
 @given(st.integers(-(10**15), 0), st.integers(0, 10**15))
@@ -61,17 +67,30 @@ def test_an_axis_has_a_few_round_values_and_reaches_from_end_to_end(low: int, hi
 
 def shares(svg: str) -> dict[str, float]:
     """The percent of a bar's width that each of its parts ends at."""
-    return {name: float(x) + float(width) for name, x, width in re.findall(r'<rect class="([\w-]+)" x="([\d.]+)%" y="[\d.]+" width="([\d.]+)%"', svg)}
+    return {
+        name: float(x) + float(width)
+        for name, x, width in re.findall(
+            r'<rect class="([\w-]+)" x="([\d.]+)%" y="[\d.]+" width="([\d.]+)%"', svg
+        )
+    }
 
 
 def test_a_bar_shows_what_is_committed_reserved_and_left() -> None:
-    assert shares(charts.bar(Figures("USD", 2, 200, 50, 100), "")) == {"available": 100, "committed": 50, "reserved": 75}
+    assert shares(charts.bar(Figures("USD", 2, 200, 50, 100), "")) == {
+        "available": 100,
+        "committed": 50,
+        "reserved": 75,
+    }
 
 
 def test_a_bar_shows_what_is_beyond_the_budget_and_those_below_it_end_where_it_does() -> None:
     over, calm = Figures("USD", 2, 100, 10, 100), Figures("USD", 2, 100, 0, 50)
     end = charts.budget_end([calm, over])
-    assert shares(charts.bar(over, "", end)) == {"available": end, "committed": end, "over": pytest.approx(end * 1.1)}
+    assert shares(charts.bar(over, "", end)) == {
+        "available": end,
+        "committed": end,
+        "over": pytest.approx(end * 1.1),
+    }
     assert shares(charts.bar(calm, "", end)) == {"available": end, "committed": end / 2}
     assert shares(charts.bar(Figures("USD", 2, 0, 5, 0), "")) == {"reserved": 80, "over": 100}
 
@@ -82,16 +101,36 @@ def test_a_label_of_a_chart_is_text() -> None:
 
 def test_a_burn_down_falls_from_step_to_step_and_stops_at_the_present() -> None:
     start = datetime(2025, 1, 1, tzinfo=UTC)
-    points = [Point(start + timedelta(days=day), Figures("USD", 2, 1000, held, spent)) for day, held, spent in ((0, 0, 0), (10, 200, 0), (20, 0, 500))]
-    chart = charts.burn_down(points, start, start + timedelta(days=100), start + timedelta(days=30), 1000, "told")
-    lines = re.findall(r'<line class="left" x1="([\d.]+)%" x2="([\d.]+)%" y1="([\d.]+)" y2="([\d.]+)"', chart.svg)
+    points = [
+        Point(start + timedelta(days=day), Figures("USD", 2, 1000, held, spent))
+        for day, held, spent in ((0, 0, 0), (10, 200, 0), (20, 0, 500))
+    ]
+    chart = charts.burn_down(
+        points, start, start + timedelta(days=100), start + timedelta(days=30), 1000, "told"
+    )
+    lines = re.findall(
+        r'<line class="left" x1="([\d.]+)%" x2="([\d.]+)%" y1="([\d.]+)" y2="([\d.]+)"', chart.svg
+    )
     height = charts.BURN_HEIGHT
-    levels = [(float(x1), float(x2), (height - float(y1)) * 1000 / height) for x1, x2, y1, y2 in lines if y1 == y2]
+    levels = [
+        (float(x1), float(x2), (height - float(y1)) * 1000 / height)
+        for x1, x2, y1, y2 in lines
+        if y1 == y2
+    ]
     assert levels == [(0, 10, 1000), (10, 20, 800), (20, 30, 500)]
     assert chart.ticks == [1000, 800, 600, 400, 200, 0]
 
 
-@pytest.mark.parametrize(("minor", "text"), [(48_000_000, "$480K"), (150_000_000, "$1.5M"), (99_900, "$999"), (0, "$0"), (-1_200_000, "\u2212$12K")])
+@pytest.mark.parametrize(
+    ("minor", "text"),
+    [
+        (48_000_000, "$480K"),
+        (150_000_000, "$1.5M"),
+        (99_900, "$999"),
+        (0, "$0"),
+        (-1_200_000, "\u2212$12K"),
+    ],
+)
 def test_an_axis_is_short(minor: int, text: str) -> None:
     assert formats.money_axis(minor, "USD", 2) == text
 

@@ -21,10 +21,23 @@ from support.world import ROOT
 from budget_sync import ledger, manual_budgets, queries
 from budget_sync.accounts import people
 from budget_sync.database import audit_log, sums, whole_sums
-from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, BudgetUtilization, Customer, Reservation
+from budget_sync.database.models import (
+    AuditLog,
+    Budget,
+    BudgetCheckLog,
+    BudgetUtilization,
+    Customer,
+    Reservation,
+)
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Role
-from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.domain.request_models import (
+    CheckRequest,
+    CommitRequest,
+    ReleaseAction,
+    ReleaseRequest,
+    ReserveRequest,
+)
 from budget_sync.operations import demo
 from budget_sync.queries import audit as audit_listing
 from budget_sync.queries import overview, paging
@@ -36,18 +49,25 @@ pytestmark = pytest.mark.both_engines
 
 def csv_rows(client: FlaskClient, path: str) -> list[dict[str, str]]:
     """The rows of a CSV file, which is read to its end and closed, as a server does it."""
-    return list(csv.DictReader(io.StringIO(client.get(path, buffered=True).text.removeprefix("\ufeff"))))
+    return list(
+        csv.DictReader(io.StringIO(client.get(path, buffered=True).text.removeprefix("\ufeff")))
+    )
 
 
 def test_budgets_are_found_sorted_and_paged_in_the_database(fiona: FlaskClient) -> None:
     for number in range(120):
-        manual_budgets.set_budget(ROOT, demo.CUSTOMER, f"Team {number:03}", "Q2 2025", Decimal(1000 + number))
-    first, last = fiona.get("/budgets?period=2025-Q2").text, fiona.get("/budgets?period=2025-Q2&page=3").text
+        manual_budgets.set_budget(
+            ROOT, demo.CUSTOMER, f"Team {number:03}", "Q2 2025", Decimal(1000 + number)
+        )
+    first, last = (
+        fiona.get("/budgets?period=2025-Q2").text,
+        fiona.get("/budgets?period=2025-Q2&page=3").text,
+    )
     assert ("Team 000" in first, "Team 050" in first, "Page 1 of 3" in first) == (True, False, True)
     assert ("Team 119" in last, "Team 099" in last) == (True, False)
-    assert fiona.get("/budgets?period=2025-Q2&sort=-budgeted").text.index("Team 119") < fiona.get("/budgets?period=2025-Q2&sort=-budgeted").text.index(
-        "Team 118"
-    )
+    assert fiona.get("/budgets?period=2025-Q2&sort=-budgeted").text.index("Team 119") < fiona.get(
+        "/budgets?period=2025-Q2&sort=-budgeted"
+    ).text.index("Team 118")
     found = fiona.get("/budgets?q=team+077").text
     assert ("Team 077" in found, "Team 078" in found) == (True, False)
     assert "No budget found" in fiona.get("/budgets?q=100%25_").text
@@ -59,7 +79,11 @@ def test_few_files_are_made_at_once_and_another_waits_its_turn(fiona: FlaskClien
         assert under_way.acquire(blocking=False)
     for path in ("/audit.csv", "/budgets.csv"):
         refused = fiona.get(path)
-        assert (refused.status_code, refused.headers["Retry-After"], "try again shortly" in refused.text) == (503, "5", True)
+        assert (
+            refused.status_code,
+            refused.headers["Retry-After"],
+            "try again shortly" in refused.text,
+        ) == (503, "5", True)
     under_way.release()
     for path in ("/audit.csv", "/budgets.csv") * base.EXPORTS_AT_ONCE:
         assert fiona.head(path).status_code == 200
@@ -69,12 +93,16 @@ def test_few_files_are_made_at_once_and_another_waits_its_turn(fiona: FlaskClien
 
 
 def test_a_csv_file_has_exact_numbers_and_no_formulas(fiona: FlaskClient) -> None:
-    manual_budgets.set_budget(ROOT, demo.CUSTOMER, '=HYPERLINK("http://evil.example","x")', "Q2 2025", Decimal("1234.50"))
+    manual_budgets.set_budget(
+        ROOT, demo.CUSTOMER, '=HYPERLINK("http://evil.example","x")', "Q2 2025", Decimal("1234.50")
+    )
     response = fiona.get("/budgets.csv?period=2025-Q2", buffered=True)
     assert response.mimetype == "text/csv"
     assert "attachment" in response.headers["Content-Disposition"]
     rows = list(csv.DictReader(io.StringIO(response.text.removeprefix("\ufeff"))))
-    assert [(row["Department"], row["Budgeted"], row["Available"]) for row in rows] == [('\'=HYPERLINK("http://evil.example","x")', "1234.5", "1234.5")]
+    assert [(row["Department"], row["Budgeted"], row["Available"]) for row in rows] == [
+        ('\'=HYPERLINK("http://evil.example","x")', "1234.5", "1234.5")
+    ]
 
 
 def test_the_audit_log_is_searched_and_exported(fiona: FlaskClient) -> None:
@@ -83,7 +111,9 @@ def test_the_audit_log_is_searched_and_exported(fiona: FlaskClient) -> None:
     page = fiona.get("/audit?q=intake-one&action=RESERVE").text
     assert ("intake-one" in page, "intake-two" in page) == (True, False)
     rows = csv_rows(fiona, "/audit.csv?q=intake-two")
-    assert [(row["Request"], row["Reserved change"], row["Currency"]) for row in rows] == [("intake-two", "700", "USD")]
+    assert [(row["Request"], row["Reserved change"], row["Currency"]) for row in rows] == [
+        ("intake-two", "700", "USD")
+    ]
     assert "Nothing found" in fiona.get("/audit?to=2001-01-01").text
     assert fiona.get("/audit?from=yesterday").status_code == 400
 
@@ -99,21 +129,36 @@ def test_a_restore_is_told_to_every_customer_and_found_by_its_action(fiona: Flas
     assert "a-key-for-all" not in page
     for query in ("action=RESTORE", "q=nightly"):
         (row,) = csv_rows(fiona, f"/audit.csv?{query}")
-        assert (row["Action"], row["About"], row["By"], row["Budget ID"]) == ("Backup restored", "nightly.db", "root (command line)", "")
+        assert (row["Action"], row["About"], row["By"], row["Budget ID"]) == (
+            "Backup restored",
+            "nightly.db",
+            "root (command line)",
+            "",
+        )
 
 
-def test_pages_of_the_audit_log_have_every_restore_once(fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_of_the_audit_log_have_every_restore_once(
+    fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(audit_listing, "EXPORT_CHUNK", 3)
     for number in range(4):
         hold(f"many-{number}", 10)
         audit_log.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}.db")
         audit_log.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}-again.db")
     rows = csv_rows(fiona, "/audit.csv")
-    told = [row["About"] if row["Action"] == "Backup restored" else row["Request"] for row in rows][:12]
-    assert told == [name for number in (3, 2, 1, 0) for name in (f"{number}-again.db", f"{number}.db", f"many-{number}")]
+    told = [row["About"] if row["Action"] == "Backup restored" else row["Request"] for row in rows][
+        :12
+    ]
+    assert told == [
+        name
+        for number in (3, 2, 1, 0)
+        for name in (f"{number}-again.db", f"{number}.db", f"many-{number}")
+    ]
 
 
-def test_an_export_longer_than_a_chunk_has_every_row_once(fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_longer_than_a_chunk_has_every_row_once(
+    fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(audit_listing, "EXPORT_CHUNK", 3)
     for number in range(10):
         hold(f"many-{number}", 10)
@@ -121,8 +166,14 @@ def test_an_export_longer_than_a_chunk_has_every_row_once(fiona: FlaskClient, mo
     assert [row["Request"] for row in rows] == [f"many-{number}" for number in range(9, -1, -1)]
 
 
-@pytest.mark.parametrize("request_id", ["a/b", "a//b", "a?b#c&d", "%2F", " a ", "a\nb", "\u202e", "<b>", "'\"", "é"], ids=repr)
-def test_a_request_is_opened_from_the_list_whatever_its_id_is_made_of(fiona: FlaskClient, request_id: str) -> None:
+@pytest.mark.parametrize(
+    "request_id",
+    ["a/b", "a//b", "a?b#c&d", "%2F", " a ", "a\nb", "\u202e", "<b>", "'\"", "é"],
+    ids=repr,
+)
+def test_a_request_is_opened_from_the_list_whatever_its_id_is_made_of(
+    fiona: FlaskClient, request_id: str
+) -> None:
     hold(request_id, 500)
     link = re.search(r'href="(/request\?id=[^"]*)"', fiona.get("/requests").text)
     assert link
@@ -131,16 +182,27 @@ def test_a_request_is_opened_from_the_list_whatever_its_id_is_made_of(fiona: Fla
     assert request_id in html.unescape(page.text.split("<h1")[1])
 
 
-def test_a_long_story_says_that_it_is_cut(fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_story_says_that_it_is_cut(
+    fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(3):
-        manual_budgets.set_budget(ROOT, demo.CUSTOMER, f"Team {number}", "Q2 2025", Decimal(1000), budget_id=f"team-{number}")
+        manual_budgets.set_budget(
+            ROOT,
+            demo.CUSTOMER,
+            f"Team {number}",
+            "Q2 2025",
+            Decimal(1000),
+            budget_id=f"team-{number}",
+        )
         hold("intake-1", 10, budget_id=f"team-{number}")
     assert "Only the latest" not in fiona.get("/request?id=intake-1").text
     monkeypatch.setattr(request_listing, "MAX_STORY", 3)
     assert "Only the latest" in fiona.get("/request?id=intake-1").text
 
 
-def test_lists_of_requests_go_on_where_the_page_before_ended(fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_of_requests_go_on_where_the_page_before_ended(
+    fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(paging, "PAGE_SIZE", 4)
     for number in range(10):
         hold(f"many-{number}", 10)
@@ -159,18 +221,36 @@ def test_lists_of_requests_go_on_where_the_page_before_ended(fiona: FlaskClient,
 @pytest.mark.parametrize("view", ["open", "uncovered"])
 def test_a_list_goes_on_from_a_row_of_its_customer_alone(fiona: FlaskClient, view: str) -> None:
     people.add_customer(ROOT, "other", "Other")
-    manual_budgets.set_budget(ROOT, "other", "Engineering", "Q1 2025", Decimal(1000), budget_id="of-other")
-    their_check = {"request_id": "theirs", "user_id": "u", "user_name": "U", "user_email": "u@example.com", "customer_id": "other"}
+    manual_budgets.set_budget(
+        ROOT, "other", "Engineering", "Q1 2025", Decimal(1000), budget_id="of-other"
+    )
+    their_check = {
+        "request_id": "theirs",
+        "user_id": "u",
+        "user_name": "U",
+        "user_email": "u@example.com",
+        "customer_id": "other",
+    }
     for day in (1, 2, 3):
         with time_machine.travel(clock.now() - timedelta(days=4 - day), tick=False):
             if day == 2:
-                ledger.reserve(ROOT, ReserveRequest(budget_id="of-other", request_id="theirs", amount=Decimal(1)))
-                body = their_check | {"department": "Engineering", "fiscal_period": "Q1 2025", "amount": Decimal(5000)}
+                ledger.reserve(
+                    ROOT,
+                    ReserveRequest(budget_id="of-other", request_id="theirs", amount=Decimal(1)),
+                )
+                body = their_check | {
+                    "department": "Engineering",
+                    "fiscal_period": "Q1 2025",
+                    "amount": Decimal(5000),
+                }
                 ledger.check(ROOT, CheckRequest.model_validate(body))
             else:
                 hold(f"open-{day}", 10)
                 short_check(f"uncovered-{day}")
-    theirs = {"open": Reservation.get(Reservation.requestId == "theirs").seq, "uncovered": BudgetCheckLog.get(BudgetCheckLog.requestId == "theirs").id}
+    theirs = {
+        "open": Reservation.get(Reservation.requestId == "theirs").seq,
+        "uncovered": BudgetCheckLog.get(BudgetCheckLog.requestId == "theirs").id,
+    }
     listed = fiona.get(f"/requests?view={view}&after={theirs[view]}").text.split('id="results"')[1]
     assert (f"{view}-1" in listed, f"{view}-3" in listed) == (True, True)
 
@@ -184,7 +264,9 @@ def test_times_are_in_the_customers_zone(site: Flask) -> None:
     people.add_customer(ROOT, "tokyo", "Tokyo KK", currency="JPY", time_zone="Asia/Tokyo")
     client = member(site, "ken", Role.FPA_ADMIN, "tokyo")
     with time_machine.travel(datetime(2025, 2, 5, 20, 30, tzinfo=UTC), tick=False):
-        manual_budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(1_000_000), budget_id="tk")
+        manual_budgets.set_budget(
+            ROOT, "tokyo", "Sales", "Q1 2025", Decimal(1_000_000), budget_id="tk"
+        )
     page = client.get("/budget?id=tk").text
     assert '<time datetime="2025-02-05T20:30:00Z"' in page
     assert "<span>6 Feb 2025,</span> <span>05:30</span>" in page
@@ -193,20 +275,57 @@ def test_times_are_in_the_customers_zone(site: Flask) -> None:
 
 
 def test_decisions_are_counted_by_the_customers_days(site: Flask) -> None:
-    people.add_customer(ROOT, "tokyo", "Tokyo KK", currency="JPY", time_zone="Asia/Tokyo", auto_approve_limit_minor=100)
+    people.add_customer(
+        ROOT,
+        "tokyo",
+        "Tokyo KK",
+        currency="JPY",
+        time_zone="Asia/Tokyo",
+        auto_approve_limit_minor=100,
+    )
     manual_budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(1000))
-    body = {"user_id": "k", "user_name": "K", "user_email": "k@example.com", "customer_id": "tokyo", "department": "Sales", "fiscal_period": "Q1 2025"}
-    for moment, amount in (("2025-02-05T14:59:59", 50), ("2025-02-05T15:00:00", 50), ("2025-02-05T15:00:01", 500), ("2025-02-06T01:00:00", 5000)):
+    body = {
+        "user_id": "k",
+        "user_name": "K",
+        "user_email": "k@example.com",
+        "customer_id": "tokyo",
+        "department": "Sales",
+        "fiscal_period": "Q1 2025",
+    }
+    for moment, amount in (
+        ("2025-02-05T14:59:59", 50),
+        ("2025-02-05T15:00:00", 50),
+        ("2025-02-05T15:00:01", 500),
+        ("2025-02-06T01:00:00", 5000),
+    ):
         with time_machine.travel(datetime.fromisoformat(moment).replace(tzinfo=UTC), tick=False):
-            ledger.check(ROOT, CheckRequest.model_validate(body | {"request_id": moment, "amount": Decimal(amount)}))
+            ledger.check(
+                ROOT,
+                CheckRequest.model_validate(
+                    body | {"request_id": moment, "amount": Decimal(amount)}
+                ),
+            )
     with time_machine.travel(datetime(2025, 2, 6, 3, tzinfo=UTC), tick=False):
         days = overview.overview(ROOT, Customer.get_by_id("tokyo")).days
-    assert [day for day in days or [] if day.total] == [overview.Day(date(2025, 2, 5), 1, 0, 0), overview.Day(date(2025, 2, 6), 1, 1, 1)]
+    assert [day for day in days or [] if day.total] == [
+        overview.Day(date(2025, 2, 5), 1, 0, 0),
+        overview.Day(date(2025, 2, 6), 1, 1, 1),
+    ]
 
 
-@pytest.mark.parametrize(("asked", "shown"), [("", "Q1 2026"), ("2025-Q4", "Q4 2025"), (overview.ALL_PERIODS, None), ("nothing", "Q1 2026")])
-def test_the_overview_opens_on_the_period_that_today_is_in(site: Flask, asked: str, shown: str | None) -> None:
-    for period, names in (("Q4 2025", ("Sales", "Legal")), ("Q1 2026", ("Sales", "Legal")), ("FY 2026", ("Sales",)), ("Q2 2026", ("Sales", "Legal", "Data"))):
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [("", "Q1 2026"), ("2025-Q4", "Q4 2025"), (overview.ALL_PERIODS, None), ("nothing", "Q1 2026")],
+)
+def test_the_overview_opens_on_the_period_that_today_is_in(
+    site: Flask, asked: str, shown: str | None
+) -> None:
+    for period, names in (
+        ("Q4 2025", ("Sales", "Legal")),
+        ("Q1 2026", ("Sales", "Legal")),
+        ("FY 2026", ("Sales",)),
+        ("Q2 2026", ("Sales", "Legal", "Data")),
+    ):
         for name in names:
             manual_budgets.set_budget(ROOT, demo.CUSTOMER, name, period, Decimal(100))
     with time_machine.travel(datetime(2026, 3, 31, 12, tzinfo=UTC), tick=False):
@@ -228,7 +347,11 @@ def test_an_overview_adds_up_more_than_64_bits_hold(fiona: FlaskClient) -> None:
     figures = overview.Figures("USD", 2, vast_minor + 10_000_000, vast_minor, 500_000)
     assert found.totals == [overview.Total(figures, ROWS_OVER_64_BITS + 2, 0, ROWS_OVER_64_BITS)]
     # Those of which most is used first.
-    assert [(each.name, each.figures.budgeted_minor) for each in found.departments] == [("Vast", vast_minor), ("Engineering", 10_000_000), ("Nothing", 0)]
+    assert [(each.name, each.figures.budgeted_minor) for each in found.departments] == [
+        ("Vast", vast_minor),
+        ("Engineering", 10_000_000),
+        ("Nothing", 0),
+    ]
     assert "$93,000,000,000,099,907" in fiona.get("/?period=all").text
 
 
@@ -250,92 +373,180 @@ def test_an_overview_adds_up_more_than_64_bits_hold(fiona: FlaskClient) -> None:
         (10**15 - 1, 10**17, "overdrawn"),
     ],
 )
-def test_what_is_nearly_used_up_is_said_alike_by_the_database_and_by_the_pages(site: Flask, budgeted_minor: int, used_minor: int, state: str) -> None:
+def test_what_is_nearly_used_up_is_said_alike_by_the_database_and_by_the_pages(
+    site: Flask, budgeted_minor: int, used_minor: int, state: str
+) -> None:
     Budget.update(budgetedMinor=budgeted_minor).execute()
     BudgetUtilization.update(reservedMinor=used_minor, committedMinor=0).execute()
-    listed = [each for each in ("overdrawn", "high") if queries.budgets_page(ROOT, demo.CUSTOMER, queries.BudgetQuery(state=each))[1]]
-    (total,) = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS).totals
+    listed = [
+        each
+        for each in ("overdrawn", "high")
+        if queries.budgets_page(ROOT, demo.CUSTOMER, queries.BudgetQuery(state=each))[1]
+    ]
+    (total,) = overview.overview(
+        ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS
+    ).totals
     assert total.figures.state == state
     assert listed == [state][: state != "ok"]
     assert (total.overdrawn, total.high) == (state == "overdrawn", state == "high")
 
 
 def test_budgets_of_other_decimals_add_up_to_what_they_are_together(site: Flask) -> None:
-    for decimals, department, period in ((0, "Tokyo", "Q1 2025"), (2, "Tokyo", "Q2 2025"), (3, "Kyoto", "Q1 2025")):
+    for decimals, department, period in (
+        (0, "Tokyo", "Q1 2025"),
+        (2, "Tokyo", "Q2 2025"),
+        (3, "Kyoto", "Q1 2025"),
+    ):
         with yen_of(decimals):
-            manual_budgets.set_budget(ROOT, demo.CUSTOMER, department, period, Decimal(5000), budget_id=f"yen-{decimals}", currency="JPY")
+            manual_budgets.set_budget(
+                ROOT,
+                demo.CUSTOMER,
+                department,
+                period,
+                Decimal(5000),
+                budget_id=f"yen-{decimals}",
+                currency="JPY",
+            )
     hold("intake-0", 4500, budget_id="yen-0")
     hold("intake-3", 4500, budget_id="yen-3")
     found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS)
     yen, dollars = found.totals
-    assert yen == overview.Total(overview.Figures("JPY", 3, 15_000_000, 9_000_000, 0), budgets=3, overdrawn=0, high=2)
+    assert yen == overview.Total(
+        overview.Figures("JPY", 3, 15_000_000, 9_000_000, 0), budgets=3, overdrawn=0, high=2
+    )
     assert dollars.figures.currency == "USD"
     assert found.department_count == 3
     assert found.departments[:2] == [
-        overview.Department("Kyoto", "kyoto", overview.Figures("JPY", 3, 5_000_000, 4_500_000, 0), budgets=1, overdrawn=0),
-        overview.Department("Tokyo", "tokyo", overview.Figures("JPY", 2, 1_000_000, 450_000, 0), budgets=2, overdrawn=0),
+        overview.Department(
+            "Kyoto",
+            "kyoto",
+            overview.Figures("JPY", 3, 5_000_000, 4_500_000, 0),
+            budgets=1,
+            overdrawn=0,
+        ),
+        overview.Department(
+            "Tokyo",
+            "tokyo",
+            overview.Figures("JPY", 2, 1_000_000, 450_000, 0),
+            budgets=2,
+            overdrawn=0,
+        ),
     ]
 
 
 def test_budgets_of_other_decimals_are_sorted_by_what_they_are(site: Flask) -> None:
     for budget_id, decimals, budgeted, moved in (("more", 0, 5000, 50), ("less", 2, 300, 3)):
         with yen_of(decimals):
-            manual_budgets.set_budget(ROOT, demo.CUSTOMER, f"Tokyo {budget_id}", "Q1 2025", Decimal(budgeted), budget_id=budget_id, currency="JPY")
+            manual_budgets.set_budget(
+                ROOT,
+                demo.CUSTOMER,
+                f"Tokyo {budget_id}",
+                "Q1 2025",
+                Decimal(budgeted),
+                budget_id=budget_id,
+                currency="JPY",
+            )
         for request_id in ("kept", "spent"):
             hold(request_id, moved, budget_id=budget_id)
-        ledger.commit(ROOT, CommitRequest(budget_id=budget_id, request_id="spent", amount=Decimal(moved)))
+        ledger.commit(
+            ROOT, CommitRequest(budget_id=budget_id, request_id="spent", amount=Decimal(moved))
+        )
     for column in ("budgeted", "reserved", "committed", "available"):
-        lines, _ = queries.budgets_page(ROOT, demo.CUSTOMER, queries.BudgetQuery(text="tokyo", order=f"-{column}"))
+        lines, _ = queries.budgets_page(
+            ROOT, demo.CUSTOMER, queries.BudgetQuery(text="tokyo", order=f"-{column}")
+        )
         assert [line.id for line in lines] == ["more", "less"], column
     Budget.update(budgetedMinor=60).where(Budget.id == "more").execute()
     Budget.update(budgetedMinor=400).where(Budget.id == "less").execute()
-    assert [each.id for each in overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER)).attention.overdrawn] == ["more", "less"]
+    assert [
+        each.id
+        for each in overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER)).attention.overdrawn
+    ] == ["more", "less"]
 
 
-def test_pages_and_files_count_in_the_decimals_that_a_budget_was_made_with(fiona: FlaskClient) -> None:
+def test_pages_and_files_count_in_the_decimals_that_a_budget_was_made_with(
+    fiona: FlaskClient,
+) -> None:
     with time_machine.travel(datetime(2026, 1, 1, tzinfo=UTC), tick=False):
         with yen_of(2):
             for name, budget_id in (("Tokyo", "yen"), ("Osaka", "less")):
                 manual_budgets.set_budget(
-                    ROOT, demo.CUSTOMER, name, "Q1 2025", Decimal(5000), budget_id=budget_id, currency="JPY", auto_approve_limit=Decimal(1000)
+                    ROOT,
+                    demo.CUSTOMER,
+                    name,
+                    "Q1 2025",
+                    Decimal(5000),
+                    budget_id=budget_id,
+                    currency="JPY",
+                    auto_approve_limit=Decimal(1000),
                 )
         hold("intake-yen", 4900, budget_id="yen")
-    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), auto_approve_limit=Decimal(2000))
+    manual_budgets.set_budget(
+        ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), auto_approve_limit=Decimal(2000)
+    )
     hold("intake-less", 5000, budget_id="less")
     manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Osaka", "Q1 2025", Decimal(4000))
     short_check("intake-short", 300, department="Tokyo")
     shown = {
-        "/": ("¥9,000.00", "by ¥1,000 of ¥4,000", "¥4,900 on Tokyo", "Tokyo: budgeted ¥5,000, committed ¥0, reserved ¥4,900, available ¥100."),
+        "/": (
+            "¥9,000.00",
+            "by ¥1,000 of ¥4,000",
+            "¥4,900 on Tokyo",
+            "Tokyo: budgeted ¥5,000, committed ¥0, reserved ¥4,900, available ¥100.",
+        ),
         "/budgets": ("¥5,000.00", "¥4,900.00", "¥100.00"),
-        "/budget?id=yen": ("¥5,000.00", "<dd>¥2,000</dd>", "¥4,900 of ¥5,000 is spoken for; ¥100 is left", "<span>¥5K</span>", "reserved +¥4,900.00"),
+        "/budget?id=yen": (
+            "¥5,000.00",
+            "<dd>¥2,000</dd>",
+            "¥4,900 of ¥5,000 is spoken for; ¥100 is left",
+            "<span>¥5K</span>",
+            "reserved +¥4,900.00",
+        ),
         "/requests": ("¥4,900.00",),
         "/requests?view=uncovered": ("¥300.00",),
         "/request?id=intake-yen": ("¥4,900.00", "held ¥0 → ¥4,900"),
         "/request?id=intake-short": ("¥300 on Tokyo",),
-        "/request/release?id=intake-yen&budget=yen&action=manual": ("The request holds ¥4,900 on", "¥100.00"),
+        "/request/release?id=intake-yen&budget=yen&action=manual": (
+            "The request holds ¥4,900 on",
+            "¥100.00",
+        ),
         "/request/approve?id=intake-short": ("asks for <strong>¥300</strong>", "overdrawn by ¥200"),
         "/audit": ("budgeted \u2212¥1,000.00", "auto-approve limit ¥1,000 → ¥2,000"),
     }
     for path, amounts in shown.items():
-        page = re.sub('<span class="nowrap">([^<]*)</span>', r"\1", html.unescape(fiona.get(path).text))
+        page = re.sub(
+            '<span class="nowrap">([^<]*)</span>', r"\1", html.unescape(fiona.get(path).text)
+        )
         assert [amount for amount in amounts if amount not in page] == [], path
         assert not re.search(r"¥\d\d+,\d", page), path
     assert [row["Budgeted"] for row in csv_rows(fiona, "/budgets.csv?q=tokyo")] == ["5000"]
-    assert [row["Reserved change"] for row in csv_rows(fiona, "/audit.csv?budget=yen&action=RESERVE")] == ["4900"]
+    assert [
+        row["Reserved change"] for row in csv_rows(fiona, "/audit.csv?budget=yen&action=RESERVE")
+    ] == ["4900"]
 
 
 def test_a_page_tells_the_customers_limit_in_its_own_decimals(site: Flask) -> None:
     with yen_of(2):
-        people.add_customer(ROOT, "tokyo", "Tokyo KK", currency="JPY", auto_approve_limit_minor=10_000)
+        people.add_customer(
+            ROOT, "tokyo", "Tokyo KK", currency="JPY", auto_approve_limit_minor=10_000
+        )
     manual_budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(5000), budget_id="tk")
-    assert "<dd>¥100, as for all budgets</dd>" in member(site, "ken", Role.FPA_ADMIN, "tokyo").get("/budget?id=tk").text
+    assert (
+        "<dd>¥100, as for all budgets</dd>"
+        in member(site, "ken", Role.FPA_ADMIN, "tokyo").get("/budget?id=tk").text
+    )
 
 
 def test_amounts_below_zero_add_up_as_well(site: Flask) -> None:
     hold("intake-102", 1)
-    moved = AuditLog.select(*sums(SQL("2"), AuditLog.reservedDeltaMinor, AuditLog.committedDeltaMinor))
+    moved = AuditLog.select(
+        *sums(SQL("2"), AuditLog.reservedDeltaMinor, AuditLog.committedDeltaMinor)
+    )
     assert whole_sums(moved.tuples()[0]) == (2, [100, 500_000])
-    assert whole_sums(moved.where(AuditLog.reservedDeltaMinor < 0).tuples()[0]) == (2, [-500_000, 500_000])
+    assert whole_sums(moved.where(AuditLog.reservedDeltaMinor < 0).tuples()[0]) == (
+        2,
+        [-500_000, 500_000],
+    )
 
 
 def test_what_needs_attention_is_told_first(site: Flask) -> None:
@@ -356,9 +567,21 @@ def test_a_story_is_told_as_it_happened_whatever_the_clock_said(site: Flask) -> 
         with time_machine.travel(datetime(2025, 2, 5, hour, tzinfo=UTC), tick=False):
             short_check("intake-1", 300)
             hold("intake-1", 300)
-            ledger.release(ROOT, ReleaseRequest(budget_id=demo.BUDGET, request_id="intake-1", amount=Decimal(300), action=ReleaseAction.REJECT))
+            ledger.release(
+                ROOT,
+                ReleaseRequest(
+                    budget_id=demo.BUDGET,
+                    request_id="intake-1",
+                    amount=Decimal(300),
+                    action=ReleaseAction.REJECT,
+                ),
+            )
     story = request_listing.request_story(ROOT, demo.CUSTOMER, "intake-1")
     told = [(kind, event.id) for _, kind, event in story.events]
-    assert [number for kind, number in told if kind == "check"] == [check.id for check in story.checks]
-    assert [number for kind, number in told if kind == "movement"] == [movement.id for movement in story.movements]
+    assert [number for kind, number in told if kind == "check"] == [
+        check.id for check in story.checks
+    ]
+    assert [number for kind, number in told if kind == "movement"] == [
+        movement.id for movement in story.movements
+    ]
     assert [kind for kind, _ in told[:3]] == ["check", "movement", "movement"]

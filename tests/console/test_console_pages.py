@@ -41,7 +41,9 @@ def test_nobody_sees_a_page_without_signing_in(client: FlaskClient) -> None:
         assert response.location.startswith("/sign-in")
 
 
-def test_each_role_sees_the_pages_that_it_may_and_a_sentence_instead_of_the_others(site: Flask) -> None:
+def test_each_role_sees_the_pages_that_it_may_and_a_sentence_instead_of_the_others(
+    site: Flask,
+) -> None:
     with site.test_request_context():
         links = [site.url_for(endpoint) for _, endpoint, _ in NAVIGATION]
     for role, forbidden in FORBIDDEN.items():
@@ -56,14 +58,24 @@ def test_each_role_sees_the_pages_that_it_may_and_a_sentence_instead_of_the_othe
         assert {path for path in links if f'href="{path}"' in nav} == set(links) - forbidden
 
 
-def test_a_part_of_a_page_that_is_asked_for_after_the_session_ended_leads_to_the_door(site: Flask) -> None:
+def test_a_part_of_a_page_that_is_asked_for_after_the_session_ended_leads_to_the_door(
+    site: Flask,
+) -> None:
     response = site.test_client().get("/budgets?q=legal", headers={"HX-Request": "true"})
-    assert (response.status_code, response.headers["HX-Redirect"], response.text) == (200, "/sign-in", "")
+    assert (response.status_code, response.headers["HX-Redirect"], response.text) == (
+        200,
+        "/sign-in",
+        "",
+    )
 
 
 def test_a_form_that_is_too_large_is_a_page_that_says_so(fiona: FlaskClient) -> None:
     response = fiona.post("/account", data={"new": "a" * 70_000})
-    assert (response.status_code, response.mimetype, "Too much at once" in response.text) == (413, "text/html", True)
+    assert (response.status_code, response.mimetype, "Too much at once" in response.text) == (
+        413,
+        "text/html",
+        True,
+    )
     # The number under which the log has it.
     assert f"Request {response.headers['X-Request-Id']}<" in response.text
 
@@ -73,7 +85,12 @@ def test_signing_in_leads_back_to_the_page_that_was_asked_for(site: Flask) -> No
     client = site.test_client()
     door = client.get("/budgets?state=overdrawn")
     form = client.get(door.location)
-    data = {"csrf_token": hidden(form.text, "csrf_token"), "next": hidden(form.text, "next"), "email": "jo@example.com", "password": PASSWORD}
+    data = {
+        "csrf_token": hidden(form.text, "csrf_token"),
+        "next": hidden(form.text, "next"),
+        "email": "jo@example.com",
+        "password": PASSWORD,
+    }
     response = client.post("/sign-in", data=data)
     assert (response.status_code, response.location) == (302, "/budgets?state=overdrawn")
     assert client.get("/api/auth/me").json["user"]["id"] == "jo"  # type: ignore[index]  # a reply
@@ -96,17 +113,38 @@ def test_signing_in_never_leads_to_another_site(site: Flask) -> None:
     for path in ELSEWHERE:
         client = site.test_client()
         form = hidden(client.get("/sign-in", query_string={"next": path}).text, "csrf_token")
-        response = client.post("/sign-in", data={"csrf_token": form, "next": path, "email": "jo@example.com", "password": PASSWORD})
+        response = client.post(
+            "/sign-in",
+            data={
+                "csrf_token": form,
+                "next": path,
+                "email": "jo@example.com",
+                "password": PASSWORD,
+            },
+        )
         assert (response.status_code, response.location) == (302, "/"), path
         assert client.get("/sign-in", query_string={"next": path}).location == "/", path
 
 
-@pytest.mark.parametrize(("sent", "shown"), [("Asia/Tokyo", "Asia/Tokyo"), ("", "UTC"), ("../../etc/passwd", "UTC"), ("Nowhere/City", "UTC")])
-def test_times_are_in_the_browsers_zone_or_else_the_customers(site: Flask, sent: str, shown: str) -> None:
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("Asia/Tokyo", "Asia/Tokyo"),
+        ("", "UTC"),
+        ("../../etc/passwd", "UTC"),
+        ("Nowhere/City", "UTC"),
+    ],
+)
+def test_times_are_in_the_browsers_zone_or_else_the_customers(
+    site: Flask, sent: str, shown: str
+) -> None:
     person("jo", Role.FPA_USER)
     client = site.test_client()
     form = hidden(client.get("/sign-in").text, "csrf_token")
-    client.post("/sign-in", data={"csrf_token": form, "email": "jo@example.com", "password": PASSWORD, "zone": sent})
+    client.post(
+        "/sign-in",
+        data={"csrf_token": form, "email": "jo@example.com", "password": PASSWORD, "zone": sent},
+    )
     assert f"Times are in {shown}." in client.get("/").text
 
 
@@ -114,7 +152,9 @@ def test_a_wrong_password_is_a_sentence_and_no_session(site: Flask) -> None:
     person("jo", Role.FPA_USER)
     client = site.test_client()
     form = hidden(client.get("/sign-in").text, "csrf_token")
-    response = client.post("/sign-in", data={"csrf_token": form, "email": "jo@example.com", "password": "wrong"})
+    response = client.post(
+        "/sign-in", data={"csrf_token": form, "email": "jo@example.com", "password": "wrong"}
+    )
     assert response.status_code == 401
     assert "Email or password is wrong" in response.text
     assert client.get("/").status_code == 302
@@ -131,7 +171,9 @@ def _posts(app: Flask) -> Iterator[str]:
             yield rule.rule
 
 
-@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01", "1969-12-31", "3000-01-01", "2025-02-30", "today"])
+@pytest.mark.parametrize(
+    "day", ["9999-12-31", "0001-01-01", "1969-12-31", "3000-01-01", "2025-02-30", "today"]
+)
 @pytest.mark.parametrize("name", ["from", "to"])
 def test_a_day_that_no_row_can_be_of_is_named(fiona: FlaskClient, name: str, day: str) -> None:
     for path in ("/audit", "/audit.csv"):
@@ -142,12 +184,24 @@ def test_a_day_that_no_row_can_be_of_is_named(fiona: FlaskClient, name: str, day
 
 def test_asking_for_the_head_of_a_form_is_not_sending_it(site: Flask) -> None:
     alex = member(site, "alex", Role.ADMIN)
-    values = {"id": "planted", "name": "Planted", "email": "planted@example.com", "role": "admin", "present": PASSWORD, "new": "a" * 12, "again": "a" * 12}
+    values = {
+        "id": "planted",
+        "name": "Planted",
+        "email": "planted@example.com",
+        "role": "admin",
+        "present": PASSWORD,
+        "new": "a" * 12,
+        "again": "a" * 12,
+    }
     written = AuditLog.select().count(), User.select().count(), LoginAttempt.select().count()
     for path in _posts(site):
         for sent in ({"query_string": values}, {"data": values}):
             assert alex.head(path, **sent).text == ""
-    assert (AuditLog.select().count(), User.select().count(), LoginAttempt.select().count()) == written
+    assert (
+        AuditLog.select().count(),
+        User.select().count(),
+        LoginAttempt.select().count(),
+    ) == written
 
 
 def test_no_form_is_taken_without_its_token(site: Flask) -> None:
@@ -178,7 +232,14 @@ def test_the_calls_ask_for_no_token(fiona: FlaskClient) -> None:
 
 def test_every_page_keeps_itself_safe(site: Flask) -> None:
     client = member(site, "boss", Role.ADMIN)
-    for path in (*PAGES, "/nothing", "/budget?id=unknown", "/request?id=unknown", "/sign-in", "/budgets.csv"):
+    for path in (
+        *PAGES,
+        "/nothing",
+        "/budget?id=unknown",
+        "/request?id=unknown",
+        "/sign-in",
+        "/budgets.csv",
+    ):
         response = client.get(path, headers=BROWSER, buffered=True)
         assert response.headers["Content-Security-Policy"].startswith("default-src 'self';"), path
         assert "unsafe" not in response.headers["Content-Security-Policy"]
@@ -186,13 +247,19 @@ def test_every_page_keeps_itself_safe(site: Flask) -> None:
         assert response.headers["Referrer-Policy"] == "same-origin"
         assert response.headers["Cache-Control"] == "no-store"
         # No script, style or address of its own that the policy would have to refuse.
-        assert not re.search(r"\sstyle=|<style|\son\w+=|javascript:|<script(?![^>]*\ssrc=\"/assets/)", response.text)
+        assert not re.search(
+            r"\sstyle=|<style|\son\w+=|javascript:|<script(?![^>]*\ssrc=\"/assets/)", response.text
+        )
         assert not re.search(r'\s(src|href|action)="(?!/|\?|#|audit\.csv)', response.text)
 
 
 def test_an_unknown_path_is_a_page_for_a_browser_and_json_for_a_program(fiona: FlaskClient) -> None:
     page = fiona.get("/nothing", headers=BROWSER)
-    assert (page.status_code, page.mimetype, "There is no such page" in page.text) == (404, "text/html", True)
+    assert (page.status_code, page.mimetype, "There is no such page" in page.text) == (
+        404,
+        "text/html",
+        True,
+    )
     assert fiona.get("/nothing").mimetype == "application/json"
     assert fiona.get("/api/nothing", headers=BROWSER).mimetype == "application/json"
 
@@ -231,7 +298,9 @@ OTHER = "org-9"
 def neighbours(site: Flask) -> Flask:
     """Another customer, with a budget, a request and people."""
     people.add_customer(ROOT, OTHER, "Rival Ltd.")
-    manual_budgets.set_budget(ROOT, OTHER, "Skunkworks", "Q1 2025", Decimal(1000), budget_id="rival-1")
+    manual_budgets.set_budget(
+        ROOT, OTHER, "Skunkworks", "Q1 2025", Decimal(1000), budget_id="rival-1"
+    )
     hold("rival-request", 100, budget_id="rival-1", user_id="rita")
     person("rita", Role.ADMIN, OTHER)
     people.add_key(ROOT, "rival-key", customer_id=OTHER)
@@ -240,10 +309,28 @@ def neighbours(site: Flask) -> Flask:
 
 def test_nothing_of_another_customer_is_on_any_page(neighbours: Flask) -> None:
     client = member(neighbours, "boss", Role.ADMIN)
-    for path in (*PAGES, "/requests?view=all", "/audit?q=rival", "/budgets?q=rival", "/budgets.csv", "/audit.csv", "/team?q=rita"):
-        page = client.get(path, buffered=True).text.replace("q=rival", "").replace('value="rival"', "").replace('value="rita"', "")
+    for path in (
+        *PAGES,
+        "/requests?view=all",
+        "/audit?q=rival",
+        "/budgets?q=rival",
+        "/budgets.csv",
+        "/audit.csv",
+        "/team?q=rita",
+    ):
+        page = (
+            client.get(path, buffered=True)
+            .text.replace("q=rival", "")
+            .replace('value="rival"', "")
+            .replace('value="rita"', "")
+        )
         assert not re.search("Rival Ltd|Skunkworks|rival-|[Rr]ita@", page), path
-    for path in ("/budget?id=rival-1", "/request?id=rival-request", "/team/person?id=rita", "/request/commit?id=rival-request&budget=rival-1"):
+    for path in (
+        "/budget?id=rival-1",
+        "/request?id=rival-request",
+        "/team/person?id=rita",
+        "/request/commit?id=rival-request&budget=rival-1",
+    ):
         assert client.get(path).status_code == 404, path
     assert send(client, "/team/disable", id="rita").status_code == 404
     assert send(client, "/customer", customer=OTHER).status_code == 400
@@ -261,7 +348,9 @@ def test_a_super_admin_of_all_customers_chooses_whose_pages_to_see(neighbours: F
 def test_an_admin_adds_a_person_who_can_sign_in_with_the_password_shown_once(site: Flask) -> None:
     admin = member(site, "boss", Role.ADMIN)
     assert 'name="role"' in admin.get("/team/add").text
-    made = send(admin, "/team/add", id="nina", name="Nina", email="nina@example.com", role="fpa_user")
+    made = send(
+        admin, "/team/add", id="nina", name="Nina", email="nina@example.com", role="fpa_user"
+    )
     password = re.search(r'id="value">([^<]+)<', made.text)
     assert password
     nina = sign_in(site, "nina@example.com", password[1])
@@ -288,9 +377,14 @@ def test_an_admin_cannot_disable_themselves(site: Flask) -> None:
 
 def test_nobody_is_added_by_a_link_and_no_admin_makes_a_super_admin(site: Flask) -> None:
     admin = member(site, "boss", Role.ADMIN)
-    assert admin.get("/team/add?id=nina&name=Nina&email=nina@example.com&role=admin").status_code == 200
+    assert (
+        admin.get("/team/add?id=nina&name=Nina&email=nina@example.com&role=admin").status_code
+        == 200
+    )
     assert "nina@" not in admin.get("/team").text
-    response = send(admin, "/team/add", id="nina", name="Nina", email="nina@example.com", role="super_admin")
+    response = send(
+        admin, "/team/add", id="nina", name="Nina", email="nina@example.com", role="super_admin"
+    )
     assert response.status_code == 400
     assert "super_admin can be given by a super_admin only" in response.text
 
@@ -311,7 +405,9 @@ def test_a_key_is_shown_once_works_and_is_revoked(site: Flask) -> None:
     assert site.test_client().get("/api/budgets", headers=headers).status_code == 401
 
 
-def test_keys_are_listed_page_by_page_those_in_use_first(site: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_listed_page_by_page_those_in_use_first(
+    site: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(paging, "PAGE_SIZE", 3)
     admin = member(site, "boss", Role.ADMIN)
     for number in range(4):
@@ -324,7 +420,9 @@ def test_keys_are_listed_page_by_page_those_in_use_first(site: Flask, monkeypatc
 
 
 def test_an_api_key_opens_no_page(site: Flask) -> None:
-    headers = {"Authorization": f"Bearer {people.add_key(ROOT, 'robot', customer_id=demo.CUSTOMER)}"}
+    headers = {
+        "Authorization": f"Bearer {people.add_key(ROOT, 'robot', customer_id=demo.CUSTOMER)}"
+    }
     response = site.test_client().get("/budgets", headers=headers)
     assert response.status_code == 403
     assert "for people" in response.text
@@ -333,21 +431,47 @@ def test_an_api_key_opens_no_page(site: Flask) -> None:
 def test_a_password_is_changed_by_whoever_knows_the_present_one(site: Flask) -> None:
     person("jo", Role.FPA_USER)
     client, elsewhere = sign_in(site, "jo@example.com"), sign_in(site, "jo@example.com")
-    wrong = send(client, "/account", present="not it at all", new="a much longer one", again="a much longer one")
+    wrong = send(
+        client,
+        "/account",
+        present="not it at all",
+        new="a much longer one",
+        again="a much longer one",
+    )
     assert (wrong.status_code, "present password is another" in wrong.text) == (400, True)
-    differ = send(client, "/account", present=PASSWORD, new="a much longer one", again="a much longer on")
+    differ = send(
+        client, "/account", present=PASSWORD, new="a much longer one", again="a much longer on"
+    )
     assert "not typed the same twice" in differ.text
-    assert "12 to 200 characters" in send(client, "/account", present=PASSWORD, new="short", again="short").text
-    assert send(client, "/account", present=PASSWORD, new="a much longer one", again="a much longer one").location == "/account"
+    assert (
+        "12 to 200 characters"
+        in send(client, "/account", present=PASSWORD, new="short", again="short").text
+    )
+    assert (
+        send(
+            client, "/account", present=PASSWORD, new="a much longer one", again="a much longer one"
+        ).location
+        == "/account"
+    )
     assert client.get("/account").status_code == 200
     assert elsewhere.get("/account").status_code == 302
     assert sign_in(site, "jo@example.com", "a much longer one").get("/account").status_code == 200
 
 
 def test_what_people_type_is_shown_as_text(fiona: FlaskClient) -> None:
-    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "<script>alert(1)</script>", "Q2 2025", Decimal(10), budget_id="evil")
+    manual_budgets.set_budget(
+        ROOT, demo.CUSTOMER, "<script>alert(1)</script>", "Q2 2025", Decimal(10), budget_id="evil"
+    )
     hold("<img src=x>", 5, budget_id="evil")
-    for path in ("/", "/budgets", "/budget?id=evil", "/requests", "/request?id=%3Cimg+src%3Dx%3E", "/audit", "/budgets?q=%22%3E%3Cscript%3E"):
+    for path in (
+        "/",
+        "/budgets",
+        "/budget?id=evil",
+        "/requests",
+        "/request?id=%3Cimg+src%3Dx%3E",
+        "/audit",
+        "/budgets?q=%22%3E%3Cscript%3E",
+    ):
         page = fiona.get(path).text
         assert "<script>" not in page, path
         assert "<img src=x" not in page, path
@@ -356,7 +480,19 @@ def test_what_people_type_is_shown_as_text(fiona: FlaskClient) -> None:
 def test_an_empty_company_has_pages_all_the_same(site: Flask) -> None:
     people.add_customer(ROOT, "fresh", "Fresh Inc.")
     client = member(site, "first", Role.ADMIN, "fresh")
-    told = {path: client.get(path) for path in ("/", "/budgets", "/requests", "/sync", "/sync/preview", "/audit", "/team", "/keys")}
+    told = {
+        path: client.get(path)
+        for path in (
+            "/",
+            "/budgets",
+            "/requests",
+            "/sync",
+            "/sync/preview",
+            "/audit",
+            "/team",
+            "/keys",
+        )
+    }
     assert {response.status_code for response in told.values()} == {200}
     assert "No budgets yet" in told["/"].text
     assert "There are no budgets yet" in told["/budgets"].text

@@ -40,13 +40,20 @@ def reader() -> Iterator[sqlite3.Connection]:
 def write(count: int) -> None:
     """Works of a page or two each, one commit each."""
     for number in range(count):
-        database.transact(lambda number=number: audit_log.record(ROOT, "ADD_USER", customer_id=None, subject=f"{number}", reason="x" * 3000))  # type: ignore[misc]
+        database.transact(
+            lambda number=number: audit_log.record(  # type: ignore[misc]
+                ROOT, "ADD_USER", customer_id=None, subject=f"{number}", reason="x" * 3000
+            )
+        )
 
 
 def pages_in_log() -> int:
     """How long the log is now: at its beginning is the number of its first page's salt, and each page that counts bears it."""
     content = database.db.file_path.with_name(f"{database.db.file_path.name}-wal").read_bytes()
-    return sum(content[at + 8 : at + 16] == content[16:24] for at in range(32, len(content) - 24, 24 + 4096))
+    return sum(
+        content[at + 8 : at + 16] == content[16:24]
+        for at in range(32, len(content) - 24, 24 + 4096)
+    )
 
 
 def begins_anew() -> bool:
@@ -79,7 +86,9 @@ def test_a_reader_is_not_waited_for_and_sees_its_own_moment(reader: sqlite3.Conn
     wait_until(begins_anew, "the log never begins anew")
 
 
-def test_a_checkpoint_that_fails_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint_that_fails_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     real = checkpoints._copy_back  # noqa: SLF001  # where a full disk would fail it
     failures: list[str] = []
 

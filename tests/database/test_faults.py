@@ -42,7 +42,9 @@ UNAVAILABLE = {Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN}
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iterator[Installation]:
+def running(
+    tmp_path_factory: pytest.TempPathFactory, templates: Templates
+) -> Iterator[Installation]:
     """A running server for the tests that leave it as good as they found it."""
     with templates.copy("world", tmp_path_factory.mktemp("faults")) as environment:
         made = Installation(environment)
@@ -51,9 +53,16 @@ def running(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> I
         made.end()
 
 
-def reserve(server: Installation, request_id: str, amount: float = 1, **options: Any) -> requests.Response:
+def reserve(
+    server: Installation, request_id: str, amount: float = 1, **options: Any
+) -> requests.Response:
     """Reserve as the orchestrator, on a connection of its own."""
-    return server.post("/api/budget/reserve", reserve_body(requestId=request_id, amount=amount), headers=server.key() | {"Connection": "close"}, **options)
+    return server.post(
+        "/api/budget/reserve",
+        reserve_body(requestId=request_id, amount=amount),
+        headers=server.key() | {"Connection": "close"},
+        **options,
+    )
 
 
 def stored_reservations(server: Installation) -> dict[str, str]:
@@ -73,7 +82,10 @@ def is_unavailable(response: requests.Response) -> bool:
     assert int(response.headers["Retry-After"]) >= 1
     assert response.json()["success"] is False
     assert response.json()["code"] in UNAVAILABLE
-    assert not any(word in response.text.lower() for word in ("traceback", "sqlite", "budget_sync.db", "peewee", ".py"))
+    assert not any(
+        word in response.text.lower()
+        for word in ("traceback", "sqlite", "budget_sync.db", "peewee", ".py")
+    )
     return True
 
 
@@ -91,8 +103,14 @@ def all_calls(server: Installation, request_id: str) -> list[Callable[[], reques
     return [
         lambda: server.post("/api/budget/check", check_body(requestId=request_id), headers=key),
         lambda: reserve(server, request_id),
-        lambda: server.post("/api/budget/commit", commit_body(requestId=f"{request_id}-held", amount=2), headers=key),
-        lambda: server.post("/api/budget/release", release_body(requestId=f"{request_id}-held", amount=1), headers=key),
+        lambda: server.post(
+            "/api/budget/commit", commit_body(requestId=f"{request_id}-held", amount=2), headers=key
+        ),
+        lambda: server.post(
+            "/api/budget/release",
+            release_body(requestId=f"{request_id}-held", amount=1),
+            headers=key,
+        ),
         lambda: server.post("/api/auth/login", login),
     ]
 
@@ -101,16 +119,31 @@ def rows_of(server: Installation) -> list[list[tuple[object, ...]]]:
     """What must not move."""
     connection = sqlite3.connect(server.database)
     try:
-        tables = ("Reservation", "BudgetUtilization", "AuditLog", "StoredReply", "BudgetCheckLog", "Session", "LoginAttempt")
+        tables = (
+            "Reservation",
+            "BudgetUtilization",
+            "AuditLog",
+            "StoredReply",
+            "BudgetCheckLog",
+            "Session",
+            "LoginAttempt",
+        )
         return [connection.execute(f'SELECT * FROM "{table}"').fetchall() for table in tables]
     finally:
         connection.close()
 
 
-def test_a_locked_database_is_a_503_within_the_busy_time_out_and_then_goes_on(running: Installation) -> None:
+def test_a_locked_database_is_a_503_within_the_busy_time_out_and_then_goes_on(
+    running: Installation,
+) -> None:
     assert reserve(running, "locked-held", amount=3).status_code == 200
     before = rows_of(running)
-    holder = subprocess.Popen([sys.executable, "-c", HOLD_LOCK, str(running.database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, str(running.database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
@@ -119,10 +152,17 @@ def test_a_locked_database_is_a_503_within_the_busy_time_out_and_then_goes_on(ru
         with ThreadPoolExecutor(len(calls)) as pool:
             responses = [answer.result() for answer in [pool.submit(call) for call in calls]]
         assert time.monotonic() - began < BUSY_TIMEOUT_S + SLACK_S
-        assert all(is_unavailable(response) for response in responses), [response.text for response in responses]
+        assert all(is_unavailable(response) for response in responses), [
+            response.text for response in responses
+        ]
         assert {response.json()["code"] for response in responses} == {Code.UNAVAILABLE}
         # Who only reads does not wait for a writer.
-        assert requests.get(f"{running.url}/api/budgets", headers=running.key(), timeout=BUSY_TIMEOUT_S).status_code == 200
+        assert (
+            requests.get(
+                f"{running.url}/api/budgets", headers=running.key(), timeout=BUSY_TIMEOUT_S
+            ).status_code
+            == 200
+        )
         assert rows_of(running) == before
         wait_until(lambda: "database is locked" in running.log, "the log does not tell why")
     finally:
@@ -133,7 +173,13 @@ def test_a_locked_database_is_a_503_within_the_busy_time_out_and_then_goes_on(ru
 
 def files_of(database_file: Path) -> list[Path]:
     """The database file and what SQLite keeps beside it."""
-    return [path for path in (database_file.with_name(database_file.name + suffix) for suffix in ("", "-wal", "-shm")) if path.exists()]
+    return [
+        path
+        for path in (
+            database_file.with_name(database_file.name + suffix) for suffix in ("", "-wal", "-shm")
+        )
+        if path.exists()
+    ]
 
 
 @contextmanager
@@ -191,8 +237,14 @@ def a_copy_to_be_read_only(place: Path, original: Path) -> None:
         file.write(b"\x03")
 
 
-@pytest.mark.parametrize("put_in_place", [nothing, a_directory, garbage, half_a_database, an_empty_file, a_copy_to_be_read_only], ids=lambda way: way.__name__)
-def test_a_database_that_cannot_be_used_is_a_503_until_it_is_back(running: Installation, put_in_place: Callable[[Path, Path], None]) -> None:
+@pytest.mark.parametrize(
+    "put_in_place",
+    [nothing, a_directory, garbage, half_a_database, an_empty_file, a_copy_to_be_read_only],
+    ids=lambda way: way.__name__,
+)
+def test_a_database_that_cannot_be_used_is_a_503_until_it_is_back(
+    running: Installation, put_in_place: Callable[[Path, Path], None]
+) -> None:
     name = put_in_place.__name__
     acknowledged = reserve(running, f"{name}-held", amount=3).json()["reservationId"]
     logged = len(running.log)
@@ -211,8 +263,12 @@ def test_a_database_that_cannot_be_used_is_a_503_until_it_is_back(running: Insta
     for call in all_calls(running, name):
         response = call()
         assert response.status_code == 200, response.text
-    stored = requests.get(f"{running.url}/api/requests/{name}-held", headers=running.key(), timeout=30).json()
-    assert [reservation["reservationId"] for reservation in stored["reservations"]] == [acknowledged]
+    stored = requests.get(
+        f"{running.url}/api/requests/{name}-held", headers=running.key(), timeout=30
+    ).json()
+    assert [reservation["reservationId"] for reservation in stored["reservations"]] == [
+        acknowledged
+    ]
 
 
 def test_a_server_without_its_database_is_alive_but_not_ready(running: Installation) -> None:
@@ -224,7 +280,9 @@ def test_a_server_without_its_database_is_alive_but_not_ready(running: Installat
 
 
 @pytest.mark.parametrize("suffix", ["turnstile", "lock"])
-def test_a_server_that_cannot_take_the_lock_of_those_who_write_is_not_ready(running: Installation, suffix: str) -> None:
+def test_a_server_that_cannot_take_the_lock_of_those_who_write_is_not_ready(
+    running: Installation, suffix: str
+) -> None:
     lock = running.database.with_name(f"{running.database.name}.{suffix}")
     lock.unlink(missing_ok=True)
     lock.mkdir()
@@ -241,14 +299,22 @@ def test_a_server_that_cannot_take_the_lock_of_those_who_write_is_not_ready(runn
 def test_a_server_is_ready_while_another_process_writes(running: Installation) -> None:
     with ExitStack() as held:
         for suffix in ("turnstile", "lock"):
-            lock = held.enter_context(running.database.with_name(f"{running.database.name}.{suffix}").open("a", encoding="ascii"))
+            lock = held.enter_context(
+                running.database.with_name(f"{running.database.name}.{suffix}").open(
+                    "a", encoding="ascii"
+                )
+            )
             fcntl.flock(lock, fcntl.LOCK_EX)
         # More often than once, so that each worker meets it.
         for _ in range(4):
-            assert requests.get(f"{running.url}/readyz", timeout=BUSY_TIMEOUT_S / 2).status_code == 200
+            assert (
+                requests.get(f"{running.url}/readyz", timeout=BUSY_TIMEOUT_S / 2).status_code == 200
+            )
 
 
-def goes_through_a_full_disk(server: Installation, fill: Callable[[], None], make_room: Callable[[], None]) -> None:
+def goes_through_a_full_disk(
+    server: Installation, fill: Callable[[], None], make_room: Callable[[], None]
+) -> None:
     """Reserve until the disk is full and beyond, and again when there is room: each try is stored or an honest 503."""
     logged = len(server.log)
     acknowledged: dict[str, str] = {}
@@ -267,15 +333,22 @@ def goes_through_a_full_disk(server: Installation, fill: Callable[[], None], mak
                 break
         assert len(unavailable) == 5, f"the disk is not full after {len(acknowledged)} reservations"
         # Who only reads needs no room.
-        assert requests.get(f"{server.url}/api/budgets", headers=server.key(), timeout=30).status_code == 200
+        assert (
+            requests.get(f"{server.url}/api/budgets", headers=server.key(), timeout=30).status_code
+            == 200
+        )
         assert acknowledged.items() <= stored_reservations(server).items()
     finally:
         make_room()
-    assert any(cause in server.log[logged:] for cause in ("database or disk is full", "disk I/O error"))
+    assert any(
+        cause in server.log[logged:] for cause in ("database or disk is full", "disk I/O error")
+    )
     for request in (*acknowledged, *unavailable):
         response = reserve(server, request)
         assert response.status_code == 200, response.text
-        assert response.json()["reservationId"] == acknowledged.get(request, response.json()["reservationId"])
+        assert response.json()["reservationId"] == acknowledged.get(
+            request, response.json()["reservationId"]
+        )
     stored = stored_reservations(server)
     assert all(request in stored for request in unavailable)
     assert acknowledged.items() <= stored.items()
@@ -329,7 +402,13 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir(parents=True)
     mount = shutil.which("mount")
     needs(
-        mount and subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, check=False).returncode == 0,
+        mount
+        and subprocess.run(
+            [mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
+            capture_output=True,
+            check=False,
+        ).returncode
+        == 0,
         "the right to mount a small disk",
     )
     try:
@@ -365,11 +444,16 @@ def test_a_full_disk_is_a_503_until_there_is_room(on_small_disk: OnSmallDisk) ->
     goes_through_a_full_disk(on_small_disk, fill, filler.unlink)
 
 
-def test_a_backup_to_a_full_disk_is_one_line_and_leaves_nothing(running: Installation, tmp_path: Path) -> None:
+def test_a_backup_to_a_full_disk_is_one_line_and_leaves_nothing(
+    running: Installation, tmp_path: Path
+) -> None:
     with small_disk(tmp_path / "disk", "64k") as disk:
         result = running.flask("backup", str(disk), check=False)
         assert (result.returncode, result.stdout) == (1, "")
-        assert result.stderr == f"Error: There is no backup: the copy could not be made in {disk} (database or disk is full).\n"
+        assert (
+            result.stderr
+            == f"Error: There is no backup: the copy could not be made in {disk} (database or disk is full).\n"
+        )
         assert list(disk.iterdir()) == []
 
 
@@ -408,7 +492,9 @@ def faulty(world: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> F
 
 
 @pytest.mark.parametrize("fault", ["lost", "kept"])
-def test_a_commit_that_fails_is_an_unknown_outcome_and_the_same_request_again_is_done_once(faulty: Flask, fault: str) -> None:
+def test_a_commit_that_fails_is_an_unknown_outcome_and_the_same_request_again_is_done_once(
+    faulty: Flask, fault: str
+) -> None:
     client, headers = faulty.test_client(), key_headers() | {"Idempotency-Key": "once"}
     steps = (
         ("/api/budget/reserve", reserve_body(), "RESERVE"),
@@ -423,13 +509,18 @@ def test_a_commit_that_fails_is_an_unknown_outcome_and_the_same_request_again_is
         FaultyConnection.next_fault = fault
         response = client.post(path, json=body, headers=sent)
         assert FaultyConnection.next_fault is None
-        assert (response.status_code, response.json and response.json["code"]) == (503, Code.OUTCOME_UNKNOWN)
+        assert (response.status_code, response.json and response.json["code"]) == (
+            503,
+            Code.OUTCOME_UNKNOWN,
+        )
         assert int(response.headers["Retry-After"]) >= 1
         again = client.post(path, json=body, headers=sent)
         assert (again.status_code, again.json and again.json["success"]) == (200, True), again.text
         assert ("Idempotent-Replayed" in again.headers) == (fault == "kept")
         done.append(action)
-        movements = database.db.execute_sql("""SELECT "action" FROM "AuditLog" WHERE "requestId" = 'intake-789' ORDER BY "id" """).fetchall()
+        movements = database.db.execute_sql(
+            """SELECT "action" FROM "AuditLog" WHERE "requestId" = 'intake-789' ORDER BY "id" """
+        ).fetchall()
         assert [row[0] for row in movements] == done
     assert verification.verify().findings == []
 
@@ -447,7 +538,9 @@ class Load:
 
     def __enter__(self) -> Self:
         headers = self.server.key() | {"Content-Type": "application/json", "Connection": "close"}
-        self.threads = [threading.Thread(target=self._run, args=(number, headers)) for number in range(8)]
+        self.threads = [
+            threading.Thread(target=self._run, args=(number, headers)) for number in range(8)
+        ]
         for thread in self.threads:
             thread.start()
         return self
@@ -474,7 +567,12 @@ class Load:
                 # Refused before anything was sent.
                 return
             try:
-                connection.request("POST", "/api/budget/reserve", json.dumps(reserve_body(requestId=request, amount=0.01)), headers)
+                connection.request(
+                    "POST",
+                    "/api/budget/reserve",
+                    json.dumps(reserve_body(requestId=request, amount=0.01)),
+                    headers,
+                )
                 response = connection.getresponse()
                 body = json.loads(response.read())
             except (OSError, http.client.HTTPException) as error:
@@ -490,19 +588,34 @@ class Load:
 
 def stored_of_load(server: Installation) -> dict[str, str]:
     """The id of every reservation that the load left in the database, by request."""
-    return {request: reservation for request, reservation in stored_reservations(server).items() if request.startswith("load-")}
+    return {
+        request: reservation
+        for request, reservation in stored_reservations(server).items()
+        if request.startswith("load-")
+    }
 
 
-def test_clients_that_take_no_reply_leave_the_threads_to_others_and_may_take_it_all_later(running: Installation) -> None:
+def test_clients_that_take_no_reply_leave_the_threads_to_others_and_may_take_it_all_later(
+    running: Installation,
+) -> None:
     asked = 40
     one = requests.get(f"{running.url}/openapi.json", timeout=10).content
     with ExitStack() as greedy:
-        clients = [greedy.enter_context(closing(reader_of_little(running))) for _ in range(3 * THREADS)]
+        clients = [
+            greedy.enter_context(closing(reader_of_little(running))) for _ in range(3 * THREADS)
+        ]
         for client in clients:
             client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * asked)
         began = time.monotonic()
         for _ in range(10):
-            assert requests.get(f"{running.url}/api/budgets", headers=running.key() | {"Connection": "close"}, timeout=30).status_code == 200
+            assert (
+                requests.get(
+                    f"{running.url}/api/budgets",
+                    headers=running.key() | {"Connection": "close"},
+                    timeout=30,
+                ).status_code
+                == 200
+            )
         assert time.monotonic() - began < 5
         received = b""
         while received.count(one) < asked:
@@ -545,10 +658,31 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 def at_terminal(installation: Installation, on_hang_up: str) -> Iterator[Callable[[], None]]:
     """The server, started at a terminal that treats hang-ups so; and what closes the terminal."""
     window, terminal = os.openpty()
-    command = [sys.executable, "-c", AT_TERMINAL, on_hang_up, "-m", "flask", "serve", "--port", str(installation.port)]
-    with open(window, "rb") as window_file, open(terminal, "rb") as terminal_file, (installation.folder / "server.log").open("w", encoding="utf-8") as log:
-        options: dict[str, Any] = {"stdin": terminal_file, "stdout": log, "stderr": log, "text": True}
-        server = installation.server = subprocess.Popen(command, cwd=PROJECT, env=installation.full_environment(), **options)
+    command = [
+        sys.executable,
+        "-c",
+        AT_TERMINAL,
+        on_hang_up,
+        "-m",
+        "flask",
+        "serve",
+        "--port",
+        str(installation.port),
+    ]
+    with (
+        open(window, "rb") as window_file,
+        open(terminal, "rb") as terminal_file,
+        (installation.folder / "server.log").open("w", encoding="utf-8") as log,
+    ):
+        options: dict[str, Any] = {
+            "stdin": terminal_file,
+            "stdout": log,
+            "stderr": log,
+            "text": True,
+        }
+        server = installation.server = subprocess.Popen(
+            command, cwd=PROJECT, env=installation.full_environment(), **options
+        )
         terminal_file.close()
         wait_until(lambda: len(workers_of(installation)) == WORKERS, "the server does not start")
 
@@ -560,7 +694,9 @@ def at_terminal(installation: Installation, on_hang_up: str) -> Iterator[Callabl
         yield close
 
 
-def test_a_closed_terminal_stops_its_server_which_drops_no_answer(installation: Installation) -> None:
+def test_a_closed_terminal_stops_its_server_which_drops_no_answer(
+    installation: Installation,
+) -> None:
     with at_terminal(installation, "SIG_DFL") as close, Load(installation) as load:
         load.wait_for(100)
         close()
@@ -572,11 +708,18 @@ def test_a_closed_terminal_stops_its_server_which_drops_no_answer(installation: 
     assert "was sent SIGHUP" not in installation.log
 
 
-def test_a_server_that_is_to_ignore_hang_ups_outlives_its_terminal(installation: Installation) -> None:
+def test_a_server_that_is_to_ignore_hang_ups_outlives_its_terminal(
+    installation: Installation,
+) -> None:
     with at_terminal(installation, "SIG_IGN") as close:
         before = workers_of(installation)
         close()
-        wait_until(lambda: len(workers_of(installation)) == WORKERS and not workers_of(installation) & before, "no new workers came")
+        wait_until(
+            lambda: (
+                len(workers_of(installation)) == WORKERS and not workers_of(installation) & before
+            ),
+            "no new workers came",
+        )
         assert reserve(installation, "after-sighup").status_code == 200
         assert installation.stop() == 0
 
@@ -585,7 +728,10 @@ def test_a_server_at_no_terminal_starts_new_workers_on_sighup(server: Installati
     before = workers_of(server)
     assert server.server is not None
     server.server.send_signal(signal.SIGHUP)
-    wait_until(lambda: len(workers_of(server)) == len(before) and not workers_of(server) & before, "no new workers came")
+    wait_until(
+        lambda: len(workers_of(server)) == len(before) and not workers_of(server) & before,
+        "no new workers came",
+    )
     assert reserve(server, "after-sighup").status_code == 200
     assert server.stop() == 0
 
@@ -595,7 +741,12 @@ def test_a_killed_worker_loses_nothing_acknowledged_and_is_replaced(running: Ins
     with Load(running) as load:
         load.wait_for(50)
         os.kill(min(before), signal.SIGKILL)
-        wait_until(lambda: len(workers_of(running) - before) == 1 and len(workers_of(running)) == len(before), "no new worker came")
+        wait_until(
+            lambda: (
+                len(workers_of(running) - before) == 1 and len(workers_of(running)) == len(before)
+            ),
+            "no new worker came",
+        )
         load.wait_for(50)
     assert not load.odd
     assert load.answered.items() <= stored_of_load(running).items()
@@ -621,7 +772,15 @@ def exchange(server: Installation, sent: bytes) -> tuple[int, str, bytes]:
 def head(server: Installation, *headers: str) -> bytes:
     """The head of a reserve by the orchestrator, as bytes."""
     ((name, value),) = server.key().items()
-    lines = ("POST /api/budget/reserve HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"{name}: {value}", *headers, "", "")
+    lines = (
+        "POST /api/budget/reserve HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"{name}: {value}",
+        *headers,
+        "",
+        "",
+    )
     return "\r\n".join(lines).encode()
 
 
@@ -638,7 +797,11 @@ def chunk(data: bytes) -> bytes:
         ("Transfer-Encoding: chunked", lambda body: chunk(body)[:-2] + b"xx0\r\n\r\n", 400),
         ("Transfer-Encoding: chunked", chunk, 400),
         ("Transfer-Encoding: chunked", lambda body: chunk(body)[:-20], 400),
-        ("Transfer-Encoding: chunked", lambda body: chunk(body) + 5 * chunk(b" " * 16_384) + b"0\r\n\r\n", 413),
+        (
+            "Transfer-Encoding: chunked",
+            lambda body: chunk(body) + 5 * chunk(b" " * 16_384) + b"0\r\n\r\n",
+            413,
+        ),
         ("Transfer-Encoding: chunked", lambda body: chunk(body.ljust(100_000)) + b"0\r\n\r\n", 413),
         ("Transfer-Encoding: chunked", lambda body: b"00000000" + chunk(body) + b"0\r\n\r\n", 400),
         ("Content-Length: 1000", lambda body: body, 400),
@@ -660,7 +823,11 @@ def chunk(data: bytes) -> bytes:
     ],
 )
 def test_a_body_that_does_not_arrive_as_announced_is_refused(
-    running: Installation, request: pytest.FixtureRequest, header: str, spoil: Callable[[bytes], bytes], status: int
+    running: Installation,
+    request: pytest.FixtureRequest,
+    header: str,
+    spoil: Callable[[bytes], bytes],
+    status: int,
 ) -> None:
     body = json.dumps(reserve_body(requestId=request.node.name, amount=1)).encode()
     answered, content_type, reply = exchange(running, head(running, header) + spoil(body))
@@ -680,7 +847,15 @@ def test_a_body_that_does_not_arrive_as_announced_is_refused(
         b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n",
         b"POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
     ],
-    ids=["no request", "no such HTTP", "a long path", "a long header", "NUL in a header", "no header", "a negative length"],
+    ids=[
+        "no request",
+        "no such HTTP",
+        "a long path",
+        "a long header",
+        "NUL in a header",
+        "no header",
+        "a negative length",
+    ],
 )
 def test_what_is_no_http_is_refused_as_json_too(running: Installation, sent: bytes) -> None:
     status, content_type, body = exchange(running, sent)

@@ -81,7 +81,10 @@ def gather(works: list[Callable[[], object]], held: Held) -> list[object]:
     """The outcomes of works that were all waiting when the writer came to them."""
     with ThreadPoolExecutor(len(works)) as pool:
         futures = [pool.submit(outcome, work) for work in works]
-        wait_until(lambda: len(group_commit.the_writer()._jobs) == len(works), "the works are not waiting")  # noqa: SLF001  # to see the group form
+        wait_until(
+            lambda: len(group_commit.the_writer()._jobs) == len(works),  # noqa: SLF001
+            "the works are not waiting",
+        )
         held.end()
         return [future.result() for future in futures]
 
@@ -121,7 +124,9 @@ def test_a_refusal_inside_a_batch_undoes_only_itself(held: Held, commits: list[i
         note("broken")()
         database.db.execute_sql("INSERT INTO nowhere VALUES (1)")
 
-    first, no, mistake, sql, last = gather([note("first"), refused, mistaken, broken, note("last")], held)
+    first, no, mistake, sql, last = gather(
+        [note("first"), refused, mistaken, broken, note("last")], held
+    )
     assert (first, last) == ("first", "last")
     assert isinstance(no, Refusal)
     assert no.code is Code.FORBIDDEN
@@ -137,7 +142,9 @@ class DiskError(Exception):
     sqlite_errorcode = 10
 
 
-def test_a_failed_commit_answers_every_work_outcome_unknown(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_commit_answers_every_work_outcome_unknown(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail() -> None:
         raise peewee.OperationalError(DiskError("disk I/O error"), "disk I/O error")
 
@@ -156,7 +163,9 @@ def test_an_error_that_ends_the_transaction_gives_up_the_whole_batch(held: Held)
     def ends_it() -> None:
         # What SQLite does by itself when the disk is full.
         database.db.execute_sql("ROLLBACK")
-        raise peewee.OperationalError(DiskError("database or disk is full"), "database or disk is full")
+        raise peewee.OperationalError(
+            DiskError("database or disk is full"), "database or disk is full"
+        )
 
     outcomes = gather([note("one"), ends_it], held)
     for told in outcomes:
@@ -174,7 +183,9 @@ def test_a_batch_that_cannot_begin_answers_all_that_wait(monkeypatch: pytest.Mon
     def fail() -> None:
         tries.append(1)
         wait_until(lambda: len(group_commit.the_writer()._jobs) == 2, "the works are not waiting")  # noqa: SLF001  # to see the group form
-        raise peewee.OperationalError(DiskError("unable to open database file"), "unable to open database file")
+        raise peewee.OperationalError(
+            DiskError("unable to open database file"), "unable to open database file"
+        )
 
     monkeypatch.setattr(database.db.obj, "begin", fail)
     with ThreadPoolExecutor(2) as pool:
@@ -198,7 +209,9 @@ def test_a_work_that_waited_too_long_is_refused_and_never_runs(held: Held) -> No
     assert noted() == ["next"]
 
 
-def test_a_work_that_runs_too_long_is_called_unknown_and_may_still_be_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_work_that_runs_too_long_is_called_unknown_and_may_still_be_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(group_commit, "GRACE_S", 0.05)
     may_end = threading.Event()
 
@@ -233,7 +246,9 @@ def test_a_writer_thread_that_died_is_replaced() -> None:
     assert noted() == ["before", "after"]
 
 
-def test_a_writer_thread_that_dies_while_works_wait_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_thread_that_dies_while_works_wait_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Started, and gone before it took anything: what a work is left with when its writer dies.
     monkeypatch.setattr(threading.Thread, "start", lambda _: monkeypatch.undo())
     fresh = group_commit.Writer()
@@ -241,7 +256,9 @@ def test_a_writer_thread_that_dies_while_works_wait_is_noticed(monkeypatch: pyte
     assert noted() == ["waited"]
 
 
-def test_a_batch_that_fails_outside_of_any_work_is_answered_and_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_fails_outside_of_any_work_is_answered_and_the_next_one_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(_: object) -> None:
         monkeypatch.undo()
         raise MemoryError
@@ -284,7 +301,9 @@ def test_a_keyboard_interrupt_in_a_work_is_its_callers_alone() -> None:
     assert noted() == ["next"]
 
 
-def test_a_lock_that_cannot_be_had_is_a_refusal_each_and_no_endless_loop(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_cannot_be_had_is_a_refusal_each_and_no_endless_loop(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logging.getLogger("budget_sync"), "propagate", True)
     file = database.db.file_path
     turnstile = file.with_name(f"{file.name}.turnstile")

@@ -50,9 +50,13 @@ SECRET = "a key for tests, long enough"
 
 
 @pytest.fixture
-def installed(postgres_templates: Templates, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+def installed(
+    postgres_templates: Templates, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[dict[str, str]]:
     """The environment of an installation on PostgreSQL."""
-    with postgres_templates.copy("world" if "world" in request.fixturenames else "nothing", tmp_path / "instance") as made:
+    with postgres_templates.copy(
+        "world" if "world" in request.fixturenames else "nothing", tmp_path / "instance"
+    ) as made:
         yield made
 
 
@@ -99,13 +103,18 @@ def at_once(*works: Callable[[], object]) -> list[object]:
         return list(threads.map(run, works))
 
 
-def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(installed: dict[str, str], stranger: psycopg.Connection[Any]) -> None:
+def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(
+    installed: dict[str, str], stranger: psycopg.Connection[Any]
+) -> None:
     installation = Installation(installed)
     installation.flask("init-db")
     stranger.execute('DROP TRIGGER "BudgetCheckLog_no_delete" ON "BudgetCheckLog"')
     result = installation.flask("serve", "--port", str(installation.port), check=False, timeout=30)
     assert result.returncode == 1
-    assert 'its schema is not whole: trigger "BudgetCheckLog_no_delete" is missing or changed' in result.stderr
+    assert (
+        'its schema is not whole: trigger "BudgetCheckLog_no_delete" is missing or changed'
+        in result.stderr
+    )
     assert len(result.stderr.splitlines()) == 1
     try:
         installation.start("--unproven")
@@ -115,48 +124,90 @@ def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(installed
 
 def test_a_budget_changed_by_hand_while_money_moves_stays_proven(world: Flask) -> None:
     def change(amount: int) -> Callable[[], object]:
-        return lambda: manual_budgets.set_budget(ROOT, "org-456", "Engineering", "Q1 2025", Decimal(amount))
+        return lambda: manual_budgets.set_budget(
+            ROOT, "org-456", "Engineering", "Q1 2025", Decimal(amount)
+        )
 
     def move(number: int) -> Callable[[], object]:
         def work() -> object:
             reserve("budget-123", f"moved-{number}", Decimal(10))
-            return ledger.commit(SERVICE, CommitRequest(budget_id="budget-123", request_id=f"moved-{number}", amount=Decimal(10)))
+            return ledger.commit(
+                SERVICE,
+                CommitRequest(
+                    budget_id="budget-123", request_id=f"moved-{number}", amount=Decimal(10)
+                ),
+            )
 
         return work
 
     for round_ in range(5):
-        at_once(*(change(100_000 + 10 * round_ + place) for place in range(4)), *(move(10 * round_ + place) for place in range(6)))
-    assert Reservation.select().where(Reservation.requestId.startswith("moved-") & (Reservation.status == "closed")).count() == 30
+        at_once(
+            *(change(100_000 + 10 * round_ + place) for place in range(4)),
+            *(move(10 * round_ + place) for place in range(6)),
+        )
+    assert (
+        Reservation.select()
+        .where(Reservation.requestId.startswith("moved-") & (Reservation.status == "closed"))
+        .count()
+        == 30
+    )
     assert verification.verify().findings == []
 
 
-def test_a_budget_cut_while_a_reserve_waits_for_it_is_seen(world: Flask, stranger: psycopg.Connection[Any]) -> None:
+def test_a_budget_cut_while_a_reserve_waits_for_it_is_seen(
+    world: Flask, stranger: psycopg.Connection[Any]
+) -> None:
     with ThreadPoolExecutor(1) as threads, stranger.transaction():
-        stranger.execute("""UPDATE "Budget" SET "budgetedMinor" = 600000 WHERE "id" = 'budget-123'""")
-        stranger.execute("""UPDATE "BudgetUtilization" SET "version" = "version" + 1 WHERE "budgetId" = 'budget-123'""")
+        stranger.execute(
+            """UPDATE "Budget" SET "budgetedMinor" = 600000 WHERE "id" = 'budget-123'"""
+        )
+        stranger.execute(
+            """UPDATE "BudgetUtilization" SET "version" = "version" + 1 WHERE "budgetId" = 'budget-123'"""
+        )
         waiting = threads.submit(at_once, lambda: reserve("budget-123", "late", Decimal(5000)))
         wait_until(lambda: is_waited_for(stranger), "the reserve does not wait")
     # 5,000 of 6,000 were spent before.
     assert waiting.result(timeout=30) == [None]
 
 
-def test_two_people_who_reserve_one_request_on_two_budgets_at_once_do_not_both_get_it(world: Flask) -> None:
-    manual_budgets.set_budget(ROOT, "org-456", "Legal", "Q1 2025", Decimal(1000), budget_id="budget-9")
-    people = [(person("ann", Role.MANAGER), "Engineering", "budget-123"), (person("bob", Role.BUSINESS_USER), "Legal", "budget-9")]
+def test_two_people_who_reserve_one_request_on_two_budgets_at_once_do_not_both_get_it(
+    world: Flask,
+) -> None:
+    manual_budgets.set_budget(
+        ROOT, "org-456", "Legal", "Q1 2025", Decimal(1000), budget_id="budget-9"
+    )
+    people = [
+        (person("ann", Role.MANAGER), "Engineering", "budget-123"),
+        (person("bob", Role.BUSINESS_USER), "Legal", "budget-9"),
+    ]
     for round_ in range(20):
         request_id = f"both-{round_}"
         for actor, department, _ in people:
-            body = check_body(requestId=request_id, userId=actor.user_id, department=department, amount=Decimal(1))
+            body = check_body(
+                requestId=request_id, userId=actor.user_id, department=department, amount=Decimal(1)
+            )
             ledger.check(actor, CheckRequest.model_validate(body))
-        asked = [(actor, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(1))) for actor, _, budget_id in people]
-        outcomes = at_once(*(lambda actor=actor, request=request: ledger.reserve(actor, request) for actor, request in asked))
+        asked = [
+            (actor, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(1)))
+            for actor, _, budget_id in people
+        ]
+        outcomes = at_once(
+            *(
+                lambda actor=actor, request=request: ledger.reserve(actor, request)
+                for actor, request in asked
+            )
+        )
         assert sum(outcome is Code.NOT_YOUR_REQUEST for outcome in outcomes) == 1, outcomes
         assert Reservation.select().where(Reservation.requestId == request_id).count() == 1
 
 
 def is_waited_for(connection: psycopg.Connection[Any]) -> bool:
     """Whether somebody waits for a lock that this connection holds."""
-    return bool(connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))").fetchone())
+    return bool(
+        connection.execute(
+            "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+        ).fetchone()
+    )
 
 
 # Tried again, and what a client is told.
@@ -170,7 +221,9 @@ def test_a_work_in_others_way_is_tried_again(world: Flask, state: str) -> None:
         tries.append(state)
         Customer.update(name=f"try {len(tries)}").execute()
         if len(tries) < TRIES:
-            db.execute_sql(f"DO $$ BEGIN RAISE EXCEPTION 'in the way' USING ERRCODE = '{state}'; END $$")
+            db.execute_sql(
+                f"DO $$ BEGIN RAISE EXCEPTION 'in the way' USING ERRCODE = '{state}'; END $$"
+            )
         return len(tries)
 
     assert database.transact(work) == TRIES
@@ -188,10 +241,16 @@ def test_a_work_that_is_always_in_others_way_is_unavailable_and_undone(world: Fl
     assert Customer.get_by_id("org-456").name == "Acme Inc."
 
 
-@pytest.mark.parametrize("state", ["53100", "53200", "53300", "57P01", "57014", "55P03", "25006", "58030", "08006"])
+@pytest.mark.parametrize(
+    "state", ["53100", "53200", "53300", "57P01", "57014", "55P03", "25006", "58030", "08006"]
+)
 def test_a_server_that_cannot_just_now_is_unavailable(world: Flask, state: str) -> None:
     with pytest.raises(Refusal) as refused:
-        database.transact(lambda: db.execute_sql(f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{state}'; END $$"))
+        database.transact(
+            lambda: db.execute_sql(
+                f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{state}'; END $$"
+            )
+        )
     assert refused.value.code is Code.UNAVAILABLE
 
 
@@ -200,20 +259,32 @@ def test_a_mistake_of_ours_is_none_of_the_servers(world: Flask) -> None:
         database.transact(lambda: db.execute_sql('SELECT * FROM "Nowhere"'))
 
 
-def test_a_lock_that_is_held_too_long_is_unavailable(world: Flask, stranger: psycopg.Connection[Any]) -> None:
+def test_a_lock_that_is_held_too_long_is_unavailable(
+    world: Flask, stranger: psycopg.Connection[Any]
+) -> None:
     client, headers = world.test_client(), key_headers()
     with stranger.transaction():
-        stranger.execute("""SELECT * FROM "BudgetUtilization" WHERE "budgetId" = 'budget-123' FOR UPDATE""")
+        stranger.execute(
+            """SELECT * FROM "BudgetUtilization" WHERE "budgetId" = 'budget-123' FOR UPDATE"""
+        )
         response = client.post("/api/budget/reserve", json=reserve_body(), headers=headers)
     assert (response.status_code, response.get_json()["code"]) == (503, "UNAVAILABLE")
     assert int(response.headers["Retry-After"]) > 0
-    assert client.post("/api/budget/reserve", json=reserve_body(), headers=headers).status_code == 200
+    assert (
+        client.post("/api/budget/reserve", json=reserve_body(), headers=headers).status_code == 200
+    )
 
 
-def test_a_commit_without_an_answer_is_of_unknown_outcome(world: Flask, stranger: psycopg.Connection[Any]) -> None:
+def test_a_commit_without_an_answer_is_of_unknown_outcome(
+    world: Flask, stranger: psycopg.Connection[Any]
+) -> None:
     # The connection ends in the COMMIT itself, in a trigger that is put off until then.
-    stranger.execute("CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'")
-    stranger.execute('CREATE CONSTRAINT TRIGGER hang_up AFTER INSERT ON "Reservation" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hang_up()')
+    stranger.execute(
+        "CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'"
+    )
+    stranger.execute(
+        'CREATE CONSTRAINT TRIGGER hang_up AFTER INSERT ON "Reservation" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hang_up()'
+    )
     client, headers = world.test_client(), key_headers()
     response = client.post("/api/budget/reserve", json=reserve_body(), headers=headers)
     assert (response.status_code, response.get_json()["code"]) == (503, "OUTCOME_UNKNOWN")
@@ -226,7 +297,11 @@ def test_a_commit_without_an_answer_is_of_unknown_outcome(world: Flask, stranger
 # Statements that travel together.
 
 
-_NEW_CUSTOMER = Prepared(lambda value: Customer.insert(id=value.id, name=value.name, currency="USD", currencyExponent=2, createdAt=value.created_at))
+_NEW_CUSTOMER = Prepared(
+    lambda value: Customer.insert(
+        id=value.id, name=value.name, currency="USD", currencyExponent=2, createdAt=value.created_at
+    )
+)
 
 
 def add(customer: str, name: str = "New Inc.") -> None:
@@ -280,9 +355,15 @@ def test_one_that_fails_with_the_commit_undoes_all_and_is_no_unknown_outcome(wor
     assert customers() == set()
 
 
-def test_a_connection_that_ends_with_the_commit_is_of_unknown_outcome(world: Flask, stranger: psycopg.Connection[Any]) -> None:
-    stranger.execute("CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'")
-    stranger.execute('CREATE TRIGGER hang_up AFTER INSERT ON "Customer" FOR EACH ROW EXECUTE FUNCTION hang_up()')
+def test_a_connection_that_ends_with_the_commit_is_of_unknown_outcome(
+    world: Flask, stranger: psycopg.Connection[Any]
+) -> None:
+    stranger.execute(
+        "CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'"
+    )
+    stranger.execute(
+        'CREATE TRIGGER hang_up AFTER INSERT ON "Customer" FOR EACH ROW EXECUTE FUNCTION hang_up()'
+    )
     with pytest.raises(Refusal) as refused:
         database.transact(lambda: add("one"))
     assert refused.value.code is Code.OUTCOME_UNKNOWN
@@ -291,8 +372,12 @@ def test_a_connection_that_ends_with_the_commit_is_of_unknown_outcome(world: Fla
     assert customers() == {"two"}
 
 
-def test_a_statement_that_makes_no_sense_leaves_the_connection_as_good_as_it_was(world: Flask) -> None:
-    nonsense = Prepared(lambda value: Customer.select(SQL('"nowhere"')).where(Customer.id == value.id))
+def test_a_statement_that_makes_no_sense_leaves_the_connection_as_good_as_it_was(
+    world: Flask,
+) -> None:
+    nonsense = Prepared(
+        lambda value: Customer.select(SQL('"nowhere"')).where(Customer.id == value.id)
+    )
     for _ in range(2):
         with pytest.raises(peewee.ProgrammingError, match="nowhere"):
             nonsense.first(id="org-456")
@@ -301,14 +386,18 @@ def test_a_statement_that_makes_no_sense_leaves_the_connection_as_good_as_it_was
     assert standings.ENABLED_CUSTOMER.first(customer_id="org-456").id == "org-456"
 
 
-def test_a_value_that_the_server_cannot_have_is_refused_before_anything_is_sent(world: Flask) -> None:
+def test_a_value_that_the_server_cannot_have_is_refused_before_anything_is_sent(
+    world: Flask,
+) -> None:
     with pytest.raises(peewee.DataError, match="NUL"):
         database.transact(lambda: add("one", "a\0b"))
     database.transact(lambda: add("two"))
     assert customers() == {"two"}
 
 
-def test_a_reserve_goes_to_the_server_and_back_three_times(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reserve_goes_to_the_server_and_back_three_times(
+    world: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sent = []
     real = Connection._send  # noqa: SLF001
 
@@ -317,12 +406,23 @@ def test_a_reserve_goes_to_the_server_and_back_three_times(world: Flask, monkeyp
         return real(connection, statements)
 
     monkeypatch.setattr(Connection, "_send", send)
-    ledger.reserve(SERVICE, ReserveRequest(budget_id="budget-123", request_id="r", amount=Decimal(1), customer_id="org-456"))
+    ledger.reserve(
+        SERVICE,
+        ReserveRequest(
+            budget_id="budget-123", request_id="r", amount=Decimal(1), customer_id="org-456"
+        ),
+    )
     together = [["BEGIN", "SELECT", "SELECT"], ["UPDATE"], ["INSERT", "INSERT", "COMMIT"]]
     assert [each for each in sent if each[0] != "SELECT"] == together
 
 
-@pytest.mark.parametrize(("path", "code"), [("/api/budgets/budget-123%00", "BUDGET_NOT_FOUND"), ("/api/requests/%00", "REQUEST_NOT_FOUND")])
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/api/budgets/budget-123%00", "BUDGET_NOT_FOUND"),
+        ("/api/requests/%00", "REQUEST_NOT_FOUND"),
+    ],
+)
 def test_an_id_with_a_nul_in_an_address_is_not_found(world: Flask, path: str, code: str) -> None:
     # The server refuses such text, whatever it is wanted for.
     response = world.test_client().get(path, headers=key_headers())
@@ -358,7 +458,9 @@ def end_all(connection: psycopg.Connection[Any]) -> int:
 
 
 @pytest.mark.parametrize("call", ["check", "reserve"])
-def test_a_restart_of_the_server_is_survived_without_a_failed_request(world: Flask, stranger: psycopg.Connection[Any], call: str) -> None:
+def test_a_restart_of_the_server_is_survived_without_a_failed_request(
+    world: Flask, stranger: psycopg.Connection[Any], call: str
+) -> None:
     client, headers = world.test_client(), key_headers()
     body = check_body() if call == "check" else reserve_body()
     assert client.post(f"/api/budget/{call}", json=body, headers=headers).status_code == 200
@@ -366,7 +468,9 @@ def test_a_restart_of_the_server_is_survived_without_a_failed_request(world: Fla
     assert client.post(f"/api/budget/{call}", json=body, headers=headers).status_code == 200
 
 
-def test_a_connection_lost_within_a_work_is_tried_on_another(world: Flask, stranger: psycopg.Connection[Any]) -> None:
+def test_a_connection_lost_within_a_work_is_tried_on_another(
+    world: Flask, stranger: psycopg.Connection[Any]
+) -> None:
     tries = []
 
     def work() -> None:
@@ -385,7 +489,11 @@ def test_each_request_gives_its_connection_back(world: Flask) -> None:
     client, headers = world.test_client(), key_headers()
 
     def work() -> object:
-        return client.application.test_client().post("/api/budget/check", json=check_body(), headers=headers).status_code
+        return (
+            client.application.test_client()
+            .post("/api/budget/check", json=check_body(), headers=headers)
+            .status_code
+        )
 
     # More threads than there are connections, none of which closes anything.
     for _ in range(30):
@@ -422,7 +530,9 @@ def held_connection() -> Iterator[psycopg.Connection[Any]]:
         database.close_connection()
 
 
-def test_a_pool_without_a_connection_left_is_unavailable(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_without_a_connection_left_is_unavailable(
+    world: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(db.obj, "_max_connections", 1)
     database.open_connection()
     assert at_once(lambda: reserve_once("crowded")) == [Code.UNAVAILABLE]
@@ -432,10 +542,16 @@ def test_a_pool_without_a_connection_left_is_unavailable(world: Flask, monkeypat
 
 def reserve_once(request_id: str) -> str:
     """The acknowledged reservation."""
-    return str(ledger.reserve(SERVICE, ReserveRequest(budget_id="budget-123", request_id=request_id, amount=AMOUNT)).data["reservationId"])
+    return str(
+        ledger.reserve(
+            SERVICE, ReserveRequest(budget_id="budget-123", request_id=request_id, amount=AMOUNT)
+        ).data["reservationId"]
+    )
 
 
-def test_a_lock_on_a_name_is_one_for_all_and_ends_with_its_holder(world: Flask, tmp_path: Path, stranger: psycopg.Connection[Any]) -> None:
+def test_a_lock_on_a_name_is_one_for_all_and_ends_with_its_holder(
+    world: Flask, tmp_path: Path, stranger: psycopg.Connection[Any]
+) -> None:
     def try_it() -> bool:
         with held_alone("sync-src-1", tmp_path) as got:
             return got
@@ -473,19 +589,31 @@ def test_a_forked_child_leaves_its_parents_connections_alone(world: Flask) -> No
 def role(connection: psycopg.Connection[Any], password: str) -> Iterator[str]:
     """A role with that password, for a test's time."""
     name = f"role_{os.urandom(4).hex()}"
-    connection.execute(psycopg.sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(psycopg.sql.Identifier(name), password))
+    connection.execute(
+        psycopg.sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(
+            psycopg.sql.Identifier(name), password
+        )
+    )
     try:
         yield name
     finally:
         connection.execute(psycopg.sql.SQL("DROP ROLE {}").format(psycopg.sql.Identifier(name)))
 
 
-@pytest.mark.parametrize("password", ["p@ss:w/rd?#[]", "100% sure", "%41%2f", "a'b\"c\\d e", "пароль€", "a+b&c=d;"])
-def test_a_password_may_have_any_character(postgres_url: str, stranger: psycopg.Connection[Any], tmp_path: Path, password: str) -> None:
+@pytest.mark.parametrize(
+    "password", ["p@ss:w/rd?#[]", "100% sure", "%41%2f", "a'b\"c\\d e", "пароль€", "a+b&c=d;"]
+)
+def test_a_password_may_have_any_character(
+    postgres_url: str, stranger: psycopg.Connection[Any], tmp_path: Path, password: str
+) -> None:
     parts = urlsplit(postgres_url)
     with role(stranger, password) as name:
-        url = parts._replace(netloc=f"{name}:{quote(password, safe='')}@{parts.hostname}:{parts.port}").geturl()
-        chosen = settings.load({"INSTANCE_FOLDER": str(tmp_path), "SECRET_KEY": SECRET, "DATABASE_URL": url})
+        url = parts._replace(
+            netloc=f"{name}:{quote(password, safe='')}@{parts.hostname}:{parts.port}"
+        ).geturl()
+        chosen = settings.load(
+            {"INSTANCE_FOLDER": str(tmp_path), "SECRET_KEY": SECRET, "DATABASE_URL": url}
+        )
         database.connect(chosen.database)
         try:
             database.open_connection()
@@ -497,37 +625,62 @@ def test_a_password_may_have_any_character(postgres_url: str, stranger: psycopg.
             database.disconnect()
 
 
-@pytest.mark.parametrize("url", ["postgresql://", "postgresql://host", "postgresql://u:secret%zz@host/db", "postgresql://u:secret@host:port:5/db"])
-def test_a_url_that_makes_no_sense_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
-    with pytest.raises(SettingsError, match=r"^DATABASE_URL must look like postgresql://") as refused:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql://host",
+        "postgresql://u:secret%zz@host/db",
+        "postgresql://u:secret@host:port:5/db",
+    ],
+)
+def test_a_url_that_makes_no_sense_is_refused_without_its_password(
+    tmp_path: Path, url: str
+) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^DATABASE_URL must look like postgresql://"
+    ) as refused:
         settings.load({"INSTANCE_FOLDER": str(tmp_path), "SECRET_KEY": SECRET, "DATABASE_URL": url})
     assert "secret" not in str(refused.value)
 
 
 def test_the_secret_key_must_be_given(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"^SECRET_KEY must be set on PostgreSQL"):
-        settings.load({"INSTANCE_FOLDER": str(tmp_path), "DATABASE_URL": "postgresql://host/budgets"})
+        settings.load(
+            {"INSTANCE_FOLDER": str(tmp_path), "DATABASE_URL": "postgresql://host/budgets"}
+        )
     assert not (tmp_path / "secret_key").exists()
 
 
 def test_init_db_by_two_servers_at_once_makes_the_tables_once(chosen: Settings) -> None:
     database.connect(chosen.database)
-    assert sorted(map(str, at_once(database.init_schema, database.init_schema))) == ["False", "True"]
+    assert sorted(map(str, at_once(database.init_schema, database.init_schema))) == [
+        "False",
+        "True",
+    ]
     database.disconnect()
 
 
 @pytest.mark.parametrize("table", ["AuditLog", "BudgetCheckLog"])
 def test_the_logs_refuse_to_be_changed(world: Flask, table: str) -> None:
     column = "reason"
-    for statement in (f"""UPDATE "{table}" SET "{column}" = 'x'""", f'DELETE FROM "{table}"', f'TRUNCATE "{table}"'):
-        with pytest.raises(peewee.IntegrityError, match=r"append-only|leave only by flask prune-checks"):
+    for statement in (
+        f"""UPDATE "{table}" SET "{column}" = 'x'""",
+        f'DELETE FROM "{table}"',
+        f'TRUNCATE "{table}"',
+    ):
+        with pytest.raises(
+            peewee.IntegrityError, match=r"append-only|leave only by flask prune-checks"
+        ):
             db.execute_sql(statement)
 
 
 # Two servers on one database.
 
 
-def reserve_at(places: tuple[Installation, ...], body: dict[str, Any], headers: dict[str, str]) -> str:
+def reserve_at(
+    places: tuple[Installation, ...], body: dict[str, Any], headers: dict[str, str]
+) -> str:
     """The acknowledged reservation; what is not answered is sent again, to the next server."""
     for place in places * 200:
         try:
@@ -540,8 +693,13 @@ def reserve_at(places: tuple[Installation, ...], body: dict[str, Any], headers: 
     raise AssertionError("nobody answers")
 
 
-def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted(world: Flask, installed: dict[str, str], tmp_path: Path) -> None:
-    one, two = Installation(installed), Installation(installed | {"INSTANCE_FOLDER": str(tmp_path / "two")})
+def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted(
+    world: Flask, installed: dict[str, str], tmp_path: Path
+) -> None:
+    one, two = (
+        Installation(installed),
+        Installation(installed | {"INSTANCE_FOLDER": str(tmp_path / "two")}),
+    )
     two.folder.mkdir()
     headers = one.key()
     acknowledged: set[tuple[str, str]] = set()
@@ -552,7 +710,12 @@ def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted
         while not stop.is_set():
             tries += 1
             request_id = f"{number}-{tries}"
-            acknowledged.add((request_id, reserve_at((one, two), reserve_body(requestId=request_id, amount=1), headers)))
+            acknowledged.add(
+                (
+                    request_id,
+                    reserve_at((one, two), reserve_body(requestId=request_id, amount=1), headers),
+                )
+            )
 
     try:
         for server in (one, two):
@@ -562,16 +725,27 @@ def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted
             try:
                 for _ in range(2):
                     seen = len(acknowledged)
-                    wait_until(lambda seen=seen: len(acknowledged) > seen + 30, "nothing is reserved")  # type: ignore[misc]  # mypy knows no defaults of lambdas
+                    wait_until(
+                        lambda seen=seen: len(acknowledged) > seen + 30,  # type: ignore[misc]
+                        "nothing is reserved",
+                    )
                     two.stop(signal.SIGKILL)
                     seen = len(acknowledged)
-                    wait_until(lambda seen=seen: len(acknowledged) > seen + 30, "one server alone reserves nothing")  # type: ignore[misc]  # as above
+                    wait_until(
+                        lambda seen=seen: len(acknowledged) > seen + 30,  # type: ignore[misc]  # as above
+                        "one server alone reserves nothing",
+                    )
                     two.start("--workers", "1")
             finally:
                 stop.set()
             for one_client in clients:
                 one_client.result(timeout=60)
-        stored = set(found(one.target, """SELECT "requestId", "id" FROM "Reservation" WHERE "requestId" <> 'intake-101'"""))
+        stored = set(
+            found(
+                one.target,
+                """SELECT "requestId", "id" FROM "Reservation" WHERE "requestId" <> 'intake-101'""",
+            )
+        )
         assert stored == acknowledged
         assert "every balance is proven" in one.flask("verify").stdout
     finally:
@@ -589,20 +763,38 @@ def test_calls_that_wait_for_a_row_keep_neither_threads_nor_other_calls_from_goi
     key, waiting = server.key(), SHARED_CONNECTIONS - 1
     with world.app_context():
         database.open_connection()
-        manual_budgets.set_budget(ROOT, "org-456", "Legal", "Q1 2025", Decimal(1000), budget_id="budget-9")
+        manual_budgets.set_budget(
+            ROOT, "org-456", "Legal", "Q1 2025", Decimal(1000), budget_id="budget-9"
+        )
     try:
         server.start("--workers", "1")
         with ThreadPoolExecutor(2 * waiting) as threads:
             stranger.execute("BEGIN")
             stranger.execute("""SELECT 1 FROM "Budget" WHERE "id" = 'budget-123' FOR UPDATE""")
-            reserves = [threads.submit(server.post, "/api/budget/reserve", reserve_body(requestId=f"r-{n}", amount=1), headers=key) for n in range(waiting)]
+            reserves = [
+                threads.submit(
+                    server.post,
+                    "/api/budget/reserve",
+                    reserve_body(requestId=f"r-{n}", amount=1),
+                    headers=key,
+                )
+                for n in range(waiting)
+            ]
             time.sleep(1)
             others = [
-                threads.submit(server.post, "/api/budget/reserve", reserve_body(requestId=f"o-{n}", budgetId="budget-9", amount=1), headers=key)
+                threads.submit(
+                    server.post,
+                    "/api/budget/reserve",
+                    reserve_body(requestId=f"o-{n}", budgetId="budget-9", amount=1),
+                    headers=key,
+                )
                 for n in range(5)
             ]
             assert [other.result().status_code for other in others] == [200] * 5
-            assert requests.get(f"{server.url}/api/budgets", headers=key, timeout=30).status_code == 200
+            assert (
+                requests.get(f"{server.url}/api/budgets", headers=key, timeout=30).status_code
+                == 200
+            )
             assert not any(reserve.done() for reserve in reserves)
             stranger.execute("COMMIT")
             assert [reserve.result().status_code for reserve in reserves] == [200] * waiting
@@ -630,7 +822,9 @@ class Between:
                     server = socket.create_connection(self.target)
                     self.sockets.append(server)
                     for source, sink in ((client, server), (server, client)):
-                        threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+                        threading.Thread(
+                            target=self._pass_on, args=(source, sink), daemon=True
+                        ).start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
@@ -650,19 +844,41 @@ class Between:
         self.fall_silent()
 
 
-def test_a_database_that_does_not_answer_is_unavailable_and_keeps_nobody_else_waiting(world: Flask, installed: dict[str, str], postgres_url: str) -> None:
+def test_a_database_that_does_not_answer_is_unavailable_and_keeps_nobody_else_waiting(
+    world: Flask, installed: dict[str, str], postgres_url: str
+) -> None:
     url = urlsplit(postgres_url)
     assert url.hostname
     assert url.port
     with closing(Between((url.hostname, url.port))) as between:
-        server = Installation(installed | {"DATABASE_URL": url._replace(netloc=f"{url.username}@127.0.0.1:{between.port}").geturl()})
+        server = Installation(
+            installed
+            | {
+                "DATABASE_URL": url._replace(
+                    netloc=f"{url.username}@127.0.0.1:{between.port}"
+                ).geturl()
+            }
+        )
         key = server.key()
         try:
             server.start("--workers", "1")
-            assert server.post("/api/budget/reserve", reserve_body(requestId="before"), headers=key).status_code == 200
+            assert (
+                server.post(
+                    "/api/budget/reserve", reserve_body(requestId="before"), headers=key
+                ).status_code
+                == 200
+            )
             between.fall_silent()
             with ThreadPoolExecutor(8) as threads:
-                waiting = [threads.submit(server.post, "/api/budget/reserve", reserve_body(requestId=f"r-{n}", amount=1), headers=key) for n in range(8)]
+                waiting = [
+                    threads.submit(
+                        server.post,
+                        "/api/budget/reserve",
+                        reserve_body(requestId=f"r-{n}", amount=1),
+                        headers=key,
+                    )
+                    for n in range(8)
+                ]
                 slowest = 0.0
                 while not all(answer.done() for answer in waiting):
                     began = time.monotonic()
@@ -672,16 +888,25 @@ def test_a_database_that_does_not_answer_is_unavailable_and_keeps_nobody_else_wa
             assert {answer.result().status_code for answer in waiting} == {503}
             assert slowest < 2
             between.is_silent = False
-            assert server.post("/api/budget/reserve", reserve_body(requestId="after"), headers=key).status_code == 200
+            assert (
+                server.post(
+                    "/api/budget/reserve", reserve_body(requestId="after"), headers=key
+                ).status_code
+                == 200
+            )
         finally:
             server.end()
 
 
-def test_two_who_prune_at_once_count_each_check_once(world: Flask, stranger: psycopg.Connection[Any], postgres_url: str) -> None:
+def test_two_who_prune_at_once_count_each_check_once(
+    world: Flask, stranger: psycopg.Connection[Any], postgres_url: str
+) -> None:
     database.connect(postgres_url, busy_timeout_s=20)
     with time_machine.travel(datetime(2024, 1, 1, tzinfo=UTC)):
         for _ in range(3):
-            assert world.test_client().post("/api/budget/check", json=check_body()).status_code == 200
+            assert (
+                world.test_client().post("/api/budget/check", json=check_body()).status_code == 200
+            )
     waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with ThreadPoolExecutor(2) as threads:
         with stranger.transaction():
@@ -689,11 +914,15 @@ def test_two_who_prune_at_once_count_each_check_once(world: Flask, stranger: psy
             pruning = [threads.submit(retention.prune_checks, ROOT, 30) for _ in range(2)]
             wait_until(lambda: found(postgres_url, waiting) == [(2,)], "not both wait")
         assert sorted(deleted.result() for deleted in pruning) == [0, 2]
-    assert found(postgres_url, """SELECT "oldValue" FROM "AuditLog" WHERE "action" = 'PRUNE_CHECKS'""") == [("2",)]
+    assert found(
+        postgres_url, """SELECT "oldValue" FROM "AuditLog" WHERE "action" = 'PRUNE_CHECKS'"""
+    ) == [("2",)]
 
 
 def test_a_copy_has_every_row_and_counts_on(environment: dict[str, str], postgres_url: str) -> None:
-    here = Installation({name: value for name, value in environment.items() if name != "DATABASE_URL"})
+    here = Installation(
+        {name: value for name, value in environment.items() if name != "DATABASE_URL"}
+    )
     there = Installation({**here.environment, "DATABASE_URL": postgres_url})
     here.flask("init-db")
     here.flask("demo")
@@ -711,24 +940,40 @@ def test_a_copy_has_every_row_and_counts_on(environment: dict[str, str], postgre
         query = f'SELECT {order} FROM "{table}" ORDER BY "id"'
         assert found(there.target, query) == found(here.target, query) != []
     again = here.flask("copy-to", postgres_url, check=False)
-    assert (again.returncode, "is not empty" in again.stderr, again.stderr.count("\n")) == (1, True, 1)
+    assert (again.returncode, "is not empty" in again.stderr, again.stderr.count("\n")) == (
+        1,
+        True,
+        1,
+    )
     there.start("--workers", "1")
     try:
         assert there.post("/api/budget/check", check_body()).status_code == 200
-        assert there.post("/api/budget/reserve", reserve_body(), headers=there.key()).status_code == 200
+        assert (
+            there.post("/api/budget/reserve", reserve_body(), headers=there.key()).status_code
+            == 200
+        )
     finally:
         there.stop()
     assert there.flask("verify").returncode == 0
 
 
-def test_a_copy_of_a_damaged_file_says_so_and_keeps_nothing(environment: dict[str, str], postgres_url: str) -> None:
-    here = Installation({name: value for name, value in environment.items() if name != "DATABASE_URL"})
+def test_a_copy_of_a_damaged_file_says_so_and_keeps_nothing(
+    environment: dict[str, str], postgres_url: str
+) -> None:
+    here = Installation(
+        {name: value for name, value in environment.items() if name != "DATABASE_URL"}
+    )
     here.flask("init-db")
     Installation({**here.environment, "DATABASE_URL": postgres_url}).flask("init-db")
-    [(page,)] = found(here.target, """SELECT "rootpage" FROM sqlite_master WHERE "name" = 'AuditLog'""")
+    [(page,)] = found(
+        here.target, """SELECT "rootpage" FROM sqlite_master WHERE "name" = 'AuditLog'"""
+    )
     with here.database.open("r+b") as file:
         file.seek((page - 1) * 4096)
         file.write(b"\xff" * 4096)
     refused = here.flask("copy-to", postgres_url, check=False)
-    assert (refused.returncode, refused.stderr) == (1, "Error: The copy failed, and nothing of it was kept: database disk image is malformed.\n")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "Error: The copy failed, and nothing of it was kept: database disk image is malformed.\n",
+    )
     assert found(postgres_url, 'SELECT * FROM "Customer"') == []

@@ -68,7 +68,10 @@ class Engine:
         row = {**ROWS[table], **changes}
         columns = ", ".join(f'"{column}"' for column in row)
         values = ", ".join([self.placeholder] * len(row))
-        ((said,),) = self.run(f'INSERT INTO "{table}" ({columns}) VALUES ({values}) RETURNING {returning}', tuple(row.values()))
+        ((said,),) = self.run(
+            f'INSERT INTO "{table}" ({columns}) VALUES ({values}) RETURNING {returning}',
+            tuple(row.values()),
+        )
         return said
 
     def refuses(self, table: str, changes: Row) -> bool:
@@ -99,13 +102,21 @@ class Engine:
                 ), is_generated = 'ALWAYS'
                 FROM information_schema.columns WHERE table_schema = 'public'
             """)
-        return {(table, column): Column(kind, *map(bool, facts)) for table, column, kind, *facts in rows}
+        return {
+            (table, column): Column(kind, *map(bool, facts)) for table, column, kind, *facts in rows
+        }
 
 
 # A lawful row of each table, which agrees with the others. "acme" has two budgets and a source, "globex" one of each.
 ROWS: dict[str, Row] = {
     "SchemaVersion": {"version": 99, "appliedAt": NOW},
-    "Customer": {"id": "initech", "name": "Initech", "currency": "USD", "currencyExponent": 2, "createdAt": NOW},
+    "Customer": {
+        "id": "initech",
+        "name": "Initech",
+        "currency": "USD",
+        "currencyExponent": 2,
+        "createdAt": NOW,
+    },
     "User": {
         "id": "jane",
         "customerId": "acme",
@@ -117,7 +128,14 @@ ROWS: dict[str, Row] = {
     },
     "Session": {"tokenHash": "0f", "userId": "sam", "createdAt": NOW, "expiresAt": NOW},
     "LoginAttempt": {"id": 1, "account": "0f", "network": "127.0.0.1", "attemptedAt": 0},
-    "ApiKey": {"id": "ab12", "customerId": "acme", "name": "orchestrator", "secretHash": "0f", "mayOverspend": False, "createdAt": NOW},
+    "ApiKey": {
+        "id": "ab12",
+        "customerId": "acme",
+        "name": "orchestrator",
+        "secretHash": "0f",
+        "mayOverspend": False,
+        "createdAt": NOW,
+    },
     "BudgetDataSourceConfig": {
         "id": "source-9",
         "customerId": "acme",
@@ -226,13 +244,19 @@ def found_world(engine: Engine) -> None:
     """The rows that those of ROWS refer to, or must agree with."""
     for customer in ("acme", "globex"):
         engine.insert("Customer", {"id": customer})
-        engine.insert("BudgetDataSourceConfig", {"id": f"source-{customer}", "customerId": customer})
+        engine.insert(
+            "BudgetDataSourceConfig", {"id": f"source-{customer}", "customerId": customer}
+        )
     engine.insert("User", {"id": "sam", "email": "sam@acme.com", "emailKey": "sam@acme.com"})
-    engine.insert("Budget", {"id": "engineering", "departmentKey": "engineering", "externalId": "E-1"})
+    engine.insert(
+        "Budget", {"id": "engineering", "departmentKey": "engineering", "externalId": "E-1"}
+    )
     engine.insert("Budget", {"id": "spare", "departmentKey": "spare", "externalId": "E-2"})
     engine.insert("Budget", {"id": "retired", "deletedAt": NOW})
     engine.insert("Budget", {"id": "globex-1", "customerId": "globex"})
-    engine.insert("BudgetUtilization", {"budgetId": "engineering", "reservedMinor": 500000, "version": 2})
+    engine.insert(
+        "BudgetUtilization", {"budgetId": "engineering", "reservedMinor": 500000, "version": 2}
+    )
     engine.insert("Reservation", {"seq": 1, "id": "res-1", "requestId": "intake-1"})
     engine.insert("Reservation", {"seq": 2, "id": "res-2", "requestId": "intake-2", **CLOSED})
     engine.insert("AuditLog", {"id": 1, "version": 1, "action": "CREATE"})
@@ -287,7 +311,9 @@ GENERATED = {
 
 
 def test_the_database_generates_the_columns_that_people_query_and_no_others(engine: Engine) -> None:
-    assert {place for place, column in engine.columns().items() if column.generated} == set(GENERATED)
+    assert {place for place, column in engine.columns().items() if column.generated} == set(
+        GENERATED
+    )
 
 
 # exponent, minor units, whole units
@@ -307,7 +333,9 @@ AMOUNTS = [
 
 @pytest.mark.parametrize("place", GENERATED, ids=".".join)
 @pytest.mark.parametrize(("exponent", "minor", "whole"), AMOUNTS)
-def test_amounts_show_whole_units(engine: Engine, place: tuple[str, str], exponent: int, minor: int, whole: str) -> None:
+def test_amounts_show_whole_units(
+    engine: Engine, place: tuple[str, str], exponent: int, minor: int, whole: str
+) -> None:
     table, generated = place
     row: dict[str, object] = {"currencyExponent": exponent, GENERATED[place]: minor}
     if table == "Reservation":
@@ -345,8 +373,12 @@ def reservation(**changes: object) -> Row:
 
 
 FORBIDDEN = {
-    "a negative reserved": Forbidden("BudgetUtilization", {"reservedMinor": -1}, {"reservedMinor": 0}),
-    "a negative committed": Forbidden("BudgetUtilization", {"committedMinor": -1}, {"committedMinor": 0}),
+    "a negative reserved": Forbidden(
+        "BudgetUtilization", {"reservedMinor": -1}, {"reservedMinor": 0}
+    ),
+    "a negative committed": Forbidden(
+        "BudgetUtilization", {"committedMinor": -1}, {"committedMinor": 0}
+    ),
     "a negative version": Forbidden("BudgetUtilization", {"version": -1}),
     "two utilisations of a budget": Forbidden("BudgetUtilization", {"budgetId": "engineering"}),
     "a utilisation of another exponent": Forbidden("BudgetUtilization", {"currencyExponent": 0}),
@@ -355,80 +387,190 @@ FORBIDDEN = {
     "an unknown role": Forbidden("User", {"role": "root"}, {"role": "fpa_user"}),
     "a role in another letter case": Forbidden("User", {"role": "Admin"}, {"role": "admin"}),
     "the role of nobody": Forbidden("User", {"role": "anonymous"}, {"role": "api_system"}),
-    "an admin of all customers": Forbidden("User", {"role": "admin", "customerId": None}, {"role": "super_admin", "customerId": None}),
+    "an admin of all customers": Forbidden(
+        "User", {"role": "admin", "customerId": None}, {"role": "super_admin", "customerId": None}
+    ),
     "a business user of all customers": Forbidden("User", {"customerId": None}),
-    "a user of an unknown customer": Forbidden("User", {"customerId": "nowhere"}, {"customerId": "globex"}),
+    "a user of an unknown customer": Forbidden(
+        "User", {"customerId": "nowhere"}, {"customerId": "globex"}
+    ),
     "two users with one address": Forbidden("User", {"emailKey": "sam@acme.com"}),
-    "an unknown reservation status": Forbidden("Reservation", reservation(status="pending"), reservation()),
-    "a reservation status in another letter case": Forbidden("Reservation", {"status": "OPEN"}, {"status": "open"}),
-    "two open reservations of a request on a budget": Forbidden("Reservation", {"requestId": "intake-1"}, {"requestId": "intake-1", "budgetId": "spare"}),
-    "an open reservation beside an open one": Forbidden("Reservation", {"requestId": "intake-1"}, reservation(requestId="intake-1")),
-    "a request reserved anew before it was settled": Forbidden("Reservation", {"requestId": "intake-1"}, {"requestId": "intake-2"}),
-    "a reservation on another customer's budget": Forbidden("Reservation", {"budgetId": "globex-1"}, {"budgetId": "globex-1", "customerId": "globex"}),
+    "an unknown reservation status": Forbidden(
+        "Reservation", reservation(status="pending"), reservation()
+    ),
+    "a reservation status in another letter case": Forbidden(
+        "Reservation", {"status": "OPEN"}, {"status": "open"}
+    ),
+    "two open reservations of a request on a budget": Forbidden(
+        "Reservation", {"requestId": "intake-1"}, {"requestId": "intake-1", "budgetId": "spare"}
+    ),
+    "an open reservation beside an open one": Forbidden(
+        "Reservation", {"requestId": "intake-1"}, reservation(requestId="intake-1")
+    ),
+    "a request reserved anew before it was settled": Forbidden(
+        "Reservation", {"requestId": "intake-1"}, {"requestId": "intake-2"}
+    ),
+    "a reservation on another customer's budget": Forbidden(
+        "Reservation", {"budgetId": "globex-1"}, {"budgetId": "globex-1", "customerId": "globex"}
+    ),
     "a reservation of another customer": Forbidden("Reservation", {"customerId": "globex"}),
     "a reservation of another exponent": Forbidden("Reservation", {"currencyExponent": 0}),
     "a reservation on no budget": Forbidden("Reservation", {"budgetId": "nowhere"}),
     "a reservation id twice": Forbidden("Reservation", {"id": "res-1"}),
-    "a reservation of nothing": Forbidden("Reservation", reservation(amountMinor=0, releasedMinor=0), reservation(amountMinor=1, releasedMinor=1)),
-    "a negative reservation": Forbidden("Reservation", reservation(amountMinor=-1, releasedMinor=-1)),
-    "a negative hold": Forbidden("Reservation", reservation(heldMinor=-1, releasedMinor=500001)),
-    "a negative release": Forbidden("Reservation", {"heldMinor": 500001, "releasedMinor": -1}, {"heldMinor": 499999, "releasedMinor": 1}),
-    "a negative spending": Forbidden("Reservation", {"heldMinor": 500001, "committedMinor": -1}, {"heldMinor": 499999, "committedMinor": 1}),
-    "a negative excess": Forbidden("Reservation", {"heldMinor": 499999, "exceededMinor": -1}, reservation(exceededMinor=1, releasedMinor=500001)),
-    "more held than is left": Forbidden("Reservation", {"heldMinor": 500001}, {"heldMinor": 500000}),
-    "less held than is left": Forbidden("Reservation", {"heldMinor": 499999}, {"heldMinor": 499999, "releasedMinor": 1}),
-    "spending that the hold does not know of": Forbidden("Reservation", {"committedMinor": 1}, {"committedMinor": 1, "exceededMinor": 1}),
-    "an open reservation that holds nothing": Forbidden("Reservation", {"heldMinor": 0, "releasedMinor": 500000}, reservation()),
-    "a closed reservation that holds something": Forbidden("Reservation", reservation(heldMinor=1, releasedMinor=499999)),
-    "a closed reservation without its closing reply": Forbidden("Reservation", reservation(closingReply=None), reservation()),
-    "a closed reservation without its closing call": Forbidden("Reservation", reservation(closingCall=None)),
-    "a closed reservation without its time": Forbidden("Reservation", reservation(closedAt=None)),
-    "a closed reservation without the check it came after": Forbidden("Reservation", reservation(closedAfterCheck=None)),
-    "an open reservation that was closed": Forbidden("Reservation", reservation(status="open", heldMinor=500000, releasedMinor=0)),
-    "two live budgets of a department and period": Forbidden("Budget", {"departmentKey": "spare"}, {"departmentKey": "spare", "deletedAt": NOW}),
-    "two live budgets under different spellings": Forbidden(
-        "Budget", {"department": "SPARE", "departmentKey": "spare"}, {"departmentKey": "spare", "periodKey": "2025-Q2"}
+    "a reservation of nothing": Forbidden(
+        "Reservation",
+        reservation(amountMinor=0, releasedMinor=0),
+        reservation(amountMinor=1, releasedMinor=1),
     ),
-    "a budget number twice": Forbidden("Budget", {"externalId": "E-1"}, {"externalId": "E-1", "customerId": "globex", "periodKey": "2025-Q2"}),
-    "the number of a deleted budget": Forbidden("Budget", {"externalId": "E-1", "deletedAt": NOW}, {"externalId": None, "deletedAt": NOW}),
+    "a negative reservation": Forbidden(
+        "Reservation", reservation(amountMinor=-1, releasedMinor=-1)
+    ),
+    "a negative hold": Forbidden("Reservation", reservation(heldMinor=-1, releasedMinor=500001)),
+    "a negative release": Forbidden(
+        "Reservation",
+        {"heldMinor": 500001, "releasedMinor": -1},
+        {"heldMinor": 499999, "releasedMinor": 1},
+    ),
+    "a negative spending": Forbidden(
+        "Reservation",
+        {"heldMinor": 500001, "committedMinor": -1},
+        {"heldMinor": 499999, "committedMinor": 1},
+    ),
+    "a negative excess": Forbidden(
+        "Reservation",
+        {"heldMinor": 499999, "exceededMinor": -1},
+        reservation(exceededMinor=1, releasedMinor=500001),
+    ),
+    "more held than is left": Forbidden(
+        "Reservation", {"heldMinor": 500001}, {"heldMinor": 500000}
+    ),
+    "less held than is left": Forbidden(
+        "Reservation", {"heldMinor": 499999}, {"heldMinor": 499999, "releasedMinor": 1}
+    ),
+    "spending that the hold does not know of": Forbidden(
+        "Reservation", {"committedMinor": 1}, {"committedMinor": 1, "exceededMinor": 1}
+    ),
+    "an open reservation that holds nothing": Forbidden(
+        "Reservation", {"heldMinor": 0, "releasedMinor": 500000}, reservation()
+    ),
+    "a closed reservation that holds something": Forbidden(
+        "Reservation", reservation(heldMinor=1, releasedMinor=499999)
+    ),
+    "a closed reservation without its closing reply": Forbidden(
+        "Reservation", reservation(closingReply=None), reservation()
+    ),
+    "a closed reservation without its closing call": Forbidden(
+        "Reservation", reservation(closingCall=None)
+    ),
+    "a closed reservation without its time": Forbidden("Reservation", reservation(closedAt=None)),
+    "a closed reservation without the check it came after": Forbidden(
+        "Reservation", reservation(closedAfterCheck=None)
+    ),
+    "an open reservation that was closed": Forbidden(
+        "Reservation", reservation(status="open", heldMinor=500000, releasedMinor=0)
+    ),
+    "two live budgets of a department and period": Forbidden(
+        "Budget", {"departmentKey": "spare"}, {"departmentKey": "spare", "deletedAt": NOW}
+    ),
+    "two live budgets under different spellings": Forbidden(
+        "Budget",
+        {"department": "SPARE", "departmentKey": "spare"},
+        {"departmentKey": "spare", "periodKey": "2025-Q2"},
+    ),
+    "a budget number twice": Forbidden(
+        "Budget",
+        {"externalId": "E-1"},
+        {"externalId": "E-1", "customerId": "globex", "periodKey": "2025-Q2"},
+    ),
+    "the number of a deleted budget": Forbidden(
+        "Budget", {"externalId": "E-1", "deletedAt": NOW}, {"externalId": None, "deletedAt": NOW}
+    ),
     "a budget id twice": Forbidden("Budget", {"id": "globex-1"}),
     "a budget without an id": Forbidden("Budget", {"id": ""}),
-    "a budget of another customer's source": Forbidden("Budget", {"sourceId": "source-globex"}, {"sourceId": "source-acme"}),
+    "a budget of another customer's source": Forbidden(
+        "Budget", {"sourceId": "source-globex"}, {"sourceId": "source-acme"}
+    ),
     "a budget of an unknown customer": Forbidden("Budget", {"customerId": "nowhere"}),
     "a negative budget": Forbidden("Budget", {"budgetedMinor": -1}, {"budgetedMinor": 0}),
-    "a negative auto-approve limit": Forbidden("Budget", {"autoApproveLimitMinor": -1}, {"autoApproveLimitMinor": 0}),
-    "a customer's negative auto-approve limit": Forbidden("Customer", {"autoApproveLimitMinor": -1}, {"autoApproveLimitMinor": 0}),
-    "a budget of 16 digits": Forbidden("Budget", {"budgetedMinor": 10**15}, {"budgetedMinor": 10**15 - 1}),
-    "a limit of 16 digits": Forbidden("Budget", {"autoApproveLimitMinor": 10**15}, {"autoApproveLimitMinor": 10**15 - 1}),
-    "a customer's limit of 16 digits": Forbidden("Customer", {"autoApproveLimitMinor": 10**15}, {"autoApproveLimitMinor": 10**15 - 1}),
-    "a reservation of 16 digits": Forbidden("Reservation", {"amountMinor": 10**15, "heldMinor": 10**15}, {"amountMinor": 10**15 - 1, "heldMinor": 10**15 - 1}),
-    "a check of 16 digits": Forbidden("BudgetCheckLog", {"amountMinor": 10**15}, {"amountMinor": 10**15 - 1}),
+    "a negative auto-approve limit": Forbidden(
+        "Budget", {"autoApproveLimitMinor": -1}, {"autoApproveLimitMinor": 0}
+    ),
+    "a customer's negative auto-approve limit": Forbidden(
+        "Customer", {"autoApproveLimitMinor": -1}, {"autoApproveLimitMinor": 0}
+    ),
+    "a budget of 16 digits": Forbidden(
+        "Budget", {"budgetedMinor": 10**15}, {"budgetedMinor": 10**15 - 1}
+    ),
+    "a limit of 16 digits": Forbidden(
+        "Budget", {"autoApproveLimitMinor": 10**15}, {"autoApproveLimitMinor": 10**15 - 1}
+    ),
+    "a customer's limit of 16 digits": Forbidden(
+        "Customer", {"autoApproveLimitMinor": 10**15}, {"autoApproveLimitMinor": 10**15 - 1}
+    ),
+    "a reservation of 16 digits": Forbidden(
+        "Reservation",
+        {"amountMinor": 10**15, "heldMinor": 10**15},
+        {"amountMinor": 10**15 - 1, "heldMinor": 10**15 - 1},
+    ),
+    "a check of 16 digits": Forbidden(
+        "BudgetCheckLog", {"amountMinor": 10**15}, {"amountMinor": 10**15 - 1}
+    ),
     "a check of nothing": Forbidden("BudgetCheckLog", {"amountMinor": 0}, {"amountMinor": 1}),
     "a check of an unknown customer": Forbidden("BudgetCheckLog", {"customerId": "nowhere"}),
-    "a check of an unknown budget": Forbidden("BudgetCheckLog", {"budgetId": "nowhere"}, {"budgetId": None}),
-    "a currency with five decimals": Forbidden("Customer", {"currencyExponent": 5}, {"currencyExponent": 4}),
+    "a check of an unknown budget": Forbidden(
+        "BudgetCheckLog", {"budgetId": "nowhere"}, {"budgetId": None}
+    ),
+    "a currency with five decimals": Forbidden(
+        "Customer", {"currencyExponent": 5}, {"currencyExponent": 4}
+    ),
     "a currency of four letters": Forbidden("Customer", {"currency": "USDT"}, {"currency": "EUR"}),
-    "a thirteenth month": Forbidden("Customer", {"fiscalYearStartMonth": 13}, {"fiscalYearStartMonth": 12}),
+    "a thirteenth month": Forbidden(
+        "Customer", {"fiscalYearStartMonth": 13}, {"fiscalYearStartMonth": 12}
+    ),
     "a customer id twice": Forbidden("Customer", {"id": "acme"}),
-    "a key of an unknown customer": Forbidden("ApiKey", {"customerId": "nowhere"}, {"customerId": None}),
+    "a key of an unknown customer": Forbidden(
+        "ApiKey", {"customerId": "nowhere"}, {"customerId": None}
+    ),
     "a session of an unknown user": Forbidden("Session", {"userId": "nowhere"}),
-    "an idempotency key twice": Forbidden("StoredReply", {"idempotencyKey": "used"}, {"idempotencyKey": "used", "call": "release"}),
-    "an idempotency key of 256 characters": Forbidden("StoredReply", {"idempotencyKey": "k" * 256}, {"idempotencyKey": "k" * 255}),
-    "an unknown audit action": Forbidden("AuditLog", {"action": "DELETE"}, {"action": "SOFT_DELETE"}),
-    "an audit version twice": Forbidden("AuditLog", {"version": 1}, {"version": 1, "budgetId": "spare"}),
+    "an idempotency key twice": Forbidden(
+        "StoredReply", {"idempotencyKey": "used"}, {"idempotencyKey": "used", "call": "release"}
+    ),
+    "an idempotency key of 256 characters": Forbidden(
+        "StoredReply", {"idempotencyKey": "k" * 256}, {"idempotencyKey": "k" * 255}
+    ),
+    "an unknown audit action": Forbidden(
+        "AuditLog", {"action": "DELETE"}, {"action": "SOFT_DELETE"}
+    ),
+    "an audit version twice": Forbidden(
+        "AuditLog", {"version": 1}, {"version": 1, "budgetId": "spare"}
+    ),
     "an audit version of zero": Forbidden("AuditLog", {"version": 0}),
-    "a budget's audit row without a version": Forbidden("AuditLog", {"version": None}, {"version": None, "budgetId": None}),
+    "a budget's audit row without a version": Forbidden(
+        "AuditLog", {"version": None}, {"version": None, "budgetId": None}
+    ),
     "a version of no budget": Forbidden("AuditLog", {"budgetId": None}),
-    "a movement of no budget": Forbidden("AuditLog", {"version": None, "budgetId": None, "reservedDeltaMinor": 1}, {"reservedDeltaMinor": 1}),
+    "a movement of no budget": Forbidden(
+        "AuditLog",
+        {"version": None, "budgetId": None, "reservedDeltaMinor": 1},
+        {"reservedDeltaMinor": 1},
+    ),
     "an audit row of an unknown budget": Forbidden("AuditLog", {"budgetId": "nowhere"}),
-    "an unknown kind of source": Forbidden("BudgetDataSourceConfig", {"sourceType": "excel"}, {"sourceType": "google_sheets"}),
+    "an unknown kind of source": Forbidden(
+        "BudgetDataSourceConfig", {"sourceType": "excel"}, {"sourceType": "google_sheets"}
+    ),
     "a sheet without its key": Forbidden("BudgetDataSourceConfig", {"spreadsheetKey": None}),
     "a file without its path": Forbidden(
-        "BudgetDataSourceConfig", {"sourceType": "csv", "spreadsheetKey": None}, {"sourceType": "csv", "spreadsheetKey": None, "csvPath": "budgets.csv"}
+        "BudgetDataSourceConfig",
+        {"sourceType": "csv", "spreadsheetKey": None},
+        {"sourceType": "csv", "spreadsheetKey": None, "csvPath": "budgets.csv"},
     ),
     "an unknown sync status": Forbidden("SyncHistory", {"status": "done"}, {"status": "partial"}),
     "a sync id twice": Forbidden("SyncHistory", {"syncId": "sync_1_acme"}),
-    "a sync of another customer's source": Forbidden("SyncHistory", {"customerId": "globex"}, {"customerId": "globex", "sourceId": "source-globex"}),
+    "a sync of another customer's source": Forbidden(
+        "SyncHistory",
+        {"customerId": "globex"},
+        {"customerId": "globex", "sourceId": "source-globex"},
+    ),
 }
 
 
@@ -453,7 +595,9 @@ def test_a_budget_may_be_cut_below_what_is_reserved_and_committed(engine: Engine
     engine.run("""UPDATE "Budget" SET "budgetedMinor" = 0 WHERE "id" = 'engineering'""")
     engine.run('UPDATE "BudgetUtilization" SET "committedMinor" = "committedMinor" + 500000')
     sums = 'b."budgetedMinor", u."reservedMinor", u."committedMinor"'
-    assert engine.run(f'SELECT {sums} FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id"') == [(0, 500000, 500000)]
+    assert engine.run(
+        f'SELECT {sums} FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id"'
+    ) == [(0, 500000, 500000)]
 
 
 def test_a_budget_that_money_moved_on_cannot_be_deleted(engine: Engine) -> None:
@@ -488,20 +632,37 @@ def keys(model: type[models.Table]) -> set[str]:
 
 def test_the_models_have_every_column_that_is_not_generated_and_no_other(engine: Engine) -> None:
     said = {
-        (model._meta.table_name, field.name): Column(TYPES[field.field_type][engine.name == "postgresql"], field.null, field.name in keys(model))  # noqa: SLF001
+        (model._meta.table_name, field.name): Column(  # noqa: SLF001
+            TYPES[field.field_type][engine.name == "postgresql"],
+            field.null,
+            field.name in keys(model),
+        )
         for model in models.Table.__subclasses__()
         for field in fields(model)
     }
-    assert said == {place: column for place, column in engine.columns().items() if not column.generated and place[0] not in WITHOUT_MODEL}
+    assert said == {
+        place: column
+        for place, column in engine.columns().items()
+        if not column.generated and place[0] not in WITHOUT_MODEL
+    }
 
 
 def test_the_models_call_the_columns_by_their_names() -> None:
-    assert [field for model in models.Table.__subclasses__() for field in fields(model) if field.name != field.column_name] == []
+    assert [
+        field
+        for model in models.Table.__subclasses__()
+        for field in fields(model)
+        if field.name != field.column_name
+    ] == []
 
 
 def listed(table: str, column: str) -> set[str]:
     """The words that a column's CHECK in schema.sql lists."""
-    match = re.search(rf'^CREATE TABLE "{table}" \((?:(?!^\);).)*?CHECK \("{column}" IN \(([^)]*)\)\)', SCHEMA, re.MULTILINE | re.DOTALL)
+    match = re.search(
+        rf'^CREATE TABLE "{table}" \((?:(?!^\);).)*?CHECK \("{column}" IN \(([^)]*)\)\)',
+        SCHEMA,
+        re.MULTILINE | re.DOTALL,
+    )
     assert match, f"{table}.{column} lists nothing"
     return set(re.findall(r"'(\w+)'", match[1]))
 
@@ -515,10 +676,18 @@ def strings_called(name: str, function: ast.FunctionDef) -> set[str]:
     found = set()
     for node in ast.walk(function):
         if isinstance(node, ast.Assign):
-            targets = node.targets[0].elts if isinstance(node.targets[0], ast.Tuple) else [node.targets[0]]
+            targets = (
+                node.targets[0].elts
+                if isinstance(node.targets[0], ast.Tuple)
+                else [node.targets[0]]
+            )
             values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
             for target, value in zip(targets, values, strict=False):
-                if isinstance(target, ast.Name) and target.id == name and isinstance(value, ast.Constant):
+                if (
+                    isinstance(target, ast.Name)
+                    and target.id == name
+                    and isinstance(value, ast.Constant)
+                ):
                     found.add(str(value.value))
     return found
 
@@ -531,7 +700,11 @@ def actions_written() -> set[str]:
             if not isinstance(function, ast.FunctionDef):
                 continue
             for call in ast.walk(function):
-                if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in ("record", "record_movement")):
+                if not (
+                    isinstance(call, ast.Call)
+                    and isinstance(call.func, ast.Attribute)
+                    and call.func.attr in ("record", "record_movement")
+                ):
                     continue
                 action = call.args[1]
                 if isinstance(action, ast.Constant):
@@ -557,7 +730,11 @@ def described() -> set[tuple[str, ...]]:
     database.open_connection()
     made = set(db.execute_sql("SELECT type, name, sql FROM sqlite_master").fetchall())
     tables = [name for kind, name, _ in made if kind == "table"]
-    return made | {(table, *map(repr, row)) for table in tables for row in db.execute_sql(f'SELECT * FROM "{table}"').fetchall()}
+    return made | {
+        (table, *map(repr, row))
+        for table in tables
+        for row in db.execute_sql(f'SELECT * FROM "{table}"').fetchall()
+    }
 
 
 def test_init_db_makes_what_schema_sql_says_and_the_triggers(app: Flask) -> None:
@@ -565,11 +742,22 @@ def test_init_db_makes_what_schema_sql_says_and_the_triggers(app: Flask) -> None
         connection.executescript(SCHEMA)
         said = set(connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall())
     made = set(db.execute_sql("SELECT type, name, sql FROM sqlite_master").fetchall())
-    squeezed = [{(kind, name, " ".join((sql or "").split())) for kind, name, sql in rows if kind != "trigger"} for rows in (said, made)]
-    without_comments = [{(kind, name, re.sub(r"--.*", "", sql)) for kind, name, sql in rows} for rows in squeezed]
+    squeezed = [
+        {
+            (kind, name, " ".join((sql or "").split()))
+            for kind, name, sql in rows
+            if kind != "trigger"
+        }
+        for rows in (said, made)
+    ]
+    without_comments = [
+        {(kind, name, re.sub(r"--.*", "", sql)) for kind, name, sql in rows} for rows in squeezed
+    ]
     assert without_comments[0] == without_comments[1]
     assert {name for kind, name, _ in made if kind == "trigger"} == {
-        f"{table}_no_{verb}" for table in ("AuditLog", "BudgetCheckLog") for verb in ("update", "delete", "replace")
+        f"{table}_no_{verb}"
+        for table in ("AuditLog", "BudgetCheckLog")
+        for verb in ("update", "delete", "replace")
     }
 
 
@@ -583,10 +771,14 @@ def test_init_db_is_harmless_where_the_tables_are(app: Flask) -> None:
     assert described() == before
 
 
-def test_tables_that_could_not_all_be_made_are_not_made_at_all(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_that_could_not_all_be_made_are_not_made_at_all(
+    chosen: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen.instance_folder.mkdir(parents=True)
     database.connect(chosen.database_path, create=True)
-    monkeypatch.setattr("budget_sync.database.schema.engine_statements", lambda _: ["CREATE TRIGGER broken"])
+    monkeypatch.setattr(
+        "budget_sync.database.schema.engine_statements", lambda _: ["CREATE TRIGGER broken"]
+    )
     with pytest.raises(peewee.OperationalError):
         database.init_schema()
     assert described() == set()
@@ -597,8 +789,16 @@ def test_tables_that_could_not_all_be_made_are_not_made_at_all(chosen: Settings,
 
 def test_the_services_own_connection_is_safe(app: Flask) -> None:
     database.open_connection()
-    pragmas = {name: db.execute_sql(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "foreign_keys", "recursive_triggers")}
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "recursive_triggers": 1}
+    pragmas = {
+        name: db.execute_sql(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "foreign_keys", "recursive_triggers")
+    }
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "recursive_triggers": 1,
+    }
 
 
 # Upgrading them.
@@ -606,7 +806,10 @@ def test_the_services_own_connection_is_safe(app: Flask) -> None:
 NEXT = database.SCHEMA_VERSION + 1
 
 # A step that works, for each of which a later one does not.
-GOOD_STEP = ['CREATE TABLE "Extra" ("id" INTEGER PRIMARY KEY)', """INSERT INTO "Extra" VALUES (1)"""]
+GOOD_STEP = [
+    'CREATE TABLE "Extra" ("id" INTEGER PRIMARY KEY)',
+    """INSERT INTO "Extra" VALUES (1)""",
+]
 
 
 @pytest.mark.parametrize(
@@ -619,10 +822,16 @@ GOOD_STEP = ['CREATE TABLE "Extra" ("id" INTEGER PRIMARY KEY)', """INSERT INTO "
     ],
 )
 @pytest.mark.parametrize("same_step", [True, False])
-def test_an_upgrade_whose_step_fails_leaves_the_database_as_it_was(app: Flask, broken: str, same_step: bool) -> None:
+def test_an_upgrade_whose_step_fails_leaves_the_database_as_it_was(
+    app: Flask, broken: str, same_step: bool
+) -> None:
     people.add_customer(ROOT, "acme", "Acme")
     before = described()
-    steps = {NEXT: [*GOOD_STEP, broken]} if same_step else {NEXT: GOOD_STEP, NEXT + 1: ['DROP TABLE "Session"', broken]}
+    steps = (
+        {NEXT: [*GOOD_STEP, broken]}
+        if same_step
+        else {NEXT: GOOD_STEP, NEXT + 1: ['DROP TABLE "Session"', broken]}
+    )
     with pytest.raises(peewee.PeeweeException):
         database.upgrade_schema(steps)
     assert described() == before
@@ -652,19 +861,28 @@ def test_a_database_of_a_newer_version_is_left_alone(app: Flask) -> None:
 
 
 def test_a_database_whose_version_is_no_number_is_damaged(app: Flask) -> None:
-    for statement in ('DROP TABLE "SchemaVersion"', 'CREATE TABLE "SchemaVersion" ("version" TEXT)', """INSERT INTO "SchemaVersion" VALUES ('3x')"""):
+    for statement in (
+        'DROP TABLE "SchemaVersion"',
+        'CREATE TABLE "SchemaVersion" ("version" TEXT)',
+        """INSERT INTO "SchemaVersion" VALUES ('3x')""",
+    ):
         db.execute_sql(statement)
     assert app.test_client().get("/readyz").status_code == 503
     for command in ("upgrade-db", "verify"):
         with app.app_context():
             result = app.test_cli_runner().invoke(args=[command])
         assert (result.exit_code, result.stdout) == (1, "")
-        assert result.stderr == f"Error: The database {database.label()} is damaged: its schema version is '3x'.\n"
+        assert (
+            result.stderr
+            == f"Error: The database {database.label()} is damaged: its schema version is '3x'.\n"
+        )
 
 
 def test_a_database_without_tables_is_made_not_upgraded(app: Flask, tmp_path: Path) -> None:
     database.connect(tmp_path / "empty.db", create=True)
-    with pytest.raises(database.DatabaseProblem, match="has no tables yet: make them with `flask init-db`"):
+    with pytest.raises(
+        database.DatabaseProblem, match="has no tables yet: make them with `flask init-db`"
+    ):
         database.upgrade_schema()
     assert described() == set()
 
@@ -720,7 +938,9 @@ def logs(app: Flask) -> Flask:
     """Two customers, each with a budget and two checks of long ago and one of today."""
     for customer in ("acme", "globex"):
         people.add_customer(ROOT, customer, customer.title())
-        manual_budgets.set_budget(ROOT, customer, "Engineering", "Q1 2025", Decimal(100_000), budget_id=f"{customer}-1")
+        manual_budgets.set_budget(
+            ROOT, customer, "Engineering", "Q1 2025", Decimal(100_000), budget_id=f"{customer}-1"
+        )
         with time_machine.travel(LONG_AGO, tick=False):
             ask(customer, "intake-1")
             ask(customer, "intake-2")
@@ -744,7 +964,10 @@ def by_service(sql: str) -> None:
 @pytest.mark.parametrize("sql", REWRITES.values(), ids=REWRITES)
 def test_a_log_cannot_be_rewritten(logs: Flask, sql: str, through: Callable[[str], object]) -> None:
     before = described()
-    with pytest.raises((sqlite3.IntegrityError, peewee.IntegrityError), match=r"append-only|leave only by flask prune-checks"):
+    with pytest.raises(
+        (sqlite3.IntegrityError, peewee.IntegrityError),
+        match=r"append-only|leave only by flask prune-checks",
+    ):
         through(sql)
     assert described() == before
 
@@ -756,11 +979,21 @@ def checks_left() -> set[tuple[str, str]]:
 def test_checks_can_be_deleted_only_as_far_as_the_audit_log_tells(logs: Flask) -> None:
     day_after = LONG_AGO + timedelta(days=1)
     audit_log.record(ROOT, "PRUNE_CHECKS", customer_id="acme", newValue=clock.to_text(day_after))
-    for still_kept in ("""'globex' AND "requestId" = 'intake-1'""", """'acme' AND "requestId" = 'intake-3'"""):
+    for still_kept in (
+        """'globex' AND "requestId" = 'intake-1'""",
+        """'acme' AND "requestId" = 'intake-3'""",
+    ):
         with pytest.raises(sqlite3.IntegrityError, match="leave only by flask prune-checks"):
             by_hand(f'DELETE FROM "BudgetCheckLog" WHERE "customerId" = {still_kept}')
-    by_hand("""DELETE FROM "BudgetCheckLog" WHERE "customerId" = 'acme' AND "requestId" <> 'intake-3'""")
-    assert checks_left() == {("acme", "intake-3"), ("globex", "intake-1"), ("globex", "intake-2"), ("globex", "intake-3")}
+    by_hand(
+        """DELETE FROM "BudgetCheckLog" WHERE "customerId" = 'acme' AND "requestId" <> 'intake-3'"""
+    )
+    assert checks_left() == {
+        ("acme", "intake-3"),
+        ("globex", "intake-1"),
+        ("globex", "intake-2"),
+        ("globex", "intake-3"),
+    }
 
 
 def test_another_audit_row_of_the_same_time_frees_no_check(logs: Flask) -> None:

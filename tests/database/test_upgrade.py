@@ -26,7 +26,9 @@ from budget_sync.ledger import verification
 SCHEMAS = PROJECT / "tests" / "schemas"
 EARLIER = sorted(SCHEMAS.glob("*.sql"), key=lambda path: int(path.stem))
 
-pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="names the engine it is about in each test")
+pytestmark = pytest.mark.skipif(
+    ENGINE != "sqlite", reason="names the engine it is about in each test"
+)
 
 
 def clauses(create_table: str) -> list[str]:
@@ -46,23 +48,35 @@ def description(path: Path) -> dict[str, object]:
     """Every table, index and trigger of a database file."""
     connection = sqlite3.connect(path)
     try:
-        rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        rows = connection.execute(
+            "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+        ).fetchall()
     finally:
         connection.close()
-    return {f"{kind} {name}": clauses(sql) if kind == "table" else " ".join(sql.split()) for kind, name, sql in rows}
+    return {
+        f"{kind} {name}": clauses(sql) if kind == "table" else " ".join(sql.split())
+        for kind, name, sql in rows
+    }
 
 
 def rows_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
     """What stands in every table, but for columns that came later."""
     connection = sqlite3.connect(path)
     try:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return {table: connection.execute(f'SELECT * FROM "{table}"').fetchall() for table in tables}
+        tables = [
+            name
+            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
+        return {
+            table: connection.execute(f'SELECT * FROM "{table}"').fetchall() for table in tables
+        }
     finally:
         connection.close()
 
 
-every_earlier_version = pytest.mark.parametrize("dump", EARLIER, ids=lambda path: f"version {path.stem}")
+every_earlier_version = pytest.mark.parametrize(
+    "dump", EARLIER, ids=lambda path: f"version {path.stem}"
+)
 
 
 @pytest.fixture(params=EARLIER, ids=lambda path: f"version {path.stem}")
@@ -84,7 +98,10 @@ def test_an_upgraded_database_equals_a_fresh_one(earlier: Installation, tmp_path
     fresh = Installation(earlier.environment | {"INSTANCE_FOLDER": str(tmp_path / "fresh")})
     fresh.flask("init-db")
     assert description(earlier.database) != description(fresh.database)
-    assert earlier.flask("upgrade-db").stdout == f"Upgraded to schema version {database.SCHEMA_VERSION}.\n"
+    assert (
+        earlier.flask("upgrade-db").stdout
+        == f"Upgraded to schema version {database.SCHEMA_VERSION}.\n"
+    )
     assert description(earlier.database) == description(fresh.database)
 
 
@@ -95,7 +112,9 @@ def test_an_upgrade_keeps_every_row_and_the_balances_still_verify(earlier: Insta
     assert before["Reservation"]
     for table, rows in before.items():
         if table != "SchemaVersion":
-            assert [row[: len(rows[0])] for row in after[table]] == rows if rows else not after[table], table
+            assert (
+                [row[: len(rows[0])] for row in after[table]] == rows if rows else not after[table]
+            ), table
     assert "every balance is proven" in earlier.flask("verify").stdout
 
 
@@ -106,7 +125,12 @@ def test_an_earlier_version_is_served_only_once_it_is_upgraded(earlier: Installa
     assert earlier.flask("upgrade-db").returncode == 0
     earlier.start()
     try:
-        assert earlier.post("/api/budget/reserve", {}, headers={"Authorization": "Bearer none"}).status_code == 401
+        assert (
+            earlier.post(
+                "/api/budget/reserve", {}, headers={"Authorization": "Bearer none"}
+            ).status_code
+            == 401
+        )
     finally:
         assert earlier.stop() == 0
 
@@ -114,12 +138,17 @@ def test_an_earlier_version_is_served_only_once_it_is_upgraded(earlier: Installa
 def test_upgrading_twice_changes_nothing(earlier: Installation) -> None:
     earlier.flask("upgrade-db")
     once = description(earlier.database)
-    assert earlier.flask("upgrade-db").stdout == f"Already at schema version {database.SCHEMA_VERSION}.\n"
+    assert (
+        earlier.flask("upgrade-db").stdout
+        == f"Already at schema version {database.SCHEMA_VERSION}.\n"
+    )
     assert description(earlier.database) == once
 
 
 @every_earlier_version
-def test_an_upgrade_that_fails_after_any_statement_leaves_the_earlier_version_whole(dump: Path, tmp_path: Path) -> None:
+def test_an_upgrade_that_fails_after_any_statement_leaves_the_earlier_version_whole(
+    dump: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "budget_sync.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(dump.read_text(encoding="utf-8"))
@@ -136,7 +165,9 @@ def test_an_upgrade_that_fails_after_any_statement_leaves_the_earlier_version_wh
 
 def broken_upgrades(version: int) -> Iterator[dict[int, list[str]]]:
     """The steps since a version, with a mistake after each of their statements in turn."""
-    steps = {step: statements for step, statements in upgrade_steps(db.obj).items() if step > version}
+    steps = {
+        step: statements for step, statements in upgrade_steps(db.obj).items() if step > version
+    }
     for step, listed in steps.items():
         for at in range(1, len(listed) + 1):
             yield steps | {step: [*listed[:at], 'DELETE FROM "Nowhere"', *listed[at:]]}
@@ -160,7 +191,10 @@ def test_an_upgraded_audit_log_is_as_it_was_and_append_only(earlier: Installatio
     with pytest.raises(peewee.IntegrityError, match="leave only by flask prune-checks"):
         db.execute_sql('DELETE FROM "BudgetCheckLog"')
     audit_log.record(ROOT, "RESTORE", customer_id=None, subject="a.db")
-    assert [row[0] for row in found(earlier.database, query)] == [*(row[0] for row in before), before[-1][0] + 1]
+    assert [row[0] for row in found(earlier.database, query)] == [
+        *(row[0] for row in before),
+        before[-1][0] + 1,
+    ]
     database.disconnect()
 
 
@@ -170,7 +204,9 @@ def test_an_upgraded_audit_log_is_as_it_was_and_append_only(earlier: Installatio
 def make_earlier(url: str, dump: Path) -> None:
     """Make a database as an earlier version did, with the dump's rows in it."""
     text = dump.read_text(encoding="utf-8")
-    (engines_own,) = (path for path in (SCHEMAS / "postgresql").glob("*.sql") if dump.stem in path.stem.split("-"))
+    (engines_own,) = (
+        path for path in (SCHEMAS / "postgresql").glob("*.sql") if dump.stem in path.stem.split("-")
+    )
     with psycopg.connect(url) as connection, closing(sqlite3.connect(":memory:")) as source:
         source.executescript(text)
         for statement in statements(text):
@@ -200,12 +236,24 @@ def described(url: str) -> set[tuple[Any, ...]]:
 
 def all_rows(url: str) -> dict[str, list[Any]]:
     """What stands in every table of every version, in no order."""
-    tables = re.findall(r'^CREATE TABLE "(\w+)"', EARLIER[0].read_text(encoding="utf-8"), re.MULTILINE)
-    return {table: sorted(row for (row,) in found(url, f'SELECT (to_jsonb("{table}") - \'lastLoginAt\')::text FROM "{table}"')) for table in tables}
+    tables = re.findall(
+        r'^CREATE TABLE "(\w+)"', EARLIER[0].read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return {
+        table: sorted(
+            row
+            for (row,) in found(
+                url, f'SELECT (to_jsonb("{table}") - \'lastLoginAt\')::text FROM "{table}"'
+            )
+        )
+        for table in tables
+    }
 
 
 @every_earlier_version
-def test_on_postgresql_an_upgraded_database_equals_a_fresh_one_and_keeps_every_row(dump: Path, postgres_url: str, request: pytest.FixtureRequest) -> None:
+def test_on_postgresql_an_upgraded_database_equals_a_fresh_one_and_keeps_every_row(
+    dump: Path, postgres_url: str, request: pytest.FixtureRequest
+) -> None:
     make_earlier(postgres_url, dump)
     before = all_rows(postgres_url)
     with request.getfixturevalue("new_postgres")() as fresh:
@@ -213,7 +261,9 @@ def test_on_postgresql_an_upgraded_database_equals_a_fresh_one_and_keeps_every_r
         database.init_schema()
         assert described(postgres_url) != described(fresh)
         database.connect(postgres_url)
-        assert database.upgrade_schema() == list(range(int(dump.stem) + 1, database.SCHEMA_VERSION + 1))
+        assert database.upgrade_schema() == list(
+            range(int(dump.stem) + 1, database.SCHEMA_VERSION + 1)
+        )
         assert described(postgres_url) == described(fresh)
     after = all_rows(postgres_url)
     assert before.pop("SchemaVersion") != after.pop("SchemaVersion")
@@ -221,14 +271,20 @@ def test_on_postgresql_an_upgraded_database_equals_a_fresh_one_and_keeps_every_r
     assert after == before
     assert verification.verify().findings == []
     audit_log.record(ROOT, "RESTORE", customer_id=None, subject="a.db")
-    for rewrite in ("""UPDATE "AuditLog" SET "reason" = 'another'""", 'DELETE FROM "AuditLog"', 'TRUNCATE "AuditLog"'):
+    for rewrite in (
+        """UPDATE "AuditLog" SET "reason" = 'another'""",
+        'DELETE FROM "AuditLog"',
+        'TRUNCATE "AuditLog"',
+    ):
         with pytest.raises(peewee.IntegrityError, match="append-only"):
             db.execute_sql(rewrite)
     database.disconnect()
 
 
 @every_earlier_version
-def test_on_postgresql_an_upgrade_that_fails_leaves_the_earlier_version_whole(dump: Path, postgres_url: str) -> None:
+def test_on_postgresql_an_upgrade_that_fails_leaves_the_earlier_version_whole(
+    dump: Path, postgres_url: str
+) -> None:
     make_earlier(postgres_url, dump)
     before = (described(postgres_url), all_rows(postgres_url))
     database.connect(postgres_url)

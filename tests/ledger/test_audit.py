@@ -20,16 +20,45 @@ from budget_sync.database.models import AuditLog, Budget, BudgetUtilization, Res
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Refusal
 from budget_sync.domain.permissions import Actor, Role
-from budget_sync.domain.request_models import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.domain.request_models import (
+    CheckRequest,
+    CommitRequest,
+    OverBudget,
+    ReleaseAction,
+    ReleaseRequest,
+    ReserveRequest,
+)
 from budget_sync.ledger import retention
 
 pytestmark = pytest.mark.both_engines
 
 NOW = datetime(2025, 2, 5, 11, tzinfo=UTC)
 
-JANE = Actor(principal="user:user-123", user_id="user-123", name="Jane Doe", email="jane@acme.com", role=Role.BUSINESS_USER, customer_id="acme")
-FIONA = Actor(principal="user:fiona", user_id="fiona", name="Fiona Adams", email="fiona@acme.com", role=Role.FPA_USER, customer_id="acme")
-SERVICE = Actor(principal="key:ab12", user_id=None, name="orchestrator", email=None, role=Role.API_SYSTEM, customer_id="acme", may_overspend=True)
+JANE = Actor(
+    principal="user:user-123",
+    user_id="user-123",
+    name="Jane Doe",
+    email="jane@acme.com",
+    role=Role.BUSINESS_USER,
+    customer_id="acme",
+)
+FIONA = Actor(
+    principal="user:fiona",
+    user_id="fiona",
+    name="Fiona Adams",
+    email="fiona@acme.com",
+    role=Role.FPA_USER,
+    customer_id="acme",
+)
+SERVICE = Actor(
+    principal="key:ab12",
+    user_id=None,
+    name="orchestrator",
+    email=None,
+    role=Role.API_SYSTEM,
+    customer_id="acme",
+    may_overspend=True,
+)
 
 
 @pytest.fixture
@@ -39,8 +68,19 @@ def acme(app: Flask) -> Flask:
     for actor in (JANE, FIONA):
         assert actor.user_id
         assert actor.email
-        people.add_user(ROOT, actor.user_id, actor.name, actor.email, actor.role, customer_id="acme", password=None, slots_folder=slots())
-    manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), budget_id="engineering")
+        people.add_user(
+            ROOT,
+            actor.user_id,
+            actor.name,
+            actor.email,
+            actor.role,
+            customer_id="acme",
+            password=None,
+            slots_folder=slots(),
+        )
+    manual_budgets.set_budget(
+        ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), budget_id="engineering"
+    )
     manual_budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal(300), budget_id="legal")
     return app
 
@@ -59,16 +99,39 @@ def check(actor: Actor, request_id: str, amount: str) -> None:
     ledger.check(actor, request)
 
 
-def reserve(actor: Actor, request_id: str, amount: str, budget_id: str = "engineering", **more: Any) -> None:
-    ledger.reserve(actor, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount), **more))
+def reserve(
+    actor: Actor, request_id: str, amount: str, budget_id: str = "engineering", **more: Any
+) -> None:
+    ledger.reserve(
+        actor,
+        ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount), **more),
+    )
 
 
-def commit(actor: Actor, request_id: str, amount: str, budget_id: str = "engineering", **more: Any) -> None:
-    ledger.commit(actor, CommitRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount), **more))
+def commit(
+    actor: Actor, request_id: str, amount: str, budget_id: str = "engineering", **more: Any
+) -> None:
+    ledger.commit(
+        actor,
+        CommitRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount), **more),
+    )
 
 
-def release(actor: Actor, request_id: str, amount: str, action: str = "reject", budget_id: str = "engineering", **more: Any) -> None:
-    request = ReleaseRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount), action=ReleaseAction(action), **more)
+def release(
+    actor: Actor,
+    request_id: str,
+    amount: str,
+    action: str = "reject",
+    budget_id: str = "engineering",
+    **more: Any,
+) -> None:
+    request = ReleaseRequest(
+        budget_id=budget_id,
+        request_id=request_id,
+        amount=Decimal(amount),
+        action=ReleaseAction(action),
+        **more,
+    )
     ledger.release(actor, request)
 
 
@@ -114,10 +177,24 @@ def test_a_cancel_reads_as_in_the_guide(acme: Flask) -> None:
     check(JANE, "intake-789", "500")
     reserve(JANE, "intake-789", "500")
     release(JANE, "intake-789", "500", "cancel", original_requester_id="user-123")
-    newest(action="RELEASE", oldValue="500", newValue="0", reservedDeltaMinor=-50000, changedBy="Jane Doe (jane@acme.com)", reason="Request cancelled by user")
+    newest(
+        action="RELEASE",
+        oldValue="500",
+        newValue="0",
+        reservedDeltaMinor=-50000,
+        changedBy="Jane Doe (jane@acme.com)",
+        reason="Request cancelled by user",
+    )
 
 
-@pytest.mark.parametrize(("action", "said"), [("cancel", "Request cancelled by user"), ("reject", "Request rejected"), ("manual", "Budget released manually")])
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("cancel", "Request cancelled by user"),
+        ("reject", "Request rejected"),
+        ("manual", "Budget released manually"),
+    ],
+)
 def test_a_release_says_why_where_the_body_does_not(acme: Flask, action: str, said: str) -> None:
     reserve(FIONA, "intake-789", "500")
     release(FIONA, "intake-789", "200", action)
@@ -143,26 +220,46 @@ def test_a_commit_tells_of_the_hold_and_of_the_invoice(acme: Flask) -> None:
 def test_a_commit_beyond_the_hold_tells_both_deltas(acme: Flask) -> None:
     reserve(FIONA, "intake-789", "500")
     commit(FIONA, "intake-789", "600")
-    newest(action="COMMIT", oldValue="500", newValue="0", reservedDeltaMinor=-50000, committedDeltaMinor=60000)
+    newest(
+        action="COMMIT",
+        oldValue="500",
+        newValue="0",
+        reservedDeltaMinor=-50000,
+        committedDeltaMinor=60000,
+    )
 
 
 def test_a_final_commit_is_a_commit_and_a_release(acme: Flask) -> None:
     reserve(FIONA, "intake-789", "500")
     commit(FIONA, "intake-789", "450", final=True)
-    told = [(row.action, row.oldValue, row.newValue, row.reservedDeltaMinor, row.committedDeltaMinor) for row in rows()[-2:]]
+    told = [
+        (row.action, row.oldValue, row.newValue, row.reservedDeltaMinor, row.committedDeltaMinor)
+        for row in rows()[-2:]
+    ]
     assert told == [("COMMIT", "500", "50", -45000, 45000), ("RELEASE", "50", "0", -5000, 0)]
 
 
 def test_a_service_is_named_as_such_beside_the_person_it_acts_for(acme: Flask) -> None:
     check(SERVICE, "intake-789", "500")
     reserve(SERVICE, "intake-789", "500")
-    newest(principal="key:ab12", changedBy="orchestrator (service)", onBehalfOf="Jane Doe (jane@acme.com)", subject="user-123")
+    newest(
+        principal="key:ab12",
+        changedBy="orchestrator (service)",
+        onBehalfOf="Jane Doe (jane@acme.com)",
+        subject="user-123",
+    )
     release(SERVICE, "intake-789", "500", "cancel", original_requester_id="user-123")
     newest(changedBy="orchestrator (service)", onBehalfOf="Jane Doe (jane@acme.com)")
 
 
 def test_a_reserve_over_budget_names_both_people(acme: Flask) -> None:
-    reserve(SERVICE, "intake-789", "5000", user_id="user-123", over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"))
+    reserve(
+        SERVICE,
+        "intake-789",
+        "5000",
+        user_id="user-123",
+        over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"),
+    )
     newest(
         action="OVER_BUDGET",
         changedBy="orchestrator (service)",
@@ -176,7 +273,13 @@ def test_a_reserve_over_budget_names_both_people(acme: Flask) -> None:
 
 
 def test_an_approval_that_was_not_needed_is_a_plain_reserve(acme: Flask) -> None:
-    reserve(SERVICE, "intake-789", "1000", user_id="user-123", over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"))
+    reserve(
+        SERVICE,
+        "intake-789",
+        "1000",
+        user_id="user-123",
+        over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"),
+    )
     newest(action="RESERVE", approvedBy=None)
 
 
@@ -222,8 +325,17 @@ def traffic(acme: Flask) -> Flask:
                 commit(FIONA, request_id, "8", budget_id)
             case _:
                 release(FIONA, request_id, "0.5", "reject", budget_id)
-    reserve(FIONA, "intake-99", "5000", "legal", user_id="user-123", over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"))
-    manual_budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal("99.99"), auto_approve_limit=Decimal(5))
+    reserve(
+        FIONA,
+        "intake-99",
+        "5000",
+        "legal",
+        user_id="user-123",
+        over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"),
+    )
+    manual_budgets.set_budget(
+        ROOT, "acme", "Legal", "Q1 2025", Decimal("99.99"), auto_approve_limit=Decimal(5)
+    )
     manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(2500))
     return acme
 
@@ -248,11 +360,17 @@ def test_replaying_the_log_gives_todays_balances_and_none_was_ever_negative(traf
         assert standing.committedMinor > 0
 
 
-def test_replaying_a_request_gives_what_it_holds_each_row_following_from_the_last(traffic: Flask) -> None:
+def test_replaying_a_request_gives_what_it_holds_each_row_following_from_the_last(
+    traffic: Flask,
+) -> None:
     for reservation in Reservation.select():
         held = Decimal(0)
         for row in rows(AuditLog.reservationId == reservation.id):
-            assert (row.requestId, row.budgetId, Decimal(str(row.oldValue))) == (reservation.requestId, reservation.budgetId, held)
+            assert (row.requestId, row.budgetId, Decimal(str(row.oldValue))) == (
+                reservation.requestId,
+                reservation.budgetId,
+                held,
+            )
             held += Decimal(row.reservedDeltaMinor) / 100
             assert Decimal(str(row.newValue)) == held
         assert held * 100 == reservation.heldMinor
@@ -261,7 +379,10 @@ def test_replaying_a_request_gives_what_it_holds_each_row_following_from_the_las
 def test_every_row_of_a_budget_is_of_its_customer_and_says_who_and_when(traffic: Flask) -> None:
     told = rows(AuditLog.budgetId.is_null(False))
     assert {row.customerId for row in told} == {"acme"}
-    assert {(row.principal, row.changedBy) for row in told} == {("command", "root (command line)"), ("user:fiona", "Fiona Adams (fiona@acme.com)")}
+    assert {(row.principal, row.changedBy) for row in told} == {
+        ("command", "root (command line)"),
+        ("user:fiona", "Fiona Adams (fiona@acme.com)"),
+    }
     assert all(isinstance(row.createdAt, datetime) for row in told)
 
 
@@ -327,13 +448,29 @@ def test_a_budget_made_by_hand_tells_its_amount(acme: Flask) -> None:
 
 
 def test_each_changed_field_of_a_budget_has_its_row(acme: Flask) -> None:
-    manual_budgets.set_budget(ROOT, "acme", "Legal", "Q1 2025", Decimal(80), auto_approve_limit=Decimal(5))
-    told = [(row.version, row.action, row.field, row.oldValue, row.newValue, row.budgetedDeltaMinor) for row in rows()[-2:]]
-    assert told == [(2, "UPDATE", "budgetedAmount", "300", "80", -22000), (3, "UPDATE", "autoApproveLimit", None, "5", 0)]
+    manual_budgets.set_budget(
+        ROOT, "acme", "Legal", "Q1 2025", Decimal(80), auto_approve_limit=Decimal(5)
+    )
+    told = [
+        (row.version, row.action, row.field, row.oldValue, row.newValue, row.budgetedDeltaMinor)
+        for row in rows()[-2:]
+    ]
+    assert told == [
+        (2, "UPDATE", "budgetedAmount", "300", "80", -22000),
+        (3, "UPDATE", "autoApproveLimit", None, "5", 0),
+    ]
 
 
 def test_the_limit_a_budget_was_made_with_can_be_read_from_the_log(acme: Flask) -> None:
-    manual_budgets.set_budget(ROOT, "acme", "Sales", "2025", Decimal(1000), budget_id="sales", auto_approve_limit=Decimal(5))
+    manual_budgets.set_budget(
+        ROOT,
+        "acme",
+        "Sales",
+        "2025",
+        Decimal(1000),
+        budget_id="sales",
+        auto_approve_limit=Decimal(5),
+    )
     told = {row.field: row.newValue for row in rows(AuditLog.budgetId == "sales")}
     assert told == {"budgetedAmount": "1000", "autoApproveLimit": "5"}
 
@@ -348,39 +485,95 @@ def made_key(**options: Any) -> None:
 ADMINISTERED: dict[str, tuple[Callable[[], object], dict[str, object]]] = {
     "add-customer": (
         lambda: people.add_customer(ROOT, "globex", "Globex"),
-        {"action": "ADD_CUSTOMER", "customerId": "globex", "subject": "globex", "newValue": "Globex"},
+        {
+            "action": "ADD_CUSTOMER",
+            "customerId": "globex",
+            "subject": "globex",
+            "newValue": "Globex",
+        },
     ),
-    "disable-customer": (lambda: people.disable_customer(ROOT, "acme"), {"action": "DISABLE_CUSTOMER", "subject": "acme"}),
+    "disable-customer": (
+        lambda: people.disable_customer(ROOT, "acme"),
+        {"action": "DISABLE_CUSTOMER", "subject": "acme"},
+    ),
     "add-user": (
-        lambda: people.add_user(ROOT, "bo", "Bo", "bo@acme.com", "manager", customer_id="acme", password=None, slots_folder=slots()),
+        lambda: people.add_user(
+            ROOT,
+            "bo",
+            "Bo",
+            "bo@acme.com",
+            "manager",
+            customer_id="acme",
+            password=None,
+            slots_folder=slots(),
+        ),
         {"action": "ADD_USER", "subject": "bo", "newValue": "manager"},
     ),
     "add-user for all": (
-        lambda: people.add_user(ROOT, "bo", "Bo", "bo@acme.com", "super_admin", customer_id=None, password=None, slots_folder=slots()),
+        lambda: people.add_user(
+            ROOT,
+            "bo",
+            "Bo",
+            "bo@acme.com",
+            "super_admin",
+            customer_id=None,
+            password=None,
+            slots_folder=slots(),
+        ),
         {"action": "ADD_USER", "customerId": None, "subject": "bo", "newValue": "super_admin"},
     ),
     "set-password": (
-        lambda: people.set_password(ROOT, "user-123", "correct horse battery", slots_folder=slots()),
-        {"action": "SET_PASSWORD", "subject": "user-123", "oldValue": None, "newValue": None, "reason": None},
+        lambda: people.set_password(
+            ROOT, "user-123", "correct horse battery", slots_folder=slots()
+        ),
+        {
+            "action": "SET_PASSWORD",
+            "subject": "user-123",
+            "oldValue": None,
+            "newValue": None,
+            "reason": None,
+        },
     ),
-    "disable-user": (lambda: people.disable_user(ROOT, "user-123"), {"action": "DISABLE_USER", "subject": "user-123"}),
-    "add-key": (lambda: made_key(customer_id="acme"), {"action": "ADD_KEY", "subject": KEY, "newValue": "reports"}),
+    "disable-user": (
+        lambda: people.disable_user(ROOT, "user-123"),
+        {"action": "DISABLE_USER", "subject": "user-123"},
+    ),
+    "add-key": (
+        lambda: made_key(customer_id="acme"),
+        {"action": "ADD_KEY", "subject": KEY, "newValue": "reports"},
+    ),
     "add-key for all": (
         lambda: made_key(customer_id=None, may_overspend=True),
-        {"action": "ADD_KEY", "customerId": None, "subject": KEY, "newValue": "reports, may overspend"},
+        {
+            "action": "ADD_KEY",
+            "customerId": None,
+            "subject": KEY,
+            "newValue": "reports, may overspend",
+        },
     ),
 }
 
 
 @pytest.mark.parametrize(("work", "expected"), ADMINISTERED.values(), ids=ADMINISTERED)
-def test_what_is_done_to_people_and_keys_tells_who_did_what_to_whom(acme: Flask, work: Callable[[], object], expected: dict[str, object]) -> None:
+def test_what_is_done_to_people_and_keys_tells_who_did_what_to_whom(
+    acme: Flask, work: Callable[[], object], expected: dict[str, object]
+) -> None:
     before = len(rows())
     with time_machine.travel(NOW, tick=False):
         work()
     assert len(rows()) == before + 1
     keys = people.list_keys(ROOT)
-    expected = {"customerId": "acme"} | {name: keys[-1].id if value is KEY else value for name, value in expected.items()}
-    newest(**expected, budgetId=None, version=None, principal="command", changedBy="root (command line)", createdAt=NOW)
+    expected = {"customerId": "acme"} | {
+        name: keys[-1].id if value is KEY else value for name, value in expected.items()
+    }
+    newest(
+        **expected,
+        budgetId=None,
+        version=None,
+        principal="command",
+        changedBy="root (command line)",
+        createdAt=NOW,
+    )
 
 
 def test_enabling_a_user_and_revoking_a_key_tell_so(acme: Flask) -> None:
@@ -411,7 +604,14 @@ def test_what_was_done_before_is_not_told_again(acme: Flask) -> None:
 
 
 def test_an_admin_who_does_it_is_named(acme: Flask) -> None:
-    alex = Actor(principal="user:alex", user_id="alex", name="Alex Kim", email="alex@acme.com", role=Role.ADMIN, customer_id="acme")
+    alex = Actor(
+        principal="user:alex",
+        user_id="alex",
+        name="Alex Kim",
+        email="alex@acme.com",
+        role=Role.ADMIN,
+        customer_id="acme",
+    )
     people.disable_user(alex, "user-123")
     newest(action="DISABLE_USER", principal="user:alex", changedBy="Alex Kim (alex@acme.com)")
 

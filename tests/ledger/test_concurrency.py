@@ -37,7 +37,9 @@ COPIES = 100
 
 
 @pytest.mark.parametrize(("competitors", "rounds"), [(4, 16), (8, 8)])
-def test_a_budget_is_never_oversold(app: Flask, chosen: Settings, competitors: int, rounds: int) -> None:
+def test_a_budget_is_never_oversold(
+    app: Flask, chosen: Settings, competitors: int, rounds: int
+) -> None:
     people.add_customer(ROOT, "org-456", "Acme Inc.")
     # Forked from a process that has imported what they need and no more: a connection must not cross a fork.
     forks = multiprocessing.get_context("forkserver")
@@ -45,20 +47,40 @@ def test_a_budget_is_never_oversold(app: Flask, chosen: Settings, competitors: i
     start = forks.Barrier(competitors)
     # The same tries in each run, in an order of their own each round.
     dice = random.Random(456)  # noqa: S311  # no secret
-    with ProcessPoolExecutor(competitors, mp_context=forks, initializer=enter, initargs=(chosen.database, start)) as processes:
+    with ProcessPoolExecutor(
+        competitors, mp_context=forks, initializer=enter, initargs=(chosen.database, start)
+    ) as processes:
         for number in range(rounds):
             room = 18 + number
             budget_id = f"round-{number}"
             # Almost enough for one more.
-            manual_budgets.set_budget(ROOT, "org-456", budget_id, "2025", AMOUNT * (room + 1) - Decimal("0.01"), budget_id=budget_id)
+            manual_budgets.set_budget(
+                ROOT,
+                "org-456",
+                budget_id,
+                "2025",
+                AMOUNT * (room + 1) - Decimal("0.01"),
+                budget_id=budget_id,
+            )
             # 500 tries, a fifth of them copies of others.
             tries = [f"r{request}" for request in (*range(REQUESTS), *range(COPIES))]
             dice.shuffle(tries)
-            results = [processes.submit(compete, budget_id, tries[place::competitors]) for place in range(competitors)]
+            results = [
+                processes.submit(compete, budget_id, tries[place::competitors])
+                for place in range(competitors)
+            ]
             answers = [result.result(timeout=120) for result in results]
             acknowledged = {pair for _, pairs in answers for pair in pairs}
-            stored = set(Reservation.select(Reservation.requestId, Reservation.id).where(Reservation.budgetId == budget_id).tuples())
-            moved = AuditLog.select().where((AuditLog.budgetId == budget_id) & (AuditLog.action == "RESERVE")).count()
+            stored = set(
+                Reservation.select(Reservation.requestId, Reservation.id)
+                .where(Reservation.budgetId == budget_id)
+                .tuples()
+            )
+            moved = (
+                AuditLog.select()
+                .where((AuditLog.budgetId == budget_id) & (AuditLog.action == "RESERVE"))
+                .count()
+            )
             assert len({process for process, _ in answers}) == competitors
             assert acknowledged == stored
             assert (len(acknowledged), moved) == (room, room)
@@ -70,7 +92,9 @@ def test_a_budget_is_never_oversold(app: Flask, chosen: Settings, competitors: i
 
 
 @pytest.fixture(scope="module", params=["4", "8"], ids=lambda workers: f"{workers} workers")
-def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iterator[Installation]:
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates
+) -> Iterator[Installation]:
     """The guide's world with its server running, one for all tests with as many workers; its balances must be proven in the end."""
     with templates.copy("world", tmp_path_factory.mktemp("concurrency")) as environment:
         made = Installation(environment)
@@ -99,13 +123,37 @@ def movement(name: str, request_id: str) -> Movement:
     closing = f"""SELECT "closingReply" FROM "Reservation" WHERE "requestId" = '{request_id}' AND "status" = 'closed'"""
     opening = f"""SELECT "reserveReply" FROM "Reservation" WHERE "requestId" = '{request_id}'"""
     return {
-        "reserve": Movement("reserve", reserve_body(requestId=request_id), None, [reserved], opening),
-        "release": Movement("release", release_body(requestId=request_id), None, [reserved, ("RELEASE", "5000", "0")], closing),
-        "commit": Movement("commit", commit_body(requestId=request_id), None, [reserved, ("COMMIT", "5000", "0")], closing),
-        "partial release": Movement(
-            "release", release_body(requestId=request_id, amount=10.5), request_id, [reserved, ("RELEASE", "5000", "4989.5")], under_key
+        "reserve": Movement(
+            "reserve", reserve_body(requestId=request_id), None, [reserved], opening
         ),
-        "partial commit": Movement("commit", commit_body(requestId=request_id, amount=10.5), request_id, [reserved, ("COMMIT", "5000", "4989.5")], under_key),
+        "release": Movement(
+            "release",
+            release_body(requestId=request_id),
+            None,
+            [reserved, ("RELEASE", "5000", "0")],
+            closing,
+        ),
+        "commit": Movement(
+            "commit",
+            commit_body(requestId=request_id),
+            None,
+            [reserved, ("COMMIT", "5000", "0")],
+            closing,
+        ),
+        "partial release": Movement(
+            "release",
+            release_body(requestId=request_id, amount=10.5),
+            request_id,
+            [reserved, ("RELEASE", "5000", "4989.5")],
+            under_key,
+        ),
+        "partial commit": Movement(
+            "commit",
+            commit_body(requestId=request_id, amount=10.5),
+            request_id,
+            [reserved, ("COMMIT", "5000", "4989.5")],
+            under_key,
+        ),
     }[name]
 
 
@@ -114,13 +162,20 @@ MOVEMENTS = ["reserve", "release", "commit", "partial release", "partial commit"
 
 def trail(running: Installation, request_id: str) -> list[tuple[str, str, str]]:
     """The audit rows of a request."""
-    return found(running.target, f"""SELECT "action", "oldValue", "newValue" FROM "AuditLog" WHERE "requestId" = '{request_id}' ORDER BY "id" """)
+    return found(
+        running.target,
+        f"""SELECT "action", "oldValue", "newValue" FROM "AuditLog" WHERE "requestId" = '{request_id}' ORDER BY "id" """,
+    )
 
 
 def prepare(running: Installation, sent: Movement) -> None:
     """Whatever is not a reserve needs a reservation first."""
     if sent.call != "reserve":
-        assert running.post("/api/budget/reserve", reserve_body(requestId=sent.body["requestId"]), headers=running.key()).ok
+        assert running.post(
+            "/api/budget/reserve",
+            reserve_body(requestId=sent.body["requestId"]),
+            headers=running.key(),
+        ).ok
 
 
 def send(running: Installation, sent: Movement) -> requests.Response:
@@ -133,7 +188,9 @@ def send(running: Installation, sent: Movement) -> requests.Response:
 
 
 @pytest.mark.parametrize("name", MOVEMENTS)
-def test_a_hundred_copies_at_once_are_one_movement_and_one_reply(running: Installation, name: str) -> None:
+def test_a_hundred_copies_at_once_are_one_movement_and_one_reply(
+    running: Installation, name: str
+) -> None:
     sent = movement(name, f"copies of {name}")
     prepare(running, sent)
     start = ThreadBarrier(COPIES)
@@ -144,10 +201,14 @@ def test_a_hundred_copies_at_once_are_one_movement_and_one_reply(running: Instal
 
     with ThreadPoolExecutor(COPIES) as threads:
         responses = list(threads.map(copy, range(COPIES)))
-    assert {response.status_code for response in responses} == {200}, {response.text for response in responses}
+    assert {response.status_code for response in responses} == {200}, {
+        response.text for response in responses
+    }
     assert trail(running, sent.body["requestId"]) == sent.trail
     assert len({response.content for response in responses}) == 1
-    assert [response.headers.get("Idempotent-Replayed") for response in responses].count("true") == COPIES - 1
+    assert [response.headers.get("Idempotent-Replayed") for response in responses].count(
+        "true"
+    ) == COPIES - 1
 
 
 @pytest.mark.parametrize("name", MOVEMENTS)
@@ -155,13 +216,21 @@ def test_a_reply_lost_on_the_way_is_had_by_asking_again(running: Installation, n
     sent = movement(name, f"lost reply of {name}")
     prepare(running, sent)
     body = json.dumps(sent.body).encode()
-    headers = running.key() | {"Host": f"127.0.0.1:{running.port}", "Content-Type": "application/json", "Content-Length": str(len(body))}
+    headers = running.key() | {
+        "Host": f"127.0.0.1:{running.port}",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+    }
     if sent.key:
         headers["Idempotency-Key"] = sent.key
-    head = f"POST /api/budget/{sent.call} HTTP/1.1\r\n" + "".join(f"{field}: {value}\r\n" for field, value in headers.items())
+    head = f"POST /api/budget/{sent.call} HTTP/1.1\r\n" + "".join(
+        f"{field}: {value}\r\n" for field, value in headers.items()
+    )
     with socket.create_connection(("127.0.0.1", running.port)) as caller:
         caller.sendall(head.encode() + b"\r\n" + body)
-    wait_until(lambda: trail(running, sent.body["requestId"]) == sent.trail, "the request was not done")
+    wait_until(
+        lambda: trail(running, sent.body["requestId"]) == sent.trail, "the request was not done"
+    )
     again = send(running, sent)
     assert (again.status_code, again.headers.get("Idempotent-Replayed")) == (200, "true")
     assert [(again.text.rstrip("\n"),)] == found(running.target, sent.stored)

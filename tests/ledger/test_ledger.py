@@ -26,7 +26,14 @@ from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, Reserv
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, Refusal
 from budget_sync.domain.permissions import Actor, Role
-from budget_sync.domain.request_models import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.domain.request_models import (
+    CheckRequest,
+    CommitRequest,
+    OverBudget,
+    ReleaseAction,
+    ReleaseRequest,
+    ReserveRequest,
+)
 from budget_sync.ledger import retention, verification
 
 pytestmark = pytest.mark.both_engines
@@ -50,7 +57,9 @@ class Orchestrator:
         """Send a body; as text where its very digits count."""
         text = body if isinstance(body, str) else json.dumps(body)
         headers = self.headers | ({"Idempotency-Key": key} if key else {})
-        return self.client.post(f"/api/budget/{call}", data=text, content_type="application/json", headers=headers)
+        return self.client.post(
+            f"/api/budget/{call}", data=text, content_type="application/json", headers=headers
+        )
 
     def check(self, **changes: Any) -> TestResponse:
         """The guide's check, with changes."""
@@ -104,10 +113,21 @@ def succeeded(response: TestResponse, *, replayed: bool = False) -> dict[str, An
 
 def movements(budget_id: str = BUDGET) -> list[AuditLog]:
     """The audit rows of a budget but for its making, in their order."""
-    return list(AuditLog.select().where((AuditLog.budgetId == budget_id) & (AuditLog.action != "CREATE")).order_by(AuditLog.version))
+    return list(
+        AuditLog.select()
+        .where((AuditLog.budgetId == budget_id) & (AuditLog.action != "CREATE"))
+        .order_by(AuditLog.version)
+    )
 
 
-def add_budget(department: str, amount: str, budget_id: str, *, currency: str | None = None, limit: str | None = None) -> None:
+def add_budget(
+    department: str,
+    amount: str,
+    budget_id: str,
+    *,
+    currency: str | None = None,
+    limit: str | None = None,
+) -> None:
     """A budget for Q1 2025."""
     manual_budgets.set_budget(
         ROOT,
@@ -133,7 +153,16 @@ def orchestrator(app: Flask) -> Orchestrator:
     for actor in (JANE, MARK, FIONA):
         assert actor.user_id
         assert actor.email
-        people.add_user(ROOT, actor.user_id, actor.name, actor.email, actor.role, customer_id=CUSTOMER, password=None, slots_folder=Path(app.instance_path))
+        people.add_user(
+            ROOT,
+            actor.user_id,
+            actor.name,
+            actor.email,
+            actor.role,
+            customer_id=CUSTOMER,
+            password=None,
+            slots_folder=Path(app.instance_path),
+        )
     add_budget("Engineering", "100000", BUDGET)
     return Orchestrator(app.test_client(), key_headers())
 
@@ -165,19 +194,38 @@ def proven(app: Flask) -> Iterator[None]:
         ("CLF", "0.0001", "0.0001", "99999.9999"),
     ],
 )
-def test_an_amount_is_exact_from_check_to_release(orchestrator: Orchestrator, currency: str, sent: str, shown: str, left: str) -> None:
+def test_an_amount_is_exact_from_check_to_release(
+    orchestrator: Orchestrator, currency: str, sent: str, shown: str, left: str
+) -> None:
     add_budget("Travel", "100000", "travel", currency=currency)
 
     def with_amount(body: dict[str, Any]) -> str:
         return json.dumps(body | {"amount": "AMOUNT"}).replace('"AMOUNT"', sent)
 
-    check = numbers(orchestrator.post("check", with_amount(check_body(department="Travel", currency=currency))))
-    assert (check["available"], check["budget"]["available"], check["budget"]["currency"]) == (True, "100000", currency)
-    reserve = numbers(orchestrator.post("reserve", with_amount(reserve_body(budgetId="travel", currency=currency))))
+    check = numbers(
+        orchestrator.post("check", with_amount(check_body(department="Travel", currency=currency)))
+    )
+    assert (check["available"], check["budget"]["available"], check["budget"]["currency"]) == (
+        True,
+        "100000",
+        currency,
+    )
+    reserve = numbers(
+        orchestrator.post(
+            "reserve", with_amount(reserve_body(budgetId="travel", currency=currency))
+        )
+    )
     assert (reserve["amountReserved"], reserve["newAvailable"]) == (shown, left)
     release = numbers(orchestrator.post("release", with_amount(release_body(budgetId="travel"))))
-    assert (release["amountReleased"], release["amountHeld"], release["newAvailable"]) == (shown, "0", "100000")
-    assert [(row.oldValue, row.newValue) for row in movements("travel")] == [("0", shown), (shown, "0")]
+    assert (release["amountReleased"], release["amountHeld"], release["newAvailable"]) == (
+        shown,
+        "0",
+        "100000",
+    )
+    assert [(row.oldValue, row.newValue) for row in movements("travel")] == [
+        ("0", shown),
+        (shown, "0"),
+    ]
 
 
 def test_ten_times_a_tenth_is_one(orchestrator: Orchestrator) -> None:
@@ -189,18 +237,32 @@ def test_ten_times_a_tenth_is_one(orchestrator: Orchestrator) -> None:
     assert orchestrator.balances() == (0, 1, 99999)
 
 
-@pytest.mark.parametrize(("currency", "most", "too_much"), [("USD", "9999999999999.99", "10000000000000"), ("JPY", "999999999999999", "1000000000000000")])
-def test_amounts_go_up_to_the_last_below_the_limit(orchestrator: Orchestrator, currency: str, most: str, too_much: str) -> None:
+@pytest.mark.parametrize(
+    ("currency", "most", "too_much"),
+    [("USD", "9999999999999.99", "10000000000000"), ("JPY", "999999999999999", "1000000000000000")],
+)
+def test_amounts_go_up_to_the_last_below_the_limit(
+    orchestrator: Orchestrator, currency: str, most: str, too_much: str
+) -> None:
     add_budget("Treasury", most, "treasury", currency=currency)
     body = json.dumps(reserve_body(budgetId="treasury", amount="AMOUNT"))
-    reply = refused(orchestrator.post("reserve", body.replace('"AMOUNT"', too_much)), 400, Code.INVALID_REQUEST)
+    reply = refused(
+        orchestrator.post("reserve", body.replace('"AMOUNT"', too_much)), 400, Code.INVALID_REQUEST
+    )
     assert list(reply["fields"]) == ["amount"]
     fitting = orchestrator.post("reserve", body.replace('"AMOUNT"', most))
-    assert (numbers(fitting).get("amountReserved"), numbers(fitting).get("newAvailable")) == (most, "0"), fitting.text
+    assert (numbers(fitting).get("amountReserved"), numbers(fitting).get("newAvailable")) == (
+        most,
+        "0",
+    ), fitting.text
 
 
-@pytest.mark.parametrize(("currency", "amount"), [("USD", 10.999), ("USD", 0.001), ("JPY", 0.5), ("KWD", 0.0001)])
-def test_more_decimals_than_the_currency_has_are_refused_not_rounded(orchestrator: Orchestrator, currency: str, amount: float) -> None:
+@pytest.mark.parametrize(
+    ("currency", "amount"), [("USD", 10.999), ("USD", 0.001), ("JPY", 0.5), ("KWD", 0.0001)]
+)
+def test_more_decimals_than_the_currency_has_are_refused_not_rounded(
+    orchestrator: Orchestrator, currency: str, amount: float
+) -> None:
     add_budget("Travel", "100000", "travel", currency=currency)
     for response in (
         orchestrator.check(department="Travel", amount=amount),
@@ -222,23 +284,37 @@ def test_another_currency_than_the_budgets_is_refused(orchestrator: Orchestrator
     succeeded(orchestrator.reserve(currency="USD"))
 
 
-def test_a_refusal_counts_in_the_decimals_that_its_budget_was_made_with(orchestrator: Orchestrator) -> None:
+def test_a_refusal_counts_in_the_decimals_that_its_budget_was_made_with(
+    orchestrator: Orchestrator,
+) -> None:
     with yen_of(2):
         add_budget("Travel", "50", "travel", currency="JPY")
     reason = "Insufficient budget. Available: ¥50, Requested: ¥60.50"
     checked = succeeded(orchestrator.check(department="Travel", amount=60.5))
     assert (checked["budget"]["available"], checked["reason"]) == (50, reason)
-    reply = refused(orchestrator.reserve(budgetId="travel", amount=60.5), 409, Code.INSUFFICIENT_BUDGET)
-    assert (reply["available"], reply["shortfall"], reply["reason"]) == (50, Decimal("10.5"), reason)
+    reply = refused(
+        orchestrator.reserve(budgetId="travel", amount=60.5), 409, Code.INSUFFICIENT_BUDGET
+    )
+    assert (reply["available"], reply["shortfall"], reply["reason"]) == (
+        50,
+        Decimal("10.5"),
+        reason,
+    )
 
 
 # check
 
 
-def test_a_check_of_what_is_held_already_does_not_count_it_twice(orchestrator: Orchestrator) -> None:
+def test_a_check_of_what_is_held_already_does_not_count_it_twice(
+    orchestrator: Orchestrator,
+) -> None:
     succeeded(orchestrator.reserve(amount=60_000))
     again = succeeded(orchestrator.check(amount=60_000))
-    assert (again["available"], again["alreadyReserved"], again["budget"]["available"]) == (True, 60000, 40000)
+    assert (again["available"], again["alreadyReserved"], again["budget"]["available"]) == (
+        True,
+        60000,
+        40000,
+    )
     assert succeeded(orchestrator.check(amount=100_000))["available"]
     too_much = succeeded(orchestrator.check(amount=100_001))
     assert too_much["reason"] == "Insufficient budget. Available: $100,000, Requested: $100,001"
@@ -256,7 +332,11 @@ def test_a_check_moves_nothing_and_is_logged_with_its_answer(orchestrator: Orche
     assert movements() == []
     logged = BudgetCheckLog.get()
     assert json.loads(logged.response) == response.json
-    assert (logged.checkId, logged.code, logged.budgetId) == (succeeded(response)["checkId"], Code.AUTO_APPROVED, BUDGET)
+    assert (logged.checkId, logged.code, logged.budgetId) == (
+        succeeded(response)["checkId"],
+        Code.AUTO_APPROVED,
+        BUDGET,
+    )
     assert str(logged.checkedBy).startswith("key:")
 
 
@@ -279,13 +359,28 @@ def test_a_check_moves_nothing_and_is_logged_with_its_answer(orchestrator: Orche
     ],
 )
 def test_who_approves_is_said_by_the_budgets_limit_or_else_the_customers(
-    orchestrator: Orchestrator, budget_limit: str | None, customer_limit_minor: int | None, currency: str, amount: float, approves: bool
+    orchestrator: Orchestrator,
+    budget_limit: str | None,
+    customer_limit_minor: int | None,
+    currency: str,
+    amount: float,
+    approves: bool,
 ) -> None:
     people.add_customer(ROOT, "org-7", "Seven", auto_approve_limit_minor=customer_limit_minor)
     limit = None if budget_limit is None else Decimal(budget_limit)
-    manual_budgets.set_budget(ROOT, "org-7", "Travel", "2025", Decimal(100_000), currency=currency, auto_approve_limit=limit)
+    manual_budgets.set_budget(
+        ROOT,
+        "org-7",
+        "Travel",
+        "2025",
+        Decimal(100_000),
+        currency=currency,
+        auto_approve_limit=limit,
+    )
     body = check_body(customerId="org-7", department="Travel", fiscalPeriod="FY2025", amount=amount)
-    reply = succeeded(orchestrator.client.post("/api/budget/check", json=body, headers=key_headers("org-7")))
+    reply = succeeded(
+        orchestrator.client.post("/api/budget/check", json=body, headers=key_headers("org-7"))
+    )
     assert (reply["available"], reply["canAutoApprove"]) == (True, approves)
     assert reply["code"] == (Code.AUTO_APPROVED if approves else Code.REQUIRES_APPROVAL)
     if not approves:
@@ -307,14 +402,23 @@ def test_who_approves_is_said_by_the_budgets_limit_or_else_the_customers(
     ],
 )
 def test_the_customers_limit_is_the_same_amount_whatever_the_decimals_of_either(
-    orchestrator: Orchestrator, customers: int, limit_minor: int, budgets_own: int, amount: float, approves: bool
+    orchestrator: Orchestrator,
+    customers: int,
+    limit_minor: int,
+    budgets_own: int,
+    amount: float,
+    approves: bool,
 ) -> None:
     with yen_of(customers):
-        people.add_customer(ROOT, "org-7", "Seven", currency="JPY", auto_approve_limit_minor=limit_minor)
+        people.add_customer(
+            ROOT, "org-7", "Seven", currency="JPY", auto_approve_limit_minor=limit_minor
+        )
     with yen_of(budgets_own):
         manual_budgets.set_budget(ROOT, "org-7", "Travel", "2025", Decimal(5000))
     body = check_body(customerId="org-7", department="Travel", fiscalPeriod="FY2025", amount=amount)
-    reply = succeeded(orchestrator.client.post("/api/budget/check", json=body, headers=key_headers("org-7")))
+    reply = succeeded(
+        orchestrator.client.post("/api/budget/check", json=body, headers=key_headers("org-7"))
+    )
     assert (reply["available"], reply["canAutoApprove"]) == (True, approves)
 
 
@@ -329,36 +433,56 @@ def test_the_customers_limit_is_the_same_amount_whatever_the_decimals_of_either(
         {"fiscalPeriod": "Q1 2025 (draft)"},
     ],
 )
-def test_no_budget_is_an_answer_of_its_own(orchestrator: Orchestrator, named: dict[str, str]) -> None:
+def test_no_budget_is_an_answer_of_its_own(
+    orchestrator: Orchestrator, named: dict[str, str]
+) -> None:
     reply = succeeded(orchestrator.check(**named))
     assert (reply["available"], reply["canAutoApprove"], reply["budget"]) == (False, False, None)
     assert (reply["code"], reply["reason"]) == (Code.NO_BUDGET, "No budget found")
     assert BudgetCheckLog.get().budgetId is None
 
 
-def test_where_there_is_no_budget_there_is_no_currency_to_mismatch(orchestrator: Orchestrator) -> None:
-    assert succeeded(orchestrator.check(department="Marketing", currency="EUR"))["code"] == Code.NO_BUDGET
+def test_where_there_is_no_budget_there_is_no_currency_to_mismatch(
+    orchestrator: Orchestrator,
+) -> None:
+    assert (
+        succeeded(orchestrator.check(department="Marketing", currency="EUR"))["code"]
+        == Code.NO_BUDGET
+    )
 
 
 @pytest.mark.parametrize("field", ["department", "fiscalPeriod"])
 @pytest.mark.parametrize("blank", ["", "   ", "\t\n", "\u00a0"])
 def test_a_blank_matches_no_budget(orchestrator: Orchestrator, field: str, blank: str) -> None:
-    assert list(refused(orchestrator.check(**{field: blank}), 400, Code.INVALID_REQUEST)["fields"]) == [field]
+    assert list(
+        refused(orchestrator.check(**{field: blank}), 400, Code.INVALID_REQUEST)["fields"]
+    ) == [field]
 
 
 @pytest.mark.parametrize("department", ["engineering", "  ENGINEERING ", "Engineering"])
 @pytest.mark.parametrize("period", ["Q1 2025", "2025-Q1", " q1 fy2025"])
-def test_letter_case_and_spelling_do_not_hide_a_budget(orchestrator: Orchestrator, department: str, period: str) -> None:
-    assert succeeded(orchestrator.check(department=department, fiscalPeriod=period))["budget"]["id"] == BUDGET
+def test_letter_case_and_spelling_do_not_hide_a_budget(
+    orchestrator: Orchestrator, department: str, period: str
+) -> None:
+    assert (
+        succeeded(orchestrator.check(department=department, fiscalPeriod=period))["budget"]["id"]
+        == BUDGET
+    )
 
 
 # reserve
 
 
-def test_what_does_not_fit_is_refused_with_what_is_missing_and_moves_nothing(orchestrator: Orchestrator) -> None:
+def test_what_does_not_fit_is_refused_with_what_is_missing_and_moves_nothing(
+    orchestrator: Orchestrator,
+) -> None:
     succeeded(orchestrator.reserve(requestId="first", amount=98_000))
     reply = refused(orchestrator.reserve(), 409, Code.INSUFFICIENT_BUDGET)
-    assert reply["reason"] == reply["error"] == "Insufficient budget. Available: $2,000, Requested: $5,000"
+    assert (
+        reply["reason"]
+        == reply["error"]
+        == "Insufficient budget. Available: $2,000, Requested: $5,000"
+    )
     assert (reply["available"], reply["shortfall"]) == (2000, 3000)
     assert orchestrator.balances() == (98000, 0, 2000)
     assert [row.requestId for row in movements()] == ["first"]
@@ -380,7 +504,9 @@ def test_a_refused_reserve_may_succeed_later(orchestrator: Orchestrator, key: st
 
 
 @pytest.mark.parametrize("key", [None, "try-1"])
-def test_a_refused_release_or_commit_may_succeed_later(orchestrator: Orchestrator, key: str | None) -> None:
+def test_a_refused_release_or_commit_may_succeed_later(
+    orchestrator: Orchestrator, key: str | None
+) -> None:
     succeeded(orchestrator.check())
     refused(orchestrator.commit(key), 409, Code.NO_OPEN_RESERVATION)
     refused(orchestrator.release(key), 200, Code.AMOUNT_EXCEEDS_RESERVED)
@@ -410,7 +536,9 @@ def test_a_reserve_is_replayed_after_part_of_it_was_spent(orchestrator: Orchestr
 
 
 @pytest.mark.parametrize("amount", [4999.99, 5000.01, 2000])
-def test_the_same_request_with_another_amount_is_a_conflict(orchestrator: Orchestrator, amount: float) -> None:
+def test_the_same_request_with_another_amount_is_a_conflict(
+    orchestrator: Orchestrator, amount: float
+) -> None:
     succeeded(orchestrator.reserve())
     # What is left of it is another amount as well.
     succeeded(orchestrator.commit(amount=3000))
@@ -421,19 +549,30 @@ def test_the_same_request_with_another_amount_is_a_conflict(orchestrator: Orches
 
 def test_a_request_may_hold_money_on_two_budgets(orchestrator: Orchestrator) -> None:
     add_budget("Travel", "1000", "travel")
-    first, second = succeeded(orchestrator.reserve()), succeeded(orchestrator.reserve(budgetId="travel", amount=400))
+    first, second = (
+        succeeded(orchestrator.reserve()),
+        succeeded(orchestrator.reserve(budgetId="travel", amount=400)),
+    )
     assert first["reservationId"] != second["reservationId"]
     succeeded(orchestrator.release(budgetId="travel", amount=400))
-    assert (orchestrator.balances(), orchestrator.balances("travel")) == ((5000, 0, 95000), (0, 0, 1000))
+    assert (orchestrator.balances(), orchestrator.balances("travel")) == (
+        (5000, 0, 95000),
+        (0, 0, 1000),
+    )
 
 
 @pytest.mark.parametrize("close", ["commit", "release"])
-def test_a_late_duplicate_cannot_set_money_aside_twice(orchestrator: Orchestrator, close: str) -> None:
+def test_a_late_duplicate_cannot_set_money_aside_twice(
+    orchestrator: Orchestrator, close: str
+) -> None:
     succeeded(orchestrator.check())
     first = succeeded(orchestrator.reserve())
     succeeded(getattr(orchestrator, close)())
     before = orchestrator.balances()
-    assert refused(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)["reservationId"] == first["reservationId"]
+    assert (
+        refused(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)["reservationId"]
+        == first["reservationId"]
+    )
     refused(orchestrator.reserve(amount=10), 409, Code.RESERVATION_CLOSED)
     succeeded(orchestrator.check(requestId="another"))
     refused(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)
@@ -497,7 +636,12 @@ def test_an_employee_reserves_only_what_they_checked_themselves(orchestrator: Or
 def test_a_reservation_can_be_spent_in_parts(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     first = succeeded(orchestrator.commit(amount=1200.5))
-    assert (first["amountCommitted"], first["amountReleased"], first["amountHeld"], first["newAvailable"]) == (Decimal("1200.5"), 0, Decimal("3799.5"), 95000)
+    assert (
+        first["amountCommitted"],
+        first["amountReleased"],
+        first["amountHeld"],
+        first["newAvailable"],
+    ) == (Decimal("1200.5"), 0, Decimal("3799.5"), 95000)
     assert orchestrator.balances() == (Decimal("3799.5"), Decimal("1200.5"), 95000)
     last = succeeded(orchestrator.commit(amount=3799.5))
     assert (last["amountHeld"], last["newAvailable"]) == (0, 95000)
@@ -516,7 +660,12 @@ def test_a_final_commit_gives_back_what_is_left(orchestrator: Orchestrator) -> N
     succeeded(orchestrator.reserve())
     first = orchestrator.commit(amount=4000, final=True)
     reply = succeeded(first)
-    assert (reply["amountCommitted"], reply["amountReleased"], reply["amountHeld"], reply["newAvailable"]) == (4000, 1000, 0, 96000)
+    assert (
+        reply["amountCommitted"],
+        reply["amountReleased"],
+        reply["amountHeld"],
+        reply["newAvailable"],
+    ) == (4000, 1000, 0, 96000)
     assert [(row.action, row.oldValue, row.newValue) for row in movements()] == [
         ("RESERVE", "0", "5000"),
         ("COMMIT", "5000", "1000"),
@@ -528,12 +677,23 @@ def test_a_final_commit_gives_back_what_is_left(orchestrator: Orchestrator) -> N
     assert orchestrator.balances() == (0, 4000, 96000)
 
 
-def test_a_commit_beyond_the_hold_takes_the_rest_from_the_budgets_room(orchestrator: Orchestrator) -> None:
+def test_a_commit_beyond_the_hold_takes_the_rest_from_the_budgets_room(
+    orchestrator: Orchestrator,
+) -> None:
     succeeded(orchestrator.reserve())
     reply = succeeded(orchestrator.commit(amount=6000))
-    assert (reply["amountCommitted"], reply["amountHeld"], reply["newAvailable"]) == (6000, 0, 94000)
+    assert (reply["amountCommitted"], reply["amountHeld"], reply["newAvailable"]) == (
+        6000,
+        0,
+        94000,
+    )
     row = movements()[-1]
-    assert (row.oldValue, row.newValue, row.reservedDeltaMinor, row.committedDeltaMinor) == ("5000", "0", -500_000, 600_000)
+    assert (row.oldValue, row.newValue, row.reservedDeltaMinor, row.committedDeltaMinor) == (
+        "5000",
+        "0",
+        -500_000,
+        600_000,
+    )
     assert orchestrator.balances() == (0, 6000, 94000)
 
 
@@ -548,7 +708,9 @@ def test_a_commit_beyond_the_hold_needs_room(orchestrator: Orchestrator) -> None
     assert succeeded(orchestrator.commit(amount=5500))["newAvailable"] == 0
 
 
-def test_a_commit_of_an_unknown_request_is_not_found_and_of_a_known_one_a_conflict(orchestrator: Orchestrator) -> None:
+def test_a_commit_of_an_unknown_request_is_not_found_and_of_a_known_one_a_conflict(
+    orchestrator: Orchestrator,
+) -> None:
     refused(orchestrator.commit(), 404, Code.REQUEST_NOT_FOUND)
     succeeded(orchestrator.check())
     refused(orchestrator.commit(), 409, Code.NO_OPEN_RESERVATION)
@@ -584,20 +746,41 @@ def test_a_commit_that_closed_its_reservation_is_replayed(orchestrator: Orchestr
 def test_a_reservation_can_be_released_in_parts(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     first = succeeded(orchestrator.release(amount=1200.5))
-    assert (first["amountReleased"], first["amountHeld"], first["newAvailable"]) == (Decimal("1200.5"), Decimal("3799.5"), Decimal("96200.5"))
+    assert (first["amountReleased"], first["amountHeld"], first["newAvailable"]) == (
+        Decimal("1200.5"),
+        Decimal("3799.5"),
+        Decimal("96200.5"),
+    )
     last = succeeded(orchestrator.release(amount=3799.5))
-    assert (last["amountReleased"], last["amountHeld"], last["newAvailable"]) == (Decimal("3799.5"), 0, 100000)
-    assert [(row.oldValue, row.newValue) for row in movements()] == [("0", "5000"), ("5000", "3799.5"), ("3799.5", "0")]
+    assert (last["amountReleased"], last["amountHeld"], last["newAvailable"]) == (
+        Decimal("3799.5"),
+        0,
+        100000,
+    )
+    assert [(row.oldValue, row.newValue) for row in movements()] == [
+        ("0", "5000"),
+        ("5000", "3799.5"),
+        ("3799.5", "0"),
+    ]
 
 
 def test_a_check_shows_every_figure_of_the_budget(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.commit(amount=2000))
-    figures = {"id": BUDGET, "currency": "USD", "budgetedAmount": 100000, "reservedAmount": 3000, "committedAmount": 2000, "available": 95000}
+    figures = {
+        "id": BUDGET,
+        "currency": "USD",
+        "budgetedAmount": 100000,
+        "reservedAmount": 3000,
+        "committedAmount": 2000,
+        "available": 95000,
+    }
     assert succeeded(orchestrator.check(requestId="another"))["budget"] == figures
 
 
-def test_money_of_a_disabled_customer_is_moved_by_no_key_for_all_customers(orchestrator: Orchestrator) -> None:
+def test_money_of_a_disabled_customer_is_moved_by_no_key_for_all_customers(
+    orchestrator: Orchestrator,
+) -> None:
     everywhere = Orchestrator(orchestrator.client, key_headers(None))
     succeeded(everywhere.reserve())
     people.disable_customer(ROOT, CUSTOMER)
@@ -610,14 +793,20 @@ def test_more_than_the_request_holds_is_not_released(orchestrator: Orchestrator)
     succeeded(orchestrator.reserve(requestId="another"))
     for changes, held in (({"amount": 5000.01}, 5000), ({"requestId": "unheard-of"}, 0)):
         reply = refused(orchestrator.release(**changes), 200, Code.AMOUNT_EXCEEDS_RESERVED)
-        assert (reply["amountReleased"], reply["amountHeld"], reply["newAvailable"]) == (0, held, 90000)
+        assert (reply["amountReleased"], reply["amountHeld"], reply["newAvailable"]) == (
+            0,
+            held,
+            90000,
+        )
     succeeded(orchestrator.commit(amount=2000))
     assert refused(orchestrator.release(), 200, Code.AMOUNT_EXCEEDS_RESERVED)["amountHeld"] == 3000
     assert orchestrator.balances() == (8000, 2000, 90000)
     assert succeeded(orchestrator.release(amount=3000))["amountReleased"] == 3000
 
 
-def test_a_release_that_closed_its_reservation_is_replayed_and_any_other_is_not(orchestrator: Orchestrator) -> None:
+def test_a_release_that_closed_its_reservation_is_replayed_and_any_other_is_not(
+    orchestrator: Orchestrator,
+) -> None:
     succeeded(orchestrator.reserve())
     first = orchestrator.release()
     succeeded(orchestrator.reserve(requestId="another"))
@@ -659,7 +848,9 @@ def test_a_key_used_for_another_body_is_refused(orchestrator: Orchestrator) -> N
     succeeded(orchestrator.commit("key", amount=1000))
     refused(orchestrator.commit("key", amount=1000, final=True), 422, Code.IDEMPOTENCY_KEY_REUSED)
     succeeded(orchestrator.release("key", amount=1000))
-    refused(orchestrator.release("key", amount=1000, action="manual"), 422, Code.IDEMPOTENCY_KEY_REUSED)
+    refused(
+        orchestrator.release("key", amount=1000, action="manual"), 422, Code.IDEMPOTENCY_KEY_REUSED
+    )
     assert orchestrator.balances() == (3000, 1000, 96000)
 
 
@@ -667,7 +858,9 @@ def test_a_key_counts_a_bodys_values_not_its_spelling(orchestrator: Orchestrator
     succeeded(orchestrator.reserve())
     body = json.dumps(commit_body(amount=1000))
     first = orchestrator.post("commit", body, "part-1")
-    again = orchestrator.post("commit", body.replace("1000", "1000.00").replace(", ", ",\n  "), "part-1")
+    again = orchestrator.post(
+        "commit", body.replace("1000", "1000.00").replace(", ", ",\n  "), "part-1"
+    )
     succeeded(again, replayed=True)
     assert again.data == first.data
 
@@ -681,7 +874,9 @@ def test_a_key_is_its_callers_own(orchestrator: Orchestrator) -> None:
 
 
 @pytest.mark.parametrize("call", ["commit", "release"])
-def test_a_late_duplicate_with_a_key_leaves_a_newer_reservation_alone(orchestrator: Orchestrator, call: str) -> None:
+def test_a_late_duplicate_with_a_key_leaves_a_newer_reservation_alone(
+    orchestrator: Orchestrator, call: str
+) -> None:
     send = getattr(orchestrator, call)
     succeeded(orchestrator.reserve())
     first = send("close-1")
@@ -695,8 +890,14 @@ def test_a_late_duplicate_with_a_key_leaves_a_newer_reservation_alone(orchestrat
 
 
 @pytest.mark.parametrize("call", ["reserve", "commit", "release"])
-def test_a_key_that_came_with_a_replay_is_kept_as_well(orchestrator: Orchestrator, call: str) -> None:
-    calls: list[Callable[..., TestResponse]] = [orchestrator.reserve] if call == "reserve" else [orchestrator.reserve, getattr(orchestrator, call)]
+def test_a_key_that_came_with_a_replay_is_kept_as_well(
+    orchestrator: Orchestrator, call: str
+) -> None:
+    calls: list[Callable[..., TestResponse]] = (
+        [orchestrator.reserve]
+        if call == "reserve"
+        else [orchestrator.reserve, getattr(orchestrator, call)]
+    )
     first = [send() for send in calls][-1]
     again = calls[-1]("late")
     succeeded(again, replayed=True)
@@ -721,10 +922,20 @@ def test_a_key_that_is_blank_or_too_long_is_refused(orchestrator: Orchestrator, 
     succeeded(orchestrator.reserve("k" * 255))
 
 
-@pytest.mark.parametrize("character", ["é".encode(), "日".encode(), b"\x80"], ids=["two bytes each", "three bytes each", "no UTF-8"])
-def test_a_keys_characters_are_counted_however_many_bytes_they_are(orchestrator: Orchestrator, character: bytes) -> None:
+@pytest.mark.parametrize(
+    "character",
+    ["é".encode(), "日".encode(), b"\x80"],
+    ids=["two bytes each", "three bytes each", "no UTF-8"],
+)
+def test_a_keys_characters_are_counted_however_many_bytes_they_are(
+    orchestrator: Orchestrator, character: bytes
+) -> None:
     sent = character.decode("latin-1")
-    too_long = orchestrator.client.post("/api/budget/reserve", json=reserve_body(), headers=orchestrator.headers | {"Idempotency-Key": sent * 256})
+    too_long = orchestrator.client.post(
+        "/api/budget/reserve",
+        json=reserve_body(),
+        headers=orchestrator.headers | {"Idempotency-Key": sent * 256},
+    )
     assert list(refused(too_long, 400, Code.INVALID_REQUEST)["fields"]) == ["Idempotency-Key"]
     first = succeeded(orchestrator.reserve(sent * 255))
     assert succeeded(orchestrator.reserve(sent * 255), replayed=True) == first
@@ -736,15 +947,29 @@ def test_a_keys_characters_are_counted_however_many_bytes_they_are(orchestrator:
 def test_a_stranger_gets_no_replay(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.check())
     succeeded(orchestrator.reserve("key"))
-    reserve = ReserveRequest(budget_id=BUDGET, request_id="intake-789", amount=Decimal(5000), reason="Slack - Team collaboration")
+    reserve = ReserveRequest(
+        budget_id=BUDGET,
+        request_id="intake-789",
+        amount=Decimal(5000),
+        reason="Slack - Team collaboration",
+    )
     with pytest.raises(Refusal) as stranger:
         ledger.reserve(MARK, reserve, idempotency_key="key")
     assert stranger.value.code is Code.NOT_YOUR_REQUEST
     succeeded(orchestrator.release(action="cancel", originalRequesterId="user-123"))
-    refused(orchestrator.release(action="cancel", originalRequesterId="user-456"), 403, Code.NOT_YOUR_REQUEST)
+    refused(
+        orchestrator.release(action="cancel", originalRequesterId="user-456"),
+        403,
+        Code.NOT_YOUR_REQUEST,
+    )
     for claimed in ("user-123", "user-456"):
         cancel = ReleaseRequest(
-            budget_id=BUDGET, request_id="intake-789", amount=Decimal(5000), action=ReleaseAction.CANCEL, original_requester_id=claimed, reason=None
+            budget_id=BUDGET,
+            request_id="intake-789",
+            amount=Decimal(5000),
+            action=ReleaseAction.CANCEL,
+            original_requester_id=claimed,
+            reason=None,
         )
         with pytest.raises(Refusal) as stranger:
             ledger.release(MARK, cancel)
@@ -774,7 +999,9 @@ def test_another_customers_service_gets_no_replay(orchestrator: Orchestrator) ->
 # Budgets that were removed, or cut.
 
 
-def test_a_removed_budget_takes_no_new_reservations_but_settles_the_open_ones(orchestrator: Orchestrator) -> None:
+def test_a_removed_budget_takes_no_new_reservations_but_settles_the_open_ones(
+    orchestrator: Orchestrator,
+) -> None:
     first = orchestrator.reserve()
     succeeded(orchestrator.reserve(requestId="another"))
     soft_delete()
@@ -795,14 +1022,18 @@ def test_a_check_does_not_find_a_removed_budget(orchestrator: Orchestrator) -> N
     assert succeeded(orchestrator.check())["budget"]["id"] == "budget-124"
 
 
-def test_a_commit_beyond_the_hold_on_a_removed_budget_says_why_it_is_refused(orchestrator: Orchestrator) -> None:
+def test_a_commit_beyond_the_hold_on_a_removed_budget_says_why_it_is_refused(
+    orchestrator: Orchestrator,
+) -> None:
     succeeded(orchestrator.reserve())
     soft_delete()
     refused(orchestrator.commit(amount=6000), 409, Code.BUDGET_DELETED)
     assert orchestrator.balances() == (5000, 0, 95000)
 
 
-def test_a_budget_cut_below_what_is_spent_is_overdrawn_and_refuses(orchestrator: Orchestrator) -> None:
+def test_a_budget_cut_below_what_is_spent_is_overdrawn_and_refuses(
+    orchestrator: Orchestrator,
+) -> None:
     succeeded(orchestrator.reserve(amount=40_000))
     succeeded(orchestrator.reserve(requestId="another", amount=20_000))
     add_budget("Engineering", "50000", BUDGET)
@@ -815,14 +1046,20 @@ def test_a_budget_cut_below_what_is_spent_is_overdrawn_and_refuses(orchestrator:
     # What does not worsen it goes on; what does is refused.
     refused(orchestrator.commit(amount=40_000.01), 409, Code.INSUFFICIENT_BUDGET)
     assert succeeded(orchestrator.commit(amount=40_000))["newAvailable"] == -10000
-    assert succeeded(orchestrator.release(requestId="another", amount=20_000))["newAvailable"] == 10000
+    assert (
+        succeeded(orchestrator.release(requestId="another", amount=20_000))["newAvailable"] == 10000
+    )
 
 
 # The audit log.
 
 
 def test_every_movement_tells_what_who_and_why(orchestrator: Orchestrator) -> None:
-    jane, service, fiona = "Jane Doe (jane@acme.com)", "orchestrator (service)", "Fiona Adams (fiona@acme.com)"
+    jane, service, fiona = (
+        "Jane Doe (jane@acme.com)",
+        "orchestrator (service)",
+        "Fiona Adams (fiona@acme.com)",
+    )
     succeeded(orchestrator.check())
     # Another request's hold on the same budget is no part of this story.
     succeeded(orchestrator.reserve(requestId="bystander", amount=700, userId="user-456"))
@@ -834,9 +1071,27 @@ def test_every_movement_tells_what_who_and_why(orchestrator: Orchestrator) -> No
     own = CheckRequest.model_validate(check_body(requestId="own", amount=Decimal(300)))
     ledger.check(JANE, own)
     ledger.reserve(JANE, ReserveRequest(budget_id=BUDGET, request_id="own", amount=Decimal(300)))
-    ledger.release(JANE, ReleaseRequest(budget_id=BUDGET, request_id="own", amount=Decimal(300), action=ReleaseAction.CANCEL, original_requester_id="user-123"))
+    ledger.release(
+        JANE,
+        ReleaseRequest(
+            budget_id=BUDGET,
+            request_id="own",
+            amount=Decimal(300),
+            action=ReleaseAction.CANCEL,
+            original_requester_id="user-123",
+        ),
+    )
     over = OverBudget(approved_by="fpa-001", reason="Signed by the board")
-    ledger.reserve(FIONA, ReserveRequest(budget_id=BUDGET, request_id="big", amount=Decimal(200_000), user_id="user-123", over_budget=over))
+    ledger.reserve(
+        FIONA,
+        ReserveRequest(
+            budget_id=BUDGET,
+            request_id="big",
+            amount=Decimal(200_000),
+            user_id="user-123",
+            over_budget=over,
+        ),
+    )
     succeeded(orchestrator.release(requestId="big", amount=200_000, reason=None))
     add_budget("Engineering", "120000", BUDGET)
 
@@ -855,22 +1110,150 @@ def test_every_movement_tells_what_who_and_why(orchestrator: Orchestrator) -> No
         AuditLog.reason,
         AuditLog.externalRef,
     )
-    rows: list[Any] = list(AuditLog.select(*columns).where(AuditLog.budgetId == BUDGET).order_by(AuditLog.id).tuples())
+    rows: list[Any] = list(
+        AuditLog.select(*columns).where(AuditLog.budgetId == BUDGET).order_by(AuditLog.id).tuples()
+    )
     made, changed = rows[0], rows[-1]
     assert made[:8] == (1, "CREATE", None, None, "100000", 10_000_000, 0, 0)
     assert changed[:8] == (12, "UPDATE", None, "100000", "120000", 2_000_000, 0, 0)
     assert made[8] == changed[8] == "root (command line)"
     remainder = "Remainder released by the final commit"
     assert rows[2:-1] == [
-        (3, "RESERVE", "intake-789", "0", "5000", 0, 500_000, 0, service, jane, None, "Slack - Team collaboration", None),
-        (4, "COMMIT", "intake-789", "5000", "3799.5", 0, -120_050, 120_050, service, jane, None, "Invoice paid", "PO-1002"),
-        (5, "RELEASE", "intake-789", "3799.5", "2999.5", 0, -80_000, 0, service, jane, None, "Budget released manually", None),
-        (6, "COMMIT", "intake-789", "2999.5", "999.5", 0, -200_000, 200_000, service, jane, None, "Request fulfilled", None),
-        (7, "RELEASE", "intake-789", "999.5", "0", 0, -99_950, 0, service, jane, None, remainder, None),
-        (8, "RESERVE", "own", "0", "300", 0, 30_000, 0, jane, None, None, "Budget reserved for request", None),
-        (9, "RELEASE", "own", "300", "0", 0, -30_000, 0, jane, None, None, "Request cancelled by user", None),
-        (10, "OVER_BUDGET", "big", "0", "200000", 0, 20_000_000, 0, fiona, jane, fiona, "Signed by the board", None),
-        (11, "RELEASE", "big", "200000", "0", 0, -20_000_000, 0, service, jane, None, "Request rejected", None),
+        (
+            3,
+            "RESERVE",
+            "intake-789",
+            "0",
+            "5000",
+            0,
+            500_000,
+            0,
+            service,
+            jane,
+            None,
+            "Slack - Team collaboration",
+            None,
+        ),
+        (
+            4,
+            "COMMIT",
+            "intake-789",
+            "5000",
+            "3799.5",
+            0,
+            -120_050,
+            120_050,
+            service,
+            jane,
+            None,
+            "Invoice paid",
+            "PO-1002",
+        ),
+        (
+            5,
+            "RELEASE",
+            "intake-789",
+            "3799.5",
+            "2999.5",
+            0,
+            -80_000,
+            0,
+            service,
+            jane,
+            None,
+            "Budget released manually",
+            None,
+        ),
+        (
+            6,
+            "COMMIT",
+            "intake-789",
+            "2999.5",
+            "999.5",
+            0,
+            -200_000,
+            200_000,
+            service,
+            jane,
+            None,
+            "Request fulfilled",
+            None,
+        ),
+        (
+            7,
+            "RELEASE",
+            "intake-789",
+            "999.5",
+            "0",
+            0,
+            -99_950,
+            0,
+            service,
+            jane,
+            None,
+            remainder,
+            None,
+        ),
+        (
+            8,
+            "RESERVE",
+            "own",
+            "0",
+            "300",
+            0,
+            30_000,
+            0,
+            jane,
+            None,
+            None,
+            "Budget reserved for request",
+            None,
+        ),
+        (
+            9,
+            "RELEASE",
+            "own",
+            "300",
+            "0",
+            0,
+            -30_000,
+            0,
+            jane,
+            None,
+            None,
+            "Request cancelled by user",
+            None,
+        ),
+        (
+            10,
+            "OVER_BUDGET",
+            "big",
+            "0",
+            "200000",
+            0,
+            20_000_000,
+            0,
+            fiona,
+            jane,
+            fiona,
+            "Signed by the board",
+            None,
+        ),
+        (
+            11,
+            "RELEASE",
+            "big",
+            "200000",
+            "0",
+            0,
+            -20_000_000,
+            0,
+            service,
+            jane,
+            None,
+            "Request rejected",
+            None,
+        ),
     ]
 
 
@@ -878,10 +1261,14 @@ def test_only_what_moved_is_in_the_audit_log(orchestrator: Orchestrator) -> None
     first = succeeded(orchestrator.reserve())
     succeeded(orchestrator.reserve(), replayed=True)
     refused(orchestrator.reserve(amount=1), 409, Code.REQUEST_CONFLICT)
-    refused(orchestrator.reserve(requestId="too much", amount=200_000), 409, Code.INSUFFICIENT_BUDGET)
+    refused(
+        orchestrator.reserve(requestId="too much", amount=200_000), 409, Code.INSUFFICIENT_BUDGET
+    )
     refused(orchestrator.release(amount=6000), 200, Code.AMOUNT_EXCEEDS_RESERVED)
     refused(orchestrator.commit(amount=200_000), 409, Code.INSUFFICIENT_BUDGET)
-    assert [(row.action, row.reservationId, row.customerId) for row in movements()] == [("RESERVE", first["reservationId"], CUSTOMER)]
+    assert [(row.action, row.reservationId, row.customerId) for row in movements()] == [
+        ("RESERVE", first["reservationId"], CUSTOMER)
+    ]
 
 
 def test_a_reserves_reply_has_its_request_and_its_figures(orchestrator: Orchestrator) -> None:
@@ -900,16 +1287,36 @@ def test_a_reserves_reply_has_its_request_and_its_figures(orchestrator: Orchestr
 def test_a_check_is_logged_with_all_that_was_asked_and_answered(orchestrator: Orchestrator) -> None:
     reply = orchestrator.check(purpose="Team collaboration", vendor="Slack")
     row = BudgetCheckLog.get()
-    assert (row.vendor, row.purpose, row.department, row.fiscalPeriod) == ("Slack", "Team collaboration", "Engineering", "Q1 2025")
-    assert (row.userId, row.userName, row.userEmail, row.requestId) == ("user-123", "Jane Doe", "jane@acme.com", "intake-789")
-    assert (row.reason, row.code, row.checkId, row.response) == (*(values(reply)[name] for name in ("reason", "code", "checkId")), reply.text.rstrip())
+    assert (row.vendor, row.purpose, row.department, row.fiscalPeriod) == (
+        "Slack",
+        "Team collaboration",
+        "Engineering",
+        "Q1 2025",
+    )
+    assert (row.userId, row.userName, row.userEmail, row.requestId) == (
+        "user-123",
+        "Jane Doe",
+        "jane@acme.com",
+        "intake-789",
+    )
+    assert (row.reason, row.code, row.checkId, row.response) == (
+        *(values(reply)[name] for name in ("reason", "code", "checkId")),
+        reply.text.rstrip(),
+    )
 
 
-def test_a_checks_duration_is_counted_from_when_the_work_on_it_began(orchestrator: Orchestrator) -> None:
+def test_a_checks_duration_is_counted_from_when_the_work_on_it_began(
+    orchestrator: Orchestrator,
+) -> None:
     asked = CheckRequest(**{snake(name): value for name, value in check_body().items()})
     for ago_ms, least_ms in ((10_000_000, 10_000_000), (-10_000_000, 0)):
         ledger.check(FIONA, asked, started_ns=time.perf_counter_ns() - ago_ms * 1_000_000)
-        took_ms = BudgetCheckLog.select(BudgetCheckLog.durationMs).order_by(BudgetCheckLog.id.desc()).first().durationMs
+        took_ms = (
+            BudgetCheckLog.select(BudgetCheckLog.durationMs)
+            .order_by(BudgetCheckLog.id.desc())
+            .first()
+            .durationMs
+        )
         assert least_ms <= took_ms < least_ms + 60_000
 
 
@@ -917,13 +1324,19 @@ def snake(name: str) -> str:
     return re.sub("([A-Z])", r"_\1", name).lower()
 
 
-def test_a_currency_that_is_none_is_named_where_no_budget_says_what_it_is(orchestrator: Orchestrator) -> None:
-    reply = refused(orchestrator.check(department="Nowhere", currency="ABC"), 400, Code.INVALID_REQUEST)
+def test_a_currency_that_is_none_is_named_where_no_budget_says_what_it_is(
+    orchestrator: Orchestrator,
+) -> None:
+    reply = refused(
+        orchestrator.check(department="Nowhere", currency="ABC"), 400, Code.INVALID_REQUEST
+    )
     assert list(reply["fields"]) == ["currency"]
 
 
 @pytest.mark.parametrize("call", ["reserve", "commit", "release"])
-def test_a_call_that_names_another_customer_is_refused_and_moves_nothing(orchestrator: Orchestrator, call: str) -> None:
+def test_a_call_that_names_another_customer_is_refused_and_moves_nothing(
+    orchestrator: Orchestrator, call: str
+) -> None:
     orchestrator.reserve()
     before = orchestrator.balances(), len(movements())
     refused(getattr(orchestrator, call)(customerId="org-789", amount=1), 400, Code.INVALID_CUSTOMER)
@@ -932,5 +1345,12 @@ def test_a_call_that_names_another_customer_is_refused_and_moves_nothing(orchest
 
 def test_commits_and_releases_say_what_they_were_about(orchestrator: Orchestrator) -> None:
     reservation_id = succeeded(orchestrator.reserve())["reservationId"]
-    for reply in (succeeded(orchestrator.commit(amount=1)), succeeded(orchestrator.release(amount=1))):
-        assert (reply["budgetId"], reply["requestId"], reply["reservationId"]) == (BUDGET, "intake-789", reservation_id)
+    for reply in (
+        succeeded(orchestrator.commit(amount=1)),
+        succeeded(orchestrator.release(amount=1)),
+    ):
+        assert (reply["budgetId"], reply["requestId"], reply["reservationId"]) == (
+            BUDGET,
+            "intake-789",
+            reservation_id,
+        )

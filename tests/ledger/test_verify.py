@@ -21,37 +21,83 @@ from budget_sync.accounts import people
 from budget_sync.database import db
 from budget_sync.domain.errors import Refusal
 from budget_sync.domain.permissions import Actor, Role
-from budget_sync.domain.request_models import CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.domain.request_models import (
+    CommitRequest,
+    OverBudget,
+    ReleaseAction,
+    ReleaseRequest,
+    ReserveRequest,
+)
 from budget_sync.ledger import verification
 
 pytestmark = pytest.mark.both_engines
 
 BUSY, QUIET, FOREIGN = "busy-1", "quiet-1", "globex-1"
 
-FIONA = Actor(principal="user:fiona", user_id="fiona", name="Fiona Adams", email="fiona@acme.com", role=Role.FPA_USER, customer_id="acme")
+FIONA = Actor(
+    principal="user:fiona",
+    user_id="fiona",
+    name="Fiona Adams",
+    email="fiona@acme.com",
+    role=Role.FPA_USER,
+    customer_id="acme",
+)
 
 
 def reserve(request_id: str, amount: int, budget_id: str = BUSY, **more: Any) -> None:
-    ledger.reserve(FIONA, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount), user_id="user-123", **more))
+    ledger.reserve(
+        FIONA,
+        ReserveRequest(
+            budget_id=budget_id,
+            request_id=request_id,
+            amount=Decimal(amount),
+            user_id="user-123",
+            **more,
+        ),
+    )
 
 
 def commit(request_id: str, amount: int, **more: Any) -> None:
-    ledger.commit(FIONA, CommitRequest(budget_id=BUSY, request_id=request_id, amount=Decimal(amount), **more))
+    ledger.commit(
+        FIONA, CommitRequest(budget_id=BUSY, request_id=request_id, amount=Decimal(amount), **more)
+    )
 
 
 def release(request_id: str, amount: int, action: ReleaseAction = ReleaseAction.REJECT) -> None:
-    ledger.release(FIONA, ReleaseRequest(budget_id=BUSY, request_id=request_id, amount=Decimal(amount), action=action))
+    ledger.release(
+        FIONA,
+        ReleaseRequest(
+            budget_id=BUSY, request_id=request_id, amount=Decimal(amount), action=action
+        ),
+    )
 
 
 def move_money() -> None:
     """On "busy-1" every kind of movement there is, on "quiet-1" one open reservation, on "globex-1" none."""
     people.add_customer(ROOT, "acme", "Acme")
     people.add_customer(ROOT, "globex", "Globex")
-    for customer_id, budget_id, department in (("acme", BUSY, "Engineering"), ("acme", QUIET, "Legal"), ("globex", FOREIGN, "Engineering")):
-        manual_budgets.set_budget(ROOT, customer_id, department, "Q1 2025", Decimal(1000), budget_id=budget_id)
-    people.add_user(ROOT, "fiona", "Fiona Adams", "fiona@acme.com", Role.FPA_USER, customer_id="acme", password=None, slots_folder=slots())
+    for customer_id, budget_id, department in (
+        ("acme", BUSY, "Engineering"),
+        ("acme", QUIET, "Legal"),
+        ("globex", FOREIGN, "Engineering"),
+    ):
+        manual_budgets.set_budget(
+            ROOT, customer_id, department, "Q1 2025", Decimal(1000), budget_id=budget_id
+        )
+    people.add_user(
+        ROOT,
+        "fiona",
+        "Fiona Adams",
+        "fiona@acme.com",
+        Role.FPA_USER,
+        customer_id="acme",
+        password=None,
+        slots_folder=slots(),
+    )
     reserve("open", 100)
-    manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), auto_approve_limit=Decimal(10))
+    manual_budgets.set_budget(
+        ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), auto_approve_limit=Decimal(10)
+    )
     reserve("partly-spent", 200)
     commit("partly-spent", 50)
     reserve("partly-released", 30)
@@ -91,7 +137,10 @@ def books(request: pytest.FixtureRequest, app: Flask) -> Flask:
     written = request.getfixturevalue("written")
     # Making that file connected the process to it.
     database.connect(app.config["SETTINGS"].database)
-    with closing(sqlite3.connect(written)) as source, closing(sqlite3.connect(db.file_path)) as target:
+    with (
+        closing(sqlite3.connect(written)) as source,
+        closing(sqlite3.connect(db.file_path)) as target,
+    ):
         source.backup(target)
     return app
 
@@ -115,11 +164,16 @@ def shell(*, unchecked: bool) -> Any:
     if ENGINE == "sqlite":
         # Foreign keys are off unless asked for.
         connection = sqlite3.connect(db.file_path, isolation_level=None)
-        off = ['DROP TRIGGER "AuditLog_no_update"', 'DROP TRIGGER "AuditLog_no_delete"'] + ["PRAGMA ignore_check_constraints = ON"] * unchecked
+        off = ['DROP TRIGGER "AuditLog_no_update"', 'DROP TRIGGER "AuditLog_no_delete"'] + [
+            "PRAGMA ignore_check_constraints = ON"
+        ] * unchecked
     else:
         connection = psycopg.connect(str(db.connection().info.dsn), autocommit=True)
         checks = """SELECT conname FROM pg_constraint WHERE conrelid = '"Reservation"'::regclass AND contype = 'c'"""
-        drop = [f'ALTER TABLE "Reservation" DROP CONSTRAINT "{name}"' for (name,) in connection.execute(checks)]
+        drop = [
+            f'ALTER TABLE "Reservation" DROP CONSTRAINT "{name}"'
+            for (name,) in connection.execute(checks)
+        ]
         off = ["SET session_replication_role = replica"] + drop * unchecked
     for statement in off:
         connection.execute(statement)
@@ -129,14 +183,20 @@ def shell(*, unchecked: bool) -> Any:
 def test_nothing_is_found_in_an_empty_database(app: Flask) -> None:
     result = verify(app)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == "Verified: 0 budgets, 0 reservations, 0 audit rows; every balance is proven.\n"
+    assert (
+        result.stdout
+        == "Verified: 0 budgets, 0 reservations, 0 audit rows; every balance is proven.\n"
+    )
 
 
 def test_nothing_is_found_after_traffic(books: Flask) -> None:
     result = verify(books)
     assert (result.exit_code, result.stderr) == (0, "")
     rows = db.execute_sql('SELECT COUNT(*) FROM "AuditLog"').fetchone()[0]
-    assert result.stdout == f"Verified: 3 budgets, 10 reservations, {rows} audit rows; every balance is proven.\n"
+    assert (
+        result.stdout
+        == f"Verified: 3 budgets, 10 reservations, {rows} audit rows; every balance is proven.\n"
+    )
 
 
 def test_nothing_is_found_after_refused_movements(books: Flask) -> None:
@@ -288,7 +348,10 @@ def test_verify_finds_what_the_constraints_were_turned_off_for(books: Flask, cha
 
 def test_verify_finds_a_reservation_moved_to_another_budget_on_both(books: Flask) -> None:
     by_hand(f"""UPDATE "Reservation" SET "budgetId" = '{QUIET}' WHERE "requestId" = 'open'""")
-    assert {finding.partition(": ")[0] for finding in found(books)} == {f"Budget {BUSY}", f"Budget {QUIET}"}
+    assert {finding.partition(": ")[0] for finding in found(books)} == {
+        f"Budget {BUSY}",
+        f"Budget {QUIET}",
+    }
 
 
 def test_verify_finds_two_reservations_of_one_amount_that_changed_places(books: Flask) -> None:
@@ -296,21 +359,34 @@ def test_verify_finds_two_reservations_of_one_amount_that_changed_places(books: 
         UPDATE "Reservation" SET "budgetId" = CASE "budgetId" WHEN '{QUIET}' THEN '{BUSY}' ELSE '{QUIET}' END
         WHERE "requestId" IN ('elsewhere', 'as-much-here')
     """)
-    assert {finding.partition(": ")[0] for finding in found(books)} == {f"Budget {BUSY}", f"Budget {QUIET}"}
+    assert {finding.partition(": ")[0] for finding in found(books)} == {
+        f"Budget {BUSY}",
+        f"Budget {QUIET}",
+    }
 
 
-def test_verify_finds_a_reservation_moved_with_its_counters_and_audit_rows_left(books: Flask) -> None:
+def test_verify_finds_a_reservation_moved_with_its_counters_and_audit_rows_left(
+    books: Flask,
+) -> None:
     by_hand(
         f"""UPDATE "Reservation" SET "budgetId" = '{QUIET}' WHERE "requestId" = 'open'""",
         f"""UPDATE "BudgetUtilization" SET "reservedMinor" = "reservedMinor" - 10000 WHERE "budgetId" = '{BUSY}'""",
         f"""UPDATE "BudgetUtilization" SET "reservedMinor" = "reservedMinor" + 10000 WHERE "budgetId" = '{QUIET}'""",
     )
-    assert {finding.partition(": ")[0] for finding in found(books)} == {f"Budget {BUSY}", f"Budget {QUIET}"}
+    assert {finding.partition(": ")[0] for finding in found(books)} == {
+        f"Budget {BUSY}",
+        f"Budget {QUIET}",
+    }
 
 
 def test_verify_finds_a_reservation_given_to_another_customer(books: Flask) -> None:
-    by_hand(f"""UPDATE "Reservation" SET "customerId" = 'globex', "budgetId" = '{FOREIGN}' WHERE "requestId" = 'open'""")
-    assert {finding.partition(": ")[0] for finding in found(books)} == {f"Budget {BUSY}", f"Budget {FOREIGN}"}
+    by_hand(
+        f"""UPDATE "Reservation" SET "customerId" = 'globex', "budgetId" = '{FOREIGN}' WHERE "requestId" = 'open'"""
+    )
+    assert {finding.partition(": ")[0] for finding in found(books)} == {
+        f"Budget {BUSY}",
+        f"Budget {FOREIGN}",
+    }
 
 
 def test_verify_finds_movements_of_no_budget_that_tell_of_reservations(books: Flask) -> None:
@@ -325,10 +401,16 @@ def test_verify_finds_movements_of_no_budget_that_tell_of_reservations(books: Fl
         """DELETE FROM "Reservation" WHERE "requestId" = 'open'""",
     )
     findings = found(books)
-    assert [finding.partition(": ")[0] for finding in findings if "that is not there: reservation res-" in finding][:2] == ["No budget", "No budget"], findings
+    assert [
+        finding.partition(": ")[0]
+        for finding in findings
+        if "that is not there: reservation res-" in finding
+    ][:2] == ["No budget", "No budget"], findings
 
 
-def test_a_counter_raised_together_with_its_reservation_still_contradicts_the_audit_log(books: Flask) -> None:
+def test_a_counter_raised_together_with_its_reservation_still_contradicts_the_audit_log(
+    books: Flask,
+) -> None:
     by_hand(
         """UPDATE "Reservation" SET "amountMinor" = "amountMinor" + 1, "heldMinor" = "heldMinor" + 1 WHERE "requestId" = 'open'""",
         f"""UPDATE "BudgetUtilization" SET "reservedMinor" = "reservedMinor" + 1 WHERE "budgetId" = '{BUSY}'""",
@@ -337,7 +419,9 @@ def test_a_counter_raised_together_with_its_reservation_still_contradicts_the_au
 
 
 @pytest.mark.parametrize("column", ["reserved", "committed"])
-def test_a_counter_raised_together_with_the_audit_log_still_contradicts_the_reservations(books: Flask, column: str) -> None:
+def test_a_counter_raised_together_with_the_audit_log_still_contradicts_the_reservations(
+    books: Flask, column: str
+) -> None:
     by_hand(
         f"""UPDATE "BudgetUtilization" SET "{column}Minor" = "{column}Minor" + 1, "version" = "version" + 1 WHERE "budgetId" = '{BUSY}'""",
         f"""
@@ -346,11 +430,17 @@ def test_a_counter_raised_together_with_the_audit_log_still_contradicts_the_rese
         FROM "AuditLog" WHERE "budgetId" = '{BUSY}'
         """,
     )
-    assert any(finding.startswith(f"Budget {BUSY}: the counters are not what its reservations add up to: ") for finding in found(books))
+    assert any(
+        finding.startswith(f"Budget {BUSY}: the counters are not what its reservations add up to: ")
+        for finding in found(books)
+    )
 
 
 def test_verify_finds_a_budget_deleted_with_its_utilisation(books: Flask) -> None:
-    by_hand(f"""DELETE FROM "BudgetUtilization" WHERE "budgetId" = '{BUSY}'""", f"""DELETE FROM "Budget" WHERE "id" = '{BUSY}'""")
+    by_hand(
+        f"""DELETE FROM "BudgetUtilization" WHERE "budgetId" = '{BUSY}'""",
+        f"""DELETE FROM "Budget" WHERE "id" = '{BUSY}'""",
+    )
     assert all(finding.startswith(f"Budget {BUSY}: ") for finding in found(books))
 
 
@@ -365,10 +455,14 @@ def test_a_finding_says_both_figures(books: Flask) -> None:
 
 def test_every_budget_that_is_wrong_is_named(books: Flask) -> None:
     by_hand('UPDATE "BudgetUtilization" SET "version" = "version" + 1')
-    assert [finding.partition(": ")[0] for finding in found(books)] == [f"Budget {budget_id}" for budget_id in (BUSY, FOREIGN, QUIET)]
+    assert [finding.partition(": ")[0] for finding in found(books)] == [
+        f"Budget {budget_id}" for budget_id in (BUSY, FOREIGN, QUIET)
+    ]
 
 
 def test_verify_repairs_nothing(books: Flask) -> None:
     by_hand(f"""UPDATE "BudgetUtilization" SET "reservedMinor" = 1 WHERE "budgetId" = '{QUIET}'""")
     assert found(books) == found(books)
-    assert db.execute_sql(f"""SELECT "reservedMinor" FROM "BudgetUtilization" WHERE "budgetId" = '{QUIET}'""").fetchone() == (1,)
+    assert db.execute_sql(
+        f"""SELECT "reservedMinor" FROM "BudgetUtilization" WHERE "budgetId" = '{QUIET}'"""
+    ).fetchone() == (1,)

@@ -41,7 +41,9 @@ from budget_sync.ledger import verification
 from budget_sync.operations import backups
 from budget_sync.settings import Settings
 
-pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="names the engine it is about in each test")
+pytestmark = pytest.mark.skipif(
+    ENGINE != "sqlite", reason="names the engine it is about in each test"
+)
 
 SERVICE = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM, "acme")
 #: How often a running service is backed up and restored.
@@ -52,13 +54,20 @@ NOW = datetime(2025, 2, 5, 10, 30, tzinfo=UTC)
 
 def reserve(request_id: str) -> None:
     """Set $1 aside."""
-    ledger.reserve(SERVICE, ReserveRequest(budget_id="budget-1", request_id=request_id, amount=Decimal(1), user_id="jane"))
+    ledger.reserve(
+        SERVICE,
+        ReserveRequest(
+            budget_id="budget-1", request_id=request_id, amount=Decimal(1), user_id="jane"
+        ),
+    )
 
 
 def flask(app: Flask, *arguments: str | Path) -> click.testing.Result:
     """Type a command."""
     with app.app_context():
-        return app.test_cli_runner().invoke(args=[str(argument) for argument in arguments], prog_name="flask")
+        return app.test_cli_runner().invoke(
+            args=[str(argument) for argument in arguments], prog_name="flask"
+        )
 
 
 def works(app: Flask, *arguments: str | Path) -> str:
@@ -82,14 +91,25 @@ def rows() -> dict[str, list[Any]]:
     """Every row of the connected database, in no order, but for sessions and when the tables were made."""
     database.open_connection()
     tables = sorted(set(db.get_tables()) - {"Session", "SchemaVersion"})
-    return {table: sorted(repr([alike(value) for value in row]) for row in db.execute_sql(f'SELECT * FROM "{table}"').fetchall()) for table in tables}
+    return {
+        table: sorted(
+            repr([alike(value) for value in row])
+            for row in db.execute_sql(f'SELECT * FROM "{table}"').fetchall()
+        )
+        for table in tables
+    }
 
 
 def restored_rows(backup: str) -> dict[str, list[Any]]:
     """Every row but the last of the audit log, which tells of the restore of that backup."""
     found = rows()
     restore = AuditLog.select().order_by(AuditLog.id.desc()).first()
-    assert (restore.action, restore.subject, restore.customerId, restore.budgetId) == ("RESTORE", backup, None, None)
+    assert (restore.action, restore.subject, restore.customerId, restore.budgetId) == (
+        "RESTORE",
+        backup,
+        None,
+        None,
+    )
     assert restore.changedBy.endswith(" (command line)")
     found["AuditLog"] = [row for row in found["AuditLog"] if "'RESTORE'" not in row]
     return found
@@ -108,8 +128,19 @@ def acme(app: Flask) -> Flask:
 
 def furnish(app: Flask) -> Flask:
     people.add_customer(ROOT, "acme", "Acme Inc.")
-    people.add_user(ROOT, "jane", "Jane Doe", "jane@acme.com", Role.BUSINESS_USER, customer_id="acme", password=None, slots_folder=Path())
-    manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), budget_id="budget-1")
+    people.add_user(
+        ROOT,
+        "jane",
+        "Jane Doe",
+        "jane@acme.com",
+        Role.BUSINESS_USER,
+        customer_id="acme",
+        password=None,
+        slots_folder=Path(),
+    )
+    manual_budgets.set_budget(
+        ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000), budget_id="budget-1"
+    )
     for request_id in ("before-1", "before-2"):
         reserve(request_id)
     return app
@@ -132,12 +163,19 @@ def either(request: pytest.FixtureRequest) -> Flask:
 # A backup.
 
 
-def test_a_backup_is_one_file_that_only_its_owner_reads_with_every_row_in_it(either: Flask, tmp_path: Path) -> None:
+def test_a_backup_is_one_file_that_only_its_owner_reads_with_every_row_in_it(
+    either: Flask, tmp_path: Path
+) -> None:
     path = tmp_path / "a.db"
     said = works(either, "backup", path)
-    assert said == f"Backed up to {path} ({path.stat().st_size:,} bytes): 1 budgets, 2 reservations, 5 audit rows; every balance is proven.\n"
+    assert (
+        said
+        == f"Backed up to {path} ({path.stat().st_size:,} bytes): 1 budgets, 2 reservations, 5 audit rows; every balance is proven.\n"
+    )
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [file.name for file in tmp_path.iterdir() if file.name.startswith((".", "a"))] == ["a.db"]
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith((".", "a"))] == [
+        "a.db"
+    ]
     here = rows()
     with database.elsewhere(path, as_it_lies=True):
         assert rows() == here
@@ -149,12 +187,19 @@ def test_a_backup_is_one_file_that_only_its_owner_reads_with_every_row_in_it(eit
 def test_a_backup_never_overwrites(acme: Flask, tmp_path: Path) -> None:
     for name in ("file", "link"):
         path = tmp_path / name
-        path.symlink_to("nowhere") if name == "link" else path.write_text("precious", encoding="utf-8")
-        assert refuses(acme, "backup", path) == f"Error: {path} is there already, and nothing is ever overwritten.\n"
+        path.symlink_to("nowhere") if name == "link" else path.write_text(
+            "precious", encoding="utf-8"
+        )
+        assert (
+            refuses(acme, "backup", path)
+            == f"Error: {path} is there already, and nothing is ever overwritten.\n"
+        )
     assert (tmp_path / "file").read_text(encoding="utf-8") == "precious"
 
 
-def test_a_backup_into_a_folder_is_named_by_the_time_and_remembered(acme: Flask, tmp_path: Path) -> None:
+def test_a_backup_into_a_folder_is_named_by_the_time_and_remembered(
+    acme: Flask, tmp_path: Path
+) -> None:
     note = Path(acme.instance_path) / "last_backup.json"
     assert backups.latest(note) is None
     with time_machine.travel(NOW, tick=False):
@@ -166,10 +211,15 @@ def test_a_backup_into_a_folder_is_named_by_the_time_and_remembered(acme: Flask,
     assert backups.latest(note) is None
 
 
-def test_a_backup_that_cannot_be_noted_is_a_backup_all_the_same(acme: Flask, tmp_path: Path) -> None:
+def test_a_backup_that_cannot_be_noted_is_a_backup_all_the_same(
+    acme: Flask, tmp_path: Path
+) -> None:
     (Path(acme.instance_path) / "last_backup.json").mkdir()
     result = flask(acme, "backup", tmp_path / "a.db")
-    assert (result.exit_code, result.stdout.startswith(f"Backed up to {tmp_path / 'a.db'} ")) == (0, True)
+    assert (result.exit_code, result.stdout.startswith(f"Backed up to {tmp_path / 'a.db'} ")) == (
+        0,
+        True,
+    )
     assert result.stderr.startswith(
         "Warning: the backup is good, but `flask doctor` will not know of it, since it could not be noted: [Errno 21] Is a directory"
     )
@@ -177,12 +227,21 @@ def test_a_backup_that_cannot_be_noted_is_a_backup_all_the_same(acme: Flask, tmp
     assert "every balance is proven" in works(acme, "restore", tmp_path / "a.db")
 
 
-def test_on_a_terminal_a_backup_says_how_far_it_is_and_wipes_that_at_the_end(app: Flask, environment: dict[str, str], tmp_path: Path) -> None:
+def test_on_a_terminal_a_backup_says_how_far_it_is_and_wipes_that_at_the_end(
+    app: Flask, environment: dict[str, str], tmp_path: Path
+) -> None:
     installation = Installation(environment)
     terminal, theirs = pty.openpty()
     try:
         line = [sys.executable, "-m", "flask", "backup", str(tmp_path / "a.db")]
-        done = subprocess.run(line, cwd=PROJECT, env=installation.full_environment(), stdout=subprocess.PIPE, stderr=theirs, check=True)
+        done = subprocess.run(
+            line,
+            cwd=PROJECT,
+            env=installation.full_environment(),
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            check=True,
+        )
         shown = os.read(terminal, 10_000).decode()
     finally:
         os.close(terminal)
@@ -193,7 +252,9 @@ def test_on_a_terminal_a_backup_says_how_far_it_is_and_wipes_that_at_the_end(app
     assert done.stdout.startswith(b"Backed up to ")
 
 
-def test_a_backup_that_fails_halfway_leaves_nothing(acme: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_that_fails_halfway_leaves_nothing(
+    acme: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -203,19 +264,27 @@ def test_a_backup_that_fails_halfway_leaves_nothing(acme: Flask, tmp_path: Path,
     assert "No such file" in refuses(acme, "backup", tmp_path / "missing" / "a.db")
 
 
-def test_a_backup_of_contradicting_balances_says_so_and_cannot_pass_for_a_good_one(acme: Flask, tmp_path: Path) -> None:
+def test_a_backup_of_contradicting_balances_says_so_and_cannot_pass_for_a_good_one(
+    acme: Flask, tmp_path: Path
+) -> None:
     BudgetUtilization.update(reservedMinor=199).execute()
     result = flask(acme, "backup", tmp_path / "a.db")
     assert result.exit_code == 1
     assert "contradictions found in 1 budgets" in result.stderr
     assert [path.name for path in tmp_path.glob("a.db*")] == ["a.db.unproven"]
-    assert "2 contradictions were found in it; the first: Budget budget-1: the counters" in refuses(acme, "restore", tmp_path / "a.db.unproven")
+    assert "2 contradictions were found in it; the first: Budget budget-1: the counters" in refuses(
+        acme, "restore", tmp_path / "a.db.unproven"
+    )
 
 
-def test_a_database_of_an_earlier_version_is_backed_up_as_it_is_and_upgraded_by_restoring(chosen: Settings, tmp_path: Path) -> None:
+def test_a_database_of_an_earlier_version_is_backed_up_as_it_is_and_upgraded_by_restoring(
+    chosen: Settings, tmp_path: Path
+) -> None:
     chosen.instance_folder.mkdir(parents=True)
     with closing(sqlite3.connect(chosen.database_path)) as connection:
-        connection.executescript((PROJECT / "tests" / "schemas" / "1.sql").read_text(encoding="utf-8"))
+        connection.executescript(
+            (PROJECT / "tests" / "schemas" / "1.sql").read_text(encoding="utf-8")
+        )
     app = create_app(chosen)
     works(app, "backup", tmp_path / "a.db")
     assert found(tmp_path / "a.db", 'SELECT MAX("version") FROM "SchemaVersion"') == [(1,)]
@@ -227,7 +296,9 @@ def test_a_database_of_an_earlier_version_is_backed_up_as_it_is_and_upgraded_by_
 # A restore.
 
 
-def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_it_replaces(either: Flask, tmp_path: Path) -> None:
+def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_it_replaces(
+    either: Flask, tmp_path: Path
+) -> None:
     works(either, "backup", tmp_path / "a.db")
     backed_up = rows()
     reserve("after")
@@ -235,7 +306,9 @@ def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_it_replaces(eit
     with time_machine.travel(NOW, tick=False):
         said = works(either, "restore", tmp_path / "a.db").splitlines()
     kept = Path(either.instance_path) / "replaced-20250205T103000Z.db"
-    assert said[0].startswith(f"Restored {tmp_path / 'a.db'}: 1 budgets, 2 reservations, 5 audit rows; ")
+    assert said[0].startswith(
+        f"Restored {tmp_path / 'a.db'}: 1 budgets, 2 reservations, 5 audit rows; "
+    )
     assert said[2] == f"What was there is kept: {kept}"
     assert restored_rows("a.db") == backed_up
     with database.elsewhere(kept, as_it_lies=True):
@@ -249,7 +322,9 @@ def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_it_replaces(eit
         db.execute_sql("""UPDATE "AuditLog" SET "reason" = 'forged'""")
 
 
-def test_two_restores_in_one_second_both_keep_what_they_replace(either: Flask, tmp_path: Path) -> None:
+def test_two_restores_in_one_second_both_keep_what_they_replace(
+    either: Flask, tmp_path: Path
+) -> None:
     works(either, "backup", tmp_path / "a.db")
     reserve("after")
     replaced = [rows()]
@@ -258,14 +333,21 @@ def test_two_restores_in_one_second_both_keep_what_they_replace(either: Flask, t
         reserve("later")
         replaced.append(rows())
         said.append(works(either, "restore", tmp_path / "a.db"))
-    for line, name, was_there in zip(said, ("replaced-20250205T103000Z.db", "replaced-20250205T103000Z-2.db"), replaced, strict=True):
+    for line, name, was_there in zip(
+        said,
+        ("replaced-20250205T103000Z.db", "replaced-20250205T103000Z-2.db"),
+        replaced,
+        strict=True,
+    ):
         kept = Path(either.instance_path) / name
         assert f"What was there is kept: {kept}\n" in line
         with database.elsewhere(kept, as_it_lies=True):
             assert rows() == was_there
 
 
-def test_every_restore_is_told_in_the_audit_log_by_when_by_whom_and_what(acme: Flask, tmp_path: Path) -> None:
+def test_every_restore_is_told_in_the_audit_log_by_when_by_whom_and_what(
+    acme: Flask, tmp_path: Path
+) -> None:
     works(acme, "backup", tmp_path / "a.db")
     for moment in (NOW, NOW.replace(hour=11)):
         with time_machine.travel(moment, tick=False):
@@ -275,15 +357,22 @@ def test_every_restore_is_told_in_the_audit_log_by_when_by_whom_and_what(acme: F
     # A backup of what was restored tells of that restore as well.
     works(acme, "backup", tmp_path / "b.db")
     works(acme, "restore", tmp_path / "b.db")
-    told = AuditLog.select(AuditLog.subject).where(AuditLog.action == "RESTORE").order_by(AuditLog.id)
+    told = (
+        AuditLog.select(AuditLog.subject).where(AuditLog.action == "RESTORE").order_by(AuditLog.id)
+    )
     assert [row.subject for row in told] == ["a.db", "b.db"]
 
 
-def test_a_restore_makes_the_database_where_there_is_none(either: Flask, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_restore_makes_the_database_where_there_is_none(
+    either: Flask, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     works(either, "backup", tmp_path / "a.db")
     backed_up = rows()
     database.disconnect()
-    environment = {"INSTANCE_FOLDER": str(tmp_path / "new"), "SECRET_KEY": "a key for tests, long enough"}
+    environment = {
+        "INSTANCE_FOLDER": str(tmp_path / "new"),
+        "SECRET_KEY": "a key for tests, long enough",
+    }
     if not database.is_file():
         db.execute_sql('DROP SCHEMA "public" CASCADE; CREATE SCHEMA "public"')
         database.disconnect()
@@ -294,7 +383,9 @@ def test_a_restore_makes_the_database_where_there_is_none(either: Flask, tmp_pat
     database.disconnect()
 
 
-def test_a_backup_of_one_engine_is_restored_on_the_other(acme: Flask, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_backup_of_one_engine_is_restored_on_the_other(
+    acme: Flask, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     works(acme, "backup", tmp_path / "a.db")
     backed_up = rows()
     other = request.getfixturevalue("postgres_app")
@@ -306,7 +397,9 @@ def test_a_backup_of_one_engine_is_restored_on_the_other(acme: Flask, tmp_path: 
 
 
 @pytest.mark.parametrize("engine", ["templates", "postgres_templates"])
-def test_whatever_a_folder_is_called_a_restore_finds_its_files(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_whatever_a_folder_is_called_a_restore_finds_its_files(
+    engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     copies: Templates = request.getfixturevalue(engine)
     with copies.copy("tables", tmp_path / "x#1?a=%41") as environment:
         app = furnish(create_app(settings.load(environment)))
@@ -329,20 +422,37 @@ def test_what_root_restores_belongs_to_the_services_user(acme: Flask, tmp_path: 
 
 def test_a_restore_ends_sessions_and_names_who_is_let_in_again(acme: Flask, tmp_path: Path) -> None:
     key = people.add_key(ROOT, "orchestrator", customer_id="acme")
-    people.add_user(ROOT, "bo", "Bo", "bo@acme.com", Role.ADMIN, customer_id="acme", password=None, slots_folder=Path())
-    Session.insert(tokenHash="t", userId="jane", createdAt=NOW, expiresAt=datetime(2099, 1, 1, tzinfo=UTC)).execute()
+    people.add_user(
+        ROOT,
+        "bo",
+        "Bo",
+        "bo@acme.com",
+        Role.ADMIN,
+        customer_id="acme",
+        password=None,
+        slots_folder=Path(),
+    )
+    Session.insert(
+        tokenHash="t", userId="jane", createdAt=NOW, expiresAt=datetime(2099, 1, 1, tzinfo=UTC)
+    ).execute()
     works(acme, "backup", tmp_path / "a.db")
     people.revoke_key(ROOT, key.split("_")[1])
     people.disable_user(ROOT, "jane")
     people.set_password(ROOT, "bo", PASSWORD, slots_folder=Path(acme.instance_path))
     said = works(acme, "restore", tmp_path / "a.db")
     named = [line.split(":")[0] for line in said.splitlines() if line.startswith("Look at")]
-    assert named == [f"Look at key {key.split('_')[1]} (orchestrator)", "Look at user bo (Bo)", "Look at user jane (Jane Doe)"]
+    assert named == [
+        f"Look at key {key.split('_')[1]} (orchestrator)",
+        "Look at user bo (Bo)",
+        "Look at user jane (Jane Doe)",
+    ]
     assert Session.select().count() == 0
     assert authentication.actor_of_key(key)
 
 
-def test_a_key_revoked_last_is_named_though_a_reader_keeps_the_log_from_being_played_in(acme: Flask, tmp_path: Path) -> None:
+def test_a_key_revoked_last_is_named_though_a_reader_keeps_the_log_from_being_played_in(
+    acme: Flask, tmp_path: Path
+) -> None:
     key = people.add_key(ROOT, "orchestrator", customer_id="acme").split("_")[1]
     works(acme, "backup", tmp_path / "a.db")
     with closing(sqlite3.connect(db.file_path, isolation_level=None)) as reader:
@@ -350,14 +460,18 @@ def test_a_key_revoked_last_is_named_though_a_reader_keeps_the_log_from_being_pl
         people.revoke_key(ROOT, key)
         db.obj.patience_s = 0.1
         said = works(acme, "restore", tmp_path / "a.db")
-        assert reader.execute('SELECT "revokedAt" FROM "ApiKey"').fetchall() == [(None,)], "the reader goes on seeing its own moment"
+        assert reader.execute('SELECT "revokedAt" FROM "ApiKey"').fetchall() == [(None,)], (
+            "the reader goes on seeing its own moment"
+        )
     assert f"Look at key {key} (orchestrator): revoked" in said
     (kept,) = Path(acme.instance_path).glob("replaced-*.db")
     with database.elsewhere(kept):
         assert [row.revokedAt is None for row in ApiKey.select()] == [False]
 
 
-def test_where_the_replaced_database_cannot_be_read_a_restore_says_so(acme: Flask, tmp_path: Path) -> None:
+def test_where_the_replaced_database_cannot_be_read_a_restore_says_so(
+    acme: Flask, tmp_path: Path
+) -> None:
     works(acme, "backup", tmp_path / "a.db")
     database.disconnect()
     db.file_path.write_bytes(b"garbage" * 1000)
@@ -373,7 +487,9 @@ def test_a_backup_with_one_wrong_byte_is_refused(acme: Flask, tmp_path: Path, pl
     whole = bytearray(path.read_bytes())
     whole[min(int(len(whole) * place), len(whole) - 1)] ^= 1
     path.write_bytes(whole)
-    assert f"{path} cannot be restored, and nothing was changed: it is " in refuses(acme, "restore", path)
+    assert f"{path} cannot be restored, and nothing was changed: it is " in refuses(
+        acme, "restore", path
+    )
 
 
 @pytest.mark.parametrize("missing", [1, 60, 93, 94, 4096, 50_000])
@@ -394,30 +510,49 @@ def test_a_file_without_a_checksum_is_restored_when_told_to(acme: Flask, tmp_pat
 
 
 BROKEN = {
-    "of a newer version": ("""INSERT INTO "SchemaVersion" VALUES (99, '2026-01-01T00:00:00Z')""", "newer than this program's"),
-    "without a trigger": ('DROP TRIGGER "AuditLog_no_delete"', 'trigger "AuditLog_no_delete" is missing or changed'),
+    "of a newer version": (
+        """INSERT INTO "SchemaVersion" VALUES (99, '2026-01-01T00:00:00Z')""",
+        "newer than this program's",
+    ),
+    "without a trigger": (
+        'DROP TRIGGER "AuditLog_no_delete"',
+        'trigger "AuditLog_no_delete" is missing or changed',
+    ),
     "with a trigger that lets all pass": (
         """DROP TRIGGER "AuditLog_no_delete"; CREATE TRIGGER "AuditLog_no_delete" BEFORE DELETE ON "AuditLog" BEGIN SELECT 1; END""",
         'trigger "AuditLog_no_delete" is missing or changed',
     ),
-    "without an index": ('DROP INDEX "Reservation_open"', 'index "Reservation_open" is missing or changed'),
+    "without an index": (
+        'DROP INDEX "Reservation_open"',
+        'index "Reservation_open" is missing or changed',
+    ),
     "of a version that is no number": (
         """DROP TABLE "SchemaVersion"; CREATE TABLE "SchemaVersion" ("version" TEXT); INSERT INTO "SchemaVersion" VALUES ('3x')""",
         "is damaged: its schema version is '3x'",
     ),
     "of another program": ('DROP TABLE "SchemaVersion"', "not of this program"),
-    "with a row that refers to none": ("""UPDATE "Reservation" SET "budgetId" = 'none'""", "refers to a row of Budget that is not there"),
-    "with balances that do not prove": ('UPDATE "BudgetUtilization" SET "reservedMinor" = 5', "contradictions were found in it; the first: Budget budget-1"),
+    "with a row that refers to none": (
+        """UPDATE "Reservation" SET "budgetId" = 'none'""",
+        "refers to a row of Budget that is not there",
+    ),
+    "with balances that do not prove": (
+        'UPDATE "BudgetUtilization" SET "reservedMinor" = 5',
+        "contradictions were found in it; the first: Budget budget-1",
+    ),
 }
 
 
 @pytest.mark.parametrize(("damage", "said"), BROKEN.values(), ids=BROKEN)
-def test_an_sqlite_file_is_refused_that_is(acme: Flask, tmp_path: Path, damage: str, said: str) -> None:
+def test_an_sqlite_file_is_refused_that_is(
+    acme: Flask, tmp_path: Path, damage: str, said: str
+) -> None:
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path)) as connection:
         database.open_connection()
         db.connection().backup(connection)
-        connection.executescript(f"PRAGMA foreign_keys = off; {damage}; PRAGMA journal_mode = delete")
+        connection.executescript(
+            f"PRAGMA foreign_keys = off; {damage}; PRAGMA journal_mode = delete"
+        )
     assert said in refuses(acme, "restore", path)
 
 
@@ -435,23 +570,39 @@ def test_what_is_no_backup_is_refused(acme: Flask, tmp_path: Path) -> None:
     assert "live-wal beside it holds a part of it" in refuses(acme, "restore", tmp_path / "live")
 
 
-def test_on_postgresql_what_does_not_prove_after_it_was_put_in_is_undone(postgres_app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_postgresql_what_does_not_prove_after_it_was_put_in_is_undone(
+    postgres_app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     works(postgres_app, "backup", tmp_path / "a.db")
     reserve("after")
     whole = verification.find_contradictions
     monkeypatch.setattr(
-        verification, "find_contradictions", lambda: whole() if database.is_file() else verification.Verification(0, 0, 0, ["Budget budget-1: a fault."])
+        verification,
+        "find_contradictions",
+        lambda: (
+            whole()
+            if database.is_file()
+            else verification.Verification(0, 0, 0, ["Budget budget-1: a fault."])
+        ),
     )
-    assert "does not prove, and nothing was changed: Budget budget-1: a fault." in refuses(postgres_app, "restore", tmp_path / "a.db")
+    assert "does not prove, and nothing was changed: Budget budget-1: a fault." in refuses(
+        postgres_app, "restore", tmp_path / "a.db"
+    )
     monkeypatch.undo()
     with pytest.raises(Exception, match="append-only"):
         db.execute_sql('TRUNCATE "AuditLog" CASCADE')
 
 
-def test_on_postgresql_rows_that_cannot_be_read_change_nothing(postgres_app: Flask, tmp_path: Path) -> None:
+def test_on_postgresql_rows_that_cannot_be_read_change_nothing(
+    postgres_app: Flask, tmp_path: Path
+) -> None:
     before = rows()
-    with pytest.raises(database.DatabaseProblem, match="nothing was changed: unable to open database file"):
-        database.replace_rows(tmp_path / "none.db", tmp_path / "kept.db", lambda: None, lambda done, total: None)
+    with pytest.raises(
+        database.DatabaseProblem, match="nothing was changed: unable to open database file"
+    ):
+        database.replace_rows(
+            tmp_path / "none.db", tmp_path / "kept.db", lambda: None, lambda done, total: None
+        )
     assert rows() == before
 
 
@@ -466,25 +617,35 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_backup_without_room_for_it_says_so_and_leaves_nothing(either: Flask, tmp_path: Path) -> None:
+def test_a_backup_without_room_for_it_says_so_and_leaves_nothing(
+    either: Flask, tmp_path: Path
+) -> None:
     (tmp_path / "backups").mkdir()
     with files_no_larger_than(64 * 1024):
         said = refuses(either, "backup", tmp_path / "backups")
-    assert said.startswith(f"Error: There is no backup: the copy could not be made in {tmp_path / 'backups'} (")
+    assert said.startswith(
+        f"Error: There is no backup: the copy could not be made in {tmp_path / 'backups'} ("
+    )
     assert list((tmp_path / "backups").iterdir()) == []
 
 
-def test_on_postgresql_a_restore_without_room_for_what_it_replaces_changes_nothing(postgres_app: Flask, tmp_path: Path) -> None:
+def test_on_postgresql_a_restore_without_room_for_what_it_replaces_changes_nothing(
+    postgres_app: Flask, tmp_path: Path
+) -> None:
     works(postgres_app, "backup", tmp_path / "a.db")
     for _ in range(100):
         audit_log.record(ROOT, "RESTORE", customer_id=None, subject="x" * 10_000)
     with files_no_larger_than((tmp_path / "a.db").stat().st_size + 64 * 1024):
         said = refuses(postgres_app, "restore", tmp_path / "a.db")
-    assert said.startswith("Error: Nothing was changed, since what is there could not be kept: the copy could not be made in ")
+    assert said.startswith(
+        "Error: Nothing was changed, since what is there could not be kept: the copy could not be made in "
+    )
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_a_restore_that_is_stopped_while_it_replaces_leaves_the_old_database(acme: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+def test_a_restore_that_is_stopped_while_it_replaces_leaves_the_old_database(
+    acme: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
     works(acme, "backup", tmp_path / "a.db")
     reserve("after")
     before = rows()
@@ -512,7 +673,9 @@ def test_a_restore_that_is_stopped_while_it_replaces_leaves_the_old_database(acm
     assert verification.verify().findings == []
 
 
-def test_a_replaced_database_keeps_its_own_log_where_a_reader_holds_it(acme: Flask, tmp_path: Path) -> None:
+def test_a_replaced_database_keeps_its_own_log_where_a_reader_holds_it(
+    acme: Flask, tmp_path: Path
+) -> None:
     works(acme, "backup", tmp_path / "a.db")
     reserve("after")
     before = rows()
@@ -526,7 +689,11 @@ def test_a_replaced_database_keeps_its_own_log_where_a_reader_holds_it(acme: Fla
         # On a busy machine, a write takes longer than the reader was waited for.
         db.obj.patience_s = 5
         reserve("new")
-    assert [row.requestId for row in Reservation.select().order_by(Reservation.seq)] == ["before-1", "before-2", "new"]
+    assert [row.requestId for row in Reservation.select().order_by(Reservation.seq)] == [
+        "before-1",
+        "before-2",
+        "new",
+    ]
     with database.elsewhere(kept):
         assert rows() == before
 
@@ -549,12 +716,20 @@ class Load:
         while not self._stop.is_set():
             request_id = uuid.uuid4().hex
             response = self.server.post(
-                "/api/budget/reserve", reserve_body(requestId=request_id, budgetId="budget-1", amount=0.01, userId="jane"), headers=headers
+                "/api/budget/reserve",
+                reserve_body(requestId=request_id, budgetId="budget-1", amount=0.01, userId="jane"),
+                headers=headers,
             )
             if response.status_code == 200:
                 self.acknowledged.append(request_id)
-            checked = self.server.post("/api/budget/check", check_body(requestId=request_id, customerId="acme", amount=0.01), headers=headers)
-            self.surprises += [reply.text for reply in (response, checked) if reply.status_code not in (200, 503)]
+            checked = self.server.post(
+                "/api/budget/check",
+                check_body(requestId=request_id, customerId="acme", amount=0.01),
+                headers=headers,
+            )
+            self.surprises += [
+                reply.text for reply in (response, checked) if reply.status_code not in (200, 503)
+            ]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -579,17 +754,23 @@ def requests_in(path: Path | str) -> set[str]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     """An installation on each engine, its server running."""
-    templates: Templates = request.getfixturevalue("postgres_templates" if request.param == "postgresql" else "templates")
+    templates: Templates = request.getfixturevalue(
+        "postgres_templates" if request.param == "postgresql" else "templates"
+    )
     with templates.copy("tables", tmp_path / "instance") as environment:
         furnish(create_app(settings.load(environment)))
-        made = Installation(environment | {"KEY": people.add_key(ROOT, "orchestrator", customer_id="acme")})
+        made = Installation(
+            environment | {"KEY": people.add_key(ROOT, "orchestrator", customer_id="acme")}
+        )
         database.disconnect()
         made.start()
         yield made
         made.end()
 
 
-def test_backups_and_restores_under_load_lose_nothing_that_was_acknowledged(running: Installation, tmp_path: Path) -> None:
+def test_backups_and_restores_under_load_lose_nothing_that_was_acknowledged(
+    running: Installation, tmp_path: Path
+) -> None:
     for number in range(ROUNDS):
         back_up_and_restore_under_load(running, tmp_path / f"{number}.db")
     assert running.stop(signal.SIGTERM) == 0

@@ -48,38 +48,72 @@ def text(name: str) -> str:
 
 def pins(path: Path) -> set[str]:
     """The name==version pairs of a requirements file, each name spelled the one way that indexes know."""
-    found = re.findall(r"^([A-Za-z][\w.-]*)(?:\[\w+\])?==(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(
+        r"^([A-Za-z][\w.-]*)(?:\[\w+\])?==(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE
+    )
     return {f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}" for name, version in found}
 
 
 def test_the_lock_has_the_pins_of_the_requirements_each_with_hashes_and_names_no_host() -> None:
     assert pins(DEPLOY / "requirements.lock") == pins(PROJECT / "requirements.txt")
     for entry in re.split(r"^(?=[a-z])", text("requirements.lock"), flags=re.MULTILINE)[1:]:
-        assert re.fullmatch(r"\S+==\S+ (\\\n    --hash=sha256:[0-9a-f]{64} ?)+\n?", entry), entry[:80]
+        assert re.fullmatch(r"\S+==\S+ (\\\n    --hash=sha256:[0-9a-f]{64} ?)+\n?", entry), entry[
+            :80
+        ]
     assert "://" not in text("requirements.lock")
-    assert "--require-hashes -r deploy/requirements.lock" in (PROJECT / "Makefile").read_text(encoding="utf-8")
+    assert "--require-hashes -r deploy/requirements.lock" in (PROJECT / "Makefile").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_command_that_is_named_exists_and_takes_what_it_is_given(path: Path) -> None:
     commands = {str(command.name): command for command in cli.COMMANDS}
     flask = r"(?:bin/flask(?: --app [\w/.-]+)?|`flask|^flask|&& flask)"
-    named = re.findall(rf"{flask} ([a-z][a-z-]+)((?: (?:--[\w-]+|[\w/.]+))*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    named = re.findall(
+        rf"{flask} ([a-z][a-z-]+)((?: (?:--[\w-]+|[\w/.]+))*)",
+        path.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     for name, rest in named:
         assert name in commands, name
-        options = {option for parameter in commands[name].params if isinstance(parameter, click.Option) for option in parameter.opts}
-        assert {word for word in shlex.split(rest) if word.startswith("--")} <= options, (name, rest)
-    assert named or path.name in {"alerts.yml", "audit", "budget-sync-sheets.timer", "env.example", "nginx.conf", "requirements.lock"}
+        options = {
+            option
+            for parameter in commands[name].params
+            if isinstance(parameter, click.Option)
+            for option in parameter.opts
+        }
+        assert {word for word in shlex.split(rest) if word.startswith("--")} <= options, (
+            name,
+            rest,
+        )
+    assert named or path.name in {
+        "alerts.yml",
+        "audit",
+        "budget-sync-sheets.timer",
+        "env.example",
+        "nginx.conf",
+        "requirements.lock",
+    }
 
 
 def test_the_example_settings_are_all_that_an_operator_sets_and_each_is_read() -> None:
     named = re.findall(r"^#?([A-Z_]+)=", text("env.example"), re.MULTILINE)
-    read = set(re.findall(r'values(?:, |\.get\()"([A-Z_]+)"', (PROJECT / "budget_sync" / "settings.py").read_text(encoding="utf-8")))
+    read = set(
+        re.findall(
+            r'values(?:, |\.get\()"([A-Z_]+)"',
+            (PROJECT / "budget_sync" / "settings.py").read_text(encoding="utf-8"),
+        )
+    )
     assert sorted(named) == sorted(read)
 
 
 def test_the_page_lists_every_file() -> None:
-    assert [path.name for path in FILES if f"`{path.name}`" not in text("README.md") and path.name not in ("README.md", "audit")] == []
+    assert [
+        path.name
+        for path in FILES
+        if f"`{path.name}`" not in text("README.md") and path.name not in ("README.md", "audit")
+    ] == []
     assert "deploy/README.md" in (PROJECT / "README.md").read_text(encoding="utf-8")
     assert "deploy/security.md" in (PROJECT / "README.md").read_text(encoding="utf-8")
 
@@ -88,8 +122,14 @@ def test_the_security_page_has_the_programs_own_figures() -> None:
     said = " ".join(text("security.md").split())
     assert f"{passwords.MIN_LENGTH} characters at least" in said
     words = {5: "five", 50: "fifty"}
-    account, address = words[authentication.MAX_FAILURES_ACCOUNT], words[authentication.MAX_FAILURES_ADDRESS]
-    assert f"{account} failures an account and address, {address} an address, in {authentication.WINDOW_S // 60} minutes" in said
+    account, address = (
+        words[authentication.MAX_FAILURES_ACCOUNT],
+        words[authentication.MAX_FAILURES_ADDRESS],
+    )
+    assert (
+        f"{account} failures an account and address, {address} an address, in {authentication.WINDOW_S // 60} minutes"
+        in said
+    )
     assert f"{authentication.SESSION_LIFETIME // dt.timedelta(hours=1)} hours at most" in said
     assert f"{payloads.MAX_BODY_BYTES // 1024} KiB a body" in said
     assert "`get_user_from_request()` in `budget_sync/web/auth.py`" in said
@@ -98,12 +138,19 @@ def test_the_security_page_has_the_programs_own_figures() -> None:
 
 def test_the_alerts_speak_of_metrics_that_there_are() -> None:
     there = {definition.name for definition in metrics.DEFINITIONS}
-    there |= {f"{definition.name}_{part}" for definition in metrics.DEFINITIONS for part in ("bucket", "sum", "count") if "Histogram" in definition.meaning}
+    there |= {
+        f"{definition.name}_{part}"
+        for definition in metrics.DEFINITIONS
+        for part in ("bucket", "sum", "count")
+        if "Histogram" in definition.meaning
+    }
     named = set(re.findall(r"budget_sync_\w+", text("alerts.yml")))
     assert named
     assert named <= there
     if shutil.which("promtool"):
-        subprocess.run(["promtool", "check", "rules", DEPLOY / "alerts.yml"], check=True, capture_output=True)
+        subprocess.run(
+            ["promtool", "check", "rules", DEPLOY / "alerts.yml"], check=True, capture_output=True
+        )
 
 
 #: One budget among many is overdrawn, so that the customer's sum stays well above nothing.
@@ -132,7 +179,12 @@ def test_one_overdrawn_budget_among_many_is_told(tmp_path: Path) -> None:
         pytest.skip("promtool is missing")
     shutil.copy(DEPLOY / "alerts.yml", tmp_path)
     (tmp_path / "tests.yml").write_text(ONE_OVERDRAWN, encoding="utf-8")
-    done = subprocess.run(["promtool", "test", "rules", tmp_path / "tests.yml"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["promtool", "test", "rules", tmp_path / "tests.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -144,14 +196,22 @@ def test_a_sync_is_late_by_one_figure_everywhere() -> None:
 
 def test_an_audit_that_no_service_answers_says_so_and_is_no_success(tmp_path: Path) -> None:
     unreachable = tmp_path / "pip-audit"
-    unreachable.write_text("#!/bin/sh\necho 'cannot resolve the name' >&2\nexit 1\n", encoding="utf-8")
+    unreachable.write_text(
+        "#!/bin/sh\necho 'cannot resolve the name' >&2\nexit 1\n", encoding="utf-8"
+    )
     unreachable.chmod(0o755)
-    result = subprocess.run([DEPLOY / "audit", unreachable], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [DEPLOY / "audit", unreachable], capture_output=True, text=True, check=False
+    )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("audit: no advisory service answered, so nothing is known")
     assert result.stderr.count("\n") == 1
-    unreachable.write_text("#!/bin/sh\necho 'Found 1 known vulnerability in 1 package'\nexit 1\n", encoding="utf-8")
-    result = subprocess.run([DEPLOY / "audit", unreachable], capture_output=True, text=True, check=False)
+    unreachable.write_text(
+        "#!/bin/sh\necho 'Found 1 known vulnerability in 1 package'\nexit 1\n", encoding="utf-8"
+    )
+    result = subprocess.run(
+        [DEPLOY / "audit", unreachable], capture_output=True, text=True, check=False
+    )
     assert (result.returncode, result.stdout) == (1, "Found 1 known vulnerability in 1 package\n")
 
 
@@ -160,7 +220,12 @@ def test_an_audit_that_no_service_answers_says_so_and_is_no_success(tmp_path: Pa
 
 def test_both_services_are_shut_in_alike() -> None:
     shut = [
-        re.findall(r"^(?:Protect|Private|Restrict|System|Capab|NoNew|Lock|Memory|UMask|User|Group).*", text(f"{name}.service"), re.MULTILINE) for name in NAMES
+        re.findall(
+            r"^(?:Protect|Private|Restrict|System|Capab|NoNew|Lock|Memory|UMask|User|Group).*",
+            text(f"{name}.service"),
+            re.MULTILINE,
+        )
+        for name in NAMES
     ]
     assert len(shut[0]) > 20
     assert sorted(shut[0]) == sorted(shut[1])
@@ -182,18 +247,36 @@ def test_systemd_takes_the_units_and_finds_them_shut(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is missing")
     for unit in UNITS:
-        (tmp_path / unit.name).write_text(re.sub(r"/srv/budget-sync/\.venv/bin/flask", "/bin/true", unit.read_text(encoding="utf-8")), encoding="utf-8")
+        (tmp_path / unit.name).write_text(
+            re.sub(
+                r"/srv/budget-sync/\.venv/bin/flask", "/bin/true", unit.read_text(encoding="utf-8")
+            ),
+            encoding="utf-8",
+        )
     units = [str(tmp_path / unit.name) for unit in UNITS]
-    verified = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False
+    )
     assert (verified.returncode, verified.stderr) == (0, "")
     for name in NAMES:
         rated = subprocess.run(
-            ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(tmp_path / f"{name}.service")], capture_output=True, text=True, check=False
+            [
+                "systemd-analyze",
+                "security",
+                "--offline=yes",
+                "--threshold=20",
+                str(tmp_path / f"{name}.service"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert rated.returncode == 0, rated.stdout[-500:]
 
 
-def test_the_nightly_line_backs_up_and_forgets_old_backups_alone(app: Flask, environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_nightly_line_backs_up_and_forgets_old_backups_alone(
+    app: Flask, environment: dict[str, str], tmp_path: Path
+) -> None:
     (line,) = [line for line in text("budget-sync.cron").splitlines() if " backup " in line]
     command = (
         line.split(None, 6)[6]
@@ -202,11 +285,22 @@ def test_the_nightly_line_backs_up_and_forgets_old_backups_alone(app: Flask, env
         .replace("/var/backups/budget-sync", str(tmp_path / "b"))
     )
     (tmp_path / "b").mkdir()
-    for name, age_days in (("budget-sync-old.db", 32), (".budget-sync-old.db.1a2b3c4d.part", 32), ("budget-sync-young.db", 29), ("notes.txt", 99)):
+    for name, age_days in (
+        ("budget-sync-old.db", 32),
+        (".budget-sync-old.db.1a2b3c4d.part", 32),
+        ("budget-sync-young.db", 29),
+        ("notes.txt", 99),
+    ):
         (tmp_path / "b" / name).touch()
         then = dt.datetime.now(tz=dt.UTC).timestamp() - age_days * 86400
         os.utime(tmp_path / "b" / name, (then, then))
-    subprocess.run(["bash", "-euc", command], env=Installation(environment).full_environment(), cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        ["bash", "-euc", command],
+        env=Installation(environment).full_environment(),
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
     left = {path.name for path in (tmp_path / "b").iterdir()}
     assert {"budget-sync-young.db", "notes.txt"} < left
     assert len(left) == 3
@@ -228,7 +322,15 @@ class Site:
     def call(self, method: str, path: str, **options: object) -> requests.Response:
         """Call it by its public name."""
         headers = {"Host": HOST} | options.pop("headers", {})  # type: ignore[operator]  # a dict, where it is given
-        return requests.request(method, f"{self.url}{path}", headers=headers, verify=str(self.certificate), timeout=30, allow_redirects=False, **options)  # type: ignore[arg-type]  # requests' own options
+        return requests.request(
+            method,
+            f"{self.url}{path}",
+            headers=headers,
+            verify=str(self.certificate),
+            timeout=30,
+            allow_redirects=False,
+            **options,  # type: ignore[arg-type]  # requests' own options
+        )
 
 
 def make_certificate(folder: Path) -> Path:
@@ -236,11 +338,23 @@ def make_certificate(folder: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(tz=dt.UTC)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(now + dt.timedelta(days=1))
-    made = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False).sign(key, hashes.SHA256())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+    )
+    builder = builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(
+        now + dt.timedelta(days=1)
+    )
+    made = builder.add_extension(
+        x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False
+    ).sign(key, hashes.SHA256())
     (folder / "site.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     (folder / "site.key").write_bytes(secret)
     return folder / "site.pem"
 
@@ -249,20 +363,29 @@ def make_certificate(folder: Path) -> Path:
 def site(installation: Installation, tmp_path: Path) -> Iterator[Site]:
     """Nginx with our site, its paths and ports made this machine's, in front of a server that is set up as env.example says."""
     needs(shutil.which("nginx"), "nginx")
-    example = dict(re.findall(r"^(TRUSTED_\w+|SESSION_\w+|BUDGET_\w+)=(.*)", text("env.example"), re.MULTILINE))
+    example = dict(
+        re.findall(r"^(TRUSTED_\w+|SESSION_\w+|BUDGET_\w+)=(.*)", text("env.example"), re.MULTILINE)
+    )
     assert example["TRUSTED_HOSTS"].startswith(f"{HOST},")
     installation.environment |= example | {"METRICS_TOKEN": TOKEN, "CRON_SECRET": TOKEN}
     start_as_systemd_does(installation, tmp_path)
     port, plain_port, certificate = free_port(), free_port(), make_certificate(tmp_path)
     conf = re.sub(r"    listen \[::\].*\n", "", text("nginx.conf"))
-    conf = conf.replace("listen 80;", f"listen 127.0.0.1:{plain_port};").replace("listen 443", f"listen 127.0.0.1:{port}")
-    conf = conf.replace("127.0.0.1:8000", f"127.0.0.1:{installation.port}").replace("/var/log/nginx", str(tmp_path))
+    conf = conf.replace("listen 80;", f"listen 127.0.0.1:{plain_port};").replace(
+        "listen 443", f"listen 127.0.0.1:{port}"
+    )
+    conf = conf.replace("127.0.0.1:8000", f"127.0.0.1:{installation.port}").replace(
+        "/var/log/nginx", str(tmp_path)
+    )
     conf = re.sub(r"ssl_certificate .*;", f"ssl_certificate {certificate};", conf)
     conf = re.sub(r"ssl_certificate_key .*;", f"ssl_certificate_key {tmp_path}/site.key;", conf)
     # So that a test need not wait for it.
     conf = conf.replace("client_header_timeout 10s", "client_header_timeout 1s")
     user = "user root;" if os.geteuid() == 0 else ""
-    places = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    places = "".join(
+        f"{kind}_temp_path {tmp_path}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     (tmp_path / "nginx.conf").write_text(
         # The logs that a distribution's nginx.conf has for every site that names none.
         f"{user} daemon off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log;"
@@ -300,41 +423,72 @@ def answers(site: Site) -> bool:
         return False
 
 
-def test_the_service_behind_our_nginx(site: Site, installation: Installation, tmp_path: Path) -> None:
+def test_the_service_behind_our_nginx(
+    site: Site, installation: Installation, tmp_path: Path
+) -> None:
     """One start of both for all of it."""
     # Who comes through the proxy is nobody of this machine, whatever they send.
     for headers in ({}, {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}):
-        assert site.call("POST", "/api/budget/check", json=check_body(), headers=headers).status_code == 401
+        assert (
+            site.call("POST", "/api/budget/check", json=check_body(), headers=headers).status_code
+            == 401
+        )
     key = installation.key()
-    assert site.call("POST", "/api/budget/check", json=check_body(), headers=key).json()["available"]
-    reserved = site.call("POST", "/api/budget/reserve?key=bsk_in_the_address", json=reserve_body(), headers=key)
+    assert site.call("POST", "/api/budget/check", json=check_body(), headers=key).json()[
+        "available"
+    ]
+    reserved = site.call(
+        "POST", "/api/budget/reserve?key=bsk_in_the_address", json=reserve_body(), headers=key
+    )
     assert reserved.json()["newAvailable"] == 90000
     # Who monitors it on this machine, as the files say, and comes past nginx.
     targets = {
-        target for page in (text("alerts.yml"), (PROJECT / "README.md").read_text(encoding="utf-8")) for target in re.findall(r'targets: \["(.+?)"', page)
+        target
+        for page in (text("alerts.yml"), (PROJECT / "README.md").read_text(encoding="utf-8"))
+        for target in re.findall(r'targets: \["(.+?)"', page)
     }
     assert targets == {"127.0.0.1:8000"}
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     for path in ("/metrics", "/healthz", "/readyz", "/api/cron/sync-google-sheets"):
-        assert requests.get(f"http://127.0.0.1:{installation.port}{path}", headers=bearer, timeout=30).status_code == 200, path
+        assert (
+            requests.get(
+                f"http://127.0.0.1:{installation.port}{path}", headers=bearer, timeout=30
+            ).status_code
+            == 200
+        ), path
     # A session of a browser's, over TLS alone.
     login = (installation.folder / "demo" / "fiona.json").read_text(encoding="utf-8")
-    signed_in = site.call("POST", "/api/auth/login", data=login, headers={"Content-Type": "application/json", "Origin": f"https://{HOST}"})
+    signed_in = site.call(
+        "POST",
+        "/api/auth/login",
+        data=login,
+        headers={"Content-Type": "application/json", "Origin": f"https://{HOST}"},
+    )
     assert signed_in.status_code == 200
     assert "; Secure;" in signed_in.headers["Set-Cookie"]
     # Failed logins are counted by the address that nginx sees, not by one that the caller made up.
     guesses = [
         site.call(
-            "POST", "/api/auth/login", json={"email": "jane@acme.com", "password": "wrong"}, headers={"X-Forwarded-For": f"198.51.100.{number}"}
+            "POST",
+            "/api/auth/login",
+            json={"email": "jane@acme.com", "password": "wrong"},
+            headers={"X-Forwarded-For": f"198.51.100.{number}"},
         ).status_code
         for number in range(6)
     ]
     assert guesses == [401] * 5 + [429]
-    too_many = site.call("POST", "/api/auth/login", json={"email": "jane@acme.com", "password": "wrong"})
+    too_many = site.call(
+        "POST", "/api/auth/login", json={"email": "jane@acme.com", "password": "wrong"}
+    )
     assert (too_many.status_code, too_many.json()["code"]) == (429, "TOO_MANY_ATTEMPTS")
     # Too much: in the service's words while it can be, in nginx's after that.
     for length in (70_000, 300_000):
-        large = site.call("POST", "/api/budget/check", data="x" * length, headers=key | {"Content-Type": "application/json"})
+        large = site.call(
+            "POST",
+            "/api/budget/check",
+            data="x" * length,
+            headers=key | {"Content-Type": "application/json"},
+        )
         assert (large.status_code, large.json()["code"]) == (413, "BODY_TOO_LARGE"), length
     for method, path, status, code in (
         ("GET", "/metrics", 404, "NOT_FOUND"),
@@ -346,7 +500,10 @@ def test_the_service_behind_our_nginx(site: Site, installation: Installation, tm
     assert site.call("GET", "/readyz", headers={"Host": "other.example.com"}).status_code == 400
     # A client that never ends its request is let go of.
     context = ssl.create_default_context(cafile=site.certificate)
-    with socket.create_connection(("127.0.0.1", site.port)) as plain, context.wrap_socket(plain, server_hostname="localhost") as slow:
+    with (
+        socket.create_connection(("127.0.0.1", site.port)) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as slow,
+    ):
         slow.settimeout(30)
         slow.sendall(b"POST /api/budget/check HTTP/1.1\r\nHost: budgets")
         try:
@@ -360,8 +517,14 @@ def test_the_service_behind_our_nginx(site: Site, installation: Installation, tm
     assert "bsk_" not in logged
     # The service is away.
     installation.stop()
-    away = site.call("POST", "/api/budget/reserve", json=reserve_body(requestId="later"), headers=key)
-    assert (away.status_code, away.headers["Retry-After"], away.json()["code"]) == (503, "5", "OUTCOME_UNKNOWN")
+    away = site.call(
+        "POST", "/api/budget/reserve", json=reserve_body(requestId="later"), headers=key
+    )
+    assert (away.status_code, away.headers["Retry-After"], away.json()["code"]) == (
+        503,
+        "5",
+        "OUTCOME_UNKNOWN",
+    )
 
 
 def test_an_address_with_too_many_requests_under_way_is_asked_to_wait(site: Site) -> None:
@@ -372,25 +535,40 @@ def test_an_address_with_too_many_requests_under_way_is_asked_to_wait(site: Site
             plain = waiting.enter_context(socket.create_connection(("127.0.0.1", site.port)))
             client = waiting.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
             # Its body is yet to come.
-            client.sendall(f"POST /api/budget/check HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n".encode())
+            client.sendall(
+                f"POST /api/budget/check HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n".encode()
+            )
         wait_until(lambda: not answers(site), "nobody is refused")
         refused = site.call("GET", "/readyz")
-    assert (refused.status_code, refused.headers["Content-Type"], refused.headers["Retry-After"]) == (429, "application/json", "1")
+    assert (
+        refused.status_code,
+        refused.headers["Content-Type"],
+        refused.headers["Retry-After"],
+    ) == (429, "application/json", "1")
     body = refused.json()
     assert (body["success"], body["code"], body["retryAfter"]) == (False, "HTTP_ERROR", 1)
     assert "too many requests under way" in body["error"]
     wait_until(lambda: answers(site), "everybody is refused")
 
 
-def test_what_nginx_refuses_or_cannot_pass_on_leaves_no_secret_in_any_log(site: Site, installation: Installation, tmp_path: Path) -> None:
+def test_what_nginx_refuses_or_cannot_pass_on_leaves_no_secret_in_any_log(
+    site: Site, installation: Installation, tmp_path: Path
+) -> None:
     leaky = "/api/budget/check?key=bsk_in_the_address"
     headers = {"Host": HOST, "Referer": "https://elsewhere.example/?key=bsk_in_the_referer"}
     assert site.call("POST", leaky, data="x" * 300_000, headers=headers).status_code == 413
-    assert requests.get(f"{site.plain_url}{leaky}", headers=headers, timeout=30, allow_redirects=False).status_code == 308
+    assert (
+        requests.get(
+            f"{site.plain_url}{leaky}", headers=headers, timeout=30, allow_redirects=False
+        ).status_code
+        == 308
+    )
     installation.stop()
     assert site.call("POST", leaky, json=check_body(), headers=headers).status_code == 503
     # A line is written once its connection is done with, in no certain order.
-    wait_until(lambda: sorted(logged_statuses(tmp_path)[-3:]) == ["308", "413", "503"], "not all is logged")
+    wait_until(
+        lambda: sorted(logged_statuses(tmp_path)[-3:]) == ["308", "413", "503"], "not all is logged"
+    )
     logs = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log")}
     assert {name: content for name, content in logs.items() if "bsk_" in content} == {}
 

@@ -35,7 +35,9 @@ from budget_sync.operations import demo, doctor
 from budget_sync.operations.doctor import installation
 from budget_sync.settings import Settings
 
-pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="names the engine it is about in each test")
+pytestmark = pytest.mark.skipif(
+    ENGINE != "sqlite", reason="names the engine it is about in each test"
+)
 
 SECRET = "0123456789abcdef0123456789abcdef"
 GOOD: dict[str, Any] = {
@@ -56,13 +58,25 @@ def furnish(chosen: Settings) -> Flask:
     app = create_app(chosen)
     people.add_customer(ROOT, "acme", "Acme Inc.")
     people.add_user(
-        ROOT, "fiona", "Fiona", "fiona@acme.com", Role.FPA_USER, customer_id="acme", password="a long password", slots_folder=chosen.instance_folder
+        ROOT,
+        "fiona",
+        "Fiona",
+        "fiona@acme.com",
+        Role.FPA_USER,
+        customer_id="acme",
+        password="a long password",
+        slots_folder=chosen.instance_folder,
     )
     service = authentication.actor_of_key(people.add_key(ROOT, "orchestrator", customer_id="acme"))
     chosen.csv_folder.mkdir()
-    (chosen.csv_folder / "plan.csv").write_text("Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,1000\n", encoding="utf-8")
+    (chosen.csv_folder / "plan.csv").write_text(
+        "Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,1000\n", encoding="utf-8"
+    )
     sync.add_source(ROOT, "acme", csv_path="plan.csv", csv_folder=chosen.csv_folder)
-    assert [result.status for result in sync.sync_all(sync.Job(ROOT, sync.Reach.of(chosen), chosen.instance_folder))] == ["success"]
+    assert [
+        result.status
+        for result in sync.sync_all(sync.Job(ROOT, sync.Reach.of(chosen), chosen.instance_folder))
+    ] == ["success"]
     assert service
     ledger.check(service, CheckRequest.model_validate(CHECK))
     return app
@@ -93,7 +107,13 @@ def live(chosen: Settings, tmp_path: Path) -> Flask:
 @pytest.fixture
 def postgres_live(tmp_path: Path, postgres_url: str) -> Flask:
     """The same on PostgreSQL."""
-    chosen = settings.load({"INSTANCE_FOLDER": str(tmp_path / "postgres"), "SECRET_KEY": SECRET, "DATABASE_URL": postgres_url})
+    chosen = settings.load(
+        {
+            "INSTANCE_FOLDER": str(tmp_path / "postgres"),
+            "SECRET_KEY": SECRET,
+            "DATABASE_URL": postgres_url,
+        }
+    )
     app = furnish(replace(chosen, busy_timeout_s=1.0, **GOOD))
     (tmp_path / "backups").mkdir()
     assert run(app, "backup", str(tmp_path / "backups")).exit_code == 0
@@ -108,19 +128,34 @@ def run(app: Flask, *arguments: str) -> click.testing.Result:
 
 def lines(result: click.testing.Result) -> dict[str, tuple[str, str]]:
     """What was found: the state and the words, by subject."""
-    matches = re.findall(r"^(ok|warning|failed|by hand) +([^:]+): (.*(?:\n +->.*)?)", result.stdout, re.MULTILINE)
+    matches = re.findall(
+        r"^(ok|warning|failed|by hand) +([^:]+): (.*(?:\n +->.*)?)", result.stdout, re.MULTILINE
+    )
     return {subject: (state, said) for state, subject, said in matches}
 
 
 def everything(target: Path | str) -> dict[str, list[Any]]:
     """Every row of a database, and on PostgreSQL every schema."""
     database.open_connection()
-    tables = {table: db.execute_sql(f'SELECT * FROM "{table}"').fetchall() for table in db.get_tables()}
-    return tables if database.is_file() else tables | {"schemas": found(target, "SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg_temp%'")}
+    tables = {
+        table: db.execute_sql(f'SELECT * FROM "{table}"').fetchall() for table in db.get_tables()
+    }
+    return (
+        tables
+        if database.is_file()
+        else tables
+        | {
+            "schemas": found(
+                target, "SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg_temp%'"
+            )
+        }
+    )
 
 
 @pytest.mark.parametrize("engine", ["live", "postgres_live"])
-def test_an_installation_as_it_should_be_passes_line_by_line_and_is_left_as_it_was(request: pytest.FixtureRequest, engine: str) -> None:
+def test_an_installation_as_it_should_be_passes_line_by_line_and_is_left_as_it_was(
+    request: pytest.FixtureRequest, engine: str
+) -> None:
     app: Flask = request.getfixturevalue(engine)
     target = app.config["SETTINGS"].database
     folder = Path(app.instance_path)
@@ -129,11 +164,22 @@ def test_an_installation_as_it_should_be_passes_line_by_line_and_is_left_as_it_w
     assert (everything(target), sorted(folder.rglob("*"))) == before
     told = lines(result)
     # The tests' own cluster is set to forget: no test pulls its plug.
-    unwell = {"Commits last"} if engine == "postgres_live" and told["Commits last"][1].startswith("fsync = off") else set()
-    assert (result.exit_code, result.stderr) == ((1, "Error: 1 of 23 checks failed.\n") if unwell else (0, "")), result.stdout
+    unwell = (
+        {"Commits last"}
+        if engine == "postgres_live" and told["Commits last"][1].startswith("fsync = off")
+        else set()
+    )
+    assert (result.exit_code, result.stderr) == (
+        (1, "Error: 1 of 23 checks failed.\n") if unwell else (0, "")
+    ), result.stdout
     assert [subject for subject in told if subject in doctor.CHECKLIST] == list(doctor.CHECKLIST)
-    assert {subject for subject, (state, _) in told.items() if state in ("failed", "warning")} == unwell
-    assert [subject for subject, (state, _) in told.items() if state == "by hand"] == ["Load test", "Document the orchestrator's API"]
+    assert {
+        subject for subject, (state, _) in told.items() if state in ("failed", "warning")
+    } == unwell
+    assert [subject for subject, (state, _) in told.items() if state == "by hand"] == [
+        "Load test",
+        "Document the orchestrator's API",
+    ]
     # The app is at its own database again.
     people.add_customer(ROOT, "later", "Later")
     assert found(target, """SELECT "name" FROM "Customer" WHERE "id" = 'later'""") == [("Later",)]
@@ -174,7 +220,9 @@ def test_whatever_is_wrong_is_seen(live: Flask, chosen: Settings) -> None:
     people.revoke_key(ROOT, key.id)
     chosen.csv_folder.joinpath("plan.csv").unlink()
     BudgetUtilization.update(reservedMinor=5).execute()
-    AuditLog.insert(action="ADD_KEY", principal="x", changedBy="x", createdAt=datetime(2099, 1, 1, tzinfo=UTC)).execute()
+    AuditLog.insert(
+        action="ADD_KEY", principal="x", changedBy="x", createdAt=datetime(2099, 1, 1, tzinfo=UTC)
+    ).execute()
     db.execute_sql('DROP TRIGGER "AuditLog_no_delete"')
     (chosen.instance_folder / "secret_key").write_text("x", encoding="utf-8")
     chosen.instance_folder.chmod(0o755)
@@ -197,7 +245,10 @@ def test_whatever_is_wrong_is_seen(live: Flask, chosen: Settings) -> None:
     }
     assert seen.keys() == expected.keys()
     assert [subject for subject, words in expected.items() if words not in seen[subject]] == []
-    assert result.stderr == f"Error: {len(expected)} of {len(re.findall(r'^[a-z]', result.stdout, re.MULTILINE))} checks failed.\n"
+    assert (
+        result.stderr
+        == f"Error: {len(expected)} of {len(re.findall(r'^[a-z]', result.stdout, re.MULTILINE))} checks failed.\n"
+    )
 
 
 def test_a_log_that_is_kept_from_being_played_in_is_seen(live: Flask) -> None:
@@ -210,20 +261,35 @@ def test_a_log_that_is_kept_from_being_played_in_is_seen(live: Flask) -> None:
 
 def logs_state(app: Flask) -> Iterator[tuple[str, str]]:
     """What is seen of the write-ahead log."""
-    return ((finding.state, finding.seen) for finding in installation.surroundings(app.config["SETTINGS"]) if finding.subject == "Write-ahead log")
+    return (
+        (finding.state, finding.seen)
+        for finding in installation.surroundings(app.config["SETTINGS"])
+        if finding.subject == "Write-ahead log"
+    )
 
 
 @pytest.mark.parametrize(
-    ("hosts", "state"), [(("budgets.example.com",), "warning"), ((".example.com", "[::1]"), "warning"), (("a.example", "localhost:80"), "ok")]
+    ("hosts", "state"),
+    [
+        (("budgets.example.com",), "warning"),
+        ((".example.com", "[::1]"), "warning"),
+        (("a.example", "localhost:80"), "ok"),
+    ],
 )
-def test_a_service_that_does_not_answer_who_monitors_it_on_this_machine_is_seen(live: Flask, hosts: tuple[str, ...], state: str) -> None:
+def test_a_service_that_does_not_answer_who_monitors_it_on_this_machine_is_seen(
+    live: Flask, hosts: tuple[str, ...], state: str
+) -> None:
     result = run(create_app(replace(live.config["SETTINGS"], trusted_hosts=hosts)))
     told = lines(result)["Monitoring alerts"]
     assert told[0] == state
     assert (f"-> set TRUSTED_HOSTS={','.join(hosts)},127.0.0.1" in told[1]) == (state == "warning")
 
 
-LOST = ('DROP TABLE "StoredReply"', 'DROP INDEX "Reservation_open"', 'DROP TRIGGER "BudgetCheckLog_no_delete"')
+LOST = (
+    'DROP TABLE "StoredReply"',
+    'DROP INDEX "Reservation_open"',
+    'DROP TRIGGER "BudgetCheckLog_no_delete"',
+)
 
 
 @pytest.mark.parametrize("engine", ["live", "postgres_live"])
@@ -231,7 +297,11 @@ def test_a_schema_with_parts_missing_is_seen(request: pytest.FixtureRequest, eng
     app: Flask = request.getfixturevalue(engine)
     database.open_connection()
     for statement in LOST:
-        db.execute_sql(f'{statement} ON "BudgetCheckLog"' if not database.is_file() and "TRIGGER" in statement else statement)
+        db.execute_sql(
+            f'{statement} ON "BudgetCheckLog"'
+            if not database.is_file() and "TRIGGER" in statement
+            else statement
+        )
     # What an operator has added is nobody's business.
     db.execute_sql('CREATE TABLE "OurNotes" ("id" INTEGER)')
     db.execute_sql('CREATE INDEX "Our_index" ON "Budget" ("department")')
@@ -242,10 +312,14 @@ def test_a_schema_with_parts_missing_is_seen(request: pytest.FixtureRequest, eng
     assert ("naming an empty database" in said) == (engine == "postgres_live")
 
 
-def test_on_postgresql_a_trigger_that_is_switched_off_is_as_good_as_missing(postgres_live: Flask) -> None:
+def test_on_postgresql_a_trigger_that_is_switched_off_is_as_good_as_missing(
+    postgres_live: Flask,
+) -> None:
     database.open_connection()
     db.execute_sql('ALTER TABLE "AuditLog" DISABLE TRIGGER "AuditLog_no_truncate"')
-    assert lines(run(postgres_live))["Schema"][1].startswith('its schema is not whole: trigger "AuditLog_no_truncate" is missing or changed\n')
+    assert lines(run(postgres_live))["Schema"][1].startswith(
+        'its schema is not whole: trigger "AuditLog_no_truncate" is missing or changed\n'
+    )
 
 
 def test_what_grows_old_is_seen(live: Flask) -> None:
@@ -253,17 +327,34 @@ def test_what_grows_old_is_seen(live: Flask) -> None:
         told = lines(run(live))
     assert told["Backup"][0] == "warning"
     assert told["Test Google Sheets sync"][0] == "warning"
-    assert f"0 * * * * {Path(sys.executable).with_name('flask')} --app" in told["Test Google Sheets sync"][1]
+    assert (
+        f"0 * * * * {Path(sys.executable).with_name('flask')} --app"
+        in told["Test Google Sheets sync"][1]
+    )
 
 
-@pytest.mark.parametrize(("ago", "state"), [(timedelta(hours=2, minutes=59), "ok"), (timedelta(hours=3, minutes=1), "warning")])
-def test_a_source_is_late_after_the_time_that_the_console_and_the_alerts_have(live: Flask, ago: timedelta, state: str) -> None:
+@pytest.mark.parametrize(
+    ("ago", "state"),
+    [(timedelta(hours=2, minutes=59), "ok"), (timedelta(hours=3, minutes=1), "warning")],
+)
+def test_a_source_is_late_after_the_time_that_the_console_and_the_alerts_have(
+    live: Flask, ago: timedelta, state: str
+) -> None:
     SyncHistory.update(startTime=clock.now() - ago).execute()
     assert lines(run(live))["Test Google Sheets sync"][0] == state
 
 
-@pytest.mark.parametrize(("verb", "subject"), [("check", "Test budget check"), ("reserve", "Test budget reserve"), ("release", "Test budget release (cancel)")])
-def test_a_call_that_does_not_work_is_found(live: Flask, monkeypatch: pytest.MonkeyPatch, verb: str, subject: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "subject"),
+    [
+        ("check", "Test budget check"),
+        ("reserve", "Test budget reserve"),
+        ("release", "Test budget release (cancel)"),
+    ],
+)
+def test_a_call_that_does_not_work_is_found(
+    live: Flask, monkeypatch: pytest.MonkeyPatch, verb: str, subject: str
+) -> None:
     def broken(*_: object, **__: object) -> None:
         raise Refusal(Code.UNAVAILABLE, "A fault.", retryAfter=1)
 
@@ -272,7 +363,9 @@ def test_a_call_that_does_not_work_is_found(live: Flask, monkeypatch: pytest.Mon
     assert result.exit_code == 1
     state, said = lines(result)[subject]
     assert state == "failed"
-    assert re.search(r"tried on a throw-away file: /api/budget/\w+ answered 503 instead of \d+: A fault\.", said)
+    assert re.search(
+        r"tried on a throw-away file: /api/budget/\w+ answered 503 instead of \d+: A fault\.", said
+    )
 
 
 def test_a_failed_pass_is_told_with_its_reason(live: Flask) -> None:
@@ -281,7 +374,9 @@ def test_a_failed_pass_is_told_with_its_reason(live: Flask) -> None:
     assert (state, said.splitlines()[-1].strip()) == ("failed", "-> The sheet is empty.")
 
 
-def test_on_postgresql_settings_that_lose_commits_and_missing_rights_are_seen(postgres_live: Flask, postgres_url: str) -> None:
+def test_on_postgresql_settings_that_lose_commits_and_missing_rights_are_seen(
+    postgres_live: Flask, postgres_url: str
+) -> None:
     with closing(psycopg.connect(postgres_url, autocommit=True)) as connection:
         (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
         connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off'.encode())
@@ -291,13 +386,18 @@ def test_on_postgresql_settings_that_lose_commits_and_missing_rights_are_seen(po
             told = lines(run(postgres_live))
             assert told["Commits last"][0] == "failed"
             assert told["Commits last"][1].startswith("synchronous_commit = off"), told
-            with pytest.raises(database.DatabaseProblem, match="permission denied"), database.trial_schema(f"{postgres_url}?user=reader"):
+            with (
+                pytest.raises(database.DatabaseProblem, match="permission denied"),
+                database.trial_schema(f"{postgres_url}?user=reader"),
+            ):
                 pass
         finally:
             connection.execute("""DROP ROLE "reader" """)
 
 
-def test_on_postgresql_the_tables_may_be_in_a_schema_of_their_own(tmp_path: Path, postgres_url: str) -> None:
+def test_on_postgresql_the_tables_may_be_in_a_schema_of_their_own(
+    tmp_path: Path, postgres_url: str
+) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA apart")
     database.connect(f"{postgres_url}?options=-csearch_path%3Dapart")
@@ -306,5 +406,8 @@ def test_on_postgresql_the_tables_may_be_in_a_schema_of_their_own(tmp_path: Path
     assert not database.init_schema()
     people.add_customer(ROOT, "acme", "Acme Inc.")
     manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000))
-    assert found(postgres_url, """SELECT table_schema FROM information_schema.tables WHERE table_name = 'Budget'""") == [("apart",)]
+    assert found(
+        postgres_url,
+        """SELECT table_schema FROM information_schema.tables WHERE table_name = 'Budget'""",
+    ) == [("apart",)]
     database.disconnect()

@@ -31,15 +31,28 @@ def blocks(language: str) -> list[str]:
 
 def run_line(line: str, server: Installation) -> subprocess.CompletedProcess[str]:
     """Run a line in a shell as pasted from the project's folder, with this installation's port, folder and programs."""
-    pasted = line.replace("http://127.0.0.1:8000", server.url).replace(" instance/", f" {server.folder}/").replace("@instance/", f"@{server.folder}/")
-    return subprocess.run(["bash", "-euc", pasted], cwd=PROJECT, env=server.full_environment(), text=True, capture_output=True, check=True)
+    pasted = (
+        line.replace("http://127.0.0.1:8000", server.url)
+        .replace(" instance/", f" {server.folder}/")
+        .replace("@instance/", f"@{server.folder}/")
+    )
+    return subprocess.run(
+        ["bash", "-euc", pasted],
+        cwd=PROJECT,
+        env=server.full_environment(),
+        text=True,
+        capture_output=True,
+        check=True,
+    )
 
 
 def test_the_readmes_curl_lines_do_what_it_says(server: Installation) -> None:
     needs(shutil.which("curl"), "curl")
     lines = [block for block in blocks("sh") if block.startswith("curl")]
     answers = [json.loads(run_line(line, server).stdout) for line in lines]
-    check, login, reserve, release, second_check, second_reserve, commit, story, third_reserve = answers
+    check, login, reserve, release, second_check, second_reserve, commit, story, third_reserve = (
+        answers
+    )
     assert check["budget"]["available"] == 95000
     assert check["budget"]["budgetedAmount"] == 100000
     assert check["canAutoApprove"]
@@ -76,7 +89,11 @@ def test_the_passwords_that_the_demo_prints_sign_in(world: Flask) -> None:
 
 
 def test_the_readmes_sql_runs_on_the_database_file(server: Installation) -> None:
-    server.post("/api/budget/check", {"requestId": "sql", "userId": "u", "userName": "U", "userEmail": "u@example.com"} | DEPARTMENT)
+    server.post(
+        "/api/budget/check",
+        {"requestId": "sql", "userId": "u", "userName": "U", "userEmail": "u@example.com"}
+        | DEPARTMENT,
+    )
     connection = sqlite3.connect(server.database)
     try:
         results = [connection.execute(statement).fetchall() for statement in blocks("sql")]
@@ -86,17 +103,33 @@ def test_the_readmes_sql_runs_on_the_database_file(server: Installation) -> None
     assert results[2] == [(100.0,)]
 
 
-DEPARTMENT = {"customerId": "org-456", "department": "Engineering", "fiscalPeriod": "Q1 2025", "amount": 5000}
+DEPARTMENT = {
+    "customerId": "org-456",
+    "department": "Engineering",
+    "fiscalPeriod": "Q1 2025",
+    "amount": 5000,
+}
 
 
 def test_the_commands_for_real_use_work_in_their_order(environment: dict[str, str]) -> None:
     installation = Installation(environment)
     (block,) = [block for block in blocks("sh") if "add-customer acme" in block]
-    commands = [line.removeprefix(".venv/bin/") for line in block.splitlines() if line.startswith(".venv/bin/flask")]
+    commands = [
+        line.removeprefix(".venv/bin/")
+        for line in block.splitlines()
+        if line.startswith(".venv/bin/flask")
+    ]
     assert commands.pop() == "flask serve"
     for command in commands:
         pasted = f"printf 'a long password\\na long password\\n' | {command}"
-        subprocess.run(["bash", "-euc", pasted], cwd=PROJECT, env=installation.full_environment(), text=True, capture_output=True, check=True)
+        subprocess.run(
+            ["bash", "-euc", pasted],
+            cwd=PROJECT,
+            env=installation.full_environment(),
+            text=True,
+            capture_output=True,
+            check=True,
+        )
     assert "Pat Lee" in installation.flask("list-users").stdout
     assert "1 budgets" in installation.flask("verify").stdout
 

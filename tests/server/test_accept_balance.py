@@ -26,11 +26,15 @@ AS_LONG_AS_IT_TAKES_S = 3600
 
 
 @pytest.fixture(params=[AS_LONG_AS_IT_TAKES_S])
-def running(request: pytest.FixtureRequest, tmp_path: Path, templates: Templates) -> Iterator[Installation]:
+def running(
+    request: pytest.FixtureRequest, tmp_path: Path, templates: Templates
+) -> Iterator[Installation]:
     """A server with two workers."""
     needs(Path("/proc/self/net/tcp").exists(), "the /proc of Linux")
     with templates.copy("world", tmp_path) as environment:
-        made = Installation(environment, constants={"budget_sync.server.worker.LEAVE_TO_OTHERS_S": request.param})
+        made = Installation(
+            environment, constants={"budget_sync.server.worker.LEAVE_TO_OTHERS_S": request.param}
+        )
         made.start("--workers", "2")
         yield made
         made.end()
@@ -45,8 +49,15 @@ def connections_of(server: Installation) -> dict[int, int]:
             ours.add(rest[5])
     found = {}
     for worker in server.workers:
-        files = [str(file.readlink()) for file in Path(f"/proc/{worker}/fd").iterdir() if file.is_symlink()]
-        found[worker] = len(ours & {inode[1] for inode in map(re.compile(r"socket:\[(\d+)\]").fullmatch, files) if inode})
+        files = [
+            str(file.readlink())
+            for file in Path(f"/proc/{worker}/fd").iterdir()
+            if file.is_symlink()
+        ]
+        found[worker] = len(
+            ours
+            & {inode[1] for inode in map(re.compile(r"socket:\[(\d+)\]").fullmatch, files) if inode}
+        )
     return found
 
 
@@ -65,13 +76,18 @@ def ask(server: Installation, client: requests.Session) -> None:
 
 def come_until_even(server: Installation, stack: ExitStack) -> None:
     """Clients, twice as many as both workers have, once both take some: a worker that still loads the app takes nobody."""
-    wait_until(lambda: bool(come(server, stack, 1)) and min(connections_of(server).values()) > 0, "one of the workers takes nobody")
+    wait_until(
+        lambda: bool(come(server, stack, 1)) and min(connections_of(server).values()) > 0,
+        "one of the workers takes nobody",
+    )
     come(server, stack, 4 * max(connections_of(server).values()))
     fewer, more = sorted(connections_of(server).values())
     assert more - fewer <= 1
 
 
-def test_clients_that_stay_are_shared_evenly_also_with_a_worker_that_replaces_a_killed_one(running: Installation) -> None:
+def test_clients_that_stay_are_shared_evenly_also_with_a_worker_that_replaces_a_killed_one(
+    running: Installation,
+) -> None:
     with ExitStack() as stack:
         come_until_even(running, stack)
         killed = running.workers[0]

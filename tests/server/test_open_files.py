@@ -32,8 +32,14 @@ FULL = "There is no room for another connection: Too many open files."
 def patient(installation: Installation) -> Installation:
     """A server with one worker, which lets nobody go for being slow and takes few connections."""
     needs(Path("/proc/self/fdinfo").exists(), "the /proc of Linux")
-    constants = {"server.worker.ARRIVAL_S": 3600, "server.lingering_close.LINGER_S": 3600, "server.arbiter.MOST_CONNECTIONS": MOST}
-    installation.constants.update({f"budget_sync.{name}": value for name, value in constants.items()})
+    constants = {
+        "server.worker.ARRIVAL_S": 3600,
+        "server.lingering_close.LINGER_S": 3600,
+        "server.arbiter.MOST_CONNECTIONS": MOST,
+    }
+    installation.constants.update(
+        {f"budget_sync.{name}": value for name, value in constants.items()}
+    )
     installation.start("--workers", "1")
     return installation
 
@@ -50,19 +56,25 @@ def files_of(process: int) -> dict[int, str]:
 
 def sockets_of(process: int) -> list[int]:
     """The sockets among them, the listener first: it is older than the process."""
-    return sorted(number for number, name in files_of(process).items() if name.startswith("socket:"))
+    return sorted(
+        number for number, name in files_of(process).items() if name.startswith("socket:")
+    )
 
 
 def is_woken_by(process: int, number: int) -> bool:
     """Whether the process sleeps on that file."""
-    (poller,) = [poller for poller, name in files_of(process).items() if name == "anon_inode:[eventpoll]"]
+    (poller,) = [
+        poller for poller, name in files_of(process).items() if name == "anon_inode:[eventpoll]"
+    ]
     lines = Path(f"/proc/{process}/fdinfo/{poller}").read_text(encoding="ascii").splitlines()
     return number in [int(line.split()[1]) for line in lines if line.startswith("tfd:")]
 
 
 def comes(server: Installation, stack: ExitStack) -> socket.socket:
     """A client that stays until the stack ends."""
-    return stack.enter_context(closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)))
+    return stack.enter_context(
+        closing(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+    )
 
 
 def answers(server: Installation) -> bool:
@@ -82,12 +94,17 @@ def test_who_stays_when_told_to_go_takes_no_more_files_than_others(patient: Inst
     assert patient.workers == [worker]
 
 
-def test_all_who_came_at_once_are_answered_but_no_more_of_them_at_a_time_than_are_taken(patient: Installation) -> None:
+def test_all_who_came_at_once_are_answered_but_no_more_of_them_at_a_time_than_are_taken(
+    patient: Installation,
+) -> None:
     (worker,) = patient.workers
     body = json.dumps(reserve_body()).encode()
     ((name, key),) = patient.key().items()
     head = f"POST /api/budget/reserve HTTP/1.1\r\nHost: localhost\r\n{name}: {key}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    with closing(sqlite3.connect(patient.database, isolation_level=None)) as holder, ExitStack() as stack:
+    with (
+        closing(sqlite3.connect(patient.database, isolation_level=None)) as holder,
+        ExitStack() as stack,
+    ):
         # None of them can be answered yet, and none is slow: nobody gives way.
         holder.execute("BEGIN IMMEDIATE")
         os.kill(worker, signal.SIGSTOP)
@@ -95,7 +112,9 @@ def test_all_who_came_at_once_are_answered_but_no_more_of_them_at_a_time_than_ar
         for client in clients:
             client.sendall(head.encode() + body)
         os.kill(worker, signal.SIGCONT)
-        wait_until(lambda: len(sockets_of(worker)) >= LISTENER + MOST, "not as many are taken as may be")
+        wait_until(
+            lambda: len(sockets_of(worker)) >= LISTENER + MOST, "not as many are taken as may be"
+        )
         assert len(sockets_of(worker)) == LISTENER + MOST
         holder.execute("ROLLBACK")
         for client in clients:
@@ -104,7 +123,9 @@ def test_all_who_came_at_once_are_answered_but_no_more_of_them_at_a_time_than_ar
             client.close()
 
 
-def test_a_worker_without_files_takes_nobody_for_a_while_and_does_not_spin(patient: Installation) -> None:
+def test_a_worker_without_files_takes_nobody_for_a_while_and_does_not_spin(
+    patient: Installation,
+) -> None:
     (worker,) = patient.workers
     listener = sockets_of(worker)[0]
     _, most = resource.prlimit(worker, resource.RLIMIT_NOFILE)
@@ -112,14 +133,19 @@ def test_a_worker_without_files_takes_nobody_for_a_while_and_does_not_spin(patie
     with ExitStack() as stack:
         for _ in range(THREADS):
             comes(patient, stack)
-        wait_until(lambda: FULL in patient.log and not is_woken_by(worker, listener), "who waits to be taken in keeps the worker awake")
+        wait_until(
+            lambda: FULL in patient.log and not is_woken_by(worker, listener),
+            "who waits to be taken in keeps the worker awake",
+        )
     assert answers(patient)
     assert patient.workers == [worker]
     assert patient.log.count(FULL) == 1
     assert "Traceback" not in patient.log
 
 
-def test_what_a_worker_has_open_beside_its_connections_is_less_than_is_left_for_it(patient: Installation) -> None:
+def test_what_a_worker_has_open_beside_its_connections_is_less_than_is_left_for_it(
+    patient: Installation,
+) -> None:
     (worker,) = patient.workers
     key = patient.key() | {"Connection": "close"}
 
@@ -130,7 +156,9 @@ def test_what_a_worker_has_open_beside_its_connections_is_less_than_is_left_for_
         with ThreadPoolExecutor(THREADS) as callers:
             assert all(callers.map(call, range(MOST)))
         # The loop and the writer, too.
-        return [Path(name) for name in files_of(worker).values()].count(patient.database.resolve()) == THREADS + 2
+        return [Path(name) for name in files_of(worker).values()].count(
+            patient.database.resolve()
+        ) == THREADS + 2
 
     assert patient.post("/api/budget/reserve", reserve_body(), headers=key).ok
     wait_until(every_thread_has_a_connection, "some threads have nothing to do")
@@ -138,6 +166,16 @@ def test_what_a_worker_has_open_beside_its_connections_is_less_than_is_left_for_
     assert len(files_of(worker)) <= FILES_BESIDE
 
 
-@pytest.mark.parametrize(("files", "connections"), [(50, 2 * THREADS), (256, 256 - FILES_BESIDE), (1024, MOST_CONNECTIONS), (2**20, MOST_CONNECTIONS)])
-def test_a_worker_takes_as_many_connections_as_it_may_have_files(files: int, connections: int) -> None:
+@pytest.mark.parametrize(
+    ("files", "connections"),
+    [
+        (50, 2 * THREADS),
+        (256, 256 - FILES_BESIDE),
+        (1024, MOST_CONNECTIONS),
+        (2**20, MOST_CONNECTIONS),
+    ],
+)
+def test_a_worker_takes_as_many_connections_as_it_may_have_files(
+    files: int, connections: int
+) -> None:
     assert connections_within(files) == connections

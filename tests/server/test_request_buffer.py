@@ -21,14 +21,21 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from budget_sync.server.arbiter import THREADS
 from budget_sync.server.connection import Arrived
-from budget_sync.server.request_buffer import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, MAX_LENGTH_DIGITS, Arrival
+from budget_sync.server.request_buffer import (
+    MAX_CHUNK_LINE_BYTES,
+    MAX_HEAD_BYTES,
+    MAX_LENGTH_DIGITS,
+    Arrival,
+)
 from budget_sync.server.worker import ARRIVAL_S
 from budget_sync.web.payloads import MAX_BODY_BYTES
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: localhost\r\ncontent-LENGTH : 5\r\n\r\n12345"
 CHUNKED = b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;name=value\r\nabc\r\n1\r\nd\r\n0\r\nTrailer: 1\r\n\r\n"
-CHUNKED_WITHOUT_TRAILERS = b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\r\n\r\n0\r\n\r\n"
+CHUNKED_WITHOUT_TRAILERS = (
+    b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\r\n\r\n0\r\n\r\n"
+)
 
 
 @pytest.mark.parametrize("request_", [GET, POST, CHUNKED, CHUNKED_WITHOUT_TRAILERS])
@@ -95,7 +102,10 @@ LENGTHS_THAT_ARE_NONE = (
 )
 
 FAULTS = {
-    **{f"the length {length[:24]!r}": headed(b"Content-Length: " + length) for length in LENGTHS_THAT_ARE_NONE},
+    **{
+        f"the length {length[:24]!r}": headed(b"Content-Length: " + length)
+        for length in LENGTHS_THAT_ARE_NONE
+    },
     "a length with a line feed": headed(b"Content-Length: 5\nX: y"),
     "two lengths": headed(b"Content-Length: 5", b"Content-Length: 6"),
     "one length twice": headed(b"Content-Length: 5", b"Content-Length: 5"),
@@ -128,18 +138,57 @@ def test_what_may_end_in_two_places_is_refused_at_once_however_it_comes(sent: by
 JUDGED_BY_THE_HEAD = (
     *(
         headed(b"Transfer-Encoding: " + coding)
-        for coding in (b"", b"identity", b"gzip", b"chunked, gzip", b"chunked;q=1", b"xchunked", b"'chunked'", b"chunked\x0b")
+        for coding in (
+            b"",
+            b"identity",
+            b"gzip",
+            b"chunked, gzip",
+            b"chunked;q=1",
+            b"xchunked",
+            b"'chunked'",
+            b"chunked\x0b",
+        )
     ),
-    *(headed(header) for header in (b"Content-Length:\r\n 5", b"X: y\r\n Content-Length: 5", b"X: y\nContent-Length: 5", b"X: y\rContent-Length: 5")),
-    *(headed(header) for header in (b"Content_Length: 5", b"Content-Length-: 5", b"Content-Length", b"Content-Lengt\xe8: 5", b"no header", b": 5")),
-    *(b"\r\n\r\n", b"GET\r\n\r\n", b"GET /\r\n\r\n", b"\nGET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\r\nGET / HTTP/1.1\r\n\r\n"),
+    *(
+        headed(header)
+        for header in (
+            b"Content-Length:\r\n 5",
+            b"X: y\r\n Content-Length: 5",
+            b"X: y\nContent-Length: 5",
+            b"X: y\rContent-Length: 5",
+        )
+    ),
+    *(
+        headed(header)
+        for header in (
+            b"Content_Length: 5",
+            b"Content-Length-: 5",
+            b"Content-Length",
+            b"Content-Lengt\xe8: 5",
+            b"no header",
+            b": 5",
+        )
+    ),
+    *(
+        b"\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"\nGET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\r\nGET / HTTP/1.1\r\n\r\n",
+    ),
     *(
         b"PRI * HTTP/2.0\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 5_000 + b"\r\n",
         b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\r\n\r\n",
     ),
-    *(headed(b"Expect: 100-continue"), headed(b"Expect: nothing"), headed(b"Content-Length: 0"), headed(b"Content-Length:\t 0 ")),
+    *(
+        headed(b"Expect: 100-continue"),
+        headed(b"Expect: nothing"),
+        headed(b"Content-Length: 0"),
+        headed(b"Content-Length:\t 0 "),
+    ),
 )
 
 #: Requests with a body, most of which the parser refuses when it comes to it.
@@ -155,17 +204,40 @@ WITH_A_BODY = (
     headed(b"Transfer-Encoding: chunked, chunked") + b"0\r\n\r\n",
     headed(b"Transfer-Encoding: chunked").replace(b"1.1", b"1.0") + b"0\r\n\r\n",
     in_chunks(b"00000001\r\na\r\n000\r\n\r\n"),
-    *(in_chunks(b"1%s\r\na\r\n0\r\n\r\n" % extension) for extension in (b";a=b", b" ; a", b'\t;a=""', b";", b";;", b";=", b";a b", b";\x01")),
+    *(
+        in_chunks(b"1%s\r\na\r\n0\r\n\r\n" % extension)
+        for extension in (b";a=b", b" ; a", b'\t;a=""', b";", b";;", b";=", b";a b", b";\x01")
+    ),
     *(
         in_chunks(b"1\r\na\r\n0\r\n%s\r\n\r\n" % trailer)
-        for trailer in (b"A: b", b"A: b\r\nB: c", b"no trailer", b"Host: x", b"Content-Length: 5", b"A: b\nB: c", b" x")
+        for trailer in (
+            b"A: b",
+            b"A: b\r\nB: c",
+            b"no trailer",
+            b"Host: x",
+            b"Content-Length: 5",
+            b"A: b\nB: c",
+            b" x",
+        )
     ),
 )
 
 #: What may still become a request, and is waited for without a thread.
 TO_BE_CONTINUED = (
-    *(b"GET", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\nHost: a\n\n", b"\r\n", b"\r", headed(b"X: y")[:-1], b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1_000),
-    *(headed(b"Content-Length: 5000"), headed(b"Content-Length: 5") + b"1234", headed(b"Content-Length: 5", b"Expect: 100-continue")),
+    *(
+        b"GET",
+        b"GET / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\nHost: a\n\n",
+        b"\r\n",
+        b"\r",
+        headed(b"X: y")[:-1],
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1_000,
+    ),
+    *(
+        headed(b"Content-Length: 5000"),
+        headed(b"Content-Length: 5") + b"1234",
+        headed(b"Content-Length: 5", b"Expect: 100-continue"),
+    ),
     *(
         in_chunks(b""),
         in_chunks(b"f"),
@@ -197,7 +269,9 @@ def parsed(arrival: Arrival) -> bytes:
     return left
 
 
-@pytest.mark.parametrize("sent", JUDGED_BY_THE_HEAD + WITH_A_BODY, ids=lambda sent: repr(sent)[2:60])
+@pytest.mark.parametrize(
+    "sent", JUDGED_BY_THE_HEAD + WITH_A_BODY, ids=lambda sent: repr(sent)[2:60]
+)
 def test_the_parser_and_the_loop_agree_where_a_request_ends(sent: bytes) -> None:
     arrival = Arrival()
     pieces = [arrival.add(sent[at : at + 1]) for at in range(len(sent))]
@@ -247,7 +321,17 @@ WORDS = (
         b"chunked",
         b"gzip",
     ),
-    *(b"chunked\r\n\r\n", b"1\r\na\r\n", b"0\r\n\r\n", b"0\r\nA: b\r\n\r\n", b"Expect: 100-continue\r\n", b"Host: a\r\n", b"\x00", b"\xb2", b"\x0b"),
+    *(
+        b"chunked\r\n\r\n",
+        b"1\r\na\r\n",
+        b"0\r\n\r\n",
+        b"0\r\nA: b\r\n\r\n",
+        b"Expect: 100-continue\r\n",
+        b"Host: a\r\n",
+        b"\x00",
+        b"\xb2",
+        b"\x0b",
+    ),
 )
 
 
@@ -259,7 +343,12 @@ def test_the_parser_and_the_loop_agree_about_random_heads() -> None:
     dice = random.Random(1)  # noqa: S311  # no secret
     whole = 0
     for _ in range(5_000):
-        sent = b"POST /x HTTP/1.1\r\n" + dice.choice(BEGINNINGS) + b"".join(dice.choices(WORDS, k=dice.randint(2, 12))) + b"\r\n\r\n"
+        sent = (
+            b"POST /x HTTP/1.1\r\n"
+            + dice.choice(BEGINNINGS)
+            + b"".join(dice.choices(WORDS, k=dice.randint(2, 12)))
+            + b"\r\n\r\n"
+        )
         arrival = Arrival()
         for at in range(len(sent)):
             if arrival.add(sent[at : at + 1]):
@@ -291,7 +380,13 @@ def test_a_head_without_end_is_too_long_at_some_time() -> None:
 def post(key: dict[str, str], *headers: str) -> tuple[bytes, bytes]:
     """A check, as head and body."""
     body = json.dumps(check_body()).encode()
-    lines = ("POST /api/budget/check HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Authorization: {key['Authorization']}", *headers)
+    lines = (
+        "POST /api/budget/check HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Authorization: {key['Authorization']}",
+        *headers,
+    )
     return "\r\n".join((*lines, f"Content-Length: {len(body)}", "", "")).encode(), body
 
 
@@ -304,7 +399,9 @@ def reply(connection: socket.socket) -> bytes:
     return received
 
 
-def test_a_request_in_pieces_two_at_once_and_one_that_waits_to_be_told_are_answered(server: Installation) -> None:
+def test_a_request_in_pieces_two_at_once_and_one_that_waits_to_be_told_are_answered(
+    server: Installation,
+) -> None:
     head, body = post(server.key())
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         for piece in (head[:10], head[10:], body[:20], body[20:]):
@@ -327,10 +424,15 @@ def test_a_request_in_pieces_two_at_once_and_one_that_waits_to_be_told_are_answe
 
 @pytest.mark.parametrize(
     ("sent", "words"),
-    [(headed(b"Content-Length: 5", b"Expect: 100-continue"), b"HTTP/1.1 100 Continue\r\n\r\n"), (b"GET /" + b"x" * MAX_HEAD_BYTES, b"HTTP/1.1 431 ")],
+    [
+        (headed(b"Content-Length: 5", b"Expect: 100-continue"), b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"GET /" + b"x" * MAX_HEAD_BYTES, b"HTTP/1.1 431 "),
+    ],
     ids=["one that waits to be told", "one with an endless head"],
 )
-def test_what_came_together_with_the_request_before_is_looked_at_too(installation: Installation, sent: bytes, words: bytes) -> None:
+def test_what_came_together_with_the_request_before_is_looked_at_too(
+    installation: Installation, sent: bytes, words: bytes
+) -> None:
     server = installation
     server.constants["budget_sync.server.worker.ARRIVAL_S"] = 3600
     server.start("--workers", "1")
@@ -345,13 +447,18 @@ def test_what_came_together_with_the_request_before_is_looked_at_too(installatio
         assert received.startswith(b"HTTP/1.1 200 ")
 
 
-def test_who_takes_too_long_is_told_so_and_the_server_still_stops_at_once(installation: Installation) -> None:
+def test_who_takes_too_long_is_told_so_and_the_server_still_stops_at_once(
+    installation: Installation,
+) -> None:
     server = installation
     assert ARRIVAL_S == 10
     server.constants["budget_sync.server.worker.ARRIVAL_S"] = 1
     server.start()
     head, body = post(server.key())
-    with socket.create_connection(("127.0.0.1", server.port)) as slow, socket.create_connection(("127.0.0.1", server.port)) as silent:
+    with (
+        socket.create_connection(("127.0.0.1", server.port)) as slow,
+        socket.create_connection(("127.0.0.1", server.port)) as silent,
+    ):
         slow.sendall(head + body[:10])
         received = reply(slow)
         assert received.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
@@ -372,8 +479,15 @@ def test_hostile_heads_cost_no_thread_and_keep_nobody_waiting(installation: Inst
     server.constants["budget_sync.server.worker.ARRIVAL_S"] = 120
     server.start("--workers", "1")
     with ExitStack() as patient:
-        waiting = [connection for sent in TO_BE_CONTINUED for connection in callers(server, sent, patient)]
-        for sent in (*FAULTS.values(), *TOO_LARGE.values(), *JUDGED_BY_THE_HEAD, in_chunks(b"fffff\r\n")):
+        waiting = [
+            connection for sent in TO_BE_CONTINUED for connection in callers(server, sent, patient)
+        ]
+        for sent in (
+            *FAULTS.values(),
+            *TOO_LARGE.values(),
+            *JUDGED_BY_THE_HEAD,
+            in_chunks(b"fffff\r\n"),
+        ):
             with ExitStack() as hostile:
                 connections = callers(server, sent, hostile)
                 answers_soon(server)
@@ -386,7 +500,10 @@ def test_hostile_heads_cost_no_thread_and_keep_nobody_waiting(installation: Inst
 
 def callers(server: Installation, sent: bytes, stack: ExitStack) -> list[socket.socket]:
     """More connections than there are threads, on each of which that is sent and nothing else."""
-    connections = [stack.enter_context(closing(socket.create_connection(("127.0.0.1", server.port)))) for _ in range(THREADS + 1)]
+    connections = [
+        stack.enter_context(closing(socket.create_connection(("127.0.0.1", server.port))))
+        for _ in range(THREADS + 1)
+    ]
     for connection in connections:
         connection.sendall(sent)
     return connections
@@ -395,4 +512,9 @@ def callers(server: Installation, sent: bytes, stack: ExitStack) -> list[socket.
 def answers_soon(server: Installation) -> None:
     """Whether others are answered: by the loop itself, and by a thread."""
     for path in ("/healthz", "/sign-in"):
-        assert requests.get(f"{server.url}{path}", headers={"Connection": "close"}, timeout=2).status_code == 200
+        assert (
+            requests.get(
+                f"{server.url}{path}", headers={"Connection": "close"}, timeout=2
+            ).status_code
+            == 200
+        )

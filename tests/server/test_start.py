@@ -36,7 +36,15 @@ KEY = "a key for tests, long enough"
 
 # Every variable that the program reads, with values that make no sense.
 NONSENSE = {
-    "DATABASE_URL": ["postgres", "sqlite://", "sqlite:///", "sqlite:budget.db", "sqlite://host/budget.db", "sqlite:///b.db?mode=ro", "sqlite:///b.db#x"],
+    "DATABASE_URL": [
+        "postgres",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:budget.db",
+        "sqlite://host/budget.db",
+        "sqlite:///b.db?mode=ro",
+        "sqlite:///b.db#x",
+    ],
     "SECRET_KEY": ["too short", "x" * 15, "   "],
     "BUDGET_CHECK_AUTH": ["yes", "Local", "none", "open,required"],
     "TRUSTED_HOSTS": ["https://budgets.example.com", ",", " , ", "a b"],
@@ -72,7 +80,9 @@ def start(installation: Installation, command: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("command", ["serve", "verify", "init-db"])
-def test_a_start_on_an_sqlite_library_that_loses_commits_is_one_line(fresh: Installation, tmp_path: Path, command: str) -> None:
+def test_a_start_on_an_sqlite_library_that_loses_commits_is_one_line(
+    fresh: Installation, tmp_path: Path, command: str
+) -> None:
     try:
         database.check_library(pythons_sqlite.sqlite_version_info)
         needs(None, "a Python with an affected SQLite library of its own")
@@ -81,7 +91,9 @@ def test_a_start_on_an_sqlite_library_that_loses_commits_is_one_line(fresh: Inst
     hidden = tmp_path / "hidden" / "pysqlite3"
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text('raise ImportError("hidden by a test")\n', encoding="utf-8")
-    fresh.environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(hidden.parent), os.environ.get("PYTHONPATH"))))
+    fresh.environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (str(hidden.parent), os.environ.get("PYTHONPATH")))
+    )
     line = one_line(start(fresh, command))
     assert f"SQLite {pythons_sqlite.sqlite_version} can lose committed transactions" in line
     assert "install the pinned requirements" in line
@@ -91,10 +103,36 @@ def test_a_start_on_an_sqlite_library_that_loses_commits_is_one_line(fresh: Inst
 @pytest.mark.parametrize(
     ("version", "is_fixed"),
     [
-        *(((3, 6, 23), True), ((3, 7, 0), False), ((3, 8, 11, 1), False), ((3, 40, 1), False), ((3, 43, 2), False)),
-        *(((3, 44, 0), False), ((3, 44, 5), False), ((3, 44, 6), True), ((3, 44, 7), True), ((3, 45, 0), False), ((3, 46, 9), False)),
-        *(((3, 49, 2), False), ((3, 50, 0), False), ((3, 50, 6), False), ((3, 50, 7), True), ((3, 50, 12), True)),
-        *(((3, 51, 0), False), ((3, 51, 2), False), ((3, 51, 3), True), ((3, 52, 0), True), ((3, 53, 4), True), ((4, 0, 0), True)),
+        *(
+            ((3, 6, 23), True),
+            ((3, 7, 0), False),
+            ((3, 8, 11, 1), False),
+            ((3, 40, 1), False),
+            ((3, 43, 2), False),
+        ),
+        *(
+            ((3, 44, 0), False),
+            ((3, 44, 5), False),
+            ((3, 44, 6), True),
+            ((3, 44, 7), True),
+            ((3, 45, 0), False),
+            ((3, 46, 9), False),
+        ),
+        *(
+            ((3, 49, 2), False),
+            ((3, 50, 0), False),
+            ((3, 50, 6), False),
+            ((3, 50, 7), True),
+            ((3, 50, 12), True),
+        ),
+        *(
+            ((3, 51, 0), False),
+            ((3, 51, 2), False),
+            ((3, 51, 3), True),
+            ((3, 52, 0), True),
+            ((3, 53, 4), True),
+            ((4, 0, 0), True),
+        ),
     ],
 )
 def test_the_versions_that_lose_commits_are_known(version: tuple[int, ...], is_fixed: bool) -> None:
@@ -113,15 +151,26 @@ def test_the_library_in_use_is_the_one_that_is_checked() -> None:
     database.check_library()
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in NONSENSE.items() for value in values])
-def test_a_value_that_makes_no_sense_is_refused_by_name(tmp_path: Path, name: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in NONSENSE.items() for value in values]
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name(
+    tmp_path: Path, name: str, value: str
+) -> None:
     with pytest.raises(SettingsError, match=f"^{name} ") as refusal:
-        settings.load({"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": KEY} | {name: value})
+        settings.load(
+            {"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": KEY} | {name: value}
+        )
     assert len(str(refusal.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize(("name", "command"), list(zip(NONSENSE, itertools.cycle(["serve", "verify", "init-db"]), strict=False)))
-def test_a_start_with_a_value_that_makes_no_sense_is_one_line(fresh: Installation, name: str, command: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "command"),
+    list(zip(NONSENSE, itertools.cycle(["serve", "verify", "init-db"]), strict=False)),
+)
+def test_a_start_with_a_value_that_makes_no_sense_is_one_line(
+    fresh: Installation, name: str, command: str
+) -> None:
     folder = fresh.folder
     fresh.environment[name] = NONSENSE[name][0]
     line = one_line(start(fresh, command))
@@ -130,7 +179,10 @@ def test_a_start_with_a_value_that_makes_no_sense_is_one_line(fresh: Installatio
 
 
 def test_a_secret_is_not_repeated_where_it_makes_no_sense(tmp_path: Path) -> None:
-    for name, value in (("SECRET_KEY", "hunter2"), ("DATABASE_URL", "mysql://me:hunter2@db.example.com/budgets")):
+    for name, value in (
+        ("SECRET_KEY", "hunter2"),
+        ("DATABASE_URL", "mysql://me:hunter2@db.example.com/budgets"),
+    ):
         with pytest.raises(SettingsError) as refusal:
             settings.load({"INSTANCE_FOLDER": str(tmp_path), "SECRET_KEY": KEY} | {name: value})
         assert "hunter2" not in str(refusal.value)
@@ -186,11 +238,15 @@ STATES: list[tuple[Callable[[Path], None], str]] = [
     (an_older_schema, "schema version 1, this program needs"),
     (a_newer_schema, "schema version 999, newer than"),
 ]
-every_state = pytest.mark.parametrize(("make", "says"), STATES, ids=[make.__name__ for make, _ in STATES])
+every_state = pytest.mark.parametrize(
+    ("make", "says"), STATES, ids=[make.__name__ for make, _ in STATES]
+)
 
 
 @every_state
-def test_a_server_without_a_database_of_its_version_does_not_start(fresh: Installation, make: Callable[[Path], None], says: str) -> None:
+def test_a_server_without_a_database_of_its_version_does_not_start(
+    fresh: Installation, make: Callable[[Path], None], says: str
+) -> None:
     fresh.folder.mkdir()
     make(fresh.database)
     before = sorted(fresh.folder.iterdir())
@@ -201,7 +257,9 @@ def test_a_server_without_a_database_of_its_version_does_not_start(fresh: Instal
 
 
 @every_state
-def test_a_command_without_a_database_of_its_version_does_nothing(fresh: Installation, make: Callable[[Path], None], says: str) -> None:
+def test_a_command_without_a_database_of_its_version_does_nothing(
+    fresh: Installation, make: Callable[[Path], None], says: str
+) -> None:
     fresh.folder.mkdir()
     make(fresh.database)
     before = sorted(fresh.folder.iterdir())
@@ -221,7 +279,9 @@ def test_a_command_without_a_database_of_its_version_does_nothing(fresh: Install
 def test_a_server_does_not_start_on_a_damaged_database(fresh: Installation) -> None:
     fresh.flask("init-db")
     connection = sqlite3.connect(fresh.database)
-    (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'AuditLog'").fetchone()
+    (page,) = connection.execute(
+        "SELECT rootpage FROM sqlite_master WHERE name = 'AuditLog'"
+    ).fetchone()
     connection.close()
     with fresh.database.open("r+b") as file:
         # The tables are found, and one of them cannot be read.
@@ -238,12 +298,20 @@ def tamper(file: Path, statement: str) -> None:
         connection.execute(statement)
 
 
-@pytest.mark.parametrize("lost", ['table "StoredReply"', 'index "Reservation_open"', 'trigger "BudgetCheckLog_no_delete"'])
-def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(fresh: Installation, lost: str) -> None:
+@pytest.mark.parametrize(
+    "lost",
+    ['table "StoredReply"', 'index "Reservation_open"', 'trigger "BudgetCheckLog_no_delete"'],
+)
+def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(
+    fresh: Installation, lost: str
+) -> None:
     fresh.flask("init-db")
     tamper(fresh.database, f"DROP {lost}")
     said = one_line(start(fresh, "serve"))
-    assert said == f"Error: The database {fresh.database} is not as it was made (its schema is not whole: {lost} is missing or changed): restore a backup."
+    assert (
+        said
+        == f"Error: The database {fresh.database} is not as it was made (its schema is not whole: {lost} is missing or changed): restore a backup."
+    )
 
 
 def test_a_server_starts_beside_what_an_operator_has_added(fresh: Installation) -> None:
@@ -272,12 +340,17 @@ def contradicting(fresh: Installation) -> Iterator[Installation]:
     """An installation where an amount is not what the audit log replays to, as after a flipped bit."""
     fresh.flask("init-db")
     fresh.flask("demo")
-    tamper(fresh.database, """UPDATE "Budget" SET "budgetedMinor" = "budgetedMinor" + 1 WHERE "id" = 'budget-123'""")
+    tamper(
+        fresh.database,
+        """UPDATE "Budget" SET "budgetedMinor" = "budgetedMinor" + 1 WHERE "id" = 'budget-123'""",
+    )
     yield fresh
     fresh.end()
 
 
-def test_a_server_does_not_start_on_balances_that_contradict_each_other(contradicting: Installation) -> None:
+def test_a_server_does_not_start_on_balances_that_contradict_each_other(
+    contradicting: Installation,
+) -> None:
     said = one_line(start(contradicting, "serve"))
     assert said == (
         f"Error: The balances in {contradicting.database} contradict each other: see `flask verify`, and restore a backup. "
@@ -293,24 +366,34 @@ def bent(fresh: Installation) -> Installation:
     fresh.flask("demo")
     with closing(sqlite3.connect(fresh.database)) as connection, connection:
         connection.execute("PRAGMA writable_schema = ON")
-        things = connection.execute("SELECT * FROM sqlite_master WHERE type <> 'table' AND tbl_name = 'AuditLog'").fetchall()
-        connection.execute("DELETE FROM sqlite_master WHERE type <> 'table' AND tbl_name = 'AuditLog'")
+        things = connection.execute(
+            "SELECT * FROM sqlite_master WHERE type <> 'table' AND tbl_name = 'AuditLog'"
+        ).fetchall()
+        connection.execute(
+            "DELETE FROM sqlite_master WHERE type <> 'table' AND tbl_name = 'AuditLog'"
+        )
     with closing(sqlite3.connect(fresh.database)) as connection, connection:
         # As a flipped bit does it: the table has it, and no index.
-        connection.execute("""UPDATE "AuditLog" SET "requestId" = 'damaged' WHERE "action" = 'RESERVE'""")
+        connection.execute(
+            """UPDATE "AuditLog" SET "requestId" = 'damaged' WHERE "action" = 'RESERVE'"""
+        )
         connection.execute("PRAGMA writable_schema = ON")
         connection.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", things)
     assert fresh.flask("verify", check=False).returncode == 0
     return fresh
 
 
-def test_a_server_does_not_start_where_an_index_is_another_than_its_table(bent: Installation) -> None:
+def test_a_server_does_not_start_where_an_index_is_another_than_its_table(
+    bent: Installation,
+) -> None:
     said = one_line(start(bent, "serve"))
     assert said.startswith(f"Error: The database {bent.database} is damaged (")
     assert "missing from index" in said
 
 
-def test_the_doctor_and_a_restore_see_where_an_index_is_another_than_its_table(bent: Installation) -> None:
+def test_the_doctor_and_a_restore_see_where_an_index_is_another_than_its_table(
+    bent: Installation,
+) -> None:
     assert re.search("Database file.*missing from index", bent.flask("doctor", check=False).stdout)
     copy = shutil.copyfile(bent.database, bent.folder / "copy.db")
     refused = bent.flask("restore", str(copy), "--without-checksum", check=False)
@@ -334,11 +417,15 @@ def test_a_large_file_is_not_looked_at_when_a_server_starts(contradicting: Insta
     contradicting.end()
     # Its schema is as small as any.
     tamper(contradicting.database, 'DROP INDEX "Reservation_open"')
-    assert 'index "Reservation_open" is missing or changed' in one_line(start(contradicting, "serve"))
+    assert 'index "Reservation_open" is missing or changed' in one_line(
+        start(contradicting, "serve")
+    )
 
 
 @pytest.mark.parametrize("make", [garbage, a_directory], ids=lambda make: make.__name__)
-def test_tables_are_not_made_in_what_is_no_database(fresh: Installation, make: Callable[[Path], None]) -> None:
+def test_tables_are_not_made_in_what_is_no_database(
+    fresh: Installation, make: Callable[[Path], None]
+) -> None:
     fresh.folder.mkdir()
     make(fresh.database)
     before = sorted(fresh.folder.iterdir())
@@ -359,7 +446,10 @@ def test_a_port_in_use_is_one_line(fresh: Installation) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", fresh.port))
         taken.listen()
-        assert one_line(start(fresh, "serve")) == f"Error: Cannot listen on 127.0.0.1 port {fresh.port}: Address already in use."
+        assert (
+            one_line(start(fresh, "serve"))
+            == f"Error: Cannot listen on 127.0.0.1 port {fresh.port}: Address already in use."
+        )
 
 
 SLOW_TO_LISTEN = """
@@ -377,10 +467,17 @@ Server(create_app, host="127.0.0.1", port=int(sys.argv[1]), workers=1).run()
 """
 
 
-def test_a_server_that_is_stopped_while_a_worker_starts_waits_for_nobody(fresh: Installation) -> None:
+def test_a_server_that_is_stopped_while_a_worker_starts_waits_for_nobody(
+    fresh: Installation,
+) -> None:
     fresh.flask("init-db")
     command = [sys.executable, "-c", SLOW_TO_LISTEN, str(free_port())]
-    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True, "process_group": 0}
+    options: dict[str, Any] = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.DEVNULL,
+        "text": True,
+        "process_group": 0,
+    }
     with subprocess.Popen(command, cwd=PROJECT, env=fresh.full_environment(), **options) as server:
         try:
             assert server.stdout is not None
@@ -399,22 +496,38 @@ def test_a_command_works_from_another_directory(fresh: Installation, tmp_path: P
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     command = [sys.executable, "-m", "flask", "--app", str(PROJECT / "app.py"), "verify"]
-    result = subprocess.run(command, cwd=elsewhere, env=fresh.full_environment(), text=True, capture_output=True, check=False)
+    result = subprocess.run(
+        command,
+        cwd=elsewhere,
+        env=fresh.full_environment(),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("Verified: 0 budgets")
     assert not list(elsewhere.iterdir())
 
 
 @sqlite_only
-def test_a_folder_whose_name_the_locale_has_no_letters_for_is_a_folder(fresh: Installation, tmp_path: Path) -> None:
+def test_a_folder_whose_name_the_locale_has_no_letters_for_is_a_folder(
+    fresh: Installation, tmp_path: Path
+) -> None:
     folder = tmp_path / "büro"
-    fresh.environment |= {"INSTANCE_FOLDER": str(folder), "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    fresh.environment |= {
+        "INSTANCE_FOLDER": str(folder),
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "LC_ALL": "C",
+    }
     made = fresh.flask("init-db", check=False)
     assert (made.returncode, made.stderr) == (0, "")
     assert (folder / "budget_sync.db").exists()
 
 
-def test_a_file_of_another_project_around_the_current_folder_does_not_count(fresh: Installation, tmp_path: Path) -> None:
+def test_a_file_of_another_project_around_the_current_folder_does_not_count(
+    fresh: Installation, tmp_path: Path
+) -> None:
     elsewhere = tmp_path / "elsewhere" / "sub"
     elsewhere.mkdir(parents=True)
     # What stands in the environment counts, even where the file says the same.
@@ -422,7 +535,14 @@ def test_a_file_of_another_project_around_the_current_folder_does_not_count(fres
     (elsewhere.parent / ".env").write_text(foreign, encoding="utf-8")
     (elsewhere / ".flaskenv").write_text("LOG_LEVEL=loud\nBUDGET_CHECK_AUTH\n", encoding="utf-8")
     command = [sys.executable, "-m", "flask", "--app", str(PROJECT / "app.py"), "init-db"]
-    result = subprocess.run(command, cwd=elsewhere, env=fresh.full_environment(), text=True, capture_output=True, check=False)
+    result = subprocess.run(
+        command,
+        cwd=elsewhere,
+        env=fresh.full_environment(),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert fresh.database.exists()
 
@@ -440,7 +560,13 @@ def test_without_anything_the_instance_folder_is_beside_app_py(project: Path) ->
     chosen = settings.load()
     assert chosen.instance_folder == project / "instance"
     assert chosen.database_path == project / "instance" / "budget_sync.db"
-    assert (chosen.budget_check_auth, chosen.log_level, chosen.log_format, chosen.trusted_hosts, chosen.cron_secret) == ("local", "INFO", "text", (), None)
+    assert (
+        chosen.budget_check_auth,
+        chosen.log_level,
+        chosen.log_format,
+        chosen.trusted_hosts,
+        chosen.cron_secret,
+    ) == ("local", "INFO", "text", (), None)
 
 
 def test_what_stands_in_the_env_file_beside_app_py_is_read(project: Path) -> None:
@@ -449,19 +575,29 @@ def test_what_stands_in_the_env_file_beside_app_py_is_read(project: Path) -> Non
         encoding="utf-8",
     )
     chosen = settings.load()
-    assert (chosen.secret_key, chosen.log_level, chosen.trusted_hosts) == (KEY, "DEBUG", ("a.example.com", "b.example.com"))
+    assert (chosen.secret_key, chosen.log_level, chosen.trusted_hosts) == (
+        KEY,
+        "DEBUG",
+        ("a.example.com", "b.example.com"),
+    )
     assert (chosen.cron_secret, chosen.database_path) == (None, project / "instance" / "my.db")
 
 
-def test_the_environment_wins_over_the_env_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (project / ".env").write_text(f"SECRET_KEY={KEY}\nLOG_LEVEL=ERROR\nBUDGET_CHECK_AUTH=open\n", encoding="utf-8")
+def test_the_environment_wins_over_the_env_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / ".env").write_text(
+        f"SECRET_KEY={KEY}\nLOG_LEVEL=ERROR\nBUDGET_CHECK_AUTH=open\n", encoding="utf-8"
+    )
     monkeypatch.setenv("LOG_LEVEL", "WARNING")
     chosen = settings.load()
     assert (chosen.log_level, chosen.budget_check_auth) == ("WARNING", "open")
 
 
 @pytest.fixture
-def flask_loads(project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def flask_loads(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
     """What Flask's command line does before us, in a folder below one of another project; it takes that project's `.env`, of this content."""
     monkeypatch.setattr(os, "environ", {**os.environ, "FLASK_RUN_FROM_CLI": "true"})
     foreign = tmp_path_factory.mktemp("foreign")
@@ -475,7 +611,9 @@ def flask_loads(project: Path, tmp_path_factory: pytest.TempPathFactory, monkeyp
     return load
 
 
-def test_the_env_file_beside_app_py_wins_over_one_of_another_project(project: Path, flask_loads: Callable[[str], None]) -> None:
+def test_the_env_file_beside_app_py_wins_over_one_of_another_project(
+    project: Path, flask_loads: Callable[[str], None]
+) -> None:
     (project / ".env").write_text(f"SECRET_KEY={KEY}\nLOG_LEVEL=ERROR\n", encoding="utf-8")
     flask_loads("LOG_LEVEL=DEBUG\nBUDGET_CHECK_AUTH=open\nPGHOST=elsewhere.example.com\n")
     chosen = settings.load()
@@ -484,9 +622,16 @@ def test_the_env_file_beside_app_py_wins_over_one_of_another_project(project: Pa
     assert "PGHOST" not in os.environ
 
 
-@pytest.mark.parametrize("option", [["--env-file", "chosen.env"], ["-e", "chosen.env"], ["--env-file=chosen.env"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "option",
+    [["--env-file", "chosen.env"], ["-e", "chosen.env"], ["--env-file=chosen.env"]],
+    ids=" ".join,
+)
 def test_a_file_that_flask_was_told_to_load_counts(
-    project: Path, flask_loads: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, option: list[str]
+    project: Path,
+    flask_loads: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    option: list[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["flask", *option, "verify"])
     # The chosen file says the same as the one around the folder, or is that very one.
@@ -494,7 +639,9 @@ def test_a_file_that_flask_was_told_to_load_counts(
     assert settings.load().log_level == "DEBUG"
 
 
-def test_a_file_of_another_project_cannot_have_itself_counted(project: Path, flask_loads: Callable[[str], None]) -> None:
+def test_a_file_of_another_project_cannot_have_itself_counted(
+    project: Path, flask_loads: Callable[[str], None]
+) -> None:
     flask_loads("FLASK_SKIP_DOTENV=1\nLOG_LEVEL=${LOG_LEVEL}DEBUG\n")
     assert settings.load().log_level == "INFO"
 
@@ -538,20 +685,42 @@ def test_an_env_file_that_is_no_text_is_refused(project: Path) -> None:
     ],
 )
 def test_a_database_url_names_a_file(tmp_path: Path, url: str, path: str) -> None:
-    chosen = settings.load({"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": KEY, "DATABASE_URL": url.format(folder=tmp_path)})
+    chosen = settings.load(
+        {
+            "INSTANCE_FOLDER": str(tmp_path / "instance"),
+            "SECRET_KEY": KEY,
+            "DATABASE_URL": url.format(folder=tmp_path),
+        }
+    )
     assert chosen.database_path == tmp_path / path
     chosen.database_path.parent.mkdir(parents=True, exist_ok=True)
     make_database(chosen.database_path)
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [tmp_path / path]
 
 
-@pytest.mark.parametrize(("text", "folder"), [("{folder}/x/../instance", "instance"), ("~/instance", "home/instance"), ("data/instance", "data/instance")])
-def test_a_path_is_read_from_the_folder_of_app_py_wherever_the_process_is(project: Path, monkeypatch: pytest.MonkeyPatch, text: str, folder: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "folder"),
+    [
+        ("{folder}/x/../instance", "instance"),
+        ("~/instance", "home/instance"),
+        ("data/instance", "data/instance"),
+    ],
+)
+def test_a_path_is_read_from_the_folder_of_app_py_wherever_the_process_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch, text: str, folder: str
+) -> None:
     monkeypatch.setenv("HOME", str(project / "home"))
     (project / "here").mkdir()
     monkeypatch.chdir(project / "here")
     path = text.format(folder=project)
-    chosen = settings.load({"INSTANCE_FOLDER": path, "SECRET_KEY": KEY, "GOOGLE_APPLICATION_CREDENTIALS": path, "CSV_FOLDER": "csv"})
+    chosen = settings.load(
+        {
+            "INSTANCE_FOLDER": path,
+            "SECRET_KEY": KEY,
+            "GOOGLE_APPLICATION_CREDENTIALS": path,
+            "CSV_FOLDER": "csv",
+        }
+    )
     assert chosen.instance_folder == project / folder
     assert chosen.google_credentials is not None
     assert chosen.google_credentials.resolve() == project / folder
@@ -573,18 +742,25 @@ def test_a_secret_key_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) 
     with without_umask():
         made = settings.load({"INSTANCE_FOLDER": str(folder)}).secret_key
     assert len(made) >= 32
-    assert [(file.name, stat.S_IMODE(file.stat().st_mode)) for file in folder.iterdir()] == [("secret_key", 0o600)]
+    assert [(file.name, stat.S_IMODE(file.stat().st_mode)) for file in folder.iterdir()] == [
+        ("secret_key", 0o600)
+    ]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert settings.load({"INSTANCE_FOLDER": str(folder)}).secret_key == made
     assert settings.load({"INSTANCE_FOLDER": str(tmp_path / "other")}).secret_key != made
 
 
 def test_a_secret_key_that_is_given_is_used_and_none_is_made(tmp_path: Path) -> None:
-    assert settings.load({"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": KEY}).secret_key == KEY
+    assert (
+        settings.load({"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": KEY}).secret_key
+        == KEY
+    )
     assert not (tmp_path / "instance").exists()
 
 
-def test_first_starts_at_the_same_time_agree_on_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_starts_at_the_same_time_agree_on_one_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Each start has seen that there is no key before any of them makes one: the worst that can happen.
     together, make, arrived = threading.Barrier(8), secrets.token_hex, set[int]()
 
@@ -596,14 +772,23 @@ def test_first_starts_at_the_same_time_agree_on_one_key(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(secrets, "token_hex", make_together)
     with ThreadPoolExecutor(8) as pool:
-        keys = list(pool.map(lambda _: settings.load({"INSTANCE_FOLDER": str(tmp_path / "instance")}).secret_key, range(8)))
+        keys = list(
+            pool.map(
+                lambda _: settings.load({"INSTANCE_FOLDER": str(tmp_path / "instance")}).secret_key,
+                range(8),
+            )
+        )
     assert len(arrived) == 8
     assert len(set(keys)) == 1
     assert [file.name for file in (tmp_path / "instance").iterdir()] == ["secret_key"]
 
 
-@pytest.mark.parametrize("kept", [b"", b"short\n", b"\xff" * 64, None], ids=["empty", "short", "no text", "a directory"])
-def test_a_kept_key_that_is_none_is_refused_and_left_alone(tmp_path: Path, kept: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "kept", [b"", b"short\n", b"\xff" * 64, None], ids=["empty", "short", "no text", "a directory"]
+)
+def test_a_kept_key_that_is_none_is_refused_and_left_alone(
+    tmp_path: Path, kept: bytes | None
+) -> None:
     path = tmp_path / "secret_key"
     if kept is None:
         path.mkdir()

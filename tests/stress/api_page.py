@@ -23,7 +23,10 @@ THOROUGH = 100
 #: What it draws from now and then beside its own inventions, so that money moves.
 WORDS: Mapping[str, tuple[tuple[str, ...], list[object]]] = {
     "budgets": (("body.budgetId", "path.budgetId"), ["budget-123"]),
-    "requests": (("body.requestId", "path.requestId"), [f"intake-{number}" for number in range(20)]),
+    "requests": (
+        ("body.requestId", "path.requestId"),
+        [f"intake-{number}" for number in range(20)],
+    ),
     "people": (("body.userId", "body.originalRequesterId"), ["user-123", "fpa-001"]),
     "customers": (("body.customerId", "query.customerId"), ["org-456"]),
     "departments": (("body.department", "query.department"), ["Engineering"]),
@@ -59,35 +62,68 @@ def stress(tries: int, place: Place) -> Outcome:
         server.start()
         secrets = {"cronSecret": {"bearer": CRON_SECRET}, "metricsToken": {"bearer": METRICS_TOKEN}}
         callers: dict[str, Mapping[str, Mapping[str, str]]] = {
-            "a service": secrets | {"apiKey": {"bearer": server.key()["Authorization"].removeprefix("Bearer ")}},
+            "a service": secrets
+            | {"apiKey": {"bearer": server.key()["Authorization"].removeprefix("Bearer ")}},
             "an admin": {"session": {"api_key": session_cookie(server.session("alex"))}},
             "nobody": {},
         }
         for number, (caller, credentials) in enumerate(callers.items()):
             phases = "examples,coverage,fuzzing" if number == 0 or tries >= THOROUGH else "fuzzing"
             place.tell(f"{caller}: {phases}")
-            _send(server, caller, credentials, phases, max(1, tries // len(callers)), place, outcome)
+            _send(
+                server, caller, credentials, phases, max(1, tries // len(callers)), place, outcome
+            )
         verify_balances(server.target, outcome, "at the end")
-        outcome.expect("Traceback" not in server.log, f"a traceback in the log: {traceback_in(server.log)}")
+        outcome.expect(
+            "Traceback" not in server.log, f"a traceback in the log: {traceback_in(server.log)}"
+        )
     return outcome
 
 
-def _send(server: Installation, caller: str, credentials: Mapping[str, Mapping[str, str]], phases: str, cases: int, place: Place, outcome: Outcome) -> None:
+def _send(
+    server: Installation,
+    caller: str,
+    credentials: Mapping[str, Mapping[str, str]],
+    phases: str,
+    cases: int,
+    place: Place,
+    outcome: Outcome,
+) -> None:
     config = place.folder / f"{caller.replace(' ', '-')}.toml"
     config.write_text(_config(credentials), encoding="utf-8")
-    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{server.url}/openapi.json", "--no-color"]
+    command = [
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "--config-file",
+        str(config),
+        "run",
+        f"{server.url}/openapi.json",
+        "--no-color",
+    ]
     options = ["--phases", phases, "--max-examples", str(cases), "--seed", str(place.seed)]
     path = os.pathsep.join((str(PROJECT / "tests"), str(PROJECT)))
     ended = subprocess.run(
-        [*command, *options], cwd=place.folder, env=os.environ | {"PYTHONPATH": path, "NO_PROXY": "127.0.0.1"}, text=True, capture_output=True, check=False
+        [*command, *options],
+        cwd=place.folder,
+        env=os.environ | {"PYTHONPATH": path, "NO_PROXY": "127.0.0.1"},
+        text=True,
+        capture_output=True,
+        check=False,
     )
     generated = re.search(r"^ +([\d,]+) generated", ended.stdout, flags=re.MULTILINE)
     count = int(generated[1].replace(",", "")) if generated else 0
-    outcome.expect(count, f"{caller}: not one case was made:\n{ended.stdout[-1000:]}\n{ended.stderr[-1000:]}")
+    outcome.expect(
+        count, f"{caller}: not one case was made:\n{ended.stdout[-1000:]}\n{ended.stderr[-1000:]}"
+    )
     outcome.tries += count
     if ended.returncode:
         # A heading for each call, and below it each way in which it failed.
-        found = re.findall(r"^\d+\. Test Case ID: .*?(?=^\d+\. Test Case ID|^_{5,}|^={5,})", ended.stdout, flags=re.MULTILINE | re.DOTALL)
+        found = re.findall(
+            r"^\d+\. Test Case ID: .*?(?=^\d+\. Test Case ID|^_{5,}|^={5,})",
+            ended.stdout,
+            flags=re.MULTILINE | re.DOTALL,
+        )
         for each in found or [f"{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"]:
             outcome.expect(holds=False, otherwise=f"{caller}: {each.strip()}")
 
@@ -95,7 +131,10 @@ def _send(server: Installation, caller: str, credentials: Mapping[str, Mapping[s
 def _config(credentials: Mapping[str, Mapping[str, str]]) -> str:
     lines = [CONFIG.replace("LOGS_OUT", "false" if "session" in credentials else "true")]
     for scheme, secret in credentials.items():
-        lines += [f"[auth.openapi.{scheme}]", *(f'{name} = "{value}"' for name, value in secret.items())]
+        lines += [
+            f"[auth.openapi.{scheme}]",
+            *(f'{name} = "{value}"' for name, value in secret.items()),
+        ]
     for name, (_, values) in WORDS.items():
         lines += [f"[dictionaries.{name}]", f"values = {values!r}"]
     lines.append("[parameters]")

@@ -11,7 +11,9 @@ import schemathesis
 def code_is_on_the_page(ctx: Any, response: Any, case: Any) -> None:
     """The code of a refusal stands on the page, with that call and status."""
     told = case.operation.definition.raw["responses"].get(str(response.status_code))
-    if told is None or not response.headers.get("content-type", [""])[0].startswith("application/json"):
+    if told is None or not response.headers.get("content-type", [""])[0].startswith(
+        "application/json"
+    ):
         return
     data = response.json()
     if data.get("success") is False:

@@ -54,7 +54,10 @@ class Between(NamedTuple):
 
     def hold_against(self, target: Path | str, outcome: Outcome, when: str) -> None:
         """Compare with what a database has."""
-        stories = {request: (self.acknowledged.get(request, 0), self.load.reservations.get(request)) for request in self.sent}
+        stories = {
+            request: (self.acknowledged.get(request, 0), self.load.reservations.get(request))
+            for request in self.sent
+        }
         compare_within(stories, self.sent, target, outcome, when, self.load.tag)
 
 
@@ -64,7 +67,10 @@ def stress(tries: int, place: Place) -> Outcome:
     ways = cycle(place.dice.sample(WAYS, len(WAYS)))
     acknowledged = damaged = 0
     for first in range(0, tries, BACKUPS_EACH):
-        with place.installation(f"instance-{first}") as server, place.installation(f"neighbour-{first}") as neighbour:
+        with (
+            place.installation(f"instance-{first}") as server,
+            place.installation(f"neighbour-{first}") as neighbour,
+        ):
             server.start()
             neighbour.start()
             with Load(server, "backup", pause_s=PAUSE_S) as load:
@@ -86,7 +92,9 @@ def stress(tries: int, place: Place) -> Outcome:
                         path.unlink()
             outcome.expect(not load.odd, f"answers that no caller should get: {load.odd[:3]}")
             acknowledged += load.answer_count
-    outcome.notes.append(f"{acknowledged:,} movements acknowledged meanwhile; {damaged} damaged backups to be refused")
+    outcome.notes.append(
+        f"{acknowledged:,} movements acknowledged meanwhile; {damaged} damaged backups to be refused"
+    )
     return outcome
 
 
@@ -98,11 +106,15 @@ def _take(load: Load, path: Path, outcome: Outcome) -> Between | None:
     return Between(load, acknowledged, sent) if is_taken else None
 
 
-def _prove_restored(path: Path, backed_up: Contents, moment: Between, place: Place, outcome: Outcome) -> None:
+def _prove_restored(
+    path: Path, backed_up: Contents, moment: Between, place: Place, outcome: Outcome
+) -> None:
     """Restore a backup into an installation that has nothing."""
     with place.installation(f"elsewhere-{path.stem}", "nothing") as elsewhere:
         restored = elsewhere.flask("restore", str(path), check=False)
-        if outcome.expect(restored.returncode == 0, f"{path.name} is not restored elsewhere: {_said(restored)}"):
+        if outcome.expect(
+            restored.returncode == 0, f"{path.name} is not restored elsewhere: {_said(restored)}"
+        ):
             _prove_same(elsewhere, backed_up, path.name, outcome)
             moment.hold_against(elsewhere.target, outcome, f"{path.name}, restored")
     if not outcome.violation_count:
@@ -114,22 +126,38 @@ def _prove_same(restored: Installation, backed_up: Contents, name: str, outcome:
     verified = restored.flask("verify", check=False)
     outcome.expect(verified.returncode == 0, f"{name}, restored: {_said(verified)}")
     there = contents(restored.target)
-    differing = [table for table in there.keys() | backed_up.keys() if there.get(table) != backed_up.get(table)]
+    differing = [
+        table
+        for table in there.keys() | backed_up.keys()
+        if there.get(table) != backed_up.get(table)
+    ]
     outcome.expect(not differing, f"{name}, restored, has other rows in {differing}")
 
 
-def _restore_damaged(path: Path, way: Way, neighbour: Installation, dice: random.Random, outcome: Outcome) -> None:
+def _restore_damaged(
+    path: Path, way: Way, neighbour: Installation, dice: random.Random, outcome: Outcome
+) -> None:
     """Try to restore a damaged copy over a service that runs: it is refused, and the service goes on with what it had."""
     damaged = path.with_name(f"damaged-{path.name}")
     shutil.copyfile(path, damaged)
     how = f"{path.name} with {way(damaged, dice)}"
     before = _picture(neighbour)
     done = neighbour.flask("restore", str(damaged), check=False)
-    refused = (done.returncode, done.stdout, done.stderr.count("\n"), done.stderr[:7]) == (1, "", 1, "Error: ")
+    refused = (done.returncode, done.stdout, done.stderr.count("\n"), done.stderr[:7]) == (
+        1,
+        "",
+        1,
+        "Error: ",
+    )
     outcome.expect(refused, f"{how} is not refused with one line: {_said(done)}")
-    outcome.expect(_picture(neighbour) == before, f"{how} was to be refused, and what it was to replace is another")
+    outcome.expect(
+        _picture(neighbour) == before,
+        f"{how} was to be refused, and what it was to replace is another",
+    )
     ready = requests.get(f"{neighbour.url}/readyz", timeout=30)
-    outcome.expect(ready.ok, f"{how}: the service that it was to be restored over is not ready: {ready.text}")
+    outcome.expect(
+        ready.ok, f"{how}: the service that it was to be restored over is not ready: {ready.text}"
+    )
     if not outcome.violation_count:
         damaged.unlink()
 
@@ -137,7 +165,11 @@ def _restore_damaged(path: Path, way: Way, neighbour: Installation, dice: random
 def _picture(installation: Installation) -> tuple[set[str], bytes, Contents]:
     """All that a refused restore leaves alone: the files, the database's own to the byte, and every row."""
     content = b"" if isinstance(installation.target, str) else installation.database.read_bytes()
-    return {path.name for path in installation.folder.iterdir()}, content, contents(installation.target)
+    return (
+        {path.name for path in installation.folder.iterdir()},
+        content,
+        contents(installation.target),
+    )
 
 
 def contents(target: Path | str) -> Contents:
@@ -152,7 +184,10 @@ def contents(target: Path | str) -> Contents:
     chosen = {"AuditLog": """WHERE "action" <> 'RESTORE'"""}
     try:
         return {
-            table: sorted(repr([_alike(value) for value in row]) for row in found(target, f'SELECT * FROM "{table}" {chosen.get(table, "")}'))
+            table: sorted(
+                repr([_alike(value) for value in row])
+                for row in found(target, f'SELECT * FROM "{table}" {chosen.get(table, "")}')
+            )
             for (table,) in found(target, tables)
             if table not in ("Session", "SchemaVersion")
         }
@@ -201,7 +236,11 @@ def _cut_seal(path: Path, dice: random.Random) -> str:
     """What is left is an SQLite file in which nothing vouches for the texts."""
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - SEAL_BYTES)
-    return f"its last line cut off, and {_flip(path, dice)}" if dice.random() < 0.5 else "its last line cut off"
+    return (
+        f"its last line cut off, and {_flip(path, dice)}"
+        if dice.random() < 0.5
+        else "its last line cut off"
+    )
 
 
 def _lengthen(path: Path, dice: random.Random) -> str:

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from api.test_bad_input import BAD_TEXTS, CALLS, MAX_BODY_BYTES, MONEY_CALLS, NO_AMOUNTS, NO_NUMBERS, NO_TEXTS
+from api.test_bad_input import (
+    BAD_TEXTS,
+    CALLS,
+    MAX_BODY_BYTES,
+    MONEY_CALLS,
+    NO_AMOUNTS,
+    NO_NUMBERS,
+    NO_TEXTS,
+)
 from flask import Flask
 from support.world import key_headers
 
@@ -45,22 +53,119 @@ CORPUS = (
         "5.",
         "0x10",
     ),
-    *("5000", "0.01", '"cancel"', '"reject"', '"budget-123"', '"org-456"', "{}", '{"approvedBy": "fpa-001", "reason": "x"}', '"x" "y"', "undefined", "'x'"),
+    *(
+        "5000",
+        "0.01",
+        '"cancel"',
+        '"reject"',
+        '"budget-123"',
+        '"org-456"',
+        "{}",
+        '{"approvedBy": "fpa-001", "reason": "x"}',
+        '"x" "y"',
+        "undefined",
+        "'x'",
+    ),
 )
 
 #: What a value of an address might be, as it is sent there.
 ADDRESS_CORPUS = (
-    *("", "%", "%zz", "%2", "%00", "a%00b", "%0d%0aSet-Cookie:%20a=b", "%1b%5b2J", "%7f", "+", "%20", "%09%0a", "%c2%a0%e2%80%83"),
-    *("%ff%fe", "%c0%af", "%ed%a0%80", "%f4%90%80%80", "%f0%9f%98%80", "%e2%80%ae", "%ef%bb%bf", "%cc%81" * 50),
-    *("..", "../..", "..%2f..%2fetc%2fpasswd", "%2e%2e/", ".", "/", "//", "%2f%2f", "a/b", "%5c", ";", "a;b=c"),
-    *("'", "%22", "'%20OR%20'1'='1", "%22;DROP%20TABLE%20%22Budget%22;--", "%25s%25n", "{0}", "{{7*7}}", "$%7b7*7%7d", "%3Cscript%3E"),
-    *("0", "-1", "1", "00", "1.5", "1e3", "NaN", "Infinity", "9" * 400, "-" + "9" * 40, "0x10", "1_000", "%d9%a1", "%c2%b2", "101", "true", "null", "[]"),
+    *(
+        "",
+        "%",
+        "%zz",
+        "%2",
+        "%00",
+        "a%00b",
+        "%0d%0aSet-Cookie:%20a=b",
+        "%1b%5b2J",
+        "%7f",
+        "+",
+        "%20",
+        "%09%0a",
+        "%c2%a0%e2%80%83",
+    ),
+    *(
+        "%ff%fe",
+        "%c0%af",
+        "%ed%a0%80",
+        "%f4%90%80%80",
+        "%f0%9f%98%80",
+        "%e2%80%ae",
+        "%ef%bb%bf",
+        "%cc%81" * 50,
+    ),
+    *(
+        "..",
+        "../..",
+        "..%2f..%2fetc%2fpasswd",
+        "%2e%2e/",
+        ".",
+        "/",
+        "//",
+        "%2f%2f",
+        "a/b",
+        "%5c",
+        ";",
+        "a;b=c",
+    ),
+    *(
+        "'",
+        "%22",
+        "'%20OR%20'1'='1",
+        "%22;DROP%20TABLE%20%22Budget%22;--",
+        "%25s%25n",
+        "{0}",
+        "{{7*7}}",
+        "$%7b7*7%7d",
+        "%3Cscript%3E",
+    ),
+    *(
+        "0",
+        "-1",
+        "1",
+        "00",
+        "1.5",
+        "1e3",
+        "NaN",
+        "Infinity",
+        "9" * 400,
+        "-" + "9" * 40,
+        "0x10",
+        "1_000",
+        "%d9%a1",
+        "%c2%b2",
+        "101",
+        "true",
+        "null",
+        "[]",
+    ),
     *("x" * 101, "x" * 201, "x" * 5_000, "%f0%9d%94%98" * 300),
 )
 
 #: What a header might be, as a WSGI server hands it on: it refuses control characters itself.
 HEADER_CORPUS = (
-    *("", " ", "\t", "x", "*", ",", ";", '"', '""', 'W/""', "=", "a=b; c", "null", "0", "-1", "9" * 400, "x" * 255, "x" * 256, "x" * 5_000),
+    *(
+        "",
+        " ",
+        "\t",
+        "x",
+        "*",
+        ",",
+        ";",
+        '"',
+        '""',
+        'W/""',
+        "=",
+        "a=b; c",
+        "null",
+        "0",
+        "-1",
+        "9" * 400,
+        "x" * 255,
+        "x" * 256,
+        "x" * 5_000,
+    ),
     *(
         "\xff\xfe",
         "\xc3\xa9",
@@ -82,11 +187,37 @@ HEADER_CORPUS = (
         "multipart/form-data",
         "application/x-www-form-urlencoded",
     ),
-    *("http://elsewhere.example", "cross-site", "localhost", "[::1", "a:b:c", "budget_sync_session=x.y.z", "budget_sync_session=", "gzip, \xff"),
+    *(
+        "http://elsewhere.example",
+        "cross-site",
+        "localhost",
+        "[::1",
+        "a:b:c",
+        "budget_sync_session=x.y.z",
+        "budget_sync_session=",
+        "gzip, \xff",
+    ),
 )
 HEADERS = (
-    *("CONTENT_TYPE", "HTTP_IDEMPOTENCY_KEY", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_ORIGIN"),
-    *("HTTP_SEC_FETCH_SITE", "HTTP_SEC_FETCH_DEST", "HTTP_X_REQUEST_ID", "HTTP_X_FORWARDED_FOR", "HTTP_HOST", "HTTP_ACCEPT", "HTTP_RANGE", "HTTP_USER_AGENT"),
+    *(
+        "CONTENT_TYPE",
+        "HTTP_IDEMPOTENCY_KEY",
+        "HTTP_IF_NONE_MATCH",
+        "HTTP_IF_MODIFIED_SINCE",
+        "HTTP_AUTHORIZATION",
+        "HTTP_COOKIE",
+        "HTTP_ORIGIN",
+    ),
+    *(
+        "HTTP_SEC_FETCH_SITE",
+        "HTTP_SEC_FETCH_DEST",
+        "HTTP_X_REQUEST_ID",
+        "HTTP_X_FORWARDED_FOR",
+        "HTTP_HOST",
+        "HTTP_ACCEPT",
+        "HTTP_RANGE",
+        "HTTP_USER_AGENT",
+    ),
 )
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "BREW", "")
@@ -170,9 +301,13 @@ def _stress(app: Flask, tries: int, place: Place, outcome: Outcome) -> None:
             outcome.tries += 1
         place.progress(outcome.tries, tries * len(cases.operations))
     for call, seen in statuses.items() if tries >= ENOUGH else ():
-        outcome.expect(seen[200], f"{' '.join(call)} never went well, which proves little: {dict(seen)}")
+        outcome.expect(
+            seen[200], f"{' '.join(call)} never went well, which proves little: {dict(seen)}"
+        )
     total = sum(statuses.values(), Counter[int]())
-    outcome.notes.append(f"{len(statuses)} calls; statuses: {', '.join(f'{status} {count:,} times' for status, count in sorted(total.items()))}")
+    outcome.notes.append(
+        f"{len(statuses)} calls; statuses: {', '.join(f'{status} {count:,} times' for status, count in sorted(total.items()))}"
+    )
 
 
 def _standing() -> tuple[object, ...]:
@@ -187,7 +322,9 @@ class Cases:
         self.app = app
         self.dice = dice
         self.operations = _operations(page)
-        login = (demo.demo_folder(Path(app.instance_path)) / "alex.json").read_text(encoding="utf-8")
+        login = (demo.demo_folder(Path(app.instance_path)) / "alex.json").read_text(
+            encoding="utf-8"
+        )
         self.login = {name: json.dumps(value) for name, value in json.loads(login).items()}
         self.bearers = {
             "apiKey": key_headers(may_overspend=True)["Authorization"],
@@ -210,7 +347,13 @@ class Cases:
         """A request for that call."""
         dice = self.dice
         method = operation.method if dice.random() > 0.01 else dice.choice(METHODS)
-        body = self._body(operation, request_id) if operation.fields else b"" if dice.random() > 0.02 else dice.choice(CORPUS).encode()
+        body = (
+            self._body(operation, request_id)
+            if operation.fields
+            else b""
+            if dice.random() > 0.02
+            else dice.choice(CORPUS).encode()
+        )
         environ = request_environ(method, self._target(operation, request_id), body)
         if operation.fields:
             environ["CONTENT_TYPE"] = JSON
@@ -224,7 +367,9 @@ class Cases:
             environ[name] = dice.choice(HEADER_CORPUS)
         if dice.random() < 0.01:
             # A body in chunks, or one that is cut short.
-            environ["CONTENT_LENGTH"] = dice.choice(("", str(len(body) + 1), str(MAX_BODY_BYTES + 1)))
+            environ["CONTENT_LENGTH"] = dice.choice(
+                ("", str(len(body) + 1), str(MAX_BODY_BYTES + 1))
+            )
         return environ
 
     def _sign(self, environ: Environ, scheme: str) -> None:
@@ -238,7 +383,11 @@ class Cases:
         path = operation.path
         for name in operation.in_path:
             path = path.replace(f"{{{name}}}", self._value(name, request_id))
-        query = [f"{name}={self._value(name, request_id)}" for name in operation.in_query if self.dice.random() < 0.3]
+        query = [
+            f"{name}={self._value(name, request_id)}"
+            for name in operation.in_query
+            if self.dice.random() < 0.3
+        ]
         if self.dice.random() < 0.1:
             query += self.dice.sample((*query, *ADDRESS_CORPUS), 1)
         return f"{path}?{'&'.join(query)}" if query else path
@@ -247,7 +396,11 @@ class Cases:
         """A value for a name in the path or the query."""
         if self.dice.random() < 0.6:
             return self.dice.choice(ADDRESS_CORPUS)
-        return request_id if name == "requestId" else self.dice.choice(self.words[name] or [str(self.dice.randint(1, 100))])
+        return (
+            request_id
+            if name == "requestId"
+            else self.dice.choice(self.words[name] or [str(self.dice.randint(1, 100))])
+        )
 
     def _body(self, operation: Operation, request_id: str) -> bytes:
         """A body that the call would take, with up to three fields or some bytes changed."""
@@ -263,25 +416,42 @@ class Cases:
         if dice.random() < 0.2:
             at = dice.randrange(len(spoilt))
             cut = spoilt[at : at + dice.randrange(8)]
-            spoilt = spoilt[:at] + dice.choice((b"", dice.randbytes(3), cut * 20, b'"', b",,", b"\x00", b"\xff\xfe")) + spoilt[at + len(cut) :]
+            spoilt = (
+                spoilt[:at]
+                + dice.choice((b"", dice.randbytes(3), cut * 20, b'"', b",,", b"\x00", b"\xff\xfe"))
+                + spoilt[at + len(cut) :]
+            )
         return spoilt
 
 
 def _operations(page: Mapping[str, Any]) -> list[Operation]:
-    return [_operation(page, method.upper(), path, part) for path, methods in page["paths"].items() for method, part in methods.items()]
+    return [
+        _operation(page, method.upper(), path, part)
+        for path, methods in page["paths"].items()
+        for method, part in methods.items()
+    ]
 
 
-def _operation(page: Mapping[str, Any], method: str, path: str, part: Mapping[str, Any]) -> Operation:
+def _operation(
+    page: Mapping[str, Any], method: str, path: str, part: Mapping[str, Any]
+) -> Operation:
     parameters = [parameter for parameter in part["parameters"] if "$ref" not in parameter]
     body = part["requestBody"]["content"][JSON] if "requestBody" in part else {"examples": {}}
-    schema = page["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]] if body["examples"] else {"properties": {}}
+    schema = (
+        page["components"]["schemas"][body["schema"]["$ref"].rpartition("/")[2]]
+        if body["examples"]
+        else {"properties": {}}
+    )
     return Operation(
         method,
         path,
         tuple(parameter["name"] for parameter in parameters if parameter["in"] == "path"),
         tuple(parameter["name"] for parameter in parameters if parameter["in"] == "query"),
         tuple(scheme for way in part["security"] for scheme in way or [""]),
-        tuple({name: json.dumps(value) for name, value in example["value"].items()} for example in body["examples"].values()),
+        tuple(
+            {name: json.dumps(value) for name, value in example["value"].items()}
+            for example in body["examples"].values()
+        ),
         tuple(schema["properties"]),
         {int(status): _answers(told["content"]) for status, told in part["responses"].items()},
     )
@@ -289,10 +459,19 @@ def _operation(page: Mapping[str, Any], method: str, path: str, part: Mapping[st
 
 def _answers(content: Mapping[str, Any]) -> Answers:
     ((kind, media),) = content.items()
-    return Answers(kind, frozenset(example["value"]["code"] for example in media.get("examples", {}).values() if "code" in example["value"]))
+    return Answers(
+        kind,
+        frozenset(
+            example["value"]["code"]
+            for example in media.get("examples", {}).values()
+            if "code" in example["value"]
+        ),
+    )
 
 
-def _judge(operation: Operation, case: Environ, answer: Answer, outcome: Outcome, *, moved: bool) -> None:
+def _judge(
+    operation: Operation, case: Environ, answer: Answer, outcome: Outcome, *, moved: bool
+) -> None:
     """Hold an answer to what is promised."""
     data = _read(answer.body) if answer.kind == JSON else None
     is_refused = answer.status != 200 or (data is not None and data.get("success") is False)
@@ -302,14 +481,23 @@ def _judge(operation: Operation, case: Environ, answer: Answer, outcome: Outcome
         wrong.append("which is a mistake of ours")
     if answer.kind != told.kind or (answer.kind == JSON and data is None):
         wrong.append(f"which is no {told.kind}, or no object")
-    if is_refused and not (data and data.get("success") is False and data.get("code") in told.codes | ELSEWHERE):
+    if is_refused and not (
+        data and data.get("success") is False and data.get("code") in told.codes | ELSEWHERE
+    ):
         wrong.append("which is no refusal that the page has for it")
     if moved and (is_refused or operation.path not in MONEY_PATHS):
         wrong.append("and something was written")
     for problem in wrong:
-        headers = {name: value for name, value in case.items() if name.startswith(("HTTP_", "CONTENT_TYPE", "REMOTE_"))}
+        headers = {
+            name: value
+            for name, value in case.items()
+            if name.startswith(("HTTP_", "CONTENT_TYPE", "REMOTE_"))
+        }
         sent = f"{case['REQUEST_METHOD']} {case['RAW_URI'][:300]} with {headers} and {case['wsgi.input'].getvalue()[:300]!r}"
-        outcome.expect(holds=False, otherwise=f"{sent} is answered with {answer.status} {answer.body[:300]!r}, {problem}")
+        outcome.expect(
+            holds=False,
+            otherwise=f"{sent} is answered with {answer.status} {answer.body[:300]!r}, {problem}",
+        )
 
 
 @lru_cache(maxsize=64)

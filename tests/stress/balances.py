@@ -36,7 +36,11 @@ class Standing(NamedTuple):
         if self.reserved is None or self.committed is None:
             return f"{self.budget_id} has no utilisation"
         counted = self.budgeted, self.reserved, self.committed
-        replayed = int(self.replayed_budgeted), int(self.replayed_reserved), int(self.replayed_committed)
+        replayed = (
+            int(self.replayed_budgeted),
+            int(self.replayed_reserved),
+            int(self.replayed_committed),
+        )
         if self.held != self.reserved or replayed != counted or self.versions_off:
             return f"{self.budget_id} is at {counted}; its reservations hold {self.held}, its audit log replays to {replayed}, off by {self.versions_off} rows"
         return f"{self.budget_id} is negative: {counted}" if min(counted) < 0 else None

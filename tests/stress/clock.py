@@ -63,7 +63,9 @@ def stress(tries: int, place: Place) -> Outcome:
         jumper = Jumper(server, clock, place, outcome, server.session("fiona"))
         with Load(server, "clock", threads_count=4, pause_s=0.05, checks=True) as load:
             for number in range(tries):
-                jumper.jump(JUMPS_S[number] if number < len(JUMPS_S) else place.dice.choice(JUMPS_S), number)
+                jumper.jump(
+                    JUMPS_S[number] if number < len(JUMPS_S) else place.dice.choice(JUMPS_S), number
+                )
                 load.wait_for(10)
                 outcome.tries += 1
                 place.progress(number + 1, tries)
@@ -72,9 +74,13 @@ def stress(tries: int, place: Place) -> Outcome:
         for name, sql in _NEVER.items():
             rows = found(server.target, sql)
             outcome.expect(not rows, f"{name}: {rows[:3]}")
-        outcome.expect("Traceback" not in server.log, f"a traceback in the log: {server.log[-2000:]}")
+        outcome.expect(
+            "Traceback" not in server.log, f"a traceback in the log: {server.log[-2000:]}"
+        )
     met = jumper.met
-    outcome.notes.append(f"{met['passes']} passes met in the middle, {met['checks']:,} checks by a turned clock")
+    outcome.notes.append(
+        f"{met['passes']} passes met in the middle, {met['checks']:,} checks by a turned clock"
+    )
     outcome.expect(met["passes"] or tries < MEETS_A_PASS, "no jump met a pass in the middle")
     outcome.expect(met["checks"], "no check was made by a turned clock")
     return outcome
@@ -98,7 +104,9 @@ class Jumper:
         when = f"with a jump of {jump_s} s"
         self.clock.ahead(0)
         session = self.server.session("jane")
-        ((last_check,),) = found(self.server.target, """SELECT COALESCE(MAX("id"), 0) FROM "BudgetCheckLog" """)
+        ((last_check,),) = found(
+            self.server.target, """SELECT COALESCE(MAX("id"), 0) FROM "BudgetCheckLog" """
+        )
         self._jump_in_a_pass(jump_s, number, when)
         self._expect_status(session, STATUS_AFTER[jump_s], when)
         self._lock_out(when)
@@ -115,8 +123,13 @@ class Jumper:
         story.expect_order(self.fiona, jump_s)
         self._expect_status(session, 200, f"{when} and back")
         # What she failed at under the other clock must not lock her out under the true one.
-        right = self._log_in((self.server.folder / "demo" / "jane.json").read_text(encoding="utf-8"))
-        self.outcome.expect(right.status_code == 200, f"{when} and back, signing in is answered with {right.status_code} {right.text[:200]}")
+        right = self._log_in(
+            (self.server.folder / "demo" / "jane.json").read_text(encoding="utf-8")
+        )
+        self.outcome.expect(
+            right.status_code == 200,
+            f"{when} and back, signing in is answered with {right.status_code} {right.text[:200]}",
+        )
 
     def _jump_in_a_pass(self, jump_s: int, number: int, when: str) -> None:
         write_sheet(self.server, SHEET, BUDGETS, number + 1)
@@ -132,32 +145,60 @@ class Jumper:
         took_ms = (time.monotonic() - began) * 1000
         self.met["passes"] += is_met
         self.outcome.expect(status == 0, f"a pass {when}: {met.said}")
-        ((said_ms, start),) = found(self.server.target, """SELECT "durationMs", "startTime" FROM "SyncHistory" ORDER BY "id" DESC LIMIT 1""")
-        self.outcome.expect(0 <= said_ms <= took_ms, f"a pass {when} took {took_ms:.0f} ms at most, and says {said_ms}")
+        ((said_ms, start),) = found(
+            self.server.target,
+            """SELECT "durationMs", "startTime" FROM "SyncHistory" ORDER BY "id" DESC LIMIT 1""",
+        )
+        self.outcome.expect(
+            0 <= said_ms <= took_ms,
+            f"a pass {when} took {took_ms:.0f} ms at most, and says {said_ms}",
+        )
         # Of a pass that began before the jump; to the second, as it is stored.
         in_time = began_at - timedelta(seconds=1) <= datetime.fromisoformat(start) <= jumped_at
-        self.outcome.expect(in_time or not is_met, f"a pass {when} began at {began_at} or later, and says {start}")
+        self.outcome.expect(
+            in_time or not is_met, f"a pass {when} began at {began_at} or later, and says {start}"
+        )
 
     def _expect_status(self, session: requests.Session, status: int, when: str) -> None:
         answer = session.get(f"{self.server.url}/api/auth/me", timeout=30)
-        self.outcome.expect(answer.status_code == status, f"{when}, a session is answered with {answer.status_code}")
+        self.outcome.expect(
+            answer.status_code == status, f"{when}, a session is answered with {answer.status_code}"
+        )
 
     def _log_in(self, body: str) -> requests.Response:
-        return requests.post(f"{self.server.url}/api/auth/login", data=body, headers={"Content-Type": "application/json"}, timeout=30)
+        return requests.post(
+            f"{self.server.url}/api/auth/login",
+            data=body,
+            headers={"Content-Type": "application/json"},
+            timeout=30,
+        )
 
     def _lock_out(self, when: str) -> None:
         """Fail to sign in as often as may be, and once more."""
-        answers = [self._log_in('{"email": "jane@acme.com", "password": "not hers"}') for _ in range(MAX_FAILURES_ACCOUNT + 1)]
+        answers = [
+            self._log_in('{"email": "jane@acme.com", "password": "not hers"}')
+            for _ in range(MAX_FAILURES_ACCOUNT + 1)
+        ]
         statuses = [answer.status_code for answer in answers]
-        self.outcome.expect(statuses == [401] * MAX_FAILURES_ACCOUNT + [429], f"{when}, wrong passwords are answered with {statuses}")
+        self.outcome.expect(
+            statuses == [401] * MAX_FAILURES_ACCOUNT + [429],
+            f"{when}, wrong passwords are answered with {statuses}",
+        )
         wait_s = answers[-1].json().get("retryAfter", 0)
-        self.outcome.expect(0 < wait_s <= WINDOW_S, f"{when}, the lock is said to last for {wait_s} s")
+        self.outcome.expect(
+            0 < wait_s <= WINDOW_S, f"{when}, the lock is said to last for {wait_s} s"
+        )
 
     def _count_checks(self, last_check: int) -> None:
         """Count the load's checks since that one which the clock was turned for."""
-        rows = found(self.server.target, f"""SELECT "timestamp" FROM "BudgetCheckLog" WHERE "id" > {last_check} AND "requestId" LIKE 'clock-%'""")
+        rows = found(
+            self.server.target,
+            f"""SELECT "timestamp" FROM "BudgetCheckLog" WHERE "id" > {last_check} AND "requestId" LIKE 'clock-%'""",
+        )
         now = datetime.now(UTC)
-        self.met["checks"] += sum(abs((datetime.fromisoformat(at) - now).total_seconds()) > TURNED_S for (at,) in rows)
+        self.met["checks"] += sum(
+            abs((datetime.fromisoformat(at) - now).total_seconds()) > TURNED_S for (at,) in rows
+        )
 
     def _expect_history(self, when: str) -> None:
         """The budget's history, where the latest rows are of another time, begins with the latest."""
@@ -169,8 +210,13 @@ class Jumper:
         finally:
             database.disconnect()
         shown = [line.id for line in lines]
-        expected = [row for (row,) in found(self.server.target, newest_first % f'AND "id" <= {shown[0]}')]
-        self.outcome.expect(shown == expected and shown[0] >= newest, f"{when} and back, the history is {shown}; of {newest} and later, it is {expected}")
+        expected = [
+            row for (row,) in found(self.server.target, newest_first % f'AND "id" <= {shown[0]}')
+        ]
+        self.outcome.expect(
+            shown == expected and shown[0] >= newest,
+            f"{when} and back, the history is {shown}; of {newest} and later, it is {expected}",
+        )
 
 
 @dataclass
@@ -186,8 +232,14 @@ class Story:
 
     def go_on(self) -> None:
         """Check, reserve anew, which only a check logged since the last release allows, and release."""
-        self.checks.append(self._call("check", check_body(requestId=self.request, amount=0.1)).get("checkId", ""))
-        self.reservations.append(self._call("reserve", reserve_body(requestId=self.request, amount=0.1)).get("reservationId", ""))
+        self.checks.append(
+            self._call("check", check_body(requestId=self.request, amount=0.1)).get("checkId", "")
+        )
+        self.reservations.append(
+            self._call("reserve", reserve_body(requestId=self.request, amount=0.1)).get(
+                "reservationId", ""
+            )
+        )
         self._call("release", release_body(requestId=self.request, amount=0.1))
 
     def expect_order(self, session: requests.Session, jump_s: int) -> None:
@@ -199,13 +251,25 @@ class Story:
             [reservation["reservationId"] for reservation in told["reservations"]],
             [(movement["action"], movement["reservationId"]) for movement in told["movements"]],
         )
-        moved = [(action, reservation) for reservation in self.reservations for action in ("RESERVE", "RELEASE")]
-        self.outcome.expect(seen == (self.checks, self.reservations, moved), f"{self.when}, {self.request} was {self.checks}, {moved}, and is told as {seen}")
+        moved = [
+            (action, reservation)
+            for reservation in self.reservations
+            for action in ("RESERVE", "RELEASE")
+        ]
+        self.outcome.expect(
+            seen == (self.checks, self.reservations, moved),
+            f"{self.when}, {self.request} was {self.checks}, {moved}, and is told as {seen}",
+        )
         times = [movement["createdAt"] for movement in told["movements"]]
-        self.outcome.expect((times != sorted(times)) == (jump_s > 0), f"{self.when}, the movements are of {times}")
+        self.outcome.expect(
+            (times != sorted(times)) == (jump_s > 0), f"{self.when}, the movements are of {times}"
+        )
 
     def _call(self, call: str, body: dict[str, Any], status: int = 200) -> dict[str, Any]:
         response = self.server.post(f"/api/budget/{call}", body, headers=self.server.key())
-        self.outcome.expect(response.status_code == status, f"{self.when}, {self.request} {call}: {response.status_code} {response.text[:300]}")
+        self.outcome.expect(
+            response.status_code == status,
+            f"{self.when}, {self.request} {call}: {response.status_code} {response.text[:300]}",
+        )
         answer: dict[str, Any] = response.json()
         return answer

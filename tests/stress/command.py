@@ -41,7 +41,9 @@ def main(arguments: Sequence[str]) -> int:
     os.environ["REQUIRE_ALL"] = "1"
     if chosen.list:
         for row in ROWS:
-            click.echo(f"{row.name:<14}{row.full:>10,}  {', '.join(row.engines):<20}  {row.promise}")
+            click.echo(
+                f"{row.name:<14}{row.full:>10,}  {', '.join(row.engines):<20}  {row.promise}"
+            )
         return 0
     asked = chosen.only.split(",") if chosen.only else [row.name for row in ROWS]
     unknown = sorted(set(asked) - {row.name for row in ROWS})
@@ -59,17 +61,34 @@ def main(arguments: Sequence[str]) -> int:
         click.echo("Stopped.")
     click.echo()
     _print_table(results)
-    return 1 if stopped or not results or any(result.outcome.violation_count for result in results) else 0
+    return (
+        1
+        if stopped or not results or any(result.outcome.violation_count for result in results)
+        else 0
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="make prove ARGS=…", description="Try to break every promise of the service.")
-    parser.add_argument("--list", action="store_true", help="show the rows, and how often each is tried")
+    parser = argparse.ArgumentParser(
+        prog="make prove ARGS=…", description="Try to break every promise of the service."
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="show the rows, and how often each is tried"
+    )
     parser.add_argument("--only", metavar="NAME[,NAME]", help="these rows alone")
-    parser.add_argument("--tries", type=int, metavar="N", help="this often, instead of each row's own number")
+    parser.add_argument(
+        "--tries", type=int, metavar="N", help="this often, instead of each row's own number"
+    )
     parser.add_argument("--short", action="store_true", help="as often as in the suite")
-    parser.add_argument("--engine", choices=("sqlite", "postgresql", "both"), default="both", help="the database (default: both, of what is installed)")
-    parser.add_argument("--seed", type=int, default=None, help="throw the dice of an earlier run again")
+    parser.add_argument(
+        "--engine",
+        choices=("sqlite", "postgresql", "both"),
+        default="both",
+        help="the database (default: both, of what is installed)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=None, help="throw the dice of an earlier run again"
+    )
     return parser
 
 
@@ -82,7 +101,9 @@ def _run(rows: Sequence[Row], chosen: argparse.Namespace) -> Iterator[Result]:
                 tries = chosen.tries or (row.short if chosen.short else row.full)
                 if engine not in row.engines or tries is None:
                     continue
-                yield _run_row(row, engine, tries, Place(Path(), templates, seed, partial(_tell, row.name)))
+                yield _run_row(
+                    row, engine, tries, Place(Path(), templates, seed, partial(_tell, row.name))
+                )
 
 
 def _engines(asked: str) -> tuple[str, ...]:
@@ -117,7 +138,12 @@ def _templates(engine: str) -> Iterator[Templates]:
     """Templates of installations on that engine."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prove-templates-")))
-        yield stack.enter_context(Templates(folder, stack.enter_context(cluster(BINARIES[-1])) if engine == "postgresql" else None))
+        yield stack.enter_context(
+            Templates(
+                folder,
+                stack.enter_context(cluster(BINARIES[-1])) if engine == "postgresql" else None,
+            )
+        )
 
 
 def _tell(name: str, text: str) -> None:
@@ -127,7 +153,9 @@ def _tell(name: str, text: str) -> None:
 def _print_table(results: Sequence[Result]) -> None:
     click.echo(f"{'row':<14}{'engine':<12}{'tries':>10}{'violations':>12}{'seconds':>9}  promise")
     for row, engine, outcome, seconds in results:
-        click.echo(f"{row.name:<14}{engine:<12}{outcome.tries:>10,}{outcome.violation_count:>12,}{seconds:>9,.0f}  {row.promise}")
+        click.echo(
+            f"{row.name:<14}{engine:<12}{outcome.tries:>10,}{outcome.violation_count:>12,}{seconds:>9,.0f}  {row.promise}"
+        )
         for note in outcome.notes:
             click.echo(f"{'':<26}{note}")
     for result in results:

@@ -32,7 +32,14 @@ from budget_sync import database, ledger, sync
 from budget_sync.accounts import people
 from budget_sync.domain.errors import Code, Refusal
 from budget_sync.domain.permissions import Actor, Role
-from budget_sync.domain.request_models import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.domain.request_models import (
+    CheckRequest,
+    CommitRequest,
+    OverBudget,
+    ReleaseAction,
+    ReleaseRequest,
+    ReserveRequest,
+)
 from budget_sync.ledger import verification
 from stress.balances import STANDINGS, Standing
 from stress.ledger_model import DONE, REPLAYED, LedgerModel
@@ -77,16 +84,31 @@ class Driver:
 
     def __post_init__(self) -> None:
         fpa = f"fpa-{self.customer}"
-        self.actor = Actor(f"user:{fpa}", fpa, "Fiona", f"{fpa}@example.com", Role.FPA_USER, self.customer)
-        self.job = sync.Job(ROOT, sync.Reach(csv_folder=self.folder), self.folder, allow_deletes=True)
+        self.actor = Actor(
+            f"user:{fpa}", fpa, "Fiona", f"{fpa}@example.com", Role.FPA_USER, self.customer
+        )
+        self.job = sync.Job(
+            ROOT, sync.Reach(csv_folder=self.folder), self.folder, allow_deletes=True
+        )
         sheet = dict.fromkeys(DEPARTMENTS, 10_000)
         if self.source:
             self._follow(sheet)
             return
         people.add_customer(ROOT, self.customer, self.customer)
-        people.add_user(ROOT, fpa, "Fiona", f"{fpa}@example.com", Role.FPA_USER, customer_id=self.customer, password=None, slots_folder=self.folder)
+        people.add_user(
+            ROOT,
+            fpa,
+            "Fiona",
+            f"{fpa}@example.com",
+            Role.FPA_USER,
+            customer_id=self.customer,
+            password=None,
+            slots_folder=self.folder,
+        )
         self._write_sheet(sheet)
-        self.source, _ = sync.add_source(ROOT, self.customer, csv_path=f"{self.customer}.csv", csv_folder=self.folder)
+        self.source, _ = sync.add_source(
+            ROOT, self.customer, csv_path=f"{self.customer}.csv", csv_folder=self.folder
+        )
         self.sync(sheet)
 
     def budget_id(self, department: str) -> str:
@@ -106,26 +128,66 @@ class Driver:
             amount=_units(amount),
         )
         expected = self.model.check(self.budget_id(department), request, amount)
-        self._compare(f"check {department} {request} {amount}", expected, lambda: ledger.check(self.actor, asked).data["code"])
+        self._compare(
+            f"check {department} {request} {amount}",
+            expected,
+            lambda: ledger.check(self.actor, asked).data["code"],
+        )
 
-    def reserve(self, department: str, request: str, amount: int, *, over: bool, key: str | None) -> None:
+    def reserve(
+        self, department: str, request: str, amount: int, *, over: bool, key: str | None
+    ) -> None:
         """Reserve on both."""
-        approval = OverBudget(approved_by=self.actor.user_id or "", reason="Urgent") if over else None
-        asked = ReserveRequest(budget_id=self.budget_id(department), request_id=request, amount=_units(amount), user_id="jane", over_budget=approval)
+        approval = (
+            OverBudget(approved_by=self.actor.user_id or "", reason="Urgent") if over else None
+        )
+        asked = ReserveRequest(
+            budget_id=self.budget_id(department),
+            request_id=request,
+            amount=_units(amount),
+            user_id="jane",
+            over_budget=approval,
+        )
         expected = self.model.reserve(asked.budget_id, request, amount, over=over, key=key)
-        self._move(f"reserve {department} {request} {amount} over={over} key={key}", expected, lambda: ledger.reserve(self.actor, asked, idempotency_key=key))
+        self._move(
+            f"reserve {department} {request} {amount} over={over} key={key}",
+            expected,
+            lambda: ledger.reserve(self.actor, asked, idempotency_key=key),
+        )
 
-    def commit(self, department: str, request: str, amount: int, *, final: bool, key: str | None) -> None:
+    def commit(
+        self, department: str, request: str, amount: int, *, final: bool, key: str | None
+    ) -> None:
         """Commit on both."""
-        asked = CommitRequest(budget_id=self.budget_id(department), request_id=request, amount=_units(amount), final=final)
+        asked = CommitRequest(
+            budget_id=self.budget_id(department),
+            request_id=request,
+            amount=_units(amount),
+            final=final,
+        )
         expected = self.model.commit(asked.budget_id, request, amount, final=final, key=key)
-        self._move(f"commit {department} {request} {amount} final={final} key={key}", expected, lambda: ledger.commit(self.actor, asked, idempotency_key=key))
+        self._move(
+            f"commit {department} {request} {amount} final={final} key={key}",
+            expected,
+            lambda: ledger.commit(self.actor, asked, idempotency_key=key),
+        )
 
-    def release(self, department: str, request: str, amount: int, *, action: ReleaseAction, key: str | None) -> None:
+    def release(
+        self, department: str, request: str, amount: int, *, action: ReleaseAction, key: str | None
+    ) -> None:
         """Release on both."""
-        asked = ReleaseRequest(budget_id=self.budget_id(department), request_id=request, amount=_units(amount), action=action)
+        asked = ReleaseRequest(
+            budget_id=self.budget_id(department),
+            request_id=request,
+            amount=_units(amount),
+            action=action,
+        )
         expected = self.model.release(asked.budget_id, request, amount, action=action, key=key)
-        self._move(f"release {department} {request} {amount} {action} key={key}", expected, lambda: ledger.release(self.actor, asked, idempotency_key=key))
+        self._move(
+            f"release {department} {request} {amount} {action} key={key}",
+            expected,
+            lambda: ledger.release(self.actor, asked, idempotency_key=key),
+        )
 
     def sync(self, sheet: dict[str, int]) -> None:
         """Make a pass over a sheet with these departments and amounts, which cuts, deletes and revives; both follow it."""
@@ -135,12 +197,18 @@ class Driver:
         def make_pass() -> str:
             assert self.source
             result = sync.sync_source(self.job, self.source)
-            return DONE if result.status == "success" else f"{result.status}: {result.message} {result.errors}"
+            return (
+                DONE
+                if result.status == "success"
+                else f"{result.status}: {result.message} {result.errors}"
+            )
 
         self._compare(f"sync {sheet}", DONE, make_pass)
 
     def _follow(self, sheet: dict[str, int]) -> None:
-        self.model.sync({self.budget_id(department): amount for department, amount in sheet.items()})
+        self.model.sync(
+            {self.budget_id(department): amount for department, amount in sheet.items()}
+        )
 
     def forget_keys(self) -> None:
         """Let every Idempotency-Key be new again, on both."""
@@ -152,9 +220,13 @@ class Driver:
         """The balances are the model's, the open reservations' and the audit log's. Raises ConservationError."""
         database.open_connection()
         sql = f'{STANDINGS} WHERE b."customerId" = {database.db.param}'
-        standings = [Standing._make(row) for row in database.db.execute_sql(sql, (self.customer,)).fetchall()]
+        standings = [
+            Standing._make(row) for row in database.db.execute_sql(sql, (self.customer,)).fetchall()
+        ]
         if {standing.budget_id for standing in standings} != self.model.budgets.keys():
-            raise self._error(f"the budgets are {sorted(standing.budget_id for standing in standings)}, the model's {sorted(self.model.budgets)}")
+            raise self._error(
+                f"the budgets are {sorted(standing.budget_id for standing in standings)}, the model's {sorted(self.model.budgets)}"
+            )
         for standing in standings:
             expected = self.model.budgets[standing.budget_id]
             found = (standing.budgeted, bool(standing.live), standing.reserved, standing.committed)
@@ -167,7 +239,10 @@ class Driver:
         with (self.folder / f"{self.customer}.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["Budget ID", "Department", "Fiscal Period", "Budgeted Amount"])
-            writer.writerows([self.budget_id(department), department, PERIOD, f"{amount / 100:.2f}"] for department, amount in sheet.items())
+            writer.writerows(
+                [self.budget_id(department), department, PERIOD, f"{amount / 100:.2f}"]
+                for department, amount in sheet.items()
+            )
 
     def _move(self, operation: str, expected: str, verb: Callable[[], Any]) -> None:
         def answer() -> str:
@@ -205,7 +280,12 @@ def _units(minor: int) -> Decimal:
 
 def _random_operation(driver: Driver, dice: random.Random) -> None:
     """One operation, or rarely a pass over a changed sheet."""
-    department, request, amount, key = dice.choice(DEPARTMENTS), dice.choice(REQUESTS), dice.choice(AMOUNTS), dice.choice(RARE_KEYS)
+    department, request, amount, key = (
+        dice.choice(DEPARTMENTS),
+        dice.choice(REQUESTS),
+        dice.choice(AMOUNTS),
+        dice.choice(RARE_KEYS),
+    )
     number = dice.random()
     if number < 0.3:
         driver.check(department, request, amount)
@@ -214,7 +294,13 @@ def _random_operation(driver: Driver, dice: random.Random) -> None:
     elif number < 0.8:
         driver.commit(department, request, amount, final=dice.random() < 0.5, key=key)
     elif number < 0.997:
-        driver.release(department, request, amount, action=dice.choice((ReleaseAction.REJECT, ReleaseAction.MANUAL, ReleaseAction.CANCEL)), key=key)
+        driver.release(
+            department,
+            request,
+            amount,
+            action=dice.choice((ReleaseAction.REJECT, ReleaseAction.MANUAL, ReleaseAction.CANCEL)),
+            key=key,
+        )
     else:
         departments = dice.sample(DEPARTMENTS, dice.randint(1, len(DEPARTMENTS)))
         driver.sync({department: dice.choice(LIMITS) for department in departments})
@@ -249,10 +335,15 @@ def stress(tries: int, place: Place) -> Outcome:
         with ThreadPoolExecutor(THREADS) as threads:
             for ended in [threads.submit(run, thread) for thread in range(THREADS)]:
                 error = ended.exception()
-                outcome.expect(error is None, repr(error) if not isinstance(error, ConservationError) else str(error))
+                outcome.expect(
+                    error is None,
+                    repr(error) if not isinstance(error, ConservationError) else str(error),
+                )
         proof = verification.verify()
         outcome.expect(not proof.findings, f"verify: {proof.findings[:3]}")
-        outcome.notes.append(f"{proof.budgets:,} budgets, {proof.reservations:,} reservations, {proof.movements:,} audit rows proven at the end")
+        outcome.notes.append(
+            f"{proof.budgets:,} budgets, {proof.reservations:,} reservations, {proof.movements:,} audit rows proven at the end"
+        )
         database.disconnect()
     return outcome
 
@@ -284,7 +375,11 @@ def stress_by_model(tries: int, place: Place) -> Outcome:
         try:
             # In rounds, as hypothesis keeps in mind all that it tried, and looks through it before it tries more; the first sequence of each is empty.
             while outcome.tries < tries:
-                _let_play(play, min(ROUND, 1 + math.ceil((tries - outcome.tries) / STEPS)), place.dice.randrange(10**9))
+                _let_play(
+                    play,
+                    min(ROUND, 1 + math.ceil((tries - outcome.tries) / STEPS)),
+                    place.dice.randrange(10**9),
+                )
         except ConservationError as error:
             outcome.expect(holds=False, otherwise=str(error))
         finally:
@@ -331,7 +426,10 @@ def _retry(driver: Driver) -> None:
 
 def _any_of(operation: Operation, **values: Iterable[Any]) -> list[Operation]:
     """The operation with any combination of these."""
-    return [partial(operation, **dict(zip(values, chosen, strict=True))) for chosen in product(*values.values())]
+    return [
+        partial(operation, **dict(zip(values, chosen, strict=True)))
+        for chosen in product(*values.values())
+    ]
 
 
 @cache
@@ -349,7 +447,11 @@ def _sequences() -> st.SearchStrategy[list[Operation]]:
         [_retry],
     ]
     limits = product((None, *LIMITS), repeat=len(DEPARTMENTS))
-    sheets = [{department: limit for department, limit in zip(DEPARTMENTS, chosen, strict=True) if limit} for chosen in limits if any(chosen)]
+    sheets = [
+        {department: limit for department, limit in zip(DEPARTMENTS, chosen, strict=True) if limit}
+        for chosen in limits
+        if any(chosen)
+    ]
     passes = _any_of(Driver.sync, sheet=sheets)
     mixed: list[list[Operation]] = []
     for count in range(len(others), -1, -1):
@@ -358,9 +460,17 @@ def _sequences() -> st.SearchStrategy[list[Operation]]:
             turns = list(islice(zip(*map(cycle, (reserves, *kinds)), strict=True), 1000))
             mixed.append([_nothing, *chain.from_iterable(turns)])
             # A pass costs as much as many movements, and is as much rarer.
-            with_passes = [(*turn, one) if number % 8 == 7 else turn for number, (turn, one) in enumerate(zip(turns, cycle(passes), strict=False))]
+            with_passes = [
+                (*turn, one) if number % 8 == 7 else turn
+                for number, (turn, one) in enumerate(zip(turns, cycle(passes), strict=False))
+            ]
             mixed.append([_nothing, *chain.from_iterable(with_passes)])
-    return st.one_of([st.lists(st.sampled_from(operations), min_size=STEPS, max_size=STEPS) for operations in mixed])
+    return st.one_of(
+        [
+            st.lists(st.sampled_from(operations), min_size=STEPS, max_size=STEPS)
+            for operations in mixed
+        ]
+    )
 
 
 @dataclass

@@ -58,7 +58,10 @@ def stress(tries: int, place: Place) -> Outcome:
         how = _spoil(target.with_name(target.name + suffix), place.dice)
         fate = _examine(target, true_rows, true_texts, in_log=suffix == "-wal")
         fates[f"{'log' if suffix else 'database'}: {fate}"] += 1
-        outcome.expect(not fate.startswith("WRONG"), f"{how} of the {'log' if suffix else 'database file'}: {fate}")
+        outcome.expect(
+            not fate.startswith("WRONG"),
+            f"{how} of the {'log' if suffix else 'database file'}: {fate}",
+        )
         outcome.tries += 1
         place.progress(outcome.tries, tries)
     outcome.notes.append("; ".join(f"{fate} {count}" for fate, count in sorted(fates.items())))
@@ -69,7 +72,9 @@ def _copy(original: Path, target: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         target.with_name(target.name + suffix).unlink(missing_ok=True)
     for suffix in ("", "-wal"):
-        shutil.copy(original.with_name(original.name + suffix), target.with_name(target.name + suffix))
+        shutil.copy(
+            original.with_name(original.name + suffix), target.with_name(target.name + suffix)
+        )
 
 
 def _spoil(path: Path, dice: random.Random) -> str:
@@ -100,13 +105,19 @@ def _examine(target: Path, true_rows: Rows, true_texts: Rows, *, in_log: bool) -
         except database.DatabaseProblem:
             return "refused at the start"
         except Exception as error:  # noqa: BLE001  # whatever it is: the next one is tried all the same
-            expected = isinstance(error, peewee.PeeweeException | sqlite3.Error | UnicodeError | ValueError)
+            expected = isinstance(
+                error, peewee.PeeweeException | sqlite3.Error | UnicodeError | ValueError
+            )
             return "an error where it is read" if expected else f"WRONG: nobody expects {error!r}"
     finally:
         database.disconnect()
     if in_log:
         # An earlier state is one that the start has proven, and whose audit log is a beginning of the true one.
-        return "an earlier state" if _begins(rows["AuditLog"], true_rows["AuditLog"]) else "WRONG: an audit row that was never written"
+        return (
+            "an earlier state"
+            if _begins(rows["AuditLog"], true_rows["AuditLog"])
+            else "WRONG: an audit row that was never written"
+        )
     if rows != true_rows:
         table = next(name for name in rows if rows[name] != true_rows[name])
         return f"WRONG: {table} has other figures, and nobody notices: {sorted(set(rows[table]) ^ set(true_rows[table]))[:2]}"
@@ -121,8 +132,15 @@ def _read(path: Path) -> tuple[Rows, Rows]:
     """The money, and everything."""
     with closing(sqlite3.connect(path)) as connection:
         money = {
-            table: connection.execute(f"""SELECT "{'", "'.join(columns.split(", "))}" FROM "{table}" ORDER BY 1""").fetchall()
+            table: connection.execute(
+                f"""SELECT "{'", "'.join(columns.split(", "))}" FROM "{table}" ORDER BY 1"""
+            ).fetchall()
             for table, columns in MONEY.items()
         }
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return money, {table: connection.execute(f'SELECT * FROM "{table}"').fetchall() for table in tables}
+        tables = [
+            name
+            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
+        return money, {
+            table: connection.execute(f'SELECT * FROM "{table}"').fetchall() for table in tables
+        }

@@ -51,7 +51,13 @@ WAYS = (
     Way("a write fails", WRITE, errno.EIO, 1, checkpoint=False),
     Way("a sync fails", SYNC, errno.EIO, 1, checkpoint=False),
     Way("the disk is full", WRITE, errno.ENOSPC, FOR_GOOD, checkpoint=False),
-    Way("the disk became read-only", WRITE | SYNC | TRUNCATE, errno.EROFS, FOR_GOOD, checkpoint=False),
+    Way(
+        "the disk became read-only",
+        WRITE | SYNC | TRUNCATE,
+        errno.EROFS,
+        FOR_GOOD,
+        checkpoint=False,
+    ),
     Way("a write fails with a checkpoint due", WRITE, errno.EIO, 1, checkpoint=True),
     Way("a sync fails with a checkpoint due", SYNC, errno.EIO, 1, checkpoint=True),
     Way("the disk is full with a checkpoint due", WRITE, errno.ENOSPC, FOR_GOOD, checkpoint=True),
@@ -74,11 +80,16 @@ def stress(tries: int, place: Place) -> Outcome:
             count = _calls_of_a_story(server, caller, fault, way, outcome)
             if way.checkpoint:
                 copied = FILLER_PAGES if way.kinds & WRITE else 1
-                outcome.expect(count >= without[way.kinds] + copied, f"{way.name}: no checkpoint came, with {count} calls")
+                outcome.expect(
+                    count >= without[way.kinds] + copied,
+                    f"{way.name}: no checkpoint came, with {count} calls",
+                )
             else:
                 without[way.kinds] = count
             chosen = min(tries, count) if way.checkpoint else count
-            numbers = sorted({round(step * (count - 1) / max(1, chosen - 1)) for step in range(chosen)})
+            numbers = sorted(
+                {round(step * (count - 1) / max(1, chosen - 1)) for step in range(chosen)}
+            )
             outcome.notes.append(f"{way.name}: {len(numbers)} of n = 1…{count}")
             plan += [(way, number) for number in numbers]
         for way, number in plan:
@@ -92,7 +103,9 @@ def stress(tries: int, place: Place) -> Outcome:
     return outcome
 
 
-def _calls_of_a_story(server: Installation, caller: requests.Session, fault: Fault, way: Way, outcome: Outcome) -> int:
+def _calls_of_a_story(
+    server: Installation, caller: requests.Session, fault: Fault, way: Way, outcome: Outcome
+) -> int:
     """How many such calls a whole story makes."""
     _prepare(server, way)
     fault.after(FOR_GOOD, way.kinds, way.error, failures=0)
@@ -102,7 +115,14 @@ def _calls_of_a_story(server: Installation, caller: requests.Session, fault: Fau
     return FOR_GOOD - left
 
 
-def _try(server: Installation, caller: requests.Session, fault: Fault, way: Way, number: int, outcome: Outcome) -> None:
+def _try(
+    server: Installation,
+    caller: requests.Session,
+    fault: Fault,
+    way: Way,
+    number: int,
+    outcome: Outcome,
+) -> None:
     when = f"{way.name}, n = {number + 1}"
     tag = f"{way.name} {number}"
     request = f"{tag}-story"
@@ -110,11 +130,20 @@ def _try(server: Installation, caller: requests.Session, fault: Fault, way: Way,
     fault.after(number, way.kinds, way.error, way.failures)
     first = _tell(server, caller, request, outcome)
     reads = caller.get(f"{server.url}/api/budgets", timeout=30)
-    outcome.expect(reads.status_code == 200, f"{when}: reading is answered with {reads.status_code} {reads.text[:200]}")
+    outcome.expect(
+        reads.status_code == 200,
+        f"{when}: reading is answered with {reads.status_code} {reads.text[:200]}",
+    )
     failed = fault.mend()
     # What a commit needs may not fail unseen; what a checkpoint does comes after it.
-    outcome.expect(not failed or way.checkpoint or 503 in first, f"{when}: it failed, and all is said to be well: {first}")
-    outcome.expect(failed or first == [200] * len(STEPS), f"{when}: nothing failed, and the answers are {first}")
+    outcome.expect(
+        not failed or way.checkpoint or 503 in first,
+        f"{when}: it failed, and all is said to be well: {first}",
+    )
+    outcome.expect(
+        failed or first == [200] * len(STEPS),
+        f"{when}: nothing failed, and the answers are {first}",
+    )
     acknowledged = first.index(503) if 503 in first else len(STEPS)
     under_way = {request} if acknowledged < len(STEPS) else set()
     compare({request: (acknowledged, None)}, under_way, server.target, outcome, when, tag)
@@ -134,15 +163,26 @@ def _prepare(server: Installation, way: Way) -> None:
             connection.execute(FILL, (FILLER_PAGES * PAGE_BYTES,))
 
 
-def _tell(server: Installation, caller: requests.Session, request: str, outcome: Outcome) -> list[int]:
+def _tell(
+    server: Installation, caller: requests.Session, request: str, outcome: Outcome
+) -> list[int]:
     """Make a story's calls until one is not answered with 200; the statuses."""
     statuses: list[int] = []
     for call, body, _ in STEPS:
         headers = {"Idempotency-Key": f"{request}-{call}"}
-        response = caller.post(f"{server.url}/api/budget/{call}", json=body(request), headers=headers, timeout=30)
+        response = caller.post(
+            f"{server.url}/api/budget/{call}", json=body(request), headers=headers, timeout=30
+        )
         statuses.append(response.status_code)
         if response.status_code != 200:
-            honest = response.status_code == 503 and "Retry-After" in response.headers and response.json()["code"] in ("UNAVAILABLE", "OUTCOME_UNKNOWN")
-            outcome.expect(honest, f"{request}: {call} is answered with {response.status_code} {response.text[:300]}")
+            honest = (
+                response.status_code == 503
+                and "Retry-After" in response.headers
+                and response.json()["code"] in ("UNAVAILABLE", "OUTCOME_UNKNOWN")
+            )
+            outcome.expect(
+                honest,
+                f"{request}: {call} is answered with {response.status_code} {response.text[:300]}",
+            )
             break
     return statuses

@@ -27,7 +27,10 @@ READY_S = 5.0
 KILLS_EACH = 25
 
 #: What the service says of a connection to PostgreSQL that is gone, with what PostgreSQL said and where.
-LOST_CONNECTION = ("A rollback failed; the connection is given up.", "A commit failed; its outcome is unknown.")
+LOST_CONNECTION = (
+    "A rollback failed; the connection is given up.",
+    "A commit failed; its outcome is unknown.",
+)
 
 #: The sheet, and its budgets: so many that writing them takes as long as reading them.
 SHEET, BUDGETS = "many.csv", 1000
@@ -39,7 +42,9 @@ _AMOUNTS = """SELECT DISTINCT "budgetedMinor" / 100 FROM "Budget" WHERE "departm
 _VERSIONS = """
     SELECT DISTINCT u."version" FROM "BudgetUtilization" u JOIN "Budget" b ON b."id" = u."budgetId" WHERE b."department" LIKE 'Department %'
 """
-_PASSES = f"""SELECT "status" FROM "SyncHistory" WHERE "createdCount" + "updatedCount" = {BUDGETS}"""
+_PASSES = (
+    f"""SELECT "status" FROM "SyncHistory" WHERE "createdCount" + "updatedCount" = {BUDGETS}"""
+)
 
 
 @dataclass
@@ -66,7 +71,11 @@ class Victim:
         before = self.server.workers
         began = time.monotonic()
         os.kill(self.place.dice.choice(before), signal.SIGKILL)
-        self._wait_ready("worker", began, lambda: self._is_ready() and len({*self.server.workers} - {*before}) == 1)
+        self._wait_ready(
+            "worker",
+            began,
+            lambda: self._is_ready() and len({*self.server.workers} - {*before}) == 1,
+        )
 
     def master(self) -> None:
         """Kill the master, whose workers notice and end; start again as soon as may be, as a supervisor does."""
@@ -93,30 +102,53 @@ class Victim:
             killed.kill()
         began = time.monotonic()
         amounts = [amount for (amount,) in found(self.server.target, _AMOUNTS)]
-        self.outcome.expect(amounts in ([self.sheet_version - 1], [self.sheet_version]), f"a sync to {self.sheet_version} that was killed left {amounts[:5]}")
+        self.outcome.expect(
+            amounts in ([self.sheet_version - 1], [self.sheet_version]),
+            f"a sync to {self.sheet_version} that was killed left {amounts[:5]}",
+        )
         self._wait_ready("sync", began, self._is_ready)
         told = self._next_pass(began)
         was_done = f"success: {BUDGETS:,} unchanged" in told
-        self.sync_kills["after it was done" if was_done else "within" if killed.wrote else "before it wrote"] += 1
-        self.outcome.expect(was_done or (not killed.ended and amounts != [self.sheet_version]), f"a sync said {killed.said[-300:]!r}, the next one {told}")
+        self.sync_kills[
+            "after it was done" if was_done else "within" if killed.wrote else "before it wrote"
+        ] += 1
+        self.outcome.expect(
+            was_done or (not killed.ended and amounts != [self.sheet_version]),
+            f"a sync said {killed.said[-300:]!r}, the next one {told}",
+        )
         self._expect_followed(f"after a sync was killed, and the next one said {told}")
 
     def _next_pass(self, began: float) -> str:
         """What the next pass says of the sheet, once it is not kept out any more by the one that was killed."""
         while True:
             done = self.server.flask("sync-sheets", check=False)
-            told = next((line for line in (done.stdout + done.stderr).splitlines() if f"(CSV {SHEET}): " in line), done.stderr[-500:])
+            told = next(
+                (
+                    line
+                    for line in (done.stdout + done.stderr).splitlines()
+                    if f"(CSV {SHEET}): " in line
+                ),
+                done.stderr[-500:],
+            )
             # PostgreSQL keeps a lock until it notices that its holder is gone.
             if "Traceback" in done.stderr:
                 return f"{told}\n{traceback_in(done.stderr)}"
-            if ": skipped: " not in told or time.monotonic() - began > READY_S * self.place.patience:
+            if (
+                ": skipped: " not in told
+                or time.monotonic() - began > READY_S * self.place.patience
+            ):
                 return told
 
     def _expect_followed(self, when: str) -> None:
         """Every budget has the sheet's amount, each sheet was followed once, and so the history says."""
         state = [found(self.server.target, sql) for sql in (_AMOUNTS, _VERSIONS, _PASSES)]
         self.outcome.expect(
-            state == [[(self.sheet_version,)], [(self.sheet_version,)], [("success",)] * self.sheet_version],
+            state
+            == [
+                [(self.sheet_version,)],
+                [(self.sheet_version,)],
+                [("success",)] * self.sheet_version,
+            ],
             f"{when}, sheet {self.sheet_version} is at {state}",
         )
         verify_balances(self.server.target, self.outcome, when)
@@ -141,7 +173,10 @@ class Victim:
         """What can be killed here: the whole of PostgreSQL only where it is a cluster of ours."""
         ways = [self.worker, self.master, self.sync]
         if self.place.engine == "postgresql":
-            ways += [self.database_process, *([self.postmaster] if self.place.templates.server in CLUSTERS else [])]
+            ways += [
+                self.database_process,
+                *([self.postmaster] if self.place.templates.server in CLUSTERS else []),
+            ]
         return ways
 
     def _write_sheet(self) -> None:
@@ -154,10 +189,17 @@ class Victim:
             return False
 
     def _wait_ready(self, way: str, began: float, is_ready: Callable[[], bool]) -> None:
-        wait_until(is_ready, f"after the kill of the {way}, the server does not come back:\n{self.server.log[-3000:]}", timeout_s=60)
+        wait_until(
+            is_ready,
+            f"after the kill of the {way}, the server does not come back:\n{self.server.log[-3000:]}",
+            timeout_s=60,
+        )
         took_s = time.monotonic() - began
         self.slowest_s[way] = max(took_s, self.slowest_s.get(way, 0.0))
-        self.outcome.expect(took_s <= READY_S * self.place.patience, f"the kill of the {way} left it not ready for {took_s:.1f} s")
+        self.outcome.expect(
+            took_s <= READY_S * self.place.patience,
+            f"the kill of the {way} left it not ready for {took_s:.1f} s",
+        )
 
 
 def stress(tries: int, place: Place) -> Outcome:
@@ -180,12 +222,27 @@ def stress(tries: int, place: Place) -> Outcome:
                     place.progress(outcome.tries, tries)
             load.hold_against(server.target, outcome, f"kills {first} to {number}")
             verify_balances(server.target, outcome, f"kills {first} to {number}")
-            mistakes = [head for head in tracebacks(server.log) if place.engine == "sqlite" or not head.endswith(LOST_CONNECTION)]
-            outcome.expect(not mistakes, f"tracebacks in the log, of {mistakes[:5]}: {traceback_in(server.log)}")
+            mistakes = [
+                head
+                for head in tracebacks(server.log)
+                if place.engine == "sqlite" or not head.endswith(LOST_CONNECTION)
+            ]
+            outcome.expect(
+                not mistakes,
+                f"tracebacks in the log, of {mistakes[:5]}: {traceback_in(server.log)}",
+            )
             acknowledged += load.answer_count
-    outcome.notes.append(f"{acknowledged:,} movements acknowledged; slowest return: " + ", ".join(f"{way} {took_s:.1f} s" for way, took_s in slowest_s.items()))
-    outcome.notes.append("kills of a sync: " + ", ".join(f"{count} {where}" for where, count in sync_kills.items()))
-    outcome.expect(sync_kills["within"] or sync_kills.total() < SYNC_KILLS, f"no kill of a sync met it writing: {sync_kills}")
+    outcome.notes.append(
+        f"{acknowledged:,} movements acknowledged; slowest return: "
+        + ", ".join(f"{way} {took_s:.1f} s" for way, took_s in slowest_s.items())
+    )
+    outcome.notes.append(
+        "kills of a sync: " + ", ".join(f"{count} {where}" for where, count in sync_kills.items())
+    )
+    outcome.expect(
+        sync_kills["within"] or sync_kills.total() < SYNC_KILLS,
+        f"no kill of a sync met it writing: {sync_kills}",
+    )
     return outcome
 
 

@@ -53,9 +53,15 @@ class LedgerModel:
             return "NO_BUDGET"
         if hold:
             hold.reopened = True
-        return "REQUIRES_APPROVAL" if amount <= budget.available + (hold.held if hold else 0) else "INSUFFICIENT_BUDGET"
+        return (
+            "REQUIRES_APPROVAL"
+            if amount <= budget.available + (hold.held if hold else 0)
+            else "INSUFFICIENT_BUDGET"
+        )
 
-    def reserve(self, budget_id: str, request: str, amount: int, *, over: bool, key: str | None) -> str:
+    def reserve(
+        self, budget_id: str, request: str, amount: int, *, over: bool, key: str | None
+    ) -> str:
         """Set aside."""
         body = (budget_id, request, amount, over)
         budget, hold = self.budgets[budget_id], self.holds.get((budget_id, request))
@@ -75,7 +81,9 @@ class LedgerModel:
         self.holds[budget_id, request] = Hold(amount, amount)
         return self._keep("reserve", key, body, DONE)
 
-    def commit(self, budget_id: str, request: str, amount: int, *, final: bool, key: str | None) -> str:
+    def commit(
+        self, budget_id: str, request: str, amount: int, *, final: bool, key: str | None
+    ) -> str:
         """Spend."""
         if request not in self.known:
             return "REQUEST_NOT_FOUND"
@@ -102,7 +110,9 @@ class LedgerModel:
         self._close_if_empty(hold, ("commit", amount, final))
         return self._keep("commit", key, body, DONE)
 
-    def release(self, budget_id: str, request: str, amount: int, *, action: str, key: str | None) -> str:
+    def release(
+        self, budget_id: str, request: str, amount: int, *, action: str, key: str | None
+    ) -> str:
         """Give back."""
         body = (budget_id, request, amount, action)
         budget, hold = self.budgets[budget_id], self.holds.get((budget_id, request))

@@ -61,7 +61,10 @@ class Load:
 
     def __enter__(self) -> Self:
         headers = self.server.key() | {"Content-Type": "application/json"}
-        self._threads = [threading.Thread(target=self._run, args=(number, headers), daemon=True) for number in range(self.threads_count)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(number, headers), daemon=True)
+            for number in range(self.threads_count)
+        ]
         for thread in self._threads:
             thread.start()
         return self
@@ -75,7 +78,9 @@ class Load:
         """Wait until that many more calls were answered with 200, for as long as there are any within half a minute."""
         enough = self.answer_count + more
         while (seen := self.answer_count) < enough:
-            wait_until(lambda: self.answer_count > seen, f"the server answers no more; {self.odd[:3]}", 30)  # used up within the round
+            wait_until(
+                lambda: self.answer_count > seen, f"the server answers no more; {self.odd[:3]}", 30
+            )  # used up within the round
 
     def _run(self, number: int, headers: dict[str, str]) -> None:
         connection: http.client.HTTPConnection | None = None
@@ -87,7 +92,11 @@ class Load:
                         return
                     connection = self._connect()
                 checked = step > 0 or not self.checks or self._check(connection, request, headers)
-                if self._ended.is_set() or not checked or not self._step(connection, request, step, call, body(request), headers):
+                if (
+                    self._ended.is_set()
+                    or not checked
+                    or not self._step(connection, request, step, call, body(request), headers)
+                ):
                     connection.close()
                     connection = None
                     break
@@ -104,17 +113,31 @@ class Load:
             return None
         return connection
 
-    def _check(self, connection: http.client.HTTPConnection, request: str, headers: dict[str, str]) -> bool:
+    def _check(
+        self, connection: http.client.HTTPConnection, request: str, headers: dict[str, str]
+    ) -> bool:
         """Check the request, which moves nothing; False where no answer came."""
-        text = self._answer(connection, request, "check", check_body(requestId=request, amount=0.1), headers)
+        text = self._answer(
+            connection, request, "check", check_body(requestId=request, amount=0.1), headers
+        )
         if text:
             self.checked[request] = json.loads(text)["checkId"]
         return text is not None
 
-    def _step(self, connection: http.client.HTTPConnection, request: str, step: int, call: str, body: dict[str, Any], headers: dict[str, str]) -> bool:
+    def _step(
+        self,
+        connection: http.client.HTTPConnection,
+        request: str,
+        step: int,
+        call: str,
+        body: dict[str, Any],
+        headers: dict[str, str],
+    ) -> bool:
         """Make one call that moves money; False where the request's story ends here."""
         self.sent[request] = step + 1
-        text = self._answer(connection, request, call, body, headers | {"Idempotency-Key": f"{request}-{call}"})
+        text = self._answer(
+            connection, request, call, body, headers | {"Idempotency-Key": f"{request}-{call}"}
+        )
         if text is None:
             return False
         self.acknowledged[request] = step + 1
@@ -125,7 +148,14 @@ class Load:
         self.answer_count += 1
         return True
 
-    def _answer(self, connection: http.client.HTTPConnection, request: str, call: str, body: dict[str, Any], headers: dict[str, str]) -> bytes | None:
+    def _answer(
+        self,
+        connection: http.client.HTTPConnection,
+        request: str,
+        call: str,
+        body: dict[str, Any],
+        headers: dict[str, str],
+    ) -> bytes | None:
         """What the call is answered with a 200; None, and what is to be known of it noted, where it is not."""
         try:
             connection.request("POST", f"/api/budget/{call}", json.dumps(body), headers)
@@ -153,25 +183,53 @@ class Load:
         """Compare with what the database has: nothing acknowledged is lost, nothing is there twice, half, or unasked for."""
         outcome.expect(not self.odd, f"{when}: answers that no caller should get: {self.odd[:3]}")
         compare(self.stories(), self.unsure, target, outcome, when, self.tag)
-        stored = set(found(target, f"""SELECT "requestId", "checkId" FROM "BudgetCheckLog" WHERE "requestId" LIKE '{self.tag}-%' """))
+        stored = set(
+            found(
+                target,
+                f"""SELECT "requestId", "checkId" FROM "BudgetCheckLog" WHERE "requestId" LIKE '{self.tag}-%' """,
+            )
+        )
         lost = self.checked.items() - stored
-        outcome.expect(not lost, f"{when}: acknowledged checks that are not in their log: {sorted(lost)[:3]}")
+        outcome.expect(
+            not lost, f"{when}: acknowledged checks that are not in their log: {sorted(lost)[:3]}"
+        )
 
     def stories(self) -> dict[str, tuple[int, str | None]]:
         """Each request's acknowledged steps, and its reservation."""
-        return {request: (steps, self.reservations.get(request)) for request, steps in self.acknowledged.items()}
+        return {
+            request: (steps, self.reservations.get(request))
+            for request, steps in self.acknowledged.items()
+        }
 
 
-def compare(stories: dict[str, tuple[int, str | None]], unsure: set[str], target: Path | str, outcome: Outcome, when: str, tag: str) -> None:
+def compare(
+    stories: dict[str, tuple[int, str | None]],
+    unsure: set[str],
+    target: Path | str,
+    outcome: Outcome,
+    when: str,
+    tag: str,
+) -> None:
     """Hold requests' acknowledged steps, and those that may or may not have happened, against a database."""
-    most = {request: stories.get(request, (0, None))[0] + (request in unsure) for request in stories.keys() | unsure}
+    most = {
+        request: stories.get(request, (0, None))[0] + (request in unsure)
+        for request in stories.keys() | unsure
+    }
     compare_within(stories, most, target, outcome, when, tag)
 
 
-def compare_within(stories: dict[str, tuple[int, str | None]], most: dict[str, int], target: Path | str, outcome: Outcome, when: str, tag: str) -> None:
+def compare_within(
+    stories: dict[str, tuple[int, str | None]],
+    most: dict[str, int],
+    target: Path | str,
+    outcome: Outcome,
+    when: str,
+    tag: str,
+) -> None:
     """Hold requests' acknowledged steps, which must be there, and the most that may be there of each, against a database."""
     rows = found(
-        target, f"""SELECT "requestId", "action", "reservedDeltaMinor", "reservationId" FROM "AuditLog" WHERE "requestId" LIKE '{tag}-%' ORDER BY "id" """
+        target,
+        f"""SELECT "requestId", "action", "reservedDeltaMinor", "reservationId" FROM "AuditLog" WHERE "requestId" LIKE '{tag}-%' ORDER BY "id" """,
     )
     stored: dict[str, list[tuple[str, int]]] = defaultdict(list)
     ids: dict[str, set[str]] = defaultdict(set)
@@ -187,13 +245,18 @@ def compare_within(stories: dict[str, tuple[int, str | None]], most: dict[str, i
             f"{when}: {request} was acknowledged {steps} steps, stored are {there}",
         ):
             outcome.expect(
-                not there or reservation is None or ids[request] == {reservation}, f"{when}: {request} was told {reservation}, stored is {ids[request]}"
+                not there or reservation is None or ids[request] == {reservation},
+                f"{when}: {request} was told {reservation}, stored is {ids[request]}",
             )
 
 
 def verify_balances(target: Path | str, outcome: Outcome, when: str) -> None:
     """The balances, by the service's own proof from this process, and by sums that know nothing of it."""
-    wrong = [said for standing in map(Standing._make, found(target, STANDINGS)) if (said := standing.contradiction)]
+    wrong = [
+        said
+        for standing in map(Standing._make, found(target, STANDINGS))
+        if (said := standing.contradiction)
+    ]
     outcome.expect(not wrong, f"{when}: sums: {wrong[:3]}")
     database.connect(target)
     try:

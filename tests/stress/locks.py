@@ -45,7 +45,9 @@ def stress(tries: int, place: Place) -> Outcome:
             outcome.tries += 1
             place.progress(outcome.tries, tries)
         verify_balances(server.target, outcome, "at the end")
-        outcome.expect("Traceback" not in server.log, f"a traceback in the log: {traceback_in(server.log)}")
+        outcome.expect(
+            "Traceback" not in server.log, f"a traceback in the log: {traceback_in(server.log)}"
+        )
     outcome.notes.append(f"slowest answer while locked: {slowest_s:.1f} s")
     return outcome
 
@@ -54,7 +56,12 @@ def _hold(server: Installation, number: int, held_s: int, outcome: Outcome) -> f
     """Hold the lock that long while calls come in; the seconds that the slowest of them took."""
     tag = f"lock {number}"
     when = f"held for {held_s} s"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD_LOCK, str(server.database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, str(server.database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "locked\n"
     began = time.monotonic()
@@ -62,8 +69,17 @@ def _hold(server: Installation, number: int, held_s: int, outcome: Outcome) -> f
         answers = [threads.submit(_call, server, f"{tag}-{caller}") for caller in range(16)]
         while time.monotonic() < began + held_s:
             reading_began = time.monotonic()
-            outcome.expect(requests.get(f"{server.url}/api/budgets", headers=server.key(), timeout=30).status_code == 200, f"{when}: reading does not go on")
-            outcome.expect(time.monotonic() - reading_began < BUSY_TIMEOUT_S, f"{when}: reading waits for a writer")
+            outcome.expect(
+                requests.get(
+                    f"{server.url}/api/budgets", headers=server.key(), timeout=30
+                ).status_code
+                == 200,
+                f"{when}: reading does not go on",
+            )
+            outcome.expect(
+                time.monotonic() - reading_began < BUSY_TIMEOUT_S,
+                f"{when}: reading waits for a writer",
+            )
             time.sleep(0.2)
         holder.communicate()
         responses = [answer.result() for answer in answers]
@@ -75,12 +91,19 @@ def _hold(server: Installation, number: int, held_s: int, outcome: Outcome) -> f
         if response.status_code == 200:
             stories[f"{tag}-{caller}"] = (1, response.json().get("reservationId"))
             continue
-        honest = response.status_code == 503 and "Retry-After" in response.headers and response.json()["code"] == "UNAVAILABLE"
+        honest = (
+            response.status_code == 503
+            and "Retry-After" in response.headers
+            and response.json()["code"] == "UNAVAILABLE"
+        )
         outcome.expect(honest, f"{when}: an answer of {response.status_code} {response.text[:300]}")
     reserves = {request: story for request, story in stories.items() if story[1]}
     compare(reserves, set(), server.target, outcome, when, tag)
     after = _call(server, f"after {tag}-0")[0]
-    outcome.expect(after.status_code == 200, f"{when}: afterwards an answer of {after.status_code} {after.text[:300]}")
+    outcome.expect(
+        after.status_code == 200,
+        f"{when}: afterwards an answer of {after.status_code} {after.text[:300]}",
+    )
     return slowest_s
 
 
@@ -89,7 +112,9 @@ def _call(server: Installation, request: str) -> tuple[requests.Response, float]
     began = time.monotonic()
     call, body, _ = STEPS[0]
     if int(request.rpartition("-")[2]) % 4 == 3:
-        response = server.post("/api/budget/check", check_body(requestId=request), headers=server.key())
+        response = server.post(
+            "/api/budget/check", check_body(requestId=request), headers=server.key()
+        )
     else:
         response = server.post(f"/api/budget/{call}", body(request), headers=server.key())
     return response, time.monotonic() - began

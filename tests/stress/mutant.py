@@ -52,7 +52,18 @@ _WARM = (
 )
 
 # What was imported beforehand cannot be rewritten by pytest, and need not; the plugins are of no use here, and take long to import.
-_OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:anyio", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+_OPTIONS = (
+    "-x",
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:anyio",
+    "-p",
+    "no:xdist",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+)
 
 _GREEN, _NOTICED, _NEVER_IMPORTED = 0, 1, 99
 
@@ -74,7 +85,9 @@ class Substitute(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.name, self.path, self.tree = name, path, tree
         self.is_used = False
 
-    def find_spec(self, fullname: str, path: object, target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: object, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         """The mutant, where its module is asked for."""
         if fullname != self.name:
             return None
@@ -86,7 +99,9 @@ class Substitute(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self.tree, str(self.path), "exec"), module.__dict__)  # noqa: S102  # our own source, changed in one place
 
 
-def in_children(works: Iterator[tuple[int, Callable[[], int], float]], folder: Path) -> Iterator[tuple[int, bool]]:
+def in_children(
+    works: Iterator[tuple[int, Callable[[], int], float]], folder: Path
+) -> Iterator[tuple[int, bool]]:
     """Do works in forked children, some at once; each one's number, and whether it ended with the status of green tests."""
     running: dict[int, int] = {}
     for number, work, patience_s in works:
@@ -145,7 +160,9 @@ class Trial:
         self._trace(session.items)
         by_id = {item.nodeid: item for item in session.items}
         quickest = sorted(by_id, key=lambda nodeid: self.reached[nodeid].seconds)
-        for _, is_green in in_children(iter([(-1, lambda: _run([by_id[nodeid] for nodeid in quickest]), 3600.0)]), self.folder):
+        for _, is_green in in_children(
+            iter([(-1, lambda: _run([by_id[nodeid] for nodeid in quickest]), 3600.0)]), self.folder
+        ):
             if not is_green:
                 raise RuntimeError("its tests fail in another order, without any mutant")
         module = sys.modules[self.name]
@@ -153,12 +170,20 @@ class Trial:
 
         def works() -> Iterator[tuple[int, Callable[[], int], float]]:
             for number, mutant in self.mutants.items():
-                changed = _changed_functions(original, compile(mutant.tree, str(self.path), "exec"), module)
+                changed = _changed_functions(
+                    original, compile(mutant.tree, str(self.path), "exec"), module
+                )
                 if changed is None:
                     self.left.append(number)
                     continue
                 tests = self._tests_of(mutant.line)
-                yield number, lambda changed=changed, tests=tests: _run_changed(changed, [by_id[nodeid] for nodeid in tests]), self._patience_s(tests)  # type: ignore[misc]  # mypy knows no defaults of lambdas
+                yield (
+                    number,
+                    lambda changed=changed, tests=tests: _run_changed(  # type: ignore[misc]  # mypy knows no defaults of lambdas
+                        changed, [by_id[nodeid] for nodeid in tests]
+                    ),
+                    self._patience_s(tests),
+                )
 
         for number, is_green in in_children(works(), self.folder / "inside"):
             if is_green:
@@ -172,9 +197,18 @@ class Trial:
         def works() -> Iterator[tuple[int, Callable[[], int], float]]:
             for number in sorted(self.left):
                 tests = self._tests_of(self.mutants[number].line)
-                others = sorted(self.reached.keys() - set(tests), key=lambda nodeid: self.reached[nodeid].seconds)
+                others = sorted(
+                    self.reached.keys() - set(tests),
+                    key=lambda nodeid: self.reached[nodeid].seconds,
+                )
                 order = {nodeid: place for place, nodeid in enumerate([*tests, *others])}
-                yield number, lambda number=number, order=order: self._run_afresh(self.mutants[number], order), self._patience_s(order)  # type: ignore[misc]  # as above
+                yield (
+                    number,
+                    lambda number=number, order=order: self._run_afresh(  # type: ignore[misc]  # as above
+                        self.mutants[number], order
+                    ),
+                    self._patience_s(order),
+                )
 
         for number, is_green in in_children(works(), self.folder / "outside"):
             _tell(number, survived=is_green)
@@ -182,17 +216,41 @@ class Trial:
     def _trace(self, items: list[pytest.Item]) -> None:
         """Run all tests once, without a mutant, and note which lines they reach. Raises RuntimeError where one fails."""
         report = self.folder / "reached.json"
-        for _, is_green in in_children(iter([(-2, lambda: _run_traced(items, self.path, report), 3600.0)]), self.folder):
+        for _, is_green in in_children(
+            iter([(-2, lambda: _run_traced(items, self.path, report), 3600.0)]), self.folder
+        ):
             if not is_green:
                 raise RuntimeError("its tests fail without any mutant")
-        self.reached = {nodeid: Reached(seconds, frozenset(lines)) for nodeid, (seconds, lines) in json.loads(report.read_text(encoding="utf-8")).items()}
+        self.reached = {
+            nodeid: Reached(seconds, frozenset(lines))
+            for nodeid, (seconds, lines) in json.loads(report.read_text(encoding="utf-8")).items()
+        }
 
     def _tests_of(self, line: int) -> list[str]:
         """The tests that run the function around a line, those first that run the line; the quickest first of each."""
-        functions = [node for node in ast.parse(self.path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-        around = next((range(node.lineno, (node.end_lineno or 0) + 1) for node in functions if node.lineno <= line <= (node.end_lineno or 0)), range(0))
-        reaching = [nodeid for nodeid, (_, lines) in self.reached.items() if not lines.isdisjoint(around)]
-        return sorted(reaching, key=lambda nodeid: (line not in self.reached[nodeid].lines, self.reached[nodeid].seconds))
+        functions = [
+            node
+            for node in ast.parse(self.path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        ]
+        around = next(
+            (
+                range(node.lineno, (node.end_lineno or 0) + 1)
+                for node in functions
+                if node.lineno <= line <= (node.end_lineno or 0)
+            ),
+            range(0),
+        )
+        reaching = [
+            nodeid for nodeid, (_, lines) in self.reached.items() if not lines.isdisjoint(around)
+        ]
+        return sorted(
+            reaching,
+            key=lambda nodeid: (
+                line not in self.reached[nodeid].lines,
+                self.reached[nodeid].seconds,
+            ),
+        )
 
     def _patience_s(self, tests: Any) -> float:
         return LEAST_S + PATIENCE * sum(self.reached[nodeid].seconds for nodeid in tests)
@@ -278,15 +336,23 @@ def _run_traced(items: list[pytest.Item], path: Path, report: Path) -> int:
     return status
 
 
-def _changed_functions(original: CodeType, mutant: CodeType, holder: object) -> list[tuple[Any, CodeType]] | None:
+def _changed_functions(
+    original: CodeType, mutant: CodeType, holder: object
+) -> list[tuple[Any, CodeType]] | None:
     """The functions whose code a mutant changes, with that code; None where it changes anything else."""
-    if original.replace(co_consts=()) != mutant.replace(co_consts=()) or len(original.co_consts) != len(mutant.co_consts):
+    if original.replace(co_consts=()) != mutant.replace(co_consts=()) or len(
+        original.co_consts
+    ) != len(mutant.co_consts):
         return None
     changed: list[tuple[Any, CodeType]] = []
     for was, now in zip(original.co_consts, mutant.co_consts, strict=True):
         if was == now and type(was) is type(now):
             continue
-        if not isinstance(was, CodeType) or not isinstance(now, CodeType) or was.co_name != now.co_name:
+        if (
+            not isinstance(was, CodeType)
+            or not isinstance(now, CodeType)
+            or was.co_name != now.co_name
+        ):
             return None
         found = getattr(holder, was.co_name, None)
         if isinstance(found, type):
@@ -317,7 +383,11 @@ def _tell(number: int, *, survived: bool) -> None:
 def main(name: str, path: str, folder: str, numbers: str, *tests: str) -> int:
     """Try the mutants with those numbers."""
     wanted = set(json.loads(numbers))
-    mutants = {number: mutant for number, mutant in enumerate(mutants_of(Path(path).read_text(encoding="utf-8"))) if number in wanted}
+    mutants = {
+        number: mutant
+        for number, mutant in enumerate(mutants_of(Path(path).read_text(encoding="utf-8")))
+        if number in wanted
+    }
     trial = Trial(name, Path(path), Path(folder), list(tests), mutants)
     for inner in ("inside", "outside"):
         (trial.folder / inner).mkdir()
@@ -354,7 +424,10 @@ def main(name: str, path: str, folder: str, numbers: str, *tests: str) -> int:
     if told["error"]:
         sys.exit(told["error"])
     trial.left = told["left"]
-    trial.reached = {nodeid: Reached(seconds, frozenset(lines)) for nodeid, (seconds, lines) in told["reached"].items()}
+    trial.reached = {
+        nodeid: Reached(seconds, frozenset(lines))
+        for nodeid, (seconds, lines) in told["reached"].items()
+    }
     trial.outside()
     return 0
 

@@ -51,9 +51,16 @@ class Mutant(NamedTuple):
     def change(self) -> str:
         """The first line that differs, as it was and as it is, around where it does."""
         before, after = ast.unparse(self.original).splitlines(), ast.unparse(self.tree).splitlines()
-        was, now = next((pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]), (before[-1], after[-1]))
+        was, now = next(
+            (pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]),
+            (before[-1], after[-1]),
+        )
         # One that was left out has the next one in its place.
-        return f"without {was.strip()}" if len(after) < len(before) and now.strip() != "pass" else _shown(was.strip(), now.strip())
+        return (
+            f"without {was.strip()}"
+            if len(after) < len(before) and now.strip() != "pass"
+            else _shown(was.strip(), now.strip())
+        )
 
 
 def _shown(was: str, now: str) -> str:
@@ -67,7 +74,10 @@ def _shown(was: str, now: str) -> str:
 
 def _alike(one: str, other: str) -> int:
     """How many characters two texts begin with alike."""
-    return next((at for at, (char, its) in enumerate(zip(one, other, strict=False)) if char != its), min(len(one), len(other)))
+    return next(
+        (at for at, (char, its) in enumerate(zip(one, other, strict=False)) if char != its),
+        min(len(one), len(other)),
+    )
 
 
 def mutants_of(source: str) -> Iterator[Mutant]:
@@ -93,7 +103,10 @@ def _passed_over(tree: ast.Module) -> set[int]:
         if isinstance(node, ast.AnnAssign):
             words = [node.annotation]
         elif isinstance(node, ast.FunctionDef):
-            words = [node.returns, *(argument.annotation for argument in (*node.args.args, *node.args.kwonlyargs))]
+            words = [
+                node.returns,
+                *(argument.annotation for argument in (*node.args.args, *node.args.kwonlyargs)),
+            ]
         elif isinstance(node, ast.JoinedStr):
             words = [node]
         found |= {id(inner) for word in words if word for inner in ast.walk(word)}
@@ -112,12 +125,19 @@ def _changes_of_values(node: ast.AST) -> list[Callable[[ast.AST], None]]:
     if isinstance(node, ast.BinOp | ast.AugAssign) and type(node.op) in _OPERATORS:
         changes.append(lambda it: setattr(it, "op", _OPERATORS[type(it.op)]()))  # type: ignore[attr-defined]  # a BinOp
     if isinstance(node, ast.BoolOp):
-        changes.append(lambda it: setattr(it, "op", ast.Or() if isinstance(it.op, ast.And) else ast.And()))  # type: ignore[attr-defined]  # a BoolOp
+        changes.append(
+            lambda it: setattr(it, "op", ast.Or() if isinstance(it.op, ast.And) else ast.And())  # type: ignore[attr-defined]  # a BoolOp
+        )
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
         changes.append(lambda it: setattr(it, "value", not it.value))  # type: ignore[attr-defined]  # a Constant
     elif isinstance(node, ast.Constant) and isinstance(node.value, int):
         changes.append(lambda it: setattr(it, "value", it.value + 1))  # type: ignore[attr-defined]  # a Constant
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Scope" and node.attr in _SCOPES:
+    if (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "Scope"
+        and node.attr in _SCOPES
+    ):
         changes.append(lambda it: setattr(it, "attr", _SCOPES[it.attr]))  # type: ignore[attr-defined]  # an Attribute
     return changes
 
@@ -126,9 +146,13 @@ def _changes_of_statements(node: ast.AST) -> list[Callable[[ast.AST], None]]:
     changes: list[Callable[[ast.AST], None]] = []
     if isinstance(node, ast.If | ast.IfExp | ast.While):
         changes.append(lambda it: setattr(it, "test", ast.UnaryOp(ast.Not(), it.test)))  # type: ignore[attr-defined]  # an If
-    if isinstance(node, ast.Return) and not (node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None)):
+    if isinstance(node, ast.Return) and not (
+        node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None)
+    ):
         changes.append(lambda it: setattr(it, "value", ast.Constant(None)))
-    if isinstance(node, ast.If | ast.For) and any(isinstance(inner, ast.Raise | ast.Expr) for inner in node.body):
+    if isinstance(node, ast.If | ast.For) and any(
+        isinstance(inner, ast.Raise | ast.Expr) for inner in node.body
+    ):
         changes.append(lambda it: setattr(it, "body", [ast.Pass()]))
     return changes
 
@@ -138,10 +162,18 @@ def _omissions(node: ast.AST) -> list[Callable[[ast.AST], None]]:
     changes: list[Callable[[ast.AST], None]] = []
     if isinstance(node, ast.Dict):
         changes += [_without_entry(at) for at in range(len(node.keys))]
-    if isinstance(node, ast.Tuple | ast.Set) and len(node.elts) > 1 and isinstance(node.ctx if isinstance(node, ast.Tuple) else ast.Load(), ast.Load):
+    if (
+        isinstance(node, ast.Tuple | ast.Set)
+        and len(node.elts) > 1
+        and isinstance(node.ctx if isinstance(node, ast.Tuple) else ast.Load(), ast.Load)
+    ):
         changes += [_without_element(at) for at in range(len(node.elts))]
     if isinstance(node, ast.FunctionDef):
-        calls = [at for at, inner in enumerate(node.body) if isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call)]
+        calls = [
+            at
+            for at, inner in enumerate(node.body)
+            if isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call)
+        ]
         changes += [_without_statement(at) for at in calls]
     return changes
 

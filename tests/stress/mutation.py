@@ -75,7 +75,10 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "budget[8] != row[5]": "the same",
         "budget[7] != row[6]": "the same",
     },
-    "ledger.idempotency": {"slots=False": "what a scope takes of memory", "frozen=False": "nobody tries to change one"},
+    "ledger.idempotency": {
+        "slots=False": "what a scope takes of memory",
+        "frozen=False": "nobody tries to change one",
+    },
 }
 
 
@@ -83,7 +86,10 @@ def stress(tries: int, place: Place) -> Outcome:
     """Try every mutant of every module, or `tries` of each by dice where there are more."""
     outcome = Outcome()
     mutants = {name: list(mutants_of(_path(name).read_text(encoding="utf-8"))) for name in TARGETS}
-    chosen = {name: place.dice.sample(range(len(those)), min(len(those), tries)) for name, those in mutants.items()}
+    chosen = {
+        name: place.dice.sample(range(len(those)), min(len(those), tries))
+        for name, those in mutants.items()
+    }
     for name, those in mutants.items():
         survivors, excused = [], []
         try:
@@ -104,14 +110,18 @@ def stress(tries: int, place: Place) -> Outcome:
     return outcome
 
 
-def _judge(name: str, count: int, survivors: list[str], excused: list[str], outcome: Outcome) -> None:
+def _judge(
+    name: str, count: int, survivors: list[str], excused: list[str], outcome: Outcome
+) -> None:
     """Hold how many were noticed against how many somebody could have noticed."""
     visible = count - len(excused)
     noticed = visible - len(survivors)
     outcome.notes.append(f"{name}: {noticed} noticed, {len(excused)} excused of {count}")
     outcome.notes += [f"  survived: {line}" for line in survivors]
     outcome.notes += [f"  excused: {line}" for line in excused]
-    outcome.expect(noticed >= MIN_KILLED * visible, f"{name}: {noticed} of {visible} mutants noticed")
+    outcome.expect(
+        noticed >= MIN_KILLED * visible, f"{name}: {noticed} of {visible} mutants noticed"
+    )
 
 
 def _excuse(name: str, change: str) -> str | None:
@@ -127,10 +137,26 @@ def _try(name: str, numbers: list[int], place: Place) -> Iterator[tuple[int, boo
     """Each of those mutants, and whether it survived. Raises RuntimeError where the tests themselves are no good."""
     folder = tempfile.mkdtemp(dir=place.folder)
     files = [str(find_test_file(test)) for test in TARGETS[name]]
-    command = [sys.executable, "-m", "stress.mutant", f"budget_sync.{name}", str(_path(name)), folder, json.dumps(numbers), *files]
+    command = [
+        sys.executable,
+        "-m",
+        "stress.mutant",
+        f"budget_sync.{name}",
+        str(_path(name)),
+        folder,
+        json.dumps(numbers),
+        *files,
+    ]
     environment = os.environ | {"PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'tests'}"}
     count = 0
-    with subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for line in process.stdout:

@@ -65,7 +65,9 @@ class Place:
             self.tell(f"{done:,} of {tries:,}")
 
     @contextmanager
-    def installation(self, name: str = "instance", start: Start = "world", **environment: str) -> Iterator[Installation]:
+    def installation(
+        self, name: str = "instance", start: Start = "world", **environment: str
+    ) -> Iterator[Installation]:
         """An installation in a folder of that name, with the guide's world loaded, its server not started; killed at the end if it runs."""
         with self.templates.copy(start, self.folder / name) as made:
             installation = Installation(made | environment)

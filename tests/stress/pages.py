@@ -21,7 +21,14 @@ from support.world import PASSWORD, ROOT
 
 from budget_sync import database, manual_budgets
 from budget_sync.accounts import people
-from budget_sync.database.models import ApiKey, BudgetDataSourceConfig, BudgetUtilization, Reservation, SyncHistory, User
+from budget_sync.database.models import (
+    ApiKey,
+    BudgetDataSourceConfig,
+    BudgetUtilization,
+    Reservation,
+    SyncHistory,
+    User,
+)
 from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
 from stress.bad_input import ADDRESS_CORPUS, ENOUGH, HEADER_CORPUS, HEADERS
@@ -50,7 +57,13 @@ WORDS = {
     "may_overspend": ("yes", ""),
     "name": ("Robin Doe", "orchestrator"),
     "new": (PASSWORD, "short"),
-    "next": ("/budgets", "/request?id=stock-0", "//elsewhere.example", "https://elsewhere.example/", "/\\elsewhere.example"),
+    "next": (
+        "/budgets",
+        "/request?id=stock-0",
+        "//elsewhere.example",
+        "https://elsewhere.example/",
+        "/\\elsewhere.example",
+    ),
     "page": ("1", "2"),
     "present": (PASSWORD,),
     "password": ("no password of theirs", PASSWORD),
@@ -135,9 +148,14 @@ def _stress(app: Flask, tries: int, place: Place, outcome: Outcome) -> None:
             outcome.tries += 1
         place.progress(outcome.tries, tries * len(pages))
     for page, seen in statuses.items() if tries >= ENOUGH else ():
-        outcome.expect(seen[200] + seen[302], f"{page.method} {page.path} never went well, which proves little: {dict(seen)}")
+        outcome.expect(
+            seen[200] + seen[302],
+            f"{page.method} {page.path} never went well, which proves little: {dict(seen)}",
+        )
     total = sum(statuses.values(), Counter[int]())
-    outcome.notes.append(f"{len(pages)} pages and forms; statuses: {', '.join(f'{status} {count:,} times' for status, count in sorted(total.items()))}")
+    outcome.notes.append(
+        f"{len(pages)} pages and forms; statuses: {', '.join(f'{status} {count:,} times' for status, count in sorted(total.items()))}"
+    )
 
 
 def _pages(app: Flask) -> list[Page]:
@@ -162,9 +180,21 @@ class Visits:
         self.dice = dice
         self.sheet = Path(app.instance_path) / "sheets" / "demo.csv"
         people.add_customer(ROOT, OTHER_CUSTOMER, "Other Inc.", time_zone="Pacific/Kiritimati")
-        for user_id, role, customer_id in (("super-001", Role.SUPER_ADMIN, None), ("manager-001", Role.MANAGER, demo.CUSTOMER)):
+        for user_id, role, customer_id in (
+            ("super-001", Role.SUPER_ADMIN, None),
+            ("manager-001", Role.MANAGER, demo.CUSTOMER),
+        ):
             address = f"{user_id}@example.com"
-            people.add_user(ROOT, user_id, user_id, address, role, customer_id=customer_id, password=None, slots_folder=Path(app.instance_path))
+            people.add_user(
+                ROOT,
+                user_id,
+                user_id,
+                address,
+                role,
+                customer_id=customer_id,
+                password=None,
+                slots_folder=Path(app.instance_path),
+            )
         with app.test_request_context():
             self.token = generate_csrf()
             self.raw_token: str = session["csrf_token"]
@@ -178,11 +208,23 @@ class Visits:
     def restock(self, number: int) -> None:
         """Have new requests to act on, and another sheet to read."""
         used = BudgetUtilization.get_by_id(demo.BUDGET)
-        manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal((used.reservedMinor + used.committedMinor) // 100 + 1000))
+        manual_budgets.set_budget(
+            ROOT,
+            demo.CUSTOMER,
+            "Engineering",
+            "Q1 2025",
+            Decimal((used.reservedMinor + used.committedMinor) // 100 + 1000),
+        )
         hold(f"stock-{number}", 3)
         short_check(f"short-{number}", 5000)
         self.sheet.write_text(SHEETS[number % len(SHEETS)], encoding="utf-8")
-        requests = [row.requestId for row in Reservation.select().where(Reservation.status == "open").order_by(Reservation.seq.desc()).limit(5)]
+        requests = [
+            row.requestId
+            for row in Reservation.select()
+            .where(Reservation.status == "open")
+            .order_by(Reservation.seq.desc())
+            .limit(5)
+        ]
         self.words = WORDS | {
             "budget": (demo.BUDGET,),
             "source": tuple(row.id for row in BudgetDataSourceConfig.select()),
@@ -191,14 +233,23 @@ class Visits:
             "id /request/approve": (f"short-{number}",),
             "id /request/commit": tuple(requests),
             "id /request/release": tuple(requests),
-            "id /sync/pass": tuple(row.syncId for row in SyncHistory.select().order_by(SyncHistory.id.desc()).limit(5)),
-            "id /keys/revoke": tuple(row.id for row in ApiKey.select().order_by(ApiKey.createdAt.desc()).limit(5)),
-            **{f"id /team/{deed}": ("user-123", "manager-001") for deed in ("person", "password", "disable", "enable")},
+            "id /sync/pass": tuple(
+                row.syncId for row in SyncHistory.select().order_by(SyncHistory.id.desc()).limit(5)
+            ),
+            "id /keys/revoke": tuple(
+                row.id for row in ApiKey.select().order_by(ApiKey.createdAt.desc()).limit(5)
+            ),
+            **{
+                f"id /team/{deed}": ("user-123", "manager-001")
+                for deed in ("person", "password", "disable", "enable")
+            },
         }
 
     def note(self, page: Page, visit: Visit, answer: Answer) -> None:
         """Let in again whom a form has shut out."""
-        if visit.who and (page.path == "/sign-out" or answer.headers.get("Location", "").startswith("/sign-in")):
+        if visit.who and (
+            page.path == "/sign-out" or answer.headers.get("Location", "").startswith("/sign-in")
+        ):
             self.cookies[visit.who] = self._sign_in(visit.who)
         if page.path == "/team/disable" and answer.status == 302:
             User.update(disabledAt=None).execute()
@@ -209,30 +260,50 @@ class Visits:
         who = dice.choices([*VIEWERS], [*VIEWERS.values()])[0]
         query = self._fields(page, spoilt=dice.choice((0, 1, 2)))
         if page.method == "GET":
-            return Visit(who, self._environ("GET", _address(page.path, query), who), has_token=False)
+            return Visit(
+                who, self._environ("GET", _address(page.path, query), who), has_token=False
+            )
         fields = self._fields(page, spoilt=0)
         opened = self._open(page, fields, who) if page.has_form and dice.random() < 0.5 else {}
         form = fields | opened
         if not opened or dice.random() < 0.5:
             form |= self._spoilt(dice.choice((0, 1, 2)), tuple(form))
         has_token = dice.random() < 0.9
-        form["csrf_token"] = quote(self.token) if has_token else dice.choice(("", "x", quote(self.token[:-1])))
+        form["csrf_token"] = (
+            quote(self.token) if has_token else dice.choice(("", "x", quote(self.token[:-1])))
+        )
         target = _address(page.path, fields if opened else query) if page.has_form else page.path
-        environ = self._environ("POST", target, who, "&".join(f"{name}={value}" for name, value in form.items()).encode())
+        environ = self._environ(
+            "POST",
+            target,
+            who,
+            "&".join(f"{name}={value}" for name, value in form.items()).encode(),
+        )
         return Visit(who, environ, has_token)
 
     def _open(self, page: Page, fields: dict[str, str], who: str) -> dict[str, str]:
         """What the form has in it when that page is opened, but for its token."""
         shown = send(self.app, self._plain("GET", _address(page.path, fields), who))
         inputs: list[dict[str, str]] = [
-            dict(re.findall(r'(name|value)="([^"]*)"', tag)) for tag in re.findall(r"<input[^>]*>", shown.body.decode("utf-8", "replace"))
+            dict(re.findall(r'(name|value)="([^"]*)"', tag))
+            for tag in re.findall(r"<input[^>]*>", shown.body.decode("utf-8", "replace"))
         ]
-        return {each["name"]: quote(html.unescape(each.get("value", ""))) for each in inputs if each.get("name", "csrf_token") != "csrf_token"}
+        return {
+            each["name"]: quote(html.unescape(each.get("value", "")))
+            for each in inputs
+            if each.get("name", "csrf_token") != "csrf_token"
+        }
 
     def _fields(self, page: Page, spoilt: int) -> dict[str, str]:
         """Values for a page, as an address has them."""
-        chosen = [name for name in ("id", "budget", "source", *WORDS) if self.dice.random() < (0.9 if name in NEEDED else 0.3)]
-        return {name: quote(self._word(page.path, name)) for name in chosen} | self._spoilt(spoilt, ("id", "budget", "source", *WORDS))
+        chosen = [
+            name
+            for name in ("id", "budget", "source", *WORDS)
+            if self.dice.random() < (0.9 if name in NEEDED else 0.3)
+        ]
+        return {name: quote(self._word(page.path, name)) for name in chosen} | self._spoilt(
+            spoilt, ("id", "budget", "source", *WORDS)
+        )
 
     def _word(self, path: str, name: str) -> str:
         if path == "/team/add" and name in ("id", "email"):
@@ -241,11 +312,19 @@ class Visits:
         return self.dice.choice(self.words.get(f"{name} {path}") or self.words.get(name) or ("1",))
 
     def _spoilt(self, count: int, names: tuple[str, ...]) -> dict[str, str]:
-        return {name: self.dice.choice(ADDRESS_CORPUS) for name in self.dice.sample(names, min(count, len(names)))}
+        return {
+            name: self.dice.choice(ADDRESS_CORPUS)
+            for name in self.dice.sample(names, min(count, len(names)))
+        }
 
     def _environ(self, method: str, target: str, who: str, body: bytes = b"") -> Environ:
         dice = self.dice
-        environ = self._plain(method if dice.random() > 0.01 else dice.choice(("HEAD", "PUT", "DELETE", "BREW")), target, who, body)
+        environ = self._plain(
+            method if dice.random() > 0.01 else dice.choice(("HEAD", "PUT", "DELETE", "BREW")),
+            target,
+            who,
+            body,
+        )
         for name in dice.sample(HEADERS, dice.randint(1, 2)) if dice.random() < 0.1 else ():
             environ[name] = dice.choice(HEADER_CORPUS)
         if dice.random() < 0.1:
@@ -254,7 +333,9 @@ class Visits:
 
     def _plain(self, method: str, target: str, who: str, body: bytes = b"") -> Environ:
         environ = request_environ(method, target, body)
-        environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in BROWSER.items()}
+        environ |= {
+            f"HTTP_{name.upper().replace('-', '_')}": value for name, value in BROWSER.items()
+        }
         if method == "POST":
             environ["CONTENT_TYPE"] = FORM
             environ["HTTP_SEC_FETCH_SITE"] = "same-origin"
@@ -274,7 +355,11 @@ def _judge(visit: Visit, answer: Answer, outcome: Outcome, *, wrote: bool) -> No
     is_page = answer.kind == HTML
     if answer.status >= 500:
         wrong.append("which is a mistake of ours")
-    if not is_page and not (answer.kind == "text/csv" and answer.status == 200) and answer.status not in (302, 400, 404, 405):
+    if (
+        not is_page
+        and not (answer.kind == "text/csv" and answer.status == 200)
+        and answer.status not in (302, 400, 404, 405)
+    ):
         wrong.append(f"which is {answer.kind}, and no page")
     if is_page and answer.status != 302 and "Content-Security-Policy" not in answer.headers:
         wrong.append("without a policy of what it may load")
@@ -282,14 +367,21 @@ def _judge(visit: Visit, answer: Answer, outcome: Outcome, *, wrote: bool) -> No
         wrong.append("with a script that somebody typed")
     if not _is_here(answer.headers.get("Location", "/")):
         wrong.append(f"and leads away to {answer.headers['Location']}")
-    if wrote and (environ["REQUEST_METHOD"] != "POST" or answer.status >= 400 or not visit.has_token):
+    if wrote and (
+        environ["REQUEST_METHOD"] != "POST" or answer.status >= 400 or not visit.has_token
+    ):
         wrong.append("and something was written")
     for problem in wrong:
-        headers = {name: value for name, value in environ.items() if name.startswith(("HTTP_", "CONTENT_TYPE"))}
-        sent = (
-            f"{environ['REQUEST_METHOD']} {environ['RAW_URI'][:500]} by {visit.who or 'nobody'} with {headers} and {environ['wsgi.input'].getvalue()[:500]!r}"
+        headers = {
+            name: value
+            for name, value in environ.items()
+            if name.startswith(("HTTP_", "CONTENT_TYPE"))
+        }
+        sent = f"{environ['REQUEST_METHOD']} {environ['RAW_URI'][:500]} by {visit.who or 'nobody'} with {headers} and {environ['wsgi.input'].getvalue()[:500]!r}"
+        outcome.expect(
+            holds=False,
+            otherwise=f"{sent} is answered with {answer.status} {answer.body[:300]!r}, {problem}",
         )
-        outcome.expect(holds=False, otherwise=f"{sent} is answered with {answer.status} {answer.body[:300]!r}, {problem}")
 
 
 def _is_here(location: str) -> bool:

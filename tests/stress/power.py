@@ -73,7 +73,10 @@ def stress(tries: int, place: Place) -> Outcome:
     for first in range(0, tries, CUTS_EACH):
         with place.installation(f"instance-{first}") as server:
             run = _record(server, MOVEMENTS if tries > CUTS_EACH else MOVEMENTS // 8)
-        outcome.expect(len(run.unsure) <= CALLERS, f"{len(run.unsure)} callers never heard what became of a call, and only one each was cut off at the end")
+        outcome.expect(
+            len(run.unsure) <= CALLERS,
+            f"{len(run.unsure)} callers never heard what became of a call, and only one each was cut off at the end",
+        )
         cuts = min(CUTS_EACH, tries - first)
         _cut(run, cuts, place, outcome, disk_is_honest=True)
         if not with_a_liar.violation_count:
@@ -84,25 +87,42 @@ def stress(tries: int, place: Place) -> Outcome:
     outcome.expect(checkpointed, "no checkpoint came")
     # Else the cuts would prove nothing.
     outcome.expect(with_a_liar.violation_count, "a disk that lies about syncing is not noticed")
-    outcome.notes.append(f"{movements:,} movements acknowledged, {checkpointed:,} pages written by checkpoints")
+    outcome.notes.append(
+        f"{movements:,} movements acknowledged, {checkpointed:,} pages written by checkpoints"
+    )
     return outcome
 
 
 def _record(server: Installation, movements: int) -> Run:
     journal = server.folder / "disk-journal"
     preload(server, PROVE_JOURNAL=journal)
-    before = [_content(server.database.with_name(server.database.name + suffix)) for suffix in _SUFFIXES]
+    before = [
+        _content(server.database.with_name(server.database.name + suffix)) for suffix in _SUFFIXES
+    ]
     acknowledged: list[tuple[int, str, int]] = []
     server.start()
-    load = Load(server, "cut", CALLERS, on_acknowledged=lambda request, step: acknowledged.append((journal.stat().st_size, request, step)))
+    load = Load(
+        server,
+        "cut",
+        CALLERS,
+        on_acknowledged=lambda request, step: acknowledged.append(
+            (journal.stat().st_size, request, step)
+        ),
+    )
     with load:
         # So that a checkpoint comes early and late in the run.
         for _ in range(2):
             load.wait_for(movements // 3)
-            subprocess.run([sys.executable, "-c", _FILL_LOG, server.database], env=server.full_environment(), check=True)
+            subprocess.run(
+                [sys.executable, "-c", _FILL_LOG, server.database],
+                env=server.full_environment(),
+                check=True,
+            )
         load.wait_for(movements // 3)
         server.stop(signal.SIGKILL)
-    return Run(before, list(_read(journal.read_bytes())), acknowledged, load.reservations, load.unsure)
+    return Run(
+        before, list(_read(journal.read_bytes())), acknowledged, load.reservations, load.unsure
+    )
 
 
 def _content(path: Path) -> bytes:
@@ -133,7 +153,9 @@ def _cut(run: Run, cuts: int, place: Place, outcome: Outcome, *, disk_is_honest:
         for suffix, content in zip(_SUFFIXES, disk.found_after_cut(way, place.dice), strict=True):
             if content or not suffix:
                 target.with_name(target.name + suffix).write_bytes(content)
-        when = f"cut at record {point} of {len(run.records)}, {way} of what was not synced was written"
+        when = (
+            f"cut at record {point} of {len(run.records)}, {way} of what was not synced was written"
+        )
         _examine(run, run.records[point].end, target, outcome, when)
         outcome.tries += 1
         for path in folder.iterdir():
@@ -144,7 +166,9 @@ def _cut(run: Run, cuts: int, place: Place, outcome: Outcome, *, disk_is_honest:
 
 def _points(run: Run, cuts: int, dice: random.Random) -> Iterator[int]:
     """After which record each cut comes: half of them where a lost write would hurt most, a quarter where a missing sync would be seen."""
-    in_checkpoints = [number for number, record in enumerate(run.records) if record.file == 0] or [0]
+    in_checkpoints = [number for number, record in enumerate(run.records) if record.file == 0] or [
+        0
+    ]
     ends = [record.end for record in run.records]
     for number in range(cuts):
         if number % 2:
@@ -164,7 +188,11 @@ def _examine(run: Run, position: int, target: Path, outcome: Outcome, when: str)
         if at <= position:
             stories[request] = (step + 1, run.reservations[request])
     # The next step of each, or the first of a new one, may have been under way; of some, nobody ever heard what became.
-    under_way = run.unsure | {request for _, request, _ in run.acknowledged if stories.get(request, (0, None))[0] < len(STEPS)}
+    under_way = run.unsure | {
+        request
+        for _, request, _ in run.acknowledged
+        if stories.get(request, (0, None))[0] < len(STEPS)
+    }
     try:
         verify_balances(target, outcome, when)
         compare(stories, under_way, target, outcome, when, "cut")
@@ -199,7 +227,13 @@ class Disk:
                 elif way == "torn" and record.kind == WRITE:
                     for start in range(0, len(record.data), _SECTOR):
                         if dice.random() < 0.5:
-                            _apply(content, record._replace(offset=record.offset + start, data=record.data[start : start + _SECTOR]))
+                            _apply(
+                                content,
+                                record._replace(
+                                    offset=record.offset + start,
+                                    data=record.data[start : start + _SECTOR],
+                                ),
+                            )
             found.append(bytes(content))
         return found
 

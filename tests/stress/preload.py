@@ -25,13 +25,28 @@ def library() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="prove-preload-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = folder / "preload.so"
-    subprocess.run([str(gcc), "-O2", "-Wall", "-shared", "-fPIC", "-o", made, Path(__file__).with_name("preload.c"), "-ldl"], check=True)
+    subprocess.run(
+        [
+            str(gcc),
+            "-O2",
+            "-Wall",
+            "-shared",
+            "-fPIC",
+            "-o",
+            made,
+            Path(__file__).with_name("preload.c"),
+            "-ldl",
+        ],
+        check=True,
+    )
     return made
 
 
 def preload(server: Installation, **variables: Path) -> None:
     """Have what is started from now on run with the library."""
-    server.environment |= {"LD_PRELOAD": str(library()), "PROVE_DATABASE": str(server.database)} | {name: str(path) for name, path in variables.items()}
+    server.environment |= {"LD_PRELOAD": str(library()), "PROVE_DATABASE": str(server.database)} | {
+        name: str(path) for name, path in variables.items()
+    }
 
 
 class _Shared:

@@ -31,24 +31,40 @@ def stress(tries: int, place: Place) -> Outcome:
         for name, manner in CROWDS.items():
             with _Crowd(server, manner(server)) as slow:
                 took_s = _honest_calls(server, name, tries // len(CROWDS), outcome)
-            outcome.expect(len(slow.arrived) == SLOW_CONNECTIONS, f"of those that {name}, {len(slow.arrived)} came at all")
+            outcome.expect(
+                len(slow.arrived) == SLOW_CONNECTIONS,
+                f"of those that {name}, {len(slow.arrived)} came at all",
+            )
             outcome.expect(slow.failure is None, f"those that {name} gave up: {slow.failure!r}")
             p99_s = sorted(took_s)[int(len(took_s) * 0.99)]
             outcome.tries += len(took_s)
             place.progress(outcome.tries, tries)
-            outcome.notes.append(f"beside {SLOW_CONNECTIONS} that {name}: p99 {p99_s * 1000:,.0f} ms, slowest {max(took_s) * 1000:,.0f} ms")
-            outcome.expect(p99_s < P99_S * place.patience, f"beside clients that {name}, the p99 of others is {p99_s:.1f} s")
+            outcome.notes.append(
+                f"beside {SLOW_CONNECTIONS} that {name}: p99 {p99_s * 1000:,.0f} ms, slowest {max(took_s) * 1000:,.0f} ms"
+            )
+            outcome.expect(
+                p99_s < P99_S * place.patience,
+                f"beside clients that {name}, the p99 of others is {p99_s:.1f} s",
+            )
         verify_balances(server.target, outcome, "at the end")
-        outcome.expect("Traceback" not in server.log, f"a traceback in the log: {server.log[-2000:]}")
+        outcome.expect(
+            "Traceback" not in server.log, f"a traceback in the log: {server.log[-2000:]}"
+        )
     return outcome
 
 
 #: What honest callers ask for in turn: calls that share a thread, and what needs one of its own.
 HONEST: tuple[Callable[[Installation, str, dict[str, str]], requests.Response], ...] = (
-    lambda server, request, key: server.post("/api/budget/check", check_body(requestId=request), headers=key),
-    lambda server, request, key: server.post("/api/budget/reserve", reserve_body(requestId=request, amount=0.01), headers=key),
+    lambda server, request, key: server.post(
+        "/api/budget/check", check_body(requestId=request), headers=key
+    ),
+    lambda server, request, key: server.post(
+        "/api/budget/reserve", reserve_body(requestId=request, amount=0.01), headers=key
+    ),
     lambda server, _, key: requests.get(f"{server.url}/api/budgets", headers=key, timeout=30),
-    lambda server, *_: requests.get(f"{server.url}/sign-in", headers={"Connection": "close"}, timeout=30),
+    lambda server, *_: requests.get(
+        f"{server.url}/sign-in", headers={"Connection": "close"}, timeout=30
+    ),
 )
 
 
@@ -60,9 +76,15 @@ def _honest_calls(server: Installation, name: str, tries: int, outcome: Outcome)
         began = time.monotonic()
         try:
             response = HONEST[number % len(HONEST)](server, f"{name}-{number}", key)
-            outcome.expect(response.status_code == 200, f"beside clients that {name}: {response.status_code} {response.text[:200]}")
+            outcome.expect(
+                response.status_code == 200,
+                f"beside clients that {name}: {response.status_code} {response.text[:200]}",
+            )
         except requests.RequestException as error:
-            outcome.expect(holds=False, otherwise=f"beside clients that {name}: a call had no answer, {error!r}")
+            outcome.expect(
+                holds=False,
+                otherwise=f"beside clients that {name}: a call had no answer, {error!r}",
+            )
         return time.monotonic() - began
 
     with ThreadPoolExecutor(8) as callers:
@@ -141,7 +163,16 @@ class _Crowd:
 
 def _head(server: Installation, *headers: str) -> bytes:
     ((name, value),) = server.key().items()
-    return "\r\n".join(("POST /api/budget/check HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"{name}: {value}", *headers, "")).encode()
+    return "\r\n".join(
+        (
+            "POST /api/budget/check HTTP/1.1",
+            "Host: localhost",
+            "Content-Type: application/json",
+            f"{name}: {value}",
+            *headers,
+            "",
+        )
+    ).encode()
 
 
 #: Requests for the longest reply that anybody may ask for, and many of them: more than a system keeps for a client that does not read.
@@ -151,12 +182,24 @@ LONG_REPLIES = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 60
 CROWDS: dict[str, Callable[[Installation], Manner]] = {
     "send nothing": lambda _: Manner(b"", b"", 1.0),
     "drip a header": lambda server: Manner(_head(server), b"X-Slow: 1\r\n", 1.0),
-    "drip a body": lambda server: Manner(_head(server, "Content-Length: 60000") + b"\r\n", b" ", 0.5),
-    "drip a chunked body": lambda server: Manner(_head(server, "Transfer-Encoding: chunked") + b"\r\n", b"1\r\n \r\n", 0.5),
-    "announce more than is taken": lambda server: Manner(_head(server, "Content-Length: 900000") + b"\r\n", b" ", 0.2),
-    "announce a long length": lambda server: Manner(_head(server, "Content-Length: 00000000000000000005000") + b"\r\n", b" ", 0.2),
-    "announce a long chunk size": lambda server: Manner(_head(server, "Transfer-Encoding: chunked") + b"\r\n00000000f\r\n", b" ", 0.2),
-    "announce a chunk larger than is taken": lambda server: Manner(_head(server, "Transfer-Encoding: chunked") + b"\r\nfffff\r\n", b" ", 0.2),
+    "drip a body": lambda server: Manner(
+        _head(server, "Content-Length: 60000") + b"\r\n", b" ", 0.5
+    ),
+    "drip a chunked body": lambda server: Manner(
+        _head(server, "Transfer-Encoding: chunked") + b"\r\n", b"1\r\n \r\n", 0.5
+    ),
+    "announce more than is taken": lambda server: Manner(
+        _head(server, "Content-Length: 900000") + b"\r\n", b" ", 0.2
+    ),
+    "announce a long length": lambda server: Manner(
+        _head(server, "Content-Length: 00000000000000000005000") + b"\r\n", b" ", 0.2
+    ),
+    "announce a long chunk size": lambda server: Manner(
+        _head(server, "Transfer-Encoding: chunked") + b"\r\n00000000f\r\n", b" ", 0.2
+    ),
+    "announce a chunk larger than is taken": lambda server: Manner(
+        _head(server, "Transfer-Encoding: chunked") + b"\r\nfffff\r\n", b" ", 0.2
+    ),
     "read no reply": lambda _: Manner(LONG_REPLIES, b"", 1.0),
     "sip their replies": lambda _: Manner(LONG_REPLIES, b"", 0.5, sip_bytes=512),
     "read no reply of their calls": lambda server: Manner(_whole(server) * 5, b"", 1.0),

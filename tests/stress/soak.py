@@ -65,7 +65,12 @@ def stress(tries: int, place: Place) -> Outcome:
         fault = Fault(place.folder / "fault")
         preload(server, PROVE_FAULT=fault.path)
         server.start()
-        faults: list[Callable[[], None]] = [lambda: _lock(server, 3), lambda: _fail(fault, WRITE), lambda: _fail(fault, SYNC), lambda: _kill_worker(server)]
+        faults: list[Callable[[], None]] = [
+            lambda: _lock(server, 3),
+            lambda: _fail(fault, WRITE),
+            lambda: _fail(fault, SYNC),
+            lambda: _kill_worker(server),
+        ]
         with Load(server, "soak", threads_count=8) as load, _readers(server, outcome):
             _fill_threads(server)
             # What the first faults of each kind take for good, 3 MB of code and caches, is no growth either.
@@ -80,17 +85,28 @@ def stress(tries: int, place: Place) -> Outcome:
                 answered = load.answer_count
                 until = time.monotonic() + EVERY_S
                 while time.monotonic() < until:
-                    largest_log = max(largest_log, server.database.with_name(server.database.name + "-wal").stat().st_size)
+                    largest_log = max(
+                        largest_log,
+                        server.database.with_name(server.database.name + "-wal").stat().st_size,
+                    )
                     time.sleep(0.5)
-                outcome.expect(load.answer_count > answered, f"after fault {count} nothing was answered for {EVERY_S} s")
+                outcome.expect(
+                    load.answer_count > answered,
+                    f"after fault {count} nothing was answered for {EVERY_S} s",
+                )
                 outcome.tries += 1
                 place.progress(outcome.tries, tries * 60 // EVERY_S)
             after = _memory_bytes(server)
         load.hold_against(server.target, outcome, "at the end")
         verify_balances(server.target, outcome, "at the end")
         _compare(before, after, outcome)
-        outcome.expect(largest_log <= MAX_LOG_BYTES, f"the write-ahead log grew to {largest_log / 2**20:.1f} MiB")
-        outcome.notes.append(f"{load.answer_count:,} movements, {load.unavailable_count} answers of 503; write-ahead log at most {largest_log / 2**20:.1f} MiB")
+        outcome.expect(
+            largest_log <= MAX_LOG_BYTES,
+            f"the write-ahead log grew to {largest_log / 2**20:.1f} MiB",
+        )
+        outcome.notes.append(
+            f"{load.answer_count:,} movements, {load.unavailable_count} answers of 503; write-ahead log at most {largest_log / 2**20:.1f} MiB"
+        )
     return outcome
 
 
@@ -100,12 +116,18 @@ def _fill_threads(server: Installation) -> None:
 
     def come() -> None:
         for page in PAGES:
-            list(pool.map(_look, itertools.repeat(server.url + page, CROWD), itertools.repeat(cookies)))
+            list(
+                pool.map(
+                    _look, itertools.repeat(server.url + page, CROWD), itertools.repeat(cookies)
+                )
+            )
 
     def all_there() -> bool:
         come()
         # A thread for each of these at least: the main one, the writer's, and those for requests.
-        return all(len(list(Path(f"/proc/{pid}/task").iterdir())) >= THREADS + 2 for pid in server.workers)
+        return all(
+            len(list(Path(f"/proc/{pid}/task").iterdir())) >= THREADS + 2 for pid in server.workers
+        )
 
     with ThreadPoolExecutor(CROWD) as pool:
         wait_until(all_there, "not all threads of the workers came to be", timeout_s=120)
@@ -117,7 +139,9 @@ def _look(url: str, cookies: RequestsCookieJar) -> int | None:
     """Look at a page over a new connection, so that every worker makes some; returns its status, or None where its worker was killed meanwhile."""
     # Before the first byte or after it.
     with suppress(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-        return requests.get(url, cookies=cookies, headers={"Connection": "close"}, timeout=60).status_code
+        return requests.get(
+            url, cookies=cookies, headers={"Connection": "close"}, timeout=60
+        ).status_code
     return None
 
 
@@ -142,13 +166,19 @@ def _readers(server: Installation, outcome: Outcome) -> Iterator[None]:
             ended.set()
     for reader in readers:
         reader.result()
-    outcome.expect(statuses[200] and statuses.keys() <= {200, 503, None}, f"pages were answered with {dict(statuses)}")
+    outcome.expect(
+        statuses[200] and statuses.keys() <= {200, 503, None},
+        f"pages were answered with {dict(statuses)}",
+    )
     outcome.notes.append(f"{statuses[200]:,} pages looked at meanwhile")
 
 
 def _compare(before: dict[int, int], after: dict[int, int], outcome: Outcome) -> None:
     """Hold each process's memory against its own; they are the same two processes, unless one ended that nobody killed."""
-    if outcome.expect(before.keys() == after.keys(), f"the master and its oldest worker were {list(before)}, and are {list(after)}"):
+    if outcome.expect(
+        before.keys() == after.keys(),
+        f"the master and its oldest worker were {list(before)}, and are {list(after)}",
+    ):
         for name, pid in zip(("the master", "the oldest worker"), before, strict=True):
             told = f"{before[pid] / 2**20:.1f} -> {after[pid] / 2**20:.1f} MiB"
             outcome.expect(after[pid] <= before[pid] * MAX_GROWTH, f"memory of {name} grew: {told}")
@@ -161,11 +191,16 @@ def _memory_bytes(server: Installation) -> dict[int, int]:
     Without the pages of programs and libraries, some 9 to 14 MB: they come when they are first read and go when the machine needs room.
     """
     assert server.server is not None
-    return {pid: _resident_bytes(pid) for pid in (server.server.pid, min(server.workers, key=_started))}
+    return {
+        pid: _resident_bytes(pid) for pid in (server.server.pid, min(server.workers, key=_started))
+    }
 
 
 def _resident_bytes(pid: int) -> int:
-    fields = dict(line.split(":") for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
+    fields = dict(
+        line.split(":")
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    )
     return sum(int(fields[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
 
 
@@ -189,7 +224,12 @@ def _warm_up(server: Installation) -> dict[int, int]:
 
 
 def _lock(server: Installation, seconds: int) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD_LOCK, str(server.database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, str(server.database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     time.sleep(seconds)
     holder.communicate()
 

@@ -24,18 +24,36 @@ def find_test_file(name: str) -> Path:
 def _stress(files: tuple[str, ...], tries: int, place: Place) -> Outcome:
     outcome = Outcome()
     report = place.folder / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *(str(find_test_file(name)) for name in files)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={report}",
+        *(str(find_test_file(name)) for name in files),
+    ]
     environment = os.environ | {"TEST_ENGINE": place.engine, "REQUIRE_ALL": "1"}
     for number in range(tries):
-        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
+        )
         (suite,) = ET.parse(report).getroot().iter("testsuite")  # noqa: S314  # written by our own pytest
         # What this machine lacks is a failure, by REQUIRE_ALL; the rest is about another engine.
         skipped = int(suite.attrib["skipped"])
         outcome.tries += int(suite.attrib["tests"]) - skipped
         for case in suite.iter("testcase"):
-            broken = [child.attrib.get("message", "") for child in case if child.tag in ("failure", "error")]
+            broken = [
+                child.attrib.get("message", "")
+                for child in case
+                if child.tag in ("failure", "error")
+            ]
             outcome.expect(not broken, f"{case.attrib['name']}: {broken and broken[0][:500]}")
-        outcome.expect(done.returncode == 0, f"the tests end with {done.returncode}: {done.stdout[-500:]}{done.stderr[-500:]}")
+        outcome.expect(
+            done.returncode == 0,
+            f"the tests end with {done.returncode}: {done.stdout[-500:]}{done.stderr[-500:]}",
+        )
         if skipped:
             reasons = sorted({skip.attrib.get("message", "") for skip in suite.iter("skipped")})
             outcome.notes.append(f"{skipped} skipped: {', '.join(reasons)}")

@@ -23,13 +23,18 @@ def write_sheet(server: Installation, name: str, rows: int, amount: int) -> None
     lines = [f"Department {number},Q1 2026,{amount}" for number in range(rows)]
     # In its place at once: a pass must not read half of it.
     draft = folder / "draft"
-    draft.write_text("\n".join(["Department,Fiscal Period,Budgeted Amount", *lines, ""]), encoding="utf-8")
+    draft.write_text(
+        "\n".join(["Department,Fiscal Period,Budgeted Amount", *lines, ""]), encoding="utf-8"
+    )
     draft.replace(folder / name)
 
 
 def last_pass_s(target: Path | str) -> float:
     """How long the last pass took that changed anything."""
-    ((took_ms,),) = found(target, """SELECT "durationMs" FROM "SyncHistory" WHERE "createdCount" + "updatedCount" > 0 ORDER BY "id" DESC LIMIT 1""")
+    ((took_ms,),) = found(
+        target,
+        """SELECT "durationMs" FROM "SyncHistory" WHERE "createdCount" + "updatedCount" > 0 ORDER BY "id" DESC LIMIT 1""",
+    )
     return float(took_ms) / 1000
 
 
@@ -65,7 +70,11 @@ class Pass(AbstractContextManager["Pass"]):
     def wait_for_begin(self, *, of_writing: bool = False) -> None:
         """Wait until it begins with the file, or with writing what it says; or has ended without."""
         deadline = time.monotonic() + STARTS_S
-        while not (self.wrote if of_writing else self.began) and time.monotonic() < deadline and self._listen(deadline):
+        while (
+            not (self.wrote if of_writing else self.began)
+            and time.monotonic() < deadline
+            and self._listen(deadline)
+        ):
             pass
 
     def listen(self, seconds: float) -> None:

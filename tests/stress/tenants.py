@@ -46,7 +46,14 @@ _RANDOM = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "a time"),
 )
 #: What a reply's head says beside the status; the others are the server's clock and the connection's.
-HEADERS = ("Content-Type", "Idempotent-Replayed", "Retry-After", "Set-Cookie", "Cache-Control", "WWW-Authenticate")
+HEADERS = (
+    "Content-Type",
+    "Idempotent-Replayed",
+    "Retry-After",
+    "Set-Cookie",
+    "Cache-Control",
+    "WWW-Authenticate",
+)
 
 
 def stress(tries: int, place: Place) -> Outcome:
@@ -64,13 +71,19 @@ def stress(tries: int, place: Place) -> Outcome:
     return outcome
 
 
-def _replay(place: Place, name: str, seed: int, tries: int, *, busy: bool, outcome: Outcome) -> list[tuple[Any, ...]]:
+def _replay(
+    place: Place, name: str, seed: int, tries: int, *, busy: bool, outcome: Outcome
+) -> list[tuple[Any, ...]]:
     with place.installation(name, "nothing") as made:
         app, keys = _make_app(made.environment)
         try:
             ended = threading.Event()
             dice = [random.Random(seed + number) for number in range(BUSY_THREADS + 1)]  # noqa: S311  # chance, no secret
-            rivals = [_Rival(app, keys[UMBRELLA], its_dice, ended) for its_dice in dice[1:]] if busy else []
+            rivals = (
+                [_Rival(app, keys[UMBRELLA], its_dice, ended) for its_dice in dice[1:]]
+                if busy
+                else []
+            )
             for thread in rivals:
                 thread.start()
             replies = []
@@ -100,15 +113,26 @@ def _make_app(environment: dict[str, str]) -> tuple[Flask, dict[str, dict[str, s
     for customer in (ACME, UMBRELLA):
         people.add_customer(ROOT, customer, customer)
         for department in DEPARTMENTS:
-            manual_budgets.set_budget(ROOT, customer, department, PERIOD, Decimal(20_000), budget_id=f"{customer}-{department}")
-        keys[customer] = {"Authorization": f"Bearer {people.add_key(ROOT, 'orchestrator', customer_id=customer)}"}
+            manual_budgets.set_budget(
+                ROOT,
+                customer,
+                department,
+                PERIOD,
+                Decimal(20_000),
+                budget_id=f"{customer}-{department}",
+            )
+        keys[customer] = {
+            "Authorization": f"Bearer {people.add_key(ROOT, 'orchestrator', customer_id=customer)}"
+        }
     return app, keys
 
 
 class _Rival(threading.Thread):
     """A thread of the other customer's traffic, and how it was answered."""
 
-    def __init__(self, app: Flask, key: dict[str, str], dice: random.Random, ended: threading.Event) -> None:
+    def __init__(
+        self, app: Flask, key: dict[str, str], dice: random.Random, ended: threading.Event
+    ) -> None:
         super().__init__()
         self.app, self.key, self.dice, self.ended = app, key, dice, ended
         self.statuses: Counter[int] = Counter()
@@ -131,14 +155,27 @@ class _Rival(threading.Thread):
     def stress_busy(self, tries: int, outcome: Outcome) -> None:
         """It was answered as it should be, and worked for as long as the first customer did."""
         outcome.expect(not self.odd, f"the other customer's answers: {self.odd[:3]}")
-        outcome.expect(self.statuses[200] * LEAST_BUSY >= tries, f"the other customer is not busy: {dict(self.statuses)} beside {tries} requests")
-        outcome.notes.append(f"a thread of the other customer had {self.statuses[200]:,} answers of 200, of {self.statuses.total():,}")
+        outcome.expect(
+            self.statuses[200] * LEAST_BUSY >= tries,
+            f"the other customer is not busy: {dict(self.statuses)} beside {tries} requests",
+        )
+        outcome.notes.append(
+            f"a thread of the other customer had {self.statuses[200]:,} answers of 200, of {self.statuses.total():,}"
+        )
 
 
-def _send(client: FlaskClient, key: dict[str, str], customer: str, dice: random.Random) -> TestResponse:
+def _send(
+    client: FlaskClient, key: dict[str, str], customer: str, dice: random.Random
+) -> TestResponse:
     """One request of a customer's traffic; the dice are thrown the same number of times whatever comes of it."""
-    department, request_id, amount = dice.choice(DEPARTMENTS), f"request-{dice.randrange(60)}", dice.choice((1, 10.5, 99, 250))
-    headers = key | ({"Idempotency-Key": f"key-{dice.randrange(30)}"} if dice.random() < 0.2 else {})
+    department, request_id, amount = (
+        dice.choice(DEPARTMENTS),
+        f"request-{dice.randrange(60)}",
+        dice.choice((1, 10.5, 99, 250)),
+    )
+    headers = key | (
+        {"Idempotency-Key": f"key-{dice.randrange(30)}"} if dice.random() < 0.2 else {}
+    )
     budget_id = f"{dice.choices((customer, ACME, 'nobody'), (18, 1, 1))[0]}-{department}"
     call = dice.choice(list(_CALLS))
     method, path, body = _CALLS[call](customer, budget_id, department, request_id, amount)
@@ -179,7 +216,11 @@ _CALLS: dict[str, Callable[[str, str, str, str, float], tuple[str, str, Body]]] 
     ),
     "budgets": lambda *_: ("GET", "/api/budgets", None),
     "budget": lambda _customer, budget, *_: ("GET", f"/api/budgets/{budget}", None),
-    "request": lambda _customer, _budget, _department, request, _amount: ("GET", f"/api/requests/{request}", None),
+    "request": lambda _customer, _budget, _department, request, _amount: (
+        "GET",
+        f"/api/requests/{request}",
+        None,
+    ),
 }
 
 

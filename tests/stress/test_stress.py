@@ -39,9 +39,17 @@ def test_a_promise_is_kept(row: Row, place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(("--only", "kills,skills"), "there is no row skills; --list names them"), (("--engine", "postgresql"), "PostgreSQL is not installed here")],
+    [
+        (("--only", "kills,skills"), "there is no row skills; --list names them"),
+        (("--engine", "postgresql"), "PostgreSQL is not installed here"),
+    ],
 )
-def test_what_cannot_be_tried_is_said(arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_tried_is_said(
+    arguments: tuple[str, ...],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(command, "BINARIES", [])
     monkeypatch.setenv("REQUIRE_ALL", "1")
     with pytest.raises(SystemExit) as ended:

@@ -60,7 +60,9 @@ PLAIN = tuple(piece for piece in PIECES if piece.isprintable())
 NAME = "".join(piece for piece in PLAIN if "<" in piece)
 
 #: What no line of a log or terminal may hold.
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+)
 _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [A-Z]+ \S+ \[[A-Za-z0-9._,+-]+\] ")
 
 
@@ -95,53 +97,97 @@ def _text(number: int, tries: int, dice: random.Random) -> str:
     """Each piece by itself and then several at once; where there are few tries, several from the start, so that each had its turn."""
     if tries < len(PIECES):
         return "".join(PIECES[number::tries])
-    return "".join((PIECES[number % len(PIECES)], *dice.choices(PIECES, k=min(3, number // len(PIECES)))))
+    return "".join(
+        (PIECES[number % len(PIECES)], *dice.choices(PIECES, k=min(3, number // len(PIECES))))
+    )
 
 
 def _send_everywhere(server: Installation, text: str, number: int, outcome: Outcome) -> None:
     """As every field of the calls, in an address, in headers and as a login."""
     request = f"{text}-{number}"
     key = server.key()
-    fields: dict[str, Any] = {"requestId": request, "userName": text, "userEmail": text, "userId": text[:MAX_ID], "vendor": text, "purpose": text}
+    fields: dict[str, Any] = {
+        "requestId": request,
+        "userName": text,
+        "userEmail": text,
+        "userId": text[:MAX_ID],
+        "vendor": text,
+        "purpose": text,
+    }
     named = check_body(**fields)
     calls = (
         ("/api/budget/check", {**named, "department": text}),
         ("/api/budget/check", named),
         ("/api/budget/reserve", reserve_body(requestId=request, reason=text, amount=0.01)),
-        ("/api/budget/release", {"budgetId": text, "requestId": request, "amount": 1, "action": text, text: text}),
+        (
+            "/api/budget/release",
+            {"budgetId": text, "requestId": request, "amount": 1, "action": text, text: text},
+        ),
         ("/api/auth/login", {"email": text, "password": text}),
     )
     for path, body in calls:
         response = server.post(path, body, headers=key)
         is_logged = body is not named or response.status_code == 200 or not text.strip()
-        outcome.expect(response.status_code < 500 and is_logged, f"{text!r} to {path} is answered with {response.status_code} {response.text[:200]}")
-        outcome.expect(not _UNPRINTABLE.search("".join(response.headers.values())), f"{text!r} to {path} comes back in a header")
-        outcome.expect(response.headers["Content-Type"] == "application/json" and response.json(), f"{text!r} to {path}: {response.text[:200]}")
+        outcome.expect(
+            response.status_code < 500 and is_logged,
+            f"{text!r} to {path} is answered with {response.status_code} {response.text[:200]}",
+        )
+        outcome.expect(
+            not _UNPRINTABLE.search("".join(response.headers.values())),
+            f"{text!r} to {path} comes back in a header",
+        )
+        outcome.expect(
+            response.headers["Content-Type"] == "application/json" and response.json(),
+            f"{text!r} to {path}: {response.text[:200]}",
+        )
     if not text.strip():
         # Blank, so nothing was reserved.
         return
-    found = requests.get(f"{server.url}/api/requests/{quote(request, safe='')}", headers=key, timeout=30)
-    if outcome.expect(found.status_code == 200, f"{text!r} is not found again: {found.status_code} {found.text[:200]}"):
-        outcome.expect(found.json()["requestId"] == request and found.json()["movements"][0]["reason"] == text, f"{text!r} is kept as {found.json()}")
+    found = requests.get(
+        f"{server.url}/api/requests/{quote(request, safe='')}", headers=key, timeout=30
+    )
+    if outcome.expect(
+        found.status_code == 200,
+        f"{text!r} is not found again: {found.status_code} {found.text[:200]}",
+    ):
+        outcome.expect(
+            found.json()["requestId"] == request and found.json()["movements"][0]["reason"] == text,
+            f"{text!r} is kept as {found.json()}",
+        )
     # Raw, since no honest library sends such a head.
     raw = text.encode("utf-8", "surrogatepass").replace(b"\n", b" ").replace(b"\r", b" ")
-    head = b"GET /api/budgets HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: %s\r\nUser-Agent: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n" % (
-        (raw,) * 3
+    head = (
+        b"GET /api/budgets HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: %s\r\nUser-Agent: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n"
+        % ((raw,) * 3)
     )
-    with suppress(OSError), socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+    with (
+        suppress(OSError),
+        socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection,
+    ):
         connection.sendall(head)
         reply = b""
         while data := connection.recv(65_536):
             reply += data
-        outcome.expect(b"\x1b" not in reply and re.match(rb"HTTP/1.1 4\d\d ", reply), f"{text!r} in a head is answered with {reply[:300]!r}")
+        outcome.expect(
+            b"\x1b" not in reply and re.match(rb"HTTP/1.1 4\d\d ", reply),
+            f"{text!r} in a head is answered with {reply[:300]!r}",
+        )
 
 
 def _send_too_long(server: Installation, outcome: Outcome) -> None:
     for field in ("requestId", "userName", "vendor", "purpose", "department"):
-        response = server.post("/api/budget/check", check_body(**{field: TOO_LONG}), headers=server.key())
-        outcome.expect(response.status_code in (400, 413) and len(response.content) < 2_000, f"64 KiB as {field} are answered with {response.status_code}")
+        response = server.post(
+            "/api/budget/check", check_body(**{field: TOO_LONG}), headers=server.key()
+        )
+        outcome.expect(
+            response.status_code in (400, 413) and len(response.content) < 2_000,
+            f"64 KiB as {field} are answered with {response.status_code}",
+        )
     response = requests.get(f"{server.url}/{TOO_LONG}", timeout=30)
-    outcome.expect(400 <= response.status_code < 500, f"an address of 64 KiB is answered with {response.status_code}")
+    outcome.expect(
+        400 <= response.status_code < 500,
+        f"an address of 64 KiB is answered with {response.status_code}",
+    )
 
 
 def _look_at_terminal(server: Installation, texts: list[str], outcome: Outcome) -> None:
@@ -151,32 +197,69 @@ def _look_at_terminal(server: Installation, texts: list[str], outcome: Outcome) 
     with (folder / "hostile.csv").open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["Department", "Fiscal Period", "Budgeted Amount"])
-        rows.writerows([text, "Q1 2026", amount] for text, amount in zip(texts, ["100"] * len(texts), strict=True))
+        rows.writerows(
+            [text, "Q1 2026", amount]
+            for text, amount in zip(texts, ["100"] * len(texts), strict=True)
+        )
         rows.writerows([text, "Q2 2026", text] for text in texts)
         # What is seen of a text is taken, where there is nothing unseen beside it.
         rows.writerows([piece, "Q3 2026", "100"] for piece in PLAIN)
     server.flask("add-source", "--customer", "org-456", "--csv", "hostile.csv")
-    commands = [["sync-sheets", "--dry-run"], ["sync-sheets"], ["list-sources"], ["list-users"], ["list-keys"], ["list-customers"], ["stats"], ["verify"]]
+    commands = [
+        ["sync-sheets", "--dry-run"],
+        ["sync-sheets"],
+        ["list-sources"],
+        ["list-users"],
+        ["list-keys"],
+        ["list-customers"],
+        ["stats"],
+        ["verify"],
+    ]
     for number, text in enumerate([*texts[:3], NAME]):
         email = f"hostile-{number}@example.com"
-        commands.append(["add-user", "--customer", "org-456", "--id", f"hostile-{number}", "--name", text, "--email", email, "--role", "fpa_user"])
-    commands += [["list-users"], ["add-key", "--customer", "org-456", "--name", NAME], ["list-keys"]]
+        commands.append(
+            [
+                "add-user",
+                "--customer",
+                "org-456",
+                "--id",
+                f"hostile-{number}",
+                "--name",
+                text,
+                "--email",
+                email,
+                "--role",
+                "fpa_user",
+            ]
+        )
+    commands += [
+        ["list-users"],
+        ["add-key", "--customer", "org-456", "--name", NAME],
+        ["list-keys"],
+    ]
     for command in commands:
         done = server.flask(*command, check=False)
         said = done.stdout + done.stderr
         outcome.expect("Traceback" not in said, f"flask {command[0]}: {said[-500:]}")
         found = _UNPRINTABLE.search(said)
-        outcome.expect(not found, f"flask {command[0]} prints {found and said[max(0, found.start() - 40) : found.end() + 20]!r}")
+        outcome.expect(
+            not found,
+            f"flask {command[0]} prints {found and said[max(0, found.start() - 40) : found.end() + 20]!r}",
+        )
 
 
-def _look_at_pages(server: Installation, session: requests.Session, kept: dict[str, str], outcome: Outcome) -> None:
+def _look_at_pages(
+    server: Installation, session: requests.Session, kept: dict[str, str], outcome: Outcome
+) -> None:
     """Each page has what it is about, as text: the requests with their names and reasons, the departments, the people and keys."""
     marked = [request for request, text in kept.items() if "<" in text][-1:] or list(kept)[-1:]
     pages = {
         "/": [],
         "/budgets": PLAIN,
         "/requests": [*kept, *kept.values()],
-        **{f"/request?id={quote(request, safe='')}": [request, kept[request]] for request in marked},
+        **{
+            f"/request?id={quote(request, safe='')}": [request, kept[request]] for request in marked
+        },
         "/audit": [*kept, *kept.values()],
         "/sync": [],
         "/team": [NAME],
@@ -190,44 +273,69 @@ def _look_at_pages(server: Installation, session: requests.Session, kept: dict[s
 
 def _look_at_pass(server: Installation, session: requests.Session, outcome: Outcome) -> None:
     """The pass that read the hostile sheet says why it refused each row, with what stood there."""
-    found = re.search(r'<a href="(/sync/pass[^"]*)"', session.get(f"{server.url}/sync", timeout=30).text)
+    found = re.search(
+        r'<a href="(/sync/pass[^"]*)"', session.get(f"{server.url}/sync", timeout=30).text
+    )
     if outcome.expect(found, "/sync shows no pass") and found:
         page = unescape(found[1])
         shown = _shown(server, session, page, outcome)
-        outcome.expect(any(tag in text for tag in TAGS for text in shown), f"{page} does not show what it refused")
+        outcome.expect(
+            any(tag in text for tag in TAGS for text in shown),
+            f"{page} does not show what it refused",
+        )
         unseen = [text for text in shown if _UNPRINTABLE.search(text)]
         outcome.expect(not unseen, f"{page} has {unseen[:1]!r}, which cannot be seen whole")
 
 
-def _shown(server: Installation, session: requests.Session, page: str, outcome: Outcome) -> set[str]:
+def _shown(
+    server: Installation, session: requests.Session, page: str, outcome: Outcome
+) -> set[str]:
     """The texts of a page and of all that follow it, none of which may be a tag."""
     shown: set[str] = set()
     for html in _walk(server, session, page, outcome):
         found = [tag for tag in TAGS if tag in html]
-        outcome.expect(not found, f"{page} has {found} as it is: {found and html[max(0, html.index(found[0]) - 100) :][:200]!r}")
+        outcome.expect(
+            not found,
+            f"{page} has {found} as it is: {found and html[max(0, html.index(found[0]) - 100) :][:200]!r}",
+        )
         shown.update(unescape(text) for text in re.findall(r">([^<]*)<", html))
     return shown
 
 
-def _walk(server: Installation, session: requests.Session, page: str, outcome: Outcome) -> Iterator[str]:
+def _walk(
+    server: Installation, session: requests.Session, page: str, outcome: Outcome
+) -> Iterator[str]:
     """A page, and all that follow it."""
     url: str | None = server.url + page
     while url:
         response = session.get(url, timeout=30)
-        outcome.expect(response.status_code == 200, f"{page} is answered with {response.status_code}")
+        outcome.expect(
+            response.status_code == 200, f"{page} is answered with {response.status_code}"
+        )
         yield response.text
         further = re.search(r'<a href="([^"]*)" rel="next">', response.text)
         url = further and urljoin(url, unescape(further[1]))
 
 
-def _look_at_exports(server: Installation, session: requests.Session, kept: dict[str, str], outcome: Outcome) -> None:
+def _look_at_exports(
+    server: Installation, session: requests.Session, kept: dict[str, str], outcome: Outcome
+) -> None:
     """Each file has them in cells of their own, with a quote before what a spreadsheet would run."""
     for path, expected in {"/budgets.csv": PLAIN, "/audit.csv": [*kept, *kept.values()]}.items():
         response = session.get(server.url + path, timeout=30)
-        outcome.expect(response.status_code == 200, f"{path} is answered with {response.status_code}")
-        cells = {cell for row in csv.reader(io.StringIO(response.content.decode("utf-8-sig"), newline="")) for cell in row}
+        outcome.expect(
+            response.status_code == 200, f"{path} is answered with {response.status_code}"
+        )
+        cells = {
+            cell
+            for row in csv.reader(io.StringIO(response.content.decode("utf-8-sig"), newline=""))
+            for cell in row
+        }
         for cell in cells:
-            outcome.expect(not _runs(cell) or re.fullmatch(r"-[\d.,]+", cell), f"{path} has the cell {cell[:60]!r}, which a spreadsheet would run")
+            outcome.expect(
+                not _runs(cell) or re.fullmatch(r"-[\d.,]+", cell),
+                f"{path} has the cell {cell[:60]!r}, which a spreadsheet would run",
+            )
         missing = [text for text in expected if (f"'{text}" if _runs(text) else text) not in cells]
         outcome.expect(not missing, f"{path} has no cell for {missing[:3]!r}")
 
@@ -240,6 +348,12 @@ def _runs(cell: str) -> bool:
 def _look_at_log(server: Installation, outcome: Outcome) -> None:
     for line in server.log.split("\n"):
         found = _UNPRINTABLE.search(line)
-        outcome.expect(not found, f"the log has {found and line[max(0, found.start() - 40) : found.end() + 20]!r}")
-        outcome.expect(not line or _LOG_LINE.match(line), f"the log has a line that was not written as one: {line[:200]!r}")
+        outcome.expect(
+            not found,
+            f"the log has {found and line[max(0, found.start() - 40) : found.end() + 20]!r}",
+        )
+        outcome.expect(
+            not line or _LOG_LINE.match(line),
+            f"the log has a line that was not written as one: {line[:200]!r}",
+        )
         outcome.expect(len(line) < 20_000, f"the log has a line of {len(line)} characters")

@@ -95,7 +95,12 @@ def session_cookie(app: Flask, user_id: str, **more: str) -> str:
     """The cookie of a new session of that person, with what else it is to hold: how one gets it is the login's business, and costs a password's hash."""
     token = secrets.token_urlsafe(32)
     now = clock.now()
-    Session.insert(tokenHash=authentication.digest(token), userId=user_id, createdAt=now, expiresAt=now + authentication.SESSION_LIFETIME).execute()
+    Session.insert(
+        tokenHash=authentication.digest(token),
+        userId=user_id,
+        createdAt=now,
+        expiresAt=now + authentication.SESSION_LIFETIME,
+    ).execute()
     serializer = SecureCookieSessionInterface().get_signing_serializer(app)
     assert serializer is not None
     return f"{app.config['SESSION_COOKIE_NAME']}={serializer.dumps({'_user_id': token, **more})}"

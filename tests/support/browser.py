@@ -26,7 +26,14 @@ from budget_sync.accounts import people
 from budget_sync.database.models import User
 from budget_sync.domain.errors import Refusal
 from budget_sync.domain.permissions import Actor, Role
-from budget_sync.domain.request_models import CheckRequest, CommitRequest, OverBudget, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.domain.request_models import (
+    CheckRequest,
+    CommitRequest,
+    OverBudget,
+    ReleaseAction,
+    ReleaseRequest,
+    ReserveRequest,
+)
 from support.installation import Installation
 from support.world import PASSWORD, ROOT, cheap_hash
 
@@ -58,7 +65,20 @@ DEPARTMENTS = {
     "Design": (52_000, 0.05),
     "Research": (30_000, 0.0),
 }
-VENDORS = ("Slack", "Figma", "Datadog", "GitHub", "Notion", "Zoom", "AWS", "HubSpot", "Linear", "Miro", "Okta", "Adobe")
+VENDORS = (
+    "Slack",
+    "Figma",
+    "Datadog",
+    "GitHub",
+    "Notion",
+    "Zoom",
+    "AWS",
+    "HubSpot",
+    "Linear",
+    "Miro",
+    "Okta",
+    "Adobe",
+)
 
 
 def email(user_id: str) -> str:
@@ -93,7 +113,9 @@ class _Company:
         self.busy = busy
         self.now = now = datetime.now(UTC)
         self.quarter = f"Q{(now.month - 1) // 3 + 1} {now.year}"
-        self.next = f"Q{(now.month - 1) // 3 + 2} {now.year}" if now.month < 10 else f"Q1 {now.year + 1}"
+        self.next = (
+            f"Q{(now.month - 1) // 3 + 2} {now.year}" if now.month < 10 else f"Q1 {now.year + 1}"
+        )
         self.random = random.Random(7)  # noqa: S311  # the same company every time
         self.sheet = folder / "sheets" / "plan.csv"
         self.steps: list[tuple[float, str, Callable[[], None]]] = []
@@ -125,9 +147,24 @@ class _Company:
 
     def found(self) -> None:
         """The company's first day."""
-        people.add_customer(ROOT, COMPANY, "Northwind Traders", auto_approve_limit_minor=500_000, time_zone="Europe/Berlin")
+        people.add_customer(
+            ROOT,
+            COMPANY,
+            "Northwind Traders",
+            auto_approve_limit_minor=500_000,
+            time_zone="Europe/Berlin",
+        )
         for user_id, name, role in PEOPLE:
-            people.add_user(ROOT, user_id, name, email(user_id), role, customer_id=COMPANY, password=None, slots_folder=self.folder)
+            people.add_user(
+                ROOT,
+                user_id,
+                name,
+                email(user_id),
+                role,
+                customer_id=COMPANY,
+                password=None,
+                slots_folder=self.folder,
+            )
         User.update(passwordHash=cheap_hash()).execute()
         people.add_key(ROOT, "orchestrator", customer_id=COMPANY)
         self.sheet.parent.mkdir(exist_ok=True)
@@ -135,13 +172,22 @@ class _Company:
         sync.add_source(ROOT, COMPANY, csv_path=self.sheet.name, csv_folder=self.sheet.parent)
         self.read()
 
-    def write(self, *, without: tuple[str, ...] = (), only: tuple[str, ...] | None = None, extra: str = "", **amounts: float) -> None:
+    def write(
+        self,
+        *,
+        without: tuple[str, ...] = (),
+        only: tuple[str, ...] | None = None,
+        extra: str = "",
+        **amounts: float,
+    ) -> None:
         """The sheet: a row for each department and quarter."""
         lines = ["Budget ID,Department,Fiscal Period,Budgeted Amount"]
         for number, period in enumerate((self.quarter, self.next), 1):
             for name, (amount, _) in DEPARTMENTS.items():
                 if f"{name} {number}" not in without and (only is None or name in only):
-                    lines.append(f"{name.split()[0].lower()}-{number},{name},{period},{amounts.get(name.split()[0], amount) if number == 1 else amount}")
+                    lines.append(
+                        f"{name.split()[0].lower()}-{number},{name},{period},{amounts.get(name.split()[0], amount) if number == 1 else amount}"
+                    )
         self.sheet.write_text("\n".join(lines) + "\n" + extra, encoding="utf-8")
 
     def read(self) -> None:
@@ -156,25 +202,59 @@ class _Company:
             return
         amount = Decimal(max(5, int(budgeted * share / 150 * self.random.uniform(0.3, 1.7))) * 10)
         request = f"intake-{1000 + (44 - day) * 12 + list(DEPARTMENTS).index(department)}"
-        who, vendor, fate = self.random.choice(PEOPLE[3:]), self.random.choice(VENDORS), self.random.random()
+        who, vendor, fate = (
+            self.random.choice(PEOPLE[3:]),
+            self.random.choice(VENDORS),
+            self.random.random(),
+        )
 
         def begin() -> None:
             self.check(request, department, int(amount), who, vendor)
-            ledger.reserve(ORCHESTRATOR, ReserveRequest(budget_id=budget_id, request_id=request, amount=amount, reason=f"{vendor}, {department}"))
+            ledger.reserve(
+                ORCHESTRATOR,
+                ReserveRequest(
+                    budget_id=budget_id,
+                    request_id=request,
+                    amount=amount,
+                    reason=f"{vendor}, {department}",
+                ),
+            )
 
         def commit() -> None:
-            ledger.commit(ORCHESTRATOR, CommitRequest(budget_id=budget_id, request_id=request, amount=amount, external_ref=f"PO-{request[-4:]}"))
+            ledger.commit(
+                ORCHESTRATOR,
+                CommitRequest(
+                    budget_id=budget_id,
+                    request_id=request,
+                    amount=amount,
+                    external_ref=f"PO-{request[-4:]}",
+                ),
+            )
 
         def reject() -> None:
-            body = ReleaseRequest(budget_id=budget_id, request_id=request, amount=amount, action=ReleaseAction.REJECT, reason="Not needed any more")
+            body = ReleaseRequest(
+                budget_id=budget_id,
+                request_id=request,
+                amount=amount,
+                action=ReleaseAction.REJECT,
+                reason="Not needed any more",
+            )
             ledger.release(ORCHESTRATOR, body)
 
         began = day + self.random.uniform(0, 0.4)
         self.steps.append((began, request, begin))
         if fate < 0.94:
-            self.steps.append((max(0.9, began - self.random.uniform(0.5, 6)), request, commit if fate < 0.75 else reject))
+            self.steps.append(
+                (
+                    max(0.9, began - self.random.uniform(0.5, 6)),
+                    request,
+                    commit if fate < 0.75 else reject,
+                )
+            )
 
-    def check(self, request: str, department: str, amount: int, who: tuple[str, str, Role], vendor: str) -> None:
+    def check(
+        self, request: str, department: str, amount: int, who: tuple[str, str, Role], vendor: str
+    ) -> None:
         """A check by the orchestrator."""
         ledger.check(
             ORCHESTRATOR,
@@ -201,21 +281,46 @@ class _Company:
             self.check("intake-2002", "Legal", 52_000, jane, "Okta")
             self.over_budget(budget_ids["Legal"], "intake-2002", 52_000)
             self.check("intake-2003", "Design", 1_250, jane, "Figma")
-            ledger.reserve(ORCHESTRATOR, ReserveRequest(budget_id=budget_ids["Design"], request_id="intake-2003", amount=Decimal(1250), reason="Figma, seats"))
+            ledger.reserve(
+                ORCHESTRATOR,
+                ReserveRequest(
+                    budget_id=budget_ids["Design"],
+                    request_id="intake-2003",
+                    amount=Decimal(1250),
+                    reason="Figma, seats",
+                ),
+            )
         with self.at(hours=3.5):
             self.write(Finance=12_000)
             self.read()
         with self.at(hours=1):
-            self.write(only=("Engineering", "Marketing", "Sales"), extra="legal-9,Legal,,5000\nit-9,IT,Q9 2026,lots\n", Finance=12_000)
+            self.write(
+                only=("Engineering", "Marketing", "Sales"),
+                extra="legal-9,Legal,,5000\nit-9,IT,Q9 2026,lots\n",
+                Finance=12_000,
+            )
             self.read()
-            sync.add_source(ROOT, COMPANY, spreadsheet="1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgVE2upms", worksheet="FY plan")
+            sync.add_source(
+                ROOT,
+                COMPANY,
+                spreadsheet="1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgVE2upms",
+                worksheet="FY plan",
+            )
             self.read()
 
     def over_budget(self, budget_id: str, request: str, amount: int) -> None:
         """An approval over budget by Fiona."""
         fiona = Actor("user:fiona", "fiona", "Fiona Adams", email("fiona"), Role.FPA_ADMIN, COMPANY)
         approval = OverBudget(approved_by="fiona", reason="Board-approved litigation reserve")
-        ledger.reserve(fiona, ReserveRequest(budget_id=budget_id, request_id=request, amount=Decimal(amount), over_budget=approval))
+        ledger.reserve(
+            fiona,
+            ReserveRequest(
+                budget_id=budget_id,
+                request_id=request,
+                amount=Decimal(amount),
+                over_budget=approval,
+            ),
+        )
 
 
 class Browser:
@@ -229,16 +334,27 @@ class Browser:
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM or ""
         flags = "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
-        for flag in (*flags.split(), "--disable-sync", "--hide-scrollbars", "--disable-dev-shm-usage", f"--user-data-dir={self.profile}"):
+        for flag in (
+            *flags.split(),
+            "--disable-sync",
+            "--hide-scrollbars",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={self.profile}",
+        ):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+        self.driver = webdriver.Chrome(
+            options=options, service=webdriver.ChromeService(CHROMEDRIVER)
+        )
         self.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": self.ZONE})
         self.paint()
 
     def paint(self, width: int = 1440, height: int = 900, *, dark: bool = False) -> None:
         """The size of the window and the colours that pages are asked for; nothing moves, so that a picture shows where it ends."""
-        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}, {"name": "prefers-reduced-motion", "value": "reduce"}]
+        features = [
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -263,9 +379,16 @@ class Browser:
 
     def enter(self, user_id: str) -> None:
         """Be somebody who has signed in already, which costs a tenth of doing it here."""
-        reply = requests.post(f"{self.url}/api/auth/login", json={"email": email(user_id), "password": PASSWORD}, timeout=30)
+        reply = requests.post(
+            f"{self.url}/api/auth/login",
+            json={"email": email(user_id), "password": PASSWORD},
+            timeout=30,
+        )
         name = "budget_sync_session"
-        self.driver.execute_cdp_cmd("Network.setCookie", {"name": name, "value": reply.cookies[name], "url": self.url, "httpOnly": True})
+        self.driver.execute_cdp_cmd(
+            "Network.setCookie",
+            {"name": name, "value": reply.cookies[name], "url": self.url, "httpOnly": True},
+        )
 
     def sign_in(self, user_id: str) -> None:
         """Become somebody, as a person does it."""
@@ -283,7 +406,9 @@ class Browser:
 
     def press(self, label: str) -> None:
         """A button or link, by its label."""
-        self.driver.find_element(By.XPATH, f"//*[self::button or self::a][normalize-space()='{label}']").click()
+        self.driver.find_element(
+            By.XPATH, f"//*[self::button or self::a][normalize-space()='{label}']"
+        ).click()
 
     def follow(self, label: str) -> None:
         """The same, to the page that it leads to."""
@@ -319,7 +444,9 @@ class Browser:
 
     def wait(self, holds: Any, otherwise: str) -> None:
         """Until something holds."""
-        WebDriverWait(self.driver, 15, 0.05, [NoSuchElementException, StaleElementReferenceException]).until(lambda _: holds(), otherwise)
+        WebDriverWait(
+            self.driver, 15, 0.05, [NoSuchElementException, StaleElementReferenceException]
+        ).until(lambda _: holds(), otherwise)
 
     def says(self, text: str) -> None:
         """Wait until the page does."""

@@ -40,14 +40,18 @@ def compete(budget_id: str, request_ids: list[str]) -> tuple[int, list[tuple[str
     (me,) = _competitor
     me.start.wait(timeout=60)
     replies = me.threads.map(lambda request_id: reserve(budget_id, request_id), request_ids)
-    return os.getpid(), [(request_id, reply) for request_id, reply in zip(request_ids, replies, strict=True) if reply]
+    return os.getpid(), [
+        (request_id, reply) for request_id, reply in zip(request_ids, replies, strict=True) if reply
+    ]
 
 
 def reserve(budget_id: str, request_id: str, amount: Decimal = AMOUNT) -> str | None:
     """The acknowledged reservation, or None where the budget has no room; busy means to try again."""
     while True:
         try:
-            reply = ledger.reserve(SERVICE, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=amount))
+            reply = ledger.reserve(
+                SERVICE, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=amount)
+            )
         except Refusal as refusal:
             if refusal.code is Code.INSUFFICIENT_BUDGET:
                 return None

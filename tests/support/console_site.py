@@ -21,10 +21,27 @@ from budget_sync.domain.request_models import CheckRequest, CommitRequest, Reser
 from budget_sync.operations import demo
 from support.world import ROOT
 
-PAGES = ("/", "/budgets", "/budget?id=budget-123", "/requests", "/requests?view=uncovered", "/sync", "/audit", "/team", "/team/add", "/keys", "/account")
+PAGES = (
+    "/",
+    "/budgets",
+    "/budget?id=budget-123",
+    "/requests",
+    "/requests?view=uncovered",
+    "/sync",
+    "/audit",
+    "/team",
+    "/team/add",
+    "/keys",
+    "/account",
+)
 
 #: What a browser says when it opens a page.
-BROWSER = {"Accept": "text/html,*/*", "Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}
+BROWSER = {
+    "Accept": "text/html,*/*",
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Site": "none",
+}
 
 
 class _Compiled(BytecodeCache):
@@ -51,9 +68,13 @@ def site(app: Flask) -> Flask:
     """The guide's customer and budget, without the demo's people, whose passwords take their time."""
     app.jinja_env.bytecode_cache = _COMPILED
     people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
-    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET)
+    manual_budgets.set_budget(
+        ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET
+    )
     hold("intake-101", 5000)
-    ledger.commit(ROOT, CommitRequest(budget_id=demo.BUDGET, request_id="intake-101", amount=Decimal(5000)))
+    ledger.commit(
+        ROOT, CommitRequest(budget_id=demo.BUDGET, request_id="intake-101", amount=Decimal(5000))
+    )
     return app
 
 
@@ -63,13 +84,27 @@ def fiona(site: Flask) -> FlaskClient:
     return member(site, "fp", Role.FPA_ADMIN)
 
 
-def member(site: Flask, user_id: str, role: Role, customer_id: str | None = demo.CUSTOMER) -> FlaskClient:
+def member(
+    site: Flask, user_id: str, role: Role, customer_id: str | None = demo.CUSTOMER
+) -> FlaskClient:
     """Somebody of a role, with a session as signing in makes it, but without the time that hashing a password takes."""
     people.add_user(
-        ROOT, user_id, user_id.title(), f"{user_id}@example.com", role, customer_id=customer_id, password=None, slots_folder=Path(site.instance_path)
+        ROOT,
+        user_id,
+        user_id.title(),
+        f"{user_id}@example.com",
+        role,
+        customer_id=customer_id,
+        password=None,
+        slots_folder=Path(site.instance_path),
     )
     now = clock.now()
-    Session.insert(tokenHash=authentication.digest(user_id), userId=user_id, createdAt=now, expiresAt=now + authentication.SESSION_LIFETIME).execute()
+    Session.insert(
+        tokenHash=authentication.digest(user_id),
+        userId=user_id,
+        createdAt=now,
+        expiresAt=now + authentication.SESSION_LIFETIME,
+    ).execute()
     client = site.test_client()
     with client.session_transaction() as cookie:
         cookie["_user_id"] = user_id
@@ -95,13 +130,35 @@ def hidden(page: str, name: str) -> str:
     return found[1]
 
 
-def hold(request_id: str, amount: int, *, user_id: str = "user-123", budget_id: str = demo.BUDGET) -> None:
+def hold(
+    request_id: str, amount: int, *, user_id: str = "user-123", budget_id: str = demo.BUDGET
+) -> None:
     """Money set aside for somebody."""
-    body = ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount), user_id=user_id)
+    body = ReserveRequest(
+        budget_id=budget_id, request_id=request_id, amount=Decimal(amount), user_id=user_id
+    )
     ledger.reserve(ROOT, body)
 
 
-def short_check(request_id: str, amount: int = 500_000, *, by: Actor = ROOT, user_id: str = "user-123", department: str = "Engineering") -> None:
+def short_check(
+    request_id: str,
+    amount: int = 500_000,
+    *,
+    by: Actor = ROOT,
+    user_id: str = "user-123",
+    department: str = "Engineering",
+) -> None:
     """A request that the budget cannot carry."""
-    body = {"request_id": request_id, "user_id": user_id, "user_name": "Jane Doe", "user_email": "jane@acme.com", "customer_id": demo.CUSTOMER}
-    ledger.check(by, CheckRequest.model_validate(body | {"department": department, "fiscal_period": "Q1 2025", "amount": Decimal(amount)}))
+    body = {
+        "request_id": request_id,
+        "user_id": user_id,
+        "user_name": "Jane Doe",
+        "user_email": "jane@acme.com",
+        "customer_id": demo.CUSTOMER,
+    }
+    ledger.check(
+        by,
+        CheckRequest.model_validate(
+            body | {"department": department, "fiscal_period": "Q1 2025", "amount": Decimal(amount)}
+        ),
+    )

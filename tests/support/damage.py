@@ -39,25 +39,37 @@ def insert_vast_budgets(customer_id: str) -> int:
         f'INSERT INTO "Budget" ("id", "customerId", {columns})'
         f" {rows}, 'Vast', 'vast', 'Year ' || i, 'year ' || i, 'USD', 2, {amount_minor}, {at}, {at} FROM n"
     )
-    database.db.execute_sql(f'INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "reservedMinor") {rows}, 2, {amount_minor} FROM n')
+    database.db.execute_sql(
+        f'INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "reservedMinor") {rows}, 2, {amount_minor} FROM n'
+    )
     return ROWS_OVER_64_BITS * amount_minor
 
 
 def make_fault(event: str, table: str) -> None:
     """Let an event on a table fail with "a fault", by a trigger."""
     if ENGINE == "sqlite":
-        database.db.execute_sql(f"""CREATE TRIGGER "fault" BEFORE {event} ON "{table}" BEGIN SELECT RAISE(ABORT, 'a fault'); END""")
+        database.db.execute_sql(
+            f"""CREATE TRIGGER "fault" BEFORE {event} ON "{table}" BEGIN SELECT RAISE(ABORT, 'a fault'); END"""
+        )
         return
     raising = "RAISE EXCEPTION 'a fault' USING ERRCODE = 'integrity_constraint_violation'"
-    database.db.execute_sql(f'CREATE FUNCTION "fault"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {raising}; END $$')
-    database.db.execute_sql(f'CREATE TRIGGER "fault" BEFORE {event} ON "{table}" FOR EACH ROW EXECUTE FUNCTION "fault"()')
+    database.db.execute_sql(
+        f'CREATE FUNCTION "fault"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {raising}; END $$'
+    )
+    database.db.execute_sql(
+        f'CREATE TRIGGER "fault" BEFORE {event} ON "{table}" FOR EACH ROW EXECUTE FUNCTION "fault"()'
+    )
 
 
 @contextmanager
 def yen_of(decimals: int) -> Iterator[None]:
     """Meanwhile the yen has so many decimals, as in another version of the currency tables."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(money, "get_currency_precision", lambda currency: decimals if currency == "JPY" else get_currency_precision(currency))
+        patch.setattr(
+            money,
+            "get_currency_precision",
+            lambda currency: decimals if currency == "JPY" else get_currency_precision(currency),
+        )
         money.currency_exponent.cache_clear()
         yield
     money.currency_exponent.cache_clear()

@@ -25,7 +25,11 @@ WORKERS = 2
 
 def found(target: Path | str, sql: str) -> list[Any]:
     """What anybody with the database finds in it with a statement, on a connection of their own: that file, or that URL's."""
-    with closing(psycopg.connect(target) if isinstance(target, str) else sqlite3.connect(f"{target.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(
+        psycopg.connect(target)
+        if isinstance(target, str)
+        else sqlite3.connect(f"{target.absolute().as_uri()}?mode=ro", uri=True)
+    ) as connection:
         rows: list[Any] = connection.execute(sql).fetchall()
     return rows
 
@@ -62,16 +66,30 @@ class Installation:
 
     def full_environment(self) -> dict[str, str]:
         """The installation's environment over this process's own."""
-        return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | self.environment
+        return (
+            os.environ
+            | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+            | self.environment
+        )
 
-    def flask(self, *arguments: str, check: bool = True, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    def flask(
+        self, *arguments: str, check: bool = True, timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command as an operator would; what it has printed."""
         environment = self.full_environment()
         if self._may_be_warm(environment):
             done = warm.run(arguments, environment, self.constants, timeout=timeout)
         else:
             line = [sys.executable, "-m", "flask", *arguments]
-            done = subprocess.run(line, cwd=PROJECT, env=environment, text=True, capture_output=True, check=False, timeout=timeout)
+            done = subprocess.run(
+                line,
+                cwd=PROJECT,
+                env=environment,
+                text=True,
+                capture_output=True,
+                check=False,
+                timeout=timeout,
+            )
         if check:
             done.check_returncode()
         return done
@@ -85,23 +103,43 @@ class Installation:
     def start(self, *options: str) -> None:
         """Start the server, and wait until it is ready, with all its workers: the first of them answers for the service."""
         self.launch(*options)
-        workers = int(options[options.index("--workers") + 1]) if "--workers" in options else WORKERS
-        wait_until(lambda: self._is_ready() and self._worker_count() in (None, workers), f"the server does not answer:\n{self.log}", timeout_s=60)
+        workers = (
+            int(options[options.index("--workers") + 1]) if "--workers" in options else WORKERS
+        )
+        wait_until(
+            lambda: self._is_ready() and self._worker_count() in (None, workers),
+            f"the server does not answer:\n{self.log}",
+            timeout_s=60,
+        )
 
     def launch(self, *options: str) -> None:
         """Start the server, and wait for nothing."""
-        with (self.folder / "server.log").open("a", encoding="utf-8") as log, open(os.devnull, encoding="ascii") as nothing:
+        with (
+            (self.folder / "server.log").open("a", encoding="utf-8") as log,
+            open(os.devnull, encoding="ascii") as nothing,
+        ):
             # In a group of its own, so that it can be killed together with its workers.
-            self.server = self.begin(("serve", "--port", str(self.port), *options), [nothing, log, log], own_group=True)
+            self.server = self.begin(
+                ("serve", "--port", str(self.port), *options), [nothing, log, log], own_group=True
+            )
 
-    def begin(self, arguments: Sequence[str], files: Sequence[IO[Any]], *, own_group: bool = False) -> subprocess.Popen[str] | warm.Warm:
+    def begin(
+        self, arguments: Sequence[str], files: Sequence[IO[Any]], *, own_group: bool = False
+    ) -> subprocess.Popen[str] | warm.Warm:
         """Start a command with these files as its standard ones, and wait for nothing."""
         environment = self.full_environment()
         if self._may_be_warm(environment):
             return warm.Warm(arguments, environment, self.constants, files, own_group=own_group)
         line, (stdin, stdout, stderr) = [sys.executable, "-m", "flask", *arguments], files
         return subprocess.Popen(
-            line, cwd=PROJECT, env=environment, text=True, stdin=stdin, stdout=stdout, stderr=stderr, process_group=0 if own_group else None
+            line,
+            cwd=PROJECT,
+            env=environment,
+            text=True,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            process_group=0 if own_group else None,
         )
 
     def _is_ready(self) -> bool:
@@ -150,14 +188,24 @@ class Installation:
 
     def key(self) -> dict[str, str]:
         """The header of the demo's orchestrator."""
-        name, _, value = (self.folder / "demo" / "orchestrator.header").read_text(encoding="utf-8").strip().partition(": ")
+        name, _, value = (
+            (self.folder / "demo" / "orchestrator.header")
+            .read_text(encoding="utf-8")
+            .strip()
+            .partition(": ")
+        )
         return {name: value}
 
     def session(self, file: str) -> requests.Session:
         """A session of one of the demo's people: jane, fiona or alex."""
         session = requests.Session()
         login = (self.folder / "demo" / f"{file}.json").read_text(encoding="utf-8")
-        response = session.post(f"{self.url}/api/auth/login", data=login, headers={"Content-Type": "application/json"}, timeout=30)
+        response = session.post(
+            f"{self.url}/api/auth/login",
+            data=login,
+            headers={"Content-Type": "application/json"},
+            timeout=30,
+        )
         assert response.status_code == 200, response.text
         return session
 

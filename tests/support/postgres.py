@@ -26,7 +26,9 @@ import pytest
 from support.machine import free_port, needs, wait_until
 
 #: Where Debian puts the servers, the newest last; their folder is on nobody's PATH.
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+BINARIES = sorted(
+    Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name)
+)
 
 _LIBC = ctypes.CDLL(None)
 
@@ -113,8 +115,23 @@ class Cluster:
         """Make its files."""
         if os.geteuid() == 0:
             shutil.chown(self.folder, _USER)
-        options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
-        subprocess.run(_as_user(self.binaries / "initdb", "-D", self.data, *options), cwd=self.folder, check=True, capture_output=True)
+        options = (
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+            "--no-instructions",
+        )
+        subprocess.run(
+            _as_user(self.binaries / "initdb", "-D", self.data, *options),
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+        )
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""
@@ -122,7 +139,9 @@ class Cluster:
 
         def answers() -> bool:
             assert self.server is not None
-            assert self.server.poll() is None, f"PostgreSQL ended while starting:\n{self._log.read_text(encoding='utf-8', errors='replace')}"
+            assert self.server.poll() is None, (
+                f"PostgreSQL ended while starting:\n{self._log.read_text(encoding='utf-8', errors='replace')}"
+            )
             return _answers(self.url)
 
         wait_until(answers, "PostgreSQL does not start")
@@ -151,7 +170,13 @@ class Cluster:
 
     def _launch(self) -> None:
         # What a database that lives for seconds needs no more than a sync.
-        without = ("fsync=off", "wal_level=minimal", "max_wal_senders=0", "autovacuum=off", "jit=off")
+        without = (
+            "fsync=off",
+            "wal_level=minimal",
+            "max_wal_senders=0",
+            "autovacuum=off",
+            "jit=off",
+        )
         settings = (
             "listen_addresses=127.0.0.1",
             f"port={self.port}",
@@ -160,15 +185,31 @@ class Cluster:
             *without,
         )
         with self._log.open("ab") as output:
-            command = _as_user(self.binaries / "postgres", "-D", self.data, *(word for setting in settings for word in ("-c", setting)))
-            self.server = subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=output, preexec_fn=_end_with_us)  # noqa: PLW1509  # one call, which takes no lock
+            command = _as_user(
+                self.binaries / "postgres",
+                "-D",
+                self.data,
+                *(word for setting in settings for word in ("-c", setting)),
+            )
+            self.server = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                stdout=output,
+                stderr=output,
+                preexec_fn=_end_with_us,  # noqa: PLW1509    # one call, which takes no lock
+            )
 
     def _send(self, number: signal.Signals) -> None:
         """End the server, by the process id it wrote down: what was started may be runuser, with the server below it."""
         assert self.server is not None
         noted = self.data / "postmaster.pid"
         if self.server.poll() is None:
-            os.kill(int(noted.read_text(encoding="ascii").split()[0]) if noted.exists() else self.server.pid, number)
+            os.kill(
+                int(noted.read_text(encoding="ascii").split()[0])
+                if noted.exists()
+                else self.server.pid,
+                number,
+            )
         self.server.wait(timeout=30)
 
 
@@ -178,7 +219,10 @@ CLUSTERS: dict[str, Cluster] = {}
 
 def _can_run_it() -> bool:
     """Whether there is somebody to run the server as."""
-    return os.geteuid() != 0 or (shutil.which("runuser") is not None and any(user.pw_name == _USER for user in pwd.getpwall()))
+    return os.geteuid() != 0 or (
+        shutil.which("runuser") is not None
+        and any(user.pw_name == _USER for user in pwd.getpwall())
+    )
 
 
 def _as_user(*command: str | Path) -> list[str | Path]:

@@ -49,14 +49,24 @@ LINKED = (("sync-pass", "/sync/pass"), ("sync-held", "/sync/held"))
 WIDTHS = (1440, 375)
 
 #: The README's: name, path, dark, height.
-README = (("overview", "/", False, 780), ("budget", "/budget?id=marketing-1", False, 620), ("approve", "/request/approve?id=intake-2001", True, 600))
+README = (
+    ("overview", "/", False, 780),
+    ("budget", "/budget?id=marketing-1", False, 620),
+    ("approve", "/request/approve?id=intake-2001", True, 600),
+)
 PICTURES = PROJECT / ".pictures"
 
 
 def main(folder: Path | None) -> None:
     """All of them into a folder, or the README's into theirs."""
     with tempfile.TemporaryDirectory() as instance:
-        installation = Installation({"INSTANCE_FOLDER": instance, "SECRET_KEY": "a key for screenshots", "LOG_LEVEL": "ERROR"})
+        installation = Installation(
+            {
+                "INSTANCE_FOLDER": instance,
+                "SECRET_KEY": "a key for screenshots",
+                "LOG_LEVEL": "ERROR",
+            }
+        )
         build_company(installation)
         installation.start("--workers", "1")
         browser = Browser(installation.url)
@@ -90,19 +100,35 @@ def take(browser: Browser, folder: Path) -> None:
             for width, dark in product(WIDTHS, (False, True)):
                 browser.paint(width)
                 browser.go(path)
-                height = browser.driver.execute_script("return document.documentElement.scrollHeight")
+                height = browser.driver.execute_script(
+                    "return document.documentElement.scrollHeight"
+                )
                 browser.paint(width, max(700, min(height, 4000)), dark=dark)
-                browser.driver.save_screenshot(str(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png"))
+                browser.driver.save_screenshot(
+                    str(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png")
+                )
 
 
 def pages(browser: Browser) -> dict[str | None, list[tuple[str, str]]]:
     """The pages, name and path, by who looks at them; with those whose addresses are found on others."""
     browser.sign_in("fiona")
     browser.go("/sync")
-    links = [(link.get_attribute("href") or "").removeprefix(browser.url) for link in browser.all("main a")]
+    links = [
+        (link.get_attribute("href") or "").removeprefix(browser.url)
+        for link in browser.all("main a")
+    ]
     browser.forget()
-    found = [*PAGES, *((name, "fiona", next(link for link in links if link.startswith(path))) for name, path in LINKED)]
-    return {who: [(name, path) for name, each, path in found if each == who] for who in dict.fromkeys(each for _, each, _ in found)}
+    found = [
+        *PAGES,
+        *(
+            (name, "fiona", next(link for link in links if link.startswith(path)))
+            for name, path in LINKED
+        ),
+    ]
+    return {
+        who: [(name, path) for name, each, path in found if each == who]
+        for who in dict.fromkeys(each for _, each, _ in found)
+    }
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ class SheetsServer:
         self.stopping = threading.Event()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, self))
         self.http.daemon_threads = True
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
+        self.thread = threading.Thread(
+            target=self.http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True
+        )
         self.thread.start()
 
     @property
@@ -88,7 +90,15 @@ class SheetsServer:
         self.http.server_close()
         self.thread.join()
 
-    def share(self, key: str, rows: list[list[Any]], *, title: str = "Budgets", gid: int = 0, locale: str = "en_US") -> Tab:
+    def share(
+        self,
+        key: str,
+        rows: list[list[Any]],
+        *,
+        title: str = "Budgets",
+        gid: int = 0,
+        locale: str = "en_US",
+    ) -> Tab:
         """A spreadsheet of one tab."""
         tab = Tab(title, rows, gid)
         self.spreadsheets[key] = Spreadsheet([tab], locale)
@@ -104,10 +114,23 @@ class SheetsServer:
 
     def credentials_file(self, folder: Path, kind: str = "service_account", **changes: Any) -> Path:
         """The JSON file that Google would hand out."""
-        pem = private_key().private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        service = {"client_email": EMAIL, "private_key": pem.decode(), "private_key_id": "key-1", "project_id": "example"}
+        pem = private_key().private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        service = {
+            "client_email": EMAIL,
+            "private_key": pem.decode(),
+            "private_key_id": "key-1",
+            "project_id": "example",
+        }
         user = {"client_id": "client", "client_secret": "secret", "refresh_token": REFRESH_TOKEN}
-        about = {"type": kind, "token_uri": f"{self.url}/token"} | (service if kind == "service_account" else user) | changes
+        about = (
+            {"type": kind, "token_uri": f"{self.url}/token"}
+            | (service if kind == "service_account" else user)
+            | changes
+        )
         path = folder / f"{kind}.json"
         path.write_text(json.dumps(about), encoding="utf-8")
         return path
@@ -139,10 +162,16 @@ class Handler(BaseHTTPRequestHandler):
         else:
             who = "user" if form.get("refresh_token") == [REFRESH_TOKEN] else None
         if who is None:
-            return self._answer(TOKEN, 400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
+            return self._answer(
+                TOKEN,
+                400,
+                {"error": "invalid_grant", "error_description": "Invalid JWT Signature."},
+            )
         token = secrets.token_hex(8)
         self.google.tokens[token] = who
-        return self._answer(TOKEN, 200, {"access_token": token, "expires_in": 3599, "token_type": "Bearer"})
+        return self._answer(
+            TOKEN, 200, {"access_token": token, "expires_in": 3599, "token_type": "Bearer"}
+        )
 
     def do_GET(self) -> None:
         """Serve the reads."""
@@ -153,7 +182,9 @@ class Handler(BaseHTTPRequestHandler):
     def _wanted(self) -> tuple[str, Spreadsheet, list[str]] | None:
         """The spreadsheet that a call is for, and the ranges of it, none for its properties; refuses what may not be had."""
         address = urlsplit(self.path)
-        found = re.fullmatch(r"/v4/spreadsheets/([^/:]+)(?:/values/(.+)|/values:batchGet)?", address.path)
+        found = re.fullmatch(
+            r"/v4/spreadsheets/([^/:]+)(?:/values/(.+)|/values:batchGet)?", address.path
+        )
         if found is None:
             self._refuse(404, "NOT_FOUND", "no such path")
             return None
@@ -163,13 +194,19 @@ class Handler(BaseHTTPRequestHandler):
         who = self.google.tokens.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
         spreadsheet = self.google.spreadsheets.get(key)
         if who is None:
-            self._refuse(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", call)
+            self._refuse(
+                401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", call
+            )
         elif spreadsheet is None:
             self._refuse(404, "NOT_FOUND", "Requested entity was not found.", call)
         elif who not in spreadsheet.readers:
             self._refuse(403, "PERMISSION_DENIED", "The caller does not have permission", call)
         else:
-            return key, spreadsheet, [unquote(a1)] if a1 else parse_qs(address.query).get("ranges", [])
+            return (
+                key,
+                spreadsheet,
+                [unquote(a1)] if a1 else parse_qs(address.query).get("ranges", []),
+            )
         return None
 
     def _serve(self, key: str, spreadsheet: Spreadsheet, ranges: list[str]) -> None:
@@ -180,14 +217,23 @@ class Handler(BaseHTTPRequestHandler):
         (dates,) = options.get("dateTimeRenderOption", ["SERIAL_NUMBER"])
         values = [_values(spreadsheet, each, dates) for each in ranges]
         if options.get("valueRenderOption") != ["UNFORMATTED_VALUE"]:
-            self._refuse(400, "INVALID_ARGUMENT", "these tests read unformatted values alone", VALUES)
+            self._refuse(
+                400, "INVALID_ARGUMENT", "these tests read unformatted values alone", VALUES
+            )
         elif dates not in ("SERIAL_NUMBER", "FORMATTED_STRING"):
-            self._refuse(400, "INVALID_ARGUMENT", f"Invalid value at 'date_time_render_option': {dates}", VALUES)
+            self._refuse(
+                400,
+                "INVALID_ARGUMENT",
+                f"Invalid value at 'date_time_render_option': {dates}",
+                VALUES,
+            )
         elif None in values:
             self._refuse(400, "INVALID_ARGUMENT", f"Unable to parse range: {ranges}", VALUES)
         else:
             batch = "values:batchGet" in self.path
-            self._answer(VALUES, 200, {"spreadsheetId": key, "valueRanges": values} if batch else values[0])
+            self._answer(
+                VALUES, 200, {"spreadsheetId": key, "valueRanges": values} if batch else values[0]
+            )
 
     def _refuse(self, status: int, name: str, message: str, call: str = "other") -> None:
         self._answer(call, status, {"error": {"code": status, "message": message, "status": name}})
@@ -201,10 +247,22 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send(status, payload)
 
-    def send(self, status: int, payload: bytes, *, length: int | None = None, kind: str = "application/json", headers: Mapping[str, str] | None = None) -> None:
+    def send(
+        self,
+        status: int,
+        payload: bytes,
+        *,
+        length: int | None = None,
+        kind: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """A whole reply; `length` may claim another one than it has."""
         self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(payload) if length is None else length), **(headers or {})}.items():
+        for name, value in {
+            "Content-Type": kind,
+            "Content-Length": str(len(payload) if length is None else length),
+            **(headers or {}),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(payload)
@@ -212,8 +270,21 @@ class Handler(BaseHTTPRequestHandler):
 
 def status(code: int, headers: Mapping[str, str] | None = None) -> Fault:
     """Google's own kind of error."""
-    names = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE"}
-    error = {"error": {"code": code, "message": f"made to fail with {code}", "status": names.get(code, "UNKNOWN")}}
+    names = {
+        401: "UNAUTHENTICATED",
+        403: "PERMISSION_DENIED",
+        404: "NOT_FOUND",
+        429: "RESOURCE_EXHAUSTED",
+        500: "INTERNAL",
+        503: "UNAVAILABLE",
+    }
+    error = {
+        "error": {
+            "code": code,
+            "message": f"made to fail with {code}",
+            "status": names.get(code, "UNKNOWN"),
+        }
+    }
     return lambda handler, _: handler.send(code, json.dumps(error).encode(), headers=headers)
 
 
@@ -286,10 +357,26 @@ def hang_up(handler: Handler, _: bytes) -> None:
 
 def _about(key: str, spreadsheet: Spreadsheet) -> dict[str, Any]:
     sheets = [
-        {"properties": {"sheetId": tab.gid, "title": tab.title, "index": index, "sheetType": "GRID", "gridProperties": {"rowCount": 1000, "columnCount": 26}}}
+        {
+            "properties": {
+                "sheetId": tab.gid,
+                "title": tab.title,
+                "index": index,
+                "sheetType": "GRID",
+                "gridProperties": {"rowCount": 1000, "columnCount": 26},
+            }
+        }
         for index, tab in enumerate(spreadsheet.tabs)
     ]
-    return {"spreadsheetId": key, "properties": {"title": "A spreadsheet", "locale": spreadsheet.locale, "timeZone": "Etc/UTC"}, "sheets": sheets}
+    return {
+        "spreadsheetId": key,
+        "properties": {
+            "title": "A spreadsheet",
+            "locale": spreadsheet.locale,
+            "timeZone": "Etc/UTC",
+        },
+        "sheets": sheets,
+    }
 
 
 def _values(spreadsheet: Spreadsheet, a1: str, dates: str) -> dict[str, Any] | None:
@@ -302,7 +389,9 @@ def _values(spreadsheet: Spreadsheet, a1: str, dates: str) -> dict[str, Any] | N
     rows = [_trimmed([_cell(cell, dates) for cell in row], "") for row in tab.rows]
     values = _trimmed(rows, [])
     # Google quotes the titles that need it, however they were asked for.
-    shown = title if re.fullmatch(r"[A-Za-z_]\w*", title) else "'{}'".format(title.replace("'", "''"))
+    shown = (
+        title if re.fullmatch(r"[A-Za-z_]\w*", title) else "'{}'".format(title.replace("'", "''"))
+    )
     found: dict[str, Any] = {"range": f"{shown}!A1:Z1000", "majorDimension": "ROWS"}
     return found | ({"values": values} if values else {})
 
@@ -325,7 +414,12 @@ def _issuer(assertion: str) -> str | None:
     head, claims_part, signature = assertion.split(".")
     header, claims = (json.loads(_unbase64(part)) for part in (head, claims_part))
     try:
-        private_key().public_key().verify(_unbase64(signature), f"{head}.{claims_part}".encode(), padding.PKCS1v15(), hashes.SHA256())
+        private_key().public_key().verify(
+            _unbase64(signature),
+            f"{head}.{claims_part}".encode(),
+            padding.PKCS1v15(),
+            hashes.SHA256(),
+        )
     except InvalidSignature:
         return None
     good = (

@@ -44,22 +44,39 @@ class World:
         people.add_customer(ROOT, customer_id, customer_id.title(), **options)
         return customer_id
 
-    def sheet(self, key: str, rows: list[list[Any]], *, customer_id: str = ORG, worksheet: str = "Budgets", locale: str = "en_US", **options: Any) -> Source:
+    def sheet(
+        self,
+        key: str,
+        rows: list[list[Any]],
+        *,
+        customer_id: str = ORG,
+        worksheet: str = "Budgets",
+        locale: str = "en_US",
+        **options: Any,
+    ) -> Source:
         """A Google Sheet, shared, and its source."""
         self.google.share(key, rows, locale=locale)
-        source, _ = sync.add_source(ROOT, customer_id, spreadsheet=key, worksheet=worksheet, **options)
+        source, _ = sync.add_source(
+            ROOT, customer_id, spreadsheet=key, worksheet=worksheet, **options
+        )
         self.sources[key] = source
         return source
 
-    def csv(self, name: str, content: str | bytes, *, customer_id: str = ORG, **options: Any) -> Source:
+    def csv(
+        self, name: str, content: str | bytes, *, customer_id: str = ORG, **options: Any
+    ) -> Source:
         """A CSV file and its source."""
         self.write(name, content)
-        source, _ = sync.add_source(ROOT, customer_id, csv_path=name, csv_folder=self.folder, **options)
+        source, _ = sync.add_source(
+            ROOT, customer_id, csv_path=name, csv_folder=self.folder, **options
+        )
         return source
 
     def write(self, name: str, content: str | bytes) -> None:
         """A CSV file's content."""
-        (self.folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        (self.folder / name).write_bytes(
+            content if isinstance(content, bytes) else content.encode()
+        )
 
     def rows(self, key: str, rows: list[list[Any]]) -> None:
         """What a sheet says from now on."""
@@ -72,21 +89,39 @@ class World:
 
     def budgets(self, customer_id: str = ORG) -> dict[str, str]:
         """The live budgets: "Engineering, Q1 2025" -> "1000"."""
-        live = Budget.select().where((Budget.customerId == customer_id) & Budget.deletedAt.is_null()).order_by(Budget.department)
-        return {f"{budget.department}, {budget.fiscalPeriod}": to_text(budget.budgetedMinor, budget.currencyExponent) for budget in live}
+        live = (
+            Budget.select()
+            .where((Budget.customerId == customer_id) & Budget.deletedAt.is_null())
+            .order_by(Budget.department)
+        )
+        return {
+            f"{budget.department}, {budget.fiscalPeriod}": to_text(
+                budget.budgetedMinor, budget.currencyExponent
+            )
+            for budget in live
+        }
 
     def budget(self, department: str, customer_id: str = ORG) -> Budget:
         """A department's budget, deleted or not."""
-        budget: Budget = Budget.get((Budget.customerId == customer_id) & (Budget.department == department))
+        budget: Budget = Budget.get(
+            (Budget.customerId == customer_id) & (Budget.department == department)
+        )
         return budget
 
     def state(self, customer_id: str = ORG) -> list[tuple[Any, ...]]:
         """Every column of every budget of a customer, to compare with another moment's."""
-        return [tuple(budget.__data__.values()) for budget in Budget.select().where(Budget.customerId == customer_id).order_by(Budget.id)]
+        return [
+            tuple(budget.__data__.values())
+            for budget in Budget.select()
+            .where(Budget.customerId == customer_id)
+            .order_by(Budget.id)
+        ]
 
     def history(self, source: Source) -> list[SyncHistory]:
         """The passes over a source, oldest first."""
-        return list(SyncHistory.select().where(SyncHistory.sourceId == source.id).order_by(SyncHistory.id))
+        return list(
+            SyncHistory.select().where(SyncHistory.sourceId == source.id).order_by(SyncHistory.id)
+        )
 
     def last(self, source: Source) -> SyncHistory:
         """The latest pass over a source."""
@@ -115,7 +150,15 @@ def open_world(instance_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     folder.mkdir()
     people.add_customer(ROOT, ORG, "Org One")
     google = SheetsServer()
-    reach = Reach(folder, google.credentials_file(instance_folder), google.url, deadline_s=30, timeout_s=10, attempts=2, backoff_s=0.01)
+    reach = Reach(
+        folder,
+        google.credentials_file(instance_folder),
+        google.url,
+        deadline_s=30,
+        timeout_s=10,
+        attempts=2,
+        backoff_s=0.01,
+    )
     try:
         yield World(google, Job(ROOT, reach, instance_folder), folder)
     finally:

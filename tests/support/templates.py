@@ -40,7 +40,9 @@ class Templates(AbstractContextManager["Templates"]):
     With `cheap_passwords` the world's people sign in with what costs less to compare, for who is about something else.
     """
 
-    def __init__(self, folder: Path, server: str | None = None, *, cheap_passwords: bool = False) -> None:
+    def __init__(
+        self, folder: Path, server: str | None = None, *, cheap_passwords: bool = False
+    ) -> None:
         self.folder = folder
         self.server = server
         self.cheap_passwords = cheap_passwords
@@ -83,17 +85,25 @@ class Templates(AbstractContextManager["Templates"]):
     def _finish(self, made: Installation) -> None:
         # Closing the last connection to an SQLite file also puts all of it into that file.
         made.folder.mkdir(exist_ok=True)
-        with closing(psycopg.connect(made.target) if isinstance(made.target, str) else sqlite3.connect(made.target)) as connection:
+        with closing(
+            psycopg.connect(made.target)
+            if isinstance(made.target, str)
+            else sqlite3.connect(made.target)
+        ) as connection:
             for path in made.folder.glob("demo/*.json") if self.cheap_passwords else ():
                 login = json.loads(path.read_text(encoding="utf-8"))
-                connection.execute(f"""UPDATE "User" SET "passwordHash" = '{cheap_hash(login["password"])}' WHERE "email" = '{login["email"]}'""")
+                connection.execute(
+                    f"""UPDATE "User" SET "passwordHash" = '{cheap_hash(login["password"])}' WHERE "email" = '{login["email"]}'"""
+                )
             if isinstance(made.target, str):
                 connection.execute(_LOG_SEQUENCES)
             connection.commit()
 
 
 @pytest.fixture(scope="session")
-def templates(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Templates]:
+def templates(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Templates]:
     """Templates on the engine that the tests run on."""
     server = request.getfixturevalue("postgres_server") if ENGINE == "postgresql" else None
     with Templates(tmp_path_factory.mktemp("templates"), server, cheap_passwords=True) as made:
@@ -101,11 +111,15 @@ def templates(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
 
 
 @pytest.fixture(scope="session")
-def postgres_templates(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Templates]:
+def postgres_templates(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Templates]:
     """Templates on PostgreSQL, whatever the tests run on."""
     if ENGINE == "postgresql":
         yield request.getfixturevalue("templates")
         return
     postgres_server = request.getfixturevalue("postgres_server")
-    with Templates(tmp_path_factory.mktemp("postgres-templates"), postgres_server, cheap_passwords=True) as made:
+    with Templates(
+        tmp_path_factory.mktemp("postgres-templates"), postgres_server, cheap_passwords=True
+    ) as made:
         yield made

@@ -28,7 +28,14 @@ from typing import IO, Any, NoReturn
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
 #: The service, and what some of its commands import only once they run.
-_MODULES = ("app", "flask.cli", "budget_sync.server.arbiter", "budget_sync.web.openapi.document", "gspread", "babel.numbers")
+_MODULES = (
+    "app",
+    "flask.cli",
+    "budget_sync.server.arbiter",
+    "budget_sync.web.openapi.document",
+    "gspread",
+    "babel.numbers",
+)
 
 _TOO_LATE = ("PYTHON", "LD_", "LC_", "LANG")
 
@@ -40,7 +47,13 @@ class Warm:
     """A command that was started so, as much like a `subprocess.Popen` as is needed here."""
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], constants: Mapping[str, float], files: Sequence[IO[Any]], *, own_group: bool = False
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        constants: Mapping[str, float],
+        files: Sequence[IO[Any]],
+        *,
+        own_group: bool = False,
     ) -> None:
         self.returncode: int | None = None
         self._arguments = arguments
@@ -74,14 +87,26 @@ class Warm:
 
 def comes_too_late(environment: Mapping[str, str]) -> bool:
     """Whether something differs that Python looks at before it begins."""
-    return any(environment.get(name) != os.environ.get(name) for name in environment.keys() | os.environ.keys() if name.startswith(_TOO_LATE))
+    return any(
+        environment.get(name) != os.environ.get(name)
+        for name in environment.keys() | os.environ.keys()
+        if name.startswith(_TOO_LATE)
+    )
 
 
 def run(
-    arguments: Sequence[str], environment: Mapping[str, str], constants: Mapping[str, float], *, timeout: float | None = None
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    constants: Mapping[str, float],
+    *,
+    timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; what it printed, and its status."""
-    with open(os.devnull, "rb") as nothing, tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+    with (
+        open(os.devnull, "rb") as nothing,
+        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+") as errors,
+    ):
         process = Warm(arguments, environment, constants, [nothing, output, errors])
         try:
             status = process.wait(timeout)
@@ -91,7 +116,9 @@ def run(
             raise
         for file in (output, errors):
             file.seek(0)
-        return subprocess.CompletedProcess(["flask", *arguments], status, output.read(), errors.read())
+        return subprocess.CompletedProcess(
+            ["flask", *arguments], status, output.read(), errors.read()
+        )
 
 
 @cache
@@ -157,7 +184,9 @@ def _answer(connection: socket.socket) -> NoReturn:
         os._exit(0)
 
 
-def _become(arguments: list[str], environment: dict[str, str], files: list[int], *, own_group: bool) -> NoReturn:
+def _become(
+    arguments: list[str], environment: dict[str, str], files: list[int], *, own_group: bool
+) -> NoReturn:
     """Be the command, to the end of the interpreter."""
     if own_group:
         os.setpgid(0, 0)

@@ -32,9 +32,25 @@ def cheap_hash(password: str = PASSWORD) -> str:
 def person(user_id: str, role: Role, customer_id: str | None = demo.CUSTOMER) -> Actor:
     """A user, stored, with PASSWORD; and the actor they are."""
     email = f"{user_id}@example.com"
-    people.add_user(ROOT, user_id, user_id.title(), email, role, customer_id=customer_id, password=None, slots_folder=slots())
+    people.add_user(
+        ROOT,
+        user_id,
+        user_id.title(),
+        email,
+        role,
+        customer_id=customer_id,
+        password=None,
+        slots_folder=slots(),
+    )
     User.update(passwordHash=cheap_hash()).where(User.id == user_id).execute()
-    return Actor(principal=f"user:{user_id}", user_id=user_id, name=user_id.title(), email=email, role=role, customer_id=customer_id)
+    return Actor(
+        principal=f"user:{user_id}",
+        user_id=user_id,
+        name=user_id.title(),
+        email=email,
+        role=role,
+        customer_id=customer_id,
+    )
 
 
 def slots() -> Path:
@@ -42,9 +58,13 @@ def slots() -> Path:
     return Path(database.db.file_path).parent if database.is_file() else Path(tempfile.gettempdir())
 
 
-def key_headers(customer_id: str | None = demo.CUSTOMER, name: str = "orchestrator", **options: bool) -> dict[str, str]:
+def key_headers(
+    customer_id: str | None = demo.CUSTOMER, name: str = "orchestrator", **options: bool
+) -> dict[str, str]:
     """The header of a new API key."""
-    return {"Authorization": f"Bearer {people.add_key(ROOT, name, customer_id=customer_id, **options)}"}
+    return {
+        "Authorization": f"Bearer {people.add_key(ROOT, name, customer_id=customer_id, **options)}"
+    }
 
 
 def sign_in(app: Flask, email: str, password: str = PASSWORD) -> FlaskClient:
@@ -57,7 +77,9 @@ def sign_in(app: Flask, email: str, password: str = PASSWORD) -> FlaskClient:
 
 def demo_client(app: Flask, file: str) -> FlaskClient:
     """A client signed in as one of the demo's people: jane, fiona or alex."""
-    login = json.loads((demo.demo_folder(Path(app.instance_path)) / f"{file}.json").read_text(encoding="utf-8"))
+    login = json.loads(
+        (demo.demo_folder(Path(app.instance_path)) / f"{file}.json").read_text(encoding="utf-8")
+    )
     return sign_in(app, login["email"], login["password"])
 
 
@@ -80,17 +102,34 @@ def check_body(**changes: Any) -> dict[str, Any]:
 
 def reserve_body(**changes: Any) -> dict[str, Any]:
     """The guide's reserve, with changes; None leaves a field out."""
-    body = {"budgetId": "budget-123", "amount": 5000, "requestId": "intake-789", "reason": "Slack - Team collaboration"} | changes
+    body = {
+        "budgetId": "budget-123",
+        "amount": 5000,
+        "requestId": "intake-789",
+        "reason": "Slack - Team collaboration",
+    } | changes
     return {name: value for name, value in body.items() if value is not None}
 
 
 def release_body(**changes: Any) -> dict[str, Any]:
     """The guide's release by reject, with changes; None leaves a field out."""
-    body = {"budgetId": "budget-123", "amount": 5000, "requestId": "intake-789", "action": "reject", "reason": "Duplicate subscription found"} | changes
+    body = {
+        "budgetId": "budget-123",
+        "amount": 5000,
+        "requestId": "intake-789",
+        "action": "reject",
+        "reason": "Duplicate subscription found",
+    } | changes
     return {name: value for name, value in body.items() if value is not None}
 
 
 def commit_body(**changes: Any) -> dict[str, Any]:
     """A commit of the guide's reservation, with changes; None leaves a field out."""
-    body = {"budgetId": "budget-123", "amount": 5000, "requestId": "intake-789", "reason": "Invoice paid", "externalRef": "PO-1002"} | changes
+    body = {
+        "budgetId": "budget-123",
+        "amount": 5000,
+        "requestId": "intake-789",
+        "reason": "Invoice paid",
+        "externalRef": "PO-1002",
+    } | changes
     return {name: value for name, value in body.items() if value is not None}

@@ -45,7 +45,11 @@ def world(app: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 def app_of(world: World, chosen: Settings, **changes: Any) -> Flask:
     """An app with the settings that lead to the world's Google."""
-    options = {"google_credentials": world.job.reach.credentials_path, "google_sheets_api_url": world.google.url, "csv_folder": world.folder}
+    options = {
+        "google_credentials": world.job.reach.credentials_path,
+        "google_sheets_api_url": world.google.url,
+        "csv_folder": world.folder,
+    }
     return create_app(replace(chosen, **(options | changes)))
 
 
@@ -82,7 +86,11 @@ def test_a_source_is_added_listed_synced_and_removed(world: World, shell: FlaskC
     assert "Department=Team, Budgeted Amount=FY Plan" in listed
     assert "de_DE" in listed
     synced = shell.invoke(args=["sync-sheets"])
-    assert (synced.exit_code, synced.stdout, synced.stderr) == (0, f"org-1 {source_id} (Google Sheet {KEY}, Budgets): success: 1 created\n", "")
+    assert (synced.exit_code, synced.stdout, synced.stderr) == (
+        0,
+        f"org-1 {source_id} (Google Sheet {KEY}, Budgets): success: 1 created\n",
+        "",
+    )
     assert world.budgets() == {"Ops, Q1 2025": "5000"}
     assert shell.invoke(args=["sync-sheets"]).stdout.endswith("success: 1 unchanged\n")
     removed = shell.invoke(args=["remove-source", source_id])
@@ -90,7 +98,9 @@ def test_a_source_is_added_listed_synced_and_removed(world: World, shell: FlaskC
     assert shell.invoke(args=["sync-sheets"]).output == ""
 
 
-def test_cron_gets_one_line_a_source_errors_on_stderr_and_an_exit_status(world: World, shell: FlaskCliRunner) -> None:
+def test_cron_gets_one_line_a_source_errors_on_stderr_and_an_exit_status(
+    world: World, shell: FlaskCliRunner
+) -> None:
     world.customer("org-2")
     bad = world.sheet(KEY, plan_rows(Engineering=1))
     good = world.csv("plan.csv", CSV_HEADER + "A,Q1 2025,1\nB,Q1 2025,x\n", customer_id="org-2")
@@ -103,7 +113,10 @@ def test_cron_gets_one_line_a_source_errors_on_stderr_and_an_exit_status(world: 
         f"{good.id} row 3: Budgeted Amount is 'x', which is no number: enter one",
     ]
     only = shell.invoke(args=["sync-sheets", "--customer", "org-2"])
-    assert (only.exit_code, only.stdout) == (0, f"org-2 {good.id} (CSV plan.csv): partial: 1 unchanged, 1 refused\n")
+    assert (only.exit_code, only.stdout) == (
+        0,
+        f"org-2 {good.id} (CSV plan.csv): partial: 1 unchanged, 1 refused\n",
+    )
     assert shell.invoke(args=["sync-sheets", "--customer", "nobody"]).exit_code == 1
 
 
@@ -111,13 +124,33 @@ def test_the_dry_run_is_a_page_that_changes_nothing(world: World, shell: FlaskCl
     header = [*HEADER_WITH_ID, "Auto-Approve Limit"]
     source = world.sheet(
         KEY,
-        [header, *([f"B-{number}", f"Team {number}", "Q1 2025", 100 * number, ""] for number in range(1, 9)), ["E-1", "Engineering", "Q1 2025", 100000, ""]],
+        [
+            header,
+            *(
+                [f"B-{number}", f"Team {number}", "Q1 2025", 100 * number, ""]
+                for number in range(1, 9)
+            ),
+            ["E-1", "Engineering", "Q1 2025", 100000, ""],
+        ],
     )
     world.sync(source)
     for budget, amount in (("E-1", 72000), ("B-8", 300)):
-        ledger.reserve(ROOT, ReserveRequest(budget_id=budget, request_id=f"r-{budget}", amount=Decimal(amount)))
-    kept = [[f"B-{number}", f"Team {number}", "Q1 2025", 100 * number, ""] for number in range(3, 8)]
-    world.rows(KEY, [header, *kept, ["E-1", "Engineering", "Q1 2025", 60000, 500], ["B-2", "Team 2", "Q1 2025", "#REF!", ""], ["N-1", "New", "FY2026", 7.5, 1]])
+        ledger.reserve(
+            ROOT, ReserveRequest(budget_id=budget, request_id=f"r-{budget}", amount=Decimal(amount))
+        )
+    kept = [
+        [f"B-{number}", f"Team {number}", "Q1 2025", 100 * number, ""] for number in range(3, 8)
+    ]
+    world.rows(
+        KEY,
+        [
+            header,
+            *kept,
+            ["E-1", "Engineering", "Q1 2025", 60000, 500],
+            ["B-2", "Team 2", "Q1 2025", "#REF!", ""],
+            ["N-1", "New", "FY2026", 7.5, 1],
+        ],
+    )
     before, passes = world.state(), SyncHistory.select().count()
     page = shell.invoke(args=["sync-sheets", "--dry-run"])
     assert page.exit_code == 0
@@ -146,22 +179,32 @@ def test_the_dry_run_is_a_page_that_changes_nothing(world: World, shell: FlaskCl
     assert (world.state(), SyncHistory.select().count()) == (before, passes)
 
 
-def test_the_dry_run_shows_what_the_brake_holds_and_allow_deletes_lets_it_go(world: World, shell: FlaskCliRunner) -> None:
+def test_the_dry_run_shows_what_the_brake_holds_and_allow_deletes_lets_it_go(
+    world: World, shell: FlaskCliRunner
+) -> None:
     source = world.sheet(KEY, plan_rows(A=1, B=2, C=3))
     world.sync(source)
     world.rows(KEY, plan_rows(A=1))
     page = shell.invoke(args=["sync-sheets", "--dry-run"]).stdout
-    assert "Held back: 2 of the source's 3 live budgets are not in the sheet, which may be a mistake. --allow-deletes deletes them:" in page
+    assert (
+        "Held back: 2 of the source's 3 live budgets are not in the sheet, which may be a mistake. --allow-deletes deletes them:"
+        in page
+    )
     assert "    B, Q1 2025 [" in page
     held = shell.invoke(args=["sync-sheets"])
-    assert (held.exit_code, held.stdout.strip().split(": ", 1)[1]) == (0, "partial: 1 unchanged, 2 held back")
+    assert (held.exit_code, held.stdout.strip().split(": ", 1)[1]) == (
+        0,
+        "partial: 1 unchanged, 2 held back",
+    )
     assert "2 deletions held back, out of 3 live budgets" in held.stderr
     let_go = shell.invoke(args=["sync-sheets", "--allow-deletes"])
     assert let_go.stdout.strip().endswith("success: 1 unchanged, 2 deleted")
     assert world.budgets() == {"A, Q1 2025": "1"}
 
 
-def test_a_dry_run_of_a_broken_source_says_why_and_fails(world: World, shell: FlaskCliRunner) -> None:
+def test_a_dry_run_of_a_broken_source_says_why_and_fails(
+    world: World, shell: FlaskCliRunner
+) -> None:
     world.sheet(KEY, [])
     page = shell.invoke(args=["sync-sheets", "--dry-run"])
     assert page.exit_code == 1
@@ -170,14 +213,24 @@ def test_a_dry_run_of_a_broken_source_says_why_and_fails(world: World, shell: Fl
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--spreadsheet", KEY], ["--spreadsheet", KEY, "--worksheet", "A", "--csv", "b.csv"], ["--csv", "../x.csv"], ["--csv", "x.csv", "--map", "nonsense"]],
+    [
+        [],
+        ["--spreadsheet", KEY],
+        ["--spreadsheet", KEY, "--worksheet", "A", "--csv", "b.csv"],
+        ["--csv", "../x.csv"],
+        ["--csv", "x.csv", "--map", "nonsense"],
+    ],
 )
-def test_a_source_that_makes_no_sense_is_refused(world: World, shell: FlaskCliRunner, arguments: list[str]) -> None:
+def test_a_source_that_makes_no_sense_is_refused(
+    world: World, shell: FlaskCliRunner, arguments: list[str]
+) -> None:
     assert shell.invoke(args=["add-source", "--customer", ORG, *arguments]).exit_code != 0
     assert shell.invoke(args=["list-sources"]).output.startswith("There are no sources yet")
 
 
-def test_the_crontab_line_works_from_any_directory_on_the_real_command(installation: Installation, tmp_path: Path) -> None:
+def test_the_crontab_line_works_from_any_directory_on_the_real_command(
+    installation: Installation, tmp_path: Path
+) -> None:
     google = SheetsServer()
     try:
         google.share(KEY, plan_rows(Legal=1000))
@@ -186,8 +239,12 @@ def test_the_crontab_line_works_from_any_directory_on_the_real_command(installat
             "GOOGLE_SHEETS_API_URL": google.url,
             "NO_PROXY": "127.0.0.1",
         }
-        installation.flask("add-source", "--customer", "org-456", "--spreadsheet", KEY, "--worksheet", "Budgets")
-        ran = installation.flask("--app", str(PROJECT / "app.py"), "sync-sheets", "--customer", "org-456")
+        installation.flask(
+            "add-source", "--customer", "org-456", "--spreadsheet", KEY, "--worksheet", "Budgets"
+        )
+        ran = installation.flask(
+            "--app", str(PROJECT / "app.py"), "sync-sheets", "--customer", "org-456"
+        )
         assert "success: 1 created" in ran.stdout
         assert ran.stderr == ""
     finally:
@@ -202,7 +259,10 @@ def two(app: Flask, installation: Installation) -> Installation:
     """An installation with two sources more than the guide's, of which the second has a row that is refused."""
     sheets = installation.folder / "sheets"
     sheets.mkdir(exist_ok=True)
-    for name, rows in (("a.csv", "Ops,Q1 2025,1\n"), ("b.csv", "Legal,Q1 2025,1\nSales,Q1 2025,x\n")):
+    for name, rows in (
+        ("a.csv", "Ops,Q1 2025,1\n"),
+        ("b.csv", "Legal,Q1 2025,1\nSales,Q1 2025,x\n"),
+    ):
         (sheets / name).write_text(CSV_HEADER + rows, encoding="utf-8")
         people.add_customer(ROOT, name[0], name)
         sync.add_source(ROOT, name[0], csv_path=name, csv_folder=sheets)
@@ -211,30 +271,60 @@ def two(app: Flask, installation: Installation) -> Installation:
 
 def passes(installation: Installation) -> list[tuple[str, str, str | None]]:
     """Every pass over the sources of `two`: customer, status, message."""
-    return found(installation.target, """SELECT "customerId", "status", "message" FROM "SyncHistory" WHERE "customerId" IN ('a', 'b', 'c') ORDER BY "id\"""")
+    return found(
+        installation.target,
+        """SELECT "customerId", "status", "message" FROM "SyncHistory" WHERE "customerId" IN ('a', 'b', 'c') ORDER BY "id\"""",
+    )
 
 
-@pytest.mark.parametrize("full", [{1}, {2}, {1, 2}], ids=["no room for lines", "no room for errors", "no room at all"])
-def test_every_source_is_followed_though_nothing_can_be_printed(two: Installation, tmp_path: Path, full: set[int]) -> None:
-    paths = {number: Path("/dev/full") if number in full else tmp_path / str(number) for number in (1, 2)}
-    with open(os.devnull, "rb") as nothing, paths[1].open("wb") as output, paths[2].open("wb") as errors:
+@pytest.mark.parametrize(
+    "full", [{1}, {2}, {1, 2}], ids=["no room for lines", "no room for errors", "no room at all"]
+)
+def test_every_source_is_followed_though_nothing_can_be_printed(
+    two: Installation, tmp_path: Path, full: set[int]
+) -> None:
+    paths = {
+        number: Path("/dev/full") if number in full else tmp_path / str(number) for number in (1, 2)
+    }
+    with (
+        open(os.devnull, "rb") as nothing,
+        paths[1].open("wb") as output,
+        paths[2].open("wb") as errors,
+    ):
         assert two.begin(("sync-sheets",), [nothing, output, errors]).wait(timeout=60) == 1
-    assert [(customer, status) for customer, status, _ in passes(two)] == [("a", "success"), ("b", "partial")]
+    assert [(customer, status) for customer, status, _ in passes(two)] == [
+        ("a", "success"),
+        ("b", "partial"),
+    ]
     if 2 not in full:
         said = (tmp_path / "2").read_text(encoding="utf-8").splitlines()
-        assert said[1:] == ["Error: Not every line could be printed (No space left on device): SyncHistory has what became of each source."]
+        assert said[1:] == [
+            "Error: Not every line could be printed (No space left on device): SyncHistory has what became of each source."
+        ]
     if 1 not in full:
         assert len((tmp_path / "1").read_text(encoding="utf-8").splitlines()) == 3
 
 
-def test_every_source_is_followed_though_its_reader_is_gone(two: Installation, tmp_path: Path) -> None:
+def test_every_source_is_followed_though_its_reader_is_gone(
+    two: Installation, tmp_path: Path
+) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    with open(os.devnull, "rb") as nothing, open(writing, "wb") as output, (tmp_path / "2").open("wb") as errors:
+    with (
+        open(os.devnull, "rb") as nothing,
+        open(writing, "wb") as output,
+        (tmp_path / "2").open("wb") as errors,
+    ):
         assert two.begin(("sync-sheets",), [nothing, output, errors]).wait(timeout=60) == 1
-    assert [(customer, status) for customer, status, _ in passes(two)] == [("a", "success"), ("b", "partial")]
+    assert [(customer, status) for customer, status, _ in passes(two)] == [
+        ("a", "success"),
+        ("b", "partial"),
+    ]
     last = (tmp_path / "2").read_text(encoding="utf-8").splitlines()[-1]
-    assert last == "Error: Not every line could be printed (Broken pipe): SyncHistory has what became of each source."
+    assert (
+        last
+        == "Error: Not every line could be printed (Broken pipe): SyncHistory has what became of each source."
+    )
 
 
 def test_a_terminal_that_is_gone_ends_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +339,9 @@ def test_a_terminal_that_is_gone_ends_no_pass(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_run_that_is_stopped_while_it_reads_a_sheet_notes_its_pass_and_says_so(two: Installation, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_run_that_is_stopped_while_it_reads_a_sheet_notes_its_pass_and_says_so(
+    two: Installation, tmp_path: Path, number: signal.Signals
+) -> None:
     google = SheetsServer()
     try:
         google.share(KEY, plan_rows(Legal=1000))
@@ -261,7 +353,11 @@ def test_a_run_that_is_stopped_while_it_reads_a_sheet_notes_its_pass_and_says_so
         }
         people.add_customer(ROOT, "c", "C")
         sync.add_source(ROOT, "c", spreadsheet=KEY, worksheet="Budgets")
-        with open(os.devnull, "rb") as nothing, (tmp_path / "1").open("wb") as output, (tmp_path / "2").open("wb") as errors:
+        with (
+            open(os.devnull, "rb") as nothing,
+            (tmp_path / "1").open("wb") as output,
+            (tmp_path / "2").open("wb") as errors,
+        ):
             running = two.begin(("sync-sheets",), [nothing, output, errors])
             wait_until(lambda: google.count(VALUES) == 1, "the sheet was not asked for")
             running.send_signal(number)
@@ -272,12 +368,16 @@ def test_a_run_that_is_stopped_while_it_reads_a_sheet_notes_its_pass_and_says_so
     assert [status for _, status, _ in done] == ["success", "partial"]
     assert last == [("c", "failed", f"Stopped by {number.name}. Nothing was changed.")]
     _, said = (tmp_path / "2").read_text(encoding="utf-8").splitlines()
-    assert said.endswith(f"(Google Sheet {KEY}, Budgets): failed: Stopped by {number.name}. Nothing was changed.")
+    assert said.endswith(
+        f"(Google Sheet {KEY}, Budgets): failed: Stopped by {number.name}. Nothing was changed."
+    )
     # The guide's source was not begun.
     assert len((tmp_path / "1").read_text(encoding="utf-8").splitlines()) == 2
 
 
-def test_a_run_that_is_stopped_between_two_passes_begins_no_other(world: World, shell: FlaskCliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_stopped_between_two_passes_begins_no_other(
+    world: World, shell: FlaskCliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a.csv", "b.csv"):
         world.csv(name, CSV_HEADER + f"{name},Q1 2025,1\n")
 
@@ -306,16 +406,23 @@ def test_what_was_told_to_be_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_cron_over_http_syncs_every_source_and_shows_no_path(world: World, chosen: Settings) -> None:
+def test_cron_over_http_syncs_every_source_and_shows_no_path(
+    world: World, chosen: Settings
+) -> None:
     sheet = world.sheet(KEY, plan_rows(Engineering=1))
     world.csv("secret-name.csv", CSV_HEADER + "A,Q1 2025,1\n")
     world.google.fail(ABOUT, *[status(404)], key=KEY)
     client = app_of(world, chosen, cron_secret=SECRET).test_client()
-    reply = client.get("/api/cron/sync-google-sheets", headers={"Authorization": f"Bearer {SECRET}"})
+    reply = client.get(
+        "/api/cron/sync-google-sheets", headers={"Authorization": f"Bearer {SECRET}"}
+    )
     assert reply.status_code == 200
     results = {result["sourceType"]: result for result in reply.get_json()["results"]}
     assert (results["csv"]["status"], results["csv"]["createdCount"]) == ("success", 1)
-    assert (results["google_sheets"]["status"], results["google_sheets"]["sourceId"]) == ("failed", sheet.id)
+    assert (results["google_sheets"]["status"], results["google_sheets"]["sourceId"]) == (
+        "failed",
+        sheet.id,
+    )
     assert "secret-name" not in reply.text
     assert [row.startedBy for row in SyncHistory.select()] == ["Scheduled sync (cron)"] * 2
 
@@ -336,10 +443,16 @@ def test_cron_over_http_syncs_every_source_and_shows_no_path(world: World, chose
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_without_the_secret_cron_over_http_is_refused(world: World, chosen: Settings, secret: str | None, sent: str | None, method: str) -> None:
+def test_without_the_secret_cron_over_http_is_refused(
+    world: World, chosen: Settings, secret: str | None, sent: str | None, method: str
+) -> None:
     world.csv("plan.csv", CSV_HEADER + "A,Q1 2025,1\n")
     client = app_of(world, chosen, cron_secret=secret).test_client()
-    reply = client.open("/api/cron/sync-google-sheets", method=method, headers={"Authorization": sent} if sent is not None else {})
+    reply = client.open(
+        "/api/cron/sync-google-sheets",
+        method=method,
+        headers={"Authorization": sent} if sent is not None else {},
+    )
     assert reply.status_code == 401
     assert world.budgets() == {}
 
@@ -347,13 +460,32 @@ def test_without_the_secret_cron_over_http_is_refused(world: World, chosen: Sett
 def test_a_head_does_nothing(world: World, chosen: Settings) -> None:
     world.csv("plan.csv", CSV_HEADER + "A,Q1 2025,1\n")
     client = app_of(world, chosen, cron_secret=SECRET).test_client()
-    assert client.head("/api/cron/sync-google-sheets", headers={"Authorization": f"Bearer {SECRET}"}).status_code == 200
+    assert (
+        client.head(
+            "/api/cron/sync-google-sheets", headers={"Authorization": f"Bearer {SECRET}"}
+        ).status_code
+        == 200
+    )
     assert world.budgets() == {}
     assert SyncHistory.select().count() == 0
 
 
-@pytest.mark.parametrize("url", ["http://evil.example", "ftp://127.0.0.1", "sheets.googleapis.com", "https://", "https://user@host"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://evil.example",
+        "ftp://127.0.0.1",
+        "sheets.googleapis.com",
+        "https://",
+        "https://user@host",
+    ],
+)
 def test_googles_address_must_be_https_or_loopback(environment: dict[str, str], url: str) -> None:
     with pytest.raises(SettingsError, match="GOOGLE_SHEETS_API_URL must be an https address"):
         load(environment | {"GOOGLE_SHEETS_API_URL": url})
-    assert load(environment | {"GOOGLE_SHEETS_API_URL": "http://127.0.0.1:8080/"}).google_sheets_api_url == "http://127.0.0.1:8080"
+    assert (
+        load(
+            environment | {"GOOGLE_SHEETS_API_URL": "http://127.0.0.1:8080/"}
+        ).google_sheets_api_url
+        == "http://127.0.0.1:8080"
+    )

@@ -53,7 +53,11 @@ def two(app: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterat
         world.customer("org-2")
         world.sheet(KEY, plan_rows(Design=100, Engineering=200, Finance=300, Legal=400, Sales=500))
         world.sheet(GOOD, plan_rows(Research=1), customer_id="org-2")
-        world.csv("good.csv", "Department,Fiscal Period,Budgeted Amount\nSupport,Q1 2025,1\n", customer_id="org-2")
+        world.csv(
+            "good.csv",
+            "Department,Fiscal Period,Budgeted Amount\nSupport,Q1 2025,1\n",
+            customer_id="org-2",
+        )
         assert world.sync(world.sources[KEY]).created_count == 5
         yield world
 
@@ -78,7 +82,9 @@ class Failure(NamedTuple):
 
 def fails(call: str, fault: Any, says: str, times: int = 9) -> Failure:
     key = None if call == TOKEN else KEY
-    return Failure(lambda world: world.google.fail(call, *[fault] * times, key=key), says, token=call == TOKEN)
+    return Failure(
+        lambda world: world.google.fail(call, *[fault] * times, key=key), says, token=call == TOKEN
+    )
 
 
 def says(payload: str) -> Any:
@@ -87,12 +93,16 @@ def says(payload: str) -> Any:
 
 
 def says_amount(number: str) -> Any:
-    return says(f'{{"values": [["Department", "Fiscal Period", "Budgeted Amount"], ["Design", "Q1 2025", {number}]]}}')
+    return says(
+        f'{{"values": [["Department", "Fiscal Period", "Budgeted Amount"], ["Design", "Q1 2025", {number}]]}}'
+    )
 
 
 def says_range(a1: str) -> Any:
     """A fault: the sheet's values, called another range's."""
-    return lambda handler, payload: handler.send(200, json.dumps(json.loads(payload) | {"range": a1}).encode())
+    return lambda handler, payload: handler.send(
+        200, json.dumps(json.loads(payload) | {"range": a1}).encode()
+    )
 
 
 def goes_well(handler: Handler, payload: bytes) -> None:
@@ -132,36 +142,76 @@ FAILURES = {
     "a slow drip": fails(VALUES, slow_drip, "could not be read within"),
     "a slow drip of headers": fails(ABOUT, slow_headers, "could not be read within"),
     "a body cut short": fails(VALUES, cut_short, "IncompleteRead"),
-    "half a body that claims to be whole": fails(VALUES, cut_short_but_valid_length, "reply was broken"),
+    "half a body that claims to be whole": fails(
+        VALUES, cut_short_but_valid_length, "reply was broken"
+    ),
     "a slow drip of the values as text": on_second_read(slow_drip, "could not be read within"),
     "values as text cut short": on_second_read(cut_short, "IncompleteRead"),
-    "another tab's values as text": on_second_read(says_range("Other!A1:Z9"), "the values of Other!A1:Z9 instead of 'Budgets'"),
+    "another tab's values as text": on_second_read(
+        says_range("Other!A1:Z9"), "the values of Other!A1:Z9 instead of 'Budgets'"
+    ),
     "a sheet that somebody is filling in": Failure(
         lambda world: world.google.fail(VALUES, *[gains_a_row, goes_well] * 2, key=KEY),
         "The sheet was changed while it was being read; the next pass tries again.",
     ),
     "a connection that ends at once": fails(ABOUT, hang_up, "connection to 127.0.0.1 failed"),
     "401": fails(VALUES, status(401), "does not accept the credentials"),
-    "403, sharing was revoked": Failure(lambda world: spreadsheet(world).readers.clear(), "share it with that address"),
-    "404": Failure(lambda world: world.google.spreadsheets.pop(KEY), "There is no spreadsheet the-key-that-fails"),
-    "a missing tab": Failure(lambda world: spreadsheet(world).tabs.__setitem__(0, Tab("Other", [], 7)), "has no tab named 'Budgets'; it has 'Other'"),
+    "403, sharing was revoked": Failure(
+        lambda world: spreadsheet(world).readers.clear(), "share it with that address"
+    ),
+    "404": Failure(
+        lambda world: world.google.spreadsheets.pop(KEY),
+        "There is no spreadsheet the-key-that-fails",
+    ),
+    "a missing tab": Failure(
+        lambda world: spreadsheet(world).tabs.__setitem__(0, Tab("Other", [], 7)),
+        "has no tab named 'Budgets'; it has 'Other'",
+    ),
     "a token refused": fails(TOKEN, status(400), "refuses the credentials"),
     "a token service that fails": fails(TOKEN, status(503), "token service failed (503)"),
-    "a token cut short": fails(TOKEN, cut_short, "token service cannot be reached (IncompleteRead)"),
+    "a token cut short": fails(
+        TOKEN, cut_short, "token service cannot be reached (IncompleteRead)"
+    ),
     "a token service's page": fails(TOKEN, html_200, "token service was broken"),
-    "a token that ends in no time": fails(TOKEN, says('{"access_token": "x", "expires_in": 1e999}'), "token service was broken"),
-    "a number that no Decimal can hold": fails(VALUES, says_amount("1e999999999999999999999"), "reply was broken"),
+    "a token that ends in no time": fails(
+        TOKEN, says('{"access_token": "x", "expires_in": 1e999}'), "token service was broken"
+    ),
+    "a number that no Decimal can hold": fails(
+        VALUES, says_amount("1e999999999999999999999"), "reply was broken"
+    ),
     "a number that no double can hold": fails(VALUES, says_amount("1e9999999"), "reply was broken"),
-    "a fraction that no double can hold": fails(VALUES, says_amount("1e-9999999"), "reply was broken"),
-    "a tab whose number is none": fails(ABOUT, says('{"sheets": [{"properties": {"title": "Budgets", "sheetId": Infinity}}]}'), "not what its API describes"),
-    "an object for a cell": Failure(rows_are([HEADER, ["Design", "Q1 2025", {"a": 1}]]), "not what its API describes"),
-    "a list for a cell": Failure(rows_are([HEADER, ["Design", ["GO"], 1]]), "not what its API describes"),
-    "another tab's values": fails(VALUES, says_range("Other!A1:Z9"), "the values of Other!A1:Z9 instead of 'Budgets'"),
-    "another tab's values, whose title ends alike": fails(VALUES, says_range("'Old!Budgets'!A1:Z9"), "not what its API describes"),
-    "nobody knows which tab's values": fails(VALUES, says('{"values": []}'), "not what its API describes"),
-    "a missing column": Failure(rows_are([["Department", "Fiscal Period"], ["Sales", "Q1 2025"]]), "with the column 'Budgeted Amount'"),
+    "a fraction that no double can hold": fails(
+        VALUES, says_amount("1e-9999999"), "reply was broken"
+    ),
+    "a tab whose number is none": fails(
+        ABOUT,
+        says('{"sheets": [{"properties": {"title": "Budgets", "sheetId": Infinity}}]}'),
+        "not what its API describes",
+    ),
+    "an object for a cell": Failure(
+        rows_are([HEADER, ["Design", "Q1 2025", {"a": 1}]]), "not what its API describes"
+    ),
+    "a list for a cell": Failure(
+        rows_are([HEADER, ["Design", ["GO"], 1]]), "not what its API describes"
+    ),
+    "another tab's values": fails(
+        VALUES, says_range("Other!A1:Z9"), "the values of Other!A1:Z9 instead of 'Budgets'"
+    ),
+    "another tab's values, whose title ends alike": fails(
+        VALUES, says_range("'Old!Budgets'!A1:Z9"), "not what its API describes"
+    ),
+    "nobody knows which tab's values": fails(
+        VALUES, says('{"values": []}'), "not what its API describes"
+    ),
+    "a missing column": Failure(
+        rows_are([["Department", "Fiscal Period"], ["Sales", "Q1 2025"]]),
+        "with the column 'Budgeted Amount'",
+    ),
     "no header": Failure(rows_are([["Sales", "Q1 2025", 1]]), "no header row"),
-    "two columns of one name": Failure(rows_are([[*HEADER, "budgeted amount"], ["Sales", "Q1 2025", 1, 2]]), "a column twice: 'Budgeted Amount'"),
+    "two columns of one name": Failure(
+        rows_are([[*HEADER, "budgeted amount"], ["Sales", "Q1 2025", 1, 2]]),
+        "a column twice: 'Budgeted Amount'",
+    ),
     "the header only": Failure(rows_are([HEADER]), "empty below its header"),
     "an empty sheet": Failure(rows_are([]), "The sheet is empty"),
     "a sheet of blanks": Failure(rows_are([["", " "], [None, ""]]), "The sheet is empty"),
@@ -175,15 +225,29 @@ def test_a_source_that_fails_changes_nothing_and_the_others_go_on(two: World, na
     before = two.state()
     move_neighbours(two)
     failure.prepare(two)
-    reach = replace(two.job.reach, deadline_s=2.0, timeout_s=0.5) if "slow" in name or "time-out" in name else two.job.reach
+    reach = (
+        replace(two.job.reach, deadline_s=2.0, timeout_s=0.5)
+        if "slow" in name or "time-out" in name
+        else two.job.reach
+    )
     result = two.sync(source, reach=reach)
     assert (result.status, two.last(source).status) == ("failed", "failed")
     assert failure.says in str(two.last(source).message)
     assert two.state() == before
-    assert two.budgets("org-2") == {"Research, Q1 2025": "1" if failure.token else "2", "Support, Q1 2025": "2"}
+    assert two.budgets("org-2") == {
+        "Research, Q1 2025": "1" if failure.token else "2",
+        "Support, Q1 2025": "2",
+    }
     assert [row.status for row in two.history(source)] == ["success", "failed"]
     counts = two.last(source)
-    assert (counts.createdCount, counts.updatedCount, counts.unchangedCount, counts.softDeletedCount, counts.heldCount, counts.errorCount) == (0,) * 6
+    assert (
+        counts.createdCount,
+        counts.updatedCount,
+        counts.unchangedCount,
+        counts.softDeletedCount,
+        counts.heldCount,
+        counts.errorCount,
+    ) == (0,) * 6
     two.verify()
 
 
@@ -194,7 +258,18 @@ def test_a_source_recovers_with_the_pass_after(two: World) -> None:
     assert two.sync(source).status == "success"
 
 
-@pytest.mark.parametrize("fault", [status(429, {"Retry-After": "0"}), status(500), status(503), html_502, cut_short, hang_up, html_200])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        status(429, {"Retry-After": "0"}),
+        status(500),
+        status(503),
+        html_502,
+        cut_short,
+        hang_up,
+        html_200,
+    ],
+)
 def test_one_failed_reply_is_retried_within_the_pass(two: World, fault: Any) -> None:
     two.rows(KEY, plan_rows(Design=101, Engineering=200, Finance=300, Legal=400, Sales=500))
     two.google.fail(VALUES, fault, key=KEY)
@@ -202,19 +277,35 @@ def test_one_failed_reply_is_retried_within_the_pass(two: World, fault: Any) -> 
     assert (result.status, result.updated_count) == ("success", 1)
 
 
-@pytest.mark.parametrize("wait", ["Tue, 01 Jan 2999 00:00:00 GMT", "Tue, 01 Jan 2999 00:00:00 -0000", "3600"])
+@pytest.mark.parametrize(
+    "wait", ["Tue, 01 Jan 2999 00:00:00 GMT", "Tue, 01 Jan 2999 00:00:00 -0000", "3600"]
+)
 def test_a_wait_that_google_asks_for_is_kept_to(two: World, wait: str) -> None:
     two.google.fail(VALUES, status(429, {"Retry-After": wait}), key=KEY)
     source = two.sources[KEY]
     # The longest wait there is ends after the deadline, so the pass ends at once.
     assert two.sync(source, reach=replace(two.job.reach, deadline_s=10)).status == "failed"
-    assert str(two.last(source).message).startswith("Google asks for fewer reads (429). It could not be read within 10 s")
+    assert str(two.last(source).message).startswith(
+        "Google asks for fewer reads (429). It could not be read within 10 s"
+    )
 
 
-@pytest.mark.parametrize("wait", ["Sun, 06 Nov 1994 08:49:37 GMT", "soon", "Tue, 01 Jan 2999", "Tue, 99 Jan 2999 00:00:00 GMT", "-5", ""])
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "soon",
+        "Tue, 01 Jan 2999",
+        "Tue, 99 Jan 2999 00:00:00 GMT",
+        "-5",
+        "",
+    ],
+)
 def test_a_wait_that_is_over_or_makes_no_sense_is_none(two: World, wait: str) -> None:
     two.google.fail(VALUES, status(429, {"Retry-After": wait}), key=KEY)
-    assert two.sync(two.sources[KEY], reach=replace(two.job.reach, deadline_s=10)).status == "success"
+    assert (
+        two.sync(two.sources[KEY], reach=replace(two.job.reach, deadline_s=10)).status == "success"
+    )
 
 
 def test_a_token_that_ended_early_is_renewed_once(two: World) -> None:
@@ -242,7 +333,9 @@ def stopping_at(step: str, stop: Stop) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("step", ["reading Google", "reading 1,", "writing"])
-def test_a_pass_that_is_stopped_at_any_step_changes_nothing_and_is_noted(two: World, step: str) -> None:
+def test_a_pass_that_is_stopped_at_any_step_changes_nothing_and_is_noted(
+    two: World, step: str
+) -> None:
     source, before, others = two.sources[KEY], two.state(), two.history(two.sources[GOOD])
     # More than are written at once.
     two.rows(KEY, plan_rows(**{f"Team{number}": number for number in range(1500)}))
@@ -259,7 +352,10 @@ def test_a_pass_that_is_stopped_once_all_is_written_is_whole_and_the_last(two: W
     source, others = two.sources[KEY], two.history(two.sources[GOOD])
     two.rows(KEY, plan_rows(Design=101, Engineering=200, Finance=300, Legal=400, Sales=500))
     stop = Stop()
-    assert two.sync(source, stop=stop, say=stopping_at(r"writing (\d+) of \1 ", stop)).status == "success"
+    assert (
+        two.sync(source, stop=stop, say=stopping_at(r"writing (\d+) of \1 ", stop)).status
+        == "success"
+    )
     assert (two.budgets()["Design, Q1 2025"], two.last(source).status) == ("101", "success")
     assert two.history(two.sources[GOOD]) == others
     two.verify()
@@ -277,15 +373,21 @@ def amount(cell: Any, says: str, locale: str = "en_US") -> BadRow:
     return BadRow(["Engineering", "Q1 2025", cell], f"Budgeted Amount {says}", locale)
 
 
-AS_TEXT = "which the sheet keeps as a date or a time: format the cell as plain text, and type it anew"
+AS_TEXT = (
+    "which the sheet keeps as a date or a time: format the cell as plain text, and type it anew"
+)
 
 BAD_ROWS = {
     "#REF!": amount("#REF!", "shows #REF!: repair its formula"),
     "#N/A": amount("#N/A", "shows #N/A: repair its formula"),
     "Loading…": amount("Loading…", "shows 'Loading…': the sheet had not finished"),
     "Loading...": amount("Loading...", "shows 'Loading...'"),
-    "5,00 in an American sheet": amount("5,00", "is '5,00', which is no number in the sheet's locale en_US"),
-    "5.00 in a German sheet": amount("5.00", "is '5.00', which is no number in the sheet's locale de_DE", "de_DE"),
+    "5,00 in an American sheet": amount(
+        "5,00", "is '5,00', which is no number in the sheet's locale en_US"
+    ),
+    "5.00 in a German sheet": amount(
+        "5.00", "is '5.00', which is no number in the sheet's locale de_DE", "de_DE"
+    ),
     "another currency's sign": amount("€5,000", "is '€5,000', but the row is in USD"),
     "a blank": amount("", "is blank: enter an amount, or 0"),
     "spaces": amount("  ", "is blank"),
@@ -298,33 +400,68 @@ BAD_ROWS = {
     "TRUE": amount(True, "is TRUE: enter a number"),  # a cell's value
     "words": amount("about 5k", "is 'about 5k', which is no number"),
     "a percentage": amount("50%", "is '50%'"),
-    "a date": amount(Date("2025-05-01", 45778), "is '2025-05-01', which the sheet keeps as a date or a time: enter a number, and format the cell as one"),
+    "a date": amount(
+        Date("2025-05-01", 45778),
+        "is '2025-05-01', which the sheet keeps as a date or a time: enter a number, and format the cell as one",
+    ),
     "a day and a month": amount(Date("1-2", 45659), "is '1-2', which the sheet keeps as a date"),
-    "a date that looks like an amount": amount(Date("5,000", 45778), "is '5,000', which the sheet keeps as a date"),
-    "a time": amount(Date("8:30", 0.3541666666666667), "is '8:30', which the sheet keeps as a date or a time"),
-    "a duration": amount(Date("120:00:00", 5), "is '120:00:00', which the sheet keeps as a date or a time"),
-    "a date for a period that it shows as one": BadRow(["Engineering", Date("Jan 2025", 45658), 200], f"Fiscal Period is 'Jan 2025', {AS_TEXT}"),
-    "a date for a department": BadRow([Date("3-4", 45720), "Q1 2025", 200], f"Department is '3-4', {AS_TEXT}"),
+    "a date that looks like an amount": amount(
+        Date("5,000", 45778), "is '5,000', which the sheet keeps as a date"
+    ),
+    "a time": amount(
+        Date("8:30", 0.3541666666666667), "is '8:30', which the sheet keeps as a date or a time"
+    ),
+    "a duration": amount(
+        Date("120:00:00", 5), "is '120:00:00', which the sheet keeps as a date or a time"
+    ),
+    "a date for a period that it shows as one": BadRow(
+        ["Engineering", Date("Jan 2025", 45658), 200], f"Fiscal Period is 'Jan 2025', {AS_TEXT}"
+    ),
+    "a date for a department": BadRow(
+        [Date("3-4", 45720), "Q1 2025", 200], f"Department is '3-4', {AS_TEXT}"
+    ),
     "a blank period": BadRow(["Engineering", "", 200], "Fiscal Period is blank"),
-    "a date for a period, formatted as a number": BadRow(["Engineering", 45658, 200], "Fiscal Period is a date or a number (45658)"),
+    "a date for a period, formatted as a number": BadRow(
+        ["Engineering", 45658, 200], "Fiscal Period is a date or a number (45658)"
+    ),
     "a broken period": BadRow(["Engineering", "#REF!", 200], "Fiscal Period shows #REF!"),
     "a blank department": BadRow(["", "Q1 2025", 200], "Department is blank"),
     "a broken department": BadRow(["#N/A", "Q1 2025", 200], "Department shows #N/A"),
-    "a department of unseen characters": BadRow(["Eng\u200bineering", "Q1 2025", 200], "characters that cannot be seen"),
+    "a department of unseen characters": BadRow(
+        ["Eng\u200bineering", "Q1 2025", 200], "characters that cannot be seen"
+    ),
     "everything broken": BadRow(["#REF!", "#REF!", "#REF!"], "Department shows #REF!"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)
-def test_a_bad_row_is_named_and_keeps_its_budget_while_the_good_rows_are_applied(two: World, name: str) -> None:
+def test_a_bad_row_is_named_and_keeps_its_budget_while_the_good_rows_are_applied(
+    two: World, name: str
+) -> None:
     bad = BAD_ROWS[name]
     source = two.sources[KEY]
     engineering = two.budget("Engineering").__data__
     spreadsheet(two).locale = bad.locale
-    two.rows(KEY, [HEADER, ["Design", "Q1 2025", 111], bad.row, ["Finance", "Q1 2025", 300], ["Legal", "Q1 2025", 400], ["Sales", "Q1 2025", 500]])
+    two.rows(
+        KEY,
+        [
+            HEADER,
+            ["Design", "Q1 2025", 111],
+            bad.row,
+            ["Finance", "Q1 2025", 300],
+            ["Legal", "Q1 2025", 400],
+            ["Sales", "Q1 2025", 500],
+        ],
+    )
     move_neighbours(two)
     result = two.sync(source)
-    assert (result.status, result.updated_count, result.unchanged_count, result.error_count, result.soft_deleted_count) == ("partial", 1, 3, 1, 0)
+    assert (
+        result.status,
+        result.updated_count,
+        result.unchanged_count,
+        result.error_count,
+        result.soft_deleted_count,
+    ) == ("partial", 1, 3, 1, 0)
     assert list(two.bad_rows(source)) == [3]
     assert bad.says in two.bad_rows(source)[3]
     assert two.budget("Engineering").__data__ == engineering
@@ -364,7 +501,14 @@ class GoodCell(NamedTuple):
 )
 def test_an_amount_is_read_exactly_in_the_sheets_locale(two: World, good: GoodCell) -> None:
     spreadsheet(two).locale = good.locale
-    two.rows(KEY, [HEADER, ["Design", "Q1 2025", good.cell], *plan_rows(Engineering=200, Finance=300, Legal=400, Sales=500)[1:]])
+    two.rows(
+        KEY,
+        [
+            HEADER,
+            ["Design", "Q1 2025", good.cell],
+            *plan_rows(Engineering=200, Finance=300, Legal=400, Sales=500)[1:],
+        ],
+    )
     assert two.sync(two.sources[KEY]).status == "success"
     assert two.budgets()["Design, Q1 2025"] == good.means
 
@@ -372,7 +516,9 @@ def test_an_amount_is_read_exactly_in_the_sheets_locale(two: World, good: GoodCe
 def test_a_date_is_refused_in_each_column_that_is_used(two: World) -> None:
     header = [*HEADER_WITH_ID, "Currency", "Auto-Approve Limit", "Due"]
     good = ["B-1", "Ops", "Q1 2025", 5, "USD", 1, Date("5/1/2025", 45778)]
-    source = two.sheet("dates", [header, good, [Date(f"1-{day}", 45657 + day) for day in range(2, 9)]])
+    source = two.sheet(
+        "dates", [header, good, [Date(f"1-{day}", 45657 + day) for day in range(2, 9)]]
+    )
     assert (two.sync(source).status, two.budgets()["Ops, Q1 2025"]) == ("partial", "5")
     keeps = "which the sheet keeps as a date or a time:"
     assert two.bad_rows(source)[3].split("; ") == [
@@ -388,11 +534,31 @@ def test_a_date_is_refused_in_each_column_that_is_used(two: World) -> None:
 @pytest.mark.parametrize(
     ("typed", "first", "later"),
     [
-        (["B-1", "Ops", "Jan 2025"], ["B-1", "Ops", Date("Jan 2025", 45658)], ["B-1", "Ops", Date("Jan-25", 45658)]),
-        (["", "Ops", "Jan 2025"], ["", "Ops", Date("Jan 2025", 45658)], ["", "Ops", Date("Jan-25", 45658)]),
-        (["", 45720, "Q1 2025"], ["", Date("3-4", 45720), "Q1 2025"], ["", Date("3/4/2025", 45720), "Q1 2025"]),
-        ([45659, "Ops", "Q1 2025"], [Date("1-2", 45659), "Ops", "Q1 2025"], [Date("2 Jan", 45659), "Operations", "Q1 2025"]),
-        (["1-2", "Ops", "Q1 2025"], [Date("1-2", 45659), "Ops", "Q1 2025"], [Date("2 Jan", 45659), "Ops", "Q1 2025"]),
+        (
+            ["B-1", "Ops", "Jan 2025"],
+            ["B-1", "Ops", Date("Jan 2025", 45658)],
+            ["B-1", "Ops", Date("Jan-25", 45658)],
+        ),
+        (
+            ["", "Ops", "Jan 2025"],
+            ["", "Ops", Date("Jan 2025", 45658)],
+            ["", "Ops", Date("Jan-25", 45658)],
+        ),
+        (
+            ["", 45720, "Q1 2025"],
+            ["", Date("3-4", 45720), "Q1 2025"],
+            ["", Date("3/4/2025", 45720), "Q1 2025"],
+        ),
+        (
+            [45659, "Ops", "Q1 2025"],
+            [Date("1-2", 45659), "Ops", "Q1 2025"],
+            [Date("2 Jan", 45659), "Operations", "Q1 2025"],
+        ),
+        (
+            ["1-2", "Ops", "Q1 2025"],
+            [Date("1-2", 45659), "Ops", "Q1 2025"],
+            [Date("2 Jan", 45659), "Ops", "Q1 2025"],
+        ),
     ],
     ids=["a period and an ID", "a period", "a department", "an ID", "an ID that was text"],
 )
@@ -406,7 +572,13 @@ def test_a_cell_that_becomes_a_date_or_another_format_of_one_deletes_nothing_and
     for row in (first, later):
         two.rows("formats", [HEADER_WITH_ID, [*row, 500], *others])
         result = two.sync(source)
-        assert (result.error_count, result.unchanged_count, result.created_count, result.soft_deleted_count, result.held_count) == (1, 5, 0, 0, 0)
+        assert (
+            result.error_count,
+            result.unchanged_count,
+            result.created_count,
+            result.soft_deleted_count,
+            result.held_count,
+        ) == (1, 5, 0, 0, 0)
         assert two.budgets() == before
 
 
@@ -415,7 +587,16 @@ PERIODS = ["2025-01-06", "2025:01", "2024-25-1", "2025.4.1", "1/1/2025", "8:30"]
 
 def test_a_period_that_is_text_is_taken_whatever_it_looks_like(two: World) -> None:
     source = two.sheet("periods-as-text", [HEADER, *(["Ops", period, 5] for period in PERIODS)])
-    csv = two.csv("text.csv", "\n".join(["Department,Fiscal Period,Budgeted Amount", *(f"Support,{period},5" for period in PERIODS)]), customer_id="org-2")
+    csv = two.csv(
+        "text.csv",
+        "\n".join(
+            [
+                "Department,Fiscal Period,Budgeted Amount",
+                *(f"Support,{period},5" for period in PERIODS),
+            ]
+        ),
+        customer_id="org-2",
+    )
     assert two.sync(source).status == "success"
     assert two.last(csv).status == "success"
     assert {f"Ops, {period}" for period in PERIODS} <= set(two.budgets())
@@ -429,16 +610,28 @@ def test_a_sheet_that_gains_a_row_while_it_is_read_is_read_anew(two: World) -> N
 
 
 def test_a_sheet_that_is_sorted_while_it_is_read_makes_no_amount_of_a_date(two: World) -> None:
-    two.rows(KEY, [HEADER, ["Design", "Q1 2025", Date("5/1/2025", 45778)], *plan_rows(Engineering=200, Finance=300, Legal=400, Sales=500)[1:]])
+    two.rows(
+        KEY,
+        [
+            HEADER,
+            ["Design", "Q1 2025", Date("5/1/2025", 45778)],
+            *plan_rows(Engineering=200, Finance=300, Legal=400, Sales=500)[1:],
+        ],
+    )
     two.google.fail(VALUES, then(lambda rows: rows.append(rows.pop(1))), key=KEY)
     before = two.budgets()
     assert two.sync(two.sources[KEY]).status == "partial"
-    assert two.bad_rows(two.sources[KEY])[2] == "Budgeted Amount changed while the sheet was being read: it is read again in the next pass"
+    assert (
+        two.bad_rows(two.sources[KEY])[2]
+        == "Budgeted Amount changed while the sheet was being read: it is read again in the next pass"
+    )
     assert two.budgets() == before
     assert two.sync(two.sources[KEY]).unchanged_count == 4
 
 
-def test_what_changes_at_every_read_does_not_matter_in_a_column_that_is_not_used(two: World) -> None:
+def test_what_changes_at_every_read_does_not_matter_in_a_column_that_is_not_used(
+    two: World,
+) -> None:
     cells = iter([0.75, Date("8:30", 45658.1), "#N/A", 0.25])
     plan = plan_rows(Design=100, Engineering=200, Finance=300, Legal=400, Sales=500)
     two.rows(KEY, [[*HEADER, "Now"], *([*row, 0.5] for row in plan[1:])])
@@ -449,7 +642,13 @@ def test_what_changes_at_every_read_does_not_matter_in_a_column_that_is_not_used
 def test_duplicate_keys_are_all_refused_and_the_budget_stays(two: World) -> None:
     source = two.sources[KEY]
     before = two.budget("Engineering").__data__
-    two.rows(KEY, [*plan_rows(Design=100, Engineering=201, Finance=300, Legal=400, Sales=500), [" ENGINEERING ", "2025-Q1", 999]])
+    two.rows(
+        KEY,
+        [
+            *plan_rows(Design=100, Engineering=201, Finance=300, Legal=400, Sales=500),
+            [" ENGINEERING ", "2025-Q1", 999],
+        ],
+    )
     assert two.sync(source).status == "partial"
     assert two.bad_rows(source) == {
         3: "Engineering, Q1 2025 stands in row 7 as well: keep one of them",
@@ -459,7 +658,15 @@ def test_duplicate_keys_are_all_refused_and_the_budget_stays(two: World) -> None
 
 
 def test_duplicate_budget_ids_are_all_refused(two: World) -> None:
-    source = two.sheet("ids-of-two", [HEADER_WITH_ID, ["B-1", "Ops", "Q1 2025", 1], ["B-1", "Ops", "Q2 2025", 2], ["B-2", "IT", "Q1 2025", 3]])
+    source = two.sheet(
+        "ids-of-two",
+        [
+            HEADER_WITH_ID,
+            ["B-1", "Ops", "Q1 2025", 1],
+            ["B-1", "Ops", "Q2 2025", 2],
+            ["B-2", "IT", "Q1 2025", 3],
+        ],
+    )
     assert two.sync(source).created_count == 1
     assert two.bad_rows(source)[2] == "Budget ID 'B-1' stands in row 3 as well: keep one of them"
 
@@ -468,8 +675,17 @@ def test_minus_sixty_percent_of_the_rows_is_held_and_the_rest_applied(two: World
     source = two.sources[KEY]
     two.rows(KEY, plan_rows(Design=101, Engineering=200, Marketing=50))
     result = two.sync(source)
-    assert (result.status, result.soft_deleted_count, result.held_count, result.updated_count, result.created_count) == ("partial", 0, 3, 1, 1)
-    assert set(two.budgets()) == {f"{name}, Q1 2025" for name in ("Design", "Engineering", "Finance", "Legal", "Marketing", "Sales")}
+    assert (
+        result.status,
+        result.soft_deleted_count,
+        result.held_count,
+        result.updated_count,
+        result.created_count,
+    ) == ("partial", 0, 3, 1, 1)
+    assert set(two.budgets()) == {
+        f"{name}, Q1 2025"
+        for name in ("Design", "Engineering", "Finance", "Legal", "Marketing", "Sales")
+    }
     assert "3 deletions held back, out of 5 live budgets" in str(two.last(source).message)
     held = {two.budget(name).id for name in ("Finance", "Legal", "Sales")}
     assert set(result.held_ids) == held
@@ -490,7 +706,10 @@ def test_moved_columns_change_nothing(two: World) -> None:
     before = two.state()
     two.rows(
         KEY,
-        [["BUDGETED  amount", "Notes", "fiscal period", "", "DEPARTMENT"], *([row[2], "x", row[1], "", row[0]] for row in spreadsheet(two).tabs[0].rows[1:])],
+        [
+            ["BUDGETED  amount", "Notes", "fiscal period", "", "DEPARTMENT"],
+            *([row[2], "x", row[1], "", row[0]] for row in spreadsheet(two).tabs[0].rows[1:]),
+        ],
     )
     result = two.sync(source)
     assert (result.status, result.unchanged_count) == ("success", 5)
@@ -499,17 +718,34 @@ def test_moved_columns_change_nothing(two: World) -> None:
 
 def test_moved_rows_change_nothing_but_their_numbers(two: World) -> None:
     source = two.sources[KEY]
-    before = {budget.id: (budget.department, budget.budgetedMinor, budget.updatedAt) for budget in (two.budget("Design"), two.budget("Sales"))}
+    before = {
+        budget.id: (budget.department, budget.budgetedMinor, budget.updatedAt)
+        for budget in (two.budget("Design"), two.budget("Sales"))
+    }
     versions = two.audit(two.budget("Sales"))
     two.rows(KEY, [["Our plan"], [], HEADER, *reversed(spreadsheet(two).tabs[0].rows[1:])])
     result = two.sync(source)
     assert (result.status, result.unchanged_count, result.updated_count) == ("success", 5, 0)
-    assert {budget.id: (budget.department, budget.budgetedMinor, budget.updatedAt) for budget in (two.budget("Design"), two.budget("Sales"))} == before
+    assert {
+        budget.id: (budget.department, budget.budgetedMinor, budget.updatedAt)
+        for budget in (two.budget("Design"), two.budget("Sales"))
+    } == before
     assert two.budget("Sales").sourceRow == 4
     assert two.audit(two.budget("Sales")) == versions
 
 
-@pytest.mark.parametrize("name", ['=HYPERLINK("http://evil.example")', "+1", "-cmd|' /C calc'!A0", "@SUM(1)", "#marketing", "'quoted'", "Loading bay"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        '=HYPERLINK("http://evil.example")',
+        "+1",
+        "-cmd|' /C calc'!A0",
+        "@SUM(1)",
+        "#marketing",
+        "'quoted'",
+        "Loading bay",
+    ],
+)
 def test_a_department_with_a_formula_like_name_is_text(two: World, name: str) -> None:
     two.rows(KEY, [*spreadsheet(two).tabs[0].rows, [name, "Q1 2025", 7]])
     assert two.sync(two.sources[KEY]).status == "success"
@@ -530,7 +766,9 @@ def test_a_source_of_a_disabled_customer_is_skipped(two: World) -> None:
     assert two.budgets("org-2") == {"Research, Q1 2025": "2", "Support, Q1 2025": "2"}
 
 
-def test_a_source_that_makes_the_program_stumble_does_not_stop_the_others(two: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_makes_the_program_stumble_does_not_stop_the_others(
+    two: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = rows.read_rows
 
     def stumbles(grid: Any, layout: Any) -> Any:
@@ -567,7 +805,9 @@ def test_what_is_set_wrong_is_said(two: World, change: dict[str, Any], says: str
         ({"client_email": None}, "refuses the credentials"),
     ],
 )
-def test_a_bad_credentials_file_is_said_without_its_path(two: World, changes: dict[str, Any], says: str) -> None:
+def test_a_bad_credentials_file_is_said_without_its_path(
+    two: World, changes: dict[str, Any], says: str
+) -> None:
     source = two.sources[KEY]
     path = two.google.credentials_file(two.folder, **changes)
     assert two.sync(source, reach=replace(two.job.reach, credentials_path=path)).status == "failed"
@@ -578,7 +818,9 @@ def test_a_bad_credentials_file_is_said_without_its_path(two: World, changes: di
 
 def test_a_key_that_is_not_googles_gets_no_token(two: World) -> None:
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = stranger.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    pem = stranger.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
     source = two.sources[KEY]
     path = two.google.credentials_file(two.folder, private_key=pem)
     assert two.sync(source, reach=replace(two.job.reach, credentials_path=path)).status == "failed"
@@ -593,11 +835,16 @@ def test_credentials_follow_no_redirect(two: World, kind: str, code: int) -> Non
     two.google.fail(TOKEN, *[status(code, {"Location": f"{stranger.url}/token"})] * 9)
     two.google.calls.clear()
     try:
-        assert two.sync(two.sources[KEY], reach=replace(two.job.reach, credentials_path=path)).status == "failed"
+        assert (
+            two.sync(two.sources[KEY], reach=replace(two.job.reach, credentials_path=path)).status
+            == "failed"
+        )
     finally:
         stranger.stop()
     assert stranger.calls == []
-    assert f"answers with a redirect ({code}), and credentials follow none" in str(two.last(two.sources[KEY]).message)
+    assert f"answers with a redirect ({code}), and credentials follow none" in str(
+        two.last(two.sources[KEY]).message
+    )
     # Another try would change nothing: one for each of the two Google Sheets.
     assert two.google.calls == [TOKEN] * 2
 
@@ -605,12 +852,18 @@ def test_credentials_follow_no_redirect(two: World, kind: str, code: int) -> Non
 def test_a_token_without_end_is_not_read_to_its_end(two: World) -> None:
     two.google.fail(TOKEN, *[endless] * 2)
     assert two.sync(two.sources[KEY]).status == "failed"
-    assert two.last(two.sources[KEY]).message == "The reply of Google's token service is larger than 1 MB."
+    assert (
+        two.last(two.sources[KEY]).message
+        == "The reply of Google's token service is larger than 1 MB."
+    )
 
 
 def test_an_authorised_user_reads_as_well(two: World) -> None:
     path = two.google.credentials_file(two.folder, "authorized_user")
-    assert two.sync(two.sources[KEY], reach=replace(two.job.reach, credentials_path=path)).status == "success"
+    assert (
+        two.sync(two.sources[KEY], reach=replace(two.job.reach, credentials_path=path)).status
+        == "success"
+    )
 
 
 def test_a_pass_makes_three_reads_and_looks_nothing_else_up(two: World) -> None:
@@ -619,7 +872,9 @@ def test_a_pass_makes_three_reads_and_looks_nothing_else_up(two: World) -> None:
     assert sorted(two.google.calls) == sorted([TOKEN, ABOUT, VALUES, VALUES] * 2)
 
 
-def test_a_netrc_does_not_take_the_tokens_place(two: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_netrc_does_not_take_the_tokens_place(
+    two: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     netrc = two.folder / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n", encoding="utf-8")
     monkeypatch.setenv("NETRC", str(netrc))

@@ -13,16 +13,46 @@ from budget_sync.domain.periods import fold, period_key
 from budget_sync.sync.cells import DateCell
 from budget_sync.sync.match import Stored
 from budget_sync.sync.plan import SyncPlan, make_plan
-from budget_sync.sync.rows import AMOUNT, BUDGET_ID, CURRENCY, DEPARTMENT, LIMIT, PERIOD, Layout, SheetProblem, SheetRows, read_rows
+from budget_sync.sync.rows import (
+    AMOUNT,
+    BUDGET_ID,
+    CURRENCY,
+    DEPARTMENT,
+    LIMIT,
+    PERIOD,
+    Layout,
+    SheetProblem,
+    SheetRows,
+    read_rows,
+)
 
 SOURCE = "src_1"
 LAYOUT = Layout(currency="USD", locale="en_US")
 HEADER = [BUDGET_ID, DEPARTMENT, PERIOD, AMOUNT]
 
 
-def stored(budget_id: str, department: str, period: str = "Q1 2025", amount: int = 100, **changes: Any) -> Stored:
+def stored(
+    budget_id: str, department: str, period: str = "Q1 2025", amount: int = 100, **changes: Any
+) -> Stored:
     """A budget of the source, in whole dollars."""
-    made = Stored(budget_id, SOURCE, None, None, department, fold(department), period, period_key(period), "USD", amount * 100, None, 2, None, 0, 0, 1)
+    made = Stored(
+        budget_id,
+        SOURCE,
+        None,
+        None,
+        department,
+        fold(department),
+        period,
+        period_key(period),
+        "USD",
+        amount * 100,
+        None,
+        2,
+        None,
+        0,
+        0,
+        1,
+    )
     return made._replace(**changes)
 
 
@@ -39,10 +69,15 @@ def ids(budgets: Iterable[Stored]) -> list[str]:
 
 
 def test_a_row_is_known_by_its_budget_id_whatever_else_it_says() -> None:
-    made = plan(sheet(["B-1", "Platform", "Q1 2025", 150]), [stored("x", "Engineering", external_id="B-1")])
+    made = plan(
+        sheet(["B-1", "Platform", "Q1 2025", 150]), [stored("x", "Engineering", external_id="B-1")]
+    )
     (change,) = made.updates
     assert change.before.id == "x"
-    assert change.fields == (("department", "Engineering", "Platform"), ("budgetedAmount", 10000, 15000))
+    assert change.fields == (
+        ("department", "Engineering", "Platform"),
+        ("budgetedAmount", 10000, 15000),
+    )
     assert not made.creates + made.deletes
 
 
@@ -55,15 +90,22 @@ COMPOSED, APART = "Caf\u00e9", "Cafe\u0301"
 
 
 @pytest.mark.parametrize(("before", "now"), [(COMPOSED, APART), (APART, COMPOSED)])
-def test_a_name_that_is_typed_anew_with_its_accents_stored_otherwise_keeps_its_budget(before: str, now: str) -> None:
+def test_a_name_that_is_typed_anew_with_its_accents_stored_otherwise_keeps_its_budget(
+    before: str, now: str
+) -> None:
     made = plan(sheet(["", now, "Q1 2025", 100]), [stored("x", before, committed_minor=1)])
-    assert [(change.before.id, change.fields) for change in made.updates] == [("x", (("department", before, now),))]
+    assert [(change.before.id, change.fields) for change in made.updates] == [
+        ("x", (("department", before, now),))
+    ]
     assert not made.creates + made.deletes
 
 
 def test_two_rows_whose_names_look_the_same_are_one_budget_twice() -> None:
     made = plan(sheet(["", COMPOSED, "Q1 2025", 100], ["", APART, "Q1 2025", 100]), [])
-    assert [error.message[-41:] for error in made.errors] == ["stands in row 3 as well: keep one of them", "stands in row 2 as well: keep one of them"]
+    assert [error.message[-41:] for error in made.errors] == [
+        "stands in row 3 as well: keep one of them",
+        "stands in row 2 as well: keep one of them",
+    ]
     assert made.changes_nothing
 
 
@@ -71,27 +113,45 @@ def test_two_rows_whose_names_look_the_same_are_one_budget_twice() -> None:
 OLD_KEY = APART.casefold()
 
 
-@pytest.mark.parametrize("changes", [{"period": f"{APART} week", "period_key": f"{OLD_KEY} week"}, {}])
+@pytest.mark.parametrize(
+    "changes", [{"period": f"{APART} week", "period_key": f"{OLD_KEY} week"}, {}]
+)
 @pytest.mark.parametrize("deleted_at", [None, "2025-01-01T00:00:00Z"])
-def test_a_budget_with_the_key_of_an_earlier_version_is_found_and_gets_its_key_of_today(changes: dict[str, Any], deleted_at: str | None) -> None:
-    there = stored("x", APART, committed_minor=1, department_key=OLD_KEY, deleted_at=deleted_at)._replace(**changes)
+def test_a_budget_with_the_key_of_an_earlier_version_is_found_and_gets_its_key_of_today(
+    changes: dict[str, Any], deleted_at: str | None
+) -> None:
+    there = stored(
+        "x", APART, committed_minor=1, department_key=OLD_KEY, deleted_at=deleted_at
+    )._replace(**changes)
     rows = sheet(["", there.department, there.period, 100])
     made = plan(rows, [there])
     (change,) = made.updates + made.revivals
-    assert (change.before.id, change.fields, change.after.department_key) == ("x", (), COMPOSED.casefold())
+    assert (change.before.id, change.fields, change.after.department_key) == (
+        "x",
+        (),
+        COMPOSED.casefold(),
+    )
     assert not made.creates + made.deletes
     after = [budget._replace(source_row=2) for budget in applied(made, [there])]
     assert plan(rows, after).changes_nothing
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_two_budgets_that_an_earlier_version_told_apart_neither_is_deleted_while_both_are_in_the_sheet(order: int) -> None:
+def test_of_two_budgets_that_an_earlier_version_told_apart_neither_is_deleted_while_both_are_in_the_sheet(
+    order: int,
+) -> None:
     there = [stored("x", COMPOSED), stored("y", APART, department_key=OLD_KEY)][::order]
     made = plan(sheet(["", COMPOSED, "Q1 2025", 100], ["", APART, "Q1 2025", 100]), there)
-    assert ([budget.id for budget, _ in made.kept], made.changes_nothing) == (["x", "y"][::order], True)
+    assert ([budget.id for budget, _ in made.kept], made.changes_nothing) == (
+        ["x", "y"][::order],
+        True,
+    )
     for name in (COMPOSED, APART):
         made = plan(sheet(["", name, "Q1 2025", 100]), there)
-        assert (ids(made.deletes), [change.before.id for change in made.updates]) == (["y"], ["x"] if name == APART else [])
+        assert (ids(made.deletes), [change.before.id for change in made.updates]) == (
+            ["y"],
+            ["x"] if name == APART else [],
+        )
 
 
 def test_a_row_that_gains_an_id_keeps_its_budget() -> None:
@@ -101,22 +161,36 @@ def test_a_row_that_gains_an_id_keeps_its_budget() -> None:
 
 
 def test_a_row_that_loses_its_id_keeps_its_budget_and_the_budget_its_id() -> None:
-    made = plan(sheet(["", "Engineering", "Q1 2025", 100]), [stored("x", "Engineering", external_id="B-1")])
+    made = plan(
+        sheet(["", "Engineering", "Q1 2025", 100]), [stored("x", "Engineering", external_id="B-1")]
+    )
     assert (made.unchanged_count, made.updates) == (1, [])
 
 
 def test_a_row_whose_id_is_changed_keeps_its_budget_when_the_old_id_is_gone() -> None:
-    made = plan(sheet(["B-9", "Engineering", "Q1 2025", 100]), [stored("x", "Engineering", external_id="B-1", reserved_minor=5)])
+    made = plan(
+        sheet(["B-9", "Engineering", "Q1 2025", 100]),
+        [stored("x", "Engineering", external_id="B-1", reserved_minor=5)],
+    )
     assert [change.fields for change in made.updates] == [(("externalId", "B-1", "B-9"),)]
 
 
 def test_a_row_whose_period_is_changed_takes_its_budget_there() -> None:
-    made = plan(sheet(["B-1", "Engineering", "Q2 2025", 100]), [stored("x", "Engineering", external_id="B-1")])
+    made = plan(
+        sheet(["B-1", "Engineering", "Q2 2025", 100]),
+        [stored("x", "Engineering", external_id="B-1")],
+    )
     assert [change.fields for change in made.updates] == [(("fiscalPeriod", "Q1 2025", "Q2 2025"),)]
 
 
-def test_a_row_whose_id_is_a_date_keeps_the_budget_of_that_number_and_the_one_of_its_department_and_period() -> None:
-    there = [stored("x", "Ops", external_id="45659"), stored("y", "Sales", external_id="B-2"), stored("z", "Legal", external_id="B-3")]
+def test_a_row_whose_id_is_a_date_keeps_the_budget_of_that_number_and_the_one_of_its_department_and_period() -> (
+    None
+):
+    there = [
+        stored("x", "Ops", external_id="45659"),
+        stored("y", "Sales", external_id="B-2"),
+        stored("z", "Legal", external_id="B-3"),
+    ]
     made = plan(sheet([DateCell(45659, "1-2"), "Sales", "Q1 2025", 100]), there, allow_deletes=True)
     assert ([budget.id for budget, _ in made.kept], ids(made.deletes)) == (["x", "y"], ["z"])
 
@@ -128,7 +202,11 @@ def test_a_row_whose_department_is_a_date_keeps_the_budgets_of_its_period() -> N
 
 
 def test_a_row_whose_period_is_a_date_keeps_the_budgets_of_its_department() -> None:
-    there = [stored("x", "Ops", "45720"), stored("y", "Ops", "Mar 2025"), stored("z", "Sales", "45720")]
+    there = [
+        stored("x", "Ops", "45720"),
+        stored("y", "Ops", "Mar 2025"),
+        stored("z", "Sales", "45720"),
+    ]
     made = plan(sheet(["", "Ops", DateCell(45720, "Mar-25"), 100]), there, allow_deletes=True)
     assert ([budget.id for budget, _ in made.kept], ids(made.deletes)) == (["x", "y"], ["z"])
 
@@ -141,8 +219,14 @@ def test_a_row_that_only_moved_on_the_sheet_is_unchanged_and_noted() -> None:
 
 
 def test_a_new_row_may_stand_where_a_budget_was_that_its_own_row_renames() -> None:
-    made = plan(sheet(["1", "B", "Q1 2025", 100], ["", "A", "Q1 2025", 7]), [stored("x", "A", external_id="1")])
-    assert ([change.after.department for change in made.updates], [row.department for row in made.creates]) == (["B"], ["A"])
+    made = plan(
+        sheet(["1", "B", "Q1 2025", 100], ["", "A", "Q1 2025", 7]),
+        [stored("x", "A", external_id="1")],
+    )
+    assert (
+        [change.after.department for change in made.updates],
+        [row.department for row in made.creates],
+    ) == (["B"], ["A"])
     assert made.errors == []
 
 
@@ -158,7 +242,9 @@ def test_a_new_row_may_not_stand_where_a_budget_stays_whose_own_row_is_refused()
 
 def test_two_budgets_can_change_places() -> None:
     there = [stored("x", "Engineering", external_id="B-1"), stored("y", "Sales", external_id="B-2")]
-    made = plan(sheet(["B-1", "Sales", "Q1 2025", 100], ["B-2", "Engineering", "Q1 2025", 100]), there)
+    made = plan(
+        sheet(["B-1", "Sales", "Q1 2025", 100], ["B-2", "Engineering", "Q1 2025", 100]), there
+    )
     assert [change.after.department for change in made.updates] == ["Sales", "Engineering"]
     assert made.errors == []
 
@@ -171,11 +257,16 @@ def test_a_budget_by_hand_is_adopted_when_its_row_appears_and_never_deleted_befo
 
 
 def test_a_budget_by_hand_is_known_by_its_id_too() -> None:
-    made = plan(sheet(["budget-123", "Research", "Q1 2025", 100]), [stored("budget-123", "Engineering", source_id=None)])
+    made = plan(
+        sheet(["budget-123", "Research", "Q1 2025", 100]),
+        [stored("budget-123", "Engineering", source_id=None)],
+    )
     assert [change.before.id for change in made.updates] == ["budget-123"]
 
 
-@pytest.mark.parametrize("row", [["", "Engineering", "Q1 2025", 1], ["B-1", "Anything", "Q2 2025", 1]])
+@pytest.mark.parametrize(
+    "row", [["", "Engineering", "Q1 2025", 1], ["B-1", "Anything", "Q2 2025", 1]]
+)
 def test_a_budget_of_another_source_is_a_row_error(row: list[Any]) -> None:
     made = plan(sheet(row), [stored("x", "Engineering", source_id="src_2", external_id="B-1")])
     assert "belongs to source src_2" in made.errors[0].message
@@ -191,8 +282,13 @@ def test_a_budgets_currency_never_changes() -> None:
 
 @pytest.mark.parametrize("deleted_at", [None, "2025-01-01T00:00:00Z"])
 @pytest.mark.parametrize("row_id", ["", "B-1"])
-def test_an_amount_is_not_written_in_other_decimals_than_its_budget_has(deleted_at: str | None, row_id: str) -> None:
-    made = plan(sheet([row_id, "Engineering", "Q1 2025", 5000]), [stored("x", "Engineering", external_id="B-1", exponent=0, deleted_at=deleted_at)])
+def test_an_amount_is_not_written_in_other_decimals_than_its_budget_has(
+    deleted_at: str | None, row_id: str
+) -> None:
+    made = plan(
+        sheet([row_id, "Engineering", "Q1 2025", 5000]),
+        [stored("x", "Engineering", external_id="B-1", exponent=0, deleted_at=deleted_at)],
+    )
     assert [error.message for error in made.errors] == [
         "Engineering, Q1 2025 (budget x) has USD with 0 decimals, which has 2 by now: it stays as it is until whoever runs this service has seen to it"
     ]
@@ -204,7 +300,12 @@ def test_money_does_not_wander_into_another_period() -> None:
     made = plan(sheet(["B-1", "Engineering", "Q2 2025", 100]), [there])
     assert "add a row for Q2 2025" in made.errors[0].message
     assert made.changes_nothing
-    assert [change.after.period for change in plan(sheet(["B-1", "Engineering", "Q2 2025", 100]), [there._replace(committed_minor=0)]).updates] == ["Q2 2025"]
+    assert [
+        change.after.period
+        for change in plan(
+            sheet(["B-1", "Engineering", "Q2 2025", 100]), [there._replace(committed_minor=0)]
+        ).updates
+    ] == ["Q2 2025"]
 
 
 def test_a_budget_that_returns_is_revived_under_its_old_id() -> None:
@@ -215,12 +316,20 @@ def test_a_budget_that_returns_is_revived_under_its_old_id() -> None:
     ]
     (change,) = plan(sheet(["", "Engineering", "Q1 2025", 120]), gone).revivals
     assert (change.before.id, change.is_revival) == ("newer", True)
-    (change,) = plan(sheet(["B-1", "Elsewhere", "Q3 2025", 1]), [stored("z", "Sales", external_id="B-1", deleted_at="2025-01-01T00:00:00Z")]).revivals
+    (change,) = plan(
+        sheet(["B-1", "Elsewhere", "Q3 2025", 1]),
+        [stored("z", "Sales", external_id="B-1", deleted_at="2025-01-01T00:00:00Z")],
+    ).revivals
     assert change.before.id == "z"
 
 
-@pytest.mark.parametrize(("row_id", "its_id", "is_revived"), [("", None, True), ("", "1", True), ("1", None, True), ("1", "1", True), ("1", "2", False)])
-def test_a_row_brings_back_a_deleted_budget_unless_both_have_ids_that_differ(row_id: str, its_id: str | None, is_revived: bool) -> None:
+@pytest.mark.parametrize(
+    ("row_id", "its_id", "is_revived"),
+    [("", None, True), ("", "1", True), ("1", None, True), ("1", "1", True), ("1", "2", False)],
+)
+def test_a_row_brings_back_a_deleted_budget_unless_both_have_ids_that_differ(
+    row_id: str, its_id: str | None, is_revived: bool
+) -> None:
     gone = stored("x", "Engineering", external_id=its_id, deleted_at="2025-01-01T00:00:00Z")
     made = plan(sheet([row_id, "Engineering", "Q1 2025", 100]), [gone])
     assert (len(made.revivals), len(made.creates)) == ((1, 0) if is_revived else (0, 1))
@@ -231,13 +340,22 @@ DELETED = "2025-01-02T00:00:00Z"
 
 def spent_elsewhere(**changes: Any) -> Stored:
     """A budget whose row left another source's sheet, with money spent on it."""
-    there = stored("old", "Mkt", source_id="src_2", deleted_at=DELETED, reserved_minor=2500, committed_minor=7500)
+    there = stored(
+        "old",
+        "Mkt",
+        source_id="src_2",
+        deleted_at=DELETED,
+        reserved_minor=2500,
+        committed_minor=7500,
+    )
     return there._replace(**changes)
 
 
 @pytest.mark.parametrize("row_id", ["", "B-1"])
 @pytest.mark.parametrize("its_id", [None, "A-1"])
-def test_a_row_that_comes_from_another_sheet_does_not_start_its_budget_anew(row_id: str, its_id: str | None) -> None:
+def test_a_row_that_comes_from_another_sheet_does_not_start_its_budget_anew(
+    row_id: str, its_id: str | None
+) -> None:
     made = plan(sheet([row_id, " MKT", "2025-Q1", 100]), [spent_elsewhere(external_id=its_id)])
     (error,) = made.errors
     assert error.message == (
@@ -268,50 +386,89 @@ def test_of_several_that_were_left_behind_at_once_the_same_is_named_each_time() 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"reserved_minor": 0, "committed_minor": 0}, {"period": "Q2 2025", "period_key": "2025-Q2"}, {"currency": "EUR"}, {"department_key": "legal"}],
+    [
+        {"reserved_minor": 0, "committed_minor": 0},
+        {"period": "Q2 2025", "period_key": "2025-Q2"},
+        {"currency": "EUR"},
+        {"department_key": "legal"},
+    ],
 )
-def test_a_row_is_a_new_budget_where_no_other_sheets_deleted_one_of_its_kind_has_money_on_it(changes: dict[str, Any]) -> None:
+def test_a_row_is_a_new_budget_where_no_other_sheets_deleted_one_of_its_kind_has_money_on_it(
+    changes: dict[str, Any],
+) -> None:
     made = plan(sheet(["", "Mkt", "Q1 2025", 100]), [spent_elsewhere(**changes)])
     assert (len(made.creates), made.errors) == (1, [])
 
 
-@pytest.mark.parametrize(("deleted_at", "comes_back"), [("2025-01-01T00:00:00Z", False), (DELETED, False), ("2025-01-03T00:00:00Z", True)])
+@pytest.mark.parametrize(
+    ("deleted_at", "comes_back"),
+    [("2025-01-01T00:00:00Z", False), (DELETED, False), ("2025-01-03T00:00:00Z", True)],
+)
 @pytest.mark.parametrize("row_id", ["", "B-1"])
-def test_a_row_that_went_to_another_sheet_and_back_does_not_leave_behind_what_was_spent_there(deleted_at: str, comes_back: bool, row_id: str) -> None:
+def test_a_row_that_went_to_another_sheet_and_back_does_not_leave_behind_what_was_spent_there(
+    deleted_at: str, comes_back: bool, row_id: str
+) -> None:
     mine = stored("mine", "Mkt", external_id="B-1", deleted_at=deleted_at)
     made = plan(sheet([row_id, "Mkt", "Q1 2025", 100]), [spent_elsewhere(), mine])
-    assert ([change.before.id for change in made.revivals], len(made.errors)) == ((["mine"], 0) if comes_back else ([], 1))
+    assert ([change.before.id for change in made.revivals], len(made.errors)) == (
+        (["mine"], 0) if comes_back else ([], 1)
+    )
 
 
 def test_a_row_with_a_new_id_does_not_start_a_budget_anew_that_lost_its_source() -> None:
     there = [spent_elsewhere(source_id=None, external_id="A-1")]
     made = plan(sheet(["B-1", "Mkt", "Q1 2025", 100]), there)
-    assert "whose source was removed: write A-1 in its Budget ID column to bring that budget back, or make" in made.errors[0].message
+    assert (
+        "whose source was removed: write A-1 in its Budget ID column to bring that budget back, or make"
+        in made.errors[0].message
+    )
     assert made.changes_nothing
-    assert [change.before.id for change in plan(sheet(["A-1", "Mkt", "Q1 2025", 100]), there).revivals] == ["old"]
+    assert [
+        change.before.id for change in plan(sheet(["A-1", "Mkt", "Q1 2025", 100]), there).revivals
+    ] == ["old"]
 
 
 def test_a_row_that_names_another_sources_deleted_budget_says_where_it_belongs() -> None:
-    made = plan(sheet(["A-1", "Mkt", "Q1 2025", 100]), [spent_elsewhere(external_id="A-1", reserved_minor=0, committed_minor=0)])
-    assert "belongs to source src_2, whose sheet it left: put it back there, or give this row another Budget ID" in made.errors[0].message
+    made = plan(
+        sheet(["A-1", "Mkt", "Q1 2025", 100]),
+        [spent_elsewhere(external_id="A-1", reserved_minor=0, committed_minor=0)],
+    )
+    assert (
+        "belongs to source src_2, whose sheet it left: put it back there, or give this row another Budget ID"
+        in made.errors[0].message
+    )
     assert made.changes_nothing
 
 
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
-def test_of_two_budgets_deleted_at_one_moment_the_same_one_returns_in_whatever_order_they_are_read(order: tuple[str, str]) -> None:
+def test_of_two_budgets_deleted_at_one_moment_the_same_one_returns_in_whatever_order_they_are_read(
+    order: tuple[str, str],
+) -> None:
     gone = [stored(name, "Engineering", deleted_at="2025-01-01T00:00:00Z") for name in order]
-    assert [change.before.id for change in plan(sheet(["", "Engineering", "Q1 2025", 100]), gone).revivals] == ["b"]
+    assert [
+        change.before.id
+        for change in plan(sheet(["", "Engineering", "Q1 2025", 100]), gone).revivals
+    ] == ["b"]
 
 
 def test_a_sheet_without_limits_leaves_them_and_one_with_them_sets_them() -> None:
     there = [stored("x", "Engineering", limit_minor=500)]
     assert plan(sheet(["", "Engineering", "Q1 2025", 100]), there).unchanged_count == 1
     with_limits = [*HEADER, LIMIT]
-    (change,) = plan(sheet(["", "Engineering", "Q1 2025", 100, ""], header=with_limits), there).updates
+    (change,) = plan(
+        sheet(["", "Engineering", "Q1 2025", 100, ""], header=with_limits), there
+    ).updates
     assert change.fields == (("autoApproveLimit", 500, None),)
-    (change,) = plan(sheet(["", "Engineering", "Q1 2025", 100, 0], header=with_limits), there).updates
+    (change,) = plan(
+        sheet(["", "Engineering", "Q1 2025", 100, 0], header=with_limits), there
+    ).updates
     assert change.fields == (("autoApproveLimit", 500, 0),)
-    assert plan(sheet(["", "Engineering", "Q1 2025", 100, 5], header=with_limits), there).unchanged_count == 1
+    assert (
+        plan(
+            sheet(["", "Engineering", "Q1 2025", 100, 5], header=with_limits), there
+        ).unchanged_count
+        == 1
+    )
 
 
 def many(count: int) -> list[Stored]:
@@ -337,7 +494,9 @@ def without(there: list[Stored], gone: int) -> SheetRows:
         (200, 21, True),
     ],
 )
-def test_the_brake_holds_more_than_half_or_more_than_ten_and_a_tenth(live: int, gone: int, held: bool) -> None:
+def test_the_brake_holds_more_than_half_or_more_than_ten_and_a_tenth(
+    live: int, gone: int, held: bool
+) -> None:
     there = many(live)
     made = plan(without(there, gone), there)
     assert (len(made.deletes), len(made.held)) == ((0, gone) if held else (gone, 0))
@@ -362,7 +521,12 @@ def test_what_was_approved_does_not_loosen_the_brake_for_the_others() -> None:
     made = plan(alone, there, held_before=approved, approved_ids=approved)
     assert (ids(made.deletes), ids(made.held), made.live_count) == (approved, ids(there[1:5]), 5)
     # What was approved and is back in the sheet stays, and counts as one that does.
-    made = plan(sheet(*(["", budget.department, "Q1 2025", 100] for budget in there[4:])), there, held_before=approved, approved_ids=approved)
+    made = plan(
+        sheet(*(["", budget.department, "Q1 2025", 100] for budget in there[4:])),
+        there,
+        held_before=approved,
+        approved_ids=approved,
+    )
     assert (ids(made.deletes), made.held) == (ids(there[:4]), [])
 
 
@@ -373,7 +537,9 @@ def test_what_was_held_stays_held_though_the_same_sheet_brought_many_new_budgets
     assert (len(first.held), len(first.creates)) == (4, 20)
     after = applied(first, there)
     assert len(plan(swapped, after, held_before=ids(first.held)).held) == 4
-    assert ids(plan(swapped, after, held_before=ids(first.held), approved_ids={"b0"}).deletes) == ["b0"]
+    assert ids(plan(swapped, after, held_before=ids(first.held), approved_ids={"b0"}).deletes) == [
+        "b0"
+    ]
     assert len(plan(swapped, after, held_before=ids(first.held), allow_deletes=True).deletes) == 4
 
 
@@ -384,7 +550,11 @@ def test_what_is_still_held_weighs_on_the_brake_with_what_is_newly_missing() -> 
 
 
 def test_a_bad_row_keeps_the_budget_it_names_even_when_deletes_are_allowed() -> None:
-    there = [stored("x", "Engineering", external_id="B-1"), stored("y", "Sales", external_id="B-2"), stored("z", "Legal", external_id="B-3")]
+    there = [
+        stored("x", "Engineering", external_id="B-1"),
+        stored("y", "Sales", external_id="B-2"),
+        stored("z", "Legal", external_id="B-3"),
+    ]
     rows = sheet(["B-1", "#REF!", "#REF!", 100], ["", "Sales", "Q1 2025", "#REF!"])
     made = plan(rows, there, allow_deletes=True)
     assert ids(made.deletes) == ["z"]
@@ -396,8 +566,17 @@ def test_a_bad_row_keeps_the_budget_it_names_even_when_deletes_are_allowed() -> 
 
 def test_a_bad_row_may_name_a_budget_by_the_id_that_it_has_here() -> None:
     there = [stored("b0", "A"), stored("b1", "B"), *many(9)[2:]]
-    made = plan(sheet(["b0", "#REF!", "#REF!", 1], *(["", budget.department, budget.period, 100] for budget in there[2:])), there)
-    assert ([(budget.id, reason) for budget, reason in made.kept], ids(made.deletes)) == ([("b0", "row 2 means it, and cannot be used")], ["b1"])
+    made = plan(
+        sheet(
+            ["b0", "#REF!", "#REF!", 1],
+            *(["", budget.department, budget.period, 100] for budget in there[2:]),
+        ),
+        there,
+    )
+    assert ([(budget.id, reason) for budget, reason in made.kept], ids(made.deletes)) == (
+        [("b0", "row 2 means it, and cannot be used")],
+        ["b1"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -415,7 +594,12 @@ def test_a_bad_row_may_name_a_budget_by_the_id_that_it_has_here() -> None:
     ],
 )
 def test_a_bad_row_keeps_every_budget_that_it_may_mean(row: list[Any], kept: list[str]) -> None:
-    there = [stored("a1", "A", external_id="1"), stored("a2", "A", "Q2 2025", external_id="2"), stored("c1", "B"), *many(9)]
+    there = [
+        stored("a1", "A", external_id="1"),
+        stored("a2", "A", "Q2 2025", external_id="2"),
+        stored("c1", "B"),
+        *many(9),
+    ]
     rows = sheet(row, *(["", budget.department, budget.period, 100] for budget in there[3:]))
     made = plan(rows, there)
     assert [budget.id for budget, _ in made.kept] == kept
@@ -423,15 +607,22 @@ def test_a_bad_row_keeps_every_budget_that_it_may_mean(row: list[Any], kept: lis
 
 
 def test_a_row_may_not_take_the_place_of_a_budget_that_stays() -> None:
-    there = [stored("x", "Engineering", external_id="B-1"), stored("theirs", "Sales", source_id="src_2")]
+    there = [
+        stored("x", "Engineering", external_id="B-1"),
+        stored("theirs", "Sales", source_id="src_2"),
+    ]
     made = plan(sheet(["B-1", "Sales", "Q1 2025", 5]), there)
     assert "Sales, Q1 2025 is still budget theirs" in made.errors[0].message
     assert made.changes_nothing
 
 
-@pytest.mark.parametrize("row", [["B-1", "Sales", "Q1 2025", 5], ["B-1", "Engineering", "Q2 2025", 5]])
+@pytest.mark.parametrize(
+    "row", [["B-1", "Sales", "Q1 2025", 5], ["B-1", "Engineering", "Q2 2025", 5]]
+)
 @pytest.mark.parametrize("deleted_at", [None, "2025-01-01T00:00:00Z"])
-def test_neither_a_move_nor_a_return_may_take_the_place_of_a_budget_that_stays(row: list[Any], deleted_at: str | None) -> None:
+def test_neither_a_move_nor_a_return_may_take_the_place_of_a_budget_that_stays(
+    row: list[Any], deleted_at: str | None
+) -> None:
     there = [
         stored("x", "Engineering", external_id="B-1", deleted_at=deleted_at),
         stored("theirs", "Sales", source_id="src_2"),
@@ -443,34 +634,56 @@ def test_neither_a_move_nor_a_return_may_take_the_place_of_a_budget_that_stays(r
 
 
 def test_a_return_into_the_place_it_had_is_refused_where_another_budget_has_it_now() -> None:
-    there = [stored("x", "Engineering", external_id="B-1", deleted_at="2025-01-01T00:00:00Z"), stored("theirs", "Engineering", source_id="src_2")]
+    there = [
+        stored("x", "Engineering", external_id="B-1", deleted_at="2025-01-01T00:00:00Z"),
+        stored("theirs", "Engineering", source_id="src_2"),
+    ]
     made = plan(sheet(["B-1", "Engineering", "Q1 2025", 5]), there)
     assert "Engineering, Q1 2025 is still budget theirs" in made.errors[0].message
     assert made.changes_nothing
 
 
 def test_a_refused_move_refuses_the_move_into_its_place() -> None:
-    there = [stored("x", "A", external_id="1"), stored("y", "B", external_id="2"), stored("theirs", "C", source_id="src_2")]
+    there = [
+        stored("x", "A", external_id="1"),
+        stored("y", "B", external_id="2"),
+        stored("theirs", "C", source_id="src_2"),
+    ]
     made = plan(sheet(["1", "B", "Q1 2025", 100], ["2", "C", "Q1 2025", 100]), there)
     assert [error.row for error in made.errors] == [2, 3]
     assert made.changes_nothing
 
 
 def test_a_good_row_may_not_take_a_budget_whose_own_row_is_bad() -> None:
-    made = plan(sheet(["", "A", "Q1 2025", 7], ["1", "A", "#REF!", 100]), [stored("x", "A", external_id="1")])
+    made = plan(
+        sheet(["", "A", "Q1 2025", 7], ["1", "A", "#REF!", 100]),
+        [stored("x", "A", external_id="1")],
+    )
     assert [error.row for error in made.errors] == [2, 3]
     assert made.changes_nothing
 
 
 def test_a_good_row_does_not_bring_back_a_budget_that_a_bad_row_names() -> None:
-    made = plan(sheet(["", "A", "Q1 2025", 7], ["1", "B", "Q1 2025", ""]), [stored("x", "A", external_id="1", deleted_at="2025-01-01T00:00:00Z")])
+    made = plan(
+        sheet(["", "A", "Q1 2025", 7], ["1", "B", "Q1 2025", ""]),
+        [stored("x", "A", external_id="1", deleted_at="2025-01-01T00:00:00Z")],
+    )
     assert ([row.row for row in made.creates], made.revivals) == ([2], [])
 
 
 @pytest.mark.parametrize(("amount", "is_overdrawn"), [(71, True), (72, False), (73, False)])
 @pytest.mark.parametrize("source_id", [SOURCE, None])
-def test_what_is_cut_below_what_is_spoken_for_is_applied_and_counted(amount: int, is_overdrawn: bool, source_id: str | None) -> None:
-    made = plan(sheet(["", "Engineering", "Q1 2025", amount]), [stored("x", "Engineering", source_id=source_id, reserved_minor=5000, committed_minor=2200)])
+def test_what_is_cut_below_what_is_spoken_for_is_applied_and_counted(
+    amount: int, is_overdrawn: bool, source_id: str | None
+) -> None:
+    made = plan(
+        sheet(["", "Engineering", "Q1 2025", amount]),
+        [
+            stored(
+                "x", "Engineering", source_id=source_id, reserved_minor=5000, committed_minor=2200
+            )
+        ],
+    )
     assert (made.overdrawn_count, made.updates[0].is_overdrawn) == (is_overdrawn, is_overdrawn)
 
 
@@ -484,7 +697,10 @@ def test_what_is_overdrawn_already_is_counted_where_it_stays_and_not_where_it_is
 
 DEPARTMENTS = st.sampled_from(["A", "B", "C", " a ", "#REF!", "", "=1+1", "D"])
 PERIODS = st.sampled_from(["Q1 2025", "2025-Q1", "Q2 2025", "FY2025", "", "#N/A", 45658])
-AMOUNTS = st.one_of(st.integers(-5, 10**6), st.sampled_from(["", "Loading…", "$5,000", "5,00", 10**16, True, None, "7"]))
+AMOUNTS = st.one_of(
+    st.integers(-5, 10**6),
+    st.sampled_from(["", "Loading…", "$5,000", "5,00", 10**16, True, None, "7"]),
+)
 BUDGET_IDS = st.sampled_from(["", "", "1", "2", "3", "new", "#REF!", True])
 CELLS = st.lists(st.tuples(BUDGET_IDS, DEPARTMENTS, PERIODS, AMOUNTS), max_size=12)
 
@@ -494,8 +710,13 @@ def budgets(draw: st.DrawFn) -> list[Stored]:
     """Budgets of a customer as the database could have them: live ones differ in department and period, all in their ids."""
     made: list[Stored] = []
     live: set[tuple[str, str]] = set()
-    for number, external_id in enumerate(draw(st.lists(st.sampled_from(["1", "2", "3", "4", None]), max_size=14))):
-        department, period = draw(st.sampled_from("ABCDEF")), draw(st.sampled_from(["Q1 2025", "Q2 2025", "2026"]))
+    for number, external_id in enumerate(
+        draw(st.lists(st.sampled_from(["1", "2", "3", "4", None]), max_size=14))
+    ):
+        department, period = (
+            draw(st.sampled_from("ABCDEF")),
+            draw(st.sampled_from(["Q1 2025", "Q2 2025", "2026"])),
+        )
         key = (fold(department), period_key(period))
         deleted = draw(st.booleans()) if key not in live else True
         used = {budget.external_id for budget in made}
@@ -530,16 +751,37 @@ def applied(made: SyncPlan, there: list[Stored]) -> list[Stored]:
     gone = set(ids(made.deletes))
     moved = {budget_id: row for row, budget_id in made.moved}
     after = [changed.get(budget.id, budget) for budget in there]
-    after = [budget._replace(deleted_at="2025-02-01T00:00:00Z") if budget.id in gone else budget for budget in after]
-    after = [budget._replace(source_row=moved.get(budget.id, budget.source_row)) for budget in after]
+    after = [
+        budget._replace(deleted_at="2025-02-01T00:00:00Z") if budget.id in gone else budget
+        for budget in after
+    ]
+    after = [
+        budget._replace(source_row=moved.get(budget.id, budget.source_row)) for budget in after
+    ]
     for number, row in enumerate(made.creates):
-        after.append(Stored(f"n{number}", SOURCE, row.row, row.external_id, *row[2:8], None, row.exponent, None, 0, 0, 1))
+        after.append(
+            Stored(
+                f"n{number}",
+                SOURCE,
+                row.row,
+                row.external_id,
+                *row[2:8],
+                None,
+                row.exponent,
+                None,
+                0,
+                0,
+                1,
+            )
+        )
     return after
 
 
 @settings(max_examples=100, deadline=None)
 @given(CELLS, budgets(), st.booleans())
-def test_applying_a_plan_gives_the_sheet_and_planning_again_gives_nothing(rows: list[tuple[Any, ...]], there: list[Stored], allow: bool) -> None:
+def test_applying_a_plan_gives_the_sheet_and_planning_again_gives_nothing(
+    rows: list[tuple[Any, ...]], there: list[Stored], allow: bool
+) -> None:
     found = read(rows)
     made = plan(found, there, allow_deletes=allow)
     after = applied(made, there)
@@ -566,9 +808,13 @@ def test_applying_a_plan_gives_the_sheet_and_planning_again_gives_nothing(rows: 
 
 @settings(max_examples=100, deadline=None)
 @given(CELLS, budgets(), st.sets(st.sampled_from([f"b{number}" for number in range(14)])))
-def test_no_plan_deletes_more_than_the_brake_allows_or_what_it_does_not_own(rows: list[tuple[Any, ...]], there: list[Stored], approved: set[str]) -> None:
+def test_no_plan_deletes_more_than_the_brake_allows_or_what_it_does_not_own(
+    rows: list[tuple[Any, ...]], there: list[Stored], approved: set[str]
+) -> None:
     made = plan(read(rows), there, approved_ids=approved)
-    owned = {budget.id for budget in there if budget.source_id == SOURCE and budget.deleted_at is None}
+    owned = {
+        budget.id for budget in there if budget.source_id == SOURCE and budget.deleted_at is None
+    }
     assert set(ids(made.deletes)) <= owned
     let_go = set(ids(made.deletes)) & approved
     assert len(made.deletes) - len(let_go) <= (len(owned) - len(let_go)) / 2
@@ -579,7 +825,9 @@ def test_no_plan_deletes_more_than_the_brake_allows_or_what_it_does_not_own(rows
 
 @settings(max_examples=100, deadline=None)
 @given(CELLS, budgets(), st.booleans())
-def test_no_bad_row_is_applied_or_deletes_what_it_names(rows: list[tuple[Any, ...]], there: list[Stored], allow: bool) -> None:
+def test_no_bad_row_is_applied_or_deletes_what_it_names(
+    rows: list[tuple[Any, ...]], there: list[Stored], allow: bool
+) -> None:
     found = read(rows)
     made = plan(found, there, allow_deletes=allow)
     bad = {error.row for error in made.errors}
@@ -588,12 +836,23 @@ def test_no_bad_row_is_applied_or_deletes_what_it_names(rows: list[tuple[Any, ..
     assert not bad & {row.row for row in made.creates}
     for error in made.errors:
         for budget in made.deletes:
-            assert error.external_id is None or error.external_id not in (budget.external_id, budget.id)
+            assert error.external_id is None or error.external_id not in (
+                budget.external_id,
+                budget.id,
+            )
             assert (error.department_key, error.period_key) != budget.key
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.lists(st.one_of(st.text(max_size=8), st.integers(), st.floats(), st.booleans(), st.none()), max_size=6), max_size=8))
+@given(
+    st.lists(
+        st.lists(
+            st.one_of(st.text(max_size=8), st.integers(), st.floats(), st.booleans(), st.none()),
+            max_size=6,
+        ),
+        max_size=8,
+    )
+)
 def test_reading_any_cells_ends_in_rows_or_a_sentence(cells: list[list[Any]]) -> None:
     found = read([tuple(row) for row in cells])
     numbers = [row.row for row in found.budgets] + [error.row for error in found.errors]

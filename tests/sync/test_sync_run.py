@@ -26,7 +26,13 @@ from budget_sync import database, ledger, manual_budgets, sync
 from budget_sync.database.models import AuditLog, Budget, BudgetDataSourceConfig, SyncHistory
 from budget_sync.domain.errors import Code, Refusal
 from budget_sync.domain.permissions import Role
-from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.domain.request_models import (
+    CheckRequest,
+    CommitRequest,
+    ReleaseAction,
+    ReleaseRequest,
+    ReserveRequest,
+)
 from budget_sync.ledger import verification
 from budget_sync.settings import Settings
 from budget_sync.sync import apply
@@ -58,7 +64,9 @@ def check(department: str, amount: int, request_id: str = "r-1") -> dict[str, An
 
 
 def reserve(budget: Budget, amount: int, request_id: str = "r-1") -> dict[str, Any]:
-    return ledger.reserve(ROOT, ReserveRequest(budget_id=budget.id, request_id=request_id, amount=Decimal(amount))).data
+    return ledger.reserve(
+        ROOT, ReserveRequest(budget_id=budget.id, request_id=request_id, amount=Decimal(amount))
+    ).data
 
 
 def test_the_round_trip_from_sheet_to_check_and_back(world: World) -> None:
@@ -73,7 +81,13 @@ def test_the_round_trip_from_sheet_to_check_and_back(world: World) -> None:
     answer = check("Engineering", 100, "r-2")
     assert (answer["available"], answer["budget"]["available"]) == (False, 50)
     result = world.sync(source)
-    assert (result.status, result.unchanged_count, result.created_count, result.updated_count, result.message) == ("success", 2, 0, 0, None)
+    assert (
+        result.status,
+        result.unchanged_count,
+        result.created_count,
+        result.updated_count,
+        result.message,
+    ) == ("success", 2, 0, 0, None)
     world.verify()
 
 
@@ -82,11 +96,17 @@ def test_a_pass_is_noted_as_the_guide_has_it(world: World) -> None:
     rows = [[f"B-{number}", f"Department {number}", "Q1 2025", 100] for number in range(48)]
     source = world.sheet(KEY, [HEADER_WITH_ID, *rows], customer_id="org-456")
     world.sync(source)
-    changed = [[*row[:3], 200] for row in rows[:5]] + rows[5:47] + [[f"N-{number}", f"New {number}", "Q1 2025", 1] for number in range(3)]
+    changed = (
+        [[*row[:3], 200] for row in rows[:5]]
+        + rows[5:47]
+        + [[f"N-{number}", f"New {number}", "Q1 2025", 1] for number in range(3)]
+    )
     world.rows(KEY, [HEADER_WITH_ID, *changed])
     with time_machine.travel(datetime.fromtimestamp(1707134400, UTC), tick=False):
         world.sync(source)
-    row = database.db.execute_sql("""SELECT * FROM "SyncHistory" WHERE "customerId" = 'org-456' ORDER BY "id" DESC LIMIT 1""")
+    row = database.db.execute_sql(
+        """SELECT * FROM "SyncHistory" WHERE "customerId" = 'org-456' ORDER BY "id" DESC LIMIT 1"""
+    )
     noted = dict(zip([column[0] for column in row.description], row.fetchone(), strict=True))
     assert isinstance(noted["durationMs"], int)
     assert {name: noted[name] for name in noted if name not in ("id", "durationMs")} == {
@@ -119,18 +139,44 @@ def test_passes_of_one_second_have_ids_of_their_own(world: World) -> None:
         world.sync()
         world.sync()
     ids = [row.syncId for row in SyncHistory.select().order_by(SyncHistory.id)]
-    assert ids == ["sync_1707134400_org-1", "sync_1707134400_org-1_2", "sync_1707134400_org-1_3", "sync_1707134400_org-1_4"]
+    assert ids == [
+        "sync_1707134400_org-1",
+        "sync_1707134400_org-1_2",
+        "sync_1707134400_org-1_3",
+        "sync_1707134400_org-1_4",
+    ]
 
 
 def test_each_change_is_audited_field_by_field(world: World) -> None:
-    source = world.sheet(KEY, [[*HEADER_WITH_ID, "Auto-Approve Limit"], ["B-1", "Ops", "Q1 2025", 100, 10], ["B-2", "IT", "Q1 2025", 1, ""]])
+    source = world.sheet(
+        KEY,
+        [
+            [*HEADER_WITH_ID, "Auto-Approve Limit"],
+            ["B-1", "Ops", "Q1 2025", 100, 10],
+            ["B-2", "IT", "Q1 2025", 1, ""],
+        ],
+    )
     world.sync(source)
-    world.rows(KEY, [[*HEADER_WITH_ID, "Auto-Approve Limit"], ["B-1", "Operations", "Q1 2025", 120.5, ""], ["B-2", "IT", "Q1 2025", 1, ""]])
+    world.rows(
+        KEY,
+        [
+            [*HEADER_WITH_ID, "Auto-Approve Limit"],
+            ["B-1", "Operations", "Q1 2025", 120.5, ""],
+            ["B-2", "IT", "Q1 2025", 1, ""],
+        ],
+    )
     world.sync(source)
     world.rows(KEY, [[*HEADER_WITH_ID, "Auto-Approve Limit"], ["B-2", "IT", "Q1 2025", 1, ""]])
     with time_machine.travel(datetime(2025, 2, 5, 10, 0, tzinfo=UTC), tick=False):
         assert world.sync(source).soft_deleted_count == 1
-    world.rows(KEY, [[*HEADER_WITH_ID, "Auto-Approve Limit"], ["B-1", "Operations", "Q1 2025", 130, ""], ["B-2", "IT", "Q1 2025", 1, ""]])
+    world.rows(
+        KEY,
+        [
+            [*HEADER_WITH_ID, "Auto-Approve Limit"],
+            ["B-1", "Operations", "Q1 2025", 130, ""],
+            ["B-2", "IT", "Q1 2025", 1, ""],
+        ],
+    )
     assert world.sync(source).revived_count == 1
     budget = world.budget("Operations")
     assert budget.id == "B-1"
@@ -159,7 +205,12 @@ def test_a_deleted_budget_takes_no_reservation_but_commits_and_releases(world: W
         reserve(budget, 1, "r-3")
     assert refused.value.code == Code.BUDGET_DELETED
     ledger.commit(ROOT, CommitRequest(budget_id=budget.id, request_id="r-1", amount=Decimal(300)))
-    released = ledger.release(ROOT, ReleaseRequest(budget_id=budget.id, request_id="r-2", amount=Decimal(200), action=ReleaseAction.MANUAL)).data
+    released = ledger.release(
+        ROOT,
+        ReleaseRequest(
+            budget_id=budget.id, request_id="r-2", amount=Decimal(200), action=ReleaseAction.MANUAL
+        ),
+    ).data
     assert released["amountReleased"] == 200
     world.rows(KEY, plan_rows(Engineering=1000, Sales=500))
     assert world.sync(source).revived_count == 1
@@ -174,10 +225,16 @@ def test_a_budget_cut_below_what_is_reserved_is_applied_and_reported(world: Worl
     world.rows(KEY, plan_rows(Engineering=60000))
     (preview,) = sync.preview_all(world.job)
     shown = [line for section in preview.sections for line in section.lines]
-    assert "! row 2 cuts Engineering Q1 2025 to $60,000; $72,000 is reserved or committed (1 open reservation)" in shown
+    assert (
+        "! row 2 cuts Engineering Q1 2025 to $60,000; $72,000 is reserved or committed (1 open reservation)"
+        in shown
+    )
     result = world.sync(source)
     assert (result.status, result.overdrawn_count) == ("success", 1)
-    assert world.last(source).message == "Row 2 cuts Engineering Q1 2025 to $60,000; $72,000 is reserved or committed."
+    assert (
+        world.last(source).message
+        == "Row 2 cuts Engineering Q1 2025 to $60,000; $72,000 is reserved or committed."
+    )
     assert check("Engineering", 1, "r-2")["budget"]["available"] == -12000
     world.verify()
 
@@ -185,7 +242,10 @@ def test_a_budget_cut_below_what_is_reserved_is_applied_and_reported(world: Worl
 @pytest.mark.parametrize("first", ["taken from", "moved to"])
 def test_a_row_that_moves_to_another_sheet_brings_no_fresh_money(world: World, first: str) -> None:
     names = {"taken from": "a.csv", "moved to": "b.csv"}
-    with_it, without_it = CSV_HEADER + "Mkt,Q1 2025,1000\nOps,Q1 2025,1\n", CSV_HEADER + "Lab,Q1 2025,1\n"
+    with_it, without_it = (
+        CSV_HEADER + "Mkt,Q1 2025,1000\nOps,Q1 2025,1\n",
+        CSV_HEADER + "Lab,Q1 2025,1\n",
+    )
     sources: dict[str, sync.Source] = {}
     for name in [first, *(name for name in names if name != first)]:
         with time_machine.travel(datetime(2025, 1, 1 + len(sources), tzinfo=UTC), tick=False):
@@ -202,7 +262,10 @@ def test_a_row_that_moves_to_another_sheet_brings_no_fresh_money(world: World, f
     assert ("belongs to source" in world.bad_rows(sources["moved to"])[3]) == (first == "moved to")
     result = world.sync(sources["moved to"])
     assert (result.status, result.created_count, result.error_count) == ("partial", 0, 1)
-    assert f"$1,000 is reserved or committed on Mkt, Q1 2025 (budget {old.id})" in world.bad_rows(sources["moved to"])[3]
+    assert (
+        f"$1,000 is reserved or committed on Mkt, Q1 2025 (budget {old.id})"
+        in world.bad_rows(sources["moved to"])[3]
+    )
     assert world.budgets() == {"Lab, Q1 2025": "1", "Ops, Q1 2025": "1"}
     # What the sentence says to do helps: here the deliberate new start, below the way back.
     by_hand, _ = manual_budgets.set_budget(ROOT, ORG, "Mkt", "Q1 2025", Decimal(5))
@@ -226,7 +289,9 @@ def test_a_row_that_is_put_back_into_its_sheet_has_its_budget_again(world: World
     world.verify()
 
 
-def test_a_name_typed_anew_with_its_accent_as_a_character_of_its_own_keeps_its_budget(world: World) -> None:
+def test_a_name_typed_anew_with_its_accent_as_a_character_of_its_own_keeps_its_budget(
+    world: World,
+) -> None:
     source = world.csv("plan.csv", CSV_HEADER + "Caf\u00e9,Q1 2025,1000\n")
     world.sync(source)
     budget = world.budget("Caf\u00e9")
@@ -240,7 +305,9 @@ def test_a_name_typed_anew_with_its_accent_as_a_character_of_its_own_keeps_its_b
     world.verify()
 
 
-def test_a_budget_with_the_key_of_an_earlier_version_gets_its_key_of_today_with_the_next_pass(world: World) -> None:
+def test_a_budget_with_the_key_of_an_earlier_version_gets_its_key_of_today_with_the_next_pass(
+    world: World,
+) -> None:
     source = world.csv("plan.csv", CSV_HEADER + "Cafe\u0301,Q1 2025,1000\n")
     world.sync(source)
     reserve(world.budget("Cafe\u0301"), 300)
@@ -252,14 +319,24 @@ def test_a_budget_with_the_key_of_an_earlier_version_gets_its_key_of_today_with_
 
 
 def test_a_currency_that_gets_other_decimals_multiplies_no_budget(world: World) -> None:
-    source = world.csv("plan.csv", "Department,Fiscal Period,Budgeted Amount,Currency\nOps,Q1 2025,5000,JPY\nIT,Q1 2025,1,USD\n")
+    source = world.csv(
+        "plan.csv",
+        "Department,Fiscal Period,Budgeted Amount,Currency\nOps,Q1 2025,5000,JPY\nIT,Q1 2025,1,USD\n",
+    )
     world.sync(source)
-    by_hand, _ = manual_budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(5000), currency="JPY")
+    by_hand, _ = manual_budgets.set_budget(
+        ROOT, ORG, "Legal", "Q1 2025", Decimal(5000), currency="JPY"
+    )
     with yen_of(2):
         assert (world.sync(source).status, world.last(source).errorCount) == ("partial", 1)
         assert "has JPY with 0 decimals" in world.bad_rows(source)[2]
-        assert manual_budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(5000))[1] == "unchanged"
-        assert manual_budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(6000))[1] == "updated"
+        assert (
+            manual_budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(5000))[1]
+            == "unchanged"
+        )
+        assert (
+            manual_budgets.set_budget(ROOT, ORG, "Legal", "Q1 2025", Decimal(6000))[1] == "updated"
+        )
     assert world.budgets() == {"IT, Q1 2025": "1", "Legal, Q1 2025": "6000", "Ops, Q1 2025": "5000"}
     assert Budget.get_by_id(by_hand.id).budgetedMinor == 6000
     assert world.sync(source).status == "success"
@@ -280,10 +357,14 @@ def test_a_preview_counts_in_the_decimals_that_a_budget_was_made_with(world: Wor
     assert deleted.lines[1].startswith("! ¥300 is reserved")
 
 
-def test_what_is_changed_by_hand_between_plan_and_apply_is_planned_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_changed_by_hand_between_plan_and_apply_is_planned_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = world.sheet(KEY, plan_rows(Engineering=100, Sales=5))
     real = apply.read_stored
-    late = iter([lambda: manual_budgets.set_budget(ROOT, ORG, "Engineering", "Q1 2025", Decimal(70))])
+    late = iter(
+        [lambda: manual_budgets.set_budget(ROOT, ORG, "Engineering", "Q1 2025", Decimal(70))]
+    )
 
     def then_by_hand(customer_id: str) -> Any:
         found = real(customer_id)
@@ -298,7 +379,9 @@ def test_what_is_changed_by_hand_between_plan_and_apply_is_planned_anew(world: W
 
 
 def test_a_budget_by_hand_is_adopted_and_let_go_when_the_source_is_removed(world: World) -> None:
-    by_hand, _ = manual_budgets.set_budget(ROOT, ORG, "Engineering", "Q1 2025", Decimal(70), budget_id="budget-1")
+    by_hand, _ = manual_budgets.set_budget(
+        ROOT, ORG, "Engineering", "Q1 2025", Decimal(70), budget_id="budget-1"
+    )
     source = world.sheet(KEY, plan_rows(Engineering=100))
     assert world.sync(source).updated_count == 1
     assert world.budget("Engineering").sourceId == source.id
@@ -312,18 +395,38 @@ def test_a_budget_by_hand_is_adopted_and_let_go_when_the_source_is_removed(world
 
 
 def test_budgets_that_change_places_are_written(world: World) -> None:
-    source = world.sheet(KEY, [HEADER_WITH_ID, ["1", "A", "Q1 2025", 1], ["2", "B", "Q1 2025", 2], ["3", "C", "Q1 2025", 3]])
+    source = world.sheet(
+        KEY,
+        [
+            HEADER_WITH_ID,
+            ["1", "A", "Q1 2025", 1],
+            ["2", "B", "Q1 2025", 2],
+            ["3", "C", "Q1 2025", 3],
+        ],
+    )
     world.sync(source)
-    world.rows(KEY, [HEADER_WITH_ID, ["1", "B", "Q1 2025", 1], ["2", "C", "Q1 2025", 2], ["3", "A", "Q1 2025", 3]])
+    world.rows(
+        KEY,
+        [
+            HEADER_WITH_ID,
+            ["1", "B", "Q1 2025", 1],
+            ["2", "C", "Q1 2025", 2],
+            ["3", "A", "Q1 2025", 3],
+        ],
+    )
     assert world.sync(source).updated_count == 3
     assert world.budgets() == {"A, Q1 2025": "3", "B, Q1 2025": "1", "C, Q1 2025": "2"}
 
 
 def test_a_budget_id_is_the_id_only_where_it_is_free_and_fits_a_path(world: World) -> None:
     world.customer("org-2")
-    first = world.sheet(KEY, [HEADER_WITH_ID, ["B-1", "A", "Q1 2025", 1], ["a/b", "B", "Q1 2025", 1]])
+    first = world.sheet(
+        KEY, [HEADER_WITH_ID, ["B-1", "A", "Q1 2025", 1], ["a/b", "B", "Q1 2025", 1]]
+    )
     world.sync(first)
-    second = world.sheet("another-key", [HEADER_WITH_ID, ["B-1", "A", "Q1 2025", 2]], customer_id="org-2")
+    second = world.sheet(
+        "another-key", [HEADER_WITH_ID, ["B-1", "A", "Q1 2025", 2]], customer_id="org-2"
+    )
     world.sync(second)
     ids = {(budget.customerId, budget.externalId): budget.id for budget in Budget.select()}
     assert ids[ORG, "B-1"] == "B-1"
@@ -340,13 +443,17 @@ def test_the_tabs_number_is_kept_with_the_first_pass(world: World) -> None:
 
 def test_a_mapped_column_is_found_by_the_sheets_name_for_it(world: World) -> None:
     source = world.sheet(
-        KEY, [["Team", "Fiscal Period", "FY Plan", "Budgeted Amount"], ["Ops", "Q1 2025", 7, 9]], names={"department": "TEAM", "Budgeted Amount": "fy plan"}
+        KEY,
+        [["Team", "Fiscal Period", "FY Plan", "Budgeted Amount"], ["Ops", "Q1 2025", 7, 9]],
+        names={"department": "TEAM", "Budgeted Amount": "fy plan"},
     )
     world.sync(source)
     assert world.budgets() == {"Ops, Q1 2025": "7"}
 
 
-def test_two_passes_at_once_one_works_and_the_other_is_skipped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_passes_at_once_one_works_and_the_other_is_skipped(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = world.sheet(KEY, plan_rows(Engineering=1))
     reading, go_on = threading.Event(), threading.Event()
     real = apply.read_stored
@@ -444,8 +551,13 @@ def next_pass(world: World, source: sync.Source) -> sync.PassResult:
     return result
 
 
-BEFORE_KILL = CSV_HEADER + "".join(f"{name},Q1 2025,{number}\n" for number, name in enumerate("ABCDEF"))
-AFTER_KILL = CSV_HEADER + "A,Q1 2025,100\nB,q1 2025,1\nC,Q1 2025,2\nD,Q1 2025,3\nNew,Q1 2025,9\nF,Q1 2025,5\n"
+BEFORE_KILL = CSV_HEADER + "".join(
+    f"{name},Q1 2025,{number}\n" for number, name in enumerate("ABCDEF")
+)
+AFTER_KILL = (
+    CSV_HEADER
+    + "A,Q1 2025,100\nB,q1 2025,1\nC,Q1 2025,2\nD,Q1 2025,3\nNew,Q1 2025,9\nF,Q1 2025,5\n"
+)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -460,7 +572,12 @@ def test_a_pass_killed_at_any_step_leaves_nothing_behind(world: World, step: str
     assert [row.status for row in world.history(source)] == ["success"]
     world.verify()
     result = next_pass(world, source)
-    assert (result.status, result.created_count, result.updated_count, result.soft_deleted_count) == ("success", 1, 2, 1)
+    assert (
+        result.status,
+        result.created_count,
+        result.updated_count,
+        result.soft_deleted_count,
+    ) == ("success", 1, 2, 1)
     world.verify()
 
 
@@ -491,7 +608,9 @@ CSVS: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("name", CSVS)
-def test_a_csv_is_read_in_the_encodings_and_forms_that_programs_write(world: World, name: str) -> None:
+def test_a_csv_is_read_in_the_encodings_and_forms_that_programs_write(
+    world: World, name: str
+) -> None:
     source = world.csv("plan.csv", CSVS[name])
     assert world.sync(source).status == "success", world.last(source).message
     assert world.budgets() == {"Büro, Q1 2025": "5000"}
@@ -502,13 +621,18 @@ def test_a_csv_is_read_in_the_encodings_and_forms_that_programs_write(world: Wor
     [
         ("", "The sheet is empty"),
         (CSV_HEADER + 'A,"Q1 2025,1\nB,Q1 2025,2\n', "cannot be read"),
-        ((CSV_HEADER + "Büro und Café,Q1 2025,1\n").encode().replace("é".encode(), b"\xc3"), "damaged UTF-8"),
+        (
+            (CSV_HEADER + "Büro und Café,Q1 2025,1\n").encode().replace("é".encode(), b"\xc3"),
+            "damaged UTF-8",
+        ),
         ((CSV_HEADER + "B,Q1 2025,1\n").encode("utf-16-le"), "encoding cannot be told"),
         ((CSV_HEADER + "B,Q1 2025,1\n").encode() + b"\x81", "encoding cannot be told"),
         (None, "is not in the folder"),
     ],
 )
-def test_a_csv_that_cannot_be_read_changes_nothing(world: World, content: str | bytes | None, says: str) -> None:
+def test_a_csv_that_cannot_be_read_changes_nothing(
+    world: World, content: str | bytes | None, says: str
+) -> None:
     source = world.csv("plan.csv", CSV_HEADER + "A,Q1 2025,1\nB,Q1 2025,2\n")
     other = world.csv("other.csv", CSV_HEADER + "C,Q1 2025,1\n")
     world.sync(source)
@@ -536,7 +660,9 @@ def test_ragged_rows_are_refused_and_short_ones_say_what_is_missing(world: World
     assert world.budgets() == {"A, Q1 2025": "1", "B, Q1 2025": "2", "C, Q1 2025": "4"}
 
 
-@pytest.mark.parametrize("path", ["../outside.csv", "/etc/passwd", "link.csv", "folder-link/x.csv", "", ".", "a\0b.csv"])
+@pytest.mark.parametrize(
+    "path", ["../outside.csv", "/etc/passwd", "link.csv", "folder-link/x.csv", "", ".", "a\0b.csv"]
+)
 def test_a_csv_path_leaves_its_folder_in_no_way(world: World, path: str) -> None:
     (world.folder.parent / "outside.csv").write_text(CSV_HEADER + "A,Q1 2025,1\n", encoding="utf-8")
     (world.folder / "link.csv").symlink_to(world.folder.parent / "outside.csv")
@@ -549,7 +675,9 @@ def test_a_csv_path_leaves_its_folder_in_no_way(world: World, path: str) -> None
 def test_a_link_that_comes_later_is_not_followed_out_of_the_folder(world: World) -> None:
     source = world.csv("plan.csv", CSV_HEADER + "A,Q1 2025,1\n")
     world.sync(source)
-    (world.folder.parent / "outside.csv").write_text(CSV_HEADER + "A,Q1 2025,666\n", encoding="utf-8")
+    (world.folder.parent / "outside.csv").write_text(
+        CSV_HEADER + "A,Q1 2025,666\n", encoding="utf-8"
+    )
     (world.folder / "plan.csv").unlink()
     (world.folder / "plan.csv").symlink_to(world.folder.parent / "outside.csv")
     assert world.sync(source).status == "failed"
@@ -583,34 +711,60 @@ def test_only_the_shell_may_name_a_file_and_only_some_may_add_a_source(world: Wo
 
 def test_everything_wrong_with_a_source_is_named_at_once(world: World) -> None:
     with pytest.raises(Refusal) as refused:
-        sync.add_source(ROOT, ORG, spreadsheet="no key!", worksheet=" ", csv_path="../x", csv_folder=world.folder, locale="xx", names={"Colour": "x"})
-    assert set(refused.value.fields) == {"spreadsheet", "worksheet", "csv", "locale", "map", "source"}
+        sync.add_source(
+            ROOT,
+            ORG,
+            spreadsheet="no key!",
+            worksheet=" ",
+            csv_path="../x",
+            csv_folder=world.folder,
+            locale="xx",
+            names={"Colour": "x"},
+        )
+    assert set(refused.value.fields) == {
+        "spreadsheet",
+        "worksheet",
+        "csv",
+        "locale",
+        "map",
+        "source",
+    }
 
 
-def test_two_customers_of_one_spreadsheet_are_warned_of_and_one_sheet_twice_is_refused(world: World) -> None:
+def test_two_customers_of_one_spreadsheet_are_warned_of_and_one_sheet_twice_is_refused(
+    world: World,
+) -> None:
     world.customer("org-2")
     address = f"https://docs.google.com/spreadsheets/d/{KEY}/edit?usp=sharing#gid=12"
     source, warnings = sync.add_source(ROOT, ORG, spreadsheet=address)
     assert (source.spreadsheet_key, source.worksheet_gid, warnings) == (KEY, 12, [])
-    assert sync.add_source(ROOT, "org-2", spreadsheet=KEY, worksheet="Other")[1] == ["Customer org-1 has a source in this spreadsheet too: is that meant?"]
+    assert sync.add_source(ROOT, "org-2", spreadsheet=KEY, worksheet="Other")[1] == [
+        "Customer org-1 has a source in this spreadsheet too: is that meant?"
+    ]
     with pytest.raises(Refusal) as refused:
         sync.add_source(ROOT, ORG, spreadsheet=KEY, worksheet="gid=12")
     assert source.id in refused.value.sentence
 
 
-def test_a_pass_beyond_the_calls_deadline_is_skipped_and_others_run_side_by_side(world: World) -> None:
+def test_a_pass_beyond_the_calls_deadline_is_skipped_and_others_run_side_by_side(
+    world: World,
+) -> None:
     sources = [world.csv(f"{name}.csv", CSV_HEADER + f"{name},Q1 2025,1\n") for name in "ABC"]
     assert [result.status for result in sync.sync_all(world.job, deadline_s=0)] == ["skipped"] * 3
     assert world.budgets() == {}
     results = list(sync.sync_all(world.job, deadline_s=30, workers=3))
-    assert {result.source.id: result.status for result in results} == {source.id: "success" for source in sources}
+    assert {result.source.id: result.status for result in results} == {
+        source.id: "success" for source in sources
+    }
     assert len({result.sync_id for result in results}) == 3
 
 
 def test_a_database_that_is_busy_fails_the_pass_and_changes_nothing(world: World) -> None:
     source = world.csv("plan.csv", CSV_HEADER + "A,Q1 2025,1\n")
     other = database.db.obj._connect()  # noqa: SLF001  # a writer of another process
-    other.execute("BEGIN IMMEDIATE" if ENGINE == "sqlite" else 'BEGIN; LOCK TABLE "Budget", "SyncHistory"')
+    other.execute(
+        "BEGIN IMMEDIATE" if ENGINE == "sqlite" else 'BEGIN; LOCK TABLE "Budget", "SyncHistory"'
+    )
     result = world.sync(source)
     other.rollback()
     other.close()
@@ -620,17 +774,32 @@ def test_a_database_that_is_busy_fails_the_pass_and_changes_nothing(world: World
 
 
 def test_the_rows_refused_are_listed_up_to_a_bound_and_counted_beyond(world: World) -> None:
-    source = world.csv("plan.csv", CSV_HEADER + "".join(f"D{number},Q1 2025,\n" for number in range(600)))
+    source = world.csv(
+        "plan.csv", CSV_HEADER + "".join(f"D{number},Q1 2025,\n" for number in range(600))
+    )
     result = world.sync(source)
-    assert (result.status, result.error_count, world.last(source).errorCount) == ("partial", 600, 600)
+    assert (result.status, result.error_count, world.last(source).errorCount) == (
+        "partial",
+        600,
+        600,
+    )
     assert len(json.loads(world.last(source).errors)) == 500
 
 
 def test_a_new_budgets_limit_is_in_the_audit_log_too(world: World) -> None:
-    world.csv("plan.csv", "Department,Fiscal Period,Budgeted Amount,Auto-Approve Limit\nLegal,Q1 2025,1000,50\n")
+    world.csv(
+        "plan.csv",
+        "Department,Fiscal Period,Budgeted Amount,Auto-Approve Limit\nLegal,Q1 2025,1000,50\n",
+    )
     world.sync()
-    told = [(row.version, row.action, row.field, row.newValue) for row in AuditLog.select().where(AuditLog.budgetId.is_null(False)).order_by(AuditLog.id)]
-    assert told == [(1, "CREATE", "budgetedAmount", "1000"), (2, "CREATE", "autoApproveLimit", "50")]
+    told = [
+        (row.version, row.action, row.field, row.newValue)
+        for row in AuditLog.select().where(AuditLog.budgetId.is_null(False)).order_by(AuditLog.id)
+    ]
+    assert told == [
+        (1, "CREATE", "budgetedAmount", "1000"),
+        (2, "CREATE", "autoApproveLimit", "50"),
+    ]
     assert verification.verify().findings == []
 
 

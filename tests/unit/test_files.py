@@ -70,7 +70,9 @@ def test_what_is_there_is_kept_or_written_anew_as_it_was_asked_for(tmp_path: Pat
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
-def test_who_comes_second_opens_what_the_first_has_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_comes_second_opens_what_the_first_has_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make = files.make
 
     def late(path: Path) -> int:
@@ -82,7 +84,11 @@ def test_who_comes_second_opens_what_the_first_has_made(tmp_path: Path, monkeypa
         assert opened.read() == "first"
 
 
-@pytest.mark.parametrize("maker", [MAKERS["make"], MAKERS["open_or_make"], MAKERS["make_once"]], ids=["make", "open_or_make", "make_once"])
+@pytest.mark.parametrize(
+    "maker",
+    [MAKERS["make"], MAKERS["open_or_make"], MAKERS["make_once"]],
+    ids=["make", "open_or_make", "make_once"],
+)
 def test_a_link_is_not_followed(tmp_path: Path, maker: Callable[[Path], object]) -> None:
     target, link = tmp_path / "target", tmp_path / "link"
     for there in (False, True):
@@ -106,8 +112,12 @@ def test_what_is_written_takes_a_links_place_and_leaves_its_target(tmp_path: Pat
     assert (tmp_path / "link").read_text(encoding="utf-8") == "text"
 
 
-@pytest.mark.parametrize("maker", [MAKERS["make_once"], MAKERS["write"]], ids=["make_once", "write"])
-def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maker: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(
+    "maker", [MAKERS["make_once"], MAKERS["write"]], ids=["make_once", "write"]
+)
+def test_a_file_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maker: Callable[[Path], object]
+) -> None:
     make = files.make
 
     def make_without_room(path: Path) -> int:
@@ -141,7 +151,9 @@ def theirs() -> Iterator[Path]:
 
 @root_only
 @every_maker
-def test_root_gives_what_it_makes_to_the_folders_owner(theirs: Path, tmp_path: Path, maker: Callable[[Path], object]) -> None:
+def test_root_gives_what_it_makes_to_the_folders_owner(
+    theirs: Path, tmp_path: Path, maker: Callable[[Path], object]
+) -> None:
     maker(theirs / "made")
     assert ((theirs / "made").stat().st_uid, (theirs / "made").stat().st_gid) == (NOBODY, NOBODY)
     maker(tmp_path / "made")
@@ -164,7 +176,9 @@ def test_a_file_like_another_belongs_to_whom_that_one_belongs(theirs: Path, tmp_
 
 
 @root_only
-def test_a_file_that_cannot_be_given_away_is_not_made(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_given_away_is_not_made(
+    theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*_: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
@@ -175,7 +189,9 @@ def test_a_file_that_cannot_be_given_away_is_not_made(theirs: Path, monkeypatch:
 
 
 @root_only
-def test_roots_own_files_stay_roots_whatever_links_lie_in_the_folder(theirs: Path, tmp_path: Path) -> None:
+def test_roots_own_files_stay_roots_whatever_links_lie_in_the_folder(
+    theirs: Path, tmp_path: Path
+) -> None:
     secret = tmp_path / "secret"
     secret.write_text("root's", encoding="utf-8")
     for name in ("lock", "note", "key", "sync-1.lock"):
@@ -197,7 +213,9 @@ def test_roots_own_files_stay_roots_whatever_links_lie_in_the_folder(theirs: Pat
 
 @root_only
 @pytest.mark.parametrize("swapped", ["with a link", "with a full folder"])
-def test_a_folder_that_is_swapped_under_roots_hands_is_not_given_away(theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str) -> None:
+def test_a_folder_that_is_swapped_under_roots_hands_is_not_given_away(
+    theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
     mkdir, full = Path.mkdir, theirs / "full"
     full.mkdir()
     (full / "file").touch()
@@ -253,16 +271,27 @@ def serve(made: Installation) -> dict[str, object]:
     people.set_password(ROOT, "user-123", JANES_NEW_PASSWORD, slots_folder=chosen.instance_folder)
     return {
         "ready": client.get("/readyz").status_code,
-        "reserve": client.post("/api/budget/reserve", json=reserve_body(), headers=made.key()).status_code,
-        "login": client.post("/api/auth/login", json={"email": "jane@acme.com", "password": JANES_NEW_PASSWORD}).status_code,
-        "sync": [result.status for result in sync.sync_all(sync.Job(ROOT, sync.Reach.of(chosen), chosen.instance_folder))],
+        "reserve": client.post(
+            "/api/budget/reserve", json=reserve_body(), headers=made.key()
+        ).status_code,
+        "login": client.post(
+            "/api/auth/login", json={"email": "jane@acme.com", "password": JANES_NEW_PASSWORD}
+        ).status_code,
+        "sync": [
+            result.status
+            for result in sync.sync_all(
+                sync.Job(ROOT, sync.Reach.of(chosen), chosen.instance_folder)
+            )
+        ],
     }
 
 
 @root_only
 @sqlite_only
 @pytest.mark.parametrize("begin", ["init-db", "restore"])
-def test_a_service_works_on_what_root_has_made(roots: Installation, theirs: Path, tmp_path: Path, begin: str) -> None:
+def test_a_service_works_on_what_root_has_made(
+    roots: Installation, theirs: Path, tmp_path: Path, begin: str
+) -> None:
     made = Installation({"INSTANCE_FOLDER": str(theirs / "instance")})
     made.flask("init-db")
     if begin == "restore":
@@ -274,16 +303,30 @@ def test_a_service_works_on_what_root_has_made(roots: Installation, theirs: Path
     found = owners(theirs)
     assert set(found.values()) == {NOBODY}, found
     names = {path.name for path in theirs.rglob("*")}
-    assert {"budget_sync.db", "budget_sync.db.lock", "secret_key", "password-slot-0.lock", "last_backup.json", "orchestrator.header", "demo.csv"} <= names
+    assert {
+        "budget_sync.db",
+        "budget_sync.db.lock",
+        "secret_key",
+        "password-slot-0.lock",
+        "last_backup.json",
+        "orchestrator.header",
+        "demo.csv",
+    } <= names
     assert any(name.startswith("sync-") for name in names)
     assert as_nobody(lambda: serve(made)) == ALL_IS_WELL
 
 
 @root_only
 @sqlite_only
-@pytest.mark.parametrize("closed", ["budget_sync.db", "budget_sync.db.lock", "budget_sync.db.turnstile"])
-def test_a_process_that_may_not_write_a_file_of_the_databases_is_not_ready(roots: Installation, theirs: Path, closed: str) -> None:
-    made = Installation({"INSTANCE_FOLDER": str(theirs), "SECRET_KEY": "a key for tests, long enough"})
+@pytest.mark.parametrize(
+    "closed", ["budget_sync.db", "budget_sync.db.lock", "budget_sync.db.turnstile"]
+)
+def test_a_process_that_may_not_write_a_file_of_the_databases_is_not_ready(
+    roots: Installation, theirs: Path, closed: str
+) -> None:
+    made = Installation(
+        {"INSTANCE_FOLDER": str(theirs), "SECRET_KEY": "a key for tests, long enough"}
+    )
     for command in ("init-db", "demo"):
         made.flask(command)
     os.chown(theirs / closed, 0, 0)
@@ -292,6 +335,9 @@ def test_a_process_that_may_not_write_a_file_of_the_databases_is_not_ready(roots
 
     def ask() -> list[int]:
         client = create_app(settings.load(made.environment)).test_client()
-        return [client.get("/readyz").status_code, client.post("/api/budget/reserve", json=reserve_body(), headers=made.key()).status_code]
+        return [
+            client.get("/readyz").status_code,
+            client.post("/api/budget/reserve", json=reserve_body(), headers=made.key()).status_code,
+        ]
 
     assert as_nobody(ask) == [503, 503]

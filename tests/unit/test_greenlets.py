@@ -166,7 +166,9 @@ def test_each_call_has_a_context_of_its_own(loop: Loop) -> None:
     assert variable.get() == "nobody's"
 
 
-def test_what_all_want_done_before_the_thread_sleeps_is_done_once_and_at_once_outside(loop: Loop) -> None:
+def test_what_all_want_done_before_the_thread_sleeps_is_done_once_and_at_once_outside(
+    loop: Loop,
+) -> None:
     said: Said = []
 
     def notify() -> None:
@@ -219,7 +221,9 @@ def test_a_call_waits_for_its_socket_while_others_go_on(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("loop", [2], indirect=True)
-def test_no_more_calls_are_under_way_than_may_be_and_the_next_begins_when_one_ends(loop: Loop) -> None:
+def test_no_more_calls_are_under_way_than_may_be_and_the_next_begins_when_one_ends(
+    loop: Loop,
+) -> None:
     bells: list[Bell] = []
     said: Said = []
     for name in ("one", "two", "three", "four"):
@@ -293,27 +297,46 @@ def test_the_loop_itself_and_other_threads_wait_as_threads_do(loop: Loop) -> Non
 
 
 @sqlite_only
-def test_more_calls_than_threads_wait_for_the_writer_and_leave_the_threads_to_others(installation: Installation) -> None:
+def test_more_calls_than_threads_wait_for_the_writer_and_leave_the_threads_to_others(
+    installation: Installation,
+) -> None:
     installation.start("--workers", "1")
-    holder = subprocess.Popen([sys.executable, "-c", HOLD_LOCK, str(installation.database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, str(installation.database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "locked\n"
     calls, key = 3 * THREADS, installation.key()
     with ThreadPoolExecutor(calls) as pool:
         answers = [
-            pool.submit(installation.post, "/api/budget/reserve", reserve_body(requestId=f"request-{number}", amount=1), headers=key) for number in range(calls)
+            pool.submit(
+                installation.post,
+                "/api/budget/reserve",
+                reserve_body(requestId=f"request-{number}", amount=1),
+                headers=key,
+            )
+            for number in range(calls)
         ]
         time.sleep(0.5)
         assert not any(answer.done() for answer in answers)
         began = time.monotonic()
-        assert requests.get(f"{installation.url}/api/budgets", headers=key, timeout=30).status_code == 200
+        assert (
+            requests.get(f"{installation.url}/api/budgets", headers=key, timeout=30).status_code
+            == 200
+        )
         assert time.monotonic() - began < 3
         holder.communicate()
         assert [answer.result().status_code for answer in answers] == [200] * calls
 
 
 def test_it_is_seen_when_a_client_leaves_replies_lie() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener, closing(socket.create_connection(listener.getsockname())) as client:
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as listener,
+        closing(socket.create_connection(listener.getsockname())) as client,
+    ):
         accepted, _ = listener.accept()
         with closing(accepted):
             assert unsent_bytes(accepted) == 0

@@ -37,7 +37,10 @@ AT_HOME = {
     "babel": {"domain", "sync"},
 }
 
-FILES = sorted(path.relative_to(PROJECT) for path in (PROJECT / "app.py", PROJECT / "cli.py", *(PROJECT / "budget_sync").rglob("*.py")))
+FILES = sorted(
+    path.relative_to(PROJECT)
+    for path in (PROJECT / "app.py", PROJECT / "cli.py", *(PROJECT / "budget_sync").rglob("*.py"))
+)
 
 
 def room(dotted: str) -> str:
@@ -53,7 +56,11 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "budget_sync" else {node.module}
+            found |= (
+                {f"{node.module}.{alias.name}" for alias in node.names}
+                if node.module == "budget_sync"
+                else {node.module}
+            )
     return found
 
 
@@ -66,7 +73,9 @@ def layer(name: str) -> int:
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_nothing_imports_upward(path: Path) -> None:
     here = room(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
-    ours = {room(name) for name in imports(path) if name.split(".")[0] in ("budget_sync", "app", "cli")}
+    ours = {
+        room(name) for name in imports(path) if name.split(".")[0] in ("budget_sync", "app", "cli")
+    }
     upward = {name for name in ours if layer(name) > layer(here)}
     assert not upward
 
@@ -74,5 +83,7 @@ def test_nothing_imports_upward(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_a_library_of_the_edge_stays_at_the_edge(path: Path) -> None:
     here = room(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
-    strayed = {name for name in imports(path) if here not in AT_HOME.get(name.split(".")[0], {here})}
+    strayed = {
+        name for name in imports(path) if here not in AT_HOME.get(name.split(".")[0], {here})
+    }
     assert not strayed

@@ -30,7 +30,10 @@ BALANCES_MINOR = st.integers(1 - LIMIT_MINOR, LIMIT_MINOR - 1)
 CURRENCIES = ("USD", "EUR", "JPY", "KWD", "CLF", "CHF")
 
 
-@pytest.mark.parametrize(("currency", "decimals"), [("USD", 2), ("EUR", 2), ("JPY", 0), ("KRW", 0), ("KWD", 3), ("BHD", 3), ("CLF", 4)])
+@pytest.mark.parametrize(
+    ("currency", "decimals"),
+    [("USD", 2), ("EUR", 2), ("JPY", 0), ("KRW", 0), ("KWD", 3), ("BHD", 3), ("CLF", 4)],
+)
 def test_a_currency_has_its_own_number_of_decimals(currency: str, decimals: int) -> None:
     assert currency_exponent(currency) == decimals
 
@@ -58,7 +61,9 @@ def test_what_is_no_currency_is_refused(text: str) -> None:
         (0, 2, 0),
     ],
 )
-def test_an_amount_becomes_its_minor_units(amount: int | Decimal, exponent: int, minor: int) -> None:
+def test_an_amount_becomes_its_minor_units(
+    amount: int | Decimal, exponent: int, minor: int
+) -> None:
     assert to_minor(amount, exponent) == minor
 
 
@@ -81,7 +86,9 @@ def test_an_amount_becomes_its_minor_units(amount: int | Decimal, exponent: int,
         pytest.param(10**5000, 0, "below 1,000,000,000,000,000", id="5001 digits"),
     ],
 )
-def test_an_amount_that_cannot_be_held_is_refused(amount: int | Decimal, exponent: int, problem: str) -> None:
+def test_an_amount_that_cannot_be_held_is_refused(
+    amount: int | Decimal, exponent: int, problem: str
+) -> None:
     with pytest.raises(MoneyError, match=problem):
         to_minor(amount, exponent)
 
@@ -108,7 +115,9 @@ def test_the_largest_amount_is_one_minor_unit_below_the_limit(exponent: int) -> 
 
 
 @given(AMOUNTS_MINOR, EXPONENTS, st.integers(1, 10**6 - 1), st.integers(6, 40))
-def test_a_digit_beyond_the_currency_is_never_rounded_away(minor: int, exponent: int, rest: int, places: int) -> None:
+def test_a_digit_beyond_the_currency_is_never_rounded_away(
+    minor: int, exponent: int, rest: int, places: int
+) -> None:
     amount = Decimal(f"{minor}.{rest:0{places}d}")
     sign, digits, scale = amount.as_tuple()
     assert isinstance(scale, int)
@@ -151,15 +160,25 @@ def test_json_shows_every_digit_and_no_more(minor: int, exponent: int) -> None:
         (5_050, "USD", 0, "$5,050"),
     ],
 )
-def test_money_reads_as_people_write_it(minor: int, currency: str, exponent: int, text: str) -> None:
+def test_money_reads_as_people_write_it(
+    minor: int, currency: str, exponent: int, text: str
+) -> None:
     assert format_money(minor, currency, exponent) == text
 
 
 @given(BALANCES_MINOR, st.sampled_from(CURRENCIES), EXPONENTS)
-def test_what_people_read_is_the_amount_to_the_last_digit(minor: int, currency: str, exponent: int) -> None:
+def test_what_people_read_is_the_amount_to_the_last_digit(
+    minor: int, currency: str, exponent: int
+) -> None:
     digits = re.sub(r"[^0-9.-]", "", format_money(minor, currency, exponent))
     assert Decimal(digits).scaleb(exponent) == minor
 
 
 def test_an_amount_is_the_same_in_other_decimals_or_the_next_below() -> None:
-    assert [rescaled(12_345, 2, wanted) for wanted in (0, 1, 2, 3, 4)] == [123, 1_234, 12_345, 123_450, 1_234_500]
+    assert [rescaled(12_345, 2, wanted) for wanted in (0, 1, 2, 3, 4)] == [
+        123,
+        1_234,
+        12_345,
+        123_450,
+        1_234_500,
+    ]

@@ -40,7 +40,16 @@ SPELLINGS = {
     "2024-Q1": ("Q1 2024", "FY24 Q1"),
     "2025-H1": ("H1 2025", "2025-H1", "1H2025", "half 1 2025", "2025 h1", "H1 FY25"),
     "2025-H2": ("H2 2025", "2h 2025"),
-    "2025-01": ("Jan 2025", "January 2025", "2025-01", "01/2025", "2025M01", "202501", "jan. 2025", "2025 January"),
+    "2025-01": (
+        "Jan 2025",
+        "January 2025",
+        "2025-01",
+        "01/2025",
+        "2025M01",
+        "202501",
+        "jan. 2025",
+        "2025 January",
+    ),
     "2025-05": ("May 2025", "2025-05", "05.2025"),
     "2025-09": ("Sep 2025", "Sept 2025", "September, 2025"),
     "2025-12": ("Dec-2025", "12/2025", "2025-12"),
@@ -48,7 +57,10 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize(("key", "spelling"), [(key, spelling) for key, spellings in SPELLINGS.items() for spelling in spellings])
+@pytest.mark.parametrize(
+    ("key", "spelling"),
+    [(key, spelling) for key, spellings in SPELLINGS.items() for spelling in spellings],
+)
 def test_a_period_of_a_known_form_has_one_spelling(key: str, spelling: str) -> None:
     assert period_key(spelling) == key
 
@@ -108,7 +120,9 @@ def test_a_name_is_the_same_however_its_accents_are_stored(text: str) -> None:
         ("\u1e96", "H\u0331"),
     ],
 )
-def test_a_name_is_the_same_in_capitals_however_its_accents_are_stored(text: str, other: str) -> None:
+def test_a_name_is_the_same_in_capitals_however_its_accents_are_stored(
+    text: str, other: str
+) -> None:
     assert fold(text) == fold(other)
 
 
@@ -126,8 +140,16 @@ def test_spaces_around_a_period_do_not_count(text: str, space: str) -> None:
 
 PARTS = st.sampled_from(
     [
-        *[(f"Q{number}", forms) for number in range(1, 5) for forms in [(f"Q{number}", f"q{number}", f"{number}Q", f"Quarter {number}")]],
-        *[(f"H{number}", forms) for number in (1, 2) for forms in [(f"H{number}", f"h {number}", f"{number}h", f"HALF {number}")]],
+        *[
+            (f"Q{number}", forms)
+            for number in range(1, 5)
+            for forms in [(f"Q{number}", f"q{number}", f"{number}Q", f"Quarter {number}")]
+        ],
+        *[
+            (f"H{number}", forms)
+            for number in (1, 2)
+            for forms in [(f"H{number}", f"h {number}", f"{number}h", f"HALF {number}")]
+        ],
         ("03", ("Mar", "march", "03", "m03")),
         ("11", ("Nov", "NOVEMBER", "11", "M11")),
     ]
@@ -135,9 +157,14 @@ PARTS = st.sampled_from(
 
 
 @given(st.integers(1900, 2099), PARTS, st.data())
-def test_year_and_part_make_one_period_in_any_order_and_dress(year: int, part: tuple[str, tuple[str, ...]], data: st.DataObject) -> None:
+def test_year_and_part_make_one_period_in_any_order_and_dress(
+    year: int, part: tuple[str, tuple[str, ...]], data: st.DataObject
+) -> None:
     name, forms = part
-    written = [data.draw(st.sampled_from(forms)), data.draw(st.sampled_from([f"{year}", f"FY{year}", f"fy {year}"]))]
+    written = [
+        data.draw(st.sampled_from(forms)),
+        data.draw(st.sampled_from([f"{year}", f"FY{year}", f"fy {year}"])),
+    ]
     separator = data.draw(st.sampled_from([" ", "-", "/", ".", "_", ", ", " - "]))
     text = separator.join(data.draw(st.permutations(written)))
     assert period_key(text) == f"{year}-{name}"
@@ -158,6 +185,8 @@ def test_a_period_has_its_dates(key: str, month: int, first: date, after: date) 
     assert period_dates(key, month) == (first, after)
 
 
-@pytest.mark.parametrize("key", ["launch party", "2025-x1", "20", "", "abcd-Q1", "2025-Q5", "2025-13", "9999-12"])
+@pytest.mark.parametrize(
+    "key", ["launch party", "2025-x1", "20", "", "abcd-Q1", "2025-Q5", "2025-13", "9999-12"]
+)
 def test_a_period_of_no_known_form_has_no_dates(key: str) -> None:
     assert period_dates(key, 1) is None

@@ -31,7 +31,9 @@ def copy_at(path: Path, otherwise: str) -> Iterator[Any]:
         with closing(sqlite3.connect(path, isolation_level=None)) as target:
             yield target
     except (sqlite3.Error, psycopg.Error) as error:
-        raise DatabaseProblem(f"{otherwise}: the copy could not be made in {path.parent} ({' '.join(str(error).split())}).") from error
+        raise DatabaseProblem(
+            f"{otherwise}: the copy could not be made in {path.parent} ({' '.join(str(error).split())})."
+        ) from error
 
 
 def write_copy(path: Path, tell: Tell) -> None:
@@ -49,7 +51,9 @@ def write_copy(path: Path, tell: Tell) -> None:
             else:
                 # With the first read the moment is chosen: on a transaction of its own, the copy begins anew whenever somebody writes.
                 schema_version()
-                db.connection().backup(target, pages=_PAGES, progress=lambda _, left, total: tell(total - left, total))
+                db.connection().backup(
+                    target, pages=_PAGES, progress=lambda _, left, total: tell(total - left, total)
+                )
         # One file, without a log beside it.
         target.execute("PRAGMA journal_mode = delete")
 
@@ -68,7 +72,11 @@ def write_rows(target: Any, tell: Tell) -> None:
         insert = f'INSERT INTO "{table}" ({listed}) VALUES ({", ".join("?" * len(names))})'
         # A cursor of the server's own: the rows of a large table do not all fit in here.
         with db.connection().cursor(name="backup") as source:
-            source.execute(sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier(table)))
+            source.execute(
+                sql.SQL("SELECT {} FROM {}").format(
+                    sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier(table)
+                )
+            )
             while rows := source.fetchmany(_ROWS):
                 target.executemany(insert, rows)
                 done += len(rows)

@@ -13,13 +13,23 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from budget_sync.database.connection import DatabaseProblem, db, library_version, open_connection, roll_back
+from budget_sync.database.connection import (
+    DatabaseProblem,
+    db,
+    library_version,
+    open_connection,
+    roll_back,
+)
 from budget_sync.database.locks import process_lock
 from budget_sync.database.postgres.pool import PostgresServer
 from budget_sync.domain import clock
 
 # What PostgreSQL must not be told to be faster with, and SQLite must be set to.
-_POSTGRESQL_SETTINGS = {"synchronous_commit": ("on", "remote_write", "remote_apply", "local"), "fsync": ("on",), "full_page_writes": ("on",)}
+_POSTGRESQL_SETTINGS = {
+    "synchronous_commit": ("on", "remote_write", "remote_apply", "local"),
+    "fsync": ("on",),
+    "full_page_writes": ("on",),
+}
 _SQLITE_SETTINGS = {"synchronous": (2, 3), "journal_mode": ("wal",), "foreign_keys": (1,)}
 
 
@@ -32,10 +42,14 @@ def engine_version() -> str:
 
 def durability() -> tuple[list[str], list[str]]:
     """The settings that make a commit last, read back as "name = value"; and those of them that do not."""
-    wanted: dict[str, tuple[Any, ...]] = _POSTGRESQL_SETTINGS if isinstance(db.obj, PostgresServer) else _SQLITE_SETTINGS
+    wanted: dict[str, tuple[Any, ...]] = (
+        _POSTGRESQL_SETTINGS if isinstance(db.obj, PostgresServer) else _SQLITE_SETTINGS
+    )
     found = {name: _setting(name) for name in wanted}
     said = {name: f"{name} = {value}" for name, value in found.items()}
-    return list(said.values()), [said[name] for name, value in found.items() if value not in wanted[name]]
+    return list(said.values()), [
+        said[name] for name, value in found.items() if value not in wanted[name]
+    ]
 
 
 def clock_offset_s() -> float:
@@ -59,10 +73,14 @@ def prove_append_only() -> None:
             except peewee.IntegrityError:
                 continue
             except peewee.PeeweeException as error:
-                raise DatabaseProblem(f"a row cannot be written: {' '.join(str(error).split())}") from error
+                raise DatabaseProblem(
+                    f"a row cannot be written: {' '.join(str(error).split())}"
+                ) from error
             finally:
                 roll_back()
-            raise DatabaseProblem(f"its rows can be changed ({attempt.split()[0]}): the triggers that refuse it are missing")
+            raise DatabaseProblem(
+                f"its rows can be changed ({attempt.split()[0]}): the triggers that refuse it are missing"
+            )
 
 
 def _write_audit_row() -> None:
@@ -85,10 +103,14 @@ def trial_schema(url: str) -> Iterator[str]:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     except psycopg.Error as error:
-        raise DatabaseProblem(f"no schema can be made to try in: {' '.join(str(error).split())}") from error
+        raise DatabaseProblem(
+            f"no schema can be made to try in: {' '.join(str(error).split())}"
+        ) from error
     try:
         parts: dict[str, Any] = dict(conninfo_to_dict(url))
-        yield make_conninfo(**parts | {"options": f"{parts.get('options', '')} -c search_path={name}".strip()})
+        yield make_conninfo(
+            **parts | {"options": f"{parts.get('options', '')} -c search_path={name}".strip()}
+        )
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
@@ -96,4 +118,6 @@ def trial_schema(url: str) -> Iterator[str]:
 
 def _setting(name: str) -> Any:
     open_connection()
-    return db.execute_sql(f"SHOW {name}" if isinstance(db.obj, PostgresServer) else f"PRAGMA {name}").fetchone()[0]
+    return db.execute_sql(
+        f"SHOW {name}" if isinstance(db.obj, PostgresServer) else f"PRAGMA {name}"
+    ).fetchone()[0]

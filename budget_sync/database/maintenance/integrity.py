@@ -44,7 +44,11 @@ def damage() -> str | None:
 def require_sound() -> None:
     """Raises DatabaseProblem unless the SQLite file that is connected is undamaged and ours, of whatever version."""
     try:
-        found, version, orphans = damage(), schema_version(), db.execute_sql("PRAGMA foreign_key_check").fetchall()
+        found, version, orphans = (
+            damage(),
+            schema_version(),
+            db.execute_sql("PRAGMA foreign_key_check").fetchall(),
+        )
     except peewee.PeeweeException as error:
         found = " ".join(str(error).split())
     if found:
@@ -52,7 +56,9 @@ def require_sound() -> None:
     if version is None:
         raise DatabaseProblem("it is a database, but not of this program")
     if orphans:
-        raise DatabaseProblem(f"it is damaged: a row of {orphans[0][0]} refers to a row of {orphans[0][2]} that is not there")
+        raise DatabaseProblem(
+            f"it is damaged: a row of {orphans[0][0]} refers to a row of {orphans[0][2]} that is not there"
+        )
 
 
 def require_whole_schema() -> None:
@@ -62,7 +68,9 @@ def require_whole_schema() -> None:
     try:
         missing = _missing_by_name(made) if isinstance(db.obj, PostgresServer) else _missing(made)
     except sqlite3.Error as error:
-        raise DatabaseProblem(f"its schema cannot be read: {' '.join(str(error).split())}") from error
+        raise DatabaseProblem(
+            f"its schema cannot be read: {' '.join(str(error).split())}"
+        ) from error
     if missing:
         # A table takes its columns and indexes with it: it is named before them.
         first = min(missing, key=lambda name: (not name.startswith("table "), name))
@@ -81,16 +89,26 @@ def _things(connection: Any) -> set[tuple[str, str]]:
     things = {
         # SQLite takes a text that damage made bytes of.
         (f'{kind} "{name}"', "" if kind == "table" else re.sub(r"\s+", " ", str(text or "")))
-        for kind, name, text in connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        for kind, name, text in connection.execute(
+            "SELECT type, name, sql FROM sqlite_master"
+        ).fetchall()
     }
     for table in tables():
         things |= {
             (f'column "{name}" of "{table}"', f"{kind} {not_null} {hidden}")
-            for _, name, kind, not_null, _, _, hidden in connection.execute(f'PRAGMA table_xinfo("{table}")').fetchall()
+            for _, name, kind, not_null, _, _, hidden in connection.execute(
+                f'PRAGMA table_xinfo("{table}")'
+            ).fetchall()
         }
     return things
 
 
 def _missing_by_name(made: Sequence[str]) -> set[str]:
-    wanted = {f'{found[1].lower()} "{found[2]}"' for statement in made if (found := _NAMED.match(statement.strip()))}
-    return wanted - {f'{kind} "{name}"' for kind, name in db.execute_sql(_POSTGRESQL_NAMES).fetchall()}
+    wanted = {
+        f'{found[1].lower()} "{found[2]}"'
+        for statement in made
+        if (found := _NAMED.match(statement.strip()))
+    }
+    return wanted - {
+        f'{kind} "{name}"' for kind, name in db.execute_sql(_POSTGRESQL_NAMES).fetchall()
+    }

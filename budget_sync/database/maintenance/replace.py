@@ -13,7 +13,16 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from budget_sync.database.connection import AS_IT_LIES, DatabaseProblem, close_connection, db, file_uri, open_connection, roll_back, sqlite3
+from budget_sync.database.connection import (
+    AS_IT_LIES,
+    DatabaseProblem,
+    close_connection,
+    db,
+    file_uri,
+    open_connection,
+    roll_back,
+    sqlite3,
+)
 from budget_sync.database.locks import lock_name, process_lock
 from budget_sync.database.maintenance.copy_file import Tell, copy_at, write_rows
 from budget_sync.database.maintenance.migrate import fill, tables
@@ -69,7 +78,9 @@ def _settle(path: Path) -> None:
     if not path.exists():
         return
     try:
-        with closing(sqlite3.connect(file_uri(path, "mode=rw"), uri=True, timeout=db.patience_s)) as connection:
+        with closing(
+            sqlite3.connect(file_uri(path, "mode=rw"), uri=True, timeout=db.patience_s)
+        ) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
         log.warning("The database to be replaced could not be settled: %s", error)
@@ -106,7 +117,9 @@ def replace_rows(draft: Path, kept: Path, prove: Callable[[], None], tell: Tell)
         prove()
         db.execute_sql("COMMIT")
     except (psycopg.Error, sqlite3.Error) as error:
-        raise DatabaseProblem(f"The rows could not be put in, and nothing was changed: {' '.join(str(error).split())}") from error
+        raise DatabaseProblem(
+            f"The rows could not be put in, and nothing was changed: {' '.join(str(error).split())}"
+        ) from error
     finally:
         roll_back()
         close_connection()
@@ -121,15 +134,23 @@ def _begin_alone() -> int | None:
     """
     for tries_left in reversed(range(_TRIES)):
         open_connection()
-        db.execute_sql(f"BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{_PATIENCE_S}s'; SET LOCAL idle_in_transaction_session_timeout = 0")
+        db.execute_sql(
+            f"BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{_PATIENCE_S}s'; SET LOCAL idle_in_transaction_session_timeout = 0"
+        )
         lock_name("budget-sync schema")
         version = schema_version()
         if version is None:
             return None
         if version != SCHEMA_VERSION:
-            raise DatabaseProblem(f"The database is of schema version {version}: run `flask upgrade-db` first.")
+            raise DatabaseProblem(
+                f"The database is of schema version {version}: run `flask upgrade-db` first."
+            )
         try:
-            names = sql.SQL(", ").join(map(sql.Identifier, [*_FIRST, *(table for table in tables() if table not in _FIRST)]))
+            names = sql.SQL(", ").join(
+                map(
+                    sql.Identifier, [*_FIRST, *(table for table in tables() if table not in _FIRST)]
+                )
+            )
             db.connection().execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(names))
         except psycopg.errors.DeadlockDetected:
             roll_back()
@@ -154,4 +175,8 @@ def _empty(kept: Path, tell: Tell) -> None:
 def _guard(*, on: bool) -> None:
     """Whether the append-only triggers stand guard; switched off for the one transaction that replaces everything."""
     for table in ("AuditLog", "BudgetCheckLog"):
-        db.connection().execute(sql.SQL("ALTER TABLE {} {} TRIGGER USER").format(sql.Identifier(table), sql.SQL("ENABLE" if on else "DISABLE")))
+        db.connection().execute(
+            sql.SQL("ALTER TABLE {} {} TRIGGER USER").format(
+                sql.Identifier(table), sql.SQL("ENABLE" if on else "DISABLE")
+            )
+        )

@@ -142,7 +142,10 @@ class Connection(psycopg.Connection[Any]):
     def _send(self, statements: Sequence[Statement]) -> tuple[list[PGresult], psycopg.Error | None]:
         """Each statement's result, as far as there are any, and why there are no more."""
         # Values first: one that cannot be sent is found before anything is.
-        values = [self.transformer.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters)) for _, parameters in statements]
+        values = [
+            self.transformer.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
+            for _, parameters in statements
+        ]
         connection, names = self.pgconn, dict[str, bytes]()
         connection.enter_pipeline_mode()
         try:
@@ -162,7 +165,9 @@ class Connection(psycopg.Connection[Any]):
             raise
         return self._without_preparations(statements, names, results), lost
 
-    def _without_preparations(self, statements: Sequence[Statement], names: dict[str, bytes], results: list[PGresult]) -> list[PGresult]:
+    def _without_preparations(
+        self, statements: Sequence[Statement], names: dict[str, bytes], results: list[PGresult]
+    ) -> list[PGresult]:
         """The results of the statements alone, one that could not be compiled counting as its own; remembers those that were."""
         if not names:
             return results
@@ -188,7 +193,9 @@ def _receive(connection: PGconn, count: int) -> PQGen[tuple[list[PGresult], psyc
         yield from generators.fetch_many(connection)
     except psycopg.Error as error:
         return results, error
-    return results, None if connection.status == ConnStatus.OK else psycopg.OperationalError("the connection is lost")
+    return results, None if connection.status == ConnStatus.OK else psycopg.OperationalError(
+        "the connection is lost"
+    )
 
 
 def _first_error(results: Sequence[PGresult]) -> tuple[int, psycopg.Error | None]:
@@ -203,7 +210,9 @@ def _first_error(results: Sequence[PGresult]) -> tuple[int, psycopg.Error | None
 def _numbered(sql: str) -> bytes:
     """A statement with its placeholders as PostgreSQL itself has them: $1, $2 ..."""
     first, *rest = sql.split("%s")
-    return "".join([first, *(f"${number}{text}" for number, text in enumerate(rest, start=1))]).encode()
+    return "".join(
+        [first, *(f"${number}{text}" for number, text in enumerate(rest, start=1))]
+    ).encode()
 
 
 class _UtcLoader(Loader):

@@ -103,7 +103,10 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
         self._opening = 0
         name = parameters.pop("dbname")
         self.label = f"postgresql://{parameters.get('host', '')}{':' + str(parameters['port']) if 'port' in parameters else ''}/{name}"
-        patience_ms, statement_ms = round(patience_s * 1000), round((patience_s + STATEMENT_S) * 1000)
+        patience_ms, statement_ms = (
+            round(patience_s * 1000),
+            round((patience_s + STATEMENT_S) * 1000),
+        )
         options = (
             f"-c TimeZone=UTC -c DateStyle=ISO -c lock_timeout={patience_ms} -c statement_timeout={statement_ms}"
             f" -c idle_in_transaction_session_timeout={statement_ms} {parameters.pop('options', '')}"
@@ -138,7 +141,9 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
                 return bool(super(PooledDatabase, self).connect(reuse_if_open))
             except (_NoneIdleError, MaxConnectionsExceeded):
                 if time.monotonic() > until:
-                    raise NoConnectionLeftError("all connections of this process are in use") from None
+                    raise NoConnectionLeftError(
+                        "all connections of this process are in use"
+                    ) from None
             if greenlets.is_shared():
                 greenlets.apart(self._add_idle)
             else:
@@ -168,7 +173,9 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
         """Run a statement, after those that wait to go with it."""
         return self._run(Statement(sql, parameters))[0]
 
-    def execute_both_prepared(self, first: tuple[str, Sequence[object]], second: tuple[str, Sequence[object]]) -> list[Answer]:
+    def execute_both_prepared(
+        self, first: tuple[str, Sequence[object]], second: tuple[str, Sequence[object]]
+    ) -> list[Answer]:
         """Run two statements, given as SQL and values, one after the other."""
         return self._run(Statement(*first), Statement(*second))
 
@@ -197,7 +204,10 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
         """Undo what is open. What waits was never sent."""
         connection = self.connection()  # type: ignore[no-untyped-call]
         connection.pending.clear()
-        if connection.closed or connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        if (
+            connection.closed
+            or connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE
+        ):
             super().rollback()
 
     def _connect(self) -> Any:
@@ -217,7 +227,9 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
     def leave_parents_connections(self) -> None:
         """In a forked child, forget what was inherited, and neither use nor close it: it is the parent's."""
         if self._pid != os.getpid():
-            self._inherited += [pooled.connection for pooled in self._in_use.values()] + [connection for _, _, connection in self._connections]
+            self._inherited += [pooled.connection for pooled in self._in_use.values()] + [
+                connection for _, _, connection in self._connections
+            ]
             self._pid = os.getpid()
             self.dispose()
 
@@ -254,7 +266,11 @@ def trouble(error: peewee.PeeweeException) -> str | None:
     cause = getattr(error, "orig", None)
     state = state_of(error)
     if state is None:
-        return "connection lost" if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError) else None
+        return (
+            "connection lost"
+            if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+            else None
+        )
     return _UNAVAILABLE_STATES.get(state) or _UNAVAILABLE_STATES.get(state[:2])
 
 

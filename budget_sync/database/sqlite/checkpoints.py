@@ -41,7 +41,9 @@ class Checkpointer:
             return
         self._rows_before = rows
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._serve, name="budget-sync-checkpoints", daemon=True)
+            self._thread = threading.Thread(
+                target=self._serve, name="budget-sync-checkpoints", daemon=True
+            )
             self._thread.start()
         self._due.set()
 
@@ -59,7 +61,9 @@ def checkpoint() -> None:
         with process_lock():
             _copy_back()
     except (peewee.PeeweeException, OSError):
-        log.warning("A checkpoint failed; the write-ahead log grows on until one succeeds.", exc_info=True)
+        log.warning(
+            "A checkpoint failed; the write-ahead log grows on until one succeeds.", exc_info=True
+        )
         close_connection()
 
 

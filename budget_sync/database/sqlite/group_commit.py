@@ -21,7 +21,13 @@ from typing import Any, Generic, TypeVar
 
 import peewee
 
-from budget_sync.database.connection import RETRY_AFTER_S, db, open_connection, refusal_of, roll_back
+from budget_sync.database.connection import (
+    RETRY_AFTER_S,
+    db,
+    open_connection,
+    refusal_of,
+    roll_back,
+)
 from budget_sync.database.hooks import told
 from budget_sync.database.locks import process_lock
 from budget_sync.database.sqlite.checkpoints import Checkpointer
@@ -93,7 +99,9 @@ class Writer:
     def run(self, work: Callable[[], T]) -> T:
         """Have the thread run the work, and return or raise what came of it once that is durable."""
         if getattr(_serving, "now", False):
-            raise RuntimeError("a work called transact: verbs own their transaction, what they call never begins one")
+            raise RuntimeError(
+                "a work called transact: verbs own their transaction, what they call never begins one"
+            )
         job = _Job(work)
         self._submit(job)
         self._await(job)
@@ -107,7 +115,9 @@ class Writer:
                 raise busy("Too many requests are waiting.")
             self._jobs.append(job)
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._serve, name="budget-sync-writer", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._serve, name="budget-sync-writer", daemon=True
+                )
                 self._thread.start()
         greenlets.before_sleep(self._notify)
 
@@ -135,7 +145,9 @@ class Writer:
         with self._changed:
             if self._jobs and (self._thread is None or not self._thread.is_alive()):
                 log.error("The writer thread had died; a new one is started.")
-                self._thread = threading.Thread(target=self._serve, name="budget-sync-writer", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._serve, name="budget-sync-writer", daemon=True
+                )
                 self._thread.start()
 
     def _serve(self) -> None:
@@ -166,7 +178,9 @@ class _Batch:
         self.jobs = jobs
         self.taken: list[_Job[Any]] = []
         # What is to be said to works that were claimed, should this end before it is known that they were committed or undone.
-        self.verdict: Callable[[], BaseException] | None = lambda: busy("The writer failed before it saved anything.")
+        self.verdict: Callable[[], BaseException] | None = lambda: busy(
+            "The writer failed before it saved anything."
+        )
 
     @property
     def log_id(self) -> str:
@@ -210,7 +224,9 @@ class _Batch:
             # A lock's file that cannot be opened.
             self.verdict = lambda: busy("The database is not available right now.")
             return
-        self.verdict = lambda: (refusal_of(error) if isinstance(error, peewee.PeeweeException) else None) or error
+        self.verdict = lambda: (
+            (refusal_of(error) if isinstance(error, peewee.PeeweeException) else None) or error
+        )
 
     def _take_all(self) -> None:
         while self.jobs:
@@ -237,7 +253,9 @@ class _Batch:
             if not connection.in_transaction:
                 raise _TransactionEndedError(error) from error
             connection.execute("ROLLBACK TO work")
-            job.error = refusal_of(error) or error if isinstance(error, peewee.PeeweeException) else error
+            job.error = (
+                refusal_of(error) or error if isinstance(error, peewee.PeeweeException) else error
+            )
         connection.execute("RELEASE work")
 
     def answer(self) -> None:
@@ -258,7 +276,11 @@ class _TransactionEndedError(Exception):
 
 def busy(why: str) -> Refusal:
     """Nothing was done, and nothing will be."""
-    return Refusal(Code.UNAVAILABLE, f"{why} Nothing was changed; please try again shortly.", retryAfter=RETRY_AFTER_S)
+    return Refusal(
+        Code.UNAVAILABLE,
+        f"{why} Nothing was changed; please try again shortly.",
+        retryAfter=RETRY_AFTER_S,
+    )
 
 
 def outcome_unknown() -> Refusal:

@@ -42,7 +42,11 @@ def try_calls(settings: Settings, make_app: Callable[[Settings], Any]) -> Iterat
             with _database(elsewhere, settings.database_url) as (chosen, where):
                 yield from _Trial(chosen, make_app(chosen), where).run()
         except DatabaseProblem as problem:
-            yield warning("Test budget check", f"{problem}", "grant CREATE on the database for the time of this examination, or try the README's calls by hand")
+            yield warning(
+                "Test budget check",
+                f"{problem}",
+                "grant CREATE on the database for the time of this examination, or try the README's calls by hand",
+            )
         finally:
             database.connect(settings.database, busy_timeout_s=settings.busy_timeout_s)
 
@@ -87,7 +91,9 @@ class _Trial:
             for subject, step in steps:
                 yield ok(subject, step())
         except (_UnexpectedError, Refusal, DatabaseProblem, peewee.PeeweeException) as error:
-            yield failed(subject, f"tried on {self.where}: {' '.join(str(error).split())}", _NOT_AS_IT_SHOULD)
+            yield failed(
+                subject, f"tried on {self.where}: {' '.join(str(error).split())}", _NOT_AS_IT_SHOULD
+            )
 
     def _furnish(self) -> None:
         database.connect(self.settings.database, create=True)
@@ -95,45 +101,93 @@ class _Trial:
         root, password = operator("doctor"), secrets.token_urlsafe(16)
         people.add_customer(root, "trial", "Trial", auto_approve_limit_minor=1_000_000)
         people.add_user(
-            root, "fpa", "FPA", "fpa@trial.example", Role.FPA_USER, customer_id="trial", password=password, slots_folder=self.settings.instance_folder
+            root,
+            "fpa",
+            "FPA",
+            "fpa@trial.example",
+            Role.FPA_USER,
+            customer_id="trial",
+            password=password,
+            slots_folder=self.settings.instance_folder,
         )
-        manual_budgets.set_budget(root, "trial", "Engineering", "Q1 2025", Decimal(100_000), budget_id="trial-1")
+        manual_budgets.set_budget(
+            root, "trial", "Engineering", "Q1 2025", Decimal(100_000), budget_id="trial-1"
+        )
         self.key = people.add_key(root, "orchestrator", customer_id="trial")
         self._post("/api/auth/login", 200, {"email": "fpa@trial.example", "password": password})
 
-    def _post(self, path: str, status: int, body: dict[str, Any], *, as_service: bool = False) -> dict[str, Any]:
+    def _post(
+        self, path: str, status: int, body: dict[str, Any], *, as_service: bool = False
+    ) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.key}"} if as_service else {}
         response = self.client.post(path, json=body, headers=headers, base_url=self.base_url)
         data: dict[str, Any] = response.get_json()
         if response.status_code != status:
-            raise _UnexpectedError(f"{path} answered {response.status_code} instead of {status}: {data.get('error')}")
+            raise _UnexpectedError(
+                f"{path} answered {response.status_code} instead of {status}: {data.get('error')}"
+            )
         return data
 
     def _check(self) -> str:
-        who = {"userId": "user-1", "userName": "Trial", "userEmail": "user@trial.example", "customerId": "trial"}
+        who = {
+            "userId": "user-1",
+            "userName": "Trial",
+            "userEmail": "user@trial.example",
+            "customerId": "trial",
+        }
         what = {"department": "Engineering", "fiscalPeriod": "Q1 2025", "amount": 5000}
         for number in (1, 2, 3):
-            reply = self._post("/api/budget/check", 200, {"requestId": f"trial-{number}"} | who | what, as_service=True)
+            reply = self._post(
+                "/api/budget/check",
+                200,
+                {"requestId": f"trial-{number}"} | who | what,
+                as_service=True,
+            )
             if not (reply["available"] and reply["canAutoApprove"]):
                 raise _UnexpectedError(f"the check of $5,000 of $100,000 answered {reply['code']}")
         return f"a service's check of $5,000 was auto-approved, on {self.where}"
 
     def _reserve(self) -> str:
         for number in (1, 2, 3):
-            reply = self._post("/api/budget/reserve", 200, {"budgetId": "trial-1", "amount": 5000, "requestId": f"trial-{number}"}, as_service=True)
+            reply = self._post(
+                "/api/budget/reserve",
+                200,
+                {"budgetId": "trial-1", "amount": 5000, "requestId": f"trial-{number}"},
+                as_service=True,
+            )
             if reply["newAvailable"] != 100_000 - 5000 * number:
-                raise _UnexpectedError(f"{reply['newAvailable']} are available after {number} reservations of 5000 from 100000")
+                raise _UnexpectedError(
+                    f"{reply['newAvailable']} are available after {number} reservations of 5000 from 100000"
+                )
         return "a service reserved $5,000 three times; $85,000 of $100,000 are available"
 
     def _cancel(self) -> str:
         body = {"budgetId": "trial-1", "amount": 5000, "requestId": "trial-1", "action": "cancel"}
-        self._post("/api/budget/release", 403, body | {"originalRequesterId": "someone-else"}, as_service=True)
-        self._released(self._post("/api/budget/release", 200, body | {"originalRequesterId": "user-1"}, as_service=True))
+        self._post(
+            "/api/budget/release",
+            403,
+            body | {"originalRequesterId": "someone-else"},
+            as_service=True,
+        )
+        self._released(
+            self._post(
+                "/api/budget/release",
+                200,
+                body | {"originalRequesterId": "user-1"},
+                as_service=True,
+            )
+        )
         return "in the name of the requester it is released, in another's refused"
 
     def _release(self, action: str) -> str:
         request_id = {"reject": "trial-2", "manual": "trial-3"}[action]
-        self._released(self._post("/api/budget/release", 200, {"budgetId": "trial-1", "amount": 5000, "requestId": request_id, "action": action}))
+        self._released(
+            self._post(
+                "/api/budget/release",
+                200,
+                {"budgetId": "trial-1", "amount": 5000, "requestId": request_id, "action": action},
+            )
+        )
         return "somebody of FP&A, signed in, released $5,000"
 
     @staticmethod
@@ -143,10 +197,15 @@ class _Trial:
 
     @staticmethod
     def _prove() -> str:
-        told = [(row.oldValue, row.newValue) for row in AuditLog.select().where(AuditLog.action == "RELEASE")]
+        told = [
+            (row.oldValue, row.newValue)
+            for row in AuditLog.select().where(AuditLog.action == "RELEASE")
+        ]
         findings = verification.verify().findings
         if told != [("5000", "0")] * 3 or findings:
-            raise _UnexpectedError(f"three releases left {told}, and {len(findings)} contradictions")
+            raise _UnexpectedError(
+                f"three releases left {told}, and {len(findings)} contradictions"
+            )
         return "each movement has its row, and the balances replay from them"
 
 

@@ -3,7 +3,29 @@
 `frame` has what all pages share: who is looking, error pages, headers. The other modules are one area each.
 """
 
-from budget_sync.web.console import actions, audit, budgets, keys, overview, requests, session, sync, team
+from budget_sync.web.console import (
+    actions,
+    audit,
+    budgets,
+    keys,
+    overview,
+    requests,
+    session,
+    sync,
+    team,
+)
 from budget_sync.web.console.base import console, init_app
 
-__all__ = ["actions", "audit", "budgets", "console", "init_app", "keys", "overview", "requests", "session", "sync", "team"]
+__all__ = [
+    "actions",
+    "audit",
+    "budgets",
+    "console",
+    "init_app",
+    "keys",
+    "overview",
+    "requests",
+    "session",
+    "sync",
+    "team",
+]

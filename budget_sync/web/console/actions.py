@@ -16,7 +16,12 @@ from budget_sync import ledger, queries
 from budget_sync.domain.errors import Code, Refusal, invalid
 from budget_sync.domain.money import MoneyError, to_minor, to_number
 from budget_sync.domain.permissions import Action, require, require_overspend
-from budget_sync.domain.request_models import CommitRequest, ReleaseAction, ReleaseRequest, ReserveRequest
+from budget_sync.domain.request_models import (
+    CommitRequest,
+    ReleaseAction,
+    ReleaseRequest,
+    ReserveRequest,
+)
 from budget_sync.queries import BudgetLine, ReservationLine, Story
 from budget_sync.queries.overview import Figures
 from budget_sync.web.console import formats
@@ -43,7 +48,9 @@ class Deed:
     @property
     def after(self) -> Figures:
         """The budget's figures once it is done."""
-        return self.budget.figures.moved(reserved_minor=self.reserved_minor, committed_minor=self.committed_minor)
+        return self.budget.figures.moved(
+            reserved_minor=self.reserved_minor, committed_minor=self.committed_minor
+        )
 
     @property
     def held_after_minor(self) -> int:
@@ -54,7 +61,9 @@ class Deed:
     def shown(self) -> str:
         """What a confirmation counts for: these figures and no others. Who goes past the limit agrees to the overdraft shown, too."""
         figures = (self.amount_minor, self.held_minor, self.reserved_minor, self.committed_minor)
-        return "/".join(map(str, (*figures, self.after.available_minor) if self.kind == "approve" else figures))
+        return "/".join(
+            map(str, (*figures, self.after.available_minor) if self.kind == "approve" else figures)
+        )
 
     @property
     def amount(self) -> Decimal:
@@ -64,13 +73,27 @@ class Deed:
     @property
     def amount_text(self) -> str:
         """The amount as a sentence has it."""
-        return formats.money_short(self.amount_minor, self.budget.figures.currency, self.budget.figures.exponent)
+        return formats.money_short(
+            self.amount_minor, self.budget.figures.currency, self.budget.figures.exponent
+        )
 
 
 _RELEASES = {
-    ReleaseAction.REJECT: ("Reject the request", "Reject and release", "The request was turned down. Its money goes back to the budget."),
-    ReleaseAction.MANUAL: ("Release by hand", "Release", "The money goes back to the budget, for another reason than a rejection."),
-    ReleaseAction.CANCEL: ("Cancel the request", "Cancel and release", "The request is withdrawn. Its money goes back to the budget."),
+    ReleaseAction.REJECT: (
+        "Reject the request",
+        "Reject and release",
+        "The request was turned down. Its money goes back to the budget.",
+    ),
+    ReleaseAction.MANUAL: (
+        "Release by hand",
+        "Release",
+        "The money goes back to the budget, for another reason than a rejection.",
+    ),
+    ReleaseAction.CANCEL: (
+        "Cancel the request",
+        "Cancel and release",
+        "The request is withdrawn. Its money goes back to the budget.",
+    ),
 }
 
 
@@ -85,7 +108,15 @@ def release() -> AnyResponse:
     require(who.actor, Action.CANCEL if action is ReleaseAction.CANCEL else Action.RELEASE)
     told, budget, line = _held()
     amount_minor, problem = _amount(line.held_minor, budget.figures.exponent)
-    deed = Deed("release", *_RELEASES[action], told, budget, amount_minor, line.held_minor, reserved_minor=-min(amount_minor, line.held_minor))
+    deed = Deed(
+        "release",
+        *_RELEASES[action],
+        told,
+        budget,
+        amount_minor,
+        line.held_minor,
+        reserved_minor=-min(amount_minor, line.held_minor),
+    )
 
     def do(reason: str, once: str) -> str:
         body = _body(
@@ -113,8 +144,21 @@ def commit() -> AnyResponse:
     amount_minor, problem = _amount(line.held_minor, budget.figures.exponent)
     final, reference = bool(typed("final")), typed("ref", 200)
     taken_minor = line.held_minor if final else min(amount_minor, line.held_minor)
-    words = ("Commit the reservation", "Commit", "The money is spent for good: it moves from reserved to committed.")
-    deed = Deed("commit", *words, told, budget, amount_minor, line.held_minor, reserved_minor=-taken_minor, committed_minor=amount_minor)
+    words = (
+        "Commit the reservation",
+        "Commit",
+        "The money is spent for good: it moves from reserved to committed.",
+    )
+    deed = Deed(
+        "commit",
+        *words,
+        told,
+        budget,
+        amount_minor,
+        line.held_minor,
+        reserved_minor=-taken_minor,
+        committed_minor=amount_minor,
+    )
 
     def do(reason: str, once: str) -> str:
         body = _body(
@@ -142,11 +186,22 @@ def approve() -> AnyResponse:
     told = queries.request_story(who.actor, who.customer.id, argument("id"))
     check = told.uncovered
     if check is None or check.budget_id is None:
-        raise Refusal(Code.REQUEST_CONFLICT, "This request does not wait for an approval over budget (any more).")
+        raise Refusal(
+            Code.REQUEST_CONFLICT,
+            "This request does not wait for an approval over budget (any more).",
+        )
     budget = queries.budget_line(who.actor, who.customer.id, check.budget_id)
     explanation = "The money is set aside although the budget cannot carry it. The audit log names you as the one who approved it."
     words = ("Approve over budget", "Approve over budget", explanation)
-    deed = Deed("approve", *words, told, budget, check.amount_minor, held_minor=0, reserved_minor=check.amount_minor)
+    deed = Deed(
+        "approve",
+        *words,
+        told,
+        budget,
+        check.amount_minor,
+        held_minor=0,
+        reserved_minor=check.amount_minor,
+    )
 
     def do(reason: str, once: str) -> str:
         body = _body(
@@ -173,7 +228,9 @@ def _held() -> tuple[Story, BudgetLine, ReservationLine]:
     budget = queries.budget_line(who.actor, who.customer.id, argument("budget"))
     line = told.open_on(budget.id)
     if line is None:
-        raise Refusal(Code.NO_OPEN_RESERVATION, "This request holds nothing on that budget (any more).")
+        raise Refusal(
+            Code.NO_OPEN_RESERVATION, "This request holds nothing on that budget (any more)."
+        )
     return told, budget, line
 
 
@@ -195,10 +252,14 @@ def _body(model: type[Model], **values: object) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise invalid({str(problem["loc"][-1]): str(problem["msg"]) for problem in error.errors()}) from None
+        raise invalid(
+            {str(problem["loc"][-1]): str(problem["msg"]) for problem in error.errors()}
+        ) from None
 
 
-def _confirm(deed: Deed, problem: str | None, do: Callable[[str, str], str], **more: object) -> AnyResponse:
+def _confirm(
+    deed: Deed, problem: str | None, do: Callable[[str, str], str], **more: object
+) -> AnyResponse:
     """Show the figures; once they are confirmed as they were shown, do it, and go back to the request."""
     status, reason = 400 if problem else 200, typed("reason", 1000).strip()
     # One confirmation, sent twice, is one movement; a page that is shown anew is another one.
@@ -207,19 +268,33 @@ def _confirm(deed: Deed, problem: str | None, do: Callable[[str, str], str], **m
         if not reason:
             status, problem = 400, "Say why: the reason goes into the audit log."
         elif typed("shown") != deed.shown:
-            status, problem = 409, "The figures below are for what you asked for now: look at them once more, then confirm."
+            status, problem = (
+                409,
+                "The figures below are for what you asked for now: look at them once more, then confirm.",
+            )
         else:
             try:
                 return _done(deed, do(reason, f"console-{typed('once', 64)}"))
             except Refusal as refusal:
                 status, problem = status_of(refusal), refusal.sentence
     amount = typed("amount") if "amount" in request.values else str(deed.amount)
-    return page("deed.html", status, deed=deed, problem=problem, reason=reason, once=once, amount=amount, **more)
+    return page(
+        "deed.html",
+        status,
+        deed=deed,
+        problem=problem,
+        reason=reason,
+        once=once,
+        amount=amount,
+        **more,
+    )
 
 
 def _done(deed: Deed, done: str) -> AnyResponse:
     """Back to the request, with what is left now."""
     who = viewer()
     after = queries.budget_line(who.actor, who.customer.id, deed.budget.id).figures
-    flash(f"{done}. {deed.budget.name} has {formats.money_short(after.available_minor, after.currency, after.exponent)} available.")
+    flash(
+        f"{done}. {deed.budget.name} has {formats.money_short(after.available_minor, after.currency, after.exponent)} available."
+    )
     return redirect(url_for("console.story", id=deed.story.request_id))

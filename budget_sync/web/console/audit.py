@@ -30,7 +30,9 @@ def audit() -> Response:
     """A page of the log."""
     who, query = viewer(), _query()
     lines, before = queries.audit_page(who.actor, who.customer.id, query)
-    kept = {name: argument(name) for name in ("q", "action", "budget", "from", "to") if argument(name)}
+    kept = {
+        name: argument(name) for name in ("q", "action", "budget", "from", "to") if argument(name)
+    }
     return page(
         "audit.html",
         query=query,

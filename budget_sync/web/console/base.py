@@ -11,7 +11,19 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import peewee
-from flask import Blueprint, Flask, Response, current_app, g, redirect, render_template, request, session, stream_with_context, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    g,
+    redirect,
+    render_template,
+    request,
+    session,
+    stream_with_context,
+    url_for,
+)
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -27,7 +39,13 @@ from budget_sync.web import auth, charts, errors
 from budget_sync.web.console import formats
 from budget_sync.web.payloads import STATUSES
 
-console = Blueprint("console", __name__, template_folder="../templates", static_folder="../static", static_url_path="/assets")
+console = Blueprint(
+    "console",
+    __name__,
+    template_folder="../templates",
+    static_folder="../static",
+    static_url_path="/assets",
+)
 csrf = CSRFProtect()
 
 #: The views that nobody has to be signed in for.
@@ -127,8 +145,13 @@ def _viewer() -> Viewer:
         raise Refusal(Code.FORBIDDEN, "These pages are for people: an API key has no use for them.")
     customers = queries.customers(actor)
     if not customers:
-        raise Refusal(Code.NOT_FOUND, "There are no customers yet. An operator makes the first one with `flask add-customer`.")
-    chosen = next((customer for customer in customers if customer.id == session.get("customer")), customers[0])
+        raise Refusal(
+            Code.NOT_FOUND,
+            "There are no customers yet. An operator makes the first one with `flask add-customer`.",
+        )
+    chosen = next(
+        (customer for customer in customers if customer.id == session.get("customer")), customers[0]
+    )
     return Viewer(actor, chosen, customers, ZoneInfo(session.get("zone") or chosen.timeZone))
 
 
@@ -144,19 +167,37 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
     who: Viewer | None = g.get("viewer")
     here = (request.endpoint or "").removeprefix("console.")
     links = [(name, endpoint) for name, endpoint, action in NAVIGATION if who and who.may(action)]
-    html = render_template(template, viewer=who, links=links, here=here, Action=Action, formats=formats, patterns=charts.PATTERNS, link=link, **values)
+    html = render_template(
+        template,
+        viewer=who,
+        links=links,
+        here=here,
+        Action=Action,
+        formats=formats,
+        patterns=charts.PATTERNS,
+        link=link,
+        **values,
+    )
     return Response(html, status=status, mimetype="text/html")
 
 
-def csv_response(name: str, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Response:
+def csv_response(
+    name: str, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]
+) -> Response:
     """A CSV file to keep, made while it is sent. Raises Refusal UNAVAILABLE where too many others are under way."""
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     if request.method == "HEAD":
         # There is nothing to send, and nobody closes it.
         return Response(iter(()), mimetype=CSV, headers=headers)
     if not _exports.acquire(blocking=False):
-        raise Refusal(Code.UNAVAILABLE, "Several other files are being downloaded right now. Please try again shortly.", retryAfter=5)
-    response = Response(stream_with_context(formats.csv_lines(header, rows)), mimetype=CSV, headers=headers)
+        raise Refusal(
+            Code.UNAVAILABLE,
+            "Several other files are being downloaded right now. Please try again shortly.",
+            retryAfter=5,
+        )
+    response = Response(
+        stream_with_context(formats.csv_lines(header, rows)), mimetype=CSV, headers=headers
+    )
     response.call_on_close(_exports.release)
     return response
 
@@ -207,7 +248,9 @@ def _refused(refusal: Refusal) -> AnyResponse:
     sentence, who = refusal.sentence, g.get("viewer")
     if who:
         # People know their role by its name.
-        sentence = sentence.replace(f"({who.actor.role})", f"({formats.ROLES.get(who.actor.role, who.actor.role)})")
+        sentence = sentence.replace(
+            f"({who.actor.role})", f"({formats.ROLES.get(who.actor.role, who.actor.role)})"
+        )
     return error_page(status_of(refusal), sentence, refusal)
 
 
@@ -222,8 +265,14 @@ def _to_sign_in() -> AnyResponse:
 @console.errorhandler(HTTPException)
 def _http_error(error: HTTPException) -> Response:
     if isinstance(error, CSRFError):
-        return error_page(400, "This form is too old, or came from somewhere else. Nothing was changed: go back, reload the page and send it again.")
-    return error_page(error.code or 500, {404: "There is no such page."}.get(error.code or 500, error.description or error.name))
+        return error_page(
+            400,
+            "This form is too old, or came from somewhere else. Nothing was changed: go back, reload the page and send it again.",
+        )
+    return error_page(
+        error.code or 500,
+        {404: "There is no such page."}.get(error.code or 500, error.description or error.name),
+    )
 
 
 @console.errorhandler(peewee.PeeweeException)
@@ -235,13 +284,18 @@ def _database_error(error: peewee.PeeweeException) -> Response:
 @console.errorhandler(ParseException)
 def _broken_body(_: ParseException) -> Response:
     """What it says quotes the form, which may hold a password: neither the page nor the log does."""
-    return error_page(400, "This form did not arrive as it was announced. Nothing was changed: go back and send it again.")
+    return error_page(
+        400,
+        "This form did not arrive as it was announced. Nothing was changed: go back and send it again.",
+    )
 
 
 @console.errorhandler(Exception)
 def _mistake(error: Exception) -> Response:
     current_app.logger.error("A mistake of ours.", exc_info=error)
-    return error_page(500, "This is a mistake of ours, and it was noted. If you report it, name the number below.")
+    return error_page(
+        500, "This is a mistake of ours, and it was noted. If you report it, name the number below."
+    )
 
 
 def _unknown_path(error: HTTPException) -> Response:
@@ -255,7 +309,14 @@ def _unknown_path(error: HTTPException) -> Response:
 
 def error_page(status: int, sentence: str, refusal: Refusal | None = None) -> Response:
     """What went wrong, as a page of its own."""
-    response = page("error.html", status, title=_TITLES.get(status, "That did not work"), sentence=sentence, number=status, request_id=current_id.get())
+    response = page(
+        "error.html",
+        status,
+        title=_TITLES.get(status, "That did not work"),
+        sentence=sentence,
+        number=status,
+        request_id=current_id.get(),
+    )
     if refusal and "retryAfter" in refusal.facts:
         response.headers["Retry-After"] = str(refusal.facts["retryAfter"])
     # A part of a page that was asked for by itself is replaced by the whole of this one's.

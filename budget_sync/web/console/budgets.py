@@ -16,7 +16,16 @@ from budget_sync.domain.permissions import Action
 from budget_sync.queries import BudgetLine, BudgetQuery, Point, overview
 from budget_sync.web import charts
 from budget_sync.web.console import formats
-from budget_sync.web.console.base import argument, console, csv_response, link, number, page, page_number, viewer
+from budget_sync.web.console.base import (
+    argument,
+    console,
+    csv_response,
+    link,
+    number,
+    page,
+    page_number,
+    viewer,
+)
 
 #: Open reservations on a budget's own page.
 SHOWN = 10
@@ -31,7 +40,15 @@ def budgets() -> Response:
     return page(
         "budgets.html",
         query=query,
-        lines=[(line, charts.bar(line.figures, formats.figures(line.name, line.figures), end) if not line.deleted_at else "") for line in lines],
+        lines=[
+            (
+                line,
+                charts.bar(line.figures, formats.figures(line.name, line.figures), end)
+                if not line.deleted_at
+                else "",
+            )
+            for line in lines
+        ],
         total=total,
         pages=queries.pages(total),
         periods=overview.periods(who.actor, who.customer.id),
@@ -65,7 +82,12 @@ def budgets_csv() -> Response:
 
 def _row(line: BudgetLine) -> tuple[object, ...]:
     figures = line.figures
-    amounts = (figures.budgeted_minor, figures.reserved_minor, figures.committed_minor, figures.available_minor)
+    amounts = (
+        figures.budgeted_minor,
+        figures.reserved_minor,
+        figures.committed_minor,
+        figures.available_minor,
+    )
     numbers = [to_number(minor, figures.exponent) for minor in amounts]
     state = formats.BUDGET_STATES[line.state]
     return (
@@ -99,9 +121,19 @@ def budget() -> Response:
     actor, customer = who.actor, who.customer
     line = queries.budget_line(actor, customer.id, argument("id"))
     may_audit = who.may(Action.READ_AUDIT)
-    history, older = queries.budget_history(actor, customer.id, line.id, number("before")) if may_audit else ([], None)
-    reservations, more = queries.reservations_page(actor, customer.id, queries.RequestQuery(budget_id=line.id))
-    sources = {source.id: source for source in queries.source_lines(actor, customer.id)} if who.may(Action.READ_SYNC) else {}
+    history, older = (
+        queries.budget_history(actor, customer.id, line.id, number("before"))
+        if may_audit
+        else ([], None)
+    )
+    reservations, more = queries.reservations_page(
+        actor, customer.id, queries.RequestQuery(budget_id=line.id)
+    )
+    sources = (
+        {source.id: source for source in queries.source_lines(actor, customer.id)}
+        if who.may(Action.READ_SYNC)
+        else {}
+    )
     return page(
         "budget.html",
         line=line,
@@ -131,7 +163,9 @@ def _burn(line: BudgetLine, points: list[Point], customer: Customer) -> dict[str
         f"{formats.money_short(figures.used_minor, *unit)} of {formats.money_short(figures.budgeted_minor, *unit)} is spoken for; "
         f"{f'it is overdrawn by {left}' if figures.available_minor < 0 else f'{left} is left'}."
     )
-    chart = charts.burn_down(points, start, end, now, figures.budgeted_minor if period else None, summary)
+    chart = charts.burn_down(
+        points, start, end, now, figures.budgeted_minor if period else None, summary
+    )
     return {
         "chart": chart.svg,
         "axis": [formats.money_axis(minor, *unit) for minor in chart.ticks],
@@ -148,11 +182,15 @@ def _midnights(period_key: str, customer: Customer) -> tuple[datetime, datetime]
     dates = period_dates(period_key, customer.fiscalYearStartMonth)
     if dates is None:
         return None
-    first, after = (datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(customer.timeZone)) for day in dates)
+    first, after = (
+        datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(customer.timeZone)) for day in dates
+    )
     return first, after
 
 
-def _span(points: list[Point], period: tuple[datetime, datetime] | None, now: datetime) -> tuple[datetime, datetime]:
+def _span(
+    points: list[Point], period: tuple[datetime, datetime] | None, now: datetime
+) -> tuple[datetime, datetime]:
     """From the period's beginning to its end, and on to what happened before or after; without a period, what happened alone."""
     first, last = points[0].at, points[-1].at
     last = max(last + timedelta(hours=1), min(now, last + timedelta(days=1)))

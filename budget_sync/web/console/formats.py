@@ -66,7 +66,13 @@ DECISIONS = {
     "INSUFFICIENT_BUDGET": "Not covered",
     "NO_BUDGET": "No budget",
 }
-BUDGET_STATES = {"ok": "On track", "high": "Over 80 % used", "overdrawn": "Overdrawn", "deleted": "Deleted", "live": "All live"}
+BUDGET_STATES = {
+    "ok": "On track",
+    "high": "Over 80 % used",
+    "overdrawn": "Overdrawn",
+    "deleted": "Deleted",
+    "live": "All live",
+}
 STATUSES = {"success": "Success", "partial": "Partial", "failed": "Failed", "skipped": "Skipped"}
 
 _AMOUNT = re.compile(r"\d{1,3}(,\d{3})+(\.\d{1,4})?|\d{1,15}(\.\d{1,4})?")
@@ -93,7 +99,14 @@ def money_short(minor: int, currency: str, exponent: int) -> str:
 def money_axis(minor: int, currency: str, exponent: int) -> str:
     """An amount beside a chart's axis: "$100K", "$1.5M"."""
     one = 10**exponent
-    size, letter = next(((size, letter) for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")) if abs(minor) >= size * one), (1, ""))
+    size, letter = next(
+        (
+            (size, letter)
+            for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K"))
+            if abs(minor) >= size * one
+        ),
+        (1, ""),
+    )
     tenths = round(abs(minor) * 10 / (size * one))
     return f"{MINUS if minor < 0 else ''}{_sign(currency)}{tenths // 10:,}{f'.{tenths % 10}' if tenths % 10 else ''}{letter}"
 
@@ -106,8 +119,14 @@ def short_name(label: str | None) -> str:
 
 def figures(name: str, amounts: Figures) -> str:
     """A bar in words: "Legal: budgeted $100, committed $20, reserved $5, available $75."."""
-    parts = {"budgeted": amounts.budgeted_minor, "committed": amounts.committed_minor, "reserved": amounts.reserved_minor}
-    parts["overdrawn by" if amounts.available_minor < 0 else "available"] = abs(amounts.available_minor)
+    parts = {
+        "budgeted": amounts.budgeted_minor,
+        "committed": amounts.committed_minor,
+        "reserved": amounts.reserved_minor,
+    }
+    parts["overdrawn by" if amounts.available_minor < 0 else "available"] = abs(
+        amounts.available_minor
+    )
     return f"{name}: {', '.join(f'{what} {money_short(minor, amounts.currency, amounts.exponent)}' for what, minor in parts.items())}."
 
 
@@ -137,7 +156,10 @@ def when(moment: datetime | None, zone: ZoneInfo) -> Markup:
         return Markup('<span class="none">never</span>')
     local = moment.astimezone(zone)
     return Markup('<time datetime="{}" title="{}"><span>{}</span> <span>{}</span></time>').format(
-        clock.to_text(moment), f"{clock.to_text(moment)} (UTC)", f"{local.day} {local:%b %Y},", f"{local:%H:%M}"
+        clock.to_text(moment),
+        f"{clock.to_text(moment)} (UTC)",
+        f"{local.day} {local:%b %Y},",
+        f"{local:%H:%M}",
     )
 
 
@@ -187,6 +209,9 @@ def _csv_line(row: Iterable[object]) -> str:
 
 def safe_cell(cell: object) -> object:
     """Text that a spreadsheet would take for a formula gets a quote before it; numbers (Decimal, int) stay numbers."""
-    if isinstance(cell, str) and (cell[:1] in ("\t", "\r", "\n") or cell.lstrip()[:1] in ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")):
+    if isinstance(cell, str) and (
+        cell[:1] in ("\t", "\r", "\n")
+        or cell.lstrip()[:1] in ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+    ):
         return f"'{cell}"
     return cell

@@ -23,11 +23,18 @@ def add_key() -> Response:
     """A new key, shown once."""
     who, name = viewer(), typed("name").strip()
     try:
-        key = people.add_key(who.actor, name, customer_id=who.customer.id, may_overspend=bool(typed("may_overspend")))
+        key = people.add_key(
+            who.actor, name, customer_id=who.customer.id, may_overspend=bool(typed("may_overspend"))
+        )
     except Refusal as refusal:
         return _page(status_of(refusal), name=name, error=refusal.sentence)
     return page(
-        "secret.html", title=f"A key for {name}", what="The API key", secret=key, back="console.keys", hint="Send it as Authorization: Bearer and the key."
+        "secret.html",
+        title=f"A key for {name}",
+        what="The API key",
+        secret=key,
+        back="console.keys",
+        hint="Send it as Authorization: Bearer and the key.",
     )
 
 
@@ -49,7 +56,9 @@ def revoke_key() -> AnyResponse:
 def _page(status: int = 200, **values: str) -> Response:
     who = viewer()
     found, total = queries.keys_page(who.actor, who.customer.id, page_number())
-    return page("keys.html", status, keys=found, page=page_number(), pages=queries.pages(total), **values)
+    return page(
+        "keys.html", status, keys=found, page=page_number(), pages=queries.pages(total), **values
+    )
 
 
 def _key() -> ApiKey:

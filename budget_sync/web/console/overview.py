@@ -22,7 +22,10 @@ def home() -> Response:
         found=found,
         period_key=found.period.key if found.period else "",
         all_periods=overview.ALL_PERIODS,
-        departments=[(line, charts.bar(line.figures, formats.figures(line.name, line.figures), end)) for line in found.departments],
+        departments=[
+            (line, charts.bar(line.figures, formats.figures(line.name, line.figures), end))
+            for line in found.departments
+        ],
         page=page_number(),
         pages=max(1, -(-found.department_count // overview.DEPARTMENTS_A_PAGE)),
         old_days=overview.OLD_AFTER.days,
@@ -43,7 +46,11 @@ def _decisions(days: list[Day]) -> dict[str, object]:
         "refused": sum(day.refused for day in days),
         "share": share,
         "days": len(days),
-        "chart": charts.decisions(days, labels, f"{formats.count(total, 'check')}, {share} of them auto-approved. The table below has each day."),
+        "chart": charts.decisions(
+            days,
+            labels,
+            f"{formats.count(total, 'check')}, {share} of them auto-approved. The table below has each day.",
+        ),
         "first": labels[0],
         "last": labels[-1],
         "rows": [(label, day) for label, day in zip(labels, days, strict=True) if day.total],

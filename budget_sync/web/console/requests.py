@@ -18,7 +18,9 @@ def requests() -> Response:
     who = viewer()
     actor, customer = who.actor, who.customer.id
     shown = argument("view") if argument("view") in VIEWS else "open"
-    query = RequestQuery(status=shown, text=argument("q"), budget_id=argument("budget"), after=number("after"))
+    query = RequestQuery(
+        status=shown, text=argument("q"), budget_id=argument("budget"), after=number("after")
+    )
     lines: list[ReservationLine] = []
     uncovered: list[CheckLine] = []
     if shown == "uncovered":
@@ -43,13 +45,23 @@ def story() -> Response:
     """All that is known of one request."""
     who = viewer()
     told = queries.request_story(who.actor, who.customer.id, argument("id"))
-    return page("request.html", story=told, last_check=told.checks[-1] if told.checks else None, actions=_offers(told), uncovered=_to_approve(told))
+    return page(
+        "request.html",
+        story=told,
+        last_check=told.checks[-1] if told.checks else None,
+        actions=_offers(told),
+        uncovered=_to_approve(told),
+    )
 
 
 def _to_approve(told: Story) -> CheckLine | None:
     """What waits for an approval over budget that this viewer may give."""
     who, check = viewer(), told.uncovered
-    return check if check and who.actor.role in APPROVER_ROLES and check.user_id != who.actor.user_id else None
+    return (
+        check
+        if check and who.actor.role in APPROVER_ROLES and check.user_id != who.actor.user_id
+        else None
+    )
 
 
 def _offers(told: Story) -> dict[int, list[tuple[str, str]]]:
@@ -60,11 +72,23 @@ def _offers(told: Story) -> dict[int, list[tuple[str, str]]]:
     if who.may(Action.COMMIT):
         offers.append(("Commit", "console.commit", None))
     if who.may(Action.RELEASE):
-        offers += [("Reject", "console.release", "reject"), ("Release by hand", "console.release", "manual")]
+        offers += [
+            ("Reject", "console.release", "reject"),
+            ("Release by hand", "console.release", "manual"),
+        ]
     if who.may(Action.CANCEL):
-        offers.append(("Cancel my request" if own else "Cancel for the requester", "console.release", "cancel"))
+        offers.append(
+            (
+                "Cancel my request" if own else "Cancel for the requester",
+                "console.release",
+                "cancel",
+            )
+        )
     return {
-        line.seq: [(name, url_for(endpoint, id=line.request_id, budget=line.budget_id, action=action)) for name, endpoint, action in offers]
+        line.seq: [
+            (name, url_for(endpoint, id=line.request_id, budget=line.budget_id, action=action))
+            for name, endpoint, action in offers
+        ]
         for line in told.reservations
         if line.status == "open"
     }

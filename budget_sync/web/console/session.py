@@ -26,7 +26,9 @@ def sign_in() -> AnyResponse:
         auth.refuse_cross_origin()
         auth.log_in(email, request.form.get("password", "")[:1000])
     except Refusal as refusal:
-        response = page("sign_in.html", status_of(refusal), next=back, email=email, error=refusal.sentence)
+        response = page(
+            "sign_in.html", status_of(refusal), next=back, email=email, error=refusal.sentence
+        )
         if "retryAfter" in refusal.facts:
             response.headers["Retry-After"] = str(refusal.facts["retryAfter"])
         return response
@@ -45,7 +47,9 @@ def sign_out() -> AnyResponse:
 def safe_path(path: str) -> str:
     """Where to go after signing in: a path of this site, or else the overview."""
     parts = urlsplit(path)
-    local = path.startswith("/") and not path.startswith("//") and not parts.netloc and not parts.scheme
+    local = (
+        path.startswith("/") and not path.startswith("//") and not parts.netloc and not parts.scheme
+    )
     return path if local and path.isprintable() and "\\" not in path else url_for("console.home")
 
 
@@ -68,13 +72,19 @@ def account() -> AnyResponse:
         _change_password()
     except Refusal as refusal:
         wrong = refusal.code is Code.BAD_CREDENTIALS
-        return page("account.html", 400 if wrong else status_of(refusal), error="Your present password is another one." if wrong else refusal.sentence)
+        return page(
+            "account.html",
+            400 if wrong else status_of(refusal),
+            error="Your present password is another one." if wrong else refusal.sentence,
+        )
     flash("Your password is changed. Everywhere else you were signed in, you are signed out.")
     return redirect(url_for("console.account"))
 
 
 def _change_password() -> None:
-    present, new, again = (request.form.get(name, "")[:1000] for name in ("present", "new", "again"))
+    present, new, again = (
+        request.form.get(name, "")[:1000] for name in ("present", "new", "again")
+    )
     if new != again:
         raise invalid({"new password": "was not typed the same twice"})
     people.change_own_password(

@@ -10,7 +10,18 @@ from budget_sync import sync as sheets
 from budget_sync.accounts.authentication import digest
 from budget_sync.domain.errors import Code, Refusal
 from budget_sync.web.console import formats
-from budget_sync.web.console.base import argument, console, is_sent, number, page, page_number, settings, status_of, typed, viewer
+from budget_sync.web.console.base import (
+    argument,
+    console,
+    is_sent,
+    number,
+    page,
+    page_number,
+    settings,
+    status_of,
+    typed,
+    viewer,
+)
 
 #: Seconds that a pass or a preview from a page may take: below gunicorn's and most proxies' time-outs of 60 and more.
 DEADLINE_S = 50.0
@@ -24,7 +35,13 @@ def sync() -> Response:
     """Sources and passes."""
     who = viewer()
     passes, older = queries.passes_page(who.actor, who.customer.id, number("before"))
-    return page("sync.html", sources=queries.source_lines(who.actor, who.customer.id), passes=passes, older=older, names=_names())
+    return page(
+        "sync.html",
+        sources=queries.source_lines(who.actor, who.customer.id),
+        passes=passes,
+        older=older,
+        names=_names(),
+    )
 
 
 @console.get("/sync/pass")
@@ -32,20 +49,33 @@ def sync_pass() -> Response:
     """One pass, with the rows it refused and how many deletions it held."""
     who = viewer()
     line = queries.sync_pass(who.actor, who.customer.id, argument("id"))
-    return page("sync_pass.html", line=line, errors=queries.row_errors(who.actor, who.customer.id, line.sync_id), name=_names().get(line.source_id))
+    return page(
+        "sync_pass.html",
+        line=line,
+        errors=queries.row_errors(who.actor, who.customer.id, line.sync_id),
+        name=_names().get(line.source_id),
+    )
 
 
 @console.get("/sync/preview")
 def sync_preview() -> Response:
     """What a pass over each source would do."""
-    previews = list(sheets.preview_all(_job(), customer_id=viewer().customer.id, deadline_s=DEADLINE_S, workers=WORKERS))
+    previews = list(
+        sheets.preview_all(
+            _job(), customer_id=viewer().customer.id, deadline_s=DEADLINE_S, workers=WORKERS
+        )
+    )
     return page("sync_preview.html", previews=previews, names=_names())
 
 
 @console.post("/sync/run")
 def sync_run() -> AnyResponse:
     """Make a pass over every source now."""
-    results = list(sheets.sync_all(_job(), customer_id=viewer().customer.id, deadline_s=DEADLINE_S, workers=WORKERS))
+    results = list(
+        sheets.sync_all(
+            _job(), customer_id=viewer().customer.id, deadline_s=DEADLINE_S, workers=WORKERS
+        )
+    )
     for result in results:
         _flash(result)
     if not results:
@@ -86,12 +116,18 @@ def _held_page(source_id: str, status: int = 200, error: str | None = None) -> R
 def _let_go(source_id: str, listed: str) -> sheets.PassResult:
     """A pass that may delete the budgets of that list, and no others beyond the brake."""
     who = viewer()
-    source = next((each for each in sheets.list_sources(who.actor, who.customer.id) if each.id == source_id), None)
+    source = next(
+        (each for each in sheets.list_sources(who.actor, who.customer.id) if each.id == source_id),
+        None,
+    )
     if source is None:
         raise Refusal(Code.NOT_FOUND, "There is no such source.")
     ids = queries.held_ids(who.actor, who.customer.id, source_id)
     if not ids or listed != _fingerprint(ids):
-        raise Refusal(Code.REQUEST_CONFLICT, "What is held back has changed since: look at the list once more, then confirm.")
+        raise Refusal(
+            Code.REQUEST_CONFLICT,
+            "What is held back has changed since: look at the list once more, then confirm.",
+        )
     return sheets.sync_source(_job(ids), source)
 
 
@@ -115,12 +151,22 @@ def _flash(result: sheets.PassResult) -> None:
         "held back": result.held_count,
         "refused": result.error_count,
     }
-    told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "Nothing to do"
+    told = (
+        ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "Nothing to do"
+    )
     if result.status in ("failed", "skipped"):
         told = (result.message or "").rstrip(".")
     name = _names().get(result.source.id, "Source")
-    flash(f"{name}: {formats.STATUSES[result.status]}. {told}.", "error" if result.status == "failed" else "message")
+    flash(
+        f"{name}: {formats.STATUSES[result.status]}. {told}.",
+        "error" if result.status == "failed" else "message",
+    )
 
 
 def _job(approved_ids: list[str] | None = None) -> sheets.Job:
-    return sheets.Job(viewer().actor, sheets.Reach.of(settings()), settings().instance_folder, approved_ids=frozenset(approved_ids or ()))
+    return sheets.Job(
+        viewer().actor,
+        sheets.Reach.of(settings()),
+        settings().instance_folder,
+        approved_ids=frozenset(approved_ids or ()),
+    )

@@ -13,7 +13,17 @@ from budget_sync.database.models import User
 from budget_sync.domain.errors import Refusal
 from budget_sync.domain.permissions import PEOPLE_ROLES, Action, Role, require
 from budget_sync.web.console import formats
-from budget_sync.web.console.base import argument, console, is_sent, page, page_number, settings, status_of, typed, viewer
+from budget_sync.web.console.base import (
+    argument,
+    console,
+    is_sent,
+    page,
+    page_number,
+    settings,
+    status_of,
+    typed,
+    viewer,
+)
 
 
 @console.get("/team")
@@ -21,7 +31,14 @@ def team() -> Response:
     """A page of people."""
     who = viewer()
     found, total = queries.people_page(who.actor, who.customer.id, argument("q"), page_number())
-    return page("team.html", found=found, total=total, page=page_number(), pages=queries.pages(total), text=argument("q"))
+    return page(
+        "team.html",
+        found=found,
+        total=total,
+        page=page_number(),
+        pages=queries.pages(total),
+        text=argument("q"),
+    )
 
 
 @console.get("/team/person")
@@ -35,7 +52,11 @@ def add_person() -> AnyResponse:
     """Somebody new, with a password shown once."""
     who = viewer()
     require(who.actor, Action.MANAGE_PEOPLE)
-    roles = [(str(role), formats.ROLES[role]) for role in PEOPLE_ROLES if role is not Role.SUPER_ADMIN or who.actor.role == Role.SUPER_ADMIN]
+    roles = [
+        (str(role), formats.ROLES[role])
+        for role in PEOPLE_ROLES
+        if role is not Role.SUPER_ADMIN or who.actor.role == Role.SUPER_ADMIN
+    ]
     values = {name: typed(name).strip() for name in ("id", "name", "email", "role")}
     if not is_sent():
         return page("person_add.html", roles=roles, values=values)
@@ -52,9 +73,20 @@ def add_person() -> AnyResponse:
             slots_folder=settings().instance_folder,
         )
     except Refusal as refusal:
-        return page("person_add.html", status_of(refusal), roles=roles, values=values, error=refusal.sentence)
+        return page(
+            "person_add.html",
+            status_of(refusal),
+            roles=roles,
+            values=values,
+            error=refusal.sentence,
+        )
     return page(
-        "secret.html", title=f"{made.name} is added", what="Their password", secret=password, back="console.team", hint=f"They sign in as {made.email}."
+        "secret.html",
+        title=f"{made.name} is added",
+        what="Their password",
+        secret=password,
+        back="console.team",
+        hint=f"They sign in as {made.email}.",
     )
 
 
@@ -64,7 +96,14 @@ def reset_password() -> Response:
     found, password = _person(), secrets.token_urlsafe(12)
     people.set_password(viewer().actor, found.id, password, slots_folder=settings().instance_folder)
     hint = f"{found.name} is signed out everywhere, and signs in with this one from now on."
-    return page("secret.html", title=f"New password for {found.name}", what="Their new password", secret=password, back="console.team", hint=hint)
+    return page(
+        "secret.html",
+        title=f"New password for {found.name}",
+        what="Their new password",
+        secret=password,
+        back="console.team",
+        hint=hint,
+    )
 
 
 @console.post("/team/disable")

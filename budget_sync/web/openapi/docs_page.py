@@ -12,9 +12,21 @@ from markupsafe import Markup, escape
 from budget_sync.domain.errors import MEANINGS
 from budget_sync.web.openapi.document import Json, document, status_of
 
-_KINDS = {"string": "text", "number": "number", "integer": "whole number", "boolean": "true or false", "null": "null", "object": "object"}
+_KINDS = {
+    "string": "text",
+    "number": "number",
+    "integer": "whole number",
+    "boolean": "true or false",
+    "null": "null",
+    "object": "object",
+}
 
-_CREDENTIALS = {"apiKey": "an API key", "session": "a session", "cronSecret": "the cron's secret", "metricsToken": "the token for metrics"}
+_CREDENTIALS = {
+    "apiKey": "an API key",
+    "session": "a session",
+    "cronSecret": "the cron's secret",
+    "metricsToken": "the token for metrics",
+}
 
 
 class Field(NamedTuple):
@@ -81,18 +93,32 @@ def about() -> list[Markup]:
 
 def groups() -> list[Group]:
     """All calls, in the document's order."""
-    calls = [(operation["tags"][0], _call(method, path, operation)) for path, methods in document()["paths"].items() for method, operation in methods.items()]
-    return [Group(tag["name"], tag["description"], [call for name, call in calls if name == tag["name"]]) for tag in document()["tags"]]
+    calls = [
+        (operation["tags"][0], _call(method, path, operation))
+        for path, methods in document()["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return [
+        Group(
+            tag["name"], tag["description"], [call for name, call in calls if name == tag["name"]]
+        )
+        for tag in document()["tags"]
+    ]
 
 
 def codes() -> list[Refused]:
     """Every code with its status and meaning."""
-    return [Refused(status_of(code), code.value, marked(meaning)) for code, meaning in MEANINGS.items()]
+    return [
+        Refused(status_of(code), code.value, marked(meaning)) for code, meaning in MEANINGS.items()
+    ]
 
 
 def schemes() -> list[tuple[str, Markup]]:
     """The credentials, with where they come from."""
-    return [(_CREDENTIALS[name], marked(scheme["description"])) for name, scheme in document()["components"]["securitySchemes"].items()]
+    return [
+        (_CREDENTIALS[name], marked(scheme["description"]))
+        for name, scheme in document()["components"]["securitySchemes"].items()
+    ]
 
 
 def marked(text: str) -> Markup:
@@ -113,12 +139,23 @@ def _call(method: str, path: str, operation: Json) -> Call:
         description=marked(operation["description"]),
         lets_in=_lets_in(operation["security"]),
         # X-Request-Id, which every call takes, is told of before all calls.
-        parameters=[_parameter(parameter) for parameter in operation["parameters"] if "$ref" not in parameter],
+        parameters=[
+            _parameter(parameter)
+            for parameter in operation["parameters"]
+            if "$ref" not in parameter
+        ],
         body=list(_fields(body["schema"])) if body else [],
-        replies=[Reply(_found(schema).get("description", ""), list(_fields(schema))) for schema in media["schema"].get("oneOf", [media["schema"]])],
+        replies=[
+            Reply(_found(schema).get("description", ""), list(_fields(schema)))
+            for schema in media["schema"].get("oneOf", [media["schema"]])
+        ],
         examples=list(_examples(body or {}, media)),
         refusals=list(_refusals(operation["responses"])),
-        headers=[(name, marked(_found(header)["description"])) for name, header in success["headers"].items() if name != "X-Request-Id"],
+        headers=[
+            (name, marked(_found(header)["description"]))
+            for name, header in success["headers"].items()
+            if name != "X-Request-Id"
+        ],
     )
 
 
@@ -130,13 +167,22 @@ def _lets_in(security: list[Json]) -> str:
 
 
 def _parameter(parameter: Json) -> tuple[str, Field]:
-    return parameter["in"], Field(parameter["name"], _kind(parameter["schema"]), parameter["required"], marked(parameter.get("description", "")))
+    return parameter["in"], Field(
+        parameter["name"],
+        _kind(parameter["schema"]),
+        parameter["required"],
+        marked(parameter.get("description", "")),
+    )
 
 
 def _examples(body: Json, media: Json) -> Iterator[Example]:
     sent = body.get("examples", {})
     for name, example in media.get("examples", {}).items():
-        yield Example(example["summary"], _laid_out(sent[name]["value"]) if name in sent else None, _laid_out(example["value"]))
+        yield Example(
+            example["summary"],
+            _laid_out(sent[name]["value"]) if name in sent else None,
+            _laid_out(example["value"]),
+        )
 
 
 def _laid_out(value: object) -> str:
@@ -166,9 +212,16 @@ def _fields(schema: Json, prefix: str = "") -> Iterator[Field]:
     schema = _found(schema)
     for name, field in schema.get("properties", {}).items():
         inner = _inner(field)
-        description = field.get("description") or ("" if inner is not None else _found(field).get("description", ""))
+        description = field.get("description") or (
+            "" if inner is not None else _found(field).get("description", "")
+        )
         # The list of codes stands at the end of the page.
-        yield Field(f"{prefix}{name}", _kind(field), name in schema.get("required", []), marked(description.partition(":\n")[0]))
+        yield Field(
+            f"{prefix}{name}",
+            _kind(field),
+            name in schema.get("required", []),
+            marked(description.partition(":\n")[0]),
+        )
         if inner is not None:
             yield from _fields(inner, f"{prefix}{name}{'[]' if _is_list(field) else ''}.")
 
@@ -189,9 +242,15 @@ def _kind(schema: Json) -> str:
     if "anyOf" in schema:
         return " or ".join(_kind(option) for option in schema["anyOf"])
     if "const" in schema:
-        return json.dumps(schema["const"]) if not isinstance(schema["const"], str) else schema["const"]
+        return (
+            json.dumps(schema["const"]) if not isinstance(schema["const"], str) else schema["const"]
+        )
     if "enum" in schema:
-        return "a code" if len(schema["enum"]) > 10 else "one of " + ", ".join(map(str, schema["enum"]))
+        return (
+            "a code"
+            if len(schema["enum"]) > 10
+            else "one of " + ", ".join(map(str, schema["enum"]))
+        )
     if schema.get("type") == "array":
         return "list"
     if schema.get("format") == "date-time":

@@ -38,21 +38,48 @@ _TAGS = {
 }
 
 _SCHEMES = {
-    "apiKey": {"type": "http", "scheme": "bearer", "description": "A service's API key, made with `flask add-key`."},
-    "session": {"type": "apiKey", "in": "cookie", "name": "budget_sync_session", "description": "A person's session, from `POST /api/auth/login`."},
-    "cronSecret": {"type": "http", "scheme": "bearer", "description": "The `CRON_SECRET` of the installation."},
-    "metricsToken": {"type": "http", "scheme": "bearer", "description": "The `METRICS_TOKEN` of the installation."},
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A service's API key, made with `flask add-key`.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "budget_sync_session",
+        "description": "A person's session, from `POST /api/auth/login`.",
+    },
+    "cronSecret": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The `CRON_SECRET` of the installation.",
+    },
+    "metricsToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The `METRICS_TOKEN` of the installation.",
+    },
 }
 
-_REQUEST_ID = Parameter("X-Request-Id", "header", "The caller's own name for the call, for our log: letters, digits, `.`, `_`, `-`, 64 at most.")
+_REQUEST_ID = Parameter(
+    "X-Request-Id",
+    "header",
+    "The caller's own name for the call, for our log: letters, digits, `.`, `_`, `-`, 64 at most.",
+)
 
 _HEADERS: dict[str, Json] = {
-    "X-Request-Id": {"description": "The call's name in our log: the caller's own, or a new one.", "schema": {"type": "string"}},
+    "X-Request-Id": {
+        "description": "The call's name in our log: the caller's own, or a new one.",
+        "schema": {"type": "string"},
+    },
     "Idempotent-Replayed": {
         "description": "`true` where this is the reply to an earlier request, given again; left out otherwise.",
         "schema": {"type": "string", "enum": ["true"]},
     },
-    "Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer", "minimum": 1}},
+    "Retry-After": {
+        "description": "Seconds to wait before trying again.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
     "WWW-Authenticate": {"description": "How to authenticate.", "schema": {"type": "string"}},
     "Set-Cookie": {"description": "The session.", "schema": {"type": "string"}},
 }
@@ -72,7 +99,12 @@ def document() -> Json:
         paths[operation.path][operation.method] = _operation(operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Budget Sync", "version": budget_sync.__version__, "description": _ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
+        "info": {
+            "title": "Budget Sync",
+            "version": budget_sync.__version__,
+            "description": _ABOUT,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
         "paths": dict(paths),
@@ -91,32 +123,66 @@ def status_of(code: Code) -> int:
 
 
 def _operation(operation: Operation) -> Json:
-    made: Json = {"operationId": operation.id, "tags": [operation.tag], "summary": operation.summary, "description": operation.description}
-    made["parameters"] = [*map(_parameter, operation.parameters), {"$ref": f"#/components/parameters/{_REQUEST_ID.name}"}]
+    made: Json = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": operation.description,
+    }
+    made["parameters"] = [
+        *map(_parameter, operation.parameters),
+        {"$ref": f"#/components/parameters/{_REQUEST_ID.name}"},
+    ]
     if operation.body:
-        shown = {name: {"summary": example.summary, "value": example.request} for name, example in operation.examples.items()}
-        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": _reference(operation.body), "examples": shown}}}
+        shown = {
+            name: {"summary": example.summary, "value": example.request}
+            for name, example in operation.examples.items()
+        }
+        made["requestBody"] = {
+            "required": True,
+            "content": {
+                "application/json": {"schema": _reference(operation.body), "examples": shown}
+            },
+        }
     made["responses"] = {"200": _success(operation)} | {
-        str(status): _refusals(status, codes) for status, codes in sorted(_by_status(operation.codes).items()) if status != 200
+        str(status): _refusals(status, codes)
+        for status, codes in sorted(_by_status(operation.codes).items())
+        if status != 200
     }
     made["security"] = [{scheme: []} if scheme else {} for scheme in operation.lets_in]
     return made
 
 
 def _parameter(parameter: Parameter) -> Json:
-    made: Json = {"name": parameter.name, "in": parameter.place, "required": parameter.place == "path", "schema": dict(parameter.schema)}
+    made: Json = {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.place == "path",
+        "schema": dict(parameter.schema),
+    }
     return made | ({"description": parameter.description} if parameter.description else {})
 
 
 def _success(operation: Operation) -> Json:
-    headers = ["X-Request-Id", *(["Idempotent-Replayed"] if operation.is_replayed else []), *(["Set-Cookie"] if operation.id == "login" else [])]
+    headers = [
+        "X-Request-Id",
+        *(["Idempotent-Replayed"] if operation.is_replayed else []),
+        *(["Set-Cookie"] if operation.id == "login" else []),
+    ]
     if operation.reply is None:
         kind, schema = _TEXTS[operation.id]
-        return {"description": operation.summary, "headers": _header_references(headers), "content": {kind: {"schema": schema}}}
+        return {
+            "description": operation.summary,
+            "headers": _header_references(headers),
+            "content": {kind: {"schema": schema}},
+        }
     models = get_args(operation.reply) or (operation.reply,)
     references = [_reference(model) for model in models]
     content: Json = {"schema": references[0] if len(references) == 1 else {"oneOf": references}}
-    shown = {name: {"summary": example.summary, "value": example.reply} for name, example in operation.examples.items()}
+    shown = {
+        name: {"summary": example.summary, "value": example.reply}
+        for name, example in operation.examples.items()
+    }
     return {
         "description": " ".join(model.__doc__ or "" for model in models),
         "headers": _header_references(headers),
@@ -139,11 +205,15 @@ def _refusals(status: int, codes: list[Code]) -> Json:
         headers.append("Retry-After")
     if status == 401:
         headers.append("WWW-Authenticate")
-    shown = {code.value: {"summary": MEANINGS[code], "value": examples.refusal(code)} for code in codes}
+    shown = {
+        code.value: {"summary": MEANINGS[code], "value": examples.refusal(code)} for code in codes
+    }
     return {
         "description": "\n".join(f"- `{code}`: {MEANINGS[code]}" for code in codes),
         "headers": _header_references(headers),
-        "content": {"application/json": {"schema": _reference(schemas.RefusalReply), "examples": shown}},
+        "content": {
+            "application/json": {"schema": _reference(schemas.RefusalReply), "examples": shown}
+        },
     }
 
 
@@ -165,21 +235,38 @@ class _Generator(GenerateJsonSchema):
 
 def _schemas() -> Json:
     models = {operation.body for operation in OPERATIONS if operation.body} | {schemas.RefusalReply}
-    models |= {model for operation in OPERATIONS if operation.reply for model in get_args(operation.reply) or (operation.reply,)}
+    models |= {
+        model
+        for operation in OPERATIONS
+        if operation.reply
+        for model in get_args(operation.reply) or (operation.reply,)
+    }
     ordered = sorted(models, key=lambda model: model.__name__)
-    _, made = models_json_schema([(model, "validation") for model in ordered], ref_template="#/components/schemas/{model}", schema_generator=_Generator)
+    _, made = models_json_schema(
+        [(model, "validation") for model in ordered],
+        ref_template="#/components/schemas/{model}",
+        schema_generator=_Generator,
+    )
     generated: Json = {name: _tidy(schema) for name, schema in sorted(made["$defs"].items())}
     # "`CODE` (status): meaning", for all there are.
     listed = [f"- `{code}` ({status_of(code)}): {meaning}" for code, meaning in MEANINGS.items()]
-    generated["Code"]["description"] = "\n".join(["Every code that a caller can meet, with its status:", "", *listed])
+    generated["Code"]["description"] = "\n".join(
+        ["Every code that a caller can meet, with its status:", "", *listed]
+    )
     return generated
 
 
 def _tidy(schema: Json) -> Json:
     """Without what speaks to us alone: titles, the None of fields that are left out, and that no other field may be there."""
-    kept = {name: value for name, value in schema.items() if name != "title" and (name, value) != ("additionalProperties", False)}
+    kept = {
+        name: value
+        for name, value in schema.items()
+        if name != "title" and (name, value) != ("additionalProperties", False)
+    }
     if "properties" in kept:
-        kept["properties"] = {name: _without_none(field) for name, field in kept["properties"].items()}
+        kept["properties"] = {
+            name: _without_none(field) for name, field in kept["properties"].items()
+        }
     return kept
 
 

@@ -20,7 +20,12 @@ class Example(NamedTuple):
 
 _REQUEST = {"requestId": "intake-789"}
 _BUDGET = {"budgetId": "budget-123"}
-_JANE = {"userId": "user-123", "userName": "Jane Doe", "userEmail": "jane@acme.com", "customerId": "org-456"}
+_JANE = {
+    "userId": "user-123",
+    "userName": "Jane Doe",
+    "userEmail": "jane@acme.com",
+    "customerId": "org-456",
+}
 _ENGINEERING = {"department": "Engineering", "fiscalPeriod": "Q1 2025"}
 _SLACK = {"amount": 5000, "vendor": "Slack", "purpose": "Team collaboration"}
 _CHECKED = {"success": True, "checkId": "chk_0198c1f4e6a27b3d9e5f8a40"}
@@ -41,8 +46,16 @@ def _standing(committed: int) -> Body:
     return {"id": "budget-123"} | _figures(0, committed)
 
 
-def _decided(code: Code, reason: str, budget: Body | None, *, available: bool = False, approves: bool = False) -> Body:
-    return _CHECKED | {"available": available, "canAutoApprove": approves, "code": str(code), "reason": reason, "budget": budget}
+def _decided(
+    code: Code, reason: str, budget: Body | None, *, available: bool = False, approves: bool = False
+) -> Body:
+    return _CHECKED | {
+        "available": available,
+        "canAutoApprove": approves,
+        "code": str(code),
+        "reason": reason,
+        "budget": budget,
+    }
 
 
 _ASKED = _REQUEST | _JANE | _ENGINEERING | _SLACK
@@ -51,61 +64,108 @@ CHECK = {
     "autoApproved": Example(
         "Scenario 1: available, within the auto-approve limit",
         _ASKED,
-        _decided(Code.AUTO_APPROVED, "Budget available. Within the auto-approve limit", _standing(5000), available=True, approves=True),
+        _decided(
+            Code.AUTO_APPROVED,
+            "Budget available. Within the auto-approve limit",
+            _standing(5000),
+            available=True,
+            approves=True,
+        ),
     ),
     "requiresApproval": Example(
         "Scenario 2: available, FP&A has to approve",
         _ASKED,
-        _decided(Code.REQUIRES_APPROVAL, "Budget available. Requires FP&A approval", _standing(5000), available=True),
+        _decided(
+            Code.REQUIRES_APPROVAL,
+            "Budget available. Requires FP&A approval",
+            _standing(5000),
+            available=True,
+        ),
     ),
     "insufficient": Example(
         "Scenario 3: not available",
         _ASKED,
-        _decided(Code.INSUFFICIENT_BUDGET, "Insufficient budget. Available: $2,000, Requested: $5,000", _standing(98_000)),
+        _decided(
+            Code.INSUFFICIENT_BUDGET,
+            "Insufficient budget. Available: $2,000, Requested: $5,000",
+            _standing(98_000),
+        ),
     ),
-    "noBudget": Example("No budget of that department and period", _ASKED | {"department": "Legal"}, _decided(Code.NO_BUDGET, "No budget found", None)),
+    "noBudget": Example(
+        "No budget of that department and period",
+        _ASKED | {"department": "Legal"},
+        _decided(Code.NO_BUDGET, "No budget found", None),
+    ),
 }
 
 _RESERVE = _BUDGET | {"amount": 5000} | _REQUEST | {"reason": "Slack - Team collaboration"}
 
 RESERVE = {
     "reserve": Example(
-        "Scenario 1: set aside", _RESERVE, {"success": True} | _RESERVATION | _BUDGET | _REQUEST | {"amountReserved": 5000, "newAvailable": 90_000}
+        "Scenario 1: set aside",
+        _RESERVE,
+        {"success": True}
+        | _RESERVATION
+        | _BUDGET
+        | _REQUEST
+        | {"amountReserved": 5000, "newAvailable": 90_000},
     ),
     "overBudget": Example(
         "Scenario 3: approved over budget",
         _RESERVE | {"overBudget": {"approvedBy": "fpa-001", "reason": "Approved by the CFO"}},
-        {"success": True} | _RESERVATION | _BUDGET | _REQUEST | {"amountReserved": 5000, "newAvailable": -3000},
+        {"success": True}
+        | _RESERVATION
+        | _BUDGET
+        | _REQUEST
+        | {"amountReserved": 5000, "newAvailable": -3000},
     ),
 }
 
 
 def _settled(held: int, available: int, **amounts: int) -> Body:
-    return {"success": True} | amounts | {"newAvailable": available} | _BUDGET | _REQUEST | _RESERVATION | {"amountHeld": held}
+    return (
+        {"success": True}
+        | amounts
+        | {"newAvailable": available}
+        | _BUDGET
+        | _REQUEST
+        | _RESERVATION
+        | {"amountHeld": held}
+    )
 
 
 COMMIT = {
     "commit": Example(
         "Fulfilled: all of it is spent",
-        _BUDGET | {"amount": 5000} | _REQUEST | {"reason": "Invoice paid", "externalRef": "PO-1002"},
+        _BUDGET
+        | {"amount": 5000}
+        | _REQUEST
+        | {"reason": "Invoice paid", "externalRef": "PO-1002"},
         _settled(0, 90_000, amountCommitted=5000, amountReleased=0),
     ),
     "final": Example(
         "Less was spent, the rest is given back",
         _BUDGET | {"amount": 4200.5} | _REQUEST | {"final": True},
-        _settled(0, 90_799, amountCommitted=4200, amountReleased=799) | {"amountCommitted": 4200.5, "amountReleased": 799.5, "newAvailable": 90_799.5},
+        _settled(0, 90_799, amountCommitted=4200, amountReleased=799)
+        | {"amountCommitted": 4200.5, "amountReleased": 799.5, "newAvailable": 90_799.5},
     ),
 }
 
 RELEASE = {
     "reject": Example(
         "Scenario 4: rejected",
-        _BUDGET | {"amount": 5000} | _REQUEST | {"action": "reject", "reason": "Duplicate subscription found"},
+        _BUDGET
+        | {"amount": 5000}
+        | _REQUEST
+        | {"action": "reject", "reason": "Duplicate subscription found"},
         _settled(0, 97_000, amountReleased=5000),
     ),
     "cancel": Example(
         "Scenario 5: the requester cancels",
-        _BUDGET | {"amount": 5000} | _REQUEST | {"action": "cancel", "originalRequesterId": "user-123", "reason": "No longer needed"},
+        _BUDGET
+        | {"amount": 5000}
+        | _REQUEST
+        | {"action": "cancel", "originalRequesterId": "user-123", "reason": "No longer needed"},
         _settled(0, 95_000, amountReleased=5000),
     ),
     "exceedsReserved": Example(
@@ -122,7 +182,12 @@ RELEASE = {
     ),
 }
 
-_ROW = {"id": "budget-123", "customerId": "org-456"} | _ENGINEERING | _figures(0, 5000) | {"autoApproveLimit": None, "deletedAt": None}
+_ROW = (
+    {"id": "budget-123", "customerId": "org-456"}
+    | _ENGINEERING
+    | _figures(0, 5000)
+    | {"autoApproveLimit": None, "deletedAt": None}
+)
 
 LIST_BUDGETS = {"page": Example("The only page", None, {"items": [_ROW], "nextCursor": None})}
 GET_BUDGET = {"budget": Example("Engineering's", None, _ROW)}
@@ -137,31 +202,66 @@ GET_REQUEST = {
                 | _BUDGET
                 | _ENGINEERING
                 | {"currency": "USD", "status": "open", "requesterId": "user-123"}
-                | {"amountReserved": 5000, "amountHeld": 5000, "amountCommitted": 0, "amountReleased": 0}
+                | {
+                    "amountReserved": 5000,
+                    "amountHeld": 5000,
+                    "amountCommitted": 0,
+                    "amountReleased": 0,
+                }
                 | {"createdAt": "2025-02-05T10:30:01Z", "closedAt": None}
             ],
             "checks": [
                 {"checkId": _CHECKED["checkId"], "userId": "user-123"}
                 | _ENGINEERING
-                | {"currency": "USD", "amount": 5000, "budgetId": "budget-123", "available": True, "canAutoApprove": True}
-                | {"code": "AUTO_APPROVED", "reason": "Budget available. Within the auto-approve limit", "timestamp": "2025-02-05T10:30:00Z"}
+                | {
+                    "currency": "USD",
+                    "amount": 5000,
+                    "budgetId": "budget-123",
+                    "available": True,
+                    "canAutoApprove": True,
+                }
+                | {
+                    "code": "AUTO_APPROVED",
+                    "reason": "Budget available. Within the auto-approve limit",
+                    "timestamp": "2025-02-05T10:30:00Z",
+                }
             ],
             "movements": [
                 {"action": "RESERVE"}
                 | _BUDGET
                 | _RESERVATION
                 | {"oldValue": "0", "newValue": "5000", "reservedDelta": 5000, "committedDelta": 0}
-                | {"changedBy": "orchestrator (service)", "onBehalfOf": "Jane Doe (jane@acme.com)", "approvedBy": None}
-                | {"reason": "Slack - Team collaboration", "externalRef": None, "createdAt": "2025-02-05T10:30:01Z"}
+                | {
+                    "changedBy": "orchestrator (service)",
+                    "onBehalfOf": "Jane Doe (jane@acme.com)",
+                    "approvedBy": None,
+                }
+                | {
+                    "reason": "Slack - Team collaboration",
+                    "externalRef": None,
+                    "createdAt": "2025-02-05T10:30:01Z",
+                }
             ],
         },
     )
 }
 
-_FIONA = {"id": "fpa-001", "name": "Fiona Adams", "email": "fiona@acme.com", "role": "fpa_admin", "customerId": "org-456"}
+_FIONA = {
+    "id": "fpa-001",
+    "name": "Fiona Adams",
+    "email": "fiona@acme.com",
+    "role": "fpa_admin",
+    "customerId": "org-456",
+}
 _SIGNED_IN = {"success": True, "user": _FIONA}
 
-LOGIN = {"login": Example("Fiona of FP&A", {"email": "fiona@acme.com", "password": "correct horse battery staple"}, _SIGNED_IN)}
+LOGIN = {
+    "login": Example(
+        "Fiona of FP&A",
+        {"email": "fiona@acme.com", "password": "correct horse battery staple"},
+        _SIGNED_IN,
+    )
+}
 ME = {"person": Example("A person", None, _SIGNED_IN)}
 SYNC = {
     "synced": Example(
@@ -170,9 +270,28 @@ SYNC = {
         {
             "success": True,
             "results": [
-                {"syncId": "sync_1707134400_org-456", "customerId": "org-456", "sourceId": "src_0198c1e2", "sourceType": "google_sheets", "status": "success"}
-                | {"createdCount": 3, "updatedCount": 5, "unchangedCount": 42, "softDeletedCount": 1, "revivedCount": 0, "heldCount": 0, "errorCount": 0}
-                | {"overdrawnCount": 0, "message": None, "durationMs": 2340, "startTime": "2025-02-05T10:00:00Z"}
+                {
+                    "syncId": "sync_1707134400_org-456",
+                    "customerId": "org-456",
+                    "sourceId": "src_0198c1e2",
+                    "sourceType": "google_sheets",
+                    "status": "success",
+                }
+                | {
+                    "createdCount": 3,
+                    "updatedCount": 5,
+                    "unchangedCount": 42,
+                    "softDeletedCount": 1,
+                    "revivedCount": 0,
+                    "heldCount": 0,
+                    "errorCount": 0,
+                }
+                | {
+                    "overdrawnCount": 0,
+                    "message": None,
+                    "durationMs": 2340,
+                    "startTime": "2025-02-05T10:00:00Z",
+                }
             ],
         },
     )

@@ -9,7 +9,12 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from budget_sync.domain.errors import Code
-from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReleaseRequest, ReserveRequest
+from budget_sync.domain.request_models import (
+    CheckRequest,
+    CommitRequest,
+    ReleaseRequest,
+    ReserveRequest,
+)
 from budget_sync.queries.api import PAGE_SIZE
 from budget_sync.web.api import Login
 from budget_sync.web.openapi import examples, schemas
@@ -59,11 +64,26 @@ IDEMPOTENCY_KEY = Parameter(
     "Any text, once for each movement: the same key with the same body gets the first reply again, with another body it is refused.",
     {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
 )
-_CUSTOMER_ID = Parameter("customerId", "query", "Whose; required where the credential is for all customers.", _CLEAN)
+_CUSTOMER_ID = Parameter(
+    "customerId", "query", "Whose; required where the credential is for all customers.", _CLEAN
+)
 
 _SERVICE = (Code.INTERNAL_ERROR, Code.UNAVAILABLE)
-_READING = (Code.INVALID_REQUEST, Code.INVALID_CUSTOMER, Code.AUTHENTICATION_REQUIRED, Code.FORBIDDEN, *_SERVICE)
-_BODY = (Code.INVALID_REQUEST, Code.BODY_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE, Code.CROSS_ORIGIN, Code.OUTCOME_UNKNOWN, *_SERVICE)
+_READING = (
+    Code.INVALID_REQUEST,
+    Code.INVALID_CUSTOMER,
+    Code.AUTHENTICATION_REQUIRED,
+    Code.FORBIDDEN,
+    *_SERVICE,
+)
+_BODY = (
+    Code.INVALID_REQUEST,
+    Code.BODY_TOO_LARGE,
+    Code.UNSUPPORTED_MEDIA_TYPE,
+    Code.CROSS_ORIGIN,
+    Code.OUTCOME_UNKNOWN,
+    *_SERVICE,
+)
 _LEDGER = (Code.INVALID_CUSTOMER, Code.AUTHENTICATION_REQUIRED, Code.FORBIDDEN, *_BODY)
 _MOVEMENT = (Code.BUDGET_NOT_FOUND, Code.IDEMPOTENCY_KEY_REUSED, *_LEDGER)
 
@@ -92,7 +112,12 @@ OPERATIONS = (
         "late duplicate is refused until the request is checked anew. Ordinary users reserve what they checked.",
         schemas.ReserveReply,
         (
-            *(Code.NOT_YOUR_REQUEST, Code.OVERSPEND_NOT_ALLOWED, Code.INSUFFICIENT_BUDGET, Code.REQUEST_CONFLICT),
+            *(
+                Code.NOT_YOUR_REQUEST,
+                Code.OVERSPEND_NOT_ALLOWED,
+                Code.INSUFFICIENT_BUDGET,
+                Code.REQUEST_CONFLICT,
+            ),
             *(Code.RESERVATION_CLOSED, Code.CHECK_REQUIRED, Code.BUDGET_DELETED, *_MOVEMENT),
         ),
         body=ReserveRequest,
@@ -108,7 +133,13 @@ OPERATIONS = (
         "Moves it from reserved to committed; with `final`, what is left of the reservation is released. The commit that closed its reservation, sent "
         "again, gets the first reply again; for partial ones send an Idempotency-Key.",
         schemas.CommitReply,
-        (Code.REQUEST_NOT_FOUND, Code.NO_OPEN_RESERVATION, Code.INSUFFICIENT_BUDGET, Code.BUDGET_DELETED, *_MOVEMENT),
+        (
+            Code.REQUEST_NOT_FOUND,
+            Code.NO_OPEN_RESERVATION,
+            Code.INSUFFICIENT_BUDGET,
+            Code.BUDGET_DELETED,
+            *_MOVEMENT,
+        ),
         body=CommitRequest,
         parameters=(IDEMPOTENCY_KEY,),
         examples=examples.COMMIT,
@@ -140,9 +171,16 @@ OPERATIONS = (
         parameters=(
             _CUSTOMER_ID,
             Parameter("department", "query", "Of this department alone.", _CLEAN),
-            Parameter("fiscalPeriod", "query", "Of this period alone, however it is spelled.", _CLEAN),
+            Parameter(
+                "fiscalPeriod", "query", "Of this period alone, however it is spelled.", _CLEAN
+            ),
             Parameter("cursor", "query", "The page before's `nextCursor`.", _CLEAN),
-            Parameter("limit", "query", "How many at most.", {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE, "default": PAGE_SIZE}),
+            Parameter(
+                "limit",
+                "query",
+                "How many at most.",
+                {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE, "default": PAGE_SIZE},
+            ),
         ),
         examples=examples.LIST_BUDGETS,
     ),
@@ -154,7 +192,13 @@ OPERATIONS = (
         "One budget",
         "Those that were taken out of their sheet included.",
         schemas.Budget,
-        (Code.BUDGET_NOT_FOUND, Code.INVALID_CUSTOMER, Code.AUTHENTICATION_REQUIRED, Code.FORBIDDEN, *_SERVICE),
+        (
+            Code.BUDGET_NOT_FOUND,
+            Code.INVALID_CUSTOMER,
+            Code.AUTHENTICATION_REQUIRED,
+            Code.FORBIDDEN,
+            *_SERVICE,
+        ),
         parameters=(Parameter("budgetId", "path", "", _CLEAN),),
         examples=examples.GET_BUDGET,
     ),
@@ -217,7 +261,17 @@ OPERATIONS = (
         lets_in=("cronSecret",),
         examples=examples.SYNC,
     ),
-    Operation("api.healthz", "get", "/healthz", "Operation", "Alive", "The process answers, whatever the database does.", schemas.Status, (), lets_in=("",)),
+    Operation(
+        "api.healthz",
+        "get",
+        "/healthz",
+        "Operation",
+        "Alive",
+        "The process answers, whatever the database does.",
+        schemas.Status,
+        (),
+        lets_in=("",),
+    ),
     Operation(
         "api.readyz",
         "get",

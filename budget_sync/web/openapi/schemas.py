@@ -11,8 +11,13 @@ from pydantic.alias_generators import to_camel
 from budget_sync.domain.errors import Code
 
 Money = Annotated[Decimal, WithJsonSchema({"type": "number"})]
-Timestamp = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", json_schema_extra={"format": "date-time"})]
-Role = Literal["super_admin", "admin", "fpa_admin", "fpa_user", "manager", "business_user", "api_system"]
+Timestamp = Annotated[
+    str,
+    Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", json_schema_extra={"format": "date-time"}),
+]
+Role = Literal[
+    "super_admin", "admin", "fpa_admin", "fpa_user", "manager", "business_user", "api_system"
+]
 
 
 def absent(description: str = "") -> Any:
@@ -34,7 +39,9 @@ class BudgetFigures(ReplyModel):
     budgeted_amount: Money
     reserved_amount: Money
     committed_amount: Money
-    available: Money = Field(description="budgetedAmount - reservedAmount - committedAmount; negative where a sheet cut the budget below what is spent.")
+    available: Money = Field(
+        description="budgetedAmount - reservedAmount - committedAmount; negative where a sheet cut the budget below what is spent."
+    )
 
 
 class CheckReply(ReplyModel):
@@ -45,11 +52,17 @@ class CheckReply(ReplyModel):
     can_auto_approve: bool = Field(
         description="Whether it can, and the amount is within the auto-approve limit: the budget's, or else the customer's, for budgets in its currency."
     )
-    code: Literal[Code.AUTO_APPROVED, Code.REQUIRES_APPROVAL, Code.INSUFFICIENT_BUDGET, Code.NO_BUDGET]
+    code: Literal[
+        Code.AUTO_APPROVED, Code.REQUIRES_APPROVAL, Code.INSUFFICIENT_BUDGET, Code.NO_BUDGET
+    ]
     reason: str = Field(description="The same in a sentence, for people.")
     check_id: str
-    budget: BudgetFigures | None = Field(description="null where there is none of that department and period.")
-    already_reserved: Money = absent("What this request holds on the budget; it does not count against it. Left out where it holds nothing.")
+    budget: BudgetFigures | None = Field(
+        description="null where there is none of that department and period."
+    )
+    already_reserved: Money = absent(
+        "What this request holds on the budget; it does not count against it. Left out where it holds nothing."
+    )
 
 
 class ReserveReply(ReplyModel):
@@ -70,7 +83,9 @@ class _Settled(ReplyModel):
     budget_id: str
     request_id: str
     reservation_id: str
-    amount_held: Money = Field(description="What the request still holds on the budget; 0 once its reservation is closed.")
+    amount_held: Money = Field(
+        description="What the request still holds on the budget; 0 once its reservation is closed."
+    )
 
 
 class CommitReply(_Settled):
@@ -107,14 +122,18 @@ class Budget(ReplyModel):
     committed_amount: Money
     available: Money
     auto_approve_limit: Money | None = Field(description="null where the customer's own holds.")
-    deleted_at: Timestamp | None = Field(description="When it was taken out of its sheet, if it was.")
+    deleted_at: Timestamp | None = Field(
+        description="When it was taken out of its sheet, if it was."
+    )
 
 
 class BudgetPage(ReplyModel):
     """A page of live budgets, by id."""
 
     items: list[Budget]
-    next_cursor: str | None = Field(description="What `cursor` has to be for the next page; null on the last.")
+    next_cursor: str | None = Field(
+        description="What `cursor` has to be for the next page; null on the last."
+    )
 
 
 class RequestReservation(ReplyModel):
@@ -147,7 +166,9 @@ class RequestCheck(ReplyModel):
     budget_id: str | None
     available: bool
     can_auto_approve: bool
-    code: Literal[Code.AUTO_APPROVED, Code.REQUIRES_APPROVAL, Code.INSUFFICIENT_BUDGET, Code.NO_BUDGET]
+    code: Literal[
+        Code.AUTO_APPROVED, Code.REQUIRES_APPROVAL, Code.INSUFFICIENT_BUDGET, Code.NO_BUDGET
+    ]
     reason: str
     timestamp: Timestamp
 
@@ -243,7 +264,9 @@ class RefusalReply(ReplyModel):
     error: str = Field(description="What is wrong, in a sentence.")
     code: Code
     fields: dict[str, str] = absent("Every bad field with what is wrong with it.")
-    request_id: str = absent("The request that it is about; with INTERNAL_ERROR, the id under which our log has the mistake.")
+    request_id: str = absent(
+        "The request that it is about; with INTERNAL_ERROR, the id under which our log has the mistake."
+    )
     budget_id: str = absent()
     reservation_id: str = absent()
     amount_reserved: Money = absent("What the request's open reservation was made for.")

@@ -37,7 +37,12 @@ def read() -> Response:
     from budget_sync.web.openapi import docs_page  # noqa: PLC0415
 
     response = page(
-        "docs.html", version=budget_sync.__version__, about=docs_page.about(), groups=docs_page.groups(), codes=docs_page.codes(), schemes=docs_page.schemes()
+        "docs.html",
+        version=budget_sync.__version__,
+        about=docs_page.about(),
+        groups=docs_page.groups(),
+        codes=docs_page.codes(),
+        schemes=docs_page.schemes(),
     )
     response.headers.extend(HEADERS)
     return response
