@@ -9,7 +9,7 @@ from budget_sync.accounts.people import get_customer
 from budget_sync.database import audit_log, locked, transact
 from budget_sync.database.models import Budget, BudgetUtilization, Customer
 from budget_sync.domain import clock
-from budget_sync.domain.errors import invalid
+from budget_sync.domain.errors import invalid_request
 from budget_sync.domain.ids import CHOSEN_ID, CHOSEN_ID_RULE
 from budget_sync.domain.money import MoneyError, currency_exponent, format_money, to_minor, to_text
 from budget_sync.domain.periods import fold, period_key
@@ -32,12 +32,12 @@ def set_budget(
 
     The audit log gets the reason, or else that it was by hand.
 
-    Raises Refusal INVALID_CUSTOMER or INVALID_REQUEST. A budget that a source owns is refused: the next pass would undo it.
+    Raises RequestError INVALID_CUSTOMER or INVALID_REQUEST. A budget that a source owns is refused: the next pass would undo it.
     """
     require(actor, Action.MANAGE_SOURCES)
     require_serves(actor, customer_id)
     if problems := _bad_texts({} if reason is None else {"reason": (reason, 500)}):
-        raise invalid(problems)
+        raise invalid_request(problems)
 
     def work() -> tuple[Budget, str]:
         customer = get_customer(customer_id)
@@ -94,7 +94,7 @@ def _validated(
         except MoneyError as error:
             fields[name] = str(error)
     if fields:
-        raise invalid(fields)
+        raise invalid_request(fields)
     return Budget(
         id=budget_id or f"bud_{secrets.token_hex(8)}",
         customerId=customer.id,

@@ -17,7 +17,7 @@ from budget_sync.accounts import passwords
 from budget_sync.database import Prepared, lock_name, locked, transact
 from budget_sync.database.models import ApiKey, Customer, LoginAttempt, Session, User
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Actor, Role
 
 SESSION_LIFETIME = timedelta(hours=12)
@@ -55,7 +55,7 @@ _KEY = Prepared(
 
 
 def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple[Actor, str]:
-    """The person and a new session's token. Raises Refusal TOO_MANY_ATTEMPTS or BAD_CREDENTIALS."""
+    """The person and a new session's token. Raises RequestError TOO_MANY_ATTEMPTS or BAD_CREDENTIALS."""
     user = prove(email, password, address, slots_folder)
     token = secrets.token_urlsafe(32)
 
@@ -74,7 +74,7 @@ def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple
 
 
 def prove(email: str, password: str, address: str, slots_folder: Path) -> User:
-    """The person whose password that is. Raises Refusal TOO_MANY_ATTEMPTS or BAD_CREDENTIALS.
+    """The person whose password that is. Raises RequestError TOO_MANY_ATTEMPTS or BAD_CREDENTIALS.
 
     The attempt is counted before the password is looked at, so that a hundred guesses at once are counted as a hundred; whoever
     was right has it forgotten by `forget_attempts`.
@@ -89,7 +89,7 @@ def prove(email: str, password: str, address: str, slots_folder: Path) -> User:
 
 
 def require_unchanged(user: User) -> None:
-    """Look again inside a transaction, as the password check took its time. Raises Refusal BAD_CREDENTIALS for a user disabled meanwhile."""
+    """Look again inside a transaction, as the password check took its time. Raises RequestError BAD_CREDENTIALS for a user disabled meanwhile."""
     current = locked(
         User.select().where((User.id == user.id) & (User.passwordHash == user.passwordHash))
     ).first()
@@ -109,8 +109,10 @@ def _who_tries(email: str, address: str) -> tuple[str, str]:
     return digest(email_key(email)), _network(address)
 
 
-def _bad_credentials() -> Refusal:
-    return Refusal(Code.BAD_CREDENTIALS, "Email or password is wrong, or the account is disabled.")
+def _bad_credentials() -> RequestError:
+    return RequestError(
+        Code.BAD_CREDENTIALS, "Email or password is wrong, or the account is disabled."
+    )
 
 
 def log_out(token: str) -> None:
@@ -208,7 +210,7 @@ def _count_attempt(account: str, network: str) -> None:
         times_s = sorted(row.attemptedAt for row in attempts)
         if len(times_s) >= limit:
             wait_s = max(1, times_s[-limit] + WINDOW_S - now_s)
-            raise Refusal(
+            raise RequestError(
                 Code.TOO_MANY_ATTEMPTS,
                 f"Too many failed logins from this address. Try again in {-(-wait_s // 60)} minutes.",
                 retryAfter=wait_s,

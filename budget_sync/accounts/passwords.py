@@ -12,7 +12,7 @@ from pathlib import Path
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.runtime import files
 
 MIN_LENGTH = 12
@@ -30,9 +30,9 @@ def _nobodys_hash() -> str:
 
 
 def require_good(password: str) -> None:
-    """Raises Refusal INVALID_REQUEST for a password that is too short or too long."""
+    """Raises RequestError INVALID_REQUEST for a password that is too short or too long."""
     if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
-        raise invalid({"password": f"must have {MIN_LENGTH} to {MAX_LENGTH} characters"})
+        raise invalid_request({"password": f"must have {MIN_LENGTH} to {MAX_LENGTH} characters"})
 
 
 def hash_password(password: str, slots_folder: Path) -> str:
@@ -58,7 +58,7 @@ def _slot(folder: Path) -> Iterator[None]:
     try:
         while not any(_try_lock(slot) for slot in slots):
             if time.monotonic() > deadline:
-                raise Refusal(
+                raise RequestError(
                     Code.UNAVAILABLE,
                     "Too many people are signing in right now. Please try again shortly.",
                     retryAfter=2,

@@ -12,7 +12,7 @@ from budget_sync.accounts import authentication, passwords
 from budget_sync.database import audit_log, lock_name, transact
 from budget_sync.database.models import ApiKey, Customer, User
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.ids import CHOSEN_ID, CHOSEN_ID_RULE
 from budget_sync.domain.money import MoneyError, currency_exponent
 from budget_sync.domain.permissions import (
@@ -40,7 +40,7 @@ def add_customer(
     time_zone: str = "UTC",
     fiscal_year_start_month: int = 1,
 ) -> Customer:
-    """Make a customer. Raises Refusal INVALID_REQUEST, naming what is wrong, and where the id is taken."""
+    """Make a customer. Raises RequestError INVALID_REQUEST, naming what is wrong, and where the id is taken."""
     require(actor, Action.MANAGE_PEOPLE)
     _require_all_customers(actor)
     fields = _bad_names(id=customer_id, name=name)
@@ -55,11 +55,11 @@ def add_customer(
     if not 1 <= fiscal_year_start_month <= 12:
         fields["fiscalYearStartMonth"] = "must be a month from 1 to 12"
     if fields:
-        raise invalid(fields)
+        raise invalid_request(fields)
 
     def work() -> Customer:
         if Customer.get_or_none(Customer.id == customer_id):
-            raise invalid({"id": f"{customer_id!r} is taken"})
+            raise invalid_request({"id": f"{customer_id!r} is taken"})
         customer: Customer = Customer.create(
             id=customer_id,
             name=name,
@@ -79,7 +79,7 @@ def add_customer(
 
 
 def disable_customer(actor: Actor, customer_id: str) -> None:
-    """End every session and key of a customer at once; its data stays. Raises Refusal INVALID_CUSTOMER."""
+    """End every session and key of a customer at once; its data stays. Raises RequestError INVALID_CUSTOMER."""
     require(actor, Action.MANAGE_PEOPLE)
     _require_all_customers(actor)
 
@@ -105,10 +105,10 @@ def list_customers(actor: Actor) -> list[Customer]:
 
 
 def get_customer(customer_id: str) -> Customer:
-    """The customer, disabled or not. Raises Refusal INVALID_CUSTOMER."""
+    """The customer, disabled or not. Raises RequestError INVALID_CUSTOMER."""
     customer: Customer | None = Customer.get_or_none(Customer.id == customer_id)
     if customer is None:
-        raise Refusal(Code.INVALID_CUSTOMER, f"There is no customer {customer_id!r}.")
+        raise RequestError(Code.INVALID_CUSTOMER, f"There is no customer {customer_id!r}.")
     return customer
 
 
@@ -123,7 +123,7 @@ def add_user(
     password: str | None,
     slots_folder: Path,
 ) -> User:
-    """Make a user; without a password they cannot sign in yet. Raises Refusal INVALID_REQUEST or INVALID_CUSTOMER."""
+    """Make a user; without a password they cannot sign in yet. Raises RequestError INVALID_REQUEST or INVALID_CUSTOMER."""
     require(actor, Action.MANAGE_PEOPLE)
     require_serves(actor, customer_id)
     fields = _bad_names(id=user_id, name=name)
@@ -137,7 +137,7 @@ def add_user(
     if role == Role.SUPER_ADMIN and actor.role != Role.SUPER_ADMIN:
         fields["role"] = "super_admin can be given by a super_admin only"
     if fields:
-        raise invalid(fields)
+        raise invalid_request(fields)
     password_hash = _hash(password, slots_folder)
 
     def work() -> User:
@@ -155,7 +155,7 @@ def add_user(
                 createdAt=clock.now(),
             )
         except IntegrityError:
-            raise invalid({"id": "or email is taken"}) from None
+            raise invalid_request({"id": "or email is taken"}) from None
         audit_log.record(actor, "ADD_USER", customer_id=customer_id, subject=user_id, newValue=role)
         return user
 
@@ -181,7 +181,7 @@ def change_own_password(
 ) -> None:
     """Give the caller a new password, and end their sessions but for that one.
 
-    The present one is proven as signing in proves it, and wrong ones are counted with those. Raises Refusal INVALID_REQUEST,
+    The present one is proven as signing in proves it, and wrong ones are counted with those. Raises RequestError INVALID_REQUEST,
     BAD_CREDENTIALS or TOO_MANY_ATTEMPTS.
     """
     passwords.require_good(new)
@@ -243,7 +243,7 @@ def add_key(
     require_serves(actor, customer_id)
     fields = _bad_names(name=name)
     if fields:
-        raise invalid(fields)
+        raise invalid_request(fields)
     key_id, secret_hash, key = authentication.make_key()
 
     def work() -> None:
@@ -270,13 +270,13 @@ def add_key(
 
 
 def revoke_key(actor: Actor, key_id: str) -> None:
-    """End a key's use at once. Raises Refusal NOT_FOUND."""
+    """End a key's use at once. Raises RequestError NOT_FOUND."""
     require(actor, Action.MANAGE_KEYS)
 
     def work() -> None:
         key = ApiKey.get_or_none(ApiKey.id == key_id)
         if key is None or not (actor.customer_id is None or actor.customer_id == key.customerId):
-            raise Refusal(Code.NOT_FOUND, f"There is no key {key_id!r}; see list-keys.")
+            raise RequestError(Code.NOT_FOUND, f"There is no key {key_id!r}; see list-keys.")
         if key.revokedAt is None:
             ApiKey.update(revokedAt=clock.now()).where(ApiKey.id == key_id).execute()
             audit_log.record(actor, "REVOKE_KEY", customer_id=key.customerId, subject=key_id)
@@ -300,11 +300,11 @@ def _hash(password: str | None, slots_folder: Path) -> str | None:
 
 
 def _refuse_lockout(actor: Actor, user: User) -> None:
-    """Raises Refusal FORBIDDEN for a person who disables themselves or their customer's last admin. Who has the shell can undo either."""
+    """Raises RequestError FORBIDDEN for a person who disables themselves or their customer's last admin. Who has the shell can undo either."""
     if actor.user_id is None:
         return
     if actor.user_id == user.id:
-        raise Refusal(Code.FORBIDDEN, "You cannot disable yourself: ask another admin.")
+        raise RequestError(Code.FORBIDDEN, "You cannot disable yourself: ask another admin.")
     # Two admins may be about to disable each other.
     lock_name(f"admins {user.customerId}")
     admins = User.select().where(
@@ -314,22 +314,24 @@ def _refuse_lockout(actor: Actor, user: User) -> None:
         User.disabledAt.is_null(),
     )
     if user.role in _ADMINS and not admins.exists():
-        raise Refusal(Code.FORBIDDEN, f"{user.name} is the last admin: make another one first.")
+        raise RequestError(
+            Code.FORBIDDEN, f"{user.name} is the last admin: make another one first."
+        )
 
 
 def _user_of(actor: Actor, user_id: str) -> User:
     """A user the caller may act on. Another customer's is as unknown as one that is not there."""
     user: User | None = User.get_or_none(User.id == user_id)
     if user is None or not (actor.customer_id is None or actor.customer_id == user.customerId):
-        raise Refusal(Code.NOT_FOUND, f"There is no user {user_id!r}.")
+        raise RequestError(Code.NOT_FOUND, f"There is no user {user_id!r}.")
     if user.role == Role.SUPER_ADMIN and actor.role != Role.SUPER_ADMIN:
-        raise Refusal(Code.FORBIDDEN, "A super_admin can be changed by a super_admin only.")
+        raise RequestError(Code.FORBIDDEN, "A super_admin can be changed by a super_admin only.")
     return user
 
 
 def _require_all_customers(actor: Actor) -> None:
     if actor.customer_id is not None or actor.role != Role.SUPER_ADMIN:
-        raise Refusal(Code.FORBIDDEN, "Only a super_admin for all customers can do this.")
+        raise RequestError(Code.FORBIDDEN, "Only a super_admin for all customers can do this.")
 
 
 def _bad_names(**names: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from flask.cli import with_appcontext
 
 from budget_sync import database
 from budget_sync.accounts import people
-from budget_sync.domain.errors import Refusal
+from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Actor, operator
 from budget_sync.runtime.correlation import current_id, id_of_run
 from budget_sync.settings import Settings
@@ -96,7 +96,7 @@ def _one_line() -> Iterator[None]:
         raise Mistyped(
             f"{said} Try '{error.ctx.command_path} --help'." if error.ctx else said
         ) from error
-    except Refusal as refusal:
+    except RequestError as refusal:
         raise click.ClickException(
             f"{refusal.sentence} ({' '.join(str(refusal.__cause__).split())})"
             if refusal.__cause__
@@ -187,7 +187,7 @@ def one_of(customer_id: str | None, all_customers: bool) -> str | None:
 
 
 def require_known(customer_id: str | None) -> None:
-    """Raises Refusal INVALID_CUSTOMER for a mistyped customer, whose list would look empty."""
+    """Raises RequestError INVALID_CUSTOMER for a mistyped customer, whose list would look empty."""
     if customer_id is not None:
         people.get_customer(customer_id)
 

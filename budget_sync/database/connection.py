@@ -13,7 +13,7 @@ from typing import Any
 import peewee
 
 from budget_sync.database.postgres.pool import SHARED_CONNECTIONS, PostgresServer, trouble
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.runtime import files
 
 log = logging.getLogger(__name__)
@@ -271,7 +271,7 @@ def snapshot() -> Iterator[None]:
         roll_back()
 
 
-def refusal_of(error: peewee.PeeweeException) -> Refusal | None:
+def refusal_of(error: peewee.PeeweeException) -> RequestError | None:
     """The refusal for a database that is busy, full or down; None where the error is a mistake of ours."""
     cause = getattr(error, "orig", None)
     code = getattr(cause, "sqlite_errorcode", None)
@@ -281,7 +281,7 @@ def refusal_of(error: peewee.PeeweeException) -> Refusal | None:
         else (code & 0xFF) in _UNAVAILABLE_CODES or _is_without_tables(error)
     ):
         return None
-    refusal = Refusal(
+    refusal = RequestError(
         Code.UNAVAILABLE,
         "The database is not available right now. Nothing was changed; please try again shortly.",
         retryAfter=RETRY_AFTER_S,

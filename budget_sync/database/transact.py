@@ -42,7 +42,7 @@ def transact(work: Callable[[], T]) -> T:
     Whatever `work` raises undoes all it did and goes on to the caller. Verbs own their `transact`; what they call never
     begins, commits or rolls back. `work` must keep nothing of the calling request but its arguments: on SQLite it runs on
     another thread, together with others that wait, and on PostgreSQL more than once, where others were in its way. Raises
-    Refusal UNAVAILABLE where nothing was done, and OUTCOME_UNKNOWN where it may have been: the commit itself failed (an fsync
+    RequestError UNAVAILABLE where nothing was done, and OUTCOME_UNKNOWN where it may have been: the commit itself failed (an fsync
     error is no undo), or did not end in time. Then the caller has to ask again.
     """
     if isinstance(db.obj, PostgresServer):

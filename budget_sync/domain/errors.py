@@ -88,7 +88,7 @@ MEANINGS: Mapping[Code, str] = {
 }
 
 
-class Refusal(Exception):
+class RequestError(Exception):
     """A verb's answer when it does nothing: a code, one sentence for people, bad fields by name, and further facts for the reply."""
 
     def __init__(
@@ -101,7 +101,7 @@ class Refusal(Exception):
         self.facts = facts
 
 
-def invalid(fields: Mapping[str, str]) -> Refusal:
+def invalid_request(fields: Mapping[str, str]) -> RequestError:
     """A refusal that names every bad field with what is wrong with it."""
     named = "; ".join(f"{name} {problem}" for name, problem in fields.items())
-    return Refusal(Code.INVALID_REQUEST, f"The request is not valid: {named}.", fields=fields)
+    return RequestError(Code.INVALID_REQUEST, f"The request is not valid: {named}.", fields=fields)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 
 
 class Role(StrEnum):
@@ -170,30 +170,32 @@ def scope_of(actor: Actor, action: Action) -> Scope | None:
 
 
 def require(actor: Actor, action: Action) -> Scope:
-    """The scope of a permission. Raises Refusal FORBIDDEN where the role has none."""
+    """The scope of a permission. Raises RequestError FORBIDDEN where the role has none."""
     scope = scope_of(actor, action)
     if scope is None:
-        raise Refusal(Code.FORBIDDEN, f"Your role ({actor.role}) does not allow this: {action}.")
+        raise RequestError(
+            Code.FORBIDDEN, f"Your role ({actor.role}) does not allow this: {action}."
+        )
     return scope
 
 
 def require_for(actor: Actor, action: Action, customer_id: str) -> Scope:
-    """The same within a customer. Raises Refusal INVALID_CUSTOMER, too, where the caller does not serve that one."""
+    """The same within a customer. Raises RequestError INVALID_CUSTOMER, too, where the caller does not serve that one."""
     scope = require(actor, action)
     if not actor.serves(customer_id):
-        raise Refusal(Code.INVALID_CUSTOMER, "Invalid customer")
+        raise RequestError(Code.INVALID_CUSTOMER, "Invalid customer")
     return scope
 
 
 def require_serves(actor: Actor, customer_id: str | None) -> None:
-    """Raises Refusal FORBIDDEN where whoever runs one customer's service reaches for another's, or for everybody's (None)."""
+    """Raises RequestError FORBIDDEN where whoever runs one customer's service reaches for another's, or for everybody's (None)."""
     if actor.customer_id is not None and actor.customer_id != customer_id:
-        raise Refusal(Code.FORBIDDEN, "You can do this for your own customer only.")
+        raise RequestError(Code.FORBIDDEN, "You can do this for your own customer only.")
 
 
 def require_overspend(actor: Actor) -> None:
-    """Raises Refusal OVERSPEND_NOT_ALLOWED unless the caller may bring an over-budget approval: an approver, or a key made for it."""
+    """Raises RequestError OVERSPEND_NOT_ALLOWED unless the caller may bring an over-budget approval: an approver, or a key made for it."""
     if not (actor.may_overspend if actor.is_service else actor.role in APPROVER_ROLES):
-        raise Refusal(
+        raise RequestError(
             Code.OVERSPEND_NOT_ALLOWED, f"You ({actor.name}) may not reserve over budget."
         )

@@ -16,7 +16,7 @@ from budget_sync.database.models import (
     Reservation,
 )
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.ids import new_id
 from budget_sync.domain.money import MoneyError, currency_exponent, rescaled
 from budget_sync.domain.periods import fold, period_key
@@ -110,7 +110,7 @@ class Decision(NamedTuple):
 def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None) -> Reply:
     """Say whether the budget can carry the amount, and log that.
 
-    `started_ns` is when the work on the request began, by `time.perf_counter_ns`. Raises Refusal INVALID_CUSTOMER,
+    `started_ns` is when the work on the request began, by `time.perf_counter_ns`. Raises RequestError INVALID_CUSTOMER,
     INVALID_REQUEST (currency or decimals), NOT_YOUR_REQUEST, or what `transact` raises.
     """
     began_ns = time.perf_counter_ns() if started_ns is None else started_ns
@@ -141,7 +141,7 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
         )
         amount_minor = standings.amount_minor(request.amount, currency, exponent, request.currency)
         if scope is Scope.OWN and request.user_id != actor.user_id:
-            raise Refusal(
+            raise RequestError(
                 Code.NOT_YOUR_REQUEST, "You can check for yourself only: userId must be your own."
             )
         own_minor = held_minor or 0
@@ -192,7 +192,7 @@ def _currency_without_budget(customer: _Customer, request: CheckRequest) -> tupl
     try:
         return request.currency, currency_exponent(request.currency)
     except MoneyError as error:
-        raise invalid({"currency": str(error)}) from None
+        raise invalid_request({"currency": str(error)}) from None
 
 
 def _limit_minor(customer: _Customer, standing: Standing | None) -> int | None:

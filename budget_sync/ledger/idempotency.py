@@ -9,7 +9,7 @@ from typing import TypeVar
 from budget_sync.database import Prepared
 from budget_sync.database.models import StoredReply
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Actor
 from budget_sync.domain.request_models import Body
 from budget_sync.domain.results import Reply
@@ -48,7 +48,7 @@ class Scope:
         return cls(customer_id, actor.principal, call, key, body_hash)
 
     def stored(self) -> Reply | None:
-        """The reply kept under the key. Raises Refusal IDEMPOTENCY_KEY_REUSED where it was given for another body."""
+        """The reply kept under the key. Raises RequestError IDEMPOTENCY_KEY_REUSED where it was given for another body."""
         if self.key is None:
             return None
         row = _STORED.first(
@@ -57,7 +57,7 @@ class Scope:
         if row is None:
             return None
         if row.bodyHash != self.body_hash:
-            raise Refusal(
+            raise RequestError(
                 Code.IDEMPOTENCY_KEY_REUSED,
                 "This Idempotency-Key was used before with another body.",
             )

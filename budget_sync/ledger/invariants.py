@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 #: Each claim with the query for what bears it out, one line a finding: a budget's id, and the figures. None may find anything.
-PROOFS = (
+INVARIANTS = (
     (
         "the counters are not what its reservations add up to",
         """

@@ -10,7 +10,7 @@ from peewee import Expression
 
 from budget_sync.database import Prepared, audit_log, first_of_both, locked
 from budget_sync.database.models import Budget, BudgetUtilization, Customer, Reservation
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import MoneyError, format_money, to_minor, to_number, to_text
 from budget_sync.domain.permissions import Actor
 
@@ -162,7 +162,7 @@ def budget_for(
 ) -> tuple[Standing, Any]:
     """The budget a movement names, and the first row of what `beside` asks about it, as it is once nobody else moves its money.
 
-    `beside` gets the values, and customer_id and budget_id. Raises Refusal BUDGET_NOT_FOUND for an unknown budget and, the
+    `beside` gets the values, and customer_id and budget_id. Raises RequestError BUDGET_NOT_FOUND for an unknown budget and, the
     same, for another customer's, and INVALID_CUSTOMER where the customer is disabled.
     """
     known_customer = customer_id or actor.customer_id
@@ -180,7 +180,7 @@ def budget_for(
         or not actor.serves(standing.customer_id)
         or customer_id not in (None, standing.customer_id)
     ):
-        raise Refusal(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
+        raise RequestError(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
     # Who serves one customer was turned away with it; who serves all is turned away from this one.
     if actor.customer_id is None and not ENABLED_CUSTOMER.first(customer_id=standing.customer_id):
         raise invalid_customer()
@@ -188,14 +188,14 @@ def budget_for(
 
 
 def require_customer(actor: Actor, customer_id: str | None) -> None:
-    """Raises Refusal INVALID_CUSTOMER where a body names a customer that the caller does not serve: before any permission is asked for."""
+    """Raises RequestError INVALID_CUSTOMER where a body names a customer that the caller does not serve: before any permission is asked for."""
     if customer_id is not None and not actor.serves(customer_id):
         raise invalid_customer()
 
 
-def invalid_customer() -> Refusal:
+def invalid_customer() -> RequestError:
     """The documented refusal for a customer that is unknown, disabled, or not the credential's."""
-    return Refusal(
+    return RequestError(
         Code.INVALID_CUSTOMER,
         "Invalid customer",
         fields={"customerId": "is not a customer you can act for"},
@@ -205,7 +205,7 @@ def invalid_customer() -> Refusal:
 def amount_minor(
     amount: Decimal, currency: str, exponent: int, asked_currency: str | None = None
 ) -> int:
-    """The amount in minor units. Raises Refusal INVALID_REQUEST for too many decimals or another currency than the budget's."""
+    """The amount in minor units. Raises RequestError INVALID_REQUEST for too many decimals or another currency than the budget's."""
     fields = {}
     if asked_currency not in (None, currency):
         fields["currency"] = f"must be {currency}, the budget's currency"
@@ -214,7 +214,7 @@ def amount_minor(
     except MoneyError as error:
         fields["amount"] = str(error)
     if fields:
-        raise invalid(fields)
+        raise invalid_request(fields)
     return minor
 
 
@@ -223,10 +223,12 @@ def insufficient(standing: Standing, available_minor: int, requested_minor: int)
     return f"Insufficient budget. Available: {standing.money(available_minor)}, Requested: {standing.money(requested_minor)}"
 
 
-def refuse_insufficient(standing: Standing, available_minor: int, requested_minor: int) -> Refusal:
+def refuse_insufficient(
+    standing: Standing, available_minor: int, requested_minor: int
+) -> RequestError:
     """The refusal of a movement that the budget cannot carry, with what is missing."""
     reason = insufficient(standing, available_minor, requested_minor)
-    return Refusal(
+    return RequestError(
         Code.INSUFFICIENT_BUDGET,
         reason,
         reason=reason,

@@ -9,7 +9,7 @@ from peewee import fn
 from budget_sync.database import Prepared, transact
 from budget_sync.database.models import BudgetCheckLog, Reservation
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import Action, Actor, Scope, require
 from budget_sync.domain.request_models import CommitRequest, ReleaseAction, ReleaseRequest
 from budget_sync.domain.results import Reply
@@ -62,7 +62,7 @@ _CHECKED = Prepared(lambda value: _of_request(value, BudgetCheckLog))
 def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None = None) -> Reply:
     """Move reserved money to committed; more than is reserved only if the budget still has room for the rest.
 
-    Raises Refusal: FORBIDDEN, INVALID_CUSTOMER, INVALID_REQUEST, BUDGET_NOT_FOUND, REQUEST_NOT_FOUND, IDEMPOTENCY_KEY_REUSED,
+    Raises RequestError: FORBIDDEN, INVALID_CUSTOMER, INVALID_REQUEST, BUDGET_NOT_FOUND, REQUEST_NOT_FOUND, IDEMPOTENCY_KEY_REUSED,
     NO_OPEN_RESERVATION, INSUFFICIENT_BUDGET, or what `transact` raises.
     """
     standings.require_customer(actor, request.customer_id)
@@ -78,7 +78,7 @@ def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None 
         )
         amount_minor = standings.amount_minor(request.amount, standing.currency, standing.exponent)
         if reservation is None and not _is_known(standing, request.request_id):
-            raise Refusal(
+            raise RequestError(
                 Code.REQUEST_NOT_FOUND, "Request not found.", requestId=request.request_id
             )
         call = f"commit:{amount_minor}:{'final' if request.final else 'partial'}"
@@ -87,7 +87,7 @@ def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None 
         if replay:
             return replay
         if reservation is None or reservation.status != "open":
-            raise Refusal(
+            raise RequestError(
                 Code.NO_OPEN_RESERVATION,
                 "This request holds nothing on this budget.",
                 requestId=request.request_id,
@@ -115,7 +115,7 @@ def _spend(
         within_budget=exceeded_minor > 0,
     )
     if spent is None and standing.deleted_at:
-        raise Refusal(
+        raise RequestError(
             Code.BUDGET_DELETED,
             "The budget was removed: no more than is reserved on it can be committed.",
             budgetId=standing.id,
@@ -171,13 +171,13 @@ def _spend(
 def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | None = None) -> Reply:
     """Give reserved money back, all of it or a part.
 
-    Raises Refusal: FORBIDDEN, INVALID_CUSTOMER, INVALID_REQUEST, BUDGET_NOT_FOUND, NOT_YOUR_REQUEST, IDEMPOTENCY_KEY_REUSED,
+    Raises RequestError: FORBIDDEN, INVALID_CUSTOMER, INVALID_REQUEST, BUDGET_NOT_FOUND, NOT_YOUR_REQUEST, IDEMPOTENCY_KEY_REUSED,
     AMOUNT_EXCEEDS_RESERVED, or what `transact` raises.
     """
     standings.require_customer(actor, request.customer_id)
     cancels = request.action is ReleaseAction.CANCEL
     if cancels and actor.is_service and request.original_requester_id is None:
-        raise invalid({"originalRequesterId": "is required when a service cancels"})
+        raise invalid_request({"originalRequesterId": "is required when a service cancels"})
     scope = require(actor, Action.CANCEL if cancels else Action.RELEASE)
 
     def work() -> Reply:
@@ -198,7 +198,7 @@ def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | Non
             return replay
         held_minor = reservation.heldMinor if reservation else 0
         if reservation is None or amount_minor > held_minor:
-            raise Refusal(
+            raise RequestError(
                 Code.AMOUNT_EXCEEDS_RESERVED,
                 f"Amount exceeds reserved: this request holds {standing.text(held_minor)} on this budget, {standing.text(amount_minor)} was to be released.",
                 amountReleased=0,
@@ -293,13 +293,13 @@ def _require_requester(
     if scope is Scope.OWN and not (
         stored is not None and stored == actor.user_id == request.original_requester_id
     ):
-        raise Refusal(
+        raise RequestError(
             Code.NOT_YOUR_REQUEST,
             "You can cancel your own requests only.",
             requestId=request.request_id,
         )
     if actor.is_service and reservation and stored != request.original_requester_id:
-        raise Refusal(
+        raise RequestError(
             Code.NOT_YOUR_REQUEST,
             "originalRequesterId is not who this reservation was made for.",
             requestId=request.request_id,

@@ -9,7 +9,7 @@ from peewee import JOIN
 from budget_sync.database import Prepared, lock_name, transact
 from budget_sync.database.models import Budget, BudgetCheckLog, Reservation, User
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.ids import new_id
 from budget_sync.domain.permissions import (
     APPROVER_ROLES,
@@ -177,7 +177,7 @@ class Requester(NamedTuple):
 def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | None = None) -> Reply:
     """Set the amount aside, or refuse; the same request again gets the first reply again.
 
-    Raises Refusal: FORBIDDEN, OVERSPEND_NOT_ALLOWED, INVALID_CUSTOMER, INVALID_REQUEST, BUDGET_NOT_FOUND, NOT_YOUR_REQUEST,
+    Raises RequestError: FORBIDDEN, OVERSPEND_NOT_ALLOWED, INVALID_CUSTOMER, INVALID_REQUEST, BUDGET_NOT_FOUND, NOT_YOUR_REQUEST,
     IDEMPOTENCY_KEY_REUSED, REQUEST_CONFLICT, RESERVATION_CLOSED, CHECK_REQUIRED, BUDGET_DELETED, INSUFFICIENT_BUDGET, or what
     `transact` raises.
     """
@@ -212,7 +212,7 @@ def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | Non
         if scope is Scope.OWN:
             _require_own_check(actor, standing, request.request_id, amount_minor)
         if standing.deleted_at:
-            raise Refusal(
+            raise RequestError(
                 Code.BUDGET_DELETED,
                 "The budget was removed and takes no new reservations.",
                 budgetId=standing.id,
@@ -281,11 +281,11 @@ def _set_aside(
 
 
 def _replay(standing: Standing, history: Any, amount_minor: int) -> Reply | None:
-    """The first reply, where the request holds that amount already. Raises Refusal REQUEST_CONFLICT where it holds another."""
+    """The first reply, where the request holds that amount already. Raises RequestError REQUEST_CONFLICT where it holds another."""
     if history.status != "open":
         return None
     if history.amountMinor != amount_minor:
-        raise Refusal(
+        raise RequestError(
             Code.REQUEST_CONFLICT,
             "This request already has an open reservation of another amount on this budget. Release it first.",
             reservationId=history.id,
@@ -300,7 +300,7 @@ def _refuse_strangers_request(actor: Actor, standing: Standing, request_id: str)
     if _STRANGERS.first(
         customer_id=standing.customer_id, request_id=request_id, user_id=actor.user_id
     ):
-        raise Refusal(
+        raise RequestError(
             Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id
         )
 
@@ -314,7 +314,7 @@ def _refuse_late_duplicate(standing: Standing, history: Any) -> None:
         after=history.closedAfterCheck,
     )
     if not newer_check:
-        raise Refusal(
+        raise RequestError(
             Code.RESERVATION_CLOSED,
             "This request's reservation was already committed or released. Check the request again before reserving anew.",
             reservationId=history.id,
@@ -332,7 +332,7 @@ def _require_own_check(
         amount_minor=amount_minor,
     )
     if not own_check:
-        raise Refusal(
+        raise RequestError(
             Code.CHECK_REQUIRED,
             "Check this request first, on this budget and for at least this amount.",
             requestId=request_id,
@@ -373,7 +373,7 @@ def _approver(
         return None
     approver_id = request.over_budget.approved_by
     if not actor.is_service and approver_id != actor.user_id:
-        raise Refusal(
+        raise RequestError(
             Code.OVERSPEND_NOT_ALLOWED, "approvedBy must be yourself.", approvedBy=approver_id
         )
     asked = {
@@ -382,7 +382,7 @@ def _approver(
         "user_id": approver_id,
     }
     if approver_id == requester.id or _CHECKED_FOR.first(**asked) or _RESERVED_FOR.first(**asked):
-        raise Refusal(
+        raise RequestError(
             Code.OVERSPEND_NOT_ALLOWED,
             "The requester cannot approve their own request over budget.",
             approvedBy=approver_id,
@@ -393,7 +393,7 @@ def _approver(
         or approver.role not in APPROVER_ROLES
         or approver.customerId not in (None, standing.customer_id)
     ):
-        raise Refusal(
+        raise RequestError(
             Code.OVERSPEND_NOT_ALLOWED,
             "approvedBy must be an FP&A or admin user of this customer.",
             approvedBy=approver_id,

@@ -13,7 +13,7 @@ from budget_sync import database
 from budget_sync.database import audit_log, transact
 from budget_sync.database.models import BudgetCheckLog
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Refusal
+from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Action, Actor, require
 
 #: How many checks go in one transaction, which is how long others who write wait at most.
@@ -35,10 +35,10 @@ def prune_checks(
     while went == PORTION:
         try:
             went = transact(lambda: _prune_portion(actor, older_than_days, cutoff))
-        except Refusal as refusal:
+        except RequestError as refusal:
             if not deleted:
                 raise
-            raise Refusal(
+            raise RequestError(
                 refusal.code, f"{deleted} checks were deleted, and then: {refusal.sentence}"
             ) from refusal.__cause__
         deleted += went

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from budget_sync.database import db, snapshot
 from budget_sync.database.models import AuditLog, Budget, Reservation
-from budget_sync.ledger.invariants import PROOFS
+from budget_sync.ledger.invariants import INVARIANTS
 
 
 class Verification(NamedTuple):
@@ -28,7 +28,7 @@ def find_contradictions() -> Verification:
     """The same, inside the transaction that is open."""
     findings = [
         f"{f'Budget {budget_id}' if budget_id else 'No budget'}: {claim}: {detail}."
-        for claim, sql in PROOFS
+        for claim, sql in INVARIANTS
         for budget_id, detail in sorted(db.execute_sql(sql).fetchall(), key=str)
     ]
     budgets, reservations, movements = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from budget_sync.database.models import ApiKey, Customer, User
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import paging
 
@@ -36,13 +36,13 @@ def people_page(
 
 
 def person(actor: Actor, customer_id: str, user_id: str) -> User:
-    """One of a customer's people. Raises Refusal NOT_FOUND."""
+    """One of a customer's people. Raises RequestError NOT_FOUND."""
     require_for(actor, Action.MANAGE_PEOPLE, customer_id)
     user: User | None = User.get_or_none(User.id == user_id)
     if user is None or not (
         user.customerId == customer_id or (user.customerId is None and actor.customer_id is None)
     ):
-        raise Refusal(Code.NOT_FOUND, "There is nobody of that id.")
+        raise RequestError(Code.NOT_FOUND, "There is nobody of that id.")
     return user
 
 
@@ -55,9 +55,9 @@ def keys_page(actor: Actor, customer_id: str, page: int = 1) -> tuple[list[ApiKe
 
 
 def key(actor: Actor, customer_id: str, key_id: str) -> ApiKey:
-    """One of them. Raises Refusal NOT_FOUND."""
+    """One of them. Raises RequestError NOT_FOUND."""
     require_for(actor, Action.MANAGE_KEYS, customer_id)
     found: ApiKey | None = ApiKey.get_or_none(ApiKey.id == key_id, ApiKey.customerId == customer_id)
     if found is None:
-        raise Refusal(Code.NOT_FOUND, "There is no such key.")
+        raise RequestError(Code.NOT_FOUND, "There is no such key.")
     return found

@@ -13,7 +13,7 @@ from budget_sync.database.models import (
     Reservation,
 )
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import to_number
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.domain.permissions import Action, Actor, Scope, require
@@ -47,11 +47,11 @@ def list_budgets(
 
 
 def get_budget(actor: Actor, budget_id: str) -> dict[str, object]:
-    """One budget, deleted ones included. Raises Refusal BUDGET_NOT_FOUND, for another customer's as well."""
+    """One budget, deleted ones included. Raises RequestError BUDGET_NOT_FOUND, for another customer's as well."""
     require(actor, Action.READ_BUDGETS)
     row = _budgets().where(Budget.id == budget_id).first() if _can_be_an_id(budget_id) else None
     if row is None or not actor.serves(row["customerId"]):
-        raise Refusal(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
+        raise RequestError(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
     _require_enabled(row["customerId"])
     return _budget_json(row)
 
@@ -61,7 +61,7 @@ def get_request(
 ) -> dict[str, object]:
     """Where a request stands: its reservations, its checks and its movements, oldest first, the latest 100 of each.
 
-    Who may see only their own sees what they checked or requested. Raises Refusal REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
+    Who may see only their own sees what they checked or requested. Raises RequestError REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
     """
     customer = _customer_for(actor, customer_id)
     scope = require(actor, Action.READ_REQUESTS)
@@ -97,7 +97,7 @@ def get_request(
                 if is_known
                 else (Code.REQUEST_NOT_FOUND, "Request not found.")
             )
-            raise Refusal(code, sentence, requestId=request_id)
+            raise RequestError(code, sentence, requestId=request_id)
     return {
         "requestId": request_id,
         "reservations": [_reservation_json(row, budgets[row["budgetId"]]) for row in reservations],
@@ -109,10 +109,12 @@ def get_request(
 
 
 def _customer_for(actor: Actor, customer_id: str | None) -> str:
-    """The one customer a question is about. Raises Refusal INVALID_REQUEST where it must be named, INVALID_CUSTOMER where it is another's."""
+    """The one customer a question is about. Raises RequestError INVALID_REQUEST where it must be named, INVALID_CUSTOMER where it is another's."""
     if customer_id is None:
         if actor.customer_id is None:
-            raise invalid({"customerId": "is required, since your credential is for all customers"})
+            raise invalid_request(
+                {"customerId": "is required, since your credential is for all customers"}
+            )
         return actor.customer_id
     if not actor.serves(customer_id):
         raise standings.invalid_customer()
@@ -121,7 +123,7 @@ def _customer_for(actor: Actor, customer_id: str | None) -> str:
 
 
 def _require_enabled(customer_id: str) -> None:
-    """Raises Refusal INVALID_CUSTOMER for a customer that is unknown or disabled: who serves all customers serves no such one."""
+    """Raises RequestError INVALID_CUSTOMER for a customer that is unknown or disabled: who serves all customers serves no such one."""
     if not standings.ENABLED_CUSTOMER.first(customer_id=customer_id):
         raise standings.invalid_customer()
 

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from peewee import SQL, Case, fn
 
 from budget_sync.database.models import AuditLog, Budget, BudgetUtilization
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.balance import Balance
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.periods import fold
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import paging
-from budget_sync.queries.overview import IS_HIGH, IS_OVERDRAWN, USED, Figures, whole
+from budget_sync.queries.overview import IS_HIGH, IS_OVERDRAWN, USED, whole
 
 
 class BudgetLine(NamedTuple):
@@ -23,7 +24,7 @@ class BudgetLine(NamedTuple):
     department: str
     period: str
     period_key: str
-    figures: Figures
+    figures: Balance
     limit_minor: int | None
     deleted_at: datetime | None
     source_id: str | None
@@ -84,11 +85,13 @@ def budgets_export(actor: Actor, customer_id: str, query: BudgetQuery) -> list[B
 
 
 def budget_line(actor: Actor, customer_id: str, budget_id: str) -> BudgetLine:
-    """One budget, deleted ones included. Raises Refusal BUDGET_NOT_FOUND."""
+    """One budget, deleted ones included. Raises RequestError BUDGET_NOT_FOUND."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
     row = rows().where(Budget.id == budget_id, Budget.customerId == customer_id).first()
     if row is None:
-        raise Refusal(Code.BUDGET_NOT_FOUND, "There is no budget of that id.", budgetId=budget_id)
+        raise RequestError(
+            Code.BUDGET_NOT_FOUND, "There is no budget of that id.", budgetId=budget_id
+        )
     return to_line(row)
 
 
@@ -119,7 +122,7 @@ def rows() -> Any:
 
 def to_line(row: Any) -> BudgetLine:
     """A row of `rows`."""
-    return BudgetLine._make([*row[:4], Figures(*row[4:9]), *row[9:]])
+    return BudgetLine._make([*row[:4], Balance(*row[4:9]), *row[9:]])
 
 
 def _found(customer_id: str, query: BudgetQuery) -> Any:
@@ -152,7 +155,7 @@ class Point(NamedTuple):
     """Where a budget stood from a moment on."""
 
     at: datetime
-    figures: Figures
+    figures: Balance
 
 
 def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]:
@@ -185,7 +188,7 @@ def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]
         points.append(
             Point(
                 at,
-                Figures(
+                Balance(
                     budget.figures.currency, budget.figures.exponent, budgeted, reserved, committed
                 ),
             )

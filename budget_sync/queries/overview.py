@@ -19,13 +19,11 @@ from budget_sync.database.models import (
     SyncHistory,
 )
 from budget_sync.domain import clock
+from budget_sync.domain.balance import HIGH_PERCENT, Balance
 from budget_sync.domain.errors import Code
 from budget_sync.domain.money import MAX_EXPONENT
 from budget_sync.domain.periods import period_dates
 from budget_sync.domain.permissions import Action, Actor, Scope, require_for, scope_of
-
-#: A budget of which more than this share is reserved or committed is nearly used up.
-HIGH_PERCENT = 80
 
 #: An open reservation older than this is likely forgotten.
 OLD_AFTER = timedelta(days=14)
@@ -60,51 +58,6 @@ def whole(minor: Any) -> Any:
     )
 
 
-class Figures(NamedTuple):
-    """Amounts of one currency in minor units of so many decimals, of one budget or of several added up."""
-
-    currency: str
-    exponent: int
-    budgeted_minor: int
-    reserved_minor: int
-    committed_minor: int
-
-    @property
-    def used_minor(self) -> int:
-        """What is spoken for."""
-        return self.reserved_minor + self.committed_minor
-
-    @property
-    def available_minor(self) -> int:
-        """What is left; negative where overdrawn."""
-        return self.budgeted_minor - self.used_minor
-
-    @property
-    def percent_used(self) -> float:
-        """The share that is spoken for; without a budget, all of it as soon as anything is."""
-        if self.budgeted_minor == 0:
-            return 100.0 if self.used_minor else 0.0
-        return 100 * self.used_minor / self.budgeted_minor
-
-    @property
-    def state(self) -> str:
-        """overdrawn, high or ok."""
-        if self.used_minor > self.budgeted_minor:
-            return "overdrawn"
-        return (
-            "high"
-            if self.used_minor and self.used_minor * 100 > self.budgeted_minor * HIGH_PERCENT
-            else "ok"
-        )
-
-    def moved(self, *, reserved_minor: int = 0, committed_minor: int = 0) -> Figures:
-        """What these would be after a movement."""
-        return self._replace(
-            reserved_minor=self.reserved_minor + reserved_minor,
-            committed_minor=self.committed_minor + committed_minor,
-        )
-
-
 class Period(NamedTuple):
     """A fiscal period that live budgets have; the key is its one spelling."""
 
@@ -116,7 +69,7 @@ class Period(NamedTuple):
 class Total(NamedTuple):
     """All live budgets of one currency."""
 
-    figures: Figures
+    figures: Balance
     budgets: int
     overdrawn: int
     high: int
@@ -127,7 +80,7 @@ class Department(NamedTuple):
 
     name: str
     key: str
-    figures: Figures
+    figures: Balance
     budgets: int
     overdrawn: int
 
@@ -258,9 +211,9 @@ def _departments(chosen: Any, page: int) -> tuple[list[Department], int]:
     return departments, found[0][-1] if found else 0
 
 
-def _figures(currency: str, selected: list[int]) -> Figures:
+def _figures(currency: str, selected: list[int]) -> Balance:
     exponent, amounts = whole_sums(selected)
-    return Figures(currency, exponent, *amounts)
+    return Balance(currency, exponent, *amounts)
 
 
 class OverdrawnBudget(NamedTuple):
@@ -269,7 +222,7 @@ class OverdrawnBudget(NamedTuple):
     id: str
     department: str
     period: str
-    figures: Figures
+    figures: Balance
 
 
 class OldReservation(NamedTuple):
@@ -324,7 +277,7 @@ def _attention(actor: Actor, customer_id: str) -> Attention:
     )
     may_know_old = scope_of(actor, Action.READ_REQUESTS) is not None
     return Attention(
-        overdrawn=[OverdrawnBudget(row[0], row[1], row[2], Figures(*row[3:8])) for row in worst],
+        overdrawn=[OverdrawnBudget(row[0], row[1], row[2], Balance(*row[3:8])) for row in worst],
         overdrawn_count=worst[0][-1] if worst else 0,
         old=_old_reservations(actor, customer_id) if may_know_old else None,
         old_count=_old(actor, customer_id).count() if may_know_old else 0,

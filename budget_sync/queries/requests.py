@@ -13,13 +13,13 @@ from peewee import SQL, Case, fn
 from budget_sync.database import snapshot
 from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, Reservation
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, Scope, require_for
 from budget_sync.queries import audit, paging
 from budget_sync.queries.audit import AuditLine
 
 #: A story tells so many checks, reservations and movements at most, the latest ones.
-MAX_STORY = 200
+MAX_TIMELINE = 200
 
 #: A request that was not covered, and that nobody came back to for so long, waits no more.
 UNCOVERED_FOR = timedelta(days=30)
@@ -257,7 +257,7 @@ def _checks() -> Any:
     ).tuples()
 
 
-class Story(NamedTuple):
+class Timeline(NamedTuple):
     """What is known of one request: the latest MAX_STORY of each, oldest first."""
 
     request_id: str
@@ -281,7 +281,7 @@ class Story(NamedTuple):
     def is_cut(self) -> bool:
         """Whether more happened than is told."""
         return any(
-            len(told) == MAX_STORY for told in (self.checks, self.reservations, self.movements)
+            len(told) == MAX_TIMELINE for told in (self.checks, self.reservations, self.movements)
         )
 
     def open_on(self, budget_id: str) -> ReservationLine | None:
@@ -312,8 +312,8 @@ class Story(NamedTuple):
         )
 
 
-def request_story(actor: Actor, customer_id: str, request_id: str) -> Story:
-    """A request's checks, reservations and movements. Raises Refusal REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
+def request_timeline(actor: Actor, customer_id: str, request_id: str) -> Timeline:
+    """A request's checks, reservations and movements. Raises RequestError REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
 
     Who may see only their own sees what they checked or requested.
     """
@@ -328,7 +328,7 @@ def request_story(actor: Actor, customer_id: str, request_id: str) -> Story:
         reservations = reservations.where(Reservation.requesterId == actor.user_id)
         movements = movements.where(AuditLog.subject == actor.user_id)
     with snapshot():
-        story = Story(
+        story = Timeline(
             request_id,
             [CheckLine(*row) for row in _latest(checks, BudgetCheckLog.id)],
             [ReservationLine(*row) for row in _latest(reservations, Reservation.seq)],
@@ -337,10 +337,12 @@ def request_story(actor: Actor, customer_id: str, request_id: str) -> Story:
         if story.checks or story.reservations:
             return story
         if any(rows.first() for rows in is_known):
-            raise Refusal(
+            raise RequestError(
                 Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id
             )
-    raise Refusal(Code.REQUEST_NOT_FOUND, "Nothing is known of that request.", requestId=request_id)
+    raise RequestError(
+        Code.REQUEST_NOT_FOUND, "Nothing is known of that request.", requestId=request_id
+    )
 
 
 def _of_request(rows: Any, table: Any, customer_id: str, request_id: str) -> Any:
@@ -348,4 +350,4 @@ def _of_request(rows: Any, table: Any, customer_id: str, request_id: str) -> Any
 
 
 def _latest(rows: Any, sequence: Any) -> list[Any]:
-    return list(rows.order_by(sequence.desc()).limit(MAX_STORY))[::-1]
+    return list(rows.order_by(sequence.desc()).limit(MAX_TIMELINE))[::-1]

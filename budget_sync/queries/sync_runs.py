@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from budget_sync.database.models import Budget, BudgetDataSourceConfig, SyncHistory
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import budgets, paging
 from budget_sync.queries.budgets import BudgetLine
 
 
-class PassLine(NamedTuple):
+class SyncRunLine(NamedTuple):
     """One pass over one source, as `SyncHistory` has it."""
 
     id: int
@@ -40,8 +40,8 @@ class SourceLine(NamedTuple):
     id: str
     name: str
     live_budgets: int
-    last: PassLine | None
-    last_good: PassLine | None
+    last: SyncRunLine | None
+    last_good: SyncRunLine | None
     held: int
 
 
@@ -78,7 +78,9 @@ def _source_line(customer_id: str, source: BudgetDataSourceConfig) -> SourceLine
     last = _rows(customer_id).where(SyncHistory.sourceId == source.id).first()
     good = _last_good(customer_id, source.id)
     held = len(_still_held(customer_id, source.id)) if good and good.held else 0
-    return SourceLine(source.id, _name(source), live, PassLine(*last) if last else None, good, held)
+    return SourceLine(
+        source.id, _name(source), live, SyncRunLine(*last) if last else None, good, held
+    )
 
 
 def _name(source: BudgetDataSourceConfig) -> str:
@@ -91,26 +93,26 @@ def _name(source: BudgetDataSourceConfig) -> str:
     )
 
 
-def passes_page(
+def sync_runs_page(
     actor: Actor, customer_id: str, before: int | None = None
-) -> tuple[list[PassLine], int | None]:
+) -> tuple[list[SyncRunLine], int | None]:
     """A page of a customer's passes, newest first, and what the next one goes on after."""
     require_for(actor, Action.READ_SYNC, customer_id)
     rows = _rows(customer_id)
     if before is not None:
         rows = rows.where(SyncHistory.id < before)
     size = paging.PAGE_SIZE
-    lines, last = paging.cut([PassLine(*row) for row in rows.limit(size + 1)], size)
+    lines, last = paging.cut([SyncRunLine(*row) for row in rows.limit(size + 1)], size)
     return lines, last and last.id
 
 
-def sync_pass(actor: Actor, customer_id: str, sync_id: str) -> PassLine:
-    """One pass. Raises Refusal NOT_FOUND."""
+def sync_pass(actor: Actor, customer_id: str, sync_id: str) -> SyncRunLine:
+    """One pass. Raises RequestError NOT_FOUND."""
     require_for(actor, Action.READ_SYNC, customer_id)
     row = _rows(customer_id).where(SyncHistory.syncId == sync_id).first()
     if row is None:
-        raise Refusal(Code.NOT_FOUND, "There is no such pass.")
-    return PassLine(*row)
+        raise RequestError(Code.NOT_FOUND, "There is no such pass.")
+    return SyncRunLine(*row)
 
 
 def row_errors(actor: Actor, customer_id: str, sync_id: str) -> list[dict[str, Any]]:
@@ -134,7 +136,7 @@ def held_budgets(actor: Actor, customer_id: str, source_id: str, page: int = 1) 
 
 
 def held_ids(actor: Actor, customer_id: str, source_id: str) -> list[str]:
-    """The ids of all of them. Raises Refusal FORBIDDEN for whoever may not let them go."""
+    """The ids of all of them. Raises RequestError FORBIDDEN for whoever may not let them go."""
     require_for(actor, Action.MANAGE_SOURCES, customer_id)
     return _still_held(customer_id, source_id)
 
@@ -156,14 +158,14 @@ def _still_held(customer_id: str, source_id: str) -> list[str]:
     ]
 
 
-def _last_good(customer_id: str, source_id: str) -> PassLine | None:
+def _last_good(customer_id: str, source_id: str) -> SyncRunLine | None:
     """The latest pass that read its source."""
     row = (
         _rows(customer_id)
         .where(SyncHistory.sourceId == source_id, SyncHistory.status << ["success", "partial"])
         .first()
     )
-    return PassLine(*row) if row else None
+    return SyncRunLine(*row) if row else None
 
 
 def _rows(customer_id: str) -> Any:

@@ -6,7 +6,7 @@ A row's way: `run` → `sources` (fetch, no transaction open) → `rows` (what t
 """
 
 from budget_sync.sync.cancel import Stop
-from budget_sync.sync.history import PassResult, error_lines, result_line
+from budget_sync.sync.history import SyncRunResult, error_lines, result_line
 from budget_sync.sync.manage_sources import add_source, list_sources, remove_source
 from budget_sync.sync.run import Job, Preview, cron_actor, preview_all, sync_all, sync_source
 from budget_sync.sync.sources import FetchFailed, Reach, Source, fetch
@@ -14,11 +14,11 @@ from budget_sync.sync.sources import FetchFailed, Reach, Source, fetch
 __all__ = [
     "FetchFailed",
     "Job",
-    "PassResult",
     "Preview",
     "Reach",
     "Source",
     "Stop",
+    "SyncRunResult",
     "add_source",
     "cron_actor",
     "error_lines",

@@ -17,7 +17,7 @@ MAX_LISTED = 500
 
 
 @dataclass(frozen=True, slots=True)
-class PassResult:
+class SyncRunResult:
     """What became of a pass, as `SyncHistory` has it."""
 
     sync_id: str | None
@@ -60,7 +60,7 @@ class PassResult:
         }
 
 
-def result_line(result: PassResult) -> str:
+def result_line(result: SyncRunResult) -> str:
     """A pass as one line."""
     counts = {
         "created": result.created_count,
@@ -79,7 +79,7 @@ def result_line(result: PassResult) -> str:
     return f"{result.source.customer_id} {result.source.id} ({result.source.label}): {result.status}: {told}{unnoted}"
 
 
-def error_lines(result: PassResult, most: int = 20) -> list[str]:
+def error_lines(result: SyncRunResult, most: int = 20) -> list[str]:
     """The refused rows and what else a pass has to warn of, a line each."""
     lines = [
         f"{result.source.id} row {error.row}: {error.message}" for error in result.errors[:most]
@@ -91,7 +91,7 @@ def error_lines(result: PassResult, most: int = 20) -> list[str]:
     return lines + [f"{result.source.id}: {warning}" for warning in result.warnings]
 
 
-def insert(started_by: str, result: PassResult) -> PassResult:
+def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
     """Write the row of `SyncHistory`, within the transaction that is open."""
     sync_id = _free_sync_id(
         f"sync_{int(result.start_time.timestamp())}_{result.source.customer_id}"

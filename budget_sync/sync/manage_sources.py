@@ -13,7 +13,7 @@ from budget_sync.accounts.people import get_customer
 from budget_sync.database import audit_log, locked, transact
 from budget_sync.database.models import Budget, BudgetDataSourceConfig, BudgetUtilization
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.periods import fold
 from budget_sync.domain.permissions import Action, Actor, require, require_serves
 from budget_sync.sync.cells import known_locale
@@ -61,12 +61,12 @@ def add_source(
     """Make a source; returns it and what its maker should be warned of.
 
     `spreadsheet` is a key or a spreadsheet's address; `worksheet` a tab's title, or its number as "gid=123". `names` maps our
-    columns to the sheet's. Raises Refusal INVALID_REQUEST, naming all that is wrong, INVALID_CUSTOMER or FORBIDDEN.
+    columns to the sheet's. Raises RequestError INVALID_REQUEST, naming all that is wrong, INVALID_CUSTOMER or FORBIDDEN.
     """
     require(actor, Action.MANAGE_SOURCES)
     require_serves(actor, customer_id)
     if csv_path is not None and actor.principal != SHELL:
-        raise Refusal(Code.FORBIDDEN, "A CSV source can be added on the command line only.")
+        raise RequestError(Code.FORBIDDEN, "A CSV source can be added on the command line only.")
     wanted = _wanted(spreadsheet, worksheet, csv_path, csv_folder, locale, names or {})
 
     def work() -> tuple[Source, list[str]]:
@@ -114,7 +114,7 @@ def list_sources(actor: Actor, customer_id: str | None = None) -> list[Source]:
 
 
 def remove_source(actor: Actor, source_id: str) -> int:
-    """Stop following a source; returns how many budgets it let go of. Raises Refusal NOT_FOUND.
+    """Stop following a source; returns how many budgets it let go of. Raises RequestError NOT_FOUND.
 
     Its budgets stay as they are. Nobody owns them then: they can be changed by hand, and another source may adopt them.
     """
@@ -128,7 +128,9 @@ def remove_source(actor: Actor, source_id: str) -> int:
             )
         ).first()
         if row is None or not actor.serves(row.customerId):
-            raise Refusal(Code.NOT_FOUND, f"There is no source {source_id!r}; see list-sources.")
+            raise RequestError(
+                Code.NOT_FOUND, f"There is no source {source_id!r}; see list-sources."
+            )
         BudgetDataSourceConfig.update(isActive=False, removedAt=clock.now()).where(
             BudgetDataSourceConfig.id == source_id
         ).execute()
@@ -197,7 +199,7 @@ def _wanted(
     elif csv_path is not None and worksheet is not None:
         fields["worksheet"] = "is for a spreadsheet; a CSV file has none"
     if fields:
-        raise invalid(fields)
+        raise invalid_request(fields)
     columns = {fold(column): column for column in COLUMNS}
     return Wanted(
         GOOGLE if csv_path is None else CSV,
@@ -278,7 +280,7 @@ def _refuse_second(customer_id: str, wanted: Wanted) -> None:
     )
     there = same.first()
     if there is not None:
-        raise invalid({"source": f"is there already, as {there.id}"})
+        raise invalid_request({"source": f"is there already, as {there.id}"})
 
 
 def _warnings(source: Source) -> list[str]:

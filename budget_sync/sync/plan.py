@@ -14,7 +14,7 @@ from budget_sync.sync.match import Key, Match, Stored, match_rows, refused
 from budget_sync.sync.rows import RowError, SheetBudget, SheetRows
 
 #: Up to so many deletions pass unless they are more than half; more are held when they are more than a tenth.
-BRAKE_COUNT = 10
+DELETION_LIMIT_COUNT = 10
 
 
 class Change(NamedTuple):
@@ -176,7 +176,7 @@ def _brake(
         [] if allow_deletes else [budget for budget in missing if budget.id not in approved_ids]
     )
     count = len(unapproved) + len(still_held)
-    too_many = count * 2 > live_count or (count > BRAKE_COUNT and count * 10 > live_count)
+    too_many = count * 2 > live_count or (count > DELETION_LIMIT_COUNT and count * 10 > live_count)
     if not too_many:
         return missing, still_held
     held = {budget.id for budget in unapproved}

@@ -26,13 +26,13 @@ from budget_sync.database import (
 )
 from budget_sync.database.models import BudgetDataSourceConfig, Customer, Reservation, SyncHistory
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, Role, require
 from budget_sync.runtime.correlation import current_id
 from budget_sync.sync import apply, history, sources
 from budget_sync.sync import summary as summaries
 from budget_sync.sync.cancel import Stop, Stopped
-from budget_sync.sync.history import PassResult
+from budget_sync.sync.history import SyncRunResult
 from budget_sync.sync.manage_sources import list_sources
 from budget_sync.sync.match import Stored
 from budget_sync.sync.plan import SyncPlan, make_plan
@@ -105,14 +105,14 @@ def cron_actor() -> Actor:
 
 def sync_all(
     job: Job, *, customer_id: str | None = None, deadline_s: float | None = None, workers: int = 1
-) -> Iterator[PassResult]:
+) -> Iterator[SyncRunResult]:
     """Make a pass over every source, of one customer or of all, in their order; one source's failure never touches another.
 
     With `deadline_s`, sources that are not begun by then are skipped, and none fetches for longer. Once `job.stop` is asked, no
-    source is begun. Raises Refusal FORBIDDEN or INVALID_CUSTOMER.
+    source is begun. Raises RequestError FORBIDDEN or INVALID_CUSTOMER.
     """
 
-    def one(timed: Job | None, source: Source) -> PassResult:
+    def one(timed: Job | None, source: Source) -> SyncRunResult:
         if timed is None:
             return _record(
                 job,
@@ -190,7 +190,7 @@ def _sources(actor: Actor, customer_id: str | None) -> list[Source]:
     require(actor, Action.MANAGE_SOURCES)
     if customer_id is not None:
         if not actor.serves(customer_id):
-            raise Refusal(Code.INVALID_CUSTOMER, f"There is no customer {customer_id!r}.")
+            raise RequestError(Code.INVALID_CUSTOMER, f"There is no customer {customer_id!r}.")
         get_customer(customer_id)
     return list_sources(actor, customer_id)
 
@@ -209,7 +209,7 @@ class _Pass:
         return round((time.perf_counter() - self._began) * 1000)
 
 
-def sync_source(job: Job, source: Source) -> PassResult:
+def sync_source(job: Job, source: Source) -> SyncRunResult:
     """Make one pass. Never raises for what a source, a network or the database does: that is the result's message."""
     this = _Pass(source)
     try:
@@ -221,7 +221,7 @@ def sync_source(job: Job, source: Source) -> PassResult:
         return _record(job, this, "skipped", message=str(reason))
     except (FetchFailed, SheetProblem, Stopped) as problem:
         return _record(job, this, "failed", message=str(problem))
-    except Refusal as refusal:
+    except RequestError as refusal:
         return _record(job, this, "failed", message=refusal.sentence)
     except peewee.PeeweeException as error:
         refused = refusal_of(error)
@@ -292,14 +292,14 @@ def _prepare(job: Job, source: Source) -> tuple[Fetched, SheetRows, list[Stored]
     return fetched, sheet, stored, job.plan(source, sheet, stored)
 
 
-def _work(job: Job, this: _Pass) -> PassResult:
+def _work(job: Job, this: _Pass) -> SyncRunResult:
     source = this.source
     fetched, sheet, stored, first_plan = _prepare(job, source)
 
     def progress(done: int, total: int) -> None:
         job.tell(f"writing {done:,} of {total:,} rows for {source.label}")
 
-    def work() -> PassResult:
+    def work() -> SyncRunResult:
         job.stop.check()
         _refuse_disabled(source)
         plan = first_plan
@@ -317,9 +317,9 @@ def _work(job: Job, this: _Pass) -> PassResult:
     return transact(work)
 
 
-def _result(this: _Pass, plan: SyncPlan, fetched: Fetched) -> PassResult:
+def _result(this: _Pass, plan: SyncPlan, fetched: Fetched) -> SyncRunResult:
     warnings = summaries.warnings(plan, fetched.note)
-    return PassResult(
+    return SyncRunResult(
         sync_id=None,
         source=this.source,
         status="partial" if plan.errors or plan.held or plan.kept else "success",
@@ -340,12 +340,12 @@ def _result(this: _Pass, plan: SyncPlan, fetched: Fetched) -> PassResult:
     )
 
 
-def _record(job: Job, this: _Pass, status: str, *, message: str) -> PassResult:
+def _record(job: Job, this: _Pass, status: str, *, message: str) -> SyncRunResult:
     """Note a pass that changed nothing. Where even that fails, the result says so, and has no syncId."""
-    result = PassResult(None, this.source, status, this.start_time, this.duration_ms, message)
+    result = SyncRunResult(None, this.source, status, this.start_time, this.duration_ms, message)
     try:
         return transact(lambda: history.insert(job.actor.label, result))
-    except (Refusal, peewee.PeeweeException) as error:
+    except (RequestError, peewee.PeeweeException) as error:
         log.error("The pass over %s could not be noted: %s", this.source.id, error)  # noqa: TRY400  # the line says it all
         return result
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from werkzeug.routing import PathConverter
 
 from budget_sync import database, ledger, sync
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import Actor
 from budget_sync.domain.request_models import (
     Body,
@@ -161,9 +161,9 @@ def sync_google_sheets() -> Response:
 
 
 def _require_cron(settings: Settings) -> None:
-    """Raises Refusal AUTHENTICATION_REQUIRED unless the cron's secret was sent."""
+    """Raises RequestError AUTHENTICATION_REQUIRED unless the cron's secret was sent."""
     if not auth.is_bearer(settings.cron_secret):
-        raise Refusal(
+        raise RequestError(
             Code.AUTHENTICATION_REQUIRED,
             "Authentication required: send the cron's secret as a bearer token.",
         )
@@ -183,7 +183,7 @@ def readyz() -> Response:
         database.require_writable()
     except database.DatabaseProblem as problem:
         current_app.logger.warning("Not ready: %s", problem)
-        return refuse(Refusal(Code.UNAVAILABLE, "The database is not ready.", retryAfter=5))
+        return refuse(RequestError(Code.UNAVAILABLE, "The database is not ready.", retryAfter=5))
     return json_response({"status": "ready"})
 
 
@@ -201,12 +201,12 @@ def _argument(name: str) -> str | None:
     """A query parameter; blank ones, NUL and broken Unicode are refused as in a body."""
     values = request.args.getlist(name)
     if len(values) > 1:
-        raise invalid({name: "is given more than once"})
+        raise invalid_request({name: "is given more than once"})
     if values:
         try:
             clean(values[0])
         except ValueError as error:
-            raise invalid({name: str(error)}) from None
+            raise invalid_request({name: str(error)}) from None
     return values[0] if values else None
 
 
@@ -220,5 +220,7 @@ def _limit() -> int:
         and len(text) <= 3
         and 1 <= int(text) <= api_queries.PAGE_SIZE
     ):
-        raise invalid({"limit": f"must be a whole number from 1 to {api_queries.PAGE_SIZE}"})
+        raise invalid_request(
+            {"limit": f"must be a whole number from 1 to {api_queries.PAGE_SIZE}"}
+        )
     return int(text)

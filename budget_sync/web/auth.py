@@ -10,7 +10,7 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, Se
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 
 from budget_sync.accounts import authentication
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import ANONYMOUS, Actor
 from budget_sync.settings import MIN_SECRET_LENGTH, Settings, is_loopback
 
@@ -72,7 +72,7 @@ def init_app(app: Flask) -> None:
 def get_user_from_request() -> Actor | None:
     """Who is calling, by API key or session; None where no credential was sent.
 
-    A credential that was sent is always verified: raises Refusal AUTHENTICATION_REQUIRED for one that is not (any more)
+    A credential that was sent is always verified: raises RequestError AUTHENTICATION_REQUIRED for one that is not (any more)
     valid, and CROSS_ORIGIN where another site's page made a browser send its session.
     """
     authorization = request.environ.get("HTTP_AUTHORIZATION")
@@ -80,14 +80,14 @@ def get_user_from_request() -> Actor | None:
         scheme, _, key = authorization.partition(" ")
         actor = authentication.actor_of_key(key.strip()) if scheme.lower() == "bearer" else None
         if actor is None:
-            raise Refusal(
+            raise RequestError(
                 Code.AUTHENTICATION_REQUIRED, "Authentication required: this API key is not valid."
             )
         return actor
     if current_app.config["SESSION_COOKIE_NAME"] not in request.cookies:
         return None
     if not current_user.is_authenticated:
-        raise Refusal(
+        raise RequestError(
             Code.AUTHENTICATION_REQUIRED,
             "Authentication required: this session has ended. Please log in again.",
         )
@@ -97,10 +97,10 @@ def get_user_from_request() -> Actor | None:
 
 
 def require_user() -> Actor:
-    """Who is calling. Raises Refusal AUTHENTICATION_REQUIRED where nobody says who they are."""
+    """Who is calling. Raises RequestError AUTHENTICATION_REQUIRED where nobody says who they are."""
     actor = get_user_from_request()
     if actor is None:
-        raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required.")
+        raise RequestError(Code.AUTHENTICATION_REQUIRED, "Authentication required.")
     return actor
 
 
@@ -115,7 +115,7 @@ def require_user_or_local() -> Actor:
     ):
         refuse_cross_origin()
         return ANONYMOUS
-    raise Refusal(Code.AUTHENTICATION_REQUIRED, "Authentication required.")
+    raise RequestError(Code.AUTHENTICATION_REQUIRED, "Authentication required.")
 
 
 def _is_from_this_machine() -> bool:
@@ -141,7 +141,7 @@ def is_bearer(secret: str | None) -> bool:
 
 
 def refuse_cross_origin() -> None:
-    """Raises Refusal CROSS_ORIGIN for a writing request that a page of another site made a browser send."""
+    """Raises RequestError CROSS_ORIGIN for a writing request that a page of another site made a browser send."""
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
     origin = request.headers.get("Origin")
@@ -150,7 +150,7 @@ def refuse_cross_origin() -> None:
         "same-origin",
         "none",
     ):
-        raise Refusal(Code.CROSS_ORIGIN, "This request came from another site's page.")
+        raise RequestError(Code.CROSS_ORIGIN, "This request came from another site's page.")
 
 
 def log_in(email: str, password: str) -> Actor:

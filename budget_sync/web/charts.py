@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
+from budget_sync.domain.balance import Balance
 from budget_sync.queries import Point
-from budget_sync.queries.overview import Day, Figures
+from budget_sync.queries.overview import Day
 
 #: Where a budget ends on its bar, in percent of the width, once a bar beside it needs room for what is overdrawn.
 OVERDRAWN_END = 80.0
@@ -42,12 +43,12 @@ class Chart(NamedTuple):
     ticks: list[int]
 
 
-def budget_end(figures: Iterable[Figures]) -> float:
+def budget_end(figures: Iterable[Balance]) -> float:
     """Where budgets end on bars that stand below one another."""
     return OVERDRAWN_END if any(each.state == "overdrawn" for each in figures) else 100.0
 
 
-def bar(figures: Figures, label: str, end: float | None = None) -> Markup:
+def bar(figures: Balance, label: str, end: float | None = None) -> Markup:
     """Committed, reserved and available of one budget, or of several added up, as one bar; `label` says it in words."""
     end = end or budget_end([figures])
     whole = figures.budgeted_minor

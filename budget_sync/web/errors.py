@@ -8,7 +8,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from budget_sync.database import refusal_of
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.runtime.correlation import current_id
 from budget_sync.web.payloads import refuse
 
@@ -27,7 +27,7 @@ _SENTENCES = {
 
 def init_app(app: Flask) -> None:
     """Register the handlers."""
-    app.register_error_handler(Refusal, refuse)
+    app.register_error_handler(RequestError, refuse)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(peewee.PeeweeException, _database_error)
     app.register_error_handler(ParseException, _broken_body)
@@ -38,7 +38,7 @@ def http_error(error: HTTPException) -> Response:
     """The framework's own error as JSON."""
     status = error.code or 500
     sentence = _SENTENCES.get(status, error.description or error.name)
-    response = refuse(Refusal(_CODES.get(status, Code.HTTP_ERROR), sentence), status)
+    response = refuse(RequestError(_CODES.get(status, Code.HTTP_ERROR), sentence), status)
     # Such as Allow with a 405. The length and type are those of our own body.
     response.headers.extend(
         [
@@ -52,7 +52,7 @@ def http_error(error: HTTPException) -> Response:
 
 def _broken_body(_: ParseException) -> Response:
     """What it says quotes the request, which may hold a secret: neither the reply nor the log does."""
-    return refuse(invalid({"body": "did not arrive as it was announced"}))
+    return refuse(invalid_request({"body": "did not arrive as it was announced"}))
 
 
 def _database_error(error: peewee.PeeweeException) -> Response:
@@ -63,7 +63,7 @@ def _database_error(error: peewee.PeeweeException) -> Response:
 def _mistake(error: Exception) -> Response:
     current_app.logger.error("A mistake of ours.", exc_info=error)
     return refuse(
-        Refusal(
+        RequestError(
             Code.INTERNAL_ERROR,
             "Something went wrong on our side. The log names it under this request id.",
             requestId=current_id.get(),

@@ -14,7 +14,7 @@ from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
 from werkzeug.wsgi import get_content_length
 
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.results import Reply, dumps
 from budget_sync.web import metrics
 
@@ -62,20 +62,20 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse(model: type[Model]) -> Model:
-    """The request's JSON body as that model. Raises Refusal UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE or INVALID_REQUEST."""
+    """The request's JSON body as that model. Raises RequestError UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE or INVALID_REQUEST."""
     # Once: whatever is asked of Flask's `request` looks it up anew.
     environ = request.environ
     if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
-        raise Refusal(
+        raise RequestError(
             Code.UNSUPPORTED_MEDIA_TYPE,
             "Send the body as JSON, with Content-Type: application/json.",
         )
     body = _read_body(environ)
     if len(body) > MAX_BODY_BYTES:
-        raise Refusal(Code.BODY_TOO_LARGE, "The body is larger than 64 KiB.")
+        raise RequestError(Code.BODY_TOO_LARGE, "The body is larger than 64 KiB.")
     values, twice = _read_json(body)
     if not isinstance(values, dict):
-        raise invalid({"body": "must be a JSON object"})
+        raise invalid_request({"body": "must be a JSON object"})
     fields = dict.fromkeys(twice, "is given more than once")
     try:
         # By the documented names alone: where Python's were taken as well, a body could say two things of one field.
@@ -83,7 +83,7 @@ def parse(model: type[Model]) -> Model:
     except ValidationError as error:
         raise _refusal(error, fields) from None
     if fields:
-        raise invalid(fields)
+        raise invalid_request(fields)
     return parsed
 
 
@@ -110,17 +110,17 @@ def _read_json(body: bytes) -> tuple[Any, list[str]]:
             object_pairs_hook=make,
         )
     except RecursionError:
-        raise invalid({"body": "is nested too deeply"}) from None
+        raise invalid_request({"body": "is nested too deeply"}) from None
     except ValueError:
-        raise invalid({"body": "must be valid JSON in UTF-8"}) from None
+        raise invalid_request({"body": "must be valid JSON in UTF-8"}) from None
     return value, list(_given_twice(value)) if ambiguous else []
 
 
 def _read_body(environ: WSGIEnvironment) -> bytes:
-    """The body's bytes. Raises Refusal BODY_TOO_LARGE, or INVALID_REQUEST where it did not arrive as it was announced: a broken chunk, or too little."""
+    """The body's bytes. Raises RequestError BODY_TOO_LARGE, or INVALID_REQUEST where it did not arrive as it was announced: a broken chunk, or too little."""
     announced = get_content_length(environ)
     if announced is not None and announced > MAX_BODY_BYTES:
-        raise Refusal(Code.BODY_TOO_LARGE, "The body is larger than 64 KiB.")
+        raise RequestError(Code.BODY_TOO_LARGE, "The body is larger than 64 KiB.")
     try:
         # Of a length that is known, it can be read as it is, which costs a fraction of what Flask's own way does.
         body: bytes = (
@@ -129,9 +129,9 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
             else environ["wsgi.input"].read(announced)
         )
     except (ParseException, OSError):
-        raise invalid({"body": "did not arrive as it was announced"}) from None
+        raise invalid_request({"body": "did not arrive as it was announced"}) from None
     if len(body) < (announced or 0):
-        raise invalid({"body": "did not arrive as it was announced"})
+        raise invalid_request({"body": "did not arrive as it was announced"})
     return body
 
 
@@ -169,15 +169,17 @@ def _integer(digits: str) -> int | Decimal:
     return int(digits) if len(digits) <= _MAX_INT_DIGITS else Decimal(digits)
 
 
-def _refusal(error: ValidationError, fields: dict[str, str]) -> Refusal:
+def _refusal(error: ValidationError, fields: dict[str, str]) -> RequestError:
     problems = error.errors(include_url=False, include_context=True, include_input=False)
     missing = [problem for problem in problems if problem["type"] == "missing"]
     for problem in problems:
         fields.setdefault(".".join(map(str, problem["loc"])), _say(problem))
-    refusal = invalid(fields)
+    refusal = invalid_request(fields)
     if len(missing) == len(fields):
         names = ", ".join(fields)
-        return Refusal(Code.INVALID_REQUEST, f"Missing required fields: {names}", fields=fields)
+        return RequestError(
+            Code.INVALID_REQUEST, f"Missing required fields: {names}", fields=fields
+        )
     return refusal
 
 
@@ -196,14 +198,14 @@ def _say(problem: Any) -> str:
 
 
 def idempotency_key() -> str | None:
-    """The request's Idempotency-Key. Raises Refusal INVALID_REQUEST for a blank or over-long one."""
+    """The request's Idempotency-Key. Raises RequestError INVALID_REQUEST for a blank or over-long one."""
     key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and len(key) > MAX_KEY_LENGTH:
         # A server gives a header's bytes as Latin-1. Of UTF-8 they are more than the characters, which are what is counted.
         with suppress(UnicodeDecodeError):
             key = key.encode("latin-1").decode("utf-8")
     if key is not None and not 1 <= len(key.strip()) <= len(key) <= MAX_KEY_LENGTH:
-        raise invalid({"Idempotency-Key": f"must have 1 to {MAX_KEY_LENGTH} characters"})
+        raise invalid_request({"Idempotency-Key": f"must have 1 to {MAX_KEY_LENGTH} characters"})
     return key
 
 
@@ -221,7 +223,7 @@ def json_response(data: object, status: int = 200) -> Response:
     return Response(f"{dumps(data)}\n", status=status, mimetype="application/json")
 
 
-def refuse(refusal: Refusal, status: int | None = None) -> Response:
+def refuse(refusal: RequestError, status: int | None = None) -> Response:
     """A refusal as JSON: `success`, `error`, `code`, bad `fields`, and the facts it names."""
     metrics.note_outcome(refusal.code)
     data: dict[str, object] = {"success": False, "error": refusal.sentence, "code": refusal.code}

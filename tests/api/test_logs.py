@@ -32,7 +32,7 @@ from budget_sync import database, ledger, settings, sync
 from budget_sync.accounts import people
 from budget_sync.database import db, transact
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Refusal
+from budget_sync.domain.errors import RequestError
 from budget_sync.operations import demo
 from budget_sync.runtime.correlation import current_id, of_all
 from budget_sync.server import early_errors
@@ -119,7 +119,7 @@ def test_a_line_about_several_requests_names_them(
     with log_of(app) as log:
         before = current_id.set("one")
         monkeypatch.setattr(type(db.obj), "commit", lambda _: failing())
-        with pytest.raises(Refusal, match="unknown"):
+        with pytest.raises(RequestError, match="unknown"):
             transact(clock.now)
         current_id.reset(before)
     assert set(ids(log)) == {"one"}

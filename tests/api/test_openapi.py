@@ -43,7 +43,7 @@ from budget_sync.domain.permissions import Role
 from budget_sync.domain.request_models import CommitRequest, ReserveRequest
 from budget_sync.web.openapi.document import document, status_of
 from budget_sync.web.openapi.operations import OPERATIONS, Operation
-from budget_sync.web.openapi.schemas import RefusalReply
+from budget_sync.web.openapi.schemas import ErrorReply
 from budget_sync.web.payloads import STATUSES
 
 Json = dict[str, Any]
@@ -165,7 +165,7 @@ def test_the_page_for_people_has_every_call_field_and_code(app: Flask) -> None:
     text = html.unescape(re.sub(r"<[^>]+>", "", response.text))
     # What refusals name beside their codes, the document has.
     schemas = [
-        schema for name, schema in page()["components"]["schemas"].items() if name != "RefusalReply"
+        schema for name, schema in page()["components"]["schemas"].items() if name != "ErrorReply"
     ]
     fields = {name for schema in schemas for name in schema.get("properties", {})}
     wanted = (
@@ -431,7 +431,7 @@ class Seen:
         if operation.reply is not None or code is not None:
             # The models forbid what they do not name.
             ours = json.loads(response.text, parse_float=Decimal)
-            model: Any = operation.reply if response.status_code == 200 else RefusalReply
+            model: Any = operation.reply if response.status_code == 200 else ErrorReply
             TypeAdapter(model).validate_python(ours)
         if code is not None:
             assert data["code"] == code
@@ -708,7 +708,7 @@ SCENARIO = """
 import sys
 from budget_client import AuthenticatedClient
 from budget_client.api.budgets import check, get_request, reserve
-from budget_client.models import CheckReply, CheckRequest, Code, RefusalReply, RequestStory, ReserveReply, ReserveRequest
+from budget_client.models import CheckReply, CheckRequest, Code, ErrorReply, RequestTimeline, ReserveReply, ReserveRequest
 
 with AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2], raise_on_unexpected_status=True) as client:
     request = CheckRequest(
@@ -724,9 +724,9 @@ with AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2], raise_on_unexp
     again = reserve.sync_detailed(client=client, body=body, idempotency_key="one")
     assert again.headers["Idempotent-Replayed"] == "true" and again.parsed == reserved
     refused = reserve.sync(client=client, body=ReserveRequest(budget_id="budget-123", amount=90000.01, request_id="intake-790"))
-    assert isinstance(refused, RefusalReply) and refused.code is Code.INSUFFICIENT_BUDGET and refused.shortfall == 0.01
+    assert isinstance(refused, ErrorReply) and refused.code is Code.INSUFFICIENT_BUDGET and refused.shortfall == 0.01
     story = get_request.sync("intake-789", client=client)
-    assert isinstance(story, RequestStory) and story.reservations[0].created_at.utcoffset().total_seconds() == 0
+    assert isinstance(story, RequestTimeline) and story.reservations[0].created_at.utcoffset().total_seconds() == 0
     print(reserved.reservation_id)
 """
 

@@ -8,7 +8,7 @@ from support.world import PASSWORD, ROOT, person, slots
 
 from budget_sync.accounts import authentication, people
 from budget_sync.database.models import AuditLog, LoginAttempt, User
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Actor, Role
 
 pytestmark = pytest.mark.both_engines
@@ -23,7 +23,7 @@ def is_disabled(user_id: str) -> bool:
 
 def test_nobody_disables_themselves(world: Flask) -> None:
     boss = person("boss", Role.ADMIN)
-    with pytest.raises(Refusal, match="cannot disable yourself") as refused:
+    with pytest.raises(RequestError, match="cannot disable yourself") as refused:
         people.disable_user(boss, "boss")
     assert refused.value.code == Code.FORBIDDEN
     assert not is_disabled("boss")
@@ -35,7 +35,7 @@ def test_the_last_admin_of_a_customer_cannot_be_disabled_by_anybody_without_the_
     everywhere = person("everywhere", Role.SUPER_ADMIN, None)
     person("second", Role.SUPER_ADMIN)
     people.disable_user(everywhere, "admin-001")
-    with pytest.raises(Refusal, match="Second is the last admin"):
+    with pytest.raises(RequestError, match="Second is the last admin"):
         people.disable_user(everywhere, "second")
     assert not is_disabled("second")
     # Whoever is no admin can go, and whoever has the shell can let everybody in again.
@@ -49,7 +49,7 @@ def test_two_admins_cannot_disable_each_other(world: Flask) -> None:
     boss = person("boss", Role.ADMIN)
     people.disable_user(alex, "boss")
     # As if the two had been asked for at the same moment: boss was still let in.
-    with pytest.raises(Refusal, match="Alex Kim is the last admin"):
+    with pytest.raises(RequestError, match="Alex Kim is the last admin"):
         people.disable_user(boss, "admin-001")
 
 
@@ -76,10 +76,10 @@ def test_a_stolen_session_cannot_guess_the_password(world: Flask) -> None:
     jo = person("jo", Role.FPA_USER)
     token = authentication.log_in("jo@example.com", PASSWORD, HERE, slots())[1]
     for _ in range(authentication.MAX_FAILURES_ACCOUNT):
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(RequestError) as refused:
             change(jo, token, present="a guess at it")
         assert refused.value.code == Code.BAD_CREDENTIALS
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         change(jo, token)
     assert refused.value.code == Code.TOO_MANY_ATTEMPTS
     assert authentication.actor_of_session(token) == jo
@@ -90,7 +90,7 @@ def test_a_changed_password_leaves_no_count_of_attempts_and_a_short_one_changes_
 ) -> None:
     jo = person("jo", Role.FPA_USER)
     token = authentication.log_in("jo@example.com", PASSWORD, HERE, slots())[1]
-    with pytest.raises(Refusal, match="12 to 200 characters"):
+    with pytest.raises(RequestError, match="12 to 200 characters"):
         change(jo, token, new="short")
     assert authentication.log_in("jo@example.com", PASSWORD, HERE, slots())[0] == jo
     change(jo, token)

@@ -32,7 +32,7 @@ from budget_sync import database, ledger, manual_budgets, settings
 from budget_sync.accounts import authentication, people
 from budget_sync.database.models import ApiKey, Budget, Customer, Session, User
 from budget_sync.domain import clock, permissions
-from budget_sync.domain.errors import Refusal
+from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import (
     ANONYMOUS,
     PERMISSIONS,
@@ -717,7 +717,7 @@ def believe_anybody() -> Actor | None:
     """The caller, or nobody where the credential is wrong."""
     try:
         return get_user_from_request()
-    except Refusal:
+    except RequestError:
         return None
 
 

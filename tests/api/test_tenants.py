@@ -41,7 +41,7 @@ from budget_sync.database.models import (
     User,
 )
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.ledger import retention, verification
 from budget_sync.queries import stats
@@ -644,7 +644,7 @@ def test_an_admin_reaches_nothing_beyond_their_customer(
     world: World, reach: str, role: Role
 ) -> None:
     before = snapshot()
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(RequestError) as refusal:
         REACHES[reach](admin_of(ACME, role), Path(world.app.instance_path))
     assert refusal.value.code in (Code.FORBIDDEN, Code.NOT_FOUND, Code.INVALID_CUSTOMER)
     assert snapshot() == before
@@ -662,7 +662,7 @@ def snapshot() -> list[tuple[object, ...]]:
 
 def test_another_customers_user_or_key_is_as_unknown_as_one_that_is_not_there(world: World) -> None:
     def sentence(work: Callable[[str], object], name: str) -> str:
-        with pytest.raises(Refusal) as refusal:
+        with pytest.raises(RequestError) as refusal:
             work(name)
         return refusal.value.sentence.replace(name, "?")
 
@@ -697,7 +697,7 @@ def test_an_admin_prunes_no_check_of_another_customer(world: World) -> None:
         world.check(UMBRELLA, UMBRELLA)
     world.check(ACME, ACME)
     # Whether it is refused or goes no further than their own customer.
-    with suppress(Refusal):
+    with suppress(RequestError):
         retention.prune_checks(admin_of(ACME), 30)
     assert BudgetCheckLog.select().where(BudgetCheckLog.customerId == UMBRELLA).count() == 1
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.machine import PROJECT
 
+from budget_sync.domain.balance import Balance
 from budget_sync.domain.money import MAX_EXPONENT, format_money
 from budget_sync.queries import Point
-from budget_sync.queries.overview import Figures
 from budget_sync.web import charts
 from budget_sync.web.console import formats
 
@@ -76,7 +76,7 @@ def shares(svg: str) -> dict[str, float]:
 
 
 def test_a_bar_shows_what_is_committed_reserved_and_left() -> None:
-    assert shares(charts.bar(Figures("USD", 2, 200, 50, 100), "")) == {
+    assert shares(charts.bar(Balance("USD", 2, 200, 50, 100), "")) == {
         "available": 100,
         "committed": 50,
         "reserved": 75,
@@ -84,7 +84,7 @@ def test_a_bar_shows_what_is_committed_reserved_and_left() -> None:
 
 
 def test_a_bar_shows_what_is_beyond_the_budget_and_those_below_it_end_where_it_does() -> None:
-    over, calm = Figures("USD", 2, 100, 10, 100), Figures("USD", 2, 100, 0, 50)
+    over, calm = Balance("USD", 2, 100, 10, 100), Balance("USD", 2, 100, 0, 50)
     end = charts.budget_end([calm, over])
     assert shares(charts.bar(over, "", end)) == {
         "available": end,
@@ -92,17 +92,17 @@ def test_a_bar_shows_what_is_beyond_the_budget_and_those_below_it_end_where_it_d
         "over": pytest.approx(end * 1.1),
     }
     assert shares(charts.bar(calm, "", end)) == {"available": end, "committed": end / 2}
-    assert shares(charts.bar(Figures("USD", 2, 0, 5, 0), "")) == {"reserved": 80, "over": 100}
+    assert shares(charts.bar(Balance("USD", 2, 0, 5, 0), "")) == {"reserved": 80, "over": 100}
 
 
 def test_a_label_of_a_chart_is_text() -> None:
-    assert "<script>" not in charts.bar(Figures("USD", 2, 1, 0, 0), '"><script>')
+    assert "<script>" not in charts.bar(Balance("USD", 2, 1, 0, 0), '"><script>')
 
 
 def test_a_burn_down_falls_from_step_to_step_and_stops_at_the_present() -> None:
     start = datetime(2025, 1, 1, tzinfo=UTC)
     points = [
-        Point(start + timedelta(days=day), Figures("USD", 2, 1000, held, spent))
+        Point(start + timedelta(days=day), Balance("USD", 2, 1000, held, spent))
         for day, held, spent in ((0, 0, 0), (10, 200, 0), (20, 0, 500))
     ]
     chart = charts.burn_down(

@@ -30,6 +30,7 @@ from budget_sync.database.models import (
     Reservation,
 )
 from budget_sync.domain import clock
+from budget_sync.domain.balance import Balance
 from budget_sync.domain.permissions import Role
 from budget_sync.domain.request_models import (
     CheckRequest,
@@ -196,7 +197,7 @@ def test_a_long_story_says_that_it_is_cut(
         )
         hold("intake-1", 10, budget_id=f"team-{number}")
     assert "Only the latest" not in fiona.get("/request?id=intake-1").text
-    monkeypatch.setattr(request_listing, "MAX_STORY", 3)
+    monkeypatch.setattr(request_listing, "MAX_TIMELINE", 3)
     assert "Only the latest" in fiona.get("/request?id=intake-1").text
 
 
@@ -344,7 +345,7 @@ def test_an_overview_adds_up_more_than_64_bits_hold(fiona: FlaskClient) -> None:
     vast_minor = insert_vast_budgets(demo.CUSTOMER)
     manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Nothing", "Q1 2025", Decimal(0))
     found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS)
-    figures = overview.Figures("USD", 2, vast_minor + 10_000_000, vast_minor, 500_000)
+    figures = Balance("USD", 2, vast_minor + 10_000_000, vast_minor, 500_000)
     assert found.totals == [overview.Total(figures, ROWS_OVER_64_BITS + 2, 0, ROWS_OVER_64_BITS)]
     # Those of which most is used first.
     assert [(each.name, each.figures.budgeted_minor) for each in found.departments] == [
@@ -412,7 +413,7 @@ def test_budgets_of_other_decimals_add_up_to_what_they_are_together(site: Flask)
     found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS)
     yen, dollars = found.totals
     assert yen == overview.Total(
-        overview.Figures("JPY", 3, 15_000_000, 9_000_000, 0), budgets=3, overdrawn=0, high=2
+        Balance("JPY", 3, 15_000_000, 9_000_000, 0), budgets=3, overdrawn=0, high=2
     )
     assert dollars.figures.currency == "USD"
     assert found.department_count == 3
@@ -420,14 +421,14 @@ def test_budgets_of_other_decimals_add_up_to_what_they_are_together(site: Flask)
         overview.Department(
             "Kyoto",
             "kyoto",
-            overview.Figures("JPY", 3, 5_000_000, 4_500_000, 0),
+            Balance("JPY", 3, 5_000_000, 4_500_000, 0),
             budgets=1,
             overdrawn=0,
         ),
         overview.Department(
             "Tokyo",
             "tokyo",
-            overview.Figures("JPY", 2, 1_000_000, 450_000, 0),
+            Balance("JPY", 2, 1_000_000, 450_000, 0),
             budgets=2,
             overdrawn=0,
         ),
@@ -576,7 +577,7 @@ def test_a_story_is_told_as_it_happened_whatever_the_clock_said(site: Flask) -> 
                     action=ReleaseAction.REJECT,
                 ),
             )
-    story = request_listing.request_story(ROOT, demo.CUSTOMER, "intake-1")
+    story = request_listing.request_timeline(ROOT, demo.CUSTOMER, "intake-1")
     told = [(kind, event.id) for _, kind, event in story.events]
     assert [number for kind, number in told if kind == "check"] == [
         check.id for check in story.checks

@@ -19,7 +19,7 @@ from budget_sync import database
 from budget_sync.database import audit_log
 from budget_sync.database.models import AuditLog
 from budget_sync.database.sqlite import group_commit
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def outcome(work: Callable[[], object]) -> object:
     """What transact says of a work: its result, or the error it raised."""
     try:
         return database.transact(work)
-    except (Refusal, RuntimeError, peewee.PeeweeException) as error:
+    except (RequestError, RuntimeError, peewee.PeeweeException) as error:
         return error
 
 
@@ -114,7 +114,7 @@ def test_works_that_wait_together_share_one_commit(held: Held, commits: list[int
 def test_a_refusal_inside_a_batch_undoes_only_itself(held: Held, commits: list[int]) -> None:
     def refused() -> None:
         note("refused")()
-        raise Refusal(Code.FORBIDDEN, "No.")
+        raise RequestError(Code.FORBIDDEN, "No.")
 
     def mistaken() -> None:
         note("mistaken")()
@@ -128,7 +128,7 @@ def test_a_refusal_inside_a_batch_undoes_only_itself(held: Held, commits: list[i
         [note("first"), refused, mistaken, broken, note("last")], held
     )
     assert (first, last) == ("first", "last")
-    assert isinstance(no, Refusal)
+    assert isinstance(no, RequestError)
     assert no.code is Code.FORBIDDEN
     assert isinstance(mistake, RuntimeError)
     assert isinstance(sql, peewee.OperationalError)
@@ -151,7 +151,7 @@ def test_a_failed_commit_answers_every_work_outcome_unknown(
     monkeypatch.setattr(database.db.obj, "commit", fail)
     outcomes = gather([note("one"), note("two"), note("three")], held)
     for told in outcomes:
-        assert isinstance(told, Refusal)
+        assert isinstance(told, RequestError)
         assert told.code is Code.OUTCOME_UNKNOWN
     assert len({id(told) for told in outcomes}) == 3
     monkeypatch.undo()
@@ -170,7 +170,7 @@ def test_an_error_that_ends_the_transaction_gives_up_the_whole_batch(held: Held)
     outcomes = gather([note("one"), ends_it], held)
     for told in outcomes:
         if told != "one":
-            assert isinstance(told, Refusal)
+            assert isinstance(told, RequestError)
             assert told.code is Code.UNAVAILABLE
     # "one" may have shared the batch, and then it was undone and told so; or it came before, and stands.
     assert noted() == (["one"] if "one" in outcomes else [])
@@ -190,7 +190,9 @@ def test_a_batch_that_cannot_begin_answers_all_that_wait(monkeypatch: pytest.Mon
     monkeypatch.setattr(database.db.obj, "begin", fail)
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(outcome, [note("one"), note("two")]))
-    assert [told.code for told in outcomes if isinstance(told, Refusal)] == [Code.UNAVAILABLE] * 2
+    assert [told.code for told in outcomes if isinstance(told, RequestError)] == [
+        Code.UNAVAILABLE
+    ] * 2
     assert len(tries) == 1
     monkeypatch.undo()
     assert noted() == []
@@ -200,7 +202,7 @@ def test_a_batch_that_cannot_begin_answers_all_that_wait(monkeypatch: pytest.Mon
 def test_a_work_that_waited_too_long_is_refused_and_never_runs(held: Held) -> None:
     began = time.monotonic()
     told = outcome(note("late"))
-    assert isinstance(told, Refusal)
+    assert isinstance(told, RequestError)
     assert told.code is Code.UNAVAILABLE
     assert told.facts["retryAfter"]
     assert time.monotonic() - began >= database.db.patience_s
@@ -220,7 +222,7 @@ def test_a_work_that_runs_too_long_is_called_unknown_and_may_still_be_saved(
         return note("slow")()
 
     told = outcome(slow)
-    assert isinstance(told, Refusal)
+    assert isinstance(told, RequestError)
     assert told.code is Code.OUTCOME_UNKNOWN
     assert noted() == []
     may_end.set()
@@ -230,7 +232,7 @@ def test_a_work_that_runs_too_long_is_called_unknown_and_may_still_be_saved(
 def test_a_full_queue_refuses_at_once(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "MAX_WAITING", 0)
     told = outcome(note("one too many"))
-    assert isinstance(told, Refusal)
+    assert isinstance(told, RequestError)
     assert told.code is Code.UNAVAILABLE
     held.end()
     assert noted() == []
@@ -309,7 +311,7 @@ def test_a_lock_that_cannot_be_had_is_a_refusal_each_and_no_endless_loop(
     turnstile = file.with_name(f"{file.name}.turnstile")
     turnstile.unlink(missing_ok=True)
     turnstile.mkdir()
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         database.transact(note("never"))
     assert refused.value.code is Code.UNAVAILABLE
     time.sleep(0.2)

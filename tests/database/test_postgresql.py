@@ -38,7 +38,7 @@ from budget_sync.database.models import Customer, Reservation
 from budget_sync.database.postgres.pipeline import Connection, Statement
 from budget_sync.database.postgres.pool import SHARED_CONNECTIONS
 from budget_sync.database.transact import TRIES
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Role
 from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReserveRequest
 from budget_sync.ledger import movements as standings
@@ -94,7 +94,7 @@ def at_once(*works: Callable[[], object]) -> list[object]:
         start.wait(timeout=30)
         try:
             return work()
-        except Refusal as refusal:
+        except RequestError as refusal:
             return refusal.code
         finally:
             database.close_connection()
@@ -235,7 +235,7 @@ def test_a_work_that_is_always_in_others_way_is_unavailable_and_undone(world: Fl
         Customer.update(name="changed").execute()
         db.execute_sql("DO $$ BEGIN RAISE EXCEPTION 'in the way' USING ERRCODE = '40001'; END $$")
 
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         database.transact(work)
     assert refused.value.code is Code.UNAVAILABLE
     assert Customer.get_by_id("org-456").name == "Acme Inc."
@@ -245,7 +245,7 @@ def test_a_work_that_is_always_in_others_way_is_unavailable_and_undone(world: Fl
     "state", ["53100", "53200", "53300", "57P01", "57014", "55P03", "25006", "58030", "08006"]
 )
 def test_a_server_that_cannot_just_now_is_unavailable(world: Flask, state: str) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         database.transact(
             lambda: db.execute_sql(
                 f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{state}'; END $$"
@@ -330,9 +330,9 @@ def test_what_waits_is_seen_by_every_later_statement_and_saved_by_the_commit(wor
 def test_what_waits_is_undone_with_a_work_that_raises(world: Flask) -> None:
     def work() -> None:
         add("one")
-        raise Refusal(Code.FORBIDDEN, "No.")
+        raise RequestError(Code.FORBIDDEN, "No.")
 
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         database.transact(work)
     assert customers() == set()
     database.transact(lambda: add("two"))
@@ -364,7 +364,7 @@ def test_a_connection_that_ends_with_the_commit_is_of_unknown_outcome(
     stranger.execute(
         'CREATE TRIGGER hang_up AFTER INSERT ON "Customer" FOR EACH ROW EXECUTE FUNCTION hang_up()'
     )
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         database.transact(lambda: add("one"))
     assert refused.value.code is Code.OUTCOME_UNKNOWN
     stranger.execute('DROP TRIGGER hang_up ON "Customer"')

@@ -18,7 +18,7 @@ from budget_sync import ledger, manual_budgets
 from budget_sync.accounts import people
 from budget_sync.database.models import AuditLog, Budget, BudgetUtilization, Reservation
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Refusal
+from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
     CheckRequest,
@@ -300,7 +300,7 @@ def test_what_is_refused_or_replayed_leaves_no_row(acme: Flask) -> None:
         lambda: commit(FIONA, "intake-2", "1"),
     ]
     for work in refused:
-        with pytest.raises(Refusal):
+        with pytest.raises(RequestError):
             work()
     assert len(rows()) == before
 

@@ -24,7 +24,7 @@ from budget_sync import ledger, manual_budgets
 from budget_sync.accounts import people
 from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, Reservation
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
     CheckRequest,
@@ -620,12 +620,12 @@ def test_an_employee_reserves_only_what_they_checked_themselves(orchestrator: Or
     )
     succeeded(orchestrator.check())
     ledger.check(JANE, check)
-    with pytest.raises(Refusal) as too_little:
+    with pytest.raises(RequestError) as too_little:
         ledger.reserve(JANE, reserve)
     assert too_little.value.code is Code.CHECK_REQUIRED
     ledger.check(JANE, check.model_copy(update={"amount": Decimal(5000)}))
     assert ledger.reserve(JANE, reserve).data["newAvailable"] == 95000
-    with pytest.raises(Refusal) as stranger:
+    with pytest.raises(RequestError) as stranger:
         ledger.reserve(MARK, reserve)
     assert stranger.value.code is Code.NOT_YOUR_REQUEST
 
@@ -953,7 +953,7 @@ def test_a_stranger_gets_no_replay(orchestrator: Orchestrator) -> None:
         amount=Decimal(5000),
         reason="Slack - Team collaboration",
     )
-    with pytest.raises(Refusal) as stranger:
+    with pytest.raises(RequestError) as stranger:
         ledger.reserve(MARK, reserve, idempotency_key="key")
     assert stranger.value.code is Code.NOT_YOUR_REQUEST
     succeeded(orchestrator.release(action="cancel", originalRequesterId="user-123"))
@@ -971,7 +971,7 @@ def test_a_stranger_gets_no_replay(orchestrator: Orchestrator) -> None:
             original_requester_id=claimed,
             reason=None,
         )
-        with pytest.raises(Refusal) as stranger:
+        with pytest.raises(RequestError) as stranger:
             ledger.release(MARK, cancel)
         assert stranger.value.code is Code.NOT_YOUR_REQUEST
 
@@ -981,7 +981,7 @@ def test_a_role_without_the_permission_gets_no_replay(orchestrator: Orchestrator
     commit = CommitRequest(budget_id=BUDGET, request_id="intake-789", amount=Decimal(5000))
     assert ledger.commit(FIONA, commit).data["amountCommitted"] == 5000
     assert ledger.commit(FIONA, commit).replayed
-    with pytest.raises(Refusal) as demoted:
+    with pytest.raises(RequestError) as demoted:
         ledger.commit(MARK, commit)
     assert demoted.value.code is Code.FORBIDDEN
 

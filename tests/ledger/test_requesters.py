@@ -588,7 +588,7 @@ def test_no_number_of_other_peoples_checks_hides_a_request_from_its_owner(office
     found = office.get(f"/api/requests/{row['requestId']}", "jane").get_json()
     assert [check["checkId"] for check in found["checks"]] == [row["checkId"]]
     assert [movement["action"] for movement in found["movements"]] == ["RESERVE"]
-    story = queries.request_story(
+    story = queries.request_timeline(
         Actor("user:jane", "jane", "Jane", "jane@example.com", Role.BUSINESS_USER, CUSTOMER),
         CUSTOMER,
         row["requestId"],

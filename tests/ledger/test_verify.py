@@ -19,7 +19,7 @@ from support.world import ROOT, slots
 from budget_sync import database, ledger, manual_budgets
 from budget_sync.accounts import people
 from budget_sync.database import db
-from budget_sync.domain.errors import Refusal
+from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
     CommitRequest,
@@ -200,13 +200,13 @@ def test_nothing_is_found_after_traffic(books: Flask) -> None:
 
 
 def test_nothing_is_found_after_refused_movements(books: Flask) -> None:
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         reserve("too-much", 5000)
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         reserve("open", 99)
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         release("open", 101)
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         commit("open", 5000)
     assert verify(books).exit_code == 0
 

@@ -46,7 +46,7 @@ from budget_sync.database.models import (
     SyncHistory,
     User,
 )
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import PEOPLE_ROLES
 from budget_sync.domain.request_models import CheckRequest
 from budget_sync.ledger import retention, verification
@@ -1251,7 +1251,7 @@ def test_pruning_that_is_refused_on_the_way_says_how_many_went_before(by_twos: S
             )
 
         with pytest.raises(
-            Refusal, match=r"^2 checks were deleted, and then: The database is"
+            RequestError, match=r"^2 checks were deleted, and then: The database is"
         ) as refused:
             retention.prune_checks(ROOT, 30, keep_writers_out)
         assert refused.value.code is Code.UNAVAILABLE

@@ -101,7 +101,7 @@ def test_the_example_settings_are_all_that_an_operator_sets_and_each_is_read() -
     named = re.findall(r"^#?([A-Z_]+)=", text("env.example"), re.MULTILINE)
     read = set(
         re.findall(
-            r'values(?:, |\.get\()"([A-Z_]+)"',
+            r'values(?:,\s+|\.get\(\s*)"([A-Z_]+)"',
             (PROJECT / "budget_sync" / "settings.py").read_text(encoding="utf-8"),
         )
     )

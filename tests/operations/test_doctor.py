@@ -28,7 +28,7 @@ from budget_sync.accounts import authentication, people
 from budget_sync.database import db
 from budget_sync.database.models import AuditLog, BudgetUtilization, SyncHistory
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Role
 from budget_sync.domain.request_models import CheckRequest
 from budget_sync.operations import demo, doctor
@@ -356,7 +356,7 @@ def test_a_call_that_does_not_work_is_found(
     live: Flask, monkeypatch: pytest.MonkeyPatch, verb: str, subject: str
 ) -> None:
     def broken(*_: object, **__: object) -> None:
-        raise Refusal(Code.UNAVAILABLE, "A fault.", retryAfter=1)
+        raise RequestError(Code.UNAVAILABLE, "A fault.", retryAfter=1)
 
     monkeypatch.setattr(ledger, verb, broken)
     result = run(live)

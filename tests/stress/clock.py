@@ -114,7 +114,7 @@ class Jumper:
             for ahead_s in (0, jump_s):
                 self.clock.ahead(ahead_s)
                 time.sleep(FLICKER_S)
-        story = Story(self.server, f"turned-{number}", self.outcome, when)
+        story = Timeline(self.server, f"turned-{number}", self.outcome, when)
         story.go_on()
         self.clock.ahead(0)
         self._count_checks(last_check)
@@ -220,7 +220,7 @@ class Jumper:
 
 
 @dataclass
-class Story:
+class Timeline:
     """A request that is checked, reserved and released, by one clock and then by another."""
 
     server: Installation

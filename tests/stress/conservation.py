@@ -30,7 +30,7 @@ from support.world import ROOT
 
 from budget_sync import database, ledger, sync
 from budget_sync.accounts import people
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
     CheckRequest,
@@ -256,7 +256,7 @@ class Driver:
         for _ in range(TRIES):
             try:
                 answered = answer()
-            except Refusal as refusal:
+            except RequestError as refusal:
                 answered = str(refusal.code)
             except Exception as error:  # noqa: BLE001  # whatever it is, it is told with what led to it
                 answered = repr(error)

@@ -24,7 +24,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from budget_sync import database, ledger, settings, sync
 from budget_sync.accounts import people
 from budget_sync.database.models import User
-from budget_sync.domain.errors import Refusal
+from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
     CheckRequest,
@@ -135,7 +135,7 @@ class _Company:
                 with self.at(days=days_ago):
                     try:
                         step()
-                    except Refusal:
+                    except RequestError:
                         refused.add(request)
         self.end(budget_ids)
 

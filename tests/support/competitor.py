@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from budget_sync import database, ledger
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import ReserveRequest
 
@@ -52,7 +52,7 @@ def reserve(budget_id: str, request_id: str, amount: Decimal = AMOUNT) -> str | 
             reply = ledger.reserve(
                 SERVICE, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=amount)
             )
-        except Refusal as refusal:
+        except RequestError as refusal:
             if refusal.code is Code.INSUFFICIENT_BUDGET:
                 return None
             if refusal.code not in (Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN):

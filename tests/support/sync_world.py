@@ -16,7 +16,7 @@ from budget_sync.accounts import people
 from budget_sync.database.models import AuditLog, Budget, SyncHistory
 from budget_sync.domain.money import to_text
 from budget_sync.ledger import verification
-from budget_sync.sync import Job, PassResult, Reach, Source
+from budget_sync.sync import Job, Reach, Source, SyncRunResult
 from support.sheets_server import SheetsServer
 from support.world import ROOT
 
@@ -82,7 +82,7 @@ class World:
         """What a sheet says from now on."""
         self.google.spreadsheets[key].tabs[0].rows = rows
 
-    def sync(self, source: Source | None = None, **job: Any) -> PassResult:
+    def sync(self, source: Source | None = None, **job: Any) -> SyncRunResult:
         """A pass over every source; returns that of the source, or of the only one."""
         results = {result.source.id: result for result in sync.sync_all(replace(self.job, **job))}
         return results[source.id] if source else next(iter(results.values()))

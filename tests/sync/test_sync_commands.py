@@ -28,7 +28,7 @@ from budget_sync.commands.support import Progress, asked_by_signals
 from budget_sync.database.models import SyncHistory
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.settings import Settings, SettingsError, load
-from budget_sync.sync import PassResult, result_line
+from budget_sync.sync import SyncRunResult, result_line
 
 pytestmark = pytest.mark.both_engines
 
@@ -381,7 +381,7 @@ def test_a_run_that_is_stopped_between_two_passes_begins_no_other(
     for name in ("a.csv", "b.csv"):
         world.csv(name, CSV_HEADER + f"{name},Q1 2025,1\n")
 
-    def stop_and_tell(result: PassResult) -> str:
+    def stop_and_tell(result: SyncRunResult) -> str:
         signal.raise_signal(signal.SIGTERM)
         return result_line(result)
 

@@ -24,7 +24,7 @@ from support.world import ROOT, person
 
 from budget_sync import database, ledger, manual_budgets, sync
 from budget_sync.database.models import AuditLog, Budget, BudgetDataSourceConfig, SyncHistory
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Role
 from budget_sync.domain.request_models import (
     CheckRequest,
@@ -201,7 +201,7 @@ def test_a_deleted_budget_takes_no_reservation_but_commits_and_releases(world: W
     reserve(budget, 200, "r-2")
     world.rows(KEY, plan_rows(Sales=500))
     assert world.sync(source).soft_deleted_count == 1
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         reserve(budget, 1, "r-3")
     assert refused.value.code == Code.BUDGET_DELETED
     ledger.commit(ROOT, CommitRequest(budget_id=budget.id, request_id="r-1", amount=Decimal(300)))
@@ -464,7 +464,7 @@ def test_two_passes_at_once_one_works_and_the_other_is_skipped(
         return real(customer_id)
 
     monkeypatch.setattr(apply, "read_stored", slowly)
-    first: list[sync.PassResult] = []
+    first: list[sync.SyncRunResult] = []
 
     def work() -> None:
         first.append(world.sync(source))
@@ -542,7 +542,7 @@ def killed(world: World, prepare: Callable[[pytest.MonkeyPatch], object]) -> int
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def next_pass(world: World, source: sync.Source) -> sync.PassResult:
+def next_pass(world: World, source: sync.Source) -> sync.SyncRunResult:
     """The pass after one that was killed. PostgreSQL keeps a lock until it notices that its holder is gone."""
     deadline = time.monotonic() + 20
     while (result := world.sync(source)).status == "skipped":
@@ -667,7 +667,7 @@ def test_a_csv_path_leaves_its_folder_in_no_way(world: World, path: str) -> None
     (world.folder.parent / "outside.csv").write_text(CSV_HEADER + "A,Q1 2025,1\n", encoding="utf-8")
     (world.folder / "link.csv").symlink_to(world.folder.parent / "outside.csv")
     (world.folder / "folder-link").symlink_to(world.folder.parent)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         sync.add_source(ROOT, ORG, csv_path=path, csv_folder=world.folder)
     assert "csv" in refused.value.fields
 
@@ -694,23 +694,23 @@ def test_a_pipe_in_place_of_a_file_does_not_hold_the_pass_up(world: World) -> No
 
 def test_only_the_shell_may_name_a_file_and_only_some_may_add_a_source(world: World) -> None:
     admin = person("admin-1", Role.FPA_ADMIN, ORG)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         sync.add_source(admin, ORG, csv_path="plan.csv", csv_folder=world.folder)
     assert refused.value.code == Code.FORBIDDEN
     source, _ = sync.add_source(admin, ORG, spreadsheet=KEY, worksheet="gid=7")
     assert (source.worksheet, source.worksheet_gid) == (None, 7)
     world.customer("org-2")
     for actor, customer in ((admin, "org-2"), (person("user-1", Role.FPA_USER, ORG), ORG)):
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(RequestError) as refused:
             sync.add_source(actor, customer, spreadsheet=KEY, worksheet="X")
         assert refused.value.code == Code.FORBIDDEN
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         sync.remove_source(replace(admin, customer_id="org-2"), source.id)
     assert refused.value.code == Code.NOT_FOUND
 
 
 def test_everything_wrong_with_a_source_is_named_at_once(world: World) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         sync.add_source(
             ROOT,
             ORG,
@@ -741,7 +741,7 @@ def test_two_customers_of_one_spreadsheet_are_warned_of_and_one_sheet_twice_is_r
     assert sync.add_source(ROOT, "org-2", spreadsheet=KEY, worksheet="Other")[1] == [
         "Customer org-1 has a source in this spreadsheet too: is that meant?"
     ]
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(RequestError) as refused:
         sync.add_source(ROOT, ORG, spreadsheet=KEY, worksheet="gid=12")
     assert source.id in refused.value.sentence
 

@@ -31,7 +31,7 @@ from budget_sync.database.connection import (
 from budget_sync.database.hooks import told
 from budget_sync.database.locks import process_lock
 from budget_sync.database.sqlite.checkpoints import Checkpointer
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.runtime import greenlets
 from budget_sync.runtime.correlation import NOTHING, current_id, of_all
 
@@ -274,18 +274,18 @@ class _TransactionEndedError(Exception):
         self.cause = cause
 
 
-def busy(why: str) -> Refusal:
+def busy(why: str) -> RequestError:
     """Nothing was done, and nothing will be."""
-    return Refusal(
+    return RequestError(
         Code.UNAVAILABLE,
         f"{why} Nothing was changed; please try again shortly.",
         retryAfter=RETRY_AFTER_S,
     )
 
 
-def outcome_unknown() -> Refusal:
+def outcome_unknown() -> RequestError:
     """It may have been done."""
-    return Refusal(
+    return RequestError(
         Code.OUTCOME_UNKNOWN,
         "The database failed while it was saving, so the outcome is unknown. Send the same request again: it will not be done twice.",
         retryAfter=RETRY_AFTER_S,

@@ -18,7 +18,7 @@ from budget_sync import database, manual_budgets
 from budget_sync.accounts import people
 from budget_sync.database import DatabaseProblem
 from budget_sync.database.models import AuditLog
-from budget_sync.domain.errors import Refusal
+from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Role, operator
 from budget_sync.ledger import verification
 from budget_sync.operations.doctor.findings import Finding, failed, ok, warning
@@ -90,7 +90,7 @@ class _Trial:
             self._furnish()
             for subject, step in steps:
                 yield ok(subject, step())
-        except (_UnexpectedError, Refusal, DatabaseProblem, peewee.PeeweeException) as error:
+        except (_UnexpectedError, RequestError, DatabaseProblem, peewee.PeeweeException) as error:
             yield failed(
                 subject, f"tried on {self.where}: {' '.join(str(error).split())}", _NOT_AS_IT_SHOULD
             )

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import ledger, queries
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.balance import Balance
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import MoneyError, to_minor, to_number
 from budget_sync.domain.permissions import Action, require, require_overspend
 from budget_sync.domain.request_models import (
@@ -22,8 +23,7 @@ from budget_sync.domain.request_models import (
     ReleaseRequest,
     ReserveRequest,
 )
-from budget_sync.queries import BudgetLine, ReservationLine, Story
-from budget_sync.queries.overview import Figures
+from budget_sync.queries import BudgetLine, ReservationLine, Timeline
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import argument, console, is_sent, page, status_of, typed, viewer
 
@@ -31,14 +31,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class LedgerAction:
     """What somebody is about to do to a request: what it moves, in minor units, and the figures before and after."""
 
     kind: str
     title: str
     verb: str
     explanation: str
-    story: Story
+    story: Timeline
     budget: BudgetLine
     amount_minor: int
     held_minor: int
@@ -46,7 +46,7 @@ class Deed:
     committed_minor: int = 0
 
     @property
-    def after(self) -> Figures:
+    def after(self) -> Balance:
         """The budget's figures once it is done."""
         return self.budget.figures.moved(
             reserved_minor=self.reserved_minor, committed_minor=self.committed_minor
@@ -104,11 +104,11 @@ def release() -> AnyResponse:
     try:
         action = ReleaseAction(argument("action"))
     except ValueError:
-        raise invalid({"action": "must be one of cancel, reject, manual"}) from None
+        raise invalid_request({"action": "must be one of cancel, reject, manual"}) from None
     require(who.actor, Action.CANCEL if action is ReleaseAction.CANCEL else Action.RELEASE)
     told, budget, line = _held()
     amount_minor, problem = _amount(line.held_minor, budget.figures.exponent)
-    deed = Deed(
+    deed = LedgerAction(
         "release",
         *_RELEASES[action],
         told,
@@ -149,7 +149,7 @@ def commit() -> AnyResponse:
         "Commit",
         "The money is spent for good: it moves from reserved to committed.",
     )
-    deed = Deed(
+    deed = LedgerAction(
         "commit",
         *words,
         told,
@@ -183,17 +183,17 @@ def approve() -> AnyResponse:
     who = viewer()
     require(who.actor, Action.RESERVE)
     require_overspend(who.actor)
-    told = queries.request_story(who.actor, who.customer.id, argument("id"))
+    told = queries.request_timeline(who.actor, who.customer.id, argument("id"))
     check = told.uncovered
     if check is None or check.budget_id is None:
-        raise Refusal(
+        raise RequestError(
             Code.REQUEST_CONFLICT,
             "This request does not wait for an approval over budget (any more).",
         )
     budget = queries.budget_line(who.actor, who.customer.id, check.budget_id)
     explanation = "The money is set aside although the budget cannot carry it. The audit log names you as the one who approved it."
     words = ("Approve over budget", "Approve over budget", explanation)
-    deed = Deed(
+    deed = LedgerAction(
         "approve",
         *words,
         told,
@@ -221,14 +221,14 @@ def approve() -> AnyResponse:
     return _confirm(deed, None, do)
 
 
-def _held() -> tuple[Story, BudgetLine, ReservationLine]:
+def _held() -> tuple[Timeline, BudgetLine, ReservationLine]:
     """The request and budget that the address names, and what the one holds on the other."""
     who = viewer()
-    told = queries.request_story(who.actor, who.customer.id, argument("id"))
+    told = queries.request_timeline(who.actor, who.customer.id, argument("id"))
     budget = queries.budget_line(who.actor, who.customer.id, argument("budget"))
     line = told.open_on(budget.id)
     if line is None:
-        raise Refusal(
+        raise RequestError(
             Code.NO_OPEN_RESERVATION, "This request holds nothing on that budget (any more)."
         )
     return told, budget, line
@@ -240,7 +240,7 @@ def _amount(held_minor: int, exponent: int) -> tuple[int, str | None]:
         return held_minor, None
     try:
         minor = to_minor(formats.parse_amount(typed("amount")), exponent)
-    except Refusal as refusal:
+    except RequestError as refusal:
         return held_minor, refusal.sentence
     except MoneyError as error:
         return held_minor, f"The amount {error}."
@@ -248,17 +248,17 @@ def _amount(held_minor: int, exponent: int) -> tuple[int, str | None]:
 
 
 def _body(model: type[Model], **values: object) -> Model:
-    """The ledger's own model of what is asked. Raises Refusal INVALID_REQUEST."""
+    """The ledger's own model of what is asked. Raises RequestError INVALID_REQUEST."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise invalid(
+        raise invalid_request(
             {str(problem["loc"][-1]): str(problem["msg"]) for problem in error.errors()}
         ) from None
 
 
 def _confirm(
-    deed: Deed, problem: str | None, do: Callable[[str, str], str], **more: object
+    deed: LedgerAction, problem: str | None, do: Callable[[str, str], str], **more: object
 ) -> AnyResponse:
     """Show the figures; once they are confirmed as they were shown, do it, and go back to the request."""
     status, reason = 400 if problem else 200, typed("reason", 1000).strip()
@@ -275,7 +275,7 @@ def _confirm(
         else:
             try:
                 return _done(deed, do(reason, f"console-{typed('once', 64)}"))
-            except Refusal as refusal:
+            except RequestError as refusal:
                 status, problem = status_of(refusal), refusal.sentence
     amount = typed("amount") if "amount" in request.values else str(deed.amount)
     return page(
@@ -290,7 +290,7 @@ def _confirm(
     )
 
 
-def _done(deed: Deed, done: str) -> AnyResponse:
+def _done(deed: LedgerAction, done: str) -> AnyResponse:
     """Back to the request, with what is left now."""
     who = viewer()
     after = queries.budget_line(who.actor, who.customer.id, deed.budget.id).figures

@@ -10,7 +10,7 @@ from flask import Response
 
 from budget_sync import queries
 from budget_sync.domain import clock
-from budget_sync.domain.errors import invalid
+from budget_sync.domain.errors import invalid_request
 from budget_sync.domain.money import to_number
 from budget_sync.queries import AuditLine, AuditQuery
 from budget_sync.web.console import formats
@@ -82,8 +82,8 @@ def _day(name: str) -> datetime | None:
     try:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=viewer().zone)
     except ValueError:
-        raise invalid({name: "must be a day such as 2025-02-05"}) from None
+        raise invalid_request({name: "must be a day such as 2025-02-05"}) from None
     # At the ends of what a calendar here has, the day after, or the same day elsewhere, is out of it.
     if not MIN_YEAR <= day.year <= MAX_YEAR:
-        raise invalid({name: f"must be a day of the years {MIN_YEAR} to {MAX_YEAR}"})
+        raise invalid_request({name: f"must be a day of the years {MIN_YEAR} to {MAX_YEAR}"})
     return day

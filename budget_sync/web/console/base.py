@@ -31,7 +31,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import database, queries
 from budget_sync.database.models import Customer
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, scope_of
 from budget_sync.runtime.correlation import current_id
 from budget_sync.settings import Settings
@@ -142,10 +142,12 @@ def _open() -> None:
 def _viewer() -> Viewer:
     actor = auth.require_user()
     if actor.is_service:
-        raise Refusal(Code.FORBIDDEN, "These pages are for people: an API key has no use for them.")
+        raise RequestError(
+            Code.FORBIDDEN, "These pages are for people: an API key has no use for them."
+        )
     customers = queries.customers(actor)
     if not customers:
-        raise Refusal(
+        raise RequestError(
             Code.NOT_FOUND,
             "There are no customers yet. An operator makes the first one with `flask add-customer`.",
         )
@@ -184,13 +186,13 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
 def csv_response(
     name: str, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]
 ) -> Response:
-    """A CSV file to keep, made while it is sent. Raises Refusal UNAVAILABLE where too many others are under way."""
+    """A CSV file to keep, made while it is sent. Raises RequestError UNAVAILABLE where too many others are under way."""
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     if request.method == "HEAD":
         # There is nothing to send, and nobody closes it.
         return Response(iter(()), mimetype=CSV, headers=headers)
     if not _exports.acquire(blocking=False):
-        raise Refusal(
+        raise RequestError(
             Code.UNAVAILABLE,
             "Several other files are being downloaded right now. Please try again shortly.",
             retryAfter=5,
@@ -202,7 +204,7 @@ def csv_response(
     return response
 
 
-def status_of(refusal: Refusal) -> int:
+def status_of(refusal: RequestError) -> int:
     """A refusal's status; a page never says 200 to one."""
     status = STATUSES[refusal.code]
     return 409 if status == 200 else status
@@ -241,8 +243,8 @@ def page_number() -> int:
     return min(max(number("page") or 1, 1), 100_000)
 
 
-@console.errorhandler(Refusal)
-def _refused(refusal: Refusal) -> AnyResponse:
+@console.errorhandler(RequestError)
+def _refused(refusal: RequestError) -> AnyResponse:
     if refusal.code is Code.AUTHENTICATION_REQUIRED:
         return _to_sign_in()
     sentence, who = refusal.sentence, g.get("viewer")
@@ -307,7 +309,7 @@ def _unknown_path(error: HTTPException) -> Response:
     return _safe(_http_error(error))
 
 
-def error_page(status: int, sentence: str, refusal: Refusal | None = None) -> Response:
+def error_page(status: int, sentence: str, refusal: RequestError | None = None) -> Response:
     """What went wrong, as a page of its own."""
     response = page(
         "error.html",

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from budget_sync.domain import clock
-from budget_sync.domain.errors import invalid
+from budget_sync.domain.balance import Balance
+from budget_sync.domain.errors import invalid_request
 from budget_sync.domain.money import format_money
-from budget_sync.queries.overview import Figures
 
 MINUS = "\u2212"
 
@@ -117,7 +117,7 @@ def short_name(label: str | None) -> str:
     return name if "@" in rest else label or ""
 
 
-def figures(name: str, amounts: Figures) -> str:
+def figures(name: str, amounts: Balance) -> str:
     """A bar in words: "Legal: budgeted $100, committed $20, reserved $5, available $75."."""
     parts = {
         "budgeted": amounts.budgeted_minor,
@@ -143,10 +143,10 @@ def stored_amount(text: str | None, currency: str | None, exponent: int | None) 
 
 
 def parse_amount(text: str) -> Decimal:
-    """An amount as a person types it, "1250.50" or "1,250.50". Raises Refusal INVALID_REQUEST."""
+    """An amount as a person types it, "1250.50" or "1,250.50". Raises RequestError INVALID_REQUEST."""
     typed = text.strip()
     if not _AMOUNT.fullmatch(typed):
-        raise invalid({"amount": "must be an amount such as 5000 or 1,250.50"})
+        raise invalid_request({"amount": "must be an amount such as 5000 or 1,250.50"})
     return Decimal(typed.replace(",", ""))
 
 

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from budget_sync import queries
 from budget_sync.accounts import people
 from budget_sync.database.models import ApiKey
-from budget_sync.domain.errors import Refusal
+from budget_sync.domain.errors import RequestError
 from budget_sync.web.console.base import console, page, page_number, status_of, typed, viewer
 
 
@@ -26,7 +26,7 @@ def add_key() -> Response:
         key = people.add_key(
             who.actor, name, customer_id=who.customer.id, may_overspend=bool(typed("may_overspend"))
         )
-    except Refusal as refusal:
+    except RequestError as refusal:
         return _page(status_of(refusal), name=name, error=refusal.sentence)
     return page(
         "secret.html",

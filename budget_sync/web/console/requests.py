@@ -6,7 +6,7 @@ from flask import Response, url_for
 
 from budget_sync import queries
 from budget_sync.domain.permissions import APPROVER_ROLES, Action, Scope, scope_of
-from budget_sync.queries import CheckLine, RequestQuery, ReservationLine, Story
+from budget_sync.queries import CheckLine, RequestQuery, ReservationLine, Timeline
 from budget_sync.web.console.base import argument, console, number, page, viewer
 
 VIEWS = {"open": "Open", "closed": "Closed", "all": "All", "uncovered": "Not covered"}
@@ -44,7 +44,7 @@ def requests() -> Response:
 def story() -> Response:
     """All that is known of one request."""
     who = viewer()
-    told = queries.request_story(who.actor, who.customer.id, argument("id"))
+    told = queries.request_timeline(who.actor, who.customer.id, argument("id"))
     return page(
         "request.html",
         story=told,
@@ -54,7 +54,7 @@ def story() -> Response:
     )
 
 
-def _to_approve(told: Story) -> CheckLine | None:
+def _to_approve(told: Timeline) -> CheckLine | None:
     """What waits for an approval over budget that this viewer may give."""
     who, check = viewer(), told.uncovered
     return (
@@ -64,7 +64,7 @@ def _to_approve(told: Story) -> CheckLine | None:
     )
 
 
-def _offers(told: Story) -> dict[int, list[tuple[str, str]]]:
+def _offers(told: Timeline) -> dict[int, list[tuple[str, str]]]:
     """What the viewer can do with each open reservation: its name and address."""
     who = viewer()
     own = scope_of(who.actor, Action.RELEASE) is None

@@ -10,7 +10,7 @@ from flask_login import current_user
 from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync.accounts import people
-from budget_sync.domain.errors import Code, Refusal, invalid
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.web import auth
 from budget_sync.web.console.base import console, is_sent, page, settings, status_of, typed, viewer
 
@@ -25,7 +25,7 @@ def sign_in() -> AnyResponse:
     try:
         auth.refuse_cross_origin()
         auth.log_in(email, request.form.get("password", "")[:1000])
-    except Refusal as refusal:
+    except RequestError as refusal:
         response = page(
             "sign_in.html", status_of(refusal), next=back, email=email, error=refusal.sentence
         )
@@ -58,7 +58,7 @@ def choose_customer() -> AnyResponse:
     """Look at another customer's budgets."""
     chosen = typed("customer")
     if chosen not in [customer.id for customer in viewer().customers]:
-        raise Refusal(Code.INVALID_CUSTOMER, "There is no such customer.")
+        raise RequestError(Code.INVALID_CUSTOMER, "There is no such customer.")
     session["customer"] = chosen
     return redirect(url_for("console.home"))
 
@@ -70,7 +70,7 @@ def account() -> AnyResponse:
         return page("account.html")
     try:
         _change_password()
-    except Refusal as refusal:
+    except RequestError as refusal:
         wrong = refusal.code is Code.BAD_CREDENTIALS
         return page(
             "account.html",
@@ -86,7 +86,7 @@ def _change_password() -> None:
         request.form.get(name, "")[:1000] for name in ("present", "new", "again")
     )
     if new != again:
-        raise invalid({"new password": "was not typed the same twice"})
+        raise invalid_request({"new password": "was not typed the same twice"})
     people.change_own_password(
         viewer().actor,
         present,

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from budget_sync import queries
 from budget_sync import sync as sheets
 from budget_sync.accounts.authentication import digest
-from budget_sync.domain.errors import Code, Refusal
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import (
     argument,
@@ -34,7 +34,7 @@ WORKERS = 4
 def sync() -> Response:
     """Sources and passes."""
     who = viewer()
-    passes, older = queries.passes_page(who.actor, who.customer.id, number("before"))
+    passes, older = queries.sync_runs_page(who.actor, who.customer.id, number("before"))
     return page(
         "sync.html",
         sources=queries.source_lines(who.actor, who.customer.id),
@@ -90,7 +90,7 @@ def sync_held() -> AnyResponse:
     if is_sent():
         try:
             _flash(_let_go(source_id, typed("listed")))
-        except Refusal as refusal:
+        except RequestError as refusal:
             return _held_page(source_id, status_of(refusal), refusal.sentence)
         return redirect(url_for("console.sync"))
     return _held_page(source_id)
@@ -113,7 +113,7 @@ def _held_page(source_id: str, status: int = 200, error: str | None = None) -> R
     )
 
 
-def _let_go(source_id: str, listed: str) -> sheets.PassResult:
+def _let_go(source_id: str, listed: str) -> sheets.SyncRunResult:
     """A pass that may delete the budgets of that list, and no others beyond the brake."""
     who = viewer()
     source = next(
@@ -121,10 +121,10 @@ def _let_go(source_id: str, listed: str) -> sheets.PassResult:
         None,
     )
     if source is None:
-        raise Refusal(Code.NOT_FOUND, "There is no such source.")
+        raise RequestError(Code.NOT_FOUND, "There is no such source.")
     ids = queries.held_ids(who.actor, who.customer.id, source_id)
     if not ids or listed != _fingerprint(ids):
-        raise Refusal(
+        raise RequestError(
             Code.REQUEST_CONFLICT,
             "What is held back has changed since: look at the list once more, then confirm.",
         )
@@ -140,7 +140,7 @@ def _names() -> dict[str, str]:
     return queries.source_names(viewer().actor, viewer().customer.id)
 
 
-def _flash(result: sheets.PassResult) -> None:
+def _flash(result: sheets.SyncRunResult) -> None:
     """Say on the next page what became of a pass."""
     counts = {
         "created": result.created_count,

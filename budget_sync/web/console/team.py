@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from budget_sync import queries
 from budget_sync.accounts import people
 from budget_sync.database.models import User
-from budget_sync.domain.errors import Refusal
+from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import PEOPLE_ROLES, Action, Role, require
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import (
@@ -72,7 +72,7 @@ def add_person() -> AnyResponse:
             password=password,
             slots_folder=settings().instance_folder,
         )
-    except Refusal as refusal:
+    except RequestError as refusal:
         return page(
             "person_add.html",
             status_of(refusal),

@@ -27,7 +27,7 @@ Times are UTC. Later versions may add fields to replies: ignore those that you d
 **Retries are safe.** After a lost reply, a time-out or a 503, send the same request again: what was done is not done twice, and the
 first reply comes again, marked `Idempotent-Replayed: true`.
 
-**Refusals** all look alike (`RefusalReply`). `code` is stable and for programs, `error` is a sentence for people.
+**Refusals** all look alike (`ErrorReply`). `code` is stable and for programs, `error` is a sentence for people.
 
 Every reply has an `X-Request-Id`, under which our log has the call; send your own to find it there."""
 
@@ -212,7 +212,7 @@ def _refusals(status: int, codes: list[Code]) -> Json:
         "description": "\n".join(f"- `{code}`: {MEANINGS[code]}" for code in codes),
         "headers": _header_references(headers),
         "content": {
-            "application/json": {"schema": _reference(schemas.RefusalReply), "examples": shown}
+            "application/json": {"schema": _reference(schemas.ErrorReply), "examples": shown}
         },
     }
 
@@ -234,7 +234,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def _schemas() -> Json:
-    models = {operation.body for operation in OPERATIONS if operation.body} | {schemas.RefusalReply}
+    models = {operation.body for operation in OPERATIONS if operation.body} | {schemas.ErrorReply}
     models |= {
         model
         for operation in OPERATIONS

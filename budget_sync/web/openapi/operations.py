@@ -153,7 +153,7 @@ OPERATIONS = (
         "FP&A and services reject, or release by hand; requesters cancel what is theirs. More than the request holds is answered with 200 and "
         "`success: false`, and nothing is moved. The release that closed its reservation, sent again, gets the first reply again; for partial ones send an "
         "Idempotency-Key.",
-        schemas.ReleaseReply | schemas.ReleaseRefused,
+        schemas.ReleaseReply | schemas.ReleaseRejected,
         (Code.AMOUNT_EXCEEDS_RESERVED, Code.NOT_YOUR_REQUEST, *_MOVEMENT),
         body=ReleaseRequest,
         parameters=(IDEMPOTENCY_KEY,),
@@ -209,7 +209,7 @@ OPERATIONS = (
         "Budgets",
         "Where a request stands",
         "Its checks, reservations and movements: what to ask after a lost reply. Ordinary users see what is theirs.",
-        schemas.RequestStory,
+        schemas.RequestTimeline,
         (Code.REQUEST_NOT_FOUND, Code.NOT_YOUR_REQUEST, *_READING),
         parameters=(Parameter("requestId", "path", "May hold slashes.", _CLEAN), _CUSTOMER_ID),
         examples=examples.GET_REQUEST,

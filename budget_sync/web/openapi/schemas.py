@@ -98,7 +98,7 @@ class ReleaseReply(_Settled):
     """Reserved money was given back."""
 
 
-class ReleaseRefused(ReplyModel):
+class ReleaseRejected(ReplyModel):
     """More was to be released than the request holds on that budget. Nothing was moved."""
 
     success: Literal[False]
@@ -191,7 +191,7 @@ class RequestMovement(ReplyModel):
     created_at: Timestamp
 
 
-class RequestStory(ReplyModel):
+class RequestTimeline(ReplyModel):
     """Where a request stands: the latest 100 of each, oldest first."""
 
     request_id: str
@@ -257,7 +257,7 @@ class Status(ReplyModel):
     status: Literal["ok", "ready"]
 
 
-class RefusalReply(ReplyModel):
+class ErrorReply(ReplyModel):
     """A refusal. `code` is for programs and stays; `error` is for people. What else it names depends on the code."""
 
     success: Literal[False]

@@ -1,0 +1,65 @@
+"""The balance of a budget, or of several budgets in one currency."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
+
+from budget_sync.domain.money import format_money, to_number, to_text
+
+#: A budget of which more than this share is reserved or committed is nearly used up.
+HIGH_PERCENT = 80
+
+
+class Balance(NamedTuple):
+    """Amounts in minor units of one currency. `exponent` is the currency's number of decimals."""
+
+    currency: str
+    exponent: int
+    budgeted_minor: int
+    reserved_minor: int
+    committed_minor: int
+
+    @property
+    def used_minor(self) -> int:
+        """Reserved and committed together."""
+        return self.reserved_minor + self.committed_minor
+
+    @property
+    def available_minor(self) -> int:
+        """Budgeted less used; negative if the budget is overdrawn."""
+        return self.budgeted_minor - self.used_minor
+
+    @property
+    def percent_used(self) -> float:
+        """The used share in percent; 100 if anything is used of a budget of 0."""
+        if self.budgeted_minor == 0:
+            return 100.0 if self.used_minor else 0.0
+        return 100 * self.used_minor / self.budgeted_minor
+
+    @property
+    def state(self) -> str:
+        """`overdrawn`, `high` (over HIGH_PERCENT is used) or `ok`."""
+        if self.used_minor > self.budgeted_minor:
+            return "overdrawn"
+        is_high = self.used_minor * 100 > self.budgeted_minor * HIGH_PERCENT
+        return "high" if self.used_minor and is_high else "ok"
+
+    def moved(self, *, reserved_minor: int = 0, committed_minor: int = 0) -> Balance:
+        """The balance after these amounts are added to it."""
+        return self._replace(
+            reserved_minor=self.reserved_minor + reserved_minor,
+            committed_minor=self.committed_minor + committed_minor,
+        )
+
+    def number(self, minor: int) -> int | Decimal:
+        """An amount of this currency as a JSON number in whole units."""
+        return to_number(minor, self.exponent)
+
+    def text(self, minor: int) -> str:
+        """An amount of this currency as the audit log writes it: "5000", "99.5"."""
+        return to_text(minor, self.exponent)
+
+    def money(self, minor: int) -> str:
+        """An amount of this currency for people: "$2,000", "$99.50"."""
+        return format_money(minor, self.currency, self.exponent)
