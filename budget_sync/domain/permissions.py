@@ -1,4 +1,4 @@
-"""Who may do what: the actor, and the one role-by-action table. Pure, and it denies whatever it does not name."""
+"""Actors and permissions: one role-by-action table that denies every action it does not name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from budget_sync.domain.errors import Code, RequestError
 
 
 class Role(StrEnum):
-    """The roles a principal can have. Anonymous is nobody's role in the database: it stands for a caller without credentials."""
+    """The role of a caller. ANONYMOUS is never stored: it is a caller without credentials."""
 
     SUPER_ADMIN = "super_admin"
     ADMIN = "admin"
@@ -22,7 +22,7 @@ class Role(StrEnum):
     ANONYMOUS = "anonymous"
 
 
-#: The roles a person can be given.
+#: The roles that a person can have.
 PEOPLE_ROLES = (
     Role.SUPER_ADMIN,
     Role.ADMIN,
@@ -32,12 +32,12 @@ PEOPLE_ROLES = (
     Role.BUSINESS_USER,
 )
 
-#: The roles whose people may approve spending over the budget.
+#: The roles that may approve over-budget reservations.
 APPROVER_ROLES = frozenset({Role.SUPER_ADMIN, Role.ADMIN, Role.FPA_ADMIN, Role.FPA_USER})
 
 
 class Action(StrEnum):
-    """What can be allowed or denied."""
+    """An action that the table allows or denies."""
 
     CHECK = "check"
     RESERVE = "reserve"
@@ -54,7 +54,7 @@ class Action(StrEnum):
 
 
 class Scope(StrEnum):
-    """How far a permission reaches within the caller's customer."""
+    """The reach of a permission within the caller's customer."""
 
     ANY = "any"
     OWN = "own"
@@ -109,9 +109,10 @@ PERMISSIONS: Mapping[str, Mapping[Action, Scope]] = {
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who is calling, as proven by a session, a key, or the shell.
+    """The authenticated caller: a session, an API key, or a command on the server.
 
-    `principal` is stable and unique ("user:user-123", "key:ab12"); `customer_id` is None for all customers.
+    `principal` is stable and unique ("user:user-123", "key:ab12"). `customer_id` is None for a
+    caller for all customers.
     """
 
     principal: str
@@ -124,12 +125,15 @@ class Actor:
 
     @property
     def label(self) -> str:
-        """How the audit log names the caller: "Jane Doe (jane@acme.com)", "orchestrator (service)", "root (command line)"."""
+        """The caller's name in the audit log.
+
+        "Jane Doe (jane@acme.com)", "orchestrator (service)" or "root (command line)".
+        """
         return f"{self.name} ({'service' if self.is_service else self.email or 'command line'})"
 
     @property
     def is_service(self) -> bool:
-        """Whether this is an API key rather than a person."""
+        """Whether the caller is an API key and not a person."""
         return self.role == Role.API_SYSTEM
 
     @property
@@ -138,7 +142,7 @@ class Actor:
         return self.role == Role.ANONYMOUS
 
     def serves(self, customer_id: str) -> bool:
-        """Whether the caller may act for that customer at all."""
+        """Whether the caller may act for that customer."""
         return self.customer_id is None or self.customer_id == customer_id
 
 
@@ -153,7 +157,7 @@ ANONYMOUS = Actor(
 
 
 def operator(name: str) -> Actor:
-    """Whoever has a shell on the box: may do everything, for every customer."""
+    """The actor for commands on the server: may do everything, for every customer."""
     return Actor(
         principal="command",
         user_id=None,
@@ -165,12 +169,12 @@ def operator(name: str) -> Actor:
 
 
 def scope_of(actor: Actor, action: Action) -> Scope | None:
-    """How far the actor's role may do something; None where it may not at all, which is so for every unknown role."""
+    """The scope of a permission, or None if the role does not have it. Unknown roles have none."""
     return PERMISSIONS.get(actor.role, {}).get(action)
 
 
 def require(actor: Actor, action: Action) -> Scope:
-    """The scope of a permission. Raises RequestError FORBIDDEN where the role has none."""
+    """The scope of a permission. Raises RequestError FORBIDDEN if the role does not have it."""
     scope = scope_of(actor, action)
     if scope is None:
         raise RequestError(
@@ -180,7 +184,11 @@ def require(actor: Actor, action: Action) -> Scope:
 
 
 def require_for(actor: Actor, action: Action, customer_id: str) -> Scope:
-    """The same within a customer. Raises RequestError INVALID_CUSTOMER, too, where the caller does not serve that one."""
+    """The scope of a permission for one customer.
+
+    Raises RequestError FORBIDDEN if the role does not have it, and INVALID_CUSTOMER if the caller
+    may not act for that customer.
+    """
     scope = require(actor, action)
     if not actor.serves(customer_id):
         raise RequestError(Code.INVALID_CUSTOMER, "Invalid customer")
@@ -188,14 +196,22 @@ def require_for(actor: Actor, action: Action, customer_id: str) -> Scope:
 
 
 def require_serves(actor: Actor, customer_id: str | None) -> None:
-    """Raises RequestError FORBIDDEN where whoever runs one customer's service reaches for another's, or for everybody's (None)."""
+    """Require a caller for this customer; for all customers if `customer_id` is None.
+
+    Raises RequestError FORBIDDEN otherwise.
+    """
     if actor.customer_id is not None and actor.customer_id != customer_id:
-        raise RequestError(Code.FORBIDDEN, "You can do this for your own customer only.")
+        raise RequestError(Code.FORBIDDEN, "You can do this only for your own customer.")
 
 
 def require_overspend(actor: Actor) -> None:
-    """Raises RequestError OVERSPEND_NOT_ALLOWED unless the caller may bring an over-budget approval: an approver, or a key made for it."""
+    """Require a caller that may submit an over-budget approval.
+
+    That is an approver, or an API key with `may_overspend`. Raises RequestError
+    OVERSPEND_NOT_ALLOWED otherwise.
+    """
     if not (actor.may_overspend if actor.is_service else actor.role in APPROVER_ROLES):
         raise RequestError(
-            Code.OVERSPEND_NOT_ALLOWED, f"You ({actor.name}) may not reserve over budget."
+            Code.OVERSPEND_NOT_ALLOWED,
+            f"You ({actor.name}) may not reserve over budget. Ask an FP&A or admin user.",
         )

@@ -1,4 +1,7 @@
-"""What the four ledger calls take, as validated, frozen models. JSON names are camelCase; amounts are whole currency units."""
+"""Request bodies of the four ledger calls, as validated and frozen models.
+
+JSON names are camelCase. Amounts are in whole currency units.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ def _problem(text: str) -> PydanticCustomError:
 
 
 def clean(text: str) -> str:
-    """Refuse what no name, id or reason is made of: nothing at all, NUL, and halves of surrogate pairs, which no database stores."""
+    """The text, unchanged. Raises if it is blank, or has NUL or half of a surrogate pair.
+
+    No database stores half of a surrogate pair.
+    """
     if not text.strip():
         raise _problem("must not be blank")
     if "\x00" in text:
@@ -31,7 +37,10 @@ def clean(text: str) -> str:
 
 
 def _amount(value: object) -> Decimal:
-    """Refuse what is no JSON number, not above zero, or too large or too fine for any currency."""
+    """The amount as Decimal.
+
+    Raises if it is not a JSON number, not above 0, or too large or too fine for every currency.
+    """
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise _problem("must be a number")
     try:
@@ -40,18 +49,21 @@ def _amount(value: object) -> Decimal:
         raise _problem(str(error)) from None
     if value == 0:
         raise _problem("must be greater than 0")
-    # One spelling for one amount: 1000, 1000.0 and 1e3 are the same body to an Idempotency-Key.
+    # 1000, 1000.0 and 1e3 get one spelling, so an Idempotency-Key sees the same body.
     return Decimal(f"{Decimal(value).normalize():f}")
 
 
-# How the API page says what `clean` and `_amount` ask for. How many decimals a currency has, no schema can say.
+# The JSON Schema of `clean` and `_amount`. A schema cannot express the decimals of a currency.
 _CLEAN = Field(json_schema_extra={"minLength": 1, "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"})
 _AMOUNT = WithJsonSchema(
     {
         "type": "number",
         "exclusiveMinimum": 0,
         "exclusiveMaximum": LIMIT_MINOR,
-        "description": "Whole currency units, exact: `5000`, `99.5`. No more decimals than the currency has (USD 2, JPY 0, KWD 3).",
+        "description": (
+            "Exact amount in whole currency units: `5000`, `99.5`. "
+            "At most as many decimals as the currency has (USD 2, JPY 0, KWD 3)."
+        ),
     }
 )
 
@@ -66,9 +78,9 @@ Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(clea
 
 
 class Body(BaseModel):
-    """A JSON body. Fields that it does not know are ignored, so that clients may send more than one version needs.
+    """A JSON body. Unknown fields are ignored, so that a client may send fields of other versions.
 
-    Python names them as it names its own; a body that was sent is read by the camelCase names alone, see `payloads.parse`.
+    Python code uses the snake_case names. `payloads.parse` accepts only the camelCase names.
     """
 
     model_config = ConfigDict(
@@ -82,47 +94,51 @@ class Body(BaseModel):
 
 
 class CheckRequest(Body):
-    """Could this department's budget carry that amount?"""
+    """Check whether the budget of a department has an amount available."""
 
     request_id: Annotated[
         RequestId,
-        Field(description="The purchase request's own id; what is reserved later names it, too."),
+        Field(description="Id of the purchase request. Reserve, commit and release send it too."),
     ]
     user_id: Annotated[
-        Id, Field(description="Who asks for the purchase. People can check for themselves only.")
+        Id,
+        Field(description="The requester. An ordinary user can check only their own requests."),
     ]
     user_name: Name
     user_email: Email
     customer_id: Id
     department: Annotated[Name, Field(description="Letter case and extra spaces do not matter.")]
     fiscal_period: Annotated[
-        Period, Field(description='"Q1 2025", "2025-Q1" and "q1 fy2025" are one period.')
+        Period, Field(description='"Q1 2025", "2025-Q1" and "q1 fy2025" are the same period.')
     ]
     amount: Amount
     currency: Annotated[
         Currency | None,
-        Field(description="ISO 4217 code, to be sure: another one than the budget's is refused."),
+        Field(
+            description="Optional safeguard (ISO 4217). The call fails if the budget has another currency."
+        ),
     ] = None
     vendor: Name | None = None
     purpose: Sentence | None = None
 
 
 class OverBudget(Body):
-    """An approval to go past the limit: who gave it, and why."""
+    """The approval to reserve more than is available: the approver and the reason."""
 
     approved_by: Annotated[
         Id,
-        Field(
-            description="The id of an FP&A or admin user of the customer, who is not the requester."
-        ),
+        Field(description="Id of an FP&A or admin user of the customer, not the requester."),
     ]
     reason: Sentence
 
 
-Whose = Annotated[
+CustomerId = Annotated[
     Id | None,
     Field(
-        description="Whose budget it is, to be sure: another customer's is not found, and a customer that the caller does not serve is refused."
+        description=(
+            "Optional safeguard: the customer of the budget. The call fails if the budget belongs "
+            "to another customer, or if the caller may not act for this customer."
+        )
     ),
 ]
 
@@ -135,43 +151,51 @@ class ReserveRequest(Body):
     amount: Amount
     currency: Annotated[
         Currency | None,
-        Field(description="ISO 4217 code, to be sure: another one than the budget's is refused."),
+        Field(
+            description="Optional safeguard (ISO 4217). The call fails if the budget has another currency."
+        ),
     ] = None
-    customer_id: Whose = None
+    customer_id: CustomerId = None
     user_id: Annotated[
         Id | None,
         Field(
-            description="Whose request it is, where a service or FP&A reserves; else whoever checked it last."
+            description=(
+                "The requester, if a service or FP&A reserves. "
+                "Default: the user of the latest check of the request."
+            )
         ),
     ] = None
     reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None
     over_budget: Annotated[
         OverBudget | None,
-        Field(description="Reserve even if the budget cannot carry it. Audited as OVER_BUDGET."),
+        Field(description="Reserve more than is available. Audited as OVER_BUDGET."),
     ] = None
 
 
 class CommitRequest(Body):
-    """Move reserved money to committed; `final` gives back what is left of the reservation."""
+    """Move reserved money to committed. `final` releases the rest of the reservation."""
 
     budget_id: Id
     request_id: RequestId
     amount: Annotated[
         Amount,
         Field(
-            description="In whole currency units. More than is reserved is taken only if the budget has room for the rest."
+            description=(
+                "In whole currency units. It may exceed the reservation if the budget has the "
+                "difference available."
+            )
         ),
     ]
-    customer_id: Whose = None
-    final: Annotated[bool, Field(description="Release what is left of the reservation.")] = False
+    customer_id: CustomerId = None
+    final: Annotated[bool, Field(description="Also release the rest of the reservation.")] = False
     reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None
     external_ref: Annotated[
-        Name | None, Field(description="A purchase order's or invoice's number, for the audit log.")
+        Name | None, Field(description="Number of a purchase order or invoice, for the audit log.")
     ] = None
 
 
 class ReleaseAction(StrEnum):
-    """Why reserved money is given back."""
+    """Why reserved money is released."""
 
     CANCEL = "cancel"
     REJECT = "reject"
@@ -180,30 +204,32 @@ class ReleaseAction(StrEnum):
 
 def _release_action(value: object) -> ReleaseAction:
     try:
-        return ReleaseAction(value)  # type: ignore[arg-type]  # whatever is no action raises
+        return ReleaseAction(value)  # type: ignore[arg-type]  # other values raise
     except ValueError:
         raise _problem("must be one of cancel, reject, manual") from None
 
 
 class ReleaseRequest(Body):
-    """Give reserved money back."""
+    """Return reserved money to the budget."""
 
     budget_id: Id
     request_id: RequestId
     amount: Annotated[
         Amount,
-        Field(description="In whole currency units; less than what is reserved leaves the rest."),
+        Field(description="In whole currency units. A smaller amount leaves the rest reserved."),
     ]
     action: Annotated[
         ReleaseAction,
         BeforeValidator(_release_action),
-        Field(description="The requester cancels; FP&A or a rule rejects, or releases by hand."),
+        Field(
+            description=(
+                "`cancel` by the requester, `reject` by an approver or a rule, `manual` by FP&A."
+            )
+        ),
     ]
-    customer_id: Whose = None
+    customer_id: CustomerId = None
     original_requester_id: Annotated[
         Id | None,
-        Field(
-            description="Whose request it is: required where a service or an ordinary user cancels."
-        ),
+        Field(description="The requester. Required if a service or an ordinary user cancels."),
     ] = None
     reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None

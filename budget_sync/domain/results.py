@@ -1,4 +1,4 @@
-"""What a verb answers: one JSON text, so that a logged, stored or replayed reply is the first one to the byte."""
+"""Replies of ledger calls, as JSON text, so that a stored or replayed reply is the same bytes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from typing import Any
 
 import simplejson
 
-# Kept, since `simplejson.dumps` makes one for each text.
+# `simplejson.dumps` would create an encoder for each call.
 _ENCODER = simplejson.JSONEncoder(use_decimal=True, ensure_ascii=False)
 
 
 def dumps(value: object) -> str:
-    """JSON text; a Decimal becomes a number with its own digits."""
+    """JSON text. A Decimal becomes a number with exactly its digits."""
     text: str = _ENCODER.encode(value)
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A verb's result as JSON text; `replayed` says that it is the answer to an earlier request, given again, `code` is a check's decision."""
+    """The result of a ledger call as JSON text.
+
+    `replayed` is true if this is the stored reply of an earlier request. `code` is the decision
+    of a check, else None.
+    """
 
     text: str
     replayed: bool = False
@@ -30,12 +34,12 @@ class Reply:
 
     @classmethod
     def of(cls, data: Mapping[str, object]) -> Reply:
-        """A fresh reply."""
+        """A new reply with this data."""
         code = data.get("code")
         return cls(dumps(data), code=None if code is None else str(code))
 
     @property
     def data(self) -> dict[str, Any]:
-        """The reply as Python values, fractions as Decimal."""
+        """The reply as Python values, with fractions as Decimal."""
         parsed: dict[str, Any] = json.loads(self.text, parse_float=Decimal)
         return parsed
