@@ -114,9 +114,7 @@ class CheckRequest(Body):
     amount: Amount
     currency: Annotated[
         Currency | None,
-        Field(
-            description="Optional safeguard (ISO 4217). The call fails if the budget has another currency."
-        ),
+        Field(description="Optional safeguard: the ISO 4217 code that the budget must have."),
     ] = None
     vendor: Name | None = None
     purpose: Sentence | None = None
@@ -151,9 +149,7 @@ class ReserveRequest(Body):
     amount: Amount
     currency: Annotated[
         Currency | None,
-        Field(
-            description="Optional safeguard (ISO 4217). The call fails if the budget has another currency."
-        ),
+        Field(description="Optional safeguard: the ISO 4217 code that the budget must have."),
     ] = None
     customer_id: CustomerId = None
     user_id: Annotated[

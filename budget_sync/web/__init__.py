@@ -1,1 +1,1 @@
-"""HTTP: requests become actors and models, verbs are called, and what they answer or refuse becomes JSON."""
+"""The Flask layer: JSON API, console, API documentation, metrics and request logging."""

@@ -1,4 +1,4 @@
-"""The JSON calls. Each names the caller, parses, calls one verb, and answers."""
+"""The JSON API. Each view authenticates the caller, parses the request and calls one function."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from budget_sync.queries import api as api_queries
 from budget_sync.settings import Settings
 from budget_sync.web import auth
 from budget_sync.web.auth import require_user, require_user_or_local
-from budget_sync.web.payloads import answer, idempotency_key, json_response, parse, refuse
+from budget_sync.web.payloads import error_response, idempotency_key, json_response, parse, respond
 
 api = Blueprint("api", __name__)
 
@@ -35,21 +35,21 @@ SHARED_CALLS = (b"POST /api/budget/",)
 
 
 class _AnyText(PathConverter):
-    """A part of an address that may be any text: a line break or a slash at its beginning as well."""
+    """A part of a URL path that may be any text, with line breaks and leading slashes."""
 
     part_isolating = False
     regex = r"(?s:.+?)"
 
 
 @api.record_once
-def _take_any_text(state: BlueprintSetupState) -> None:
+def _accept_any_text(state: BlueprintSetupState) -> None:
     state.app.url_map.converters["text"] = _AnyText
     # Two slashes in a row are part of a request's id.
     state.app.url_map.merge_slashes = False
 
 
 class Login(Body):
-    """Who signs in."""
+    """Email and password of a person."""
 
     email: Annotated[str, Field(max_length=254), AfterValidator(clean)]
     password: Annotated[str, Field(max_length=1000), AfterValidator(clean)]
@@ -57,43 +57,43 @@ class Login(Body):
 
 @api.before_request
 def _connect() -> None:
-    # Who asks whether the service is alive, or ready, gets an answer to that, whatever the database does.
+    # The health checks reply even if the database is unreachable.
     if request.endpoint not in ("api.healthz", "api.readyz"):
         database.open_connection()
 
 
 @api.post("/api/budget/check")
 def check() -> Response:
-    """Could the budget carry it?"""
+    """Check whether a budget has an amount available."""
     started_ns = time.perf_counter_ns()
     actor = require_user_or_local()
-    return answer(ledger.check(actor, parse(CheckRequest), started_ns=started_ns))
+    return respond(ledger.check(actor, parse(CheckRequest), started_ns=started_ns))
 
 
 @api.post("/api/budget/reserve")
 def reserve() -> Response:
-    """Set money aside."""
+    """Reserve money for a request."""
     actor = require_user()
-    return answer(ledger.reserve(actor, parse(ReserveRequest), idempotency_key=idempotency_key()))
+    return respond(ledger.reserve(actor, parse(ReserveRequest), idempotency_key=idempotency_key()))
 
 
 @api.post("/api/budget/commit")
 def commit() -> Response:
     """Move reserved money to committed."""
     actor = require_user()
-    return answer(ledger.commit(actor, parse(CommitRequest), idempotency_key=idempotency_key()))
+    return respond(ledger.commit(actor, parse(CommitRequest), idempotency_key=idempotency_key()))
 
 
 @api.post("/api/budget/release")
 def release() -> Response:
-    """Give reserved money back."""
+    """Return reserved money to the budget."""
     actor = require_user()
-    return answer(ledger.release(actor, parse(ReleaseRequest), idempotency_key=idempotency_key()))
+    return respond(ledger.release(actor, parse(ReleaseRequest), idempotency_key=idempotency_key()))
 
 
 @api.get("/api/budgets")
 def list_budgets() -> Response:
-    """A page of live budgets."""
+    """List the budgets of a customer, without deleted ones."""
     actor = require_user()
     page = api_queries.list_budgets(
         actor,
@@ -108,13 +108,13 @@ def list_budgets() -> Response:
 
 @api.get("/api/budgets/<budget_id>")
 def get_budget(budget_id: str) -> Response:
-    """One budget."""
+    """Get a budget."""
     return json_response(api_queries.get_budget(require_user(), budget_id))
 
 
 @api.get("/api/requests/<text:request_id>")
 def get_request(request_id: str) -> Response:
-    """Where a request stands."""
+    """Get the timeline of a request."""
     return json_response(
         api_queries.get_request(require_user(), request_id, customer_id=_argument("customerId"))
     )
@@ -122,7 +122,7 @@ def get_request(request_id: str) -> Response:
 
 @api.post("/api/auth/login")
 def login() -> Response:
-    """Sign a person in; the reply sets the session cookie."""
+    """Sign a person in. The reply sets the session cookie."""
     auth.refuse_cross_origin()
     body = parse(Login)
     return json_response({"success": True, "user": _me(auth.log_in(body.email, body.password))})
@@ -137,20 +137,20 @@ def logout() -> Response:
 
 @api.get("/api/auth/me")
 def me() -> Response:
-    """Who the caller is."""
+    """Get the caller's identity."""
     return json_response({"success": True, "user": _me(require_user())})
 
 
-#: Seconds that the cron call may take: below gunicorn's and most proxies' time-outs of 60 and more.
+#: Time limit of the cron call. Gunicorn and most proxies time out after 60 seconds or more.
 CRON_DEADLINE_S = 50.0
 
-#: Sources read at once: a slow one must not eat the time of the others.
+#: Sources to fetch in parallel, so that a slow one does not use up the time of the others.
 CRON_WORKERS = 8
 
 
 @api.get("/api/cron/sync-google-sheets")
 def sync_google_sheets() -> Response:
-    """A pass over every source; one result each. HEAD is answered and does nothing."""
+    """Sync every source, and return one result each. HEAD succeeds without syncing."""
     settings: Settings = current_app.config["SETTINGS"]
     _require_cron(settings)
     if request.method == "HEAD":
@@ -161,29 +161,35 @@ def sync_google_sheets() -> Response:
 
 
 def _require_cron(settings: Settings) -> None:
-    """Raises RequestError AUTHENTICATION_REQUIRED unless the cron's secret was sent."""
-    if not auth.is_bearer(settings.cron_secret):
+    """Raises RequestError AUTHENTICATION_REQUIRED unless the bearer token is the cron secret."""
+    if not auth.has_bearer_token(settings.cron_secret):
         raise RequestError(
             Code.AUTHENTICATION_REQUIRED,
-            "Authentication required: send the cron's secret as a bearer token.",
+            "Authentication required: send the CRON_SECRET as a bearer token.",
         )
 
 
 @api.get("/healthz")
 def healthz() -> Response:
-    """Alive."""
+    """Liveness: the process is running."""
     return json_response({"status": "ok"})
 
 
 @api.get("/readyz")
 def readyz() -> Response:
-    """Database reachable, of this program's schema version, and open to be written."""
+    """Readiness: the database is reachable and writable, and has this program's schema."""
     try:
         database.require_current_schema()
         database.require_writable()
     except database.DatabaseProblem as problem:
         current_app.logger.warning("Not ready: %s", problem)
-        return refuse(RequestError(Code.UNAVAILABLE, "The database is not ready.", retryAfter=5))
+        return error_response(
+            RequestError(
+                Code.UNAVAILABLE,
+                "The database is not ready. Try again later; the log has the reason.",
+                retryAfter=5,
+            )
+        )
     return json_response({"status": "ready"})
 
 
@@ -198,10 +204,13 @@ def _me(actor: Actor) -> dict[str, object]:
 
 
 def _argument(name: str) -> str | None:
-    """A query parameter; blank ones, NUL and broken Unicode are refused as in a body."""
+    """A query parameter, if given.
+
+    Raises RequestError INVALID_REQUEST if it is repeated, blank, or has NUL or invalid Unicode.
+    """
     values = request.args.getlist(name)
     if len(values) > 1:
-        raise invalid_request({name: "is given more than once"})
+        raise invalid_request({name: "must be given only once"})
     if values:
         try:
             clean(values[0])

@@ -1,4 +1,4 @@
-"""Where a request becomes a user: `get_user_from_request()`, and what has to hold for a caller without credentials."""
+"""Authentication: `get_user_from_request()`, sessions, and anonymous checks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from budget_sync.settings import MIN_SECRET_LENGTH, Settings, is_loopback
 
 
 class _LoginManager(LoginManager):  # type: ignore[misc]  # flask_login has no types
-    """Flask-Login without its remember-me cookie, which it looks for after each request."""
+    """Flask-Login without the remember-me cookie, which it would look for after each request."""
 
     def _update_remember_cookie(self, response: Response) -> Response:
         return response
 
 
 login_manager = _LoginManager()
-# Sessions are rows that can be ended; binding them to an address and a browser's name besides would only sign people out.
+# Sessions are rows that can be ended. Binding them to an address and a user agent as well would
+# only sign people out.
 login_manager.session_protection = None
+
+_NO_CREDENTIAL = "Authentication required. Log in, or send an API key as a bearer token."
 
 _FORWARDING_HEADERS = ("forwarded", "via", "x-real-ip")
 
@@ -37,7 +40,7 @@ class SignedIn(UserMixin):  # type: ignore[misc]  # flask_login has no types
         self.token = token
 
     def get_id(self) -> str:
-        """What Flask-Login keeps in the signed cookie."""
+        """The value that Flask-Login stores in the signed cookie."""
         return self.token
 
 
@@ -48,16 +51,16 @@ def _load_session(token: str) -> SignedIn | None:
 
 
 class _CookieSessions(SecureCookieSessionInterface):
-    """Flask's signed cookie; for who sends none and is given none, which is every call of a service, nothing is made."""
+    """Flask's signed cookie, skipped for requests without a cookie, such as a service's calls."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """The session of the request's cookie, or a new one."""
+        """The session in the request's cookie, or a new one."""
         if "HTTP_COOKIE" not in request.environ:
             return self.session_class()
         return super().open_session(app, request)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Set the cookie, where the session was touched."""
+        """Set the cookie if the session was read or changed."""
         if session.accessed or session.modified:
             super().save_session(app, session, response)
 
@@ -65,15 +68,15 @@ class _CookieSessions(SecureCookieSessionInterface):
 def init_app(app: Flask) -> None:
     """Set up sessions and Flask-Login."""
     app.session_interface = _CookieSessions()
-    # Pages name whoever looks by themselves; a user looked up while an error page is rendered could fail again.
+    # Pages get the user from their view. A lookup while an error page renders could fail again.
     login_manager.init_app(app, add_context_processor=False)
 
 
 def get_user_from_request() -> Actor | None:
-    """Who is calling, by API key or session; None where no credential was sent.
+    """The caller, by API key or session; None if the request has no credential.
 
-    A credential that was sent is always verified: raises RequestError AUTHENTICATION_REQUIRED for one that is not (any more)
-    valid, and CROSS_ORIGIN where another site's page made a browser send its session.
+    A credential is always verified. Raises RequestError AUTHENTICATION_REQUIRED if it is invalid,
+    expired or revoked, and CROSS_ORIGIN if a page of another site had a browser send its session.
     """
     authorization = request.environ.get("HTTP_AUTHORIZATION")
     if authorization is not None:
@@ -81,7 +84,8 @@ def get_user_from_request() -> Actor | None:
         actor = authentication.actor_of_key(key.strip()) if scheme.lower() == "bearer" else None
         if actor is None:
             raise RequestError(
-                Code.AUTHENTICATION_REQUIRED, "Authentication required: this API key is not valid."
+                Code.AUTHENTICATION_REQUIRED,
+                "Authentication required: this API key is not valid. Ask an admin for a new one.",
             )
         return actor
     if current_app.config["SESSION_COOKIE_NAME"] not in request.cookies:
@@ -89,7 +93,7 @@ def get_user_from_request() -> Actor | None:
     if not current_user.is_authenticated:
         raise RequestError(
             Code.AUTHENTICATION_REQUIRED,
-            "Authentication required: this session has ended. Please log in again.",
+            "Authentication required: this session has ended. Log in again.",
         )
     refuse_cross_origin()
     signed_in: SignedIn = current_user
@@ -97,15 +101,18 @@ def get_user_from_request() -> Actor | None:
 
 
 def require_user() -> Actor:
-    """Who is calling. Raises RequestError AUTHENTICATION_REQUIRED where nobody says who they are."""
+    """The caller. Raises RequestError AUTHENTICATION_REQUIRED if the request has no credential."""
     actor = get_user_from_request()
     if actor is None:
-        raise RequestError(Code.AUTHENTICATION_REQUIRED, "Authentication required.")
+        raise RequestError(Code.AUTHENTICATION_REQUIRED, _NO_CREDENTIAL)
     return actor
 
 
 def require_user_or_local() -> Actor:
-    """Who is calling the check, which may be open to callers without credentials; see `BUDGET_CHECK_AUTH`."""
+    """The caller of a check, which `BUDGET_CHECK_AUTH` may open to callers without credentials.
+
+    Raises RequestError AUTHENTICATION_REQUIRED if it does not.
+    """
     actor = get_user_from_request()
     if actor is not None:
         return actor
@@ -115,11 +122,14 @@ def require_user_or_local() -> Actor:
     ):
         refuse_cross_origin()
         return ANONYMOUS
-    raise RequestError(Code.AUTHENTICATION_REQUIRED, "Authentication required.")
+    raise RequestError(Code.AUTHENTICATION_REQUIRED, _NO_CREDENTIAL)
 
 
 def _is_from_this_machine() -> bool:
-    """From a loopback address, to a loopback host name, and through no proxy: whatever a proxy passes on comes from elsewhere."""
+    """Whether the request came from a loopback address to a loopback host name, without a proxy.
+
+    A proxy on this machine passes on requests from other machines.
+    """
     if any(
         name.lower() in _FORWARDING_HEADERS or name.lower().startswith("x-forwarded-")
         for name, _ in request.headers
@@ -129,11 +139,11 @@ def _is_from_this_machine() -> bool:
     return is_loopback(request.remote_addr or "") and is_loopback(hostname)
 
 
-def is_bearer(secret: str | None) -> bool:
-    """Whether that secret was sent as the bearer token. One that is missing or short is nobody's."""
+def has_bearer_token(secret: str | None) -> bool:
+    """Whether the bearer token is this secret. False if the secret is unset or too short."""
     expected = secret or ""
     scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
-    # As bytes: compare_digest refuses text that is not ASCII.
+    # As bytes: compare_digest raises for text that is not ASCII.
     same = hmac.compare_digest(
         sent.strip().encode("utf-8", "surrogateescape"), expected.encode("utf-8", "surrogateescape")
     )
@@ -141,7 +151,7 @@ def is_bearer(secret: str | None) -> bool:
 
 
 def refuse_cross_origin() -> None:
-    """Raises RequestError CROSS_ORIGIN for a writing request that a page of another site made a browser send."""
+    """Raises RequestError CROSS_ORIGIN if a page of another site had a browser send this write."""
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
     origin = request.headers.get("Origin")
@@ -150,11 +160,14 @@ def refuse_cross_origin() -> None:
         "same-origin",
         "none",
     ):
-        raise RequestError(Code.CROSS_ORIGIN, "This request came from another site's page.")
+        raise RequestError(
+            Code.CROSS_ORIGIN,
+            "This request came from a page of another site. Send it from this site's own pages.",
+        )
 
 
 def log_in(email: str, password: str) -> Actor:
-    """Sign a person in: a new session, whatever cookie they came with."""
+    """Sign a person in, with a new session even if the request has a cookie."""
     actor, token = authentication.log_in(
         email, password, request.remote_addr or "", _slots_folder()
     )
@@ -164,7 +177,7 @@ def log_in(email: str, password: str) -> Actor:
 
 
 def log_out() -> None:
-    """End the caller's session, if there is one, for every copy of its cookie."""
+    """End the caller's session, if any. Every copy of its cookie becomes invalid."""
     if current_user.is_authenticated:
         refuse_cross_origin()
         authentication.log_out(current_user.token)

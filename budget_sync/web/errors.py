@@ -1,4 +1,4 @@
-"""What goes wrong becomes JSON: our refusals, the framework's own errors, a database that is down, and our mistakes."""
+"""Error handlers that reply with JSON: for RequestError, HTTP and database errors, and the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from budget_sync.database import refusal_of
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.runtime.correlation import current_id
-from budget_sync.web.payloads import refuse
+from budget_sync.web.payloads import INCOMPLETE_BODY, error_response
 
 _CODES = {
     404: Code.NOT_FOUND,
@@ -19,27 +19,27 @@ _CODES = {
     415: Code.UNSUPPORTED_MEDIA_TYPE,
 }
 _SENTENCES = {
-    404: "There is nothing at this path.",
-    405: "This path does not take that method.",
+    404: "There is nothing at this path. Check the URL.",
+    405: "This path does not accept that method. Use one that the Allow header lists.",
     413: "The body is larger than 64 KiB.",
 }
 
 
 def init_app(app: Flask) -> None:
-    """Register the handlers."""
-    app.register_error_handler(RequestError, refuse)
+    """Register the error handlers."""
+    app.register_error_handler(RequestError, error_response)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(peewee.PeeweeException, _database_error)
     app.register_error_handler(ParseException, _broken_body)
-    app.register_error_handler(Exception, _mistake)
+    app.register_error_handler(Exception, _unhandled_exception)
 
 
 def http_error(error: HTTPException) -> Response:
-    """The framework's own error as JSON."""
+    """The reply to an error that Flask or Werkzeug raised."""
     status = error.code or 500
     sentence = _SENTENCES.get(status, error.description or error.name)
-    response = refuse(RequestError(_CODES.get(status, Code.HTTP_ERROR), sentence), status)
-    # Such as Allow with a 405. The length and type are those of our own body.
+    response = error_response(RequestError(_CODES.get(status, Code.HTTP_ERROR), sentence), status)
+    # Keep headers such as Allow of a 405, but not the type and length of the framework's body.
     response.headers.extend(
         [
             header
@@ -51,21 +51,23 @@ def http_error(error: HTTPException) -> Response:
 
 
 def _broken_body(_: ParseException) -> Response:
-    """What it says quotes the request, which may hold a secret: neither the reply nor the log does."""
-    return refuse(invalid_request({"body": "did not arrive as it was announced"}))
+    # Its message quotes the request, which may hold a secret: leave it out of reply and log.
+    return error_response(invalid_request({"body": INCOMPLETE_BODY}))
 
 
 def _database_error(error: peewee.PeeweeException) -> Response:
-    refusal = refusal_of(error)
-    return refuse(refusal) if refusal else _mistake(error)
+    request_error = refusal_of(error)
+    return error_response(request_error) if request_error else _unhandled_exception(error)
 
 
-def _mistake(error: Exception) -> Response:
-    current_app.logger.error("A mistake of ours.", exc_info=error)
-    return refuse(
+def _unhandled_exception(error: Exception) -> Response:
+    current_app.logger.error("Unhandled exception.", exc_info=error)
+    request_id = current_id.get()
+    return error_response(
         RequestError(
             Code.INTERNAL_ERROR,
-            "Something went wrong on our side. The log names it under this request id.",
-            requestId=current_id.get(),
+            "Something went wrong on our side and was logged. "
+            f"Quote request id {request_id} if you contact support.",
+            requestId=request_id,
         )
     )

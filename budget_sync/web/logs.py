@@ -1,4 +1,4 @@
-"""Log lines, as text or JSON, each with the id of the request it is about."""
+"""Logging as text or JSON. Every line has the id of its request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Formatter(logging.Formatter):
-    """Adds the id of what a line is about; a line break or control character in a message cannot start a line of its own."""
+    """Adds the request id, and escapes line breaks and control characters of the message."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%SZ"
@@ -30,7 +30,11 @@ class _Formatter(logging.Formatter):
         self.as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and a traceback below it where there is one, each of its lines like the first (as JSON, within the line)."""
+        """The record as one line.
+
+        As text, each line of a traceback follows as a line with the same beginning. As JSON, the
+        traceback is a field.
+        """
         log_id = current_id.get()
         message = record.getMessage()
         trace = self.formatException(record.exc_info) if record.exc_info else None
@@ -43,9 +47,9 @@ class _Formatter(logging.Formatter):
                 "message": message,
             }
             return json.dumps(entry | ({"trace": trace} if trace else {}))
-        begins = f"{self.formatTime(record)} {record.levelname} {record.name} [{log_id}]"
+        prefix = f"{self.formatTime(record)} {record.levelname} {record.name} [{log_id}]"
         return "\n".join(
-            f"{begins} {_escaped(line)}"
+            f"{prefix} {_escaped(line)}"
             for line in (message, *(f"  {line}" for line in (trace or "").splitlines()))
         )
 
@@ -57,12 +61,15 @@ def _escaped(text: str) -> str:
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
-    """What a command's database runs into, the command says in its one line."""
+    """False for database errors of a command, which the command reports in its own output."""
     return not (current_id.get().startswith(RUN) and record.name.startswith("budget_sync.database"))
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Send the log to standard error, libraries' warnings too, and give every request an id: the caller's own, where it is a sane one."""
+    """Log to standard error, with the warnings of libraries, and give every request an id.
+
+    The id is the caller's `X-Request-Id` if it is valid, else a new one.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(as_json=settings.log_format == "json"))
     handler.addFilter(_is_wanted)
@@ -76,21 +83,22 @@ def init_app(app: Flask, settings: Settings) -> None:
         *(other for other in root.handlers if not isinstance(other.formatter, _Formatter)),
         handler,
     ]
-    app.wsgi_app = _Named(app.wsgi_app)  # type: ignore[method-assign]  # Flask's documented way to wrap an app
+    app.wsgi_app = _RequestIds(app.wsgi_app)  # type: ignore[method-assign]
 
 
-class _Named:
-    """An app each of whose requests has an id. Around it rather than in its hooks, of which each costs more than this."""
+class _RequestIds:
+    """WSGI middleware that sets the request id. Each of Flask's hooks would cost more than this."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self.app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, with its id in the context."""
-        before = current_id.set(id_of_request(environ.get("HTTP_X_REQUEST_ID", "")))
+        """Serve a request with its id in the context."""
+        token = current_id.set(id_of_request(environ.get("HTTP_X_REQUEST_ID", "")))
         try:
             return self.app(environ, start_response)
         finally:
-            # The thread goes on to another request, or to none. Under gunicorn it is our worker that ends it, once the reply is sent.
+            # The thread may serve another request next. Under gunicorn, the worker resets the id
+            # after it has sent the reply.
             if "gunicorn.socket" not in environ:
-                current_id.reset(before)
+                current_id.reset(token)

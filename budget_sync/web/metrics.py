@@ -1,7 +1,8 @@
-"""`/metrics`, for Prometheus: what happens in the workers, counted as it happens, and what the database knows, asked when somebody looks.
+"""`/metrics` for Prometheus: counters of requests, and figures that each scrape reads from the
+database.
 
-The figures of all workers are one: each counts in files of its own, in a folder that they share, and whoever answers reads
-all of them. A process that serves alone (`flask run`, tests, commands) counts in its own memory.
+Each worker counts in its own files in a shared folder. The worker that serves a scrape adds up the
+files of all workers. A single process (`flask run`, tests, commands) counts in memory.
 """
 
 from __future__ import annotations
@@ -47,12 +48,15 @@ log = logging.getLogger(__name__)
 
 blueprint = Blueprint("metrics", __name__)
 
-# When a series began is for other formats than the plain one.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # has no types
+# Only other formats than plain text have the creation time of a series.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Definition(NamedTuple):
-    """A metric: its name as it is scraped, its labels, what it tells, and the engine that alone has it."""
+    """The definition of a metric.
+
+    `meaning` is its HELP text. `engine` is set if only that database engine has the metric.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -63,83 +67,92 @@ class Definition(NamedTuple):
 CHECKS = Definition(
     "budget_sync_checks_total",
     ("code",),
-    "Checks, by the code of the answer: a decision or a refusal.",
+    "Budget checks, by code: the code of the decision or of the error.",
 )
 DECISIONS = Definition(
     "budget_sync_decisions_total",
     ("code", "available"),
-    "Checks that were decided, by whether the budget can carry the amount.",
+    "Budget checks with a decision, by code and by whether the budget has the amount available.",
 )
 LEDGER_CALLS = Definition(
     "budget_sync_ledger_calls_total",
     ("call", "code"),
-    "The API's reserves, commits and releases, by outcome: OK, REPLAYED, or the code of the refusal.",
+    "Reserve, commit and release calls of the API, by outcome: OK, REPLAYED, or an error code.",
 )
 LATENCY = Definition(
     "budget_sync_http_request_duration_seconds",
     ("call", "status"),
-    "Histogram of the time that the app took for a request, by call and status class.",
+    "Histogram of the time that the app took to serve a request, by call and status class.",
 )
 WAITING = Definition(
     "budget_sync_writer_waiting_works",
     (),
-    "Requests of all workers that wait for a writer to commit their work.",
+    "Requests of all workers that wait for a writer thread to commit their work.",
     "SQLite",
 )
 BATCHES = Definition(
     "budget_sync_writer_batch_works",
     (),
-    "Histogram of how many works one durable commit carried.",
+    "Histogram of the number of requests in one durable commit.",
     "SQLite",
 )
-WAL_SIZE = Definition("budget_sync_wal_size_bytes", (), "Size of the write-ahead log.", "SQLite")
+WAL_SIZE = Definition(
+    "budget_sync_wal_size_bytes", (), "Size of the write-ahead log in bytes.", "SQLite"
+)
 POOL = Definition(
     "budget_sync_pool_connections_in_use",
     (),
-    "Database connections of all workers that are in use.",
+    "Database connections in use, summed over all workers.",
     "PostgreSQL",
 )
 SYNC_AGE = Definition(
     "budget_sync_sync_age_seconds",
     ("customer", "source"),
-    "Time since a pass over the source last worked; before the first, since it was made.",
+    "Time since the last sync run of the source that ended with success or partial, "
+    "or since the source was created.",
 )
 SYNC_RESULT = Definition(
     "budget_sync_sync_last_result",
     ("customer", "source", "result"),
-    "1 for how the latest pass over the source ended (success, partial, failed), else 0.",
+    "1 for the result of the latest sync run of the source (success, partial, failed), else 0.",
 )
 BUDGETED = Definition(
     "budget_sync_budgeted_amount",
     ("customer", "currency"),
-    "Sum of the customer's live budgets, in whole units.",
+    "Sum of the customer's budgets, in whole currency units, without deleted budgets.",
 )
 RESERVED = Definition(
-    "budget_sync_reserved_amount", ("customer", "currency"), "What is reserved on them."
+    "budget_sync_reserved_amount",
+    ("customer", "currency"),
+    "Amount reserved on the customer's budgets, without deleted budgets.",
 )
 COMMITTED = Definition(
-    "budget_sync_committed_amount", ("customer", "currency"), "What is committed on them."
+    "budget_sync_committed_amount",
+    ("customer", "currency"),
+    "Amount committed on the customer's budgets, without deleted budgets.",
 )
 AVAILABLE = Definition(
-    "budget_sync_available_amount", ("customer", "currency"), "What is left of them."
+    "budget_sync_available_amount",
+    ("customer", "currency"),
+    "Amount available on the customer's budgets, without deleted budgets.",
 )
 OVERDRAWN = Definition(
     "budget_sync_overdrawn_budgets",
     ("customer",),
-    "How many of the customer's live budgets are overdrawn, of whatever currency.",
+    "Number of the customer's overdrawn budgets in all currencies, without deleted budgets.",
 )
 DATABASE_UP = Definition(
     "budget_sync_database_up",
     (),
-    "1 where the database can be reached and has this program's schema, else 0.",
+    "1 if the database is reachable and has this program's schema, else 0.",
 )
 BUILD = Definition(
     "budget_sync_build_info",
     ("version", "schema", "engine"),
-    "Always 1; the labels tell this program's version, its schema's and the engine.",
+    "Always 1. The labels are the program's version, its schema version and the database engine.",
 )
 
-#: Every metric there is.
+#: All metrics.
 DEFINITIONS = (
     *(CHECKS, DECISIONS, LEDGER_CALLS, LATENCY, WAITING, BATCHES, WAL_SIZE, POOL),
     *(
@@ -158,7 +171,7 @@ DEFINITIONS = (
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
 BATCH_BUCKETS = (1, 2, 3, 5, 8, 13, 20, 35, 50, 100, 200)
 
-#: What a check answers with where it decides, and whether the budget can then carry the amount.
+#: The codes of a check's decisions, and whether the budget then has the amount available.
 _DECIDED = {
     Code.AUTO_APPROVED: True,
     Code.REQUIRES_APPROVAL: True,
@@ -170,78 +183,78 @@ _SYNC_RESULTS = ("success", "partial", "failed")
 
 
 class _Sharing:
-    """The folder in which the workers of this server count; None in a process that serves alone."""
+    """The folder that the workers of this server share; None in a single process."""
 
     folder: Path | None = None
 
 
 _sharing = _Sharing()
 
-#: Memory, where Linux has it: what is counted by the request must wait for no disk, nor end with a full one.
-_MEMORY = Path("/dev/shm")  # noqa: S108  # the folder made in it is this user's alone
+#: Shared memory on Linux, so that counting never waits for a disk or fails because it is full.
+_MEMORY = Path("/dev/shm")  # noqa: S108  # mkdtemp creates the folder
 
 _PREFIX = "budget-sync-metrics-"
 
-#: Where a request's environment keeps what it came to.
+#: The key of a request's outcome in its WSGI environment.
 _OUTCOME = "budget_sync.outcome"
 
 
 @contextmanager
 def shared_by_workers() -> Iterator[None]:
-    """Have all apps that are made inside, after a fork as well, count in one new folder, which is gone afterwards."""
+    """A new folder in which all apps created in this context count, also after a fork.
+
+    It is removed at the end.
+    """
     parent = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-    _sweep(parent)
+    _remove_stale_folders(parent)
     folder, owner = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)), os.getpid()
     with (folder / "lock").open("w", encoding="ascii") as lock:
-        # Until the last of the workers has ended, however the server ends.
+        # Workers inherit the lock. It lasts until the last one ends, even if the server is killed.
         fcntl.flock(lock, fcntl.LOCK_EX)
         _sharing.folder = folder
         try:
             yield
         finally:
             _sharing.folder = None
-            # Workers come by here, too, as they end.
+            # Workers run this too when they end.
             if os.getpid() == owner:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(parent: Path) -> None:
-    """Remove what servers left behind that were killed."""
-    for left in parent.glob(f"{_PREFIX}*"):
+def _remove_stale_folders(parent: Path) -> None:
+    """Remove the folders of servers that were killed."""
+    for folder in parent.glob(f"{_PREFIX}*"):
         try:
-            with (left / "lock").open("r+", encoding="ascii") as lock:
+            with (folder / "lock").open("r+", encoding="ascii") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left)
+                shutil.rmtree(folder)
         except OSError:
-            # In use, or another user's.
+            # In use, or owned by another user.
             continue
 
 
 def forget_worker(pid: int) -> None:
-    """A worker has ended: what it counted stays, what it had under way is over."""
+    """Remove the gauges of a worker that has ended. Its counters stay."""
     try:
-        mark_process_dead(pid, str(_sharing.folder))  # type: ignore[no-untyped-call]  # has no types
+        mark_process_dead(pid, str(_sharing.folder))  # type: ignore[no-untyped-call]
     except OSError:
-        log.warning(
-            "What worker %s had under way cannot be taken out of the metrics.", pid, exc_info=True
-        )
+        log.warning("Could not remove worker %s from the metrics.", pid, exc_info=True)
 
 
 class Instruments(database.Observer):
-    """What one process counts with."""
+    """The counters, gauges and histograms of one process."""
 
     def __init__(self) -> None:
         self.folder = _usable(_sharing.folder)
-        # The library would choose once for the whole process, by its environment, when it is imported, and ask with each count
-        # whether the process was forked meanwhile. A worker makes its app after the fork.
+        # By default, prometheus_client chooses the value class once, on import and by environment
+        # variable, and checks for a fork on each count. A worker creates its app after the fork.
         pid = os.getpid()
-        values.ValueClass = (
-            values.MutexValue if self.folder is None else values.MultiProcessValue(lambda: pid)  # type: ignore[no-untyped-call]
-        )
+        per_process: Any = values.MultiProcessValue
+        values.ValueClass = values.MutexValue if self.folder is None else per_process(lambda: pid)
         self.registry = CollectorRegistry()
         checks = self._make(Counter, CHECKS)
         ledger_calls = self._make(Counter, LEDGER_CALLS)
-        # All made now, so that the first time that something goes wrong is a step up from 0, which an alert can see.
+        # Create all series now: the first error is then an increase from 0, which alerts can see.
         self._outcomes: dict[tuple[str | None, str | None], Counter] = {
             ("api.check", code): checks.labels(code) for code in Code
         }
@@ -258,7 +271,7 @@ class Instruments(database.Observer):
                 self._outcomes[f"api.{call}", code] = ledger_calls.labels(call, code)
         self._latency = self._make(Histogram, LATENCY, buckets=LATENCY_BUCKETS_S)
         self._latencies: dict[tuple[str | None, int], Histogram] = {}
-        # A command that copies from one engine to the other meets both.
+        # Both engines' metrics, because a command that copies between engines uses both.
         self._pool = self._make(Gauge, POOL, multiprocess_mode="livesum")
         self._waiting = self._make(Gauge, WAITING, multiprocess_mode="livesum")
         self._batches = self._make(Histogram, BATCHES, buckets=BATCH_BUCKETS)
@@ -275,11 +288,11 @@ class Instruments(database.Observer):
     def count_request(
         self, endpoint: str | None, status: int, outcome: str | None, duration_s: float
     ) -> None:
-        """A request was answered; `outcome` is what a ledger call came to."""
-        known = (endpoint, status // 100)
-        latency = self._latencies.get(known)
+        """Count a request. `outcome` is the code of a ledger call."""
+        key = (endpoint, status // 100)
+        latency = self._latencies.get(key)
         if latency is None:
-            latency = self._latencies[known] = self._latency.labels(
+            latency = self._latencies[key] = self._latency.labels(
                 _call(endpoint), f"{status // 100}xx"
             )
         latency.observe(duration_s)
@@ -288,29 +301,30 @@ class Instruments(database.Observer):
             counter.inc()
 
     def works_wait(self, works: int) -> None:
-        """That many works wait for the writer thread."""
+        """Set the number of works that wait for the writer thread."""
         self._waiting.set(works)
 
     def batch_committed(self, works: int) -> None:
-        """The writer thread committed that many works at once."""
+        """Count a commit of the writer thread with this number of works."""
         self._batches.observe(works)
 
     def connection_in_use(self, change: int) -> None:
-        """One more connection of the pool is in use, or one less."""
+        """Change the number of pool connections in use by 1 or -1."""
         self._pool.inc(change)
 
-    def counted(self) -> list[Metric]:
-        """What was counted, by all workers, in the order of the names."""
+    def collect(self) -> list[Metric]:
+        """The metrics of all workers, by name."""
         if self.folder is None:
             return sorted(self.registry.collect(), key=lambda metric: metric.name)
-        # A worker that is just starting makes its files, and then gives them their first bytes.
+        # A file of a worker that is just starting may still be empty.
         files = [str(path) for path in self.folder.glob("*.db") if path.stat().st_size]
-        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # has no types
+        merge: Any = MultiProcessCollector.merge
+        merged: Iterable[Metric] = merge(files)
         return sorted(merged, key=lambda metric: metric.name)
 
 
 def _usable(folder: Path | None) -> Path | None:
-    """The folder that the workers share, which a tidy machine may have removed. The service goes on where it cannot be used."""
+    """The shared folder, created again if a cleanup job removed it; None if it is unusable."""
     if folder is None:
         return None
     try:
@@ -319,7 +333,7 @@ def _usable(folder: Path | None) -> Path | None:
             pass
     except OSError:
         log.warning(
-            "The metrics are of one worker alone: %s cannot be used.", folder, exc_info=True
+            "The metrics cover only one worker, because %s cannot be used.", folder, exc_info=True
         )
         return None
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
@@ -327,7 +341,10 @@ def _usable(folder: Path | None) -> Path | None:
 
 
 def _call(endpoint: str | None) -> str:
-    """What a request's latency is told under: an API call's name, or whose page it was. Never the path, of which there is no end."""
+    """The `call` label of a request: the name of an API call, or the blueprint of a page.
+
+    Never the path, because the number of paths has no limit.
+    """
     if endpoint is None:
         return "unknown"
     blueprint_name, _, name = endpoint.rpartition(".")
@@ -335,92 +352,92 @@ def _call(endpoint: str | None) -> str:
 
 
 def init_app(app: Flask) -> None:
-    """Count every request from here on, and be told of the database."""
+    """Count all requests of the app, and observe its database."""
     instruments = Instruments()
     app.extensions["budget_sync_metrics"] = instruments
-    app.wsgi_app = _Counted(app.wsgi_app, instruments)  # type: ignore[method-assign]  # Flask's documented way to wrap an app
+    app.wsgi_app = _RequestCounter(app.wsgi_app, instruments)  # type: ignore[method-assign]
     database.observe(instruments)
     app.register_blueprint(blueprint)
 
 
-class _Counted:
-    """An app whose requests are counted. Around it rather than in its hooks, of which each costs more than the counting."""
+class _RequestCounter:
+    """WSGI middleware that counts requests. A hook of Flask would cost more than the counting."""
 
     def __init__(self, app: WSGIApplication, instruments: Instruments) -> None:
         self.app = app
         self.instruments = instruments
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, and count it as the answer begins."""
-        began = time.perf_counter()
+        """Serve a request, and count it when the reply starts."""
+        started = time.perf_counter()
 
         def start(status: str, *arguments: Any) -> Any:
             try:
-                # Flask's request is there until its context ends.
+                # Flask removes its request when the context ends.
                 endpoint = environ["werkzeug.request"].endpoint
                 self.instruments.count_request(
-                    endpoint, int(status[:3]), environ.get(_OUTCOME), time.perf_counter() - began
+                    endpoint, int(status[:3]), environ.get(_OUTCOME), time.perf_counter() - started
                 )
             except OSError:
-                # A new series may need room. The answer is the caller's all the same.
-                log.warning("A request could not be counted.", exc_info=True)
+                # A new series may need disk space. The caller still gets the reply.
+                log.warning("Could not count a request.", exc_info=True)
             return start_response(status, *arguments)
 
         return self.app(environ, start)
 
 
-def note_outcome(code: str) -> None:
-    """Say what the call under way came to."""
+def record_outcome(code: str) -> None:
+    """Store the outcome of the current request, to be counted when its reply starts."""
     request.environ[_OUTCOME] = code
 
 
 @blueprint.get("/metrics")
 def scrape() -> Response:
-    """All figures, for whoever sends the token; for everybody else there is nothing here."""
+    """All metrics. Without the token the reply is 404."""
     settings: Settings = current_app.config["SETTINGS"]
-    if not auth.is_bearer(settings.metrics_token):
+    if not auth.has_bearer_token(settings.metrics_token):
         abort(404)
-    return Response(generate_latest(_Figures()), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(generate_latest(_AllMetrics()), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-class _Figures(Collector):
-    """Everything, as it is now."""
+class _AllMetrics(Collector):
+    """All current metrics."""
 
     def collect(self) -> Iterable[Metric]:
-        """What was counted, and what the database says, if it can be asked."""
+        """The counted metrics, and those of the database if it is reachable."""
         instruments: Instruments = current_app.extensions["budget_sync_metrics"]
-        counted = instruments.counted()
+        counted = instruments.collect()
         engine = "SQLite" if database.is_file() else "PostgreSQL"
-        others = {
+        of_other_engine = {
             definition.name for definition in DEFINITIONS if definition.engine not in {None, engine}
         }
-        yield from (metric for metric in counted if metric.name not in others)
+        yield from (metric for metric in counted if metric.name not in of_other_engine)
         yield _decisions(counted)
         yield _gauge(BUILD, {(budget_sync.__version__, str(database.SCHEMA_VERSION), engine): 1})
         if engine == WAL_SIZE.engine:
             yield _gauge(WAL_SIZE, {(): database.wal_size()})
-        yield from _of_database()
+        yield from _database_metrics()
 
 
-def _of_database() -> Iterator[Metric]:
-    """Whether the database can be asked, and what it then says."""
+def _database_metrics() -> Iterator[Metric]:
+    """Whether the database is reachable, and its metrics if it is."""
     try:
         database.require_current_schema()
     except database.DatabaseProblem as problem:
-        log.warning("The database could not be asked for metrics: %s", problem)
+        log.warning("No database metrics: %s", problem)
         yield _gauge(DATABASE_UP, {(): 0})
         return
     yield _gauge(DATABASE_UP, {(): 1})
-    for figures in (_balances, _overdrawn, _sources):
+    for read in (_balances, _overdrawn, _sources):
         try:
-            yield from figures()
+            yield from read()
         except peewee.PeeweeException:
-            # It answered just now, so this is about the question.
-            log.exception("The database is up, but did not say its figures for the metrics.")
+            # The database was reachable just now, so the query itself fails.
+            log.exception("Could not read metrics from the database.")
 
 
 def _decisions(counted: list[Metric]) -> Metric:
-    """The checks that were decided, taken from all checks."""
+    """The checks with a decision, derived from all checks."""
     family = CounterMetricFamily(DECISIONS.name, DECISIONS.meaning, labels=DECISIONS.labels)
     by_code = {
         sample.labels["code"]: sample.value
@@ -434,7 +451,7 @@ def _decisions(counted: list[Metric]) -> Metric:
 
 
 def _balances() -> list[Metric]:
-    found = monitoring.balances()
+    rows = monitoring.balances()
     amounts = {
         BUDGETED: "budgeted",
         RESERVED: "reserved",
@@ -442,7 +459,7 @@ def _balances() -> list[Metric]:
         AVAILABLE: "available",
     }
     return [
-        _gauge(definition, {(row.customer_id, row.currency): getattr(row, name) for row in found})
+        _gauge(definition, {(row.customer_id, row.currency): getattr(row, name) for row in rows})
         for definition, name in amounts.items()
     ]
 
@@ -457,14 +474,14 @@ def _overdrawn() -> list[Metric]:
 
 
 def _sources() -> list[Metric]:
-    found = monitoring.sources()
+    rows = monitoring.sources()
     results = {
         (row.customer_id, row.source_id, result): int(row.last_result == result)
-        for row in found
+        for row in rows
         for result in _SYNC_RESULTS
     }
     return [
-        _gauge(SYNC_AGE, {(row.customer_id, row.source_id): row.age_s for row in found}),
+        _gauge(SYNC_AGE, {(row.customer_id, row.source_id): row.age_s for row in rows}),
         _gauge(SYNC_RESULT, results),
     ]
 

@@ -1,4 +1,7 @@
-"""From a request's bytes to a model, with everything wrong named at once; and from a reply or refusal to JSON."""
+"""JSON bodies: parsing and validating requests, and building replies.
+
+A reply to an invalid request names all bad fields at once.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,11 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 * 1024
 MAX_KEY_LENGTH = 255
 
-# Integers longer than this are kept as Decimal: all too large for any field, and int() refuses thousands of digits.
+# Longer integers become Decimal. They are too large for every field, and int() raises for thousands
+# of digits.
 _MAX_INT_DIGITS = 30
 
-#: The one table of refusal -> status.
+#: The HTTP status of each error code.
 STATUSES: dict[Code, int] = {
     Code.INVALID_REQUEST: 400,
     Code.INVALID_CUSTOMER: 400,
@@ -54,16 +58,24 @@ STATUSES: dict[Code, int] = {
     Code.INTERNAL_ERROR: 500,
     Code.UNAVAILABLE: 503,
     Code.OUTCOME_UNKNOWN: 503,
-    # The integration guide answers this one with 200 and `success: false`.
+    # The integration guide replies with 200 and `success: false`.
     Code.AMOUNT_EXCEEDS_RESERVED: 200,
 }
+
+#: The problem of a body with a broken chunk, or shorter than its Content-Length.
+INCOMPLETE_BODY = "is incomplete or has an invalid chunk; send the request again"
+
+_REPEATED = "must be given only once"
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse(model: type[Model]) -> Model:
-    """The request's JSON body as that model. Raises RequestError UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE or INVALID_REQUEST."""
-    # Once: whatever is asked of Flask's `request` looks it up anew.
+    """The request's JSON body as an instance of `model`.
+
+    Raises RequestError UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE or INVALID_REQUEST.
+    """
+    # Read once: each access through Flask's `request` proxy is a lookup.
     environ = request.environ
     if environ.get("CONTENT_TYPE") != "application/json" and request.mimetype != "application/json":
         raise RequestError(
@@ -73,87 +85,93 @@ def parse(model: type[Model]) -> Model:
     body = _read_body(environ)
     if len(body) > MAX_BODY_BYTES:
         raise RequestError(Code.BODY_TOO_LARGE, "The body is larger than 64 KiB.")
-    values, twice = _read_json(body)
+    values, repeated = _read_json(body)
     if not isinstance(values, dict):
         raise invalid_request({"body": "must be a JSON object"})
-    fields = dict.fromkeys(twice, "is given more than once")
+    problems = dict.fromkeys(repeated, _REPEATED)
     try:
-        # By the documented names alone: where Python's were taken as well, a body could say two things of one field.
+        # Only by the documented names: with snake_case names as well, a body could give two values
+        # for one field.
         parsed = model.model_validate(values, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise _refusal(error, fields) from None
-    if fields:
-        raise invalid_request(fields)
+        raise _invalid_fields(error, problems) from None
+    if problems:
+        raise invalid_request(problems)
     return parsed
 
 
 def _read_json(body: bytes) -> tuple[Any, list[str]]:
-    """The JSON value, numbers exact, and the names that an object had twice."""
-    ambiguous: list[_Object] = []
+    """The JSON value with exact numbers, and the paths of repeated names."""
+    has_repeated = False
 
-    def make(pairs: list[tuple[str, Any]]) -> _Object:
-        made = _Object(pairs)
-        if len(made) < len(pairs):
-            made.twice = [
-                name for name, count in Counter(name for name, _ in pairs).items() if count > 1
-            ]
-            ambiguous.append(made)
-        return made
+    def to_object(pairs: list[tuple[str, Any]]) -> _Object:
+        nonlocal has_repeated
+        result = _Object(pairs)
+        if len(result) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            result.repeated = [name for name, count in counts.items() if count > 1]
+            has_repeated = True
+        return result
 
     try:
-        # NaN and Infinity are no JSON, yet Python's parser knows them; as Decimal they reach the field's own check and are named.
+        # Python's parser accepts NaN and Infinity, which JSON does not have. As Decimal they fail
+        # the validation of their field, so the reply names it.
         value = json.loads(
             body.decode(),
             parse_float=_decimal,
             parse_int=_integer,
             parse_constant=Decimal,
-            object_pairs_hook=make,
+            object_pairs_hook=to_object,
         )
     except RecursionError:
         raise invalid_request({"body": "is nested too deeply"}) from None
     except ValueError:
         raise invalid_request({"body": "must be valid JSON in UTF-8"}) from None
-    return value, list(_given_twice(value)) if ambiguous else []
+    return value, list(_repeated_names(value)) if has_repeated else []
 
 
 def _read_body(environ: WSGIEnvironment) -> bytes:
-    """The body's bytes. Raises RequestError BODY_TOO_LARGE, or INVALID_REQUEST where it did not arrive as it was announced: a broken chunk, or too little."""
+    """The body's bytes.
+
+    Raises RequestError BODY_TOO_LARGE, or INVALID_REQUEST if a chunk is broken or the body is
+    shorter than its Content-Length.
+    """
     announced = get_content_length(environ)
     if announced is not None and announced > MAX_BODY_BYTES:
         raise RequestError(Code.BODY_TOO_LARGE, "The body is larger than 64 KiB.")
     try:
-        # Of a length that is known, it can be read as it is, which costs a fraction of what Flask's own way does.
+        # With a known length, reading the input directly costs a fraction of Flask's `get_data`.
         body: bytes = (
             request.get_data(cache=False)
             if announced is None
             else environ["wsgi.input"].read(announced)
         )
     except (ParseException, OSError):
-        raise invalid_request({"body": "did not arrive as it was announced"}) from None
+        raise invalid_request({"body": INCOMPLETE_BODY}) from None
     if len(body) < (announced or 0):
-        raise invalid_request({"body": "did not arrive as it was announced"})
+        raise invalid_request({"body": INCOMPLETE_BODY})
     return body
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that remembers the names it was given more than once."""
+    """A JSON object that knows which of its names were repeated."""
 
-    twice: Sequence[str] = ()
+    repeated: Sequence[str] = ()
 
 
-def _given_twice(value: object, path: str = "") -> Iterator[str]:
-    """The paths of names given more than once, such as overBudget.reason."""
+def _repeated_names(value: object, path: str = "") -> Iterator[str]:
+    """The paths of repeated names, such as overBudget.reason."""
     if isinstance(value, _Object):
-        yield from (path + _readable(name) for name in value.twice)
+        yield from (path + _readable(name) for name in value.repeated)
         for name, inner in value.items():
-            yield from _given_twice(inner, f"{path}{_readable(name)}.")
+            yield from _repeated_names(inner, f"{path}{_readable(name)}.")
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            yield from _given_twice(inner, f"{path}{number}.")
+            yield from _repeated_names(inner, f"{path}{number}.")
 
 
 def _readable(name: str) -> str:
-    """A name as it was sent, in characters that a reply can carry, and no longer than a reply should be."""
+    """A sent name, cut to 100 characters and with half surrogate pairs escaped, for a reply."""
     return name[:100].encode("utf-8", "backslashreplace").decode()
 
 
@@ -161,7 +179,7 @@ def _decimal(digits: str) -> Decimal:
     try:
         return Decimal(digits)
     except InvalidOperation:
-        # An exponent beyond what Decimal counts: either way no amount.
+        # The exponent is beyond the range of Decimal. NaN fails the validation as well.
         return Decimal("NaN")
 
 
@@ -169,24 +187,24 @@ def _integer(digits: str) -> int | Decimal:
     return int(digits) if len(digits) <= _MAX_INT_DIGITS else Decimal(digits)
 
 
-def _refusal(error: ValidationError, fields: dict[str, str]) -> RequestError:
-    problems = error.errors(include_url=False, include_context=True, include_input=False)
-    missing = [problem for problem in problems if problem["type"] == "missing"]
-    for problem in problems:
-        fields.setdefault(".".join(map(str, problem["loc"])), _say(problem))
-    refusal = invalid_request(fields)
-    if len(missing) == len(fields):
-        names = ", ".join(fields)
+def _invalid_fields(error: ValidationError, problems: dict[str, str]) -> RequestError:
+    """INVALID_REQUEST for the errors of a model and the problems that were already found."""
+    errors = error.errors(include_url=False, include_context=True, include_input=False)
+    missing = [each for each in errors if each["type"] == "missing"]
+    for each in errors:
+        problems.setdefault(".".join(map(str, each["loc"])), _problem_text(each))
+    if len(missing) == len(problems):
+        names = ", ".join(problems)
         return RequestError(
-            Code.INVALID_REQUEST, f"Missing required fields: {names}", fields=fields
+            Code.INVALID_REQUEST, f"Missing required fields: {names}", fields=problems
         )
-    return refusal
+    return invalid_request(problems)
 
 
-def _say(problem: Any) -> str:
-    """What is wrong, as the rest of a sentence that begins with the field's name."""
-    limits = problem.get("ctx", {})
-    sayings = {
+def _problem_text(error: Any) -> str:
+    """The problem of a field, as the rest of a sentence that starts with the field's name."""
+    limits = error.get("ctx", {})
+    texts = {
         "missing": "is required",
         "string_type": "must be text",
         "bool_type": "must be true or false",
@@ -194,14 +212,14 @@ def _say(problem: Any) -> str:
         "string_too_long": f"must have at most {limits.get('max_length')} characters",
         "string_too_short": f"must have at least {limits.get('min_length')} characters",
     }
-    return sayings.get(problem["type"]) or str(problem["msg"])
+    return texts.get(error["type"]) or str(error["msg"])
 
 
 def idempotency_key() -> str | None:
-    """The request's Idempotency-Key. Raises RequestError INVALID_REQUEST for a blank or over-long one."""
+    """The Idempotency-Key, if any. Raises RequestError INVALID_REQUEST if blank or too long."""
     key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and len(key) > MAX_KEY_LENGTH:
-        # A server gives a header's bytes as Latin-1. Of UTF-8 they are more than the characters, which are what is counted.
+        # WSGI decodes header bytes as Latin-1. Decode UTF-8 to count characters, not bytes.
         with suppress(UnicodeDecodeError):
             key = key.encode("latin-1").decode("utf-8")
     if key is not None and not 1 <= len(key.strip()) <= len(key) <= MAX_KEY_LENGTH:
@@ -209,9 +227,9 @@ def idempotency_key() -> str | None:
     return key
 
 
-def answer(reply: Reply) -> Response:
-    """A verb's reply, byte for byte."""
-    metrics.note_outcome(reply.code or ("REPLAYED" if reply.replayed else "OK"))
+def respond(reply: Reply) -> Response:
+    """The response for the reply of a ledger call, byte for byte."""
+    metrics.record_outcome(reply.code or ("REPLAYED" if reply.replayed else "OK"))
     response = Response(f"{reply.text}\n", content_type="application/json")
     if reply.replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -219,26 +237,26 @@ def answer(reply: Reply) -> Response:
 
 
 def json_response(data: object, status: int = 200) -> Response:
-    """Any other JSON."""
+    """A response with this data as JSON."""
     return Response(f"{dumps(data)}\n", status=status, mimetype="application/json")
 
 
-def refuse(refusal: RequestError, status: int | None = None) -> Response:
-    """A refusal as JSON: `success`, `error`, `code`, bad `fields`, and the facts it names."""
-    metrics.note_outcome(refusal.code)
-    data: dict[str, object] = {"success": False, "error": refusal.sentence, "code": refusal.code}
-    if refusal.fields:
-        data["fields"] = refusal.fields
-    response = json_response(data | refusal.facts, status or STATUSES[refusal.code])
-    if "retryAfter" in refusal.facts:
-        response.headers["Retry-After"] = str(refusal.facts["retryAfter"])
+def error_response(error: RequestError, status: int | None = None) -> Response:
+    """An error as JSON: `success`, `error`, `code`, the bad `fields`, and the error's facts."""
+    metrics.record_outcome(error.code)
+    data: dict[str, object] = {"success": False, "error": error.sentence, "code": error.code}
+    if error.fields:
+        data["fields"] = error.fields
+    response = json_response(data | error.facts, status or STATUSES[error.code])
+    if "retryAfter" in error.facts:
+        response.headers["Retry-After"] = str(error.facts["retryAfter"])
     if response.status_code == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="budget-sync"'
     if response.status_code >= 500:
         current_app.logger.error(
-            "Refused with %s: %s (%s)",
+            "Replied with status %s: %s (%s)",
             response.status_code,
-            refusal.sentence,
-            refusal.__cause__ or refusal.code,
+            error.sentence,
+            error.__cause__ or error.code,
         )
     return response

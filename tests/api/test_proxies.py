@@ -76,7 +76,7 @@ def test_a_quote_that_the_client_opens_hides_nothing_that_the_proxies_add(
 
 
 @pytest.mark.parametrize(
-    ("headers", "said"),
+    ("headers", "expected"),
     [
         ({"X-Forwarded-For": CLIENT}, "1 address in X-Forwarded-For"),
         ({"X-Forwarded-Proto": "https"}, "0 addresses in X-Forwarded-For"),
@@ -92,7 +92,7 @@ def test_too_few_addresses_are_told_of_once_a_minute(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     headers: dict[str, str],
-    said: str | None,
+    expected: str | None,
 ) -> None:
     client = create_app(settings.load(environment | {"TRUSTED_PROXIES": "2"})).test_client()
 
@@ -103,8 +103,8 @@ def test_too_few_addresses_are_told_of_once_a_minute(
         ]
 
     told = lines()
-    assert len(told) == (said is not None)
-    assert all(f"came with {said}" in line and " WARNING " in line for line in told)
+    assert len(told) == (expected is not None)
+    assert all(f"a request has {expected}" in line and " WARNING " in line for line in told)
     assert lines() == []
     monkeypatch.setattr(proxies, "WARN_EVERY_S", 0)
-    assert len(lines()) == (said is not None)
+    assert len(lines()) == (expected is not None)

@@ -505,7 +505,7 @@ def test_the_connections_in_use_are_told(world: Flask) -> None:
     observer = world.extensions["budget_sync_metrics"]
 
     def in_use() -> float:
-        (metric,) = [metric for metric in observer.counted() if metric.name == POOL.name]
+        (metric,) = [metric for metric in observer.collect() if metric.name == POOL.name]
         return float(metric.samples[0].value)
 
     database.disconnect()

@@ -98,8 +98,8 @@ def stress(tries: int, place: Place) -> Outcome:
             place.progress(outcome.tries, len(plan))
         verify_balances(server.target, outcome, "at the end")
         # A failed commit is logged with what SQLite said; nothing else may leave a traceback.
-        rest = server.log.replace("Traceback", "").count("A mistake of ours")
-        outcome.expect(not rest, f"a mistake of ours: {traceback_in(server.log)}")
+        rest = server.log.replace("Traceback", "").count("Unhandled exception")
+        outcome.expect(not rest, f"an unhandled exception: {traceback_in(server.log)}")
     return outcome
 
 
