@@ -614,7 +614,7 @@ def test_a_folder_that_was_taken_away_stops_no_worker(
         instruments.count_request("api.reserve", 200, "OK", 0.1)
         assert instruments.folder == (None if is_in_the_way else folder)
         samples = [
-            sample for metric in instruments.counted() for sample in metric.samples if sample.value
+            sample for metric in instruments.collect() for sample in metric.samples if sample.value
         ]
         assert {sample.name for sample in samples} >= {
             metrics.LEDGER_CALLS.name,
@@ -632,7 +632,7 @@ def test_the_readmes_table_has_every_metric() -> None:
         (
             definition.name,
             ", ".join(f"`{label}`" for label in definition.labels),
-            f"{definition.meaning} {definition.engine} alone."
+            f"{definition.meaning} {definition.engine} only."
             if definition.engine
             else definition.meaning,
         )

@@ -1,4 +1,4 @@
-"""The API page: an OpenAPI document made from the models that check the bodies, and the page that people read it on."""
+"""API documentation: an OpenAPI document generated from the models, and an HTML page of it."""
 
 from budget_sync.web.openapi.views import blueprint
 

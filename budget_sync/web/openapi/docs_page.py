@@ -1,4 +1,4 @@
-"""The OpenAPI document as people read it: each call with its fields, examples and refusals, in words."""
+"""The OpenAPI document as data for the HTML page."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from budget_sync.domain.errors import MEANINGS
 from budget_sync.web.openapi.document import Json, document, status_of
 
 _KINDS = {
-    "string": "text",
+    "string": "string",
     "number": "number",
-    "integer": "whole number",
-    "boolean": "true or false",
+    "integer": "integer",
+    "boolean": "boolean",
     "null": "null",
     "object": "object",
 }
@@ -24,13 +24,13 @@ _KINDS = {
 _CREDENTIALS = {
     "apiKey": "an API key",
     "session": "a session",
-    "cronSecret": "the cron's secret",
-    "metricsToken": "the token for metrics",
+    "cronSecret": "the cron secret",
+    "metricsToken": "the metrics token",
 }
 
 
 class Field(NamedTuple):
-    """A value in a body or parameter: its name, dotted where it stands inside another, what it may be, and what it is for."""
+    """A field of a body, or a parameter. Names of nested fields have dots. `kind` is the type."""
 
     name: str
     kind: str
@@ -39,15 +39,15 @@ class Field(NamedTuple):
 
 
 class Example(NamedTuple):
-    """What is sent, if there is a body, and what is answered, as JSON laid out to be read."""
+    """The bodies of a request, if any, and its reply, as indented JSON."""
 
     title: str
     sent: str | None
     answered: str
 
 
-class Refused(NamedTuple):
-    """A status, a code, and what it means."""
+class CodeMeaning(NamedTuple):
+    """A code with its HTTP status and meaning."""
 
     status: int
     code: str
@@ -55,14 +55,14 @@ class Refused(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What an answer is, and its fields."""
+    """A successful reply and its fields."""
 
     description: str
     fields: list[Field]
 
 
 class Call(NamedTuple):
-    """One call."""
+    """A call of the API."""
 
     id: str
     method: str
@@ -74,12 +74,12 @@ class Call(NamedTuple):
     body: list[Field]
     replies: list[Reply]
     examples: list[Example]
-    refusals: list[Refused]
+    refusals: list[CodeMeaning]
     headers: list[tuple[str, Markup]]
 
 
 class Group(NamedTuple):
-    """Calls that belong together."""
+    """The calls with the same tag."""
 
     name: str
     description: str
@@ -87,12 +87,12 @@ class Group(NamedTuple):
 
 
 def about() -> list[Markup]:
-    """The paragraphs before the calls."""
-    return [marked(paragraph) for paragraph in document()["info"]["description"].split("\n\n")]
+    """The paragraphs of the introduction."""
+    return [to_html(paragraph) for paragraph in document()["info"]["description"].split("\n\n")]
 
 
 def groups() -> list[Group]:
-    """All calls, in the document's order."""
+    """All calls, in the order of the document."""
     calls = [
         (operation["tags"][0], _call(method, path, operation))
         for path, methods in document()["paths"].items()
@@ -106,25 +106,27 @@ def groups() -> list[Group]:
     ]
 
 
-def codes() -> list[Refused]:
-    """Every code with its status and meaning."""
+def codes() -> list[CodeMeaning]:
+    """All codes."""
     return [
-        Refused(status_of(code), code.value, marked(meaning)) for code, meaning in MEANINGS.items()
+        CodeMeaning(status_of(code), code.value, to_html(meaning))
+        for code, meaning in MEANINGS.items()
     ]
 
 
 def schemes() -> list[tuple[str, Markup]]:
-    """The credentials, with where they come from."""
+    """The credentials and their descriptions."""
     return [
-        (_CREDENTIALS[name], marked(scheme["description"]))
+        (_CREDENTIALS[name], to_html(scheme["description"]))
         for name, scheme in document()["components"]["securitySchemes"].items()
     ]
 
 
-def marked(text: str) -> Markup:
-    """Text with `code` and **strong** words as HTML, all else escaped."""
+def to_html(text: str) -> Markup:
+    """The text as HTML, with `code` and **strong** marks. Everything else is escaped."""
     html = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
-    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html))  # noqa: S704  # escaped above
+    html = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html)
+    return Markup(html)  # noqa: S704  # escaped above
 
 
 def _call(method: str, path: str, operation: Json) -> Call:
@@ -136,9 +138,9 @@ def _call(method: str, path: str, operation: Json) -> Call:
         method=method.upper(),
         path=path,
         summary=operation["summary"],
-        description=marked(operation["description"]),
-        lets_in=_lets_in(operation["security"]),
-        # X-Request-Id, which every call takes, is told of before all calls.
+        description=to_html(operation["description"]),
+        lets_in=_credentials_text(operation["security"]),
+        # The introduction describes X-Request-Id, which every call accepts.
         parameters=[
             _parameter(parameter)
             for parameter in operation["parameters"]
@@ -146,24 +148,24 @@ def _call(method: str, path: str, operation: Json) -> Call:
         ],
         body=list(_fields(body["schema"])) if body else [],
         replies=[
-            Reply(_found(schema).get("description", ""), list(_fields(schema)))
+            Reply(_resolved(schema).get("description", ""), list(_fields(schema)))
             for schema in media["schema"].get("oneOf", [media["schema"]])
         ],
         examples=list(_examples(body or {}, media)),
-        refusals=list(_refusals(operation["responses"])),
+        refusals=list(_errors(operation["responses"])),
         headers=[
-            (name, marked(_found(header)["description"]))
+            (name, to_html(_resolved(header)["description"]))
             for name, header in success["headers"].items()
             if name != "X-Request-Id"
         ],
     )
 
 
-def _lets_in(security: list[Json]) -> str:
-    words = " or ".join(_CREDENTIALS[scheme] for option in security for scheme in option)
+def _credentials_text(security: list[Json]) -> str:
+    names = " or ".join(_CREDENTIALS[scheme] for option in security for scheme in option)
     if {} not in security:
-        return f"Needs {words}."
-    return f"Takes {words}, or none." if words else "Needs no credentials."
+        return f"Requires {names}."
+    return f"Accepts {names}, or no credentials." if names else "Requires no credentials."
 
 
 def _parameter(parameter: Json) -> tuple[str, Field]:
@@ -171,56 +173,56 @@ def _parameter(parameter: Json) -> tuple[str, Field]:
         parameter["name"],
         _kind(parameter["schema"]),
         parameter["required"],
-        marked(parameter.get("description", "")),
+        to_html(parameter.get("description", "")),
     )
 
 
 def _examples(body: Json, media: Json) -> Iterator[Example]:
-    sent = body.get("examples", {})
+    requests = body.get("examples", {})
     for name, example in media.get("examples", {}).items():
         yield Example(
             example["summary"],
-            _laid_out(sent[name]["value"]) if name in sent else None,
-            _laid_out(example["value"]),
+            _indented(requests[name]["value"]) if name in requests else None,
+            _indented(example["value"]),
         )
 
 
-def _laid_out(value: object) -> str:
+def _indented(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _refusals(responses: Json) -> Iterator[Refused]:
+def _errors(responses: Json) -> Iterator[CodeMeaning]:
     for status, response in responses.items():
         media = response["content"].get("application/json", {})
         for example in media.get("examples", {}).values() if status != "200" else ():
-            yield Refused(int(status), example["value"]["code"], marked(example["summary"]))
+            yield CodeMeaning(int(status), example["value"]["code"], to_html(example["summary"]))
 
 
-def _found(schema: Json) -> Json:
-    """What a reference refers to, or else the schema itself."""
+def _resolved(schema: Json) -> Json:
+    """The target of a reference, or the schema itself if it is not a reference."""
     if "$ref" not in schema:
         return schema
-    found: Any = document()
+    node: Any = document()
     for step in schema["$ref"].removeprefix("#/").split("/"):
-        found = found[step]
-    made: Json = found
-    return made
+        node = node[step]
+    target: Json = node
+    return target
 
 
 def _fields(schema: Json, prefix: str = "") -> Iterator[Field]:
-    """The fields of an object, and behind each that is one, or a list of some, its own."""
-    schema = _found(schema)
+    """The fields of an object. Each object or list of objects is followed by its own fields."""
+    schema = _resolved(schema)
     for name, field in schema.get("properties", {}).items():
         inner = _inner(field)
         description = field.get("description") or (
-            "" if inner is not None else _found(field).get("description", "")
+            "" if inner is not None else _resolved(field).get("description", "")
         )
-        # The list of codes stands at the end of the page.
+        # Omit the list of codes, which is at the end of the page.
         yield Field(
             f"{prefix}{name}",
             _kind(field),
             name in schema.get("required", []),
-            marked(description.partition(":\n")[0]),
+            to_html(description.partition(":\n")[0]),
         )
         if inner is not None:
             yield from _fields(inner, f"{prefix}{name}{'[]' if _is_list(field) else ''}.")
@@ -231,14 +233,14 @@ def _is_list(field: Json) -> bool:
 
 
 def _inner(field: Json) -> Json | None:
-    """The object that a field is, may be, or lists."""
+    """The schema of the object in a field: its value, an option of it, or an item of its list."""
     options = [field["items"]] if _is_list(field) else field.get("anyOf", [field])
-    return next((found for found in map(_found, options) if "properties" in found), None)
+    return next((each for each in map(_resolved, options) if "properties" in each), None)
 
 
 def _kind(schema: Json) -> str:
-    """What a value may be, in words."""
-    schema = _found(schema)
+    """The type of a value, in words."""
+    schema = _resolved(schema)
     if "anyOf" in schema:
         return " or ".join(_kind(option) for option in schema["anyOf"])
     if "const" in schema:
@@ -252,9 +254,9 @@ def _kind(schema: Json) -> str:
             else "one of " + ", ".join(map(str, schema["enum"]))
         )
     if schema.get("type") == "array":
-        return "list"
+        return "array"
     if schema.get("format") == "date-time":
-        return "time"
+        return "timestamp"
     return _KINDS[schema["type"]] + _limits(schema)
 
 
@@ -263,7 +265,7 @@ def _limits(schema: Json) -> str:
         least, most = schema.get("minLength", 0), schema["maxLength"]
         return f", {most} characters" if least == most else f", {least} to {most} characters"
     if "exclusiveMinimum" in schema:
-        return f" above {schema['exclusiveMinimum']}"
+        return f" greater than {schema['exclusiveMinimum']}"
     if "minimum" in schema and "maximum" in schema:
         return f", {schema['minimum']} to {schema['maximum']}"
     return ""

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made of the operations and of the models that check the bodies."""
+"""The OpenAPI document, generated from the operations and the models."""
 
 from __future__ import annotations
 
@@ -19,35 +19,39 @@ from budget_sync.web.payloads import STATUSES
 Json = dict[str, Any]
 
 _ABOUT = """\
-Says, before money is spent, whether a department's budget can carry it, sets the money aside, and gives it back.
+Checks, before money is spent, whether a department's budget has the amount available, and reserves,
+commits and releases it.
 
-JSON in, JSON out. Amounts are JSON numbers in whole currency units and exact: read them as decimals, not as binary floats.
-Times are UTC. Later versions may add fields to replies: ignore those that you do not know.
+Requests and replies are JSON. Amounts are exact JSON numbers in whole currency units: parse them as
+decimals, not as binary floats. Times are UTC. Later versions may add fields to replies: ignore
+unknown fields.
 
-**Retries are safe.** After a lost reply, a time-out or a 503, send the same request again: what was done is not done twice, and the
-first reply comes again, marked `Idempotent-Replayed: true`.
+**Retries are safe.** After a lost reply, a timeout or a 503, send the same request again. Nothing
+is done twice, and the first reply comes again with the header `Idempotent-Replayed: true`.
 
-**Refusals** all look alike (`ErrorReply`). `code` is stable and for programs, `error` is a sentence for people.
+**Errors** all have the same form (`ErrorReply`). `code` is stable and for programs, `error` is a
+sentence for people.
 
-Every reply has an `X-Request-Id`, under which our log has the call; send your own to find it there."""
+Every reply has an `X-Request-Id`, which is also in the service's log. Send your own to find a call
+in the log."""
 
 _TAGS = {
-    "Budgets": "What an orchestrator calls: check, reserve, commit, release, and where things stand.",
+    "Budgets": "Calls for the orchestrator: check, reserve, commit, release, and read the state.",
     "People": "Sessions of people.",
-    "Operation": "What schedulers, balancers and monitoring call.",
+    "Operation": "Calls for schedulers, load balancers and monitoring.",
 }
 
 _SCHEMES = {
     "apiKey": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A service's API key, made with `flask add-key`.",
+        "description": "An API key of a service, created with `flask add-key`.",
     },
     "session": {
         "type": "apiKey",
         "in": "cookie",
         "name": "budget_sync_session",
-        "description": "A person's session, from `POST /api/auth/login`.",
+        "description": "The session cookie of a person, set by `POST /api/auth/login`.",
     },
     "cronSecret": {
         "type": "http",
@@ -64,16 +68,16 @@ _SCHEMES = {
 _REQUEST_ID = Parameter(
     "X-Request-Id",
     "header",
-    "The caller's own name for the call, for our log: letters, digits, `.`, `_`, `-`, 64 at most.",
+    "The caller's id for the call in the log: at most 64 letters, digits, `.`, `_` and `-`.",
 )
 
 _HEADERS: dict[str, Json] = {
     "X-Request-Id": {
-        "description": "The call's name in our log: the caller's own, or a new one.",
+        "description": "The id of the call in the log: the caller's, or a new one.",
         "schema": {"type": "string"},
     },
     "Idempotent-Replayed": {
-        "description": "`true` where this is the reply to an earlier request, given again; left out otherwise.",
+        "description": "`true` if this is the stored reply of an earlier request, else omitted.",
         "schema": {"type": "string", "enum": ["true"]},
     },
     "Retry-After": {
@@ -81,11 +85,11 @@ _HEADERS: dict[str, Json] = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "WWW-Authenticate": {"description": "How to authenticate.", "schema": {"type": "string"}},
-    "Set-Cookie": {"description": "The session.", "schema": {"type": "string"}},
+    "Set-Cookie": {"description": "The session cookie.", "schema": {"type": "string"}},
 }
 
-#: What is no JSON.
-_TEXTS: dict[str, tuple[str, Json]] = {
+#: Content type and schema of the replies that have no model.
+_OTHER_CONTENT: dict[str, tuple[str, Json]] = {
     "scrape": ("text/plain", {"type": "string"}),
     "describe": ("application/json", {"type": "object"}),
 }
@@ -93,7 +97,7 @@ _TEXTS: dict[str, tuple[str, Json]] = {
 
 @lru_cache(maxsize=1)
 def document() -> Json:
-    """The document as Python values; the same every time."""
+    """The document as Python values. Cached, so do not change it."""
     paths: dict[str, Json] = defaultdict(dict)
     for operation in OPERATIONS:
         paths[operation.path][operation.method] = _operation(operation)
@@ -118,49 +122,49 @@ def document() -> Json:
 
 
 def status_of(code: Code) -> int:
-    """The status that a code comes with: of a refusal, or else of a check's answer."""
+    """The HTTP status of an error code, or 200 for the decision of a check."""
     return STATUSES.get(code, 200)
 
 
 def _operation(operation: Operation) -> Json:
-    made: Json = {
+    result: Json = {
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": operation.description,
+        "parameters": [
+            *map(_parameter, operation.parameters),
+            {"$ref": f"#/components/parameters/{_REQUEST_ID.name}"},
+        ],
     }
-    made["parameters"] = [
-        *map(_parameter, operation.parameters),
-        {"$ref": f"#/components/parameters/{_REQUEST_ID.name}"},
-    ]
     if operation.body:
-        shown = {
+        requests = {
             name: {"summary": example.summary, "value": example.request}
             for name, example in operation.examples.items()
         }
-        made["requestBody"] = {
+        result["requestBody"] = {
             "required": True,
             "content": {
-                "application/json": {"schema": _reference(operation.body), "examples": shown}
+                "application/json": {"schema": _reference(operation.body), "examples": requests}
             },
         }
-    made["responses"] = {"200": _success(operation)} | {
-        str(status): _refusals(status, codes)
+    result["responses"] = {"200": _success(operation)} | {
+        str(status): _error_response(status, codes)
         for status, codes in sorted(_by_status(operation.codes).items())
         if status != 200
     }
-    made["security"] = [{scheme: []} if scheme else {} for scheme in operation.lets_in]
-    return made
+    result["security"] = [{scheme: []} if scheme else {} for scheme in operation.lets_in]
+    return result
 
 
 def _parameter(parameter: Parameter) -> Json:
-    made: Json = {
+    result: Json = {
         "name": parameter.name,
         "in": parameter.place,
         "required": parameter.place == "path",
         "schema": dict(parameter.schema),
     }
-    return made | ({"description": parameter.description} if parameter.description else {})
+    return result | ({"description": parameter.description} if parameter.description else {})
 
 
 def _success(operation: Operation) -> Json:
@@ -170,49 +174,50 @@ def _success(operation: Operation) -> Json:
         *(["Set-Cookie"] if operation.id == "login" else []),
     ]
     if operation.reply is None:
-        kind, schema = _TEXTS[operation.id]
+        content_type, schema = _OTHER_CONTENT[operation.id]
         return {
             "description": operation.summary,
             "headers": _header_references(headers),
-            "content": {kind: {"schema": schema}},
+            "content": {content_type: {"schema": schema}},
         }
     models = get_args(operation.reply) or (operation.reply,)
     references = [_reference(model) for model in models]
     content: Json = {"schema": references[0] if len(references) == 1 else {"oneOf": references}}
-    shown = {
+    replies = {
         name: {"summary": example.summary, "value": example.reply}
         for name, example in operation.examples.items()
     }
     return {
         "description": " ".join(model.__doc__ or "" for model in models),
         "headers": _header_references(headers),
-        "content": {"application/json": content | ({"examples": shown} if shown else {})},
+        "content": {"application/json": content | ({"examples": replies} if replies else {})},
     }
 
 
 def _by_status(codes: tuple[Code, ...]) -> Mapping[int, list[Code]]:
-    found: dict[int, list[Code]] = defaultdict(list)
-    # In the order of the list of codes.
+    by_status: dict[int, list[Code]] = defaultdict(list)
+    # In the order of MEANINGS.
     for code in MEANINGS:
         if code in codes:
-            found[status_of(code)].append(code)
-    return found
+            by_status[status_of(code)].append(code)
+    return by_status
 
 
-def _refusals(status: int, codes: list[Code]) -> Json:
+def _error_response(status: int, codes: list[Code]) -> Json:
     headers = ["X-Request-Id"]
     if status in {429, 503}:
         headers.append("Retry-After")
     if status == 401:
         headers.append("WWW-Authenticate")
-    shown = {
-        code.value: {"summary": MEANINGS[code], "value": examples.refusal(code)} for code in codes
+    replies = {
+        code.value: {"summary": MEANINGS[code], "value": examples.error_reply(code)}
+        for code in codes
     }
     return {
         "description": "\n".join(f"- `{code}`: {MEANINGS[code]}" for code in codes),
         "headers": _header_references(headers),
         "content": {
-            "application/json": {"schema": _reference(schemas.ErrorReply), "examples": shown}
+            "application/json": {"schema": _reference(schemas.ErrorReply), "examples": replies}
         },
     }
 
@@ -226,10 +231,10 @@ def _reference(model: type[BaseModel]) -> Json:
 
 
 class _Generator(GenerateJsonSchema):
-    """Without the titles that are only a field's name again."""
+    """Omits field titles, which would only repeat the names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Never."""
+        """Always False."""
         return False
 
 
@@ -242,22 +247,22 @@ def _schemas() -> Json:
         for model in get_args(operation.reply) or (operation.reply,)
     }
     ordered = sorted(models, key=lambda model: model.__name__)
-    _, made = models_json_schema(
+    _, definitions = models_json_schema(
         [(model, "validation") for model in ordered],
         ref_template="#/components/schemas/{model}",
         schema_generator=_Generator,
     )
-    generated: Json = {name: _tidy(schema) for name, schema in sorted(made["$defs"].items())}
-    # "`CODE` (status): meaning", for all there are.
+    generated: Json = {name: _tidy(schema) for name, schema in sorted(definitions["$defs"].items())}
     listed = [f"- `{code}` ({status_of(code)}): {meaning}" for code, meaning in MEANINGS.items()]
-    generated["Code"]["description"] = "\n".join(
-        ["Every code that a caller can meet, with its status:", "", *listed]
-    )
+    generated["Code"]["description"] = "\n".join(["Every code, with its HTTP status:", "", *listed])
     return generated
 
 
 def _tidy(schema: Json) -> Json:
-    """Without what speaks to us alone: titles, the None of fields that are left out, and that no other field may be there."""
+    """The schema without titles, `default: null` and `additionalProperties: false`.
+
+    Those describe the models, not the API: replies omit such fields, and may get new fields.
+    """
     kept = {
         name: value
         for name, value in schema.items()

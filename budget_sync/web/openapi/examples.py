@@ -1,4 +1,4 @@
-"""The integration guide's world in examples: what is sent, what comes back, and a refusal of each code."""
+"""Example requests and replies with the integration guide's data, and one error per code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Body = dict[str, Any]
 
 
 class Example(NamedTuple):
-    """A request's body, if it has one, and its reply's."""
+    """The body of a request, if it has one, and the body of its reply."""
 
     summary: str
     request: Body | None
@@ -42,59 +42,64 @@ def _figures(reserved: int, committed: int, budgeted: int = 100_000) -> Body:
     }
 
 
-def _standing(committed: int) -> Body:
+def _budget(committed: int) -> Body:
     return {"id": "budget-123"} | _figures(0, committed)
 
 
-def _decided(
-    code: Code, reason: str, budget: Body | None, *, available: bool = False, approves: bool = False
+def _decision(
+    code: Code,
+    reason: str,
+    budget: Body | None,
+    *,
+    available: bool = False,
+    can_auto_approve: bool = False,
 ) -> Body:
     return _CHECKED | {
         "available": available,
-        "canAutoApprove": approves,
+        "canAutoApprove": can_auto_approve,
         "code": str(code),
         "reason": reason,
         "budget": budget,
     }
 
 
-_ASKED = _REQUEST | _JANE | _ENGINEERING | _SLACK
+_CHECK = _REQUEST | _JANE | _ENGINEERING | _SLACK
 
 CHECK = {
     "autoApproved": Example(
         "Scenario 1: available, within the auto-approve limit",
-        _ASKED,
-        _decided(
+        _CHECK,
+        _decision(
             Code.AUTO_APPROVED,
             "Budget available. Within the auto-approve limit",
-            _standing(5000),
+            _budget(5000),
             available=True,
-            approves=True,
+            can_auto_approve=True,
         ),
     ),
     "requiresApproval": Example(
-        "Scenario 2: available, FP&A has to approve",
-        _ASKED,
-        _decided(
+        "Scenario 2: available, requires FP&A approval",
+        _CHECK,
+        _decision(
             Code.REQUIRES_APPROVAL,
             "Budget available. Requires FP&A approval",
-            _standing(5000),
+            _budget(5000),
             available=True,
         ),
     ),
     "insufficient": Example(
         "Scenario 3: not available",
-        _ASKED,
-        _decided(
+        _CHECK,
+        _decision(
             Code.INSUFFICIENT_BUDGET,
             "Insufficient budget. Available: $2,000, Requested: $5,000",
-            _standing(98_000),
+            _budget(98_000),
         ),
     ),
     "noBudget": Example(
-        "No budget of that department and period",
-        _ASKED | {"department": "Legal"},
-        _decided(Code.NO_BUDGET, "No budget found", None),
+        "No budget for that department and period",
+        _CHECK | {"department": "Legal"},
+        _decision(Code.NO_BUDGET, "No budget found", None),
     ),
 }
 
@@ -102,7 +107,7 @@ _RESERVE = _BUDGET | {"amount": 5000} | _REQUEST | {"reason": "Slack - Team coll
 
 RESERVE = {
     "reserve": Example(
-        "Scenario 1: set aside",
+        "Scenario 1: reserved",
         _RESERVE,
         {"success": True}
         | _RESERVATION
@@ -111,7 +116,7 @@ RESERVE = {
         | {"amountReserved": 5000, "newAvailable": 90_000},
     ),
     "overBudget": Example(
-        "Scenario 3: approved over budget",
+        "Scenario 3: reserved over budget with approval",
         _RESERVE | {"overBudget": {"approvedBy": "fpa-001", "reason": "Approved by the CFO"}},
         {"success": True}
         | _RESERVATION
@@ -122,7 +127,7 @@ RESERVE = {
 }
 
 
-def _settled(held: int, available: int, **amounts: int) -> Body:
+def _movement(held: int, available: int, **amounts: int) -> Body:
     return (
         {"success": True}
         | amounts
@@ -136,17 +141,17 @@ def _settled(held: int, available: int, **amounts: int) -> Body:
 
 COMMIT = {
     "commit": Example(
-        "Fulfilled: all of it is spent",
+        "The whole reservation is spent",
         _BUDGET
         | {"amount": 5000}
         | _REQUEST
         | {"reason": "Invoice paid", "externalRef": "PO-1002"},
-        _settled(0, 90_000, amountCommitted=5000, amountReleased=0),
+        _movement(0, 90_000, amountCommitted=5000, amountReleased=0),
     ),
     "final": Example(
-        "Less was spent, the rest is given back",
+        "Less is spent, and the rest is released",
         _BUDGET | {"amount": 4200.5} | _REQUEST | {"final": True},
-        _settled(0, 90_799, amountCommitted=4200, amountReleased=799)
+        _movement(0, 90_799, amountCommitted=4200, amountReleased=799)
         | {"amountCommitted": 4200.5, "amountReleased": 799.5, "newAvailable": 90_799.5},
     ),
 }
@@ -158,7 +163,7 @@ RELEASE = {
         | {"amount": 5000}
         | _REQUEST
         | {"action": "reject", "reason": "Duplicate subscription found"},
-        _settled(0, 97_000, amountReleased=5000),
+        _movement(0, 97_000, amountReleased=5000),
     ),
     "cancel": Example(
         "Scenario 5: the requester cancels",
@@ -166,14 +171,17 @@ RELEASE = {
         | {"amount": 5000}
         | _REQUEST
         | {"action": "cancel", "originalRequesterId": "user-123", "reason": "No longer needed"},
-        _settled(0, 95_000, amountReleased=5000),
+        _movement(0, 95_000, amountReleased=5000),
     ),
     "exceedsReserved": Example(
-        "More than the request holds",
+        "More than the request holds on the budget",
         _BUDGET | {"amount": 6000} | _REQUEST | {"action": "manual"},
         {
             "success": False,
-            "error": "Amount exceeds reserved: this request holds 5000 on this budget, 6000 was to be released.",
+            "error": (
+                "Amount exceeds reserved: this request holds 5000 on this budget, "
+                "6000 was to be released."
+            ),
             "code": str(Code.AMOUNT_EXCEEDS_RESERVED),
             "amountReleased": 0,
             "amountHeld": 5000,
@@ -189,8 +197,8 @@ _ROW = (
     | {"autoApproveLimit": None, "deletedAt": None}
 )
 
-LIST_BUDGETS = {"page": Example("The only page", None, {"items": [_ROW], "nextCursor": None})}
-GET_BUDGET = {"budget": Example("Engineering's", None, _ROW)}
+LIST_BUDGETS = {"page": Example("A single page", None, {"items": [_ROW], "nextCursor": None})}
+GET_BUDGET = {"budget": Example("Engineering", None, _ROW)}
 GET_REQUEST = {
     "reserved": Example(
         "Checked and reserved",
@@ -257,7 +265,7 @@ _SIGNED_IN = {"success": True, "user": _FIONA}
 
 LOGIN = {
     "login": Example(
-        "Fiona of FP&A",
+        "Fiona logs in",
         {"email": "fiona@acme.com", "password": "correct horse battery staple"},
         _SIGNED_IN,
     )
@@ -265,7 +273,7 @@ LOGIN = {
 ME = {"person": Example("A person", None, _SIGNED_IN)}
 SYNC = {
     "synced": Example(
-        "One source",
+        "One source synced",
         None,
         {
             "success": True,
@@ -299,7 +307,7 @@ SYNC = {
 
 _RETRY = {"retryAfter": 2}
 
-# What refusals of these codes name beside `success`, `error` and `code`.
+# Fields of error replies with these codes, in addition to `success`, `error` and `code`.
 _FACTS: dict[Code, Body] = {
     Code.INVALID_REQUEST: {"fields": {"amount": "must be a number", "requestId": "is required"}},
     Code.INVALID_CUSTOMER: {"fields": {"customerId": "is not a customer you can act for"}},
@@ -326,6 +334,6 @@ _FACTS: dict[Code, Body] = {
 }
 
 
-def refusal(code: Code) -> Mapping[str, Any]:
-    """A refusal of that code, its meaning for a sentence."""
+def error_reply(code: Code) -> Mapping[str, Any]:
+    """An error reply with this code. Its sentence is the code's meaning."""
     return {"success": False, "error": MEANINGS[code], "code": str(code)} | _FACTS.get(code, {})

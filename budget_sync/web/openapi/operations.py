@@ -1,4 +1,4 @@
-"""Every call that programs make: what it takes, what it answers, whom it lets in, and with which codes it refuses."""
+"""Every call of the API: its parameters and body, its replies, its callers and its error codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class Parameter(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """A call. `codes` are its refusals; `lets_in` names security schemes, with "" for a caller without credentials."""
+    """A call.
+
+    `codes` are its error codes. `lets_in` names security schemes; "" stands for no credentials.
+    """
 
     endpoint: str
     method: str
@@ -48,44 +51,53 @@ class Operation(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The name that generated clients give it."""
+        """The name of the call in generated clients."""
         return self.endpoint.rpartition(".")[2]
 
     @property
     def is_replayed(self) -> bool:
-        """Whether the same call again gets the first reply again."""
+        """Whether a repeated call gets the first reply again."""
         return IDEMPOTENCY_KEY in self.parameters
 
 
-_CLEAN = {"type": "string", "minLength": 1}
+_NOT_EMPTY = {"type": "string", "minLength": 1}
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     "header",
-    "Any text, once for each movement: the same key with the same body gets the first reply again, with another body it is refused.",
+    "Any text that is unique for each movement. The same key with the same body gets the first "
+    "reply again. The same key with another body is an error.",
     {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
 )
 _CUSTOMER_ID = Parameter(
-    "customerId", "query", "Whose; required where the credential is for all customers.", _CLEAN
+    "customerId",
+    "query",
+    "The customer. Required if the credential is for all customers.",
+    _NOT_EMPTY,
 )
 
-_SERVICE = (Code.INTERNAL_ERROR, Code.UNAVAILABLE)
-_READING = (
+_SERVICE_ERRORS = (Code.INTERNAL_ERROR, Code.UNAVAILABLE)
+_READ_ERRORS = (
     Code.INVALID_REQUEST,
     Code.INVALID_CUSTOMER,
     Code.AUTHENTICATION_REQUIRED,
     Code.FORBIDDEN,
-    *_SERVICE,
+    *_SERVICE_ERRORS,
 )
-_BODY = (
+_BODY_ERRORS = (
     Code.INVALID_REQUEST,
     Code.BODY_TOO_LARGE,
     Code.UNSUPPORTED_MEDIA_TYPE,
     Code.CROSS_ORIGIN,
     Code.OUTCOME_UNKNOWN,
-    *_SERVICE,
+    *_SERVICE_ERRORS,
 )
-_LEDGER = (Code.INVALID_CUSTOMER, Code.AUTHENTICATION_REQUIRED, Code.FORBIDDEN, *_BODY)
-_MOVEMENT = (Code.BUDGET_NOT_FOUND, Code.IDEMPOTENCY_KEY_REUSED, *_LEDGER)
+_LEDGER_ERRORS = (
+    Code.INVALID_CUSTOMER,
+    Code.AUTHENTICATION_REQUIRED,
+    Code.FORBIDDEN,
+    *_BODY_ERRORS,
+)
+_MOVEMENT_ERRORS = (Code.BUDGET_NOT_FOUND, Code.IDEMPOTENCY_KEY_REUSED, *_LEDGER_ERRORS)
 
 OPERATIONS = (
     Operation(
@@ -93,11 +105,12 @@ OPERATIONS = (
         "post",
         "/api/budget/check",
         "Budgets",
-        "Could the budget carry the amount?",
-        "Advice, logged with the answer given; it moves nothing, and a reserve decides again. No budget, too little money and an approval that is needed "
-        "are answers, not refusals. Without credentials only as `BUDGET_CHECK_AUTH` allows.",
+        "Check a budget",
+        "A check is advice: it moves nothing, and a reserve decides again. Every decision is logged. "
+        "A missing budget, an insufficient budget and a required approval are decisions with status "
+        "200, not errors. `BUDGET_CHECK_AUTH` controls checks without credentials.",
         schemas.CheckReply,
-        (Code.NOT_YOUR_REQUEST, *_LEDGER),
+        (Code.NOT_YOUR_REQUEST, *_LEDGER_ERRORS),
         lets_in=("", "apiKey", "session"),
         body=CheckRequest,
         examples=examples.CHECK,
@@ -107,9 +120,11 @@ OPERATIONS = (
         "post",
         "/api/budget/reserve",
         "Budgets",
-        "Set the amount aside for a request",
-        "All of it or nothing. The same request on the same budget with the same amount gets the first reply again. Once its reservation is closed, a "
-        "late duplicate is refused until the request is checked anew. Ordinary users reserve what they checked.",
+        "Reserve an amount",
+        "Reserves the whole amount or nothing. The same request on the same budget with the same "
+        "amount gets the first reply again. After its reservation is closed, a late duplicate is "
+        "an error until the request is checked again. Ordinary users can reserve only what they "
+        "checked.",
         schemas.ReserveReply,
         (
             *(
@@ -118,7 +133,7 @@ OPERATIONS = (
                 Code.INSUFFICIENT_BUDGET,
                 Code.REQUEST_CONFLICT,
             ),
-            *(Code.RESERVATION_CLOSED, Code.CHECK_REQUIRED, Code.BUDGET_DELETED, *_MOVEMENT),
+            *(Code.RESERVATION_CLOSED, Code.CHECK_REQUIRED, Code.BUDGET_DELETED, *_MOVEMENT_ERRORS),
         ),
         body=ReserveRequest,
         parameters=(IDEMPOTENCY_KEY,),
@@ -129,16 +144,17 @@ OPERATIONS = (
         "post",
         "/api/budget/commit",
         "Budgets",
-        "The money is spent",
-        "Moves it from reserved to committed; with `final`, what is left of the reservation is released. The commit that closed its reservation, sent "
-        "again, gets the first reply again; for partial ones send an Idempotency-Key.",
+        "Commit a reserved amount",
+        "Moves the amount from reserved to committed. `final` also releases the rest of the "
+        "reservation. If the commit that closed the reservation is sent again, it gets the first "
+        "reply again. For partial commits, send an Idempotency-Key.",
         schemas.CommitReply,
         (
             Code.REQUEST_NOT_FOUND,
             Code.NO_OPEN_RESERVATION,
             Code.INSUFFICIENT_BUDGET,
             Code.BUDGET_DELETED,
-            *_MOVEMENT,
+            *_MOVEMENT_ERRORS,
         ),
         body=CommitRequest,
         parameters=(IDEMPOTENCY_KEY,),
@@ -149,12 +165,13 @@ OPERATIONS = (
         "post",
         "/api/budget/release",
         "Budgets",
-        "Give reserved money back",
-        "FP&A and services reject, or release by hand; requesters cancel what is theirs. More than the request holds is answered with 200 and "
-        "`success: false`, and nothing is moved. The release that closed its reservation, sent again, gets the first reply again; for partial ones send an "
-        "Idempotency-Key.",
+        "Release a reserved amount",
+        "FP&A and services use `reject` or `manual`. Requesters `cancel` their own requests. If "
+        "the amount is more than the request holds, the reply is 200 with `success: false`, and "
+        "nothing is moved. If the release that closed the reservation is sent again, it gets the "
+        "first reply again. For partial releases, send an Idempotency-Key.",
         schemas.ReleaseReply | schemas.ReleaseRejected,
-        (Code.AMOUNT_EXCEEDS_RESERVED, Code.NOT_YOUR_REQUEST, *_MOVEMENT),
+        (Code.AMOUNT_EXCEEDS_RESERVED, Code.NOT_YOUR_REQUEST, *_MOVEMENT_ERRORS),
         body=ReleaseRequest,
         parameters=(IDEMPOTENCY_KEY,),
         examples=examples.RELEASE,
@@ -164,21 +181,21 @@ OPERATIONS = (
         "get",
         "/api/budgets",
         "Budgets",
-        "Budgets and where they stand",
-        "The live budgets of one customer, by id, a page at a time.",
+        "List budgets",
+        "The budgets of one customer in pages, ordered by id, without deleted budgets.",
         schemas.BudgetPage,
-        _READING,
+        _READ_ERRORS,
         parameters=(
             _CUSTOMER_ID,
-            Parameter("department", "query", "Of this department alone.", _CLEAN),
+            Parameter("department", "query", "Only budgets of this department.", _NOT_EMPTY),
             Parameter(
-                "fiscalPeriod", "query", "Of this period alone, however it is spelled.", _CLEAN
+                "fiscalPeriod", "query", "Only budgets of this period, in any spelling.", _NOT_EMPTY
             ),
-            Parameter("cursor", "query", "The page before's `nextCursor`.", _CLEAN),
+            Parameter("cursor", "query", "The `nextCursor` of the previous page.", _NOT_EMPTY),
             Parameter(
                 "limit",
                 "query",
-                "How many at most.",
+                "The maximum number of budgets on the page.",
                 {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE, "default": PAGE_SIZE},
             ),
         ),
@@ -189,17 +206,17 @@ OPERATIONS = (
         "get",
         "/api/budgets/{budgetId}",
         "Budgets",
-        "One budget",
-        "Those that were taken out of their sheet included.",
+        "Get a budget",
+        "Also finds a deleted budget, which was removed from its sheet.",
         schemas.Budget,
         (
             Code.BUDGET_NOT_FOUND,
             Code.INVALID_CUSTOMER,
             Code.AUTHENTICATION_REQUIRED,
             Code.FORBIDDEN,
-            *_SERVICE,
+            *_SERVICE_ERRORS,
         ),
-        parameters=(Parameter("budgetId", "path", "", _CLEAN),),
+        parameters=(Parameter("budgetId", "path", "", _NOT_EMPTY),),
         examples=examples.GET_BUDGET,
     ),
     Operation(
@@ -207,11 +224,15 @@ OPERATIONS = (
         "get",
         "/api/requests/{requestId}",
         "Budgets",
-        "Where a request stands",
-        "Its checks, reservations and movements: what to ask after a lost reply. Ordinary users see what is theirs.",
+        "Get the timeline of a request",
+        "Its checks, reservations and movements, for example after a lost reply. Ordinary users "
+        "see only their own requests.",
         schemas.RequestTimeline,
-        (Code.REQUEST_NOT_FOUND, Code.NOT_YOUR_REQUEST, *_READING),
-        parameters=(Parameter("requestId", "path", "May hold slashes.", _CLEAN), _CUSTOMER_ID),
+        (Code.REQUEST_NOT_FOUND, Code.NOT_YOUR_REQUEST, *_READ_ERRORS),
+        parameters=(
+            Parameter("requestId", "path", "May contain slashes.", _NOT_EMPTY),
+            _CUSTOMER_ID,
+        ),
         examples=examples.GET_REQUEST,
     ),
     Operation(
@@ -219,10 +240,10 @@ OPERATIONS = (
         "post",
         "/api/auth/login",
         "People",
-        "Sign a person in",
+        "Log in",
         "The reply sets the session cookie.",
         schemas.UserReply,
-        (Code.BAD_CREDENTIALS, Code.TOO_MANY_ATTEMPTS, *_BODY),
+        (Code.BAD_CREDENTIALS, Code.TOO_MANY_ATTEMPTS, *_BODY_ERRORS),
         lets_in=("",),
         body=Login,
         examples=examples.LOGIN,
@@ -232,10 +253,10 @@ OPERATIONS = (
         "post",
         "/api/auth/logout",
         "People",
-        "Sign out",
-        "Ends the session for every copy of its cookie; without one there is nothing to end.",
+        "Log out",
+        "Ends the session, also for copies of its cookie. Succeeds without a session too.",
         schemas.Done,
-        (Code.CROSS_ORIGIN, Code.OUTCOME_UNKNOWN, *_SERVICE),
+        (Code.CROSS_ORIGIN, Code.OUTCOME_UNKNOWN, *_SERVICE_ERRORS),
         lets_in=("", "session"),
     ),
     Operation(
@@ -243,10 +264,10 @@ OPERATIONS = (
         "get",
         "/api/auth/me",
         "People",
-        "Who am I?",
-        "Whose session or key was sent.",
+        "Get the caller",
+        "The person of the session, or the service of the API key.",
         schemas.UserReply,
-        (Code.AUTHENTICATION_REQUIRED, *_SERVICE),
+        (Code.AUTHENTICATION_REQUIRED, *_SERVICE_ERRORS),
         examples=examples.ME,
     ),
     Operation(
@@ -254,10 +275,11 @@ OPERATIONS = (
         "get",
         "/api/cron/sync-google-sheets",
         "Operation",
-        "A pass over every source",
-        "For schedulers that call over HTTP. One source's failure is its own result, and the call's deadline is 50 seconds.",
+        "Sync all sources",
+        "For schedulers that call over HTTP. Every source has its own result, and one that fails "
+        "does not stop the others. The call has a time limit of 50 seconds.",
         schemas.SyncReply,
-        (Code.AUTHENTICATION_REQUIRED, *_SERVICE),
+        (Code.AUTHENTICATION_REQUIRED, *_SERVICE_ERRORS),
         lets_in=("cronSecret",),
         examples=examples.SYNC,
     ),
@@ -266,8 +288,8 @@ OPERATIONS = (
         "get",
         "/healthz",
         "Operation",
-        "Alive",
-        "The process answers, whatever the database does.",
+        "Check liveness",
+        "The process is running. The database may be unreachable.",
         schemas.Status,
         (),
         lets_in=("",),
@@ -277,8 +299,8 @@ OPERATIONS = (
         "get",
         "/readyz",
         "Operation",
-        "Able to serve",
-        "The database can be reached, has this program's schema, and is open to be written.",
+        "Check readiness",
+        "The database is reachable and writable, and has this program's schema.",
         schemas.Status,
         (Code.UNAVAILABLE,),
         lets_in=("",),
@@ -288,8 +310,8 @@ OPERATIONS = (
         "get",
         "/metrics",
         "Operation",
-        "Figures for Prometheus",
-        "In its text format. Without the token there is nothing here.",
+        "Get metrics",
+        "Metrics in the text format of Prometheus. Without the token the reply is 404.",
         None,
         (Code.NOT_FOUND,),
         lets_in=("metricsToken",),
@@ -299,8 +321,9 @@ OPERATIONS = (
         "get",
         "/openapi.json",
         "Operation",
-        "This document",
-        "OpenAPI 3.1, made from the models that check the bodies. `/docs` has it as a page.",
+        "Get the OpenAPI document",
+        "OpenAPI 3.1, generated from the models that validate the bodies. `/docs` is the HTML "
+        "page.",
         None,
         (),
         lets_in=("",),

@@ -1,4 +1,8 @@
-"""What the calls answer, as models. Nothing is checked against them while serving: the API page is made from them, and tests hold the replies to them."""
+"""Models of the replies.
+
+The API documentation is generated from them, and tests validate replies with them. The service does
+not validate its replies.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +25,18 @@ Role = Literal[
 
 
 def absent(description: str = "") -> Any:
-    """A field that is left out where it does not apply."""
+    """A field that a reply omits if it does not apply."""
     return Field(default=None, description=description or None)
 
 
 class ReplyModel(BaseModel):
-    """A JSON object that we send. Later versions may add fields."""
+    """A JSON object of a reply. Later versions may add fields."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
 
 class BudgetFigures(ReplyModel):
-    """Where a budget stands."""
+    """The amounts of a budget."""
 
     id: str
     currency: str = Field(description="ISO 4217 code.")
@@ -40,33 +44,40 @@ class BudgetFigures(ReplyModel):
     reserved_amount: Money
     committed_amount: Money
     available: Money = Field(
-        description="budgetedAmount - reservedAmount - committedAmount; negative where a sheet cut the budget below what is spent."
+        description=(
+            "`budgetedAmount - reservedAmount - committedAmount`. Negative if the sheet lowered "
+            "the budget below what is reserved and committed, or if it was reserved over budget."
+        )
     )
 
 
 class CheckReply(ReplyModel):
-    """What a check says. It is advice: a reserve decides again."""
+    """The decision of a check. It is advice: a reserve decides again."""
 
     success: Literal[True]
-    available: bool = Field(description="Whether the budget can carry the amount.")
+    available: bool = Field(description="Whether the budget has the amount available.")
     can_auto_approve: bool = Field(
-        description="Whether it can, and the amount is within the auto-approve limit: the budget's, or else the customer's, for budgets in its currency."
+        description=(
+            "Whether the budget has the amount available and the amount is within the auto-approve "
+            "limit: the budget's own, else the customer's for budgets in the customer's currency."
+        )
     )
     code: Literal[
         Code.AUTO_APPROVED, Code.REQUIRES_APPROVAL, Code.INSUFFICIENT_BUDGET, Code.NO_BUDGET
     ]
-    reason: str = Field(description="The same in a sentence, for people.")
+    reason: str = Field(description="The decision as a sentence, for people.")
     check_id: str
     budget: BudgetFigures | None = Field(
-        description="null where there is none of that department and period."
+        description="null if there is no budget for that department and period."
     )
     already_reserved: Money = absent(
-        "What this request holds on the budget; it does not count against it. Left out where it holds nothing."
+        "Amount that this request already holds on the budget. It does not count against the "
+        "request. Omitted if it holds nothing."
     )
 
 
 class ReserveReply(ReplyModel):
-    """Money was set aside."""
+    """The amount was reserved."""
 
     success: Literal[True]
     reservation_id: str
@@ -76,7 +87,7 @@ class ReserveReply(ReplyModel):
     new_available: Money
 
 
-class _Settled(ReplyModel):
+class _Movement(ReplyModel):
     success: Literal[True]
     amount_released: Money
     new_available: Money
@@ -84,22 +95,22 @@ class _Settled(ReplyModel):
     request_id: str
     reservation_id: str
     amount_held: Money = Field(
-        description="What the request still holds on the budget; 0 once its reservation is closed."
+        description="Amount that the request still holds; 0 after its reservation is closed."
     )
 
 
-class CommitReply(_Settled):
-    """Reserved money was spent; a `final` commit released what was left."""
+class CommitReply(_Movement):
+    """The amount was committed. A `final` commit also released the rest of the reservation."""
 
     amount_committed: Money
 
 
-class ReleaseReply(_Settled):
-    """Reserved money was given back."""
+class ReleaseReply(_Movement):
+    """The amount was released."""
 
 
 class ReleaseRejected(ReplyModel):
-    """More was to be released than the request holds on that budget. Nothing was moved."""
+    """The amount to release is more than the request holds on the budget. Nothing was moved."""
 
     success: Literal[False]
     error: str
@@ -110,7 +121,7 @@ class ReleaseRejected(ReplyModel):
 
 
 class Budget(ReplyModel):
-    """A budget and where it stands."""
+    """A budget and its amounts."""
 
     id: str
     customer_id: str
@@ -121,23 +132,23 @@ class Budget(ReplyModel):
     reserved_amount: Money
     committed_amount: Money
     available: Money
-    auto_approve_limit: Money | None = Field(description="null where the customer's own holds.")
+    auto_approve_limit: Money | None = Field(description="null if the customer's limit applies.")
     deleted_at: Timestamp | None = Field(
-        description="When it was taken out of its sheet, if it was."
+        description="When it was removed from its sheet; null if it was not."
     )
 
 
 class BudgetPage(ReplyModel):
-    """A page of live budgets, by id."""
+    """A page of budgets, ordered by id, without deleted budgets."""
 
     items: list[Budget]
     next_cursor: str | None = Field(
-        description="What `cursor` has to be for the next page; null on the last."
+        description="The `cursor` of the next page; null on the last page."
     )
 
 
 class RequestReservation(ReplyModel):
-    """Money that was set aside for the request."""
+    """A reservation of the request."""
 
     reservation_id: str
     budget_id: str
@@ -155,7 +166,7 @@ class RequestReservation(ReplyModel):
 
 
 class RequestCheck(ReplyModel):
-    """A check of the request, and what it was told."""
+    """A check of the request and its decision."""
 
     check_id: str
     user_id: str
@@ -174,25 +185,25 @@ class RequestCheck(ReplyModel):
 
 
 class RequestMovement(ReplyModel):
-    """A row of the audit log."""
+    """A movement of money, as in the audit log."""
 
     action: Literal["RESERVE", "OVER_BUDGET", "COMMIT", "RELEASE"]
     budget_id: str
     reservation_id: str
-    old_value: str = Field(description="What the request held before, in whole units.")
-    new_value: str = Field(description="What it held afterwards.")
+    old_value: str = Field(description="Amount held before, in whole currency units.")
+    new_value: str = Field(description="Amount held after, in whole currency units.")
     reserved_delta: Money
     committed_delta: Money
     changed_by: str
     on_behalf_of: str | None
-    approved_by: str | None = Field(description="Who approved going over budget.")
+    approved_by: str | None = Field(description="The approver, if over budget.")
     reason: str
     external_ref: str | None
     created_at: Timestamp
 
 
 class RequestTimeline(ReplyModel):
-    """Where a request stands: the latest 100 of each, oldest first."""
+    """The timeline of a request: the latest 100 entries of each list, oldest first."""
 
     request_id: str
     reservations: list[RequestReservation]
@@ -201,32 +212,32 @@ class RequestTimeline(ReplyModel):
 
 
 class User(ReplyModel):
-    """Who is signed in, or which service a key is for."""
+    """The person of a session, or the service of an API key."""
 
     id: str | None = Field(description="null for a service.")
     name: str
     email: str | None
     role: Role
-    customer_id: str | None = Field(description="null for all customers.")
+    customer_id: str | None = Field(description="null for a caller for all customers.")
 
 
 class UserReply(ReplyModel):
-    """Who the caller is."""
+    """The caller."""
 
     success: Literal[True]
     user: User
 
 
 class Done(ReplyModel):
-    """It is done."""
+    """The call succeeded."""
 
     success: Literal[True]
 
 
 class SyncResult(ReplyModel):
-    """What became of a pass over one source, as `SyncHistory` has it."""
+    """The result of a sync run of one source, as stored in `SyncHistory`."""
 
-    sync_id: str | None = Field(description="null where even the history could not be written.")
+    sync_id: str | None = Field(description="null if the sync history could not be written.")
     customer_id: str
     source_id: str
     source_type: Literal["google_sheets", "csv"]
@@ -236,7 +247,7 @@ class SyncResult(ReplyModel):
     unchanged_count: int
     soft_deleted_count: int
     revived_count: int
-    held_count: int = Field(description="Deletions that wait for a person.")
+    held_count: int = Field(description="Deletions that wait for approval.")
     error_count: int
     overdrawn_count: int
     message: str | None
@@ -245,33 +256,36 @@ class SyncResult(ReplyModel):
 
 
 class SyncReply(ReplyModel):
-    """One result for each source."""
+    """The result of each source."""
 
     success: Literal[True]
     results: list[SyncResult]
 
 
 class Status(ReplyModel):
-    """How the service is."""
+    """The status of the service."""
 
     status: Literal["ok", "ready"]
 
 
 class ErrorReply(ReplyModel):
-    """A refusal. `code` is for programs and stays; `error` is for people. What else it names depends on the code."""
+    """An error.
+
+    `code` is stable and for programs; `error` is for people. The other fields depend on the code.
+    """
 
     success: Literal[False]
-    error: str = Field(description="What is wrong, in a sentence.")
+    error: str = Field(description="What is wrong, as a sentence.")
     code: Code
-    fields: dict[str, str] = absent("Every bad field with what is wrong with it.")
+    fields: dict[str, str] = absent("Every bad field and its problem.")
     request_id: str = absent(
-        "The request that it is about; with INTERNAL_ERROR, the id under which our log has the mistake."
+        "The purchase request. With INTERNAL_ERROR, the `X-Request-Id` to quote to support."
     )
     budget_id: str = absent()
     reservation_id: str = absent()
-    amount_reserved: Money = absent("What the request's open reservation was made for.")
+    amount_reserved: Money = absent("The amount of the request's open reservation.")
     available: Money = absent()
-    shortfall: Money = absent("How much is missing.")
-    reason: str = absent("As a check says it.")
+    shortfall: Money = absent("The amount that is missing.")
+    reason: str = absent("The reason, as in a check.")
     approved_by: str = absent()
     retry_after: int = absent("Seconds to wait, as in the Retry-After header.")

@@ -1,5 +1,8 @@
-"""`/openapi.json` for programs, `/docs` for people: rendered here, since the viewers that one can vendor all need inline styles
-or data: images, which the Content-Security-Policy refuses, and a page without scripts is quicker and reads everywhere.
+"""`/openapi.json` for programs, and `/docs` for people.
+
+The page is rendered here. All OpenAPI viewers that could be vendored need inline styles or data:
+images, which the Content-Security-Policy forbids. A page without scripts also loads faster and
+works in every browser.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from budget_sync.web.console.base import HEADERS, page
 
 blueprint = Blueprint("openapi", __name__)
 
-# Both make their models when they are loaded: no command should wait for that, and most workers are never asked.
+# The views import `document` and `docs_page` late, because both create all models on import. No
+# command should wait for that, and most workers never need them.
 
 
 @blueprint.get("/openapi.json")
@@ -25,7 +29,7 @@ def describe() -> Response:
 
 @lru_cache(maxsize=1)
 def _document() -> str:
-    """The document's text: to write it costs more than a movement does, and anybody may ask for it."""
+    """The document as JSON, cached: building it costs more than a reserve, and it is public."""
     from budget_sync.web.openapi.document import document  # noqa: PLC0415
 
     return f"{dumps(document())}\n"
@@ -33,7 +37,7 @@ def _document() -> str:
 
 @blueprint.get("/docs")
 def read() -> Response:
-    """The same, to be read."""
+    """The API as an HTML page."""
     from budget_sync.web.openapi import docs_page  # noqa: PLC0415
 
     response = page(
