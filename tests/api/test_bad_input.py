@@ -1,4 +1,4 @@
-"""Whatever is wrong with a request gets the right 4xx that names it, as JSON, and moves nothing."""
+"""Every invalid request gets the right 4xx as JSON, which names the problem, and moves nothing."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ pytestmark = pytest.mark.both_engines
 MAX_BODY_BYTES = 64 * 1024
 JSON = "application/json"
 
-# Longer than any field may be.
+# Longer than the limit of every field.
 TOO_LONG = "x" * 5_000
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call that takes a body: a body that it accepts, and the kinds of its fields; a dot leads into an object."""
+    """A call: a valid body, its required fields, and its text fields. Nested names have dots."""
 
     path: str
     body: dict[str, Any]
@@ -55,7 +55,7 @@ class Call:
 
     @property
     def fields(self) -> list[str]:
-        """Every field, those of inner objects included."""
+        """Every field, with those of nested objects."""
         return sorted({*self.texts, *self.body})
 
 
@@ -133,7 +133,7 @@ every_money_call = pytest.mark.parametrize("name", MONEY_CALLS)
 
 
 def body_with(body: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
-    """The body with one field changed."""
+    """The body with another value for one field."""
     changed = copy.deepcopy(body)
     inner, *names = changed, *field.split(".")
     for name in names[:-1]:
@@ -143,7 +143,7 @@ def body_with(body: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
 
 
 def raw_body(body: dict[str, Any], literals: dict[str, str]) -> bytes:
-    """The body's JSON with fields given as JSON text, which may be what no JSON library writes."""
+    """The body as JSON, with raw JSON text for some fields, which may be invalid JSON."""
     for field in literals:
         body = body_with(body, field, f"@{field}@")
     text = json.dumps(body)
@@ -154,7 +154,7 @@ def raw_body(body: dict[str, Any], literals: dict[str, str]) -> bytes:
 
 @dataclass
 class Service:
-    """The app under test, and what its database file holds."""
+    """The app under test, and a connection to its database file."""
 
     app: Flask
     client: FlaskClient
@@ -179,7 +179,7 @@ class Service:
         content_type: str | None = JSON,
         headers: Mapping[str, str] | None = None,
     ) -> TestResponse:
-        """Post bytes, with the orchestrator's key, or as the client's person."""
+        """Post bytes with the orchestrator's key, or with the session of `client`."""
         credential = {} if client else self.key
         return (client or self.client).post(
             CALLS[name].path,
@@ -188,19 +188,19 @@ class Service:
             headers=credential | dict(headers or {}),
         )
 
-    def refuses(self, name: str, body: bytes, *fields: str, **options: Any) -> TestResponse:
-        """Assert that the bytes get a 400 that names exactly those fields, and move nothing."""
+    def assert_invalid(self, name: str, body: bytes, *fields: str, **options: Any) -> TestResponse:
+        """Assert that the body gets a 400 that names exactly these fields, and moves nothing."""
         before = self.dump()
         response = self.post(name, body, **options)
-        refused(response, 400, fields)
+        assert_error(response, 400, fields)
         assert self.dump() == before
         return response
 
 
-def refused(
+def assert_error(
     response: TestResponse, status: int, fields: Sequence[str] = (), code: Code | None = None
 ) -> dict[str, Any]:
-    """Assert the one form of every refusal; returns it."""
+    """Assert that the response is an error in the common form. Returns its data."""
     assert response.status_code == status, response.text
     assert response.mimetype == JSON
     data: dict[str, Any] = json.loads(response.data)
@@ -216,9 +216,9 @@ def refused(
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The guide's world, with budgets in yen and dinars beside it, and money held by one request on each budget.
+    """The guide's customer, with more budgets in yen and dinars, and a reservation on each budget.
 
-    One for the whole module: nothing here moves anything, which every test sees for itself.
+    One for the whole module: the tests assert that nothing here moves anything.
     """
     folder = tmp_path_factory.mktemp("bad-input") / "instance"
     folder.mkdir()
@@ -240,26 +240,26 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             currency=currency,
         )
     file = sqlite3.connect(chosen.database_path)
-    made = Service(
+    service = Service(
         app, app.test_client(), key_headers(may_overspend=True), demo_client(app, "jane"), file
     )
     for budget_id, amount in (("budget-123", 5000), ("budget-jpy", 5000), ("budget-kwd", 5)):
         assert (
-            made.post(
+            service.post(
                 "reserve", json.dumps(reserve_body(budgetId=budget_id, amount=amount)).encode()
             ).status_code
             == 200
         )
-    yield made
+    yield service
     file.close()
     database.close_connection()
 
 
 def literals_of(name: str, field: str) -> list[str]:
-    """JSON texts that this field must not have."""
+    """JSON texts that are invalid for this field."""
     call = CALLS[name]
     if field == "amount":
-        found = [*NO_NUMBERS, *NO_AMOUNTS, *NO_AMOUNTS_IN_DOLLARS]
+        found = [*NO_NUMBERS, *NO_AMOUNTS, *INVALID_DOLLAR_AMOUNTS]
     elif field == "action":
         found = [*NO_TEXTS, *BAD_TEXTS, '"refund"', '"CANCEL"', '"cancel "', '"cancel,reject"']
     elif field == "final":
@@ -300,7 +300,7 @@ NO_AMOUNTS = (
         "18446744073709551616",
     ),
 )
-NO_AMOUNTS_IN_DOLLARS = (
+INVALID_DOLLAR_AMOUNTS = (
     "5.001",
     "0.001",
     "1e-3",
@@ -329,44 +329,42 @@ BAD_TEXTS = (
 )
 
 
-def test_the_bodies_that_these_tests_spoil_are_accepted_as_they_are(service: Service) -> None:
-    # The other tests prove nothing if these were refused for another reason.
+def test_base_bodies_of_these_tests_are_valid(service: Service) -> None:
+    # Otherwise the other tests could pass for another reason.
     for name in MONEY_CALLS:
         response = service.post(
-            name, json.dumps(CALLS[name].body | {"requestId": "unspoilt"}).encode()
+            name, json.dumps(CALLS[name].body | {"requestId": "valid"}).encode()
         )
         assert (response.status_code, response.json and response.json["success"]) == (200, True), (
             response.text
         )
     response = service.post("login", json.dumps(CALLS["login"].body).encode())
-    refused(response, 401, code=Code.BAD_CREDENTIALS)
+    assert_error(response, 401, code=Code.BAD_CREDENTIALS)
 
 
 @pytest.mark.parametrize(("name", "field"), CALL_FIELDS)
-def test_a_value_that_a_field_cannot_have_is_refused_by_name(
-    service: Service, name: str, field: str
-) -> None:
+def test_invalid_value_is_rejected_with_its_field(service: Service, name: str, field: str) -> None:
     for literal in literals_of(name, field):
-        service.refuses(name, raw_body(CALLS[name].body, {field: literal}), field)
+        service.assert_invalid(name, raw_body(CALLS[name].body, {field: literal}), field)
 
 
 @every_call
-def test_everything_wrong_is_named_at_once(service: Service, name: str) -> None:
+def test_reply_names_all_invalid_fields(service: Service, name: str) -> None:
     call = CALLS[name]
     leaves = [field for field in call.fields if field != "overBudget"]
-    # What is no amount of one currency alone shows only once the budget is known.
+    # Amounts that are invalid only in dollars are not found before the budget is known.
     choices = {
-        field: [text for text in literals_of(name, field) if text not in NO_AMOUNTS_IN_DOLLARS]
+        field: [text for text in literals_of(name, field) if text not in INVALID_DOLLAR_AMOUNTS]
         for field in leaves
     }
     for turn in range(5):
         wrong = {field: literals[turn * 7 % len(literals)] for field, literals in choices.items()}
-        service.refuses(name, raw_body(call.body, wrong), *leaves)
+        service.assert_invalid(name, raw_body(call.body, wrong), *leaves)
 
 
 @every_call
-def test_every_missing_field_is_named_at_once(service: Service, name: str) -> None:
-    response = service.refuses(name, b"{}", *CALLS[name].required)
+def test_reply_names_all_missing_fields(service: Service, name: str) -> None:
+    response = service.assert_invalid(name, b"{}", *CALLS[name].required)
     assert response.json
     assert (
         response.json["error"] == f"Missing required fields: {', '.join(response.json['fields'])}"
@@ -376,45 +374,47 @@ def test_every_missing_field_is_named_at_once(service: Service, name: str) -> No
 @pytest.mark.parametrize(
     ("name", "field"), [(name, field) for name, call in CALLS.items() for field in call.required]
 )
-def test_a_missing_field_is_named_beside_wrong_ones(
-    service: Service, name: str, field: str
-) -> None:
+def test_reply_names_missing_and_invalid_fields(service: Service, name: str, field: str) -> None:
     call = CALLS[name]
     other = next(other for other in call.required if other != field)
     body = {key: value for key, value in call.body.items() if key != field}
-    service.refuses(name, json.dumps(body).encode(), field)
-    service.refuses(name, raw_body(body, {other: "false"}), field, other)
+    service.assert_invalid(name, json.dumps(body).encode(), field)
+    service.assert_invalid(name, raw_body(body, {other: "false"}), field, other)
 
 
 @pytest.mark.parametrize(
     ("name", "field"), [(name, field) for name, call in CALLS.items() for field in call.body]
 )
-def test_a_key_given_twice_is_refused_by_name(service: Service, name: str, field: str) -> None:
+def test_repeated_key_is_rejected_with_its_name(service: Service, name: str, field: str) -> None:
     body, value = json.dumps(CALLS[name].body), json.dumps(CALLS[name].body[field])
-    twice = f'{body[:-1]}, "{field}": {value}}}'
-    service.refuses(name, twice.encode(), field)
-    service.refuses(name, f'{twice[:-1]}, "{field}": null}}'.encode(), field)
-    # The same key, spelled with an escape.
-    service.refuses(
+    repeated = f'{body[:-1]}, "{field}": {value}}}'
+    service.assert_invalid(name, repeated.encode(), field)
+    service.assert_invalid(name, f'{repeated[:-1]}, "{field}": null}}'.encode(), field)
+    # The same key, written with an escape.
+    service.assert_invalid(
         name, f'{body[:-1]}, "\\u{ord(field[0]):04x}{field[1:]}": {value}}}'.encode(), field
     )
 
 
 @every_money_call
-def test_a_field_has_its_documented_name_and_no_other(service: Service, name: str) -> None:
+def test_only_documented_field_names_count(service: Service, name: str) -> None:
     call = CALLS[name]
     without_amount = {field: value for field, value in call.body.items() if field != "amount"}
     for field in [field for field in without_amount if snake(field) != field]:
-        # As with every unknown field: nothing is wrong with its value, and it stands for no other.
-        service.refuses(name, json.dumps(without_amount | {snake(field): 5}).encode(), "amount")
+        # The snake_case name is an unknown field: its value is ignored.
+        service.assert_invalid(
+            name, json.dumps(without_amount | {snake(field): 5}).encode(), "amount"
+        )
         without_both = {known: value for known, value in without_amount.items() if known != field}
         missing = {"amount", field} & set(call.required)
-        service.refuses(name, json.dumps(without_both | {snake(field): 5}).encode(), *missing)
+        service.assert_invalid(
+            name, json.dumps(without_both | {snake(field): 5}).encode(), *missing
+        )
 
 
-def test_an_inner_field_has_its_documented_name_and_no_other(service: Service) -> None:
+def test_only_documented_nested_field_names_count(service: Service) -> None:
     inner = {"approved_by": "fpa-001", "reason": "Urgent"}
-    service.refuses(
+    service.assert_invalid(
         "reserve",
         json.dumps(CALLS["reserve"].body | {"overBudget": inner}).encode(),
         "overBudget.approvedBy",
@@ -422,18 +422,20 @@ def test_an_inner_field_has_its_documented_name_and_no_other(service: Service) -
 
 
 def snake(name: str) -> str:
-    """A name as Python has it."""
+    """A camelCase name in snake_case."""
     return re.sub("([A-Z])", r"_\1", name).lower()
 
 
-def test_a_key_given_twice_is_named_beside_what_else_is_wrong(service: Service) -> None:
+def test_reply_names_repeated_keys_and_invalid_fields(service: Service) -> None:
     body = raw_body(CALLS["release"].body, {"amount": "-5", "reason": '""'})
-    service.refuses("release", body[:-1] + b', "action": "cancel"}', "amount", "reason", "action")
+    service.assert_invalid(
+        "release", body[:-1] + b', "action": "cancel"}', "amount", "reason", "action"
+    )
 
 
-def test_a_key_given_twice_within_an_inner_object_is_named_with_its_path(service: Service) -> None:
+def test_repeated_nested_key_is_named_with_its_path(service: Service) -> None:
     inner = '{"approvedBy": "fpa-001", "reason": "Urgent", "reason": "Very urgent"}'
-    service.refuses(
+    service.assert_invalid(
         "reserve", raw_body(CALLS["reserve"].body, {"overBudget": inner}), "overBudget.reason"
     )
 
@@ -441,7 +443,7 @@ def test_a_key_given_twice_within_an_inner_object_is_named_with_its_path(service
 @pytest.mark.parametrize(
     "extra", ['{"a": 1, "a": 2}', '[{"a": 1, "a": 1}]', '{"b": {"a": 1, "a": {}}}']
 )
-def test_a_key_given_twice_in_a_field_nobody_reads_is_refused(service: Service, extra: str) -> None:
+def test_repeated_key_in_an_unknown_field_is_rejected(service: Service, extra: str) -> None:
     for name, call in CALLS.items():
         before = service.dump()
         response = service.post(name, raw_body(call.body | {"extra": ""}, {"extra": extra}))
@@ -452,8 +454,8 @@ def test_a_key_given_twice_in_a_field_nobody_reads_is_refused(service: Service, 
 
 
 @every_call
-def test_a_key_that_is_no_text_given_twice_is_refused(service: Service, name: str) -> None:
-    # Half of a surrogate pair cannot be written into a reply either.
+def test_repeated_key_of_invalid_unicode_is_rejected(service: Service, name: str) -> None:
+    # A reply cannot contain half of a surrogate pair either.
     before = service.dump()
     response = service.post(
         name, json.dumps(CALLS[name].body)[:-1].encode() + b', "\\ud800": 1, "\\ud800": 2}'
@@ -465,12 +467,12 @@ def test_a_key_that_is_no_text_given_twice_is_refused(service: Service, name: st
 
 
 def with_note(note: bytes) -> bytes:
-    """What to put for the end of a body, to add a field to it."""
+    """The end of a body, with an added field."""
     return b', "note": ' + note + b"}"
 
 
 @pytest.mark.parametrize(
-    "spoilt",
+    "invalid",
     [
         *(
             b"",
@@ -505,28 +507,28 @@ def with_note(note: bytes) -> bytes:
     ],
     ids=ascii,
 )
-def test_what_is_no_json_is_refused(service: Service, spoilt: bytes) -> None:
+def test_invalid_json_is_rejected(service: Service, invalid: bytes) -> None:
     for name, call in CALLS.items():
         body = (
-            json.dumps(call.body).encode()[:-1] + spoilt
-            if spoilt[:1] in (b",", b"}", b"/")
-            else spoilt
+            json.dumps(call.body).encode()[:-1] + invalid
+            if invalid[:1] in (b",", b"}", b"/")
+            else invalid
         )
-        service.refuses(name, body, "body")
+        service.assert_invalid(name, body, "body")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_json_in_another_encoding_is_refused(service: Service, encoding: str) -> None:
+def test_json_in_another_encoding_is_rejected(service: Service, encoding: str) -> None:
     for name, call in CALLS.items():
-        service.refuses(name, json.dumps(call.body).encode(encoding), "body")
+        service.assert_invalid(name, json.dumps(call.body).encode(encoding), "body")
 
 
 @pytest.mark.parametrize(
     "document", ["[]", "[{}]", '"text"', "5", "-0", "null", "true", "NaN", "1e400", "9" * 5_000]
 )
-def test_a_body_that_is_no_object_is_refused(service: Service, document: str) -> None:
+def test_body_that_is_not_an_object_is_rejected(service: Service, document: str) -> None:
     for name in CALLS:
-        service.refuses(name, document.encode(), "body")
+        service.assert_invalid(name, document.encode(), "body")
 
 
 @pytest.mark.parametrize(
@@ -538,43 +540,39 @@ def test_a_body_that_is_no_object_is_refused(service: Service, document: str) ->
         '{"a":' * 9_000 + "1" + "}" * 9_000,
     ],
 )
-def test_deep_nesting_is_refused(service: Service, nested: str) -> None:
+def test_deep_nesting_is_rejected(service: Service, nested: str) -> None:
     for name in CALLS:
-        service.refuses(name, nested.encode(), "body")
-        service.refuses(name, b'{"extra": ' + nested.encode() + b"}", "body")
+        service.assert_invalid(name, nested.encode(), "body")
+        service.assert_invalid(name, b'{"extra": ' + nested.encode() + b"}", "body")
 
 
-def test_nesting_about_as_deep_as_the_parser_goes_breaks_nothing(service: Service) -> None:
-    # What walks through a parsed body must go as deep as what parsed it.
+def test_nesting_near_the_parsers_limit_is_a_400(service: Service) -> None:
+    # The search for repeated keys must go as deep as the parser.
     for depth in range(940, 1_000):
         response = service.post("check", b'{"extra": ' + b"[" * depth + b"]" * depth + b"}")
         assert response.status_code == 400, (depth, response.text)
 
 
 @every_call
-def test_nesting_too_deep_for_the_largest_body_is_refused_for_its_size(
-    service: Service, name: str
-) -> None:
+def test_deep_nesting_above_the_size_limit_is_a_413(service: Service, name: str) -> None:
     before = service.dump()
-    refused(service.post(name, b"[" * 100_000), 413, code=Code.BODY_TOO_LARGE)
+    assert_error(service.post(name, b"[" * 100_000), 413, code=Code.BODY_TOO_LARGE)
     assert service.dump() == before
 
 
 @every_call
-@pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "in chunks"])
-def test_a_body_over_the_limit_is_refused_however_it_is_sent(
-    service: Service, name: str, chunked: bool
-) -> None:
+@pytest.mark.parametrize("chunked", [False, True], ids=["with length", "chunked"])
+def test_body_above_the_size_limit_is_rejected(service: Service, name: str, chunked: bool) -> None:
     before = service.dump()
     largest = json.dumps(CALLS[name].body).encode().ljust(MAX_BODY_BYTES)
     for size in (1, MAX_BODY_BYTES, 10 * MAX_BODY_BYTES):
         response = (post_chunked if chunked else Service.post)(service, name, largest + b" " * size)
-        refused(response, 413, code=Code.BODY_TOO_LARGE)
+        assert_error(response, 413, code=Code.BODY_TOO_LARGE)
     assert service.dump() == before
 
 
 def post_chunked(service: Service, name: str, body: bytes) -> TestResponse:
-    """Post without a length known beforehand, as gunicorn hands over a chunked body."""
+    """Post without a Content-Length, as gunicorn passes on a chunked body."""
     chunked = {
         "HTTP_TRANSFER_ENCODING": "chunked",
         "CONTENT_LENGTH": "",
@@ -589,7 +587,7 @@ def post_chunked(service: Service, name: str, body: bytes) -> TestResponse:
     )
 
 
-def test_a_body_of_exactly_the_limit_is_taken_however_it_is_sent(service: Service) -> None:
+def test_body_of_exactly_the_size_limit_is_accepted(service: Service) -> None:
     largest = json.dumps(CALLS["check"].body).encode().ljust(MAX_BODY_BYTES)
     assert service.post("check", largest).status_code == 200
     assert post_chunked(service, "check", largest).status_code == 200
@@ -608,12 +606,12 @@ def test_a_body_of_exactly_the_limit_is_taken_however_it_is_sent(service: Servic
         "multipart/form-data; boundary=x",
     ],
 )
-def test_a_body_of_another_content_type_is_refused(
+def test_body_of_another_content_type_is_rejected(
     service: Service, content_type: str | None
 ) -> None:
     for name, call in CALLS.items():
         before = service.dump()
-        refused(
+        assert_error(
             service.post(name, json.dumps(call.body).encode(), content_type=content_type),
             415,
             code=Code.UNSUPPORTED_MEDIA_TYPE,
@@ -624,7 +622,7 @@ def test_a_body_of_another_content_type_is_refused(
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json;"]
 )
-def test_json_is_taken_however_its_content_type_is_written(
+def test_spellings_of_the_json_content_type_are_accepted(
     service: Service, content_type: str
 ) -> None:
     assert (
@@ -636,7 +634,7 @@ def test_json_is_taken_however_its_content_type_is_written(
 
 
 def money_body(name: str, currency: str, amount: str) -> bytes:
-    """A body about an amount, given as JSON text, on the budget of that currency."""
+    """A body with an amount, given as JSON text, for the budget of this currency."""
     body = {
         field: value
         for field, value in CALLS[name].body.items()
@@ -665,17 +663,17 @@ def money_body(name: str, currency: str, amount: str) -> bytes:
         ("JPY", "5e-1"),
     ],
 )
-def test_more_decimals_than_the_currency_has_are_refused(
+def test_more_decimals_than_the_currency_are_rejected(
     service: Service, name: str, currency: str, amount: str
 ) -> None:
-    service.refuses(name, money_body(name, currency, amount), "amount")
+    service.assert_invalid(name, money_body(name, currency, amount), "amount")
 
 
 @pytest.mark.parametrize(
     ("currency", "amount"),
     [("USD", "99.5"), ("USD", "99.500000"), ("JPY", "5000.0"), ("JPY", "5e3"), ("KWD", "4.125")],
 )
-def test_as_many_decimals_as_the_currency_has_are_taken(
+def test_as_many_decimals_as_the_currency_are_accepted(
     service: Service, currency: str, amount: str
 ) -> None:
     assert service.post("check", money_body("check", currency, amount)).status_code == 200
@@ -692,10 +690,10 @@ def test_as_many_decimals_as_the_currency_has_are_taken(
         ("KWD", "1e12"),
     ],
 )
-def test_an_amount_of_ten_to_the_fifteenth_minor_units_is_refused(
+def test_amount_of_1e15_minor_units_is_rejected(
     service: Service, name: str, currency: str, amount: str
 ) -> None:
-    service.refuses(name, money_body(name, currency, amount), "amount")
+    service.assert_invalid(name, money_body(name, currency, amount), "amount")
 
 
 @every_money_call
@@ -703,7 +701,7 @@ def test_an_amount_of_ten_to_the_fifteenth_minor_units_is_refused(
     ("currency", "amount"),
     [("USD", "9999999999999.99"), ("JPY", "999999999999999"), ("KWD", "999999999999.999")],
 )
-def test_an_amount_just_below_that_is_only_more_than_there_is(
+def test_amount_just_below_1e15_minor_units_is_valid(
     service: Service, name: str, currency: str, amount: str
 ) -> None:
     before = service.dump()
@@ -725,13 +723,13 @@ def test_an_amount_just_below_that_is_only_more_than_there_is(
 
 @pytest.mark.parametrize("name", ["check", "reserve"])
 @pytest.mark.parametrize("currency", ["XYZ", "ABC", "JPY", "EUR", "usd", "U$D", "123"])
-def test_a_currency_that_is_not_the_budgets_is_refused(
+def test_currency_other_than_the_budgets_is_rejected(
     service: Service, name: str, currency: str
 ) -> None:
-    service.refuses(
+    service.assert_invalid(
         name, json.dumps(CALLS[name].body | {"currency": currency}).encode(), "currency"
     )
-    service.refuses(
+    service.assert_invalid(
         name,
         raw_body(CALLS[name].body | {"currency": currency}, {"amount": "5.001"}),
         "currency",
@@ -740,10 +738,8 @@ def test_a_currency_that_is_not_the_budgets_is_refused(
 
 
 @pytest.mark.parametrize("currency", ["XYZ", "usd", "123", "\u212aWD"])
-def test_a_currency_that_is_none_is_refused_where_there_is_no_budget_too(
-    service: Service, currency: str
-) -> None:
-    service.refuses(
+def test_unknown_currency_is_rejected_without_a_budget(service: Service, currency: str) -> None:
+    service.assert_invalid(
         "check",
         json.dumps(check_body(department="Nowhere", currency=currency)).encode(),
         "currency",
@@ -752,10 +748,8 @@ def test_a_currency_that_is_none_is_refused_where_there_is_no_budget_too(
 
 @pytest.mark.parametrize("name", ["reserve", "commit", "release"])
 @pytest.mark.parametrize("key", ["", " ", "\t", "x" * 256, "x" * 5_000, " " * 255])
-def test_a_blank_or_over_long_idempotency_key_is_refused(
-    service: Service, name: str, key: str
-) -> None:
-    service.refuses(
+def test_blank_or_long_idempotency_key_is_rejected(service: Service, name: str, key: str) -> None:
+    service.assert_invalid(
         name,
         json.dumps(CALLS[name].body).encode(),
         "Idempotency-Key",
@@ -819,9 +813,11 @@ def test_a_blank_or_over_long_idempotency_key_is_refused(
         ),
     ],
 )
-def test_a_bad_query_parameter_is_refused_by_name(service: Service, path: str, field: str) -> None:
+def test_invalid_query_parameter_is_rejected_with_its_name(
+    service: Service, path: str, field: str
+) -> None:
     before = service.dump()
-    refused(service.client.get(path, headers=service.key), 400, [field], Code.INVALID_REQUEST)
+    assert_error(service.client.get(path, headers=service.key), 400, [field], Code.INVALID_REQUEST)
     assert service.dump() == before
 
 
@@ -829,7 +825,7 @@ def test_a_bad_query_parameter_is_refused_by_name(service: Service, path: str, f
     "customer_id", ["org-999", "%ff", "%ed%a0%80", "x" * 5_000, "org-456%27--"]
 )
 @pytest.mark.parametrize("path", ["/api/budgets", "/api/requests/intake-789"])
-def test_a_customer_that_is_none_in_a_query_is_refused(
+def test_unknown_customer_in_a_query_is_rejected(
     service: Service, path: str, customer_id: str
 ) -> None:
     response = service.client.get(f"{path}?customerId={customer_id}", headers=service.key)
@@ -842,13 +838,13 @@ def test_a_customer_that_is_none_in_a_query_is_refused(
 @pytest.mark.parametrize(
     "cursor", ["%ff", "%ed%a0%80", "x" * 5_000, "%F4%8F%BF%BF", "budget-123%27--", "%25"]
 )
-def test_a_cursor_that_no_page_gave_out_breaks_nothing(service: Service, cursor: str) -> None:
+def test_unknown_cursor_is_a_page_or_a_400(service: Service, cursor: str) -> None:
     response = service.client.get(f"/api/budgets?cursor={cursor}", headers=service.key)
     if response.status_code == 200:
         assert response.json
         assert set(response.json) == {"items", "nextCursor"}
     else:
-        refused(response, 400, ["cursor"])
+        assert_error(response, 400, ["cursor"])
 
 
 @pytest.mark.parametrize(
@@ -868,15 +864,15 @@ def test_a_cursor_that_no_page_gave_out_breaks_nothing(service: Service, cursor:
     ],
 )
 @pytest.mark.parametrize("path", ["/api/budgets/", "/api/requests/", "/api/", "/"])
-def test_an_odd_name_in_a_path_is_not_found(service: Service, path: str, name: str) -> None:
+def test_odd_name_in_a_path_is_not_found(service: Service, path: str, name: str) -> None:
     before = service.dump()
     response = service.client.get(f"{path}{name}", headers=service.key)
-    refused(response, 404)
+    assert_error(response, 404)
     assert "X" not in response.headers
     assert service.dump() == before
 
 
-# Any JSON value at all: the halves of surrogate pairs, numbers no float holds, and names that the calls know included.
+# Any JSON value, with halves of surrogate pairs, numbers beyond floats, and known field names.
 ODD_TEXTS = [
     "\x00",
     "\ud800",
@@ -937,7 +933,7 @@ ANY_JSON = st.recursive(
 
 @st.composite
 def any_value(draw: st.DrawFn) -> object:
-    """Any JSON value, every second one a text: most fields take texts, and those get furthest."""
+    """Any JSON value. About half are texts: most fields are texts, so texts get furthest."""
     return draw(
         draw(
             st.sampled_from(
@@ -947,29 +943,29 @@ def any_value(draw: st.DrawFn) -> object:
     )
 
 
-# Derandomised: the suite's verdict on one state of the code is always the same.
-thrown_at_it = hypothesis_settings(max_examples=60, deadline=None, derandomize=True, database=None)
+# Derandomized: the same code always gets the same result.
+fuzzed = hypothesis_settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 
-def never_breaks(service: Service, name: str, body: bytes) -> None:
-    """Assert that the bytes break nothing, and that nothing has moved where they are refused."""
+def assert_handled(service: Service, name: str, body: bytes) -> None:
+    """Assert that the body never causes a 5xx, and moves nothing if it is rejected."""
     before = service.dump()
     response = service.post(name, body)
     assert response.status_code < 500, (body, response.text)
     assert isinstance(response.json, dict)
     if response.status_code >= 400:
-        refused(response, response.status_code, list(response.json.get("fields", ())))
+        assert_error(response, response.status_code, list(response.json.get("fields", ())))
         after = service.dump()
-        # A login that was refused is counted: that is how they are limited.
+        # A failed login is counted for the rate limit.
         assert {table for table in before if after[table] != before[table]} <= (
             {"LoginAttempt"} if name == "login" else set()
         )
 
 
 @every_call
-@thrown_at_it
+@fuzzed
 @given(data=st.data())
-def test_any_value_in_any_field_breaks_nothing(
+def test_any_value_in_any_field_is_handled(
     service: Service, name: str, data: st.DataObject
 ) -> None:
     body = CALLS[name].body
@@ -978,29 +974,27 @@ def test_any_value_in_any_field_breaks_nothing(
             sorted
         )
     ):
-        # An inner field has its place only while the outer one is an object.
+        # A nested field needs an object around it.
         if "." not in field or isinstance(body["overBudget"], dict):
             body = body_with(body, field, data.draw(any_value()))
     text = json.dumps(body, ensure_ascii=data.draw(st.booleans()))
-    never_breaks(service, name, text.encode("utf-8", "surrogatepass"))
+    assert_handled(service, name, text.encode("utf-8", "surrogatepass"))
 
 
 @every_call
-@thrown_at_it
+@fuzzed
 @given(
     body=st.binary(max_size=64)
     | ANY_JSON.map(json.dumps).map(str.encode)
     | st.dictionaries(st.sampled_from(KNOWN_NAMES), any_value()).map(json.dumps).map(str.encode)
 )
-def test_any_body_breaks_nothing(service: Service, name: str, body: bytes) -> None:
-    never_breaks(service, name, body)
+def test_any_body_is_handled(service: Service, name: str, body: bytes) -> None:
+    assert_handled(service, name, body)
 
 
 @pytest.mark.parametrize("name", ["reserve", "commit", "release"])
-def test_a_missing_credential_comes_before_everything_wrong_with_the_body(
-    service: Service, name: str
-) -> None:
-    nobody = service.app.test_client()
+def test_missing_credential_precedes_body_errors(service: Service, name: str) -> None:
+    anonymous = service.app.test_client()
     path = CALLS[name].path
     before = service.dump()
     for body, content_type in (
@@ -1011,18 +1005,16 @@ def test_a_missing_credential_comes_before_everything_wrong_with_the_body(
         (b"{}", "text/plain"),
         (b"{}", None),
     ):
-        response = nobody.post(
+        response = anonymous.post(
             path, data=body, content_type=content_type, headers={"Idempotency-Key": " "}
         )
-        refused(response, 401, code=Code.AUTHENTICATION_REQUIRED)
+        assert_error(response, 401, code=Code.AUTHENTICATION_REQUIRED)
         assert response.headers["WWW-Authenticate"].startswith("Bearer")
     assert service.dump() == before
 
 
 @every_money_call
-def test_a_bad_credential_comes_before_everything_wrong_with_the_body(
-    service: Service, name: str
-) -> None:
+def test_bad_credential_precedes_body_errors(service: Service, name: str) -> None:
     before = service.dump()
     for body, content_type in (
         (b"{}", JSON),
@@ -1035,29 +1027,27 @@ def test_a_bad_credential_comes_before_everything_wrong_with_the_body(
             content_type=content_type,
             headers={"Authorization": "Bearer bsk_0123456789abcdef_nonsense"},
         )
-        refused(response, 401, code=Code.AUTHENTICATION_REQUIRED)
+        assert_error(response, 401, code=Code.AUTHENTICATION_REQUIRED)
     assert service.dump() == before
 
 
 @pytest.mark.parametrize("name", ["commit", "release"])
-def test_what_is_wrong_with_the_body_comes_before_the_roles_refusal(
-    service: Service, name: str
-) -> None:
+def test_body_errors_precede_a_forbidden_role(service: Service, name: str) -> None:
     body = json.dumps(CALLS[name].body).encode()
-    refused(service.post(name, body, client=service.jane), 403, code=Code.FORBIDDEN)
-    service.refuses(name, b"{}", *CALLS[name].required, client=service.jane)
-    service.refuses(
+    assert_error(service.post(name, body, client=service.jane), 403, code=Code.FORBIDDEN)
+    service.assert_invalid(name, b"{}", *CALLS[name].required, client=service.jane)
+    service.assert_invalid(
         name, raw_body(CALLS[name].body, {"amount": "-5"}), "amount", client=service.jane
     )
-    service.refuses(
+    service.assert_invalid(
         name, body, "Idempotency-Key", client=service.jane, headers={"Idempotency-Key": " "}
     )
-    refused(
+    assert_error(
         service.post(name, b" " * (MAX_BODY_BYTES + 1), client=service.jane),
         413,
         code=Code.BODY_TOO_LARGE,
     )
-    refused(
+    assert_error(
         service.post(name, body, client=service.jane, content_type="text/plain"),
         415,
         code=Code.UNSUPPORTED_MEDIA_TYPE,
@@ -1065,89 +1055,95 @@ def test_what_is_wrong_with_the_body_comes_before_the_roles_refusal(
 
 
 @pytest.mark.parametrize("name", ["commit", "release"])
-def test_the_roles_refusal_comes_before_an_unknown_budget(service: Service, name: str) -> None:
+def test_forbidden_role_precedes_an_unknown_budget(service: Service, name: str) -> None:
     body = json.dumps(CALLS[name].body | {"budgetId": "budget-999"}).encode()
-    refused(service.post(name, body, client=service.jane), 403, code=Code.FORBIDDEN)
-    refused(service.post(name, body), 404, code=Code.BUDGET_NOT_FOUND)
+    assert_error(service.post(name, body, client=service.jane), 403, code=Code.FORBIDDEN)
+    assert_error(service.post(name, body), 404, code=Code.BUDGET_NOT_FOUND)
 
 
-def test_an_unknown_budget_comes_before_someone_elses_request(service: Service) -> None:
-    theirs = others_request(service)
+def test_unknown_budget_precedes_another_users_request(service: Service) -> None:
+    fionas_id = request_of_fiona(service)
     for name, body in (
-        ("reserve", reserve_body(requestId=theirs)),
+        ("reserve", reserve_body(requestId=fionas_id)),
         (
             "release",
-            release_body(requestId=theirs, action="cancel", originalRequesterId="user-123"),
+            release_body(requestId=fionas_id, action="cancel", originalRequesterId="user-123"),
         ),
     ):
-        refused(
+        assert_error(
             service.post(
                 name, json.dumps(body | {"budgetId": "budget-999"}).encode(), client=service.jane
             ),
             404,
             code=Code.BUDGET_NOT_FOUND,
         )
-        refused(
+        assert_error(
             service.post(name, json.dumps(body).encode(), client=service.jane),
             403,
             code=Code.NOT_YOUR_REQUEST,
         )
 
 
-def test_what_is_wrong_with_the_amount_or_currency_comes_before_someone_elses_request(
+def test_amount_error_precedes_another_users_request(
     service: Service,
 ) -> None:
-    theirs = others_request(service)
-    cancel = release_body(requestId=theirs, action="cancel", originalRequesterId="user-123")
-    service.refuses(
+    fionas_id = request_of_fiona(service)
+    cancel = release_body(requestId=fionas_id, action="cancel", originalRequesterId="user-123")
+    service.assert_invalid(
         "reserve",
-        json.dumps(reserve_body(requestId=theirs, amount=5.001)).encode(),
+        json.dumps(reserve_body(requestId=fionas_id, amount=5.001)).encode(),
         "amount",
         client=service.jane,
     )
-    service.refuses(
+    service.assert_invalid(
         "reserve",
-        json.dumps(reserve_body(requestId=theirs, currency="EUR")).encode(),
+        json.dumps(reserve_body(requestId=fionas_id, currency="EUR")).encode(),
         "currency",
         client=service.jane,
     )
-    service.refuses(
+    service.assert_invalid(
         "release", json.dumps(cancel | {"amount": 5.001}).encode(), "amount", client=service.jane
     )
 
 
-def test_what_is_wrong_with_the_amount_or_currency_comes_before_someone_elses_check(
+def test_amount_error_precedes_another_users_check(
     service: Service,
 ) -> None:
-    theirs = check_body(userId="fpa-001")
-    refused(
-        service.post("check", json.dumps(theirs).encode(), client=service.jane),
+    fionas_check = check_body(userId="fpa-001")
+    assert_error(
+        service.post("check", json.dumps(fionas_check).encode(), client=service.jane),
         403,
         code=Code.NOT_YOUR_REQUEST,
     )
-    service.refuses(
-        "check", json.dumps(theirs | {"amount": 5.001}).encode(), "amount", client=service.jane
+    service.assert_invalid(
+        "check",
+        json.dumps(fionas_check | {"amount": 5.001}).encode(),
+        "amount",
+        client=service.jane,
     )
-    service.refuses(
-        "check", json.dumps(theirs | {"currency": "EUR"}).encode(), "currency", client=service.jane
+    service.assert_invalid(
+        "check",
+        json.dumps(fionas_check | {"currency": "EUR"}).encode(),
+        "currency",
+        client=service.jane,
     )
 
 
-def test_someone_elses_request_comes_before_what_stands_against_it(service: Service) -> None:
-    theirs = others_request(service)
+def test_another_users_request_precedes_conflicts(service: Service) -> None:
+    fionas_id = request_of_fiona(service)
     before = service.dump()
-    # Another amount than it holds would be a conflict, and more than it holds is the guide's 200.
+    # For the requester, another amount is a conflict, and more than it holds is the guide's 200.
     for name, body in (
-        ("reserve", reserve_body(requestId=theirs, amount=77)),
-        ("reserve", reserve_body(requestId=theirs, amount=9_000_000)),
+        ("reserve", reserve_body(requestId=fionas_id, amount=77)),
+        ("reserve", reserve_body(requestId=fionas_id, amount=9_000_000)),
         (
             "release",
             release_body(
-                requestId=theirs, amount=77_777, action="cancel", originalRequesterId="user-123"
+                requestId=fionas_id, amount=77_777, action="cancel", originalRequesterId="user-123"
             ),
         ),
     ):
-        refused(
+        assert_error(
             service.post(name, json.dumps(body).encode(), client=service.jane),
             403,
             code=Code.NOT_YOUR_REQUEST,
@@ -1155,24 +1151,24 @@ def test_someone_elses_request_comes_before_what_stands_against_it(service: Serv
     assert service.dump() == before
 
 
-def test_someone_elses_request_comes_before_a_used_idempotency_key(service: Service) -> None:
-    theirs, used = others_request(service), {"Idempotency-Key": "used"}
-    body = json.dumps(release_body(requestId=theirs, amount=1, action="manual")).encode()
+def test_another_users_request_precedes_a_reused_key(service: Service) -> None:
+    fionas_id, used = request_of_fiona(service), {"Idempotency-Key": "used"}
+    body = json.dumps(release_body(requestId=fionas_id, amount=1, action="manual")).encode()
     assert service.post("release", body, headers=used).status_code == 200
     for requester, status, code in (
         ("user-123", 403, Code.NOT_YOUR_REQUEST),
         ("fpa-001", 422, Code.IDEMPOTENCY_KEY_REUSED),
     ):
         cancel = release_body(
-            requestId=theirs, amount=1, action="cancel", originalRequesterId=requester
+            requestId=fionas_id, amount=1, action="cancel", originalRequesterId=requester
         )
-        refused(
+        assert_error(
             service.post("release", json.dumps(cancel).encode(), headers=used), status, code=code
         )
 
 
-def others_request(service: Service) -> str:
-    """A request that Fiona holds: 50 on the guide's budget."""
+def request_of_fiona(service: Service) -> str:
+    """The id of Fiona's request, which holds 50 on the guide's budget."""
     body = reserve_body(requestId="fionas", userId="fpa-001", amount=50)
     assert service.post("reserve", json.dumps(body).encode()).status_code == 200
     return "fionas"
@@ -1192,8 +1188,8 @@ def others_request(service: Service) -> str:
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-def test_an_unknown_path_is_json_too(service: Service, path: str, method: str) -> None:
-    refused(
+def test_unknown_path_is_a_404_as_json(service: Service, path: str, method: str) -> None:
+    assert_error(
         service.client.open(path, method=method, headers={"Accept": "text/html"}),
         404,
         code=Code.NOT_FOUND,
@@ -1217,7 +1213,7 @@ def test_an_unknown_path_is_json_too(service: Service, path: str, method: str) -
         ),
     ],
 )
-def test_a_method_that_a_path_does_not_take_is_json_and_says_which_it_takes(
+def test_wrong_method_is_a_405_with_the_allowed_methods(
     service: Service, path: str, allowed: set[str]
 ) -> None:
     before = service.dump()
@@ -1225,7 +1221,7 @@ def test_a_method_that_a_path_does_not_take_is_json_and_says_which_it_takes(
         response = service.client.open(
             path, method=method, headers=service.key, data=b"{}", content_type=JSON
         )
-        refused(response, 405, code=Code.METHOD_NOT_ALLOWED)
+        assert_error(response, 405, code=Code.METHOD_NOT_ALLOWED)
         assert {name.strip() for name in response.headers["Allow"].split(",")} == allowed
     assert service.dump() == before
 
@@ -1241,7 +1237,7 @@ def test_a_method_that_a_path_does_not_take_is_json_and_says_which_it_takes(
         "a b",
     ],
 )
-def test_a_host_that_is_not_trusted_is_refused_as_json(service: Service, host: str) -> None:
+def test_untrusted_host_is_rejected_as_json(service: Service, host: str) -> None:
     app = create_app(
         dataclasses.replace(service.app.config["SETTINGS"], trusted_hosts=("budgets.example.com",))
     )
@@ -1249,7 +1245,7 @@ def test_a_host_that_is_not_trusted_is_refused_as_json(service: Service, host: s
     body = json.dumps(CALLS["reserve"].body).encode()
     before = service.dump()
     for path in (CALLS["reserve"].path, "/nope"):
-        refused(
+        assert_error(
             client.post(path, data=body, content_type=JSON, headers=service.key | {"Host": host}),
             400,
         )
@@ -1260,4 +1256,4 @@ def test_a_host_that_is_not_trusted_is_refused_as_json(service: Service, host: s
         content_type=JSON,
         headers=service.key | {"Host": "budgets.example.com"},
     )
-    refused(trusted, 400, CALLS["reserve"].required)
+    assert_error(trusted, 400, CALLS["reserve"].required)

@@ -1,4 +1,4 @@
-"""The integration guide's five scenarios, its curl lines and its two error tables, over real HTTP, with its bodies as printed."""
+"""The integration guide's scenarios, curl lines and error tables, with its bodies, over HTTP."""
 
 from __future__ import annotations
 
@@ -100,28 +100,28 @@ AS_JSON = {"Content-Type": "application/json"}
 def running(
     tmp_path_factory: pytest.TempPathFactory, templates: Templates
 ) -> Iterator[Installation]:
-    """The guide's world with its server running, one for this file."""
+    """A server with the guide's customer and budget, one for this module."""
     with templates.copy("world", tmp_path_factory.mktemp("guide")) as environment:
-        made = Installation(environment)
-        made.start()
-        yield made
-        made.end()
+        server = Installation(environment)
+        server.start()
+        yield server
+        server.end()
 
 
 @pytest.fixture
 def server(running: Installation) -> Iterator[Installation]:
-    """That server, its budget at 100,000 with 5,000 spent before and after each test."""
+    """The server, with 100,000 budgeted and 5,000 committed before and after each test."""
     yield running
     for request_id, held_minor in query(
         running, """SELECT "requestId", "heldMinor" FROM "Reservation" WHERE "status" = 'open'"""
     ):
-        back = {
+        release = {
             "budgetId": "budget-123",
             "requestId": request_id,
             "amount": held_minor / 100,
             "action": "manual",
         }
-        assert running.post("/api/budget/release", back, headers=running.key()).json()["success"]
+        assert running.post("/api/budget/release", release, headers=running.key()).json()["success"]
     if budget(running)["budgetedAmount"] != 100000:
         set_budget(running, "100000")
     assert (budget(running)["reservedAmount"], budget(running)["available"]) == (0, 95000)
@@ -129,23 +129,23 @@ def server(running: Installation) -> Iterator[Installation]:
 
 @pytest.fixture(scope="module")
 def jane(running: Installation) -> requests.Session:
-    """Jane Doe, signed in."""
+    """A session of Jane Doe."""
     return running.session("jane")
 
 
 @pytest.fixture(scope="module")
 def fiona(running: Installation) -> requests.Session:
-    """Fiona of FP&A, signed in."""
+    """A session of Fiona of FP&A."""
     return running.session("fiona")
 
 
 def query(server: Installation, sql: str) -> list[Any]:
-    """What a statement finds in the database."""
+    """The rows of a statement."""
     return found(server.target, sql)
 
 
 def set_budget(server: Installation, amount: str) -> None:
-    """Change Engineering's budget, as an operator does."""
+    """Change Engineering's budget with the command."""
     server.flask(
         "set-budget",
         "--customer",
@@ -160,7 +160,7 @@ def set_budget(server: Installation, amount: str) -> None:
 
 
 def budget(server: Installation) -> dict[str, Any]:
-    """Where budget-123 stands."""
+    """The current figures of budget-123."""
     reply: dict[str, Any] = requests.get(
         f"{server.url}/api/budgets/budget-123", headers=server.key(), timeout=30
     ).json()
@@ -174,7 +174,7 @@ def send(
     caller: requests.Session | None = None,
     **changes: Any,
 ) -> requests.Response:
-    """POST a body as it is printed, as a signed-in person or else with the orchestrator's key; changed only where asked."""
+    """POST the guide's body, with `changes` if any, in a session or with the orchestrator's key."""
     if changes:
         body = json.dumps(json.loads(body) | changes)
     headers = AS_JSON if caller else AS_JSON | server.key()
@@ -184,7 +184,7 @@ def send(
 
 
 def expect(response: requests.Response, status: int, **facts: Any) -> dict[str, Any]:
-    """The reply's values, once its status and those facts of it are as expected."""
+    """The reply's values. Asserts its status and these values."""
     reply: dict[str, Any] = response.json()
     assert (response.status_code, {name: reply.get(name) for name in facts}) == (status, facts), (
         response.text
@@ -195,7 +195,7 @@ def expect(response: requests.Response, status: int, **facts: Any) -> dict[str, 
 def hold(
     server: Installation, caller: requests.Session | None = None, *, amount: float = 5000
 ) -> None:
-    """Check and reserve, as every scenario begins; the request may have been through another test before."""
+    """Check and reserve, as in every scenario. Other tests may have used the request before."""
     expect(send(server, "check", CHECK, caller, amount=amount), 200, available=True)
     expect(send(server, "reserve", RESERVE, caller, amount=amount), 200, success=True)
 
@@ -203,13 +203,13 @@ def hold(
 # Scenario 1: budget available, auto-approve.
 
 
-def test_scenario_1_an_available_budget_is_checked_and_reserved(server: Installation) -> None:
+def test_scenario_1_available_budget_is_reserved(server: Installation) -> None:
     check = expect(
         send(server, "check", CHECK), 200, success=True, available=True, canAutoApprove=True
     )
     assert check["budget"]["budgetedAmount"] == 100000
     assert check["budget"]["available"] == 95000
-    # The figures as they stand in the reply: whole amounts are integers.
+    # Whole amounts are integers in the reply.
     assert all(isinstance(check["budget"][name], int) for name in ("budgetedAmount", "available"))
     expect(
         send(server, "reserve", RESERVE),
@@ -226,7 +226,7 @@ def test_scenario_1_an_available_budget_is_checked_and_reserved(server: Installa
 # Scenario 2: budget available, requires approval.
 
 
-def test_scenario_2_above_the_limit_fpa_approves_and_the_budget_is_reserved_meanwhile(
+def test_scenario_2_amount_above_the_limit_is_reserved(
     server: Installation,
 ) -> None:
     reason = "Budget available. Requires FP&A approval"
@@ -254,7 +254,7 @@ def test_scenario_2_above_the_limit_fpa_approves_and_the_budget_is_reserved_mean
 
 @pytest.fixture
 def nearly_spent(server: Installation) -> Installation:
-    """The server with 2,000 left in the budget."""
+    """The server with 2,000 available in the budget."""
     expect(send(server, "check", CHECK, requestId="intake-500", amount=93_000), 200, available=True)
     expect(
         send(server, "reserve", RESERVE, requestId="intake-500", amount=93_000),
@@ -264,7 +264,7 @@ def nearly_spent(server: Installation) -> Installation:
     return server
 
 
-def test_scenario_3_too_little_is_said_in_the_guides_words(nearly_spent: Installation) -> None:
+def test_scenario_3_insufficient_budget_has_guides_reason(nearly_spent: Installation) -> None:
     reason = "Insufficient budget. Available: $2,000, Requested: $5,000"
     expect(
         send(nearly_spent, "check", CHECK),
@@ -274,12 +274,12 @@ def test_scenario_3_too_little_is_said_in_the_guides_words(nearly_spent: Install
         canAutoApprove=False,
         reason=reason,
     )
-    # An orchestrator that reserves all the same is refused.
+    # A reserve after such a check is an error.
     expect(send(nearly_spent, "reserve", RESERVE), 409, success=False, reason=reason)
     assert budget(nearly_spent)["available"] == 2000
 
 
-def test_scenario_3_fpa_can_approve_over_the_budget(
+def test_scenario_3_fpa_can_approve_over_budget(
     nearly_spent: Installation, fiona: requests.Session
 ) -> None:
     expect(send(nearly_spent, "check", CHECK), 200, available=False)
@@ -292,7 +292,10 @@ def test_scenario_3_fpa_can_approve_over_the_budget(
     )
     row = query(
         nearly_spent,
-        """SELECT "changedBy", "approvedBy", "onBehalfOf", "reason" FROM "AuditLog" WHERE "action" = 'OVER_BUDGET'""",
+        """
+        SELECT "changedBy", "approvedBy", "onBehalfOf", "reason" FROM "AuditLog"
+        WHERE "action" = 'OVER_BUDGET'
+        """,
     )
     assert row == [
         (
@@ -307,7 +310,7 @@ def test_scenario_3_fpa_can_approve_over_the_budget(
 # Scenario 4: request rejection.
 
 
-def test_scenario_4_a_rejection_gives_the_money_back(server: Installation) -> None:
+def test_scenario_4_rejection_releases_the_money(server: Installation) -> None:
     set_budget(server, "102000")
     hold(server)
     expect(
@@ -320,7 +323,7 @@ def test_scenario_4_a_rejection_gives_the_money_back(server: Installation) -> No
 # Scenario 5: the user cancels.
 
 
-def test_scenario_5_the_requester_cancels_in_their_own_session(
+def test_scenario_5_requester_cancels_in_a_session(
     server: Installation, jane: requests.Session
 ) -> None:
     hold(server, jane)
@@ -333,14 +336,14 @@ def test_scenario_5_the_requester_cancels_in_their_own_session(
     )
 
 
-def test_scenario_5_the_service_cancels_for_the_requester(server: Installation) -> None:
+def test_scenario_5_service_cancels_for_the_requester(server: Installation) -> None:
     hold(server)
     expect(
         send(server, "release", CANCEL), 200, success=True, amountReleased=5000, newAvailable=95000
     )
 
 
-def test_scenario_5_a_cancel_that_names_someone_else_is_forbidden(
+def test_scenario_5_cancel_with_wrong_requester_is_403(
     server: Installation, jane: requests.Session
 ) -> None:
     hold(server, jane)
@@ -351,7 +354,7 @@ def test_scenario_5_a_cancel_that_names_someone_else_is_forbidden(
     assert budget(server)["reservedAmount"] == 5000
 
 
-def test_scenario_5_a_user_cannot_cancel_what_another_requested(
+def test_scenario_5_cancel_of_another_users_request_is_403(
     server: Installation, jane: requests.Session
 ) -> None:
     expect(
@@ -370,7 +373,7 @@ def test_scenario_5_a_user_cannot_cancel_what_another_requested(
     assert budget(server)["reservedAmount"] == 5000
 
 
-def test_scenario_5_is_in_the_audit_log_as_the_guide_prints_it(
+def test_scenario_5_audit_log_matches_the_guide(
     server: Installation, jane: requests.Session
 ) -> None:
     cancel = {name: value for name, value in json.loads(CANCEL).items() if name != "reason"} | {
@@ -401,9 +404,7 @@ def test_scenario_5_is_in_the_audit_log_as_the_guide_prints_it(
 # The curl lines.
 
 
-def test_the_guides_curl_bodies_work_as_printed(
-    server: Installation, fiona: requests.Session
-) -> None:
+def test_bodies_of_the_curl_lines_work(server: Installation, fiona: requests.Session) -> None:
     check = requests.post(
         f"{server.url}/api/budget/check", data=CURL_CHECK, headers=AS_JSON, timeout=30
     )
@@ -424,14 +425,14 @@ def test_the_guides_curl_bodies_work_as_printed(
 # Budget check errors.
 
 
-def test_missing_fields_are_400_and_all_named(server: Installation) -> None:
+def test_missing_fields_are_a_400_that_names_all(server: Installation) -> None:
     required = {name for name in json.loads(CHECK) if name not in ("vendor", "purpose")}
     reply = expect(send(server, "check", "{}"), 400, success=False)
     assert set(reply["fields"]) == required
     assert all(name in reply["error"] for name in required)
 
 
-def test_an_unknown_customer_is_400(server: Installation) -> None:
+def test_unknown_customer_is_a_400(server: Installation) -> None:
     for body in (CHECK, CURL_CHECK):
         unknown = json.dumps(json.loads(body) | {"customerId": "org-999"})
         expect(send(server, "check", unknown), 400, success=False, error="Invalid customer")
@@ -445,7 +446,7 @@ def test_an_unknown_customer_is_400(server: Installation) -> None:
         )
 
 
-def test_no_budget_found_is_200_and_not_available(server: Installation) -> None:
+def test_no_budget_found_is_a_200_and_not_available(server: Installation) -> None:
     expect(
         send(server, "check", CHECK, department="Astronomy"),
         200,
@@ -458,7 +459,7 @@ def test_no_budget_found_is_200_and_not_available(server: Installation) -> None:
 
 @pytest.fixture
 def log(world: Flask) -> io.StringIO:
-    """What the in-process app logs."""
+    """The log of the in-process app."""
     caught = io.StringIO()
     handler = logging.getLogger("budget_sync").handlers[0]
     assert isinstance(handler, logging.StreamHandler)
@@ -466,11 +467,11 @@ def log(world: Flask) -> io.StringIO:
     return caught
 
 
-@pytest.mark.parametrize("fault", ["in our code", "in our SQL"])
-def test_a_mistake_of_ours_is_500_with_a_request_id_that_the_log_knows(
+@pytest.mark.parametrize("fault", ["code", "SQL"])
+def test_unhandled_exception_is_a_500_with_logged_id(
     world: Flask, log: io.StringIO, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    if fault == "in our code":
+    if fault == "code":
 
         def broken(*_: object, **__: object) -> None:
             raise ZeroDivisionError("the figures of org-456")
@@ -484,7 +485,7 @@ def test_a_mistake_of_ours_is_500_with_a_request_id_that_the_log_knows(
     reply = json.loads(response.text)
     assert (response.status_code, response.mimetype) == (500, "application/json")
     assert (reply["success"], reply["code"]) == (False, "INTERNAL_ERROR")
-    # Enough to find it in the log, and nothing of what went wrong inside.
+    # The reply has the id of the log lines, but no details of the exception.
     assert reply["requestId"] == response.headers["X-Request-Id"]
     assert f"[{reply['requestId']}]" in log.getvalue()
     assert "Traceback" in log.getvalue()
@@ -497,7 +498,7 @@ def test_a_mistake_of_ours_is_500_with_a_request_id_that_the_log_knows(
 @pytest.mark.parametrize(
     ("call", "body"), [("check", CHECK), ("reserve", RESERVE), ("release", REJECT)]
 )
-def test_a_database_that_fails_is_503_until_it_is_back(
+def test_missing_database_is_a_503_until_it_is_back(
     world: Flask, log: io.StringIO, call: str, body: str
 ) -> None:
     client, headers, path = world.test_client(), key_headers(), Path(database.db.file_path)
@@ -525,7 +526,7 @@ def test_a_database_that_fails_is_503_until_it_is_back(
 @pytest.mark.parametrize(
     "headers", [{}, {"Cookie": "budget_sync_session=made-up"}, {"Authorization": "Bearer made-up"}]
 )
-def test_without_a_valid_session_a_release_is_401(
+def test_release_without_a_valid_credential_is_a_401(
     server: Installation, headers: dict[str, str]
 ) -> None:
     hold(server)
@@ -537,13 +538,13 @@ def test_without_a_valid_session_a_release_is_401(
     assert budget(server)["reservedAmount"] == 5000
 
 
-def test_an_employee_may_not_reject(server: Installation, jane: requests.Session) -> None:
+def test_employee_may_not_reject(server: Installation, jane: requests.Session) -> None:
     hold(server, jane)
     expect(send(server, "release", REJECT, jane), 403, success=False)
     assert budget(server)["reservedAmount"] == 5000
 
 
-def test_a_release_on_an_unknown_budget_is_404(
+def test_release_on_an_unknown_budget_is_a_404(
     server: Installation, fiona: requests.Session
 ) -> None:
     for caller in (fiona, None):
@@ -555,7 +556,7 @@ def test_a_release_on_an_unknown_budget_is_404(
         )
 
 
-def test_releasing_more_than_is_reserved_is_200_without_success(
+def test_release_above_reserved_is_a_200_without_success(
     server: Installation, fiona: requests.Session
 ) -> None:
     hold(server)
@@ -575,19 +576,17 @@ def test_releasing_more_than_is_reserved_is_200_without_success(
     ["a/b", "/a", "a//b", "a\nb", "\r\n", "a?b#c", "%2F", "..", "a;b", " a ", "\u202e"],
     ids=repr,
 )
-def test_a_request_is_found_again_whatever_its_id_is_made_of(
-    server: Installation, request_id: str
-) -> None:
-    whole = f"{request_id}-found"
+def test_request_is_found_by_an_id_of_any_characters(server: Installation, request_id: str) -> None:
+    full_id = f"{request_id}-found"
     assert (
         server.post(
             "/api/budget/reserve",
-            json.loads(RESERVE) | {"requestId": whole, "amount": 1},
+            json.loads(RESERVE) | {"requestId": full_id, "amount": 1},
             headers=server.key(),
         ).status_code
         == 200
     )
     reply = requests.get(
-        f"{server.url}/api/requests/{quote(whole, safe='')}", headers=server.key(), timeout=30
+        f"{server.url}/api/requests/{quote(full_id, safe='')}", headers=server.key(), timeout=30
     )
-    assert (reply.status_code, reply.json().get("requestId")) == (200, whole)
+    assert (reply.status_code, reply.json().get("requestId")) == (200, full_id)

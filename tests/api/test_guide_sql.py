@@ -1,4 +1,4 @@
-"""Every SQL statement of the integration guide, run as it is printed there on the database, gives the guide's figures."""
+"""Every SQL statement of the integration guide works unchanged and gives the guide's values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.both_engines
 CHECKS_OF_A_REQUEST = """
 SELECT * FROM "BudgetCheckLog" 
 WHERE "requestId" = 'intake-789';
-"""  # noqa: W291  # the spaces are the guide's
+"""  # noqa: W291  # trailing spaces of the guide
 
 RELEASES_OF_A_BUDGET = """
 SELECT * FROM "AuditLog" 
@@ -34,14 +34,14 @@ WHERE "budgetId" = 'budget-123'
 AND "action" = 'RELEASE';
 """  # noqa: W291
 
-PASSES_OF_A_CUSTOMER = """
+SYNC_RUNS_OF_A_CUSTOMER = """
 SELECT * FROM "SyncHistory" 
 WHERE "customerId" = 'org-456'
 ORDER BY "startTime" DESC 
 LIMIT 10;
 """  # noqa: W291
 
-# SQLite has no intervals: where the guide says NOW() - INTERVAL, these two say it in SQLite's form there.
+# SQLite has no intervals. On SQLite, these replace NOW() - INTERVAL of the guide.
 LAST_24_HOURS, LAST_7_DAYS = (
     (
         "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-24 hours')",
@@ -78,20 +78,20 @@ UTILIZATION = """
 
 LATEST_CHECKS = """SELECT * FROM "BudgetCheckLog" ORDER BY timestamp DESC LIMIT 10"""
 
-LATEST_PASSES = """SELECT * FROM "SyncHistory" ORDER BY "startTime" DESC LIMIT 5"""
+LATEST_SYNC_RUNS = """SELECT * FROM "SyncHistory" ORDER BY "startTime" DESC LIMIT 5"""
 
 CHECKED_AT = datetime(2025, 2, 5, 10, 30, tzinfo=UTC)
 CANCELLED_AT = datetime(2025, 2, 5, 11, 0, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def _without_the_demos_own_pass(world: Flask) -> None:
-    """The passes that are counted here are those that a test makes."""
+def _without_sync_run_of_demo(world: Flask) -> None:
+    """Delete the sync run of the demo, so that tests count only their own."""
     SyncHistory.delete().execute()
 
 
 def run(sql: str) -> list[dict[str, Any]]:
-    """The rows that the engine's driver gives for a statement, on a connection of its own, as anybody with the database has it."""
+    """The rows of a statement, from the engine's driver on a separate connection."""
     if ENGINE == "postgresql":
         with psycopg.connect(
             database.db.connection().info.dsn, row_factory=psycopg.rows.dict_row
@@ -110,7 +110,7 @@ def run(sql: str) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """A value of PostgreSQL's as SQLite gives it: it has types for times, truth and exact numbers, which the guide prints alike."""
+    """A PostgreSQL timestamp, boolean or decimal as SQLite returns it."""
     if isinstance(value, datetime):
         return clock.to_text(value)
     if isinstance(value, Decimal):
@@ -119,12 +119,12 @@ def plain(value: Any) -> Any:
 
 
 def shown(row: dict[str, Any], like: dict[str, Any]) -> dict[str, tuple[object, type]]:
-    """Those columns of a row that the guide prints, each with its type: 5000.0 is equal to 5000, and not what is printed."""
+    """The columns of a row that the guide prints, with types, because 5000.0 == 5000."""
     return {name: (row[name], type(row[name])) for name in like}
 
 
 def printed(values: dict[str, Any]) -> dict[str, tuple[object, type]]:
-    """The guide's row, to compare with `shown`; SQLite has 1 for true."""
+    """The guide's row, to compare with `shown`. SQLite returns 1 for true."""
     plain = {
         name: int(value) if isinstance(value, bool) else value for name, value in values.items()
     }
@@ -133,7 +133,7 @@ def printed(values: dict[str, Any]) -> dict[str, tuple[object, type]]:
 
 @pytest.fixture
 def traffic(world: Flask) -> Iterator[dict[str, Any]]:
-    """Jane checks, reserves and, half an hour later, cancels; gives the check's reply."""
+    """Jane checks and reserves, and cancels half an hour later. The check's reply."""
     with time_machine.travel(CHECKED_AT, tick=False) as now:
         jane = demo_client(world, "jane")
         checked = jane.post("/api/budget/check", json=check_body())
@@ -145,8 +145,8 @@ def traffic(world: Flask) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def passes(world: Flask) -> None:
-    """Passes over one source, written as a sync writes them: the guide's, two of this week, and one before it."""
+def sync_runs(world: Flask) -> None:
+    """Sync runs of one source: the guide's, one of 8 days ago, and four of the last 7 days."""
     BudgetDataSourceConfig.insert(
         id="src-1",
         customerId="org-456",
@@ -156,7 +156,7 @@ def passes(world: Flask) -> None:
         createdAt=clock.now(),
     ).execute()
     now = clock.now()
-    guides = datetime(2025, 2, 5, 10, 0, tzinfo=UTC)
+    guide_start = datetime(2025, 2, 5, 10, 0, tzinfo=UTC)
     figures = {
         "createdCount": 3,
         "updatedCount": 5,
@@ -165,7 +165,7 @@ def passes(world: Flask) -> None:
         "durationMs": 2340,
     }
     for sync_id, status, start in (
-        ("sync_1707134400_org-456", "success", guides),
+        ("sync_1707134400_org-456", "success", guide_start),
         ("sync_2_org-456", "failed", now - timedelta(days=8)),
         ("sync_3_org-456", "success", now - timedelta(days=6)),
         ("sync_4_org-456", "partial", now - timedelta(hours=1)),
@@ -185,11 +185,11 @@ def passes(world: Flask) -> None:
 
 
 @sqlite_only
-def test_the_driver_is_the_one_with_the_fixed_sqlite() -> None:
+def test_driver_is_the_one_with_the_fixed_sqlite() -> None:
     assert Path(sqlite3.__file__).parent.name == "pysqlite3"
 
 
-def test_a_check_is_logged_as_the_guide_prints_it(traffic: dict[str, Any]) -> None:
+def test_logged_check_matches_the_guide(traffic: dict[str, Any]) -> None:
     guide = {
         "requestId": "intake-789",
         "userId": "user-123",
@@ -208,7 +208,7 @@ def test_a_check_is_logged_as_the_guide_prints_it(traffic: dict[str, Any]) -> No
     assert isinstance(row["durationMs"], int)
 
 
-def test_a_release_is_logged_as_the_guide_prints_it(traffic: dict[str, Any]) -> None:
+def test_logged_release_matches_the_guide(traffic: dict[str, Any]) -> None:
     guide = {
         "budgetId": "budget-123",
         "action": "RELEASE",
@@ -222,8 +222,8 @@ def test_a_release_is_logged_as_the_guide_prints_it(traffic: dict[str, Any]) -> 
     assert shown(row, guide) == printed(guide)
 
 
-@pytest.mark.usefixtures("passes")
-def test_passes_are_listed_as_the_guide_prints_them() -> None:
+@pytest.mark.usefixtures("sync_runs")
+def test_sync_history_matches_the_guide() -> None:
     guide = {
         "syncId": "sync_1707134400_org-456",
         "status": "success",
@@ -234,16 +234,16 @@ def test_passes_are_listed_as_the_guide_prints_them() -> None:
         "durationMs": 2340,
         "startTime": "2025-02-05T10:00:00Z",
     }
-    rows = run(PASSES_OF_A_CUSTOMER)
+    rows = run(SYNC_RUNS_OF_A_CUSTOMER)
     assert [row["syncId"][5:6] for row in rows] == ["5", "4", "6", "3", "2", "1"]
     assert shown(rows[-1], guide) == printed(guide)
 
 
-def test_the_check_success_rate_is_of_the_last_24_hours(world: Flask) -> None:
+def test_check_success_rate_covers_the_last_24_hours(world: Flask) -> None:
     client, headers = world.test_client(), key_headers()
     with time_machine.travel(clock.now() - timedelta(hours=25)):
         client.post("/api/budget/check", json=check_body(department="Marketing"), headers=headers)
-    # With the demo's own check, which found its budget, these are four.
+    # With the check of the demo, which is available, there are four.
     for changes in ({}, {"amount": 95_000.01}, {"amount": 20_000}):
         assert (
             client.post(
@@ -254,13 +254,13 @@ def test_the_check_success_rate_is_of_the_last_24_hours(world: Flask) -> None:
     assert run(CHECK_SUCCESS_RATE) == [{"success_rate": 75}]
 
 
-@pytest.mark.usefixtures("passes")
-def test_the_sync_success_rate_is_of_the_last_7_days() -> None:
+@pytest.mark.usefixtures("sync_runs")
+def test_sync_success_rate_covers_the_last_7_days() -> None:
     assert run(SYNC_SUCCESS_RATE) == [{"sync_success_rate": 75}]
 
 
 def engineering() -> dict[str, Any]:
-    """Engineering's row of the utilisation statement, which has one for each department."""
+    """The row of Engineering in the utilization statement."""
     (row,) = [row for row in run(UTILIZATION) if row["department"] == "Engineering"]
     return row
 
@@ -287,7 +287,7 @@ def test_utilization_is_in_whole_units(world: Flask) -> None:
 
 
 @pytest.mark.usefixtures("traffic")
-def test_the_latest_checks_come_first(world: Flask) -> None:
+def test_latest_checks_come_first(world: Flask) -> None:
     assert (
         world.test_client()
         .post("/api/budget/check", json=check_body(requestId="last"), headers=key_headers())
@@ -295,7 +295,7 @@ def test_the_latest_checks_come_first(world: Flask) -> None:
         == 200
     )
     rows = run(LATEST_CHECKS)
-    # The demo's own check was made before the clock was set back.
+    # The check of the demo has the real time, which is later.
     assert [row["requestId"] for row in rows] == ["intake-101", "last", "intake-789"]
     assert [row["timestamp"] for row in rows[1:]] == [
         "2025-02-05T11:00:00Z",
@@ -304,8 +304,8 @@ def test_the_latest_checks_come_first(world: Flask) -> None:
     assert [(row["amount"], type(row["amount"])) for row in rows] == [(5000, int)] * 3
 
 
-@pytest.mark.usefixtures("passes")
-def test_the_latest_passes_come_first() -> None:
-    assert [row["syncId"] for row in run(LATEST_PASSES)] == [
+@pytest.mark.usefixtures("sync_runs")
+def test_latest_sync_runs_come_first() -> None:
+    assert [row["syncId"] for row in run(LATEST_SYNC_RUNS)] == [
         f"sync_{number}_org-456" for number in (5, 4, 6, 3, 2)
     ]

@@ -1,4 +1,4 @@
-"""What the log tells: every line whom it is about, and no line a secret."""
+"""The log: every line has the id of its request, and no line has a secret."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [A-Z]+ \S+ \[([A-Za-z0-9._,+
 
 @contextmanager
 def log_of(app: Flask) -> Iterator[io.StringIO]:
-    """What is logged inside."""
+    """The log lines of this context."""
     caught = io.StringIO()
     handler = logging.getLogger("budget_sync").handlers[0]
     assert isinstance(handler, logging.StreamHandler)
@@ -53,26 +53,26 @@ def log_of(app: Flask) -> Iterator[io.StringIO]:
 
 
 def ids(caught: io.StringIO) -> list[str]:
-    """The id on each line; every line is one of ours."""
-    found = [LINE.fullmatch(line) for line in caught.getvalue().splitlines()]
-    assert all(found), caught.getvalue()
-    return [match.group(1) for match in found if match]
+    """The id of each line. Asserts that every line has the format of the service."""
+    matches = [LINE.fullmatch(line) for line in caught.getvalue().splitlines()]
+    assert all(matches), caught.getvalue()
+    return [match.group(1) for match in matches if match]
 
 
-def test_every_line_of_a_request_has_its_id_whatever_thread_writes_it(
+def test_lines_of_all_threads_have_the_request_id(
     world: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = ledger.reserve
+    original = ledger.reserve
 
-    def talkative(*arguments: Any, **options: Any) -> Any:
+    def logging_reserve(*arguments: Any, **options: Any) -> Any:
         def work() -> None:
             logging.getLogger("budget_sync.ledger").warning("on the thread that writes")
 
         transact(work)
         logging.getLogger("urllib3").warning("from a library")
-        return whole(*arguments, **options)
+        return original(*arguments, **options)
 
-    monkeypatch.setattr(ledger, "reserve", talkative)
+    monkeypatch.setattr(ledger, "reserve", logging_reserve)
     headers = key_headers()
     with log_of(world) as log:
         for number in (1, 2):
@@ -90,7 +90,7 @@ def test_every_line_of_a_request_has_its_id_whatever_thread_writes_it(
     assert ids(log) == ["mine-1", "mine-1", "mine-2", "mine-2", "-"]
 
 
-def test_a_traceback_has_the_id_on_each_line_and_cannot_forge_one(
+def test_traceback_has_the_id_and_cannot_forge_lines(
     world: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -110,7 +110,7 @@ def test_a_traceback_has_the_id_on_each_line_and_cannot_forge_one(
 
 
 @sqlite_only
-def test_a_line_about_several_requests_names_them(
+def test_line_about_several_requests_has_all_ids(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing() -> None:
@@ -129,23 +129,23 @@ def test_a_line_about_several_requests_names_them(
     assert of_all([]) == "-"
 
 
-def test_as_json_a_line_is_one_object_with_the_id(
+def test_json_line_is_one_object_with_the_id(
     chosen: Settings, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = create_app(replace(chosen, log_format="json"))
+    json_app = create_app(replace(chosen, log_format="json"))
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("two\nlines")
 
     monkeypatch.setattr(database, "require_current_schema", broken)
-    with log_of(made) as log:
-        made.test_client().get("/readyz", headers={"X-Request-Id": "mine"})
+    with log_of(json_app) as log:
+        json_app.test_client().get("/readyz", headers={"X-Request-Id": "mine"})
     entries = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [entry["requestId"] for entry in entries] == ["mine", "mine"]
     assert "ZeroDivisionError: two\nlines" in entries[0]["trace"]
 
 
-def test_a_command_has_an_id_for_its_run_and_tells_of_mistakes_of_ours(
+def test_command_logs_unhandled_exceptions_with_its_id(
     world: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -161,7 +161,7 @@ def test_a_command_has_an_id_for_its_run_and_tells_of_mistakes_of_ours(
     assert re.fullmatch(r"run-[0-9a-f]{8}", ids(log)[0])
 
 
-def test_threads_of_a_pass_over_http_write_in_its_name(
+def test_threads_of_a_sync_over_http_log_its_id(
     world: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -178,14 +178,14 @@ def test_threads_of_a_pass_over_http_write_in_its_name(
     assert set(ids(log)) == {"mine"}
 
 
-#: The service with a page that breaks while it is sent.
+#: The service with a page that fails while it is sent.
 BREAKING = """
 from app import create_app
 from budget_sync.settings import load
 from budget_sync.server.arbiter import Server
 
 def pieces():
-    yield "the beginning"
+    yield "the first part"
     raise ZeroDivisionError("half")
 
 def make_app():
@@ -197,7 +197,7 @@ Server(make_app, host="127.0.0.1", port={port}, workers=1).run()
 """
 
 
-def test_a_reply_that_breaks_off_is_logged_under_its_requests_id(
+def test_reply_that_breaks_off_is_logged_with_its_id(
     installation: Installation,
 ) -> None:
     log = installation.folder / "server.log"
@@ -212,12 +212,12 @@ def test_a_reply_that_breaks_off_is_logged_under_its_requests_id(
         ) as server,
     ):
         try:
-            wait_until(lambda: is_there(installation), "the server does not answer")
+            wait_until(lambda: is_there(installation), "the server does not reply")
             with pytest.raises(requests.exceptions.ChunkedEncodingError):
                 requests.get(
                     f"{installation.url}/breaks", headers={"X-Request-Id": "mine"}, timeout=10
                 )
-            # On that thread's next request, nothing is left of it.
+            # The next request of the same thread has another id.
             assert (
                 requests.get(f"{installation.url}/healthz", timeout=10).headers["X-Request-Id"]
                 != "mine"
@@ -226,18 +226,18 @@ def test_a_reply_that_breaks_off_is_logged_under_its_requests_id(
             server.terminate()
     lines = [line for line in log.read_text(encoding="utf-8").splitlines() if " ERROR " in line]
     assert "ZeroDivisionError: half" in lines[-1]
-    assert {LINE.fullmatch(line).group(1) for line in lines} == {"mine"}  # type: ignore[union-attr]  # that it is none would fail as well
+    assert {match and match[1] for match in map(LINE.fullmatch, lines)} == {"mine"}
 
 
 def is_there(installation: Installation) -> bool:
-    """Whether the server answers."""
+    """Whether the server replies."""
     try:
         return requests.get(f"{installation.url}/healthz", timeout=5).ok
     except requests.ConnectionError:
         return False
 
 
-# Secrets. Each holds this, so that one look finds any of them.
+# Secrets. All contain this mark, so that one search finds any of them.
 MARK = f"s3cr3t-{secrets.token_hex(8)}"
 
 
@@ -246,7 +246,7 @@ def secret(of: str) -> str:
 
 
 @sqlite_only
-def test_no_call_leaves_a_secret_in_the_log(environment: dict[str, str]) -> None:
+def test_no_call_logs_a_secret(environment: dict[str, str]) -> None:
     installation = Installation(
         environment
         | {name: secret(name) for name in ("SECRET_KEY", "CRON_SECRET", "METRICS_TOKEN")}
@@ -268,7 +268,7 @@ def test_no_call_leaves_a_secret_in_the_log(environment: dict[str, str]) -> None
     cookie = session.cookies["budget_sync_session"]
     try:
         call_everything(installation, app, key, cookie)
-        # And once more where nothing can be answered.
+        # And again without a database.
         installation.database.rename(installation.database.with_suffix(".gone"))
         call_everything(installation, app, key, cookie)
     finally:
@@ -281,7 +281,7 @@ def test_no_call_leaves_a_secret_in_the_log(environment: dict[str, str]) -> None
 
 
 def prepare(installation: Installation) -> Flask:
-    """The app of an installation with a person whose password is marked."""
+    """The app of an installation with a person whose password has the mark."""
     chosen = settings.load(installation.environment)
     chosen.instance_folder.mkdir(parents=True)
     database.connect(chosen.database, create=True)
@@ -301,7 +301,10 @@ def prepare(installation: Installation) -> Flask:
 
 
 def call_everything(installation: Installation, app: Flask, key: str, cookie: str) -> None:
-    """Every path with every method it takes: with good and bad credentials in turn, with secrets where they belong and where they do not."""
+    """Call every path with every method.
+
+    With valid and invalid credentials in turn, and secrets in right and wrong places.
+    """
     credentials: tuple[dict[str, str], ...] = (
         {"Authorization": f"Bearer {key}"},
         {"Authorization": f"Bearer {key}{MARK}"},
@@ -311,24 +314,24 @@ def call_everything(installation: Installation, app: Flask, key: str, cookie: st
         {"Cookie": f"budget_sync_session={cookie}"},
         {"Cookie": f"budget_sync_session={cookie}{MARK}"},
     )
-    whole = (
+    body = (
         {"email": "mark@acme.com", "password": secret("password")}
         | check_body()
         | reserve_body()
         | release_body(originalRequesterId=MARK)
     )
     bodies = (
-        json.dumps(whole),
+        json.dumps(body),
         f'{{"password": "{MARK}", "password": "{MARK}"}}',
         f'{{"amount": "{MARK}"',
-        json.dumps(whole | {"amount": MARK}),
+        json.dumps(body | {"amount": MARK}),
     )
     turns = cycle(enumerate(credentials))
     with requests.Session() as caller:
         for rule in app.url_map.iter_rules():
             path = re.sub(r"<[^>]+>", "x", rule.rule)
             for method in (rule.methods or set()) - {"OPTIONS"}:
-                # Three of them at each turn, so that all get theirs.
+                # Three credentials for each method, so that all of them have a turn.
                 for number, headers in islice(turns, 3):
                     caller.request(
                         method,
@@ -340,7 +343,7 @@ def call_everything(installation: Installation, app: Flask, key: str, cookie: st
                     )
 
 
-#: What is no HTTP, or not all of it, with a secret wherever something is wrong.
+#: Invalid or incomplete HTTP, with a secret in each invalid part.
 MALFORMED = (
     *(
         f"GET / HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n"
@@ -373,9 +376,13 @@ MALFORMED = (
     f"GET /?key={MARK}{'x' * 10_000} HTTP/1.1\r\n\r\n",
     f"GET / HTTP/1.1\r\nX: {MARK}{'x' * 10_000}\r\n\r\n",
     f"GET / HTTP/1.1\r\nX: {MARK}{'x' * 40_000}",
-    f'POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}{{"password":"{MARK}"}}\r\n\r\n',
+    (
+        "POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f'Content-Length: 2\r\n\r\n{{}}{{"password":"{MARK}"}}\r\n\r\n'
+    ),
     *(
-        f"{call} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+        f"{call} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+        f"Transfer-Encoding: chunked\r\n\r\n{body}"
         for call, kind in (
             ("POST /api/auth/login", "application/json"),
             ("POST /sign-in", "application/x-www-form-urlencoded"),
@@ -392,7 +399,7 @@ MALFORMED = (
 
 
 @sqlite_only
-def test_of_a_request_that_is_none_the_log_has_only_the_kind_and_an_id(
+def test_malformed_request_is_logged_without_its_text(
     environment: dict[str, str], app: Flask
 ) -> None:
     installation = Installation(environment | {"LOG_LEVEL": "DEBUG"})
@@ -415,8 +422,8 @@ def test_of_a_request_that_is_none_the_log_has_only_the_kind_and_an_id(
     for sent, reply in zip(MALFORMED, replies, strict=True):
         assert reply.startswith((b"HTTP/1.1 4", b"HTTP/1.1 501", b"HTTP/1.1 200")), (sent, reply)
         assert MARK.encode() not in reply
-    # A reply below the app and its line in the log have the same id, and the same words.
-    below = [
+    # A reply from below the app has the same id and sentence as its log line.
+    early_replies = [
         (found[1].decode(), json.loads(found[2])["error"])
         for reply in replies
         for found in re.finditer(
@@ -424,13 +431,13 @@ def test_of_a_request_that_is_none_the_log_has_only_the_kind_and_an_id(
         )
     ]
     assert {(log_id, kind) for log_id, kind in refused} >= {
-        (log_id, error.partition(". ")[2]) for log_id, error in below
+        (log_id, error.partition(". ")[2]) for log_id, error in early_replies
     }
-    assert len(below) > len(MALFORMED) / 2
+    assert len(early_replies) > len(MALFORMED) / 2
 
 
 def exchange(port: int, sent: bytes) -> bytes:
-    """Whatever is answered to some bytes, until the connection is closed."""
+    """All received bytes after sending some, until the connection is closed."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -440,10 +447,10 @@ def exchange(port: int, sent: bytes) -> bytes:
     return received
 
 
-def test_every_error_of_the_parser_is_known() -> None:
-    """What it says quotes the request; whichever is not known here would be logged as a mistake of ours, with its traceback."""
-    elsewhere = {
-        # Settings that this service has not.
+def test_every_parser_error_has_a_reply() -> None:
+    """Others would be logged as unhandled exceptions, with a message that quotes the request."""
+    not_expected = {
+        # Errors of settings that this service does not use.
         *(
             errors.InvalidProxyLine,
             errors.InvalidProxyHeader,
@@ -451,7 +458,7 @@ def test_every_error_of_the_parser_is_known() -> None:
             errors.InvalidSchemeHeaders,
             errors.InvalidH2CPreface,
         ),
-        # Mistakes of ours, and the common name of all.
+        # Bugs of the app, and the base class.
         *(
             errors.ConfigurationProblem,
             errors.InvalidResponseHeader,
@@ -463,23 +470,23 @@ def test_every_error_of_the_parser_is_known() -> None:
         kind
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.ParseException)
-    } - elsewhere == set(early_errors.MALFORMED)
+    } - not_expected == set(early_errors.MALFORMED)
 
 
-# Commands whose purpose it is to print a secret on standard output.
+# Commands that print a secret on standard output on purpose.
 PRINTING = {"add-key", "demo"}
 
 
 @sqlite_only
-@pytest.mark.parametrize("where", ["at work", "where the server of the database is away"])
-def test_no_command_prints_a_secret_that_it_should_not(
-    environment: dict[str, str], tmp_path: Path, where: str
+@pytest.mark.parametrize("has_database", [True, False], ids=["database", "no database"])
+def test_commands_do_not_print_secrets(
+    environment: dict[str, str], tmp_path: Path, has_database: bool
 ) -> None:
     marked = {name: secret(name) for name in ("SECRET_KEY", "CRON_SECRET", "METRICS_TOKEN")}
     installation = Installation(environment | marked)
     app = prepare(installation)
     key = people.add_key(ROOT, "orchestrator", customer_id=demo.CUSTOMER)
-    if where != "at work":
+    if not has_database:
         database.disconnect()
         app = create_app(
             settings.load(
@@ -510,7 +517,7 @@ def test_no_command_prints_a_secret_that_it_should_not(
     database.disconnect()
 
 
-def test_a_wrong_setting_is_refused_without_its_secret(environment: dict[str, str]) -> None:
+def test_error_about_a_setting_does_not_quote_it(environment: dict[str, str]) -> None:
     for name, value in (
         ("DATABASE_URL", f"postgresql://budgets:{MARK}@host:port/budgets"),
         ("DATABASE_URL", f"postgresql://budgets:{MARK}@"),
@@ -522,10 +529,10 @@ def test_a_wrong_setting_is_refused_without_its_secret(environment: dict[str, st
         ("GOOGLE_SHEETS_API_URL", f"https://user:{MARK}\u2100@sheets.example"),
         ("GOOGLE_SHEETS_API_URL", f"https://user:[{MARK}]@sheets.example"),
     ):
-        with pytest.raises(settings.SettingsError) as refused:
+        with pytest.raises(settings.SettingsError) as raised:
             settings.load(environment | {name: value})
-        assert MARK[:15] not in str(refused.value)
-        assert str(refused.value).startswith(f"{name} must ")
+        assert MARK[:15] not in str(raised.value)
+        assert str(raised.value).startswith(f"{name} must ")
     assert MARK not in repr(
         settings.load(
             environment | {"SECRET_KEY": MARK, "CRON_SECRET": MARK, "METRICS_TOKEN": MARK}

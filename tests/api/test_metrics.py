@@ -1,4 +1,4 @@
-"""`/metrics`: for whoever has the token, true over all workers, with labels that have an end, and there when the database is not."""
+"""`/metrics`: token, sums over all workers, bounded labels, and scrapes without a database."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ pytestmark = pytest.mark.both_engines
 TOKEN = "a token for metrics"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
-#: A scrape: each sample's value, by its name and labels.
+#: The values of a scrape, by name and labels.
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def parsed(text: str) -> Samples:
-    """A scrape, as Prometheus reads it."""
+    """The samples of a scrape, as Prometheus parses them."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -58,25 +58,25 @@ def parsed(text: str) -> Samples:
 
 
 def value(samples: Samples, name: str, **labels: str) -> float:
-    """One sample of it."""
+    """The value of a sample."""
     return samples[f"budget_sync_{name}", frozenset(labels.items())]
 
 
 @pytest.fixture
 def environment(environment: dict[str, str]) -> dict[str, str]:
-    """An installation with a token for metrics."""
+    """An installation with a metrics token."""
     return environment | {"METRICS_TOKEN": TOKEN}
 
 
 @pytest.fixture
 def world(app: Flask) -> Flask:
-    """The guide's customer and budget, without the demo's people, whose passwords take their time."""
+    """The guide's customer and budget, without people, because password hashes are slow."""
     make_world()
     return app
 
 
 def make_world() -> None:
-    """Customer org-456 with budget-123, of which 5,000 are committed."""
+    """Create customer org-456 with budget-123, of which 5,000 are committed."""
     people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
     manual_budgets.set_budget(
         ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET
@@ -88,14 +88,14 @@ def make_world() -> None:
 
 
 def hold(request_id: str, amount: str, budget_id: str = demo.BUDGET) -> None:
-    """Money set aside."""
+    """Reserve an amount."""
     ledger.reserve(
         ROOT, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(amount))
     )
 
 
 def scraped(client: FlaskClient) -> Samples:
-    """What a scrape says."""
+    """The samples of a scrape by this client."""
     response = client.get("/metrics", headers=BEARER)
     assert (response.status_code, response.content_type) == (
         200,
@@ -107,18 +107,18 @@ def scraped(client: FlaskClient) -> Samples:
 @pytest.mark.parametrize(
     "authorization",
     [None, TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer", "Bearer ä"],
-    ids=["nothing", "no scheme", "another scheme", "another token", "no token", "no ASCII"],
+    ids=["none", "no scheme", "other scheme", "other token", "no token", "not ASCII"],
 )
-def test_without_the_token_there_is_nothing(world: Flask, authorization: str | None) -> None:
+def test_without_the_token_metrics_are_a_404(world: Flask, authorization: str | None) -> None:
     client = world.test_client()
-    answer = client.get(
+    response = client.get(
         "/metrics", headers={"Authorization": authorization} if authorization else {}
     )
-    assert (answer.status_code, answer.data) == (404, client.get("/nowhere").data)
+    assert (response.status_code, response.data) == (404, client.get("/nowhere").data)
 
 
 @pytest.mark.parametrize("token", [None, "", "short enough"])
-def test_a_token_that_is_missing_or_short_is_nobodys(
+def test_missing_or_short_token_matches_no_request(
     environment: dict[str, str], token: str | None
 ) -> None:
     database.connect(Path(environment["INSTANCE_FOLDER"]) / "budget_sync.db")
@@ -136,7 +136,7 @@ def test_a_token_that_is_missing_or_short_is_nobodys(
     )
 
 
-def test_calls_are_counted_by_what_they_came_to(world: Flask) -> None:
+def test_calls_are_counted_by_outcome(world: Flask) -> None:
     client, key = world.test_client(), key_headers()
     before = scraped(client)
 
@@ -161,13 +161,13 @@ def test_calls_are_counted_by_what_they_came_to(world: Flask) -> None:
     call("release", release_body(amount=9000))
     after = scraped(client)
 
-    grown = {
+    increases = {
         (name.removeprefix("budget_sync_"), *(text for _, text in sorted(labels))): figure
         - before.get((name, labels), 0)
         for (name, labels), figure in after.items()
         if name.endswith("_total") and figure != before.get((name, labels), 0)
     }
-    assert grown == {
+    assert increases == {
         ("checks_total", "AUTO_APPROVED"): 2,
         ("checks_total", "REQUIRES_APPROVAL"): 1,
         ("checks_total", "INSUFFICIENT_BUDGET"): 1,
@@ -198,7 +198,7 @@ def test_calls_are_counted_by_what_they_came_to(world: Flask) -> None:
     assert 0 < value(after, "http_request_duration_seconds_sum", call="reserve", status="2xx") < 60
 
 
-def test_a_failure_is_counted_from_nought(world: Flask) -> None:
+def test_error_counters_start_at_0(world: Flask) -> None:
     samples = scraped(world.test_client())
     assert value(samples, "checks_total", code=Code.UNAVAILABLE) == 0
     assert [
@@ -207,7 +207,7 @@ def test_a_failure_is_counted_from_nought(world: Flask) -> None:
     ] == [0, 0, 0]
 
 
-def test_no_label_takes_what_a_caller_makes_up(world: Flask) -> None:
+def test_no_label_has_a_value_from_the_caller(world: Flask) -> None:
     client, key = world.test_client(), key_headers()
 
     def scrape_after(word: str) -> list[str]:
@@ -239,7 +239,7 @@ def test_no_label_takes_what_a_caller_makes_up(world: Flask) -> None:
     assert any('call="unknown"' in line for line in second)
 
 
-def test_balances_are_told_by_customer_and_currency_in_whole_units(world: Flask) -> None:
+def test_balances_are_in_whole_units_by_currency(world: Flask) -> None:
     people.add_customer(ROOT, "org-789", 'Odd "Name"', currency="JPY")
     manual_budgets.set_budget(ROOT, "org-789", "Travel", "2025", Decimal(90_000), budget_id="trips")
     manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Travel", "2025", Decimal("1000.25"))
@@ -264,7 +264,7 @@ def test_balances_are_told_by_customer_and_currency_in_whole_units(world: Flask)
     }
 
 
-def test_balances_of_other_decimals_are_told_as_one(world: Flask) -> None:
+def test_balances_of_different_decimals_are_added(world: Flask) -> None:
     for decimals in (2, 0, 3):
         with yen_of(decimals):
             manual_budgets.set_budget(
@@ -279,14 +279,14 @@ def test_balances_of_other_decimals_are_told_as_one(world: Flask) -> None:
     hold("one", "0.125", "yen-3")
     hold("two", "700", "yen-0")
     samples = scraped(world.test_client())
-    told = [
+    balances = [
         value(samples, f"{name}_amount", customer=demo.CUSTOMER, currency="JPY")
         for name in ("budgeted", "reserved", "committed", "available")
     ]
-    assert told == [15_000, 700.125, 0, 14_299.875]
+    assert balances == [15_000, 700.125, 0, 14_299.875]
 
 
-def test_overdrawn_budgets_are_counted_by_customer_though_others_have_more_than_enough(
+def test_overdrawn_budgets_are_counted_by_customer(
     world: Flask,
 ) -> None:
     people.add_customer(ROOT, "org-789", "Another", currency="JPY")
@@ -312,19 +312,19 @@ def test_overdrawn_budgets_are_counted_by_customer_though_others_have_more_than_
     assert value(scraped(client), "overdrawn_budgets", customer="org-789") == 1
 
 
-def test_balances_may_add_up_to_more_than_64_bits_hold(world: Flask) -> None:
+def test_balances_may_add_up_to_more_than_64_bits(world: Flask) -> None:
     people.add_customer(ROOT, "rich", "Rich")
     total_minor = insert_vast_budgets("rich")
     samples = scraped(world.test_client())
     assert value(samples, "database_up") == 1
-    told = [
+    balances = [
         value(samples, f"{name}_amount", customer="rich", currency="USD")
         for name in ("budgeted", "reserved", "committed", "available")
     ]
-    assert told == [total_minor / 100, total_minor / 100, 0, 0]
+    assert balances == [total_minor / 100, total_minor / 100, 0, 0]
 
 
-def test_figures_that_cannot_be_had_do_not_say_that_the_database_is_down(
+def test_failing_query_does_not_mean_database_down(
     world: Flask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def failing() -> None:
@@ -335,33 +335,31 @@ def test_figures_that_cannot_be_had_do_not_say_that_the_database_is_down(
     samples = scraped(app.test_client())
     assert value(samples, "database_up") == 1
     assert not any(name.endswith("_amount") for name, _ in samples)
-    told = capsys.readouterr().err
-    assert " ERROR " in told
-    assert "integer overflow" in told
+    log = capsys.readouterr().err
+    assert " ERROR " in log
+    assert "integer overflow" in log
 
 
-def test_each_source_tells_its_age_and_how_its_latest_pass_ended(
-    world: Flask, chosen: settings.Settings
-) -> None:
+def test_each_source_has_its_age_and_last_result(world: Flask, chosen: settings.Settings) -> None:
     chosen.csv_folder.mkdir()
     sheet = chosen.csv_folder / "budgets.csv"
     sheet.write_text("Department,Fiscal Period,Budgeted Amount\nSales,2025,10\n", encoding="utf-8")
     source, _ = sync.add_source(
         ROOT, demo.CUSTOMER, csv_path="budgets.csv", csv_folder=chosen.csv_folder
     )
-    named = {"customer": demo.CUSTOMER, "source": source.id}
+    labels = {"customer": demo.CUSTOMER, "source": source.id}
     client = world.test_client()
 
-    def told() -> tuple[float, list[str]]:
+    def age_and_results() -> tuple[float, list[str]]:
         samples = scraped(client)
         results = ("success", "partial", "failed")
-        return value(samples, "sync_age_seconds", **named), [
+        return value(samples, "sync_age_seconds", **labels), [
             result
             for result in results
-            if value(samples, "sync_last_result", **named, result=result)
+            if value(samples, "sync_last_result", **labels, result=result)
         ]
 
-    def passes() -> None:
+    def sync_all() -> None:
         list(
             sync.sync_all(
                 sync.Job(ROOT, sync.Reach(csv_folder=chosen.csv_folder), chosen.instance_folder)
@@ -370,29 +368,29 @@ def test_each_source_tells_its_age_and_how_its_latest_pass_ended(
 
     an_hour_ago = clock.now() - timedelta(hours=1)
     BudgetDataSourceConfig.update(createdAt=an_hour_ago).execute()
-    age, results = told()
+    age, results = age_and_results()
     assert 3600 <= age < 3700
     assert results == []
-    passes()
-    age, results = told()
+    sync_all()
+    age, results = age_and_results()
     assert 0 <= age < 100
     assert results == ["success"]
     SyncHistory.update(endTime=an_hour_ago - timedelta(hours=1)).execute()
     sheet.unlink()
-    passes()
+    sync_all()
     failed = SyncHistory.get(SyncHistory.status == "failed").__data__
     SyncHistory.insert(
         {name: text for name, text in failed.items() if name != "id"}
         | {"syncId": "later", "status": "skipped"}
     ).execute()
-    age, results = told()
+    age, results = age_and_results()
     assert 7200 <= age < 7300
     assert results == ["failed"]
     sync.remove_source(ROOT, source.id)
-    assert ("budget_sync_sync_age_seconds", frozenset(named.items())) not in scraped(client)
+    assert ("budget_sync_sync_age_seconds", frozenset(labels.items())) not in scraped(client)
 
 
-def test_a_scrape_tells_the_build_and_the_database(world: Flask) -> None:
+def test_scrape_has_the_build_and_the_database(world: Flask) -> None:
     client = world.test_client()
     client.get("/healthz")
     samples = scraped(client)
@@ -410,21 +408,21 @@ def test_a_scrape_tells_the_build_and_the_database(world: Flask) -> None:
     assert value(samples, "database_up") == 1
     names = {name for name, _ in samples}
     for definition in metrics.DEFINITIONS:
-        told = any(name.startswith(definition.name) for name in names)
-        assert told == (
+        is_scraped = any(name.startswith(definition.name) for name in names)
+        assert is_scraped == (
             definition.engine in {None, engine}
             and not definition.name.startswith("budget_sync_sync_")
         ), definition.name
 
 
 @sqlite_only
-def test_the_size_of_the_write_ahead_log_is_told(world: Flask, chosen: settings.Settings) -> None:
+def test_size_of_the_write_ahead_log_is_reported(world: Flask, chosen: settings.Settings) -> None:
     log = chosen.database_path.with_name(f"{chosen.database_path.name}-wal")
     assert value(scraped(world.test_client()), "wal_size_bytes") == log.stat().st_size > 0
 
 
 @sqlite_only
-def test_what_a_commit_carried_is_told(world: Flask) -> None:
+def test_number_of_works_of_a_commit_is_reported(world: Flask) -> None:
     client = world.test_client()
     before = scraped(client)
     hold("one", "1")
@@ -439,7 +437,7 @@ def test_what_a_commit_carried_is_told(world: Flask) -> None:
 
 
 @sqlite_only
-def test_a_database_that_is_gone_is_told_beside_what_was_counted(
+def test_scrape_without_a_database_has_the_counters(
     world: Flask, chosen: settings.Settings
 ) -> None:
     client, key = world.test_client(), key_headers()
@@ -460,21 +458,21 @@ def test_a_database_that_is_gone_is_told_beside_what_was_counted(
 
 @pytest.fixture
 def served(environment: dict[str, str]) -> Iterator[Installation]:
-    """A server with three workers on the guide's budget."""
-    made = Installation(environment)
-    made.folder.mkdir(parents=True)
+    """A server with three workers, and the guide's budget."""
+    server = Installation(environment)
+    server.folder.mkdir(parents=True)
     database.connect(settings.load(environment).database, create=True)
     database.init_schema()
     make_world()
-    made.environment["KEY"] = key_headers()["Authorization"]
+    server.environment["KEY"] = key_headers()["Authorization"]
     database.disconnect()
-    made.start("--workers", "3")
-    yield made
-    made.end()
+    server.start("--workers", "3")
+    yield server
+    server.end()
 
 
 def look(server: Installation) -> Samples:
-    """A scrape, by any one of the workers."""
+    """The samples of a scrape by any of the workers."""
     return parsed(
         requests.get(
             f"{server.url}/metrics", headers=BEARER | {"Connection": "close"}, timeout=30
@@ -483,7 +481,7 @@ def look(server: Installation) -> Samples:
 
 
 def reserve(server: Installation, request_id: str) -> requests.Response:
-    """Reserve, at any one of the workers."""
+    """Reserve 1 through any of the workers."""
     headers = {"Authorization": server.environment["KEY"], "Connection": "close"}
     return server.post(
         "/api/budget/reserve", reserve_body(requestId=request_id, amount=1), headers=headers
@@ -491,12 +489,12 @@ def reserve(server: Installation, request_id: str) -> requests.Response:
 
 
 def reserved_ok(samples: Samples) -> float:
-    """How many reserves went well."""
+    """The number of successful reserves."""
     return value(samples, "ledger_calls_total", call="reserve", code="OK")
 
 
 def folder_of(worker: int) -> Path:
-    """Where a worker counts."""
+    """The folder in which a worker counts."""
     found = re.search(
         r"(/\S*/budget-sync-metrics-\w+)/", Path(f"/proc/{worker}/maps").read_text(encoding="utf-8")
     )
@@ -504,9 +502,9 @@ def folder_of(worker: int) -> Path:
     return Path(found[1])
 
 
-def replaced(server: Installation, worker: int, ended_by: signal.Signals) -> None:
-    """End a worker, and wait for another in its place."""
-    os.kill(worker, ended_by)
+def replace_worker(server: Installation, worker: int, end_signal: signal.Signals) -> None:
+    """End a worker, and wait for its replacement."""
+    os.kill(worker, end_signal)
     wait_until(
         lambda: worker not in workers_of(server) and len(workers_of(server)) == 3,
         "the worker is not replaced",
@@ -515,7 +513,7 @@ def replaced(server: Installation, worker: int, ended_by: signal.Signals) -> Non
 
 @contextmanager
 def lock_held(file: Path) -> Iterator[None]:
-    """Another process holds the database's write lock."""
+    """Hold the database's write lock in another process."""
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD_LOCK, str(file)],
         stdin=subprocess.PIPE,
@@ -531,7 +529,7 @@ def lock_held(file: Path) -> Iterator[None]:
 
 
 @sqlite_only
-def test_the_figures_are_of_all_workers_and_of_those_before_them(served: Installation) -> None:
+def test_counters_cover_current_and_former_workers(served: Installation) -> None:
     needs(Path("/proc/self/maps").exists(), "the /proc of Linux")
     with ThreadPoolExecutor(8) as pool:
         assert {
@@ -543,22 +541,22 @@ def test_the_figures_are_of_all_workers_and_of_those_before_them(served: Install
     folders = {folder_of(worker) for worker in workers}
     assert len(folders) == 1
     (folder,) = folders
-    assert len(list(folder.glob("counter_*.db"))) == 3, "each worker has files of its own"
+    assert len(list(folder.glob("counter_*.db"))) == 3, "each worker has its own files"
 
     with lock_held(served.database), ThreadPoolExecutor(6) as pool:
         waiting = [pool.submit(reserve, served, f"waiting-{number}") for number in range(6)]
         wait_until(
-            lambda: value(look(served), "writer_waiting_works") == 6, "not all are seen waiting"
+            lambda: value(look(served), "writer_waiting_works") == 6, "not all requests are waiting"
         )
         for worker in workers:
-            replaced(served, worker, signal.SIGKILL)
-        # What the killed ones had waiting went with them; what they counted stays.
+            replace_worker(served, worker, signal.SIGKILL)
+        # The gauges of the killed workers are gone; their counters stay.
         assert value(look(served), "writer_waiting_works") == 0
         assert reserved_ok(look(served)) == 40
         assert all(isinstance(future.exception(), requests.ConnectionError) for future in waiting)
     for number in range(5):
         assert reserve(served, f"second-{number}").status_code == 200
-    replaced(served, min(workers_of(served)), signal.SIGTERM)
+    replace_worker(served, min(workers_of(served)), signal.SIGTERM)
     assert {reserved_ok(look(served)) for _ in range(6)} == {45}
 
     assert served.stop() == 0
@@ -567,11 +565,12 @@ def test_the_figures_are_of_all_workers_and_of_those_before_them(served: Install
     assert reserved_ok(look(served)) == 0
 
 
-def test_what_a_killed_server_left_is_removed_by_the_next(
+def test_next_server_removes_folders_of_killed_servers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "_MEMORY", tmp_path)
-    script = "from budget_sync.web import metrics; from pathlib import Path; import os, sys; metrics._MEMORY = Path(sys.argv[1])\n"
+    script = "from budget_sync.web import metrics; from pathlib import Path; import os, sys\n"
+    script += "metrics._MEMORY = Path(sys.argv[1])\n"
     script += "with metrics.shared_by_workers(): print('counting', flush=True); sys.stdin.read()"
     killed, running = (
         subprocess.Popen(
@@ -591,28 +590,26 @@ def test_what_a_killed_server_left_is_removed_by_the_next(
     assert len(list(tmp_path.iterdir())) == 2
     with metrics.shared_by_workers():
         assert len(list(tmp_path.iterdir())) == 2, (
-            "the killed one's is gone, the running one's and our own are there"
+            "the folder of the killed server must go, and the other two must stay"
         )
     running.communicate()
     assert running.returncode == 0
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "is_in_the_way", [False, True], ids=["it is made anew", "it cannot be made"]
-)
-def test_a_folder_that_was_taken_away_stops_no_worker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_in_the_way: bool
+@pytest.mark.parametrize("is_blocked", [False, True], ids=["created again", "cannot be created"])
+def test_removed_folder_does_not_stop_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_blocked: bool
 ) -> None:
     monkeypatch.setattr(metrics, "_MEMORY", tmp_path)
     with metrics.shared_by_workers():
         (folder,) = tmp_path.iterdir()
         shutil.rmtree(folder)
-        if is_in_the_way:
+        if is_blocked:
             folder.touch()
         instruments = metrics.Instruments()
         instruments.count_request("api.reserve", 200, "OK", 0.1)
-        assert instruments.folder == (None if is_in_the_way else folder)
+        assert instruments.folder == (None if is_blocked else folder)
         samples = [
             sample for metric in instruments.collect() for sample in metric.samples if sample.value
         ]
@@ -625,7 +622,7 @@ def test_a_folder_that_was_taken_away_stops_no_worker(
 # The README.
 
 
-def test_the_readmes_table_has_every_metric() -> None:
+def test_readme_lists_every_metric() -> None:
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(budget_sync_\w+)` \| (.*?) \| (.*?) \|$", readme, flags=re.MULTILINE)
     expected = [

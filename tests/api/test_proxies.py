@@ -1,4 +1,4 @@
-"""Behind proxies: whom a request counts as, which origin is our own, and what is said where the setting does not fit them."""
+"""Behind proxies: client address, own origin, and the warning for a wrong setting."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from budget_sync.web import proxies
 CUSTOMER = "org-456"
 CLIENT, OTHER_CLIENT, OUTER_PROXY = "203.0.113.9", "198.51.100.7", "10.0.0.5"
 
-#: Sends a login for Jane with these headers, and returns the reply's status.
+#: Logs Jane in with these headers, and returns the status of the reply.
 LogIn = Callable[..., int]
 
 
 @pytest.fixture
 def log_in(app: Flask, environment: dict[str, str], request: pytest.FixtureRequest) -> LogIn:
-    """Behind as many proxies as the test asks for, two where it does not."""
+    """A login through the number of proxies in the test's parameter, by default two."""
     people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
     person("jane", Role.FPA_USER, CUSTOMER)
-    behind = create_app(
+    app_behind_proxies = create_app(
         settings.load(environment | {"TRUSTED_PROXIES": str(getattr(request, "param", 2))})
     )
 
     def send(headers: dict[str, str], password: str = PASSWORD) -> int:
         body = {"email": "jane@example.com", "password": password}
         return (
-            behind.test_client(use_cookies=False)
+            app_behind_proxies.test_client(use_cookies=False)
             .post("/api/auth/login", json=body, headers=headers)
             .status_code
         )
@@ -42,7 +42,7 @@ def log_in(app: Flask, environment: dict[str, str], request: pytest.FixtureReque
 
 
 @pytest.mark.parametrize("log_in", [1, 2, 3], indirect=True)
-def test_our_own_origin_is_what_the_nearest_proxy_says_however_many_there_are(
+def test_own_origin_is_the_one_of_the_nearest_proxy(
     log_in: LogIn,
 ) -> None:
     for before in ("", "evil.example, "):
@@ -56,7 +56,7 @@ def test_our_own_origin_is_what_the_nearest_proxy_says_however_many_there_are(
             assert log_in(proxied | {"Origin": origin}) == 403, origin
 
 
-def test_failed_logins_count_for_the_address_that_the_outermost_proxy_saw(log_in: LogIn) -> None:
+def test_failed_logins_count_for_the_outermost_address(log_in: LogIn) -> None:
     for number in range(authentication.MAX_FAILURES_ACCOUNT):
         assert (
             log_in({"X-Forwarded-For": f"198.51.100.{number}, {CLIENT}, {OUTER_PROXY}"}, "wrong")
@@ -66,12 +66,10 @@ def test_failed_logins_count_for_the_address_that_the_outermost_proxy_saw(log_in
     assert log_in({"X-Forwarded-For": f"{OTHER_CLIENT}, {OUTER_PROXY}"}) == 200
 
 
-@pytest.mark.parametrize("opened", ['"', 'x"', '192.0.2.1, "', '"a", "b', '"\\'])
-def test_a_quote_that_the_client_opens_hides_nothing_that_the_proxies_add(
-    log_in: LogIn, opened: str
-) -> None:
+@pytest.mark.parametrize("quoted", ['"', 'x"', '192.0.2.1, "', '"a", "b', '"\\'])
+def test_quotes_of_the_client_hide_no_addresses(log_in: LogIn, quoted: str) -> None:
     for _ in range(authentication.MAX_FAILURES_ACCOUNT):
-        log_in({"X-Forwarded-For": f"{opened}, {CLIENT}, {OUTER_PROXY}"}, "wrong")
+        log_in({"X-Forwarded-For": f"{quoted}, {CLIENT}, {OUTER_PROXY}"}, "wrong")
     assert log_in({"X-Forwarded-For": f"{CLIENT}, {OUTER_PROXY}"}) == 429
 
 
@@ -81,12 +79,12 @@ def test_a_quote_that_the_client_opens_hides_nothing_that_the_proxies_add(
         ({"X-Forwarded-For": CLIENT}, "1 address in X-Forwarded-For"),
         ({"X-Forwarded-Proto": "https"}, "0 addresses in X-Forwarded-For"),
         ({"X-Forwarded-For": f"{CLIENT}, {OUTER_PROXY}"}, None),
-        # Past the proxies, as Prometheus comes.
+        # A client that bypasses the proxies, such as Prometheus.
         ({}, None),
     ],
     ids=str,
 )
-def test_too_few_addresses_are_told_of_once_a_minute(
+def test_too_few_addresses_are_logged_once_a_minute(
     app: Flask,
     environment: dict[str, str],
     capsys: pytest.CaptureFixture[str],
@@ -102,9 +100,9 @@ def test_too_few_addresses_are_told_of_once_a_minute(
             line for line in capsys.readouterr().err.splitlines() if "TRUSTED_PROXIES is 2" in line
         ]
 
-    told = lines()
-    assert len(told) == (expected is not None)
-    assert all(f"a request has {expected}" in line and " WARNING " in line for line in told)
+    warnings = lines()
+    assert len(warnings) == (expected is not None)
+    assert all(f"a request has {expected}" in line and " WARNING " in line for line in warnings)
     assert lines() == []
     monkeypatch.setattr(proxies, "WARN_EVERY_S", 0)
     assert len(lines()) == (expected is not None)

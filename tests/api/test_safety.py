@@ -1,4 +1,8 @@
-"""What holds for every address of the app, those to come included: headers, other sites' pages, reading that only reads, secrets compared in constant time."""
+"""Rules for every URL of the app, also for future ones.
+
+Security headers, no writes from other sites, no writes by GET, and secrets compared in constant
+time.
+"""
 
 from __future__ import annotations
 
@@ -17,27 +21,27 @@ from budget_sync import database, settings
 
 pytestmark = pytest.mark.both_engines
 
-#: What may stand in an address, for those that need it.
+#: Values for the variable parts of URLs.
 PARTS = {"budget_id": "budget-123", "request_id": "demo-request", "filename": "console.css"}
 
-#: Rows of these come and go with looking: who is signed in, and what is remembered of attempts.
-UNSEEN = {"Session", "LoginAttempt"}
+#: Tables whose rows change with reads: sessions and login attempts.
+IGNORED_TABLES = {"Session", "LoginAttempt"}
 
 
 def addresses(app: Flask, method: str) -> list[str]:
-    """Every address that takes that method."""
+    """Every URL that accepts this method."""
     with app.test_request_context():
-        built = app.url_map.bind("localhost")
+        adapter = app.url_map.bind("localhost")
         rules = [rule for rule in app.url_map.iter_rules() if method in (rule.methods or ())]
         return sorted(
-            built.build(rule.endpoint, {name: PARTS[name] for name in rule.arguments})
+            adapter.build(rule.endpoint, {name: PARTS[name] for name in rule.arguments})
             for rule in rules
         )
 
 
 def dump() -> dict[str, list[Any]]:
-    """Every row that an address could change."""
-    tables = [table for table in database.db.get_tables() if table not in UNSEEN]
+    """Every row that a request could change."""
+    tables = [table for table in database.db.get_tables() if table not in IGNORED_TABLES]
     return {
         table: database.db.execute_sql(f'SELECT * FROM "{table}"').fetchall() for table in tables
     }
@@ -45,11 +49,11 @@ def dump() -> dict[str, list[Any]]:
 
 @pytest.fixture
 def alex(world: Flask) -> FlaskClient:
-    """The admin, who may see and do the most."""
+    """The admin, with the most permissions."""
     return demo_client(world, "alex")
 
 
-def test_every_reply_keeps_browsers_safe(world: Flask, alex: FlaskClient) -> None:
+def test_every_reply_has_security_headers(world: Flask, alex: FlaskClient) -> None:
     for path in (*addresses(world, "GET"), "/nothing-here", "/api/nothing-here"):
         for client in (alex, world.test_client()):
             with client.get(path) as response:
@@ -66,19 +70,17 @@ def test_every_reply_keeps_browsers_safe(world: Flask, alex: FlaskClient) -> Non
             assert "Strict-Transport-Security" not in headers, path
 
 
-def test_behind_tls_browsers_are_told_to_stay_there(
-    world: Flask, environment: dict[str, str]
-) -> None:
-    behind = create_app(settings.load(environment | {"TRUSTED_PROXIES": "1"})).test_client()
+def test_replies_over_https_have_hsts(world: Flask, environment: dict[str, str]) -> None:
+    https_client = create_app(settings.load(environment | {"TRUSTED_PROXIES": "1"})).test_client()
     for path in ("/healthz", "/sign-in", "/nothing-here"):
         assert (
-            behind.get(path, headers={"X-Forwarded-Proto": "https"}).headers[
+            https_client.get(path, headers={"X-Forwarded-Proto": "https"}).headers[
                 "Strict-Transport-Security"
             ]
             == "max-age=31536000"
         ), path
-        assert "Strict-Transport-Security" not in behind.get(path).headers, path
-    # Whoever says so without a proxy that is trusted is not believed.
+        assert "Strict-Transport-Security" not in https_client.get(path).headers, path
+    # Without a trusted proxy, the header of the client is ignored.
     assert (
         "Strict-Transport-Security"
         not in world.test_client().get("/healthz", headers={"X-Forwarded-Proto": "https"}).headers
@@ -95,7 +97,7 @@ def test_behind_tls_browsers_are_told_to_stay_there(
     ],
     ids=str,
 )
-def test_no_page_of_another_site_changes_anything_with_somebodys_session(
+def test_pages_of_other_sites_cannot_change_anything(
     world: Flask, alex: FlaskClient, headers: dict[str, str]
 ) -> None:
     before = dump()
@@ -107,19 +109,19 @@ def test_no_page_of_another_site_changes_anything_with_somebodys_session(
         ):
             response = alex.post(path, headers=headers, **sent)
             if path.startswith("/api/"):
-                # Before anything else about the request is looked at, so that no body could have got through.
+                # This check comes before all others, so no body can pass.
                 assert (response.status_code, response.json and response.json["code"]) == (
                     403,
                     "CROSS_ORIGIN",
                 ), path
             else:
-                # A form has no token, and would be refused for its origin with one.
+                # The form has no token. With one, it would be rejected for its origin.
                 assert response.status_code in (400, 403), (path, response.text)
     assert dump() == before
     assert alex.get("/api/auth/me").status_code == 200
 
 
-def test_reading_changes_nothing(world: Flask, alex: FlaskClient) -> None:
+def test_get_and_head_change_nothing(world: Flask, alex: FlaskClient) -> None:
     before = dump()
     for path in addresses(world, "GET"):
         for method in ("GET", "HEAD"):
@@ -128,24 +130,24 @@ def test_reading_changes_nothing(world: Flask, alex: FlaskClient) -> None:
     assert dump() == before
 
 
-def test_a_key_in_an_address_opens_nothing(world: Flask) -> None:
-    real = (
+def test_api_key_in_a_url_is_ignored(world: Flask) -> None:
+    key = (
         (world.config["SETTINGS"].instance_folder / "demo" / "orchestrator.header")
         .read_text(encoding="utf-8")
         .split()[-1]
     )
-    stranger = world.test_client()
+    client = world.test_client()
     for name in ("key", "api_key", "apiKey", "token", "access_token", "Authorization"):
-        for value in (real, f"Bearer {real}"):
-            assert stranger.get("/api/budgets", query_string={name: value}).status_code == 401
+        for value in (key, f"Bearer {key}"):
+            assert client.get("/api/budgets", query_string={name: value}).status_code == 401
 
 
-# The hash of a body says whether it is the same one; it keeps nobody out.
+# The hash of a body only identifies the body; it is not a secret.
 _SECRET = re.compile(r"(secret|token|digest|password|(?<!body_)(?<!body)hash)s?$", re.IGNORECASE)
 
 
 def _names(node: ast.expr) -> list[str]:
-    """The last name of a compared value, unless it is a column of a table, which the database compares."""
+    """The last name of a compared value. Empty for a column, which the database compares."""
     if isinstance(node, ast.Attribute):
         return (
             [] if isinstance(node.value, ast.Name) and node.value.id[:1].isupper() else [node.attr]
@@ -155,7 +157,7 @@ def _names(node: ast.expr) -> list[str]:
     return [node.id] if isinstance(node, ast.Name) else []
 
 
-def test_no_secret_is_compared_letter_by_letter() -> None:
+def test_secrets_are_compared_in_constant_time() -> None:
     found = []
     for path in (PROJECT / "budget_sync").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
