@@ -451,7 +451,7 @@ def _decisions(counted: list[Metric]) -> Metric:
 
 
 def _balances() -> list[Metric]:
-    rows = monitoring.balances()
+    found = monitoring.balances()
     amounts = {
         BUDGETED: "budgeted",
         RESERVED: "reserved",
@@ -459,7 +459,7 @@ def _balances() -> list[Metric]:
         AVAILABLE: "available",
     }
     return [
-        _gauge(definition, {(row.customer_id, row.currency): getattr(row, name) for row in rows})
+        _gauge(definition, {(row.customer_id, row.currency): getattr(row, name) for row in found})
         for definition, name in amounts.items()
     ]
 
