@@ -33,7 +33,7 @@ class Parameter(NamedTuple):
 class Operation(NamedTuple):
     """A call.
 
-    `codes` are its error codes. `lets_in` names security schemes; "" stands for no credentials.
+    `codes` are its error codes. `lets_in` names security schemes; "" is no credential.
     """
 
     endpoint: str
@@ -106,9 +106,9 @@ OPERATIONS = (
         "/api/budget/check",
         "Budgets",
         "Check a budget",
-        "A check is advice: it moves nothing, and a reserve decides again. Every decision is logged. "
-        "A missing budget, an insufficient budget and a required approval are decisions with status "
-        "200, not errors. `BUDGET_CHECK_AUTH` controls checks without credentials.",
+        "A check is advice: it moves nothing, and a reserve decides again. Every decision is "
+        "logged. A missing budget, an insufficient budget and a required approval are decisions "
+        "with status 200, not errors. `BUDGET_CHECK_AUTH` controls checks without credentials.",
         schemas.CheckReply,
         (Code.NOT_YOUR_REQUEST, *_LEDGER_ERRORS),
         lets_in=("", "apiKey", "session"),
