@@ -261,7 +261,7 @@ class Attention(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no problem."""
+        """Whether there is nothing to look at."""
         return not (self.overdrawn or self.old or self.sync)
 
 

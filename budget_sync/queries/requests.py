@@ -15,7 +15,7 @@ from budget_sync.domain.permissions import Action, Actor, Scope, require_for
 from budget_sync.queries import paging, timeline
 from budget_sync.queries.timeline import CheckLine, ReservationLine
 
-#: The list of uncovered requests leaves out those whose check is older.
+#: The list of uncovered checks leaves out older ones.
 UNCOVERED_FOR = timedelta(days=30)
 
 

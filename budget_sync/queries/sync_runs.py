@@ -55,7 +55,7 @@ class SourceLine(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A page of the budgets whose deletion waits for approval, and their total number."""
+    """A page of the budgets with a held deletion, and their total number."""
 
     lines: list[BudgetLine]
     total: int
@@ -150,9 +150,9 @@ def row_errors(actor: Actor, customer_id: str, sync_id: str) -> list[dict[str, A
 
 
 def held_budgets(actor: Actor, customer_id: str, source_id: str, page: int = 1) -> Held:
-    """The live budgets whose deletion the source's latest sync run held back.
+    """A page of the live budgets that the source's latest sync run did not delete.
 
-    Ordered by department and period.
+    They wait for approval. Ordered by department and period.
     """
     require_for(actor, Action.READ_SYNC, customer_id)
     ids = _still_held(customer_id, source_id)

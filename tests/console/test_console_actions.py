@@ -100,7 +100,7 @@ def test_form_sent_twice_moves_money_once(fiona: FlaskClient) -> None:
         "shown": hidden(form, "shown"),
     }
     assert send(fiona, act, **fields).status_code == 302
-    # The amounts have changed by then; even if they had not, the idempotency key is the same.
+    # The amounts have changed; even if they had not, the idempotency key is the same.
     assert send(fiona, act, **fields).status_code == 409
     assert Reservation.get(Reservation.requestId == "intake-1").heldMinor == 30_000
 

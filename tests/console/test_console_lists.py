@@ -76,7 +76,7 @@ def test_budgets_are_searched_sorted_and_paged(fiona: FlaskClient) -> None:
 
 
 def test_concurrent_csv_downloads_are_limited(fiona: FlaskClient) -> None:
-    exports = base._exports  # noqa: SLF001  # stands in for slow downloads
+    exports = base._exports  # noqa: SLF001  # simulates slow downloads
     for _ in range(base.EXPORTS_AT_ONCE):
         assert exports.acquire(blocking=False)
     for path in ("/audit.csv", "/budgets.csv"):
@@ -533,7 +533,7 @@ def test_budget_page_shows_the_customers_limit(site: Flask) -> None:
         )
     manual_budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(5000), budget_id="tk")
     assert (
-        "<dd>¥100 (default for all budgets)</dd>"
+        "<dd>¥100 (default)</dd>"
         in member(site, "ken", Role.FPA_ADMIN, "tokyo").get("/budget?id=tk").text
     )
 
