@@ -9,24 +9,25 @@ from budget_sync.queries import paging
 
 
 def customers(actor: Actor) -> list[Customer]:
-    """The customers whose pages the caller can see, by name; disabled ones left out."""
-    query = (
-        Customer.select().where(Customer.disabledAt.is_null()).order_by(Customer.name, Customer.id)
-    )
-    return list(
-        query if actor.customer_id is None else query.where(Customer.id == actor.customer_id)
-    )
+    """The enabled customers that the caller serves, by name."""
+    query = Customer.select().where(Customer.disabledAt.is_null())
+    if actor.customer_id is not None:
+        query = query.where(Customer.id == actor.customer_id)
+    return list(query.order_by(Customer.name, Customer.id))
 
 
 def people_page(
     actor: Actor, customer_id: str, text: str = "", page: int = 1
 ) -> tuple[list[User], int]:
-    """A page of a customer's people, by name, and how many there are. Who serves all customers sees those of all as well."""
+    """A page of a customer's people, by name, and their total number.
+
+    A caller for all customers also sees the people for all customers.
+    """
     require_for(actor, Action.MANAGE_PEOPLE, customer_id)
-    of_customer = User.customerId == customer_id
-    query = User.select().where(
-        of_customer | User.customerId.is_null() if actor.customer_id is None else of_customer
-    )
+    is_listed = User.customerId == customer_id
+    if actor.customer_id is None:
+        is_listed |= User.customerId.is_null()
+    query = User.select().where(is_listed)
     text = text.strip()
     if text:
         query = query.where(
@@ -42,12 +43,12 @@ def person(actor: Actor, customer_id: str, user_id: str) -> User:
     if user is None or not (
         user.customerId == customer_id or (user.customerId is None and actor.customer_id is None)
     ):
-        raise RequestError(Code.NOT_FOUND, "There is nobody of that id.")
+        raise RequestError(Code.NOT_FOUND, "There is no person with that id.")
     return user
 
 
 def keys_page(actor: Actor, customer_id: str, page: int = 1) -> tuple[list[ApiKey], int]:
-    """A page of a customer's API keys, those in use first, newest first, and how many there are."""
+    """A page of a customer's API keys and their total number: active keys first, then by age."""
     require_for(actor, Action.MANAGE_KEYS, customer_id)
     query = ApiKey.select().where(ApiKey.customerId == customer_id)
     order = (ApiKey.revokedAt.is_null(False), ApiKey.createdAt.desc(), ApiKey.id)
@@ -55,9 +56,9 @@ def keys_page(actor: Actor, customer_id: str, page: int = 1) -> tuple[list[ApiKe
 
 
 def key(actor: Actor, customer_id: str, key_id: str) -> ApiKey:
-    """One of them. Raises RequestError NOT_FOUND."""
+    """One of a customer's API keys. Raises RequestError NOT_FOUND."""
     require_for(actor, Action.MANAGE_KEYS, customer_id)
     found: ApiKey | None = ApiKey.get_or_none(ApiKey.id == key_id, ApiKey.customerId == customer_id)
     if found is None:
-        raise RequestError(Code.NOT_FOUND, "There is no such key.")
+        raise RequestError(Code.NOT_FOUND, "There is no API key with that id.")
     return found

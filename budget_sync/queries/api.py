@@ -1,24 +1,25 @@
-"""What the API's read calls return: budgets, and the state of a request."""
+"""The read calls of the API: budgets, and the timeline of a request, in the shape of their JSON."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from budget_sync.database import snapshot
-from budget_sync.database.models import (
-    AuditLog,
-    Budget,
-    BudgetCheckLog,
-    BudgetUtilization,
-    Reservation,
-)
+from budget_sync.database.models import Budget
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import to_number
 from budget_sync.domain.periods import fold, period_key
-from budget_sync.domain.permissions import Action, Actor, Scope, require
-from budget_sync.ledger import movements as standings
+from budget_sync.domain.permissions import Action, Actor, require
+from budget_sync.ledger import movements
+from budget_sync.queries import budgets
+from budget_sync.queries.audit import AuditLine
+from budget_sync.queries.budgets import BudgetLine
+from budget_sync.queries.timeline import (
+    CheckLine,
+    ReservationLine,
+    can_be_an_id,
+    request_timeline,
+)
 
+#: Budgets per page; also the most checks, reservations and movements of a request.
 PAGE_SIZE = 100
 
 
@@ -31,195 +32,153 @@ def list_budgets(
     cursor: str | None = None,
     limit: int = PAGE_SIZE,
 ) -> dict[str, object]:
-    """A page of the live budgets of one customer, by id: `{"items": [...], "nextCursor": ...}`, the cursor null on the last page."""
+    """A page of a customer's live budgets, by id: `{"items": [...], "nextCursor": ...}`.
+
+    The cursor is null on the last page.
+    """
     customer = _customer_for(actor, customer_id)
     require(actor, Action.READ_BUDGETS)
-    query = _budgets().where(Budget.customerId == customer, Budget.deletedAt.is_null())
+    query = budgets.rows().where(Budget.customerId == customer, Budget.deletedAt.is_null())
     if department is not None:
         query = query.where(Budget.departmentKey == fold(department))
     if fiscal_period is not None:
         query = query.where(Budget.periodKey == period_key(fiscal_period))
     if cursor is not None:
         query = query.where(Budget.id > cursor)
-    rows = list(query.order_by(Budget.id).limit(limit + 1))
-    items = [_budget_json(row) for row in rows[:limit]]
-    return {"items": items, "nextCursor": items[-1]["id"] if len(rows) > limit else None}
+    lines = [budgets.to_line(row) for row in query.order_by(Budget.id).limit(limit + 1)]
+    page = lines[:limit]
+    return {
+        "items": [_budget_json(line) for line in page],
+        "nextCursor": page[-1].id if len(lines) > limit else None,
+    }
 
 
 def get_budget(actor: Actor, budget_id: str) -> dict[str, object]:
-    """One budget, deleted ones included. Raises RequestError BUDGET_NOT_FOUND, for another customer's as well."""
+    """One budget, even if it is deleted.
+
+    Raises RequestError BUDGET_NOT_FOUND, also if the budget belongs to another customer.
+    """
     require(actor, Action.READ_BUDGETS)
-    row = _budgets().where(Budget.id == budget_id).first() if _can_be_an_id(budget_id) else None
-    if row is None or not actor.serves(row["customerId"]):
+    row = budgets.rows().where(Budget.id == budget_id).first() if can_be_an_id(budget_id) else None
+    line = budgets.to_line(row) if row else None
+    if line is None or not actor.serves(line.customer_id):
         raise RequestError(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
-    _require_enabled(row["customerId"])
-    return _budget_json(row)
+    _require_enabled(line.customer_id)
+    return _budget_json(line)
 
 
 def get_request(
     actor: Actor, request_id: str, *, customer_id: str | None = None
 ) -> dict[str, object]:
-    """Where a request stands: its reservations, its checks and its movements, oldest first, the latest 100 of each.
+    """A request's reservations, checks and movements, oldest first, the latest 100 of each.
 
-    Who may see only their own sees what they checked or requested. Raises RequestError REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
+    An ordinary user sees only what they checked or requested. Raises RequestError
+    REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
     """
     customer = _customer_for(actor, customer_id)
-    scope = require(actor, Action.READ_REQUESTS)
-    queries = [
-        _of_request(table, customer, request_id)
-        for table in (Reservation, BudgetCheckLog, AuditLog)
-    ]
-    own = queries
-    if scope is Scope.OWN:
-        conditions = (
-            Reservation.requesterId == actor.user_id,
-            BudgetCheckLog.checkedBy == actor.principal,
-            AuditLog.subject == actor.user_id,
-        )
-        own = [query.where(condition) for query, condition in zip(queries, conditions, strict=True)]
-    with snapshot():
-        reservations, checks, movements = (
-            _latest(query, key)
-            for query, key in zip(
-                own, (Reservation.seq, BudgetCheckLog.id, AuditLog.id), strict=True
-            )
-        )
-        budgets = {
-            row["id"]: row
-            for row in _budgets().where(
-                Budget.id << {row["budgetId"] for row in (*reservations, *movements)}
-            )
-        }
-        if not reservations and not checks:
-            is_known = any(query.first() for query in queries[:2])
-            code, sentence = (
-                (Code.NOT_YOUR_REQUEST, "This request belongs to someone else.")
-                if is_known
-                else (Code.REQUEST_NOT_FOUND, "Request not found.")
-            )
-            raise RequestError(code, sentence, requestId=request_id)
+    timeline = request_timeline(actor, customer, request_id, PAGE_SIZE)
     return {
         "requestId": request_id,
-        "reservations": [_reservation_json(row, budgets[row["budgetId"]]) for row in reservations],
-        "checks": [_check_json(row) for row in checks],
-        "movements": [
-            _movement_json(row, budgets[row["budgetId"]]["currencyExponent"]) for row in movements
-        ],
+        "reservations": [_reservation_json(line) for line in timeline.reservations],
+        "checks": [_check_json(line) for line in timeline.checks],
+        "movements": [_movement_json(line) for line in timeline.movements],
     }
 
 
 def _customer_for(actor: Actor, customer_id: str | None) -> str:
-    """The one customer a question is about. Raises RequestError INVALID_REQUEST where it must be named, INVALID_CUSTOMER where it is another's."""
+    """The customer that the call is about.
+
+    Raises RequestError INVALID_REQUEST if the caller must send `customerId` and did not,
+    INVALID_CUSTOMER if the caller does not serve the customer that was sent.
+    """
     if customer_id is None:
         if actor.customer_id is None:
             raise invalid_request(
-                {"customerId": "is required, since your credential is for all customers"}
+                {"customerId": "is required, because your credential is for all customers"}
             )
         return actor.customer_id
     if not actor.serves(customer_id):
-        raise standings.invalid_customer()
+        raise movements.invalid_customer()
     _require_enabled(customer_id)
     return customer_id
 
 
 def _require_enabled(customer_id: str) -> None:
-    """Raises RequestError INVALID_CUSTOMER for a customer that is unknown or disabled: who serves all customers serves no such one."""
-    if not standings.ENABLED_CUSTOMER.first(customer_id=customer_id):
-        raise standings.invalid_customer()
+    """Raises RequestError INVALID_CUSTOMER if the customer is unknown or disabled.
+
+    This matters for a caller for all customers, which `Actor.serves` lets name any id.
+    """
+    if not movements.ENABLED_CUSTOMER.first(customer_id=customer_id):
+        raise movements.invalid_customer()
 
 
-def _budgets() -> Any:
-    return (
-        Budget.select(Budget, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor)
-        .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
-        .dicts()
-    )
-
-
-def _can_be_an_id(text: str) -> bool:
-    """Whether there could be a row with it: PostgreSQL does not even look for text that has a NUL character."""
-    return "\x00" not in text
-
-
-def _of_request(table: Any, customer_id: str, request_id: str) -> Any:
-    """A table's rows of a request; none where there can be no such request."""
-    named = table.requestId == request_id if _can_be_an_id(request_id) else False
-    return table.select().where((table.customerId == customer_id) & named)
-
-
-def _latest(query: Any, sequence: Any) -> list[dict[str, Any]]:
-    return list(query.order_by(sequence.desc()).limit(PAGE_SIZE).dicts())[::-1]
-
-
-def _budget_json(row: dict[str, Any]) -> dict[str, object]:
-    exponent = row["currencyExponent"]
-    limit_minor = row["autoApproveLimitMinor"]
+def _budget_json(line: BudgetLine) -> dict[str, object]:
+    balance, limit_minor = line.balance, line.auto_approve_limit_minor
     return {
-        "id": row["id"],
-        "customerId": row["customerId"],
-        "department": row["department"],
-        "fiscalPeriod": row["fiscalPeriod"],
-        "currency": row["currency"],
-        "budgetedAmount": to_number(row["budgetedMinor"], exponent),
-        "reservedAmount": to_number(row["reservedMinor"], exponent),
-        "committedAmount": to_number(row["committedMinor"], exponent),
-        "available": to_number(
-            row["budgetedMinor"] - row["reservedMinor"] - row["committedMinor"], exponent
-        ),
-        "autoApproveLimit": None if limit_minor is None else to_number(limit_minor, exponent),
-        "deletedAt": row["deletedAt"] and clock.to_text(row["deletedAt"]),
+        "id": line.id,
+        "customerId": line.customer_id,
+        "department": line.department,
+        "fiscalPeriod": line.period,
+        "currency": balance.currency,
+        "budgetedAmount": balance.number(balance.budgeted_minor),
+        "reservedAmount": balance.number(balance.reserved_minor),
+        "committedAmount": balance.number(balance.committed_minor),
+        "available": balance.number(balance.available_minor),
+        "autoApproveLimit": None if limit_minor is None else balance.number(limit_minor),
+        "deletedAt": line.deleted_at and clock.to_text(line.deleted_at),
     }
 
 
-def _reservation_json(row: dict[str, Any], budget: dict[str, Any]) -> dict[str, object]:
-    exponent = row["currencyExponent"]
+def _reservation_json(line: ReservationLine) -> dict[str, object]:
     return {
-        "reservationId": row["id"],
-        "budgetId": row["budgetId"],
-        "department": budget["department"],
-        "fiscalPeriod": budget["fiscalPeriod"],
-        "currency": budget["currency"],
-        "status": row["status"],
-        "requesterId": row["requesterId"],
-        "amountReserved": to_number(row["amountMinor"], exponent),
-        "amountHeld": to_number(row["heldMinor"], exponent),
-        "amountCommitted": to_number(row["committedMinor"], exponent),
-        "amountReleased": to_number(row["releasedMinor"], exponent),
-        "createdAt": clock.to_text(row["createdAt"]),
-        "closedAt": row["closedAt"] and clock.to_text(row["closedAt"]),
+        "reservationId": line.id,
+        "budgetId": line.budget_id,
+        "department": line.department,
+        "fiscalPeriod": line.period,
+        "currency": line.currency,
+        "status": line.status,
+        "requesterId": line.requester_id,
+        "amountReserved": to_number(line.amount_minor, line.exponent),
+        "amountHeld": to_number(line.held_minor, line.exponent),
+        "amountCommitted": to_number(line.committed_minor, line.exponent),
+        "amountReleased": to_number(line.released_minor, line.exponent),
+        "createdAt": clock.to_text(line.created_at),
+        "closedAt": line.closed_at and clock.to_text(line.closed_at),
     }
 
 
-def _check_json(row: dict[str, Any]) -> dict[str, object]:
+def _check_json(line: CheckLine) -> dict[str, object]:
     return {
-        "checkId": row["checkId"],
-        "userId": row["userId"],
-        "department": row["department"],
-        "fiscalPeriod": row["fiscalPeriod"],
-        "currency": row["currency"],
-        "amount": to_number(row["amountMinor"], row["currencyExponent"]),
-        "budgetId": row["budgetId"],
-        "available": row["available"],
-        "canAutoApprove": row["canAutoApprove"],
-        "code": row["code"],
-        "reason": row["reason"],
-        "timestamp": clock.to_text(row["timestamp"]),
+        "checkId": line.check_id,
+        "userId": line.user_id,
+        "department": line.department,
+        "fiscalPeriod": line.period,
+        "currency": line.currency,
+        "amount": to_number(line.amount_minor, line.exponent),
+        "budgetId": line.budget_id,
+        "available": line.is_available,
+        "canAutoApprove": line.can_auto_approve,
+        "code": line.code,
+        "reason": line.reason,
+        "timestamp": clock.to_text(line.at),
     }
 
 
-def _movement_json(row: dict[str, Any], exponent: int) -> dict[str, object]:
+def _movement_json(line: AuditLine) -> dict[str, object]:
+    # A movement always has a budget, so its decimals are known.
+    exponent = line.exponent or 0
     return {
-        "action": row["action"],
-        "budgetId": row["budgetId"],
-        "reservationId": row["reservationId"],
-        "oldValue": row["oldValue"],
-        "newValue": row["newValue"],
-        "reservedDelta": to_number(row["reservedDeltaMinor"], exponent),
-        "committedDelta": to_number(row["committedDeltaMinor"], exponent),
-        "changedBy": row["changedBy"],
-        "onBehalfOf": row["onBehalfOf"],
-        "approvedBy": row["approvedBy"],
-        "reason": row["reason"],
-        "externalRef": row["externalRef"],
-        "createdAt": clock.to_text(row["createdAt"]),
+        "action": line.action,
+        "budgetId": line.budget_id,
+        "reservationId": line.reservation_id,
+        "oldValue": line.old,
+        "newValue": line.new,
+        "reservedDelta": to_number(line.reserved_delta_minor, exponent),
+        "committedDelta": to_number(line.committed_delta_minor, exponent),
+        "changedBy": line.changed_by,
+        "onBehalfOf": line.on_behalf_of,
+        "approvedBy": line.approved_by,
+        "reason": line.reason,
+        "externalRef": line.external_ref,
+        "createdAt": clock.to_text(line.at),
     }

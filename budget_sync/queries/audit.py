@@ -1,4 +1,4 @@
-"""The audit log: searched, and read to its end for a file."""
+"""The audit log: search by page, and export."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from budget_sync.database.models import AuditLog, Budget
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import paging
 
-#: Rows read at once for a file.
+#: Rows per query of an export.
 EXPORT_CHUNK = 1000
 
-#: Rows of a page about one budget.
+#: Rows per page of one budget's history.
 HISTORY_SIZE = 15
 
 
 class AuditLine(NamedTuple):
-    """One row of the audit log, with its budget's name, currency and decimals where it has one."""
+    """A row of the audit log, with its budget's name, currency and decimals if it has a budget."""
 
     id: int
     at: datetime
@@ -32,6 +32,7 @@ class AuditLine(NamedTuple):
     field: str | None
     subject: str | None
     request_id: str | None
+    reservation_id: str | None
     old: str | None
     new: str | None
     budgeted_delta_minor: int
@@ -46,7 +47,7 @@ class AuditLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AuditQuery:
-    """Which rows of the audit log, newest first; `before` is the last one of the page before."""
+    """A search in the audit log, newest rows first. Only rows older than id `before`, if given."""
 
     text: str = ""
     action: str = ""
@@ -59,26 +60,25 @@ class AuditQuery:
 def audit_page(
     actor: Actor, customer_id: str, query: AuditQuery, size: int | None = None
 ) -> tuple[list[AuditLine], int | None]:
-    """A page of the audit log, and what the next one goes on after."""
+    """A page of the audit log, and `before` for the next page (None on the last page)."""
     require_for(actor, Action.READ_AUDIT, customer_id)
     size = size or paging.PAGE_SIZE
-    # The index of a budget's own rows finds them sooner than the one of the customer's.
+    # For one budget, the index of the budget's rows is faster than that of the customer's rows.
     customer = paging.unindexed(AuditLog.customerId) if query.budget_id else AuditLog.customerId
-    # A restore is everybody's. Asked for by itself, since either index would be of no use to a query that has both.
+    # A restore concerns all customers. It has its own query: one query for both could use no index.
     restores = AuditLog.customerId.is_null() & (AuditLog.action == "RESTORE")
     found = [
         AuditLine(*row)
-        for whose in (customer == customer_id, restores)
-        for row in _newest(whose, query).limit(size + 1)
+        for condition in (customer == customer_id, restores)
+        for row in _newest(condition, query).limit(size + 1)
     ]
-    lines, last = paging.cut(
-        sorted(found, key=lambda line: line.id, reverse=True)[: size + 1], size
-    )
+    newest = sorted(found, key=lambda line: line.id, reverse=True)[: size + 1]
+    lines, last = paging.cut(newest, size)
     return lines, last and last.id
 
 
 def audit_export(actor: Actor, customer_id: str, query: AuditQuery) -> Iterator[AuditLine]:
-    """All rows that a query finds, read in chunks as they are asked for."""
+    """All rows that match, read in chunks while the caller iterates."""
     require_for(actor, Action.READ_AUDIT, customer_id)
 
     def read() -> Iterator[AuditLine]:
@@ -96,14 +96,13 @@ def audit_export(actor: Actor, customer_id: str, query: AuditQuery) -> Iterator[
 def budget_history(
     actor: Actor, customer_id: str, budget_id: str, before: int | None = None
 ) -> tuple[list[AuditLine], int | None]:
-    """A page of a budget's rows in the audit log, newest first, and what the next one goes on after."""
-    return audit_page(
-        actor, customer_id, AuditQuery(budget_id=budget_id, before=before), HISTORY_SIZE
-    )
+    """A page of one budget's audit rows, newest first, and `before` for the next page."""
+    query = AuditQuery(budget_id=budget_id, before=before)
+    return audit_page(actor, customer_id, query, HISTORY_SIZE)
 
 
-def _newest(whose: Any, query: AuditQuery) -> Any:
-    return _matching(rows().where(whose), query).order_by(AuditLog.id.desc())
+def _newest(condition: Any, query: AuditQuery) -> Any:
+    return _matching(rows().where(condition), query).order_by(AuditLog.id.desc())
 
 
 def _matching(found: Any, query: AuditQuery) -> Any:
@@ -128,15 +127,15 @@ def _matching(found: Any, query: AuditQuery) -> Any:
             AuditLog.externalRef,
             AuditLog.subject,
         )
-        told = Budget.department.contains(text)
+        has_text = Budget.department.contains(text)
         for column in columns:
-            told |= column.contains(text)
-        found = found.where(told)
+            has_text |= column.contains(text)
+        found = found.where(has_text)
     return found
 
 
 def rows() -> Any:
-    """The query for rows of the log, as the fields of AuditLine."""
+    """The query for audit rows, in tuples with the fields of AuditLine."""
     return (
         AuditLog.select(
             AuditLog.id,
@@ -150,6 +149,7 @@ def rows() -> Any:
             AuditLog.field,
             AuditLog.subject,
             AuditLog.requestId,
+            AuditLog.reservationId,
             AuditLog.oldValue,
             AuditLog.newValue,
             AuditLog.budgetedDeltaMinor,

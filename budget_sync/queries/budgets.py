@@ -1,4 +1,4 @@
-"""Budgets: found, sorted, and where one of them stood over time."""
+"""Budgets: search and sort, one budget, and its balance over time."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.periods import fold
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import paging
-from budget_sync.queries.overview import IS_HIGH, IS_OVERDRAWN, USED, whole
+from budget_sync.queries.balances import BALANCE, IS_HIGH, IS_OVERDRAWN, USED, in_whole_units
 
 
 class BudgetLine(NamedTuple):
-    """A budget, its balances, and where it comes from."""
+    """A budget, its balance, and its row in the source."""
 
     id: str
+    customer_id: str
     department: str
     period: str
     period_key: str
-    figures: Balance
-    limit_minor: int | None
+    balance: Balance
+    auto_approve_limit_minor: int | None
     deleted_at: datetime | None
     source_id: str | None
     source_row: int | None
@@ -34,12 +35,12 @@ class BudgetLine(NamedTuple):
 
     @property
     def state(self) -> str:
-        """deleted, overdrawn, high or ok."""
-        return "deleted" if self.deleted_at else self.figures.state
+        """`deleted`, or the state of the balance: `overdrawn`, `high` or `ok`."""
+        return "deleted" if self.deleted_at else self.balance.state
 
     @property
     def name(self) -> str:
-        """How people name it."""
+        """The budget's name for people: "Legal, Q1 2025"."""
         return f"{self.department}, {self.period}"
 
 
@@ -47,10 +48,10 @@ BUDGET_STATES = ("live", "overdrawn", "high", "deleted")
 _ORDERS: dict[str, tuple[Any, ...]] = {
     "department": (Budget.departmentKey, Budget.periodKey),
     "period": (Budget.periodKey, Budget.departmentKey),
-    "budgeted": (whole(Budget.budgetedMinor),),
-    "reserved": (whole(BudgetUtilization.reservedMinor),),
-    "committed": (whole(BudgetUtilization.committedMinor),),
-    "available": (whole(Budget.budgetedMinor - USED),),
+    "budgeted": (in_whole_units(Budget.budgetedMinor),),
+    "reserved": (in_whole_units(BudgetUtilization.reservedMinor),),
+    "committed": (in_whole_units(BudgetUtilization.committedMinor),),
+    "available": (in_whole_units(Budget.budgetedMinor - USED),),
     "used": (USED * 1.0 / Case(None, [(Budget.budgetedMinor == 0, 1)], Budget.budgetedMinor),),
 }
 BUDGET_ORDERS = tuple(_ORDERS)
@@ -58,7 +59,7 @@ BUDGET_ORDERS = tuple(_ORDERS)
 
 @dataclass(frozen=True, slots=True)
 class BudgetQuery:
-    """Which budgets, and in which order. `order` is one of BUDGET_ORDERS, "-" before it for descending."""
+    """A search for budgets. `order` is one of BUDGET_ORDERS, after a "-" for descending."""
 
     text: str = ""
     period_key: str = ""
@@ -70,44 +71,40 @@ class BudgetQuery:
 def budgets_page(
     actor: Actor, customer_id: str, query: BudgetQuery
 ) -> tuple[list[BudgetLine], int]:
-    """A page of budgets, and how many there are in all."""
+    """A page of budgets, and the total number of budgets that match."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
-    rows = _found(customer_id, query)
-    return [
-        to_line(row) for row in _ordered(rows, query.order).paginate(query.page, paging.PAGE_SIZE)
-    ], rows.count()
+    found = _found(customer_id, query)
+    page = _ordered(found, query.order).paginate(query.page, paging.PAGE_SIZE)
+    return [to_line(row) for row in page], found.count()
 
 
 def budgets_export(actor: Actor, customer_id: str, query: BudgetQuery) -> list[BudgetLine]:
-    """All budgets that a query finds."""
+    """All budgets that match."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
     return [to_line(row) for row in _ordered(_found(customer_id, query), query.order)]
 
 
 def budget_line(actor: Actor, customer_id: str, budget_id: str) -> BudgetLine:
-    """One budget, deleted ones included. Raises RequestError BUDGET_NOT_FOUND."""
+    """One budget, even if it is deleted. Raises RequestError BUDGET_NOT_FOUND."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
     row = rows().where(Budget.id == budget_id, Budget.customerId == customer_id).first()
     if row is None:
         raise RequestError(
-            Code.BUDGET_NOT_FOUND, "There is no budget of that id.", budgetId=budget_id
+            Code.BUDGET_NOT_FOUND, "There is no budget with that id.", budgetId=budget_id
         )
     return to_line(row)
 
 
 def rows() -> Any:
-    """The query for budgets, in tuples that `to_line` takes."""
+    """The query for budgets, in tuples for `to_line`."""
     return (
         Budget.select(
             Budget.id,
+            Budget.customerId,
             Budget.department,
             Budget.fiscalPeriod,
             Budget.periodKey,
-            Budget.currency,
-            Budget.currencyExponent,
-            Budget.budgetedMinor,
-            BudgetUtilization.reservedMinor,
-            BudgetUtilization.committedMinor,
+            *BALANCE,
             Budget.autoApproveLimitMinor,
             Budget.deletedAt,
             Budget.sourceId,
@@ -121,8 +118,8 @@ def rows() -> Any:
 
 
 def to_line(row: Any) -> BudgetLine:
-    """A row of `rows`."""
-    return BudgetLine._make([*row[:4], Balance(*row[4:9]), *row[9:]])
+    """A row of `rows()` as a BudgetLine."""
+    return BudgetLine._make([*row[:5], Balance(*row[5:10]), *row[10:]])
 
 
 def _found(customer_id: str, query: BudgetQuery) -> Any:
@@ -152,16 +149,17 @@ def _ordered(found: Any, order: str) -> Any:
 
 
 class Point(NamedTuple):
-    """Where a budget stood from a moment on."""
+    """A budget's balance from a time on."""
 
     at: datetime
-    figures: Balance
+    balance: Balance
 
 
 def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]:
-    """Where a budget stood, hour by hour as it changed: its audit log replayed."""
+    """The balance at each hour in which it changed, replayed from the audit log, oldest first."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
-    # An hour, as its first 13 characters: a budget may have had many movements, and a chart has few pixels.
+    # Grouped by hour (the first 13 characters of a time): a budget may have very many movements,
+    # and a chart has few pixels.
     hour = fn.SUBSTR(AuditLog.createdAt.cast("TEXT"), SQL("1"), SQL("13"))
     changes: Any = (
         AuditLog.select(
@@ -176,21 +174,12 @@ def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]
         .tuples()
     )
     points: list[Point] = []
-    budgeted = reserved = committed = 0
-    for text, *deltas in changes:
-        budgeted, reserved, committed = (
-            budgeted + deltas[0],
-            reserved + deltas[1],
-            committed + deltas[2],
+    balance = Balance(budget.balance.currency, budget.balance.exponent, 0, 0, 0)
+    for text, budgeted_delta, reserved_delta, committed_delta in changes:
+        balance = balance._replace(budgeted_minor=balance.budgeted_minor + budgeted_delta).moved(
+            reserved_minor=reserved_delta, committed_minor=committed_delta
         )
         # PostgreSQL writes a space between day and hour.
         at = datetime.strptime(text.replace(" ", "T"), "%Y-%m-%dT%H").replace(tzinfo=UTC)
-        points.append(
-            Point(
-                at,
-                Balance(
-                    budget.figures.currency, budget.figures.exponent, budgeted, reserved, committed
-                ),
-            )
-        )
+        points.append(Point(at, balance))
     return points

@@ -1,44 +1,32 @@
-"""Read-only: what an operator's monitoring asks the database each time it looks. A few quick queries, about all customers."""
+"""Queries for the metrics: a few quick ones, over all customers, run at each scrape."""
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from peewee import fn
 
-from budget_sync.database import sums, whole_sums
-from budget_sync.database.models import (
-    Budget,
-    BudgetDataSourceConfig,
-    BudgetUtilization,
-    Customer,
-    SyncHistory,
-)
+from budget_sync.database import sums
+from budget_sync.database.models import Budget, BudgetDataSourceConfig, Customer, SyncHistory
 from budget_sync.domain import clock
-from budget_sync.domain.money import to_number
-from budget_sync.queries.overview import IS_OVERDRAWN
+from budget_sync.domain.balance import Balance
+from budget_sync.queries.balances import AMOUNTS, IS_OVERDRAWN, live_budgets, total_balance
+from budget_sync.queries.sync_runs import FINISHED, WORKED
 
 
-class Balances(NamedTuple):
-    """What a customer's live budgets of one currency add up to, in whole units."""
+class CustomerBalance(NamedTuple):
+    """The balance of all live budgets of a customer in one currency."""
 
     customer_id: str
-    currency: str
-    budgeted: int | Decimal
-    reserved: int | Decimal
-    committed: int | Decimal
-
-    @property
-    def available(self) -> int | Decimal:
-        """What is left of them together."""
-        return self.budgeted - self.reserved - self.committed
+    balance: Balance
 
 
 class SourceState(NamedTuple):
-    """How fresh a source's budgets are: seconds since a pass last worked (or since the source was made), and how the latest ended.
+    """The age of a source's budgets, and the result of its latest sync run.
 
-    A pass worked if it was a success or partial. One that was skipped is none, and `last_result` is None before the first.
+    `age_s` counts seconds since the end of the latest sync run with status success or partial, or
+    since the source was added if there is none. `last_result` leaves out skipped runs; it is None
+    before the first one.
     """
 
     customer_id: str
@@ -47,37 +35,25 @@ class SourceState(NamedTuple):
     last_result: str | None
 
 
-def balances() -> list[Balances]:
-    """The balances of every customer, by currency."""
+def balances() -> list[CustomerBalance]:
+    """The balance of every customer, by currency."""
     query: Any = (
-        Budget.select(
-            Budget.customerId,
-            Budget.currency,
-            *sums(
-                Budget.currencyExponent,
-                Budget.budgetedMinor,
-                BudgetUtilization.reservedMinor,
-                BudgetUtilization.committedMinor,
-            ),
-        )
-        .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
-        .where(Budget.deletedAt.is_null())
+        live_budgets()
+        .select(Budget.customerId, Budget.currency, *sums(Budget.currencyExponent, *AMOUNTS))
         .group_by(Budget.customerId, Budget.currency)
         .order_by(Budget.customerId, Budget.currency)
     )
     return [
-        Balances(customer_id, currency, *(to_number(minor, exponent) for minor in amounts))
+        CustomerBalance(customer_id, total_balance(currency, selected))
         for customer_id, currency, *selected in query.tuples()
-        for exponent, amounts in [whole_sums(selected)]
     ]
 
 
 def overdrawn() -> dict[str, int]:
-    """How many of a customer's live budgets are overdrawn, by the ids of the customers that have live ones."""
+    """The number of overdrawn live budgets, by customer id, for customers with live budgets."""
     query: Any = (
-        Budget.select(Budget.customerId, fn.COUNT(Budget.id).filter(IS_OVERDRAWN))
-        .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
-        .where(Budget.deletedAt.is_null())
+        live_budgets()
+        .select(Budget.customerId, fn.COUNT(Budget.id).filter(IS_OVERDRAWN))
         .group_by(Budget.customerId)
         .order_by(Budget.customerId)
     )
@@ -85,16 +61,16 @@ def overdrawn() -> dict[str, int]:
 
 
 def sources() -> list[SourceState]:
-    """The sources that passes are made over: those that are followed, of customers that are not disabled."""
+    """The state of every active source of every enabled customer."""
     now = clock.now()
     query: Any = (
         BudgetDataSourceConfig.select(
             BudgetDataSourceConfig.customerId,
             BudgetDataSourceConfig.id,
             fn.COALESCE(
-                _latest(SyncHistory.endTime, "success", "partial"), BudgetDataSourceConfig.createdAt
+                _of_last_run(SyncHistory.endTime, WORKED), BudgetDataSourceConfig.createdAt
             ),
-            _latest(SyncHistory.status, "success", "partial", "failed"),
+            _of_last_run(SyncHistory.status, FINISHED),
         )
         .join(Customer, on=(Customer.id == BudgetDataSourceConfig.customerId))
         .where(
@@ -115,8 +91,11 @@ def sources() -> list[SourceState]:
     ]
 
 
-def _latest(column: Any, *statuses: str) -> Any:
-    """A column of a source's latest pass that ended so."""
+def _of_last_run(column: Any, statuses: tuple[str, ...]) -> Any:
+    """A column of the source's latest sync run with one of these statuses, as a subquery.
+
+    One query for all sources; `sync_runs.last_run` is the same for a single source.
+    """
     return (
         SyncHistory.select(column)
         .where(

@@ -1,4 +1,4 @@
-"""Read-only: where a customer's budgets stand all together, what needs somebody's attention, and how checks were decided."""
+"""The overview page: totals, departments, what needs attention, and how checks were decided."""
 
 from __future__ import annotations
 
@@ -8,58 +8,49 @@ from zoneinfo import ZoneInfo
 
 from peewee import SQL, Case, fn
 
-from budget_sync.database import Prepared, rough_sum, snapshot, sums, whole_sums
+from budget_sync.database import Prepared, rough_sum, snapshot, sums
 from budget_sync.database.models import (
     Budget,
     BudgetCheckLog,
     BudgetDataSourceConfig,
-    BudgetUtilization,
     Customer,
     Reservation,
-    SyncHistory,
 )
 from budget_sync.domain import clock
-from budget_sync.domain.balance import HIGH_PERCENT, Balance
+from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import Code
-from budget_sync.domain.money import MAX_EXPONENT
 from budget_sync.domain.periods import period_dates
 from budget_sync.domain.permissions import Action, Actor, Scope, require_for, scope_of
+from budget_sync.queries import sync_runs
+from budget_sync.queries.balances import (
+    AMOUNTS,
+    BALANCE,
+    IS_HIGH,
+    IS_OVERDRAWN,
+    USED,
+    in_whole_units,
+    live_budgets,
+    total_balance,
+)
+from budget_sync.queries.paging import unindexed
 
-#: An open reservation older than this is likely forgotten.
+#: An open reservation older than this needs attention: it was probably forgotten.
 OLD_AFTER = timedelta(days=14)
 
-#: Sources are read every hour; one not read for this long is stale. A pass may be missed once without anybody being called.
+#: A source not read for this long is stale. Sync runs every hour, so a single missed run is not
+#: reported.
 STALE_AFTER = timedelta(hours=3)
 
 DEPARTMENTS_A_PAGE = 25
 DECISION_DAYS = 30
 LISTED = 5
 
-# Beside each row of a page: how many rows there are without the page's limit.
+# The number of rows without the page's limit, selected next to each row.
 _COUNT = fn.COUNT(SQL("*")).over()
-
-_AMOUNTS = (Budget.budgetedMinor, BudgetUtilization.reservedMinor, BudgetUtilization.committedMinor)
-USED = BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor
-IS_OVERDRAWN = Budget.budgetedMinor < USED
-# What is used has no limit, and a hundred times as much may not fit into 64 bits. The share is rounded down, which no whole number can tell.
-IS_HIGH = (Budget.budgetedMinor * HIGH_PERCENT / 100 < USED) & (Budget.budgetedMinor >= USED)
-
-
-def whole(minor: Any) -> Any:
-    """An expression for an amount of a budget in whole units, roughly: to sort by, where decimals differ."""
-    return (
-        minor
-        * 1.0
-        / Case(
-            Budget.currencyExponent,
-            [(exponent, 10**exponent) for exponent in range(1, MAX_EXPONENT + 1)],
-            1,
-        )
-    )
 
 
 class Period(NamedTuple):
-    """A fiscal period that live budgets have; the key is its one spelling."""
+    """A fiscal period of live budgets. `key` is its normalized spelling."""
 
     key: str
     name: str
@@ -67,43 +58,43 @@ class Period(NamedTuple):
 
 
 class Total(NamedTuple):
-    """All live budgets of one currency."""
+    """The balance of all live budgets in one currency."""
 
-    figures: Balance
+    balance: Balance
     budgets: int
     overdrawn: int
     high: int
 
 
 class Department(NamedTuple):
-    """The live budgets of one department in one currency, and how many of them are overdrawn."""
+    """The balance of a department's live budgets in one currency."""
 
     name: str
     key: str
-    figures: Balance
+    balance: Balance
     budgets: int
     overdrawn: int
 
 
 class Day(NamedTuple):
-    """The checks of one day in the customer's time zone, by what they were answered."""
+    """The number of checks on one day in the customer's time zone, by their answer."""
 
     day: date
     auto_approved: int
     needs_approval: int
-    refused: int
+    not_covered: int
 
     @property
     def total(self) -> int:
-        """All of them."""
-        return self.auto_approved + self.needs_approval + self.refused
+        """The number of all checks."""
+        return self.auto_approved + self.needs_approval + self.not_covered
 
 
 class Overview(NamedTuple):
-    """A customer's figures at one moment: of the chosen period's live budgets, or of all where `period` is None.
+    """A customer's live budgets at one moment: of one period, or of all if `period` is None.
 
-    `departments` is a page of them, out of `department_count`. `days` is None where the caller may not read how checks were
-    decided.
+    `departments` is one page out of `department_count`. `days` is None if the caller may not read
+    how checks were decided.
     """
 
     periods: list[Period]
@@ -115,24 +106,27 @@ class Overview(NamedTuple):
     days: list[Day] | None
 
 
-#: Asks for the budgets of all periods.
+#: The value of `chosen_key` for all periods.
 ALL_PERIODS = "all"
 
 
-def overview(actor: Actor, customer: Customer, asked: str = "", page: int = 1) -> Overview:
-    """Where the budgets stand: of the period with the key `asked`, of ALL_PERIODS, or else of the current one."""
+def overview(actor: Actor, customer: Customer, chosen_key: str = "", page: int = 1) -> Overview:
+    """The overview of the period with key `chosen_key`, or of ALL_PERIODS.
+
+    For any other key, the overview of the current period; if there is none, of all periods.
+    """
     require_for(actor, Action.READ_BUDGETS, customer.id)
     with snapshot():
         known = _periods(customer.id)
-        period = next((each for each in known if each.key == asked), None)
-        if period is None and asked != ALL_PERIODS:
+        period = next((each for each in known if each.key == chosen_key), None)
+        if period is None and chosen_key != ALL_PERIODS:
             period = _current(known, customer)
-        chosen = _live(customer.id, period and period.key)
-        departments, department_count = _departments(chosen, page)
+        budgets = live_budgets(customer.id, period and period.key)
+        departments, department_count = _departments(budgets, page)
         return Overview(
             periods=known,
             period=period,
-            totals=_totals(chosen),
+            totals=_totals(budgets),
             departments=departments,
             department_count=department_count,
             attention=_attention(actor, customer.id),
@@ -147,14 +141,18 @@ def periods(actor: Actor, customer_id: str) -> list[Period]:
 
 
 def _periods(customer_id: str) -> list[Period]:
-    query = Budget.select(Budget.periodKey, fn.MIN(Budget.fiscalPeriod), fn.COUNT(Budget.id))
-    query = query.where(Budget.customerId == customer_id, Budget.deletedAt.is_null())
-    rows: Any = query.group_by(Budget.periodKey).order_by(Budget.periodKey.desc()).tuples()
+    rows: Any = (
+        Budget.select(Budget.periodKey, fn.MIN(Budget.fiscalPeriod), fn.COUNT(Budget.id))
+        .where(Budget.customerId == customer_id, Budget.deletedAt.is_null())
+        .group_by(Budget.periodKey)
+        .order_by(Budget.periodKey.desc())
+        .tuples()
+    )
     return list(map(Period._make, rows))
 
 
 def _current(known: list[Period], customer: Customer) -> Period | None:
-    """The period that today is in, and of several (a quarter and its year) the one that most budgets are for."""
+    """Today's period; of several (a quarter and its year), the one with the most budgets."""
     today = clock.now().astimezone(ZoneInfo(customer.timeZone)).date()
     dates = {period: period_dates(period.key, customer.fiscalYearStartMonth) for period in known}
     return max(
@@ -164,12 +162,12 @@ def _current(known: list[Period], customer: Customer) -> Period | None:
     )
 
 
-def _totals(chosen: Any) -> list[Total]:
-    """What the budgets add up to, one a currency, that of most budgets first."""
+def _totals(budgets: Any) -> list[Total]:
+    """The total of each currency, starting with the currency of the most budgets."""
     query = (
-        chosen.select(
+        budgets.select(
             Budget.currency,
-            *sums(Budget.currencyExponent, *_AMOUNTS),
+            *sums(Budget.currencyExponent, *AMOUNTS),
             fn.COUNT(Budget.id),
             fn.SUM(Case(None, [(IS_OVERDRAWN, 1)], 0)),
             fn.SUM(Case(None, [(IS_HIGH, 1)], 0)),
@@ -178,55 +176,49 @@ def _totals(chosen: Any) -> list[Total]:
         .order_by(fn.COUNT(Budget.id).desc(), Budget.currency)
     )
     return [
-        Total(_figures(currency, parts), budgets, overdrawn, high)
-        for currency, *parts, budgets, overdrawn, high in query.tuples()
+        Total(total_balance(currency, parts), count, overdrawn, high)
+        for currency, *parts, count, overdrawn, high in query.tuples()
     ]
 
 
-def _departments(chosen: Any, page: int) -> tuple[list[Department], int]:
-    """A page of departments, those that need attention first, and how many there are."""
-    query = chosen.select(
+def _departments(budgets: Any, page: int) -> tuple[list[Department], int]:
+    """A page of departments, the most overdrawn and most used first, and their total number."""
+    query = budgets.select(
         fn.MIN(Budget.department).alias("name"),
         Budget.departmentKey,
         Budget.currency,
-        *sums(Budget.currencyExponent, *_AMOUNTS),
+        *sums(Budget.currencyExponent, *AMOUNTS),
         fn.COUNT(Budget.id),
         fn.SUM(Case(None, [(IS_OVERDRAWN, 1)], 0)).alias("overdrawn"),
         _COUNT,
     ).group_by(Budget.departmentKey, Budget.currency)
     budgeted, reserved, committed = (
-        rough_sum(Budget.currencyExponent, amount) for amount in _AMOUNTS
+        rough_sum(Budget.currencyExponent, amount) for amount in AMOUNTS
     )
     share = (reserved + committed) / Case(None, [(budgeted == 0, 1)], budgeted)
-    rows = (
+    rows = list(
         query.order_by(SQL("overdrawn").desc(), share.desc(), Budget.departmentKey, Budget.currency)
         .paginate(page, DEPARTMENTS_A_PAGE)
         .tuples()
     )
-    found = list(rows)
     departments = [
-        Department(name, key, _figures(currency, parts), budgets, drawn)
-        for name, key, currency, *parts, budgets, drawn, _ in found
+        Department(name, key, total_balance(currency, parts), count, overdrawn)
+        for name, key, currency, *parts, count, overdrawn, _ in rows
     ]
-    return departments, found[0][-1] if found else 0
-
-
-def _figures(currency: str, selected: list[int]) -> Balance:
-    exponent, amounts = whole_sums(selected)
-    return Balance(currency, exponent, *amounts)
+    return departments, rows[0][-1] if rows else 0
 
 
 class OverdrawnBudget(NamedTuple):
-    """A budget with less than is reserved and committed."""
+    """A budget of which more is reserved and committed than budgeted."""
 
     id: str
     department: str
     period: str
-    figures: Balance
+    balance: Balance
 
 
 class OldReservation(NamedTuple):
-    """A reservation open for long."""
+    """A reservation that has been open for longer than OLD_AFTER."""
 
     request_id: str
     requester: str
@@ -239,7 +231,13 @@ class OldReservation(NamedTuple):
 
 
 class SyncTrouble(NamedTuple):
-    """A source whose last pass failed, that was not read for long, or that holds deletions for a person; `kind` says which."""
+    """A problem of a source, by `kind`.
+
+    - failed: its latest sync run failed
+    - stale: it has not been read for STALE_AFTER
+    - never: it has not been read at all
+    - held: deletions wait for approval
+    """
 
     kind: str
     source_id: str
@@ -250,7 +248,10 @@ class SyncTrouble(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """What somebody should look at: the first few of each kind, and how many there are. None where the caller may not know."""
+    """Problems to look at: the first LISTED of each kind, and how many there are.
+
+    `old` and `sync` are None if the caller may not see them.
+    """
 
     overdrawn: list[OverdrawnBudget]
     overdrawn_count: int
@@ -260,27 +261,25 @@ class Attention(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether all is well."""
+        """Whether there is nothing to look at."""
         return not (self.overdrawn or self.old or self.sync)
 
 
 def _attention(actor: Actor, customer_id: str) -> Attention:
-    """Overdrawn budgets, reservations open for long, and sources in trouble, as far as the caller may know of them."""
-    figures = (Budget.currency, Budget.currencyExponent, *_AMOUNTS)
     overdrawn = (
-        _live(customer_id)
-        .select(Budget.id, Budget.department, Budget.fiscalPeriod, *figures, _COUNT)
+        live_budgets(customer_id)
+        .select(Budget.id, Budget.department, Budget.fiscalPeriod, *BALANCE, _COUNT)
         .where(IS_OVERDRAWN)
+        .order_by(in_whole_units(Budget.budgetedMinor - USED), Budget.id)
+        .limit(LISTED)
     )
-    worst = list(
-        overdrawn.order_by(whole(Budget.budgetedMinor - USED), Budget.id).limit(LISTED).tuples()
-    )
-    may_know_old = scope_of(actor, Action.READ_REQUESTS) is not None
+    worst = list(overdrawn.tuples())
+    may_see_requests = scope_of(actor, Action.READ_REQUESTS) is not None
     return Attention(
         overdrawn=[OverdrawnBudget(row[0], row[1], row[2], Balance(*row[3:8])) for row in worst],
         overdrawn_count=worst[0][-1] if worst else 0,
-        old=_old_reservations(actor, customer_id) if may_know_old else None,
-        old_count=_old(actor, customer_id).count() if may_know_old else 0,
+        old=_old_reservations(actor, customer_id) if may_see_requests else None,
+        old_count=_old(actor, customer_id).count() if may_see_requests else 0,
         sync=_sync_troubles(customer_id) if scope_of(actor, Action.READ_SYNC) else None,
     )
 
@@ -319,51 +318,32 @@ def _old_reservations(actor: Actor, customer_id: str) -> list[OldReservation]:
 
 
 def _sync_troubles(customer_id: str) -> list[SyncTrouble]:
-    """At most one trouble of each kind a source: a pass that failed, one too long ago, deletions held."""
-    active = BudgetDataSourceConfig.select().where(
-        BudgetDataSourceConfig.customerId == customer_id,
-        BudgetDataSourceConfig.isActive,
-        BudgetDataSourceConfig.removedAt.is_null(),
-    )
     return [
         trouble
-        for source in active.order_by(BudgetDataSourceConfig.createdAt, BudgetDataSourceConfig.id)
+        for source in sync_runs.active_sources(customer_id)
         for trouble in _troubles_of(source)
     ]
 
 
 def _troubles_of(source: BudgetDataSourceConfig) -> list[SyncTrouble]:
-    passes = (
-        SyncHistory.select()
-        .where(SyncHistory.sourceId == source.id)
-        .order_by(SyncHistory.id.desc())
-    )
-    last = passes.where(SyncHistory.status != "skipped").first()
-    good = (
-        last
-        if last is not None and last.status != "failed"
-        else passes.where(SyncHistory.status << ["success", "partial"]).first()
-    )
+    """The source's problems, at most one of each kind."""
+    last = sync_runs.last_run(source.customerId, source.id, sync_runs.FINISHED)
+    is_failed = last is not None and last.status == "failed"
+    good = sync_runs.last_run(source.customerId, source.id, sync_runs.WORKED) if is_failed else last
     troubles = []
-    if last is not None and last.status == "failed":
-        troubles.append(
-            SyncTrouble("failed", source.id, last.syncId, last.startTime, last.message, 0)
-        )
-    good_at = good.startTime if good else source.createdAt
+    if last is not None and is_failed:
+        troubles.append(SyncTrouble("failed", source.id, last.sync_id, last.start, last.message, 0))
+    good_at = good.start if good else source.createdAt
     if clock.now() - good_at > STALE_AFTER:
-        troubles.append(
-            SyncTrouble(
-                "stale" if good else "never", source.id, good and good.syncId, good_at, None, 0
-            )
-        )
-    if good is not None and good.heldCount:
-        troubles.append(
-            SyncTrouble("held", source.id, good.syncId, good.startTime, None, good.heldCount)
-        )
+        kind = "stale" if good else "never"
+        troubles.append(SyncTrouble(kind, source.id, good and good.sync_id, good_at, None, 0))
+    if good is not None and good.held:
+        troubles.append(SyncTrouble("held", source.id, good.sync_id, good.start, None, good.held))
     return troubles
 
 
-# Along the index of times. An index that begins with the customer would be taken where it could be, and read all their checks.
+# Along the index of times. The database would prefer an index that begins with the customer, and
+# then read all of the customer's checks.
 _DAY = Prepared(
     lambda value: BudgetCheckLog.select(
         fn.COUNT(BudgetCheckLog.code),
@@ -372,13 +352,13 @@ _DAY = Prepared(
     ).where(
         BudgetCheckLog.timestamp >= value.begin,
         BudgetCheckLog.timestamp < value.end,
-        BudgetCheckLog.customerId.concat("") == value.customer_id,
+        unindexed(BudgetCheckLog.customerId) == value.customer_id,
     )
 )
 
 
 def _decisions(customer: Customer) -> list[Day]:
-    """How the checks of each of the last days were answered, oldest day first, days without any included."""
+    """The checks of the last DECISION_DAYS, oldest day first, including days without checks."""
     zone = ZoneInfo(customer.timeZone)
     today = clock.now().astimezone(zone).date()
     return [
@@ -388,17 +368,10 @@ def _decisions(customer: Customer) -> list[Day]:
 
 
 def _decisions_of(customer_id: str, day: date, zone: ZoneInfo) -> Day:
-    # A day begins when it does at the customer's, be it 23 or 25 hours long.
+    # A day in the customer's time zone may have 23 or 25 hours.
     begin, end = (
         clock.to_text(datetime(each.year, each.month, each.day, tzinfo=zone))
         for each in (day, day + timedelta(days=1))
     )
     count, auto, manual = _DAY.first(begin=begin, end=end, customer_id=customer_id)
     return Day(day, auto or 0, manual or 0, count - (auto or 0) - (manual or 0))
-
-
-def _live(customer_id: str, period_key: str | None = None) -> Any:
-    """The query for live budgets, of one period or of all, with their balances; what to select is the caller's."""
-    query = Budget.select().join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
-    query = query.where(Budget.customerId == customer_id, Budget.deletedAt.is_null())
-    return query if period_key is None else query.where(Budget.periodKey == period_key)

@@ -1,29 +1,32 @@
-"""Pages of a list: by number where people leaf through it, or going on after a row where the list may be endless."""
+"""Pages of a list: numbered pages, or for long lists, pages that continue after a given row."""
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
-#: Rows of a page.
+#: Rows per page.
 PAGE_SIZE = 50
 
 Line = TypeVar("Line")
 
 
 def pages(total: int) -> int:
-    """How many pages so many rows have; at least one."""
+    """The number of pages for that many rows; at least 1."""
     return max(1, -(-total // PAGE_SIZE))
 
 
 def cut(lines: list[Line], size: int) -> tuple[list[Line], Line | None]:
-    """The page of a list that was read one row further, and the row that the next page goes on after; None on the last one."""
+    """Split off the extra row of a list that was read one row past the page.
+
+    Returns the page and the row that the next page continues after: None on the last page.
+    """
     return lines[:size], lines[size - 1] if len(lines) > size else None
 
 
 def unindexed(column: Any) -> Any:
-    """A text column to compare with, but not to look rows up by.
+    """A text column for comparing, which the database does not look up in an index.
 
-    A database without statistics takes an index that begins with the customer wherever it can, and then reads and sorts all
-    rows of the customer, though the order or the rest of the query has an index that finds a page of them at once.
+    A database without statistics prefers any index that begins with the customer. It then reads
+    and sorts all rows of the customer, although another index finds one page of them at once.
     """
     return column.concat("")

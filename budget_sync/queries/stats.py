@@ -1,4 +1,4 @@
-"""The integration guide's four monitoring figures."""
+"""The four monitoring metrics of the integration guide, for `flask stats`."""
 
 from __future__ import annotations
 
@@ -8,25 +8,43 @@ from typing import Any, NamedTuple
 
 from peewee import fn
 
-from budget_sync.database import snapshot, sums, whole_sums
-from budget_sync.database.models import Budget, BudgetCheckLog, BudgetUtilization, SyncHistory
+from budget_sync.database import snapshot, sums
+from budget_sync.database.models import Budget, BudgetCheckLog, SyncHistory
 from budget_sync.domain import clock
-from budget_sync.domain.money import to_number
+from budget_sync.domain.balance import Balance
 from budget_sync.domain.permissions import Action, Actor, require
+from budget_sync.queries.balances import AMOUNTS, live_budgets, total_balance
 
 
 class Utilization(NamedTuple):
-    """What a department's live budgets add up to, in whole units of one currency."""
+    """The balance of a department's live budgets in one currency. Amounts are in whole units."""
 
     department: str
-    currency: str
-    total: int | Decimal
-    used: int | Decimal
-    available: int | Decimal
+    balance: Balance
+
+    @property
+    def currency(self) -> str:
+        """The ISO code."""
+        return self.balance.currency
+
+    @property
+    def total(self) -> int | Decimal:
+        """The budgeted amount."""
+        return self.balance.number(self.balance.budgeted_minor)
+
+    @property
+    def used(self) -> int | Decimal:
+        """Reserved and committed together."""
+        return self.balance.number(self.balance.used_minor)
+
+    @property
+    def available(self) -> int | Decimal:
+        """Negative if the budgets are overdrawn."""
+        return self.balance.number(self.balance.available_minor)
 
 
 class Stats(NamedTuple):
-    """The guide's four monitoring figures. Rates are percentages, None where there was nothing to count."""
+    """The guide's four metrics. Rates are percentages, None if there was nothing to count."""
 
     checks: int
     check_success_rate: float | None
@@ -37,7 +55,7 @@ class Stats(NamedTuple):
 
 
 def load_stats(actor: Actor, customer_id: str | None = None) -> Stats:
-    """Checks of the last 24 hours, passes of the last 7 days, and the utilisation of each department as it is now."""
+    """Checks of 24 hours, sync runs of 7 days, and each department's current utilization."""
     require(actor, Action.READ_AUDIT)
     customer = actor.customer_id or customer_id
     now = clock.now()
@@ -46,55 +64,43 @@ def load_stats(actor: Actor, customer_id: str | None = None) -> Stats:
         fn.SUM(BudgetCheckLog.available.cast("INTEGER")),
         fn.AVG(BudgetCheckLog.durationMs),
     ).where(BudgetCheckLog.timestamp > now - timedelta(hours=24))
-    passes = (
+    sync_runs = (
         SyncHistory.select(SyncHistory.status, fn.COUNT(SyncHistory.id))
         .where(SyncHistory.startTime > now - timedelta(days=7))
         .group_by(SyncHistory.status)
     )
-    budgets = (
-        Budget.select(
+    departments = (
+        live_budgets(customer)
+        .select(
             fn.MIN(Budget.department),
             Budget.currency,
-            *sums(
-                Budget.currencyExponent,
-                Budget.budgetedMinor,
-                BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor,
-            ),
+            *sums(Budget.currencyExponent, *AMOUNTS),
         )
-        .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
-        .where(Budget.deletedAt.is_null())
         .group_by(Budget.customerId, Budget.departmentKey, Budget.currency)
         .order_by(Budget.customerId, Budget.departmentKey, Budget.currency)
     )
     if customer is not None:
         checks = checks.where(BudgetCheckLog.customerId == customer)
-        passes = passes.where(SyncHistory.customerId == customer)
-        budgets = budgets.where(Budget.customerId == customer)
+        sync_runs = sync_runs.where(SyncHistory.customerId == customer)
     with snapshot():
-        count, available, average_ms = _rows(checks)[0]
-        by_status: dict[str, int] = dict(_rows(passes))
-        rows = _rows(budgets)
-    pass_count = sum(by_status.values())
+        check_count, available_count, average_ms = _rows(checks)[0]
+        runs_by_status: dict[str, int] = dict(_rows(sync_runs))
+        utilization = [
+            Utilization(department, total_balance(currency, selected))
+            for department, currency, *selected in _rows(departments)
+        ]
+    run_count = sum(runs_by_status.values())
+    success_count = runs_by_status.get("success", 0)
     return Stats(
-        checks=count,
-        check_success_rate=100 * available / count if count else None,
+        checks=check_count,
+        check_success_rate=100 * available_count / check_count if check_count else None,
         average_response_ms=None if average_ms is None else float(average_ms),
-        passes=pass_count,
-        sync_success_rate=100 * by_status.get("success", 0) / pass_count if pass_count else None,
-        utilization=[
-            Utilization(
-                department,
-                currency,
-                to_number(total, exponent),
-                to_number(used, exponent),
-                to_number(total - used, exponent),
-            )
-            for department, currency, *selected in rows
-            for exponent, (total, used) in [whole_sums(selected)]
-        ],
+        passes=run_count,
+        sync_success_rate=100 * success_count / run_count if run_count else None,
+        utilization=utilization,
     )
 
 
 def _rows(query: Any) -> list[Any]:
-    """A query's rows as tuples, whose types Peewee's stubs do not know."""
+    """A query's rows as tuples, typed Any because Peewee's stubs do not know their types."""
     return list(query.tuples())

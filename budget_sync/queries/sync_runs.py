@@ -1,4 +1,4 @@
-"""Sources, what their passes did, and the deletions that wait for a person."""
+"""Sources, their sync runs, and the deletions that wait for approval."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import budgets, paging
 from budget_sync.queries.budgets import BudgetLine
 
+#: The statuses of a sync run that read its source and applied it.
+WORKED = ("success", "partial")
+
+#: The statuses of a sync run that was not skipped.
+FINISHED = (*WORKED, "failed")
+
 
 class SyncRunLine(NamedTuple):
-    """One pass over one source, as `SyncHistory` has it."""
+    """One sync run, from SyncHistory."""
 
     id: int
     sync_id: str
@@ -35,7 +41,10 @@ class SyncRunLine(NamedTuple):
 
 
 class SourceLine(NamedTuple):
-    """A source, never with a path of the machine; its last pass, the last one that read it, and how many deletions that one holds still."""
+    """A source with its latest sync run and the latest one that worked.
+
+    `held` is how many deletions of that one still wait for approval. `name` never has a path.
+    """
 
     id: str
     name: str
@@ -46,57 +55,72 @@ class SourceLine(NamedTuple):
 
 
 class Held(NamedTuple):
-    """The budgets whose deletion waits, a page of them."""
+    """A page of the budgets with a held deletion, and their total number."""
 
     lines: list[BudgetLine]
     total: int
 
 
 def source_lines(actor: Actor, customer_id: str) -> list[SourceLine]:
-    """A customer's sources, in the order they were made."""
+    """A customer's sources, oldest first."""
     require_for(actor, Action.READ_SYNC, customer_id)
-    return [_source_line(customer_id, source) for source in _sources(customer_id)]
+    return [_source_line(source) for source in active_sources(customer_id)]
 
 
 def source_names(actor: Actor, customer_id: str) -> dict[str, str]:
-    """How pages name each of them, by id."""
+    """The names of a customer's sources, by id."""
     require_for(actor, Action.READ_SYNC, customer_id)
-    return {source.id: _name(source) for source in _sources(customer_id)}
+    return {source.id: _name(source) for source in active_sources(customer_id)}
 
 
-def _sources(customer_id: str) -> Any:
-    followed = BudgetDataSourceConfig.select().where(
+def active_sources(customer_id: str) -> list[BudgetDataSourceConfig]:
+    """The sources that are synced, oldest first. Does not check permissions."""
+    active = BudgetDataSourceConfig.select().where(
         BudgetDataSourceConfig.customerId == customer_id,
         BudgetDataSourceConfig.isActive,
         BudgetDataSourceConfig.removedAt.is_null(),
     )
-    return followed.order_by(BudgetDataSourceConfig.createdAt, BudgetDataSourceConfig.id)
+    return list(active.order_by(BudgetDataSourceConfig.createdAt, BudgetDataSourceConfig.id))
 
 
-def _source_line(customer_id: str, source: BudgetDataSourceConfig) -> SourceLine:
-    live = Budget.select().where(Budget.sourceId == source.id, Budget.deletedAt.is_null()).count()
-    last = _rows(customer_id).where(SyncHistory.sourceId == source.id).first()
-    good = _last_good(customer_id, source.id)
-    held = len(_still_held(customer_id, source.id)) if good and good.held else 0
+def last_run(
+    customer_id: str, source_id: str, statuses: tuple[str, ...] | None = None
+) -> SyncRunLine | None:
+    """A source's latest sync run, or the latest one with one of `statuses`.
+
+    Does not check permissions.
+    """
+    rows = _rows(customer_id).where(SyncHistory.sourceId == source_id)
+    if statuses is not None:
+        rows = rows.where(SyncHistory.status.in_(statuses))
+    row = rows.first()
+    return SyncRunLine(*row) if row else None
+
+
+def _source_line(source: BudgetDataSourceConfig) -> SourceLine:
+    live = Budget.select().where(Budget.sourceId == source.id, Budget.deletedAt.is_null())
     return SourceLine(
-        source.id, _name(source), live, SyncRunLine(*last) if last else None, good, held
+        source.id,
+        _name(source),
+        live.count(),
+        last_run(source.customerId, source.id),
+        last_run(source.customerId, source.id, WORKED),
+        len(_still_held(source.customerId, source.id)),
     )
 
 
 def _name(source: BudgetDataSourceConfig) -> str:
     if source.sourceType == "csv":
         return "CSV file"
-    return (
-        f"Google Sheet, tab “{source.worksheet}”"
-        if source.worksheet
-        else f"Google Sheet, tab no. {source.worksheetGid}"
-    )
+    if source.worksheet:
+        return f"Google Sheet, tab “{source.worksheet}”"
+    return f"Google Sheet, tab no. {source.worksheetGid}"
 
 
 def sync_runs_page(
     actor: Actor, customer_id: str, before: int | None = None
 ) -> tuple[list[SyncRunLine], int | None]:
-    """A page of a customer's passes, newest first, and what the next one goes on after."""
+    """A page of a customer's sync runs, newest first, and `before` for the next page."""
     require_for(actor, Action.READ_SYNC, customer_id)
     rows = _rows(customer_id)
     if before is not None:
@@ -106,66 +130,60 @@ def sync_runs_page(
     return lines, last and last.id
 
 
-def sync_pass(actor: Actor, customer_id: str, sync_id: str) -> SyncRunLine:
-    """One pass. Raises RequestError NOT_FOUND."""
+def sync_run(actor: Actor, customer_id: str, sync_id: str) -> SyncRunLine:
+    """One sync run. Raises RequestError NOT_FOUND."""
     require_for(actor, Action.READ_SYNC, customer_id)
     row = _rows(customer_id).where(SyncHistory.syncId == sync_id).first()
     if row is None:
-        raise RequestError(Code.NOT_FOUND, "There is no such pass.")
+        raise RequestError(Code.NOT_FOUND, "There is no sync run with that id.")
     return SyncRunLine(*row)
 
 
 def row_errors(actor: Actor, customer_id: str, sync_id: str) -> list[dict[str, Any]]:
-    """The rows that a pass refused: `row` and `message`."""
+    """The rows that a sync run rejected: `row` and `message` of each."""
     require_for(actor, Action.READ_SYNC, customer_id)
     found = SyncHistory.get_or_none(
         SyncHistory.syncId == sync_id, SyncHistory.customerId == customer_id
     )
-    listed: list[dict[str, Any]] = json.loads(found.errors) if found else []
-    return listed
+    errors: list[dict[str, Any]] = json.loads(found.errors) if found else []
+    return errors
 
 
 def held_budgets(actor: Actor, customer_id: str, source_id: str, page: int = 1) -> Held:
-    """The budgets whose deletion the source's latest pass held back and that are still there, by department and period."""
+    """A page of the live budgets that the source's latest sync run did not delete.
+
+    They wait for approval. Ordered by department and period.
+    """
     require_for(actor, Action.READ_SYNC, customer_id)
     ids = _still_held(customer_id, source_id)
     first = (page - 1) * paging.PAGE_SIZE
     shown = ids[first : first + paging.PAGE_SIZE]
-    lines = {row[0]: budgets.to_line(row) for row in budgets.rows().where(Budget.id << shown)}
+    found = (budgets.to_line(row) for row in budgets.rows().where(Budget.id << shown))
+    lines = {line.id: line for line in found}
     return Held([lines[budget_id] for budget_id in shown if budget_id in lines], len(ids))
 
 
 def held_ids(actor: Actor, customer_id: str, source_id: str) -> list[str]:
-    """The ids of all of them. Raises RequestError FORBIDDEN for whoever may not let them go."""
+    """The ids of all of them. Raises RequestError FORBIDDEN if the caller may not approve them."""
     require_for(actor, Action.MANAGE_SOURCES, customer_id)
     return _still_held(customer_id, source_id)
 
 
 def _still_held(customer_id: str, source_id: str) -> list[str]:
-    good = _last_good(customer_id, source_id)
-    if good is None or not good.held:
+    run = last_run(customer_id, source_id, WORKED)
+    if run is None or not run.held:
         return []
-    held = set(json.loads(SyncHistory.get_by_id(good.id).heldBudgetIds))
-    live: Any = Budget.select(Budget.id).where(
-        Budget.customerId == customer_id, Budget.sourceId == source_id, Budget.deletedAt.is_null()
+    held = set(json.loads(SyncHistory.get_by_id(run.id).heldBudgetIds))
+    live: Any = (
+        Budget.select(Budget.id)
+        .where(
+            Budget.customerId == customer_id,
+            Budget.sourceId == source_id,
+            Budget.deletedAt.is_null(),
+        )
+        .order_by(Budget.departmentKey, Budget.periodKey, Budget.id)
     )
-    return [
-        budget_id
-        for (budget_id,) in live.order_by(
-            Budget.departmentKey, Budget.periodKey, Budget.id
-        ).tuples()
-        if budget_id in held
-    ]
-
-
-def _last_good(customer_id: str, source_id: str) -> SyncRunLine | None:
-    """The latest pass that read its source."""
-    row = (
-        _rows(customer_id)
-        .where(SyncHistory.sourceId == source_id, SyncHistory.status << ["success", "partial"])
-        .first()
-    )
-    return SyncRunLine(*row) if row else None
+    return [budget_id for (budget_id,) in live.tuples() if budget_id in held]
 
 
 def _rows(customer_id: str) -> Any:

@@ -1,6 +1,8 @@
-"""Charts as SVG, drawn on the server. Positions across are percentages, so that a chart has the width of its page and its lines stay thin.
+"""Charts as SVG, drawn on the server.
 
-Nothing here has a style of its own: the stylesheet paints by class, in light and dark. What a chart shows is told in words as well.
+Horizontal positions are percentages, so that a chart is as wide as its page and its lines stay
+thin. There are no styles here: the stylesheet colors the shapes by class, for light and dark. Each
+chart has a text alternative.
 """
 
 from __future__ import annotations
@@ -13,61 +15,72 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from budget_sync.domain.balance import Balance
-from budget_sync.queries import Point
+from budget_sync.queries.budgets import Point
 from budget_sync.queries.overview import Day
 
-#: Where a budget ends on its bar, in percent of the width, once a bar beside it needs room for what is overdrawn.
-OVERDRAWN_END = 80.0
+#: The position of the budget on its bar, in percent of the width, if any bar of the list is
+#: overdrawn and needs the rest for its overdraft.
+OVERDRAWN_LIMIT_X = 80.0
 
 BURN_HEIGHT = 220
 DAYS_HEIGHT = 150
 
-#: A chart has so many steps at most.
+#: The most steps in a burn-down chart.
 MAX_STEPS = 240
 
-#: The hatching of reserved and of overdrawn money, so that they are told apart without colour. Once a page.
+#: The hatching of reserved and of overdrawn money, which distinguishes them without color. Every
+#: page has it once.
 PATTERNS = Markup(
     '<svg class="patterns" width="0" height="0" aria-hidden="true" focusable="false"><defs>'
-    '<pattern id="hatch-reserved" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-    '<rect class="reserved-ground" width="6" height="6"/><rect class="reserved-line" width="2.5" height="6"/></pattern>'
-    '<pattern id="hatch-over" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(-45)">'
-    '<rect class="over-ground" width="6" height="6"/><rect class="over-line" width="3" height="6"/></pattern>'
+    '<pattern id="hatch-reserved" width="6" height="6" patternUnits="userSpaceOnUse"'
+    ' patternTransform="rotate(45)"><rect class="reserved-ground" width="6" height="6"/>'
+    '<rect class="reserved-line" width="2.5" height="6"/></pattern>'
+    '<pattern id="hatch-over" width="6" height="6" patternUnits="userSpaceOnUse"'
+    ' patternTransform="rotate(-45)"><rect class="over-ground" width="6" height="6"/>'
+    '<rect class="over-line" width="3" height="6"/></pattern>'
     "</defs></svg>"
 )
 
 
 class Chart(NamedTuple):
-    """A drawing, and the round values of its axis, largest first."""
+    """A drawing, and the round values of its vertical axis, largest first."""
 
     svg: Markup
     ticks: list[int]
 
 
-def budget_end(figures: Iterable[Balance]) -> float:
-    """Where budgets end on bars that stand below one another."""
-    return OVERDRAWN_END if any(each.state == "overdrawn" for each in figures) else 100.0
+def limit_position(balances: Iterable[Balance]) -> float:
+    """The position of the budget on the bars of a list, in percent of the width."""
+    is_any_overdrawn = any(balance.state == "overdrawn" for balance in balances)
+    return OVERDRAWN_LIMIT_X if is_any_overdrawn else 100.0
 
 
-def bar(figures: Balance, label: str, end: float | None = None) -> Markup:
-    """Committed, reserved and available of one budget, or of several added up, as one bar; `label` says it in words."""
-    end = end or budget_end([figures])
-    whole = figures.budgeted_minor
-    scale = end / whole if whole else 0.0
-    committed, used = figures.committed_minor * scale, figures.used_minor * scale
-    if not whole and figures.used_minor:
+def bar(balance: Balance, label: str, limit_x: float | None = None) -> Markup:
+    """A balance as a horizontal bar. `label` is its text alternative.
+
+    `limit_x` is the `limit_position` of the list that the bar is in.
+    """
+    limit_x = limit_x or limit_position([balance])
+    budgeted = balance.budgeted_minor
+    scale = limit_x / budgeted if budgeted else 0.0
+    committed, used = balance.committed_minor * scale, balance.used_minor * scale
+    if not budgeted and balance.used_minor:
         committed, used = 0.0, 100.0
-    parts = [_rect("available", 0, end)] if whole else []
-    parts.append(_rect("committed", 0, min(committed, end)))
-    parts.append(_rect("reserved", min(committed, end), min(used, end)))
-    if figures.state == "overdrawn":
-        parts.append(_rect("over", end if whole else 0, min(used, 100.0)))
-    if end < 100:
-        parts.append(f'<line class="limit" x1="{end}%" x2="{end}%" y1="-2" y2="20"/>')
+    parts = [_rect("available", 0, limit_x)] if budgeted else []
+    parts.append(_rect("committed", 0, min(committed, limit_x)))
+    parts.append(_rect("reserved", min(committed, limit_x), min(used, limit_x)))
+    if balance.state == "overdrawn":
+        parts.append(_rect("over", limit_x if budgeted else 0, min(used, 100.0)))
+    if limit_x < 100:
+        parts.append(f'<line class="limit" x1="{limit_x}%" x2="{limit_x}%" y1="-2" y2="20"/>')
     return _svg("bar", 18, label, parts)
 
 
 def ticks(low: int, high: int) -> list[int]:
-    """Round values that reach from `low` to `high` in at most six equal steps, largest first; two at least."""
+    """Round values for an axis, evenly spaced from `low` to `high`, largest first.
+
+    At least two values, at most seven steps.
+    """
     high = max(high, low + 1)
     rough = (high - low) / 5
     magnitude = 1
@@ -82,25 +95,33 @@ def ticks(low: int, high: int) -> list[int]:
 
 
 def decisions(days: Sequence[Day], labels: Sequence[str], summary: str) -> Chart:
-    """Checks a day, stacked by what was answered. `labels` are the days as people read them."""
+    """The checks of each day as a column, stacked by their answer.
+
+    `labels` are the days for people, `summary` is the text alternative.
+    """
     axis = ticks(0, max((day.total for day in days), default=0) or 1)
     step = 100 / max(len(days), 1)
     parts = [_grid(DAYS_HEIGHT, len(axis))]
     for number, (day, label) in enumerate(zip(days, labels, strict=True)):
         left, bottom = number * step + step * 0.14, float(DAYS_HEIGHT)
         columns = []
-        for name, count in (
-            ("auto", day.auto_approved),
-            ("manual", day.needs_approval),
-            ("refused", day.refused),
-        ):
+        counts = {
+            "auto": day.auto_approved,
+            "manual": day.needs_approval,
+            "not-covered": day.not_covered,
+        }
+        for name, count in counts.items():
             height = DAYS_HEIGHT * count / axis[0]
             bottom -= height
             if count:
                 columns.append(
-                    f'<rect class="{name}" x="{left:.2f}%" y="{bottom:.1f}" width="{step * 0.72:.2f}%" height="{height:.1f}"/>'
+                    f'<rect class="{name}" x="{left:.2f}%" y="{bottom:.1f}" '
+                    f'width="{step * 0.72:.2f}%" height="{height:.1f}"/>'
                 )
-        title = f"{label}: {day.auto_approved} auto-approved, {day.needs_approval} for FP&A, {day.refused} not covered"
+        title = (
+            f"{label}: {day.auto_approved} auto-approved, {day.needs_approval} for FP&A, "
+            f"{day.not_covered} not covered"
+        )
         parts.append(f"<g><title>{escape(title)}</title>{''.join(columns)}</g>")
     return Chart(_svg("chart decisions", DAYS_HEIGHT, summary, parts), axis)
 
@@ -113,14 +134,15 @@ def burn_down(
     pace_minor: int | None,
     summary: str,
 ) -> Chart:
-    """What is left of a budget over its period, step by step, with what is reserved above it. Needs one point at least.
+    """The available amount of a budget over time, with the reserved amount stacked on top.
 
-    `pace_minor` is the amount that an even spend would start from, None where the period's dates are not known.
+    `points` is not empty. `pace_minor` is the amount at which the line of even spending starts,
+    None if the dates of the period are unknown.
     """
     span = (end - start).total_seconds()
     axis = ticks(
-        min(0, *(point.figures.available_minor for point in points)),
-        max(point.figures.budgeted_minor for point in points),
+        min(0, *(point.balance.available_minor for point in points)),
+        max(point.balance.budgeted_minor for point in points),
     )
 
     def x(at: datetime) -> float:
@@ -134,32 +156,19 @@ def burn_down(
     parts = [_grid(BURN_HEIGHT, len(axis)), _line("zero", 0, 100, y(0), y(0))]
     areas, lines = [], []
     for point, following in zip(shown, [*(each.at for each in shown[1:]), until], strict=True):
-        left, right, free_minor = x(point.at), x(following), point.figures.available_minor
-        # The next step's area covers the overlap, which leaves no seam between the two.
-        areas.append(
-            _rect(
-                "available-area",
-                left,
-                min(right + 0.2, x(until)),
-                y(max(free_minor, 0)),
-                y(0) - y(max(free_minor, 0)),
-            )
-        )
-        if point.figures.reserved_minor:
-            held = y(free_minor + point.figures.reserved_minor)
-            areas.append(_rect("reserved", left, right, held, y(free_minor) - held))
-        lines.append(_line("left", left, right, y(free_minor), y(free_minor)))
-    falls = (
-        _line(
-            "left",
-            x(after.at),
-            x(after.at),
-            y(before.figures.available_minor),
-            y(after.figures.available_minor),
-        )
-        for before, after in pairwise(shown)
-    )
-    parts += [*areas, *lines, *falls]
+        left, right, available = x(point.at), x(following), point.balance.available_minor
+        # The area overlaps the next one, so that no gap shows between the two.
+        top = y(max(available, 0))
+        areas.append(_rect("available-area", left, min(right + 0.2, x(until)), top, y(0) - top))
+        if point.balance.reserved_minor:
+            top = y(available + point.balance.reserved_minor)
+            areas.append(_rect("reserved", left, right, top, y(available) - top))
+        lines.append(_line("left", left, right, y(available), y(available)))
+    drops = []
+    for before, after in pairwise(shown):
+        old, new = before.balance.available_minor, after.balance.available_minor
+        drops.append(_line("left", x(after.at), x(after.at), y(old), y(new)))
+    parts += [*areas, *lines, *drops]
     if pace_minor is not None:
         parts.append(_line("pace", 0, 100, y(pace_minor), y(0)))
     if start < now < end:
@@ -170,8 +179,12 @@ def burn_down(
 def _rect(name: str, start: float, end: float, y: float = 2, height: float = 14) -> str:
     if end <= start:
         return ""
-    # A sliver is drawn at least a third of a percent wide: something that is there must be seen.
-    return f'<rect class="{name}" x="{start:.2f}%" y="{y:.1f}" width="{max(end - start, 0.35):.2f}%" height="{height:.1f}"/>'
+    # At least 0.35 % wide: a tiny amount must still be visible.
+    width = max(end - start, 0.35)
+    return (
+        f'<rect class="{name}" x="{start:.2f}%" y="{y:.1f}" '
+        f'width="{width:.2f}%" height="{height:.1f}"/>'
+    )
 
 
 def _line(name: str, x1: float, x2: float, y1: float, y2: float) -> str:
@@ -184,7 +197,9 @@ def _grid(height: int, count: int) -> str:
 
 
 def _svg(name: str, height: int, label: str, parts: Iterable[str]) -> Markup:
-    drawing = Markup("".join(parts))  # noqa: S704  # made of numbers and of this file's own names; titles are escaped
+    # `parts` has only numbers and names from this file; titles are escaped.
+    drawing = Markup("".join(parts))  # noqa: S704
     return Markup(
-        '<svg class="{}" role="img" aria-label="{}" width="100%" height="{}" focusable="false">{}</svg>'
+        '<svg class="{}" role="img" aria-label="{}" width="100%" height="{}" focusable="false">'
+        "{}</svg>"
     ).format(name, label, height, drawing)

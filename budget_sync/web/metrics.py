@@ -453,13 +453,19 @@ def _decisions(counted: list[Metric]) -> Metric:
 def _balances() -> list[Metric]:
     found = monitoring.balances()
     amounts = {
-        BUDGETED: "budgeted",
-        RESERVED: "reserved",
-        COMMITTED: "committed",
-        AVAILABLE: "available",
+        BUDGETED: "budgeted_minor",
+        RESERVED: "reserved_minor",
+        COMMITTED: "committed_minor",
+        AVAILABLE: "available_minor",
     }
     return [
-        _gauge(definition, {(row.customer_id, row.currency): getattr(row, name) for row in found})
+        _gauge(
+            definition,
+            {
+                (customer_id, balance.currency): float(balance.number(getattr(balance, name)))
+                for customer_id, balance in found
+            },
+        )
         for definition, name in amounts.items()
     ]
 

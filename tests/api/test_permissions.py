@@ -866,7 +866,7 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
         ("odd",),
     ),
     "finding a request asks for permission": (
-        without("queries.api", "require", anything),
+        without("queries.timeline", "require_for", lambda *_: Scope.ANY),
         "find",
         ("odd",),
     ),
@@ -885,7 +885,13 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
         "cancel",
         ("mgr",),
     ),
-    "people find what is theirs": (without("queries.api", "require", as_if_any), "find", ("empl",)),
+    "people find what is theirs": (
+        without(
+            "queries.timeline", "require_for", lambda actor, action, _: as_if_any(actor, action)
+        ),
+        "find",
+        ("empl",),
+    ),
     "people reserve what they checked": (
         without("ledger.reserve", "_require_own_check", lambda *_: None),
         "reserve what nobody",

@@ -1,4 +1,4 @@
-"""What people do on pages: release, commit, approve over budget, and let held deletions go."""
+"""Console actions: release, commit, approve over budget, and approve held deletions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from budget_sync.operations import demo
 pytestmark = pytest.mark.both_engines
 
 
-def test_an_employee_can_only_cancel(site: Flask) -> None:
+def test_employee_can_only_cancel(site: Flask) -> None:
     client = member(site, "emma", Role.BUSINESS_USER)
     hold("intake-emma", 300, user_id="emma")
     page = client.get("/request?id=intake-emma").text
@@ -60,7 +60,7 @@ def test_an_employee_can_only_cancel(site: Flask) -> None:
     assert Reservation.get(Reservation.requestId == "intake-emma").status == "closed"
 
 
-def test_a_confirmation_counts_for_the_figures_that_it_shows(fiona: FlaskClient) -> None:
+def test_confirmation_is_valid_only_for_the_amounts_shown(fiona: FlaskClient) -> None:
     hold("intake-1", 500)
     act = "/request/release?id=intake-1&budget=budget-123&action=reject"
     form = fiona.get(act).text
@@ -89,7 +89,7 @@ def test_a_confirmation_counts_for_the_figures_that_it_shows(fiona: FlaskClient)
     assert Reservation.get(Reservation.requestId == "intake-1").heldMinor == 30_000
 
 
-def test_a_form_sent_twice_moves_money_once(fiona: FlaskClient) -> None:
+def test_form_sent_twice_moves_money_once(fiona: FlaskClient) -> None:
     hold("intake-1", 500)
     act = "/request/release?id=intake-1&budget=budget-123&action=manual&amount=200"
     form = fiona.get(act).text
@@ -100,14 +100,15 @@ def test_a_form_sent_twice_moves_money_once(fiona: FlaskClient) -> None:
         "shown": hidden(form, "shown"),
     }
     assert send(fiona, act, **fields).status_code == 302
-    # The second time it is no longer what was shown; even if it were, it is the same request to the ledger.
+    # The amounts have changed; even if they had not, the idempotency key is the same.
     assert send(fiona, act, **fields).status_code == 409
     assert Reservation.get(Reservation.requestId == "intake-1").heldMinor == 30_000
 
 
-def test_what_is_typed_counts_and_never_what_a_link_brought_along(fiona: FlaskClient) -> None:
+def test_form_fields_win_over_query_parameters(fiona: FlaskClient) -> None:
     hold("intake-1", 500)
-    act = "/request/commit?id=intake-1&budget=budget-123&amount=10&final=yes&reason=planted&ref=planted"
+    planted = "amount=10&final=yes&reason=planted&ref=planted"
+    act = f"/request/commit?id=intake-1&budget=budget-123&{planted}"
     shown = hidden(
         fiona.get("/request/commit?id=intake-1&budget=budget-123&amount=200").text, "shown"
     )
@@ -117,14 +118,14 @@ def test_what_is_typed_counts_and_never_what_a_link_brought_along(fiona: FlaskCl
     assert (row.action, row.reason, row.externalRef) == ("COMMIT", "mine", None)
 
 
-def test_an_approval_agrees_to_the_overdraft_that_was_shown(fiona: FlaskClient) -> None:
+def test_approval_is_valid_only_for_the_overdraft_shown(fiona: FlaskClient) -> None:
     short_check("intake-big")
     act = "/request/approve?id=intake-big"
     shown = hidden(fiona.get(act).text, "shown")
     hold("intake-other", 5000)
     again = send(fiona, act, reason="The board wants it", shown=shown, once="a")
     assert again.status_code == 409
-    assert "look at them once more" in again.text
+    assert "The amounts have changed" in again.text
     assert not Reservation.select().where(Reservation.requestId == "intake-big").exists()
     assert (
         send(
@@ -134,10 +135,10 @@ def test_an_approval_agrees_to_the_overdraft_that_was_shown(fiona: FlaskClient) 
     )
 
 
-def test_a_request_waits_until_it_was_covered_or_asked_for_anew(fiona: FlaskClient) -> None:
+def test_request_waits_until_covered_or_checked_again(fiona: FlaskClient) -> None:
     def waiting() -> bool:
         listed = "intake-1" in fiona.get("/requests?view=uncovered").text.split('id="results"')[1]
-        assert ("Waits for FP&amp;A" in fiona.get("/request?id=intake-1").text) == listed
+        assert ("Waiting for FP&amp;A" in fiona.get("/request?id=intake-1").text) == listed
         return listed
 
     hold("intake-1", 500)
@@ -150,7 +151,7 @@ def test_a_request_waits_until_it_was_covered_or_asked_for_anew(fiona: FlaskClie
             action=ReleaseAction.REJECT,
         ),
     )
-    # What was settled before the check is another matter.
+    # A reservation that was closed before the check does not cover it.
     short_check("intake-1")
     assert waiting()
     short_check("intake-1", 300)
@@ -181,10 +182,8 @@ def test_a_request_waits_until_it_was_covered_or_asked_for_anew(fiona: FlaskClie
     assert not waiting()
 
 
-@pytest.mark.parametrize("of_first", [ROOT, ANONYMOUS], ids=["proven", "anonymous"])
-def test_what_others_check_for_themselves_neither_hides_a_request_nor_takes_it_over(
-    fiona: FlaskClient, of_first: Actor
-) -> None:
+@pytest.mark.parametrize("of_first", [ROOT, ANONYMOUS], ids=["authenticated", "anonymous"])
+def test_another_users_own_check_does_not_supersede(fiona: FlaskClient, of_first: Actor) -> None:
     mallory = Actor(
         "user:mallory", "mallory", "Mallory", "mallory@acme.com", Role.BUSINESS_USER, demo.CUSTOMER
     )
@@ -204,7 +203,7 @@ def test_what_others_check_for_themselves_neither_hides_a_request_nor_takes_it_o
     assert (reservation.requesterId, reservation.amountMinor) == ("user-123", 50_000_000)
 
 
-def test_an_anonymous_check_does_not_change_what_a_proven_one_asked_for(fiona: FlaskClient) -> None:
+def test_anonymous_check_does_not_supersede_authenticated_one(fiona: FlaskClient) -> None:
     short_check("intake-1")
     short_check("intake-1", 700_000, by=ANONYMOUS)
     assert "$500,000.00" in fiona.get("/request/approve?id=intake-1").text
@@ -216,7 +215,7 @@ def test_an_anonymous_check_does_not_change_what_a_proven_one_asked_for(fiona: F
     )
 
 
-def test_an_amount_that_makes_no_sense_is_named_and_moves_nothing(fiona: FlaskClient) -> None:
+def test_invalid_amount_is_reported_and_moves_nothing(fiona: FlaskClient) -> None:
     hold("intake-1", 500)
     act = "/request/commit?id=intake-1&budget=budget-123"
     shown = hidden(fiona.get(act).text, "shown")
@@ -227,20 +226,20 @@ def test_an_amount_that_makes_no_sense_is_named_and_moves_nothing(fiona: FlaskCl
     assert Reservation.get(Reservation.requestId == "intake-1").heldMinor == 50_000
 
 
-def test_a_deed_needs_a_reason_and_what_the_ledger_refuses_is_a_sentence_on_the_form(
+def test_action_needs_a_reason_and_shows_ledger_errors(
     fiona: FlaskClient,
 ) -> None:
     hold("intake-1", 500)
     act = "/request/commit?id=intake-1&budget=budget-123&amount=900000"
     shown = hidden(fiona.get(act).text, "shown")
     without = send(fiona, act, amount="900000", reason="  ", shown=shown, once="a")
-    assert (without.status_code, "Say why" in without.text) == (400, True)
-    refused = send(fiona, act, amount="900000", reason="too much", shown=shown, once="a")
-    assert (refused.status_code, "Insufficient budget" in refused.text) == (409, True)
+    assert (without.status_code, "Enter a reason" in without.text) == (400, True)
+    rejected = send(fiona, act, amount="900000", reason="too much", shown=shown, once="a")
+    assert (rejected.status_code, "Insufficient budget" in rejected.text) == (409, True)
     assert Reservation.get(Reservation.requestId == "intake-1").heldMinor == 50_000
 
 
-def test_a_deed_counts_in_the_decimals_that_its_budget_was_made_with(fiona: FlaskClient) -> None:
+def test_action_uses_the_decimals_of_its_budget(fiona: FlaskClient) -> None:
     with yen_of(1):
         manual_budgets.set_budget(
             ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), budget_id="yen", currency="JPY"
@@ -261,7 +260,7 @@ def test_a_deed_counts_in_the_decimals_that_its_budget_was_made_with(fiona: Flas
     assert Reservation.get(Reservation.requestId == "intake-yen").heldMinor == 0
 
 
-def test_fpa_approves_over_budget_and_the_audit_log_says_who_and_why(fiona: FlaskClient) -> None:
+def test_approval_over_budget_is_in_the_audit_log(fiona: FlaskClient) -> None:
     short_check("intake-big")
     assert "intake-big" in fiona.get("/requests?view=uncovered").text
     act = "/request/approve?id=intake-big"
@@ -286,7 +285,7 @@ def test_fpa_approves_over_budget_and_the_audit_log_says_who_and_why(fiona: Flas
     assert verification.verify().findings == []
 
 
-def test_nobody_approves_their_own_request_over_budget(site: Flask) -> None:
+def test_approver_cannot_approve_their_own_request(site: Flask) -> None:
     client = member(site, "self", Role.FPA_USER)
     body = {
         "request_id": "mine",
@@ -313,20 +312,20 @@ def test_nobody_approves_their_own_request_over_budget(site: Flask) -> None:
 
 @pytest.fixture
 def held_source(site: Flask) -> Path:
-    """A CSV file of four budgets of which two are gone: their deletion is held."""
+    """A CSV file from which three of four budgets have disappeared: their deletions are held."""
     folder = site.config["SETTINGS"].csv_folder
     folder.mkdir(parents=True)
     file: Path = folder / "plan.csv"
     write_plan(file, "Sales", "Legal", "Design", "Data")
     sync.add_source(ROOT, demo.CUSTOMER, csv_path="plan.csv", csv_folder=folder)
-    pass_over(site)
+    sync_sources(site)
     write_plan(file, "Sales")
-    pass_over(site)
+    sync_sources(site)
     return file
 
 
 def write_plan(file: Path, *departments: str) -> None:
-    """A sheet with a budget for each of them."""
+    """Write a sheet with a budget for each department."""
     file.write_text(
         "".join(
             [
@@ -338,8 +337,8 @@ def write_plan(file: Path, *departments: str) -> None:
     )
 
 
-def pass_over(site: Flask) -> None:
-    """What cron does every hour."""
+def sync_sources(site: Flask) -> None:
+    """Sync all sources, as cron does every hour."""
     chosen = site.config["SETTINGS"]
     assert [
         result.status
@@ -352,26 +351,26 @@ def live_departments() -> set[str]:
     return {budget.department for budget in Budget.select().where(Budget.deletedAt.is_null())}
 
 
-def test_approved_deletions_are_those_that_were_listed_and_no_others(
+def test_approved_deletions_are_those_that_were_listed(
     fiona: FlaskClient, held_source: Path
 ) -> None:
     act = f"/sync/held?source={BudgetDataSourceConfig.get().id}"
     page = fiona.get(act).text
     assert all(name in page for name in ("Legal", "Design", "Data", "Delete these 3 budgets"))
-    # Meanwhile one came back to the sheet.
+    # One of them is in the sheet again before the approval.
     write_plan(held_source, "Sales", "Design")
     assert send(fiona, act, listed=hidden(page, "listed")).location == "/sync"
     assert live_departments() == {"Engineering", "Sales", "Design"}
 
 
-def test_an_approval_lets_nothing_go_that_went_missing_after_it_was_shown(
+def test_approval_covers_no_budget_missing_since_then(
     fiona: FlaskClient, held_source: Path, site: Flask
 ) -> None:
     names = [f"Team {number:02}" for number in range(30)]
     write_plan(held_source, "Sales", "Legal", "Design", "Data", *names)
-    pass_over(site)
+    sync_sources(site)
     write_plan(held_source, "Sales", "Legal", "Design", "Data", *names[:12])
-    pass_over(site)
+    sync_sources(site)
     act = f"/sync/held?source={BudgetDataSourceConfig.get().id}"
     page = fiona.get(act).text
     assert "Delete these 18 budgets" in page
@@ -381,27 +380,25 @@ def test_an_approval_lets_nothing_go_that_went_missing_after_it_was_shown(
     assert "15 budgets" in fiona.get("/sync").text
 
 
-def test_an_approval_of_a_list_that_is_not_the_one_shown_deletes_nothing(
+def test_approval_of_an_outdated_list_deletes_nothing(
     fiona: FlaskClient, held_source: Path, site: Flask
 ) -> None:
     act = f"/sync/held?source={BudgetDataSourceConfig.get().id}"
     page = fiona.get(act).text
     write_plan(held_source, "Legal")
-    pass_over(site)
-    refused = send(fiona, act, listed=hidden(page, "listed"))
-    assert (refused.status_code, "has changed since" in refused.text, "Sales" in refused.text) == (
-        409,
-        True,
-        True,
-    )
+    sync_sources(site)
+    rejected = send(fiona, act, listed=hidden(page, "listed"))
+    assert rejected.status_code == 409
+    assert "have changed" in rejected.text
+    assert "Sales" in rejected.text
     assert live_departments() == {"Engineering", "Sales", "Legal", "Design", "Data"}
     for nothing in ("", "made up"):
         assert send(fiona, act, listed=nothing).status_code == 409
 
 
-def test_fpa_users_see_what_is_held_and_let_nothing_go(site: Flask, held_source: Path) -> None:
+def test_fpa_user_sees_held_deletions_but_cannot_approve(site: Flask, held_source: Path) -> None:
     client = member(site, "felix", Role.FPA_USER)
-    assert "An FP&amp;A admin can let them through" in client.get("/sync").text
+    assert "An FP&amp;A admin can approve them" in client.get("/sync").text
     for path in (f"/sync/held?source={BudgetDataSourceConfig.get().id}", "/sync/preview"):
         assert client.get(path).status_code == 403
     assert (
@@ -412,7 +409,7 @@ def test_fpa_users_see_what_is_held_and_let_nothing_go(site: Flask, held_source:
     assert live_departments() == {"Engineering", "Sales", "Legal", "Design", "Data"}
 
 
-def test_no_page_shows_a_path_of_the_machine(fiona: FlaskClient, held_source: Path) -> None:
+def test_no_page_shows_a_file_path(fiona: FlaskClient, held_source: Path) -> None:
     held_source.unlink()
     failed = send(fiona, "/sync/run")
     assert failed.location == "/sync"

@@ -1,4 +1,4 @@
-"""The console in a real browser, on the running server: what people do, from signing in to the row it leaves in the audit log."""
+"""The console in a real browser against a running server, from signing in to the audit log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.world import PASSWORD
 TESTS = PROJECT / "tests"
 AXE = (TESTS / "vendor" / "axe.min.js").read_text(encoding="utf-8")
 
-#: All that axe looks for on a page; and of it, what other colours and another width can change.
+#: All rules of axe for a page, and the rules that depend on its colors and width.
 RULES: dict[str, object] = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
     "resultTypes": ["violations"],
@@ -56,23 +56,23 @@ REACHED = {"max": 3, "jane": 3, "felix": 5, "fiona": 5, "alex": 7}
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """The company, and its server."""
+    """The example company and its server."""
     needs(CHROMIUM and CHROMEDRIVER, "chromium or chromedriver")
-    made = Installation(
+    installation = Installation(
         {
             "INSTANCE_FOLDER": str(tmp_path_factory.mktemp("company")),
             "SECRET_KEY": "a key for tests, long enough",
         }
     )
-    build_company(made, busy=0.06)
-    made.start("--workers", "1")
-    yield made
-    made.end()
+    build_company(installation, busy=0.06)
+    installation.start("--workers", "1")
+    yield installation
+    installation.end()
 
 
 @pytest.fixture(scope="module")
 def chromium(company: Installation) -> Iterator[Browser]:
-    """The one browser."""
+    """The browser, shared by all tests."""
     opened = Browser(company.url)
     yield opened
     opened.close()
@@ -80,43 +80,45 @@ def chromium(company: Installation) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser, company: Installation) -> Iterator[Browser]:
-    """The browser, signed out; nothing may go wrong in it, and it may ask no other host for anything."""
-    chromium.forget()
-    chromium.paint()
+    """The browser, signed out. Its console must stay clean, and it must contact no other host."""
+    chromium.sign_out()
+    chromium.set_screen()
     chromium.log("browser")
     chromium.log("performance")
     yield chromium
-    complaints = [
+    warnings = [
         entry["message"]
         for entry in chromium.log("browser")
         if entry["level"] in ("SEVERE", "WARNING")
     ]
-    # A browser notes every answer of 400 and more; those the tests ask for.
+    # Chromium logs every response of 400 and above. Tests cause those on purpose.
     assert [
         text
-        for text in complaints
+        for text in warnings
         if "Failed to load resource: the server responded with a status of 4" not in text
     ] == []
-    sent = [json.loads(entry["message"])["message"] for entry in chromium.log("performance")]
-    asked = [
+    events = [json.loads(entry["message"])["message"] for entry in chromium.log("performance")]
+    requested = [
         urlsplit(each["params"]["request"]["url"])
-        for each in sent
+        for each in events
         if each["method"] == "Network.requestWillBeSent"
     ]
-    assert {url.hostname for url in asked if url.scheme not in ("about", "data")} == {"127.0.0.1"}
+    assert {url.hostname for url in requested if url.scheme not in ("about", "data")} == {
+        "127.0.0.1"
+    }
 
 
 def audit_row(browser: Browser, query: str) -> str:
-    """The newest row of the audit log that a query finds, as its page shows it."""
+    """The text of the newest audit row that matches a query."""
     browser.go(f"/audit?{query}")
     return browser.one("tbody tr").text
 
 
-# What the page-by-page tests see is what the deeds below begin with, so they come first.
+# These come first: the actions of the later tests change the pages.
 
 
 @pytest.mark.parametrize("who", dict.fromkeys(who for _, who, _ in PAGES), ids=str)
-def test_every_page_is_there_for_everybody(browser: Browser, who: str | None) -> None:
+def test_every_page_is_accessible_and_fits_its_width(browser: Browser, who: str | None) -> None:
     found = pages(browser)[who]
     if who:
         browser.enter(who)
@@ -124,7 +126,7 @@ def test_every_page_is_there_for_everybody(browser: Browser, who: str | None) ->
         browser.go(path)
         browser.driver.execute_script(AXE)
         for width, dark, rules in ((1440, False, RULES), (375, True, PAINT)):
-            browser.paint(width, dark=dark)
+            browser.set_screen(width, dark=dark)
             assert serious(browser, rules) == [], f"{name} at {width} px"
             assert browser.driver.execute_script(
                 "return document.documentElement.scrollWidth <= window.innerWidth"
@@ -133,7 +135,7 @@ def test_every_page_is_there_for_everybody(browser: Browser, who: str | None) ->
 
 
 def serious(browser: Browser, rules: dict[str, object]) -> list[str]:
-    """What axe finds on the page that stands in somebody's way."""
+    """The serious and critical accessibility problems that axe finds on the page."""
     found = browser.driver.execute_async_script(
         "axe.run(document, {preload: false, ...arguments[0]}).then(arguments[1])", rules
     )
@@ -146,9 +148,7 @@ def serious(browser: Browser, rules: dict[str, object]) -> list[str]:
 
 
 @pytest.mark.parametrize("user_id", [user_id for user_id, _, _ in PEOPLE])
-def test_each_role_has_its_pages_and_a_sentence_instead_of_the_others(
-    browser: Browser, user_id: str
-) -> None:
+def test_navigation_shows_only_the_pages_of_the_role(browser: Browser, user_id: str) -> None:
     browser.enter(user_id)
     browser.go("/")
     assert [link.text for link in browser.all("nav.links a")] == list(NAVIGATION)[
@@ -159,16 +159,14 @@ def test_each_role_has_its_pages_and_a_sentence_instead_of_the_others(
         assert ("does not allow this" in browser.text) == (number >= REACHED[user_id]), path
 
 
-def test_a_release_by_keyboard_alone_from_signing_in_to_the_audit_log(
-    browser: Browser, company: Installation
-) -> None:
+def test_release_by_keyboard_only(browser: Browser, company: Installation) -> None:
     browser.go("/request?id=intake-2003")
     assert "/sign-in" in browser.driver.current_url
     browser.keys(email("fiona"), Keys.TAB, "wrong", Keys.ENTER)
     browser.says("Email or password is wrong")
-    # The email is kept, and the focus is where it has to be typed anew.
+    # The email is kept, and the password field has the focus.
     browser.keys(PASSWORD, Keys.ENTER)
-    browser.says("What happened")
+    browser.says("Timeline")
     browser.tab_to("Reject")
     browser.keys(Keys.ENTER)
     browser.says("Reject the request")
@@ -178,62 +176,62 @@ def test_a_release_by_keyboard_alone_from_signing_in_to_the_audit_log(
     browser.says("must be an amount such as")
     browser.keys(Keys.CONTROL, "a")
     browser.keys("500")
-    browser.wait(lambda: "$750.00" in browser.one("#effect").text, "the figures did not follow")
+    browser.wait(lambda: "$750.00" in browser.one("#effect").text, "the amounts did not follow")
     browser.tab_to("reason")
     browser.keys("Found a cheaper one")
     browser.tab_to("Reject and release")
     browser.keys(Keys.ENTER)
     browser.says("Released $500")
     row = audit_row(browser, "q=cheaper")
-    for told in (
+    for text in (
         "Released",
         "reserved \u2212$500.00",
         "intake-2003",
         "Fiona Adams",
         "Found a cheaper one",
     ):
-        assert told in row
+        assert text in row
     browser.tab_to("Sign out")
     browser.keys(Keys.ENTER)
-    browser.wait(lambda: "/sign-in" in browser.driver.current_url, "still inside")
+    browser.wait(lambda: "/sign-in" in browser.driver.current_url, "still signed in")
     browser.go("/budgets")
     assert "/sign-in" in browser.driver.current_url
     assert "every balance is proven" in company.flask("verify").stdout
 
 
-def test_an_approval_over_budget_from_the_list_to_the_audit_log(browser: Browser) -> None:
+def test_approval_over_budget(browser: Browser) -> None:
     browser.enter("felix")
     browser.go("/requests?view=uncovered")
     browser.press("intake-2001")
-    browser.says("Waits for FP&A")
+    browser.says("Waiting for FP&A")
     browser.press("Approve over budget")
-    browser.says("The budget is then overdrawn")
+    browser.says("The budget will be overdrawn")
     browser.type("reason", "Agreed with the board")
     browser.press("Approve over budget")
     browser.says("Reserved $475,000")
     row = audit_row(browser, "action=OVER_BUDGET&q=intake-2001")
-    for told in (
+    for text in (
         "Reserved over budget",
         "reserved +$475,000.00",
         "Felix Bauer",
         "approved by Felix Bauer",
         "Agreed with the board",
     ):
-        assert told in row
+        assert text in row
     browser.go("/")
     assert "Engineering" in browser.one(".need").text
 
 
-def test_a_sync_from_preview_to_approved_deletions(browser: Browser) -> None:
+def test_sync_from_preview_to_approved_deletions(browser: Browser) -> None:
     browser.enter("fiona")
     browser.go("/sync")
-    browser.press("Preview the next pass")
+    browser.press("Preview next sync")
     browser.says("Nothing was changed")
     assert "Held back: 16 of the source's 24 live budgets" in browser.text
     browser.press("Run now")
     browser.says("Partial. 6 unchanged, 16 held back")
-    browser.press("Look at them")
-    browser.says("and no others than these")
+    browser.press("Review deletions")
+    browser.says("deletes only these budgets")
     listed = [name.text for name in browser.all("tbody th")]
     assert len(listed) == 16
     browser.press("Delete these 16 budgets")
@@ -243,13 +241,13 @@ def test_a_sync_from_preview_to_approved_deletions(browser: Browser) -> None:
     assert "Fiona Adams" in browser.one("tbody tr").text
 
 
-def test_a_key_is_made_and_a_program_uses_it(browser: Browser, company: Installation) -> None:
+def test_created_key_works_until_it_is_revoked(browser: Browser, company: Installation) -> None:
     needs(shutil.which("curl"), "curl")
     browser.sign_in("alex")
     browser.go("/keys")
     browser.type("name", "reporting")
-    browser.press("Make a key")
-    browser.says("shown this once")
+    browser.press("Create key")
+    browser.says("shown only once")
     key = browser.one("#value").text
     line = [
         "curl",
@@ -276,7 +274,9 @@ def test_a_key_is_made_and_a_program_uses_it(browser: Browser, company: Installa
     )
 
 
-def test_a_form_without_its_token_changes_nothing(browser: Browser, company: Installation) -> None:
+def test_form_without_a_valid_token_changes_nothing(
+    browser: Browser, company: Installation
+) -> None:
     browser.enter("jane")
     browser.go("/account")
     browser.driver.execute_script(
@@ -289,8 +289,8 @@ def test_a_form_without_its_token_changes_nothing(browser: Browser, company: Ins
     assert requests.post(f"{company.url}/sync/run", timeout=10).status_code == 400
 
 
-def test_a_list_follows_what_is_typed_and_times_are_the_readers(browser: Browser) -> None:
-    # In the form, which tells in what zone the browser is.
+def test_list_follows_typing_and_times_are_in_browser_zone(browser: Browser) -> None:
+    # With the form, which sends the browser's time zone.
     browser.sign_in("fiona")
     browser.go("/budgets")
     browser.type("q", "legal")
@@ -298,16 +298,16 @@ def test_a_list_follows_what_is_typed_and_times_are_the_readers(browser: Browser
     browser.wait(lambda: "q=legal" in browser.driver.current_url, "the address did not follow")
     browser.go("/request?id=intake-2002")
     assert f"Times are in {Browser.ZONE}" in browser.one("footer").text
-    told = browser.one("time")
+    shown = browser.one("time")
     moment = (
-        datetime.strptime(told.get_attribute("datetime") or "", "%Y-%m-%dT%H:%M:%SZ")
+        datetime.strptime(shown.get_attribute("datetime") or "", "%Y-%m-%dT%H:%M:%SZ")
         .replace(tzinfo=UTC)
         .astimezone(ZoneInfo(Browser.ZONE))
     )
-    assert told.text == f"{moment.day} {moment:%b %Y, %H:%M}"
+    assert shown.text == f"{moment.day} {moment:%b %Y, %H:%M}"
 
 
-def test_the_readmes_walk_releases_a_budget(
+def test_readme_steps_release_a_reservation(
     browser: Browser, company: Installation, server: Installation
 ) -> None:
     needs(shutil.which("curl"), "curl")
@@ -326,19 +326,19 @@ def test_the_readmes_walk_releases_a_budget(
                 browser.type("reason", "Walked as written")
             browser.follow(label)
         row = browser.one("tbody tr").text
-        for told in (
+        for text in (
             "Released",
             "reserved \u2212$2,500.00",
             "test-003",
             "Fiona Adams",
             "Walked as written",
         ):
-            assert told in row
+            assert text in row
     finally:
         browser.url = company.url
 
 
-def test_the_first_tab_skips_the_links_of_every_page(browser: Browser) -> None:
+def test_first_tab_skips_to_the_page(browser: Browser) -> None:
     browser.enter("max")
     browser.go("/budgets")
     browser.tab_to("Skip to the page")
@@ -347,9 +347,9 @@ def test_the_first_tab_skips_the_links_of_every_page(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", [PROJECT / "budget_sync" / "web" / "static", TESTS], ids=["pages", "tests"]
+    "folder", [PROJECT / "budget_sync" / "web" / "static", TESTS], ids=["console", "tests"]
 )
-def test_what_is_vendored_is_what_its_list_says(folder: Path) -> None:
+def test_vendored_files_match_their_checksums(folder: Path) -> None:
     listed = (folder / "VENDORED.md").read_text(encoding="utf-8").split("```")[1].strip()
     checked = subprocess.run(
         ["sha256sum", "--check", "--strict"],

@@ -1,4 +1,4 @@
-"""How pages write amounts, times and the ledger's words, and how charts choose their axes."""
+"""Formatting of amounts, times and labels, and the geometry of charts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from support.machine import PROJECT
 
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.money import MAX_EXPONENT, format_money
-from budget_sync.queries import Point
+from budget_sync.queries.budgets import Point
 from budget_sync.web import charts
 from budget_sync.web.console import formats
 
 
 @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "\uff1d1"])
-def test_a_cell_that_a_spreadsheet_would_run_is_quoted(text: str) -> None:
+def test_formula_cells_are_quoted(text: str) -> None:
     assert formats.safe_cell(text) == f"'{text}"
     assert formats.safe_cell(f"a{text}") == f"a{text}"
     assert formats.safe_cell(Decimal(-1)) == Decimal(-1)
@@ -39,7 +39,7 @@ def test_a_cell_that_a_spreadsheet_would_run_is_quoted(text: str) -> None:
         (0, "EUR", 2, "€0.00"),
     ],
 )
-def test_money_lines_up(minor: int, currency: str, exponent: int, text: str) -> None:
+def test_money_shows_all_decimals(minor: int, currency: str, exponent: int, text: str) -> None:
     assert formats.money(minor, currency, exponent) == text
 
 
@@ -48,14 +48,14 @@ def test_money_lines_up(minor: int, currency: str, exponent: int, text: str) -> 
     st.sampled_from(["USD", "EUR", "JPY", "KWD", "CHF", "CLF"]),
     st.integers(0, MAX_EXPONENT),
 )
-def test_a_page_writes_an_amount_as_replies_do(minor: int, currency: str, exponent: int) -> None:
+def test_short_money_agrees_with_the_api(minor: int, currency: str, exponent: int) -> None:
     assert formats.money_short(minor, currency, exponent).replace(
         formats.MINUS, "-"
     ) == format_money(minor, currency, exponent)
 
 
 @given(st.integers(-(10**15), 0), st.integers(0, 10**15))
-def test_an_axis_has_a_few_round_values_and_reaches_from_end_to_end(low: int, high: int) -> None:
+def test_axis_has_a_few_round_values_and_covers_the_range(low: int, high: int) -> None:
     values = charts.ticks(low, high)
     assert values[0] >= high
     assert values[-1] <= low
@@ -66,7 +66,7 @@ def test_an_axis_has_a_few_round_values_and_reaches_from_end_to_end(low: int, hi
 
 
 def shares(svg: str) -> dict[str, float]:
-    """The percent of a bar's width that each of its parts ends at."""
+    """The right end of each part of a bar, in percent of the width."""
     return {
         name: float(x) + float(width)
         for name, x, width in re.findall(
@@ -75,7 +75,7 @@ def shares(svg: str) -> dict[str, float]:
     }
 
 
-def test_a_bar_shows_what_is_committed_reserved_and_left() -> None:
+def test_bar_shows_committed_reserved_and_available() -> None:
     assert shares(charts.bar(Balance("USD", 2, 200, 50, 100), "")) == {
         "available": 100,
         "committed": 50,
@@ -83,9 +83,9 @@ def test_a_bar_shows_what_is_committed_reserved_and_left() -> None:
     }
 
 
-def test_a_bar_shows_what_is_beyond_the_budget_and_those_below_it_end_where_it_does() -> None:
+def test_overdrawn_bar_shrinks_all_bars_of_its_list() -> None:
     over, calm = Balance("USD", 2, 100, 10, 100), Balance("USD", 2, 100, 0, 50)
-    end = charts.budget_end([calm, over])
+    end = charts.limit_position([calm, over])
     assert shares(charts.bar(over, "", end)) == {
         "available": end,
         "committed": end,
@@ -95,18 +95,18 @@ def test_a_bar_shows_what_is_beyond_the_budget_and_those_below_it_end_where_it_d
     assert shares(charts.bar(Balance("USD", 2, 0, 5, 0), "")) == {"reserved": 80, "over": 100}
 
 
-def test_a_label_of_a_chart_is_text() -> None:
+def test_chart_label_is_escaped() -> None:
     assert "<script>" not in charts.bar(Balance("USD", 2, 1, 0, 0), '"><script>')
 
 
-def test_a_burn_down_falls_from_step_to_step_and_stops_at_the_present() -> None:
+def test_burn_down_falls_in_steps_and_stops_at_the_present() -> None:
     start = datetime(2025, 1, 1, tzinfo=UTC)
     points = [
         Point(start + timedelta(days=day), Balance("USD", 2, 1000, held, spent))
         for day, held, spent in ((0, 0, 0), (10, 200, 0), (20, 0, 500))
     ]
     chart = charts.burn_down(
-        points, start, start + timedelta(days=100), start + timedelta(days=30), 1000, "told"
+        points, start, start + timedelta(days=100), start + timedelta(days=30), 1000, "summary"
     )
     lines = re.findall(
         r'<line class="left" x1="([\d.]+)%" x2="([\d.]+)%" y1="([\d.]+)" y2="([\d.]+)"', chart.svg
@@ -131,16 +131,16 @@ def test_a_burn_down_falls_from_step_to_step_and_stops_at_the_present() -> None:
         (-1_200_000, "\u2212$12K"),
     ],
 )
-def test_an_axis_is_short(minor: int, text: str) -> None:
+def test_axis_labels_are_short(minor: int, text: str) -> None:
     assert formats.money_axis(minor, "USD", 2) == text
 
 
-def test_a_moment_is_told_in_its_zone() -> None:
-    told = formats.when(datetime(2025, 7, 1, 22, 5, tzinfo=UTC), ZoneInfo("Europe/Berlin"))
-    assert re.sub("<[^>]+>", "", told) == "2 Jul 2025, 00:05"
+def test_time_is_shown_in_its_zone() -> None:
+    shown = formats.when(datetime(2025, 7, 1, 22, 5, tzinfo=UTC), ZoneInfo("Europe/Berlin"))
+    assert re.sub("<[^>]+>", "", shown) == "2 Jul 2025, 00:05"
 
 
-def test_every_action_of_the_audit_log_has_its_words() -> None:
+def test_every_audit_action_has_a_label() -> None:
     text = (PROJECT / "schema.sql").read_text(encoding="utf-8")
     listed = re.search(r'CHECK \("action" IN \((.*?)\)\)', text, flags=re.DOTALL)
     assert listed

@@ -1,4 +1,4 @@
-"""What pages list and add up, on either engine: budgets, requests, the audit log, the overview."""
+"""The console's lists and totals: budgets, requests, the audit log, the overview."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.console_site import hold, member, short_check
 from support.damage import ROWS_OVER_64_BITS, insert_vast_budgets, yen_of
 from support.world import ROOT
 
-from budget_sync import ledger, manual_budgets, queries
+from budget_sync import ledger, manual_budgets
 from budget_sync.accounts import people
 from budget_sync.database import audit_log, sums, whole_sums
 from budget_sync.database.models import (
@@ -40,22 +40,23 @@ from budget_sync.domain.request_models import (
     ReserveRequest,
 )
 from budget_sync.operations import demo
-from budget_sync.queries import audit as audit_listing
+from budget_sync.queries import audit as audit_queries
 from budget_sync.queries import overview, paging
-from budget_sync.queries import requests as request_listing
+from budget_sync.queries import timeline as timeline_queries
+from budget_sync.queries.budgets import BudgetQuery, budgets_page
 from budget_sync.web.console import base
 
 pytestmark = pytest.mark.both_engines
 
 
 def csv_rows(client: FlaskClient, path: str) -> list[dict[str, str]]:
-    """The rows of a CSV file, which is read to its end and closed, as a server does it."""
+    """The rows of a CSV file, read to the end and closed, as a server does."""
     return list(
         csv.DictReader(io.StringIO(client.get(path, buffered=True).text.removeprefix("\ufeff")))
     )
 
 
-def test_budgets_are_found_sorted_and_paged_in_the_database(fiona: FlaskClient) -> None:
+def test_budgets_are_searched_sorted_and_paged(fiona: FlaskClient) -> None:
     for number in range(120):
         manual_budgets.set_budget(
             ROOT, demo.CUSTOMER, f"Team {number:03}", "Q2 2025", Decimal(1000 + number)
@@ -74,26 +75,26 @@ def test_budgets_are_found_sorted_and_paged_in_the_database(fiona: FlaskClient) 
     assert "No budget found" in fiona.get("/budgets?q=100%25_").text
 
 
-def test_few_files_are_made_at_once_and_another_waits_its_turn(fiona: FlaskClient) -> None:
-    under_way = base._exports  # noqa: SLF001  # readers who take their time, without having them
+def test_concurrent_csv_downloads_are_limited(fiona: FlaskClient) -> None:
+    exports = base._exports  # noqa: SLF001  # simulates slow downloads
     for _ in range(base.EXPORTS_AT_ONCE):
-        assert under_way.acquire(blocking=False)
+        assert exports.acquire(blocking=False)
     for path in ("/audit.csv", "/budgets.csv"):
-        refused = fiona.get(path)
+        rejected = fiona.get(path)
         assert (
-            refused.status_code,
-            refused.headers["Retry-After"],
-            "try again shortly" in refused.text,
+            rejected.status_code,
+            rejected.headers["Retry-After"],
+            "try again shortly" in rejected.text,
         ) == (503, "5", True)
-    under_way.release()
+    exports.release()
     for path in ("/audit.csv", "/budgets.csv") * base.EXPORTS_AT_ONCE:
         assert fiona.head(path).status_code == 200
         assert "Budget ID" in fiona.get(path, buffered=True).text
     for _ in range(base.EXPORTS_AT_ONCE - 1):
-        under_way.release()
+        exports.release()
 
 
-def test_a_csv_file_has_exact_numbers_and_no_formulas(fiona: FlaskClient) -> None:
+def test_csv_file_has_exact_numbers_and_no_formulas(fiona: FlaskClient) -> None:
     manual_budgets.set_budget(
         ROOT, demo.CUSTOMER, '=HYPERLINK("http://evil.example","x")', "Q2 2025", Decimal("1234.50")
     )
@@ -106,7 +107,7 @@ def test_a_csv_file_has_exact_numbers_and_no_formulas(fiona: FlaskClient) -> Non
     ]
 
 
-def test_the_audit_log_is_searched_and_exported(fiona: FlaskClient) -> None:
+def test_audit_log_is_searched_and_exported(fiona: FlaskClient) -> None:
     hold("intake-one", 500)
     hold("intake-two", 700)
     page = fiona.get("/audit?q=intake-one&action=RESERVE").text
@@ -119,7 +120,7 @@ def test_the_audit_log_is_searched_and_exported(fiona: FlaskClient) -> None:
     assert fiona.get("/audit?from=yesterday").status_code == 400
 
 
-def test_a_restore_is_told_to_every_customer_and_found_by_its_action(fiona: FlaskClient) -> None:
+def test_restore_is_in_the_audit_log_of_every_customer(fiona: FlaskClient) -> None:
     hold("before", 10)
     audit_log.record(ROOT, "RESTORE", customer_id=None, subject="nightly.db")
     audit_log.record(ROOT, "ADD_KEY", customer_id=None, subject="a-key-for-all")
@@ -141,26 +142,26 @@ def test_a_restore_is_told_to_every_customer_and_found_by_its_action(fiona: Flas
 def test_pages_of_the_audit_log_have_every_restore_once(
     fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_listing, "EXPORT_CHUNK", 3)
+    monkeypatch.setattr(audit_queries, "EXPORT_CHUNK", 3)
     for number in range(4):
         hold(f"many-{number}", 10)
         audit_log.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}.db")
         audit_log.record(ROOT, "RESTORE", customer_id=None, subject=f"{number}-again.db")
     rows = csv_rows(fiona, "/audit.csv")
-    told = [row["About"] if row["Action"] == "Backup restored" else row["Request"] for row in rows][
-        :12
+    subjects = [
+        row["About"] if row["Action"] == "Backup restored" else row["Request"] for row in rows
     ]
-    assert told == [
+    assert subjects[:12] == [
         name
         for number in (3, 2, 1, 0)
         for name in (f"{number}-again.db", f"{number}.db", f"many-{number}")
     ]
 
 
-def test_an_export_longer_than_a_chunk_has_every_row_once(
+def test_export_of_several_chunks_has_every_row_once(
     fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_listing, "EXPORT_CHUNK", 3)
+    monkeypatch.setattr(audit_queries, "EXPORT_CHUNK", 3)
     for number in range(10):
         hold(f"many-{number}", 10)
     rows = csv_rows(fiona, "/audit.csv?q=many-")
@@ -172,9 +173,7 @@ def test_an_export_longer_than_a_chunk_has_every_row_once(
     ["a/b", "a//b", "a?b#c&d", "%2F", " a ", "a\nb", "\u202e", "<b>", "'\"", "é"],
     ids=repr,
 )
-def test_a_request_is_opened_from_the_list_whatever_its_id_is_made_of(
-    fiona: FlaskClient, request_id: str
-) -> None:
+def test_request_with_any_id_opens_from_the_list(fiona: FlaskClient, request_id: str) -> None:
     hold(request_id, 500)
     link = re.search(r'href="(/request\?id=[^"]*)"', fiona.get("/requests").text)
     assert link
@@ -183,7 +182,7 @@ def test_a_request_is_opened_from_the_list_whatever_its_id_is_made_of(
     assert request_id in html.unescape(page.text.split("<h1")[1])
 
 
-def test_a_long_story_says_that_it_is_cut(
+def test_long_timeline_says_that_it_is_cut(
     fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
@@ -197,11 +196,11 @@ def test_a_long_story_says_that_it_is_cut(
         )
         hold("intake-1", 10, budget_id=f"team-{number}")
     assert "Only the latest" not in fiona.get("/request?id=intake-1").text
-    monkeypatch.setattr(request_listing, "MAX_TIMELINE", 3)
+    monkeypatch.setattr(timeline_queries, "MAX_TIMELINE", 3)
     assert "Only the latest" in fiona.get("/request?id=intake-1").text
 
 
-def test_lists_of_requests_go_on_where_the_page_before_ended(
+def test_pages_of_requests_continue_without_gaps(
     fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paging, "PAGE_SIZE", 4)
@@ -220,7 +219,7 @@ def test_lists_of_requests_go_on_where_the_page_before_ended(
 
 
 @pytest.mark.parametrize("view", ["open", "uncovered"])
-def test_a_list_goes_on_from_a_row_of_its_customer_alone(fiona: FlaskClient, view: str) -> None:
+def test_list_ignores_a_start_row_of_another_customer(fiona: FlaskClient, view: str) -> None:
     people.add_customer(ROOT, "other", "Other")
     manual_budgets.set_budget(
         ROOT, "other", "Engineering", "Q1 2025", Decimal(1000), budget_id="of-other"
@@ -256,7 +255,7 @@ def test_a_list_goes_on_from_a_row_of_its_customer_alone(fiona: FlaskClient, vie
     assert (f"{view}-1" in listed, f"{view}-3" in listed) == (True, True)
 
 
-def test_the_page_of_a_budget_of_nothing_is_one(fiona: FlaskClient) -> None:
+def test_budget_of_zero_has_a_page(fiona: FlaskClient) -> None:
     manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Zero", "Q1 2025", Decimal(0), budget_id="zero")
     assert "chart burn-down" in fiona.get("/budget?id=zero").text
 
@@ -315,11 +314,11 @@ def test_decisions_are_counted_by_the_customers_days(site: Flask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "shown"),
+    ("chosen_key", "shown"),
     [("", "Q1 2026"), ("2025-Q4", "Q4 2025"), (overview.ALL_PERIODS, None), ("nothing", "Q1 2026")],
 )
-def test_the_overview_opens_on_the_period_that_today_is_in(
-    site: Flask, asked: str, shown: str | None
+def test_overview_opens_on_the_current_period(
+    site: Flask, chosen_key: str, shown: str | None
 ) -> None:
     for period, names in (
         ("Q4 2025", ("Sales", "Legal")),
@@ -330,25 +329,25 @@ def test_the_overview_opens_on_the_period_that_today_is_in(
         for name in names:
             manual_budgets.set_budget(ROOT, demo.CUSTOMER, name, period, Decimal(100))
     with time_machine.travel(datetime(2026, 3, 31, 12, tzinfo=UTC), tick=False):
-        found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), asked)
+        found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), chosen_key)
     assert found.period == (shown and next(each for each in found.periods if each.name == shown))
     assert sum(total.budgets for total in found.totals) == (9 if shown is None else 2)
 
 
-def test_an_overview_without_a_current_period_is_of_all(fiona: FlaskClient) -> None:
+def test_overview_without_a_current_period_is_of_all(fiona: FlaskClient) -> None:
     page = fiona.get("/").text
     assert '<p class="muted">All periods</p>' in page
     assert '<p class="muted">Q1 2025</p>' in fiona.get("/?period=2025-Q1").text
 
 
-def test_an_overview_adds_up_more_than_64_bits_hold(fiona: FlaskClient) -> None:
+def test_overview_sums_can_exceed_64_bits(fiona: FlaskClient) -> None:
     vast_minor = insert_vast_budgets(demo.CUSTOMER)
     manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Nothing", "Q1 2025", Decimal(0))
     found = overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS)
-    figures = Balance("USD", 2, vast_minor + 10_000_000, vast_minor, 500_000)
-    assert found.totals == [overview.Total(figures, ROWS_OVER_64_BITS + 2, 0, ROWS_OVER_64_BITS)]
-    # Those of which most is used first.
-    assert [(each.name, each.figures.budgeted_minor) for each in found.departments] == [
+    balance = Balance("USD", 2, vast_minor + 10_000_000, vast_minor, 500_000)
+    assert found.totals == [overview.Total(balance, ROWS_OVER_64_BITS + 2, 0, ROWS_OVER_64_BITS)]
+    # The most used department comes first.
+    assert [(each.name, each.balance.budgeted_minor) for each in found.departments] == [
         ("Vast", vast_minor),
         ("Engineering", 10_000_000),
         ("Nothing", 0),
@@ -370,11 +369,11 @@ def test_an_overview_adds_up_more_than_64_bits_hold(fiona: FlaskClient) -> None:
         (0, 0, "ok"),
         (0, 1, "overdrawn"),
         (10**15 - 1, 8 * 10**14, "high"),
-        # A hundred times as much is more than 64 bits hold.
+        # 100 times as much does not fit into 64 bits.
         (10**15 - 1, 10**17, "overdrawn"),
     ],
 )
-def test_what_is_nearly_used_up_is_said_alike_by_the_database_and_by_the_pages(
+def test_database_and_balance_agree_on_the_state(
     site: Flask, budgeted_minor: int, used_minor: int, state: str
 ) -> None:
     Budget.update(budgetedMinor=budgeted_minor).execute()
@@ -382,17 +381,17 @@ def test_what_is_nearly_used_up_is_said_alike_by_the_database_and_by_the_pages(
     listed = [
         each
         for each in ("overdrawn", "high")
-        if queries.budgets_page(ROOT, demo.CUSTOMER, queries.BudgetQuery(state=each))[1]
+        if budgets_page(ROOT, demo.CUSTOMER, BudgetQuery(state=each))[1]
     ]
     (total,) = overview.overview(
         ROOT, Customer.get_by_id(demo.CUSTOMER), overview.ALL_PERIODS
     ).totals
-    assert total.figures.state == state
+    assert total.balance.state == state
     assert listed == [state][: state != "ok"]
     assert (total.overdrawn, total.high) == (state == "overdrawn", state == "high")
 
 
-def test_budgets_of_other_decimals_add_up_to_what_they_are_together(site: Flask) -> None:
+def test_budgets_with_different_decimals_add_up(site: Flask) -> None:
     for decimals, department, period in (
         (0, "Tokyo", "Q1 2025"),
         (2, "Tokyo", "Q2 2025"),
@@ -415,7 +414,7 @@ def test_budgets_of_other_decimals_add_up_to_what_they_are_together(site: Flask)
     assert yen == overview.Total(
         Balance("JPY", 3, 15_000_000, 9_000_000, 0), budgets=3, overdrawn=0, high=2
     )
-    assert dollars.figures.currency == "USD"
+    assert dollars.balance.currency == "USD"
     assert found.department_count == 3
     assert found.departments[:2] == [
         overview.Department(
@@ -435,7 +434,7 @@ def test_budgets_of_other_decimals_add_up_to_what_they_are_together(site: Flask)
     ]
 
 
-def test_budgets_of_other_decimals_are_sorted_by_what_they_are(site: Flask) -> None:
+def test_budgets_with_different_decimals_are_sorted_by_value(site: Flask) -> None:
     for budget_id, decimals, budgeted, moved in (("more", 0, 5000, 50), ("less", 2, 300, 3)):
         with yen_of(decimals):
             manual_budgets.set_budget(
@@ -453,9 +452,7 @@ def test_budgets_of_other_decimals_are_sorted_by_what_they_are(site: Flask) -> N
             ROOT, CommitRequest(budget_id=budget_id, request_id="spent", amount=Decimal(moved))
         )
     for column in ("budgeted", "reserved", "committed", "available"):
-        lines, _ = queries.budgets_page(
-            ROOT, demo.CUSTOMER, queries.BudgetQuery(text="tokyo", order=f"-{column}")
-        )
+        lines, _ = budgets_page(ROOT, demo.CUSTOMER, BudgetQuery(text="tokyo", order=f"-{column}"))
         assert [line.id for line in lines] == ["more", "less"], column
     Budget.update(budgetedMinor=60).where(Budget.id == "more").execute()
     Budget.update(budgetedMinor=400).where(Budget.id == "less").execute()
@@ -465,7 +462,7 @@ def test_budgets_of_other_decimals_are_sorted_by_what_they_are(site: Flask) -> N
     ] == ["more", "less"]
 
 
-def test_pages_and_files_count_in_the_decimals_that_a_budget_was_made_with(
+def test_pages_and_files_use_the_decimals_of_the_budget(
     fiona: FlaskClient,
 ) -> None:
     with time_machine.travel(datetime(2026, 1, 1, tzinfo=UTC), tick=False):
@@ -499,7 +496,7 @@ def test_pages_and_files_count_in_the_decimals_that_a_budget_was_made_with(
         "/budget?id=yen": (
             "¥5,000.00",
             "<dd>¥2,000</dd>",
-            "¥4,900 of ¥5,000 is spoken for; ¥100 is left",
+            "¥4,900 of ¥5,000 is used; ¥100 is left",
             "<span>¥5K</span>",
             "reserved +¥4,900.00",
         ),
@@ -511,7 +508,10 @@ def test_pages_and_files_count_in_the_decimals_that_a_budget_was_made_with(
             "The request holds ¥4,900 on",
             "¥100.00",
         ),
-        "/request/approve?id=intake-short": ("asks for <strong>¥300</strong>", "overdrawn by ¥200"),
+        "/request/approve?id=intake-short": (
+            "asks for <strong>¥300</strong>",
+            "overdrawn by ¥200",
+        ),
         "/audit": ("budgeted \u2212¥1,000.00", "auto-approve limit ¥1,000 → ¥2,000"),
     }
     for path, amounts in shown.items():
@@ -526,19 +526,19 @@ def test_pages_and_files_count_in_the_decimals_that_a_budget_was_made_with(
     ] == ["4900"]
 
 
-def test_a_page_tells_the_customers_limit_in_its_own_decimals(site: Flask) -> None:
+def test_budget_page_shows_the_customers_limit(site: Flask) -> None:
     with yen_of(2):
         people.add_customer(
             ROOT, "tokyo", "Tokyo KK", currency="JPY", auto_approve_limit_minor=10_000
         )
     manual_budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(5000), budget_id="tk")
     assert (
-        "<dd>¥100, as for all budgets</dd>"
+        "<dd>¥100 (default)</dd>"
         in member(site, "ken", Role.FPA_ADMIN, "tokyo").get("/budget?id=tk").text
     )
 
 
-def test_amounts_below_zero_add_up_as_well(site: Flask) -> None:
+def test_negative_amounts_add_up(site: Flask) -> None:
     hold("intake-102", 1)
     moved = AuditLog.select(
         *sums(SQL("2"), AuditLog.reservedDeltaMinor, AuditLog.committedDeltaMinor)
@@ -550,7 +550,7 @@ def test_amounts_below_zero_add_up_as_well(site: Flask) -> None:
     )
 
 
-def test_what_needs_attention_is_told_first(site: Flask) -> None:
+def test_overview_lists_what_needs_attention(site: Flask) -> None:
     client = member(site, "fp", Role.FPA_USER)
     with time_machine.travel(datetime(2026, 1, 1, tzinfo=UTC), tick=False):
         hold("intake-old", 500)
@@ -563,7 +563,7 @@ def test_what_needs_attention_is_told_first(site: Flask) -> None:
     assert "intake-new" not in attention
 
 
-def test_a_story_is_told_as_it_happened_whatever_the_clock_said(site: Flask) -> None:
+def test_timeline_keeps_its_order_if_the_clock_jumps(site: Flask) -> None:
     for hour in (12, 14, 11):
         with time_machine.travel(datetime(2025, 2, 5, hour, tzinfo=UTC), tick=False):
             short_check("intake-1", 300)
@@ -577,12 +577,12 @@ def test_a_story_is_told_as_it_happened_whatever_the_clock_said(site: Flask) -> 
                     action=ReleaseAction.REJECT,
                 ),
             )
-    story = request_listing.request_timeline(ROOT, demo.CUSTOMER, "intake-1")
-    told = [(kind, event.id) for _, kind, event in story.events]
-    assert [number for kind, number in told if kind == "check"] == [
-        check.id for check in story.checks
+    timeline = timeline_queries.request_timeline(ROOT, demo.CUSTOMER, "intake-1")
+    events = [(kind, event.id) for _, kind, event in timeline.events]
+    assert [number for kind, number in events if kind == "check"] == [
+        check.id for check in timeline.checks
     ]
-    assert [number for kind, number in told if kind == "movement"] == [
-        movement.id for movement in story.movements
+    assert [number for kind, number in events if kind == "movement"] == [
+        movement.id for movement in timeline.movements
     ]
-    assert [kind for kind, _ in told[:3]] == ["check", "movement", "movement"]
+    assert [kind for kind, _ in events[:3]] == ["check", "movement", "movement"]

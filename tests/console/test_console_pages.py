@@ -1,4 +1,4 @@
-"""The console's pages: who sees what, what forms need, what errors look like, people and keys."""
+"""The console's pages: access, forms, error pages, people and API keys."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ FORBIDDEN = {
 }
 
 
-def test_nobody_sees_a_page_without_signing_in(client: FlaskClient) -> None:
+def test_every_page_requires_signing_in(client: FlaskClient) -> None:
     for path in PAGES:
         response = client.get(path)
         assert response.status_code == 302, path
         assert response.location.startswith("/sign-in")
 
 
-def test_each_role_sees_the_pages_that_it_may_and_a_sentence_instead_of_the_others(
+def test_each_role_sees_only_its_pages(
     site: Flask,
 ) -> None:
     with site.test_request_context():
         links = [site.url_for(endpoint) for _, endpoint, _ in NAVIGATION]
     for role, forbidden in FORBIDDEN.items():
-        client = member(site, f"somebody-{role}", role)
+        client = member(site, f"user-{role}", role)
         seen = {path: client.get(path) for path in PAGES}
         assert {path for path, response in seen.items() if response.status_code == 403} == forbidden
         assert {response.status_code for response in seen.values()} <= {200, 403}
@@ -58,7 +58,7 @@ def test_each_role_sees_the_pages_that_it_may_and_a_sentence_instead_of_the_othe
         assert {path for path in links if f'href="{path}"' in nav} == set(links) - forbidden
 
 
-def test_a_part_of_a_page_that_is_asked_for_after_the_session_ended_leads_to_the_door(
+def test_htmx_request_without_session_redirects_to_sign_in(
     site: Flask,
 ) -> None:
     response = site.test_client().get("/budgets?q=legal", headers={"HX-Request": "true"})
@@ -69,22 +69,22 @@ def test_a_part_of_a_page_that_is_asked_for_after_the_session_ended_leads_to_the
     )
 
 
-def test_a_form_that_is_too_large_is_a_page_that_says_so(fiona: FlaskClient) -> None:
+def test_too_large_form_gets_an_error_page(fiona: FlaskClient) -> None:
     response = fiona.post("/account", data={"new": "a" * 70_000})
-    assert (response.status_code, response.mimetype, "Too much at once" in response.text) == (
+    assert (response.status_code, response.mimetype, "Too much data" in response.text) == (
         413,
         "text/html",
         True,
     )
-    # The number under which the log has it.
-    assert f"Request {response.headers['X-Request-Id']}<" in response.text
+    # The request id that is also in the log.
+    assert f"Request id {response.headers['X-Request-Id']}<" in response.text
 
 
-def test_signing_in_leads_back_to_the_page_that_was_asked_for(site: Flask) -> None:
+def test_signing_in_returns_to_the_requested_page(site: Flask) -> None:
     person("jo", Role.FPA_USER)
     client = site.test_client()
-    door = client.get("/budgets?state=overdrawn")
-    form = client.get(door.location)
+    redirect = client.get("/budgets?state=overdrawn")
+    form = client.get(redirect.location)
     data = {
         "csrf_token": hidden(form.text, "csrf_token"),
         "next": hidden(form.text, "next"),
@@ -97,18 +97,20 @@ def test_signing_in_leads_back_to_the_page_that_was_asked_for(site: Flask) -> No
 
 
 ELSEWHERE = (
-    "https://evil.example/", "//evil.example", "///evil.example", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)", "/\t/evil.example",
-    "https:evil.example", " //evil.example", "\t//evil.example", "/\r\nLocation: https://evil.example/", "evil.example", "",
+    "https://evil.example/", "//evil.example", "///evil.example", "/\\evil.example",
+    "\\\\evil.example", "javascript:alert(1)", "/\t/evil.example", "https:evil.example",
+    " //evil.example", "\t//evil.example", "/\r\nLocation: https://evil.example/",
+    "evil.example", "",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ELSEWHERE)
-def test_no_path_of_another_site_is_safe(app: Flask, path: str) -> None:
+def test_path_of_another_site_is_not_safe(app: Flask, path: str) -> None:
     with app.test_request_context():
         assert safe_path(path) == "/"
 
 
-def test_signing_in_never_leads_to_another_site(site: Flask) -> None:
+def test_signing_in_never_redirects_to_another_site(site: Flask) -> None:
     person("jo", Role.FPA_USER)
     for path in ELSEWHERE:
         client = site.test_client()
@@ -135,7 +137,7 @@ def test_signing_in_never_leads_to_another_site(site: Flask) -> None:
         ("Nowhere/City", "UTC"),
     ],
 )
-def test_times_are_in_the_browsers_zone_or_else_the_customers(
+def test_times_are_in_the_browsers_or_the_customers_zone(
     site: Flask, sent: str, shown: str
 ) -> None:
     person("jo", Role.FPA_USER)
@@ -148,7 +150,7 @@ def test_times_are_in_the_browsers_zone_or_else_the_customers(
     assert f"Times are in {shown}." in client.get("/").text
 
 
-def test_a_wrong_password_is_a_sentence_and_no_session(site: Flask) -> None:
+def test_wrong_password_creates_no_session(site: Flask) -> None:
     person("jo", Role.FPA_USER)
     client = site.test_client()
     form = hidden(client.get("/sign-in").text, "csrf_token")
@@ -160,7 +162,7 @@ def test_a_wrong_password_is_a_sentence_and_no_session(site: Flask) -> None:
     assert client.get("/").status_code == 302
 
 
-def test_signing_out_ends_the_session_for_the_calls_too(fiona: FlaskClient) -> None:
+def test_signing_out_ends_the_session_for_the_api_too(fiona: FlaskClient) -> None:
     assert send(fiona, "/sign-out").location == "/sign-in"
     assert fiona.get("/api/auth/me").status_code == 401
 
@@ -175,14 +177,14 @@ def _posts(app: Flask) -> Iterator[str]:
     "day", ["9999-12-31", "0001-01-01", "1969-12-31", "3000-01-01", "2025-02-30", "today"]
 )
 @pytest.mark.parametrize("name", ["from", "to"])
-def test_a_day_that_no_row_can_be_of_is_named(fiona: FlaskClient, name: str, day: str) -> None:
+def test_invalid_day_is_reported(fiona: FlaskClient, name: str, day: str) -> None:
     for path in ("/audit", "/audit.csv"):
         response = fiona.get(path, query_string={name: day})
         assert (response.status_code, f"{name} must be a day" in response.text) == (400, True), path
     assert fiona.get("/audit", query_string={name: "2999-12-31"}).status_code == 200
 
 
-def test_asking_for_the_head_of_a_form_is_not_sending_it(site: Flask) -> None:
+def test_head_request_does_not_submit_a_form(site: Flask) -> None:
     alex = member(site, "alex", Role.ADMIN)
     values = {
         "id": "planted",
@@ -204,7 +206,7 @@ def test_asking_for_the_head_of_a_form_is_not_sending_it(site: Flask) -> None:
     ) == written
 
 
-def test_no_form_is_taken_without_its_token(site: Flask) -> None:
+def test_every_form_requires_a_csrf_token(site: Flask) -> None:
     client = member(site, "boss", Role.ADMIN)
     hold("intake-1", 500)
     rows = AuditLog.select().count()
@@ -218,19 +220,19 @@ def test_no_form_is_taken_without_its_token(site: Flask) -> None:
     assert client.get("/account").status_code == 200
 
 
-def test_a_form_from_another_site_is_refused_even_with_a_token(fiona: FlaskClient) -> None:
+def test_cross_origin_form_is_rejected_even_with_a_token(fiona: FlaskClient) -> None:
     data = {"csrf_token": token(fiona), "present": PASSWORD, "new": "a" * 12, "again": "a" * 12}
     response = fiona.post("/account", data=data, headers={"Origin": "https://evil.example"})
     assert response.status_code == 403
     assert "another site" in response.text
 
 
-def test_the_calls_ask_for_no_token(fiona: FlaskClient) -> None:
+def test_api_requires_no_csrf_token(fiona: FlaskClient) -> None:
     body = {"budgetId": demo.BUDGET, "requestId": "r-1", "amount": 10}
     assert fiona.post("/api/budget/reserve", json=body).status_code == 200
 
 
-def test_every_page_keeps_itself_safe(site: Flask) -> None:
+def test_every_page_has_security_headers(site: Flask) -> None:
     client = member(site, "boss", Role.ADMIN)
     for path in (
         *PAGES,
@@ -246,14 +248,14 @@ def test_every_page_keeps_itself_safe(site: Flask) -> None:
         assert response.headers["X-Frame-Options"] == "DENY"
         assert response.headers["Referrer-Policy"] == "same-origin"
         assert response.headers["Cache-Control"] == "no-store"
-        # No script, style or address of its own that the policy would have to refuse.
+        # No inline script or style and no external URL, which the policy would block.
         assert not re.search(
             r"\sstyle=|<style|\son\w+=|javascript:|<script(?![^>]*\ssrc=\"/assets/)", response.text
         )
         assert not re.search(r'\s(src|href|action)="(?!/|\?|#|audit\.csv)', response.text)
 
 
-def test_an_unknown_path_is_a_page_for_a_browser_and_json_for_a_program(fiona: FlaskClient) -> None:
+def test_unknown_path_is_html_for_browsers_else_json(fiona: FlaskClient) -> None:
     page = fiona.get("/nothing", headers=BROWSER)
     assert (page.status_code, page.mimetype, "There is no such page" in page.text) == (
         404,
@@ -265,7 +267,7 @@ def test_an_unknown_path_is_a_page_for_a_browser_and_json_for_a_program(fiona: F
 
 
 @sqlite_only
-def test_a_database_that_is_gone_is_a_page_that_says_so(fiona: FlaskClient, site: Flask) -> None:
+def test_missing_database_gets_an_error_page(fiona: FlaskClient, site: Flask) -> None:
     path = site.config["SETTINGS"].database_path
     moved = path.with_suffix(".gone")
     path.rename(moved)
@@ -279,7 +281,7 @@ def test_a_database_that_is_gone_is_a_page_that_says_so(fiona: FlaskClient, site
     assert "Nothing was changed" in response.text
 
 
-def test_an_employee_sees_their_own_requests_alone(site: Flask) -> None:
+def test_employee_sees_only_their_own_requests(site: Flask) -> None:
     client = member(site, "emma", Role.BUSINESS_USER)
     hold("intake-jane", 500)
     hold("intake-emma", 300, user_id="emma")
@@ -295,8 +297,8 @@ OTHER = "org-9"
 
 
 @pytest.fixture
-def neighbours(site: Flask) -> Flask:
-    """Another customer, with a budget, a request and people."""
+def two_customers(site: Flask) -> Flask:
+    """A second customer with a budget, a request, a person and a key."""
     people.add_customer(ROOT, OTHER, "Rival Ltd.")
     manual_budgets.set_budget(
         ROOT, OTHER, "Skunkworks", "Q1 2025", Decimal(1000), budget_id="rival-1"
@@ -307,8 +309,8 @@ def neighbours(site: Flask) -> Flask:
     return site
 
 
-def test_nothing_of_another_customer_is_on_any_page(neighbours: Flask) -> None:
-    client = member(neighbours, "boss", Role.ADMIN)
+def test_no_page_shows_another_customer(two_customers: Flask) -> None:
+    client = member(two_customers, "boss", Role.ADMIN)
     for path in (
         *PAGES,
         "/requests?view=all",
@@ -336,8 +338,8 @@ def test_nothing_of_another_customer_is_on_any_page(neighbours: Flask) -> None:
     assert send(client, "/customer", customer=OTHER).status_code == 400
 
 
-def test_a_super_admin_of_all_customers_chooses_whose_pages_to_see(neighbours: Flask) -> None:
-    client = member(neighbours, "root", Role.SUPER_ADMIN, None)
+def test_super_admin_for_all_customers_can_switch_customer(two_customers: Flask) -> None:
+    client = member(two_customers, "root", Role.SUPER_ADMIN, None)
     assert "Skunkworks" not in client.get("/budgets").text
     assert send(client, "/customer", customer=OTHER).status_code == 302
     page = client.get("/budgets").text
@@ -345,13 +347,13 @@ def test_a_super_admin_of_all_customers_chooses_whose_pages_to_see(neighbours: F
     assert "Engineering" not in page
 
 
-def test_an_admin_adds_a_person_who_can_sign_in_with_the_password_shown_once(site: Flask) -> None:
+def test_added_person_can_sign_in_with_the_shown_password(site: Flask) -> None:
     admin = member(site, "boss", Role.ADMIN)
     assert 'name="role"' in admin.get("/team/add").text
-    made = send(
+    added = send(
         admin, "/team/add", id="nina", name="Nina", email="nina@example.com", role="fpa_user"
     )
-    password = re.search(r'id="value">([^<]+)<', made.text)
+    password = re.search(r'id="value">([^<]+)<', added.text)
     assert password
     nina = sign_in(site, "nina@example.com", password[1])
     assert nina.get("/audit").status_code == 200
@@ -367,15 +369,15 @@ def test_an_admin_adds_a_person_who_can_sign_in_with_the_password_shown_once(sit
     assert "Disabled" not in admin.get("/team").text
 
 
-def test_an_admin_cannot_disable_themselves(site: Flask) -> None:
+def test_admin_cannot_disable_themselves(site: Flask) -> None:
     admin = member(site, "boss", Role.ADMIN)
     assert "Disable Boss" not in admin.get("/team/person?id=boss").text
-    refused = send(admin, "/team/disable", id="boss")
-    assert (refused.status_code, "cannot disable yourself" in refused.text) == (403, True)
+    rejected = send(admin, "/team/disable", id="boss")
+    assert (rejected.status_code, "cannot disable yourself" in rejected.text) == (403, True)
     assert admin.get("/team").status_code == 200
 
 
-def test_nobody_is_added_by_a_link_and_no_admin_makes_a_super_admin(site: Flask) -> None:
+def test_link_adds_no_person_and_admin_adds_no_super_admin(site: Flask) -> None:
     admin = member(site, "boss", Role.ADMIN)
     assert (
         admin.get("/team/add?id=nina&name=Nina&email=nina@example.com&role=admin").status_code
@@ -389,10 +391,10 @@ def test_nobody_is_added_by_a_link_and_no_admin_makes_a_super_admin(site: Flask)
     assert "super_admin can be given by a super_admin only" in response.text
 
 
-def test_a_key_is_shown_once_works_and_is_revoked(site: Flask) -> None:
+def test_key_is_shown_once_works_and_is_revoked(site: Flask) -> None:
     admin = member(site, "boss", Role.ADMIN)
-    made = send(admin, "/keys/add", name="billing")
-    key = re.search(r'id="value">([^<]+)<', made.text)
+    created = send(admin, "/keys/add", name="billing")
+    key = re.search(r'id="value">([^<]+)<', created.text)
     assert key
     headers = {"Authorization": f"Bearer {key[1]}"}
     assert site.test_client().get("/api/budgets", headers=headers).status_code == 200
@@ -400,12 +402,12 @@ def test_a_key_is_shown_once_works_and_is_revoked(site: Flask) -> None:
     assert "billing" in listed
     assert key[1] not in listed
     key_id = key[1].split("_")[1]
-    assert "cannot be taken back" in admin.get(f"/keys/revoke?id={key_id}").text
+    assert "cannot be undone" in admin.get(f"/keys/revoke?id={key_id}").text
     assert send(admin, "/keys/revoke", id=key_id).status_code == 302
     assert site.test_client().get("/api/budgets", headers=headers).status_code == 401
 
 
-def test_keys_are_listed_page_by_page_those_in_use_first(
+def test_keys_are_paged_with_active_keys_first(
     site: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paging, "PAGE_SIZE", 3)
@@ -419,7 +421,7 @@ def test_keys_are_listed_page_by_page_those_in_use_first(
     assert ("key-3" in first, "key-3" in second, "Revoked" in second) == (False, True, True)
 
 
-def test_an_api_key_opens_no_page(site: Flask) -> None:
+def test_api_key_opens_no_page(site: Flask) -> None:
     headers = {
         "Authorization": f"Bearer {people.add_key(ROOT, 'robot', customer_id=demo.CUSTOMER)}"
     }
@@ -428,7 +430,7 @@ def test_an_api_key_opens_no_page(site: Flask) -> None:
     assert "for people" in response.text
 
 
-def test_a_password_is_changed_by_whoever_knows_the_present_one(site: Flask) -> None:
+def test_password_change_requires_the_current_password(site: Flask) -> None:
     person("jo", Role.FPA_USER)
     client, elsewhere = sign_in(site, "jo@example.com"), sign_in(site, "jo@example.com")
     wrong = send(
@@ -438,11 +440,11 @@ def test_a_password_is_changed_by_whoever_knows_the_present_one(site: Flask) -> 
         new="a much longer one",
         again="a much longer one",
     )
-    assert (wrong.status_code, "present password is another" in wrong.text) == (400, True)
+    assert (wrong.status_code, "Current password is wrong" in wrong.text) == (400, True)
     differ = send(
         client, "/account", present=PASSWORD, new="a much longer one", again="a much longer on"
     )
-    assert "not typed the same twice" in differ.text
+    assert "The two passwords do not match" in differ.text
     assert (
         "12 to 200 characters"
         in send(client, "/account", present=PASSWORD, new="short", again="short").text
@@ -458,7 +460,7 @@ def test_a_password_is_changed_by_whoever_knows_the_present_one(site: Flask) -> 
     assert sign_in(site, "jo@example.com", "a much longer one").get("/account").status_code == 200
 
 
-def test_what_people_type_is_shown_as_text(fiona: FlaskClient) -> None:
+def test_user_input_is_escaped(fiona: FlaskClient) -> None:
     manual_budgets.set_budget(
         ROOT, demo.CUSTOMER, "<script>alert(1)</script>", "Q2 2025", Decimal(10), budget_id="evil"
     )
@@ -477,10 +479,10 @@ def test_what_people_type_is_shown_as_text(fiona: FlaskClient) -> None:
         assert "<img src=x" not in page, path
 
 
-def test_an_empty_company_has_pages_all_the_same(site: Flask) -> None:
+def test_pages_work_for_a_customer_without_data(site: Flask) -> None:
     people.add_customer(ROOT, "fresh", "Fresh Inc.")
     client = member(site, "first", Role.ADMIN, "fresh")
-    told = {
+    pages = {
         path: client.get(path)
         for path in (
             "/",
@@ -493,9 +495,9 @@ def test_an_empty_company_has_pages_all_the_same(site: Flask) -> None:
             "/keys",
         )
     }
-    assert {response.status_code for response in told.values()} == {200}
-    assert "No budgets yet" in told["/"].text
-    assert "There are no budgets yet" in told["/budgets"].text
-    assert "Nothing is set aside" in told["/requests"].text
-    assert "No source yet" in told["/sync"].text
-    assert "No key yet" in told["/keys"].text
+    assert {response.status_code for response in pages.values()} == {200}
+    assert "No budgets yet" in pages["/"].text
+    assert "There are no budgets yet" in pages["/budgets"].text
+    assert "No open reservations" in pages["/requests"].text
+    assert "No source yet" in pages["/sync"].text
+    assert "No key yet" in pages["/keys"].text

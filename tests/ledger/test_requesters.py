@@ -20,7 +20,7 @@ from support.world import (
 )
 from werkzeug.test import TestResponse
 
-from budget_sync import manual_budgets, queries
+from budget_sync import manual_budgets
 from budget_sync.accounts import people
 from budget_sync.database.models import (
     AuditLog,
@@ -31,6 +31,7 @@ from budget_sync.database.models import (
 )
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor, Role
+from budget_sync.queries.timeline import request_timeline
 
 pytestmark = pytest.mark.both_engines
 
@@ -588,7 +589,7 @@ def test_no_number_of_other_peoples_checks_hides_a_request_from_its_owner(office
     found = office.get(f"/api/requests/{row['requestId']}", "jane").get_json()
     assert [check["checkId"] for check in found["checks"]] == [row["checkId"]]
     assert [movement["action"] for movement in found["movements"]] == ["RESERVE"]
-    story = queries.request_timeline(
+    story = request_timeline(
         Actor("user:jane", "jane", "Jane", "jane@example.com", Role.BUSINESS_USER, CUSTOMER),
         CUSTOMER,
         row["requestId"],

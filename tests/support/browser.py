@@ -1,4 +1,4 @@
-"""What the console's browser tests and screenshots share: a company some weeks into its life, its server, and Chromium."""
+"""For browser tests and screenshots: an example company with six weeks of data, and Chromium."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COMPANY = "northwind"
 CHROMIUM = shutil.which("chromium")
 CHROMEDRIVER = shutil.which("chromedriver")
 
-#: id, name, role; all sign in as <id>@northwind.example with PASSWORD.
+#: Id, name and role of each person. All sign in as <id>@northwind.example with PASSWORD.
 PEOPLE = (
     ("alex", "Alex Kim", Role.ADMIN),
     ("fiona", "Fiona Adams", Role.FPA_ADMIN),
@@ -50,7 +50,7 @@ PEOPLE = (
     ("jane", "Jane Doe", Role.BUSINESS_USER),
 )
 
-#: Departments with what they may spend in a quarter, and how much of it they do.
+#: Departments with their budget for a quarter, and the share of it that they spend.
 DEPARTMENTS = {
     "Engineering": (480_000, 0.72),
     "Marketing": (210_000, 0.9),
@@ -82,31 +82,32 @@ VENDORS = (
 
 
 def email(user_id: str) -> str:
-    """What a person of the company signs in with."""
+    """The email address of a person of the company."""
     return f"{user_id}@northwind.example"
 
 
 def build_company(installation: Installation, busy: float = 0.35) -> None:
-    """Make the company in a fresh installation: its people, a CSV file and a Google Sheet, six weeks of requests, and some trouble.
+    """Create the company in a fresh installation: people, two sources and six weeks of requests.
 
-    `busy` is the share of days on which a department asks for something.
+    It ends with a few problems to show. `busy` is the share of days on which a department sends a
+    request.
     """
     chosen = settings.load(installation.environment)
     chosen.instance_folder.mkdir(parents=True, exist_ok=True)
     database.connect(chosen.database_path, create=True)
     database.init_schema()
     try:
-        _Company(chosen.instance_folder, busy).live()
+        _Company(chosen.instance_folder, busy).build()
     finally:
         database.close_connection()
 
 
-#: Who asks and reserves, day by day.
+#: The service that checks and reserves.
 ORCHESTRATOR = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM, COMPANY)
 
 
 class _Company:
-    """Six weeks of it, by the verbs themselves, at a clock that is set."""
+    """Builds the company by calling the verbs, with the clock set to past times."""
 
     def __init__(self, folder: Path, busy: float) -> None:
         self.folder = folder
@@ -116,37 +117,37 @@ class _Company:
         self.next = (
             f"Q{(now.month - 1) // 3 + 2} {now.year}" if now.month < 10 else f"Q1 {now.year + 1}"
         )
-        self.random = random.Random(7)  # noqa: S311  # the same company every time
+        self.random = random.Random(7)  # noqa: S311  # the same data every time
         self.sheet = folder / "sheets" / "plan.csv"
         self.steps: list[tuple[float, str, Callable[[], None]]] = []
         self.job = sync.Job(ROOT, sync.Reach(self.sheet.parent, attempts=1), folder)
 
-    def live(self) -> None:
-        """All of it, oldest first."""
+    def build(self) -> None:
+        """Build everything, oldest first."""
         with self.at(days=45):
-            self.found()
+            self.set_up()
         budget_ids = {name: f"{name.split()[0].lower()}-1" for name in DEPARTMENTS}
         for day in range(44, 0, -1):
             for department in DEPARTMENTS:
                 self.plan(day, department, budget_ids[department])
-        refused: set[str] = set()
+        failed: set[str] = set()
         for days_ago, request, step in sorted(self.steps, key=lambda each: -each[0]):
-            if request not in refused:
+            if request not in failed:
                 with self.at(days=days_ago):
                     try:
                         step()
                     except RequestError:
-                        refused.add(request)
-        self.end(budget_ids)
+                        failed.add(request)
+        self.today(budget_ids)
 
     @contextmanager
     def at(self, **ago: float) -> Iterator[None]:
-        """Some time ago."""
+        """Set the clock to a time before now."""
         with time_machine.travel(self.now - timedelta(**ago), tick=False):
             yield
 
-    def found(self) -> None:
-        """The company's first day."""
+    def set_up(self) -> None:
+        """The first day: customer, people, an API key and the CSV file."""
         people.add_customer(
             ROOT,
             COMPANY,
@@ -168,11 +169,11 @@ class _Company:
         User.update(passwordHash=cheap_hash()).execute()
         people.add_key(ROOT, "orchestrator", customer_id=COMPANY)
         self.sheet.parent.mkdir(exist_ok=True)
-        self.write()
+        self.write_sheet()
         sync.add_source(ROOT, COMPANY, csv_path=self.sheet.name, csv_folder=self.sheet.parent)
-        self.read()
+        self.sync()
 
-    def write(
+    def write_sheet(
         self,
         *,
         without: tuple[str, ...] = (),
@@ -180,23 +181,23 @@ class _Company:
         extra: str = "",
         **amounts: float,
     ) -> None:
-        """The sheet: a row for each department and quarter."""
+        """Write the CSV file: a row for each department and quarter."""
         lines = ["Budget ID,Department,Fiscal Period,Budgeted Amount"]
         for number, period in enumerate((self.quarter, self.next), 1):
             for name, (amount, _) in DEPARTMENTS.items():
                 if f"{name} {number}" not in without and (only is None or name in only):
-                    lines.append(
-                        f"{name.split()[0].lower()}-{number},{name},{period},{amounts.get(name.split()[0], amount) if number == 1 else amount}"
-                    )
+                    first_word = name.split()[0]
+                    budgeted = amounts.get(first_word, amount) if number == 1 else amount
+                    lines.append(f"{first_word.lower()}-{number},{name},{period},{budgeted}")
         self.sheet.write_text("\n".join(lines) + "\n" + extra, encoding="utf-8")
 
-    def read(self) -> None:
-        """A pass over every source."""
+    def sync(self) -> None:
+        """Sync every source."""
         for _ in sync.sync_all(self.job, customer_id=COMPANY):
             pass
 
     def plan(self, day: int, department: str, budget_id: str) -> None:
-        """Perhaps a request: checked, reserved, and mostly settled some days later."""
+        """Perhaps plan a request: checked, reserved, and often committed or rejected days later."""
         budgeted, share = DEPARTMENTS[department]
         if self.random.random() > self.busy or share == 0:
             return
@@ -237,7 +238,7 @@ class _Company:
                 request_id=request,
                 amount=amount,
                 action=ReleaseAction.REJECT,
-                reason="Not needed any more",
+                reason="No longer needed",
             )
             ledger.release(ORCHESTRATOR, body)
 
@@ -255,7 +256,7 @@ class _Company:
     def check(
         self, request: str, department: str, amount: int, who: tuple[str, str, Role], vendor: str
     ) -> None:
-        """A check by the orchestrator."""
+        """Check as the orchestrator."""
         ledger.check(
             ORCHESTRATOR,
             CheckRequest(
@@ -272,8 +273,12 @@ class _Company:
             ),
         )
 
-    def end(self, budget_ids: dict[str, str]) -> None:
-        """Today: one big request that nobody can cover, one over budget, a cut, a sheet half gone, a source that cannot be read."""
+    def today(self, budget_ids: dict[str, str]) -> None:
+        """Today's problems.
+
+        An uncovered request, an approval over budget, a budget cut, a sheet with half of its rows
+        missing, and a source that cannot be read.
+        """
         jane, big = PEOPLE[4], "intake-2001"
         with self.at(hours=20):
             self.check(big, "Engineering", 475_000, jane, "AWS")
@@ -291,25 +296,25 @@ class _Company:
                 ),
             )
         with self.at(hours=3.5):
-            self.write(Finance=12_000)
-            self.read()
+            self.write_sheet(Finance=12_000)
+            self.sync()
         with self.at(hours=1):
-            self.write(
+            self.write_sheet(
                 only=("Engineering", "Marketing", "Sales"),
                 extra="legal-9,Legal,,5000\nit-9,IT,Q9 2026,lots\n",
                 Finance=12_000,
             )
-            self.read()
+            self.sync()
             sync.add_source(
                 ROOT,
                 COMPANY,
                 spreadsheet="1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgVE2upms",
                 worksheet="FY plan",
             )
-            self.read()
+            self.sync()
 
     def over_budget(self, budget_id: str, request: str, amount: int) -> None:
-        """An approval over budget by Fiona."""
+        """Reserve over budget with Fiona's approval."""
         fiona = Actor("user:fiona", "fiona", "Fiona Adams", email("fiona"), Role.FPA_ADMIN, COMPANY)
         approval = OverBudget(approved_by="fiona", reason="Board-approved litigation reserve")
         ledger.reserve(
@@ -324,7 +329,7 @@ class _Company:
 
 
 class Browser:
-    """Chromium on its own profile, with what its console and network said. Its clock is some hours from the company's own."""
+    """Chromium with a temporary profile. Its time zone differs from the company's."""
 
     ZONE = "America/New_York"
 
@@ -333,9 +338,14 @@ class Browser:
         self.profile = tempfile.mkdtemp(prefix="budget-sync-chromium-")
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM or ""
-        flags = "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
         for flag in (
-            *flags.split(),
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
             "--disable-sync",
             "--hide-scrollbars",
             "--disable-dev-shm-usage",
@@ -347,10 +357,10 @@ class Browser:
             options=options, service=webdriver.ChromeService(CHROMEDRIVER)
         )
         self.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": self.ZONE})
-        self.paint()
+        self.set_screen()
 
-    def paint(self, width: int = 1440, height: int = 900, *, dark: bool = False) -> None:
-        """The size of the window and the colours that pages are asked for; nothing moves, so that a picture shows where it ends."""
+    def set_screen(self, width: int = 1440, height: int = 900, *, dark: bool = False) -> None:
+        """Set the window size and the color scheme. Animations are off, for stable screenshots."""
         features = [
             {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
             {"name": "prefers-reduced-motion", "value": "reduce"},
@@ -360,16 +370,20 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def log(self, kind: str) -> list[dict[str, Any]]:
-        """What the browser noted since it was last asked: of kind "browser" (its console) or "performance" (its network)."""
-        entries: list[dict[str, Any]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]  # selenium has no type for it
+        """The new entries of a log since the last call.
+
+        `kind` is "browser" for the JavaScript console, "performance" for network events.
+        """
+        # Selenium has no types for it.
+        entries: list[dict[str, Any]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]
         return entries
 
-    def forget(self) -> None:
-        """Be nobody."""
+    def sign_out(self) -> None:
+        """Delete all cookies."""
         self.driver.delete_all_cookies()
 
     def close(self) -> None:
-        """End it."""
+        """Quit the browser and delete its profile."""
         self.driver.quit()
         shutil.rmtree(self.profile, ignore_errors=True)
 
@@ -378,7 +392,7 @@ class Browser:
         self.driver.get(f"{self.url}{path}")
 
     def enter(self, user_id: str) -> None:
-        """Be somebody who has signed in already, which costs a tenth of doing it here."""
+        """Sign in with the API, ten times as fast as with the form."""
         reply = requests.post(
             f"{self.url}/api/auth/login",
             json={"email": email(user_id), "password": PASSWORD},
@@ -391,63 +405,63 @@ class Browser:
         )
 
     def sign_in(self, user_id: str) -> None:
-        """Become somebody, as a person does it."""
+        """Sign in with the form."""
         self.go("/sign-in")
         self.type("email", email(user_id))
         self.type("password", PASSWORD)
         self.press("Sign in")
-        self.wait(lambda: "/sign-in" not in self.driver.current_url, "still at the door")
+        self.wait(lambda: "/sign-in" not in self.driver.current_url, "still on the sign-in page")
 
     def type(self, name: str, text: str) -> None:
-        """Into a field."""
+        """Replace the text of a form field."""
         field = self.driver.find_element(By.NAME, name)
         field.clear()
         field.send_keys(text)
 
     def press(self, label: str) -> None:
-        """A button or link, by its label."""
+        """Click the button or link with this label."""
         self.driver.find_element(
             By.XPATH, f"//*[self::button or self::a][normalize-space()='{label}']"
         ).click()
 
     def follow(self, label: str) -> None:
-        """The same, to the page that it leads to."""
+        """Click it, and wait for the next page."""
         left = self.one("html").id
         self.press(label)
-        self.wait(lambda: self.one("html").id != left, f"{label} leads nowhere")
+        self.wait(lambda: self.one("html").id != left, f"{label} opens no page")
 
     def keys(self, *keys: str) -> None:
-        """To whatever has the focus."""
+        """Type into the focused element."""
         self.driver.switch_to.active_element.send_keys(*keys)
 
     def tab_to(self, what: str) -> None:
-        """From the focus on with the tab key alone, to the field of that name or the button or link of that label."""
+        """Press Tab until the field with this name or the button with this label has the focus."""
         for _ in range(60):
             self.keys(Keys.TAB)
             focused = self.driver.switch_to.active_element
             if what in (focused.get_attribute("name"), focused.text.strip()):
                 return
-        raise AssertionError(f"the tab key does not lead to {what}")
+        raise AssertionError(f"Tab does not reach {what}")
 
     def one(self, selector: str) -> WebElement:
-        """The element of a CSS selector."""
+        """The first element that matches a CSS selector."""
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def all(self, selector: str) -> list[WebElement]:
-        """The elements of a CSS selector."""
+        """All elements that match a CSS selector."""
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     @property
     def text(self) -> str:
-        """What the page says."""
+        """The text of the page."""
         return self.one("main").text
 
     def wait(self, holds: Any, otherwise: str) -> None:
-        """Until something holds."""
+        """Wait until `holds()` is true; fail with the message `otherwise`."""
         WebDriverWait(
             self.driver, 15, 0.05, [NoSuchElementException, StaleElementReferenceException]
         ).until(lambda _: holds(), otherwise)
 
     def says(self, text: str) -> None:
-        """Wait until the page does."""
-        self.wait(lambda: text in self.text, f"the page never says {text!r}")
+        """Wait until the page contains a text."""
+        self.wait(lambda: text in self.text, f"the page does not show {text!r}")

@@ -1,4 +1,4 @@
-"""What tests of the console share: a site with the guide's customer and budget, and people who are signed in to it."""
+"""Fixtures for console tests: an app with the guide's customer and budget; signed-in clients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PAGES = (
     "/account",
 )
 
-#: What a browser says when it opens a page.
+#: The request headers with which a browser opens a page.
 BROWSER = {
     "Accept": "text/html,*/*",
     "Sec-Fetch-Dest": "document",
@@ -45,18 +45,18 @@ BROWSER = {
 
 
 class _Compiled(BytecodeCache):
-    """Templates that were compiled for one test's app, for those of the next."""
+    """Keeps compiled templates for the apps of later tests."""
 
     def __init__(self) -> None:
         self.code: dict[str, bytes] = {}
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        """Take what there is."""
+        """Load a compiled template if there is one."""
         if bucket.key in self.code:
             bucket.bytecode_from_string(self.code[bucket.key])
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        """Keep it."""
+        """Store a compiled template."""
         self.code[bucket.key] = bucket.bytecode_to_string()
 
 
@@ -65,7 +65,7 @@ _COMPILED = _Compiled()
 
 @pytest.fixture
 def site(app: Flask) -> Flask:
-    """The guide's customer and budget, without the demo's people, whose passwords take their time."""
+    """The app with the guide's customer and budget. No demo users: hashing passwords is slow."""
     app.jinja_env.bytecode_cache = _COMPILED
     people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
     manual_budgets.set_budget(
@@ -80,14 +80,14 @@ def site(app: Flask) -> Flask:
 
 @pytest.fixture
 def fiona(site: Flask) -> FlaskClient:
-    """FP&A, signed in."""
+    """A client signed in as an FP&A admin."""
     return member(site, "fp", Role.FPA_ADMIN)
 
 
 def member(
     site: Flask, user_id: str, role: Role, customer_id: str | None = demo.CUSTOMER
 ) -> FlaskClient:
-    """Somebody of a role, with a session as signing in makes it, but without the time that hashing a password takes."""
+    """A client signed in as a new user, with a session but no password: hashing is slow."""
     people.add_user(
         ROOT,
         user_id,
@@ -112,19 +112,19 @@ def member(
 
 
 def token(client: FlaskClient, path: str = "/account") -> str:
-    """A form's token, as the page has it."""
+    """The CSRF token from a page's form."""
     found = re.search(r'name="csrf_token" value="([^"]+)"', client.get(path).text)
     assert found, path
     return found[1]
 
 
 def send(client: FlaskClient, path: str, **form: str) -> TestResponse:
-    """A form, with its token."""
+    """Send a form with its CSRF token."""
     return client.post(path, data=form | {"csrf_token": token(client)})
 
 
 def hidden(page: str, name: str) -> str:
-    """A hidden field of a page."""
+    """The value of a hidden form field."""
     found = re.search(rf'name="{name}" value="([^"]*)"', page)
     assert found, name
     return found[1]
@@ -133,7 +133,7 @@ def hidden(page: str, name: str) -> str:
 def hold(
     request_id: str, amount: int, *, user_id: str = "user-123", budget_id: str = demo.BUDGET
 ) -> None:
-    """Money set aside for somebody."""
+    """Reserve an amount for a user."""
     body = ReserveRequest(
         budget_id=budget_id, request_id=request_id, amount=Decimal(amount), user_id=user_id
     )
@@ -148,7 +148,7 @@ def short_check(
     user_id: str = "user-123",
     department: str = "Engineering",
 ) -> None:
-    """A request that the budget cannot carry."""
+    """Check a request that is larger than its budget."""
     body = {
         "request_id": request_id,
         "user_id": user_id,

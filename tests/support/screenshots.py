@@ -1,4 +1,7 @@
-"""Takes a picture of every page, wide and narrow, light and dark, into .screenshots/; or, with --readme, the README's three into .pictures/."""
+"""Take a screenshot of every page, wide and narrow, light and dark, into .screenshots/.
+
+With --readme: the three pictures of the README, into .pictures/.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from support.browser import Browser, build_company  # noqa: E402
 from support.installation import Installation  # noqa: E402
 from support.machine import PROJECT  # noqa: E402
 
-#: name, who looks, path.
+#: Name, user and path of each page.
 PAGES = (
     ("sign-in", None, "/sign-in"),
     ("api", None, "/docs"),
@@ -44,11 +47,11 @@ PAGES = (
     ("forbidden", "jane", "/team"),
     ("not-found", "fiona", "/nothing-here"),
 )
-#: The same for FP&A: name, and how the path of a link on the sync page begins.
-LINKED = (("sync-pass", "/sync/pass"), ("sync-held", "/sync/held"))
+#: Pages that the sync page links to, for Fiona: name, and the start of the path.
+LINKED = (("sync-run", "/sync/pass"), ("sync-held", "/sync/held"))
 WIDTHS = (1440, 375)
 
-#: The README's: name, path, dark, height.
+#: Pictures of the README: name, path, whether dark, height.
 README = (
     ("overview", "/", False, 780),
     ("budget", "/budget?id=marketing-1", False, 620),
@@ -58,7 +61,7 @@ PICTURES = PROJECT / ".pictures"
 
 
 def main(folder: Path | None) -> None:
-    """All of them into a folder, or the README's into theirs."""
+    """Take all screenshots into a folder; without a folder, those of the README."""
     with tempfile.TemporaryDirectory() as instance:
         installation = Installation(
             {
@@ -82,42 +85,42 @@ def main(folder: Path | None) -> None:
 
 
 def take_for_readme(browser: Browser) -> None:
-    """Small ones, of what is seen without scrolling."""
+    """Take the README's pictures, each of the top of its page."""
     browser.sign_in("fiona")
     for name, path, dark, height in README:
-        browser.paint(1120, height, dark=dark)
+        browser.set_screen(1120, height, dark=dark)
         browser.go(path)
         browser.driver.save_screenshot(str(PICTURES / f"{name}.png"))
 
 
 def take(browser: Browser, folder: Path) -> None:
-    """Each page in each form, signing in as whoever looks at it."""
+    """Take each page in each width and color scheme, signed in as its user."""
     for who, found in pages(browser).items():
-        browser.forget()
+        browser.sign_out()
         if who:
             browser.sign_in(who)
         for name, path in found:
             for width, dark in product(WIDTHS, (False, True)):
-                browser.paint(width)
+                browser.set_screen(width)
                 browser.go(path)
                 height = browser.driver.execute_script(
                     "return document.documentElement.scrollHeight"
                 )
-                browser.paint(width, max(700, min(height, 4000)), dark=dark)
+                browser.set_screen(width, max(700, min(height, 4000)), dark=dark)
                 browser.driver.save_screenshot(
                     str(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png")
                 )
 
 
 def pages(browser: Browser) -> dict[str | None, list[tuple[str, str]]]:
-    """The pages, name and path, by who looks at them; with those whose addresses are found on others."""
+    """Name and path of all pages, by user, including those in LINKED."""
     browser.sign_in("fiona")
     browser.go("/sync")
     links = [
         (link.get_attribute("href") or "").removeprefix(browser.url)
         for link in browser.all("main a")
     ]
-    browser.forget()
+    browser.sign_out()
     found = [
         *PAGES,
         *(

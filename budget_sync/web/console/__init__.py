@@ -1,9 +1,14 @@
-"""The console: pages for people. Each view names the viewer, parses, calls one verb or report, and renders.
+"""The console: HTML pages for people. Each view parses its input, calls one query or verb, renders.
 
-`frame` has what all pages share: who is looking, error pages, headers. The other modules are one area each.
+`base` has what all pages share, `errors` the error pages, and each other module one area.
 """
 
-from budget_sync.web.console import (
+from __future__ import annotations
+
+from flask import Flask
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+
+from budget_sync.web.console import (  # noqa: F401  # importing an area registers its views
     actions,
     audit,
     budgets,
@@ -14,18 +19,17 @@ from budget_sync.web.console import (
     sync,
     team,
 )
-from budget_sync.web.console.base import console, init_app
+from budget_sync.web.console.base import console, csrf
+from budget_sync.web.console.errors import unknown_path
 
-__all__ = [
-    "actions",
-    "audit",
-    "budgets",
-    "console",
-    "init_app",
-    "keys",
-    "overview",
-    "requests",
-    "session",
-    "sync",
-    "team",
-]
+
+def init_app(app: Flask) -> None:
+    """Register the pages, CSRF protection for their forms, and HTML pages for unknown paths."""
+    # The API has no forms: only the pages check CSRF tokens, in `base`. A token lives as long as
+    # its session.
+    app.config.setdefault("WTF_CSRF_CHECK_DEFAULT", False)
+    app.config.setdefault("WTF_CSRF_TIME_LIMIT", None)
+    csrf.init_app(app)
+    app.register_blueprint(console)
+    app.register_error_handler(NotFound, unknown_path)
+    app.register_error_handler(MethodNotAllowed, unknown_path)

@@ -1,4 +1,4 @@
-"""The audit log: searched, and exported."""
+"""The audit log: search and CSV export."""
 
 from __future__ import annotations
 
@@ -8,56 +8,59 @@ from urllib.parse import urlencode
 
 from flask import Response
 
-from budget_sync import queries
 from budget_sync.domain import clock
 from budget_sync.domain.errors import invalid_request
 from budget_sync.domain.money import to_number
-from budget_sync.queries import AuditLine, AuditQuery
+from budget_sync.queries.audit import AuditLine, AuditQuery, audit_export, audit_page
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import argument, console, csv_response, number, page, viewer
 
-#: What may be asked for: no row is older, and none will be newer.
+#: The years that a search accepts. No row is outside them.
 MIN_YEAR, MAX_YEAR = 1970, 2999
 
 HEADER = (
-    "Time (UTC)", "Action", "Department", "Fiscal Period", "Budget ID", "Request", "Field", "Before", "After", "Currency", "Budgeted change",
-    "Reserved change", "Committed change", "By", "For", "Approved by", "Reason", "Reference", "About",
+    "Time (UTC)", "Action", "Department", "Fiscal Period", "Budget ID", "Request", "Field",
+    "Before", "After", "Currency", "Budgeted change", "Reserved change", "Committed change", "By",
+    "For", "Approved by", "Reason", "Reference", "About",
 )  # fmt: skip
 
 
 @console.get("/audit")
 def audit() -> Response:
-    """A page of the log."""
+    """A page of the audit log."""
     who, query = viewer(), _query()
-    lines, before = queries.audit_page(who.actor, who.customer.id, query)
-    kept = {
+    lines, before = audit_page(who.actor, who.customer.id, query)
+    filters = {
         name: argument(name) for name in ("q", "action", "budget", "from", "to") if argument(name)
     }
     return page(
         "audit.html",
         query=query,
         lines=lines,
-        kept=kept,
+        filters=filters,
         actions=formats.ACTIONS.items(),
         before=before,
-        export_link=f"audit.csv?{urlencode(kept)}",
+        export_link=f"audit.csv?{urlencode(filters)}",
     )
 
 
 @console.get("/audit.csv")
 def audit_csv() -> Response:
-    """All that the page's filters find."""
+    """All rows that match the page's filters."""
     who = viewer()
-    lines = queries.audit_export(who.actor, who.customer.id, _query())
+    lines = audit_export(who.actor, who.customer.id, _query())
     return csv_response("audit.csv", HEADER, _rows(lines))
 
 
 def _rows(lines: Iterator[AuditLine]) -> Iterator[tuple[object, ...]]:
     for line in lines:
         deltas = (line.budgeted_delta_minor, line.reserved_delta_minor, line.committed_delta_minor)
+        exponent = line.exponent
+        amounts = ("" if exponent is None else to_number(minor, exponent) for minor in deltas)
         yield (
-            clock.to_text(line.at), formats.ACTIONS.get(line.action, line.action), line.department, line.period, line.budget_id, line.request_id, line.field,
-            line.old, line.new, line.currency, *("" if line.exponent is None else to_number(minor, line.exponent) for minor in deltas), line.changed_by,
+            clock.to_text(line.at), formats.ACTIONS.get(line.action, line.action),
+            line.department, line.period, line.budget_id, line.request_id, line.field,
+            line.old, line.new, line.currency, *amounts, line.changed_by,
             line.on_behalf_of, line.approved_by, line.reason, line.external_ref, line.subject,
         )  # fmt: skip
 
@@ -75,7 +78,7 @@ def _query() -> AuditQuery:
 
 
 def _day(name: str) -> datetime | None:
-    """The beginning of a day in the customer's time zone."""
+    """The start of a day in the viewer's time zone. Raises RequestError INVALID_REQUEST."""
     text = argument(name)
     if not text:
         return None
@@ -83,7 +86,8 @@ def _day(name: str) -> datetime | None:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=viewer().zone)
     except ValueError:
         raise invalid_request({name: "must be a day such as 2025-02-05"}) from None
-    # At the ends of what a calendar here has, the day after, or the same day elsewhere, is out of it.
+    # For the first and last days that `datetime` supports, the next day or the same time in UTC
+    # would be out of range.
     if not MIN_YEAR <= day.year <= MAX_YEAR:
-        raise invalid_request({name: f"must be a day of the years {MIN_YEAR} to {MAX_YEAR}"})
+        raise invalid_request({name: f"must be a day from {MIN_YEAR} to {MAX_YEAR}"})
     return day

@@ -1,4 +1,4 @@
-"""Budgets: the list, its CSV file, and one budget's page."""
+"""Budgets: the list, its CSV export, and the page of one budget."""
 
 from __future__ import annotations
 
@@ -7,13 +7,26 @@ from zoneinfo import ZoneInfo
 
 from flask import Response
 
-from budget_sync import queries
 from budget_sync.database.models import Customer
 from budget_sync.domain import clock
-from budget_sync.domain.money import to_number
 from budget_sync.domain.periods import period_dates
 from budget_sync.domain.permissions import Action
-from budget_sync.queries import BudgetLine, BudgetQuery, Point, overview
+from budget_sync.queries.audit import budget_history
+from budget_sync.queries.budgets import (
+    BUDGET_ORDERS,
+    BUDGET_STATES,
+    BudgetLine,
+    BudgetQuery,
+    Point,
+    budget_line,
+    budgets_export,
+    budgets_page,
+    burn_down,
+)
+from budget_sync.queries.overview import periods
+from budget_sync.queries.paging import pages
+from budget_sync.queries.requests import RequestQuery, reservations_page
+from budget_sync.queries.sync_runs import source_lines
 from budget_sync.web import charts
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import (
@@ -27,32 +40,36 @@ from budget_sync.web.console.base import (
     viewer,
 )
 
-#: Open reservations on a budget's own page.
+#: The most open reservations on a budget's page.
 SHOWN = 10
+
+HEADER = (
+    "Budget ID", "Department", "Fiscal Period", "Currency", "Budgeted", "Reserved", "Committed",
+    "Available", "Used %", "State", "Id in the sheet", "Row",
+)  # fmt: skip
 
 
 @console.get("/budgets")
 def budgets() -> Response:
     """A page of the list."""
     who, query = viewer(), _query()
-    lines, total = queries.budgets_page(who.actor, who.customer.id, query)
-    end = charts.budget_end(line.figures for line in lines)
+    lines, total = budgets_page(who.actor, who.customer.id, query)
+    limit_x = charts.limit_position(line.balance for line in lines)
+
+    def bar(line: BudgetLine) -> str:
+        if line.deleted_at:
+            return ""
+        label = formats.balance_label(line.name, line.balance)
+        return charts.bar(line.balance, label, limit_x)
+
     return page(
         "budgets.html",
         query=query,
-        lines=[
-            (
-                line,
-                charts.bar(line.figures, formats.figures(line.name, line.figures), end)
-                if not line.deleted_at
-                else "",
-            )
-            for line in lines
-        ],
+        lines=[(line, bar(line)) for line in lines],
         total=total,
-        pages=queries.pages(total),
-        periods=overview.periods(who.actor, who.customer.id),
-        states=[(state, formats.BUDGET_STATES[state]) for state in queries.BUDGET_STATES],
+        pages=pages(total),
+        periods=periods(who.actor, who.customer.id),
+        states=[(state, formats.BUDGET_STATES[state]) for state in BUDGET_STATES],
         order_link=lambda column: link(sort=f"-{column}" if query.order == column else column),
         is_filtered=bool(query.text.strip() or query.period_key or query.state != "live"),
     )
@@ -60,44 +77,25 @@ def budgets() -> Response:
 
 @console.get("/budgets.csv")
 def budgets_csv() -> Response:
-    """The whole list that the page's filters find."""
+    """All budgets that match the page's filters."""
     who = viewer()
-    lines = queries.budgets_export(who.actor, who.customer.id, _query())
-    header = (
-        "Budget ID",
-        "Department",
-        "Fiscal Period",
-        "Currency",
-        "Budgeted",
-        "Reserved",
-        "Committed",
-        "Available",
-        "Used %",
-        "State",
-        "Id in the sheet",
-        "Row",
-    )
-    return csv_response("budgets.csv", header, map(_row, lines))
+    lines = budgets_export(who.actor, who.customer.id, _query())
+    return csv_response("budgets.csv", HEADER, map(_row, lines))
 
 
 def _row(line: BudgetLine) -> tuple[object, ...]:
-    figures = line.figures
-    amounts = (
-        figures.budgeted_minor,
-        figures.reserved_minor,
-        figures.committed_minor,
-        figures.available_minor,
-    )
-    numbers = [to_number(minor, figures.exponent) for minor in amounts]
-    state = formats.BUDGET_STATES[line.state]
+    balance = line.balance
     return (
         line.id,
         line.department,
         line.period,
-        figures.currency,
-        *numbers,
-        round(figures.percent_used, 1),
-        state,
+        balance.currency,
+        balance.number(balance.budgeted_minor),
+        balance.number(balance.reserved_minor),
+        balance.number(balance.committed_minor),
+        balance.number(balance.available_minor),
+        round(balance.percent_used, 1),
+        formats.BUDGET_STATES[line.state],
         line.external_id or "",
         line.source_row or "",
     )
@@ -108,8 +106,8 @@ def _query() -> BudgetQuery:
     return BudgetQuery(
         text=argument("q"),
         period_key=argument("period"),
-        state=state if state in queries.BUDGET_STATES else "live",
-        order=order if order.removeprefix("-") in queries.BUDGET_ORDERS else "department",
+        state=state if state in BUDGET_STATES else "live",
+        order=order if order.removeprefix("-") in BUDGET_ORDERS else "department",
         page=page_number(),
     )
 
@@ -119,26 +117,23 @@ def budget() -> Response:
     """One budget."""
     who = viewer()
     actor, customer = who.actor, who.customer
-    line = queries.budget_line(actor, customer.id, argument("id"))
-    may_audit = who.may(Action.READ_AUDIT)
+    line = budget_line(actor, customer.id, argument("id"))
     history, older = (
-        queries.budget_history(actor, customer.id, line.id, number("before"))
-        if may_audit
+        budget_history(actor, customer.id, line.id, number("before"))
+        if who.may(Action.READ_AUDIT)
         else ([], None)
     )
-    reservations, more = queries.reservations_page(
-        actor, customer.id, queries.RequestQuery(budget_id=line.id)
-    )
+    reservations, more = reservations_page(actor, customer.id, RequestQuery(budget_id=line.id))
     sources = (
-        {source.id: source for source in queries.source_lines(actor, customer.id)}
+        {source.id: source for source in source_lines(actor, customer.id)}
         if who.may(Action.READ_SYNC)
         else {}
     )
     return page(
         "budget.html",
         line=line,
-        bar=charts.bar(line.figures, formats.figures(line.name, line.figures)),
-        burn=_burn(line, queries.burn_down(actor, customer.id, line), customer),
+        bar=charts.bar(line.balance, formats.balance_label(line.name, line.balance)),
+        burn=_burn(line, burn_down(actor, customer.id, line), customer),
         reservations=reservations[:SHOWN],
         more=more is not None or len(reservations) > SHOWN,
         history=history,
@@ -148,7 +143,7 @@ def budget() -> Response:
 
 
 def _burn(line: BudgetLine, points: list[Point], customer: Customer) -> dict[str, object] | None:
-    """The chart of what is left of a budget, by the customer's calendar; None where nothing is known of its past."""
+    """The burn-down chart and its texts, in the customer's time zone; None without any points."""
     if not points:
         return None
     zone, now = ZoneInfo(customer.timeZone), clock.now()
@@ -156,19 +151,21 @@ def _burn(line: BudgetLine, points: list[Point], customer: Customer) -> dict[str
     if period and points[0].at >= period[1]:
         period = None
     start, end = _span(points, period, now)
-    figures = line.figures
-    unit = (figures.currency, figures.exponent)
-    left = formats.money_short(abs(figures.available_minor), *unit)
-    summary = (
-        f"{formats.money_short(figures.used_minor, *unit)} of {formats.money_short(figures.budgeted_minor, *unit)} is spoken for; "
-        f"{f'it is overdrawn by {left}' if figures.available_minor < 0 else f'{left} is left'}."
+    balance = line.balance
+    used, budgeted, left = (
+        formats.balance_money(balance, minor)
+        for minor in (balance.used_minor, balance.budgeted_minor, abs(balance.available_minor))
     )
+    rest = f"it is overdrawn by {left}" if balance.available_minor < 0 else f"{left} is left"
+    summary = f"{used} of {budgeted} is used; {rest}."
     chart = charts.burn_down(
-        points, start, end, now, figures.budgeted_minor if period else None, summary
+        points, start, end, now, balance.budgeted_minor if period else None, summary
     )
     return {
         "chart": chart.svg,
-        "axis": [formats.money_axis(minor, *unit) for minor in chart.ticks],
+        "axis": [
+            formats.money_axis(minor, balance.currency, balance.exponent) for minor in chart.ticks
+        ],
         "has_pace": period is not None,
         "has_today": start < now < end,
         "start": formats.day(start, zone),
@@ -178,20 +175,19 @@ def _burn(line: BudgetLine, points: list[Point], customer: Customer) -> dict[str
 
 
 def _midnights(period_key: str, customer: Customer) -> tuple[datetime, datetime] | None:
-    """When a period begins and ends at the customer's; None for one of no known form."""
+    """When a period starts and ends in the customer's time zone; None if its dates are unknown."""
     dates = period_dates(period_key, customer.fiscalYearStartMonth)
     if dates is None:
         return None
-    first, after = (
-        datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(customer.timeZone)) for day in dates
-    )
+    zone = ZoneInfo(customer.timeZone)
+    first, after = (datetime(day.year, day.month, day.day, tzinfo=zone) for day in dates)
     return first, after
 
 
 def _span(
     points: list[Point], period: tuple[datetime, datetime] | None, now: datetime
 ) -> tuple[datetime, datetime]:
-    """From the period's beginning to its end, and on to what happened before or after; without a period, what happened alone."""
+    """The time span of the chart: the period, extended to all points; or only the points."""
     first, last = points[0].at, points[-1].at
     last = max(last + timedelta(hours=1), min(now, last + timedelta(days=1)))
     if period:

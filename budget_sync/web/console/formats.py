@@ -1,11 +1,11 @@
-"""How pages write amounts, times and the ledger's words. Pure, but for the present time."""
+"""Formatting for pages and CSV files: amounts, times, labels. Pure, except for the current time."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from csv import writer
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from io import StringIO
@@ -24,7 +24,7 @@ ACTIONS = {
     "CREATE": "Budget created",
     "UPDATE": "Budget changed",
     "SOFT_DELETE": "Budget deleted",
-    "REVIVE": "Budget brought back",
+    "REVIVE": "Budget revived",
     "RESERVE": "Reserved",
     "OVER_BUDGET": "Reserved over budget",
     "COMMIT": "Committed",
@@ -35,7 +35,7 @@ ACTIONS = {
     "SET_PASSWORD": "Password set",
     "DISABLE_USER": "Person disabled",
     "ENABLE_USER": "Person enabled",
-    "ADD_KEY": "API key made",
+    "ADD_KEY": "API key created",
     "REVOKE_KEY": "API key revoked",
     "ADD_SOURCE": "Source added",
     "REMOVE_SOURCE": "Source removed",
@@ -75,75 +75,82 @@ BUDGET_STATES = {
 }
 STATUSES = {"success": "Success", "partial": "Partial", "failed": "Failed", "skipped": "Skipped"}
 
+#: ASCII and full-width characters.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
 _AMOUNT = re.compile(r"\d{1,3}(,\d{3})+(\.\d{1,4})?|\d{1,15}(\.\d{1,4})?")
 
 
 @lru_cache(maxsize=256)
 def _sign(currency: str) -> str:
-    """What stands before an amount: "$", "CHF" and a space that does not break."""
+    """The prefix of an amount: "$", or "CHF" with a non-breaking space."""
     return format_money(0, currency, 0).removesuffix("0")
 
 
 def money(minor: int, currency: str, exponent: int) -> str:
-    """An amount with all its decimals, so that a column lines up: "$2,000.00", "¥500"; a minus is a real one."""
+    """An amount with all decimals, so that a column lines up: "$2,000.00", "¥500"."""
     whole, rest = divmod(abs(minor), 10**exponent)
-    return f"{MINUS if minor < 0 else ''}{_sign(currency)}{whole:,}{f'.{rest:0{exponent}d}' if exponent else ''}"
+    minus = MINUS if minor < 0 else ""
+    decimals = f".{rest:0{exponent}d}" if exponent else ""
+    return f"{minus}{_sign(currency)}{whole:,}{decimals}"
 
 
 def money_short(minor: int, currency: str, exponent: int) -> str:
-    """An amount as a sentence has it: "$2,000", "$99.50"."""
+    """An amount for a sentence, without zero decimals: "$2,000", "$99.50"."""
     text = money(minor, currency, exponent)
     return text if minor % 10**exponent else text.partition(".")[0]
 
 
+def balance_money(balance: Balance, minor: int) -> str:
+    """An amount of a balance's currency for a sentence."""
+    return money_short(minor, balance.currency, balance.exponent)
+
+
 def money_axis(minor: int, currency: str, exponent: int) -> str:
-    """An amount beside a chart's axis: "$100K", "$1.5M"."""
-    one = 10**exponent
-    size, letter = next(
-        (
-            (size, letter)
-            for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K"))
-            if abs(minor) >= size * one
-        ),
-        (1, ""),
-    )
-    tenths = round(abs(minor) * 10 / (size * one))
-    return f"{MINUS if minor < 0 else ''}{_sign(currency)}{tenths // 10:,}{f'.{tenths % 10}' if tenths % 10 else ''}{letter}"
+    """An amount on a chart's axis, rounded: "$100K", "$1.5M"."""
+    unit = 10**exponent
+    sizes = ((10**9, "B"), (10**6, "M"), (10**3, "K"))
+    fitting = ((size, letter) for size, letter in sizes if abs(minor) >= size * unit)
+    size, letter = next(fitting, (1, ""))
+    tenths = round(abs(minor) * 10 / (size * unit))
+    minus = MINUS if minor < 0 else ""
+    decimals = f".{tenths % 10}" if tenths % 10 else ""
+    return f"{minus}{_sign(currency)}{tenths // 10:,}{decimals}{letter}"
 
 
 def short_name(label: str | None) -> str:
-    """Who somebody is, without the address: "Jane Doe" of "Jane Doe (jane@acme.com)"; others as they are."""
+    """A label without its email address: "Jane Doe" for "Jane Doe (jane@acme.com)"."""
     name, _, rest = (label or "").partition(" (")
     return name if "@" in rest else label or ""
 
 
-def figures(name: str, amounts: Balance) -> str:
-    """A bar in words: "Legal: budgeted $100, committed $20, reserved $5, available $75."."""
-    parts = {
-        "budgeted": amounts.budgeted_minor,
-        "committed": amounts.committed_minor,
-        "reserved": amounts.reserved_minor,
+def balance_label(name: str, balance: Balance) -> str:
+    """A balance in words: "Legal: budgeted $100, committed $20, reserved $5, available $75."."""
+    amounts = {
+        "budgeted": balance.budgeted_minor,
+        "committed": balance.committed_minor,
+        "reserved": balance.reserved_minor,
     }
-    parts["overdrawn by" if amounts.available_minor < 0 else "available"] = abs(
-        amounts.available_minor
-    )
-    return f"{name}: {', '.join(f'{what} {money_short(minor, amounts.currency, amounts.exponent)}' for what, minor in parts.items())}."
+    rest = "overdrawn by" if balance.available_minor < 0 else "available"
+    amounts[rest] = abs(balance.available_minor)
+    parts = (f"{what} {balance_money(balance, minor)}" for what, minor in amounts.items())
+    return f"{name}: {', '.join(parts)}."
 
 
 def delta(minor: int, currency: str, exponent: int) -> str:
-    """A change, with its sign: "+$500.00"."""
+    """A change with its sign: "+$500.00"."""
     return f"{'+' if minor > 0 else ''}{money(minor, currency, exponent)}"
 
 
 def stored_amount(text: str | None, currency: str | None, exponent: int | None) -> str:
-    """An amount as the audit log keeps it ("5000"), with its currency."""
+    """An amount from the audit log ("5000"), with its currency: "$5,000"."""
     if text is None or currency is None or exponent is None:
         return text or ""
     return money_short(int(Decimal(text).scaleb(exponent)), currency, exponent)
 
 
 def parse_amount(text: str) -> Decimal:
-    """An amount as a person types it, "1250.50" or "1,250.50". Raises RequestError INVALID_REQUEST."""
+    """An amount typed as "1250.50" or "1,250.50". Raises RequestError INVALID_REQUEST."""
     typed = text.strip()
     if not _AMOUNT.fullmatch(typed):
         raise invalid_request({"amount": "must be an amount such as 5000 or 1,250.50"})
@@ -151,7 +158,7 @@ def parse_amount(text: str) -> Decimal:
 
 
 def when(moment: datetime | None, zone: ZoneInfo) -> Markup:
-    """A time in the customer's zone, as a <time>."""
+    """A time in a time zone, as a <time> element."""
     if moment is None:
         return Markup('<span class="none">never</span>')
     local = moment.astimezone(zone)
@@ -164,19 +171,14 @@ def when(moment: datetime | None, zone: ZoneInfo) -> Markup:
 
 
 def day(moment: datetime, zone: ZoneInfo) -> str:
-    """A day in the customer's zone: "5 Feb 2025"."""
+    """A day in a time zone: "5 Feb 2025"."""
     local = moment.astimezone(zone)
     return f"{local.day} {local:%b %Y}"
 
 
 def age(moment: datetime) -> str:
-    """How long ago, in the largest fitting unit: "3 days"."""
-    return span(clock.now() - moment)
-
-
-def span(length: timedelta) -> str:
-    """A length of time in words."""
-    minutes = max(0, int(length.total_seconds() // 60))
+    """The time since a moment, in its largest unit: "3 days"."""
+    minutes = max(0, int((clock.now() - moment).total_seconds() // 60))
     for size, name in ((60 * 24, "day"), (60, "hour"), (1, "minute")):
         if minutes >= size:
             return count(minutes // size, name)
@@ -184,19 +186,20 @@ def span(length: timedelta) -> str:
 
 
 def count(number: int, what: str, many: str | None = None) -> str:
-    """A number and what it counts: "1 budget", "1,200 budgets"."""
+    """A number with its noun: "1 budget", "1,200 budgets"."""
     return f"{number:,} {what if number == 1 else many or what + 's'}"
 
 
 def percent(share: float) -> str:
-    """A share for people: "86 %", and neither 0 nor 100 where it is only nearly so."""
+    """A share for people: "86 %". It is not rounded to 0 or 100: "< 1 %", "99 %"."""
     if 0 < share < 1:
         return "< 1 %"
-    return f"{min(99, round(share)) if share < 100 else round(share):,} %"
+    rounded = min(99, round(share)) if share < 100 else round(share)
+    return f"{rounded:,} %"
 
 
 def csv_lines(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
-    """CSV text, row by row, with a byte order mark so that spreadsheets read it as UTF-8."""
+    """CSV text, row by row. It starts with a byte order mark, so that spreadsheets read UTF-8."""
     yield "\ufeff" + _csv_line(header)
     yield from map(_csv_line, rows)
 
@@ -208,10 +211,8 @@ def _csv_line(row: Iterable[object]) -> str:
 
 
 def safe_cell(cell: object) -> object:
-    """Text that a spreadsheet would take for a formula gets a quote before it; numbers (Decimal, int) stay numbers."""
-    if isinstance(cell, str) and (
-        cell[:1] in ("\t", "\r", "\n")
-        or cell.lstrip()[:1] in ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-    ):
-        return f"'{cell}"
-    return cell
+    """Put a quote before text that a spreadsheet would run as a formula; numbers stay numbers."""
+    if not isinstance(cell, str):
+        return cell
+    is_formula = cell[:1] in ("\t", "\r", "\n") or cell.lstrip()[:1] in _FORMULA_STARTS
+    return f"'{cell}" if is_formula else cell

@@ -1,4 +1,4 @@
-"""The overview: where every department stands, what needs attention, and how checks were decided."""
+"""The overview: the balance of every department, what needs attention, and recent decisions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ def home() -> Response:
     """The overview of the current period, of another one, or of all."""
     who = viewer()
     found = overview.overview(who.actor, who.customer, argument("period"), page_number())
-    end = charts.budget_end(line.figures for line in found.departments)
+    limit_x = charts.limit_position(line.balance for line in found.departments)
     return page(
         "overview.html",
         found=found,
         period_key=found.period.key if found.period else "",
         all_periods=overview.ALL_PERIODS,
         departments=[
-            (line, charts.bar(line.figures, formats.figures(line.name, line.figures), end))
+            (
+                line,
+                charts.bar(line.balance, formats.balance_label(line.name, line.balance), limit_x),
+            )
             for line in found.departments
         ],
         page=page_number(),
@@ -34,23 +37,22 @@ def home() -> Response:
 
 
 def _decisions(days: list[Day]) -> dict[str, object]:
-    """The chart, and what stands beside it."""
+    """The chart of decisions, with its totals and its table."""
     total = sum(day.total for day in days)
     auto = sum(day.auto_approved for day in days)
     labels = [f"{day.day.day} {day.day:%b}" for day in days]
     share = formats.percent(100 * auto / total if total else 0.0)
+    summary = (
+        f"{formats.count(total, 'check')}, {share} of them auto-approved. See the table below."
+    )
     return {
         "total": total,
         "auto": auto,
         "manual": sum(day.needs_approval for day in days),
-        "refused": sum(day.refused for day in days),
+        "not_covered": sum(day.not_covered for day in days),
         "share": share,
         "days": len(days),
-        "chart": charts.decisions(
-            days,
-            labels,
-            f"{formats.count(total, 'check')}, {share} of them auto-approved. The table below has each day.",
-        ),
+        "chart": charts.decisions(days, labels, summary),
         "first": labels[0],
         "last": labels[-1],
         "rows": [(label, day) for label, day in zip(labels, days, strict=True) if day.total],

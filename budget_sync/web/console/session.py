@@ -1,4 +1,4 @@
-"""Signing in and out, one's own password, and whose budgets somebody of several customers looks at."""
+"""Signing in and out, the viewer's password, and the choice of a customer."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from flask_login import current_user
 from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync.accounts import people
-from budget_sync.domain.errors import Code, RequestError, invalid_request
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.web import auth
-from budget_sync.web.console.base import console, is_sent, page, settings, status_of, typed, viewer
+from budget_sync.web.console.base import console, is_sent, page, settings, typed, viewer
+from budget_sync.web.console.errors import status_of
 
 
 @console.route("/sign-in", methods=["GET", "POST"])
 def sign_in() -> AnyResponse:
-    """The door."""
+    """The sign-in page."""
     back = safe_path(typed("next", 2000))
     if not is_sent():
         return redirect(back) if current_user.is_authenticated else page("sign_in.html", next=back)
@@ -25,12 +26,12 @@ def sign_in() -> AnyResponse:
     try:
         auth.refuse_cross_origin()
         auth.log_in(email, request.form.get("password", "")[:1000])
-    except RequestError as refusal:
+    except RequestError as error:
         response = page(
-            "sign_in.html", status_of(refusal), next=back, email=email, error=refusal.sentence
+            "sign_in.html", status_of(error), next=back, email=email, error=error.sentence
         )
-        if "retryAfter" in refusal.facts:
-            response.headers["Retry-After"] = str(refusal.facts["retryAfter"])
+        if "retryAfter" in error.facts:
+            response.headers["Retry-After"] = str(error.facts["retryAfter"])
         return response
     if typed("zone") in available_timezones():
         session["zone"] = typed("zone")
@@ -39,23 +40,24 @@ def sign_in() -> AnyResponse:
 
 @console.post("/sign-out")
 def sign_out() -> AnyResponse:
-    """The way out."""
+    """End the session."""
     auth.log_out()
     return redirect(url_for("console.sign_in"))
 
 
 def safe_path(path: str) -> str:
-    """Where to go after signing in: a path of this site, or else the overview."""
+    """The path to open after signing in: `path` if it is on this site, otherwise the overview."""
     parts = urlsplit(path)
-    local = (
+    is_local = (
         path.startswith("/") and not path.startswith("//") and not parts.netloc and not parts.scheme
     )
-    return path if local and path.isprintable() and "\\" not in path else url_for("console.home")
+    is_safe = is_local and path.isprintable() and "\\" not in path
+    return path if is_safe else url_for("console.home")
 
 
 @console.post("/customer")
 def choose_customer() -> AnyResponse:
-    """Look at another customer's budgets."""
+    """Switch to another customer."""
     chosen = typed("customer")
     if chosen not in [customer.id for customer in viewer().customers]:
         raise RequestError(Code.INVALID_CUSTOMER, "There is no such customer.")
@@ -65,19 +67,19 @@ def choose_customer() -> AnyResponse:
 
 @console.route("/account", methods=["GET", "POST"])
 def account() -> AnyResponse:
-    """Who one is, and one's password."""
+    """The viewer's account, with a form to change the password."""
     if not is_sent():
         return page("account.html")
     try:
         _change_password()
-    except RequestError as refusal:
-        wrong = refusal.code is Code.BAD_CREDENTIALS
+    except RequestError as error:
+        is_wrong = error.code is Code.BAD_CREDENTIALS
         return page(
             "account.html",
-            400 if wrong else status_of(refusal),
-            error="Your present password is another one." if wrong else refusal.sentence,
+            400 if is_wrong else status_of(error),
+            error="Current password is wrong." if is_wrong else error.sentence,
         )
-    flash("Your password is changed. Everywhere else you were signed in, you are signed out.")
+    flash("Your password is changed. All your other sessions are signed out.")
     return redirect(url_for("console.account"))
 
 
@@ -86,7 +88,7 @@ def _change_password() -> None:
         request.form.get(name, "")[:1000] for name in ("present", "new", "again")
     )
     if new != again:
-        raise invalid_request({"new password": "was not typed the same twice"})
+        raise RequestError(Code.INVALID_REQUEST, "The two passwords do not match.")
     people.change_own_password(
         viewer().actor,
         present,

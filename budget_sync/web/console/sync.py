@@ -1,14 +1,15 @@
-"""Sync: sources, passes and what they refused, a preview of the next one, running one, and letting held deletions through."""
+"""Sync: sources, sync runs and their rejected rows, the preview, running a sync, held deletions."""
 
 from __future__ import annotations
 
 from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from budget_sync import queries
 from budget_sync import sync as sheets
 from budget_sync.accounts.authentication import digest
 from budget_sync.domain.errors import Code, RequestError
+from budget_sync.queries import sync_runs
+from budget_sync.queries.paging import pages
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import (
     argument,
@@ -18,48 +19,49 @@ from budget_sync.web.console.base import (
     page,
     page_number,
     settings,
-    status_of,
     typed,
     viewer,
 )
+from budget_sync.web.console.errors import status_of
 
-#: Seconds that a pass or a preview from a page may take: below gunicorn's and most proxies' time-outs of 60 and more.
+#: How long a sync run or preview from a page may take, in seconds. Below the timeout of gunicorn
+#: and of most proxies, which is 60 or more.
 DEADLINE_S = 50.0
 
-#: Sources read at once.
+#: Sources read at the same time.
 WORKERS = 4
 
 
 @console.get("/sync")
 def sync() -> Response:
-    """Sources and passes."""
+    """Sources and sync runs."""
     who = viewer()
-    passes, older = queries.sync_runs_page(who.actor, who.customer.id, number("before"))
+    runs, older = sync_runs.sync_runs_page(who.actor, who.customer.id, number("before"))
     return page(
         "sync.html",
-        sources=queries.source_lines(who.actor, who.customer.id),
-        passes=passes,
+        sources=sync_runs.source_lines(who.actor, who.customer.id),
+        runs=runs,
         older=older,
         names=_names(),
     )
 
 
 @console.get("/sync/pass")
-def sync_pass() -> Response:
-    """One pass, with the rows it refused and how many deletions it held."""
+def sync_run() -> Response:
+    """One sync run, with its rejected rows and the number of held deletions."""
     who = viewer()
-    line = queries.sync_pass(who.actor, who.customer.id, argument("id"))
+    line = sync_runs.sync_run(who.actor, who.customer.id, argument("id"))
     return page(
-        "sync_pass.html",
+        "sync_run.html",
         line=line,
-        errors=queries.row_errors(who.actor, who.customer.id, line.sync_id),
+        errors=sync_runs.row_errors(who.actor, who.customer.id, line.sync_id),
         name=_names().get(line.source_id),
     )
 
 
 @console.get("/sync/preview")
 def sync_preview() -> Response:
-    """What a pass over each source would do."""
+    """The changes that a sync run would apply now, for each source."""
     previews = list(
         sheets.preview_all(
             _job(), customer_id=viewer().customer.id, deadline_s=DEADLINE_S, workers=WORKERS
@@ -69,8 +71,8 @@ def sync_preview() -> Response:
 
 
 @console.post("/sync/run")
-def sync_run() -> AnyResponse:
-    """Make a pass over every source now."""
+def run_sync() -> AnyResponse:
+    """Sync every source now."""
     results = list(
         sheets.sync_all(
             _job(), customer_id=viewer().customer.id, deadline_s=DEADLINE_S, workers=WORKERS
@@ -79,27 +81,30 @@ def sync_run() -> AnyResponse:
     for result in results:
         _flash(result)
     if not results:
-        flash("There is no source to read.", "error")
+        flash("There is no source to sync.", "error")
     return redirect(url_for("console.sync"))
 
 
 @console.route("/sync/held", methods=["GET", "POST"])
 def sync_held() -> AnyResponse:
-    """Let deletions through that the brake held back: of the budgets that the page counts and lists, whatever the next pass finds."""
+    """List and approve the deletions that the deletion limit held back.
+
+    The approval covers only the budgets on the list, even if the next sync run finds more missing.
+    """
     source_id = argument("source")
     if is_sent():
         try:
-            _flash(_let_go(source_id, typed("listed")))
-        except RequestError as refusal:
-            return _held_page(source_id, status_of(refusal), refusal.sentence)
+            _flash(_sync_with_approved_deletions(source_id, typed("listed")))
+        except RequestError as error:
+            return _held_page(source_id, status_of(error), error.sentence)
         return redirect(url_for("console.sync"))
     return _held_page(source_id)
 
 
 def _held_page(source_id: str, status: int = 200, error: str | None = None) -> Response:
     who = viewer()
-    ids = queries.held_ids(who.actor, who.customer.id, source_id)
-    held = queries.held_budgets(who.actor, who.customer.id, source_id, page_number())
+    ids = sync_runs.held_ids(who.actor, who.customer.id, source_id)
+    held = sync_runs.held_budgets(who.actor, who.customer.id, source_id, page_number())
     return page(
         "sync_held.html",
         status,
@@ -107,58 +112,60 @@ def _held_page(source_id: str, status: int = 200, error: str | None = None) -> R
         held=held,
         listed=_fingerprint(ids),
         page=page_number(),
-        pages=queries.pages(held.total),
+        pages=pages(held.total),
         name=_names().get(source_id),
         error=error,
     )
 
 
-def _let_go(source_id: str, listed: str) -> sheets.SyncRunResult:
-    """A pass that may delete the budgets of that list, and no others beyond the brake."""
+def _sync_with_approved_deletions(source_id: str, listed: str) -> sheets.SyncRunResult:
+    """Sync a source; budgets of the list may be deleted beyond the deletion limit.
+
+    `listed` is the fingerprint of the list that the viewer saw. Raises RequestError NOT_FOUND, or
+    REQUEST_CONFLICT if the list has changed.
+    """
     who = viewer()
-    source = next(
-        (each for each in sheets.list_sources(who.actor, who.customer.id) if each.id == source_id),
-        None,
-    )
+    sources = sheets.list_sources(who.actor, who.customer.id)
+    source = next((each for each in sources if each.id == source_id), None)
     if source is None:
         raise RequestError(Code.NOT_FOUND, "There is no such source.")
-    ids = queries.held_ids(who.actor, who.customer.id, source_id)
+    ids = sync_runs.held_ids(who.actor, who.customer.id, source_id)
     if not ids or listed != _fingerprint(ids):
         raise RequestError(
             Code.REQUEST_CONFLICT,
-            "What is held back has changed since: look at the list once more, then confirm.",
+            "The held deletions have changed. Check the list below, then confirm again.",
         )
     return sheets.sync_source(_job(ids), source)
 
 
 def _fingerprint(budget_ids: list[str]) -> str:
-    """What stands for a list of budgets in a form, however long it is."""
+    """A digest of the list of budgets, for a hidden field of the form."""
     return digest("\n".join(sorted(budget_ids)))
 
 
 def _names() -> dict[str, str]:
-    return queries.source_names(viewer().actor, viewer().customer.id)
+    return sync_runs.source_names(viewer().actor, viewer().customer.id)
 
 
 def _flash(result: sheets.SyncRunResult) -> None:
-    """Say on the next page what became of a pass."""
-    counts = {
-        "created": result.created_count,
-        "updated": result.updated_count,
-        "brought back": result.revived_count,
-        "deleted": result.soft_deleted_count,
-        "unchanged": result.unchanged_count,
-        "held back": result.held_count,
-        "refused": result.error_count,
-    }
-    told = (
-        ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "Nothing to do"
-    )
+    """Show the result of a sync run on the next page."""
     if result.status in ("failed", "skipped"):
-        told = (result.message or "").rstrip(".")
+        outcome = (result.message or "").rstrip(".")
+    else:
+        counts = {
+            "created": result.created_count,
+            "updated": result.updated_count,
+            "revived": result.revived_count,
+            "deleted": result.soft_deleted_count,
+            "unchanged": result.unchanged_count,
+            "held back": result.held_count,
+            "rejected": result.error_count,
+        }
+        listed = [f"{count:,} {what}" for what, count in counts.items() if count]
+        outcome = ", ".join(listed) or "Nothing to do"
     name = _names().get(result.source.id, "Source")
     flash(
-        f"{name}: {formats.STATUSES[result.status]}. {told}.",
+        f"{name}: {formats.STATUSES[result.status]}. {outcome}.",
         "error" if result.status == "failed" else "message",
     )
 

@@ -1,4 +1,4 @@
-"""The team: people and their roles, adding, disabling, new passwords."""
+"""The team: list and add people, disable and enable them, reset passwords."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import secrets
 from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from budget_sync import queries
 from budget_sync.accounts import people
 from budget_sync.database.models import User
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import PEOPLE_ROLES, Action, Role, require
+from budget_sync.queries import accounts
+from budget_sync.queries.paging import pages
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import (
     argument,
@@ -20,36 +21,36 @@ from budget_sync.web.console.base import (
     page,
     page_number,
     settings,
-    status_of,
     typed,
     viewer,
 )
+from budget_sync.web.console.errors import status_of
 
 
 @console.get("/team")
 def team() -> Response:
-    """A page of people."""
+    """A page of the list."""
     who = viewer()
-    found, total = queries.people_page(who.actor, who.customer.id, argument("q"), page_number())
+    found, total = accounts.people_page(who.actor, who.customer.id, argument("q"), page_number())
     return page(
         "team.html",
         found=found,
         total=total,
         page=page_number(),
-        pages=queries.pages(total),
+        pages=pages(total),
         text=argument("q"),
     )
 
 
 @console.get("/team/person")
 def person() -> Response:
-    """One of them, and what can be done."""
+    """One person, with actions."""
     return page("person.html", person=_person())
 
 
 @console.route("/team/add", methods=["GET", "POST"])
 def add_person() -> AnyResponse:
-    """Somebody new, with a password shown once."""
+    """Add a person and show the initial password once."""
     who = viewer()
     require(who.actor, Action.MANAGE_PEOPLE)
     roles = [
@@ -62,7 +63,7 @@ def add_person() -> AnyResponse:
         return page("person_add.html", roles=roles, values=values)
     password = secrets.token_urlsafe(12)
     try:
-        made = people.add_user(
+        added = people.add_user(
             who.actor,
             values["id"],
             values["name"],
@@ -72,52 +73,47 @@ def add_person() -> AnyResponse:
             password=password,
             slots_folder=settings().instance_folder,
         )
-    except RequestError as refusal:
+    except RequestError as error:
         return page(
-            "person_add.html",
-            status_of(refusal),
-            roles=roles,
-            values=values,
-            error=refusal.sentence,
+            "person_add.html", status_of(error), roles=roles, values=values, error=error.sentence
         )
     return page(
         "secret.html",
-        title=f"{made.name} is added",
-        what="Their password",
+        title=f"{added.name} was added",
+        what="Password",
         secret=password,
         back="console.team",
-        hint=f"They sign in as {made.email}.",
+        hint=f"They sign in as {added.email}.",
     )
 
 
 @console.post("/team/password")
 def reset_password() -> Response:
-    """A new password, shown once; all their sessions end."""
+    """Set a new password and show it once. All sessions of the person end."""
     found, password = _person(), secrets.token_urlsafe(12)
     people.set_password(viewer().actor, found.id, password, slots_folder=settings().instance_folder)
-    hint = f"{found.name} is signed out everywhere, and signs in with this one from now on."
     return page(
         "secret.html",
         title=f"New password for {found.name}",
-        what="Their new password",
+        what="Password",
         secret=password,
         back="console.team",
-        hint=hint,
+        hint=f"{found.name} is signed out everywhere and must use this password.",
     )
 
 
 @console.post("/team/disable")
 def disable_person() -> AnyResponse:
-    """Lock somebody out."""
+    """Disable a person."""
     found = _person()
     people.disable_user(viewer().actor, found.id)
-    flash(f"{found.name} is disabled, and signed out everywhere.")
+    flash(f"{found.name} is disabled and signed out everywhere.")
     return redirect(url_for("console.person", id=found.id))
 
 
 @console.post("/team/enable")
 def enable_person() -> AnyResponse:
-    """Let somebody in again."""
+    """Enable a disabled person."""
     found = _person()
     people.enable_user(viewer().actor, found.id)
     flash(f"{found.name} can sign in again.")
@@ -125,4 +121,4 @@ def enable_person() -> AnyResponse:
 
 
 def _person() -> User:
-    return queries.person(viewer().actor, viewer().customer.id, typed("id"))
+    return accounts.person(viewer().actor, viewer().customer.id, typed("id"))

@@ -1,3 +1,3 @@
-// Tells the sign-in form which time zone its reader is in; pages without it are in the customer's.
+// Send the browser's time zone with the sign-in form. Without it, pages use the customer's zone.
 const zone = document.querySelector("input[name=zone]");
 if (zone) zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
