@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import requests
-from operations.test_readme import README, run_line
+from operations.test_docs import README, run_line
 from selenium.webdriver.common.keys import Keys
 from support.browser import CHROMEDRIVER, CHROMIUM, COMPANY, PEOPLE, Browser, build_company, email
 from support.installation import Installation
@@ -311,8 +311,8 @@ def test_readme_steps_release_a_reservation(
     browser: Browser, company: Installation, server: Installation
 ) -> None:
     needs(shutil.which("curl"), "curl")
-    section = README.split("## In the browser")[1].split("## ")[0]
-    (line,) = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
+    section = README.split("## Five minutes in the browser")[1].split("## ")[0]
+    line, _ = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
     run_line(line, server)
     login = json.loads((server.folder / "demo" / "fiona.json").read_text(encoding="utf-8"))
     assert login["email"] in section
@@ -329,7 +329,7 @@ def test_readme_steps_release_a_reservation(
         for text in (
             "Released",
             "reserved \u2212$2,500.00",
-            "test-003",
+            "test-002",
             "Fiona Adams",
             "Walked as written",
         ):

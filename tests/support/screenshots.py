@@ -1,6 +1,6 @@
 """Take a screenshot of every page, wide and narrow, light and dark, into .screenshots/.
 
-With --readme: the three pictures of the README, into .pictures/.
+With --readme: the three pictures of the README, into docs/images/.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ README = (
     ("budget", "/budget?id=marketing-1", False, 620),
     ("approve", "/request/approve?id=intake-2001", True, 600),
 )
-PICTURES = PROJECT / ".pictures"
+PICTURES = PROJECT / "docs" / "images"
 
 
 def main(folder: Path | None) -> None:

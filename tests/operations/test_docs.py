@@ -1,4 +1,4 @@
-"""The README against the program: its lines run as they stand, and its tables are the code's."""
+"""README and docs: their lines run as written, and their tables equal the code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -21,16 +22,41 @@ from budget_sync.domain.errors import MEANINGS, Code
 from budget_sync.operations import demo
 from budget_sync.web.payloads import STATUSES
 
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
+DOCS = PROJECT / "docs"
+#: Every page for people, relative to the project's folder.
+PAGES = sorted(
+    path.relative_to(PROJECT)
+    for path in (
+        PROJECT / "README.md",
+        PROJECT / "CHANGELOG.md",
+        PROJECT / "deploy" / "README.md",
+        PROJECT / "tests" / "README.md",
+        *DOCS.glob("*.md"),
+        *(PROJECT / ".github").rglob("*.md"),
+    )
+)
 
 
-def blocks(language: str) -> list[str]:
-    """The README's code blocks of a language."""
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def read(page: str) -> str:
+    """The text of a page, named relative to the project's folder."""
+    return (PROJECT / page).read_text(encoding="utf-8")
+
+
+README = read("README.md")
+API = read("docs/api.md")
+INSTALL = read("docs/install.md")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a language in a page's text."""
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
 def run_line(line: str, server: Installation) -> subprocess.CompletedProcess[str]:
-    """Run a line in a shell as pasted from the project's folder, with this installation's port, folder and programs."""
+    """Run a line in a shell as if pasted in the project's folder.
+
+    The address, the instance folder and the programs are replaced by this installation's.
+    """
     pasted = (
         line.replace("http://127.0.0.1:8000", server.url)
         .replace(" instance/", f" {server.folder}/")
@@ -46,30 +72,56 @@ def run_line(line: str, server: Installation) -> subprocess.CompletedProcess[str
     )
 
 
-def test_the_readmes_curl_lines_do_what_it_says(server: Installation) -> None:
+def run_curl_lines(page: str, server: Installation) -> list[dict[str, Any]]:
+    """The JSON replies of a page's curl lines, in their order."""
     needs(shutil.which("curl"), "curl")
-    lines = [block for block in blocks("sh") if block.startswith("curl")]
-    answers = [json.loads(run_line(line, server).stdout) for line in lines]
-    check, login, reserve, release, second_check, second_reserve, commit, story, third_reserve = (
-        answers
-    )
+    lines = [block for block in blocks(page, "sh") if block.startswith("curl")]
+    return [json.loads(run_line(line, server).stdout) for line in lines]
+
+
+def test_readme_curl_lines_do_what_it_says(server: Installation) -> None:
+    check, reserve, commit, timeline, second_reserve = run_curl_lines(README, server)
     assert check["budget"]["available"] == 95000
     assert check["budget"]["budgetedAmount"] == 100000
     assert check["canAutoApprove"]
-    assert login["user"]["name"] == "Fiona Adams"
     assert reserve["amountReserved"] == 5000
+    assert reserve["newAvailable"] == 90000
+    assert commit["amountCommitted"] == 4200.5
+    assert commit["amountHeld"] == 0
+    assert commit["newAvailable"] == 90799.5
+    actions = [movement["action"] for movement in timeline["movements"]]
+    assert actions == ["RESERVE", "COMMIT", "RELEASE"]
+    assert timeline["movements"][1]["externalRef"] == "PO-2041"
+    assert second_reserve["amountReserved"] == 2500
+
+
+def test_api_page_curl_lines_do_what_it_says(server: Installation) -> None:
+    login, reserve, release, check = run_curl_lines(API, server)
+    assert login["user"]["name"] == "Fiona Adams"
     assert reserve["newAvailable"] == 90000
     assert release["amountReleased"] == 5000
     assert release["newAvailable"] == 95000
-    assert second_check["available"]
-    assert second_reserve["newAvailable"] == 93799.5
-    assert commit["amountCommitted"] == 1200.5
-    assert [movement["action"] for movement in story["movements"]] == ["RESERVE", "COMMIT"]
-    assert story["movements"][1]["externalRef"] == "PO-2041"
-    assert third_reserve["amountReserved"] == 2500
+    assert check["available"]
 
 
-def test_the_lines_that_the_demo_prints_work_as_pasted(server: Installation) -> None:
+def test_readme_fits_on_a_screen_or_two() -> None:
+    assert len(README.splitlines()) <= 150
+    assert len(README.split()) <= 900
+
+
+def test_readme_links_every_page() -> None:
+    assert [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in README] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    folder = (PROJECT / page).parent
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", read(str(page))):
+        if not target.startswith(("http://", "https://")):
+            assert (folder / target).exists(), target
+
+
+def test_demo_lines_work_as_pasted(server: Installation) -> None:
     needs(shutil.which("curl"), "curl")
     tour = server.flask("demo", "--url", server.url).stdout
     lines = re.findall(r"^  (curl .*?)\n\n", tour + "\n", flags=re.DOTALL | re.MULTILINE)
@@ -80,7 +132,7 @@ def test_the_lines_that_the_demo_prints_work_as_pasted(server: Installation) -> 
     assert answers[4]["requestId"] == "test-001"
 
 
-def test_the_passwords_that_the_demo_prints_sign_in(world: Flask) -> None:
+def test_demo_passwords_sign_in(world: Flask) -> None:
     printed = demo.tour("http://127.0.0.1:8000", Path(world.instance_path))
     found = re.findall(r"^  (\S+@acme\.com) +(\S+) ", printed, flags=re.MULTILINE)
     assert [email for email, _ in found] == ["jane@acme.com", "fiona@acme.com", "alex@acme.com"]
@@ -88,7 +140,7 @@ def test_the_passwords_that_the_demo_prints_sign_in(world: Flask) -> None:
         assert sign_in(world, email, password).get("/api/auth/me").json["user"]["email"] == email  # type: ignore[index]  # a JSON reply
 
 
-def test_the_readmes_sql_runs_on_the_database_file(server: Installation) -> None:
+def test_documented_sql_runs_on_the_database_file(server: Installation) -> None:
     server.post(
         "/api/budget/check",
         {"requestId": "sql", "userId": "u", "userName": "U", "userEmail": "u@example.com"}
@@ -96,7 +148,7 @@ def test_the_readmes_sql_runs_on_the_database_file(server: Installation) -> None
     )
     connection = sqlite3.connect(server.database)
     try:
-        results = [connection.execute(statement).fetchall() for statement in blocks("sql")]
+        results = [connection.execute(statement).fetchall() for statement in blocks(API, "sql")]
     finally:
         connection.close()
     assert len(results) == 4
@@ -111,9 +163,9 @@ DEPARTMENT = {
 }
 
 
-def test_the_commands_for_real_use_work_in_their_order(environment: dict[str, str]) -> None:
+def test_setup_commands_work_in_their_order(environment: dict[str, str]) -> None:
     installation = Installation(environment)
-    (block,) = [block for block in blocks("sh") if "add-customer acme" in block]
+    (block,) = [block for block in blocks(INSTALL, "sh") if "add-customer acme" in block]
     commands = [
         line.removeprefix(".venv/bin/")
         for line in block.splitlines()
@@ -134,8 +186,8 @@ def test_the_commands_for_real_use_work_in_their_order(environment: dict[str, st
     assert "1 budgets" in installation.flask("verify").stdout
 
 
-def test_the_table_of_codes_is_the_codes_own() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d.*?) \| (.*?) \|$", README, flags=re.MULTILINE)
+def test_table_of_codes_equals_the_code() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d.*?) \| (.*?) \|$", API, flags=re.MULTILINE)
     assert sorted(code for code, _, _ in rows) == sorted(Code)
     for code, status, meaning in rows:
         assert MEANINGS[Code(code)] == meaning
@@ -143,20 +195,20 @@ def test_the_table_of_codes_is_the_codes_own() -> None:
             assert STATUSES.get(Code(code), 200) == int(status), code
 
 
-def test_every_call_of_the_service_is_in_the_readme(app: Flask) -> None:
+def test_every_call_is_documented(app: Flask) -> None:
     for rule in app.url_map.iter_rules():
         if rule.endpoint != "static" and not rule.endpoint.startswith("console."):
             path = re.sub(r"<(?:path:)?\w+>", "<", rule.rule).split("<")[0]
-            assert path in README or path.removeprefix("/api/auth") in README, rule.rule
+            assert path in API or path.removeprefix("/api/auth") in API, rule.rule
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda command: str(command.name))
-def test_every_command_says_what_it_is_for(command: click.Command) -> None:
+def test_every_command_and_option_has_help(command: click.Command) -> None:
     assert command.help
     assert all(option.help for option in command.params if isinstance(option, click.Option))
 
 
-def test_every_variable_that_the_settings_read_is_in_the_readme() -> None:
+def test_every_setting_is_documented() -> None:
     text = (PROJECT / "budget_sync" / "settings.py").read_text(encoding="utf-8")
-    for name in set(re.findall(r'values(?:, |\.get\()"([A-Z_]+)"', text)):
-        assert f"`{name}`" in README, name
+    for name in set(re.findall(r'values(?:,\s+|\.get\(\s*)"([A-Z_]+)"', text)):
+        assert f"`{name}`" in INSTALL, name
