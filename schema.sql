@@ -133,8 +133,8 @@ CREATE UNIQUE INDEX "Budget_externalId" ON "Budget" ("customerId", "externalId")
 CREATE INDEX "Budget_sourceId" ON "Budget" ("sourceId");
 
 -- The reserved and committed amounts of a budget: one row per budget, created with it. "version" is
--- the number of audit rows of the budget. A sheet may cut a budget below the amount that is reserved
--- and committed, so no constraint compares them with "budgetedMinor".
+-- the number of audit rows of the budget. A sheet may cut a budget below the reserved and committed
+-- amounts, so no constraint compares them with "budgetedMinor".
 CREATE TABLE "BudgetUtilization" (
     "budgetId" TEXT PRIMARY KEY,
     "customerId" TEXT NOT NULL,

@@ -11,10 +11,10 @@ from budget_sync.database.postgres.pool import PostgresServer
 _TO_2 = [
     'ALTER TABLE "User" ADD COLUMN "lastLoginAt" TIMESTAMPTZ',
     'CREATE INDEX "AuditLog_customer" ON "AuditLog" ("customerId", "id")',
-    """
-    CREATE INDEX "Reservation_open_age" ON "Reservation" ("customerId", "createdAt")
-    WHERE "status" = 'open'
-    """,
+    (
+        'CREATE INDEX "Reservation_open_age" ON "Reservation" ("customerId", "createdAt") '
+        """WHERE "status" = 'open'"""
+    ),
 ]
 
 # Adds the audit action RESTORE and a cheaper trigger against inserts that replace rows.
@@ -76,14 +76,14 @@ _TO_3_IN_SQLITE = [
     'DROP TABLE "AuditLog"',
     'ALTER TABLE "AuditLog_3" RENAME TO "AuditLog"',
     'CREATE INDEX "AuditLog_customer" ON "AuditLog" ("customerId", "id")',
-    """
-    CREATE INDEX "AuditLog_request" ON "AuditLog" ("customerId", "requestId")
-    WHERE "requestId" IS NOT NULL
-    """,
-    """
-    CREATE INDEX "AuditLog_prune" ON "AuditLog" ("customerId", "newValue")
-    WHERE "action" = 'PRUNE_CHECKS'
-    """,
+    (
+        'CREATE INDEX "AuditLog_request" ON "AuditLog" ("customerId", "requestId") '
+        'WHERE "requestId" IS NOT NULL'
+    ),
+    (
+        'CREATE INDEX "AuditLog_prune" ON "AuditLog" ("customerId", "newValue") '
+        """WHERE "action" = 'PRUNE_CHECKS'"""
+    ),
     """
     CREATE TRIGGER "AuditLog_no_update" BEFORE UPDATE ON "AuditLog"
     BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END

@@ -624,7 +624,7 @@ def test_a_backup_without_room_for_it_says_so_and_leaves_nothing(
     with files_no_larger_than(64 * 1024):
         said = refuses(either, "backup", tmp_path / "backups")
     assert said.startswith(
-        f"Error: There is no backup: the copy could not be made in {tmp_path / 'backups'} ("
+        f"Error: No backup was created: cannot write the copy in {tmp_path / 'backups'} ("
     )
     assert list((tmp_path / "backups").iterdir()) == []
 
@@ -638,7 +638,7 @@ def test_on_postgresql_a_restore_without_room_for_what_it_replaces_changes_nothi
     with files_no_larger_than((tmp_path / "a.db").stat().st_size + 64 * 1024):
         said = refuses(postgres_app, "restore", tmp_path / "a.db")
     assert said.startswith(
-        "Error: Nothing was changed, since what is there could not be kept: the copy could not be made in "
+        "Error: Nothing was changed, because the old rows could not be saved: cannot write the copy in "
     )
 
 

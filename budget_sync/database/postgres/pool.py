@@ -1,7 +1,7 @@
 """PostgreSQL: a pool of equally configured connections, and what PostgreSQL's errors mean.
 
 A caller that owns its thread blocks while it waits for PostgreSQL. A greenlet on a shared thread
-yields instead (see `runtime.greenlets`). Each has its own connection. Work that would block the
+yields instead (see `runtime.greenlets`). Each uses a separate connection. Work that would block the
 shared thread, such as opening a connection, runs on a separate thread.
 """
 
@@ -151,7 +151,7 @@ class PostgresServer(PooledDatabase, _ConnectionOpener):  # type: ignore[misc]  
         deadline = time.monotonic() + self.patience_s
         while True:
             try:
-                # Not the pool's own connect, whose waiting supports only threads.
+                # Not PooledDatabase.connect, whose waiting supports only threads.
                 return bool(super(PooledDatabase, self).connect(reuse_if_open))
             except (_NoneIdleError, MaxConnectionsExceeded):
                 if time.monotonic() > deadline:
