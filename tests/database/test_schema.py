@@ -900,8 +900,10 @@ REWRITES = {
     "update or replace checks": 'UPDATE OR REPLACE "BudgetCheckLog" SET "id" = 1 WHERE "id" = 2',
     "delete checks": 'DELETE FROM "BudgetCheckLog"',
     "delete one check": 'DELETE FROM "BudgetCheckLog" WHERE "id" = 1',
-    "replace checks": f"""INSERT OR REPLACE INTO "BudgetCheckLog" ({CHECK_COLUMNS})
-        SELECT {CHECK_COLUMNS} FROM "BudgetCheckLog" WHERE TRUE""",
+    "replace checks": (
+        f'INSERT OR REPLACE INTO "BudgetCheckLog" ({CHECK_COLUMNS}) '
+        f'SELECT {CHECK_COLUMNS} FROM "BudgetCheckLog"'
+    ),
     "upsert checks": f"""INSERT INTO "BudgetCheckLog" ({CHECK_COLUMNS})
         SELECT {CHECK_COLUMNS} FROM "BudgetCheckLog" WHERE TRUE
         ON CONFLICT ("id") DO UPDATE SET "reason" = 'another'""",
