@@ -68,10 +68,10 @@ def _transact_on_postgresql(work: Callable[[], T]) -> T:
                 return _try(work)
             except peewee.PeeweeException as error:
                 if not tries_left or not _is_retryable(error):
-                    refusal = refusal_of(error)
-                    if refusal is None:
+                    request_error = refusal_of(error)
+                    if request_error is None:
                         raise
-                    raise refusal from error
+                    raise request_error from error
                 log.info("Retrying a transaction: %s", error)
             # Two transactions that collided would collide again if both returned at once.
             longest_s = 0.01 * 2 ** (TRIES - tries_left)

@@ -559,7 +559,7 @@ def test_an_sqlite_file_is_refused_that_is(
 def test_what_is_no_backup_is_refused(acme: Flask, tmp_path: Path) -> None:
     (tmp_path / "diary").write_text("Dear diary, " * 1024, encoding="utf-8")
     (tmp_path / "empty").touch()
-    assert "it is no database" in refuses(acme, "restore", tmp_path / "diary")
+    assert "it is not a database" in refuses(acme, "restore", tmp_path / "diary")
     assert "not of this program" in refuses(acme, "restore", tmp_path / "empty")
     assert f"There is no file {tmp_path}." in refuses(acme, "restore", tmp_path)
     assert "is the database itself" in refuses(acme, "restore", db.file_path)

@@ -1,11 +1,11 @@
-"""Checkpoints of SQLite's write-ahead log in a thread of their own, so that writers do not wait.
+"""Checkpoints of SQLite's write-ahead log in a separate thread, so that writers do not wait.
 
 A checkpoint copies changed pages back to the database file and syncs it, which takes from
 milliseconds to a second. By default SQLite does this inside the commit that fills the log, and all
-writers wait. Here a separate thread does it alongside the commits. The log restarts only when a
-checkpoint has reached its end, and new commits keep moving the end. So a second checkpoint, which
-has little to copy, runs while the writer lock is held. Neither checkpoint waits for readers: pages
-that a reader still needs stay in the log until the next checkpoint.
+writers wait. Here a thread does it alongside the commits. The log restarts only when a checkpoint
+has reached its end, and new commits keep moving the end. So a second checkpoint, which has little
+to copy, runs while the writer lock is held. Neither checkpoint waits for readers: pages that a
+reader still needs stay in the log until the next checkpoint.
 """
 
 from __future__ import annotations
