@@ -50,11 +50,9 @@ def require_sound() -> None:
     Any schema version is accepted.
     """
     try:
-        found, version, orphans = (
-            damage(),
-            schema_version(),
-            db.execute_sql("PRAGMA foreign_key_check").fetchall(),
-        )
+        found = damage()
+        version = schema_version()
+        orphans = db.execute_sql("PRAGMA foreign_key_check").fetchall()
     except peewee.PeeweeException as error:
         found = " ".join(str(error).split())
     if found:
