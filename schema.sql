@@ -1,18 +1,20 @@
 -- Budget Sync: every table, constraint and index, one text for SQLite and PostgreSQL.
 --
--- Amounts are integers in minor units (cents, yen, fils); a column ending in "Minor" holds them. The whole-unit columns
--- that people query are generated from those by the database, so the two can never disagree. A generated column sees
--- only its own row, so the currency's exponent stands in each such table, held equal by the foreign keys.
--- Times are UTC. A date "…Minor" of 10^15 and more is refused: 15 digits are exact everywhere a number may travel.
--- Statements are separated by a semicolon at the end of a line. Triggers, and what else the two engines spell
--- differently, are made beside this by `flask init-db`.
+-- Amounts are integers in minor units (cents, yen, fils), in columns whose names end in "Minor".
+-- The database generates the whole-unit columns that people query from them, so the two always
+-- agree. A generated column sees only its own row, so each such table has the currency's exponent;
+-- foreign keys keep it equal to the budget's. Amounts of 10^15 minor units and more are rejected:
+-- 15 digits are exact in every number format that clients use. Times are UTC.
+--
+-- Each statement ends with a semicolon at the end of a line. `flask init-db` also creates the
+-- triggers and the generated keys, whose syntax differs between the engines.
 
 CREATE TABLE "SchemaVersion" (
     "version" INTEGER PRIMARY KEY,
     "appliedAt" TIMESTAMPTZ NOT NULL
 );
 
--- The tenant. Nothing of one customer is ever visible to, or changed by, another.
+-- The tenant. No customer can see or change anything of another customer.
 CREATE TABLE "Customer" (
     "id" TEXT PRIMARY KEY CHECK (LENGTH("id") BETWEEN 1 AND 100),
     "name" TEXT NOT NULL CHECK (LENGTH("name") BETWEEN 1 AND 200),
@@ -28,7 +30,7 @@ CREATE TABLE "Customer" (
     "disabledAt" TIMESTAMPTZ
 );
 
--- A person. Only a super admin may belong to no customer, which means to all of them.
+-- A person. Only a super admin may have no customer, which means all customers.
 CREATE TABLE "User" (
     "id" TEXT PRIMARY KEY CHECK (LENGTH("id") BETWEEN 1 AND 100),
     "customerId" TEXT REFERENCES "Customer" ("id"),
@@ -45,7 +47,7 @@ CREATE TABLE "User" (
 
 CREATE INDEX "User_customerId" ON "User" ("customerId");
 
--- One signed-in browser or client. The cookie holds the token, this table only its hash.
+-- A signed-in browser or client. The cookie holds the token; this table has only its hash.
 CREATE TABLE "Session" (
     "tokenHash" TEXT PRIMARY KEY,
     "userId" TEXT NOT NULL REFERENCES "User" ("id"),
@@ -55,8 +57,8 @@ CREATE TABLE "Session" (
 
 CREATE INDEX "Session_userId" ON "Session" ("userId");
 
--- Logins that failed, or have not succeeded yet. "account" is a hash of the address signed in with; "attemptedAt" is in
--- seconds since 1970, in UTC.
+-- Logins that failed or have not succeeded yet. "account" is a hash of the email address;
+-- "attemptedAt" is in seconds since 1970, in UTC.
 CREATE TABLE "LoginAttempt" (
     "id" INTEGER PRIMARY KEY,
     "account" TEXT NOT NULL,
@@ -66,7 +68,7 @@ CREATE TABLE "LoginAttempt" (
 
 CREATE INDEX "LoginAttempt_network" ON "LoginAttempt" ("network", "account");
 
--- A service's key. No customer means all of them.
+-- A service's API key. No customer means all customers.
 CREATE TABLE "ApiKey" (
     "id" TEXT PRIMARY KEY,
     "customerId" TEXT REFERENCES "Customer" ("id"),
@@ -77,7 +79,7 @@ CREATE TABLE "ApiKey" (
     "revokedAt" TIMESTAMPTZ
 );
 
--- A source: where a customer's budgets come from.
+-- A source: the origin of a customer's budgets, a Google Sheet or a CSV file.
 CREATE TABLE "BudgetDataSourceConfig" (
     "id" TEXT PRIMARY KEY,
     "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
@@ -98,7 +100,7 @@ CREATE TABLE "BudgetDataSourceConfig" (
 
 CREATE INDEX "BudgetDataSourceConfig_customerId" ON "BudgetDataSourceConfig" ("customerId");
 
--- What a department may spend in a fiscal period: one row of the finance team's sheet.
+-- The amount that a department may spend in a fiscal period: one row of the finance team's sheet.
 CREATE TABLE "Budget" (
     "id" TEXT PRIMARY KEY CHECK (LENGTH("id") BETWEEN 1 AND 100),
     "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
@@ -130,8 +132,9 @@ CREATE UNIQUE INDEX "Budget_live_department_period" ON "Budget" ("customerId", "
 CREATE UNIQUE INDEX "Budget_externalId" ON "Budget" ("customerId", "externalId") WHERE "externalId" IS NOT NULL;
 CREATE INDEX "Budget_sourceId" ON "Budget" ("sourceId");
 
--- Where a budget stands: one row a budget, made with it. "version" counts the audit rows of the budget.
--- A sheet may cut a budget below what is spent, so nothing here compares with "budgetedMinor".
+-- The reserved and committed amounts of a budget: one row per budget, created with it. "version" is
+-- the number of audit rows of the budget. A sheet may cut a budget below the reserved and committed
+-- amounts, so no constraint compares them with "budgetedMinor".
 CREATE TABLE "BudgetUtilization" (
     "budgetId" TEXT PRIMARY KEY,
     "customerId" TEXT NOT NULL,
@@ -148,8 +151,8 @@ CREATE TABLE "BudgetUtilization" (
     FOREIGN KEY ("budgetId", "customerId", "currencyExponent") REFERENCES "Budget" ("id", "customerId", "currencyExponent")
 );
 
--- Money set aside on one budget for one request. Open until all of it is committed or released;
--- "exceededMinor" is what a commit took beyond what had been reserved.
+-- Money set aside on one budget for one request. Open until all of it is committed or released.
+-- "exceededMinor" is the part of a commit above the reserved amount.
 CREATE TABLE "Reservation" (
     "seq" INTEGER PRIMARY KEY,
     "id" TEXT NOT NULL UNIQUE,
@@ -188,7 +191,7 @@ CREATE UNIQUE INDEX "Reservation_open" ON "Reservation" ("budgetId", "requestId"
 CREATE INDEX "Reservation_open_age" ON "Reservation" ("customerId", "createdAt") WHERE "status" = 'open';
 CREATE INDEX "Reservation_request" ON "Reservation" ("customerId", "requestId");
 
--- Replies kept under an Idempotency-Key, in the same transaction as the movement they tell of.
+-- Replies by Idempotency-Key, stored in the same transaction as the movement that they report.
 CREATE TABLE "StoredReply" (
     "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
     "principal" TEXT NOT NULL,
@@ -200,7 +203,8 @@ CREATE TABLE "StoredReply" (
     PRIMARY KEY ("customerId", "principal", "call", "idempotencyKey")
 );
 
--- Every well-formed check of a known customer, with the answer it got. "checkedBy" is the proven caller, or null.
+-- Every well-formed check of a known customer, with its answer. "checkedBy" is the authenticated
+-- caller, or null.
 CREATE TABLE "BudgetCheckLog" (
     "id" INTEGER PRIMARY KEY,
     "checkId" TEXT NOT NULL,
@@ -233,9 +237,9 @@ CREATE TABLE "BudgetCheckLog" (
 CREATE INDEX "BudgetCheckLog_request" ON "BudgetCheckLog" ("customerId", "requestId");
 CREATE INDEX "BudgetCheckLog_timestamp" ON "BudgetCheckLog" ("timestamp");
 
--- Append-only. One row for every movement and every change of a budget, numbered by "version" within the budget;
--- the deltas, summed, are the balances. Rows without a budget tell what was done to people, keys, sources, logs and, by RESTORE,
--- to the database as a whole.
+-- Append-only. One row for every movement and every change of a budget, numbered by "version"
+-- within the budget. The sums of the deltas are the balances. Rows without a budget record changes
+-- of people, keys, sources and logs; RESTORE records that the whole database was restored.
 CREATE TABLE "AuditLog" (
     "id" INTEGER PRIMARY KEY,
     "customerId" TEXT REFERENCES "Customer" ("id"),
@@ -271,7 +275,7 @@ CREATE INDEX "AuditLog_customer" ON "AuditLog" ("customerId", "id");
 CREATE INDEX "AuditLog_request" ON "AuditLog" ("customerId", "requestId") WHERE "requestId" IS NOT NULL;
 CREATE INDEX "AuditLog_prune" ON "AuditLog" ("customerId", "newValue") WHERE "action" = 'PRUNE_CHECKS';
 
--- One pass over one source. "errors" and "heldBudgetIds" are JSON lists.
+-- One sync run of one source. "errors" and "heldBudgetIds" are JSON lists.
 CREATE TABLE "SyncHistory" (
     "id" INTEGER PRIMARY KEY,
     "syncId" TEXT NOT NULL UNIQUE,

@@ -1,15 +1,23 @@
-"""Budget Sync: says whether a department's budget can carry a purchase, sets the money aside, and gives it back.
+"""Budget Sync checks a department's budget before a purchase, reserves the money, and returns it.
 
-The words used everywhere in this package:
+Terms used throughout the package:
 
-- **customer**: the tenant. Nothing of one customer is ever visible to, or changed by, another.
-- **budget**: what a department may spend in a fiscal period; one row of the finance team's sheet.
-- **reservation**: money set aside on one budget for one request, open until all of it is committed or released.
-- **reserved**: set aside for open reservations. **committed**: spent for good. **available**: budgeted - reserved - committed.
-- **commit**: move reserved money to committed. **release**: give reserved money back.
-- **check**: the question whether a budget could carry an amount. It is advice and is logged; it moves nothing.
-- **source**: where a customer's budgets come from. **sync**: one pass over one source.
-- **minor units**: an amount as an integer in its currency's smallest unit (cents for USD, yen for JPY).
+- **customer**: the tenant. No customer can see or change anything of another customer.
+- **source**: the origin of a customer's budgets: a Google Sheet or a CSV file.
+- **sync run**: one sync of one source.
+- **budget**: the amount that a department may spend in a fiscal period. It is one row of the
+  finance team's sheet.
+- **check**: the question whether a budget can cover an amount. A check is logged but moves nothing.
+- **reservation**: money set aside on one budget for one request. It is open until all of it is
+  committed or released.
+- **requester**: the user or service that a reservation belongs to.
+- **reserved**: set aside for open reservations.
+- **committed**: spent for good.
+- **available**: budgeted - reserved - committed.
+- **commit**: moves reserved money to committed (fulfillment).
+- **release**: returns reserved money to the budget.
+- **minor units**: an amount as an integer in the smallest unit of its currency (cents for USD, yen
+  for JPY).
 """
 
 __version__ = "1.0.0"

@@ -1,4 +1,7 @@
-"""Settings, read once from the environment and from `.env` beside `app.py`. A value that makes no sense is refused loudly."""
+"""Settings, read once from the environment and from `.env` in the folder of `app.py`.
+
+An invalid value stops the program with one line that names the setting.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +27,31 @@ MIN_SECRET_LENGTH = 16
 #: On Linux, the environment that this process was started with.
 _STARTED_WITH = Path("/proc/self/environ")
 
+#: An example for the error message of each setting. DATABASE_URL's messages contain theirs.
+_EXAMPLES = {
+    "INSTANCE_FOLDER": "INSTANCE_FOLDER=/var/lib/budget-sync",
+    "SECRET_KEY": "the output of `openssl rand -hex 32`",
+    "GOOGLE_APPLICATION_CREDENTIALS": "GOOGLE_APPLICATION_CREDENTIALS=/etc/budget-sync/google.json",
+    "GOOGLE_SHEETS_API_URL": "GOOGLE_SHEETS_API_URL=https://sheets.googleapis.com",
+    "CSV_FOLDER": "CSV_FOLDER=/var/lib/budget-sync/sheets",
+    "BUDGET_CHECK_AUTH": "BUDGET_CHECK_AUTH=required",
+    "TRUSTED_HOSTS": "TRUSTED_HOSTS=budgets.example.com,localhost",
+    "TRUSTED_PROXIES": "TRUSTED_PROXIES=1",
+    "SESSION_COOKIE_SECURE": "SESSION_COOKIE_SECURE=true",
+    "LOG_FORMAT": "LOG_FORMAT=json",
+    "LOG_LEVEL": "LOG_LEVEL=INFO",
+}
+
 T = TypeVar("T")
 
 
 class SettingsError(ValueError):
-    """A setting whose value cannot be used; the text names it and says what it should be."""
+    """A setting has an invalid value. The text names the setting and gives an example."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an installation can choose. Folders are absolute; times are seconds."""
+    """The settings of an installation. Paths are absolute; times are in seconds."""
 
     instance_folder: Path
     database_path: Path
@@ -54,14 +72,14 @@ class Settings:
 
     @property
     def database(self) -> Path | str:
-        """Where the data is: PostgreSQL's URL, or else SQLite's file."""
+        """The database to connect to: the URL on PostgreSQL, the file on SQLite."""
         return self.database_url or self.database_path
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process. Raises SettingsError for the first value that makes no sense.
+    """The settings of this process. Raises SettingsError for the first invalid value.
 
-    `environ` stands in for the process's environment and `.env` together.
+    `environ` replaces both the process's environment and `.env`.
     """
     values = (
         _environment()
@@ -85,7 +103,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         ),
         secret_key=_read(values, "SECRET_KEY", _secret, None)
         or (_no_secret_key() if database_url else _kept_secret_key(instance_folder)),
-        # A short secret is as good as none: it is kept as it is, and whoever asks with it is refused.
+        # A secret that is too short does not stop the start: requests that send it are rejected.
         cron_secret=values.get("CRON_SECRET"),
         metrics_token=values.get("METRICS_TOKEN"),
         google_credentials=_read(
@@ -118,21 +136,30 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def _environment() -> dict[str, str]:
-    """The process's environment over `.env`: cron has none of the service's environment, so both are read."""
-    _undo_foreign_files()
+    """The process's environment, which has priority, and `.env`.
+
+    Cron jobs have none of the service's environment, so `.env` is always read too.
+    """
+    _remove_foreign_variables()
+    path = PROJECT_FOLDER / ".env"
     try:
-        kept = dotenv_values(PROJECT_FOLDER / ".env")
+        from_file = dotenv_values(path)
     except (OSError, UnicodeError) as error:
-        raise SettingsError(f"{PROJECT_FOLDER / '.env'} cannot be read: {error}") from None
-    merged: dict[str, str | None] = {**kept, **os.environ}
+        raise SettingsError(
+            f"{path} cannot be read: {error}. It must be UTF-8 text with lines such as "
+            "LOG_LEVEL=INFO, readable by this user."
+        ) from None
+    merged: dict[str, str | None] = {**from_file, **os.environ}
     return {name: value for name, value in merged.items() if value}
 
 
-def _undo_foreign_files() -> None:
-    """Take out of the environment what Flask's command line put there before us from another project's `.env` or `.flaskenv`.
+def _remove_foreign_variables() -> None:
+    """Remove variables that Flask's command line loaded from the files of another project.
 
-    It takes the first of each from the current folder upwards. Whatever is not this project's would win over our own. Nothing is
-    undone where the machine does not tell what the process was started with, nor where `flask --env-file` chose a file.
+    Flask loads the first `.env` and the first `.flaskenv` that it finds from the current folder
+    upwards, before this module runs. Variables of another project would have priority over this
+    project's `.env`. Nothing is removed if the initial environment of the process is unknown or if
+    `flask --env-file` named a file.
     """
     if os.environ.get("FLASK_RUN_FROM_CLI") != "true" or any(
         word.partition("=")[0] in ("-e", "--env-file") for word in sys.argv
@@ -142,13 +169,13 @@ def _undo_foreign_files() -> None:
         entries = _STARTED_WITH.read_bytes().split(b"\0")
     except OSError:
         return
-    started_with = {os.fsdecode(entry.partition(b"=")[0]) for entry in entries}
-    for variable in (_foreign_names(".flaskenv") | _foreign_names(".env")) - started_with:
+    initial_names = {os.fsdecode(entry.partition(b"=")[0]) for entry in entries}
+    for variable in (_foreign_names(".flaskenv") | _foreign_names(".env")) - initial_names:
         os.environ.pop(variable, None)
 
 
 def _foreign_names(name: str) -> set[str]:
-    """The variables in the file of that name that Flask took, unless it lies beside `app.py`."""
+    """The variables in the file that Flask loaded, unless it is in the folder of `app.py`."""
     try:
         found = find_dotenv(name, usecwd=True)
         return (
@@ -157,7 +184,7 @@ def _foreign_names(name: str) -> set[str]:
             else set(dotenv_values(found))
         )
     except (OSError, UnicodeError):
-        # Flask could not read it either.
+        # Flask could not read the file either.
         return set()
 
 
@@ -168,11 +195,15 @@ def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], defau
     try:
         return parse(text.strip())
     except ValueError as error:
-        raise SettingsError(f"{name} {error}") from None
+        example = f". Example: {_EXAMPLES[name]}" if name in _EXAMPLES else ""
+        raise SettingsError(f"{name} {str(error).rstrip('.')}{example}") from None
 
 
 def _path(text: str, start: Path) -> Path:
-    """An absolute path, from that folder on; links stay links, which may be pointed elsewhere while the process runs."""
+    """An absolute path; a relative one starts at `start`.
+
+    Symbolic links are not resolved, because their target may change while the process runs.
+    """
     try:
         return start / Path(text).expanduser()
     except RuntimeError as error:
@@ -196,19 +227,11 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 
 def _yes_or_no(text: str) -> bool:
-    known = {
-        "1": True,
-        "true": True,
-        "yes": True,
-        "on": True,
-        "0": False,
-        "false": False,
-        "no": False,
-        "off": False,
-    }
-    if text.lower() not in known:
-        raise ValueError(f"must be true or false, not {text!r}")
-    return known[text.lower()]
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(f"must be true or false, not {text!r}")
 
 
 def _small_number(text: str) -> int:
@@ -222,14 +245,16 @@ def _small_number(text: str) -> int:
 def _hosts(text: str) -> tuple[str, ...]:
     hosts = tuple(host.strip() for host in text.split(",") if host.strip())
     if not hosts or any("/" in host or " " in host for host in hosts):
-        raise ValueError(
-            f"must be host names separated by commas, such as budgets.example.com, not {text!r}"
-        )
+        raise ValueError(f"must be host names separated by commas, not {text!r}")
     return hosts
 
 
 def _sheets_url(text: str) -> str:
-    """The URL, without the slash at its end. What is said of a wrong one never shows it, since it may hold a password."""
+    """The URL without a slash at its end.
+
+    Raises ValueError for an invalid URL; the text never contains it, because it may hold a
+    password.
+    """
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -237,7 +262,8 @@ def _sheets_url(text: str) -> str:
     safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
     if not (safe and parts.hostname) or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError(
-            "must be an https address such as https://sheets.googleapis.com, or one of this machine, without user, password, query or fragment"
+            "must be an https address, or an http address of this machine, without user, password, "
+            "query or fragment"
         )
     return text.rstrip("/")
 
@@ -253,7 +279,10 @@ def _is_postgresql(url: str) -> bool:
 
 
 def postgresql_url(url: str) -> str | None:
-    """The URL, if it is PostgreSQL's; None for another engine's. What is said of a wrong one never shows it, since it holds the password."""
+    """The URL if it is for PostgreSQL, otherwise None.
+
+    Raises ValueError for an invalid URL; the text never contains it, because it holds the password.
+    """
     if not _is_postgresql(url):
         return None
     try:
@@ -264,13 +293,17 @@ def postgresql_url(url: str) -> str | None:
         port.isdecimal() for port in str(parts.get("port", "5432")).split(",")
     ):
         raise ValueError(
-            "must look like postgresql://user:password@host:5432/database, with what is no letter or digit in the password percent-encoded"
+            "must look like postgresql://user:password@host:5432/database; percent-encode all "
+            "characters of the password except letters and digits"
         )
     return url
 
 
 def _database_path(url: str, instance_folder: Path) -> Path:
-    """The file of a sqlite:/// URL: three slashes for a path from the instance folder, four for an absolute one."""
+    """The file of a sqlite:/// URL.
+
+    Three slashes mean a path relative to the instance folder, four an absolute path.
+    """
     if _is_postgresql(url):
         return instance_folder / "budget_sync.db"
     parts = urlsplit(url)
@@ -282,33 +315,42 @@ def _database_path(url: str, instance_folder: Path) -> Path:
         or parts.fragment
     ):
         raise ValueError(
-            "must look like sqlite:///budget_sync.db or sqlite:////var/lib/budget-sync/budget_sync.db, or postgresql://user:password@host:5432/database"
+            "must look like sqlite:///budget_sync.db, "
+            "sqlite:////var/lib/budget-sync/budget_sync.db or "
+            "postgresql://user:password@host:5432/database"
         )
     return (instance_folder / unquote(parts.path[1:])).resolve()
 
 
 def _no_secret_key() -> str:
     raise SettingsError(
-        "SECRET_KEY must be set on PostgreSQL: all servers of one database sign the same sessions"
+        "SECRET_KEY must be set on PostgreSQL, because all servers of one database sign the same "
+        f"sessions. Example: {_EXAMPLES['SECRET_KEY']}"
     )
 
 
 def _kept_secret_key(instance_folder: Path) -> str:
-    """The key made on the first start and kept in the instance folder, readable by its owner alone."""
+    """The key in the instance folder, which is created on the first start.
+
+    Only the owner of the file can read it.
+    """
     path = instance_folder / "secret_key"
     try:
         files.make_folder(instance_folder)
         if not path.exists():
-            # Two first starts at once agree on one key.
+            # Two first starts at the same time use the same key.
             files.make_once(path, secrets.token_hex(32))
         key = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:
         raise SettingsError(
-            f"SECRET_KEY is not set, and {path} cannot be used instead: {error}"
+            f"SECRET_KEY is not set, and the key file {path} cannot be used: {error}. Fix the file "
+            f"or set SECRET_KEY. Example: {_EXAMPLES['SECRET_KEY']}"
         ) from None
     if len(key) < MIN_SECRET_LENGTH:
         raise SettingsError(
-            f"{path} holds no key of at least {MIN_SECRET_LENGTH} characters; delete it to have a new one made"
+            f"SECRET_KEY is not set, and the key in {path} has fewer than {MIN_SECRET_LENGTH} "
+            "characters. Delete the file, so that a new key is created, or set SECRET_KEY. "
+            f"Example: {_EXAMPLES['SECRET_KEY']}"
         )
     return key
 

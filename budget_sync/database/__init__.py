@@ -1,7 +1,9 @@
-"""The database: connections, the one seam for writing (`transact`), and the schema. SQL dialects stay in this folder."""
+"""The database: connections, `transact` (the only way to write) and the schema.
+
+Differences between SQLite and PostgreSQL stay in this folder.
+"""
 
 from budget_sync.database.connection import (
-    DatabaseProblem,
     calls_at_once,
     check_library,
     close_connection,
@@ -17,6 +19,7 @@ from budget_sync.database.connection import (
     snapshot,
     wal_size,
 )
+from budget_sync.database.errors import DatabaseProblem
 from budget_sync.database.hooks import Observer, observe
 from budget_sync.database.locks import held_alone, lock_name, locked, require_writable
 from budget_sync.database.maintenance.copy_file import write_copy

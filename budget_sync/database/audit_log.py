@@ -1,13 +1,13 @@
-"""Writes audit rows. Never opens a transaction: a row stands or falls with the change it tells of."""
+"""Writes audit rows. Each row belongs to the transaction of the change that it records."""
 
 from __future__ import annotations
 
-from budget_sync.database import Prepared
 from budget_sync.database.models import AuditLog
+from budget_sync.database.prepared import Prepared
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
 
-_TOLD = (
+_DETAILS = (
     "field",
     "subject",
     "requestId",
@@ -30,7 +30,7 @@ _COLUMNS = (
     "principal",
     "changedBy",
     "createdAt",
-    *_TOLD,
+    *_DETAILS,
 )
 _INSERT = Prepared(
     lambda value: AuditLog.insert({column: getattr(value, column) for column in _COLUMNS})
@@ -47,9 +47,13 @@ def record(
     budgeted_delta_minor: int = 0,
     reserved_delta_minor: int = 0,
     committed_delta_minor: int = 0,
-    **told: str | None,
+    **details: str | None,
 ) -> None:
-    """Add one row. `told` may name field, subject, requestId, reservationId, oldValue, newValue, onBehalfOf, approvedBy, reason and externalRef."""
+    """Add one row, without opening a transaction.
+
+    `details` may have the keys field, subject, requestId, reservationId, oldValue, newValue,
+    onBehalfOf, approvedBy, reason and externalRef. Raises TypeError for any other key.
+    """
     _INSERT.write(
         customerId=customer_id,
         budgetId=budget_id,
@@ -61,7 +65,7 @@ def record(
         principal=actor.principal,
         changedBy=actor.label,
         createdAt=clock.to_text(clock.now()),
-        **{name: told.pop(name, None) for name in _TOLD},
+        **{name: details.pop(name, None) for name in _DETAILS},
     )
-    if told:
-        raise TypeError(f"an audit row has no {', '.join(told)}")
+    if details:
+        raise TypeError(f"the audit log has no columns {', '.join(details)}")

@@ -1,6 +1,6 @@
-"""What the engines spell differently: the append-only triggers, and keys that count by themselves.
+"""Schema statements that differ between the engines: append-only triggers and generated keys.
 
-Kept in one place, since a trigger's syntax is the one thing that `schema.sql` cannot say for both.
+`schema.sql` cannot hold them, because the trigger syntax differs.
 """
 
 from __future__ import annotations
@@ -9,53 +9,56 @@ import peewee
 
 from budget_sync.database.postgres.pool import PostgresServer
 
-_AUDIT_REFUSAL = "the audit log is append-only"
-_CHECK_REFUSAL = "the check log is append-only"
-_PRUNE_REFUSAL = "check log rows leave only by flask prune-checks, which audits it"
+_AUDIT_ERROR = "the audit log is append-only"
+_CHECK_ERROR = "the check log is append-only"
+_PRUNE_ERROR = "check log rows leave only by flask prune-checks, which audits it"
 
 #: Statements to run after `schema.sql` on SQLite.
 #:
-#: A replacing insert (INSERT OR REPLACE) deletes without firing delete triggers on a connection that has not asked for
-#: them, so an insert over an existing row is refused as well; two plain look-ups are what SQLite compiles and runs soonest,
-#: and the audit log gets a row with every movement. A check log row may be deleted only once the audit log says
-#: that rows of that customer and age are to go.
+#: INSERT OR REPLACE deletes rows without firing delete triggers, unless the connection has turned
+#: on recursive triggers. So an insert over an existing row is rejected as well. Two plain look-ups
+#: are the fastest form for SQLite to compile and run; this matters because every movement adds an
+#: audit row. A row of the check log can be deleted only after the audit log has recorded that rows
+#: of that customer and age are pruned.
 SQLITE_STATEMENTS = [
     f"""
     CREATE TRIGGER "AuditLog_no_update" BEFORE UPDATE ON "AuditLog"
-    BEGIN SELECT RAISE(ABORT, '{_AUDIT_REFUSAL}'); END
+    BEGIN SELECT RAISE(ABORT, '{_AUDIT_ERROR}'); END
     """,
     f"""
     CREATE TRIGGER "AuditLog_no_delete" BEFORE DELETE ON "AuditLog"
-    BEGIN SELECT RAISE(ABORT, '{_AUDIT_REFUSAL}'); END
+    BEGIN SELECT RAISE(ABORT, '{_AUDIT_ERROR}'); END
     """,
     f"""
     CREATE TRIGGER "AuditLog_no_replace" BEFORE INSERT ON "AuditLog"
     BEGIN
-        SELECT RAISE(ABORT, '{_AUDIT_REFUSAL}') FROM "AuditLog" WHERE "id" = NEW."id";
-        SELECT RAISE(ABORT, '{_AUDIT_REFUSAL}') FROM "AuditLog" WHERE "budgetId" = NEW."budgetId" AND "version" = NEW."version";
+        SELECT RAISE(ABORT, '{_AUDIT_ERROR}') FROM "AuditLog" WHERE "id" = NEW."id";
+        SELECT RAISE(ABORT, '{_AUDIT_ERROR}') FROM "AuditLog"
+        WHERE "budgetId" = NEW."budgetId" AND "version" = NEW."version";
     END
     """,
     f"""
     CREATE TRIGGER "BudgetCheckLog_no_update" BEFORE UPDATE ON "BudgetCheckLog"
-    BEGIN SELECT RAISE(ABORT, '{_CHECK_REFUSAL}'); END
+    BEGIN SELECT RAISE(ABORT, '{_CHECK_ERROR}'); END
     """,
     f"""
     CREATE TRIGGER "BudgetCheckLog_no_replace" BEFORE INSERT ON "BudgetCheckLog"
     WHEN EXISTS (SELECT 1 FROM "BudgetCheckLog" WHERE "id" = NEW."id")
-    BEGIN SELECT RAISE(ABORT, '{_CHECK_REFUSAL}'); END
+    BEGIN SELECT RAISE(ABORT, '{_CHECK_ERROR}'); END
     """,
     f"""
     CREATE TRIGGER "BudgetCheckLog_no_delete" BEFORE DELETE ON "BudgetCheckLog"
     WHEN NOT EXISTS (
         SELECT 1 FROM "AuditLog"
-        WHERE "action" = 'PRUNE_CHECKS' AND "customerId" = OLD."customerId" AND "newValue" > OLD."timestamp"
+        WHERE "action" = 'PRUNE_CHECKS' AND "customerId" = OLD."customerId"
+            AND "newValue" > OLD."timestamp"
     )
-    BEGIN SELECT RAISE(ABORT, '{_PRUNE_REFUSAL}'); END
+    BEGIN SELECT RAISE(ABORT, '{_PRUNE_ERROR}'); END
     """,
 ]
 
-#: Keys that SQLite counts by itself, as it does with every INTEGER PRIMARY KEY.
-COUNTED_KEYS = (
+#: Keys that the database generates. SQLite does so for every INTEGER PRIMARY KEY.
+GENERATED_KEYS = (
     ("Reservation", "seq"),
     ("BudgetCheckLog", "id"),
     ("AuditLog", "id"),
@@ -64,50 +67,55 @@ COUNTED_KEYS = (
 )
 
 
-def _refusing(
-    trigger: str, table: str, event: str, refusal: str, condition: str = "TRUE"
+def _rejecting(
+    trigger: str, table: str, event: str, message: str, condition: str = "TRUE"
 ) -> list[str]:
-    """The function and the trigger of one name that refuse an event on a table."""
-    each = "STATEMENT" if event == "TRUNCATE" else "ROW"
+    """The function and the trigger, with one name, that reject an event on a table."""
+    level = "STATEMENT" if event == "TRUNCATE" else "ROW"
     return [
         f"""
         CREATE FUNCTION "{trigger}"() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             IF {condition} THEN
-                RAISE EXCEPTION '{refusal}' USING ERRCODE = 'integrity_constraint_violation';
+                RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation';
             END IF;
             RETURN OLD;
         END $$
         """,
-        f'CREATE TRIGGER "{trigger}" BEFORE {event} ON "{table}" FOR EACH {each} EXECUTE FUNCTION "{trigger}"()',
+        f"""
+        CREATE TRIGGER "{trigger}" BEFORE {event} ON "{table}"
+        FOR EACH {level} EXECUTE FUNCTION "{trigger}"()
+        """,
     ]
 
 
-# A replacing insert is an UPDATE here, so it needs no trigger of its own; a TRUNCATE does.
-_POSTGRESQL = [
+# An insert that replaces a row is an UPDATE here and needs no separate trigger; TRUNCATE does.
+_POSTGRESQL_STATEMENTS = [
     *(
-        f'ALTER TABLE "{table}" ALTER COLUMN "{key}" TYPE BIGINT, ALTER COLUMN "{key}" ADD GENERATED BY DEFAULT AS IDENTITY'
-        for table, key in COUNTED_KEYS
+        f'ALTER TABLE "{table}" ALTER COLUMN "{key}" TYPE BIGINT, '
+        f'ALTER COLUMN "{key}" ADD GENERATED BY DEFAULT AS IDENTITY'
+        for table, key in GENERATED_KEYS
     ),
-    *_refusing("AuditLog_no_update", "AuditLog", "UPDATE", _AUDIT_REFUSAL),
-    *_refusing("AuditLog_no_delete", "AuditLog", "DELETE", _AUDIT_REFUSAL),
-    *_refusing("AuditLog_no_truncate", "AuditLog", "TRUNCATE", _AUDIT_REFUSAL),
-    *_refusing("BudgetCheckLog_no_update", "BudgetCheckLog", "UPDATE", _CHECK_REFUSAL),
-    *_refusing("BudgetCheckLog_no_truncate", "BudgetCheckLog", "TRUNCATE", _CHECK_REFUSAL),
-    *_refusing(
+    *_rejecting("AuditLog_no_update", "AuditLog", "UPDATE", _AUDIT_ERROR),
+    *_rejecting("AuditLog_no_delete", "AuditLog", "DELETE", _AUDIT_ERROR),
+    *_rejecting("AuditLog_no_truncate", "AuditLog", "TRUNCATE", _AUDIT_ERROR),
+    *_rejecting("BudgetCheckLog_no_update", "BudgetCheckLog", "UPDATE", _CHECK_ERROR),
+    *_rejecting("BudgetCheckLog_no_truncate", "BudgetCheckLog", "TRUNCATE", _CHECK_ERROR),
+    *_rejecting(
         "BudgetCheckLog_no_delete",
         "BudgetCheckLog",
         "DELETE",
-        _PRUNE_REFUSAL,
+        _PRUNE_ERROR,
         """NOT EXISTS (
             SELECT 1 FROM "AuditLog"
             WHERE "action" = 'PRUNE_CHECKS' AND "customerId" = OLD."customerId"
-                AND "newValue" COLLATE "C" > to_char(OLD."timestamp" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                AND "newValue" COLLATE "C"
+                    > to_char(OLD."timestamp" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
         )""",
     ),
 ]
 
 
 def engine_statements(database: peewee.Database) -> list[str]:
-    """The statements to run after `schema.sql` on that database's engine."""
-    return _POSTGRESQL if isinstance(database, PostgresServer) else SQLITE_STATEMENTS
+    """The statements to run after `schema.sql` on the engine of `database`."""
+    return _POSTGRESQL_STATEMENTS if isinstance(database, PostgresServer) else SQLITE_STATEMENTS

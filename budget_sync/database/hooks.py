@@ -1,30 +1,33 @@
-"""Who is told what the database is doing, as it happens: the metrics, in a process that serves."""
+"""Callbacks for database events. A serving process registers its metrics here."""
 
 from __future__ import annotations
 
 
 class Observer:
-    """Is told; this one makes nothing of it. What it is told in passing must cost next to nothing, and never fail."""
+    """Default observer; does nothing. Overrides must be cheap and must not raise."""
 
-    def works_wait(self, works: int) -> None:
-        """That many works of this process wait for its writer thread: told as a batch begins and ends, and while one takes long."""
+    def works_wait(self, count: int) -> None:
+        """The length of this process's writer queue.
 
-    def batch_committed(self, works: int) -> None:
-        """The writer thread committed that many works at once."""
+        Called when a batch begins and ends, and repeatedly while callers wait for a long time.
+        """
+
+    def batch_committed(self, count: int) -> None:
+        """The writer thread committed this many jobs in one transaction."""
 
     def connection_in_use(self, change: int) -> None:
-        """One more connection of the pool is in use (1), or one less (-1)."""
+        """A pooled connection was taken (1) or returned (-1)."""
 
 
-class _Told:
-    """This process's observer."""
-
-    observer = Observer()
+_observer = Observer()
 
 
-told = _Told()
+def current_observer() -> Observer:
+    """The observer of this process."""
+    return _observer
 
 
 def observe(observer: Observer) -> None:
-    """Tell that one from now on."""
-    told.observer = observer
+    """Replace the observer of this process."""
+    global _observer  # noqa: PLW0603  # one observer per process
+    _observer = observer

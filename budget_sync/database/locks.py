@@ -1,10 +1,13 @@
-"""Locks: of who writes to SQLite; of rows and names on PostgreSQL; and the one that a sync pass holds.
+"""Locks: SQLite's writer lock between processes, row and name locks on PostgreSQL, sync run locks.
 
-On SQLite one transaction writes at a time, so nothing in it needs a lock. On PostgreSQL, transactions run side by side, and
-each statement sees what was committed when it began: before it waited for a lock, that is. So whoever decides from a row
-reads it with `locked`: then PostgreSQL reads the newest version of every row that it locked, and what the transaction's next
-statements read is newer still. A budget and its utilisation are locked together, the budget first, by everyone who changes
-either; so neither can change under whoever holds them.
+SQLite runs one write transaction at a time, so code inside a transaction needs no lock. PostgreSQL
+runs transactions concurrently, and each statement sees the data that was committed when the
+statement began, which may be before it waited for a lock. So code that decides from a row must read
+the row with `locked`: PostgreSQL then reads the newest version of every row that it locks, and
+later statements of the transaction read data that is at least as new.
+
+A budget and its utilization row are always locked together, the budget first, by every transaction
+that changes either of them. Neither can change while a transaction holds both.
 """
 
 from __future__ import annotations
@@ -18,35 +21,41 @@ from typing import Any
 
 import psycopg
 
-from budget_sync.database.connection import DatabaseProblem, close_connection, db, open_connection
+from budget_sync.database.connection import close_connection, db, open_connection
+from budget_sync.database.errors import DatabaseProblem
 from budget_sync.database.postgres.pool import PostgresServer
 from budget_sync.runtime import files
 
-# Not FOR UPDATE: the foreign keys of a check that is just being logged need the budget's key, and that stays as it is.
-_LOCK = "FOR NO KEY UPDATE"
+# Not FOR UPDATE: the foreign key of a check that is being logged needs the budget's key, which does
+# not change.
+_LOCK_MODE = "FOR NO KEY UPDATE"
 
 
 def locked(query: Any) -> Any:
-    """The select, with all rows it reads locked until the transaction ends; rows that it locks are read as they are then."""
-    return query.for_update(_LOCK) if isinstance(db.obj, PostgresServer) else query
+    """The query with all its rows locked until the transaction ends.
+
+    PostgreSQL reads each locked row again after it waited for the lock. SQLite needs no lock.
+    """
+    return query.for_update(_LOCK_MODE) if isinstance(db.obj, PostgresServer) else query
 
 
 def lock_name(name: str) -> None:
-    """Be the one transaction that works on what has that name, where there may be no row yet that could be locked."""
+    """Hold a lock on a name until the transaction ends, if there may be no row yet to lock."""
     if isinstance(db.obj, PostgresServer):
         db.execute_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,)).fetchall()
 
 
 @contextmanager
 def process_lock() -> Iterator[None]:
-    """Be the one process that writes; fair between processes, without polling.
+    """Hold SQLite's writer lock between processes; fair, and without polling.
 
-    One flock alone is not fair: who releases it takes it again before the waiting process wakes. So there is a turnstile in
-    front, which is passed only while nobody waits before it. A process that is killed releases both.
+    A single flock is not fair: a process that releases it takes it again before the waiting process
+    wakes up. So a second lock, the turnstile, comes first, and a process passes it only when no
+    other process is waiting there. The system releases both when a process is killed.
     """
-    turnstile = _open_beside("turnstile")
+    turnstile = _open_lock_file("turnstile")
     try:
-        lock = _open_beside("lock")
+        lock = _open_lock_file("lock")
         try:
             fcntl.flock(turnstile, fcntl.LOCK_EX)
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -58,51 +67,56 @@ def process_lock() -> Iterator[None]:
         os.close(turnstile)
 
 
-def _open_beside(suffix: str) -> int:
+def _open_lock_file(suffix: str) -> int:
     return files.open_or_make(db.file_path.with_name(f"{db.file_path.name}.{suffix}"))
 
 
 def require_writable() -> None:
-    """Raises DatabaseProblem where this process could not write: the database's file, or one of the locks', is closed to it.
+    """Raises DatabaseProblem if this process may not write the SQLite file or its lock files.
 
-    Nothing is locked, and nobody is waited for. On PostgreSQL that is for the server to say, with the first write.
+    It takes no lock and never waits. PostgreSQL is not checked: it rejects the first write.
     """
     if isinstance(db.obj, PostgresServer):
         return
     try:
         for suffix in ("turnstile", "lock"):
-            os.close(_open_beside(suffix))
+            os.close(_open_lock_file(suffix))
     except OSError as error:
-        raise DatabaseProblem(f"The database {db.file_path} cannot be written: {error}.") from error
-    # SQLite would open it to be read, and refuse the first write.
+        raise DatabaseProblem(
+            f"The database {db.file_path} cannot be written: {error}. "
+            "Check the owner and the permissions of its folder and files."
+        ) from error
+    # SQLite would open the file read-only and reject the first write.
     if not os.access(db.file_path, os.W_OK):
         raise DatabaseProblem(
-            f"The database {db.file_path} cannot be written: its file is read-only to this process."
+            f"The database {db.file_path} cannot be written: the file is read-only for this "
+            "process. Check its owner and permissions."
         )
 
 
 @contextmanager
 def held_alone(name: str, folder: Path) -> Iterator[bool]:
-    """Hold a name for longer than a transaction; gives False where another holds it. It is let go of when the process ends, however it ends.
+    """Try to hold a lock on a name for longer than a transaction; False if it is already held.
 
-    On SQLite the holders are the processes that share the folder, on PostgreSQL all that share the database.
+    The lock ends with the process, even if the process is killed. On SQLite it is shared by the
+    processes that use `folder`, on PostgreSQL by all processes that use the database.
     """
     if isinstance(db.obj, PostgresServer):
         open_connection()
         connection = db.connection()
-        (got,) = connection.execute(
+        (is_held,) = connection.execute(
             "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)
         ).fetchone()
         try:
-            yield got
+            yield is_held
         finally:
-            if got:
+            if is_held:
                 try:
                     connection.execute(
                         "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,)
                     )
                 except psycopg.Error:
-                    # A connection that was lost has let go already.
+                    # The server released the lock when the connection was lost.
                     close_connection()
         return
     file = files.open_or_make(folder / f"{name}.lock")

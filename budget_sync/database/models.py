@@ -1,6 +1,7 @@
-"""Peewee's view of the tables of `schema.sql`: fields and nothing else.
+"""Peewee models of the tables in `schema.sql`: fields only.
 
-Constraints and indexes stand in `schema.sql`. A column that the database generates is read only, so it is not named here.
+Constraints and indexes are in `schema.sql`. Columns that the database generates are read-only and
+have no field here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from peewee import (
     TextField,
 )
 
-from budget_sync.database import db
+from budget_sync.database.connection import db
 from budget_sync.domain import clock
 
 
@@ -27,18 +28,18 @@ class UtcField(Field):
     field_type = "TIMESTAMPTZ"
 
     def db_value(self, value: datetime | str | None) -> str | None:
-        """The text to store."""
+        """The text to store in the database."""
         return clock.to_text(value) if isinstance(value, datetime) else value
 
     def python_value(self, value: datetime | str | None) -> datetime | None:
-        """The stored time, aware."""
+        """The stored time as an aware datetime in UTC."""
         if value is None or isinstance(value, datetime):
             return value and value.astimezone(UTC)
         return clock.from_text(value)
 
 
 class Table(Model):
-    """A row of one of our tables."""
+    """Base class of all models."""
 
     class Meta:
         database = db
@@ -93,7 +94,7 @@ class Session(Table):
 
 
 class LoginAttempt(Table):
-    """A login that failed, or has not succeeded yet."""
+    """A login that failed or has not succeeded yet."""
 
     id = IntegerField(primary_key=True)
     account = TextField()
@@ -140,7 +141,7 @@ class BudgetDataSourceConfig(Table):
 
 
 class Budget(Table):
-    """What a department may spend in a fiscal period."""
+    """The amount that a department may spend in a fiscal period."""
 
     id = TextField(primary_key=True)
     customerId = TextField()
@@ -164,7 +165,7 @@ class Budget(Table):
 
 
 class BudgetUtilization(Table):
-    """Where a budget stands."""
+    """The reserved and committed amounts of a budget."""
 
     budgetId = TextField(primary_key=True)
     customerId = TextField()
@@ -207,7 +208,7 @@ class Reservation(Table):
 
 
 class StoredReply(Table):
-    """A reply kept under an Idempotency-Key."""
+    """A reply stored under an Idempotency-Key."""
 
     customerId = TextField()
     principal = TextField()
@@ -223,7 +224,7 @@ class StoredReply(Table):
 
 
 class BudgetCheckLog(Table):
-    """A check and the answer it got."""
+    """A logged check and its answer."""
 
     id = IntegerField(primary_key=True)
     checkId = TextField()
@@ -254,7 +255,7 @@ class BudgetCheckLog(Table):
 
 
 class AuditLog(Table):
-    """One movement or change."""
+    """A movement of money, or a change of a budget, a person, a key or a source."""
 
     id = IntegerField(primary_key=True)
     customerId = TextField(null=True)
@@ -283,7 +284,7 @@ class AuditLog(Table):
 
 
 class SyncHistory(Table):
-    """One pass over one source."""
+    """One sync run of one source."""
 
     id = IntegerField(primary_key=True)
     syncId = TextField()

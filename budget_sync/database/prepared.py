@@ -1,7 +1,8 @@
-"""Peewee queries compiled once.
+"""Peewee queries that are compiled only once.
 
-Peewee makes the SQL of a query anew each time it runs, which costs several times what SQLite needs to run it. The queries of
-the hot path are the same but for their values, so they are compiled with a named gap for each value, and the SQL is kept.
+Peewee builds the SQL of a query again each time it runs, which takes several times as long as
+SQLite needs to run it. The queries of the hot path differ only in their values, so they are
+compiled once with a named parameter for each value, and the SQL is cached.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import peewee
 from budget_sync.database.connection import db
 
 
-class _Gap:
-    """Where a value goes."""
+class _Parameter:
+    """A named placeholder for a value."""
 
     __slots__ = ("name",)
 
@@ -24,16 +25,16 @@ class _Gap:
         self.name = name
 
 
-class _Gaps:
-    """Hands out a gap for any name asked for."""
+class _Parameters:
+    """Has a parameter for every attribute name."""
 
     def __getattr__(self, name: str) -> Any:
-        # A Value node goes through unconverted: what fills the gap must be as the database takes it.
-        return peewee.Value(_Gap(name), converter=False)
+        # Peewee does not convert this node, so the value must already have its database form.
+        return peewee.Value(_Parameter(name), converter=False)
 
 
 class _Compiled(NamedTuple):
-    """The SQL, which named value fills each of its placeholders, and what makes a row of what it selects."""
+    """The SQL, the parameter name of each placeholder, and the constructor of a result row."""
 
     sql: str
     names: tuple[str, ...]
@@ -45,8 +46,10 @@ def _compile(query: Any) -> _Compiled:
     mark = db.param
     texts = sql.split(mark)
     if len(texts) != len(parameters) + 1:
-        raise ValueError(f"a placeholder too many or too few: {sql}")
-    marks = [mark if type(parameter) is _Gap else _literal(parameter) for parameter in parameters]
+        raise ValueError(f"the number of placeholders differs from the number of values: {sql}")
+    marks = [
+        mark if type(parameter) is _Parameter else _literal(parameter) for parameter in parameters
+    ]
     columns = (
         [getattr(column, "name", "_") for column in query.selected_columns]
         if isinstance(query, peewee.Select)
@@ -54,7 +57,7 @@ def _compile(query: Any) -> _Compiled:
     )
     return _Compiled(
         "".join(text + mark for text, mark in zip(texts, [*marks, ""], strict=True)),
-        tuple(parameter.name for parameter in parameters if type(parameter) is _Gap),
+        tuple(parameter.name for parameter in parameters if type(parameter) is _Parameter),
         namedtuple("Row", columns, rename=True),  # noqa: PYI024  # columns known at run time
     )
 
@@ -62,32 +65,32 @@ def _compile(query: Any) -> _Compiled:
 def _literal(value: object) -> str:
     """A constant of the query, as SQL.
 
-    SQLite compiles a statement anew at each run in which a value was bound that decides whether a partial index can be used,
-    as in `"status" = ?`; with a constant it need not.
+    SQLite compiles a statement again on each run if a bound value decides whether a partial index
+    can be used, as in `"status" = ?`. With a constant it does not.
     """
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     if type(value) is int:
         return str(value)
-    raise TypeError(f"no constant for a prepared query: {value!r}")
+    raise TypeError(f"a prepared query cannot have this constant: {value!r}")
 
 
 class Prepared:
-    """A query made by `build(gaps)`, run with `gaps.name` filled by the keyword `name`.
+    """A query that `build(parameters)` returns; the keyword `name` sets `parameters.name`.
 
-    Values go to the database as they are: times as text, enums as their text.
+    Values go to the database unconverted, so pass times and enums as text.
     """
 
     def __init__(self, build: Callable[[Any], Any]) -> None:
         self._build = build
-        # By engine, since a process may connect to more than one database in its life (tests, copies).
+        # By engine, because a process may connect to several databases (tests, copies).
         self._compiled: dict[type, _Compiled] = {}
 
     def compiled(self, database: peewee.Database) -> _Compiled:
-        """The query as that database takes it."""
+        """The query, compiled for the engine of `database`."""
         compiled = self._compiled.get(type(database))
         if compiled is None:
-            compiled = self._compiled[type(database)] = _compile(self._build(_Gaps()))
+            compiled = self._compiled[type(database)] = _compile(self._build(_Parameters()))
         return compiled
 
     def _run(self, values: dict[str, Any]) -> tuple[Any, Any]:
@@ -96,35 +99,43 @@ class Prepared:
         return database.execute_prepared(sql, [values[name] for name in names]), make_row
 
     def first(self, **values: Any) -> Any:
-        """The first row of a select, with its columns as attributes; None where there is none."""
+        """The first row of a select, with its columns as attributes; None if there are no rows."""
         cursor, make_row = self._run(values)
         row = cursor.fetchone()
         return None if row is None else make_row(*row)
 
     def scalar(self, **values: Any) -> Any:
-        """The first column of the first row."""
+        """The first column of the first row; None if there are no rows."""
         row = self._run(values)[0].fetchone()
         return None if row is None else row[0]
 
     def execute(self, **values: Any) -> int:
-        """Run an insert, update or delete; the number of rows it met."""
+        """Run an insert, update or delete; return the number of affected rows."""
         count: int = self._run(values)[0].rowcount
         return count
 
     def write(self, **values: Any) -> None:
-        """Run an insert of which nothing is asked. On PostgreSQL it goes with the next statement, or with the commit, and so does its error."""
+        """Run an insert whose result is not needed.
+
+        PostgreSQL sends it with the next statement or with the commit, which then also raises its
+        error.
+        """
         database = db.obj
         sql, names, _ = self.compiled(database)
         database.write_prepared(sql, [values[name] for name in names])
 
 
 def first_of_both(first: Prepared, second: Prepared, **values: Any) -> tuple[Any, Any]:
-    """The first rows of two selects, the second of which is run after the first; on PostgreSQL the two travel together."""
+    """The first row of each of two selects, run in this order.
+
+    PostgreSQL runs both in one round trip.
+    """
     database = db.obj
-    sql, names, make_row = first.compiled(database)
-    other_sql, other_names, make_other = second.compiled(database)
-    cursor, other_cursor = database.execute_both_prepared(
-        (sql, [values[name] for name in names]), (other_sql, [values[name] for name in other_names])
+    first_sql, first_names, make_first = first.compiled(database)
+    second_sql, second_names, make_second = second.compiled(database)
+    first_cursor, second_cursor = database.execute_both_prepared(
+        (first_sql, [values[name] for name in first_names]),
+        (second_sql, [values[name] for name in second_names]),
     )
-    row, other = cursor.fetchone(), other_cursor.fetchone()
-    return row and make_row(*row), other and make_other(*other)
+    first_row, second_row = first_cursor.fetchone(), second_cursor.fetchone()
+    return first_row and make_first(*first_row), second_row and make_second(*second_row)

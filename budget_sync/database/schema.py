@@ -1,17 +1,19 @@
-"""Making the schema, knowing its version, and upgrading an older one.
+"""Creates the schema, reads its version and upgrades older versions.
 
-`schema.sql` is the newest schema. A database of an older version gets the steps of `upgrades.py` it has not had, all in one
-transaction. A released step is never edited: it says what it took, on the day, to get from one version to the next.
+`schema.sql` is the newest schema. An older database gets all missing steps of `upgrades.py` in one
+transaction. A released step is never edited: it records what was needed to get from one version to
+the next.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import peewee
 
 from budget_sync.database.connection import (
-    DatabaseProblem,
     SqliteFile,
     db,
     label,
@@ -19,6 +21,7 @@ from budget_sync.database.connection import (
     roll_back,
 )
 from budget_sync.database.engine import engine_statements
+from budget_sync.database.errors import DatabaseProblem
 from budget_sync.database.locks import lock_name
 from budget_sync.database.upgrades import upgrade_steps
 from budget_sync.domain import clock
@@ -31,22 +34,46 @@ SCHEMA_FILE = PROJECT_FOLDER / "schema.sql"
 
 
 def statements(text: str) -> list[str]:
-    """The SQL statements of a text, which end with a semicolon at the end of a line; comment lines are left out."""
+    """The SQL statements of a text, without comment lines.
+
+    Each statement must end with a semicolon at the end of a line.
+    """
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
     return [
         statement.strip() for statement in "\n".join(lines).split(";\n") if statement.strip(" \n;")
     ]
 
 
+def schema_statements() -> list[str]:
+    """The statements of `schema.sql`."""
+    return statements(SCHEMA_FILE.read_text(encoding="utf-8"))
+
+
+def table_names() -> list[str]:
+    """All tables except SchemaVersion, each after the tables that it references."""
+    found: list[str] = re.findall(
+        r'^CREATE TABLE "(\w+)"', SCHEMA_FILE.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return [table for table in found if table != "SchemaVersion"]
+
+
+def column_names(connection: Any, table: str) -> list[str]:
+    """The columns of a table on an SQLite connection, without the generated columns."""
+    return [row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')]
+
+
 def schema_version() -> int | None:
-    """The schema version of the connected database; None where it has no tables of ours. Raises DatabaseProblem where it is no version."""
+    """The schema version of the connected database; None if it has none of our tables.
+
+    Raises DatabaseProblem if the stored version is not a number.
+    """
     open_connection()
     if not _has_tables():
         return None
     row = db.execute_sql('SELECT MAX("version") FROM "SchemaVersion"').fetchone()
     version = None if row is None else row[0]
     if not isinstance(version, int | None):
-        # SQLite keeps whatever a damaged row says, of whatever type.
+        # SQLite returns the value of a damaged row, of any type.
         raise DatabaseProblem(
             f"The database {label()} is damaged: its schema version is {version!r}."
         )
@@ -56,47 +83,52 @@ def schema_version() -> int | None:
 def _has_tables() -> bool:
     if isinstance(db.obj, SqliteFile):
         return bool(db.table_exists("SchemaVersion"))
-    # In whatever schema the connection looks first: Peewee would look in "public" alone.
+    # In the schemas of the search path: Peewee would look only in "public".
     return bool(
         db.execute_sql("""SELECT to_regclass('"SchemaVersion"') IS NOT NULL""").fetchone()[0]
     )
 
 
 def require_current_schema(*, older_will_do: bool = False) -> None:
-    """Raises DatabaseProblem, with one line that says what to do, unless the database is there and of this version, or an older one."""
+    """Raises DatabaseProblem unless the database exists and has this schema version.
+
+    With `older_will_do`, an older version is accepted too.
+    """
     try:
         version = schema_version()
     except peewee.PeeweeException as error:
         if isinstance(db.obj, SqliteFile) and not db.file_path.exists():
             raise DatabaseProblem(
-                f"There is no database at {db.file_path}: make it with `flask init-db`."
+                f"There is no database at {db.file_path}. Create it with `flask init-db`."
             ) from error
         raise DatabaseProblem(
             f"The database {label()} cannot be opened: {' '.join(str(error).split())}."
         ) from error
     if version is None:
         raise DatabaseProblem(
-            f"The database {label()} has no tables yet: make them with `flask init-db`."
+            f"The database {label()} has no tables yet. Create them with `flask init-db`."
         )
     if version < SCHEMA_VERSION and not older_will_do:
         raise DatabaseProblem(
-            f"The database is of schema version {version}, this program needs {SCHEMA_VERSION}: run `flask upgrade-db`."
+            f"The database has schema version {version}, but this program needs {SCHEMA_VERSION}. "
+            "Run `flask upgrade-db`."
         )
     if version > SCHEMA_VERSION:
         raise DatabaseProblem(
-            f"The database is of schema version {version}, newer than this program's {SCHEMA_VERSION}: install the newer program."
+            f"The database has schema version {version}, newer than this program's "
+            f"{SCHEMA_VERSION}. Install the newer program."
         )
 
 
 def init_schema() -> bool:
-    """Make all tables in an empty database. Returns False, and changes nothing, where they are there already."""
+    """Create all tables in an empty database; return False and change nothing if they exist."""
     open_connection()
     _begin()
     try:
         if schema_version() is not None:
             db.rollback()
             return False
-        make_tables()
+        create_tables()
         db.commit()
     except BaseException:
         roll_back()
@@ -104,20 +136,18 @@ def init_schema() -> bool:
     return True
 
 
-def make_tables() -> None:
-    """Make everything in an empty database, inside the transaction that is open."""
-    for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")) + engine_statements(
-        db.obj
-    ):
+def create_tables() -> None:
+    """Create tables, indexes and triggers in an empty database, inside the open transaction."""
+    for statement in schema_statements() + engine_statements(db.obj):
         db.execute_sql(statement)
-    _note_version(SCHEMA_VERSION)
+    _record_version(SCHEMA_VERSION)
 
 
 def upgrade_schema(steps: Mapping[int, list[str]] | None = None) -> list[int]:
-    """Bring an older database to the newest version; returns the versions gone through, none where it was new already.
+    """Upgrade the database to the newest version; return the versions it was upgraded to, in order.
 
-    All of it is one transaction: a step that fails leaves the database as it was. Raises DatabaseProblem for a database
-    without tables or of a version newer than this program.
+    All steps run in one transaction: if a step fails, the database is unchanged. Raises
+    DatabaseProblem if the database has no tables or a version newer than this program.
     """
     upgrades = upgrade_steps(db.obj) if steps is None else steps
     version = schema_version()
@@ -127,14 +157,14 @@ def upgrade_schema(steps: Mapping[int, list[str]] | None = None) -> list[int]:
     _begin()
     try:
         if not isinstance(db.obj, SqliteFile):
-            # A large table takes its time to be gone through.
+            # Rewriting a large table takes longer than the limit for ordinary statements.
             db.execute_sql("SET LOCAL statement_timeout = 0")
-        # Read again inside: another upgrade may have been first.
+        # Read the version again inside the transaction: another process may have upgraded it.
         todo = [step for step in sorted(upgrades) if step > (schema_version() or 0)]
         for step in todo:
             for statement in upgrades[step]:
                 db.execute_sql(statement)
-            _note_version(step)
+            _record_version(step)
         db.commit()
     except BaseException:
         roll_back()
@@ -143,12 +173,12 @@ def upgrade_schema(steps: Mapping[int, list[str]] | None = None) -> list[int]:
 
 
 def _begin() -> None:
-    """Begin, as the one who changes the schema."""
+    """Begin a transaction that holds the lock for schema changes."""
     db.begin()
     lock_name("budget-sync schema")
 
 
-def _note_version(version: int) -> None:
+def _record_version(version: int) -> None:
     db.execute_sql(
         'INSERT INTO "SchemaVersion" ("version", "appliedAt") VALUES (?, ?)'.replace("?", db.param),
         (version, clock.to_text(clock.now())),

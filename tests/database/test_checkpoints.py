@@ -1,4 +1,4 @@
-"""Checkpoints: the log begins anew while works are committed, nobody waits for it, and one that fails harms nothing."""
+"""Checkpoints: the log restarts while jobs are committed, and a failed checkpoint loses nothing."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ DUE = 60
 
 @pytest.fixture(autouse=True)
 def _often(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a database of its own, where a checkpoint is due soon."""
+    """Use a new database, where a checkpoint is due after a few rows."""
     monkeypatch.setattr(checkpoints, "DUE_ROWS", DUE)
 
 
 @pytest.fixture
 def reader() -> Iterator[sqlite3.Connection]:
-    """Another connection, which looks at one moment of the database until it is closed."""
+    """Another connection, which holds a read snapshot until it is closed."""
     with closing(sqlite3.connect(database.db.file_path, isolation_level=None)) as connection:
         connection.execute("BEGIN")
         connection.execute('SELECT COUNT(*) FROM "AuditLog"').fetchall()
@@ -38,7 +38,7 @@ def reader() -> Iterator[sqlite3.Connection]:
 
 
 def write(count: int) -> None:
-    """Works of a page or two each, one commit each."""
+    """Run jobs that write a page or two each, with one commit each."""
     for number in range(count):
         database.transact(
             lambda number=number: audit_log.record(  # type: ignore[misc]
@@ -48,7 +48,10 @@ def write(count: int) -> None:
 
 
 def pages_in_log() -> int:
-    """How long the log is now: at its beginning is the number of its first page's salt, and each page that counts bears it."""
+    """The number of valid pages in the log.
+
+    The header of the log has a salt, and each valid page has the same salt.
+    """
     content = database.db.file_path.with_name(f"{database.db.file_path.name}-wal").read_bytes()
     return sum(
         content[at + 8 : at + 16] == content[16:24]
@@ -56,40 +59,41 @@ def pages_in_log() -> int:
     )
 
 
-def begins_anew() -> bool:
-    """Whether it has, after some more works, so that the next try is soon due where one fails."""
+def log_restarted() -> bool:
+    """Whether the log has restarted, after some more jobs, which make a retry due if one failed."""
     write(DUE // 6)
     return pages_in_log() < DUE
 
 
-def rows() -> int:
+def row_count() -> int:
+    """The number of audit rows."""
     count: int = AuditLog.select().count()
     return count
 
 
-def test_the_log_begins_anew_while_works_are_committed() -> None:
+def test_log_restarts_while_jobs_are_committed() -> None:
     largest = 0
     for number in range(1, 41):
         write(10)
         largest = max(largest, pages_in_log())
-        assert rows() == 10 * number
+        assert row_count() == 10 * number
     assert largest >= DUE
-    wait_until(begins_anew, "the log never begins anew")
+    wait_until(log_restarted, "the log did not restart")
     assert any(thread.name == "budget-sync-checkpoints" for thread in threading.enumerate())
 
 
-def test_a_reader_is_not_waited_for_and_sees_its_own_moment(reader: sqlite3.Connection) -> None:
+def test_checkpoint_does_not_wait_for_a_reader(reader: sqlite3.Connection) -> None:
     write(2 * DUE)
-    assert pages_in_log() >= 2 * DUE, "the log has to keep what the reader may still look at"
+    assert pages_in_log() >= 2 * DUE, "the log must keep the pages that the reader may still need"
     assert reader.execute('SELECT COUNT(*) FROM "AuditLog"').fetchone() == (0,)
     reader.execute("COMMIT")
-    wait_until(begins_anew, "the log never begins anew")
+    wait_until(log_restarted, "the log did not restart")
 
 
-def test_a_checkpoint_that_fails_is_told_and_tried_again(
+def test_failed_checkpoint_is_logged_and_retried(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = checkpoints._copy_back  # noqa: SLF001  # where a full disk would fail it
+    real = checkpoints._copy_back  # noqa: SLF001  # fails on a full disk
     failures: list[str] = []
 
     def fail_at_first() -> None:
@@ -101,7 +105,7 @@ def test_a_checkpoint_that_fails_is_told_and_tried_again(
     monkeypatch.setattr(checkpoints, "_copy_back", fail_at_first)
     monkeypatch.setattr(logging.getLogger("budget_sync"), "propagate", True)
     write(2 * DUE)
-    wait_until(begins_anew, "the log never begins anew")
+    wait_until(log_restarted, "the log did not restart")
     assert len(failures) == 3
     assert "A checkpoint failed" in caplog.text
-    assert rows() >= 2 * DUE
+    assert row_count() >= 2 * DUE

@@ -1,4 +1,7 @@
-"""A database that is locked, gone or full, a server that is stopped or killed: an honest answer, nothing lost, and it goes on by itself."""
+"""Faults: a database that is locked, missing or full, and a server that is stopped or killed.
+
+Clients get a true answer, no acknowledged write is lost, and the server recovers without help.
+"""
 
 from __future__ import annotations
 
@@ -45,18 +48,18 @@ UNAVAILABLE = {Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN}
 def running(
     tmp_path_factory: pytest.TempPathFactory, templates: Templates
 ) -> Iterator[Installation]:
-    """A running server for the tests that leave it as good as they found it."""
+    """A running server, shared by the tests that do not change it permanently."""
     with templates.copy("world", tmp_path_factory.mktemp("faults")) as environment:
-        made = Installation(environment)
-        made.start()
-        yield made
-        made.end()
+        server = Installation(environment)
+        server.start()
+        yield server
+        server.end()
 
 
 def reserve(
     server: Installation, request_id: str, amount: float = 1, **options: Any
 ) -> requests.Response:
-    """Reserve as the orchestrator, on a connection of its own."""
+    """Reserve as the orchestrator, on a new connection."""
     return server.post(
         "/api/budget/reserve",
         reserve_body(requestId=request_id, amount=amount),
@@ -66,7 +69,7 @@ def reserve(
 
 
 def stored_reservations(server: Installation) -> dict[str, str]:
-    """The id of every reservation in the database file, by request."""
+    """The ID of every reservation in the database file, by request."""
     connection = sqlite3.connect(server.database)
     try:
         return dict(connection.execute('SELECT "requestId", "id" FROM "Reservation"').fetchall())
@@ -75,7 +78,10 @@ def stored_reservations(server: Installation) -> dict[str, str]:
 
 
 def is_unavailable(response: requests.Response) -> bool:
-    """Whether it is a 503; asserts that it is an honest one: JSON that says when to try again, and nothing of our insides."""
+    """Whether the response is a 503.
+
+    Asserts that such a response is JSON with a Retry-After header and shows no internals.
+    """
     if response.status_code != 503:
         return False
     assert response.headers["Content-Type"] == "application/json"
@@ -90,14 +96,14 @@ def is_unavailable(response: requests.Response) -> bool:
 
 
 def verifies(server: Installation) -> bool:
-    """Whether the balances are proven; shows what is not."""
-    proof = server.flask("verify", check=False)
-    assert proof.returncode == 0, proof.stderr
+    """Whether `flask verify` finds no error; shows its output otherwise."""
+    result = server.flask("verify", check=False)
+    assert result.returncode == 0, result.stderr
     return True
 
 
 def all_calls(server: Installation, request_id: str) -> list[Callable[[], requests.Response]]:
-    """Every call that writes."""
+    """One call of every endpoint that writes."""
     key = server.key()
     login = json.loads((server.folder / "demo" / "jane.json").read_text(encoding="utf-8"))
     return [
@@ -116,7 +122,7 @@ def all_calls(server: Installation, request_id: str) -> list[Callable[[], reques
 
 
 def rows_of(server: Installation) -> list[list[tuple[object, ...]]]:
-    """What must not move."""
+    """The rows of all tables that the calls write to."""
     connection = sqlite3.connect(server.database)
     try:
         tables = (
@@ -133,7 +139,7 @@ def rows_of(server: Installation) -> list[list[tuple[object, ...]]]:
         connection.close()
 
 
-def test_a_locked_database_is_a_503_within_the_busy_time_out_and_then_goes_on(
+def test_locked_database_is_a_503_within_the_busy_timeout(
     running: Installation,
 ) -> None:
     assert reserve(running, "locked-held", amount=3).status_code == 200
@@ -156,7 +162,7 @@ def test_a_locked_database_is_a_503_within_the_busy_time_out_and_then_goes_on(
             response.text for response in responses
         ]
         assert {response.json()["code"] for response in responses} == {Code.UNAVAILABLE}
-        # Who only reads does not wait for a writer.
+        # A request that only reads does not wait for a writer.
         assert (
             requests.get(
                 f"{running.url}/api/budgets", headers=running.key(), timeout=BUSY_TIMEOUT_S
@@ -164,7 +170,7 @@ def test_a_locked_database_is_a_503_within_the_busy_time_out_and_then_goes_on(
             == 200
         )
         assert rows_of(running) == before
-        wait_until(lambda: "database is locked" in running.log, "the log does not tell why")
+        wait_until(lambda: "database is locked" in running.log, "the log does not say why")
     finally:
         holder.communicate()
     assert [call().status_code for call in all_calls(running, "locked")] == [200] * 5
@@ -172,7 +178,7 @@ def test_a_locked_database_is_a_503_within_the_busy_time_out_and_then_goes_on(
 
 
 def files_of(database_file: Path) -> list[Path]:
-    """The database file and what SQLite keeps beside it."""
+    """The database file and the files that SQLite keeps next to it."""
     return [
         path
         for path in (
@@ -184,50 +190,56 @@ def files_of(database_file: Path) -> list[Path]:
 
 @contextmanager
 def moved_away(database_file: Path) -> Iterator[Path]:
-    """Move a database elsewhere and back; gives the file where it is meanwhile. What stands in its place at the end is removed."""
-    elsewhere = database_file.parent / "elsewhere"
-    elsewhere.mkdir()
+    """Move the database files to another folder and back at the end; gives the moved file.
+
+    Files that a test puts in the original place are removed at the end.
+    """
+    folder = database_file.parent / "moved"
+    folder.mkdir()
     for path in files_of(database_file):
-        path.rename(elsewhere / path.name)
+        path.rename(folder / path.name)
     try:
-        yield elsewhere / database_file.name
+        yield folder / database_file.name
     finally:
         for path in files_of(database_file):
             if path.is_dir():
                 path.rmdir()
             else:
                 path.unlink()
-        for path in elsewhere.iterdir():
+        for path in folder.iterdir():
             path.rename(database_file.parent / path.name)
-        elsewhere.rmdir()
+        folder.rmdir()
 
 
-def nothing(place: Path, original: Path) -> None:
-    """Leave the place empty."""
+def missing(place: Path, original: Path) -> None:
+    """No file."""
 
 
-def a_directory(place: Path, original: Path) -> None:
-    """A directory in its place."""
+def directory(place: Path, original: Path) -> None:
+    """A directory with the name of the database."""
     place.mkdir()
 
 
 def garbage(place: Path, original: Path) -> None:
-    """What is no database."""
+    """A file of random bytes."""
     place.write_bytes(os.urandom(16_384))
 
 
-def half_a_database(place: Path, original: Path) -> None:
-    """A copy that was cut short."""
+def truncated(place: Path, original: Path) -> None:
+    """A truncated copy."""
     place.write_bytes(original.read_bytes()[:8_192])
 
 
-def an_empty_file(place: Path, original: Path) -> None:
+def empty_file(place: Path, original: Path) -> None:
     """A file without tables."""
     place.touch()
 
 
-def a_copy_to_be_read_only(place: Path, original: Path) -> None:
-    """A copy that SQLite only reads, whoever asks: its header says that a newer format is needed for writing."""
+def read_only(place: Path, original: Path) -> None:
+    """A copy that SQLite opens read-only for every user.
+
+    Its header says that writing needs a newer file format.
+    """
     source, target = sqlite3.connect(original), sqlite3.connect(place)
     source.backup(target)
     source.close()
@@ -239,10 +251,10 @@ def a_copy_to_be_read_only(place: Path, original: Path) -> None:
 
 @pytest.mark.parametrize(
     "put_in_place",
-    [nothing, a_directory, garbage, half_a_database, an_empty_file, a_copy_to_be_read_only],
-    ids=lambda way: way.__name__,
+    [missing, directory, garbage, truncated, empty_file, read_only],
+    ids=lambda function: function.__name__,
 )
-def test_a_database_that_cannot_be_used_is_a_503_until_it_is_back(
+def test_unusable_database_is_a_503_until_it_is_back(
     running: Installation, put_in_place: Callable[[Path, Path], None]
 ) -> None:
     name = put_in_place.__name__
@@ -250,12 +262,12 @@ def test_a_database_that_cannot_be_used_is_a_503_until_it_is_back(
     logged = len(running.log)
     with moved_away(running.database) as original:
         put_in_place(running.database, original)
-        # More often than once, so that each worker meets it, and threads that opened the old file or the new one do.
+        # Several times, so that every worker is tried, with connections to both files.
         for _ in range(6):
             for call in all_calls(running, name):
                 response = call()
                 assert is_unavailable(response), (response.status_code, response.text)
-        if put_in_place is not a_copy_to_be_read_only:
+        if put_in_place is not read_only:
             for path in ("/readyz", "/api/budgets", f"/api/requests/{name}-held"):
                 response = requests.get(f"{running.url}{path}", headers=running.key(), timeout=30)
                 assert is_unavailable(response), (path, response.status_code, response.text)
@@ -271,7 +283,7 @@ def test_a_database_that_cannot_be_used_is_a_503_until_it_is_back(
     ]
 
 
-def test_a_server_without_its_database_is_alive_but_not_ready(running: Installation) -> None:
+def test_server_without_database_is_alive_but_not_ready(running: Installation) -> None:
     with moved_away(running.database):
         assert requests.get(f"{running.url}/healthz", timeout=30).status_code == 200
         assert is_unavailable(requests.get(f"{running.url}/readyz", timeout=30))
@@ -280,9 +292,7 @@ def test_a_server_without_its_database_is_alive_but_not_ready(running: Installat
 
 
 @pytest.mark.parametrize("suffix", ["turnstile", "lock"])
-def test_a_server_that_cannot_take_the_lock_of_those_who_write_is_not_ready(
-    running: Installation, suffix: str
-) -> None:
+def test_server_without_its_lock_files_is_not_ready(running: Installation, suffix: str) -> None:
     lock = running.database.with_name(f"{running.database.name}.{suffix}")
     lock.unlink(missing_ok=True)
     lock.mkdir()
@@ -296,7 +306,7 @@ def test_a_server_that_cannot_take_the_lock_of_those_who_write_is_not_ready(
     assert reserve(running, f"with-{suffix}").status_code == 200
 
 
-def test_a_server_is_ready_while_another_process_writes(running: Installation) -> None:
+def test_server_is_ready_while_another_process_writes(running: Installation) -> None:
     with ExitStack() as held:
         for suffix in ("turnstile", "lock"):
             lock = held.enter_context(
@@ -305,7 +315,7 @@ def test_a_server_is_ready_while_another_process_writes(running: Installation) -
                 )
             )
             fcntl.flock(lock, fcntl.LOCK_EX)
-        # More often than once, so that each worker meets it.
+        # Several times, so that every worker is tried.
         for _ in range(4):
             assert (
                 requests.get(f"{running.url}/readyz", timeout=BUSY_TIMEOUT_S / 2).status_code == 200
@@ -315,7 +325,10 @@ def test_a_server_is_ready_while_another_process_writes(running: Installation) -
 def goes_through_a_full_disk(
     server: Installation, fill: Callable[[], None], make_room: Callable[[], None]
 ) -> None:
-    """Reserve until the disk is full and beyond, and again when there is room: each try is stored or an honest 503."""
+    """Reserve until the disk is full, and again when there is room.
+
+    Each request must be stored or get a 503.
+    """
     logged = len(server.log)
     acknowledged: dict[str, str] = {}
     unavailable: list[str] = []
@@ -332,7 +345,7 @@ def goes_through_a_full_disk(
             if len(unavailable) == 5:
                 break
         assert len(unavailable) == 5, f"the disk is not full after {len(acknowledged)} reservations"
-        # Who only reads needs no room.
+        # A request that only reads needs no space.
         assert (
             requests.get(f"{server.url}/api/budgets", headers=server.key(), timeout=30).status_code
             == 200
@@ -361,16 +374,16 @@ def workers_of(server: Installation) -> set[int]:
     return set(server.workers)
 
 
-def test_files_that_cannot_grow_are_a_503_until_they_can(running: Installation) -> None:
+def test_file_size_limit_is_a_503_until_it_is_lifted(running: Installation) -> None:
     workers = workers_of(running)
     limits = {worker: resource.prlimit(worker, resource.RLIMIT_FSIZE) for worker in workers}
-    # So that the write-ahead log begins anew: it is what has to grow.
+    # Empty the write-ahead log, so that it must grow.
     connection = sqlite3.connect(running.database)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
     def fill() -> None:
-        # The server's own log must still have room, to tell why.
+        # The limit must leave room for the server's log file, so that it can log the errors.
         room = len(running.log.encode()) + 100_000
         for worker in workers:
             resource.prlimit(worker, resource.RLIMIT_FSIZE, (room, limits[worker][1]))
@@ -383,11 +396,11 @@ def test_files_that_cannot_grow_are_a_503_until_they_can(running: Installation) 
 
 
 class OnSmallDisk(Installation):
-    """An installation whose database is on a small disk of its own."""
+    """An installation with its database on a small disk."""
 
     @property
     def disk(self) -> Path:
-        """Where that disk is mounted."""
+        """The mount point of the disk."""
         return self.folder.parent / "disk"
 
     @property
@@ -398,7 +411,7 @@ class OnSmallDisk(Installation):
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A disk of that size, mounted there."""
+    """Mount a tmpfs of that size on a new folder."""
     folder.mkdir(parents=True)
     mount = shutil.which("mount")
     needs(
@@ -419,20 +432,20 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 @pytest.fixture
 def on_small_disk(environment: dict[str, str]) -> Iterator[OnSmallDisk]:
-    """A running server whose database is on a disk of 2 MB."""
-    made = OnSmallDisk(environment)
-    made.environment["DATABASE_URL"] = f"sqlite:///{made.database}"
-    with small_disk(made.disk, "2m"):
+    """A running server with its database on a disk of 2 MB."""
+    server = OnSmallDisk(environment)
+    server.environment["DATABASE_URL"] = f"sqlite:///{server.database}"
+    with small_disk(server.disk, "2m"):
         try:
-            made.flask("init-db")
-            made.flask("demo")
-            made.start()
-            yield made
+            server.flask("init-db")
+            server.flask("demo")
+            server.start()
+            yield server
         finally:
-            made.end()
+            server.end()
 
 
-def test_a_full_disk_is_a_503_until_there_is_room(on_small_disk: OnSmallDisk) -> None:
+def test_full_disk_is_a_503_until_there_is_room(on_small_disk: OnSmallDisk) -> None:
     filler = on_small_disk.disk / "filler"
 
     def fill() -> None:
@@ -444,27 +457,27 @@ def test_a_full_disk_is_a_503_until_there_is_room(on_small_disk: OnSmallDisk) ->
     goes_through_a_full_disk(on_small_disk, fill, filler.unlink)
 
 
-def test_a_backup_to_a_full_disk_is_one_line_and_leaves_nothing(
+def test_backup_to_a_full_disk_is_one_line_and_no_file(
     running: Installation, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", "64k") as disk:
         result = running.flask("backup", str(disk), check=False)
         assert (result.returncode, result.stdout) == (1, "")
-        assert (
-            result.stderr
-            == f"Error: There is no backup: the copy could not be made in {disk} (database or disk is full).\n"
+        assert result.stderr == (
+            f"Error: No backup was created: cannot write the copy in {disk} "
+            "(database or disk is full).\n"
         )
         assert list(disk.iterdir()) == []
 
 
-class FaultyConnection(sqlite3.Connection):  # type: ignore[misc]  # peewee's stubs do not know the driver
-    """A connection whose next COMMIT fails, before or after the transaction is on disk, when a test asks for that."""
+class FaultyConnection(sqlite3.Connection):  # type: ignore[misc]  # not in peewee's stubs
+    """A connection whose next COMMIT can fail, before or after the transaction is on disk."""
 
-    # What becomes of the transaction whose COMMIT fails: "lost" or "kept".
+    # The fate of the transaction whose COMMIT fails: "lost" or "kept".
     next_fault: str | None = None
 
     def cursor(self) -> FaultyCursor:
-        """A cursor that knows of the fault."""
+        """A cursor that simulates the fault."""
         return super().cursor(FaultyCursor)  # type: ignore[no-any-return]  # as above
 
 
@@ -472,7 +485,7 @@ class FaultyCursor(sqlite3.Cursor):  # type: ignore[misc]  # as above
     """A cursor of such a connection."""
 
     def execute(self, sql: str, *parameters: Any) -> FaultyCursor:
-        """Fail where asked to; a kept transaction is committed before."""
+        """Run the statement, or fail if it is the COMMIT to fail; commit a "kept" one before."""
         fault = FaultyConnection.next_fault
         if sql != "COMMIT" or fault is None:
             return super().execute(sql, *parameters)  # type: ignore[no-any-return]  # as above
@@ -484,7 +497,7 @@ class FaultyCursor(sqlite3.Cursor):  # type: ignore[misc]  # as above
 
 @pytest.fixture
 def faulty(world: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> Flask:
-    """The guide's world, from now on over connections that can be told to fail."""
+    """The guide's example data, with connections whose COMMIT can fail."""
     monkeypatch.setattr(FaultyConnection, "next_fault", None)
     database.connect(chosen.database_path, busy_timeout_s=chosen.busy_timeout_s)
     database.db.connect_params["factory"] = FaultyConnection
@@ -492,15 +505,13 @@ def faulty(world: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> F
 
 
 @pytest.mark.parametrize("fault", ["lost", "kept"])
-def test_a_commit_that_fails_is_an_unknown_outcome_and_the_same_request_again_is_done_once(
-    faulty: Flask, fault: str
-) -> None:
+def test_failed_commit_is_outcome_unknown_and_retry_is_safe(faulty: Flask, fault: str) -> None:
     client, headers = faulty.test_client(), key_headers() | {"Idempotency-Key": "once"}
     steps = (
         ("/api/budget/reserve", reserve_body(), "RESERVE"),
         ("/api/budget/commit", commit_body(amount=2000), "COMMIT"),
         ("/api/budget/release", release_body(amount=1000), "RELEASE"),
-        # Without a key, what closes a reservation is done once all the same.
+        # Without a key, a call that closes a reservation is still done only once.
         ("/api/budget/release", release_body(amount=2000), "RELEASE"),
     )
     done: list[str] = []
@@ -527,12 +538,12 @@ def test_a_commit_that_fails_is_an_unknown_outcome_and_the_same_request_again_is
 
 @dataclass
 class Load:
-    """Threads that reserve without end, each request on a connection of its own, and what became of every one."""
+    """Threads that reserve continuously, each request on a new connection, and all outcomes."""
 
     server: Installation
     answered: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
-    odd: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
 
@@ -551,9 +562,11 @@ class Load:
             thread.join()
 
     def wait_for(self, more: int) -> None:
-        """Wait until that many more requests were answered."""
+        """Wait until that many more requests succeeded."""
         enough = len(self.answered) + more
-        wait_until(lambda: len(self.answered) >= enough, f"the server answers no more; {self.odd}")
+        wait_until(
+            lambda: len(self.answered) >= enough, f"the server stopped answering; {self.unexpected}"
+        )
 
     def _run(self, number: int, headers: dict[str, str]) -> None:
         for count in itertools.count():
@@ -564,7 +577,7 @@ class Load:
             try:
                 connection.connect()
             except OSError:
-                # Refused before anything was sent.
+                # The connection was rejected before anything was sent.
                 return
             try:
                 connection.request(
@@ -583,11 +596,11 @@ class Load:
             if response.status == 200:
                 self.answered[request] = body["reservationId"]
             else:
-                self.odd.append(f"{response.status} {body}")
+                self.unexpected.append(f"{response.status} {body}")
 
 
 def stored_of_load(server: Installation) -> dict[str, str]:
-    """The id of every reservation that the load left in the database, by request."""
+    """The ID of every reservation of the load in the database, by request."""
     return {
         request: reservation
         for request, reservation in stored_reservations(server).items()
@@ -595,17 +608,18 @@ def stored_of_load(server: Installation) -> dict[str, str]:
     }
 
 
-def test_clients_that_take_no_reply_leave_the_threads_to_others_and_may_take_it_all_later(
+def test_clients_that_do_not_read_block_no_other_clients(
     running: Installation,
 ) -> None:
-    asked = 40
-    one = requests.get(f"{running.url}/openapi.json", timeout=10).content
-    with ExitStack() as greedy:
+    request_count = 40
+    document = requests.get(f"{running.url}/openapi.json", timeout=10).content
+    with ExitStack() as stack:
         clients = [
-            greedy.enter_context(closing(reader_of_little(running))) for _ in range(3 * THREADS)
+            stack.enter_context(closing(connection_with_small_buffer(running)))
+            for _ in range(3 * THREADS)
         ]
         for client in clients:
-            client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * asked)
+            client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * request_count)
         began = time.monotonic()
         for _ in range(10):
             assert (
@@ -618,13 +632,14 @@ def test_clients_that_take_no_reply_leave_the_threads_to_others_and_may_take_it_
             )
         assert time.monotonic() - began < 5
         received = b""
-        while received.count(one) < asked:
+        # The replies can still be read later.
+        while received.count(document) < request_count:
             received += clients[0].recv(1_000_000)
-    assert received.count(b"HTTP/1.1 200 OK") == asked
+    assert received.count(b"HTTP/1.1 200 OK") == request_count
 
 
-def reader_of_little(server: Installation) -> socket.socket:
-    """A connection whose system keeps next to nothing of what its client does not read."""
+def connection_with_small_buffer(server: Installation) -> socket.socket:
+    """A connection with a very small receive buffer."""
     client = socket.socket()
     client.settimeout(10)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -632,19 +647,19 @@ def reader_of_little(server: Installation) -> socket.socket:
     return client
 
 
-def test_sigterm_under_load_drops_no_answer(server: Installation) -> None:
+def test_sigterm_under_load_drops_no_reply(server: Installation) -> None:
     with Load(server) as load:
         load.wait_for(100)
         status = server.stop(signal.SIGTERM)
     assert status == 0
-    assert not load.odd
+    assert not load.unexpected
     assert stored_of_load(server) == load.answered
     assert verifies(server)
-    # The kernel may take in one connection more between a worker's last look and its closing of the door.
+    # The kernel may accept one more connection between a worker's last accept and its close.
     assert len(load.dropped) <= 1, load.dropped
 
 
-#: A session of its own at the terminal that is its standard input, as a shell has in its window.
+#: Starts a session with standard input as its controlling terminal, as a shell in a window does.
 AT_TERMINAL = """
 import fcntl, os, signal, sys, termios
 os.setsid()
@@ -656,7 +671,10 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 
 @contextmanager
 def at_terminal(installation: Installation, on_hang_up: str) -> Iterator[Callable[[], None]]:
-    """The server, started at a terminal that treats hang-ups so; and what closes the terminal."""
+    """Start the server at a terminal, with this handling of SIGHUP.
+
+    Gives a function that closes the terminal.
+    """
     window, terminal = os.openpty()
     command = [
         sys.executable,
@@ -688,13 +706,13 @@ def at_terminal(installation: Installation, on_hang_up: str) -> Iterator[Callabl
 
         def close() -> None:
             window_file.close()
-            # As a shell does, to all of a job.
+            # A shell also sends SIGHUP to all processes of a job.
             os.killpg(server.pid, signal.SIGHUP)
 
         yield close
 
 
-def test_a_closed_terminal_stops_its_server_which_drops_no_answer(
+def test_closed_terminal_stops_the_server_gracefully(
     installation: Installation,
 ) -> None:
     with at_terminal(installation, "SIG_DFL") as close, Load(installation) as load:
@@ -702,13 +720,13 @@ def test_a_closed_terminal_stops_its_server_which_drops_no_answer(
         close()
         assert installation.server is not None
         assert installation.server.wait(timeout=60) == 0
-    assert not load.odd
+    assert not load.unexpected
     assert stored_of_load(installation) == load.answered
     assert len(load.dropped) <= 1, load.dropped
     assert "was sent SIGHUP" not in installation.log
 
 
-def test_a_server_that_is_to_ignore_hang_ups_outlives_its_terminal(
+def test_server_that_ignores_sighup_outlives_its_terminal(
     installation: Installation,
 ) -> None:
     with at_terminal(installation, "SIG_IGN") as close:
@@ -718,25 +736,25 @@ def test_a_server_that_is_to_ignore_hang_ups_outlives_its_terminal(
             lambda: (
                 len(workers_of(installation)) == WORKERS and not workers_of(installation) & before
             ),
-            "no new workers came",
+            "the workers were not replaced",
         )
         assert reserve(installation, "after-sighup").status_code == 200
         assert installation.stop() == 0
 
 
-def test_a_server_at_no_terminal_starts_new_workers_on_sighup(server: Installation) -> None:
+def test_server_without_terminal_restarts_workers_on_sighup(server: Installation) -> None:
     before = workers_of(server)
     assert server.server is not None
     server.server.send_signal(signal.SIGHUP)
     wait_until(
         lambda: len(workers_of(server)) == len(before) and not workers_of(server) & before,
-        "no new workers came",
+        "the workers were not replaced",
     )
     assert reserve(server, "after-sighup").status_code == 200
     assert server.stop() == 0
 
 
-def test_a_killed_worker_loses_nothing_acknowledged_and_is_replaced(running: Installation) -> None:
+def test_killed_worker_is_replaced_and_loses_nothing(running: Installation) -> None:
     before = workers_of(running)
     with Load(running) as load:
         load.wait_for(50)
@@ -745,22 +763,22 @@ def test_a_killed_worker_loses_nothing_acknowledged_and_is_replaced(running: Ins
             lambda: (
                 len(workers_of(running) - before) == 1 and len(workers_of(running)) == len(before)
             ),
-            "no new worker came",
+            "the worker was not replaced",
         )
         load.wait_for(50)
-    assert not load.odd
+    assert not load.unexpected
     assert load.answered.items() <= stored_of_load(running).items()
-    # What was under way in the killed worker may or may not be stored; sent again, it is there once.
+    # A request in the killed worker may or may not be stored. Sent again, it is stored once.
     for request in load.dropped:
         load.answered[request] = reserve(running, request, amount=0.01).json()["reservationId"]
     assert stored_of_load(running) == load.answered
     assert verifies(running)
 
 
-def exchange(server: Installation, sent: bytes) -> tuple[int, str, bytes]:
-    """Send bytes, end the sending, and read the reply: status, content type and body."""
+def send_and_receive(server: Installation, sent: bytes) -> tuple[int, str, bytes]:
+    """Send bytes, shut down the sending side and read the reply: status, content type and body."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        # Who has heard enough may answer and close before all is sent.
+        # The server may reply and close before all bytes are sent.
         with suppress(OSError):
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
@@ -770,7 +788,7 @@ def exchange(server: Installation, sent: bytes) -> tuple[int, str, bytes]:
 
 
 def head(server: Installation, *headers: str) -> bytes:
-    """The head of a reserve by the orchestrator, as bytes."""
+    """The head of the orchestrator's reserve request, as bytes."""
     ((name, value),) = server.key().items()
     lines = (
         "POST /api/budget/reserve HTTP/1.1",
@@ -810,19 +828,19 @@ def chunk(data: bytes) -> bytes:
     ],
     ids=[
         "no size",
-        "a negative size",
+        "negative size",
         "no line end",
-        "no end",
+        "no last chunk",
         "half a chunk",
         "too many chunks",
-        "too large a chunk",
-        "a long size",
-        "less than announced",
-        "too long",
-        "a long length",
+        "chunk too large",
+        "long size",
+        "body too short",
+        "body too long",
+        "long length",
     ],
 )
-def test_a_body_that_does_not_arrive_as_announced_is_refused(
+def test_malformed_body_is_rejected(
     running: Installation,
     request: pytest.FixtureRequest,
     header: str,
@@ -830,8 +848,8 @@ def test_a_body_that_does_not_arrive_as_announced_is_refused(
     status: int,
 ) -> None:
     body = json.dumps(reserve_body(requestId=request.node.name, amount=1)).encode()
-    answered, content_type, reply = exchange(running, head(running, header) + spoil(body))
-    assert (answered, content_type) == (status, "application/json"), reply
+    actual, content_type, reply = send_and_receive(running, head(running, header) + spoil(body))
+    assert (actual, content_type) == (status, "application/json"), reply
     assert json.loads(reply)["success"] is False
     assert request.node.name not in stored_reservations(running)
 
@@ -849,16 +867,16 @@ def test_a_body_that_does_not_arrive_as_announced_is_refused(
     ],
     ids=[
         "no request",
-        "no such HTTP",
-        "a long path",
-        "a long header",
-        "NUL in a header",
-        "no header",
-        "a negative length",
+        "unknown version",
+        "long path",
+        "long header",
+        "NUL in header",
+        "no colon",
+        "negative length",
     ],
 )
-def test_what_is_no_http_is_refused_as_json_too(running: Installation, sent: bytes) -> None:
-    status, content_type, body = exchange(running, sent)
+def test_malformed_http_gets_a_json_error(running: Installation, sent: bytes) -> None:
+    status, content_type, body = send_and_receive(running, sent)
     assert 400 <= status < 500
     assert content_type == "application/json", body
     reply = json.loads(body)

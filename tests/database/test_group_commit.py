@@ -1,4 +1,4 @@
-"""Group commit: works share a commit and nothing else, and no caller is told anything that is not so."""
+"""Group commit: jobs share only the commit, and every caller gets a true answer."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from budget_sync.domain.errors import Code, RequestError
 
 @pytest.fixture(autouse=True)
 def _on_a_database(app: Flask) -> None:
-    """Every test here writes to a database of its own."""
+    """Use a new database for each test."""
 
 
 def note(word: str) -> Callable[[], str]:
-    """A work that leaves one row."""
+    """A job that adds one row."""
 
     def work() -> str:
         audit_log.record(ROOT, "ADD_USER", customer_id=None, subject=word)
@@ -38,12 +38,12 @@ def note(word: str) -> Callable[[], str]:
 
 
 def noted() -> list[str]:
-    """The rows that works have left, as another connection sees them."""
+    """The subjects of the rows that jobs have added, read on another connection."""
     return [row.subject or "" for row in AuditLog.select(AuditLog.subject).order_by(AuditLog.id)]
 
 
-class Held:
-    """Keeps the writer busy with a work, so that others gather into the next batch."""
+class BusyWriter:
+    """Keeps the writer thread busy with a job, so that other jobs gather for the next batch."""
 
     def __init__(self) -> None:
         self.started, self.may_end = threading.Event(), threading.Event()
@@ -56,42 +56,42 @@ class Held:
         assert self.may_end.wait(20)
 
     def end(self) -> None:
-        """Let the writer go on."""
+        """Let the writer continue."""
         self.may_end.set()
         self.thread.join()
 
 
 @pytest.fixture
-def held() -> Iterator[Held]:
-    """A writer that is busy until the test lets it go on."""
-    busy = Held()
-    yield busy
-    busy.end()
+def busy_writer() -> Iterator[BusyWriter]:
+    """A writer that is busy until the test ends its job."""
+    writer = BusyWriter()
+    yield writer
+    writer.end()
 
 
 def outcome(work: Callable[[], object]) -> object:
-    """What transact says of a work: its result, or the error it raised."""
+    """The result of transact(work), or the error that it raised."""
     try:
         return database.transact(work)
     except (RequestError, RuntimeError, peewee.PeeweeException) as error:
         return error
 
 
-def gather(works: list[Callable[[], object]], held: Held) -> list[object]:
-    """The outcomes of works that were all waiting when the writer came to them."""
+def gather(works: list[Callable[[], object]], busy_writer: BusyWriter) -> list[object]:
+    """The outcomes of jobs that all wait when the writer begins its next batch."""
     with ThreadPoolExecutor(len(works)) as pool:
         futures = [pool.submit(outcome, work) for work in works]
         wait_until(
-            lambda: len(group_commit.the_writer()._jobs) == len(works),  # noqa: SLF001
-            "the works are not waiting",
+            lambda: len(group_commit.writer_thread()._jobs) == len(works),  # noqa: SLF001
+            "the jobs are not waiting",
         )
-        held.end()
+        busy_writer.end()
         return [future.result() for future in futures]
 
 
 @pytest.fixture
 def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one with every commit."""
+    """A list with one item per commit."""
     count: list[int] = []
     commit = database.db.obj.commit
 
@@ -103,86 +103,90 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-def test_works_that_wait_together_share_one_commit(held: Held, commits: list[int]) -> None:
+def test_waiting_jobs_share_one_commit(busy_writer: BusyWriter, commits: list[int]) -> None:
     words = [f"word {number}" for number in range(20)]
-    assert gather([note(word) for word in words], held) == words
+    assert gather([note(word) for word in words], busy_writer) == words
     assert sorted(noted()) == sorted(words)
-    # The held work's own, and one for all twenty, but for those that came while its batch still took works.
+    # One commit for the busy writer's job and one for the twenty, of which some may have joined the
+    # first batch.
     assert len(commits) <= 2
 
 
-def test_a_refusal_inside_a_batch_undoes_only_itself(held: Held, commits: list[int]) -> None:
-    def refused() -> None:
-        note("refused")()
+def test_failed_job_rolls_back_only_itself(busy_writer: BusyWriter, commits: list[int]) -> None:
+    def forbidden() -> None:
+        note("forbidden")()
         raise RequestError(Code.FORBIDDEN, "No.")
 
-    def mistaken() -> None:
-        note("mistaken")()
-        raise RuntimeError("a mistake")
+    def buggy() -> None:
+        note("buggy")()
+        raise RuntimeError("a bug")
 
-    def broken() -> None:
-        note("broken")()
+    def wrong_sql() -> None:
+        note("wrong sql")()
         database.db.execute_sql("INSERT INTO nowhere VALUES (1)")
 
-    first, no, mistake, sql, last = gather(
-        [note("first"), refused, mistaken, broken, note("last")], held
+    first, request_error, runtime_error, sql_error, last = gather(
+        [note("first"), forbidden, buggy, wrong_sql, note("last")], busy_writer
     )
     assert (first, last) == ("first", "last")
-    assert isinstance(no, RequestError)
-    assert no.code is Code.FORBIDDEN
-    assert isinstance(mistake, RuntimeError)
-    assert isinstance(sql, peewee.OperationalError)
+    assert isinstance(request_error, RequestError)
+    assert request_error.code is Code.FORBIDDEN
+    assert isinstance(runtime_error, RuntimeError)
+    assert isinstance(sql_error, peewee.OperationalError)
     assert sorted(noted()) == ["first", "last"]
     assert len(commits) <= 2
 
 
 class DiskError(Exception):
-    """Stands in for the driver's exception of a failing disk."""
+    """Replaces the driver's exception for a failing disk."""
 
     sqlite_errorcode = 10
 
 
-def test_a_failed_commit_answers_every_work_outcome_unknown(
-    held: Held, monkeypatch: pytest.MonkeyPatch
+def test_failed_commit_is_outcome_unknown_for_every_job(
+    busy_writer: BusyWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise peewee.OperationalError(DiskError("disk I/O error"), "disk I/O error")
 
     monkeypatch.setattr(database.db.obj, "commit", fail)
-    outcomes = gather([note("one"), note("two"), note("three")], held)
-    for told in outcomes:
-        assert isinstance(told, RequestError)
-        assert told.code is Code.OUTCOME_UNKNOWN
-    assert len({id(told) for told in outcomes}) == 3
+    outcomes = gather([note("one"), note("two"), note("three")], busy_writer)
+    for error in outcomes:
+        assert isinstance(error, RequestError)
+        assert error.code is Code.OUTCOME_UNKNOWN
+    assert len({id(error) for error in outcomes}) == 3
     monkeypatch.undo()
     assert noted() == []
     assert database.transact(note("again")) == "again"
 
 
-def test_an_error_that_ends_the_transaction_gives_up_the_whole_batch(held: Held) -> None:
-    def ends_it() -> None:
-        # What SQLite does by itself when the disk is full.
+def test_error_that_ends_the_transaction_fails_the_batch(busy_writer: BusyWriter) -> None:
+    def end_transaction() -> None:
+        # SQLite does this itself when the disk is full.
         database.db.execute_sql("ROLLBACK")
         raise peewee.OperationalError(
             DiskError("database or disk is full"), "database or disk is full"
         )
 
-    outcomes = gather([note("one"), ends_it], held)
-    for told in outcomes:
-        if told != "one":
-            assert isinstance(told, RequestError)
-            assert told.code is Code.UNAVAILABLE
-    # "one" may have shared the batch, and then it was undone and told so; or it came before, and stands.
+    outcomes = gather([note("one"), end_transaction], busy_writer)
+    for result in outcomes:
+        if result != "one":
+            assert isinstance(result, RequestError)
+            assert result.code is Code.UNAVAILABLE
+    # "one" was either rolled back with the batch and got an error, or saved in an earlier batch.
     assert noted() == (["one"] if "one" in outcomes else [])
     assert database.transact(note("after")) == "after"
 
 
-def test_a_batch_that_cannot_begin_answers_all_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_that_cannot_begin_fails_all_waiting_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[int] = []
 
     def fail() -> None:
         tries.append(1)
-        wait_until(lambda: len(group_commit.the_writer()._jobs) == 2, "the works are not waiting")  # noqa: SLF001  # to see the group form
+        wait_until(
+            lambda: len(group_commit.writer_thread()._jobs) == 2,  # noqa: SLF001
+            "the jobs are not waiting",
+        )
         raise peewee.OperationalError(
             DiskError("unable to open database file"), "unable to open database file"
         )
@@ -190,28 +194,27 @@ def test_a_batch_that_cannot_begin_answers_all_that_wait(monkeypatch: pytest.Mon
     monkeypatch.setattr(database.db.obj, "begin", fail)
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(outcome, [note("one"), note("two")]))
-    assert [told.code for told in outcomes if isinstance(told, RequestError)] == [
-        Code.UNAVAILABLE
-    ] * 2
+    codes = [error.code for error in outcomes if isinstance(error, RequestError)]
+    assert codes == [Code.UNAVAILABLE] * 2
     assert len(tries) == 1
     monkeypatch.undo()
     assert noted() == []
     assert database.transact(note("after")) == "after"
 
 
-def test_a_work_that_waited_too_long_is_refused_and_never_runs(held: Held) -> None:
+def test_job_that_waited_too_long_never_runs(busy_writer: BusyWriter) -> None:
     began = time.monotonic()
-    told = outcome(note("late"))
-    assert isinstance(told, RequestError)
-    assert told.code is Code.UNAVAILABLE
-    assert told.facts["retryAfter"]
+    error = outcome(note("late"))
+    assert isinstance(error, RequestError)
+    assert error.code is Code.UNAVAILABLE
+    assert error.facts["retryAfter"]
     assert time.monotonic() - began >= database.db.patience_s
-    held.end()
+    busy_writer.end()
     assert database.transact(note("next")) == "next"
     assert noted() == ["next"]
 
 
-def test_a_work_that_runs_too_long_is_called_unknown_and_may_still_be_saved(
+def test_slow_job_is_outcome_unknown_and_may_be_saved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(group_commit, "GRACE_S", 0.05)
@@ -221,68 +224,70 @@ def test_a_work_that_runs_too_long_is_called_unknown_and_may_still_be_saved(
         assert may_end.wait(20)
         return note("slow")()
 
-    told = outcome(slow)
-    assert isinstance(told, RequestError)
-    assert told.code is Code.OUTCOME_UNKNOWN
+    error = outcome(slow)
+    assert isinstance(error, RequestError)
+    assert error.code is Code.OUTCOME_UNKNOWN
     assert noted() == []
     may_end.set()
-    wait_until(lambda: noted() == ["slow"], "the work was lost")
+    wait_until(lambda: noted() == ["slow"], "the row was lost")
 
 
-def test_a_full_queue_refuses_at_once(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_queue_rejects_at_once(
+    busy_writer: BusyWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(group_commit, "MAX_WAITING", 0)
-    told = outcome(note("one too many"))
-    assert isinstance(told, RequestError)
-    assert told.code is Code.UNAVAILABLE
-    held.end()
+    error = outcome(note("one too many"))
+    assert isinstance(error, RequestError)
+    assert error.code is Code.UNAVAILABLE
+    busy_writer.end()
     assert noted() == []
 
 
-def test_a_writer_thread_that_died_is_replaced() -> None:
+def test_dead_writer_thread_is_replaced() -> None:
     assert database.transact(note("before")) == "before"
-    corpse = threading.Thread(target=lambda: None)
-    corpse.start()
-    corpse.join()
-    group_commit.the_writer()._thread = corpse  # noqa: SLF001  # as if it had died
+    dead_thread = threading.Thread(target=lambda: None)
+    dead_thread.start()
+    dead_thread.join()
+    group_commit.writer_thread()._thread = dead_thread  # noqa: SLF001  # as if it had died
     assert database.transact(note("after")) == "after"
     assert noted() == ["before", "after"]
 
 
-def test_a_writer_thread_that_dies_while_works_wait_is_noticed(
+def test_writer_thread_that_dies_while_jobs_wait_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Started, and gone before it took anything: what a work is left with when its writer dies.
+    # The first thread never runs, as if it had died before it took the job.
     monkeypatch.setattr(threading.Thread, "start", lambda _: monkeypatch.undo())
-    fresh = group_commit.Writer()
-    assert fresh.run(note("waited")) == "waited"
+    writer = group_commit.WriterThread()
+    assert writer.run(note("waited")) == "waited"
     assert noted() == ["waited"]
 
 
-def test_a_batch_that_fails_outside_of_any_work_is_answered_and_the_next_one_runs(
+def test_next_batch_runs_after_a_failed_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(_: object) -> None:
         monkeypatch.undo()
         raise MemoryError
 
-    monkeypatch.setattr(group_commit._Batch, "_run_jobs", fail)  # noqa: SLF001  # a fault that no work causes
+    monkeypatch.setattr(group_commit._Batch, "_run_jobs", fail)  # noqa: SLF001
     assert database.transact(note("first")) == "first"
     assert noted() == ["first"]
 
 
-def test_a_work_cannot_begin_a_transaction_of_its_own() -> None:
-    told = outcome(lambda: database.transact(note("nested")))
-    assert isinstance(told, RuntimeError)
+def test_transact_inside_transact_is_an_error() -> None:
+    error = outcome(lambda: database.transact(note("nested")))
+    assert isinstance(error, RuntimeError)
     assert noted() == []
 
 
-def test_a_forked_child_has_a_writer_of_its_own() -> None:
+def test_forked_child_gets_a_new_writer_thread() -> None:
     assert database.transact(note("parent")) == "parent"
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            # The connection it was born with is its parent's: never used, never closed.
+            # The inherited connection is the parent's: the child must not use or close it.
             database.db.dispose()
             status = 0 if database.transact(note("child")) == "child" else 2
         finally:
@@ -292,7 +297,7 @@ def test_a_forked_child_has_a_writer_of_its_own() -> None:
     assert noted() == ["parent", "child", "parent again"]
 
 
-def test_a_keyboard_interrupt_in_a_work_is_its_callers_alone() -> None:
+def test_keyboard_interrupt_in_a_job_reaches_only_its_caller() -> None:
     def interrupted() -> None:
         note("interrupted")()
         raise KeyboardInterrupt
@@ -303,7 +308,7 @@ def test_a_keyboard_interrupt_in_a_work_is_its_callers_alone() -> None:
     assert noted() == ["next"]
 
 
-def test_a_lock_that_cannot_be_had_is_a_refusal_each_and_no_endless_loop(
+def test_lock_file_that_cannot_be_opened_is_unavailable(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("budget_sync"), "propagate", True)
@@ -311,10 +316,11 @@ def test_a_lock_that_cannot_be_had_is_a_refusal_each_and_no_endless_loop(
     turnstile = file.with_name(f"{file.name}.turnstile")
     turnstile.unlink(missing_ok=True)
     turnstile.mkdir()
-    with pytest.raises(RequestError) as refused:
+    with pytest.raises(RequestError) as raised:
         database.transact(note("never"))
-    assert refused.value.code is Code.UNAVAILABLE
+    assert raised.value.code is Code.UNAVAILABLE
     time.sleep(0.2)
+    # The writer does not retry in an endless loop.
     assert len(caplog.records) < 5
     turnstile.rmdir()
     assert database.transact(note("afterwards")) == "afterwards"

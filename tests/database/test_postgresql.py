@@ -1,4 +1,4 @@
-"""What is PostgreSQL's own: many servers on one database, transactions tried again, its restarts, and its passwords."""
+"""Only on PostgreSQL: several servers on one database, retries, restarts, pools and passwords."""
 
 from __future__ import annotations
 
@@ -36,13 +36,12 @@ from budget_sync.database import Prepared, db, first_of_both
 from budget_sync.database.locks import held_alone
 from budget_sync.database.models import Customer, Reservation
 from budget_sync.database.postgres.pipeline import Connection, Statement
-from budget_sync.database.postgres.pool import SHARED_CONNECTIONS
+from budget_sync.database.postgres.pool import MAX_GREENLET_CONNECTIONS
 from budget_sync.database.transact import TRIES
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Role
 from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReserveRequest
-from budget_sync.ledger import movements as standings
-from budget_sync.ledger import retention, verification
+from budget_sync.ledger import movements, retention, verification
 from budget_sync.settings import Settings, SettingsError
 from budget_sync.web.metrics import POOL
 
@@ -56,46 +55,46 @@ def installed(
     """The environment of an installation on PostgreSQL."""
     with postgres_templates.copy(
         "world" if "world" in request.fixturenames else "nothing", tmp_path / "instance"
-    ) as made:
-        yield made
+    ) as environment:
+        yield environment
 
 
 @pytest.fixture
 def postgres_url(installed: dict[str, str]) -> str:
-    """Its database."""
+    """The URL of its database."""
     return installed["DATABASE_URL"]
 
 
 @pytest.fixture
 def chosen(installed: dict[str, str]) -> Settings:
-    """Its settings, with a short wait for locks."""
+    """Its settings, with a short lock timeout."""
     return replace(settings.load(installed), busy_timeout_s=1.0)
 
 
 @pytest.fixture
 def world(chosen: Settings) -> Iterator[Flask]:
-    """The guide's world on PostgreSQL."""
+    """The guide's example data on PostgreSQL."""
     yield create_app(chosen)
     database.disconnect()
 
 
 @pytest.fixture
-def stranger(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """Somebody else's connection to the same database."""
+def outsider(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to the same database from outside the service."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         yield connection
 
 
 def at_once(*works: Callable[[], object]) -> list[object]:
-    """What the works return or raise, each on a thread of its own."""
+    """Run the functions at the same time on separate threads; return their results or errors."""
     start = threading.Barrier(len(works))
 
     def run(work: Callable[[], object]) -> object:
         start.wait(timeout=30)
         try:
             return work()
-        except RequestError as refusal:
-            return refusal.code
+        except RequestError as error:
+            return error.code
         finally:
             database.close_connection()
 
@@ -103,16 +102,16 @@ def at_once(*works: Callable[[], object]) -> list[object]:
         return list(threads.map(run, works))
 
 
-def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(
-    installed: dict[str, str], stranger: psycopg.Connection[Any]
+def test_server_does_not_start_with_an_incomplete_schema(
+    installed: dict[str, str], outsider: psycopg.Connection[Any]
 ) -> None:
     installation = Installation(installed)
     installation.flask("init-db")
-    stranger.execute('DROP TRIGGER "BudgetCheckLog_no_delete" ON "BudgetCheckLog"')
+    outsider.execute('DROP TRIGGER "BudgetCheckLog_no_delete" ON "BudgetCheckLog"')
     result = installation.flask("serve", "--port", str(installation.port), check=False, timeout=30)
     assert result.returncode == 1
     assert (
-        'its schema is not whole: trigger "BudgetCheckLog_no_delete" is missing or changed'
+        'its schema is incomplete: trigger "BudgetCheckLog_no_delete" is missing or changed'
         in result.stderr
     )
     assert len(result.stderr.splitlines()) == 1
@@ -122,7 +121,7 @@ def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(
         installation.end()
 
 
-def test_a_budget_changed_by_hand_while_money_moves_stays_proven(world: Flask) -> None:
+def test_balances_stay_correct_when_a_budget_changes_by_hand(world: Flask) -> None:
     def change(amount: int) -> Callable[[], object]:
         return lambda: manual_budgets.set_budget(
             ROOT, "org-456", "Engineering", "Q1 2025", Decimal(amount)
@@ -154,23 +153,24 @@ def test_a_budget_changed_by_hand_while_money_moves_stays_proven(world: Flask) -
     assert verification.verify().findings == []
 
 
-def test_a_budget_cut_while_a_reserve_waits_for_it_is_seen(
-    world: Flask, stranger: psycopg.Connection[Any]
+def test_reserve_that_waits_sees_a_cut_budget(
+    world: Flask, outsider: psycopg.Connection[Any]
 ) -> None:
-    with ThreadPoolExecutor(1) as threads, stranger.transaction():
-        stranger.execute(
+    with ThreadPoolExecutor(1) as threads, outsider.transaction():
+        outsider.execute(
             """UPDATE "Budget" SET "budgetedMinor" = 600000 WHERE "id" = 'budget-123'"""
         )
-        stranger.execute(
-            """UPDATE "BudgetUtilization" SET "version" = "version" + 1 WHERE "budgetId" = 'budget-123'"""
+        outsider.execute(
+            """UPDATE "BudgetUtilization" SET "version" = "version" + 1
+            WHERE "budgetId" = 'budget-123'"""
         )
         waiting = threads.submit(at_once, lambda: reserve("budget-123", "late", Decimal(5000)))
-        wait_until(lambda: is_waited_for(stranger), "the reserve does not wait")
-    # 5,000 of 6,000 were spent before.
+        wait_until(lambda: blocks_another(outsider), "the reserve does not wait")
+    # 5,000 of 6,000 were already reserved or committed.
     assert waiting.result(timeout=30) == [None]
 
 
-def test_two_people_who_reserve_one_request_on_two_budgets_at_once_do_not_both_get_it(
+def test_one_request_is_not_reserved_by_two_people_at_once(
     world: Flask,
 ) -> None:
     manual_budgets.set_budget(
@@ -187,34 +187,35 @@ def test_two_people_who_reserve_one_request_on_two_budgets_at_once_do_not_both_g
                 requestId=request_id, userId=actor.user_id, department=department, amount=Decimal(1)
             )
             ledger.check(actor, CheckRequest.model_validate(body))
-        asked = [
+        requests_to_reserve = [
             (actor, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=Decimal(1)))
             for actor, _, budget_id in people
         ]
         outcomes = at_once(
             *(
                 lambda actor=actor, request=request: ledger.reserve(actor, request)
-                for actor, request in asked
+                for actor, request in requests_to_reserve
             )
         )
         assert sum(outcome is Code.NOT_YOUR_REQUEST for outcome in outcomes) == 1, outcomes
         assert Reservation.select().where(Reservation.requestId == request_id).count() == 1
 
 
-def is_waited_for(connection: psycopg.Connection[Any]) -> bool:
-    """Whether somebody waits for a lock that this connection holds."""
+def blocks_another(connection: psycopg.Connection[Any]) -> bool:
+    """Whether another connection waits for a lock that this connection holds."""
     return bool(
         connection.execute(
-            "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+            "SELECT 1 FROM pg_locks "
+            "WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
         ).fetchone()
     )
 
 
-# Tried again, and what a client is told.
+# Retries, and the errors that a client gets.
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01", "23505"])
-def test_a_work_in_others_way_is_tried_again(world: Flask, state: str) -> None:
+def test_conflicting_transaction_is_retried(world: Flask, state: str) -> None:
     tries = []
 
     def work() -> int:
@@ -222,7 +223,7 @@ def test_a_work_in_others_way_is_tried_again(world: Flask, state: str) -> None:
         Customer.update(name=f"try {len(tries)}").execute()
         if len(tries) < TRIES:
             db.execute_sql(
-                f"DO $$ BEGIN RAISE EXCEPTION 'in the way' USING ERRCODE = '{state}'; END $$"
+                f"DO $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = '{state}'; END $$"
             )
         return len(tries)
 
@@ -230,41 +231,39 @@ def test_a_work_in_others_way_is_tried_again(world: Flask, state: str) -> None:
     assert Customer.get_by_id("org-456").name == f"try {TRIES}"
 
 
-def test_a_work_that_is_always_in_others_way_is_unavailable_and_undone(world: Flask) -> None:
+def test_repeated_conflict_is_unavailable_and_rolled_back(world: Flask) -> None:
     def work() -> None:
         Customer.update(name="changed").execute()
-        db.execute_sql("DO $$ BEGIN RAISE EXCEPTION 'in the way' USING ERRCODE = '40001'; END $$")
+        db.execute_sql("DO $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END $$")
 
-    with pytest.raises(RequestError) as refused:
+    with pytest.raises(RequestError) as raised:
         database.transact(work)
-    assert refused.value.code is Code.UNAVAILABLE
+    assert raised.value.code is Code.UNAVAILABLE
     assert Customer.get_by_id("org-456").name == "Acme Inc."
 
 
 @pytest.mark.parametrize(
     "state", ["53100", "53200", "53300", "57P01", "57014", "55P03", "25006", "58030", "08006"]
 )
-def test_a_server_that_cannot_just_now_is_unavailable(world: Flask, state: str) -> None:
-    with pytest.raises(RequestError) as refused:
+def test_temporary_server_error_is_unavailable(world: Flask, state: str) -> None:
+    with pytest.raises(RequestError) as raised:
         database.transact(
             lambda: db.execute_sql(
                 f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{state}'; END $$"
             )
         )
-    assert refused.value.code is Code.UNAVAILABLE
+    assert raised.value.code is Code.UNAVAILABLE
 
 
-def test_a_mistake_of_ours_is_none_of_the_servers(world: Flask) -> None:
+def test_wrong_sql_is_not_reported_as_unavailable(world: Flask) -> None:
     with pytest.raises(peewee.ProgrammingError):
         database.transact(lambda: db.execute_sql('SELECT * FROM "Nowhere"'))
 
 
-def test_a_lock_that_is_held_too_long_is_unavailable(
-    world: Flask, stranger: psycopg.Connection[Any]
-) -> None:
+def test_lock_timeout_is_unavailable(world: Flask, outsider: psycopg.Connection[Any]) -> None:
     client, headers = world.test_client(), key_headers()
-    with stranger.transaction():
-        stranger.execute(
+    with outsider.transaction():
+        outsider.execute(
             """SELECT * FROM "BudgetUtilization" WHERE "budgetId" = 'budget-123' FOR UPDATE"""
         )
         response = client.post("/api/budget/reserve", json=reserve_body(), headers=headers)
@@ -275,26 +274,28 @@ def test_a_lock_that_is_held_too_long_is_unavailable(
     )
 
 
-def test_a_commit_without_an_answer_is_of_unknown_outcome(
-    world: Flask, stranger: psycopg.Connection[Any]
+def test_commit_without_an_answer_is_outcome_unknown(
+    world: Flask, outsider: psycopg.Connection[Any]
 ) -> None:
-    # The connection ends in the COMMIT itself, in a trigger that is put off until then.
-    stranger.execute(
-        "CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'"
+    # A deferred trigger, which runs in the COMMIT, ends the connection.
+    outsider.execute(
+        "CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'"
     )
-    stranger.execute(
-        'CREATE CONSTRAINT TRIGGER hang_up AFTER INSERT ON "Reservation" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hang_up()'
+    outsider.execute(
+        'CREATE CONSTRAINT TRIGGER hang_up AFTER INSERT ON "Reservation" '
+        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hang_up()"
     )
     client, headers = world.test_client(), key_headers()
     response = client.post("/api/budget/reserve", json=reserve_body(), headers=headers)
     assert (response.status_code, response.get_json()["code"]) == (503, "OUTCOME_UNKNOWN")
-    stranger.execute('DROP TRIGGER hang_up ON "Reservation"')
+    outsider.execute('DROP TRIGGER hang_up ON "Reservation"')
     again = client.post("/api/budget/reserve", json=reserve_body(), headers=headers)
     assert again.status_code == 200
     assert Reservation.select().where(Reservation.requestId == "intake-789").count() == 1
 
 
-# Statements that travel together.
+# Several statements in one round trip.
 
 
 _NEW_CUSTOMER = Prepared(
@@ -305,16 +306,16 @@ _NEW_CUSTOMER = Prepared(
 
 
 def add(customer: str, name: str = "New Inc.") -> None:
-    """Write a customer, with whatever is sent next."""
+    """Insert a customer; the statement is sent with the next one."""
     _NEW_CUSTOMER.write(id=customer, name=name, created_at="2025-01-01T00:00:00Z")
 
 
 def customers() -> set[str]:
-    """Who is stored."""
+    """The IDs of the stored customers that a test added."""
     return {customer.id for customer in Customer.select()} - {"org-456"}
 
 
-def test_what_waits_is_seen_by_every_later_statement_and_saved_by_the_commit(world: Flask) -> None:
+def test_deferred_insert_is_seen_by_later_statements_and_saved(world: Flask) -> None:
     def work() -> tuple[set[str], int]:
         add("one")
         add("two")
@@ -327,7 +328,7 @@ def test_what_waits_is_seen_by_every_later_statement_and_saved_by_the_commit(wor
     assert customers() == {"one", "two", "three", "four"}
 
 
-def test_what_waits_is_undone_with_a_work_that_raises(world: Flask) -> None:
+def test_deferred_insert_is_rolled_back_on_an_error(world: Flask) -> None:
     def work() -> None:
         add("one")
         raise RequestError(Code.FORBIDDEN, "No.")
@@ -339,7 +340,7 @@ def test_what_waits_is_undone_with_a_work_that_raises(world: Flask) -> None:
     assert customers() == {"two"}
 
 
-def test_one_that_fails_with_the_commit_undoes_all_and_is_no_unknown_outcome(world: Flask) -> None:
+def test_insert_that_fails_with_the_commit_is_rolled_back(world: Flask) -> None:
     tries = []
 
     def work() -> None:
@@ -350,54 +351,49 @@ def test_one_that_fails_with_the_commit_undoes_all_and_is_no_unknown_outcome(wor
 
     with pytest.raises(peewee.IntegrityError):
         database.transact(work)
-    # As somebody else may have written the same row first, and be seen the next time.
+    # It is retried because another transaction may have inserted the same row first.
     assert len(tries) == TRIES
     assert customers() == set()
 
 
-def test_a_connection_that_ends_with_the_commit_is_of_unknown_outcome(
-    world: Flask, stranger: psycopg.Connection[Any]
+def test_connection_lost_with_the_commit_is_outcome_unknown(
+    world: Flask, outsider: psycopg.Connection[Any]
 ) -> None:
-    stranger.execute(
-        "CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'"
+    outsider.execute(
+        "CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'"
     )
-    stranger.execute(
+    outsider.execute(
         'CREATE TRIGGER hang_up AFTER INSERT ON "Customer" FOR EACH ROW EXECUTE FUNCTION hang_up()'
     )
-    with pytest.raises(RequestError) as refused:
+    with pytest.raises(RequestError) as raised:
         database.transact(lambda: add("one"))
-    assert refused.value.code is Code.OUTCOME_UNKNOWN
-    stranger.execute('DROP TRIGGER hang_up ON "Customer"')
+    assert raised.value.code is Code.OUTCOME_UNKNOWN
+    outsider.execute('DROP TRIGGER hang_up ON "Customer"')
     database.transact(lambda: add("two"))
     assert customers() == {"two"}
 
 
-def test_a_statement_that_makes_no_sense_leaves_the_connection_as_good_as_it_was(
-    world: Flask,
-) -> None:
-    nonsense = Prepared(
+def test_connection_is_usable_after_an_invalid_statement(world: Flask) -> None:
+    invalid = Prepared(
         lambda value: Customer.select(SQL('"nowhere"')).where(Customer.id == value.id)
     )
     for _ in range(2):
         with pytest.raises(peewee.ProgrammingError, match="nowhere"):
-            nonsense.first(id="org-456")
+            invalid.first(id="org-456")
     with pytest.raises(peewee.ProgrammingError, match="nowhere"):
-        first_of_both(standings.ENABLED_CUSTOMER, nonsense, customer_id="org-456", id="org-456")
-    assert standings.ENABLED_CUSTOMER.first(customer_id="org-456").id == "org-456"
+        first_of_both(movements.ENABLED_CUSTOMER, invalid, customer_id="org-456", id="org-456")
+    assert movements.ENABLED_CUSTOMER.first(customer_id="org-456").id == "org-456"
 
 
-def test_a_value_that_the_server_cannot_have_is_refused_before_anything_is_sent(
-    world: Flask,
-) -> None:
+def test_nul_in_a_value_is_rejected_before_anything_is_sent(world: Flask) -> None:
     with pytest.raises(peewee.DataError, match="NUL"):
         database.transact(lambda: add("one", "a\0b"))
     database.transact(lambda: add("two"))
     assert customers() == {"two"}
 
 
-def test_a_reserve_goes_to_the_server_and_back_three_times(
-    world: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reserve_needs_three_round_trips(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
     real = Connection._send  # noqa: SLF001
 
@@ -412,8 +408,8 @@ def test_a_reserve_goes_to_the_server_and_back_three_times(
             budget_id="budget-123", request_id="r", amount=Decimal(1), customer_id="org-456"
         ),
     )
-    together = [["BEGIN", "SELECT", "SELECT"], ["UPDATE"], ["INSERT", "INSERT", "COMMIT"]]
-    assert [each for each in sent if each[0] != "SELECT"] == together
+    round_trips = [["BEGIN", "SELECT", "SELECT"], ["UPDATE"], ["INSERT", "INSERT", "COMMIT"]]
+    assert [each for each in sent if each[0] != "SELECT"] == round_trips
 
 
 @pytest.mark.parametrize(
@@ -423,13 +419,13 @@ def test_a_reserve_goes_to_the_server_and_back_three_times(
         ("/api/requests/%00", "REQUEST_NOT_FOUND"),
     ],
 )
-def test_an_id_with_a_nul_in_an_address_is_not_found(world: Flask, path: str, code: str) -> None:
-    # The server refuses such text, whatever it is wanted for.
+def test_id_with_a_nul_in_the_url_is_not_found(world: Flask, path: str, code: str) -> None:
+    # PostgreSQL rejects text that contains NUL in any statement.
     response = world.test_client().get(path, headers=key_headers())
     assert (response.status_code, response.get_json()["code"]) == (404, code)
 
 
-def test_a_work_that_went_on_after_an_error_saves_nothing_and_says_so(world: Flask) -> None:
+def test_continuing_after_a_database_error_saves_nothing(world: Flask) -> None:
     def work() -> None:
         Customer.update(name="changed").execute()
         with pytest.raises(peewee.ProgrammingError):
@@ -440,8 +436,8 @@ def test_a_work_that_went_on_after_an_error_saves_nothing_and_says_so(world: Fla
     assert Customer.get_by_id("org-456").name == "Acme Inc."
 
 
-def test_a_work_inside_a_work_is_refused(world: Flask) -> None:
-    with pytest.raises(RuntimeError, match="a work called transact"):
+def test_transact_inside_transact_is_an_error(world: Flask) -> None:
+    with pytest.raises(RuntimeError, match="called inside transact"):
         database.transact(lambda: database.transact(lambda: None))
     assert database.transact(lambda: 1) == 1
 
@@ -450,26 +446,27 @@ def test_a_work_inside_a_work_is_refused(world: Flask) -> None:
 
 
 def end_all(connection: psycopg.Connection[Any]) -> int:
-    """End all other connections to the database, as a restart does; how many there were."""
+    """End all other connections to the database, as a restart does; return their number."""
     ended = connection.execute(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND datname = current_database()"
     ).fetchall()
     return len(ended)
 
 
 @pytest.mark.parametrize("call", ["check", "reserve"])
-def test_a_restart_of_the_server_is_survived_without_a_failed_request(
-    world: Flask, stranger: psycopg.Connection[Any], call: str
+def test_no_request_fails_after_a_server_restart(
+    world: Flask, outsider: psycopg.Connection[Any], call: str
 ) -> None:
     client, headers = world.test_client(), key_headers()
     body = check_body() if call == "check" else reserve_body()
     assert client.post(f"/api/budget/{call}", json=body, headers=headers).status_code == 200
-    assert end_all(stranger) > 0
+    assert end_all(outsider) > 0
     assert client.post(f"/api/budget/{call}", json=body, headers=headers).status_code == 200
 
 
-def test_a_connection_lost_within_a_work_is_tried_on_another(
-    world: Flask, stranger: psycopg.Connection[Any]
+def test_transaction_is_retried_on_another_connection(
+    world: Flask, outsider: psycopg.Connection[Any]
 ) -> None:
     tries = []
 
@@ -477,14 +474,14 @@ def test_a_connection_lost_within_a_work_is_tried_on_another(
         tries.append(1)
         Customer.update(name=f"try {len(tries)}").execute()
         if len(tries) == 1:
-            end_all(stranger)
+            end_all(outsider)
         Customer.select().count()
 
     database.transact(work)
     assert Customer.get_by_id("org-456").name == "try 2"
 
 
-def test_each_request_gives_its_connection_back(world: Flask) -> None:
+def test_each_request_returns_its_connection(world: Flask) -> None:
     database.close_connection()
     client, headers = world.test_client(), key_headers()
 
@@ -495,13 +492,13 @@ def test_each_request_gives_its_connection_back(world: Flask) -> None:
             .status_code
         )
 
-    # More threads than there are connections, none of which closes anything.
+    # More threads than connections; no thread closes its connection.
     for _ in range(30):
         with ThreadPoolExecutor(1) as threads:
             assert threads.submit(work).result(timeout=30) == 200
 
 
-def test_the_connections_in_use_are_told(world: Flask) -> None:
+def test_connections_in_use_are_counted(world: Flask) -> None:
     observer = world.extensions["budget_sync_metrics"]
 
     def in_use() -> float:
@@ -512,7 +509,7 @@ def test_the_connections_in_use_are_told(world: Flask) -> None:
     before = in_use()
     with held_connection() as connection:
         assert in_use() - before == 1
-        # Ends it for the server, too: it is of no more use, and given back all the same.
+        # Closes the connection on both sides. It must still be returned to the pool.
         connection.execute("SELECT 1").connection.pgconn.finish()
     assert in_use() == before
     with ThreadPoolExecutor(2) as pool:
@@ -522,7 +519,7 @@ def test_the_connections_in_use_are_told(world: Flask) -> None:
 
 @contextmanager
 def held_connection() -> Iterator[psycopg.Connection[Any]]:
-    """A connection of the pool, taken."""
+    """Take a connection from the pool for the duration of the context."""
     database.open_connection()
     try:
         yield db.connection()
@@ -530,9 +527,7 @@ def held_connection() -> Iterator[psycopg.Connection[Any]]:
         database.close_connection()
 
 
-def test_a_pool_without_a_connection_left_is_unavailable(
-    world: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exhausted_pool_is_unavailable(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(db.obj, "_max_connections", 1)
     database.open_connection()
     assert at_once(lambda: reserve_once("crowded")) == [Code.UNAVAILABLE]
@@ -541,7 +536,7 @@ def test_a_pool_without_a_connection_left_is_unavailable(
 
 
 def reserve_once(request_id: str) -> str:
-    """The acknowledged reservation."""
+    """Reserve; return the ID of the reservation."""
     return str(
         ledger.reserve(
             SERVICE, ReserveRequest(budget_id="budget-123", request_id=request_id, amount=AMOUNT)
@@ -549,8 +544,8 @@ def reserve_once(request_id: str) -> str:
     )
 
 
-def test_a_lock_on_a_name_is_one_for_all_and_ends_with_its_holder(
-    world: Flask, tmp_path: Path, stranger: psycopg.Connection[Any]
+def test_exclusive_lock_ends_with_its_connection(
+    world: Flask, tmp_path: Path, outsider: psycopg.Connection[Any]
 ) -> None:
     def try_it() -> bool:
         with held_alone("sync-src-1", tmp_path) as got:
@@ -563,23 +558,23 @@ def test_a_lock_on_a_name_is_one_for_all_and_ends_with_its_holder(
             assert other
     assert at_once(try_it) == [True]
     with held_alone("sync-src-1", tmp_path):
-        end_all(stranger)
+        end_all(outsider)
         assert at_once(try_it) == [True]
 
 
-def test_a_forked_child_leaves_its_parents_connections_alone(world: Flask) -> None:
+def test_forked_child_does_not_use_inherited_connections(world: Flask) -> None:
     database.open_connection()
     child = os.fork()
     if child == 0:
-        # Whatever happens, the child must not go on with the tests.
+        # The child must never continue with the tests.
         try:
-            reserve_once("childs")
+            reserve_once("child")
             os._exit(0)
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert reserve_once("parents")
-    assert {row.requestId for row in Reservation.select()} == {"intake-101", "childs", "parents"}
+    assert reserve_once("parent")
+    assert {row.requestId for row in Reservation.select()} == {"intake-101", "child", "parent"}
 
 
 # Settings.
@@ -587,7 +582,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(world: Flask) -> No
 
 @contextmanager
 def role(connection: psycopg.Connection[Any], password: str) -> Iterator[str]:
-    """A role with that password, for a test's time."""
+    """Create a role with that password; drop it at the end."""
     name = f"role_{os.urandom(4).hex()}"
     connection.execute(
         psycopg.sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(
@@ -603,11 +598,11 @@ def role(connection: psycopg.Connection[Any], password: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     "password", ["p@ss:w/rd?#[]", "100% sure", "%41%2f", "a'b\"c\\d e", "пароль€", "a+b&c=d;"]
 )
-def test_a_password_may_have_any_character(
-    postgres_url: str, stranger: psycopg.Connection[Any], tmp_path: Path, password: str
+def test_password_may_have_any_character(
+    postgres_url: str, outsider: psycopg.Connection[Any], tmp_path: Path, password: str
 ) -> None:
     parts = urlsplit(postgres_url)
-    with role(stranger, password) as name:
+    with role(outsider, password) as name:
         url = parts._replace(
             netloc=f"{name}:{quote(password, safe='')}@{parts.hostname}:{parts.port}"
         ).geturl()
@@ -617,7 +612,7 @@ def test_a_password_may_have_any_character(
         database.connect(chosen.database)
         try:
             database.open_connection()
-            # The throw-away server trusts everyone, so what the driver holds is looked at.
+            # The test server does not check passwords, so check the value that the driver has.
             assert (db.connection().info.user, db.connection().info.password) == (name, password)
             assert password not in repr(chosen)
             assert quote(password, safe="") not in database.label()
@@ -634,17 +629,15 @@ def test_a_password_may_have_any_character(
         "postgresql://u:secret@host:port:5/db",
     ],
 )
-def test_a_url_that_makes_no_sense_is_refused_without_its_password(
-    tmp_path: Path, url: str
-) -> None:
+def test_error_for_an_invalid_url_hides_the_password(tmp_path: Path, url: str) -> None:
     with pytest.raises(
         SettingsError, match=r"^DATABASE_URL must look like postgresql://"
-    ) as refused:
+    ) as raised:
         settings.load({"INSTANCE_FOLDER": str(tmp_path), "SECRET_KEY": SECRET, "DATABASE_URL": url})
-    assert "secret" not in str(refused.value)
+    assert "secret" not in str(raised.value)
 
 
-def test_the_secret_key_must_be_given(tmp_path: Path) -> None:
+def test_secret_key_is_required(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"^SECRET_KEY must be set on PostgreSQL"):
         settings.load(
             {"INSTANCE_FOLDER": str(tmp_path), "DATABASE_URL": "postgresql://host/budgets"}
@@ -652,7 +645,7 @@ def test_the_secret_key_must_be_given(tmp_path: Path) -> None:
     assert not (tmp_path / "secret_key").exists()
 
 
-def test_init_db_by_two_servers_at_once_makes_the_tables_once(chosen: Settings) -> None:
+def test_two_concurrent_init_db_create_the_tables_once(chosen: Settings) -> None:
     database.connect(chosen.database)
     assert sorted(map(str, at_once(database.init_schema, database.init_schema))) == [
         "False",
@@ -662,7 +655,7 @@ def test_init_db_by_two_servers_at_once_makes_the_tables_once(chosen: Settings) 
 
 
 @pytest.mark.parametrize("table", ["AuditLog", "BudgetCheckLog"])
-def test_the_logs_refuse_to_be_changed(world: Flask, table: str) -> None:
+def test_logs_are_append_only(world: Flask, table: str) -> None:
     column = "reason"
     for statement in (
         f"""UPDATE "{table}" SET "{column}" = 'x'""",
@@ -681,7 +674,7 @@ def test_the_logs_refuse_to_be_changed(world: Flask, table: str) -> None:
 def reserve_at(
     places: tuple[Installation, ...], body: dict[str, Any], headers: dict[str, str]
 ) -> str:
-    """The acknowledged reservation; what is not answered is sent again, to the next server."""
+    """Reserve; after no answer or a 503, send the request again to the next server."""
     for place in places * 200:
         try:
             response = place.post("/api/budget/reserve", body, headers=headers)
@@ -690,10 +683,10 @@ def reserve_at(
         if response.status_code == 200:
             return str(response.json()["reservationId"])
         assert response.status_code == 503, response.text
-    raise AssertionError("nobody answers")
+    raise AssertionError("no server answers")
 
 
-def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted(
+def test_killed_server_loses_no_acknowledged_reservation(
     world: Flask, installed: dict[str, str], tmp_path: Path
 ) -> None:
     one, two = (
@@ -732,8 +725,8 @@ def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted
                     two.stop(signal.SIGKILL)
                     seen = len(acknowledged)
                     wait_until(
-                        lambda seen=seen: len(acknowledged) > seen + 30,  # type: ignore[misc]  # as above
-                        "one server alone reserves nothing",
+                        lambda seen=seen: len(acknowledged) > seen + 30,  # type: ignore[misc]
+                        "the other server reserves nothing",
                     )
                     two.start("--workers", "1")
             finally:
@@ -743,7 +736,8 @@ def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted
         stored = set(
             found(
                 one.target,
-                """SELECT "requestId", "id" FROM "Reservation" WHERE "requestId" <> 'intake-101'""",
+                'SELECT "requestId", "id" FROM "Reservation" '
+                """WHERE "requestId" <> 'intake-101'""",
             )
         )
         assert stored == acknowledged
@@ -753,14 +747,14 @@ def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted
             server.end()
 
 
-# Moving there.
+# Waiting calls.
 
 
-def test_calls_that_wait_for_a_row_keep_neither_threads_nor_other_calls_from_going_on(
-    world: Flask, installed: dict[str, str], stranger: psycopg.Connection[Any]
+def test_calls_that_wait_for_a_row_do_not_block_other_calls(
+    world: Flask, installed: dict[str, str], outsider: psycopg.Connection[Any]
 ) -> None:
     server = Installation(installed)
-    key, waiting = server.key(), SHARED_CONNECTIONS - 1
+    key, waiting = server.key(), MAX_GREENLET_CONNECTIONS - 1
     with world.app_context():
         database.open_connection()
         manual_budgets.set_budget(
@@ -769,8 +763,8 @@ def test_calls_that_wait_for_a_row_keep_neither_threads_nor_other_calls_from_goi
     try:
         server.start("--workers", "1")
         with ThreadPoolExecutor(2 * waiting) as threads:
-            stranger.execute("BEGIN")
-            stranger.execute("""SELECT 1 FROM "Budget" WHERE "id" = 'budget-123' FOR UPDATE""")
+            outsider.execute("BEGIN")
+            outsider.execute("""SELECT 1 FROM "Budget" WHERE "id" = 'budget-123' FOR UPDATE""")
             reserves = [
                 threads.submit(
                     server.post,
@@ -796,14 +790,17 @@ def test_calls_that_wait_for_a_row_keep_neither_threads_nor_other_calls_from_goi
                 == 200
             )
             assert not any(reserve.done() for reserve in reserves)
-            stranger.execute("COMMIT")
+            outsider.execute("COMMIT")
             assert [reserve.result().status_code for reserve in reserves] == [200] * waiting
     finally:
         server.end()
 
 
-class Between:
-    """Passes on what goes between the app and PostgreSQL, until it falls silent: then it still takes connections, and says nothing."""
+class Proxy:
+    """Forwards data between the app and PostgreSQL until it falls silent.
+
+    Then it still accepts connections but sends nothing.
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         self.target = target
@@ -823,39 +820,39 @@ class Between:
                     self.sockets.append(server)
                     for source, sink in ((client, server), (server, client)):
                         threading.Thread(
-                            target=self._pass_on, args=(source, sink), daemon=True
+                            target=self._forward, args=(source, sink), daemon=True
                         ).start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
                 sink.sendall(data)
 
     def fall_silent(self) -> None:
-        """Lose what there is, and answer nobody who comes anew."""
+        """Close all connections, and never answer new ones."""
         self.is_silent = True
         for each in self.sockets:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End."""
+        """Stop accepting connections and close all."""
         self.listener.close()
         self.fall_silent()
 
 
-def test_a_database_that_does_not_answer_is_unavailable_and_keeps_nobody_else_waiting(
+def test_silent_database_is_unavailable_and_blocks_no_others(
     world: Flask, installed: dict[str, str], postgres_url: str
 ) -> None:
     url = urlsplit(postgres_url)
     assert url.hostname
     assert url.port
-    with closing(Between((url.hostname, url.port))) as between:
+    with closing(Proxy((url.hostname, url.port))) as proxy:
         server = Installation(
             installed
             | {
                 "DATABASE_URL": url._replace(
-                    netloc=f"{url.username}@127.0.0.1:{between.port}"
+                    netloc=f"{url.username}@127.0.0.1:{proxy.port}"
                 ).geturl()
             }
         )
@@ -868,7 +865,7 @@ def test_a_database_that_does_not_answer_is_unavailable_and_keeps_nobody_else_wa
                 ).status_code
                 == 200
             )
-            between.fall_silent()
+            proxy.fall_silent()
             with ThreadPoolExecutor(8) as threads:
                 waiting = [
                     threads.submit(
@@ -887,7 +884,7 @@ def test_a_database_that_does_not_answer_is_unavailable_and_keeps_nobody_else_wa
                     time.sleep(0.1)
             assert {answer.result().status_code for answer in waiting} == {503}
             assert slowest < 2
-            between.is_silent = False
+            proxy.is_silent = False
             assert (
                 server.post(
                     "/api/budget/reserve", reserve_body(requestId="after"), headers=key
@@ -898,8 +895,8 @@ def test_a_database_that_does_not_answer_is_unavailable_and_keeps_nobody_else_wa
             server.end()
 
 
-def test_two_who_prune_at_once_count_each_check_once(
-    world: Flask, stranger: psycopg.Connection[Any], postgres_url: str
+def test_concurrent_prunes_count_each_check_once(
+    world: Flask, outsider: psycopg.Connection[Any], postgres_url: str
 ) -> None:
     database.connect(postgres_url, busy_timeout_s=20)
     with time_machine.travel(datetime(2024, 1, 1, tzinfo=UTC)):
@@ -907,19 +904,27 @@ def test_two_who_prune_at_once_count_each_check_once(
             assert (
                 world.test_client().post("/api/budget/check", json=check_body()).status_code == 200
             )
-    waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    waiting = (
+        "SELECT COUNT(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
     with ThreadPoolExecutor(2) as threads:
-        with stranger.transaction():
-            stranger.execute('SELECT * FROM "BudgetCheckLog" FOR UPDATE')
+        with outsider.transaction():
+            outsider.execute('SELECT * FROM "BudgetCheckLog" FOR UPDATE')
             pruning = [threads.submit(retention.prune_checks, ROOT, 30) for _ in range(2)]
-            wait_until(lambda: found(postgres_url, waiting) == [(2,)], "not both wait")
+            wait_until(lambda: found(postgres_url, waiting) == [(2,)], "not both are waiting")
         assert sorted(deleted.result() for deleted in pruning) == [0, 2]
     assert found(
         postgres_url, """SELECT "oldValue" FROM "AuditLog" WHERE "action" = 'PRUNE_CHECKS'"""
     ) == [("2",)]
 
 
-def test_a_copy_has_every_row_and_counts_on(environment: dict[str, str], postgres_url: str) -> None:
+# Migration from SQLite.
+
+
+def test_copy_has_every_row_and_continues_the_keys(
+    environment: dict[str, str], postgres_url: str
+) -> None:
     here = Installation(
         {name: value for name, value in environment.items() if name != "DATABASE_URL"}
     )
@@ -957,7 +962,7 @@ def test_a_copy_has_every_row_and_counts_on(environment: dict[str, str], postgre
     assert there.flask("verify").returncode == 0
 
 
-def test_a_copy_of_a_damaged_file_says_so_and_keeps_nothing(
+def test_copy_of_a_damaged_file_fails_and_keeps_nothing(
     environment: dict[str, str], postgres_url: str
 ) -> None:
     here = Installation(
@@ -971,9 +976,9 @@ def test_a_copy_of_a_damaged_file_says_so_and_keeps_nothing(
     with here.database.open("r+b") as file:
         file.seek((page - 1) * 4096)
         file.write(b"\xff" * 4096)
-    refused = here.flask("copy-to", postgres_url, check=False)
-    assert (refused.returncode, refused.stderr) == (
+    result = here.flask("copy-to", postgres_url, check=False)
+    assert (result.returncode, result.stderr) == (
         1,
-        "Error: The copy failed, and nothing of it was kept: database disk image is malformed.\n",
+        "Error: The copy failed and nothing was kept: database disk image is malformed.\n",
     )
     assert found(postgres_url, 'SELECT * FROM "Customer"') == []

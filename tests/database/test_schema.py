@@ -1,4 +1,4 @@
-"""schema.sql: one text for both engines, which refuses what must never be; the models say the same; making and upgrading it."""
+"""schema.sql on both engines: constraints, the models, creation, upgrades, append-only logs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Row = Mapping[str, object]
 
 
 class Column(NamedTuple):
-    """A column as its database knows it."""
+    """A column as the database describes it."""
 
     type: str
     nullable: bool
@@ -51,53 +51,57 @@ class Column(NamedTuple):
 
 @dataclass
 class Engine:
-    """A database that schema.sql was loaded into, unchanged; spoken to without the models."""
+    """A database with schema.sql loaded, unchanged; used without the models."""
 
     name: str
     connection: Any
     placeholder: str
-    refusals: type[Exception]
+    integrity_error: type[Exception]
 
     def run(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a statement."""
+        """Run a statement; return its rows."""
         cursor = self.connection.execute(sql, values)
         return cursor.fetchall() if cursor.description else []
 
     def insert(self, table: str, changes: Row = MappingProxyType({}), returning: str = "1") -> Any:
-        """Add the table's row of ROWS, with changes; returns what the database says of it."""
+        """Insert the table's row of ROWS, with changes; return the `returning` expression."""
         row = {**ROWS[table], **changes}
         columns = ", ".join(f'"{column}"' for column in row)
         values = ", ".join([self.placeholder] * len(row))
-        ((said,),) = self.run(
+        ((returned,),) = self.run(
             f'INSERT INTO "{table}" ({columns}) VALUES ({values}) RETURNING {returning}',
             tuple(row.values()),
         )
-        return said
+        return returned
 
-    def refuses(self, table: str, changes: Row) -> bool:
-        """Whether the database refuses the row; it is gone again afterwards either way."""
+    def rejects(self, table: str, changes: Row) -> bool:
+        """Whether the database rejects the row; an accepted row is rolled back."""
         self.run("SAVEPOINT attempt")
         try:
             self.insert(table, changes)
-        except self.refusals:
+        except self.integrity_error:
             return True
         finally:
             self.run("ROLLBACK TO SAVEPOINT attempt")
         return False
 
     def columns(self) -> dict[tuple[str, str], Column]:
-        """What the database says of each (table, column)."""
+        """All columns, by table and column name."""
         if self.name == "sqlite":
-            # SQLite lets a primary key of text be null unless told otherwise, which is its slip and no statement of ours.
+            # SQLite allows NULL in a primary key of text (a bug that it keeps for compatibility),
+            # so a primary key is never counted as nullable.
             rows = self.run("""
-                SELECT t.name, c.name, c.type, c."notnull" = 0 AND c.pk = 0, c.pk <> 0, c.hidden <> 0
+                SELECT t.name, c.name, c.type, c."notnull" = 0 AND c.pk = 0, c.pk <> 0,
+                    c.hidden <> 0
                 FROM sqlite_master t, pragma_table_xinfo(t.name) c WHERE t.type = 'table'
             """)
         else:
             rows = self.run("""
-                SELECT table_name, column_name, data_type, is_nullable = 'YES', (table_name, column_name) IN (
+                SELECT table_name, column_name, data_type, is_nullable = 'YES',
+                (table_name, column_name) IN (
                     SELECT k.table_name, k.column_name
-                    FROM information_schema.table_constraints t JOIN information_schema.key_column_usage k USING (table_name, constraint_name)
+                    FROM information_schema.table_constraints t
+                    JOIN information_schema.key_column_usage k USING (table_name, constraint_name)
                     WHERE t.constraint_type = 'PRIMARY KEY'
                 ), is_generated = 'ALWAYS'
                 FROM information_schema.columns WHERE table_schema = 'public'
@@ -107,7 +111,8 @@ class Engine:
         }
 
 
-# A lawful row of each table, which agrees with the others. "acme" has two budgets and a source, "globex" one of each.
+# A valid row of each table; the rows are consistent with each other. "acme" has two budgets and a
+# source, "globex" has one of each.
 ROWS: dict[str, Row] = {
     "SchemaVersion": {"version": 99, "appliedAt": NOW},
     "Customer": {
@@ -228,7 +233,7 @@ ROWS: dict[str, Row] = {
     },
 }
 
-# What a reservation has once all of it was given back.
+# The columns of a reservation after all of it was released.
 CLOSED: Row = {
     "heldMinor": 0,
     "releasedMinor": 500000,
@@ -240,8 +245,8 @@ CLOSED: Row = {
 }
 
 
-def found_world(engine: Engine) -> None:
-    """The rows that those of ROWS refer to, or must agree with."""
+def insert_related_rows(engine: Engine) -> None:
+    """Insert the rows that those of ROWS reference or may conflict with."""
     for customer in ("acme", "globex"):
         engine.insert("Customer", {"id": customer})
         engine.insert(
@@ -266,37 +271,37 @@ def found_world(engine: Engine) -> None:
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="module")
 def loaded(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """Each engine with schema.sql and a small world in it."""
+    """Each engine, with schema.sql and the related rows loaded."""
     if request.param == "sqlite":
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
             connection.executescript(SCHEMA)
             connection.execute("PRAGMA foreign_keys = ON")
             engine = Engine("sqlite", connection, "?", sqlite3.IntegrityError)
-            found_world(engine)
+            insert_related_rows(engine)
             yield engine
     else:
         new_postgres = request.getfixturevalue("new_postgres")
         with new_postgres() as url, psycopg.connect(url, autocommit=True) as connection:
             connection.execute(SCHEMA.encode())
             engine = Engine("postgresql", connection, "%s", psycopg.IntegrityError)
-            found_world(engine)
+            insert_related_rows(engine)
             yield engine
 
 
 @pytest.fixture
 def engine(loaded: Engine) -> Iterator[Engine]:
-    """The same, with whatever a test does undone."""
+    """The same, in a transaction that is rolled back after the test."""
     loaded.run("BEGIN")
     yield loaded
     loaded.run("ROLLBACK")
 
 
-def test_every_table_has_a_row_that_is_lawful(engine: Engine) -> None:
+def test_every_table_has_a_valid_row(engine: Engine) -> None:
     assert set(ROWS) == {table for table, _ in engine.columns()}
-    assert [table for table in ROWS if engine.refuses(table, {})] == []
+    assert [table for table in ROWS if engine.rejects(table, {})] == []
 
 
-# Whole units, generated by the database.
+# Columns in whole units, generated by the database.
 
 GENERATED = {
     ("Customer", "autoApproveLimit"): "autoApproveLimitMinor",
@@ -310,7 +315,7 @@ GENERATED = {
 }
 
 
-def test_the_database_generates_the_columns_that_people_query_and_no_others(engine: Engine) -> None:
+def test_generated_columns_are_the_whole_unit_amounts(engine: Engine) -> None:
     assert {place for place, column in engine.columns().items() if column.generated} == set(
         GENERATED
     )
@@ -333,7 +338,7 @@ AMOUNTS = [
 
 @pytest.mark.parametrize("place", GENERATED, ids=".".join)
 @pytest.mark.parametrize(("exponent", "minor", "whole"), AMOUNTS)
-def test_amounts_show_whole_units(
+def test_generated_amounts_are_in_whole_units(
     engine: Engine, place: tuple[str, str], exponent: int, minor: int, whole: str
 ) -> None:
     table, generated = place
@@ -341,7 +346,7 @@ def test_amounts_show_whole_units(
     if table == "Reservation":
         row |= {"amountMinor": minor, "heldMinor": minor}
     if table in ("BudgetUtilization", "Reservation"):
-        # These must be of their budget's currency.
+        # These tables reference a budget with the same exponent.
         engine.insert("Budget", {"currencyExponent": exponent})
         row["budgetId"] = ROWS["Budget"]["id"]
     shown = engine.insert(table, row, returning=f'"{generated}"')
@@ -351,222 +356,206 @@ def test_amounts_show_whole_units(
         assert str(shown) == whole
 
 
-def test_a_generated_amount_cannot_be_written(engine: Engine) -> None:
+def test_generated_amount_cannot_be_written(engine: Engine) -> None:
     with pytest.raises((sqlite3.OperationalError, psycopg.errors.GeneratedAlways)):
         engine.run('UPDATE "BudgetUtilization" SET "reservedAmount" = 0')
 
 
-# What the database itself refuses.
+# Rows that the database itself rejects.
 
 
-class Forbidden(NamedTuple):
-    """A row that must not be, and the nearest one that may."""
+class Invalid(NamedTuple):
+    """An invalid row, and a similar row that is valid."""
 
     table: str
     row: Row
-    lawful: Row = MappingProxyType({})
+    valid: Row = MappingProxyType({})
 
 
 def reservation(**changes: object) -> Row:
-    """A reservation that was settled, with changes."""
+    """A closed reservation, with changes."""
     return {**CLOSED, **changes}
 
 
-FORBIDDEN = {
-    "a negative reserved": Forbidden(
-        "BudgetUtilization", {"reservedMinor": -1}, {"reservedMinor": 0}
-    ),
-    "a negative committed": Forbidden(
+INVALID = {
+    "negative reserved": Invalid("BudgetUtilization", {"reservedMinor": -1}, {"reservedMinor": 0}),
+    "negative committed": Invalid(
         "BudgetUtilization", {"committedMinor": -1}, {"committedMinor": 0}
     ),
-    "a negative version": Forbidden("BudgetUtilization", {"version": -1}),
-    "two utilisations of a budget": Forbidden("BudgetUtilization", {"budgetId": "engineering"}),
-    "a utilisation of another exponent": Forbidden("BudgetUtilization", {"currencyExponent": 0}),
-    "a utilisation of another customer": Forbidden("BudgetUtilization", {"customerId": "globex"}),
-    "a utilisation of no budget": Forbidden("BudgetUtilization", {"budgetId": "nowhere"}),
-    "an unknown role": Forbidden("User", {"role": "root"}, {"role": "fpa_user"}),
-    "a role in another letter case": Forbidden("User", {"role": "Admin"}, {"role": "admin"}),
-    "the role of nobody": Forbidden("User", {"role": "anonymous"}, {"role": "api_system"}),
-    "an admin of all customers": Forbidden(
+    "negative version": Invalid("BudgetUtilization", {"version": -1}),
+    "two utilizations of a budget": Invalid("BudgetUtilization", {"budgetId": "engineering"}),
+    "utilization with another exponent": Invalid("BudgetUtilization", {"currencyExponent": 0}),
+    "utilization of another customer": Invalid("BudgetUtilization", {"customerId": "globex"}),
+    "utilization of no budget": Invalid("BudgetUtilization", {"budgetId": "nowhere"}),
+    "unknown role": Invalid("User", {"role": "root"}, {"role": "fpa_user"}),
+    "role in another letter case": Invalid("User", {"role": "Admin"}, {"role": "admin"}),
+    "anonymous role": Invalid("User", {"role": "anonymous"}, {"role": "api_system"}),
+    "admin of all customers": Invalid(
         "User", {"role": "admin", "customerId": None}, {"role": "super_admin", "customerId": None}
     ),
-    "a business user of all customers": Forbidden("User", {"customerId": None}),
-    "a user of an unknown customer": Forbidden(
+    "business user of all customers": Invalid("User", {"customerId": None}),
+    "user of an unknown customer": Invalid(
         "User", {"customerId": "nowhere"}, {"customerId": "globex"}
     ),
-    "two users with one address": Forbidden("User", {"emailKey": "sam@acme.com"}),
-    "an unknown reservation status": Forbidden(
+    "two users with one address": Invalid("User", {"emailKey": "sam@acme.com"}),
+    "unknown reservation status": Invalid(
         "Reservation", reservation(status="pending"), reservation()
     ),
-    "a reservation status in another letter case": Forbidden(
-        "Reservation", {"status": "OPEN"}, {"status": "open"}
-    ),
-    "two open reservations of a request on a budget": Forbidden(
+    "status in another letter case": Invalid("Reservation", {"status": "OPEN"}, {"status": "open"}),
+    "two open reservations of a request": Invalid(
         "Reservation", {"requestId": "intake-1"}, {"requestId": "intake-1", "budgetId": "spare"}
     ),
-    "an open reservation beside an open one": Forbidden(
+    "second open reservation": Invalid(
         "Reservation", {"requestId": "intake-1"}, reservation(requestId="intake-1")
     ),
-    "a request reserved anew before it was settled": Forbidden(
+    "request reserved again while open": Invalid(
         "Reservation", {"requestId": "intake-1"}, {"requestId": "intake-2"}
     ),
-    "a reservation on another customer's budget": Forbidden(
+    "budget of another customer": Invalid(
         "Reservation", {"budgetId": "globex-1"}, {"budgetId": "globex-1", "customerId": "globex"}
     ),
-    "a reservation of another customer": Forbidden("Reservation", {"customerId": "globex"}),
-    "a reservation of another exponent": Forbidden("Reservation", {"currencyExponent": 0}),
-    "a reservation on no budget": Forbidden("Reservation", {"budgetId": "nowhere"}),
-    "a reservation id twice": Forbidden("Reservation", {"id": "res-1"}),
-    "a reservation of nothing": Forbidden(
+    "reservation of another customer": Invalid("Reservation", {"customerId": "globex"}),
+    "reservation with another exponent": Invalid("Reservation", {"currencyExponent": 0}),
+    "reservation on no budget": Invalid("Reservation", {"budgetId": "nowhere"}),
+    "reservation id twice": Invalid("Reservation", {"id": "res-1"}),
+    "reservation of zero": Invalid(
         "Reservation",
         reservation(amountMinor=0, releasedMinor=0),
         reservation(amountMinor=1, releasedMinor=1),
     ),
-    "a negative reservation": Forbidden(
-        "Reservation", reservation(amountMinor=-1, releasedMinor=-1)
-    ),
-    "a negative hold": Forbidden("Reservation", reservation(heldMinor=-1, releasedMinor=500001)),
-    "a negative release": Forbidden(
+    "negative reservation": Invalid("Reservation", reservation(amountMinor=-1, releasedMinor=-1)),
+    "negative held amount": Invalid("Reservation", reservation(heldMinor=-1, releasedMinor=500001)),
+    "negative released amount": Invalid(
         "Reservation",
         {"heldMinor": 500001, "releasedMinor": -1},
         {"heldMinor": 499999, "releasedMinor": 1},
     ),
-    "a negative spending": Forbidden(
+    "negative committed amount": Invalid(
         "Reservation",
         {"heldMinor": 500001, "committedMinor": -1},
         {"heldMinor": 499999, "committedMinor": 1},
     ),
-    "a negative excess": Forbidden(
+    "negative exceeded amount": Invalid(
         "Reservation",
         {"heldMinor": 499999, "exceededMinor": -1},
         reservation(exceededMinor=1, releasedMinor=500001),
     ),
-    "more held than is left": Forbidden(
-        "Reservation", {"heldMinor": 500001}, {"heldMinor": 500000}
-    ),
-    "less held than is left": Forbidden(
+    "held amount too large": Invalid("Reservation", {"heldMinor": 500001}, {"heldMinor": 500000}),
+    "held amount too small": Invalid(
         "Reservation", {"heldMinor": 499999}, {"heldMinor": 499999, "releasedMinor": 1}
     ),
-    "spending that the hold does not know of": Forbidden(
+    "committed amount missing from held": Invalid(
         "Reservation", {"committedMinor": 1}, {"committedMinor": 1, "exceededMinor": 1}
     ),
-    "an open reservation that holds nothing": Forbidden(
+    "open reservation that holds nothing": Invalid(
         "Reservation", {"heldMinor": 0, "releasedMinor": 500000}, reservation()
     ),
-    "a closed reservation that holds something": Forbidden(
+    "closed reservation that holds something": Invalid(
         "Reservation", reservation(heldMinor=1, releasedMinor=499999)
     ),
-    "a closed reservation without its closing reply": Forbidden(
+    "closed without closing reply": Invalid(
         "Reservation", reservation(closingReply=None), reservation()
     ),
-    "a closed reservation without its closing call": Forbidden(
-        "Reservation", reservation(closingCall=None)
-    ),
-    "a closed reservation without its time": Forbidden("Reservation", reservation(closedAt=None)),
-    "a closed reservation without the check it came after": Forbidden(
+    "closed without closing call": Invalid("Reservation", reservation(closingCall=None)),
+    "closed without time": Invalid("Reservation", reservation(closedAt=None)),
+    "closed without the preceding check": Invalid(
         "Reservation", reservation(closedAfterCheck=None)
     ),
-    "an open reservation that was closed": Forbidden(
+    "open with closing columns": Invalid(
         "Reservation", reservation(status="open", heldMinor=500000, releasedMinor=0)
     ),
-    "two live budgets of a department and period": Forbidden(
+    "two live budgets of a department and period": Invalid(
         "Budget", {"departmentKey": "spare"}, {"departmentKey": "spare", "deletedAt": NOW}
     ),
-    "two live budgets under different spellings": Forbidden(
+    "two live budgets in different spellings": Invalid(
         "Budget",
         {"department": "SPARE", "departmentKey": "spare"},
         {"departmentKey": "spare", "periodKey": "2025-Q2"},
     ),
-    "a budget number twice": Forbidden(
+    "external id twice": Invalid(
         "Budget",
         {"externalId": "E-1"},
         {"externalId": "E-1", "customerId": "globex", "periodKey": "2025-Q2"},
     ),
-    "the number of a deleted budget": Forbidden(
+    "external id of a deleted budget": Invalid(
         "Budget", {"externalId": "E-1", "deletedAt": NOW}, {"externalId": None, "deletedAt": NOW}
     ),
-    "a budget id twice": Forbidden("Budget", {"id": "globex-1"}),
-    "a budget without an id": Forbidden("Budget", {"id": ""}),
-    "a budget of another customer's source": Forbidden(
+    "budget id twice": Invalid("Budget", {"id": "globex-1"}),
+    "budget without an id": Invalid("Budget", {"id": ""}),
+    "source of another customer": Invalid(
         "Budget", {"sourceId": "source-globex"}, {"sourceId": "source-acme"}
     ),
-    "a budget of an unknown customer": Forbidden("Budget", {"customerId": "nowhere"}),
-    "a negative budget": Forbidden("Budget", {"budgetedMinor": -1}, {"budgetedMinor": 0}),
-    "a negative auto-approve limit": Forbidden(
+    "budget of an unknown customer": Invalid("Budget", {"customerId": "nowhere"}),
+    "negative budget": Invalid("Budget", {"budgetedMinor": -1}, {"budgetedMinor": 0}),
+    "negative auto-approve limit": Invalid(
         "Budget", {"autoApproveLimitMinor": -1}, {"autoApproveLimitMinor": 0}
     ),
-    "a customer's negative auto-approve limit": Forbidden(
+    "negative limit of a customer": Invalid(
         "Customer", {"autoApproveLimitMinor": -1}, {"autoApproveLimitMinor": 0}
     ),
-    "a budget of 16 digits": Forbidden(
+    "budget of 16 digits": Invalid(
         "Budget", {"budgetedMinor": 10**15}, {"budgetedMinor": 10**15 - 1}
     ),
-    "a limit of 16 digits": Forbidden(
+    "limit of 16 digits": Invalid(
         "Budget", {"autoApproveLimitMinor": 10**15}, {"autoApproveLimitMinor": 10**15 - 1}
     ),
-    "a customer's limit of 16 digits": Forbidden(
+    "limit of a customer of 16 digits": Invalid(
         "Customer", {"autoApproveLimitMinor": 10**15}, {"autoApproveLimitMinor": 10**15 - 1}
     ),
-    "a reservation of 16 digits": Forbidden(
+    "reservation of 16 digits": Invalid(
         "Reservation",
         {"amountMinor": 10**15, "heldMinor": 10**15},
         {"amountMinor": 10**15 - 1, "heldMinor": 10**15 - 1},
     ),
-    "a check of 16 digits": Forbidden(
+    "check of 16 digits": Invalid(
         "BudgetCheckLog", {"amountMinor": 10**15}, {"amountMinor": 10**15 - 1}
     ),
-    "a check of nothing": Forbidden("BudgetCheckLog", {"amountMinor": 0}, {"amountMinor": 1}),
-    "a check of an unknown customer": Forbidden("BudgetCheckLog", {"customerId": "nowhere"}),
-    "a check of an unknown budget": Forbidden(
+    "check of zero": Invalid("BudgetCheckLog", {"amountMinor": 0}, {"amountMinor": 1}),
+    "check of an unknown customer": Invalid("BudgetCheckLog", {"customerId": "nowhere"}),
+    "check of an unknown budget": Invalid(
         "BudgetCheckLog", {"budgetId": "nowhere"}, {"budgetId": None}
     ),
-    "a currency with five decimals": Forbidden(
+    "currency with five decimals": Invalid(
         "Customer", {"currencyExponent": 5}, {"currencyExponent": 4}
     ),
-    "a currency of four letters": Forbidden("Customer", {"currency": "USDT"}, {"currency": "EUR"}),
-    "a thirteenth month": Forbidden(
-        "Customer", {"fiscalYearStartMonth": 13}, {"fiscalYearStartMonth": 12}
-    ),
-    "a customer id twice": Forbidden("Customer", {"id": "acme"}),
-    "a key of an unknown customer": Forbidden(
+    "currency of four letters": Invalid("Customer", {"currency": "USDT"}, {"currency": "EUR"}),
+    "month 13": Invalid("Customer", {"fiscalYearStartMonth": 13}, {"fiscalYearStartMonth": 12}),
+    "customer id twice": Invalid("Customer", {"id": "acme"}),
+    "key of an unknown customer": Invalid(
         "ApiKey", {"customerId": "nowhere"}, {"customerId": None}
     ),
-    "a session of an unknown user": Forbidden("Session", {"userId": "nowhere"}),
-    "an idempotency key twice": Forbidden(
+    "session of an unknown user": Invalid("Session", {"userId": "nowhere"}),
+    "idempotency key twice": Invalid(
         "StoredReply", {"idempotencyKey": "used"}, {"idempotencyKey": "used", "call": "release"}
     ),
-    "an idempotency key of 256 characters": Forbidden(
+    "idempotency key of 256 characters": Invalid(
         "StoredReply", {"idempotencyKey": "k" * 256}, {"idempotencyKey": "k" * 255}
     ),
-    "an unknown audit action": Forbidden(
-        "AuditLog", {"action": "DELETE"}, {"action": "SOFT_DELETE"}
-    ),
-    "an audit version twice": Forbidden(
-        "AuditLog", {"version": 1}, {"version": 1, "budgetId": "spare"}
-    ),
-    "an audit version of zero": Forbidden("AuditLog", {"version": 0}),
-    "a budget's audit row without a version": Forbidden(
+    "unknown audit action": Invalid("AuditLog", {"action": "DELETE"}, {"action": "SOFT_DELETE"}),
+    "audit version twice": Invalid("AuditLog", {"version": 1}, {"version": 1, "budgetId": "spare"}),
+    "audit version zero": Invalid("AuditLog", {"version": 0}),
+    "audit row of a budget without version": Invalid(
         "AuditLog", {"version": None}, {"version": None, "budgetId": None}
     ),
-    "a version of no budget": Forbidden("AuditLog", {"budgetId": None}),
-    "a movement of no budget": Forbidden(
+    "audit version without budget": Invalid("AuditLog", {"budgetId": None}),
+    "movement without budget": Invalid(
         "AuditLog",
         {"version": None, "budgetId": None, "reservedDeltaMinor": 1},
         {"reservedDeltaMinor": 1},
     ),
-    "an audit row of an unknown budget": Forbidden("AuditLog", {"budgetId": "nowhere"}),
-    "an unknown kind of source": Forbidden(
+    "audit row of an unknown budget": Invalid("AuditLog", {"budgetId": "nowhere"}),
+    "unknown type of source": Invalid(
         "BudgetDataSourceConfig", {"sourceType": "excel"}, {"sourceType": "google_sheets"}
     ),
-    "a sheet without its key": Forbidden("BudgetDataSourceConfig", {"spreadsheetKey": None}),
-    "a file without its path": Forbidden(
+    "sheet without key": Invalid("BudgetDataSourceConfig", {"spreadsheetKey": None}),
+    "CSV file without path": Invalid(
         "BudgetDataSourceConfig",
         {"sourceType": "csv", "spreadsheetKey": None},
         {"sourceType": "csv", "spreadsheetKey": None, "csvPath": "budgets.csv"},
     ),
-    "an unknown sync status": Forbidden("SyncHistory", {"status": "done"}, {"status": "partial"}),
-    "a sync id twice": Forbidden("SyncHistory", {"syncId": "sync_1_acme"}),
-    "a sync of another customer's source": Forbidden(
+    "unknown sync status": Invalid("SyncHistory", {"status": "done"}, {"status": "partial"}),
+    "sync id twice": Invalid("SyncHistory", {"syncId": "sync_1_acme"}),
+    "sync run of the source of another customer": Invalid(
         "SyncHistory",
         {"customerId": "globex"},
         {"customerId": "globex", "sourceId": "source-globex"},
@@ -574,24 +563,24 @@ FORBIDDEN = {
 }
 
 
-@pytest.mark.parametrize("case", FORBIDDEN.values(), ids=FORBIDDEN)
-def test_the_database_itself_refuses(engine: Engine, case: Forbidden) -> None:
-    assert not engine.refuses(case.table, case.lawful)
-    assert engine.refuses(case.table, case.row)
+@pytest.mark.parametrize("case", INVALID.values(), ids=INVALID)
+def test_database_rejects(engine: Engine, case: Invalid) -> None:
+    assert not engine.rejects(case.table, case.valid)
+    assert engine.rejects(case.table, case.row)
 
 
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.ANONYMOUS])
-def test_every_role_of_the_service_can_be_stored(engine: Engine, role: Role) -> None:
-    assert not engine.refuses("User", {"role": role})
+def test_every_role_can_be_stored(engine: Engine, role: Role) -> None:
+    assert not engine.rejects("User", {"role": role})
 
 
 @pytest.mark.parametrize("column", ["reservedMinor", "committedMinor"])
-def test_a_counter_cannot_be_taken_below_zero(engine: Engine, column: str) -> None:
-    with pytest.raises(engine.refusals):
+def test_counters_cannot_be_negative(engine: Engine, column: str) -> None:
+    with pytest.raises(engine.integrity_error):
         engine.run(f'UPDATE "BudgetUtilization" SET "{column}" = "{column}" - 500001')
 
 
-def test_a_budget_may_be_cut_below_what_is_reserved_and_committed(engine: Engine) -> None:
+def test_budget_may_be_cut_below_reserved_and_committed(engine: Engine) -> None:
     engine.run("""UPDATE "Budget" SET "budgetedMinor" = 0 WHERE "id" = 'engineering'""")
     engine.run('UPDATE "BudgetUtilization" SET "committedMinor" = "committedMinor" + 500000')
     sums = 'b."budgetedMinor", u."reservedMinor", u."committedMinor"'
@@ -600,14 +589,14 @@ def test_a_budget_may_be_cut_below_what_is_reserved_and_committed(engine: Engine
     ) == [(0, 500000, 500000)]
 
 
-def test_a_budget_that_money_moved_on_cannot_be_deleted(engine: Engine) -> None:
-    with pytest.raises(engine.refusals):
+def test_budget_with_movements_cannot_be_deleted(engine: Engine) -> None:
+    with pytest.raises(engine.integrity_error):
         engine.run("""DELETE FROM "Budget" WHERE "id" = 'engineering'""")
 
 
-# Two descriptions of one fact.
+# The schema against the models and the code.
 
-# How a model's field and each engine name a type.
+# The type names of Peewee's fields, with those of SQLite and PostgreSQL.
 TYPES = {
     "TEXT": ("TEXT", "text"),
     "INT": ("INTEGER", "integer"),
@@ -616,7 +605,7 @@ TYPES = {
     "TIMESTAMPTZ": ("TIMESTAMPTZ", "timestamp with time zone"),
 }
 
-# Written by the database folder itself, before there are models to speak of.
+# The schema code writes this table itself, without a model.
 WITHOUT_MODEL = {"SchemaVersion"}
 
 
@@ -627,11 +616,12 @@ def fields(model: type[models.Table]) -> list[Any]:
 
 def keys(model: type[models.Table]) -> set[str]:
     """The columns of a model's primary key."""
-    return {field.name for field in model._meta.get_primary_keys()}  # type: ignore[no-untyped-call]  # noqa: SLF001
+    primary_keys = model._meta.get_primary_keys()  # type: ignore[no-untyped-call]  # noqa: SLF001
+    return {field.name for field in primary_keys}
 
 
-def test_the_models_have_every_column_that_is_not_generated_and_no_other(engine: Engine) -> None:
-    said = {
+def test_models_have_exactly_the_columns_not_generated(engine: Engine) -> None:
+    in_models = {
         (model._meta.table_name, field.name): Column(  # noqa: SLF001
             TYPES[field.field_type][engine.name == "postgresql"],
             field.null,
@@ -640,14 +630,14 @@ def test_the_models_have_every_column_that_is_not_generated_and_no_other(engine:
         for model in models.Table.__subclasses__()
         for field in fields(model)
     }
-    assert said == {
+    assert in_models == {
         place: column
         for place, column in engine.columns().items()
         if not column.generated and place[0] not in WITHOUT_MODEL
     }
 
 
-def test_the_models_call_the_columns_by_their_names() -> None:
+def test_model_fields_have_the_names_of_their_columns() -> None:
     assert [
         field
         for model in models.Table.__subclasses__()
@@ -657,22 +647,25 @@ def test_the_models_call_the_columns_by_their_names() -> None:
 
 
 def listed(table: str, column: str) -> set[str]:
-    """The words that a column's CHECK in schema.sql lists."""
+    """The values in a column's CHECK in schema.sql."""
     match = re.search(
         rf'^CREATE TABLE "{table}" \((?:(?!^\);).)*?CHECK \("{column}" IN \(([^)]*)\)\)',
         SCHEMA,
         re.MULTILINE | re.DOTALL,
     )
-    assert match, f"{table}.{column} lists nothing"
+    assert match, f"{table}.{column} has no list of values"
     return set(re.findall(r"'(\w+)'", match[1]))
 
 
-def test_the_schema_lists_the_roles_that_a_user_can_have() -> None:
+def test_schema_lists_the_roles_of_users() -> None:
     assert listed("User", "role") == set(Role) - {Role.ANONYMOUS}
 
 
-def strings_called(name: str, function: ast.FunctionDef) -> set[str]:
-    """The texts that a name is given in a function, also as one of several: `action, reason = "RESERVE", why`."""
+def strings_assigned(name: str, function: ast.FunctionDef) -> set[str]:
+    """The strings that a function assigns to a name.
+
+    Includes tuple assignments, such as `action, reason = "RESERVE", why`.
+    """
     found = set()
     for node in ast.walk(function):
         if isinstance(node, ast.Assign):
@@ -710,58 +703,59 @@ def actions_written() -> set[str]:
                 if isinstance(action, ast.Constant):
                     found.add(str(action.value))
                 elif isinstance(action, ast.Name):
-                    found |= strings_called(action.id, function)
+                    found |= strings_assigned(action.id, function)
     return found
 
 
-# Written by the sheet sync and the commands of its sources alone.
+# Written only by the sheet sync and the commands for sources.
 OF_SOURCES = {"SOFT_DELETE", "REVIVE", "ADD_SOURCE", "REMOVE_SOURCE"}
 
 
-def test_the_schema_lists_the_audit_actions_that_the_code_writes() -> None:
+def test_schema_lists_the_audit_actions_of_the_code() -> None:
     assert actions_written() | OF_SOURCES == listed("AuditLog", "action")
 
 
-# Making the tables.
+# Creating the tables.
 
 
 def described() -> set[tuple[str, ...]]:
     """Every table, index and trigger of the connected database, and every row."""
     database.open_connection()
-    made = set(db.execute_sql("SELECT type, name, sql FROM sqlite_master").fetchall())
-    tables = [name for kind, name, _ in made if kind == "table"]
-    return made | {
+    objects = set(db.execute_sql("SELECT type, name, sql FROM sqlite_master").fetchall())
+    tables = [name for kind, name, _ in objects if kind == "table"]
+    return objects | {
         (table, *map(repr, row))
         for table in tables
         for row in db.execute_sql(f'SELECT * FROM "{table}"').fetchall()
     }
 
 
-def test_init_db_makes_what_schema_sql_says_and_the_triggers(app: Flask) -> None:
+def test_init_db_creates_schema_sql_and_the_triggers(app: Flask) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(SCHEMA)
-        said = set(connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall())
-    made = set(db.execute_sql("SELECT type, name, sql FROM sqlite_master").fetchall())
-    squeezed = [
+        expected = set(connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall())
+    created = set(db.execute_sql("SELECT type, name, sql FROM sqlite_master").fetchall())
+    single_spaced = [
         {
             (kind, name, " ".join((sql or "").split()))
             for kind, name, sql in rows
             if kind != "trigger"
         }
-        for rows in (said, made)
+        for rows in (expected, created)
     ]
     without_comments = [
-        {(kind, name, re.sub(r"--.*", "", sql)) for kind, name, sql in rows} for rows in squeezed
+        {(kind, name, re.sub(r"--.*", "", sql)) for kind, name, sql in rows}
+        for rows in single_spaced
     ]
     assert without_comments[0] == without_comments[1]
-    assert {name for kind, name, _ in made if kind == "trigger"} == {
+    assert {name for kind, name, _ in created if kind == "trigger"} == {
         f"{table}_no_{verb}"
         for table in ("AuditLog", "BudgetCheckLog")
         for verb in ("update", "delete", "replace")
     }
 
 
-def test_init_db_is_harmless_where_the_tables_are(app: Flask) -> None:
+def test_second_init_db_changes_nothing(app: Flask) -> None:
     people.add_customer(ROOT, "acme", "Acme")
     before = described()
     with app.app_context():
@@ -771,9 +765,7 @@ def test_init_db_is_harmless_where_the_tables_are(app: Flask) -> None:
     assert described() == before
 
 
-def test_tables_that_could_not_all_be_made_are_not_made_at_all(
-    chosen: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_init_db_creates_nothing(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen.instance_folder.mkdir(parents=True)
     database.connect(chosen.database_path, create=True)
     monkeypatch.setattr(
@@ -787,7 +779,7 @@ def test_tables_that_could_not_all_be_made_are_not_made_at_all(
     database.close_connection()
 
 
-def test_the_services_own_connection_is_safe(app: Flask) -> None:
+def test_connection_pragmas_are_safe(app: Flask) -> None:
     database.open_connection()
     pragmas = {
         name: db.execute_sql(f"PRAGMA {name}").fetchone()[0]
@@ -801,11 +793,11 @@ def test_the_services_own_connection_is_safe(app: Flask) -> None:
     }
 
 
-# Upgrading them.
+# Upgrading the schema.
 
 NEXT = database.SCHEMA_VERSION + 1
 
-# A step that works, for each of which a later one does not.
+# A step that succeeds; a later statement fails.
 GOOD_STEP = [
     'CREATE TABLE "Extra" ("id" INTEGER PRIMARY KEY)',
     """INSERT INTO "Extra" VALUES (1)""",
@@ -822,9 +814,7 @@ GOOD_STEP = [
     ],
 )
 @pytest.mark.parametrize("same_step", [True, False])
-def test_an_upgrade_whose_step_fails_leaves_the_database_as_it_was(
-    app: Flask, broken: str, same_step: bool
-) -> None:
+def test_failed_upgrade_step_changes_nothing(app: Flask, broken: str, same_step: bool) -> None:
     people.add_customer(ROOT, "acme", "Acme")
     before = described()
     steps = (
@@ -840,7 +830,7 @@ def test_an_upgrade_whose_step_fails_leaves_the_database_as_it_was(
     assert [customer.id for customer in people.list_customers(ROOT)] == ["acme", "globex"]
 
 
-def test_an_upgrade_goes_through_every_version_once_and_in_order(app: Flask) -> None:
+def test_upgrade_runs_every_step_once_and_in_order(app: Flask) -> None:
     steps = {NEXT + 1: ['ALTER TABLE "Extra" ADD COLUMN "name" TEXT'], NEXT: GOOD_STEP}
     assert database.upgrade_schema(steps) == [NEXT, NEXT + 1]
     assert database.schema_version() == NEXT + 1
@@ -848,19 +838,21 @@ def test_an_upgrade_goes_through_every_version_once_and_in_order(app: Flask) -> 
     assert database.upgrade_schema(steps) == []
 
 
-def test_a_database_of_a_newer_version_is_left_alone(app: Flask) -> None:
+def test_database_of_a_newer_version_is_not_changed(app: Flask) -> None:
     db.execute_sql('INSERT INTO "SchemaVersion" VALUES (99, ?)', (NOW,))
     before = described()
     for command in ("upgrade-db", "verify"):
         with app.app_context():
             result = app.test_cli_runner().invoke(args=[command])
         assert (result.exit_code, result.stdout) == (1, "")
-        said = f"The database is of schema version 99, newer than this program's {database.SCHEMA_VERSION}: install the newer program."
-        assert result.stderr == f"Error: {said}\n"
+        assert result.stderr == (
+            "Error: The database has schema version 99, newer than this program's "
+            f"{database.SCHEMA_VERSION}. Install the newer program.\n"
+        )
     assert described() == before
 
 
-def test_a_database_whose_version_is_no_number_is_damaged(app: Flask) -> None:
+def test_database_with_a_version_that_is_not_a_number(app: Flask) -> None:
     for statement in (
         'DROP TABLE "SchemaVersion"',
         'CREATE TABLE "SchemaVersion" ("version" TEXT)',
@@ -878,16 +870,14 @@ def test_a_database_whose_version_is_no_number_is_damaged(app: Flask) -> None:
         )
 
 
-def test_a_database_without_tables_is_made_not_upgraded(app: Flask, tmp_path: Path) -> None:
+def test_database_without_tables_is_not_upgraded(app: Flask, tmp_path: Path) -> None:
     database.connect(tmp_path / "empty.db", create=True)
-    with pytest.raises(
-        database.DatabaseProblem, match="has no tables yet: make them with `flask init-db`"
-    ):
+    with pytest.raises(database.DatabaseProblem, match="Create them with `flask init-db`"):
         database.upgrade_schema()
     assert described() == set()
 
 
-# Append-only, by triggers, whoever asks.
+# The triggers of the append-only logs.
 
 AUDIT_COLUMNS = ", ".join(f'"{field.name}"' for field in fields(models.AuditLog))
 CHECK_COLUMNS = ", ".join(f'"{field.name}"' for field in fields(models.BudgetCheckLog))
@@ -901,23 +891,29 @@ REWRITES = {
     "delete one": 'DELETE FROM "AuditLog" WHERE "id" = (SELECT MAX("id") FROM "AuditLog")',
     "replace": f'REPLACE INTO "AuditLog" ({AUDIT_COLUMNS}) SELECT {AUDIT_COLUMNS} FROM "AuditLog"',
     "insert or replace a version": f"""INSERT OR REPLACE INTO "AuditLog" ({AUDIT_COLUMNS})
-        SELECT {AUDIT_COLUMNS.replace('"id"', '"id" + 1000').replace('"action"', "'UPDATE'")} FROM "AuditLog" WHERE "version" = 1""",
-    "upsert": f"""INSERT INTO "AuditLog" ({AUDIT_COLUMNS}) SELECT {AUDIT_COLUMNS} FROM "AuditLog" WHERE TRUE
+        SELECT {AUDIT_COLUMNS.replace('"id"', '"id" + 1000').replace('"action"', "'UPDATE'")}
+        FROM "AuditLog" WHERE "version" = 1""",
+    "upsert": f"""INSERT INTO "AuditLog" ({AUDIT_COLUMNS})
+        SELECT {AUDIT_COLUMNS} FROM "AuditLog" WHERE TRUE
         ON CONFLICT ("id") DO UPDATE SET "reason" = 'another'""",
     "update checks": 'UPDATE "BudgetCheckLog" SET "available" = 1',
     "update or replace checks": 'UPDATE OR REPLACE "BudgetCheckLog" SET "id" = 1 WHERE "id" = 2',
     "delete checks": 'DELETE FROM "BudgetCheckLog"',
     "delete one check": 'DELETE FROM "BudgetCheckLog" WHERE "id" = 1',
-    "replace checks": f'INSERT OR REPLACE INTO "BudgetCheckLog" ({CHECK_COLUMNS}) SELECT {CHECK_COLUMNS} FROM "BudgetCheckLog"',
-    "upsert checks": f"""INSERT INTO "BudgetCheckLog" ({CHECK_COLUMNS}) SELECT {CHECK_COLUMNS} FROM "BudgetCheckLog" WHERE TRUE
+    "replace checks": (
+        f'INSERT OR REPLACE INTO "BudgetCheckLog" ({CHECK_COLUMNS}) '
+        f'SELECT {CHECK_COLUMNS} FROM "BudgetCheckLog"'
+    ),
+    "upsert checks": f"""INSERT INTO "BudgetCheckLog" ({CHECK_COLUMNS})
+        SELECT {CHECK_COLUMNS} FROM "BudgetCheckLog" WHERE TRUE
         ON CONFLICT ("id") DO UPDATE SET "reason" = 'another'""",
 }
 
 LONG_AGO = datetime(2024, 1, 1, 12, tzinfo=UTC)
 
 
-def ask(customer_id: str, request_id: str) -> None:
-    """A check of that customer, logged."""
+def log_check(customer_id: str, request_id: str) -> None:
+    """Log a check of that customer."""
     ledger.check(
         ROOT,
         CheckRequest(
@@ -935,21 +931,21 @@ def ask(customer_id: str, request_id: str) -> None:
 
 @pytest.fixture
 def logs(app: Flask) -> Flask:
-    """Two customers, each with a budget and two checks of long ago and one of today."""
+    """Two customers, each with a budget, two old checks and one check of today."""
     for customer in ("acme", "globex"):
         people.add_customer(ROOT, customer, customer.title())
         manual_budgets.set_budget(
             ROOT, customer, "Engineering", "Q1 2025", Decimal(100_000), budget_id=f"{customer}-1"
         )
         with time_machine.travel(LONG_AGO, tick=False):
-            ask(customer, "intake-1")
-            ask(customer, "intake-2")
-        ask(customer, "intake-3")
+            log_check(customer, "intake-1")
+            log_check(customer, "intake-2")
+        log_check(customer, "intake-3")
     return app
 
 
 def by_hand(sql: str) -> None:
-    """Run a statement as the `sqlite3` shell would: with no pragma set."""
+    """Run a statement as the `sqlite3` shell would, without setting pragmas."""
     with closing(sqlite3.connect(db.file_path)) as connection, connection:
         connection.execute(sql)
 
@@ -960,9 +956,9 @@ def by_service(sql: str) -> None:
     db.execute_sql(sql)
 
 
-@pytest.mark.parametrize("through", [by_hand, by_service], ids=["a shell", "the service"])
+@pytest.mark.parametrize("through", [by_hand, by_service], ids=["shell", "service"])
 @pytest.mark.parametrize("sql", REWRITES.values(), ids=REWRITES)
-def test_a_log_cannot_be_rewritten(logs: Flask, sql: str, through: Callable[[str], object]) -> None:
+def test_log_cannot_be_rewritten(logs: Flask, sql: str, through: Callable[[str], object]) -> None:
     before = described()
     with pytest.raises(
         (sqlite3.IntegrityError, peewee.IntegrityError),
@@ -973,10 +969,11 @@ def test_a_log_cannot_be_rewritten(logs: Flask, sql: str, through: Callable[[str
 
 
 def checks_left() -> set[tuple[str, str]]:
+    """The customer and request of each row of the check log."""
     return {(row.customerId, row.requestId) for row in models.BudgetCheckLog.select()}
 
 
-def test_checks_can_be_deleted_only_as_far_as_the_audit_log_tells(logs: Flask) -> None:
+def test_checks_can_be_deleted_only_after_an_audit_row(logs: Flask) -> None:
     day_after = LONG_AGO + timedelta(days=1)
     audit_log.record(ROOT, "PRUNE_CHECKS", customer_id="acme", newValue=clock.to_text(day_after))
     for still_kept in (
@@ -996,13 +993,13 @@ def test_checks_can_be_deleted_only_as_far_as_the_audit_log_tells(logs: Flask) -
     }
 
 
-def test_another_audit_row_of_the_same_time_frees_no_check(logs: Flask) -> None:
+def test_other_audit_action_does_not_allow_deleting_checks(logs: Flask) -> None:
     audit_log.record(ROOT, "SET_PASSWORD", customer_id="acme", newValue="9999")
     with pytest.raises(sqlite3.IntegrityError, match="leave only by flask prune-checks"):
         by_hand('DELETE FROM "BudgetCheckLog"')
     assert len(checks_left()) == 6
 
 
-def test_pruning_is_the_way_out(logs: Flask) -> None:
+def test_pruning_deletes_old_checks(logs: Flask) -> None:
     assert retention.prune_checks(ROOT, 30) == 4
     assert checks_left() == {("acme", "intake-3"), ("globex", "intake-3")}

@@ -1,4 +1,4 @@
-"""A database of every earlier schema version, with data in it, upgrades to what a fresh one is."""
+"""Upgrades: a database of every earlier schema version, with data, becomes equal to a new one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.world import ROOT
 
 from budget_sync import database
 from budget_sync.database import audit_log, db
-from budget_sync.database.maintenance.migrate import fill
+from budget_sync.database.maintenance.migrate import copy_rows
 from budget_sync.database.schema import statements
 from budget_sync.database.upgrades import upgrade_steps
 from budget_sync.ledger import verification
@@ -26,13 +26,14 @@ from budget_sync.ledger import verification
 SCHEMAS = PROJECT / "tests" / "schemas"
 EARLIER = sorted(SCHEMAS.glob("*.sql"), key=lambda path: int(path.stem))
 
-pytestmark = pytest.mark.skipif(
-    ENGINE != "sqlite", reason="names the engine it is about in each test"
-)
+pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="each test names its engine")
 
 
 def clauses(create_table: str) -> list[str]:
-    """A table's columns and constraints, sorted: an added column stands elsewhere in the text than in a fresh table."""
+    """A table's columns and constraints, sorted.
+
+    An upgrade adds a column at another position than in a new table.
+    """
     text = " ".join(re.sub(r"--[^\n]*", "", create_table).split())
     depth, found = 0, [""]
     for char in text[text.index("(") + 1 : text.rindex(")")]:
@@ -60,7 +61,7 @@ def description(path: Path) -> dict[str, object]:
 
 
 def rows_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
-    """What stands in every table, but for columns that came later."""
+    """The rows of every table."""
     connection = sqlite3.connect(path)
     try:
         tables = [
@@ -81,7 +82,7 @@ every_earlier_version = pytest.mark.parametrize(
 
 @pytest.fixture(params=EARLIER, ids=lambda path: f"version {path.stem}")
 def earlier(request: pytest.FixtureRequest, environment: dict[str, str]) -> Installation:
-    """An installation whose database an earlier version made."""
+    """An installation with a database of an earlier version."""
     installation = Installation(environment)
     installation.folder.mkdir(parents=True)
     connection = sqlite3.connect(installation.database)
@@ -90,11 +91,11 @@ def earlier(request: pytest.FixtureRequest, environment: dict[str, str]) -> Inst
     return installation
 
 
-def test_every_earlier_version_is_kept_for_this_test() -> None:
+def test_dumps_of_all_earlier_versions_exist() -> None:
     assert [int(path.stem) for path in EARLIER] == list(range(1, database.SCHEMA_VERSION))
 
 
-def test_an_upgraded_database_equals_a_fresh_one(earlier: Installation, tmp_path: Path) -> None:
+def test_upgraded_database_equals_a_new_one(earlier: Installation, tmp_path: Path) -> None:
     fresh = Installation(earlier.environment | {"INSTANCE_FOLDER": str(tmp_path / "fresh")})
     fresh.flask("init-db")
     assert description(earlier.database) != description(fresh.database)
@@ -105,7 +106,7 @@ def test_an_upgraded_database_equals_a_fresh_one(earlier: Installation, tmp_path
     assert description(earlier.database) == description(fresh.database)
 
 
-def test_an_upgrade_keeps_every_row_and_the_balances_still_verify(earlier: Installation) -> None:
+def test_upgrade_keeps_every_row_and_balance(earlier: Installation) -> None:
     before = rows_of(earlier.database)
     earlier.flask("upgrade-db")
     after = rows_of(earlier.database)
@@ -118,10 +119,10 @@ def test_an_upgrade_keeps_every_row_and_the_balances_still_verify(earlier: Insta
     assert "every balance is proven" in earlier.flask("verify").stdout
 
 
-def test_an_earlier_version_is_served_only_once_it_is_upgraded(earlier: Installation) -> None:
-    refused = earlier.flask("serve", "--port", str(earlier.port), check=False)
-    assert refused.returncode == 1
-    assert "run `flask upgrade-db`" in refused.stderr
+def test_earlier_version_is_served_only_after_upgrade(earlier: Installation) -> None:
+    result = earlier.flask("serve", "--port", str(earlier.port), check=False)
+    assert result.returncode == 1
+    assert "Run `flask upgrade-db`" in result.stderr
     assert earlier.flask("upgrade-db").returncode == 0
     earlier.start()
     try:
@@ -135,7 +136,7 @@ def test_an_earlier_version_is_served_only_once_it_is_upgraded(earlier: Installa
         assert earlier.stop() == 0
 
 
-def test_upgrading_twice_changes_nothing(earlier: Installation) -> None:
+def test_second_upgrade_changes_nothing(earlier: Installation) -> None:
     earlier.flask("upgrade-db")
     once = description(earlier.database)
     assert (
@@ -146,9 +147,7 @@ def test_upgrading_twice_changes_nothing(earlier: Installation) -> None:
 
 
 @every_earlier_version
-def test_an_upgrade_that_fails_after_any_statement_leaves_the_earlier_version_whole(
-    dump: Path, tmp_path: Path
-) -> None:
+def test_failed_upgrade_changes_nothing(dump: Path, tmp_path: Path) -> None:
     path = tmp_path / "budget_sync.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(dump.read_text(encoding="utf-8"))
@@ -158,13 +157,13 @@ def test_an_upgrade_that_fails_after_any_statement_leaves_the_earlier_version_wh
         with pytest.raises(peewee.PeeweeException, match="no such table: Nowhere"):
             database.upgrade_schema(steps)
         assert (description(path), rows_of(path)) == before
-    # The same connection then does the whole.
+    # A complete upgrade on the same connection then succeeds.
     assert database.upgrade_schema() == list(range(int(dump.stem) + 1, database.SCHEMA_VERSION + 1))
     database.disconnect()
 
 
 def broken_upgrades(version: int) -> Iterator[dict[int, list[str]]]:
-    """The steps since a version, with a mistake after each of their statements in turn."""
+    """The steps after a version, with a wrong statement after each of their statements in turn."""
     steps = {
         step: statements for step, statements in upgrade_steps(db.obj).items() if step > version
     }
@@ -173,7 +172,7 @@ def broken_upgrades(version: int) -> Iterator[dict[int, list[str]]]:
             yield steps | {step: [*listed[:at], 'DELETE FROM "Nowhere"', *listed[at:]]}
 
 
-def test_an_upgraded_audit_log_is_as_it_was_and_append_only(earlier: Installation) -> None:
+def test_upgraded_audit_log_is_unchanged_and_append_only(earlier: Installation) -> None:
     query = 'SELECT * FROM "AuditLog" ORDER BY "id"'
     before = found(earlier.database, query)
     earlier.flask("upgrade-db")
@@ -183,8 +182,10 @@ def test_an_upgraded_audit_log_is_as_it_was_and_append_only(earlier: Installatio
         """UPDATE "AuditLog" SET "reason" = 'another'""",
         'DELETE FROM "AuditLog"',
         'REPLACE INTO "AuditLog" SELECT * FROM "AuditLog"',
-        """INSERT OR REPLACE INTO "AuditLog" ("budgetId", "version", "action", "principal", "changedBy", "createdAt")
-        SELECT "budgetId", "version", 'UPDATE', 'x', 'x', "createdAt" FROM "AuditLog" WHERE "version" = 1""",
+        """INSERT OR REPLACE INTO "AuditLog"
+            ("budgetId", "version", "action", "principal", "changedBy", "createdAt")
+        SELECT "budgetId", "version", 'UPDATE', 'x', 'x', "createdAt"
+        FROM "AuditLog" WHERE "version" = 1""",
     ):
         with pytest.raises(peewee.IntegrityError, match="append-only"):
             db.execute_sql(rewrite)
@@ -198,13 +199,13 @@ def test_an_upgraded_audit_log_is_as_it_was_and_append_only(earlier: Installatio
     database.disconnect()
 
 
-# The same on PostgreSQL, whose earlier versions had the same tables.
+# The same on PostgreSQL, where earlier versions had the same tables.
 
 
-def make_earlier(url: str, dump: Path) -> None:
-    """Make a database as an earlier version did, with the dump's rows in it."""
+def create_earlier(url: str, dump: Path) -> None:
+    """Create the schema of an earlier version, with the rows of the dump."""
     text = dump.read_text(encoding="utf-8")
-    (engines_own,) = (
+    (postgresql_statements,) = (
         path for path in (SCHEMAS / "postgresql").glob("*.sql") if dump.stem in path.stem.split("-")
     )
     with psycopg.connect(url) as connection, closing(sqlite3.connect(":memory:")) as source:
@@ -212,30 +213,39 @@ def make_earlier(url: str, dump: Path) -> None:
         for statement in statements(text):
             if statement.startswith(("CREATE TABLE", "CREATE INDEX", "CREATE UNIQUE INDEX")):
                 connection.execute(statement.encode())
-        connection.execute(engines_own.read_bytes())
-        fill(connection, source)
+        connection.execute(postgresql_statements.read_bytes())
+        copy_rows(connection, source)
         connection.execute("""INSERT INTO "SchemaVersion" VALUES (%s, now())""", (int(dump.stem),))
 
 
 def described(url: str) -> set[tuple[Any, ...]]:
-    """Every column, constraint, index, trigger and function, without what depends on the order in which they were made."""
+    """Every column, constraint, index, trigger and function.
+
+    Leaves out properties that depend on the order of creation.
+    """
     return {
         tuple(" ".join(part.split()) if isinstance(part, str) else part for part in row)
         for query in (
-            """SELECT 'column', table_name, column_name, data_type, is_nullable, column_default, is_identity, is_generated, generation_expression
+            """SELECT 'column', table_name, column_name, data_type, is_nullable, column_default,
+                is_identity, is_generated, generation_expression
             FROM information_schema.columns WHERE table_schema = 'public'""",
-            """SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+            """SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+            FROM pg_constraint
             WHERE connamespace = 'public'::regnamespace AND contype <> 'n'""",
-            "SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
-            """SELECT 'trigger', tgrelid::regclass::text, tgname, tgenabled, pg_get_triggerdef(pg_trigger.oid) FROM pg_trigger WHERE NOT tgisinternal""",
-            "SELECT 'function', proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+            """SELECT 'index', tablename, indexname, indexdef
+            FROM pg_indexes WHERE schemaname = 'public'""",
+            """SELECT 'trigger', tgrelid::regclass::text, tgname, tgenabled,
+                pg_get_triggerdef(pg_trigger.oid)
+            FROM pg_trigger WHERE NOT tgisinternal""",
+            """SELECT 'function', proname, prosrc
+            FROM pg_proc WHERE pronamespace = 'public'::regnamespace""",
         )
         for row in found(url, query)
     }
 
 
 def all_rows(url: str) -> dict[str, list[Any]]:
-    """What stands in every table of every version, in no order."""
+    """The rows of every table that all versions have, sorted."""
     tables = re.findall(
         r'^CREATE TABLE "(\w+)"', EARLIER[0].read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -251,10 +261,10 @@ def all_rows(url: str) -> dict[str, list[Any]]:
 
 
 @every_earlier_version
-def test_on_postgresql_an_upgraded_database_equals_a_fresh_one_and_keeps_every_row(
+def test_postgresql_upgrade_equals_new_and_keeps_every_row(
     dump: Path, postgres_url: str, request: pytest.FixtureRequest
 ) -> None:
-    make_earlier(postgres_url, dump)
+    create_earlier(postgres_url, dump)
     before = all_rows(postgres_url)
     with request.getfixturevalue("new_postgres")() as fresh:
         database.connect(fresh)
@@ -282,10 +292,8 @@ def test_on_postgresql_an_upgraded_database_equals_a_fresh_one_and_keeps_every_r
 
 
 @every_earlier_version
-def test_on_postgresql_an_upgrade_that_fails_leaves_the_earlier_version_whole(
-    dump: Path, postgres_url: str
-) -> None:
-    make_earlier(postgres_url, dump)
+def test_postgresql_failed_upgrade_changes_nothing(dump: Path, postgres_url: str) -> None:
+    create_earlier(postgres_url, dump)
     before = (described(postgres_url), all_rows(postgres_url))
     database.connect(postgres_url)
     for steps in broken_upgrades(int(dump.stem)):

@@ -559,7 +559,7 @@ def test_an_sqlite_file_is_refused_that_is(
 def test_what_is_no_backup_is_refused(acme: Flask, tmp_path: Path) -> None:
     (tmp_path / "diary").write_text("Dear diary, " * 1024, encoding="utf-8")
     (tmp_path / "empty").touch()
-    assert "it is no database" in refuses(acme, "restore", tmp_path / "diary")
+    assert "it is not a database" in refuses(acme, "restore", tmp_path / "diary")
     assert "not of this program" in refuses(acme, "restore", tmp_path / "empty")
     assert f"There is no file {tmp_path}." in refuses(acme, "restore", tmp_path)
     assert "is the database itself" in refuses(acme, "restore", db.file_path)
@@ -624,7 +624,7 @@ def test_a_backup_without_room_for_it_says_so_and_leaves_nothing(
     with files_no_larger_than(64 * 1024):
         said = refuses(either, "backup", tmp_path / "backups")
     assert said.startswith(
-        f"Error: There is no backup: the copy could not be made in {tmp_path / 'backups'} ("
+        f"Error: No backup was created: cannot write the copy in {tmp_path / 'backups'} ("
     )
     assert list((tmp_path / "backups").iterdir()) == []
 
@@ -638,7 +638,7 @@ def test_on_postgresql_a_restore_without_room_for_what_it_replaces_changes_nothi
     with files_no_larger_than((tmp_path / "a.db").stat().st_size + 64 * 1024):
         said = refuses(postgres_app, "restore", tmp_path / "a.db")
     assert said.startswith(
-        "Error: Nothing was changed, since what is there could not be kept: the copy could not be made in "
+        "Error: Nothing was changed, because the old rows could not be saved: cannot write the copy in "
     )
 
 

@@ -232,13 +232,13 @@ def test_without_a_database_a_command_says_how_to_make_one_and_makes_none(
     said = shell.refuses(name, *TYPED[name], typed="correct horse battery\n" * 2)
     if ENGINE == "sqlite":
         assert (
-            said == f"There is no database at {chosen.database_path}: make it with `flask init-db`."
+            said == f"There is no database at {chosen.database_path}. Create it with `flask init-db`."
         )
         assert not chosen.database_path.exists()
     else:
         assert (
             said
-            == f"The database {database.label()} has no tables yet: make them with `flask init-db`."
+            == f"The database {database.label()} has no tables yet. Create them with `flask init-db`."
         )
         assert contents() == {}
 
@@ -249,7 +249,7 @@ def test_a_database_without_tables_and_a_file_that_is_none_are_refused(chosen: S
     shell = Shell(create_app(chosen))
     chosen.database_path.touch()
     assert shell.refuses("list-users").endswith(
-        "has no tables yet: make them with `flask init-db`."
+        "has no tables yet. Create them with `flask init-db`."
     )
     database.close_connection()
     chosen.database_path.write_text("Dear diary, " * 1000, encoding="utf-8")
@@ -1810,7 +1810,7 @@ def test_commands_run_from_any_folder_with_the_app_named(
     assert (missing.returncode, missing.stdout) == (1, "")
     assert (
         missing.stderr
-        == f"Error: There is no database at {installation.database}: make it with `flask init-db`.\n"
+        == f"Error: There is no database at {installation.database}. Create it with `flask init-db`.\n"
     )
     made = flask("init-db")
     assert (made.returncode, made.stderr) == (0, "")

@@ -307,7 +307,7 @@ def test_a_schema_with_parts_missing_is_seen(request: pytest.FixtureRequest, eng
     db.execute_sql('CREATE INDEX "Our_index" ON "Budget" ("department")')
     state, said = lines(run(app))["Schema"]
     assert state == "failed"
-    assert said.startswith('its schema is not whole: table "StoredReply" is missing or changed\n')
+    assert said.startswith('its schema is incomplete: table "StoredReply" is missing or changed\n')
     assert "-> restore a backup: flask restore PATH" in said
     assert ("naming an empty database" in said) == (engine == "postgres_live")
 
@@ -318,7 +318,7 @@ def test_on_postgresql_a_trigger_that_is_switched_off_is_as_good_as_missing(
     database.open_connection()
     db.execute_sql('ALTER TABLE "AuditLog" DISABLE TRIGGER "AuditLog_no_truncate"')
     assert lines(run(postgres_live))["Schema"][1].startswith(
-        'its schema is not whole: trigger "AuditLog_no_truncate" is missing or changed\n'
+        'its schema is incomplete: trigger "AuditLog_no_truncate" is missing or changed\n'
     )
 
 

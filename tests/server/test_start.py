@@ -96,7 +96,7 @@ def test_a_start_on_an_sqlite_library_that_loses_commits_is_one_line(
     )
     line = one_line(start(fresh, command))
     assert f"SQLite {pythons_sqlite.sqlite_version} can lose committed transactions" in line
-    assert "install the pinned requirements" in line
+    assert "Install the pinned requirements" in line
     assert not fresh.folder.exists()
 
 
@@ -235,7 +235,7 @@ STATES: list[tuple[Callable[[Path], None], str]] = [
     (an_empty_file, "flask init-db"),
     (garbage, "file is not a database"),
     (a_directory, "unable to open database file"),
-    (an_older_schema, "schema version 1, this program needs"),
+    (an_older_schema, "schema version 1, but this program needs"),
     (a_newer_schema, "schema version 999, newer than"),
 ]
 every_state = pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(
     said = one_line(start(fresh, "serve"))
     assert (
         said
-        == f"Error: The database {fresh.database} is not as it was made (its schema is not whole: {lost} is missing or changed): restore a backup."
+        == f"Error: The database {fresh.database} is not as it was made (its schema is incomplete: {lost} is missing or changed): restore a backup."
     )
 
 
@@ -398,7 +398,7 @@ def test_the_doctor_and_a_restore_see_where_an_index_is_another_than_its_table(
     copy = shutil.copyfile(bent.database, bent.folder / "copy.db")
     refused = bent.flask("restore", str(copy), "--without-checksum", check=False)
     assert refused.returncode == 1
-    assert "it is no database, or a damaged one" in refused.stderr
+    assert "it is not a database, or it is damaged" in refused.stderr
     assert "missing from index" in refused.stderr
 
 

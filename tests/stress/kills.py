@@ -28,7 +28,7 @@ KILLS_EACH = 25
 
 #: What the service says of a connection to PostgreSQL that is gone, with what PostgreSQL said and where.
 LOST_CONNECTION = (
-    "A rollback failed; the connection is given up.",
+    "A rollback failed; closing the connection.",
     "A commit failed; its outcome is unknown.",
 )
 

@@ -1,4 +1,4 @@
-"""Data that the service itself refuses to write."""
+"""Creates data and faults that the service itself cannot create."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.machine import ENGINE
 
 @contextmanager
 def without_checks(table: str, constraint: str) -> Iterator[None]:
-    """Let a test write what the database refuses."""
+    """Disable a CHECK constraint, so that a test can write a row that violates it."""
     if ENGINE == "sqlite":
         database.db.execute_sql("PRAGMA ignore_check_constraints = 1")
     else:
@@ -25,31 +25,45 @@ def without_checks(table: str, constraint: str) -> Iterator[None]:
         database.db.execute_sql("PRAGMA ignore_check_constraints = 0")
 
 
-#: So many budgets of the largest amount there is add up to more than 64 bits hold.
+#: The sum of this many budgets of the largest amount exceeds 64 bits.
 ROWS_OVER_64_BITS = 9_300
 
 
 def insert_vast_budgets(customer_id: str) -> int:
-    """A department's budgets of the largest amount, all of it reserved, written past the ledger; returns their sum in minor units of USD."""
+    """Insert budgets of the largest amount, all of it reserved, without using the ledger.
+
+    Returns their sum in minor units of USD.
+    """
     amount_minor = money.LIMIT_MINOR - 1
-    rows = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS_OVER_64_BITS}) SELECT '{customer_id}-' || i, '{customer_id}'"
-    columns = '"department", "departmentKey", "fiscalPeriod", "periodKey", "currency", "currencyExponent", "budgetedMinor", "createdAt", "updatedAt"'
+    rows = (
+        "WITH RECURSIVE n(i) AS "
+        f"(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS_OVER_64_BITS}) "
+        f"SELECT '{customer_id}-' || i, '{customer_id}'"
+    )
+    columns = (
+        '"department", "departmentKey", "fiscalPeriod", "periodKey", "currency", '
+        '"currencyExponent", "budgetedMinor", "createdAt", "updatedAt"'
+    )
     at = "'2025-01-01T00:00:00.000000Z'"
     database.db.execute_sql(
         f'INSERT INTO "Budget" ("id", "customerId", {columns})'
-        f" {rows}, 'Vast', 'vast', 'Year ' || i, 'year ' || i, 'USD', 2, {amount_minor}, {at}, {at} FROM n"
+        f" {rows}, 'Vast', 'vast', 'Year ' || i, 'year ' || i, 'USD', 2, {amount_minor},"
+        f" {at}, {at} FROM n"
     )
     database.db.execute_sql(
-        f'INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "reservedMinor") {rows}, 2, {amount_minor} FROM n'
+        'INSERT INTO "BudgetUtilization" '
+        '("budgetId", "customerId", "currencyExponent", "reservedMinor") '
+        f"{rows}, 2, {amount_minor} FROM n"
     )
     return ROWS_OVER_64_BITS * amount_minor
 
 
 def make_fault(event: str, table: str) -> None:
-    """Let an event on a table fail with "a fault", by a trigger."""
+    """Create a trigger that fails an event on a table with the text "a fault"."""
     if ENGINE == "sqlite":
         database.db.execute_sql(
-            f"""CREATE TRIGGER "fault" BEFORE {event} ON "{table}" BEGIN SELECT RAISE(ABORT, 'a fault'); END"""
+            f"""CREATE TRIGGER "fault" BEFORE {event} ON "{table}"
+            BEGIN SELECT RAISE(ABORT, 'a fault'); END"""
         )
         return
     raising = "RAISE EXCEPTION 'a fault' USING ERRCODE = 'integrity_constraint_violation'"
@@ -57,13 +71,14 @@ def make_fault(event: str, table: str) -> None:
         f'CREATE FUNCTION "fault"() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {raising}; END $$'
     )
     database.db.execute_sql(
-        f'CREATE TRIGGER "fault" BEFORE {event} ON "{table}" FOR EACH ROW EXECUTE FUNCTION "fault"()'
+        f'CREATE TRIGGER "fault" BEFORE {event} ON "{table}" '
+        'FOR EACH ROW EXECUTE FUNCTION "fault"()'
     )
 
 
 @contextmanager
 def yen_of(decimals: int) -> Iterator[None]:
-    """Meanwhile the yen has so many decimals, as in another version of the currency tables."""
+    """Give the yen that many decimals, as another version of the currency tables might."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             money,

@@ -1,6 +1,6 @@
-"""A PostgreSQL for tests: a throw-away cluster of this machine's own binaries, or the server that TEST_DATABASE_URL names.
+"""PostgreSQL for tests: a temporary cluster, or the server that TEST_DATABASE_URL names.
 
-A test module asks for it with `pytest_plugins = ["postgres"]`, and a test with the fixture `postgres_url`.
+A test gets an empty database from the fixture `postgres_url`.
 """
 
 from __future__ import annotations
@@ -25,35 +25,39 @@ import pytest
 
 from support.machine import free_port, needs, wait_until
 
-#: Where Debian puts the servers, the newest last; their folder is on nobody's PATH.
+#: Debian's folders of the server programs, the newest last. They are not on the PATH.
 BINARIES = sorted(
     Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name)
 )
 
 _LIBC = ctypes.CDLL(None)
 
-#: A server of 8 workers keeps up to 160, and one that was just stopped may not have let go of its own yet.
+#: A server with 8 workers uses up to 160 connections, and those of a server that was just stopped
+#: may still be open.
 _MAX_CONNECTIONS = 400
 
-# initdb and postgres refuse to run as root.
+# initdb and postgres do not run as root.
 _USER = "postgres"
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URL of a server's maintenance database, as someone who may create databases."""
-    given = os.environ.get("TEST_DATABASE_URL")
-    if given:
-        yield given
+    """The URL of a server's maintenance database, with a user that may create databases."""
+    url_of_server = os.environ.get("TEST_DATABASE_URL")
+    if url_of_server:
+        yield url_of_server
         return
-    needs(BINARIES and _can_run_it(), "PostgreSQL (its server, or TEST_DATABASE_URL)")
+    needs(BINARIES and _can_run_server(), "PostgreSQL (its server, or TEST_DATABASE_URL)")
     with cluster(BINARIES[-1]) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def new_postgres(postgres_server: str) -> Callable[[], AbstractContextManager[str]]:
-    """A maker of databases, for whoever needs one for longer than a test: `with` it called, its URL."""
+    """A function that creates a database, for use in a `with` statement that gives its URL.
+
+    For databases that are needed for longer than one test.
+    """
     return partial(new_database, postgres_server)
 
 
@@ -66,7 +70,10 @@ def postgres_url(new_postgres: Callable[[], AbstractContextManager[str]]) -> Ite
 
 @contextmanager
 def new_database(server: str, template: str = "template1") -> Iterator[str]:
-    """A database on the server of that URL, empty or a copy, dropped at the end, whoever is still connected."""
+    """Create a database on a server, empty or a copy of `template`; gives its URL.
+
+    It is dropped at the end, even if connections to it are still open.
+    """
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
@@ -79,22 +86,22 @@ def new_database(server: str, template: str = "template1") -> Iterator[str]:
 
 @contextmanager
 def cluster(binaries: Path) -> Iterator[str]:
-    """A running cluster in a folder of its own, on a free port of loopback; stopped and removed at the end."""
+    """A running cluster in a temporary folder, on a free loopback port; removed at the end."""
     with tempfile.TemporaryDirectory(prefix="budget-sync-postgres-") as folder:
-        made = Cluster(binaries, Path(folder), free_port())
-        made.init()
+        new_cluster = Cluster(binaries, Path(folder), free_port())
+        new_cluster.init()
         try:
-            made.start()
-            CLUSTERS[made.url] = made
-            yield made.url
+            new_cluster.start()
+            CLUSTERS[new_cluster.url] = new_cluster
+            yield new_cluster.url
         finally:
-            CLUSTERS.pop(made.url, None)
-            made.stop()
+            CLUSTERS.pop(new_cluster.url, None)
+            new_cluster.stop()
 
 
 @dataclass
 class Cluster:
-    """A cluster of ours, and the process that serves it."""
+    """A PostgreSQL cluster of the tests and its server process."""
 
     binaries: Path
     folder: Path
@@ -108,11 +115,11 @@ class Cluster:
 
     @property
     def data(self) -> Path:
-        """Where its files are."""
+        """The data folder."""
         return self.folder / "data"
 
     def init(self) -> None:
-        """Make its files."""
+        """Create the data folder."""
         if os.geteuid() == 0:
             shutil.chown(self.folder, _USER)
         options = (
@@ -134,24 +141,28 @@ class Cluster:
         )
 
     def start(self) -> None:
-        """Start the server, and wait until it answers."""
+        """Start the server and wait until it accepts connections."""
         self._launch()
 
         def answers() -> bool:
             assert self.server is not None
             assert self.server.poll() is None, (
-                f"PostgreSQL ended while starting:\n{self._log.read_text(encoding='utf-8', errors='replace')}"
+                "PostgreSQL ended while starting:\n"
+                + self._log.read_text(encoding="utf-8", errors="replace")
             )
             return _answers(self.url)
 
         wait_until(answers, "PostgreSQL does not start")
 
     def kill_and_start(self) -> None:
-        """Kill the server's first process, after which the others end by themselves; start it anew, and wait until it answers."""
+        """Kill the server's main process, which ends the others too; restart it.
+
+        Waits until it accepts connections.
+        """
         self._send(signal.SIGKILL)
 
         def started() -> bool:
-            # It refuses to start while any of the others is still there.
+            # The server does not start while any of the old processes is still running.
             if self.server is None or self.server.poll() is not None:
                 self._launch()
             return _answers(self.url)
@@ -159,9 +170,9 @@ class Cluster:
         wait_until(started, "PostgreSQL does not start again")
 
     def stop(self) -> None:
-        """Stop the server, if it runs."""
+        """Stop the server if it is running."""
         if self.server is not None:
-            # PostgreSQL's fast shutdown, which waits for no client.
+            # SIGINT is PostgreSQL's fast shutdown, which does not wait for clients.
             self._send(signal.SIGINT)
 
     @property
@@ -169,8 +180,8 @@ class Cluster:
         return self.folder / "log"
 
     def _launch(self) -> None:
-        # What a database that lives for seconds needs no more than a sync.
-        without = (
+        # Features that a database with a life of seconds does not need.
+        switched_off = (
             "fsync=off",
             "wal_level=minimal",
             "max_wal_senders=0",
@@ -182,7 +193,7 @@ class Cluster:
             f"port={self.port}",
             f"unix_socket_directories={self.folder}",
             f"max_connections={_MAX_CONNECTIONS}",
-            *without,
+            *switched_off,
         )
         with self._log.open("ab") as output:
             command = _as_user(
@@ -196,29 +207,30 @@ class Cluster:
                 cwd=self.folder,
                 stdout=output,
                 stderr=output,
-                preexec_fn=_end_with_us,  # noqa: PLW1509    # one call, which takes no lock
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  # one call, which takes no lock
             )
 
     def _send(self, number: signal.Signals) -> None:
-        """End the server, by the process id it wrote down: what was started may be runuser, with the server below it."""
+        """Send a signal to the server and wait for its end.
+
+        The process id is read from postmaster.pid, because the child process may be runuser.
+        """
         assert self.server is not None
-        noted = self.data / "postmaster.pid"
+        pid_file = self.data / "postmaster.pid"
         if self.server.poll() is None:
-            os.kill(
-                int(noted.read_text(encoding="ascii").split()[0])
-                if noted.exists()
-                else self.server.pid,
-                number,
-            )
+            pid = self.server.pid
+            if pid_file.exists():
+                pid = int(pid_file.read_text(encoding="ascii").split()[0])
+            os.kill(pid, number)
         self.server.wait(timeout=30)
 
 
-#: The clusters of ours that run, by the URL of their maintenance database.
+#: The running clusters of the tests, by the URL of their maintenance database.
 CLUSTERS: dict[str, Cluster] = {}
 
 
-def _can_run_it() -> bool:
-    """Whether there is somebody to run the server as."""
+def _can_run_server() -> bool:
+    """Whether a user other than root can run the server."""
     return os.geteuid() != 0 or (
         shutil.which("runuser") is not None
         and any(user.pw_name == _USER for user in pwd.getpwall())
@@ -229,8 +241,8 @@ def _as_user(*command: str | Path) -> list[str | Path]:
     return ["runuser", "-u", _USER, "--", *command] if os.geteuid() == 0 else list(command)
 
 
-def _end_with_us() -> None:
-    """Let the system stop the server where the tests are killed before they can."""
+def _end_with_parent() -> None:
+    """Let the system stop the server if the tests are killed before they can stop it."""
     pr_set_pdeathsig = 1
     _LIBC.prctl(pr_set_pdeathsig, signal.SIGTERM)
 

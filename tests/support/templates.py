@@ -1,4 +1,8 @@
-"""Installations to copy: the commands that make one start up for a second each, and hash passwords; a copy costs next to nothing."""
+"""Installations to copy.
+
+The commands that create an installation take a second each to start, and hash passwords. A copy
+takes almost no time.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +25,15 @@ from support.world import cheap_hash
 
 SECRET = "a key for tests, long enough"
 
-# A sequence gives some numbers that its log has already. In a copy by CREATE DATABASE, as PostgreSQL 15 makes it, these are given
-# out again after a crash; so a template's sequences are left with none. (Seen as "duplicate key" in SyncHistory after a kill.)
-_LOG_SEQUENCES = "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, last_value) FROM pg_sequences WHERE last_value IS NOT NULL"
+# PostgreSQL logs the next numbers of a sequence in advance. In a copy by CREATE DATABASE on
+# PostgreSQL 15, these numbers are given out again after a crash. So no sequence of a template has
+# numbers logged in advance. (Seen as "duplicate key" in SyncHistory after a kill.)
+_RESET_SEQUENCES = """
+    SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, last_value)
+    FROM pg_sequences WHERE last_value IS NOT NULL
+"""
 
-#: What is there to begin with: no folder and an empty database; the tables; the guide's world.
+#: The initial state: no folder and an empty database; the tables; the guide's example data.
 Start = Literal["nothing", "tables", "world"]
 
 
@@ -35,9 +43,10 @@ class _Template(NamedTuple):
 
 
 class Templates(AbstractContextManager["Templates"]):
-    """One of each, made by the commands when it is first asked for; on PostgreSQL where a server is named.
+    """One template of each kind, created by the commands on first use.
 
-    With `cheap_passwords` the world's people sign in with what costs less to compare, for who is about something else.
+    The databases are on PostgreSQL if `server` is given. With `cheap_passwords`, the password
+    hashes of the example's people are quick to verify, for tests that are not about passwords.
     """
 
     def __init__(
@@ -46,10 +55,10 @@ class Templates(AbstractContextManager["Templates"]):
         self.folder = folder
         self.server = server
         self.cheap_passwords = cheap_passwords
-        self._made: dict[Start, _Template] = {}
+        self._templates: dict[Start, _Template] = {}
         self._databases = ExitStack()
 
-    def __exit__(self, *problem: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._databases.close()
 
     @property
@@ -59,7 +68,10 @@ class Templates(AbstractContextManager["Templates"]):
 
     @contextmanager
     def copy(self, start: Start, folder: Path) -> Iterator[dict[str, str]]:
-        """The environment of a new installation in that folder; its database, where it is PostgreSQL's, is dropped at the end."""
+        """Create an installation in that folder; gives its environment.
+
+        A PostgreSQL database is dropped at the end.
+        """
         with ExitStack() as databases:
             yield self._copy(start, folder, databases)
 
@@ -74,29 +86,32 @@ class Templates(AbstractContextManager["Templates"]):
         return environment
 
     def _template(self, start: Start) -> _Template:
-        if start not in self._made:
+        if start not in self._templates:
             before: Start = "tables" if start == "world" else "nothing"
-            made = Installation(self._copy(before, self.folder / start, self._databases))
-            made.flask("demo" if start == "world" else "init-db")
-            self._finish(made)
-            self._made[start] = _Template(made.folder, made.environment.get("DATABASE_URL"))
-        return self._made[start]
+            installation = Installation(self._copy(before, self.folder / start, self._databases))
+            installation.flask("demo" if start == "world" else "init-db")
+            self._finish(installation)
+            url = installation.environment.get("DATABASE_URL")
+            self._templates[start] = _Template(installation.folder, url)
+        return self._templates[start]
 
-    def _finish(self, made: Installation) -> None:
-        # Closing the last connection to an SQLite file also puts all of it into that file.
-        made.folder.mkdir(exist_ok=True)
+    def _finish(self, installation: Installation) -> None:
+        # Closing the last connection to an SQLite file also empties its write-ahead log.
+        installation.folder.mkdir(exist_ok=True)
         with closing(
-            psycopg.connect(made.target)
-            if isinstance(made.target, str)
-            else sqlite3.connect(made.target)
+            psycopg.connect(installation.target)
+            if isinstance(installation.target, str)
+            else sqlite3.connect(installation.target)
         ) as connection:
-            for path in made.folder.glob("demo/*.json") if self.cheap_passwords else ():
+            for path in installation.folder.glob("demo/*.json") if self.cheap_passwords else ():
                 login = json.loads(path.read_text(encoding="utf-8"))
+                password_hash = cheap_hash(login["password"])
                 connection.execute(
-                    f"""UPDATE "User" SET "passwordHash" = '{cheap_hash(login["password"])}' WHERE "email" = '{login["email"]}'"""
+                    f"""UPDATE "User" SET "passwordHash" = '{password_hash}'
+                    WHERE "email" = '{login["email"]}'"""
                 )
-            if isinstance(made.target, str):
-                connection.execute(_LOG_SEQUENCES)
+            if isinstance(installation.target, str):
+                connection.execute(_RESET_SEQUENCES)
             connection.commit()
 
 
@@ -106,20 +121,20 @@ def templates(
 ) -> Iterator[Templates]:
     """Templates on the engine that the tests run on."""
     server = request.getfixturevalue("postgres_server") if ENGINE == "postgresql" else None
-    with Templates(tmp_path_factory.mktemp("templates"), server, cheap_passwords=True) as made:
-        yield made
+    with Templates(tmp_path_factory.mktemp("templates"), server, cheap_passwords=True) as created:
+        yield created
 
 
 @pytest.fixture(scope="session")
 def postgres_templates(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Templates]:
-    """Templates on PostgreSQL, whatever the tests run on."""
+    """Templates on PostgreSQL, regardless of the engine that the tests run on."""
     if ENGINE == "postgresql":
         yield request.getfixturevalue("templates")
         return
     postgres_server = request.getfixturevalue("postgres_server")
     with Templates(
         tmp_path_factory.mktemp("postgres-templates"), postgres_server, cheap_passwords=True
-    ) as made:
-        yield made
+    ) as created:
+        yield created

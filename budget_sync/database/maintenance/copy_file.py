@@ -1,4 +1,4 @@
-"""A database as one SQLite file, whatever engine it is on."""
+"""Copies the database of either engine to one SQLite file."""
 
 from __future__ import annotations
 
@@ -10,67 +10,80 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from budget_sync.database.connection import DatabaseProblem, db, snapshot, sqlite3
+from budget_sync.database.connection import db, snapshot, sqlite3
 from budget_sync.database.engine import SQLITE_STATEMENTS
-from budget_sync.database.maintenance.migrate import columns, tables
+from budget_sync.database.errors import DatabaseProblem
 from budget_sync.database.postgres.pool import PostgresServer
-from budget_sync.database.schema import SCHEMA_FILE, schema_version, statements
+from budget_sync.database.schema import (
+    column_names,
+    schema_statements,
+    schema_version,
+    table_names,
+)
 
-#: Told how much of how much is copied.
-Tell = Callable[[int, int], None]
+#: Called with the copied and the total number of pages or rows.
+Progress = Callable[[int, int], None]
 
-# Copied at a time: 4 MB of pages, and rows.
+# Copied at a time. 1000 pages are 4 MB.
 _PAGES = 1000
 _ROWS = 1000
 
 
 @contextmanager
-def copy_at(path: Path, otherwise: str) -> Iterator[Any]:
-    """A connection to the empty file there, for a copy to be made in. Raises DatabaseProblem, which begins with what is so `otherwise`, as on a full disk."""
+def copy_at(path: Path, consequence: str) -> Iterator[Any]:
+    """A connection to the empty file `path`, to write a copy to.
+
+    Raises DatabaseProblem if the copy fails, for example because the disk is full. Its text begins
+    with `consequence`.
+    """
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as target:
             yield target
     except (sqlite3.Error, psycopg.Error) as error:
         raise DatabaseProblem(
-            f"{otherwise}: the copy could not be made in {path.parent} ({' '.join(str(error).split())})."
+            f"{consequence}: cannot write the copy in {path.parent} "
+            f"({' '.join(str(error).split())})."
         ) from error
 
 
-def write_copy(path: Path, tell: Tell) -> None:
-    """Write everything that is in the database, at one moment, to the empty file there. Nobody who writes meanwhile has to wait.
+def write_copy(path: Path, report_progress: Progress) -> None:
+    """Write a consistent copy of the database to the empty file `path`, without blocking writers.
 
-    Raises DatabaseProblem where there is no copy.
+    Raises DatabaseProblem if the copy fails.
     """
-    with copy_at(path, "There is no backup") as target:
-        # The file is of no use before it is whole, and then the caller syncs it.
+    with copy_at(path, "No backup was created") as target:
+        # An incomplete file is useless anyway, and the caller syncs the complete one.
         target.execute("PRAGMA synchronous = off")
         target.execute("PRAGMA journal_mode = off")
         with snapshot():
             if isinstance(db.obj, PostgresServer):
-                write_rows(target, tell)
+                write_rows(target, report_progress)
             else:
-                # With the first read the moment is chosen: on a transaction of its own, the copy begins anew whenever somebody writes.
+                # The first read fixes the snapshot. Outside a read transaction, SQLite would
+                # restart the backup after every write of another connection.
                 schema_version()
                 db.connection().backup(
-                    target, pages=_PAGES, progress=lambda _, left, total: tell(total - left, total)
+                    target,
+                    pages=_PAGES,
+                    progress=lambda _, left, total: report_progress(total - left, total),
                 )
-        # One file, without a log beside it.
+        # A single file, without a write-ahead log.
         target.execute("PRAGMA journal_mode = delete")
 
 
-def write_rows(target: Any, tell: Tell) -> None:
-    """Write all rows that the open transaction of PostgreSQL sees to an empty SQLite database."""
-    wanted = ["SchemaVersion", *tables()]
-    total = sum(db.execute_sql(f'SELECT COUNT(*) FROM "{table}"').fetchone()[0] for table in wanted)
+def write_rows(target: Any, report_progress: Progress) -> None:
+    """Write all rows that the open PostgreSQL transaction sees to an empty SQLite database."""
+    tables = ["SchemaVersion", *table_names()]
+    total = sum(db.execute_sql(f'SELECT COUNT(*) FROM "{table}"').fetchone()[0] for table in tables)
     target.execute("BEGIN")
-    for statement in statements(SCHEMA_FILE.read_text(encoding="utf-8")):
+    for statement in schema_statements():
         target.execute(statement)
-    done = 0
-    for table in wanted:
-        names = columns(target, table)
-        listed = ", ".join(f'"{name}"' for name in names)
-        insert = f'INSERT INTO "{table}" ({listed}) VALUES ({", ".join("?" * len(names))})'
-        # A cursor of the server's own: the rows of a large table do not all fit in here.
+    copied = 0
+    for table in tables:
+        names = column_names(target, table)
+        quoted = ", ".join(f'"{name}"' for name in names)
+        insert = f'INSERT INTO "{table}" ({quoted}) VALUES ({", ".join("?" * len(names))})'
+        # A server-side cursor, because a large table does not fit into memory.
         with db.connection().cursor(name="backup") as source:
             source.execute(
                 sql.SQL("SELECT {} FROM {}").format(
@@ -79,8 +92,8 @@ def write_rows(target: Any, tell: Tell) -> None:
             )
             while rows := source.fetchmany(_ROWS):
                 target.executemany(insert, rows)
-                done += len(rows)
-                tell(done, total)
+                copied += len(rows)
+                report_progress(copied, total)
     for statement in SQLITE_STATEMENTS:
         target.execute(statement)
     target.execute("COMMIT")

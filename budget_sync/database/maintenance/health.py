@@ -1,4 +1,4 @@
-"""What can be read off a database about its health: is it durable, is the audit log append-only, how far is its clock; and a place to try things."""
+"""Health checks of a database: durability, the append-only audit log, the server's clock."""
 
 from __future__ import annotations
 
@@ -13,18 +13,13 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from budget_sync.database.connection import (
-    DatabaseProblem,
-    db,
-    library_version,
-    open_connection,
-    roll_back,
-)
+from budget_sync.database.connection import db, library_version, open_connection, roll_back
+from budget_sync.database.errors import DatabaseProblem
 from budget_sync.database.locks import process_lock
 from budget_sync.database.postgres.pool import PostgresServer
 from budget_sync.domain import clock
 
-# What PostgreSQL must not be told to be faster with, and SQLite must be set to.
+# The values of each setting with which a commit is durable.
 _POSTGRESQL_SETTINGS = {
     "synchronous_commit": ("on", "remote_write", "remote_apply", "local"),
     "fsync": ("on",),
@@ -41,35 +36,37 @@ def engine_version() -> str:
 
 
 def durability() -> tuple[list[str], list[str]]:
-    """The settings that make a commit last, read back as "name = value"; and those of them that do not."""
+    """The settings that make commits durable, as "name = value", and those with a wrong value."""
     wanted: dict[str, tuple[Any, ...]] = (
         _POSTGRESQL_SETTINGS if isinstance(db.obj, PostgresServer) else _SQLITE_SETTINGS
     )
     found = {name: _setting(name) for name in wanted}
-    said = {name: f"{name} = {value}" for name, value in found.items()}
-    return list(said.values()), [
-        said[name] for name, value in found.items() if value not in wanted[name]
-    ]
+    text = {name: f"{name} = {value}" for name, value in found.items()}
+    wrong = [text[name] for name, value in found.items() if value not in wanted[name]]
+    return list(text.values()), wrong
 
 
 def clock_offset_s() -> float:
-    """How many seconds the database server's clock is ahead of ours; a file has none of its own."""
+    """How far the database server's clock is ahead of this machine's, in seconds; 0 on SQLite."""
     if not isinstance(db.obj, PostgresServer):
         return 0.0
     open_connection()
-    (theirs,) = db.execute_sql("SELECT EXTRACT(EPOCH FROM clock_timestamp())").fetchone()
-    return float(theirs) - time.time()
+    (server_time_s,) = db.execute_sql("SELECT EXTRACT(EPOCH FROM clock_timestamp())").fetchone()
+    return float(server_time_s) - time.time()
 
 
 def prove_append_only() -> None:
-    """Write an audit row, try to change and to delete it, and undo all of it. Raises DatabaseProblem where that is not as it should be."""
+    """Check that an audit row can be written but neither changed nor deleted; rolls back all of it.
+
+    Raises DatabaseProblem otherwise.
+    """
     with nullcontext() if isinstance(db.obj, PostgresServer) else process_lock():
-        for attempt in ('UPDATE "AuditLog" SET "reason" = NULL', 'DELETE FROM "AuditLog"'):
+        for change in ('UPDATE "AuditLog" SET "reason" = NULL', 'DELETE FROM "AuditLog"'):
             open_connection()
             db.begin()
             try:
                 _write_audit_row()
-                db.execute_sql(f"""{attempt} WHERE "id" = (SELECT MAX("id") FROM "AuditLog")""")
+                db.execute_sql(f"""{change} WHERE "id" = (SELECT MAX("id") FROM "AuditLog")""")
             except peewee.IntegrityError:
                 continue
             except peewee.PeeweeException as error:
@@ -79,24 +76,28 @@ def prove_append_only() -> None:
             finally:
                 roll_back()
             raise DatabaseProblem(
-                f"its rows can be changed ({attempt.split()[0]}): the triggers that refuse it are missing"
+                f"its rows can be changed ({change.split()[0]}): the triggers that reject this are "
+                "missing"
             )
 
 
 def _write_audit_row() -> None:
-    now = clock.to_text(clock.now())
-    row = f"""INSERT INTO "AuditLog" ("action", "principal", "changedBy", "createdAt") VALUES ('PRUNE_CHECKS', 'doctor', 'doctor', '{now}')"""
+    insert = f"""
+        INSERT INTO "AuditLog" ("action", "principal", "changedBy", "createdAt")
+        VALUES ('PRUNE_CHECKS', 'doctor', 'doctor', '{clock.to_text(clock.now())}')
+    """
     try:
-        db.execute_sql(row)
+        db.execute_sql(insert)
     except peewee.IntegrityError as error:
         raise DatabaseProblem(f"a row cannot be written: {' '.join(str(error).split())}") from error
 
 
 @contextmanager
 def trial_schema(url: str) -> Iterator[str]:
-    """The connection string of an empty schema of its own in the PostgreSQL database of that URL; dropped at the end.
+    """Create an empty schema in a PostgreSQL database and drop it at the end.
 
-    Raises DatabaseProblem where the user may not make one.
+    Gives a connection string for that schema. Raises DatabaseProblem if the user may not create
+    schemas.
     """
     name = f"budget_sync_trial_{secrets.token_hex(4)}"
     try:
@@ -104,7 +105,7 @@ def trial_schema(url: str) -> Iterator[str]:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     except psycopg.Error as error:
         raise DatabaseProblem(
-            f"no schema can be made to try in: {' '.join(str(error).split())}"
+            f"cannot create a temporary schema: {' '.join(str(error).split())}"
         ) from error
     try:
         parts: dict[str, Any] = dict(conninfo_to_dict(url))

@@ -1,6 +1,6 @@
-"""Whether a database is whole: SQLite's file undamaged, and every table, index and trigger there that the program made.
+"""Integrity checks: the SQLite file is undamaged, and all tables, indexes and triggers exist.
 
-What an operator added beside them is no matter.
+Tables and indexes that an operator added are ignored.
 """
 
 from __future__ import annotations
@@ -12,26 +12,29 @@ from typing import Any
 
 import peewee
 
-from budget_sync.database.connection import DatabaseProblem, db, open_connection, sqlite3
+from budget_sync.database.connection import db, open_connection, sqlite3
 from budget_sync.database.engine import engine_statements
-from budget_sync.database.maintenance.migrate import tables
+from budget_sync.database.errors import DatabaseProblem
 from budget_sync.database.postgres.pool import PostgresServer
-from budget_sync.database.schema import SCHEMA_FILE, schema_version, statements
+from budget_sync.database.schema import schema_statements, schema_version, table_names
 
-_NAMED = re.compile(r'CREATE (?:UNIQUE )?(TABLE|INDEX|TRIGGER) "(\w+)"')
+_CREATE = re.compile(r'CREATE (?:UNIQUE )?(TABLE|INDEX|TRIGGER) "(\w+)"')
 
-# What is seen without its schema's name, which may be any; a trigger that is switched off is as good as none.
+# Objects that are visible without a schema name, because the schema may have any name. A disabled
+# trigger counts as missing.
 _POSTGRESQL_NAMES = """
     SELECT CASE WHEN relkind IN ('i', 'I') THEN 'index' ELSE 'table' END, relname
     FROM pg_class WHERE relkind IN ('r', 'p', 'i', 'I') AND pg_table_is_visible(oid)
-    UNION ALL SELECT 'trigger', tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A') AND pg_table_is_visible(tgrelid)
+    UNION ALL SELECT 'trigger', tgname
+    FROM pg_trigger WHERE tgenabled IN ('O', 'A') AND pg_table_is_visible(tgrelid)
 """
 
 
 def damage() -> str | None:
-    """What SQLite finds damaged in the file that is connected, in one line; None where it finds nothing.
+    """The first error that SQLite finds in the connected file, in one line; None if it has none.
 
-    Not by its quick check, which does not compare indexes with their tables: a proof that reads the one misses what changed in the other.
+    It runs integrity_check, not quick_check, which does not compare indexes with their tables: a
+    consistency check that reads only one of the two would miss a change in the other.
     """
     open_connection()
     try:
@@ -42,72 +45,85 @@ def damage() -> str | None:
 
 
 def require_sound() -> None:
-    """Raises DatabaseProblem unless the SQLite file that is connected is undamaged and ours, of whatever version."""
+    """Raises DatabaseProblem unless the connected SQLite file is undamaged and of this program.
+
+    Any schema version is accepted.
+    """
     try:
-        found, version, orphans = (
-            damage(),
-            schema_version(),
-            db.execute_sql("PRAGMA foreign_key_check").fetchall(),
-        )
+        found = damage()
+        version = schema_version()
+        orphans = db.execute_sql("PRAGMA foreign_key_check").fetchall()
     except peewee.PeeweeException as error:
         found = " ".join(str(error).split())
     if found:
-        raise DatabaseProblem(f"it is no database, or a damaged one: {found}")
+        raise DatabaseProblem(f"it is not a database, or it is damaged: {found}")
     if version is None:
         raise DatabaseProblem("it is a database, but not of this program")
     if orphans:
         raise DatabaseProblem(
-            f"it is damaged: a row of {orphans[0][0]} refers to a row of {orphans[0][2]} that is not there"
+            f"it is damaged: a row of {orphans[0][0]} refers to a row of {orphans[0][2]} that is "
+            "not there"
         )
 
 
 def require_whole_schema() -> None:
-    """Raises DatabaseProblem where a table, index or trigger of the newest schema is missing; on SQLite also a column, or where one was changed."""
+    """Raises DatabaseProblem if a table, index or trigger of the newest schema is missing.
+
+    On SQLite also if a column is missing, or if a column, index or trigger was changed.
+    """
     open_connection()
-    made = statements(SCHEMA_FILE.read_text(encoding="utf-8")) + engine_statements(db.obj)
+    expected = schema_statements() + engine_statements(db.obj)
     try:
-        missing = _missing_by_name(made) if isinstance(db.obj, PostgresServer) else _missing(made)
+        missing = (
+            _missing_on_postgresql(expected)
+            if isinstance(db.obj, PostgresServer)
+            else _missing_on_sqlite(expected)
+        )
     except sqlite3.Error as error:
         raise DatabaseProblem(
             f"its schema cannot be read: {' '.join(str(error).split())}"
         ) from error
     if missing:
-        # A table takes its columns and indexes with it: it is named before them.
+        # A missing table also lacks its columns and indexes, so tables are named first.
         first = min(missing, key=lambda name: (not name.startswith("table "), name))
-        raise DatabaseProblem(f"its schema is not whole: {first} is missing or changed")
+        raise DatabaseProblem(f"its schema is incomplete: {first} is missing or changed")
 
 
-def _missing(made: Sequence[str]) -> set[str]:
+def _missing_on_sqlite(expected: Sequence[str]) -> set[str]:
     with closing(sqlite3.connect(":memory:")) as fresh:
-        for statement in made:
+        for statement in expected:
             fresh.execute(statement)
-        return {name for name, _ in _things(fresh) - _things(db.connection())}
+        return {name for name, _ in _schema_objects(fresh) - _schema_objects(db.connection())}
 
 
-def _things(connection: Any) -> set[tuple[str, str]]:
-    """What a schema consists of, named. A table's own text is left out: an upgrade adds a column elsewhere than a fresh table has it."""
-    things = {
-        # SQLite takes a text that damage made bytes of.
+def _schema_objects(connection: Any) -> set[tuple[str, str]]:
+    """The tables, columns, indexes and triggers of a schema: (name, definition).
+
+    Tables have no definition here, because an upgrade adds columns in another place than in a fresh
+    table.
+    """
+    objects = {
+        # In a damaged file, SQLite may return bytes instead of text.
         (f'{kind} "{name}"', "" if kind == "table" else re.sub(r"\s+", " ", str(text or "")))
         for kind, name, text in connection.execute(
             "SELECT type, name, sql FROM sqlite_master"
         ).fetchall()
     }
-    for table in tables():
-        things |= {
+    for table in table_names():
+        objects |= {
             (f'column "{name}" of "{table}"', f"{kind} {not_null} {hidden}")
             for _, name, kind, not_null, _, _, hidden in connection.execute(
                 f'PRAGMA table_xinfo("{table}")'
             ).fetchall()
         }
-    return things
+    return objects
 
 
-def _missing_by_name(made: Sequence[str]) -> set[str]:
+def _missing_on_postgresql(expected: Sequence[str]) -> set[str]:
     wanted = {
         f'{found[1].lower()} "{found[2]}"'
-        for statement in made
-        if (found := _NAMED.match(statement.strip()))
+        for statement in expected
+        if (found := _CREATE.match(statement.strip()))
     }
     return wanted - {
         f'{kind} "{name}"' for kind, name in db.execute_sql(_POSTGRESQL_NAMES).fetchall()

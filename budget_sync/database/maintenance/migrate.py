@@ -1,31 +1,35 @@
-"""Moving from the SQLite file to PostgreSQL: all rows, at one moment, into an empty database, all or none."""
+"""Migrates from SQLite to PostgreSQL: copies all rows of one snapshot in one transaction."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from budget_sync.database.connection import DatabaseProblem, SqliteFile, db, snapshot, sqlite3
-from budget_sync.database.engine import COUNTED_KEYS
-from budget_sync.database.schema import SCHEMA_FILE, SCHEMA_VERSION
+from budget_sync.database.connection import SqliteFile, db, snapshot, sqlite3
+from budget_sync.database.engine import GENERATED_KEYS
+from budget_sync.database.errors import DatabaseProblem
+from budget_sync.database.schema import SCHEMA_VERSION, column_names, table_names
 
-_CHUNK = 1000
+_CHUNK_ROWS = 1000
 
 
 def copy_to(url: str) -> dict[str, int]:
-    """Copy everything to the PostgreSQL database of that URL; how many rows each table has there, counted there.
+    """Copy all rows to the PostgreSQL database of `url`; return each table's row count there.
 
-    Raises DatabaseProblem, with the target as it was, unless this is an SQLite file and the target is initialised and empty.
+    Raises DatabaseProblem, and leaves the target unchanged, unless the source is an SQLite file and
+    the target has the current schema and no rows.
     """
     if not isinstance(db.obj, SqliteFile):
-        raise DatabaseProblem("Only an SQLite database can be copied to PostgreSQL.")
+        raise DatabaseProblem(
+            "Only an SQLite database can be copied to PostgreSQL. "
+            "Set DATABASE_URL to the SQLite file."
+        )
     try:
         with psycopg.connect(url, options="-c TimeZone=UTC") as target, snapshot():
             _require_empty(target)
-            copied = fill(target, db.connection())
+            copied = copy_rows(target, db.connection())
             stored = {
                 table: _scalar(
                     target, sql.SQL("SELECT COUNT(*) FROM {}").format(sql.Identifier(table))
@@ -34,73 +38,67 @@ def copy_to(url: str) -> dict[str, int]:
             }
             if stored != copied:
                 raise DatabaseProblem(
-                    f"The copy is not what was copied: {stored} rows against {copied}. Nothing was kept."
+                    f"The copy has {stored} rows instead of {copied}. Nothing was kept; try again."
                 )
     except (psycopg.Error, sqlite3.Error) as error:
         raise DatabaseProblem(
-            f"The copy failed, and nothing of it was kept: {' '.join(str(error).split())}."
+            f"The copy failed and nothing was kept: {' '.join(str(error).split())}."
         ) from error
     return stored
 
 
-def fill(target: psycopg.Connection[Any], source: Any) -> dict[str, int]:
-    """Copy every row of an SQLite connection's database into the empty tables of that transaction; how many each table got."""
-    copied = {table: _copy(target, source, table) for table in tables()}
-    for table, key in COUNTED_KEYS:
-        _count_on(target, table, key)
+def copy_rows(target: psycopg.Connection[Any], source: Any) -> dict[str, int]:
+    """Copy all rows of an SQLite connection to empty tables; return each table's number of rows.
+
+    Runs in the open transaction of `target`.
+    """
+    copied = {table: _copy_table(target, source, table) for table in table_names()}
+    for table, key in GENERATED_KEYS:
+        _set_sequence(target, table, key)
     return copied
-
-
-def columns(source: Any, table: str) -> list[str]:
-    """A table's columns on an SQLite connection; those that the database generates are left out."""
-    return [row[1] for row in source.execute(f'PRAGMA table_info("{table}")')]
-
-
-def tables() -> list[str]:
-    """All tables but the schema's version, each after those that it refers to."""
-    tables: list[str] = re.findall(
-        r'^CREATE TABLE "(\w+)"', SCHEMA_FILE.read_text(encoding="utf-8"), re.MULTILINE
-    )
-    return [table for table in tables if table != "SchemaVersion"]
 
 
 def _require_empty(target: psycopg.Connection[Any]) -> None:
     if _scalar(target, sql.SQL("""SELECT to_regclass('"SchemaVersion"') IS NULL""")):
         raise DatabaseProblem(
-            "The target has no tables yet: make them with `flask init-db`, with DATABASE_URL naming it."
+            "The target has no tables yet. Create them: run `flask init-db` with DATABASE_URL set "
+            "to the target."
         )
     if _scalar(target, sql.SQL('SELECT MAX("version") FROM "SchemaVersion"')) != SCHEMA_VERSION:
         raise DatabaseProblem(
-            "The target is of another schema version: run `flask upgrade-db`, with DATABASE_URL naming it."
+            "The target has another schema version. Run `flask upgrade-db` with DATABASE_URL set "
+            "to the target."
         )
-    for table in tables():
-        # Nobody writes there meanwhile.
+    for table in table_names():
+        # Prevents other connections from writing to the target during the copy.
         target.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(sql.Identifier(table)))
         if _scalar(
             target, sql.SQL("SELECT EXISTS (SELECT 1 FROM {})").format(sql.Identifier(table))
         ):
-            raise DatabaseProblem(f"The target is not empty: there are rows in {table} already.")
+            raise DatabaseProblem(
+                f"The target is not empty: {table} has rows. Create a new database for the copy."
+            )
 
 
-def _copy(target: psycopg.Connection[Any], source: Any, table: str) -> int:
-    names = columns(source, table)
-    found = source.execute(
+def _copy_table(target: psycopg.Connection[Any], source: Any, table: str) -> int:
+    names = column_names(source, table)
+    selected = source.execute(
         'SELECT {} FROM "{}"'.format(", ".join(f'"{name}"' for name in names), table)
     )
     copied = 0
-    into = sql.SQL("COPY {} ({}) FROM STDIN").format(
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, names))
     )
-    with target.cursor() as cursor, cursor.copy(into) as copy:
-        while rows := found.fetchmany(_CHUNK):
+    with target.cursor() as cursor, cursor.copy(statement) as copy:
+        while rows := selected.fetchmany(_CHUNK_ROWS):
             for row in rows:
                 copy.write_row(row)
             copied += len(rows)
     return copied
 
 
-def _count_on(target: psycopg.Connection[Any], table: str, key: str) -> None:
-    """Let a key count on from the highest there is."""
+def _set_sequence(target: psycopg.Connection[Any], table: str, key: str) -> None:
+    """Let the generated key continue after the highest one."""
     statement = sql.SQL(
         "SELECT setval(pg_get_serial_sequence({}, {}), COALESCE(MAX({}), 0) + 1, FALSE) FROM {}"
     )

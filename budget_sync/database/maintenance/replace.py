@@ -1,4 +1,4 @@
-"""Putting another database in the place of the one that is there, under a service that goes on running."""
+"""Replaces the database with another one while the service keeps running."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import psycopg
 from psycopg import sql
 
 from budget_sync.database.connection import (
-    AS_IT_LIES,
-    DatabaseProblem,
+    IMMUTABLE,
     close_connection,
     db,
     file_uri,
@@ -23,41 +22,51 @@ from budget_sync.database.connection import (
     roll_back,
     sqlite3,
 )
+from budget_sync.database.errors import DatabaseProblem
 from budget_sync.database.locks import lock_name, process_lock
-from budget_sync.database.maintenance.copy_file import Tell, copy_at, write_rows
-from budget_sync.database.maintenance.migrate import fill, tables
-from budget_sync.database.schema import SCHEMA_VERSION, make_tables, schema_version
+from budget_sync.database.maintenance.copy_file import Progress, copy_at, write_rows
+from budget_sync.database.maintenance.migrate import copy_rows
+from budget_sync.database.schema import (
+    SCHEMA_VERSION,
+    create_tables,
+    schema_version,
+    table_names,
+)
 from budget_sync.runtime import files
 
 log = logging.getLogger(__name__)
 
-#: Seconds to wait for transactions that are under way.
-_PATIENCE_S = 60
+#: How long to wait for running transactions, in seconds.
+_LOCK_TIMEOUT_S = 60
 
-# What checks write, and what movements lock, before they touch another table for more than reading: who waits for these holds nothing else.
-_FIRST = ("BudgetCheckLog", "Budget")
+# Checks write the first table, and movements lock the second one, before they write to or lock any
+# other. So a transaction that waits for these locks holds no other lock.
+_LOCKED_FIRST = ("BudgetCheckLog", "Budget")
 
-#: How often all locks are asked for.
+#: How often to try to lock all tables.
 _TRIES = 20
 
 
 def replace_file(draft: Path, kept: Path) -> Path | None:
-    """Move the database's file to `kept`, or to a numbered name where that is taken, and `draft` into its place; returns where it is now, if there was one.
+    """Move the database file to `kept` and `draft` into its place.
 
-    The lock that all writers take is held meanwhile: what was acknowledged is in the old file, and the next write finds the
-    new one. The old log goes before the new file comes, in an order that holds through a power cut: SQLite would
-    play a log that it finds back into whatever file lies beside it.
+    Returns the path of the old file, which gets a numbered name if `kept` exists, or None if there
+    was no database file.
+
+    The writer lock is held, so all acknowledged writes are in the old file and the next write goes
+    to the new one. The old write-ahead log is removed before the new file is in place, in an order
+    that is safe in a power cut, because SQLite would replay a log into any file with that name.
     """
     path = db.file_path
     close_connection()
     with process_lock():
-        _settle(path)
+        _checkpoint_log(path)
         moved = files.rename_to_new(path, kept) if path.exists() else None
         try:
             log_file = _log_of(path)
             if log_file.exists() and log_file.stat().st_size:
-                # A reader, or damage, kept the log from being played into the old file: it stays that file's own. One without a file
-                # is of a restore that was cut off.
+                # A reader or a damaged page prevented the checkpoint, so the log stays with the old
+                # file. A log without a file is left over from an interrupted restore.
                 files.rename_to_new(log_file, _log_of(moved or kept))
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -73,8 +82,11 @@ def replace_file(draft: Path, kept: Path) -> Path | None:
     return moved
 
 
-def _settle(path: Path) -> None:
-    """Have the log played into the file, so that the file is whole by itself; a damaged one stays as it is."""
+def _checkpoint_log(path: Path) -> None:
+    """Copy the write-ahead log into the file, so that the file is complete without it.
+
+    A damaged file is left unchanged.
+    """
     if not path.exists():
         return
     try:
@@ -83,7 +95,7 @@ def _settle(path: Path) -> None:
         ) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
-        log.warning("The database to be replaced could not be settled: %s", error)
+        log.warning("The checkpoint of the database to be replaced failed: %s", error)
 
 
 def _log_of(path: Path) -> Path:
@@ -91,7 +103,7 @@ def _log_of(path: Path) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """See to it that the names in a folder are on disk."""
+    """Sync a folder, so that created and renamed files in it survive a power cut."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(opened)
@@ -99,26 +111,29 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def replace_rows(draft: Path, kept: Path, prove: Callable[[], None], tell: Tell) -> bool:
-    """Put the rows of the SQLite file `draft` into PostgreSQL instead of those that are there, in one transaction.
+def replace_rows(
+    draft: Path, kept: Path, verify: Callable[[], None], report_progress: Progress
+) -> bool:
+    """Replace all rows in PostgreSQL by those of the SQLite file `draft`, in one transaction.
 
-    What was there goes to the empty file `kept`; returns whether there was anything. `prove` raises what the new rows must
-    not be committed with. Raises DatabaseProblem, with the database as it was, where this cannot be done.
+    The old rows are saved to the empty file `kept`. Returns whether there were tables before.
+    `verify` runs before the commit and raises an error to prevent it. Raises DatabaseProblem, and
+    leaves the database unchanged, if the rows cannot be replaced.
     """
     try:
-        version = _begin_alone()
+        version = _begin_exclusive()
         if version is None:
-            make_tables()
+            create_tables()
         else:
-            _empty(kept, tell)
-        with closing(sqlite3.connect(file_uri(draft, AS_IT_LIES), uri=True)) as source:
-            fill(db.connection(), source)
-        _guard(on=True)
-        prove()
+            _save_and_delete_rows(kept, report_progress)
+        with closing(sqlite3.connect(file_uri(draft, IMMUTABLE), uri=True)) as source:
+            copy_rows(db.connection(), source)
+        _set_append_only_triggers(enabled=True)
+        verify()
         db.execute_sql("COMMIT")
     except (psycopg.Error, sqlite3.Error) as error:
         raise DatabaseProblem(
-            f"The rows could not be put in, and nothing was changed: {' '.join(str(error).split())}"
+            f"The rows cannot be replaced and nothing was changed: {' '.join(str(error).split())}"
         ) from error
     finally:
         roll_back()
@@ -126,16 +141,19 @@ def replace_rows(draft: Path, kept: Path, prove: Callable[[], None], tell: Tell)
     return version is not None
 
 
-def _begin_alone() -> int | None:
-    """Begin a transaction in which nobody else writes; returns the schema version, None where there are no tables yet.
+def _begin_exclusive() -> int | None:
+    """Begin a transaction that blocks all other writers.
 
-    Others go on reading what was there until the end. Where somebody takes locks in another order than these, this may have to
-    give way: then it begins anew.
+    Returns the schema version, or None if there are no tables yet. Other connections can read the
+    old rows until the end. If another transaction takes locks in another order, PostgreSQL may
+    report a deadlock here; then this function tries again.
     """
     for tries_left in reversed(range(_TRIES)):
         open_connection()
         db.execute_sql(
-            f"BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{_PATIENCE_S}s'; SET LOCAL idle_in_transaction_session_timeout = 0"
+            "BEGIN; SET LOCAL statement_timeout = 0; "
+            f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_S}s'; "
+            "SET LOCAL idle_in_transaction_session_timeout = 0"
         )
         lock_name("budget-sync schema")
         version = schema_version()
@@ -143,14 +161,11 @@ def _begin_alone() -> int | None:
             return None
         if version != SCHEMA_VERSION:
             raise DatabaseProblem(
-                f"The database is of schema version {version}: run `flask upgrade-db` first."
+                f"The database has schema version {version}. Run `flask upgrade-db` first."
             )
         try:
-            names = sql.SQL(", ").join(
-                map(
-                    sql.Identifier, [*_FIRST, *(table for table in tables() if table not in _FIRST)]
-                )
-            )
+            others = (table for table in table_names() if table not in _LOCKED_FIRST)
+            names = sql.SQL(", ").join(map(sql.Identifier, [*_LOCKED_FIRST, *others]))
             db.connection().execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(names))
         except psycopg.errors.DeadlockDetected:
             roll_back()
@@ -162,21 +177,21 @@ def _begin_alone() -> int | None:
     return version
 
 
-def _empty(kept: Path, tell: Tell) -> None:
-    """Keep what is there, and take it away."""
-    with copy_at(kept, "Nothing was changed, since what is there could not be kept") as target:
-        write_rows(target, tell)
-    _guard(on=False)
-    # Not TRUNCATE, which would have to wait for readers, who may be waiting for this.
-    for table in reversed(tables()):
+def _save_and_delete_rows(kept: Path, report_progress: Progress) -> None:
+    """Write all rows to the file `kept`, then delete them."""
+    with copy_at(kept, "Nothing was changed, because the old rows could not be saved") as target:
+        write_rows(target, report_progress)
+    _set_append_only_triggers(enabled=False)
+    # Not TRUNCATE, which would wait for readers, and readers may be waiting for this transaction.
+    for table in reversed(table_names()):
         db.connection().execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
 
 
-def _guard(*, on: bool) -> None:
-    """Whether the append-only triggers stand guard; switched off for the one transaction that replaces everything."""
+def _set_append_only_triggers(*, enabled: bool) -> None:
+    """Enable or disable the append-only triggers; disabled only while all rows are replaced."""
     for table in ("AuditLog", "BudgetCheckLog"):
         db.connection().execute(
             sql.SQL("ALTER TABLE {} {} TRIGGER USER").format(
-                sql.Identifier(table), sql.SQL("ENABLE" if on else "DISABLE")
+                sql.Identifier(table), sql.SQL("ENABLE" if enabled else "DISABLE")
             )
         )

@@ -1,7 +1,9 @@
-"""A connection to PostgreSQL whose statements travel together, where nobody has to see one's outcome before the next is sent.
+"""A PostgreSQL connection that sends several statements in one round trip (pipeline mode).
 
-A statement's way there and back costs more than most statements do, on both sides. So a BEGIN goes with the first query, and the
-last inserts go with the COMMIT. The server runs them in order; after one that fails it runs none of the rest, the COMMIT included.
+A round trip costs more than most statements, for both sides. So statements whose result is not
+needed at once are deferred: the BEGIN goes with the first query, and the last inserts go with the
+COMMIT. The server runs them in order. After a statement fails, it runs none of the rest, not even
+the COMMIT.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from budget_sync.runtime import greenlets
 
 T = TypeVar("T")
 
-_ANSWERED = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
+_SUCCESS = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 
 
 class CommitFailedError(Exception):
-    """The COMMIT itself was answered with an error, or not at all: what became of it is not known."""
+    """The COMMIT itself got an error or no answer, so its outcome is unknown."""
 
     def __init__(self, error: psycopg.Error) -> None:
         super().__init__(str(error))
@@ -37,14 +39,14 @@ class CommitFailedError(Exception):
 
 
 class Statement(NamedTuple):
-    """A statement, with %s for each value, and the values."""
+    """An SQL statement with a %s for each value, and the values."""
 
     sql: str
     parameters: Sequence[object]
 
 
-class Answer:
-    """What a statement came to: a cursor, as far as a prepared query needs one."""
+class Result:
+    """The result of a statement, with the parts of a cursor that a prepared query needs."""
 
     __slots__ = ("_connection", "_result")
 
@@ -53,7 +55,7 @@ class Answer:
         self._result = result
 
     def fetchone(self) -> tuple[Any, ...] | None:
-        """The first row; None where there is none."""
+        """The first row; None if there are no rows."""
         if not self._result.ntuples:
             return None
         transformer = self._connection.transformer
@@ -62,51 +64,55 @@ class Answer:
 
     @property
     def rowcount(self) -> int:
-        """How many rows an insert, update or delete met."""
+        """The number of rows that an insert, update or delete affected."""
         return self._result.command_tuples or 0
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection whose answers are waited for as its caller waits, and which keeps what need not be sent at once."""
+    """A connection that can defer statements, and on which greenlets wait without blocking."""
 
     @cached_property
     def pending(self) -> list[Statement]:
-        """What goes with the next statement."""
+        """The deferred statements, to be sent with the next one."""
         return []
 
     @cached_property
     def transformer(self) -> abc.Transformer:
-        """Converts values, and remembers how."""
+        """Converts values; it caches the converters."""
         return adapt.Transformer(self)
 
     @cached_property
-    def _names(self) -> dict[str, bytes]:
-        """The statements that the server has compiled, by their SQL."""
+    def _prepared_names(self) -> dict[str, bytes]:
+        """The names of the server's prepared statements, by SQL."""
         return {}
 
-    def later(self, statement: Statement) -> None:
-        """Run a statement with the next one, or with the COMMIT. Its error comes then."""
+    def defer(self, statement: Statement) -> None:
+        """Send a statement with the next one or with the COMMIT, which then raises its error."""
         self.pending.append(statement)
 
-    def run(self, *statements: Statement) -> list[Answer]:
-        """Run statements after those that are pending; their answers. Raises the first error of any of them, after which none was run."""
-        results = self._exchange([*self._take_pending(), *statements])
-        return [Answer(self, result) for result in results[-len(statements) :]]
+    def run(self, *statements: Statement) -> list[Result]:
+        """Run the pending statements and then these; return the results of these.
+
+        Raises the first error of any of them; the statements after it were not run.
+        """
+        results = self._send_and_check([*self._take_pending(), *statements])
+        return [Result(self, result) for result in results[-len(statements) :]]
 
     def run_pending(self) -> None:
-        """Run what is pending, for a statement that does not go this way."""
+        """Run the pending statements, before a statement that does not use the pipeline."""
         if self.pending:
-            self._exchange(self._take_pending())
+            self._send_and_check(self._take_pending())
 
     def commit_pending(self) -> str:
-        """Run what is pending and commit; what the server says that it did: COMMIT, or ROLLBACK where an error was ignored.
+        """Run the pending statements and commit; return the command that the server reports.
 
-        Raises an earlier statement's error, after which nothing was committed, and CommitFailedError.
+        That is COMMIT, or ROLLBACK if the caller ignored an earlier error. Raises the error of a
+        pending statement, after which nothing was committed, or CommitFailedError.
         """
         statements = [*self._take_pending(), Statement("COMMIT", ())]
         results, lost = self._send(statements)
         number, error = _first_error(results)
-        # Where an error ends the connection, whoever stands between may have said so of the wrong statement.
+        # If the error ended the connection, a proxy may have reported it for the wrong statement.
         if error and number < len(statements) - 1 and error.diag.severity_nonlocalized == "ERROR":
             raise error
         if failure := error or lost:
@@ -114,25 +120,25 @@ class Connection(psycopg.Connection[Any]):
         return (results[-1].command_status or b"").decode()
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Run one of psycopg's exchanges with the server to its end, and return its result."""
+        """Run one of psycopg's protocol generators to its end and return its result."""
         if not greenlets.is_shared():
             return super().wait(gen, interval, timeout)
         try:
             events = next(gen)
             while True:
                 greenlets.await_socket(self.pgconn.socket, events)
-                # Psycopg counts as the selectors do, and reads and writes no more than it can at once.
+                # Psycopg uses the same event bits as selectors, and its I/O is non-blocking.
                 events = gen.send(psycopg.waiting.Ready(events))
         except StopIteration as end:
             result: T = end.value
             return result
 
     def _take_pending(self) -> list[Statement]:
-        taken = self.pending[:]
+        statements = self.pending[:]
         self.pending.clear()
-        return taken
+        return statements
 
-    def _exchange(self, statements: Sequence[Statement]) -> list[PGresult]:
+    def _send_and_check(self, statements: Sequence[Statement]) -> list[PGresult]:
         results, lost = self._send(statements)
         _, error = _first_error(results)
         if failure := error or lost:
@@ -140,8 +146,11 @@ class Connection(psycopg.Connection[Any]):
         return results
 
     def _send(self, statements: Sequence[Statement]) -> tuple[list[PGresult], psycopg.Error | None]:
-        """Each statement's result, as far as there are any, and why there are no more."""
-        # Values first: one that cannot be sent is found before anything is.
+        """Send statements; return their results and, if the connection was lost, the error.
+
+        A lost connection leaves fewer results than statements.
+        """
+        # Convert all values first, so that an invalid value raises before anything is sent.
         values = [
             self.transformer.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
             for _, parameters in statements
@@ -150,9 +159,10 @@ class Connection(psycopg.Connection[Any]):
         connection.enter_pipeline_mode()
         try:
             for (sql, _), filled in zip(statements, values, strict=True):
-                name = self._names.get(sql) or names.get(sql)
+                name = self._prepared_names.get(sql) or names.get(sql)
                 if name is None:
-                    name = names[sql] = b"budget_sync_%d" % (len(self._names) + len(names))
+                    number = len(self._prepared_names) + len(names)
+                    name = names[sql] = b"budget_sync_%d" % number
                     connection.send_prepare(name, _numbered(sql))
                 connection.send_query_prepared(name, filled)
             connection.pipeline_sync()
@@ -160,7 +170,7 @@ class Connection(psycopg.Connection[Any]):
             if lost is None:
                 connection.exit_pipeline_mode()
         except BaseException:
-            # In the middle of something, and of no use any more.
+            # The protocol state is undefined: the connection cannot be used again.
             self.close()
             raise
         return self._without_preparations(statements, names, results), lost
@@ -168,23 +178,30 @@ class Connection(psycopg.Connection[Any]):
     def _without_preparations(
         self, statements: Sequence[Statement], names: dict[str, bytes], results: list[PGresult]
     ) -> list[PGresult]:
-        """The results of the statements alone, one that could not be compiled counting as its own; remembers those that were."""
+        """The results of the statements, without the results of preparing them.
+
+        A statement that could not be prepared gets the error of its preparation. The names of the
+        prepared statements are cached.
+        """
         if not names:
             return results
-        unread, own = iter(results), list[PGresult]()
+        unread, statement_results = iter(results), list[PGresult]()
         for sql, _ in statements:
             result = next(unread, None)
             if sql in names and result is not None and result.status == ExecStatus.COMMAND_OK:
-                self._names[sql] = names.pop(sql)
+                self._prepared_names[sql] = names.pop(sql)
                 result = next(unread, None)
             if result is None:
                 break
-            own.append(result)
-        return own
+            statement_results.append(result)
+        return statement_results
 
 
 def _receive(connection: PGconn, count: int) -> PQGen[tuple[list[PGresult], psycopg.Error | None]]:
-    """Send what is buffered and take in `count` results, and the end of the pipeline; fewer where the connection is lost, and why."""
+    """Send the buffered statements and fetch `count` results and the end of the pipeline.
+
+    If the connection is lost, return fewer results, and the error.
+    """
     results: list[PGresult] = []
     try:
         yield from generators.send(connection)
@@ -193,22 +210,22 @@ def _receive(connection: PGconn, count: int) -> PQGen[tuple[list[PGresult], psyc
         yield from generators.fetch_many(connection)
     except psycopg.Error as error:
         return results, error
-    return results, None if connection.status == ConnStatus.OK else psycopg.OperationalError(
-        "the connection is lost"
-    )
+    if connection.status != ConnStatus.OK:
+        return results, psycopg.OperationalError("the connection is lost")
+    return results, None
 
 
 def _first_error(results: Sequence[PGresult]) -> tuple[int, psycopg.Error | None]:
-    """The number of the first result that is an error, and the error."""
+    """The index of the first result that is an error, and the error."""
     for number, result in enumerate(results):
-        if result.status not in _ANSWERED:
+        if result.status not in _SUCCESS:
             return number, error_from_result(result)
     return len(results), None
 
 
 @cache
 def _numbered(sql: str) -> bytes:
-    """A statement with its placeholders as PostgreSQL itself has them: $1, $2 ..."""
+    """The statement with PostgreSQL's own placeholders: $1, $2 and so on."""
     first, *rest = sql.split("%s")
     return "".join(
         [first, *(f"${number}{text}" for number, text in enumerate(rest, start=1))]
@@ -216,7 +233,7 @@ def _numbered(sql: str) -> bytes:
 
 
 class _UtcLoader(Loader):
-    """A time as SQLite stores it: 2025-02-05T10:30:00Z. The session's time zone is UTC."""
+    """Loads a time as SQLite stores it: 2025-02-05T10:30:00Z. The session's time zone is UTC."""
 
     def load(self, data: Buffer) -> str:
         text = bytes(data).decode()
@@ -224,7 +241,10 @@ class _UtcLoader(Loader):
 
 
 class _NumberLoader(Loader):
-    """A sum of integers is an integer, as on SQLite; PostgreSQL's is NUMERIC, since it may be larger than BIGINT."""
+    """Loads a sum of integers as an integer, as SQLite does.
+
+    PostgreSQL returns it as NUMERIC, because it may exceed BIGINT.
+    """
 
     def load(self, data: Buffer) -> int | Decimal:
         text = bytes(data).decode()
@@ -232,7 +252,7 @@ class _NumberLoader(Loader):
 
 
 def context() -> SimpleNamespace:
-    """What a new connection takes its converters from."""
+    """The context of a new connection, with the converters above."""
     adapters = AdaptersMap(psycopg.adapters)
     adapters.register_loader("timestamptz", _UtcLoader)
     adapters.register_loader("numeric", _NumberLoader)
@@ -240,8 +260,11 @@ def context() -> SimpleNamespace:
 
 
 class Adapter(peewee.Psycopg3Adapter):
-    """Makes such connections for Peewee."""
+    """Opens these connections for Peewee."""
 
     def connect(self, db: peewee.Database, **params: Any) -> Connection:
-        """A new one. Psycopg itself compiles nothing on it: at times it has the server forget all that was compiled, ours too."""
+        """Open a connection, on which psycopg itself prepares no statements.
+
+        Otherwise psycopg would at times make the server drop all prepared statements, also ours.
+        """
         return Connection.connect(dbname=db.database, prepare_threshold=None, **params)

@@ -1,7 +1,8 @@
-"""PostgreSQL: a pool of connections that are set up alike, values as SQLite has them, and what its errors mean.
+"""PostgreSQL: a pool of equally configured connections, and what PostgreSQL's errors mean.
 
-A caller with a thread of its own waits in it for PostgreSQL's answers. One that shares a thread (see `lanes`) steps aside
-instead, with a connection of its own; what could keep all of them waiting, such as opening a connection, is done apart.
+A caller that owns its thread blocks while it waits for PostgreSQL. A greenlet on a shared thread
+yields instead (see `runtime.greenlets`). Each uses a separate connection. Work that would block the
+shared thread, such as opening a connection, runs on a separate thread.
 """
 
 from __future__ import annotations
@@ -19,56 +20,61 @@ import psycopg
 from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
 from psycopg.conninfo import conninfo_to_dict
 
-from budget_sync.database.hooks import told
-from budget_sync.database.postgres.pipeline import Adapter, Answer, Statement, context
+from budget_sync.database.hooks import current_observer
+from budget_sync.database.postgres.pipeline import Adapter, Result, Statement, context
 from budget_sync.runtime import greenlets
 
-#: Connections of one process, and how many of them calls that share a thread may have at once: the rest is for its threads.
+#: Connections of one process, and how many of them greenlets may use at once. The rest is for
+#: threads.
 MAX_CONNECTIONS = 20
-SHARED_CONNECTIONS = 16
+MAX_GREENLET_CONNECTIONS = 16
 
-#: An idle connection is kept no longer, so that a balancer in front of PostgreSQL can move them on.
+#: An idle connection is closed after this time, so that a load balancer in front of PostgreSQL can
+#: redistribute connections.
 STALE_S = 300
 
-#: How long somebody waits for a connection before looking again.
+#: How long to wait for a free connection before checking again.
 POOL_WAIT_S = 1.0
 
-#: How long one statement may take beyond the wait for a lock, and a transaction may stand still.
+#: How long a statement may run, in addition to its wait for a lock, and how long a transaction may
+#: be idle.
 STATEMENT_S = 30
 
-# Classes of SQLSTATE, and single ones, that mean "not now" or "not on this server", rather than a mistake in our SQL.
+# SQLSTATE classes, and single states, that mean "not now" or "not on this server" rather than a bug
+# in our SQL.
 _UNAVAILABLE_STATES = {
     "08": "connection lost",
-    "28": "not let in",
+    "28": "login failed",
     "3D": "no such database",
-    "40": "others were in the way",
+    "40": "conflict with other transactions",
     "53": "disk, memory or connections used up",
     "57": "stopping, starting, or too slow",
     "58": "system error",
     "25006": "read-only",
-    "25P03": "stood still for too long",
+    "25P03": "idle in a transaction for too long",
     "55P03": "locked",
     "XX001": "damaged",
     "XX002": "damaged",
 }
 
-# A serialization failure, a deadlock: undone for certain, and gone when tried again.
-UNDONE_STATES = {"40001", "40P01"}
+#: A serialization failure and a deadlock: the transaction was certainly rolled back, and may
+#: succeed if it is tried again.
+RETRYABLE_STATES = {"40001", "40P01"}
 
 
 class NoConnectionLeftError(peewee.OperationalError):
-    """All connections of this process stayed in use for as long as one may be waited for."""
+    """All connections of this process stayed in use until the caller's timeout."""
 
 
-class _CallersState:
-    """What Peewee keeps of a connection for whoever uses it: a thread, or a call that shares one."""
+class _ConnectionState:
+    """Peewee's connection state, one per thread or greenlet."""
 
     def __getattr__(self, name: str) -> Any:
         own = greenlets.own()
         try:
             state = own["peewee"]
         except KeyError:
-            # What Peewee itself makes one of for each thread.
+            # Peewee itself creates one of these per thread.
             state = own["peewee"] = peewee._ConnectionState()  # noqa: SLF001
         return getattr(state, name)
 
@@ -77,8 +83,12 @@ class _NoneIdleError(Exception):
     """The pool has no idle connection."""
 
 
-class _Opening(peewee.PostgresqlDatabase):
-    """What the pool asks for a new connection, where it has none left. Opened there, one that takes its time would keep everybody waiting."""
+class _ConnectionOpener(peewee.PostgresqlDatabase):
+    """Opens connections outside the pool's lock.
+
+    The pool would open a new connection while it holds its lock, so a slow one would block all
+    callers.
+    """
 
     psycopg3_adapter = Adapter
 
@@ -86,35 +96,39 @@ class _Opening(peewee.PostgresqlDatabase):
         raise _NoneIdleError
 
     def open_one(self) -> Any:
-        """A new connection."""
+        """Open a new connection."""
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
             return super()._connect()  # type: ignore[misc]  # the same
 
 
-class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee's pool has no types
-    """A PostgreSQL database that knows how many seconds a lock is waited for, and its name without the password."""
+class PostgresServer(PooledDatabase, _ConnectionOpener):  # type: ignore[misc]  # untyped pool
+    """A pool of connections to a PostgreSQL database.
+
+    `label` is the URL without user and password; `patience_s` is the lock timeout in seconds.
+    """
 
     def __init__(self, url: str, patience_s: float) -> None:
         parameters: dict[str, Any] = dict(conninfo_to_dict(url))
         self.patience_s = patience_s
         self._pid = os.getpid()
         self._inherited: list[Any] = []
-        # How many connections are being opened.
+        # The number of connections that are being opened.
         self._opening = 0
         name = parameters.pop("dbname")
-        self.label = f"postgresql://{parameters.get('host', '')}{':' + str(parameters['port']) if 'port' in parameters else ''}/{name}"
-        patience_ms, statement_ms = (
-            round(patience_s * 1000),
-            round((patience_s + STATEMENT_S) * 1000),
-        )
+        port = f":{parameters['port']}" if "port" in parameters else ""
+        self.label = f"postgresql://{parameters.get('host', '')}{port}/{name}"
+        lock_timeout_ms = round(patience_s * 1000)
+        statement_ms = round((patience_s + STATEMENT_S) * 1000)
         options = (
-            f"-c TimeZone=UTC -c DateStyle=ISO -c lock_timeout={patience_ms} -c statement_timeout={statement_ms}"
-            f" -c idle_in_transaction_session_timeout={statement_ms} {parameters.pop('options', '')}"
+            f"-c TimeZone=UTC -c DateStyle=ISO -c lock_timeout={lock_timeout_ms}"
+            f" -c statement_timeout={statement_ms}"
+            f" -c idle_in_transaction_session_timeout={statement_ms}"
+            f" {parameters.pop('options', '')}"
         )
         defaults = {
             "application_name": "budget-sync",
             "connect_timeout": max(2, math.ceil(patience_s)),
-            # A server that vanished without a word is noticed, even by a COMMIT that waits for its answer.
+            # Detects a server that disappeared silently, even while a COMMIT waits for its answer.
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
@@ -130,27 +144,30 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
             context=context(),
             **cast("dict[str, Any]", defaults | parameters),
         )
-        self._state = _CallersState()
+        self._state = _ConnectionState()
 
     def connect(self, reuse_if_open: bool = False) -> bool:
-        """Take a connection from the pool. Raises NoConnectionLeftError where none came free in time."""
-        until = time.monotonic() + self.patience_s
+        """Take a connection from the pool; raise NoConnectionLeftError if none is free in time."""
+        deadline = time.monotonic() + self.patience_s
         while True:
             try:
-                # Without the pool's own waiting, which knows threads alone.
+                # Not PooledDatabase.connect, whose waiting supports only threads.
                 return bool(super(PooledDatabase, self).connect(reuse_if_open))
             except (_NoneIdleError, MaxConnectionsExceeded):
-                if time.monotonic() > until:
+                if time.monotonic() > deadline:
                     raise NoConnectionLeftError(
                         "all connections of this process are in use"
                     ) from None
             if greenlets.is_shared():
-                greenlets.apart(self._add_idle)
+                greenlets.apart(self._add_idle_connection)
             else:
-                self._add_idle()
+                self._add_idle_connection()
 
-    def _add_idle(self) -> None:
-        """Put a new connection into the pool, or wait until one is given back; somebody else may take it first."""
+    def _add_idle_connection(self) -> None:
+        """Add a new connection to the pool, or wait until one is returned.
+
+        Another caller may take it first.
+        """
         with self._pool_available:
             if self._connections:
                 return
@@ -169,39 +186,43 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
                     heapq.heappush(self._connections, (time.time(), self._heap_counter, connection))
                 self._pool_available.notify()
 
-    def execute_prepared(self, sql: str, parameters: Sequence[object]) -> Answer:
-        """Run a statement, after those that wait to go with it."""
+    def execute_prepared(self, sql: str, parameters: Sequence[object]) -> Result:
+        """Run a statement after the pending ones."""
         return self._run(Statement(sql, parameters))[0]
 
     def execute_both_prepared(
         self, first: tuple[str, Sequence[object]], second: tuple[str, Sequence[object]]
-    ) -> list[Answer]:
-        """Run two statements, given as SQL and values, one after the other."""
+    ) -> list[Result]:
+        """Run two statements, each given as SQL and values, in one round trip."""
         return self._run(Statement(*first), Statement(*second))
 
     def write_prepared(self, sql: str, parameters: Sequence[object]) -> None:
-        """Run a statement of which nothing is asked with the next one, or with the COMMIT."""
-        self.connection().later(Statement(sql, parameters))  # type: ignore[no-untyped-call]
+        """Send a statement with the next one or with the COMMIT; its result is not needed."""
+        self.connection().defer(Statement(sql, parameters))  # type: ignore[no-untyped-call]
 
-    def _run(self, *statements: Statement) -> list[Answer]:
+    def _run(self, *statements: Statement) -> list[Result]:
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
-            answers: list[Answer] = self.connection().run(*statements)  # type: ignore[no-untyped-call]
-            return answers
+            connection = self.connection()  # type: ignore[no-untyped-call]
+            results: list[Result] = connection.run(*statements)
+            return results
 
     def commit_prepared(self) -> str:
-        """Run what waits, and commit; what PostgreSQL says that it did. Raises CommitFailedError where the COMMIT itself failed."""
+        """Run the pending statements and commit; return the command that PostgreSQL reports.
+
+        Raises CommitFailedError if the COMMIT itself failed.
+        """
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
-            said: str = self.connection().commit_pending()  # type: ignore[no-untyped-call]
-            return said
+            command: str = self.connection().commit_pending()  # type: ignore[no-untyped-call]
+            return command
 
     def cursor(self, named_cursor: str | None = None) -> Any:
-        """A new cursor, for what comes after all that waits."""
+        """A new cursor; the pending statements run first."""
         if not self.is_closed():
             self._state.conn.run_pending()
         return super().cursor(named_cursor)  # type: ignore[no-untyped-call]
 
     def rollback(self) -> None:
-        """Undo what is open. What waits was never sent."""
+        """Roll back the open transaction and drop the pending statements, which were not sent."""
         connection = self.connection()  # type: ignore[no-untyped-call]
         connection.pending.clear()
         if (
@@ -212,7 +233,7 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
 
     def _connect(self) -> Any:
         connection = super()._connect()
-        told.observer.connection_in_use(1)
+        current_observer().connection_in_use(1)
         return connection
 
     def _can_reuse(self, conn: Any) -> bool:
@@ -222,10 +243,10 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
         was_in_use = self.conn_key(conn) in self._in_use
         super()._close(conn, close_conn)
         if was_in_use:
-            told.observer.connection_in_use(-1)
+            current_observer().connection_in_use(-1)
 
-    def leave_parents_connections(self) -> None:
-        """In a forked child, forget what was inherited, and neither use nor close it: it is the parent's."""
+    def forget_inherited_connections(self) -> None:
+        """In a forked child, drop the parent's connections without using or closing them."""
         if self._pid != os.getpid():
             self._inherited += [pooled.connection for pooled in self._in_use.values()] + [
                 connection for _, _, connection in self._connections
@@ -234,7 +255,10 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
             self.dispose()
 
     def _is_closed(self, conn: Any) -> bool:
-        """Whether a connection is of no use any more, and then closed. A server that lets go of it says so, which needs no round trip to see."""
+        """Whether the connection cannot be used any more; closes it then.
+
+        Needs no round trip: if the server has closed the connection, the socket is readable.
+        """
         if not conn.closed and conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             poll = select.poll()
             poll.register(conn.fileno(), select.POLLIN)
@@ -245,7 +269,7 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
 
     @property
     def is_lost(self) -> bool:
-        """Whether this thread's connection, if it has one, has ended; not asked in the middle of a transaction."""
+        """Whether the caller's connection was lost. Not checked inside a transaction."""
         if self.is_closed():
             return False
         connection = self._state.conn
@@ -253,18 +277,21 @@ class PostgresServer(PooledDatabase, _Opening):  # type: ignore[misc]  # peewee'
         return bool(connection.closed) or (is_idle and self._is_closed(connection))
 
 
-def state_of(error: BaseException) -> str | None:
-    """The SQLSTATE of a peewee error; None where the server did not say one."""
+def sqlstate(error: BaseException) -> str | None:
+    """The SQLSTATE of a Peewee error; None if the server did not send one."""
     state: str | None = getattr(getattr(error, "orig", None), "sqlstate", None)
     return state
 
 
-def trouble(error: peewee.PeeweeException) -> str | None:
-    """Why the database cannot be used now, in a word or two; None where the error is no such thing, or not PostgreSQL's."""
+def unavailable_reason(error: peewee.PeeweeException) -> str | None:
+    """Why the database cannot be used now, in a few words.
+
+    None if the error has another meaning or is not from PostgreSQL.
+    """
     if isinstance(error, NoConnectionLeftError):
-        return "no connection left"
+        return "no free connection"
     cause = getattr(error, "orig", None)
-    state = state_of(error)
+    state = sqlstate(error)
     if state is None:
         return (
             "connection lost"
@@ -275,8 +302,8 @@ def trouble(error: peewee.PeeweeException) -> str | None:
 
 
 def is_connection_lost(error: peewee.PeeweeException) -> bool:
-    """Whether the connection went with the error, so that another one may do better."""
-    state = state_of(error)
+    """Whether the connection was lost, so that the transaction may succeed on another one."""
+    state = sqlstate(error)
     if state is None:
-        return trouble(error) == "connection lost"
+        return unavailable_reason(error) == "connection lost"
     return state.startswith("08") or state in {"57P01", "57P02", "57P03"}

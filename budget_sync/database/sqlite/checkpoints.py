@@ -1,9 +1,11 @@
-"""Checkpoints of SQLite's write-ahead log, out of the way of those who write.
+"""Checkpoints of SQLite's write-ahead log in a separate thread, so that writers do not wait.
 
-A checkpoint copies changed pages back to the database file and syncs it, which takes from milliseconds to a second. SQLite
-makes it within the commit that fills the log, and everybody waits. Here a thread of its own makes it beside the commits. The
-log begins anew once a checkpoint met its end, which new commits keep moving away; so what they added meanwhile, which is
-little, is copied while nobody writes. Neither ever waits for a reader: what one still needs stays for the next checkpoint.
+A checkpoint copies changed pages back to the database file and syncs it, which takes from
+milliseconds to a second. By default SQLite does this inside the commit that fills the log, and all
+writers wait. Here a thread does it alongside the commits. The log restarts only when a checkpoint
+has reached its end, and new commits keep moving the end. So a second checkpoint, which has little
+to copy, runs while the writer lock is held. Neither checkpoint waits for readers: pages that a
+reader still needs stay in the log until the next checkpoint.
 """
 
 from __future__ import annotations
@@ -18,43 +20,51 @@ from budget_sync.database.locks import process_lock
 
 log = logging.getLogger(__name__)
 
-#: Changed rows of one process from which a checkpoint is due, of one to two pages each in the log, 4 KiB a page: a page that
-#: many commits change goes back once for all of them. How long the log is, one cannot see: who opens and closes one of
-#: SQLite's files beside SQLite lets go of its locks, as POSIX has it, and the next process would take the files for nobody's.
+#: Run a checkpoint after this process has changed this many rows. A row takes one or two pages of
+#: 4 KiB in the log; a page that many commits change is copied back only once. The size of the log
+#: file is no alternative: POSIX releases all of a process's locks on a file when the process closes
+#: any descriptor of it. So opening and closing one of SQLite's files outside SQLite would release
+#: SQLite's locks, and the next process would believe that no process uses the database.
 DUE_ROWS = 4000
 
 
 class Checkpointer:
-    """Makes checkpoints for one process's writer. Its thread is started with the first, so never before a fork."""
+    """Runs checkpoints for the writer of one process.
+
+    Its thread starts with the first checkpoint, so never before a fork.
+    """
 
     def __init__(self) -> None:
-        self._rows_before = 0
-        self._due = threading.Event()
+        self._rows_at_last_checkpoint = 0
+        self._is_due = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def committed(self, rows: int) -> None:
-        """A batch was committed; called by the writer's thread alone, with how many rows its connection has changed since it was opened."""
-        if rows < self._rows_before:
-            # Another connection than last time.
-            self._rows_before = 0
-        if rows - self._rows_before < DUE_ROWS:
+    def batch_committed(self, total_rows: int) -> None:
+        """Start a checkpoint if it is due. Called by the writer thread after each commit.
+
+        `total_rows` is the number of rows that the writer's connection has changed so far.
+        """
+        if total_rows < self._rows_at_last_checkpoint:
+            # The writer has opened a new connection, which counts from zero.
+            self._rows_at_last_checkpoint = 0
+        if total_rows - self._rows_at_last_checkpoint < DUE_ROWS:
             return
-        self._rows_before = rows
+        self._rows_at_last_checkpoint = total_rows
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(
-                target=self._serve, name="budget-sync-checkpoints", daemon=True
+                target=self._run, name="budget-sync-checkpoints", daemon=True
             )
             self._thread.start()
-        self._due.set()
+        self._is_due.set()
 
-    def _serve(self) -> None:
-        while self._due.wait():
-            self._due.clear()
+    def _run(self) -> None:
+        while self._is_due.wait():
+            self._is_due.clear()
             checkpoint()
 
 
 def checkpoint() -> None:
-    """Copy back what is in the log. Where that fails, nothing is lost but time: the log goes on."""
+    """Copy the log back to the database file. A failure is only logged: the log keeps the data."""
     try:
         open_connection()
         _copy_back()
@@ -62,7 +72,8 @@ def checkpoint() -> None:
             _copy_back()
     except (peewee.PeeweeException, OSError):
         log.warning(
-            "A checkpoint failed; the write-ahead log grows on until one succeeds.", exc_info=True
+            "A checkpoint failed; the write-ahead log keeps growing until one succeeds.",
+            exc_info=True,
         )
         close_connection()
 

@@ -1,11 +1,13 @@
-"""Group commit on SQLite: one writer thread a process runs all waiting works in one transaction, with one durable commit.
+"""Group commit on SQLite: a writer thread runs all waiting jobs in one transaction.
 
-A commit costs an fsync however many works it carries. So each process has one writer thread. It takes a lock that is fair
-between processes, begins, runs every work that waits, each in a savepoint of its own, commits once, and answers all of them.
-A work's refusal rolls back its own savepoint and nothing else.
+A job is one call of `transact`. A commit costs one fsync, regardless of how many jobs it contains.
+So each process has one writer thread. It takes a lock that is fair between processes, begins a
+transaction, runs each waiting job in its own savepoint, commits once, and reports each result. An
+error in a job rolls back only the job's own savepoint.
 
-A work is WAITING until the writer claims it, and then TAKEN. A caller whose patience ends turns a WAITING work to ABANDONED:
-it will never run, and the caller may say so. A TAKEN one may still be committed, so its caller is told "outcome unknown".
+A job is WAITING until the writer claims it; then it is CLAIMED. A caller whose timeout expires
+turns a WAITING job into ABANDONED: it will never run, so the caller can safely report that nothing
+was changed. A CLAIMED job may still be committed, so its caller gets OUTCOME_UNKNOWN.
 """
 
 from __future__ import annotations
@@ -21,17 +23,11 @@ from typing import Any, Generic, TypeVar
 
 import peewee
 
-from budget_sync.database.connection import (
-    RETRY_AFTER_S,
-    db,
-    open_connection,
-    refusal_of,
-    roll_back,
-)
-from budget_sync.database.hooks import told
+from budget_sync.database.connection import db, open_connection, refusal_of, roll_back
+from budget_sync.database.errors import NESTED_TRANSACT, outcome_unknown, unavailable
+from budget_sync.database.hooks import current_observer
 from budget_sync.database.locks import process_lock
 from budget_sync.database.sqlite.checkpoints import Checkpointer
-from budget_sync.domain.errors import Code, RequestError
 from budget_sync.runtime import greenlets
 from budget_sync.runtime.correlation import NOTHING, current_id, of_all
 
@@ -39,34 +35,35 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Works that may wait in one process; more are refused at once, since they could not be answered in time.
+#: Jobs that may wait in one process. More are rejected at once, because they could not be done in
+#: time.
 MAX_WAITING = 1000
 
-#: A batch ends when it has this many works or took this long: the other processes' works are waiting too.
+#: A batch ends after this many jobs or seconds, because the jobs of other processes wait too.
 MAX_BATCH = 200
 MAX_BATCH_S = 0.1
 
-#: How long a claimed work's commit may take beyond the caller's patience, before its outcome is called unknown.
+#: How long the commit of a claimed job may take beyond the caller's timeout, before its outcome is
+#: reported as unknown.
 GRACE_S = 20.0
 
+#: How often waiting callers check that the writer thread is alive.
+LIVENESS_CHECK_S = 0.2
 
-#: How often those who wait look whether the writer thread is alive.
-REVIVE_S = 0.2
-
-#: Whether this thread is a writer.
-_serving = threading.local()
+#: Whether the current thread is a writer thread.
+_current_thread = threading.local()
 
 
 class _State(Enum):
     WAITING = "waiting"
-    TAKEN = "taken"
+    CLAIMED = "claimed"
     ABANDONED = "abandoned"
 
 
 class _Job(Generic[T]):
-    """A work, who may claim it, and what came of it."""
+    """The work of one `transact` call, its state and its result."""
 
-    __slots__ = ("_claim", "_state", "answered", "error", "log_id", "result", "work")
+    __slots__ = ("_state", "_state_lock", "done", "error", "log_id", "result", "work")
 
     def __init__(self, work: Callable[[], T]) -> None:
         self.work = work
@@ -74,121 +71,127 @@ class _Job(Generic[T]):
         self.result: T | None = None
         self.error: BaseException | None = None
         self._state = _State.WAITING
-        self._claim = threading.Lock()
-        self.answered = greenlets.new_bell()
+        self._state_lock = threading.Lock()
+        self.done = greenlets.new_bell()
 
     def claim(self, state: _State) -> bool:
-        """Turn a waiting job to TAKEN or ABANDONED; False where the other side was first."""
-        with self._claim:
+        """Turn a waiting job into CLAIMED or ABANDONED; False if it is no longer waiting."""
+        with self._state_lock:
             if self._state is not _State.WAITING:
                 return False
             self._state = state
             return True
 
 
-class Writer:
-    """The writer of one process. Its thread is started with the first work, so never before a fork."""
+class WriterThread:
+    """The queue and the writer thread of one process.
+
+    The thread starts with the first job, so never before a fork.
+    """
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self._jobs: deque[_Job[Any]] = deque()
-        self._changed = threading.Condition(threading.Lock())
+        self._queue_changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._checkpointer = Checkpointer()
 
     def run(self, work: Callable[[], T]) -> T:
-        """Have the thread run the work, and return or raise what came of it once that is durable."""
-        if getattr(_serving, "now", False):
-            raise RuntimeError(
-                "a work called transact: verbs own their transaction, what they call never begins one"
-            )
+        """Run `work` on the writer thread; return its result or raise its error once durable."""
+        if getattr(_current_thread, "is_writer", False):
+            raise RuntimeError(NESTED_TRANSACT)
         job = _Job(work)
         self._submit(job)
         self._await(job)
         if job.error is not None:
             raise job.error
-        return job.result  # type: ignore[return-value]  # answered without an error: the work's own result
+        return job.result  # type: ignore[return-value]  # done without an error: the work's result
 
     def _submit(self, job: _Job[Any]) -> None:
-        with self._changed:
+        with self._queue_changed:
             if len(self._jobs) >= MAX_WAITING:
-                raise busy("Too many requests are waiting.")
+                raise unavailable("Too many requests are waiting.")
             self._jobs.append(job)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
-                    target=self._serve, name="budget-sync-writer", daemon=True
-                )
-                self._thread.start()
+            self._ensure_thread()
         greenlets.before_sleep(self._notify)
 
+    def _ensure_thread(self) -> bool:
+        """Start the thread unless it is alive; return whether it was started."""
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        self._thread = threading.Thread(
+            target=self._run_batches, name="budget-sync-writer", daemon=True
+        )
+        self._thread.start()
+        return True
+
     def _notify(self) -> None:
-        with self._changed:
-            self._changed.notify()
+        with self._queue_changed:
+            self._queue_changed.notify()
 
     def _await(self, job: _Job[Any]) -> None:
-        """Wait for the answer, for as long as a lock may be waited for, and then say what is known."""
+        """Wait until the job is done, for as long as a caller may wait for a lock.
+
+        Raises RequestError UNAVAILABLE if the job did not run, OUTCOME_UNKNOWN if its commit has
+        not finished in time.
+        """
         deadline = time.monotonic() + db.patience_s
-        while not job.answered.wait(max(0.0, min(REVIVE_S, deadline - time.monotonic()))):
-            # It takes long: whoever looks should see how many wait.
-            told.observer.works_wait(len(self._jobs))
+        while not job.done.wait(max(0.0, min(LIVENESS_CHECK_S, deadline - time.monotonic()))):
+            # The job takes long: keep the metric of the queue length up to date.
+            current_observer().works_wait(len(self._jobs))
             if time.monotonic() < deadline:
-                # A writer that died is noticed here, and replaced.
-                self._revive()
+                self._replace_dead_thread()
             elif job.claim(_State.ABANDONED):
-                raise busy("The database is busy.")
-            elif not job.answered.wait(GRACE_S):
+                raise unavailable("The database is busy.")
+            elif not job.done.wait(GRACE_S):
                 raise outcome_unknown()
             else:
                 return
 
-    def _revive(self) -> None:
-        with self._changed:
-            if self._jobs and (self._thread is None or not self._thread.is_alive()):
-                log.error("The writer thread had died; a new one is started.")
-                self._thread = threading.Thread(
-                    target=self._serve, name="budget-sync-writer", daemon=True
-                )
-                self._thread.start()
+    def _replace_dead_thread(self) -> None:
+        with self._queue_changed:
+            if self._jobs and self._ensure_thread():
+                log.error("The writer thread died; started a new one.")
 
-    def _serve(self) -> None:
-        _serving.now = True
+    def _run_batches(self) -> None:
+        _current_thread.is_writer = True
         while True:
-            with self._changed:
+            with self._queue_changed:
                 while not self._jobs:
-                    self._changed.wait()
+                    self._queue_changed.wait()
             batch = _Batch(self._jobs)
-            told.observer.works_wait(len(self._jobs))
+            current_observer().works_wait(len(self._jobs))
             try:
                 batch.run()
             except BaseException:
-                # Whatever it was, those who wait are answered, and the next batch gets its chance.
-                log.exception("A batch failed outside of any work.")
+                # Whatever the error is: waiting callers get an answer and the next batch runs.
+                log.exception("A batch failed outside its jobs.")
             finally:
-                batch.answer()
-            told.observer.works_wait(len(self._jobs))
-            if batch.taken and batch.verdict is None:
-                told.observer.batch_committed(len(batch.taken))
-                self._checkpointer.committed(db.connection().total_changes)
+                batch.report_results()
+            current_observer().works_wait(len(self._jobs))
+            if batch.claimed and batch.failure is None:
+                current_observer().batch_committed(len(batch.claimed))
+                self._checkpointer.batch_committed(db.connection().total_changes)
 
 
 class _Batch:
-    """The works of one transaction."""
+    """The jobs of one transaction."""
 
     def __init__(self, jobs: deque[_Job[Any]]) -> None:
         self.jobs = jobs
-        self.taken: list[_Job[Any]] = []
-        # What is to be said to works that were claimed, should this end before it is known that they were committed or undone.
-        self.verdict: Callable[[], BaseException] | None = lambda: busy(
+        self.claimed: list[_Job[Any]] = []
+        # Creates the error for all claimed jobs if the batch ends now; None once it is committed.
+        self.failure: Callable[[], BaseException] | None = lambda: unavailable(
             "The writer failed before it saved anything."
         )
 
     @property
     def log_id(self) -> str:
-        """Whom a line about the whole batch is about."""
-        return of_all(job.log_id for job in self.taken)
+        """The id for log lines about the whole batch."""
+        return of_all(job.log_id for job in self.claimed)
 
     def run(self) -> None:
-        """Begin, run what waits, commit. Leaves for each claimed job what it is to be told."""
+        """Begin, run the waiting jobs and commit; set the result of each claimed job."""
         current_id.set(NOTHING)
         try:
             with process_lock():
@@ -197,9 +200,9 @@ class _Batch:
                 try:
                     self._run_jobs()
                     current_id.set(self.log_id)
-                    self.verdict = outcome_unknown
+                    self.failure = outcome_unknown
                     db.commit()
-                    self.verdict = None
+                    self.failure = None
                 finally:
                     roll_back()
         except (peewee.PeeweeException, OSError) as error:
@@ -208,99 +211,85 @@ class _Batch:
             self._fail(error.cause)
 
     def _fail(self, error: BaseException) -> None:
-        """Nothing of the batch was done, or with a failed commit, nobody knows. Who still waits is told at once, too."""
-        if self.verdict is None:
-            log.error("Letting go of the lock failed, after a commit that did not.", exc_info=error)
+        """Log the error and set `failure`. If the batch could not begin, all waiting jobs fail."""
+        if self.failure is None:
+            log.error("The lock was not released after a successful commit.", exc_info=error)
             return
-        if self.verdict is outcome_unknown:
+        if self.failure is outcome_unknown:
             log.error("A commit failed; its outcome is unknown.", exc_info=error)
             return
-        if not self.taken:
-            self._take_all()
+        if not self.claimed:
+            self._claim_all()
         current_id.set(self.log_id)
         log.error("The database is not available: %s", error)
-        # Each caller raises an exception of its own: one object raised in several threads would mix up their tracebacks.
+        # Each caller gets a new exception: raising one object in several threads would mix up
+        # their tracebacks.
         if isinstance(error, OSError):
-            # A lock's file that cannot be opened.
-            self.verdict = lambda: busy("The database is not available right now.")
+            # A lock file cannot be opened.
+            self.failure = lambda: unavailable("The database is not available right now.")
             return
-        self.verdict = lambda: (
+        self.failure = lambda: (
             (refusal_of(error) if isinstance(error, peewee.PeeweeException) else None) or error
         )
 
-    def _take_all(self) -> None:
+    def _claim_all(self) -> None:
         while self.jobs:
             job = self.jobs.popleft()
-            if job.claim(_State.TAKEN):
-                self.taken.append(job)
+            if job.claim(_State.CLAIMED):
+                self.claimed.append(job)
 
     def _run_jobs(self) -> None:
         connection = db.connection()
         ends = time.monotonic() + MAX_BATCH_S
-        while self.jobs and len(self.taken) < MAX_BATCH and time.monotonic() < ends:
+        while self.jobs and len(self.claimed) < MAX_BATCH and time.monotonic() < ends:
             job = self.jobs.popleft()
-            if job.claim(_State.TAKEN):
-                self.taken.append(job)
+            if job.claim(_State.CLAIMED):
+                self.claimed.append(job)
                 self._run_job(connection, job)
 
     def _run_job(self, connection: Any, job: _Job[Any]) -> None:
         current_id.set(job.log_id)
-        connection.execute("SAVEPOINT work")
+        connection.execute("SAVEPOINT job")
         try:
             job.result = job.work()
-        except BaseException as error:  # whatever it is, it is the caller's
-            # A full disk or an I/O error ends the whole transaction, savepoints and all.
+        except BaseException as error:  # any error is raised to the job's caller
+            # A full disk or an I/O error ends the whole transaction, including all savepoints.
             if not connection.in_transaction:
                 raise _TransactionEndedError(error) from error
-            connection.execute("ROLLBACK TO work")
+            connection.execute("ROLLBACK TO job")
             job.error = (
                 refusal_of(error) or error if isinstance(error, peewee.PeeweeException) else error
             )
-        connection.execute("RELEASE work")
+        connection.execute("RELEASE job")
 
-    def answer(self) -> None:
-        """Tell every claimed job its own result, or what became of all of them."""
-        for job in self.taken:
-            if self.verdict is not None:
-                job.error = self.verdict()
-            job.answered.ring()
+    def report_results(self) -> None:
+        """Notify the caller of every claimed job of its result, or of the batch's error."""
+        for job in self.claimed:
+            if self.failure is not None:
+                job.error = self.failure()
+            job.done.ring()
 
 
 class _TransactionEndedError(Exception):
-    """A work's error that took the whole transaction with it."""
+    """A job's error that ended the whole transaction."""
 
     def __init__(self, cause: BaseException) -> None:
         super().__init__(str(cause))
         self.cause = cause
 
 
-def busy(why: str) -> RequestError:
-    """Nothing was done, and nothing will be."""
-    return RequestError(
-        Code.UNAVAILABLE,
-        f"{why} Nothing was changed; please try again shortly.",
-        retryAfter=RETRY_AFTER_S,
-    )
+_writer_thread = WriterThread()
+_creation_lock = threading.Lock()
 
 
-def outcome_unknown() -> RequestError:
-    """It may have been done."""
-    return RequestError(
-        Code.OUTCOME_UNKNOWN,
-        "The database failed while it was saving, so the outcome is unknown. Send the same request again: it will not be done twice.",
-        retryAfter=RETRY_AFTER_S,
-    )
+def writer_thread() -> WriterThread:
+    """The writer thread of this process.
 
-
-_writer = Writer()
-_writer_lock = threading.Lock()
-
-
-def the_writer() -> Writer:
-    """This process's writer. A forked child gets its own, and leaves its parent's connection alone."""
-    global _writer  # noqa: PLW0603  # one writer a process is what makes a group
-    if _writer.pid != os.getpid():
-        with _writer_lock:
-            if _writer.pid != os.getpid():
-                _writer = Writer()
-    return _writer
+    A forked child gets a new one and does not use its parent's connection.
+    """
+    global _writer_thread  # noqa: PLW0603  # group commit needs one writer per process
+    if _writer_thread.pid != os.getpid():
+        with _creation_lock:
+            if _writer_thread.pid != os.getpid():
+                _writer_thread = WriterThread()
+    return _writer_thread
