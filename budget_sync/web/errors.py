@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import peewee
 from flask import Flask, Response, current_app
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from budget_sync.database import refusal_of
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.runtime.correlation import current_id
 from budget_sync.web.payloads import refuse
+from budget_sync.web.server_interface import BrokenBodyError
 
 _CODES = {
     404: Code.NOT_FOUND,
@@ -30,7 +30,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(RequestError, refuse)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(peewee.PeeweeException, _database_error)
-    app.register_error_handler(ParseException, _broken_body)
+    app.register_error_handler(BrokenBodyError, _broken_body)
     app.register_error_handler(Exception, _mistake)
 
 
@@ -50,7 +50,7 @@ def http_error(error: HTTPException) -> Response:
     return response
 
 
-def _broken_body(_: ParseException) -> Response:
+def _broken_body(_: BrokenBodyError) -> Response:
     """What it says quotes the request, which may hold a secret: neither the reply nor the log does."""
     return refuse(invalid_request({"body": "did not arrive as it was announced"}))
 

@@ -10,13 +10,13 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Response, current_app, request
-from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
 from werkzeug.wsgi import get_content_length
 
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.results import Reply, dumps
 from budget_sync.web import metrics
+from budget_sync.web.server_interface import BrokenBodyError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -128,7 +128,7 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
             if announced is None
             else environ["wsgi.input"].read(announced)
         )
-    except (ParseException, OSError):
+    except (BrokenBodyError, OSError):
         raise invalid_request({"body": "did not arrive as it was announced"}) from None
     if len(body) < (announced or 0):
         raise invalid_request({"body": "did not arrive as it was announced"})

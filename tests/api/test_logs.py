@@ -406,7 +406,9 @@ def test_of_a_request_that_is_none_the_log_has_only_the_kind_and_an_id(
     assert MARK not in log
     assert "Traceback" not in log
     refused = re.findall(
-        r"WARNING gunicorn.error \[([0-9a-f]{16})\] Refused before the app saw it: \d{3} (.+)", log
+        r"WARNING gunicorn.error \[([0-9a-f]{16})\] "
+        r"Rejected before it reached the app: \d{3} (.+)",
+        log,
     )
     assert {kind for _, kind in refused} >= {
         f"The request is malformed: invalid {what}."

@@ -15,7 +15,7 @@ from support.installation import Installation
 from support.machine import needs, wait_until
 from support.templates import Templates
 
-from budget_sync.server.accept_balance import ABSENT, SEATS, Balance
+from budget_sync.server.accept_balance import ABSENT, SLOTS, ConnectionCounts
 from budget_sync.server.worker import LEAVE_TO_OTHERS_S
 
 CLIENTS = 20
@@ -111,26 +111,26 @@ def test_nobody_waits_for_a_worker_that_hangs(running: Installation) -> None:
 
 
 def test_who_is_absent_has_never_the_least() -> None:
-    balance = Balance()
-    assert balance.least() == ABSENT
-    balance.tell(1, 7)
-    balance.tell(2, 3)
-    assert balance.least() == 3
-    balance.tell(2, ABSENT)
-    assert balance.least() == 7
+    counts = ConnectionCounts()
+    assert counts.lowest() == ABSENT
+    counts.set(1, 7)
+    counts.set(2, 3)
+    assert counts.lowest() == 3
+    counts.set(2, ABSENT)
+    assert counts.lowest() == 7
 
 
 def test_a_worker_that_comes_much_later_has_a_number_too() -> None:
-    balance = Balance()
-    balance.tell(SEATS * 5 + 1, 4)
-    assert balance.least() == 4
+    counts = ConnectionCounts()
+    counts.set(SLOTS * 5 + 1, 4)
+    assert counts.lowest() == 4
 
 
 def test_the_numbers_are_seen_by_other_processes() -> None:
-    balance = Balance()
+    counts = ConnectionCounts()
     child = os.fork()
     if not child:
-        balance.tell(3, 11)
+        counts.set(3, 11)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert balance.least() == 11
+    assert counts.lowest() == 11

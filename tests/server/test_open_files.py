@@ -18,14 +18,14 @@ from support.installation import Installation
 from support.machine import needs, wait_until
 from support.world import reserve_body
 
-from budget_sync.server.arbiter import FILES_BESIDE, MOST_CONNECTIONS, THREADS, connections_within
+from budget_sync.server.arbiter import MAX_CONNECTIONS, RESERVED_FILES, THREADS, connections_within
 
 MALFORMED = b"GET / HTTP/1.1\r\nContent-Length: none\r\n\r\n"
 
 #: Connections that a worker takes here, and what it has of sockets beside.
 MOST, LISTENER = 2 * THREADS, 1
 
-FULL = "There is no room for another connection: Too many open files."
+FULL = "No room for another connection: Too many open files."
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def patient(installation: Installation) -> Installation:
     constants = {
         "server.worker.ARRIVAL_S": 3600,
         "server.lingering_close.LINGER_S": 3600,
-        "server.arbiter.MOST_CONNECTIONS": MOST,
+        "server.arbiter.MAX_CONNECTIONS": MOST,
     }
     installation.constants.update(
         {f"budget_sync.{name}": value for name, value in constants.items()}
@@ -163,16 +163,16 @@ def test_what_a_worker_has_open_beside_its_connections_is_less_than_is_left_for_
     assert patient.post("/api/budget/reserve", reserve_body(), headers=key).ok
     wait_until(every_thread_has_a_connection, "some threads have nothing to do")
     # Though some of the callers may still be there.
-    assert len(files_of(worker)) <= FILES_BESIDE
+    assert len(files_of(worker)) <= RESERVED_FILES
 
 
 @pytest.mark.parametrize(
     ("files", "connections"),
     [
         (50, 2 * THREADS),
-        (256, 256 - FILES_BESIDE),
-        (1024, MOST_CONNECTIONS),
-        (2**20, MOST_CONNECTIONS),
+        (256, 256 - RESERVED_FILES),
+        (1024, MAX_CONNECTIONS),
+        (2**20, MAX_CONNECTIONS),
     ],
 )
 def test_a_worker_takes_as_many_connections_as_it_may_have_files(

@@ -25,7 +25,6 @@ from flask import (
     url_for,
 )
 from flask_wtf.csrf import CSRFError, CSRFProtect
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -38,6 +37,7 @@ from budget_sync.settings import Settings
 from budget_sync.web import auth, charts, errors
 from budget_sync.web.console import formats
 from budget_sync.web.payloads import STATUSES
+from budget_sync.web.server_interface import BrokenBodyError
 
 console = Blueprint(
     "console",
@@ -283,8 +283,8 @@ def _database_error(error: peewee.PeeweeException) -> Response:
     return error_page(503, refusal.sentence, refusal) if refusal else _mistake(error)
 
 
-@console.errorhandler(ParseException)
-def _broken_body(_: ParseException) -> Response:
+@console.errorhandler(BrokenBodyError)
+def _broken_body(_: BrokenBodyError) -> Response:
     """What it says quotes the form, which may hold a password: neither the page nor the log does."""
     return error_page(
         400,
