@@ -54,8 +54,8 @@ def _settings_of_environment() -> Settings:
         database.check_library()
     except (SettingsError, database.DatabaseProblem) as problem:
         sys.exit(f"budget-sync: {problem}")
-    # Without given settings, the process is for this app only. What is loaded now stays until the
-    # end: the garbage collector need not scan it in the middle of a sync.
+    # Without given settings, the process is for this app only. The modules loaded now
+    # stay until the end: the garbage collector need not scan them in the middle of a sync.
     gc.freeze()
     return chosen
 
@@ -67,8 +67,8 @@ def configure(app: Flask, chosen: Settings) -> None:
         # For `flask serve`, in which each worker creates its app.
         CREATE_APP=create_app,
         SECRET_KEY=chosen.secret_key,
-        # One byte over the limit: Flask cuts a chunked body at this length without an error, and the
-        # app has to see that the body is too long.
+        # One byte over the limit: Flask cuts a chunked body at this length without an error, and
+        # the app has to see that the body is too long.
         MAX_CONTENT_LENGTH=payloads.MAX_BODY_BYTES + 1,
         TRUSTED_HOSTS=list(chosen.trusted_hosts) or None,
         # For the server: how many requests may run on its event loop at a time.
@@ -81,5 +81,5 @@ def configure(app: Flask, chosen: Settings) -> None:
         PERMANENT_SESSION_LIFETIME=authentication.SESSION_LIFETIME,
     )
     if chosen.trusted_proxies:
-        # Flask's documented way to add WSGI middleware.
-        app.wsgi_app = TrustedProxies(app.wsgi_app, chosen.trusted_proxies)  # type: ignore[method-assign]
+        trusting = TrustedProxies(app.wsgi_app, chosen.trusted_proxies)
+        app.wsgi_app = trusting  # type: ignore[method-assign]  # Flask's way to add middleware

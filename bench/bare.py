@@ -1,4 +1,4 @@
-"""(a) A bare Flask JSON reply: what the web server and the framework cost without any work."""
+"""(a) A bare Flask JSON reply: the cost of the web server and the framework only."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
 
-#: Stands in for the id in lines that belong to no request or run.
+#: The id of log lines without a request or a run.
 NOTHING = "-"
 
 #: The id for the lines that are logged in this context. A new thread starts without one.

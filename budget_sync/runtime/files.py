@@ -22,7 +22,8 @@ def make(path: Path, *, like: str | None = None) -> int:
     Root gives it to the owner of the file `like` in the same folder, or, if there is no such file,
     to the owner of the folder. Raises FileExistsError if the name is taken.
     """
-    # Everything by the descriptor of the folder: its path may lead to another folder a moment later.
+    # Everything by the descriptor of the folder: its path may lead to another folder a moment
+    # later.
     folder = os.open(path.parent, _FOLDER)
     try:
         file = os.open(path.name, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)

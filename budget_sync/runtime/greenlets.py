@@ -1,9 +1,10 @@
-"""Cooperative waiting: a caller blocks if it owns its thread, and yields if it is a greenlet on a shared one.
+"""Cooperative waiting: a caller blocks if it owns its thread and yields if it is a greenlet.
 
 A request spends most of its time waiting for a commit. With a thread for each request, every such
-wait hands the interpreter from thread to thread, which costs more than the request itself. Greenlets
-share one thread: each runs until it waits for a notification or for a socket, and resumes once it was
-notified or the socket is ready. The code that waits or notifies need not know which of the two it is.
+wait hands the interpreter from thread to thread, which costs more than the request itself.
+Greenlets share one thread: each runs until it waits for a notification or for a socket, and resumes
+once it was notified or the socket is ready. The code that waits or notifies need not know which of
+the two it is.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Scheduler:
         _this_thread.scheduler = self
 
     def spawn(self, call: Callable[[], None]) -> None:
-        """Run the call until it ends or waits; from within another call, once that one has yielded."""
+        """Run the call until it ends or waits. If a greenlet spawns it, that one yields first."""
         self._queue.append(call)
         if not self.is_in_greenlet():
             self._start_queued()
@@ -261,7 +262,7 @@ def own() -> dict[str, Any]:
 
 
 def before_sleep(callback: Callable[[], None]) -> None:
-    """In a greenlet: call it once before the thread sleeps, for all that request it. Else call it now."""
+    """Call it now, or, in a greenlet, once before the thread sleeps, however often requested."""
     scheduler = _this_thread.scheduler
     if scheduler is not None and scheduler.is_in_greenlet():
         scheduler.call_before_sleep(callback)

@@ -1,7 +1,7 @@
 """How many connections each worker has, in memory that all workers share, to spread clients evenly.
 
-All workers wait on one listening socket, and the first that wakes up accepts the connection. That is
-often the same worker many times in a row. If the clients keep their connections, one worker then
+All workers wait on one listening socket, and the first that wakes up accepts the connection. That
+is often the same worker many times in a row. If the clients keep their connections, one worker then
 answers all of them on one core while the others idle.
 """
 
@@ -28,7 +28,7 @@ class ConnectionCounts:
             self.set(worker, ABSENT)
 
     def set(self, worker: int, connections: int) -> None:
-        """Set a worker's count. `worker` is the number that gunicorn gives each worker (its age)."""
+        """Set a worker's count. `worker` is the number that gunicorn gives it (its age)."""
         self._counts[worker % SLOTS] = connections
 
     def lowest(self) -> int:

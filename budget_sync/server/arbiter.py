@@ -27,8 +27,8 @@ THREADS = 16
 MAX_CONNECTIONS = 800
 
 #: Files that a worker may open in addition to its connections; a test counts them. With every
-#: thread's connection to the database, there are 54 on SQLite and 37 on PostgreSQL, and briefly a few
-#: more. Together with 800 connections, that is below the usual limit of 1,024 open files.
+#: thread's connection to the database, there are 54 on SQLite and 37 on PostgreSQL, and briefly a
+#: few more. Together with 800 connections, that is below the usual limit of 1,024 open files.
 RESERVED_FILES = 120
 
 #: The message that gunicorn logs, with a traceback, for a socket that it can no longer write to.
@@ -54,7 +54,7 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]  # gunicorn has no types
         super().start()
 
     def handle_hup(self) -> None:
-        """Stop, as on SIGTERM, if the terminal was closed. Else, as under systemd, start new workers.
+        """Stop if the terminal was closed. Otherwise, as under systemd, start new workers.
 
         Without its terminal, the server could no longer be stopped by Ctrl+C.
         """
@@ -127,7 +127,7 @@ class _Logger(Logger):  # type: ignore[misc]  # gunicorn has no types
 
 
 def connections_within(files: int) -> int:
-    """The most connections for each worker if it may open that many files; at least two a thread."""
+    """The most connections of a worker that may open that many files; at least two a thread."""
     return max(2 * THREADS, min(MAX_CONNECTIONS, files - RESERVED_FILES))
 
 
@@ -138,7 +138,7 @@ def _forget(worker: Worker) -> None:
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    """Gunicorn around an app factory that each worker calls itself: nothing is opened before a fork."""
+    """Gunicorn around an app factory, which each worker calls: nothing is opened before a fork."""
 
     def __init__(
         self, make_app: Callable[[], Flask], *, host: str, port: int, workers: int
@@ -175,7 +175,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> Flask:
         """Create the app, in the worker."""
         app = self.make_app()
-        # What is loaded now stays until the end: the garbage collector need not scan it again.
+        # The objects loaded now stay until the end: the garbage collector need not scan them.
         gc.collect()
         gc.freeze()
         return app

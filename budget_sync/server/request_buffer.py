@@ -1,8 +1,8 @@
 """Buffers a request until it is complete. Finds its end; everything else is up to the HTTP parser.
 
 Two readers that disagree about the end of a request wait for each other, or take a part of one
-request for another (request smuggling). So a request is rejected here, before the parser, unless its
-body has one plain length or plain chunks.
+request for another (request smuggling). So a request is rejected here, before the parser, unless
+its body has one plain length or plain chunks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from budget_sync.web.payloads import MAX_BODY_BYTES
 #: The longest head, in bytes. Gunicorn accepts lines of 8 KiB, and clients send few of them.
 MAX_HEAD_BYTES = 32 * 1024
 
-#: The most digits of a Content-Length, leading zeros included. Readers may disagree about longer ones.
+#: The most digits of a Content-Length, leading zeros included. Readers may disagree about longer
+#: ones.
 MAX_LENGTH_DIGITS = 15
 
 #: The longest line before a chunk, in bytes: its size, extensions and line end.
@@ -63,7 +64,7 @@ class RequestBuffer:
         return self._end is None and len(self.data) > MAX_HEAD_BYTES
 
     def add(self, data: bytes) -> bool:
-        """Add bytes; returns whether the request is complete, or can be rejected without the rest."""
+        """Add bytes; returns whether the request is complete or can be rejected already."""
         self.data += data
         if self._end is None and not self._read_head():
             return False

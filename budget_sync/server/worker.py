@@ -31,14 +31,15 @@ from budget_sync.web.server_interface import BrokenBodyError
 #: How long to leave a new connection to a less loaded worker before accepting it here, in seconds.
 LEAVE_TO_OTHERS_S = 0.002
 
-#: How often to check meanwhile whether this worker has the fewest connections, in seconds.
+#: How often to check, until then, whether another worker has fewer connections, in seconds.
 CHECK_COUNTS_S = 0.001
 
 #: The most time for a request to arrive, in seconds. 64 KiB need less, even on the slowest line.
 ARRIVAL_S = 10.0
 
 #: The most unread bytes of earlier replies with which a client still gets a thread for its next
-#: request. The kernel's send buffer has room for another page or reply, so the thread does not block.
+#: request. The kernel's send buffer has room for another page or reply, so the thread does not
+#: block.
 MAX_UNREAD_BYTES = 32 * 1024
 
 #: Signals that are blocked until a new worker has its own handlers.
@@ -66,16 +67,20 @@ class _Done:
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A worker in which threads get complete requests only: a slow client uses memory, not a thread.
+    """A worker with threads for complete requests only: a slow client uses memory, not a thread.
 
     The event loop accepts connections and reads from them. Once a request is complete, or can be
     rejected, a thread handles it; views with `@runs_on_event_loop` run in a greenlet on the loop
-    instead. Requests that are too slow or ambiguous get a JSON error from the loop. See docs/server.md.
+    instead. Requests that are too slow or ambiguous get a JSON error from the loop. See
+    docs/server.md.
     """
 
     scheduler: Scheduler
     lingering: LingeringConnections
     event_loop_requests: tuple[bytes, ...]
+
+    #: False only in the benchmark, to measure the difference.
+    uses_greenlets = True
 
     #: Shared by all workers. The server sets it on the class, because gunicorn creates the workers.
     connection_counts: ConnectionCounts
@@ -119,7 +124,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self.wsgi.config.get("EVENT_LOOP_MAX_CALLS"),
         )
         self.lingering = LingeringConnections(self.poller)
-        self.event_loop_requests = event_loop_requests(self.wsgi)
+        self.event_loop_requests = event_loop_requests(self.wsgi) if self.uses_greenlets else ()
         self.connection_counts.set(self.age, 0)
         super().run()
 
@@ -230,13 +235,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         try:
             return super().handle(conn)
         finally:
-            # The app has set it, and keeps it for the lines that are logged while the reply is sent.
+            # The app has set it, and keeps it for the lines that are logged while the reply is
+            # sent.
             current_id.set(NOTHING)
 
     def _submit(self, conn: Connection) -> None:
         """Have a thread handle the request.
 
-        Rejects an ambiguous request. If the client has not read earlier replies, waits until it has.
+        Rejects an ambiguous request. If the client has not read earlier replies, waits until it
+        has.
         """
         if conn.buffer.fault:
             self._reject(conn, HTTPStatus.BAD_REQUEST, malformed(conn.buffer.fault))
@@ -325,7 +332,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return False
 
     def _may_run_here(self, conn: Connection) -> bool:
-        """Whether the event loop may run the request: its view may, and neither side has to wait."""
+        """Whether its view may run on the event loop and neither side has to wait."""
         return (
             conn.buffer.data.startswith(self.event_loop_requests)
             and not (conn.buffer.is_cut or conn.buffer.fault)
@@ -359,7 +366,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_error(
         self, _: object, client: socket.socket, address: object, error: Exception
     ) -> None:
-        """Send an error response for a request that the parser rejects, or for an unhandled exception.
+        """Send an error response for a malformed request, or for an unhandled exception.
 
         The response and the log never quote the request.
         """
@@ -385,7 +392,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             util.write_nonblock(client, json_error(status, sentence))
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
-        """Whether to keep the connection; not if the request was cut off and its rest is on the way."""
+        """Whether to keep the connection; not if the request was cut off."""
         try:
             return not conn.is_cut and bool(super()._keepalive_after(conn, keepalive))
         except BrokenBodyError:

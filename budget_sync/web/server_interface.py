@@ -1,4 +1,4 @@
-"""What the views and the server below WSGI know of each other. The server imports it."""
+"""The interface between the views and the server below WSGI, which imports it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class BrokenBodyError(Exception):
 def runs_on_event_loop(view: View) -> View:
     """Let the server run this view in a greenlet on its event loop, without a thread.
 
-    The view must not block, other than by `budget_sync.runtime.greenlets`. Its URL has no variables.
+    The view must not block, other than by `budget_sync.runtime.greenlets`. Its URL has no
+    variables.
     """
     setattr(view, _MARK, True)
     return view

@@ -639,7 +639,7 @@ def test_env_file_option_of_flask_counts(
     assert settings.load().log_level == "DEBUG"
 
 
-def test_foreign_env_file_cannot_make_itself_count(
+def test_foreign_env_file_cannot_declare_itself_chosen(
     project: Path, flask_loads: Callable[[str], None]
 ) -> None:
     flask_loads("FLASK_SKIP_DOTENV=1\nLOG_LEVEL=${LOG_LEVEL}DEBUG\n")

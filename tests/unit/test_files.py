@@ -1,4 +1,4 @@
-"""The files of an installation: only for the service's user, and safe from links into root's files."""
+"""Files of an installation: only for the service's user, and safe from links to root's files."""
 
 from __future__ import annotations
 
