@@ -101,7 +101,7 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
         times, loaded_checks, no_sheet = measure_sheet(side.empty.place, sqlite, rounds, seconds)
         say("", *lines, f"Load average after the run: {os.getloadavg()[0]:.1f}")
         say(
-            f"{rounds} rounds of {seconds} s; the median of each figure, the sum of errors and "
+            f"Rounds: {rounds}, {seconds} s each; the median of each figure, the sum of errors and "
             f"acknowledged requests; {WORKERS} workers of {THREADS} threads."
         )
         say(
