@@ -1,4 +1,4 @@
-"""The Flask application: `create_app` is a list of the steps that make it."""
+"""The Flask application: `create_app` is a list of steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from budget_sync.web.proxies import TrustedProxies
 
 
 class BudgetSync(Flask):
-    """Flask, told that every view is a plain function: else it asks each of them again at each request."""
+    """Flask without the check, at each request, whether the view is a coroutine. None is."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """The function itself."""
@@ -26,15 +26,12 @@ class BudgetSync(Flask):
 
 
 def create_app(chosen: Settings | None = None) -> Flask:
-    """The app for these settings, or for those of the environment; then a wrong one ends the process with one line."""
+    """The app with the given settings, or with those of the environment.
+
+    A wrong setting in the environment ends the process with one line on standard error.
+    """
     if chosen is None:
-        try:
-            chosen = settings.load()
-            database.check_library()
-        except (SettingsError, database.DatabaseProblem) as problem:
-            sys.exit(f"budget-sync: {problem}")
-        # The process is ours. What is loaded stays until its end: in the middle of a sync, the collector need not look through it.
-        gc.freeze()
+        chosen = _settings_of_environment()
     app = BudgetSync("budget_sync", instance_path=str(chosen.instance_folder))
     configure(app, chosen)
     metrics.init_app(app)
@@ -51,18 +48,31 @@ def create_app(chosen: Settings | None = None) -> Flask:
     return app
 
 
+def _settings_of_environment() -> Settings:
+    try:
+        chosen = settings.load()
+        database.check_library()
+    except (SettingsError, database.DatabaseProblem) as problem:
+        sys.exit(f"budget-sync: {problem}")
+    # Without given settings, the process is for this app only. The modules loaded now
+    # stay until the end: the garbage collector need not scan them in the middle of a sync.
+    gc.freeze()
+    return chosen
+
+
 def configure(app: Flask, chosen: Settings) -> None:
-    """Flask's own settings, from ours."""
+    """Set Flask's settings from this project's settings."""
     app.config.update(
         SETTINGS=chosen,
-        # For `flask serve`, whose workers each make an app of their own.
+        # For `flask serve`, in which each worker creates its app.
         CREATE_APP=create_app,
         SECRET_KEY=chosen.secret_key,
-        # One more than is taken: a chunked body is cut at this length without a word, and must be seen to be too long.
+        # One byte over the limit: Flask cuts a chunked body at this length without an error, and
+        # the app has to see that the body is too long.
         MAX_CONTENT_LENGTH=payloads.MAX_BODY_BYTES + 1,
         TRUSTED_HOSTS=list(chosen.trusted_hosts) or None,
-        SHARED_CALLS=api.SHARED_CALLS,
-        SHARED_AT_ONCE=database.calls_at_once(chosen.database),
+        # For the server: how many requests may run on its event loop at a time.
+        EVENT_LOOP_MAX_CALLS=database.calls_at_once(chosen.database),
         SESSION_COOKIE_NAME="budget_sync_session",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
@@ -71,4 +81,5 @@ def configure(app: Flask, chosen: Settings) -> None:
         PERMANENT_SESSION_LIFETIME=authentication.SESSION_LIFETIME,
     )
     if chosen.trusted_proxies:
-        app.wsgi_app = TrustedProxies(app.wsgi_app, chosen.trusted_proxies)  # type: ignore[method-assign]  # Flask's documented way to wrap an app
+        trusting = TrustedProxies(app.wsgi_app, chosen.trusted_proxies)
+        app.wsgi_app = trusting  # type: ignore[method-assign]  # Flask's way to add middleware

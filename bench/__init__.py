@@ -1,1 +1,4 @@
-"""The benchmark: this service beside a bare Flask reply, a plain Flask + Peewee app and pgbench, in one run on one machine."""
+"""The benchmark: this service against a bare Flask reply, a plain Flask + Peewee app and pgbench.
+
+Everything is measured in one run on one machine.
+"""

@@ -1,4 +1,7 @@
-"""The one command: python -m bench [--quick]. Prints every cell and the table of ratios; exit status 1 where anything was lost."""
+"""The command: python -m bench [--quick]. Prints every cell and the table of ratios.
+
+The exit status is 1 if an acknowledged request was lost.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ import click
 from bench import machine, places, report, sheet
 from bench.cells import Cell, plan
 from bench.measure import WARM_UP_S, Bench, Side
-from bench.places import BenchError, NotThere, Sqlite, Template, make
+from bench.places import BenchError, Sqlite, Template, UnavailableError, create
 from bench.postgres import Cluster, cluster
 from bench.servers import WORKERS
 from budget_sync.server.arbiter import THREADS
 
-#: More than any side releases in a second: so many open reservations are made ready for each second of releases.
+#: More than any side releases in a second: the open reservations to prepare for each second.
 MAX_RELEASES_PER_S = 6000
 
 
@@ -29,27 +32,28 @@ MAX_RELEASES_PER_S = 6000
 @click.option(
     "--quick",
     is_flag=True,
-    help="About 2 minutes: one short round, fewer loads, a smaller history. For trying the harness, not for figures.",
+    help="About 2 minutes: one short round, fewer loads, a smaller history. "
+    "To try the benchmark out, not for figures.",
 )
 @click.option(
     "--rounds",
     type=click.IntRange(1),
-    help="How often each cell is measured; its median counts. [default: 3; quick: 1]",
+    help="How often to measure each cell; its median counts. [default: 3; quick: 1]",
 )
 @click.option(
-    "--seconds", type=click.IntRange(1), help="How long each cell is loaded. [default: 3; quick: 1]"
+    "--seconds", type=click.IntRange(1), help="How long to load each cell. [default: 3; quick: 1]"
 )
 @click.option(
     "--stored",
     type=click.IntRange(1000),
     help="Reservations in the large history. [default: 1,000,000; quick: 50,000]",
 )
-@click.option("--only-sheet", is_flag=True, help="The sheet sync alone.")
+@click.option("--only-sheet", is_flag=True, help="Measure the sheet sync only.")
 def main(
     quick: bool, rounds: int | None, seconds: int | None, stored: int | None, only_sheet: bool
 ) -> None:
-    """Measure this service beside a bare Flask reply, a plain Flask + Peewee app and pgbench."""
-    # Ended from outside, it still stops what it started.
+    """Compare this service with a bare Flask reply, a plain Flask + Peewee app and pgbench."""
+    # If it is terminated, it still stops the processes that it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if only_sheet:
@@ -64,21 +68,22 @@ def main(
     except BenchError as error:
         raise click.ClickException(str(error)) from error
     if problems:
-        raise click.ClickException("\n".join(["the product was wrong:", *problems]))
+        raise click.ClickException("\n".join(["The product is wrong:", *problems]))
 
 
 def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
-    """Measure and print all; returns what was wrong."""
+    """Measure and print everything; returns the problems found."""
     missing = [program for program in ("wrk", "gcc") if shutil.which(program) is None]
     if missing:
         raise BenchError(
-            f"{' and '.join(missing)} missing (Debian: apt-get install wrk gcc libc6-dev)."
+            f"{' and '.join(missing)} missing. On Debian: apt-get install wrk gcc libc6-dev."
         )
     with ExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="budget-sync-bench-run-"))
         )
-        # PostgreSQL's user has to reach its folder and the preload library in here; each installation's own folder stays closed.
+        # PostgreSQL's user must reach its folder and the preload library in this folder. The folder
+        # of each installation stays closed.
         folder.chmod(0o711)
         slow_library = machine.slow_fsync_library(folder)
         lines = machine.facts(folder, slow_library)
@@ -93,16 +98,19 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
             growth_mb = bench.memory_growth(
                 place, slices=4 if quick else 8, seconds=1 if quick else 3, clients=16
             )
-        times, beside, no_sheet = measure_sheet(side.empty.place, sqlite, rounds, seconds)
+        times, loaded_checks, no_sheet = measure_sheet(side.empty.place, sqlite, rounds, seconds)
         say("", *lines, f"Load average after the run: {os.getloadavg()[0]:.1f}")
         say(
-            f"Rounds: {rounds}, of {seconds} s each, the median of each figure, errors and acknowledged summed; {WORKERS} workers of {THREADS} threads."
+            f"Rounds: {rounds}, {seconds} s each; the median of each figure, the sum of errors and "
+            f"acknowledged requests; {WORKERS} workers of {THREADS} threads."
         )
         say(
-            "What is compared stands side by side and is loaded in turn: the machine may be half as fast a minute later. PSS is that of one server among them."
+            "The servers of compared cells run at the same time and are loaded in turn, because "
+            "the machine may be half as fast a minute later. PSS is that of one server among them."
         )
         say(
-            "Who is still waiting when a round ends counts in no percentile: that flatters sides whose slowest take about as long as a round."
+            "Requests without a reply at the end of a round count in no percentile. That flatters "
+            "a side if its slowest requests take about as long as a round."
         )
         say("", *report.measured_lines(samples), "")
         say(
@@ -114,7 +122,7 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
             *(
                 [f"Sheet sync: not measured: {no_sheet}"]
                 if no_sheet
-                else report.beside_lines(beside)
+                else report.loaded_lines(loaded_checks)
             ),
             "",
         )
@@ -124,32 +132,35 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
 
 
 def run_sheet(rounds: int, seconds: int) -> None:
-    """Measure and print the sheet sync alone."""
+    """Measure and print the sheet sync only."""
     if shutil.which("wrk") is None:
-        raise BenchError("wrk is missing (Debian: apt-get install wrk).")
+        raise BenchError("wrk is missing. On Debian: apt-get install wrk.")
     with tempfile.TemporaryDirectory(prefix="budget-sync-bench-run-") as name:
         sqlite = Sqlite(Path(name))
-        times, beside, problem = measure_sheet(make(sqlite.new("empty")), sqlite, rounds, seconds)
+        times, loaded_checks, problem = measure_sheet(
+            create(sqlite.new("empty")), sqlite, rounds, seconds
+        )
         if times is None:
             raise BenchError(str(problem))
         say(
             "",
             f"{os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}",
-            *report.beside_lines(beside),
+            *report.loaded_lines(loaded_checks),
             "",
         )
         say(*report.demand_lines(report.sheet_demands(times)))
 
 
 def sqlite_side(sqlite: Sqlite, seconds: int, stored: int) -> Side:
-    """The templates on SQLite, with enough to be released for that many seconds."""
-    say("Making databases …")
-    empty = make(sqlite.new("empty"))
-    releasable = make(sqlite.new("releasable"))
+    """The templates on SQLite, with enough reservations for that many seconds of releases."""
+    say("Creating databases …")
+    empty = create(sqlite.new("empty"))
+    releasable = create(sqlite.new("releasable"))
     with releasable.stock() as stock:
         stock.add_open(0, MAX_RELEASES_PER_S * (seconds + WARM_UP_S))
     say(
-        f"Making, or taking from {places.cache_folder()}, {stored:,} reservations with their logs …"
+        f"Creating {stored:,} reservations with their logs, or taking them from "
+        f"{places.cache_folder()} …"
     )
     return Side(
         sqlite,
@@ -160,7 +171,7 @@ def sqlite_side(sqlite: Sqlite, seconds: int, stored: int) -> Side:
 
 
 def add_postgres(bench: Bench, stack: ExitStack, seconds: int) -> str | None:
-    """Add PostgreSQL's two sides, as it is and with the slow fsync; returns why not, where that cannot be."""
+    """Add PostgreSQL with normal and slow fsync; returns the reason if it is unavailable."""
     try:
         for slow in (False, True):
             started = stack.enter_context(
@@ -170,23 +181,23 @@ def add_postgres(bench: Bench, stack: ExitStack, seconds: int) -> str | None:
                 )
             )
             bench.sides["postgres", slow] = postgres_side(started, seconds)
-    except NotThere as problem:
+    except UnavailableError as problem:
         say(f"PostgreSQL is left out: {problem}")
         return str(problem)
     return None
 
 
 def postgres_side(started: Cluster, seconds: int) -> Side:
-    """The templates on PostgreSQL, likewise."""
-    empty = make(started.new("empty"))
-    releasable = make(started.new("releasable"))
+    """The templates on PostgreSQL, in the same way."""
+    empty = create(started.new("empty"))
+    releasable = create(started.new("releasable"))
     with releasable.stock() as stock:
         stock.add_open(0, MAX_RELEASES_PER_S * (seconds + WARM_UP_S))
     return Side(started, Template(empty), Template(releasable))
 
 
 def measure_all(bench: Bench, groups: list[list[Cell]], rounds: int) -> report.Samples:
-    """Every cell, `rounds` times in turn with those that it is compared with."""
+    """Measure every cell `rounds` times, in turn with the cells it is compared with."""
     samples: report.Samples = {}
     began_s, done, measurements = time.monotonic(), 0, rounds * sum(map(len, groups))
     for group in groups:
@@ -194,31 +205,34 @@ def measure_all(bench: Bench, groups: list[list[Cell]], rounds: int) -> report.S
         for cell, sample in bench.measure(group, rounds):
             samples[cell].append(sample)
             done += 1
-            far = f"{done}/{measurements}, {time.monotonic() - began_s:.0f} s"
+            progress = f"{done}/{measurements}, {time.monotonic() - began_s:.0f} s"
             say(
-                f"[{far}] {report.SIDES[cell.side]} {cell.verb}, {cell.load}: {sample.rate:,.0f}/s, p99 {sample.p99_ms:.1f} ms"
+                f"[{progress}] {report.SIDES[cell.side]} {cell.verb}, {cell.load}: "
+                f"{sample.rate:,.0f}/s, p99 {sample.p99_ms:.1f} ms"
             )
     return samples
 
 
 def measure_sheet(
     empty: places.Place, sqlite: Sqlite, rounds: int, seconds: int
-) -> tuple[sheet.Times | None, list[sheet.Beside], str | None]:
-    """The sheet sync; or why it is left out."""
+) -> tuple[sheet.Times | None, list[sheet.LoadedChecks], str | None]:
+    """The times of the sheet sync and the checks during it, or the reason why it is left out."""
     say("Sheet sync: 10,000 rows …")
     try:
         template = sheet.template(empty, sqlite)
-    except NotThere as problem:
+    except UnavailableError as problem:
         return None, [], str(problem)
     times = sheet.times(template, sqlite, rounds)
     say(
-        f"executemany {times.plain_s:.3f} s, first import {times.import_s:.3f} s, unchanged pass {times.unchanged_s:.3f} s of processor time"
+        f"processor time: executemany {times.plain_s:.3f} s, first import {times.import_s:.3f} s, "
+        f"unchanged sync run {times.unchanged_s:.3f} s"
     )
-    return times, sheet.checks_beside(template, sqlite, max(5, 2 * seconds), clients=16), None
+    loaded_checks = sheet.checks_during_sync(template, sqlite, max(5, 2 * seconds), clients=16)
+    return times, loaded_checks, None
 
 
 def say(*lines: str) -> None:
-    """Print at once, also into a file."""
+    """Print without buffering, also into a file."""
     for line in lines:
         click.echo(line)
     sys.stdout.flush()

@@ -1,20 +1,20 @@
-"""(a) A bare Flask JSON reply: what the web server and the framework cost, before anything is done."""
+"""(a) A bare Flask JSON reply: the cost of the web server and the framework only."""
 
 from __future__ import annotations
 
 from flask import Flask
 
-from budget_sync.web.api import SHARED_CALLS
+from budget_sync.web.server_interface import runs_on_event_loop
 
 
 def create_app() -> Flask:
     """The app."""
     app = Flask("bare")
-    # As in the product: see the server.
-    app.config["SHARED_CALLS"] = SHARED_CALLS
 
-    @app.post("/api/budget/<verb>")
-    def answer(verb: str) -> dict[str, object]:
+    @app.post("/api/budget/check")
+    @app.post("/api/budget/reserve")
+    @runs_on_event_loop
+    def answer() -> dict[str, object]:
         return {
             "success": True,
             "reservationId": "res_0123456789abcdef01234567",

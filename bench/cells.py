@@ -1,4 +1,4 @@
-"""What is measured: a cell is one side under one load, and the plan is the order of cells in a round."""
+"""The cells: a cell is one side under one load, and the plan is their order in a round."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 
 class Cell(NamedTuple):
-    """One side (bare, plain, sqlite, postgres, pgbench) under one load.
+    """One side (bare, plain, sqlite, threads, postgres, pgbench) under one load.
 
-    `hot`: all requests on one budget, else spread over 1,000. `stored`: on a database with the large history, else on an empty
-    one (releases: with just what they release). `slow`: with an fsync that takes 3 ms longer.
+    `threads` is `sqlite` with every request in a thread, and none in a greenlet on the event loop.
+
+    `hot`: all requests on one budget, else spread over 1,000. `stored`: on a database with the
+    large history, else on an empty one (for releases: with their reservations only). `slow`: with
+    an fsync that takes 3 ms longer.
     """
 
     side: str
@@ -22,7 +25,7 @@ class Cell(NamedTuple):
 
     @property
     def load(self) -> str:
-        """All but the side and the verb, for people."""
+        """Everything but the side and the verb, for people."""
         words = [
             f"{self.clients} client{'s' if self.clients > 1 else ''}",
             "one budget" if self.hot else "1,000 budgets",
@@ -31,7 +34,11 @@ class Cell(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One measurement. Memory and processor time are the server's processes' (and PostgreSQL's), without wrk's or pgbench's own."""
+    """One measurement.
+
+    Memory and processor time are those of the server's processes, including PostgreSQL, without wrk
+    and pgbench.
+    """
 
     rate: float
     p50_ms: float
@@ -46,7 +53,7 @@ class Sample(NamedTuple):
 
     @classmethod
     def middle(cls, samples: list[Sample]) -> Sample:
-        """The median of each figure; of what is counted, the sum."""
+        """The median of each figure, and the sum of each count."""
         figures = {
             name: median(getattr(sample, name) for sample in samples)
             for name in cls._fields[:-2]
@@ -62,12 +69,13 @@ class Sample(NamedTuple):
 
 
 def plan(*, quick: bool, with_postgres: bool) -> list[list[Cell]]:
-    """The cells, in groups of those that are compared: their servers stand beside each other, and are loaded in turn."""
+    """The cells in groups. The servers of a group run at the same time, and are loaded in turn."""
     groups = []
     for clients in (16,) if quick else (1, 16, 64):
         compared = clients == 16
         for verb in ("reserve", "check", "release"):
             cells = [Cell("sqlite", verb, clients), Cell("postgres", verb, clients)]
+            cells += [Cell("threads", verb, clients)] if verb != "release" else []
             cells += (
                 [Cell(side, "reserve", clients) for side in ("plain", "pgbench")]
                 if verb == "reserve"

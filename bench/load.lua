@@ -1,5 +1,6 @@
--- Sends one verb's requests, each with a request id of its own, and counts what was acknowledged.
--- Arguments: verb (check, reserve, release), tag (the beginning of each request id), number of budgets, first request's number.
+-- Sends requests of one verb, each with a new request id, and counts the acknowledged ones.
+-- Arguments: verb (check, reserve, release), tag (prefix of each request id), number of budgets,
+-- number of the first request.
 
 local thread_of_run
 
@@ -9,7 +10,7 @@ end
 
 function init(arguments)
   verb, tag, budgets, issued = arguments[1], arguments[2], tonumber(arguments[3]), tonumber(arguments[4])
-  acknowledged, refused, first_refusal = 0, 0, ""
+  acknowledged, rejected, first_rejection = 0, 0, ""
   wrk.headers["Content-Type"] = "application/json"
 end
 
@@ -32,14 +33,14 @@ function request()
   return wrk.format("POST", "/api/budget/" .. verb, nil, body)
 end
 
--- A refusal may have status 200 (a release of more than is held), and says "success": false.
+-- An error may have status 200 (a release of more than is reserved) with "success": false.
 function response(status, headers, body)
   if status == 200 and string.find(body, '"success": *true') then
     acknowledged = acknowledged + 1
   else
-    refused = refused + 1
-    if refused == 1 then
-      first_refusal = status .. " " .. string.gsub(string.sub(body, 1, 300), "%s+", " ")
+    rejected = rejected + 1
+    if rejected == 1 then
+      first_rejection = status .. " " .. string.gsub(string.sub(body, 1, 300), "%s+", " ")
     end
   end
 end
@@ -47,6 +48,6 @@ end
 function done(summary, latency, requests)
   local run, lost = thread_of_run, summary.errors
   io.write(string.format("\nRESULT %d %d %d %d %d %d %d\n", summary.duration, latency:percentile(50), latency:percentile(99),
-    run:get("acknowledged"), run:get("refused"), lost.connect + lost.read + lost.write + lost.timeout, run:get("issued")))
-  io.write("REFUSAL " .. run:get("first_refusal") .. "\n")
+    run:get("acknowledged"), run:get("rejected"), lost.connect + lost.read + lost.write + lost.timeout, run:get("issued")))
+  io.write("REJECTION " .. run:get("first_rejection") .. "\n")
 end

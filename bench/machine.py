@@ -1,4 +1,4 @@
-"""What the run is made on, and what a server's processes take: processor time and memory, as the kernel counts them."""
+"""The machine, and the processor time and memory of processes, as the kernel counts them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Memory(NamedTuple):
-    """Of several processes, summed. Resident counts a shared page once for each process; proportional counts it once in all."""
+    """The sum over several processes.
+
+    Resident memory (RSS) counts a shared page in each process, proportional memory (PSS) once in
+    total.
+    """
 
     resident_mb: float
     proportional_mb: float
 
 
 def family(pid: int) -> list[int]:
-    """A process and all below it."""
+    """A process and its descendants."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            # After the name, which may hold spaces and parentheses: state, parent.
+            # After the name, which may contain spaces and parentheses: state, parent.
             parent = int(
                 (folder / "stat")
                 .read_text(encoding="utf-8", errors="replace")
@@ -40,7 +44,7 @@ def family(pid: int) -> list[int]:
                 .split()[1]
             )
         except (OSError, IndexError):
-            continue  # it ended meanwhile
+            continue  # it has ended
         children.setdefault(parent, []).append(int(folder.name))
     found = [pid]
     for member in found:
@@ -49,7 +53,7 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor seconds that a process and all below it have used, those that ended and were waited for included."""
+    """Processor seconds used by a process and its descendants, including those that have ended."""
     ticks = 0
     for member in family(pid):
         try:
@@ -66,7 +70,7 @@ def cpu_s(pid: int) -> float:
 
 
 def memory(pid: int) -> Memory:
-    """What a process and all below it hold now."""
+    """The memory of a process and its descendants."""
     totals_kb = {"Rss:": 0, "Pss:": 0}
     for member in family(pid):
         try:
@@ -81,7 +85,7 @@ def memory(pid: int) -> Memory:
 
 
 def slow_fsync_library(folder: Path) -> Path:
-    """The preload library that makes an fsync 3 ms slower, compiled into that folder."""
+    """Compile the preload library that slows each fsync down by 3 ms, into that folder."""
     library = folder / "slow_fsync.so"
     source = Path(__file__).with_name("slow_fsync.c")
     subprocess.run(
@@ -92,13 +96,16 @@ def slow_fsync_library(folder: Path) -> Path:
 
 
 def require_loaded(pid: int, library: Path) -> None:
-    """Raises RuntimeError unless the process runs with that preload library: the loader only warns where it cannot use one."""
+    """Raise RuntimeError unless the process has loaded that preload library.
+
+    The loader only warns if it cannot load one.
+    """
     if str(library) not in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace"):
         raise RuntimeError(f"process {pid} runs without {library}")
 
 
 def fsync_ms(folder: Path, preload: Path | None = None) -> float:
-    """The median of writing 4 KB to a file there and having it on disk, in a process of its own."""
+    """The median time to write and sync 4 KB in that folder, measured in a new process."""
     environment = os.environ | ({"LD_PRELOAD": str(preload)} if preload else {})
     command = [sys.executable, "-m", "bench.machine", str(folder)]
     return float(
@@ -132,30 +139,32 @@ def facts(folder: Path, slow: Path) -> list[str]:
     )
     plain_ms = fsync_ms(folder)
     doubt = (
-        " (faster than any disk: this folder is in memory, or the disk does not really sync)"
+        " (faster than any disk: the folder is in memory, or the disk does not sync)"
         if plain_ms < 0.02
         else ""
     )
+    memory_gb = int(meminfo["MemTotal"].split()[0]) / 1024 / 1024
     packages = ("Flask", "peewee", "gunicorn", "pydantic")
     machine = (
-        f"Machine: {len(os.sched_getaffinity(0))} cores ({model}), {int(meminfo['MemTotal'].split()[0]) / 1024 / 1024:.1f} GB, "
+        f"Machine: {len(os.sched_getaffinity(0))} cores ({model}), {memory_gb:.1f} GB, "
         f"Linux {platform.release()}, load average {os.getloadavg()[0]:.1f} before the run"
     )
     versions = (
-        f"Versions: Python {platform.python_version()}, SQLite {'.'.join(map(str, library_version()))}, "
+        f"Versions: Python {platform.python_version()}, "
+        f"SQLite {'.'.join(map(str, library_version()))}, "
         f"{', '.join(f'{package} {version(package)}' for package in packages)}, {_wrk_version()}"
     )
-    return [
-        machine,
-        f"fsync of 4 KB in {folder}: {plain_ms:.2f} ms{doubt}; slowed: {fsync_ms(folder, slow):.2f} ms",
-        versions,
-    ]
+    fsync = (
+        f"fsync of 4 KB in {folder}: {plain_ms:.2f} ms{doubt}; "
+        f"slowed down: {fsync_ms(folder, slow):.2f} ms"
+    )
+    return [machine, fsync, versions]
 
 
 def _wrk_version() -> str:
-    # wrk -v ends with status 1.
-    said = subprocess.run(["wrk", "-v"], check=False, capture_output=True, text=True)
-    return " ".join((said.stdout + said.stderr).split()[:2])
+    # wrk -v exits with status 1.
+    output = subprocess.run(["wrk", "-v"], check=False, capture_output=True, text=True)
+    return " ".join((output.stdout + output.stderr).split()[:2])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""Measures cells: each on a fresh copy of its database and a fresh server, warmed up, loaded in turn with those that it is
-compared with; then the proof that nothing was lost.
+"""Measures cells, and checks that no acknowledged request was lost.
+
+Each cell has a new server on a new copy of its database. It is warmed up, and then loaded in turn
+with the cells that it is compared with.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from bench.stock import BUDGETS, OPEN_TAG
 
 WARM_UP_S = 1
 
-#: Where each verb leaves a row for every acknowledged request: how many there are above a row, and the newest.
+#: The table in which each verb stores a row for every acknowledged request: a count of the rows
+#: above an id, and the highest id.
 _LEDGER = {
     "check": (
         'SELECT COUNT(*) FROM "BudgetCheckLog" WHERE "id" > {}',
@@ -40,7 +43,10 @@ _LEDGER = {
 
 
 class Side(NamedTuple):
-    """One of the product's engines, with its templates: without reservations, with open ones to be released, with the large history."""
+    """One of the product's engines, with its templates.
+
+    They are without reservations, with open reservations to release, and with the large history.
+    """
 
     engine: Engine
     empty: Template
@@ -48,17 +54,17 @@ class Side(NamedTuple):
     stored: Template | None = None
 
     def template(self, cell: Cell) -> Template:
-        """What the cell starts from."""
+        """The template for the cell."""
         if cell.stored:
             if self.stored is None:
-                raise BenchError(f"there is no large history for {cell}")
+                raise BenchError(f"no large history for {cell}")
             return self.stored
         return self.releasable if cell.verb == "release" else self.empty
 
 
 @dataclass
 class Bench:
-    """What all cells share. `problems` are findings that make the product wrong, whatever its rates."""
+    """The state of all cells. `problems` are errors of the product, such as lost requests."""
 
     folder: Path
     slow_library: Path
@@ -67,19 +73,22 @@ class Bench:
     problems: list[str] = field(default_factory=list)
 
     def measure(self, cells: Sequence[Cell], rounds: int) -> Iterator[tuple[Cell, Sample]]:
-        """Measurements of cells that are compared: all of their servers stand, and are loaded in turn, so that what a machine that is
-        faster one minute and slower the next does to one, it does to all.
+        """Measure cells that are compared with each other.
+
+        Their servers run at the same time and are loaded in turn, so that a machine that is faster
+        one minute and slower the next treats them alike.
         """
         with ExitStack() as stack:
-            loads = {cell: stack.enter_context(self._standing(cell)) for cell in cells}
+            loads = {cell: stack.enter_context(self._server(cell)) for cell in cells}
             for _ in range(rounds):
                 for cell, load in loads.items():
-                    # What copies and other cells left to be written must not be written during this one.
+                    # Write what copies and other cells have left in the cache, not during this
+                    # measurement.
                     os.sync()
                     yield cell, load()
 
-    def _standing(self, cell: Cell) -> AbstractContextManager[Callable[[], Sample]]:
-        """What loads a cell's server, which stands inside."""
+    def _server(self, cell: Cell) -> AbstractContextManager[Callable[[], Sample]]:
+        """A context with the cell's server running, which yields the function that loads it."""
         if cell.side in ("bare", "plain"):
             return self._other(cell)
         return self._pgbench(cell) if cell.side == "pgbench" else self._product(cell)
@@ -92,7 +101,7 @@ class Bench:
             free_port(),
         )
         if cell.side == "plain":
-            plain.make(str(database), key, BUDGETS)
+            plain.create(str(database), key, BUDGETS)
         preload = {"LD_PRELOAD": str(self.slow_library)} if cell.slow else {}
         environment = os.environ | {"PLAIN_DATABASE": str(database)} | preload
         try:
@@ -116,7 +125,10 @@ class Bench:
         with (
             side.engine.copy(template.place) as place,
             self.serving(
-                place, port, self.slow_library if cell.slow and cell.side == "sqlite" else None
+                place,
+                port,
+                self.slow_library if cell.slow and cell.side == "sqlite" else None,
+                without_greenlets=cell.side == "threads",
             ) as server,
         ):
             warm = self._wrk(
@@ -154,7 +166,7 @@ class Bench:
         side = self._side(cell)
         engine = side.engine
         if not isinstance(engine, Cluster):
-            raise BenchError("pgbench needs a PostgreSQL")
+            raise BenchError("pgbench needs PostgreSQL")
         with engine.copy(side.template(cell).place) as place:
             engine.pgbench(place, clients=cell.clients, seconds=WARM_UP_S, hot=cell.hot)
 
@@ -164,14 +176,14 @@ class Bench:
                     place, clients=cell.clients, seconds=self.seconds, hot=cell.hot
                 )
                 cpu_s = machine.cpu_s(engine.database_pid) - before_s
-                held = machine.memory(engine.database_pid)
+                memory = machine.memory(engine.database_pid)
                 return Sample(
                     found.rate,
                     found.p50_ms,
                     found.p99_ms,
                     found.failures,
                     cpu_s,
-                    *held,
+                    *memory,
                     0,
                     round(found.rate * self.seconds),
                 )
@@ -179,9 +191,9 @@ class Bench:
             yield load
 
     def _side(self, cell: Cell) -> Side:
-        return self.sides[
-            "sqlite" if cell.side == "sqlite" else "postgres", cell.slow and cell.side != "sqlite"
-        ]
+        if cell.side in ("sqlite", "threads"):
+            return self.sides["sqlite", False]
+        return self.sides["postgres", cell.slow]
 
     def _wrk(
         self, cell: Cell, server: Server, key: str, tag: str, first: int, seconds: int | None = None
@@ -198,27 +210,35 @@ class Bench:
         )
 
     @contextmanager
-    def serving(self, place: Place, port: int, preload: Path | None = None) -> Iterator[Server]:
-        """The product, running."""
-        with running(
-            product_command(port), port, place.environment(preload), self.folder / f"{port}.log"
-        ) as server:
+    def serving(
+        self,
+        place: Place,
+        port: int,
+        preload: Path | None = None,
+        *,
+        without_greenlets: bool = False,
+    ) -> Iterator[Server]:
+        """The running product; without greenlets, every request has a thread."""
+        command = other_command("threads", port) if without_greenlets else product_command(port)
+        environment = place.environment(preload)
+        with running(command, port, environment, self.folder / f"{port}.log") as server:
             yield server
 
     def _compare(self, what: str, result: Load, stored: int, clients: int) -> None:
-        """Acknowledged = stored.
+        """Record a problem unless every acknowledged request is stored.
 
-        wrk hangs up at the end with up to one request of each client under way: those may be stored, their answers unread.
+        At the end, wrk closes its connections with up to one open request for each client. These
+        may be stored without a reply having been read.
         """
         if not result.acknowledged <= stored <= result.acknowledged + clients:
             self.problems.append(f"{what}: {result.acknowledged} acknowledged, {stored} stored")
-        if result.first_refusal:
+        if result.first_rejection:
             self.problems.append(
-                f"{what}: {result.refused} refused, first with {result.first_refusal}"
+                f"{what}: {result.rejected} rejected, the first with {result.first_rejection}"
             )
 
     def _verify(self, place: Place, what: str) -> None:
-        """The books balance."""
+        """Record a problem unless `flask verify` succeeds."""
         try:
             place.flask("verify")
         except BenchError as error:
@@ -228,7 +248,7 @@ class Bench:
             )
 
     def memory_growth(self, place: Place, slices: int, seconds: int, clients: int) -> list[float]:
-        """The server's proportional memory in MB after each of several loads of checks and reserves in turn, on one server."""
+        """Proportional memory of one server, in MB, after each of several loads."""
         found, port = [], free_port()
         with self.serving(place, port) as server:
             newest = place.scalar(_LEDGER["reserve"][1])
@@ -261,20 +281,20 @@ class Bench:
 def _loaded(
     server: Server, database_pid: int | None, load: Callable[[], Load]
 ) -> tuple[Sample, Load]:
-    """The load's figures, with what the server's processes took for it."""
+    """The figures of a load, with the processor time and memory of the server's processes."""
     pids = [server.pid] + ([database_pid] if database_pid else [])
     before_s = sum(map(machine.cpu_s, pids))
     result = load()
     cpu_s = sum(map(machine.cpu_s, pids)) - before_s
-    held = [machine.memory(pid) for pid in pids]
+    memories = [machine.memory(pid) for pid in pids]
     sample = Sample(
         rate=result.acknowledged / result.seconds,
         p50_ms=result.p50_ms,
         p99_ms=result.p99_ms,
-        errors=result.refused + result.lost,
+        errors=result.rejected + result.lost,
         cpu_s=cpu_s,
-        resident_mb=sum(one.resident_mb for one in held),
-        proportional_mb=sum(one.proportional_mb for one in held),
+        resident_mb=sum(memory.resident_mb for memory in memories),
+        proportional_mb=sum(memory.proportional_mb for memory in memories),
         start_s=server.start_s,
         acknowledged=result.acknowledged,
     )
@@ -282,7 +302,7 @@ def _loaded(
 
 
 def settled(place: Place, sql: str) -> int:
-    """A count, once it has stopped to change: what wrk left under way has ended by then."""
+    """A count, once it is stable: the requests that wrk left open have ended."""
     count = -1
     while count != (count := place.scalar(sql)):
         time.sleep(0.1)

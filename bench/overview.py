@@ -1,9 +1,10 @@
-"""The console's overview over 500 budgets x 8 periods and 200,000 reservations: beside its own SQL, and beside checks.
+"""Measures the console's overview of 500 budgets in 8 periods with 200,000 reservations.
 
     python -m bench.overview [--seconds 10] [--rate 100]
 
-Prints how long the page takes and how long its statements take by themselves, and the latency of checks that arrive at a steady
-rate: while nobody looks, while one reader loads the page every second, and while one loads it again and again without a pause.
+Prints the time of the page and of its SQL statements only. Also prints the latency of checks that
+arrive at a steady rate: without readers, with one reader that loads the page every second, and with
+one reader that loads it without a pause.
 """
 
 from __future__ import annotations
@@ -39,26 +40,32 @@ PERIODS = [f"Q{number % 4 + 1} {2025 + number // 4}" for number in range(8)]
 RESERVATIONS = 200_000
 AMOUNT_MINOR = 100_000
 
-#: Threads that send the checks: enough that a slow answer keeps no other check waiting.
+#: Threads that send the checks: so many that a slow reply delays no other check.
 SENDERS = 16
 
 _FILL = {
     "Budget": (
-        "id", "customerId", "department", "departmentKey", "fiscalPeriod", "periodKey", "currency", "currencyExponent", "budgetedMinor", "createdAt",
-        "updatedAt",
+        "id", "customerId", "department", "departmentKey", "fiscalPeriod", "periodKey", "currency",
+        "currencyExponent", "budgetedMinor", "createdAt", "updatedAt",
     ),
-    "BudgetUtilization": ("budgetId", "customerId", "currencyExponent", "reservedMinor", "committedMinor", "version"),
+    "BudgetUtilization": (
+        "budgetId", "customerId", "currencyExponent", "reservedMinor", "committedMinor", "version",
+    ),
     "BudgetCheckLog": (
-        "checkId", "customerId", "requestId", "userId", "userName", "userEmail", "checkedBy", "department", "fiscalPeriod", "currency",
-        "currencyExponent", "amountMinor", "budgetId", "available", "canAutoApprove", "code", "reason", "response", "durationMs", "timestamp",
+        "checkId", "customerId", "requestId", "userId", "userName", "userEmail", "checkedBy",
+        "department", "fiscalPeriod", "currency", "currencyExponent", "amountMinor", "budgetId",
+        "available", "canAutoApprove", "code", "reason", "response", "durationMs", "timestamp",
     ),
     "Reservation": (
-        "id", "customerId", "budgetId", "requestId", "requesterId", "requesterName", "requesterEmail", "currencyExponent", "amountMinor", "heldMinor",
-        "committedMinor", "status", "createdAt", "closedAt", "closedAfterCheck", "reserveReply", "closingCall", "closingReply",
+        "id", "customerId", "budgetId", "requestId", "requesterId", "requesterName",
+        "requesterEmail", "currencyExponent", "amountMinor", "heldMinor", "committedMinor",
+        "status", "createdAt", "closedAt", "closedAfterCheck", "reserveReply", "closingCall",
+        "closingReply",
     ),
     "AuditLog": (
-        "customerId", "budgetId", "version", "action", "subject", "requestId", "reservationId", "oldValue", "newValue", "budgetedDeltaMinor",
-        "reservedDeltaMinor", "committedDeltaMinor", "principal", "changedBy", "reason", "createdAt",
+        "customerId", "budgetId", "version", "action", "subject", "requestId", "reservationId",
+        "oldValue", "newValue", "budgetedDeltaMinor", "reservedDeltaMinor", "committedDeltaMinor",
+        "principal", "changedBy", "reason", "createdAt",
     ),
 }  # fmt: skip
 
@@ -69,26 +76,26 @@ _FILL = {
     default=10,
     show_default=True,
     type=click.IntRange(1),
-    help="How long checks are sent, with and without a reader.",
+    help="How long to send checks, with and without a reader.",
 )
 @click.option(
-    "--rate", default=100, show_default=True, type=click.IntRange(1), help="Checks a second."
+    "--rate", default=100, show_default=True, type=click.IntRange(1), help="Checks per second."
 )
 def main(seconds: int, rate: int) -> None:
-    """Measure the overview beside its own SQL, and checks beside it."""
+    """Compare the overview with its SQL, and measure checks while it is loaded."""
     with tempfile.TemporaryDirectory(prefix="budget-sync-bench-overview-") as name:
         click.echo("Filling the database …")
         place = filled(Sqlite(Path(name)).new("console"))
         for line in [
             place.flask("verify"),
             *page_lines(place),
-            *beside_lines(place, seconds, rate),
+            *check_lines(place, seconds, rate),
         ]:
             click.echo(line)
 
 
 def filled(place: Place) -> Place:
-    """The installation, with its figures written straight into the tables."""
+    """The installation, with its figures written directly into the tables."""
     place.flask("init-db")
     place.flask("add-customer", CUSTOMER, "--name", "Console")
     place.flask(
@@ -123,7 +130,7 @@ def filled(place: Place) -> Place:
 
 
 def _rows() -> dict[str, list[tuple[Any, ...]]]:
-    """A row for each thing, by table: each request was checked and reserved, and nine of ten were committed."""
+    """The rows of each table. All requests were checked and reserved, nine of ten committed."""
     now = datetime.now(UTC)
     count = DEPARTMENTS * len(PERIODS)
     reserved, committed, versions = [0] * count, [0] * count, [1] * count
@@ -190,7 +197,7 @@ def _rows() -> dict[str, list[tuple[Any, ...]]]:
         )
         reserved[budget] += held
         committed[budget] += spent
-        story = (owner[0], request, f"res_{number}")
+        subject = (owner[0], request, f"res_{number}")
         versions[budget] += 1
         audited.append(
             (
@@ -198,7 +205,7 @@ def _rows() -> dict[str, list[tuple[Any, ...]]]:
                 f"b-{budget}",
                 versions[budget],
                 "RESERVE",
-                *story,
+                *subject,
                 "0",
                 "1000",
                 0,
@@ -216,7 +223,7 @@ def _rows() -> dict[str, list[tuple[Any, ...]]]:
                     f"b-{budget}",
                     versions[budget],
                     "COMMIT",
-                    *story,
+                    *subject,
                     "1000",
                     "0",
                     0,
@@ -226,7 +233,7 @@ def _rows() -> dict[str, list[tuple[Any, ...]]]:
                     at,
                 )
             )
-    made = clock.to_text(now - timedelta(days=61))
+    created = clock.to_text(now - timedelta(days=61))
     for budget in range(count):
         # Some are overdrawn, some nearly used up.
         budgeted = AMOUNT_MINOR * (RESERVATIONS // count) * (95 + budget % 100) // 100
@@ -242,8 +249,8 @@ def _rows() -> dict[str, list[tuple[Any, ...]]]:
                 "USD",
                 2,
                 budgeted,
-                made,
-                made,
+                created,
+                created,
             )
         )
         rows["BudgetUtilization"].append(
@@ -264,7 +271,7 @@ def _rows() -> dict[str, list[tuple[Any, ...]]]:
                 0,
                 0,
                 *by_command,
-                made,
+                created,
             )
         )
     rows["AuditLog"] += audited
@@ -273,7 +280,7 @@ def _rows() -> dict[str, list[tuple[Any, ...]]]:
 
 @contextlib.contextmanager
 def reader(place: Place) -> Iterator[FlaskClient]:
-    """Somebody of FP&A, signed in to the app in this process, with a session as a password would make it."""
+    """A test client of the app in this process, with a session of an FP&A user."""
     client = create_app(settings.load(place.environment())).test_client()
     token, now = secrets.token_urlsafe(32), clock.now()
     database.open_connection()
@@ -290,75 +297,81 @@ def reader(place: Place) -> Iterator[FlaskClient]:
 
 
 def page_lines(place: Place) -> list[str]:
-    """The page of the current period, and of all, each beside its statements."""
+    """A line for the page of the current period, and one for all periods."""
     with reader(place) as client:
         return [page_line(client, path) for path in ("/", "/?period=all")]
 
 
 def page_line(client: FlaskClient, path: str, rounds: int = 15) -> str:
-    """How long a page takes, and how long its statements take, run and read by themselves on the same connection."""
+    """The times of a page, and of running its statements only, on the same connection."""
     statements = recorded(lambda: client.get(path))
     page_ms = median(timed_ms(lambda: client.get(path)) for _ in range(rounds))
     sql_ms = median(timed_ms(lambda: run_all(statements)) for _ in range(rounds))
-    return f"{path}: {page_ms:.1f} ms; its {len(statements)} statements by themselves {sql_ms:.1f} ms; {page_ms / sql_ms:.1f} times"
+    return (
+        f"{path}: {page_ms:.1f} ms; its {len(statements)} statements only {sql_ms:.1f} ms; "
+        f"{page_ms / sql_ms:.1f} times"
+    )
 
 
-def recorded(do: Callable[[], object]) -> list[tuple[str, Any]]:
-    """The SELECTs that something runs."""
+def recorded(action: Callable[[], object]) -> list[tuple[str, Any]]:
+    """The SELECT statements that an action runs."""
     found: list[tuple[str, Any]] = []
     engine = database.db.obj
     run = engine.execute_sql
 
-    def noted(sql: str, params: Any = None) -> Any:
+    def record(sql: str, params: Any = None) -> Any:
         if sql.lstrip().startswith("SELECT"):
             found.append((sql, params or ()))
         return run(sql, params)
 
-    engine.execute_sql = noted
+    engine.execute_sql = record
     try:
-        do()
+        action()
     finally:
         del engine.execute_sql
     return found
 
 
 def run_all(statements: list[tuple[str, Any]]) -> None:
-    """Run them, and read what they find."""
+    """Run the statements, and fetch their rows."""
     connection = database.db.connection()
     for sql, params in statements:
         connection.execute(sql, params).fetchall()
 
 
-def timed_ms(do: Callable[[], object]) -> float:
-    """How long something takes."""
+def timed_ms(action: Callable[[], object]) -> float:
+    """The time that an action takes."""
     began = time.perf_counter()
-    do()
+    action()
     return (time.perf_counter() - began) * 1000
 
 
-def beside_lines(place: Place, seconds: int, rate: int) -> list[str]:
-    """Checks at a steady rate while nobody looks, while one reader loads the overview now and then, and without a pause; and once more alone."""
+def check_lines(place: Place, seconds: int, rate: int) -> list[str]:
+    """A line about checks without readers, with one every second or permanently, and without."""
     cookie = _cookie(place)
     port, lines = free_port(), []
     with running(product_command(port), port, place.environment(), place.folder / "server.log"):
         checks_ms(port, place.key, 2, rate)
         for pause_s in (None, 1.0, 0.0, None):
-            stop, seen = threading.Event(), list[float]()
-            looker = threading.Thread(target=_look, args=(port, cookie, pause_s, stop, seen))
+            stop, page_times = threading.Event(), list[float]()
+            reading = threading.Thread(
+                target=_read_overview, args=(port, cookie, pause_s, stop, page_times)
+            )
             if pause_s is not None:
-                looker.start()
-            taken = checks_ms(port, place.key, seconds, rate)
+                reading.start()
+            latencies = checks_ms(port, place.key, seconds, rate)
             stop.set()
             if pause_s is not None:
-                looker.join()
-            cuts = quantiles(taken, n=100)
-            beside = (
-                f"the overview loaded {len(seen)} times ({median(seen):.0f} ms)"
-                if seen
-                else "nobody looking"
+                reading.join()
+            cuts = quantiles(latencies, n=100)
+            during = (
+                f"the overview loaded {len(page_times)} times ({median(page_times):.0f} ms)"
+                if page_times
+                else "no readers"
             )
             lines.append(
-                f"{len(taken)} checks at {rate}/s, {beside}: p50 {cuts[49]:.1f} ms, p95 {cuts[94]:.1f} ms, p99 {cuts[98]:.1f} ms"
+                f"{len(latencies)} checks at {rate}/s, {during}: "
+                f"p50 {cuts[49]:.1f} ms, p95 {cuts[94]:.1f} ms, p99 {cuts[98]:.1f} ms"
             )
     return lines
 
@@ -371,7 +384,9 @@ def _cookie(place: Place) -> str:
         return f"budget_sync_session={found.value}"
 
 
-def _look(port: int, cookie: str, pause_s: float, stop: threading.Event, seen: list[float]) -> None:
+def _read_overview(
+    port: int, cookie: str, pause_s: float, stop: threading.Event, page_times: list[float]
+) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     while not stop.is_set():
         began = time.perf_counter()
@@ -379,13 +394,13 @@ def _look(port: int, cookie: str, pause_s: float, stop: threading.Event, seen: l
         response = connection.getresponse()
         if response.status != 200 or b"Needs attention" not in response.read():
             raise RuntimeError(f"the overview answered {response.status}")
-        seen.append((time.perf_counter() - began) * 1000)
+        page_times.append((time.perf_counter() - began) * 1000)
         stop.wait(pause_s)
 
 
 def checks_ms(port: int, key: str, seconds: int, rate: int) -> list[float]:
-    """The latency of each check, counted from the moment it was due, so that one that had to wait counts its wait."""
-    began, taken = time.perf_counter() + 0.2, list[float]()
+    """The latency of each check from the moment it was due; a delay before sending counts."""
+    began, latencies = time.perf_counter() + 0.2, list[float]()
 
     def send(first: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -401,25 +416,25 @@ def checks_ms(port: int, key: str, seconds: int, rate: int) -> list[float]:
             response = connection.getresponse()
             if response.status != 200 or not json.loads(response.read())["success"]:
                 raise RuntimeError(f"a check was answered {response.status}")
-            taken.append((time.perf_counter() - due) * 1000)
+            latencies.append((time.perf_counter() - due) * 1000)
 
     senders = [threading.Thread(target=send, args=(first,)) for first in range(SENDERS)]
     for sender in senders:
         sender.start()
     for sender in senders:
         sender.join()
-    return taken
+    return latencies
 
 
 def _check(number: int) -> str:
     person = {"userId": "jane", "userName": "Jane Doe", "userEmail": "jane@example.com"}
-    asked = {
+    budget = {
         "customerId": CUSTOMER,
         "department": f"Department {number % DEPARTMENTS}",
         "fiscalPeriod": PERIODS[number % 8],
         "amount": 12.5,
     }
-    return json.dumps({"requestId": f"beside-{secrets.token_hex(6)}"} | person | asked)
+    return json.dumps({"requestId": f"beside-{secrets.token_hex(6)}"} | person | budget)
 
 
 if __name__ == "__main__":

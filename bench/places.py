@@ -1,4 +1,4 @@
-"""Installations of the product to be measured: made once as a template, and copied for each measurement, so that every one starts alike."""
+"""Installations of the product to be measured: templates, and a new copy for each measurement."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from budget_sync.domain.periods import period_key
 
 
 class BenchError(Exception):
-    """The benchmark cannot go on, or has found the product wrong; the text says why."""
+    """The benchmark cannot go on, or has found an error of the product; the text is the reason."""
 
 
-class NotThere(BenchError):
-    """This side cannot be measured here; the text says why."""
+class UnavailableError(BenchError):
+    """This side cannot be measured here; the text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,22 @@ class Place:
     key: str = ""
 
     def environment(self, preload: Path | None = None) -> dict[str, str]:
-        """What a process of this installation sees: nothing of the caller's settings, and nothing of a `.env` beside the app."""
-        kept = {
+        """The environment of its processes, without the caller's settings and those of `.env`."""
+        inherited = {
             name: os.environ[name]
             for name in ("PATH", "HOME", "LANG", "TMPDIR")
             if name in os.environ
         }
         hidden = dict.fromkeys(dotenv_values(PROJECT / ".env"), "")
-        own = {
+        settings = {
             "INSTANCE_FOLDER": str(self.folder),
             "DATABASE_URL": self.database_url,
             "SECRET_KEY": "only for measuring, on loopback",
         }
-        return kept | hidden | own | ({"LD_PRELOAD": str(preload)} if preload else {})
+        return inherited | hidden | settings | ({"LD_PRELOAD": str(preload)} if preload else {})
 
     def flask(self, *arguments: str) -> str:
-        """Run one of the product's commands; returns what it printed. Raises BenchError with its error."""
+        """Run a command of the product, and return its output. Raises BenchError if it fails."""
         command = [sys.executable, "-m", "flask", *arguments]
         done = subprocess.run(
             command,
@@ -70,20 +70,20 @@ class Place:
 
     @contextmanager
     def stock(self) -> Iterator[Stock]:
-        """A way into the tables."""
+        """Direct access to the tables."""
         if self.database_url.startswith("sqlite:"):
             with closing(
                 sqlite3.connect(self.database_url.removeprefix("sqlite:///"), timeout=30)
             ) as connection:
                 yield Stock(connection, "?")
             return
-        import psycopg  # noqa: PLC0415  # only where there is a PostgreSQL
+        import psycopg  # noqa: PLC0415  # only with PostgreSQL
 
         with closing(psycopg.connect(self.database_url)) as connection:
             yield Stock(connection, "%s")
 
     def scalar(self, sql: str) -> int:
-        """The one number that a query gives."""
+        """The number that a query returns."""
         with self.stock() as stock:
             value = stock.connection.cursor().execute(sql).fetchone()[0]
         return int(value or 0)
@@ -91,18 +91,18 @@ class Place:
 
 @dataclass(frozen=True)
 class Template:
-    """A place that is never served itself, and the number of the first reservation in it that is open."""
+    """A place to copy, and the number of its first open reservation."""
 
     place: Place
     first_open: int = 0
 
 
 class Engine(Protocol):
-    """Where places live."""
+    """Creates and copies places on one database engine."""
 
     @property
     def database_pid(self) -> int | None:
-        """The database server's process, where it is not the app itself."""
+        """The process of the database server, if there is one."""
 
     def new(self, name: str) -> Place:
         """A place without tables."""
@@ -134,7 +134,7 @@ class Sqlite:
         place = self.new(f"run-{secrets.token_hex(4)}")
         try:
             shutil.copytree(template.folder, place.folder, dirs_exist_ok=True)
-            # What is left to be written must not be written while something is measured.
+            # Sync now, not during a measurement.
             with (place.folder / "budget_sync.db").open("rb") as file:
                 os.fsync(file.fileno())
             yield Place(place.folder, place.database_url, template.key)
@@ -142,15 +142,18 @@ class Sqlite:
             shutil.rmtree(place.folder)
 
 
-def make(place: Place) -> Place:
-    """Give a new place its tables, its customer, its key and its budgets. Raises NotThere where the product refuses its database."""
+def create(place: Place) -> Place:
+    """Create a new place's tables, customer, key and budgets.
+
+    Raises UnavailableError if the product does not accept its kind of database.
+    """
     try:
         place.flask("init-db")
     except BenchError as error:
-        # Any other error is one of an engine that the product does know, and must be seen.
+        # Any other error is an error of the product.
         if "DATABASE_URL" not in str(error):
             raise
-        raise NotThere(str(error)) from error
+        raise UnavailableError(str(error)) from error
     place.flask("add-customer", CUSTOMER, "--name", "Bench")
     place = Place(
         place.folder,
@@ -163,15 +166,15 @@ def make(place: Place) -> Place:
 
 
 def stored_history(count: int, cache: Path, sqlite: Sqlite) -> Template:
-    """A template with that many reservations and their logs, kept in the cache for later runs."""
-    kept = cache / f"stored-{count}-{fingerprint(PROJECT / 'schema.sql')}"
-    note = kept / "key"
+    """A template with that many reservations and their logs, cached for later runs."""
+    cached = cache / f"stored-{count}-{fingerprint(PROJECT / 'schema.sql')}"
+    note = cached / "key"
     if not note.exists():
         for outdated in cache.glob(f"stored-{count}-*"):
             shutil.rmtree(outdated)
-        draft = make(sqlite.new("history"))
+        draft = create(sqlite.new("history"))
         with draft.stock() as stock:
-            # Nothing is lost if this is cut short: the file is kept only when it is whole.
+            # Durability is not needed: the file is moved into the cache once it is complete.
             for pragma in (
                 "synchronous = OFF",
                 "cache_size = -500000",
@@ -182,15 +185,15 @@ def stored_history(count: int, cache: Path, sqlite: Sqlite) -> Template:
             stock.add_history(count)
             stock.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         draft.flask("verify")
-        shutil.move(draft.folder, kept)
+        shutil.move(draft.folder, cached)
         note.write_text(draft.key, encoding="ascii")
-    return Template(sqlite.at(kept, note.read_text(encoding="ascii")), first_open(count))
+    return Template(sqlite.at(cached, note.read_text(encoding="ascii")), first_open(count))
 
 
 def cache_folder() -> Path:
-    """Where large databases are kept between runs: a folder of ours alone, in the folder for temporary files."""
+    """The folder for large databases between runs: in the temporary folder, for this user only."""
     folder = Path(tempfile.gettempdir()) / f"budget-sync-bench-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise BenchError(f"{folder} belongs to someone else: remove it, or set TMPDIR.")
+        raise BenchError(f"{folder} belongs to another user. Remove it, or set TMPDIR.")
     return folder

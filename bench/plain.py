@@ -1,7 +1,8 @@
 """(b) The baseline: a reserve as most people would write it with Flask and Peewee.
 
-Correct and durable, like the product: WAL, synchronous FULL, BEGIN IMMEDIATE, a guarded UPDATE, an audit row. Each request has
-its own connection and its own transaction, as Peewee's and Flask's documentation show it. Its tables are a simple equivalent.
+It is correct and durable, like the product: WAL, synchronous FULL, BEGIN IMMEDIATE, a guarded
+UPDATE, an audit row. Each request has a connection and a transaction, as in the documentation of
+Peewee and Flask. The tables are a simple equivalent of the product's.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ db = peewee.SqliteDatabase(None)
 
 
 class Table(peewee.Model):
-    """What the tables share."""
+    """The base of all tables."""
 
     class Meta:
         database = db
 
 
 class ApiKey(Table):
-    """Who may call."""
+    """A caller's credential, hashed."""
 
     secret_hash = peewee.CharField(unique=True)
     name = peewee.CharField()
 
 
 class Budget(Table):
-    """What a department may spend, and what of it is set aside; in cents."""
+    """The amount that a department may spend, and the reserved part of it, in cents."""
 
     id = peewee.CharField(primary_key=True)
     budgeted = peewee.BigIntegerField()
@@ -55,7 +56,7 @@ class Reservation(Table):
 
 
 class AuditLog(Table):
-    """What was done."""
+    """One row for each change."""
 
     budget = peewee.ForeignKeyField(Budget)
     request_id = peewee.CharField()
@@ -67,14 +68,14 @@ class AuditLog(Table):
 
 
 def connect(path: str) -> None:
-    """Say which file is the database."""
+    """Choose the database file."""
     db.init(
         path, pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1}, timeout=5
     )
 
 
-def make(path: str, key: str, budgets: int) -> None:
-    """Make a database with that many budgets and one API key."""
+def create(path: str, key: str, budgets: int) -> None:
+    """Create a database with that many budgets and one API key."""
     connect(path)
     with db:
         db.create_tables([ApiKey, Budget, Reservation, AuditLog])
@@ -85,7 +86,7 @@ def make(path: str, key: str, budgets: int) -> None:
 
 
 def create_app() -> Flask:
-    """The app, on the database that PLAIN_DATABASE names."""
+    """The app, on the database file in the variable PLAIN_DATABASE."""
     app = Flask("plain")
     connect(os.environ["PLAIN_DATABASE"])
 

@@ -1,4 +1,4 @@
-"""The tables at the end: what was measured, and the ratios with their floors."""
+"""The tables at the end: the measured figures, and the ratios with their limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import median
 from typing import NamedTuple
 
 from bench.cells import Cell, Sample
-from bench.sheet import Beside, Times
+from bench.sheet import LoadedChecks, Times
 
 Samples = dict[Cell, list[Sample]]
 
@@ -15,6 +15,7 @@ SIDES = {
     "bare": "(a) bare Flask reply",
     "plain": "(b) plain Flask + Peewee",
     "sqlite": "(c) SQLite",
+    "threads": "(c) SQLite, no greenlets",
     "postgres": "(d) PostgreSQL",
     "pgbench": "(d) pgbench",
 }
@@ -25,35 +26,32 @@ MAX_GROWTH = 0.05
 
 
 class Demand(NamedTuple):
-    """One line of the table of ratios; `measured` is None where a side was not there."""
+    """One line of the table of ratios; `measured` is None if a side is unavailable."""
 
     what: str
     measured: float | None
-    floor: float
+    limit: float
     at_most: bool = False
     unit: str = " times"
 
     @property
     def verdict(self) -> str:
-        """Whether it is met."""
+        """Whether the limit is met."""
         if self.measured is None:
             return "not measured"
-        return (
-            "met"
-            if (self.measured <= self.floor if self.at_most else self.measured >= self.floor)
-            else "MISSED"
-        )
+        is_met = self.measured <= self.limit if self.at_most else self.measured >= self.limit
+        return "met" if is_met else "MISSED"
 
 
 def measured_lines(samples: Samples) -> list[str]:
-    """Every cell, grouped by its load, the medians of the rounds."""
+    """The medians of the rounds of every cell, grouped by load."""
     rows = []
     for cell, found in sorted(
         samples.items(),
         key=lambda item: (item[0].slow, item[0].stored, item[0].hot, item[0].clients),
     ):
         one = Sample.middle(found)
-        kept = (
+        stored = (
             ""
             if one.stored is None
             else f"{one.acknowledged:,} = {one.stored:,}"
@@ -75,7 +73,7 @@ def measured_lines(samples: Samples) -> list[str]:
                 *figures,
                 f"{one.resident_mb:.0f}",
                 f"{one.proportional_mb:.0f}",
-                kept,
+                stored,
             )
         )
     header = (
@@ -94,14 +92,18 @@ def measured_lines(samples: Samples) -> list[str]:
 
 
 def _beyond(one: Sample) -> str:
-    """More stored than acknowledged: wrk hung up on those."""
-    return f"{one.acknowledged:,} + {(one.stored or 0) - one.acknowledged} under way at the end"
+    """More stored than acknowledged: wrk has closed its connection before those replies."""
+    return f"{one.acknowledged:,} + {(one.stored or 0) - one.acknowledged} open at the end"
 
 
 def demands(
     samples: Samples, stored_count: int, growth_mb: list[float], sheet: Times | None
 ) -> list[Demand]:
-    """The table of ratios. A ratio is the median of each round's own, whose sides were loaded one after the other."""
+    """The table of ratios.
+
+    A ratio is the median over the rounds, in each of which the two sides are loaded one after the
+    other.
+    """
 
     def ratio(
         over: Cell, under: Cell, figure: Callable[[Sample], float] = lambda sample: sample.rate
@@ -116,6 +118,9 @@ def demands(
 
     def p99(sample: Sample) -> float:
         return sample.p99_ms
+
+    def cpu(sample: Sample) -> float:
+        return sample.cpu_s / max(1, sample.acknowledged)
 
     reserve, plain, bare = (
         Cell("sqlite", "reserve", 16),
@@ -141,9 +146,9 @@ def demands(
                     Cell("sqlite", "reserve", clients, slow=True),
                     Cell("plain", "reserve", clients, slow=True),
                 ),
-                floor,
+                limit,
             )
-            for clients, floor in ((16, 10), (64, 15))
+            for clients, limit in ((16, 10), (64, 15))
         ),
         Demand(
             "check: rate against (a)",
@@ -163,6 +168,15 @@ def demands(
             ratio(Cell("sqlite", "reserve", 16, hot=True), reserve),
             0.9,
         ),
+        *(
+            demand
+            for verb in ("reserve", "check")
+            for over, under in [(Cell("sqlite", verb, 16), Cell("threads", verb, 16))]
+            for demand in (
+                Demand(f"{verb}: rate with greenlets against without", ratio(over, under), 1),
+                Demand("… CPU for each request", ratio(over, under, cpu), 1, at_most=True),
+            )
+        ),
         Demand("reserve, PostgreSQL, spread: rate against SQLite", ratio(postgres, reserve), 0.5),
         Demand("… p99 against SQLite", ratio(postgres, reserve, p99), 3, at_most=True),
         Demand(
@@ -180,7 +194,7 @@ def demands(
             unit="",
         ),
         Demand(
-            "start to first answered request",
+            "start to first reply",
             median(starts_s) if starts_s else None,
             MAX_START_S,
             at_most=True,
@@ -191,7 +205,7 @@ def demands(
 
 
 def sheet_demands(sheet: Times | None) -> list[Demand]:
-    """The sheet sync's lines of that table."""
+    """The lines of the sheet sync in that table."""
     return [
         Demand(
             "sheet of 10,000 rows: first import, CPU against executemany",
@@ -200,7 +214,7 @@ def sheet_demands(sheet: Times | None) -> list[Demand]:
             at_most=True,
         ),
         Demand(
-            "… unchanged pass, CPU against executemany",
+            "… unchanged sync run, CPU against executemany",
             sheet and sheet.unchanged_s / sheet.plain_s,
             3,
             at_most=True,
@@ -209,7 +223,7 @@ def sheet_demands(sheet: Times | None) -> list[Demand]:
 
 
 def demand_lines(found: list[Demand]) -> list[str]:
-    """The table of ratios, for people."""
+    """The table of ratios as text."""
     rows = []
     for demand in found:
         measured = "" if demand.measured is None else f"{demand.measured:.3g}{demand.unit}"
@@ -217,38 +231,38 @@ def demand_lines(found: list[Demand]) -> list[str]:
             (
                 demand.what,
                 measured,
-                f"{'at most' if demand.at_most else 'at least'} {demand.floor:g}{demand.unit}",
+                f"{'at most' if demand.at_most else 'at least'} {demand.limit:g}{demand.unit}",
                 demand.verdict,
             )
         )
-    return table(("what", "measured", "floor", "verdict"), rows, left=(0, 2, 3))
+    return table(("what", "measured", "limit", "verdict"), rows, left=(0, 2, 3))
 
 
-def beside_lines(found: list[Beside]) -> list[str]:
-    """Checks with and without a pass running."""
+def loaded_lines(found: list[LoadedChecks]) -> list[str]:
+    """The table of checks with and without a sync."""
     rows = [
         (
-            one.what,
-            str(one.passes),
+            one.during,
+            str(one.runs),
             f"{one.load.acknowledged / one.load.seconds:,.0f}",
             f"{one.load.p50_ms:.1f}",
             f"{one.load.p99_ms:.1f}",
         )
         for one in found
     ]
-    return table(("checks beside", "passes", "rate/s", "p50 ms", "p99 ms"), rows, left=(0,))
+    return table(("checks during", "sync runs", "rate/s", "p50 ms", "p99 ms"), rows, left=(0,))
 
 
 def table(
     header: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: tuple[int, ...]
 ) -> list[str]:
-    """Rows under a header, in columns."""
+    """Rows under a header, in aligned columns."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = [header, tuple("-" * width for width in widths), *rows]
     return [
         "  ".join(
-            cell.ljust(width) if place in left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     ]

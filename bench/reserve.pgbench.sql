@@ -1,5 +1,5 @@
--- The statements of one reserve by a service, as the product sends them and as they travel; `budgets` is how many budgets to spread over.
--- pgbench takes a colon before a letter for a variable, also within quotes, and sends all of a pipeline at once.
+-- The statements of one reserve by a service, as the product sends them; `budgets` is the number of budgets.
+-- pgbench replaces a colon before a letter by a variable, also within quotes, and sends a pipeline at once.
 \set budget random(0, :budgets - 1)
 \set request random(1, 9000000000000000000)
 SELECT k."id", k."customerId", k."name", k."secretHash", k."mayOverspend", k."createdAt", k."revokedAt" FROM "ApiKey" k LEFT JOIN "Customer" c ON c."id" = k."customerId" WHERE k."revokedAt" IS NULL AND c."disabledAt" IS NULL LIMIT 1;

@@ -1,4 +1,4 @@
-"""Starting and stopping the servers to be measured, and loading them with wrk."""
+"""Starts and stops the servers to be measured, and loads them with wrk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORKERS = 2
 
 
 class Server(NamedTuple):
-    """A running server, and how long it took from its start to its first answer."""
+    """A running server, and the time from its start to its first reply."""
 
     pid: int
     port: int
@@ -28,16 +28,16 @@ class Server(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What wrk measured: answers that say success, and everything else: refusals, and requests without an answer."""
+    """The figures of wrk: acknowledged, rejected (error) and lost (no reply) requests."""
 
     seconds: float
     p50_ms: float
     p99_ms: float
     acknowledged: int
-    refused: int
+    rejected: int
     lost: int
     next_number: int
-    first_refusal: str
+    first_rejection: str
 
 
 def product_command(port: int) -> list[str]:
@@ -46,12 +46,12 @@ def product_command(port: int) -> list[str]:
 
 
 def other_command(app: str, port: int) -> list[str]:
-    """The bare or the plain app on the same server."""
+    """An app of `bench.serve` on the same server."""
     return [sys.executable, "-m", "bench.serve", app, str(port), str(WORKERS)]
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """An unused port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -62,7 +62,7 @@ def free_port() -> int:
 def running(
     command: list[str], port: int, environment: dict[str, str], log: Path
 ) -> Iterator[Server]:
-    """Start a server, wait for its first answer, and stop it at the end."""
+    """Start a server, wait for its first reply, and stop it at the end."""
     began_s = time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -72,7 +72,8 @@ def running(
         while not _answers(port):
             if process.poll() is not None or time.perf_counter() - began_s > 60:
                 raise BenchError(
-                    f"The server does not start:\n{log.read_text(encoding='utf-8', errors='replace')}"
+                    "The server does not start:\n"
+                    + log.read_text(encoding="utf-8", errors="replace")
                 )
             time.sleep(0.01)
         if "LD_PRELOAD" in environment:
@@ -109,20 +110,25 @@ def wrk(
     hot: bool = False,
     first: int = 0,
 ) -> Load:
-    """Load a server. One thread: it sends far more than any of these servers answer, and takes no core from them."""
+    """Load a server.
+
+    One thread of wrk sends far more than any of these servers can answer, and leaves a core to
+    them.
+    """
     command = [
-        "wrk", "--threads=1", f"--connections={clients}", f"--duration={seconds}s", "--timeout=30s", f"--script={Path(__file__).with_name('load.lua')}",
-        f"--header=Authorization: Bearer {key}", f"http://127.0.0.1:{port}", "--", verb, tag, str(1 if hot else BUDGETS), str(first),
+        "wrk", "--threads=1", f"--connections={clients}", f"--duration={seconds}s", "--timeout=30s",
+        f"--script={Path(__file__).with_name('load.lua')}", f"--header=Authorization: Bearer {key}",
+        f"http://127.0.0.1:{port}", "--", verb, tag, str(1 if hot else BUDGETS), str(first),
     ]  # fmt: skip
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     found = [
         line.partition(" ")[2]
         for line in done.stdout.splitlines()
-        if line.startswith(("RESULT ", "REFUSAL "))
+        if line.startswith(("RESULT ", "REJECTION "))
     ]
     if len(found) != 2:
         raise BenchError(f"wrk: {done.stdout}{done.stderr}")
-    duration_us, p50_us, p99_us, acknowledged, refused, lost, next_number = map(
+    duration_us, p50_us, p99_us, acknowledged, rejected, lost, next_number = map(
         int, found[0].split()
     )
     return Load(
@@ -130,7 +136,7 @@ def wrk(
         p50_us / 1000,
         p99_us / 1000,
         acknowledged,
-        refused,
+        rejected,
         lost,
         next_number,
         found[1],

@@ -1,6 +1,8 @@
-"""(e) The sheet sync over 10,000 rows: its processor time beside a plain executemany, and how checks fare while it runs.
+"""(e) The sheet sync of 10,000 rows: its processor time, and checks while it runs.
 
-Each step is measured in a process of its own, which is this module run as `python -m bench.sheet STEP`.
+The processor time is compared with that of a plain executemany.
+
+Each step is measured in a new process, which runs this module as `python -m bench.sheet STEP`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import NamedTuple
 
 from app import create_app
 from bench.machine import PROJECT
-from bench.places import BenchError, NotThere, Place, Sqlite
+from bench.places import BenchError, Place, Sqlite, UnavailableError
 from bench.servers import Load, free_port, product_command, running, wrk
 from budget_sync.database import db
 from budget_sync.domain.periods import fold, period_key
@@ -36,18 +38,21 @@ class Times(NamedTuple):
     unchanged_s: float
 
 
-class Beside(NamedTuple):
-    """A load of checks, with what ran beside it, and how many passes that made."""
+class LoadedChecks(NamedTuple):
+    """A load of checks, with a description and the number of the sync runs during it."""
 
-    what: str
-    passes: int
+    during: str
+    runs: int
     load: Load
 
 
 def template(empty: Place, sqlite: Sqlite) -> Place:
-    """A place with a sheet of 10,000 rows and its source, not synced yet. Raises NotThere where the product has no sync."""
+    """A place with a sheet of 10,000 rows and its source, not synced yet.
+
+    Raises UnavailableError if the product has no sheet sync.
+    """
     if importlib.util.find_spec("budget_sync.sync") is None:
-        raise NotThere("the product has no sheet sync")
+        raise UnavailableError("the product has no sheet sync")
     with sqlite.copy(empty) as copied:
         place = sqlite.new("sheet")
         (copied.folder / "budget_sync.db").rename(place.folder / "budget_sync.db")
@@ -59,7 +64,7 @@ def template(empty: Place, sqlite: Sqlite) -> Place:
 
 
 def write_sheet(folder: Path, extra: int) -> None:
-    """The sheet, each amount so much higher."""
+    """Write the sheet, with `extra` added to each amount."""
     draft = folder / f"{FILE}.draft"
     with draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -72,32 +77,37 @@ def write_sheet(folder: Path, extra: int) -> None:
 
 
 def times(sheet: Place, sqlite: Sqlite, rounds: int) -> Times:
-    """First import and unchanged pass beside one plain executemany of the same rows, in turns."""
-    taken: dict[str, list[float]] = {"plain": [], "import": [], "unchanged": []}
+    """Measure, in turn, a plain executemany, a first import and an unchanged sync run."""
+    seconds: dict[str, list[float]] = {"plain": [], "import": [], "unchanged": []}
     for _ in range(rounds):
         with sqlite.copy(sheet) as place:
-            taken["plain"].append(float(_step("plain", place)))
+            seconds["plain"].append(float(_step("plain", place)))
         with sqlite.copy(sheet) as place:
-            taken["import"].append(float(_step("pass", place)))
-            taken["unchanged"].append(float(_step("pass", place)))
+            seconds["import"].append(float(_step("run", place)))
+            seconds["unchanged"].append(float(_step("run", place)))
             place.flask("verify")
-    return Times(*(median(seconds) for seconds in taken.values()))
+    return Times(*(median(found) for found in seconds.values()))
 
 
-def checks_beside(sheet: Place, sqlite: Sqlite, seconds: int, clients: int) -> list[Beside]:
-    """Checks alone, beside passes that change nothing, and beside passes that change every row; one after another without a pause."""
+def checks_during_sync(
+    sheet: Place, sqlite: Sqlite, seconds: int, clients: int
+) -> list[LoadedChecks]:
+    """Load checks without a sync, and during sync runs that change no row or every row.
+
+    The sync runs follow each other without a pause.
+    """
     found = []
     with sqlite.copy(sheet) as place:
-        _step("pass", place)
+        _step("run", place)
         port = free_port()
         with running(product_command(port), port, place.environment(), place.folder / "server.log"):
             wrk(port, "check", place.key, clients=clients, seconds=1, tag="warm-")
-            for what, step in (
-                ("no pass", None),
-                ("passes that change nothing", "unchanged-passes"),
-                ("passes that change all 10,000 rows", "changing-passes"),
+            for during, step in (
+                ("no sync", None),
+                ("sync runs that change nothing", "unchanged-runs"),
+                ("sync runs that change all 10,000 rows", "changing-runs"),
             ):
-                passes = _begin(step, place) if step else None
+                process = _begin(step, place) if step else None
                 try:
                     load = wrk(
                         port,
@@ -108,8 +118,8 @@ def checks_beside(sheet: Place, sqlite: Sqlite, seconds: int, clients: int) -> l
                         tag=f"{secrets.token_hex(4)}-",
                     )
                 finally:
-                    made = _end(passes) if passes else 0
-                found.append(Beside(what, made, load))
+                    runs = _end(process) if process else 0
+                found.append(LoadedChecks(during, runs, load))
         place.flask("verify")
     return found
 
@@ -134,20 +144,20 @@ def _begin(name: str, place: Place) -> subprocess.Popen[str]:
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    # Its first line says that it has begun.
+    # It prints a line once it has begun.
     if process.stdout is None or not process.stdout.readline():
         raise BenchError(f"bench.sheet {name} does not start")
     return process
 
 
 def _end(process: subprocess.Popen[str]) -> int:
-    """Stop it, in the middle of a pass as it may be; returns how many passes it had made."""
+    """Stop it, perhaps in the middle of a sync run; returns the number of finished runs."""
     process.terminate()
-    said, _ = process.communicate(timeout=60)
-    return len(said.split())
+    output, _ = process.communicate(timeout=60)
+    return len(output.split())
 
 
-# From here on: what runs in a process of its own, with the place's environment.
+# The rest runs in the new process, with the place's environment.
 
 
 def _run_step(name: str) -> str:
@@ -155,7 +165,8 @@ def _run_step(name: str) -> str:
     folder = Path(app.instance_path)
     if name == "plain":
         return str(_plain(folder))
-    from budget_sync.sync import Job, Reach, add_source, sync_all  # noqa: PLC0415  # where the product has one
+    # Imported here because not every version of the product has it.
+    from budget_sync.sync import Job, Reach, add_source, sync_all  # noqa: PLC0415
 
     actor = operator("bench")
     if name == "add":
@@ -163,28 +174,28 @@ def _run_step(name: str) -> str:
         return "added"
     job = Job(actor, Reach(folder), folder)
 
-    def one_pass() -> float:
+    def sync_once() -> float:
         began_s = time.process_time()
         (result,) = sync_all(job, customer_id=CUSTOMER)
-        taken_s = time.process_time() - began_s
+        used_s = time.process_time() - began_s
         if result.status != "success":
-            raise BenchError(f"the pass: {result.status}, {result.message}")
-        return taken_s
+            raise BenchError(f"the sync run: {result.status}, {result.message}")
+        return used_s
 
-    if name == "pass":
-        return str(one_pass())
+    if name == "run":
+        return str(sync_once())
     extra = 0
     sys.stdout.write("begun\n")
     while True:
         sys.stdout.flush()
-        if name == "changing-passes":
+        if name == "changing-runs":
             extra += 1
             write_sheet(folder, extra)
-        sys.stdout.write(f"{one_pass()}\n")
+        sys.stdout.write(f"{sync_once()}\n")
 
 
 def _plain(folder: Path) -> float:
-    """Processor seconds of one executemany of the sheet's rows into the product's table, in one transaction."""
+    """Processor seconds to insert the rows of the sheet by one executemany, in one transaction."""
     with (folder / FILE).open(encoding="utf-8", newline="") as file:
         cells = list(csv.reader(file))[1:]
     now = "2025-01-15T12:00:00Z"
@@ -211,8 +222,9 @@ def _plain(folder: Path) -> float:
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
         """
-        INSERT INTO "Budget" ("id", "customerId", "sourceRow", "department", "departmentKey", "fiscalPeriod", "periodKey", "currency",
-            "currencyExponent", "budgetedMinor", "createdAt", "updatedAt") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        INSERT INTO "Budget" ("id", "customerId", "sourceRow", "department", "departmentKey",
+            "fiscalPeriod", "periodKey", "currency", "currencyExponent", "budgetedMinor",
+            "createdAt", "updatedAt") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         rows,
     )

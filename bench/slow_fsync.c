@@ -1,4 +1,4 @@
-/* A disk as in a cloud: every fsync and fdatasync of the program this is preloaded into takes 3 ms longer. */
+/* Simulates a cloud disk: preloaded into a program, it slows each fsync and fdatasync down by 3 ms. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <time.h>

@@ -1,6 +1,7 @@
-"""Budgets, reservations and their logs by the thousand, written straight into the product's tables so that `flask verify` holds.
+"""Writes thousands of budgets, reservations and logs directly into the product's tables.
 
-Plain SQL by `executemany`, the same for both engines: a million reservations made through the service would take an hour.
+It is plain SQL by `executemany`, the same for both engines; the result passes `flask verify`. A
+million reservations by way of the service would take an hour.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-#: The customer that everything belongs to, and how many budgets it has.
+#: The customer of everything here, and the number of its budgets.
 CUSTOMER = "bench"
 BUDGETS = 1000
 
-#: Each budget has room for more than a run can take; in cents.
+#: More than a run can reserve of each budget, in cents.
 BUDGETED_MINOR = 10**13
 AMOUNT_MINOR = 1250
 
-#: Open reservations that releases can be aimed at: request `stock-7` holds its amount on `budget-7`.
+#: Prefix of the requests to release: `stock-7` has an open reservation on `budget-7`.
 OPEN_TAG = "stock-"
 
 _NOW = "2025-01-15T12:00:00Z"
@@ -29,40 +30,49 @@ _OWNER = ("user-1", "Jane Doe", "jane@example.com")
 _PRINCIPAL = ("key:bench", "bench")
 
 _BUDGET = """
-    INSERT INTO "Budget" ("id", "customerId", "department", "departmentKey", "fiscalPeriod", "periodKey", "currency", "currencyExponent",
-        "budgetedMinor", "createdAt", "updatedAt") VALUES (?, 'bench', ?, ?, 'Q1 2025', ?, 'USD', 2, ?, ?, ?)
+    INSERT INTO "Budget" ("id", "customerId", "department", "departmentKey", "fiscalPeriod",
+        "periodKey", "currency", "currencyExponent", "budgetedMinor", "createdAt", "updatedAt")
+    VALUES (?, 'bench', ?, ?, 'Q1 2025', ?, 'USD', 2, ?, ?, ?)
 """
-_UTILIZATION = 'INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "version") VALUES (?, \'bench\', 2, 1)'
+_UTILIZATION = """
+    INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "version")
+    VALUES (?, 'bench', 2, 1)
+"""
 _RESERVATION = """
-    INSERT INTO "Reservation" ("id", "customerId", "budgetId", "requestId", "requesterId", "requesterName", "requesterEmail", "currencyExponent",
-        "amountMinor", "heldMinor", "committedMinor", "status", "createdAt", "closedAt", "closedAfterCheck", "reserveReply", "closingCall", "closingReply")
+    INSERT INTO "Reservation" ("id", "customerId", "budgetId", "requestId", "requesterId",
+        "requesterName", "requesterEmail", "currencyExponent", "amountMinor", "heldMinor",
+        "committedMinor", "status", "createdAt", "closedAt", "closedAfterCheck", "reserveReply",
+        "closingCall", "closingReply")
     VALUES (?, 'bench', ?, ?, ?, ?, ?, 2, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _AUDIT = """
-    INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "subject", "requestId", "reservationId", "oldValue", "newValue",
-        "budgetedDeltaMinor", "reservedDeltaMinor", "committedDeltaMinor", "principal", "changedBy", "onBehalfOf", "reason", "createdAt")
+    INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "subject", "requestId",
+        "reservationId", "oldValue", "newValue", "budgetedDeltaMinor", "reservedDeltaMinor",
+        "committedDeltaMinor", "principal", "changedBy", "onBehalfOf", "reason", "createdAt")
     VALUES ('bench', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _CHECK = """
-    INSERT INTO "BudgetCheckLog" ("checkId", "customerId", "requestId", "userId", "userName", "userEmail", "checkedBy", "department", "fiscalPeriod",
-        "currency", "currencyExponent", "amountMinor", "vendor", "purpose", "budgetId", "available", "canAutoApprove", "code", "reason", "response",
-        "durationMs", "timestamp")
-    VALUES (?, 'bench', ?, ?, ?, ?, ?, ?, 'Q1 2025', 'USD', 2, ?, 'Slack', 'Team collaboration', ?, ?, ?, 'REQUIRES_APPROVAL',
-        'Budget available. Requires FP&A approval', ?, 1, ?)
+    INSERT INTO "BudgetCheckLog" ("checkId", "customerId", "requestId", "userId", "userName",
+        "userEmail", "checkedBy", "department", "fiscalPeriod", "currency", "currencyExponent",
+        "amountMinor", "vendor", "purpose", "budgetId", "available", "canAutoApprove", "code",
+        "reason", "response", "durationMs", "timestamp")
+    VALUES (?, 'bench', ?, ?, ?, ?, ?, ?, 'Q1 2025', 'USD', 2, ?, 'Slack', 'Team collaboration',
+        ?, ?, ?, 'REQUIRES_APPROVAL', 'Budget available. Requires FP&A approval', ?, 1, ?)
 """
 _MOVED = """
-    UPDATE "BudgetUtilization" SET "reservedMinor" = "reservedMinor" + ?, "committedMinor" = "committedMinor" + ?, "version" = "version" + ?
+    UPDATE "BudgetUtilization" SET "reservedMinor" = "reservedMinor" + ?,
+        "committedMinor" = "committedMinor" + ?, "version" = "version" + ?
     WHERE "budgetId" = ?
 """
 
 
 def first_open(count: int) -> int:
-    """The number of the first open reservation in a history of that many."""
+    """The number of the first open reservation in a history of `count` reservations."""
     return count - count // 10
 
 
 class Stock:
-    """Writes into one database, on a connection of Python's database interface; `mark` is its placeholder for a value."""
+    """Writes into one database, by a DB-API connection; `mark` is its placeholder for a value."""
 
     def __init__(self, connection: Any, mark: str) -> None:
         self.connection = connection
@@ -72,7 +82,7 @@ class Stock:
         self.connection.cursor().executemany(sql.replace("?", self.mark), rows)
 
     def add_budgets(self, period_key: str) -> None:
-        """All the budgets, untouched; `period_key` is what the product makes of "Q1 2025"."""
+        """Add all the budgets, unused; `period_key` is the product's key for "Q1 2025"."""
         names = [f"budget-{number}" for number in range(BUDGETS)]
         self._write(
             _BUDGET,
@@ -117,11 +127,11 @@ class Stock:
         self.connection.commit()
 
     def add_open(self, first: int, count: int) -> None:
-        """Open reservations `stock-<first>` and on, without checks; they may be added while the service runs."""
+        """Add open reservations from `stock-<first>` on, without checks."""
         self._add(first, count, first_open=first, with_checks=False)
 
     def add_history(self, count: int) -> None:
-        """So many reservations, each checked before; all but the last tenth were committed since."""
+        """Add that many reservations with their checks. All but the last tenth are committed."""
         self._add(0, count, first_open=first_open(count), with_checks=True)
 
     def _add(self, first: int, count: int, *, first_open: int, with_checks: bool) -> None:
@@ -130,8 +140,8 @@ class Stock:
             .execute('SELECT "budgetId", "version" FROM "BudgetUtilization"')
             .fetchall()
         )
-        # Random ids, as the product's are: they spread over the whole index.
-        chance = random.Random(first)  # noqa: S311  # nobody has to guess them
+        # Random ids, as in the product: they spread over the whole index.
+        chance = random.Random(first)  # noqa: S311  # not a secret
         for start in range(first, first + count, _CHUNK):
             numbers = range(start, min(start + _CHUNK, first + count))
             rows = _Rows(versions, chance)
@@ -150,7 +160,7 @@ class Stock:
 
 
 class _Rows:
-    """One chunk of rows, table by table."""
+    """One chunk of rows for each table."""
 
     def __init__(self, versions: dict[str, int], chance: random.Random) -> None:
         self.versions = versions
@@ -161,7 +171,7 @@ class _Rows:
         self._changes: dict[str, list[int]] = {}
 
     def add(self, number: int, request: str, *, committed: bool, with_check: bool) -> None:
-        """A request's whole story."""
+        """Add all rows of one request."""
         budget = f"budget-{number % BUDGETS}"
         reservation = f"res_{self.chance.getrandbits(96):024x}"
         if with_check:
@@ -230,7 +240,7 @@ class _Rows:
     ) -> None:
         self.versions[budget] += 1
         before, after = ("0.00", "12.50") if reserved > 0 else ("12.50", "0.00")
-        told = (
+        details = (
             action,
             _OWNER[0],
             request,
@@ -245,13 +255,13 @@ class _Rows:
             "Slack",
             _NOW,
         )
-        self.movements.append((budget, self.versions[budget], *told))
+        self.movements.append((budget, self.versions[budget], *details))
         change = self._changes.setdefault(budget, [0, 0, 0])
         for place, value in enumerate((reserved, spent, 1)):
             change[place] += value
 
     def moved(self) -> Iterator[tuple[Any, ...]]:
-        """What the chunk adds to each budget's balances and version."""
+        """The changes of each budget's balances and version in this chunk."""
         return ((*change, budget) for budget, change in self._changes.items())
 
 
@@ -260,5 +270,5 @@ def _reply(**facts: object) -> str:
 
 
 def fingerprint(schema: Path) -> str:
-    """Changes whenever the tables or what is written here do: a stored database of another one is not used."""
+    """A hash of the schema and of this file: the key of a cached database."""
     return hashlib.sha256(schema.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]

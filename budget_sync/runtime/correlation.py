@@ -1,4 +1,4 @@
-"""What the log lines that are written now are about: a request, by its id, or one run of a command."""
+"""Ids that correlate log lines with a request, or with one run of a command."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
 
-#: What lines that are about nothing in particular have instead of an id.
+#: The id of log lines without a request or a run.
 NOTHING = "-"
 
-#: The id for lines written from here. A new thread begins with none.
+#: The id for the lines that are logged in this context. A new thread starts without one.
 current_id: ContextVar[str] = ContextVar("current_id", default=NOTHING)
 
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-#: With this begins the id of a command's run.
+#: Prefix of the ids of command runs.
 RUN = "run-"
 
-# A line about a whole batch names so many at most.
-_MOST = 10
+# A line about a batch names at most this many ids.
+_MAX_IDS = 10
 
 
 def id_of_request(sent: str) -> str:
-    """The caller's own id, where it is a sane one, or else a new one."""
-    return sent if _SANE_ID.fullmatch(sent) and not sent.startswith(RUN) else secrets.token_hex(8)
+    """The caller's own id if it is valid, else a new one."""
+    is_valid = _VALID_ID.fullmatch(sent) and not sent.startswith(RUN)
+    return sent if is_valid else secrets.token_hex(8)
 
 
 def id_of_run() -> str:
@@ -33,7 +34,7 @@ def id_of_run() -> str:
 
 
 def of_all(ids: Iterable[str]) -> str:
-    """For a line that is about several: their ids, and how many more there are."""
+    """The ids for a line about several requests: up to ten of them and how many more there are."""
     distinct = list(dict.fromkeys(ids))
-    more = [f"+{len(distinct) - _MOST}"] if len(distinct) > _MOST else []
-    return ",".join(distinct[:_MOST] + more) or NOTHING
+    more = [f"+{len(distinct) - _MAX_IDS}"] if len(distinct) > _MAX_IDS else []
+    return ",".join(distinct[:_MAX_IDS] + more) or NOTHING

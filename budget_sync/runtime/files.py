@@ -1,8 +1,9 @@
-"""The one way in which files and folders of an installation are made: for the service's user alone, whoever makes them.
+"""Creates the files and folders of an installation, readable by the service's user only.
 
-An administrator's command may be the first to need a file that the service needs as well, and root's own would be closed to it.
-So root gives what it makes to the owner of the folder that it lies in. That owner may put links into the folder, to have root
-change or give away another's file: so only what was made just now is given away, by its descriptor, and no link is followed.
+An administrator's command may be the first that needs a file which the service needs as well, and
+the service could not open a file of root's. So root gives each new file to the owner of its folder.
+That owner could put links into the folder, to have root change or give away another file. So root
+gives away only what it has just created, by descriptor, and never follows a link.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 
 
 def make(path: Path, *, like: str | None = None) -> int:
-    """Make an empty file, which its owner alone may read, and return its open descriptor.
+    """Create an empty file that only its owner may read, and return its open descriptor.
 
-    Root gives it to whom the file `like` beside it belongs, if there is one, else to the owner of the folder. Raises
-    FileExistsError where something has that name.
+    Root gives it to the owner of the file `like` in the same folder, or, if there is no such file,
+    to the owner of the folder. Raises FileExistsError if the name is taken.
     """
-    # All by the folder that was opened here: by its path, another might be found the next time.
+    # Everything by the descriptor of the folder: its path may lead to another folder a moment
+    # later.
     folder = os.open(path.parent, _FOLDER)
     try:
         file = os.open(path.name, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
@@ -32,7 +34,7 @@ def make(path: Path, *, like: str | None = None) -> int:
             os.unlink(path.name, dir_fd=folder)
             raise
     except OSError as error:
-        # The name alone says little.
+        # The error would name the file without its folder.
         error.filename = str(path)
         raise
     finally:
@@ -41,7 +43,10 @@ def make(path: Path, *, like: str | None = None) -> int:
 
 
 def open_or_make(path: Path) -> int:
-    """The open descriptor of a file that is made where it is missing, to be read and written. Raises OSError for a link."""
+    """Open a file for reading and writing, create it if it is missing, and return its descriptor.
+
+    Raises OSError for a symbolic link.
+    """
     try:
         return os.open(path, _OPEN)
     except FileNotFoundError:
@@ -49,12 +54,12 @@ def open_or_make(path: Path) -> int:
     try:
         return make(path)
     except FileExistsError:
-        # Another was first.
+        # Another process was faster.
         return os.open(path, _OPEN)
 
 
 def make_once(path: Path, text: str) -> None:
-    """Make a file with that text, unless it is there. Whoever comes meanwhile finds all of it, or nothing."""
+    """Create a file with that text unless it exists. Atomic: no reader sees a part of the text."""
     draft = _write_draft(path, text)
     try:
         os.link(draft, path, follow_symlinks=False)
@@ -65,7 +70,7 @@ def make_once(path: Path, text: str) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file anew, whatever has its name. Whoever comes meanwhile finds all of it, or what was there."""
+    """Create or replace a file. Atomic: a reader sees the old text or the new one."""
     draft = _write_draft(path, text)
     try:
         draft.replace(path)
@@ -75,7 +80,10 @@ def write(path: Path, text: str) -> None:
 
 
 def rename_to_new(path: Path, to: Path) -> Path:
-    """Give a file a name that nothing has: this one or, where it is taken, a numbered one; returns it. A rename alone would overwrite what has it."""
+    """Rename a file without overwriting another, to a numbered name if `to` is taken.
+
+    Returns the new path.
+    """
     name, number = to, 1
     while True:
         try:
@@ -93,7 +101,7 @@ def rename_to_new(path: Path, to: Path) -> Path:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that its owner alone may enter, and those above it; harmless where it is there."""
+    """Create a folder that only its owner may enter, and its missing parents, if it is missing."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -102,7 +110,7 @@ def make_folder(path: Path) -> None:
     except FileExistsError:
         if not path.is_dir():
             raise
-        # Another was first.
+        # Another process was faster.
         return
     if os.geteuid() == 0:
         _give_folder(path)
@@ -121,21 +129,26 @@ def _write_draft(path: Path, text: str) -> Path:
 
 
 def _give_folder(path: Path) -> None:
-    """A folder has no descriptor from its making: what has its name now is given away only if it is root's, and empty."""
-    above = os.open(path.parent, _FOLDER)
+    """Give a new folder to the owner of its parent.
+
+    `mkdir` returns no descriptor, so another folder may have the name by now. Only a folder that
+    belongs to root and is empty is given away.
+    """
+    parent = os.open(path.parent, _FOLDER)
     try:
-        made = os.open(path.name, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+        folder = os.open(path.name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
         try:
-            if os.fstat(made).st_uid == 0 and not os.listdir(made):  # noqa: PTH208  # by its descriptor, which has no path
-                _give(made, _owner(above, None))
+            is_empty = not os.listdir(folder)  # noqa: PTH208  # a descriptor, which has no path
+            if is_empty and os.fstat(folder).st_uid == 0:
+                _give(folder, _owner(parent, None))
         finally:
-            os.close(made)
+            os.close(folder)
     finally:
-        os.close(above)
+        os.close(parent)
 
 
 def _owner(folder: int, like: str | None) -> os.stat_result:
-    """Whose a new file in the folder is to be."""
+    """Owner (uid, gid) for new files in this folder."""
     if like is not None:
         try:
             return os.stat(like, dir_fd=folder, follow_symlinks=False)
@@ -145,6 +158,6 @@ def _owner(folder: int, like: str | None) -> os.stat_result:
 
 
 def _give(file: int, owner: os.stat_result) -> None:
-    """Give away what root has just made; what another makes is theirs already."""
+    """Change the owner if root has created the file; other users keep what they create."""
     if os.geteuid() == 0 and owner.st_uid != 0:
         os.fchown(file, owner.st_uid, owner.st_gid)

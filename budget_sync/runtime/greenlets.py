@@ -1,8 +1,9 @@
-"""How a caller waits: one with a thread of its own sleeps; those that share a thread step aside, and let each other go on.
+"""Cooperative waiting: a caller blocks if it owns its thread and yields if it is a greenlet.
 
-A request spends most of its time waiting for a commit. With a thread each, every such wait hands the interpreter from thread
-to thread, which costs more than the request itself. In a lane, requests share one thread: each runs in a greenlet until it
-waits for a bell or for a socket, and goes on once that has rung or can be read. Whoever waits or rings need not know which of
+A request spends most of its time waiting for a commit. With a thread for each request, every such
+wait hands the interpreter from thread to thread, which costs more than the request itself.
+Greenlets share one thread: each runs until it waits for a notification or for a socket, and resumes
+once it was notified or the socket is ready. The code that waits or notifies need not know which of
 the two it is.
 """
 
@@ -19,30 +20,30 @@ from greenlet import getcurrent, greenlet
 
 T = TypeVar("T")
 
-#: How exact the time is that somebody in a lane waits at most.
+#: Resolution of a greenlet's timeouts, in seconds.
 TICK_S = 0.05
 
-#: Seconds after which one who waits for however long it takes looks up and waits on.
-PATIENCE_S = 60.0
+#: `apart` waits without a time limit, in steps of this many seconds.
+_STEP_S = 60.0
 
 
-class Bell(Protocol):
-    """Rings once, for one who waits."""
+class Waiter(Protocol):
+    """Lets one caller wait for one notification, as an event that is set at most once."""
 
     def ring(self) -> None:
-        """Let the one who waits go on; from any thread."""
+        """Notify the caller that waits. May be called from any thread."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for it; False where it did not ring in time, and may be waited for again."""
+        """Wait for the notification; False after the timeout, and the caller may wait again."""
 
 
-class _ThreadBell:
-    """For a thread of its own, which sleeps."""
+class _ThreadWaiter:
+    """Blocks the calling thread."""
 
     __slots__ = ("_lock",)
 
     def __init__(self) -> None:
-        # A lock is the cheapest thing to wait for.
+        # A lock is the cheapest primitive to wait for.
         self._lock = threading.Lock()
         self._lock.acquire()
 
@@ -53,204 +54,217 @@ class _ThreadBell:
         return self._lock.acquire(timeout=timeout_s)
 
 
-class _LaneBell:
-    """For one in a lane, who steps aside."""
+class _GreenletWaiter:
+    """Yields to the other greenlets of the thread."""
 
-    __slots__ = ("has_rung", "lane")
+    __slots__ = ("is_notified", "scheduler")
 
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.has_rung = False
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.is_notified = False
 
     def ring(self) -> None:
-        self.has_rung = True
-        self.lane.hear(self)
+        self.is_notified = True
+        self.scheduler.enqueue_notified(self)
 
     def wait(self, timeout_s: float) -> bool:
-        if not self.has_rung:
-            self.lane.step_aside(self, timeout_s)
-        return self.has_rung
+        if not self.is_notified:
+            self.scheduler.wait(self, timeout_s)
+        return self.is_notified
 
 
 class Poller(Protocol):
-    """What the loop sleeps on, as a selector of the standard library is; it calls what was registered, with the file."""
+    """The part of a `selectors` selector that is used here.
+
+    The event loop that sleeps on it calls each registered callback with the ready file.
+    """
 
     def register(self, fileobj: int, events: int, data: Callable[[object], None]) -> object:
-        """Call `data` whenever one of the events is there."""
+        """Call `data` whenever one of the events occurs."""
 
     def unregister(self, fileobj: int) -> object:
-        """Do so no more."""
+        """Remove the registration."""
 
 
-class Lane:
-    """The calls that share the thread in which this is made. The loop of that thread drives it, and none of its methods but `hear` is for others.
+class Scheduler:
+    """Runs calls as greenlets on the thread that creates it, driven by that thread's event loop.
 
-    `wake` is called from any thread, and has the loop call `go_on` soon. `poller` is what the loop sleeps on. At most `at_once`
-    calls are under way at a time: a further one begins when one has ended.
+    Only `enqueue_notified` may be called from other threads.
+
+    `wake` may be called from any thread; it makes the event loop call `resume_notified` soon.
+    `poller` is the selector that the event loop sleeps on. At most `max_calls` calls run at a time;
+    further calls wait in a queue.
     """
 
     def __init__(
-        self, wake: Callable[[], None], poller: Poller, at_once: int | None = None
+        self, wake: Callable[[], None], poller: Poller, max_calls: int | None = None
     ) -> None:
         self._loop = getcurrent()
         self._wake = wake
         self._poller = poller
-        self._at_once = at_once
-        self._under_way = 0
+        self._max_calls = max_calls
+        self._running = 0
         self._queue: deque[Callable[[], None]] = deque()
         self._is_woken = False
-        self._rung: deque[_LaneBell] = deque()
-        # Who waits, and until when.
-        self._waiting: dict[_LaneBell, tuple[greenlet, float]] = {}
+        self._notified: deque[_GreenletWaiter] = deque()
+        # The waiting greenlets with their deadlines.
+        self._waiting: dict[_GreenletWaiter, tuple[greenlet, float]] = {}
         self._next_tick = 0.0
-        self._soon: list[Callable[[], None]] = []
-        _here.lane = self
+        self._before_sleep: list[Callable[[], None]] = []
+        _this_thread.scheduler = self
 
-    def start(self, call: Callable[[], None]) -> None:
-        """Make a call, until it ends or steps aside: now, or where one of the calls asks for it, once that has done so."""
+    def spawn(self, call: Callable[[], None]) -> None:
+        """Run the call until it ends or waits. If a greenlet spawns it, that one yields first."""
         self._queue.append(call)
-        if not self.is_entered():
+        if not self.is_in_greenlet():
             self._start_queued()
 
     @property
-    def is_anyone_waiting(self) -> bool:
-        """Whether `tick` has to be called every TICK_S."""
+    def has_waiters(self) -> bool:
+        """Whether `resume_timed_out` has to be called every TICK_S."""
         return bool(self._waiting)
 
-    def go_on(self) -> None:
-        """Let those go on whose bell has rung."""
-        # Before looking, so that one who rings now wakes the loop again.
+    def resume_notified(self) -> None:
+        """Resume the greenlets that were notified."""
+        # First, so that a notification from now on wakes the loop again.
         self._is_woken = False
-        while self._rung:
-            self._resume(self._rung.popleft())
+        while self._notified:
+            self._resume(self._notified.popleft())
 
-    def tick(self) -> None:
-        """Let those go on who have waited long enough."""
+    def resume_timed_out(self) -> None:
+        """Resume the greenlets with expired timeouts."""
         now = time.monotonic()
         if self._waiting and now >= self._next_tick:
             self._next_tick = now + TICK_S
-            for bell in [bell for bell, (_, until) in self._waiting.items() if until <= now]:
-                self._resume(bell)
+            for waiter in [
+                waiter for waiter, (_, deadline) in self._waiting.items() if deadline <= now
+            ]:
+                self._resume(waiter)
 
-    def rest(self) -> None:
-        """Do what was to be done before the thread sleeps."""
-        while self._soon:
-            self._soon.pop()()
+    def run_before_sleep(self) -> None:
+        """Run the callbacks of `call_before_sleep`."""
+        while self._before_sleep:
+            self._before_sleep.pop()()
 
-    def step_aside(self, bell: _LaneBell, timeout_s: float) -> None:
-        """From within a call: wait."""
-        self._waiting[bell] = (getcurrent(), time.monotonic() + timeout_s)
+    def wait(self, waiter: _GreenletWaiter, timeout_s: float) -> None:
+        """Yield until the notification or the timeout. To be called from a greenlet."""
+        self._waiting[waiter] = (getcurrent(), time.monotonic() + timeout_s)
         self._loop.switch()
 
     def await_socket(self, fileno: int, events: int) -> None:
-        """From within a call: wait until the loop finds one of the events there, for as long as that takes."""
+        """Yield until one of the events occurs, without a timeout. To be called from a greenlet."""
         caller = getcurrent()
         self._poller.register(fileno, events, lambda _: self._switch_to(caller))
         self._loop.switch()
         self._poller.unregister(fileno)
 
-    def hear(self, bell: _LaneBell) -> None:
-        """That one has rung; from any thread."""
-        self._rung.append(bell)
+    def enqueue_notified(self, waiter: _GreenletWaiter) -> None:
+        """Have the waiter's greenlet resumed. May be called from any thread."""
+        self._notified.append(waiter)
         if not self._is_woken:
             self._is_woken = True
             self._wake()
 
-    def soon(self, callback: Callable[[], None]) -> None:
-        """Call it once, before the thread sleeps."""
-        if callback not in self._soon:
-            self._soon.append(callback)
+    def call_before_sleep(self, callback: Callable[[], None]) -> None:
+        """Call it once before the thread sleeps, however often it is requested until then."""
+        if callback not in self._before_sleep:
+            self._before_sleep.append(callback)
 
-    def is_entered(self) -> bool:
-        """Whether whoever asks is one of the calls, and not the loop itself."""
+    def is_in_greenlet(self) -> bool:
+        """Whether the caller is one of the greenlets, and not the event loop itself."""
         return getcurrent() is not self._loop
 
-    def _resume(self, bell: _LaneBell) -> None:
-        # Nobody waits for a bell that rang before it was waited for, or whose caller has given up.
-        waiting = self._waiting.pop(bell, None)
-        if waiting:
-            self._switch_to(waiting[0])
+    def _resume(self, waiter: _GreenletWaiter) -> None:
+        # There is no entry if the notification came before the wait, or after its timeout.
+        entry = self._waiting.pop(waiter, None)
+        if entry:
+            self._switch_to(entry[0])
 
     def _switch_to(self, caller: greenlet) -> None:
         caller.switch()
         self._start_queued()
 
     def _start_queued(self) -> None:
-        while self._queue and (self._at_once is None or self._under_way < self._at_once):
-            self._under_way += 1
-            greenlet(self._make, self._loop).switch(self._queue.popleft())
+        while self._queue and (self._max_calls is None or self._running < self._max_calls):
+            self._running += 1
+            greenlet(self._run, self._loop).switch(self._queue.popleft())
 
-    def _make(self, call: Callable[[], None]) -> None:
+    def _run(self, call: Callable[[], None]) -> None:
         try:
             call()
         finally:
-            self._under_way -= 1
+            self._running -= 1
 
 
-class _Here(threading.local):
-    """This thread's lane, if it has one."""
+class _ThisThread(threading.local):
+    """The scheduler of the current thread, if it has one."""
 
-    lane: Lane | None = None
+    scheduler: Scheduler | None = None
 
 
-_here = _Here()
+_this_thread = _ThisThread()
 
 
 def is_shared() -> bool:
-    """Whether whoever asks shares a thread with others, and must not keep it waiting."""
-    lane = _here.lane
-    return lane is not None and lane.is_entered()
+    """Whether the caller is a greenlet, and so must not block its thread."""
+    scheduler = _this_thread.scheduler
+    return scheduler is not None and scheduler.is_in_greenlet()
 
 
-def new_bell() -> Bell:
-    """A bell for the caller to wait for."""
-    lane = _here.lane
-    return _LaneBell(lane) if lane is not None and lane.is_entered() else _ThreadBell()
+def new_bell() -> Waiter:
+    """A waiter for the caller to wait on."""
+    scheduler = _this_thread.scheduler
+    if scheduler is not None and scheduler.is_in_greenlet():
+        return _GreenletWaiter(scheduler)
+    return _ThreadWaiter()
 
 
 def await_socket(fileno: int, events: int) -> None:
-    """Wait until a socket can be read or written, as the selectors' events say; for callers that share a thread alone."""
-    lane = _here.lane
-    if lane is None:
-        raise RuntimeError("this thread is nobody's lane")
-    lane.await_socket(fileno, events)
+    """Yield until a socket is ready for one of the `selectors` events. Only for greenlets."""
+    scheduler = _this_thread.scheduler
+    if scheduler is None:
+        raise RuntimeError("this thread runs no greenlets")
+    scheduler.await_socket(fileno, events)
 
 
 def sleep(seconds: float) -> None:
-    """Let that much time go by; in a lane, a TICK_S more."""
+    """Sleep; in a greenlet, for up to TICK_S longer."""
     new_bell().wait(seconds)
 
 
 def apart(work: Callable[[], T]) -> T:
-    """Do what would keep a shared thread waiting on a thread of its own; returns or raises what comes of it, however long that takes."""
-    bell = new_bell()
+    """Run work that would block a shared thread on a new thread, and return or raise its outcome.
+
+    Waits without a time limit.
+    """
+    waiter = new_bell()
     outcome: list[tuple[T | None, BaseException | None]] = []
 
     def run() -> None:
         try:
             outcome.append((work(), None))
-        except BaseException as error:  # noqa: BLE001  # whatever it is, it is the caller's
+        except BaseException as error:  # noqa: BLE001  # raised again in the caller
             outcome.append((None, error))
-        bell.ring()
+        waiter.ring()
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
-    while not bell.wait(PATIENCE_S):
+    while not waiter.wait(_STEP_S):
         pass
     result, error = outcome[0]
     if error is not None:
         raise error
-    return result  # type: ignore[return-value]  # without an error: the work's own result
+    return result  # type: ignore[return-value]  # without an error: the result of the work
 
 
 def own() -> dict[str, Any]:
-    """What is kept for whoever asks alone: for each thread, and in a lane for each call."""
+    """Variables of the current greenlet, or of the current thread outside of greenlets."""
     return vars(getcurrent())
 
 
 def before_sleep(callback: Callable[[], None]) -> None:
-    """Call it before this thread sleeps, once for all that asked for it meanwhile: now, where the caller does not share the thread."""
-    lane = _here.lane
-    if lane is not None and lane.is_entered():
-        lane.soon(callback)
+    """Call it now, or, in a greenlet, once before the thread sleeps, however often requested."""
+    scheduler = _this_thread.scheduler
+    if scheduler is not None and scheduler.is_in_greenlet():
+        scheduler.call_before_sleep(callback)
     else:
         callback()

@@ -1,35 +1,36 @@
-"""How many connections each worker has, where all of them can see it, so that they share the clients evenly.
+"""How many connections each worker has, in memory that all workers share, to spread clients evenly.
 
-All workers wait at one listener, and whoever wakes first takes the client. That is often the same one many times in a row: of
-clients that keep their connections, one worker then answers all on one core while the others sleep.
+All workers wait on one listening socket, and the first that wakes up accepts the connection. That
+is often the same worker many times in a row. If the clients keep their connections, one worker then
+answers all of them on one core while the others idle.
 """
 
 from __future__ import annotations
 
 import mmap
 
-#: Workers that are told apart: twice as many as a server may have, for those that replace others.
-SEATS = 128
+#: Slots for workers: twice as many as a server may have, for workers that replace others.
+SLOTS = 128
 
-#: The number of one that takes no connections, because it is not there yet or not any more.
+#: The count of a worker that accepts no connections, because it starts or stops.
 ABSENT = 2**31 - 1
 
-#: Bytes of a number, which is written at once: who reads it sees the old one or the new one.
-_SIZE = 4
+#: Bytes of a count, written in one store: readers see the old count or the new one.
+_COUNT_BYTES = 4
 
 
-class Balance:
-    """The numbers of one server's workers, in memory that a fork shares: to be made before the first of them."""
+class ConnectionCounts:
+    """The counts of one server's workers. To be created before the first fork."""
 
     def __init__(self) -> None:
-        self._numbers = memoryview(mmap.mmap(-1, SEATS * _SIZE)).cast("i")
-        for worker in range(SEATS):
-            self.tell(worker, ABSENT)
+        self._counts = memoryview(mmap.mmap(-1, SLOTS * _COUNT_BYTES)).cast("i")
+        for worker in range(SLOTS):
+            self.set(worker, ABSENT)
 
-    def tell(self, worker: int, connections: int) -> None:
-        """Say how many connections a worker has, by the number that it got when it was made."""
-        self._numbers[worker % SEATS] = connections
+    def set(self, worker: int, connections: int) -> None:
+        """Set a worker's count. `worker` is the number that gunicorn gives it (its age)."""
+        self._counts[worker % SLOTS] = connections
 
-    def least(self) -> int:
-        """The connections of the worker that has fewest."""
-        return min(self._numbers)
+    def lowest(self) -> int:
+        """The count of the worker with the fewest connections."""
+        return min(self._counts)

@@ -1,4 +1,4 @@
-"""The production server: gunicorn, set for this service, with workers of our own."""
+"""The production server: gunicorn, configured for this service, with this package's workers."""
 
 from __future__ import annotations
 
@@ -13,116 +13,132 @@ import time
 from collections.abc import Callable
 
 from flask import Flask
+from gunicorn import arbiter
 from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
-from budget_sync.server.accept_balance import ABSENT, Balance
-from budget_sync.server.worker import HELD_BACK, Worker
+from budget_sync.server.accept_balance import ABSENT, ConnectionCounts
+from budget_sync.server.worker import DEFERRED_SIGNALS, Worker
 from budget_sync.web import metrics
 
 THREADS = 16
 
-#: Connections that a worker has open at most, those that were told to go among them.
-MOST_CONNECTIONS = 800
+#: The most open connections of a worker, those in a lingering close included.
+MAX_CONNECTIONS = 800
 
-#: Files that are left for what else it has open, which a test counts. With every thread's connection to the database, those are 54 on
-#: SQLite and 37 on PostgreSQL, and a few more for a moment. Together with 800 connections, that is below the 1,024 that most systems allow.
-FILES_BESIDE = 120
+#: Files that a worker may open in addition to its connections; a test counts them. With every
+#: thread's connection to the database, there are 54 on SQLite and 37 on PostgreSQL, and briefly a
+#: few more. Together with 800 connections, that is below the usual limit of 1,024 open files.
+RESERVED_FILES = 120
 
-#: What gunicorn logs, with a traceback, of a socket that it can write no more to.
+#: The message that gunicorn logs, with a traceback, for a socket that it can no longer write to.
 LOST_CLIENT = "Socket error processing request."
 
-#: Seconds that the workers have to take in who has connected already, before the door is shut.
-LET_IN_S = 2.0
+#: On shutdown, the longest wait for the workers to accept the connections in the queue, in seconds.
+ACCEPT_QUEUED_S = 2.0
 
 
-class _Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
-    """Stops listening before it stops the workers: a client then finds the door closed, instead of being taken in and dropped."""
+class Arbiter(arbiter.Arbiter):  # type: ignore[misc]  # gunicorn has no types
+    """Gunicorn's master process, which stops listening before it stops the workers.
 
-    #: Asked as it starts: a terminal that is closed is none any more, and one that was to be ignored, as by nohup, is none at all.
-    on_terminal = False
+    A client then finds the port closed; its connection is not accepted and dropped.
+    """
+
+    #: Whether a terminal controls the process and SIGHUP is not ignored, as by nohup. Determined at
+    #: the start: it cannot be seen any more once the terminal is closed.
+    has_terminal = False
 
     def start(self) -> None:
-        """Listen, and know what a hang-up will mean."""
-        self.on_terminal = os.isatty(0) and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        """Listen, and remember what a SIGHUP will mean."""
+        self.has_terminal = os.isatty(0) and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         super().start()
 
     def handle_hup(self) -> None:
-        """Stop where the terminal was closed, as on SIGTERM: nobody could stop it any more. Without a terminal, as under systemd, start new workers."""
-        if self.on_terminal:
+        """Stop if the terminal was closed. Otherwise, as under systemd, start new workers.
+
+        Without its terminal, the server could no longer be stopped by Ctrl+C.
+        """
+        if self.has_terminal:
             self.handle_term()
         else:
             super().handle_hup()
 
     def spawn_worker(self) -> object:
-        """Start a worker. What tells it to stop waits until it listens: a new process has its master's handlers, with which it would hear nothing."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+        """Start a worker, with signals blocked until it has its own handlers.
+
+        A new process has its master's handlers, which would ignore the signal to stop.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, DEFERRED_SIGNALS)
         try:
             return super().spawn_worker()
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFERRED_SIGNALS)
 
     def stop(self, graceful: bool = True) -> None:
-        """Refuse new connections, let the workers end what they have, and stop them."""
-        # Where another master (an upgrade in flight) or systemd holds the same socket, it is not ours to shut.
+        """Stop listening, let the workers finish their requests, and stop them."""
+        # Another master (during an upgrade) or systemd may use the same socket.
         if self.reexec_pid == self.master_pid == 0 and not self.systemd:
             for listener in self.LISTENERS:
-                _let_in(listener.sock)
+                _drain_accept_queue(listener.sock)
                 listener.sock.shutdown(socket.SHUT_RD)
         super().stop(graceful)
 
 
-def _let_in(listener: socket.socket) -> None:
-    """Let no more queue up before the door, and wait for the workers to take in those who have: once it is shut, they would be turned away."""
+def _drain_accept_queue(listener: socket.socket) -> None:
+    """Let no more connections into the queue, and wait until the workers have accepted those in it.
+
+    Once the listener is shut down, the connections in the queue are reset.
+    """
     listener.listen(0)
-    until = time.monotonic() + LET_IN_S
-    while _queued(listener) and time.monotonic() < until:
+    deadline = time.monotonic() + ACCEPT_QUEUED_S
+    while _queued(listener) and time.monotonic() < deadline:
         time.sleep(0.005)
 
 
 def _queued(listener: socket.socket) -> int:
-    """How many wait to be accepted: on Linux, the field tcpi_unacked of a listening socket's TCP_INFO; elsewhere nobody is seen."""
+    """The connections that wait to be accepted; always 0 on systems other than Linux.
+
+    On Linux it is the field tcpi_unacked of a listening socket's TCP_INFO.
+    """
     if sys.platform != "linux":
         return 0
-    (count,) = struct.unpack_from(
-        "I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24
-    )
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    (count,) = struct.unpack_from("I", info, 24)
     return int(count)
 
 
-class _OurLog(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """Gunicorn's messages go where ours go, in our form."""
+class _Logger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """Sends gunicorn's messages to the app's log, in the app's format."""
 
     def setup(self, cfg: object) -> None:
-        """Add no handlers: the app has set the log up."""
+        """Add no handlers: the app has configured logging."""
 
-    def access(self, *about: object) -> None:
-        """Keep no log of who asked for what; /metrics counts them."""
+    def access(self, *details: object) -> None:
+        """Write no access log; /metrics counts the requests."""
 
-    def exception(self, message: str, *about: object, **more: object) -> None:
-        """Tell of what went wrong, but not of a client that takes no reply or is gone: anybody could fill the log with that."""
-        tell = (
-            super().debug
-            if isinstance(sys.exc_info()[1], OSError) and message == LOST_CLIENT
-            else super().exception
-        )
-        tell(message, *about, **more)
+    def exception(self, message: str, *details: object, **options: object) -> None:
+        """Log an exception; at level DEBUG if the client is gone or does not read its reply.
+
+        Otherwise any client could fill the log.
+        """
+        is_lost_client = isinstance(sys.exc_info()[1], OSError) and message == LOST_CLIENT
+        log = super().debug if is_lost_client else super().exception
+        log(message, *details, **options)
 
 
 def connections_within(files: int) -> int:
-    """The connections that each worker takes where the system lets it open so many files; two a thread, where those are too few to count on."""
-    return max(2 * THREADS, min(MOST_CONNECTIONS, files - FILES_BESIDE))
+    """The most connections of a worker that may open that many files; at least two a thread."""
+    return max(2 * THREADS, min(MAX_CONNECTIONS, files - RESERVED_FILES))
 
 
 def _forget(worker: Worker) -> None:
-    """Count no more on a worker that has ended."""
-    worker.balance.tell(worker.age, ABSENT)
+    """Remove a worker that has ended from the connection counts and the metrics."""
+    worker.connection_counts.set(worker.age, ABSENT)
     metrics.forget_worker(worker.pid)
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    """Gunicorn around an app factory, which each worker calls for itself: nothing is opened before the fork."""
+    """Gunicorn around an app factory, which each worker calls: nothing is opened before a fork."""
 
     def __init__(
         self, make_app: Callable[[], Flask], *, host: str, port: int, workers: int
@@ -133,37 +149,39 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "workers": workers,
             "worker_class": Worker,
             "threads": THREADS,
-            # The one that our own reading of a request's end was compared with, whatever else may be installed.
+            # The tests compare the request buffer with this parser, so use it even if gunicorn's
+            # faster one is installed.
             "http_parser": "python",
             "worker_connections": connections_within(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             "keepalive": 5,
-            # On SIGTERM no new connection is taken, and requests under way get this many seconds to be answered.
+            # On SIGTERM, the most seconds that running requests have left.
             "graceful_timeout": 30,
             "timeout": 60,
-            # Whether the client spoke https is for TRUSTED_PROXIES to say, not for whoever comes from loopback.
+            # TRUSTED_PROXIES decides whether the client used HTTPS; gunicorn would believe any
+            # client on loopback.
             "forwarded_allow_ips": "",
             "control_socket_disable": True,
             "proc_name": "budget-sync",
-            "logger_class": _OurLog,
+            "logger_class": _Logger,
             "child_exit": lambda _, worker: _forget(worker),
         }
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell gunicorn our options."""
+        """Set gunicorn's options."""
         for name, value in self.options.items():
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        """The app, made in the worker."""
+        """Create the app, in the worker."""
         app = self.make_app()
-        # What was loaded stays for good: the collector need not look through it again and again while requests wait.
+        # The objects loaded now stay until the end: the garbage collector need not scan them.
         gc.collect()
         gc.freeze()
         return app
 
     def run(self) -> None:
-        """Serve until told to stop."""
-        Worker.balance = Balance()
+        """Serve until stopped."""
+        Worker.connection_counts = ConnectionCounts()
         with metrics.shared_by_workers():
-            _Master(self).run()
+            Arbiter(self).run()

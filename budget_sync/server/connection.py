@@ -1,4 +1,4 @@
-"""A client's connection, as the parser and the threads see it: they get what has arrived, and never wait for the client to send more."""
+"""A client's connection as the parser and the threads see it: they read only what has arrived."""
 
 from __future__ import annotations
 
@@ -11,33 +11,71 @@ from collections.abc import Callable
 
 from gunicorn import util
 from gunicorn.config import Config
-from gunicorn.http import errors
-from gunicorn.http.parser import RequestParser
+from gunicorn.http import errors, message, parser
+from gunicorn.http.body import Body
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import TConn
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from budget_sync.server.request_buffer import Arrival
+from budget_sync.server.request_buffer import RequestBuffer
+from budget_sync.web.server_interface import BrokenBodyError
 
-#: Seconds that a client is waited for that does not take its reply.
+#: How long to wait for a client that does not read its reply, in seconds.
 SEND_TIMEOUT_S = 10
 
-#: Bytes of a reply that the system keeps for a slow reader, so that no thread has to wait; most systems give less.
+#: Size of the kernel's send buffer, so that a slow reader blocks no thread; the default is less.
 SEND_BUFFER_BYTES = 1024 * 1024
 
 
-class Arrived(Unreader):  # type: ignore[misc]  # gunicorn has no types
-    """What has arrived of a request, for the parser and for who reads its body: there is no more, and neither ever waits for a client."""
+class ReceivedData(Unreader):  # type: ignore[misc]  # gunicorn has no types
+    """The received bytes of a request, for the parser and the body. Never waits for more."""
 
+    #: Whether the request was cut off because its body is too large.
     is_cut = False
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """Refuse to read on: what was cut is too large, and of anything else more was announced than came."""
+        """Raise instead of waiting for data.
+
+        Raises RequestEntityTooLarge for a request that was cut off, else NoMoreData (an OSError):
+        the request announced more than the client sent.
+        """
         raise RequestEntityTooLarge if self.is_cut else errors.NoMoreData
 
 
+class RequestBody(Body):  # type: ignore[misc]  # gunicorn has no types
+    """A request's body. Raises BrokenBodyError in place of the parser's exceptions."""
+
+    def _read_reader(self, size: int) -> bytes:
+        try:
+            data: bytes = super()._read_reader(size)
+        except errors.ParseException:
+            raise BrokenBodyError from None
+        return data
+
+
+class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
+    """A request with that body."""
+
+    body: Body
+
+    def set_body_reader(self) -> None:
+        """Choose how the body is read, by the headers."""
+        super().set_body_reader()
+        self.body = RequestBody(self.body.reader)
+
+
+class RequestParser(parser.RequestParser):  # type: ignore[misc]  # gunicorn has no types
+    """Parses the received bytes into requests. Has no socket, so it cannot wait on one."""
+
+    mesg_class = Request
+
+    def __init__(self, cfg: Config, address: object) -> None:
+        super().__init__(cfg, (), address)
+        self.unreader = ReceivedData()
+
+
 class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
-    """A connection, and what has arrived on it of the next request."""
+    """A connection, with the received bytes of its next request."""
 
     def __init__(
         self,
@@ -49,21 +87,20 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     ) -> None:
         super().__init__(cfg, client, address, listener)
         self._linger = linger
-        self.arrival = Arrival()
+        self.buffer = RequestBuffer()
         self.is_cut = False
         self.drained = 0
-        # Gunicorn would make a parser later, and give it the socket: without one, it cannot wait on it.
-        self.parser = RequestParser(cfg, (), address)
-        self.parser.unreader = Arrived()
+        # Otherwise gunicorn creates a parser later, and gives it the socket.
+        self.parser = RequestParser(cfg, address)
         self.initialized = True
-        # A thread waits here only for who does not take a reply.
+        # A thread blocks on the socket only if the client does not read its reply.
         client.setsockopt(
             socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0)
         )
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
     def close(self, graceful: bool = False) -> None:
-        """Close, or say that nothing more will be sent and let the worker close a little later."""
+        """Close now, or gracefully: end the sending direction and let the worker close later."""
         if graceful:
             self._linger(self)
         else:
@@ -71,5 +108,5 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
 
 
 def unsent_bytes(connection: socket.socket) -> int:
-    """How much of what was sent the other side has not yet taken, so that sending more may have to wait."""
+    """Bytes in the send buffer that the other side has not acknowledged yet."""
     return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)

@@ -1,4 +1,4 @@
-"""What is said of a request that never came to the app, since nobody could read it, or not in time."""
+"""Error responses for requests that fail before they reach Flask."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from budget_sync.domain.errors import Code
 from budget_sync.domain.results import dumps
 from budget_sync.runtime.correlation import current_id
 
-#: What the parser refuses, by its error: the status, and what is said of it. Never what was sent: that may be a secret in the wrong place.
+#: The parser's exceptions, with the status and the sentence for each. The sentence never quotes the
+#: request, which may have a secret in the wrong place.
 MALFORMED: dict[type[Exception], tuple[HTTPStatus, str]] = {
     errors.InvalidRequestLine: (HTTPStatus.BAD_REQUEST, "invalid request line"),
     errors.InvalidRequestMethod: (HTTPStatus.BAD_REQUEST, "invalid method"),
@@ -32,18 +33,14 @@ MALFORMED: dict[type[Exception], tuple[HTTPStatus, str]] = {
 
 
 def malformed(kind: str) -> str:
-    """The sentence for a request of which the parser, or who cuts its bytes, could make nothing."""
+    """The sentence for a request that could not be parsed."""
     return f"The request is malformed: {kind}."
 
 
 def json_error(status: HTTPStatus, sentence: str) -> bytes:
-    """A refusal outside of the app, with its head, after which the connection is closed."""
-    body = (
-        dumps(
-            {"success": False, "error": f"{status.phrase}. {sentence}", "code": Code.HTTP_ERROR}
-        ).encode()
-        + b"\n"
-    )
+    """A whole HTTP response with a JSON error, after which the connection is closed."""
+    error = {"success": False, "error": f"{status.phrase}. {sentence}", "code": Code.HTTP_ERROR}
+    body = dumps(error).encode() + b"\n"
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}",
         "Connection: close",

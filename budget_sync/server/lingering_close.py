@@ -1,4 +1,8 @@
-"""Connections that were told to go: closed at once, what a client still sends would cost it the reply that is on its way."""
+"""Lingering close: read and discard what a client still sends before its connection is closed.
+
+If a connection is closed with unread data, TCP resets it, and the client may lose the reply that is
+still on its way.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +16,21 @@ from gunicorn import util
 from budget_sync.runtime.greenlets import Poller
 from budget_sync.server.connection import Connection
 
-#: Seconds, and bytes, that a connection which is being closed is listened to.
+#: The most time, in seconds, and data, in bytes, to wait for and read from a closing connection.
 LINGER_S = 2.0
 LINGER_BYTES = 256 * 1024
 
 
-class Leaving:
-    """Those that are listened to until their clients close, by a loop and without a thread. None of it is for other threads."""
+class LingeringConnections:
+    """Connections that wait for their clients to close. Only for the event loop's thread."""
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
-        # The one that was told first comes first; each knows when its time is up.
+        # In the order of their deadlines.
         self._connections: dict[Connection, None] = {}
 
     def add(self, conn: Connection) -> None:
-        """Say that nothing more will be sent, and wait for the client to close."""
+        """End the sending direction, and wait for the client to close."""
         try:
             conn.sock.setblocking(False)
             conn.sock.shutdown(socket.SHUT_WR)
@@ -37,21 +41,20 @@ class Leaving:
         conn.timeout = time.monotonic() + LINGER_S
         self._connections[conn] = None
 
-    def end_overdue(self) -> None:
-        """Close what was left open long enough."""
+    def close_overdue(self) -> None:
+        """Close the connections with expired deadlines."""
         now = time.monotonic()
         for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self._connections)):
-            self._end(conn)
+            self._close(conn)
 
-    def end_beyond(self, most: int) -> None:
-        """Close those that were told first, until no more than so many are left."""
-        for conn in list(
-            itertools.islice(self._connections, max(0, len(self._connections) - most))
-        ):
-            self._end(conn)
+    def close_beyond(self, most: int) -> None:
+        """Close the oldest connections until at most that many are left."""
+        excess = max(0, len(self._connections) - most)
+        for conn in list(itertools.islice(self._connections, excess)):
+            self._close(conn)
 
     def _read(self, conn: Connection) -> None:
-        """Read and forget what a client still sends."""
+        """Read and discard what a client still sends."""
         try:
             data = conn.sock.recv(65_536)
         except BlockingIOError:
@@ -60,9 +63,9 @@ class Leaving:
             data = b""
         conn.drained += len(data)
         if not data or conn.drained > LINGER_BYTES:
-            self._end(conn)
+            self._close(conn)
 
-    def _end(self, conn: Connection) -> None:
+    def _close(self, conn: Connection) -> None:
         del self._connections[conn]
         self._poller.unregister(conn.sock)
         util.close(conn.sock)

@@ -1,7 +1,8 @@
-"""When a request has arrived whole, seen from its bytes alone. What it says is for the HTTP parser to judge, but not where it ends.
+"""Buffers a request until it is complete. Finds its end; everything else is up to the HTTP parser.
 
-Two readers that disagree about the end of a request wait for each other, or take a part of one request for another. So a body that
-is not plainly of one known length, or in plain chunks, is refused here, and the parser sees nothing of it.
+Two readers that disagree about the end of a request wait for each other, or take a part of one
+request for another (request smuggling). So a request is rejected here, before the parser, unless
+its body has one plain length or plain chunks.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import sys
 
 from budget_sync.web.payloads import MAX_BODY_BYTES
 
-#: More than any head that is not refused: gunicorn takes lines of 8 KiB, and nobody needs many.
+#: The longest head, in bytes. Gunicorn accepts lines of 8 KiB, and clients send few of them.
 MAX_HEAD_BYTES = 32 * 1024
 
-#: As many digits as a length may have, the zeros before it too: with more of them, one reader's number may be another's nonsense.
+#: The most digits of a Content-Length, leading zeros included. Readers may disagree about longer
+#: ones.
 MAX_LENGTH_DIGITS = 15
 
-#: As many bytes as the line before a chunk may have, with its size, whatever else it says, and its end.
+#: The longest line before a chunk, in bytes: its size, extensions and line end.
 MAX_CHUNK_LINE_BYTES = 64
 
 _FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding)[ \t]*:([^\r]*)", re.IGNORECASE)
@@ -25,7 +27,7 @@ _EXPECTANT = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue[ \t]*\r\n", re.IG
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,8})(?:[ \t]*;[^\r\n]*)?\r\n")
 
 
-class Arrival:
+class RequestBuffer:
     """The bytes of a request so far."""
 
     __slots__ = (
@@ -42,14 +44,15 @@ class Arrival:
 
     def __init__(self) -> None:
         self.data = bytearray()
-        #: Whether the client sends its body only once it is told to go on.
+        #: Whether the client sends its body only after a 100 Continue.
         self.awaits_continue = False
-        #: Whether more may follow that belongs to this request, and is not worth waiting for.
+        #: Whether the rest of the request may be missing, because it is rejected without it.
         self.is_cut = False
-        #: Why nobody can say for certain where the request ends, or nothing.
+        #: Why the end of the request is ambiguous, or empty.
         self.fault = ""
-        # Where to look on: in the head, then at the next chunk, then after the last one; and where the request ends.
+        # Position of the next byte to look at: in the head, at the next chunk, after the last one.
         self._at = 0
+        # Position of the request's end, once the head is complete.
         self._end: int | None = None
         self._is_chunked = False
         self._has_last_chunk = False
@@ -57,16 +60,16 @@ class Arrival:
 
     @property
     def is_too_long(self) -> bool:
-        """Whether this is more than any request's head may be."""
+        """Whether the head is incomplete and over MAX_HEAD_BYTES."""
         return self._end is None and len(self.data) > MAX_HEAD_BYTES
 
     def add(self, data: bytes) -> bool:
-        """More bytes; returns whether the request is whole now, or so wrong or large that it can be refused at once."""
+        """Add bytes; returns whether the request is complete or can be rejected already."""
         self.data += data
         if self._end is None and not self._read_head():
             return False
         if self._is_chunked:
-            self._walk()
+            self._read_chunks()
         return (
             self.is_cut
             or self.fault != ""
@@ -74,7 +77,7 @@ class Arrival:
         )
 
     def _read_head(self) -> bool:
-        """Find out how the body ends, if the head is there."""
+        """Find out how the body ends; False if the head is incomplete."""
         head_end = self.data.find(b"\r\n\r\n", max(0, self._at - 3))
         if head_end < 0:
             self._at = len(self.data)
@@ -86,40 +89,40 @@ class Arrival:
         elif framing:
             self._read_framing(*framing[0])
         if self._end > len(self.data):
-            # With the line end that closes the last header.
+            # Two bytes more, for the line end of the last header.
             self.awaits_continue = _EXPECTANT.search(self.data, 0, head_end + 2) is not None
         return True
 
     def _read_framing(self, name: bytes, value: bytes) -> None:
-        """What the one header means that says how the body ends."""
+        """Read the header that says how the body ends."""
         value = value.strip(b" \t")
         if name[0] in b"tT":
             self._is_chunked = value.rpartition(b",")[2].strip(b" \t").lower() == b"chunked"
-            # The parser refuses any other coding for what it is, and needs no more than the head for that.
+            # The parser rejects any other coding by the head.
             self.is_cut = not self._is_chunked
             self._end = sys.maxsize
         elif not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
             self.fault = "invalid length"
         elif int(value) > MAX_BODY_BYTES:
-            # It is refused by what it announces.
+            # Rejected because of the announced length.
             self.is_cut = True
         else:
             self._end = self._at + int(value)
 
-    def _walk(self) -> None:
-        """Go from chunk to chunk as far as they are there, and to the end of what follows the last."""
-        while not self._has_last_chunk and self._pass_chunk():
+    def _read_chunks(self) -> None:
+        """Find the end of the last chunk and of the trailers, as far as they have arrived."""
+        while not self._has_last_chunk and self._skip_chunk():
             pass
         if self._has_last_chunk:
-            # No trailers, or some.
+            # The empty line after the trailers, if there are any.
             end = self.data.find(b"\r\n\r\n", self._at)
             self._end = end + 4 if end >= 0 else sys.maxsize
             self._at = max(self._at, len(self.data) - 3)
         if self._end == sys.maxsize and len(self.data) > MAX_HEAD_BYTES + MAX_BODY_BYTES:
             self.is_cut = True
 
-    def _pass_chunk(self) -> bool:
-        """Go on by one chunk; False where there is no further one, not all of it, or too much."""
+    def _skip_chunk(self) -> bool:
+        """Skip one chunk; False if it is the last, incomplete, invalid or over the limit."""
         line = _CHUNK_LINE.match(self.data, self._at, self._at + MAX_CHUNK_LINE_BYTES)
         if line is None:
             if (

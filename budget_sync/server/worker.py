@@ -1,4 +1,4 @@
-"""A worker of the production server: gunicorn's with threads, which here get whole requests only, or none at all."""
+"""A worker process: gunicorn's threaded worker, extended by an event loop that reads requests."""
 
 from __future__ import annotations
 
@@ -15,159 +15,171 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from gunicorn import util
-from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
 from budget_sync.runtime.correlation import NOTHING, current_id, id_of_request
-from budget_sync.runtime.greenlets import TICK_S, Lane
-from budget_sync.server.accept_balance import ABSENT, Balance
+from budget_sync.runtime.greenlets import TICK_S, Scheduler
+from budget_sync.server.accept_balance import ABSENT, ConnectionCounts
 from budget_sync.server.connection import SEND_TIMEOUT_S, Connection, unsent_bytes
 from budget_sync.server.early_errors import MALFORMED, json_error, malformed
-from budget_sync.server.lingering_close import Leaving
-from budget_sync.server.request_buffer import Arrival
+from budget_sync.server.event_loop import event_loop_requests
+from budget_sync.server.lingering_close import LingeringConnections
+from budget_sync.server.request_buffer import RequestBuffer
 from budget_sync.web.payloads import MAX_BODY_BYTES
+from budget_sync.web.server_interface import BrokenBodyError
 
-#: Seconds that a new client is left to a worker that has fewer, before whoever saw it takes it after all.
+#: How long to leave a new connection to a less loaded worker before accepting it here, in seconds.
 LEAVE_TO_OTHERS_S = 0.002
 
-#: Seconds until one who left a client to others looks whether it is its own turn again.
-LOOK_S = 0.001
+#: How often to check, until then, whether another worker has fewer connections, in seconds.
+CHECK_COUNTS_S = 0.001
 
-#: Seconds that a request may take to arrive, head and body: 64 KiB do in less, on the slowest line.
+#: The most time for a request to arrive, in seconds. 64 KiB need less, even on the slowest line.
 ARRIVAL_S = 10.0
 
-#: Bytes of its replies that a client may have left untaken and still be given a thread for its next request. With a page or an
-#: answer on top of that, what the system keeps suffices, so that the thread has nothing to wait for.
-MAX_UNTAKEN_BYTES = 32 * 1024
+#: The most unread bytes of earlier replies with which a client still gets a thread for its next
+#: request. The kernel's send buffer has room for another page or reply, so the thread does not
+#: block.
+MAX_UNREAD_BYTES = 32 * 1024
 
-#: What waits until a new worker has handlers of its own: what tells it to stop, and a hang-up.
-HELD_BACK = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
+#: Signals that are blocked until a new worker has its own handlers.
+DEFERRED_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
 
-#: What the system says where it has no file, or no memory, for another connection.
+#: Errors of `accept` if the system has no file or no memory for another connection.
 NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-class _Answered:
-    """As much of a future as is asked of one whose request was answered without a thread."""
+class _Done:
+    """A finished future, as far as gunicorn's `finish_request` uses it."""
 
-    __slots__ = ("_outcome",)
+    __slots__ = ("_result",)
 
-    def __init__(self, outcome: object) -> None:
-        self._outcome = outcome
+    def __init__(self, result: object) -> None:
+        self._result = result
 
     def cancelled(self) -> bool:
-        """It was not."""
+        """Always False."""
         return False
 
     def result(self) -> object:
-        """What handling it came to."""
-        return self._outcome
+        """The result of `handle`."""
+        return self._result
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A worker with threads that are given whole requests only, so that a slow client costs memory and no thread.
+    """A worker with threads for complete requests only: a slow client uses memory, not a thread.
 
-    The loop that waits for connections also reads from them. A thread gets a request once all of it is there, or once it can
-    be refused; one that takes too long to arrive is refused here. What is no HTTP is refused as JSON, and the listener may be
-    found shut. Calls for which the app says that they wait for nothing but a bell get no thread: they share the loop's.
+    The event loop accepts connections and reads from them. Once a request is complete, or can be
+    rejected, a thread handles it; views with `@runs_on_event_loop` run in a greenlet on the loop
+    instead. Requests that are too slow or ambiguous get a JSON error from the loop. See
+    docs/server.md.
     """
 
-    lane: Lane
-    leaving: Leaving
-    shared_calls: tuple[bytes, ...]
+    scheduler: Scheduler
+    lingering: LingeringConnections
+    event_loop_requests: tuple[bytes, ...]
 
-    #: Of all workers of the server: whoever starts them sets it on the class, as gunicorn makes them.
-    balance: Balance
+    #: False only in the benchmark, to measure the difference.
+    uses_greenlets = True
 
-    #: When to look again for a client that was left to another worker.
-    looks_again: float | None = None
+    #: Shared by all workers. The server sets it on the class, because gunicorn creates the workers.
+    connection_counts: ConnectionCounts
+
+    #: When to accept a connection that was left to another worker.
+    accepts_at: float | None = None
 
     #: Whether the system had no file or no memory for the last connection.
     has_no_room = False
 
     def init_process(self) -> None:
-        """Start serving."""
+        """Prepare this process, and serve."""
         util.http_date = _http_date
-        # Gunicorn asks for a setting a dozen times a request, by way of a function each time. A worker's never change.
+        # Gunicorn reads settings a dozen times for each request, by a function call each time. They
+        # do not change, so store them as attributes.
         self.cfg.__dict__.update(
             {name: setting.get() for name, setting in self.cfg.settings.items()}
         )
         if hasattr(os, "SCHED_BATCH"):
-            # Threads that hand over to each other all the time: one that wakes need not push another off its core at once.
+            # The threads wake each other all the time. A thread that wakes up need not preempt
+            # another at once.
             with suppress(OSError):
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        # The one that waits longest first; each knows when its time is up.
+        # Connections with an incomplete request, and those with unread replies, by their deadlines.
         self.arriving: dict[Connection, None] = {}
-        self.clogged: dict[Connection, None] = {}
+        self.blocked: dict[Connection, None] = {}
         super().init_process()
 
     def init_signals(self) -> None:
-        """Listen to the master, also to what it said meanwhile."""
+        """Set the handlers, and unblock the signals that came in the meantime."""
         super().init_signals()
-        # A shell passes a hang-up on to every process. The master stops its workers, once they have answered.
+        # A shell sends SIGHUP to every process. The master stops its workers after their requests.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFERRED_SIGNALS)
 
     def run(self) -> None:
-        """Serve until told to stop."""
-        self.lane = Lane(
-            lambda: self.method_queue.defer(self.lane.go_on),
+        """Serve until stopped."""
+        self.scheduler = Scheduler(
+            lambda: self.method_queue.defer(self.scheduler.resume_notified),
             self.poller,
-            self.wsgi.config.get("SHARED_AT_ONCE"),
+            self.wsgi.config.get("EVENT_LOOP_MAX_CALLS"),
         )
-        self.leaving = Leaving(self.poller)
-        self.shared_calls = self.wsgi.config.get("SHARED_CALLS", ())
-        self.balance.tell(self.age, 0)
+        self.lingering = LingeringConnections(self.poller)
+        self.event_loop_requests = event_loop_requests(self.wsgi) if self.uses_greenlets else ()
+        self.connection_counts.set(self.age, 0)
         super().run()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Wait, and let those go on who have waited long enough; for a while, where there is more to come.
+        """Handle events for up to TICK_S, or one round of them if the worker stops.
 
-        In between, gunicorn looks after its master, its connections and its heartbeat, which costs more than an event does.
+        After this call, gunicorn checks its master, its connections and its heartbeat, which costs
+        more than an event does.
         """
-        until = time.monotonic() + TICK_S
+        deadline = time.monotonic() + TICK_S
         while True:
-            self.lane.rest()
-            super().wait_for_and_dispatch_events(self._patience(timeout))
-            self.lane.tick()
+            self.scheduler.run_before_sleep()
+            super().wait_for_and_dispatch_events(self._select_timeout(timeout))
+            self.scheduler.resume_timed_out()
             now = time.monotonic()
-            if self.looks_again is not None and (
-                now >= self.looks_again or self.nr_conns <= self.balance.least()
+            if self.accepts_at is not None and (
+                now >= self.accepts_at or self.nr_conns <= self.connection_counts.lowest()
             ):
-                self._look_again()
-            self.balance.tell(self.age, self.nr_conns if self.alive else ABSENT)
-            if not self.alive or now >= until:
+                self._accept_after_all()
+            self.connection_counts.set(self.age, self.nr_conns if self.alive else ABSENT)
+            if not self.alive or now >= deadline:
                 return
 
-    def _patience(self, timeout: float) -> float:
-        """Seconds to wait at most for what may happen."""
-        if self.looks_again is not None:
-            return LOOK_S
-        # Whether there is room again for a new client is looked at in between.
-        return (
-            TICK_S
-            if self.lane.is_anyone_waiting or self.clogged or not self._accepting
-            else timeout
-        )
+    def _select_timeout(self, timeout: float) -> float:
+        """The longest time to wait for events, in seconds."""
+        if self.accepts_at is not None:
+            return CHECK_COUNTS_S
+        # After TICK_S, gunicorn's loop also checks whether there is room for a new connection.
+        needs_tick = self.scheduler.has_waiters or self.blocked or not self._accepting
+        return TICK_S if needs_tick else timeout
 
     def accept(self, listener: socket.socket) -> None:
-        """Take a connection, or leave it to a worker that has fewer: not for long, as that one may be busy with something else."""
-        if self.nr_conns > self.balance.least():
-            self.looks_again = time.monotonic() + LEAVE_TO_OTHERS_S
+        """Accept a connection, or leave it to a less loaded worker for LEAVE_TO_OTHERS_S.
+
+        Not for longer, because that worker may be busy.
+        """
+        if self.nr_conns > self.connection_counts.lowest():
+            self.accepts_at = time.monotonic() + LEAVE_TO_OTHERS_S
             self.set_accept_enabled(False)
         else:
-            self._take(listener)
+            self._accept_now(listener)
 
-    def _look_again(self) -> None:
-        """Take a connection that nobody else took, if there is one, and wait for the next."""
-        self.looks_again = None
+    def _accept_after_all(self) -> None:
+        """Accept a connection that no other worker has accepted, if there still is one."""
+        self.accepts_at = None
         if self.alive and self.nr_conns < self.worker_connections:
             self.set_accept_enabled(True)
             for listener in self.sockets:
-                self._take(listener)
+                self._accept_now(listener)
 
-    def _take(self, listener: socket.socket) -> None:
-        """Take a connection, unless the master has stopped listening: SIGTERM is then on its way here."""
+    def _accept_now(self, listener: socket.socket) -> None:
+        """Accept a connection if there still is one.
+
+        EINVAL means that the master has shut the listener down; SIGTERM follows.
+        """
         try:
             client, address = listener.accept()
         except OSError as error:
@@ -178,102 +190,108 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return
         self.has_no_room = False
         self.nr_conns += 1
-        if self.nr_conns >= self.worker_connections and (slow := self.clogged or self.arriving):
-            # Full: who has taken longest gives way.
+        if self.nr_conns >= self.worker_connections and (slow := self.blocked or self.arriving):
+            # Full: drop the connection that has waited the longest.
             self._drop(next(iter(slow)))
-        # So do those that were told to go: they have files open, too.
-        self.leaving.end_beyond(self.worker_connections - self.nr_conns)
+        # Lingering connections use files, too.
+        self.lingering.close_beyond(self.worker_connections - self.nr_conns)
         if self.nr_conns >= self.worker_connections:
             self.set_accept_enabled(False)
         self._await_request(
-            Connection(self.cfg, client, address, listener.getsockname(), self.leaving.add)
+            Connection(self.cfg, client, address, listener.getsockname(), self.lingering.add)
         )
 
     def _wait_for_room(self, error: OSError) -> None:
-        """Listen to nobody new until gunicorn's loop does so again, in a moment: who waits to be taken in would wake it over and over."""
+        """Accept no connections until gunicorn's loop enables it again, after TICK_S.
+
+        Otherwise the connections in the queue would wake the loop again and again.
+        """
         self.set_accept_enabled(False)
         if not self.has_no_room:
-            # Once: it may stay so for hours.
+            # Log it once: it may stay so for hours.
             self.has_no_room = True
             self.log.error(
-                "There is no room for another connection: %s. Who comes now has to wait.",
+                "No room for another connection: %s. New clients have to wait. "
+                "Raise the limit of open files (ulimit -n) if this happens again.",
                 error.strerror,
             )
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
-        """The next request on a kept connection."""
+        """Read the next request of a kept connection."""
         self.poller.unregister(client)
         self.keepalived_conns.remove(conn)
         self._await_request(conn)
 
     def enqueue_req(self, conn: Connection) -> None:
-        """The next request on a kept connection, of which the parser has read some already."""
+        """Read the next request of a kept connection, of which the parser has a part already."""
         conn.sock.setblocking(False)
         self._await_request(conn, conn.parser.unreader.take_buffered())
 
     def handle(self, conn: Connection) -> object:
-        """Give the parser what has arrived, and have the request handled. Runs in a thread, or in the lane."""
-        conn.parser.unreader.unread(bytes(conn.arrival.data))
-        conn.is_cut = conn.parser.unreader.is_cut = conn.arrival.is_cut
-        conn.arrival = Arrival()
+        """Parse and handle the request. Runs in a thread, or in a greenlet on the event loop."""
+        conn.parser.unreader.unread(bytes(conn.buffer.data))
+        conn.is_cut = conn.parser.unreader.is_cut = conn.buffer.is_cut
+        conn.buffer = RequestBuffer()
         try:
             return super().handle(conn)
         finally:
-            # The request set it, and kept it for what is logged while its reply is sent.
+            # The app has set it, and keeps it for the lines that are logged while the reply is
+            # sent.
             current_id.set(NOTHING)
 
-    def _give_thread(self, conn: Connection) -> None:
-        """Have a thread handle the request, but wait here, without one, for a client that has not taken what it got for those before.
+    def _submit(self, conn: Connection) -> None:
+        """Have a thread handle the request.
 
-        A request of which nobody knows where it ends is refused without one.
+        Rejects an ambiguous request. If the client has not read earlier replies, waits until it
+        has.
         """
-        if conn.arrival.fault:
-            self._refuse(conn, HTTPStatus.BAD_REQUEST, malformed(conn.arrival.fault))
-        elif unsent_bytes(conn.sock) > MAX_UNTAKEN_BYTES:
+        if conn.buffer.fault:
+            self._reject(conn, HTTPStatus.BAD_REQUEST, malformed(conn.buffer.fault))
+        elif unsent_bytes(conn.sock) > MAX_UNREAD_BYTES:
             conn.timeout = time.monotonic() + SEND_TIMEOUT_S
-            self.clogged[conn] = None
+            self.blocked[conn] = None
         else:
             super().enqueue_req(conn)
 
     def murder_pending(self) -> None:
-        """Refuse what takes too long to arrive, go on with who has taken its replies at last, and close what was left open long enough."""
+        """Check the waiting connections: submit, reject or close those that need wait no longer."""
         now = time.monotonic()
         for conn in [
             conn
-            for conn in self.clogged
-            if conn.timeout <= now or unsent_bytes(conn.sock) <= MAX_UNTAKEN_BYTES
+            for conn in self.blocked
+            if conn.timeout <= now or unsent_bytes(conn.sock) <= MAX_UNREAD_BYTES
         ]:
             if conn.timeout <= now:
                 self._drop(conn)
             else:
-                del self.clogged[conn]
+                del self.blocked[conn]
                 super().enqueue_req(conn)
         for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self.arriving)):
-            if conn.arrival.data:
-                self._refuse(
+            if conn.buffer.data:
+                self._reject(
                     conn, HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive."
                 )
             else:
                 self._drop(conn)
-        self.leaving.end_overdue()
+        self.lingering.close_overdue()
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Before the end, nobody is waited for who has not begun to send."""
+        """On shutdown, close connections without a request by the deadline."""
         super()._cap_keepalive(deadline)
-        idle = {conn: None for conn in self.arriving if not conn.arrival.data}
+        idle = {conn: None for conn in self.arriving if not conn.buffer.data}
         for conn in idle:
             conn.timeout = min(conn.timeout, deadline)
         self.arriving = idle | self.arriving
 
     def _await_request(self, conn: Connection, read_ahead: bytes = b"") -> None:
-        """Read what is there of a request, and wait for the rest."""
+        """Read what has arrived of a request, and wait for the rest."""
         conn.timeout = time.monotonic() + ARRIVAL_S
-        if (not read_ahead or self._take_in(conn, read_ahead, is_ahead=True)) and self._read(conn):
+        if (not read_ahead or self._add(conn, read_ahead, is_ahead=True)) and self._read(conn):
             self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._read(conn))
             self.arriving[conn] = None
 
     def _read(self, conn: Connection) -> bool:
-        """Read what has come; returns as `_take_in` does."""
+        """Read what has arrived; returns as `_add` does."""
         try:
             data = conn.sock.recv(MAX_BODY_BYTES)
         except BlockingIOError:
@@ -281,46 +299,49 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except OSError:
             self._drop(conn)
             return False
-        return self._take_in(conn, data)
+        return self._add(conn, data)
 
-    def _take_in(self, conn: Connection, data: bytes, *, is_ahead: bool = False) -> bool:
-        """Take in what has come, or that no more will; False where the connection needs no more waiting: it went to a thread, was refused, or is gone."""
-        is_whole = conn.arrival.add(data)
-        if conn.arrival.is_too_long:
-            self._refuse(
+    def _add(self, conn: Connection, data: bytes, *, is_ahead: bool = False) -> bool:
+        """Add received bytes, none if the client has ended its side.
+
+        True if the request is incomplete; False if it is being handled, was rejected, or is gone.
+        """
+        is_complete = conn.buffer.add(data)
+        if conn.buffer.is_too_long:
+            self._reject(
                 conn,
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
                 malformed("headers too long or too many"),
             )
-        elif is_whole or (not data and conn.arrival.data):
-            # Or half of one that ends there: the parser says what is missing.
+        elif is_complete or (not data and conn.buffer.data):
+            # If the client has ended its side in the middle, the parser says what is missing.
             self._stop_waiting(conn)
-            # Who sends many requests at once would have the loop for itself: what came ahead gets a thread.
-            if is_whole and not is_ahead and self._may_share(conn):
-                self.lane.start(lambda: self._answer(conn))
+            # Pipelined requests go to a thread: one client could keep the event loop busy.
+            if is_complete and not is_ahead and self._may_run_here(conn):
+                self.scheduler.spawn(lambda: self._handle_here(conn))
             else:
-                self._give_thread(conn)
+                self._submit(conn)
         elif not data:
             self._drop(conn)
         else:
-            if conn.arrival.awaits_continue:
-                conn.arrival.awaits_continue = False
+            if conn.buffer.awaits_continue:
+                conn.buffer.awaits_continue = False
                 with suppress(OSError):
                     conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             return True
         return False
 
-    def _may_share(self, conn: Connection) -> bool:
-        """Whether the request can be answered without a thread: nothing of it is still to come, and its client has taken all earlier replies."""
+    def _may_run_here(self, conn: Connection) -> bool:
+        """Whether its view may run on the event loop and neither side has to wait."""
         return (
-            conn.arrival.data.startswith(self.shared_calls)
-            and not (conn.arrival.is_cut or conn.arrival.fault)
+            conn.buffer.data.startswith(self.event_loop_requests)
+            and not (conn.buffer.is_cut or conn.buffer.fault)
             and unsent_bytes(conn.sock) == 0
         )
 
-    def _answer(self, conn: Connection) -> None:
-        """Handle a request in the lane, and say so as a thread's future would."""
-        self.finish_request(conn, _Answered(self.handle(conn)))
+    def _handle_here(self, conn: Connection) -> None:
+        """Handle a request in a greenlet, and finish it as gunicorn finishes a thread's."""
+        self.finish_request(conn, _Done(self.handle(conn)))
 
     def _stop_waiting(self, conn: Connection) -> None:
         if conn in self.arriving:
@@ -329,55 +350,66 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _drop(self, conn: Connection) -> None:
         self._stop_waiting(conn)
-        self.clogged.pop(conn, None)
+        self.blocked.pop(conn, None)
         self.nr_conns -= 1
         conn.close()
 
-    def _refuse(self, conn: Connection, status: HTTPStatus, sentence: str) -> None:
+    def _reject(self, conn: Connection, status: HTTPStatus, sentence: str) -> None:
+        """Send an error response under a new request id, and close the connection."""
         self._stop_waiting(conn)
         self.nr_conns -= 1
         before = current_id.set(id_of_request(""))
-        self._say_no(conn.sock, status, sentence)
+        self._send_error(conn.sock, status, sentence)
         current_id.reset(before)
         conn.close(graceful=True)
 
     def handle_error(
         self, _: object, client: socket.socket, address: object, error: Exception
     ) -> None:
-        """Refuse what the parser cannot read, and tell nothing of it but the kind of its fault; anything else is a mistake of ours."""
+        """Send an error response for a malformed request, or for an unhandled exception.
+
+        The response and the log never quote the request.
+        """
         if current_id.get() == NOTHING:
-            # It did not come to the app, which would have given it one.
+            # The request did not reach the app, which sets the id.
             current_id.set(id_of_request(""))
         if type(error) in MALFORMED:
             status, kind = MALFORMED[type(error)]
-            self._say_no(client, status, malformed(kind))
+            self._send_error(client, status, malformed(kind))
         else:
-            self.log.error("A mistake of ours, outside of the app.", exc_info=error)
-            self._say_no(
-                client, HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side."
+            self.log.error("Unhandled exception outside of the app.", exc_info=error)
+            self._send_error(
+                client,
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "Something went wrong on our side and was logged. "
+                f"Quote request id {current_id.get()} if you contact support.",
             )
 
-    def _say_no(self, client: socket.socket, status: HTTPStatus, sentence: str) -> None:
-        """Refuse a request outside of the app, under the id that is set; the log has the same words as the reply."""
-        self.log.warning("Refused before the app saw it: %d %s", status, sentence)
+    def _send_error(self, client: socket.socket, status: HTTPStatus, sentence: str) -> None:
+        """Send an error response, and log the same sentence, both under the current request id."""
+        self.log.warning("Rejected before it reached the app: %d %s", status, sentence)
         with suppress(OSError):
             util.write_nonblock(client, json_error(status, sentence))
 
     def _keepalive_after(self, conn: Connection, keepalive: bool) -> bool:
-        """Whether the connection can be kept: nobody waits for the rest of a body that was refused unread."""
+        """Whether to keep the connection; not if the request was cut off."""
         try:
             return not conn.is_cut and bool(super()._keepalive_after(conn, keepalive))
-        except errors.ParseException:
-            # What the call did not read of the body is none. It has its reply, and must not get another.
+        except BrokenBodyError:
+            # The view did not read all of a broken body. Its reply is sent; send no second one.
             return False
 
     def is_parent_alive(self) -> bool:
-        """Whether the master lives. Where it was killed, let go of its port at once, for the next one, and end what is under way."""
+        """Whether the master process lives. If it was killed, stop listening, and stop this worker.
+
+        A new server can then use the port at once, while this one finishes its requests.
+        """
         if super().is_parent_alive():
             return True
         self.alive = False
         for listener in self.sockets:
-            # Shut, not just closed: the other workers have it too. One of them may have been first.
+            # Shut down, not only closed: the other workers have it open, too. Fails if one of them
+            # was faster.
             with suppress(OSError):
                 listener.sock.shutdown(socket.SHUT_RD)
         return False
@@ -389,5 +421,5 @@ def _date_of(second: int) -> str:
 
 
 def _http_date(timestamp: float | None = None) -> str:
-    """A time for a header, made once a second."""
+    """A time as in the Date header, formatted once a second."""
     return _date_of(int(time.time() if timestamp is None else timestamp))

@@ -26,12 +26,9 @@ from budget_sync.settings import Settings
 from budget_sync.web import auth
 from budget_sync.web.auth import require_user, require_user_or_local
 from budget_sync.web.payloads import error_response, idempotency_key, json_response, parse, respond
+from budget_sync.web.server_interface import runs_on_event_loop
 
 api = Blueprint("api", __name__)
-
-
-#: How the requests begin that wait for nothing but the writer: they need no thread of their own.
-SHARED_CALLS = (b"POST /api/budget/",)
 
 
 class _AnyText(PathConverter):
@@ -63,6 +60,7 @@ def _connect() -> None:
 
 
 @api.post("/api/budget/check")
+@runs_on_event_loop
 def check() -> Response:
     """Check whether a budget has an amount available."""
     started_ns = time.perf_counter_ns()
@@ -71,6 +69,7 @@ def check() -> Response:
 
 
 @api.post("/api/budget/reserve")
+@runs_on_event_loop
 def reserve() -> Response:
     """Reserve money for a request."""
     actor = require_user()
@@ -78,6 +77,7 @@ def reserve() -> Response:
 
 
 @api.post("/api/budget/commit")
+@runs_on_event_loop
 def commit() -> Response:
     """Move reserved money to committed."""
     actor = require_user()
@@ -85,6 +85,7 @@ def commit() -> Response:
 
 
 @api.post("/api/budget/release")
+@runs_on_event_loop
 def release() -> Response:
     """Return reserved money to the budget."""
     actor = require_user()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import peewee
 from flask import Flask, Response, current_app
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from budget_sync.database import refusal_of
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.runtime.correlation import current_id
 from budget_sync.web.payloads import INCOMPLETE_BODY, error_response
+from budget_sync.web.server_interface import BrokenBodyError
 
 _CODES = {
     404: Code.NOT_FOUND,
@@ -30,7 +30,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(RequestError, error_response)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(peewee.PeeweeException, _database_error)
-    app.register_error_handler(ParseException, _broken_body)
+    app.register_error_handler(BrokenBodyError, _broken_body)
     app.register_error_handler(Exception, _unhandled_exception)
 
 
@@ -50,8 +50,7 @@ def http_error(error: HTTPException) -> Response:
     return response
 
 
-def _broken_body(_: ParseException) -> Response:
-    # Its message quotes the request, which may hold a secret: leave it out of reply and log.
+def _broken_body(_: BrokenBodyError) -> Response:
     return error_response(invalid_request({"body": INCOMPLETE_BODY}))
 
 

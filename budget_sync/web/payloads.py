@@ -13,13 +13,13 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Response, current_app, request
-from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
 from werkzeug.wsgi import get_content_length
 
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.results import Reply, dumps
 from budget_sync.web import metrics
+from budget_sync.web.server_interface import BrokenBodyError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -144,7 +144,7 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
         body: bytes = (
             request.get_data(cache=False) if length is None else environ["wsgi.input"].read(length)
         )
-    except (ParseException, OSError):
+    except (BrokenBodyError, OSError):
         raise invalid_request({"body": INCOMPLETE_BODY}) from None
     if len(body) < (length or 0):
         raise invalid_request({"body": INCOMPLETE_BODY})

@@ -413,7 +413,9 @@ def test_malformed_request_is_logged_without_its_text(
     assert MARK not in log
     assert "Traceback" not in log
     refused = re.findall(
-        r"WARNING gunicorn.error \[([0-9a-f]{16})\] Refused before the app saw it: \d{3} (.+)", log
+        r"WARNING gunicorn.error \[([0-9a-f]{16})\] "
+        r"Rejected before it reached the app: \d{3} (.+)",
+        log,
     )
     assert {kind for _, kind in refused} >= {
         f"The request is malformed: invalid {what}."

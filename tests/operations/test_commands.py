@@ -232,7 +232,8 @@ def test_without_a_database_a_command_says_how_to_make_one_and_makes_none(
     said = shell.refuses(name, *TYPED[name], typed="correct horse battery\n" * 2)
     if ENGINE == "sqlite":
         assert (
-            said == f"There is no database at {chosen.database_path}. Create it with `flask init-db`."
+            said
+            == f"There is no database at {chosen.database_path}. Create it with `flask init-db`."
         )
         assert not chosen.database_path.exists()
     else:

@@ -1,4 +1,4 @@
-"""However many clients come, and whether or not they go, a worker has files left for its own work, and survives where it has none."""
+"""A worker keeps files in reserve for its own work, and survives without free files."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from support.installation import Installation
 from support.machine import needs, wait_until
 from support.world import reserve_body
 
-from budget_sync.server.arbiter import FILES_BESIDE, MOST_CONNECTIONS, THREADS, connections_within
+from budget_sync.server.arbiter import MAX_CONNECTIONS, RESERVED_FILES, THREADS, connections_within
 
 MALFORMED = b"GET / HTTP/1.1\r\nContent-Length: none\r\n\r\n"
 
-#: Connections that a worker takes here, and what it has of sockets beside.
-MOST, LISTENER = 2 * THREADS, 1
+#: The most connections of a worker in these tests, and its other sockets.
+MOST, LISTENERS = 2 * THREADS, 1
 
-FULL = "There is no room for another connection: Too many open files."
+FULL = "No room for another connection: Too many open files."
 
 
 @pytest.fixture
 def patient(installation: Installation) -> Installation:
-    """A server with one worker, which lets nobody go for being slow and takes few connections."""
+    """A server with one worker that drops no slow clients and accepts few connections."""
     needs(Path("/proc/self/fdinfo").exists(), "the /proc of Linux")
     constants = {
         "server.worker.ARRIVAL_S": 3600,
         "server.lingering_close.LINGER_S": 3600,
-        "server.arbiter.MOST_CONNECTIONS": MOST,
+        "server.arbiter.MAX_CONNECTIONS": MOST,
     }
     installation.constants.update(
         {f"budget_sync.{name}": value for name, value in constants.items()}
@@ -45,24 +45,24 @@ def patient(installation: Installation) -> Installation:
 
 
 def files_of(process: int) -> dict[int, str]:
-    """What a process has open, by number."""
+    """The open files of a process, by descriptor."""
     found = {}
     for file in Path(f"/proc/{process}/fd").iterdir():
-        # One may be closed meanwhile.
+        # It may have been closed by now.
         with suppress(FileNotFoundError):
             found[int(file.name)] = str(file.readlink())
     return found
 
 
 def sockets_of(process: int) -> list[int]:
-    """The sockets among them, the listener first: it is older than the process."""
+    """The descriptors of its sockets. The listener is the first: it is older than the process."""
     return sorted(
         number for number, name in files_of(process).items() if name.startswith("socket:")
     )
 
 
 def is_woken_by(process: int, number: int) -> bool:
-    """Whether the process sleeps on that file."""
+    """Whether the process sleeps on that descriptor."""
     (poller,) = [
         poller for poller, name in files_of(process).items() if name == "anon_inode:[eventpoll]"
     ]
@@ -70,52 +70,60 @@ def is_woken_by(process: int, number: int) -> bool:
     return number in [int(line.split()[1]) for line in lines if line.startswith("tfd:")]
 
 
-def comes(server: Installation, stack: ExitStack) -> socket.socket:
-    """A client that stays until the stack ends."""
+def connect(server: Installation, stack: ExitStack) -> socket.socket:
+    """A client that stays connected until the stack ends."""
     return stack.enter_context(
         closing(socket.create_connection(("127.0.0.1", server.port), timeout=10))
     )
 
 
-def answers(server: Installation) -> bool:
-    """Whether somebody else is answered."""
+def is_serving(server: Installation) -> bool:
+    """Whether another client gets a reply."""
     return requests.get(f"{server.url}/healthz", headers={"Connection": "close"}, timeout=30).ok
 
 
-def test_who_stays_when_told_to_go_takes_no_more_files_than_others(patient: Installation) -> None:
+def test_lingering_connections_stay_within_the_limit(patient: Installation) -> None:
     (worker,) = patient.workers
     with ExitStack() as stack:
         for _ in range(3 * MOST):
-            client = comes(patient, stack)
+            client = connect(patient, stack)
             client.sendall(MALFORMED)
             assert client.recv(65_536).startswith(b"HTTP/1.1 400 ")
-        assert THREADS < len(sockets_of(worker)) <= LISTENER + MOST
-        assert answers(patient)
+        assert THREADS < len(sockets_of(worker)) <= LISTENERS + MOST
+        assert is_serving(patient)
     assert patient.workers == [worker]
 
 
-def test_all_who_came_at_once_are_answered_but_no_more_of_them_at_a_time_than_are_taken(
+def test_burst_is_answered_within_the_connection_limit(
     patient: Installation,
 ) -> None:
     (worker,) = patient.workers
     body = json.dumps(reserve_body()).encode()
     ((name, key),) = patient.key().items()
-    head = f"POST /api/budget/reserve HTTP/1.1\r\nHost: localhost\r\n{name}: {key}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    lines = (
+        "POST /api/budget/reserve HTTP/1.1",
+        "Host: localhost",
+        f"{name}: {key}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    )
+    head = "\r\n".join((*lines, "", ""))
     with (
         closing(sqlite3.connect(patient.database, isolation_level=None)) as holder,
         ExitStack() as stack,
     ):
-        # None of them can be answered yet, and none is slow: nobody gives way.
+        # No request can be answered yet, and no client is slow, so none is dropped.
         holder.execute("BEGIN IMMEDIATE")
         os.kill(worker, signal.SIGSTOP)
-        clients = [comes(patient, stack) for _ in range(3 * MOST)]
+        clients = [connect(patient, stack) for _ in range(3 * MOST)]
         for client in clients:
             client.sendall(head.encode() + body)
         os.kill(worker, signal.SIGCONT)
         wait_until(
-            lambda: len(sockets_of(worker)) >= LISTENER + MOST, "not as many are taken as may be"
+            lambda: len(sockets_of(worker)) >= LISTENERS + MOST,
+            "fewer connections are accepted than allowed",
         )
-        assert len(sockets_of(worker)) == LISTENER + MOST
+        assert len(sockets_of(worker)) == LISTENERS + MOST
         holder.execute("ROLLBACK")
         for client in clients:
             client.settimeout(30)
@@ -123,7 +131,7 @@ def test_all_who_came_at_once_are_answered_but_no_more_of_them_at_a_time_than_ar
             client.close()
 
 
-def test_a_worker_without_files_takes_nobody_for_a_while_and_does_not_spin(
+def test_worker_without_files_pauses_and_does_not_spin(
     patient: Installation,
 ) -> None:
     (worker,) = patient.workers
@@ -132,18 +140,18 @@ def test_a_worker_without_files_takes_nobody_for_a_while_and_does_not_spin(
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (max(files_of(worker)) + 5, most))
     with ExitStack() as stack:
         for _ in range(THREADS):
-            comes(patient, stack)
+            connect(patient, stack)
         wait_until(
             lambda: FULL in patient.log and not is_woken_by(worker, listener),
-            "who waits to be taken in keeps the worker awake",
+            "connections in the queue keep the worker awake",
         )
-    assert answers(patient)
+    assert is_serving(patient)
     assert patient.workers == [worker]
     assert patient.log.count(FULL) == 1
     assert "Traceback" not in patient.log
 
 
-def test_what_a_worker_has_open_beside_its_connections_is_less_than_is_left_for_it(
+def test_other_open_files_fit_into_the_reserve(
     patient: Installation,
 ) -> None:
     (worker,) = patient.workers
@@ -155,27 +163,25 @@ def test_what_a_worker_has_open_beside_its_connections_is_less_than_is_left_for_
     def every_thread_has_a_connection() -> bool:
         with ThreadPoolExecutor(THREADS) as callers:
             assert all(callers.map(call, range(MOST)))
-        # The loop and the writer, too.
+        # And one each for the event loop and the writer.
         return [Path(name) for name in files_of(worker).values()].count(
             patient.database.resolve()
         ) == THREADS + 2
 
     assert patient.post("/api/budget/reserve", reserve_body(), headers=key).ok
-    wait_until(every_thread_has_a_connection, "some threads have nothing to do")
-    # Though some of the callers may still be there.
-    assert len(files_of(worker)) <= FILES_BESIDE
+    wait_until(every_thread_has_a_connection, "some threads have no connection")
+    # This may include some of the callers' connections.
+    assert len(files_of(worker)) <= RESERVED_FILES
 
 
 @pytest.mark.parametrize(
     ("files", "connections"),
     [
         (50, 2 * THREADS),
-        (256, 256 - FILES_BESIDE),
-        (1024, MOST_CONNECTIONS),
-        (2**20, MOST_CONNECTIONS),
+        (256, 256 - RESERVED_FILES),
+        (1024, MAX_CONNECTIONS),
+        (2**20, MAX_CONNECTIONS),
     ],
 )
-def test_a_worker_takes_as_many_connections_as_it_may_have_files(
-    files: int, connections: int
-) -> None:
+def test_connection_limit_follows_the_file_limit(files: int, connections: int) -> None:
     assert connections_within(files) == connections

@@ -1,4 +1,4 @@
-"""A request is given to a thread when all of it has arrived, or as soon as it can be refused; however it comes in pieces."""
+"""A request gets a thread once it is complete or can be rejected, however it is split."""
 
 from __future__ import annotations
 
@@ -14,76 +14,79 @@ import pytest
 import requests
 from gunicorn.config import Config
 from gunicorn.http.errors import NoMoreData, ParseException
-from gunicorn.http.parser import RequestParser
 from support.installation import Installation
 from support.world import check_body
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from budget_sync.server.arbiter import THREADS
-from budget_sync.server.connection import Arrived
+from budget_sync.server.connection import ReceivedData, RequestParser
 from budget_sync.server.request_buffer import (
     MAX_CHUNK_LINE_BYTES,
     MAX_HEAD_BYTES,
     MAX_LENGTH_DIGITS,
-    Arrival,
+    RequestBuffer,
 )
 from budget_sync.server.worker import ARRIVAL_S
 from budget_sync.web.payloads import MAX_BODY_BYTES
+from budget_sync.web.server_interface import BrokenBodyError
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: localhost\r\ncontent-LENGTH : 5\r\n\r\n12345"
-CHUNKED = b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;name=value\r\nabc\r\n1\r\nd\r\n0\r\nTrailer: 1\r\n\r\n"
+CHUNKED = (
+    b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"3;name=value\r\nabc\r\n1\r\nd\r\n0\r\nTrailer: 1\r\n\r\n"
+)
 CHUNKED_WITHOUT_TRAILERS = (
     b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\r\n\r\n0\r\n\r\n"
 )
 
 
 @pytest.mark.parametrize("request_", [GET, POST, CHUNKED, CHUNKED_WITHOUT_TRAILERS])
-def test_a_request_is_whole_with_its_last_byte_and_not_before(request_: bytes) -> None:
+def test_request_is_complete_with_its_last_byte(request_: bytes) -> None:
     for size in (1, 2, 7, len(request_)):
-        arrival = Arrival()
+        buffer = RequestBuffer()
         pieces = [request_[at : at + size] for at in range(0, len(request_), size)]
-        assert [arrival.add(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
-        assert bytes(arrival.data) == request_
-        assert not arrival.is_cut
+        assert [buffer.add(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+        assert bytes(buffer.data) == request_
+        assert not buffer.is_cut
 
 
-def test_what_follows_a_whole_request_is_kept_for_the_parser() -> None:
-    arrival = Arrival()
-    assert arrival.add(POST + GET)
-    assert bytes(arrival.data) == POST + GET
+def test_bytes_after_a_request_are_kept_for_the_parser() -> None:
+    buffer = RequestBuffer()
+    assert buffer.add(POST + GET)
+    assert bytes(buffer.data) == POST + GET
 
 
 def in_chunks(body: bytes) -> bytes:
-    """A request with a body that begins with these bytes."""
+    """A request with a chunked body of these bytes."""
     return b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + body
 
 
 def headed(*headers: bytes) -> bytes:
-    """A request's head with these headers."""
+    """The head of a request with these headers."""
     return b"\r\n".join((b"POST /x HTTP/1.1", *headers, b"", b""))
 
 
 TOO_LARGE = {
-    "by its length": headed(b"Content-Length: %d" % (MAX_BODY_BYTES + 1)),
-    "by a long length": headed(b"Content-Length: " + b"9" * MAX_LENGTH_DIGITS),
-    "one chunk": in_chunks(b"%x\r\n" % (MAX_BODY_BYTES + 1)),
-    "a very large chunk": in_chunks(b"fffffff\r\n"),
-    "all chunks together": in_chunks((b"4000\r\n" + b" " * 0x4000 + b"\r\n") * 4 + b"1\r\n"),
-    "what is around the chunks": in_chunks(b"1;so-much-is-said-of-each-chunk\r\n \r\n" * 3_000),
-    "what follows the chunks": in_chunks(b"0\r\n" + b"Trailer: 1\r\n" * 9_000),
+    "length over limit": headed(b"Content-Length: %d" % (MAX_BODY_BYTES + 1)),
+    "length of many digits": headed(b"Content-Length: " + b"9" * MAX_LENGTH_DIGITS),
+    "chunk over limit": in_chunks(b"%x\r\n" % (MAX_BODY_BYTES + 1)),
+    "very large chunk": in_chunks(b"fffffff\r\n"),
+    "sum of chunks": in_chunks((b"4000\r\n" + b" " * 0x4000 + b"\r\n") * 4 + b"1\r\n"),
+    "long extensions": in_chunks(b"1;an-extension-of-29-characters\r\n \r\n" * 3_000),
+    "long trailers": in_chunks(b"0\r\n" + b"Trailer: 1\r\n" * 9_000),
 }
 
 
 @pytest.mark.parametrize("sent", TOO_LARGE.values(), ids=TOO_LARGE)
-def test_what_is_too_large_is_not_waited_for(sent: bytes) -> None:
-    arrival = Arrival()
-    assert arrival.add(sent)
-    assert arrival.is_cut
-    assert not arrival.fault
+def test_too_large_request_is_cut_off(sent: bytes) -> None:
+    buffer = RequestBuffer()
+    assert buffer.add(sent)
+    assert buffer.is_cut
+    assert not buffer.fault
 
 
-LENGTHS_THAT_ARE_NONE = (
+INVALID_LENGTHS = (
     b"",
     b"-5",
     b"+5",
@@ -103,39 +106,39 @@ LENGTHS_THAT_ARE_NONE = (
 
 FAULTS = {
     **{
-        f"the length {length[:24]!r}": headed(b"Content-Length: " + length)
-        for length in LENGTHS_THAT_ARE_NONE
+        f"length {length[:24]!r}": headed(b"Content-Length: " + length)
+        for length in INVALID_LENGTHS
     },
-    "a length with a line feed": headed(b"Content-Length: 5\nX: y"),
+    "length with line feed": headed(b"Content-Length: 5\nX: y"),
     "two lengths": headed(b"Content-Length: 5", b"Content-Length: 6"),
-    "one length twice": headed(b"Content-Length: 5", b"Content-Length: 5"),
-    "a length and chunks": headed(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
-    "chunks and a length": headed(b"Transfer-Encoding: chunked", b"X: y", b"content-length: 5"),
+    "same length twice": headed(b"Content-Length: 5", b"Content-Length: 5"),
+    "length, then chunks": headed(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+    "chunks, then length": headed(b"Transfer-Encoding: chunked", b"X: y", b"content-length: 5"),
     "two codings": headed(b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"),
-    "a size that is none": in_chunks(b"no size\r\n"),
+    "size not a number": in_chunks(b"no size\r\n"),
     "no size": in_chunks(b"\r\n"),
-    "a negative size": in_chunks(b"-5\r\n"),
-    "a size with a prefix": in_chunks(b"0x5\r\n"),
-    "a size with a space": in_chunks(b"5 \r\n"),
-    "a size of nine digits": in_chunks(b"00000000f\r\n"),
-    "a size without end": in_chunks(b"0" * MAX_CHUNK_LINE_BYTES),
-    "a long extension": in_chunks(b"5;" + b"x" * MAX_CHUNK_LINE_BYTES + b"\r\n"),
-    "an extension with a line feed": in_chunks(b"5;a\nb\r\n"),
-    "an extension with a carriage return": in_chunks(b"5;a\rb\r\n"),
-    "a chunk longer than its size": in_chunks(b"1\r\nabc\r\n0\r\n\r\n"),
+    "negative size": in_chunks(b"-5\r\n"),
+    "size with prefix": in_chunks(b"0x5\r\n"),
+    "size with space": in_chunks(b"5 \r\n"),
+    "size of nine digits": in_chunks(b"00000000f\r\n"),
+    "size without end": in_chunks(b"0" * MAX_CHUNK_LINE_BYTES),
+    "long extension": in_chunks(b"5;" + b"x" * MAX_CHUNK_LINE_BYTES + b"\r\n"),
+    "extension with line feed": in_chunks(b"5;a\nb\r\n"),
+    "extension with carriage return": in_chunks(b"5;a\rb\r\n"),
+    "chunk longer than its size": in_chunks(b"1\r\nabc\r\n0\r\n\r\n"),
 }
 
 
 @pytest.mark.parametrize("sent", FAULTS.values(), ids=FAULTS)
-def test_what_may_end_in_two_places_is_refused_at_once_however_it_comes(sent: bytes) -> None:
+def test_ambiguous_request_is_a_fault_in_any_pieces(sent: bytes) -> None:
     for size in (1, 7, len(sent)):
-        arrival = Arrival()
-        assert [arrival.add(sent[at : at + size]) for at in range(0, len(sent), size)][-1]
-        assert arrival.fault
+        buffer = RequestBuffer()
+        assert [buffer.add(sent[at : at + size]) for at in range(0, len(sent), size)][-1]
+        assert buffer.fault
 
 
-#: What the parser refuses by its head, so that nothing more is waited for; and what it takes for a request without a body.
-JUDGED_BY_THE_HEAD = (
+#: Requests that the parser rejects because of their heads, and requests without a body.
+HEAD_ONLY = (
     *(
         headed(b"Transfer-Encoding: " + coding)
         for coding in (
@@ -191,8 +194,8 @@ JUDGED_BY_THE_HEAD = (
     ),
 )
 
-#: Requests with a body, most of which the parser refuses when it comes to it.
-WITH_A_BODY = (
+#: Requests with a body. The parser rejects most of them.
+WITH_BODY = (
     POST,
     POST.replace(b" :", b":"),
     CHUNKED,
@@ -222,8 +225,8 @@ WITH_A_BODY = (
     ),
 )
 
-#: What may still become a request, and is waited for without a thread.
-TO_BE_CONTINUED = (
+#: Beginnings of requests. The rest is waited for without a thread.
+INCOMPLETE = (
     *(
         b"GET",
         b"GET / HTTP/1.1\r\n",
@@ -254,38 +257,38 @@ TO_BE_CONTINUED = (
 GUNICORN = Config()
 
 
-def parsed(arrival: Arrival) -> bytes:
-    """What gunicorn's parser leaves of what has arrived, once it has read or refused the request; to wait for more is a failure."""
-    parser = RequestParser(GUNICORN, (), ("127.0.0.1", 1))
-    parser.unreader = Arrived()
-    parser.unreader.unread(bytes(arrival.data))
+def parsed(buffer: RequestBuffer) -> bytes:
+    """The bytes left after the parser has read or rejected the request.
+
+    Fails the test if the parser needs more data.
+    """
+    parser = RequestParser(GUNICORN, ("127.0.0.1", 1))
+    parser.unreader.unread(bytes(buffer.data))
     try:
         next(parser).body.read()
-    except ParseException:
+    except (ParseException, BrokenBodyError):
         return b""
     except NoMoreData:
-        pytest.fail(f"the parser waits for more than {bytes(arrival.data)[:300]!r}")
+        pytest.fail(f"the parser needs more than {bytes(buffer.data)[:300]!r}")
     left: bytes = parser.unreader.take_buffered()
     return left
 
 
-@pytest.mark.parametrize(
-    "sent", JUDGED_BY_THE_HEAD + WITH_A_BODY, ids=lambda sent: repr(sent)[2:60]
-)
-def test_the_parser_and_the_loop_agree_where_a_request_ends(sent: bytes) -> None:
-    arrival = Arrival()
-    pieces = [arrival.add(sent[at : at + 1]) for at in range(len(sent))]
+@pytest.mark.parametrize("sent", HEAD_ONLY + WITH_BODY, ids=lambda sent: repr(sent)[2:60])
+def test_parser_and_buffer_agree_on_the_end(sent: bytes) -> None:
+    buffer = RequestBuffer()
+    pieces = [buffer.add(sent[at : at + 1]) for at in range(len(sent))]
     assert not any(pieces[:-1])
     assert pieces[-1]
-    assert parsed(arrival) == b""
+    assert parsed(buffer) == b""
 
 
-@pytest.mark.parametrize("sent", TO_BE_CONTINUED, ids=lambda sent: repr(sent)[2:60])
-def test_what_may_become_a_request_is_waited_for(sent: bytes) -> None:
-    assert not Arrival().add(sent)
+@pytest.mark.parametrize("sent", INCOMPLETE, ids=lambda sent: repr(sent)[2:60])
+def test_incomplete_request_is_waited_for(sent: bytes) -> None:
+    assert not RequestBuffer().add(sent)
 
 
-#: Of these, heads are made that nobody thought of.
+#: Random heads consist of these.
 WORDS = (
     *(
         b"\r\n",
@@ -335,13 +338,13 @@ WORDS = (
 )
 
 
-#: What each of them may begin with.
+#: Each random head begins with one of these.
 BEGINNINGS = (b"", b"Content-Length: ", b"Transfer-Encoding: chunked\r\n\r\n")
 
 
-def test_the_parser_and_the_loop_agree_about_random_heads() -> None:
+def test_parser_and_buffer_agree_on_random_heads() -> None:
     dice = random.Random(1)  # noqa: S311  # no secret
-    whole = 0
+    ended = 0
     for _ in range(5_000):
         sent = (
             b"POST /x HTTP/1.1\r\n"
@@ -349,36 +352,52 @@ def test_the_parser_and_the_loop_agree_about_random_heads() -> None:
             + b"".join(dice.choices(WORDS, k=dice.randint(2, 12)))
             + b"\r\n\r\n"
         )
-        arrival = Arrival()
+        buffer = RequestBuffer()
         for at in range(len(sent)):
-            if arrival.add(sent[at : at + 1]):
-                whole += 1
-                assert arrival.fault or arrival.is_cut or parsed(arrival) == b""
+            if buffer.add(sent[at : at + 1]):
+                ended += 1
+                assert buffer.fault or buffer.is_cut or parsed(buffer) == b""
                 break
-    assert whole > 4_000
+    assert ended > 4_000
 
 
-def test_nothing_is_read_that_has_not_arrived() -> None:
-    arrived = Arrived()
-    arrived.unread(b"ab")
-    assert arrived.read(1) == b"a"
+@pytest.mark.parametrize(
+    "sent",
+    [in_chunks(b"1;;\r\na\r\n0\r\n\r\n"), in_chunks(b"0\r\nno trailer\r\n\r\n")],
+    ids=["extension", "trailer"],
+)
+def test_broken_body_raises_none_of_the_parsers_errors(sent: bytes) -> None:
+    parser = RequestParser(GUNICORN, ("127.0.0.1", 1))
+    parser.unreader.unread(sent)
+    body = next(parser).body
+    with pytest.raises(BrokenBodyError) as error:
+        body.read()
+    assert error.value.__cause__ is None
+    assert str(error.value) == ""
+    assert not parser.finish_body(), "the next request's start is unknown"
+
+
+def test_reading_never_waits_for_more_data() -> None:
+    received = ReceivedData()
+    received.unread(b"ab")
+    assert received.read(1) == b"a"
     with pytest.raises(NoMoreData):
-        arrived.read(2)
-    arrived.is_cut = True
+        received.read(2)
+    received.is_cut = True
     with pytest.raises(RequestEntityTooLarge):
-        arrived.read(3)
+        received.read(3)
 
 
-def test_a_head_without_end_is_too_long_at_some_time() -> None:
-    arrival = Arrival()
-    assert not arrival.add(b"GET / HTTP/1.1\r\n" + b"x" * (MAX_HEAD_BYTES - 100))
-    assert not arrival.is_too_long
-    assert not arrival.add(b"x" * 100)
-    assert arrival.is_too_long
+def test_endless_head_becomes_too_long() -> None:
+    buffer = RequestBuffer()
+    assert not buffer.add(b"GET / HTTP/1.1\r\n" + b"x" * (MAX_HEAD_BYTES - 100))
+    assert not buffer.is_too_long
+    assert not buffer.add(b"x" * 100)
+    assert buffer.is_too_long
 
 
 def post(key: dict[str, str], *headers: str) -> tuple[bytes, bytes]:
-    """A check, as head and body."""
+    """The head and the body of a check."""
     body = json.dumps(check_body()).encode()
     lines = (
         "POST /api/budget/check HTTP/1.1",
@@ -391,7 +410,7 @@ def post(key: dict[str, str], *headers: str) -> tuple[bytes, bytes]:
 
 
 def reply(connection: socket.socket) -> bytes:
-    """What comes until the connection is closed, or a whole JSON reply is there."""
+    """The bytes received until the connection is closed or a JSON reply is complete."""
     connection.settimeout(30)
     received = b""
     while not received.endswith(b"}\n") and (data := connection.recv(65_536)):
@@ -399,16 +418,14 @@ def reply(connection: socket.socket) -> bytes:
     return received
 
 
-def test_a_request_in_pieces_two_at_once_and_one_that_waits_to_be_told_are_answered(
-    server: Installation,
-) -> None:
+def test_pieces_pipelining_and_100_continue(server: Installation) -> None:
     head, body = post(server.key())
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         for piece in (head[:10], head[10:], body[:20], body[20:]):
             connection.sendall(piece)
             time.sleep(0.05)
         assert reply(connection).startswith(b"HTTP/1.1 200")
-        # The next one on the same connection, and half of another behind it.
+        # Another request on the same connection, followed by half of a third one.
         connection.sendall(head + body + head[:30])
         assert reply(connection).startswith(b"HTTP/1.1 200")
         connection.sendall(head[30:] + body)
@@ -428,9 +445,9 @@ def test_a_request_in_pieces_two_at_once_and_one_that_waits_to_be_told_are_answe
         (headed(b"Content-Length: 5", b"Expect: 100-continue"), b"HTTP/1.1 100 Continue\r\n\r\n"),
         (b"GET /" + b"x" * MAX_HEAD_BYTES, b"HTTP/1.1 431 "),
     ],
-    ids=["one that waits to be told", "one with an endless head"],
+    ids=["100-continue", "endless head"],
 )
-def test_what_came_together_with_the_request_before_is_looked_at_too(
+def test_bytes_after_a_request_are_handled_at_once(
     installation: Installation, sent: bytes, words: bytes
 ) -> None:
     server = installation
@@ -447,7 +464,7 @@ def test_what_came_together_with_the_request_before_is_looked_at_too(
         assert received.startswith(b"HTTP/1.1 200 ")
 
 
-def test_who_takes_too_long_is_told_so_and_the_server_still_stops_at_once(
+def test_slow_client_gets_408_and_server_stops_at_once(
     installation: Installation,
 ) -> None:
     server = installation
@@ -465,7 +482,7 @@ def test_who_takes_too_long_is_told_so_and_the_server_still_stops_at_once(
         assert json.loads(received.partition(b"\r\n\r\n")[2])["code"] == "HTTP_ERROR"
         assert silent.recv(1) == b""
     with socket.create_connection(("127.0.0.1", server.port)) as idle:
-        # It is taken in, and never says a word.
+        # This client connects and sends nothing.
         stopped: list[int] = []
         thread = threading.Thread(target=lambda: stopped.append(server.stop()))
         thread.start()
@@ -474,32 +491,34 @@ def test_who_takes_too_long_is_told_so_and_the_server_still_stops_at_once(
         assert idle.fileno() > 0
 
 
-def test_hostile_heads_cost_no_thread_and_keep_nobody_waiting(installation: Installation) -> None:
+def test_hostile_heads_use_no_thread(installation: Installation) -> None:
     server = installation
     server.constants["budget_sync.server.worker.ARRIVAL_S"] = 120
     server.start("--workers", "1")
     with ExitStack() as patient:
         waiting = [
-            connection for sent in TO_BE_CONTINUED for connection in callers(server, sent, patient)
+            connection
+            for sent in INCOMPLETE
+            for connection in clients_sending(server, sent, patient)
         ]
         for sent in (
             *FAULTS.values(),
             *TOO_LARGE.values(),
-            *JUDGED_BY_THE_HEAD,
+            *HEAD_ONLY,
             in_chunks(b"fffff\r\n"),
         ):
             with ExitStack() as hostile:
-                connections = callers(server, sent, hostile)
-                answers_soon(server)
+                connections = clients_sending(server, sent, hostile)
+                assert_replies_soon(server)
                 assert len(select.select(connections, (), (), 2)[0]) > 0, sent
                 assert connections[0].recv(65_536).startswith(b"HTTP/1.1 "), sent
-        answers_soon(server)
+        assert_replies_soon(server)
         for connection in select.select(waiting, (), (), 0)[0]:
             assert connection.recv(65_536) == b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def callers(server: Installation, sent: bytes, stack: ExitStack) -> list[socket.socket]:
-    """More connections than there are threads, on each of which that is sent and nothing else."""
+def clients_sending(server: Installation, sent: bytes, stack: ExitStack) -> list[socket.socket]:
+    """More connections than there are threads; each sends these bytes and nothing else."""
     connections = [
         stack.enter_context(closing(socket.create_connection(("127.0.0.1", server.port))))
         for _ in range(THREADS + 1)
@@ -509,8 +528,8 @@ def callers(server: Installation, sent: bytes, stack: ExitStack) -> list[socket.
     return connections
 
 
-def answers_soon(server: Installation) -> None:
-    """Whether others are answered: by the loop itself, and by a thread."""
+def assert_replies_soon(server: Installation) -> None:
+    """Assert that other clients get replies quickly."""
     for path in ("/healthz", "/sign-in"):
         assert (
             requests.get(

@@ -1,4 +1,4 @@
-"""A start that cannot go well ends with one clear line; and what a start reads: environment, .env, the kept key, the database."""
+"""Starting: the environment, .env, the stored key and the database; one clear line if it fails."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from budget_sync.settings import SettingsError
 
 KEY = "a key for tests, long enough"
 
-# Every variable that the program reads, with values that make no sense.
-NONSENSE = {
+# The variables that the program reads, with invalid values.
+INVALID = {
     "DATABASE_URL": [
         "postgres",
         "sqlite://",
@@ -60,12 +60,12 @@ NONSENSE = {
 
 @pytest.fixture
 def fresh(environment: dict[str, str]) -> Installation:
-    """An installation of which nothing is there yet."""
+    """An installation of which nothing exists yet."""
     return Installation(environment)
 
 
 def one_line(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line with which a command ended that could not go well."""
+    """The one line of standard error of a command that failed."""
     assert result.returncode != 0
     assert result.stdout == ""
     lines = result.stderr.splitlines()
@@ -74,18 +74,18 @@ def one_line(result: subprocess.CompletedProcess[str]) -> str:
 
 
 def start(installation: Installation, command: str) -> subprocess.CompletedProcess[str]:
-    """Start the server or another command. One that goes well where it should not is ended after a while."""
+    """Start the server or another command, which must fail; it is killed after 30 seconds."""
     options = ("--port", str(installation.port)) if command == "serve" else ()
     return installation.flask(command, *options, check=False, timeout=30)
 
 
 @pytest.mark.parametrize("command", ["serve", "verify", "init-db"])
-def test_a_start_on_an_sqlite_library_that_loses_commits_is_one_line(
+def test_sqlite_that_loses_commits_is_one_line(
     fresh: Installation, tmp_path: Path, command: str
 ) -> None:
     try:
         database.check_library(pythons_sqlite.sqlite_version_info)
-        needs(None, "a Python with an affected SQLite library of its own")
+        needs(None, "a Python with an affected SQLite library")
     except database.DatabaseProblem:
         pass
     hidden = tmp_path / "hidden" / "pysqlite3"
@@ -135,7 +135,9 @@ def test_a_start_on_an_sqlite_library_that_loses_commits_is_one_line(
         ),
     ],
 )
-def test_the_versions_that_lose_commits_are_known(version: tuple[int, ...], is_fixed: bool) -> None:
+def test_sqlite_versions_that_lose_commits_are_rejected(
+    version: tuple[int, ...], is_fixed: bool
+) -> None:
     if is_fixed:
         database.check_library(version)
     else:
@@ -143,7 +145,7 @@ def test_the_versions_that_lose_commits_are_known(version: tuple[int, ...], is_f
             database.check_library(version)
 
 
-def test_the_library_in_use_is_the_one_that_is_checked() -> None:
+def test_the_sqlite_in_use_is_the_one_checked() -> None:
     connection = sqlite3.connect(":memory:")
     (version,) = connection.execute("SELECT sqlite_version()").fetchone()
     connection.close()
@@ -152,79 +154,77 @@ def test_the_library_in_use_is_the_one_that_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in NONSENSE.items() for value in values]
+    ("name", "value"), [(name, value) for name, values in INVALID.items() for value in values]
 )
-def test_a_value_that_makes_no_sense_is_refused_by_name(
-    tmp_path: Path, name: str, value: str
-) -> None:
-    with pytest.raises(SettingsError, match=f"^{name} ") as refusal:
+def test_error_names_the_invalid_setting(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} ") as raised:
         settings.load(
             {"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": KEY} | {name: value}
         )
-    assert len(str(refusal.value).splitlines()) == 1
+    assert len(str(raised.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "command"),
-    list(zip(NONSENSE, itertools.cycle(["serve", "verify", "init-db"]), strict=False)),
+    list(zip(INVALID, itertools.cycle(["serve", "verify", "init-db"]), strict=False)),
 )
-def test_a_start_with_a_value_that_makes_no_sense_is_one_line(
+def test_start_with_invalid_setting_is_one_line(
     fresh: Installation, name: str, command: str
 ) -> None:
     folder = fresh.folder
-    fresh.environment[name] = NONSENSE[name][0]
+    fresh.environment[name] = INVALID[name][0]
     line = one_line(start(fresh, command))
     assert line.startswith(f"budget-sync: {name} ")
     assert not folder.exists()
 
 
-def test_a_secret_is_not_repeated_where_it_makes_no_sense(tmp_path: Path) -> None:
+def test_error_does_not_quote_a_secret(tmp_path: Path) -> None:
     for name, value in (
         ("SECRET_KEY", "hunter2"),
         ("DATABASE_URL", "mysql://me:hunter2@db.example.com/budgets"),
     ):
-        with pytest.raises(SettingsError) as refusal:
+        with pytest.raises(SettingsError) as raised:
             settings.load({"INSTANCE_FOLDER": str(tmp_path), "SECRET_KEY": KEY} | {name: value})
-        assert "hunter2" not in str(refusal.value)
+        assert "hunter2" not in str(raised.value)
 
 
 def no_database(file: Path) -> None:
-    """Only the folder is there."""
+    """Only the folder exists."""
 
 
-def an_empty_file(file: Path) -> None:
+def empty_file(file: Path) -> None:
     """A file without tables."""
     file.touch()
 
 
 def garbage(file: Path) -> None:
-    """What is no database."""
+    """A file that is not a database."""
     file.write_bytes(b"no database\n" * 1_000)
 
 
-def a_directory(file: Path) -> None:
-    """A directory in its place."""
+def directory(file: Path) -> None:
+    """A directory at the file's path."""
     file.mkdir()
 
 
-def an_older_schema(file: Path) -> None:
+def older_schema(file: Path) -> None:
     """The database of the first version."""
     connection = sqlite3.connect(file)
     connection.executescript((PROJECT / "tests" / "schemas" / "1.sql").read_text(encoding="utf-8"))
     connection.close()
 
 
-def a_newer_schema(file: Path) -> None:
-    """A database that a version to come has upgraded."""
-    make_database(file)
+def newer_schema(file: Path) -> None:
+    """A database that a future version has upgraded."""
+    create_database(file)
     connection = sqlite3.connect(file)
     connection.execute("""INSERT INTO "SchemaVersion" VALUES (999, '2099-01-01T00:00:00Z')""")
     connection.commit()
     connection.close()
 
 
-def make_database(file: Path) -> None:
-    """A database as init-db makes it."""
+def create_database(file: Path) -> None:
+    """A database as init-db creates it."""
     database.connect(file, create=True)
     database.init_schema()
     database.close_connection()
@@ -232,36 +232,36 @@ def make_database(file: Path) -> None:
 
 STATES: list[tuple[Callable[[Path], None], str]] = [
     (no_database, "flask init-db"),
-    (an_empty_file, "flask init-db"),
+    (empty_file, "flask init-db"),
     (garbage, "file is not a database"),
-    (a_directory, "unable to open database file"),
-    (an_older_schema, "schema version 1, but this program needs"),
-    (a_newer_schema, "schema version 999, newer than"),
+    (directory, "unable to open database file"),
+    (older_schema, "schema version 1, but this program needs"),
+    (newer_schema, "schema version 999, newer than"),
 ]
 every_state = pytest.mark.parametrize(
-    ("make", "says"), STATES, ids=[make.__name__ for make, _ in STATES]
+    ("create", "message"), STATES, ids=[create.__name__ for create, _ in STATES]
 )
 
 
 @every_state
-def test_a_server_without_a_database_of_its_version_does_not_start(
-    fresh: Installation, make: Callable[[Path], None], says: str
+def test_server_needs_a_database_of_its_version(
+    fresh: Installation, create: Callable[[Path], None], message: str
 ) -> None:
     fresh.folder.mkdir()
-    make(fresh.database)
+    create(fresh.database)
     before = sorted(fresh.folder.iterdir())
     line = one_line(start(fresh, "serve"))
     assert line.startswith("Error: ")
-    assert says in line
+    assert message in line
     assert sorted(fresh.folder.iterdir()) == before
 
 
 @every_state
-def test_a_command_without_a_database_of_its_version_does_nothing(
-    fresh: Installation, make: Callable[[Path], None], says: str
+def test_command_needs_a_database_of_its_version(
+    fresh: Installation, create: Callable[[Path], None], message: str
 ) -> None:
     fresh.folder.mkdir()
-    make(fresh.database)
+    create(fresh.database)
     before = sorted(fresh.folder.iterdir())
     app = create_app(settings.load(fresh.environment))
     try:
@@ -270,13 +270,13 @@ def test_a_command_without_a_database_of_its_version_does_nothing(
             assert isinstance(result.exception, SystemExit), result.exception
             assert result.exit_code == 1
             assert len(result.output.splitlines()) == 1, result.output
-            assert says in result.output
+            assert message in result.output
     finally:
         database.close_connection()
     assert sorted(fresh.folder.iterdir()) == before
 
 
-def test_a_server_does_not_start_on_a_damaged_database(fresh: Installation) -> None:
+def test_server_does_not_start_on_damaged_database(fresh: Installation) -> None:
     fresh.flask("init-db")
     connection = sqlite3.connect(fresh.database)
     (page,) = connection.execute(
@@ -284,16 +284,16 @@ def test_a_server_does_not_start_on_a_damaged_database(fresh: Installation) -> N
     ).fetchone()
     connection.close()
     with fresh.database.open("r+b") as file:
-        # The tables are found, and one of them cannot be read.
+        # The schema can be read, and one of its tables cannot.
         file.seek((page - 1) * 4096)
         file.write(b"\xff" * 4096)
-    said = one_line(start(fresh, "serve"))
-    assert said.startswith(f"Error: The database {fresh.database} is damaged (")
-    assert said.endswith("): restore a backup.")
+    line = one_line(start(fresh, "serve"))
+    assert line.startswith(f"Error: The database {fresh.database} is damaged (")
+    assert line.endswith("): restore a backup.")
 
 
 def tamper(file: Path, statement: str) -> None:
-    """Change a database, as somebody with a tool of theirs would."""
+    """Change a database with another tool than the program."""
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute(statement)
 
@@ -302,9 +302,7 @@ def tamper(file: Path, statement: str) -> None:
     "lost",
     ['table "StoredReply"', 'index "Reservation_open"', 'trigger "BudgetCheckLog_no_delete"'],
 )
-def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(
-    fresh: Installation, lost: str
-) -> None:
+def test_server_needs_its_whole_schema(fresh: Installation, lost: str) -> None:
     fresh.flask("init-db")
     tamper(fresh.database, f"DROP {lost}")
     said = one_line(start(fresh, "serve"))
@@ -314,7 +312,7 @@ def test_a_server_does_not_start_where_a_part_of_the_schema_is_missing(
     )
 
 
-def test_a_server_starts_beside_what_an_operator_has_added(fresh: Installation) -> None:
+def test_server_accepts_added_tables_and_indexes(fresh: Installation) -> None:
     fresh.flask("init-db")
     tamper(fresh.database, 'CREATE TABLE "OurNotes" ("id" INTEGER)')
     tamper(fresh.database, 'CREATE INDEX "Our_index" ON "Budget" ("department")')
@@ -325,7 +323,7 @@ def test_a_server_starts_beside_what_an_operator_has_added(fresh: Installation) 
         fresh.end()
 
 
-def test_a_server_starts_without_a_part_of_the_schema_when_told_to(fresh: Installation) -> None:
+def test_option_skips_the_check_of_the_schema(fresh: Installation) -> None:
     fresh.flask("init-db")
     tamper(fresh.database, 'DROP INDEX "Reservation_open"')
     try:
@@ -337,7 +335,7 @@ def test_a_server_starts_without_a_part_of_the_schema_when_told_to(fresh: Instal
 
 @pytest.fixture
 def contradicting(fresh: Installation) -> Iterator[Installation]:
-    """An installation where an amount is not what the audit log replays to, as after a flipped bit."""
+    """An installation with an amount that contradicts its audit log, as after a flipped bit."""
     fresh.flask("init-db")
     fresh.flask("demo")
     tamper(
@@ -348,66 +346,70 @@ def contradicting(fresh: Installation) -> Iterator[Installation]:
     fresh.end()
 
 
-def test_a_server_does_not_start_on_balances_that_contradict_each_other(
+def test_server_does_not_start_on_contradictory_balances(
     contradicting: Installation,
 ) -> None:
-    said = one_line(start(contradicting, "serve"))
-    assert said == (
-        f"Error: The balances in {contradicting.database} contradict each other: see `flask verify`, and restore a backup. "
+    line = one_line(start(contradicting, "serve"))
+    assert line == (
+        f"Error: The balances in {contradicting.database} contradict each other: "
+        "see `flask verify`, and restore a backup. "
         "The first of 1: Budget budget-123: the balances are not what its audit log replays to: "
-        "budgeted 10000001 against 10000000, reserved 0 against 0, committed 500000 against 500000 (minor units)."
+        "budgeted 10000001 against 10000000, reserved 0 against 0, "
+        "committed 500000 against 500000 (minor units)."
     )
 
 
 @pytest.fixture
-def bent(fresh: Installation) -> Installation:
-    """Installed, and an index is another than its table."""
+def mismatched(fresh: Installation) -> Installation:
+    """An installation with an index that does not match its table."""
     fresh.flask("init-db")
     fresh.flask("demo")
     with closing(sqlite3.connect(fresh.database)) as connection, connection:
         connection.execute("PRAGMA writable_schema = ON")
-        things = connection.execute(
+        entries = connection.execute(
             "SELECT * FROM sqlite_master WHERE type <> 'table' AND tbl_name = 'AuditLog'"
         ).fetchall()
         connection.execute(
             "DELETE FROM sqlite_master WHERE type <> 'table' AND tbl_name = 'AuditLog'"
         )
     with closing(sqlite3.connect(fresh.database)) as connection, connection:
-        # As a flipped bit does it: the table has it, and no index.
+        # As after a flipped bit: the table has the new value, and its indexes have the old one.
         connection.execute(
             """UPDATE "AuditLog" SET "requestId" = 'damaged' WHERE "action" = 'RESERVE'"""
         )
         connection.execute("PRAGMA writable_schema = ON")
-        connection.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", things)
+        connection.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", entries)
     assert fresh.flask("verify", check=False).returncode == 0
     return fresh
 
 
-def test_a_server_does_not_start_where_an_index_is_another_than_its_table(
-    bent: Installation,
+def test_server_does_not_start_on_mismatched_index(
+    mismatched: Installation,
 ) -> None:
-    said = one_line(start(bent, "serve"))
-    assert said.startswith(f"Error: The database {bent.database} is damaged (")
-    assert "missing from index" in said
+    line = one_line(start(mismatched, "serve"))
+    assert line.startswith(f"Error: The database {mismatched.database} is damaged (")
+    assert "missing from index" in line
 
 
-def test_the_doctor_and_a_restore_see_where_an_index_is_another_than_its_table(
-    bent: Installation,
+def test_doctor_and_restore_find_mismatched_index(
+    mismatched: Installation,
 ) -> None:
-    assert re.search("Database file.*missing from index", bent.flask("doctor", check=False).stdout)
-    copy = shutil.copyfile(bent.database, bent.folder / "copy.db")
-    refused = bent.flask("restore", str(copy), "--without-checksum", check=False)
-    assert refused.returncode == 1
-    assert "it is not a database, or it is damaged" in refused.stderr
-    assert "missing from index" in refused.stderr
+    assert re.search(
+        "Database file.*missing from index", mismatched.flask("doctor", check=False).stdout
+    )
+    copy = shutil.copyfile(mismatched.database, mismatched.folder / "copy.db")
+    restore = mismatched.flask("restore", str(copy), "--without-checksum", check=False)
+    assert restore.returncode == 1
+    assert "it is not a database, or it is damaged" in restore.stderr
+    assert "missing from index" in restore.stderr
 
 
-def test_a_server_starts_on_them_when_told_to(contradicting: Installation) -> None:
+def test_option_skips_the_check_of_the_balances(contradicting: Installation) -> None:
     contradicting.start("--unproven")
     assert requests.get(f"{contradicting.url}/readyz", timeout=10).status_code == 200
 
 
-def test_a_large_file_is_not_looked_at_when_a_server_starts(contradicting: Installation) -> None:
+def test_large_file_is_checked_for_its_schema_only(contradicting: Installation) -> None:
     with closing(sqlite3.connect(contradicting.database)) as connection:
         connection.execute("CREATE TABLE large (bytes BLOB)")
         connection.execute("INSERT INTO large VALUES (ZEROBLOB(?))", (64 * 1024 * 1024,))
@@ -415,34 +417,34 @@ def test_a_large_file_is_not_looked_at_when_a_server_starts(contradicting: Insta
     contradicting.start()
     assert requests.get(f"{contradicting.url}/readyz", timeout=10).status_code == 200
     contradicting.end()
-    # Its schema is as small as any.
+    # The schema is small in any file.
     tamper(contradicting.database, 'DROP INDEX "Reservation_open"')
     assert 'index "Reservation_open" is missing or changed' in one_line(
         start(contradicting, "serve")
     )
 
 
-@pytest.mark.parametrize("make", [garbage, a_directory], ids=lambda make: make.__name__)
-def test_tables_are_not_made_in_what_is_no_database(
-    fresh: Installation, make: Callable[[Path], None]
+@pytest.mark.parametrize("create", [garbage, directory], ids=lambda create: create.__name__)
+def test_init_db_changes_nothing_but_a_database(
+    fresh: Installation, create: Callable[[Path], None]
 ) -> None:
     fresh.folder.mkdir()
-    make(fresh.database)
+    create(fresh.database)
     before = sorted(fresh.folder.iterdir())
     one_line(start(fresh, "init-db"))
     assert sorted(fresh.folder.iterdir()) == before
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(fresh: Installation, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_one_line(fresh: Installation, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     fresh.environment["INSTANCE_FOLDER"] = str(tmp_path / "file" / "instance")
     line = one_line(start(fresh, "init-db"))
     assert str(tmp_path / "file") in line
 
 
-def test_a_port_in_use_is_one_line(fresh: Installation) -> None:
+def test_port_in_use_is_one_line(fresh: Installation) -> None:
     fresh.folder.mkdir()
-    make_database(fresh.database)
+    create_database(fresh.database)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", fresh.port))
         taken.listen()
@@ -457,17 +459,17 @@ import sys, time
 from app import create_app
 from budget_sync.server.arbiter import Server
 from budget_sync.server.worker import Worker
-listen = Worker.init_signals
+init_signals = Worker.init_signals
 def late(self):
-    print("a worker is there", flush=True)
+    print("a worker has started", flush=True)
     time.sleep(1)
-    listen(self)
+    init_signals(self)
 Worker.init_signals = late
 Server(create_app, host="127.0.0.1", port=int(sys.argv[1]), workers=1).run()
 """
 
 
-def test_a_server_that_is_stopped_while_a_worker_starts_waits_for_nobody(
+def test_server_stops_at_once_while_a_worker_starts(
     fresh: Installation,
 ) -> None:
     fresh.flask("init-db")
@@ -481,18 +483,18 @@ def test_a_server_that_is_stopped_while_a_worker_starts_waits_for_nobody(
     with subprocess.Popen(command, cwd=PROJECT, env=fresh.full_environment(), **options) as server:
         try:
             assert server.stdout is not None
-            assert server.stdout.readline() == "a worker is there\n"
+            assert server.stdout.readline() == "a worker has started\n"
             server.terminate()
-            # Not the 30 s that requests under way get to be answered.
+            # Less than the 30 s that running requests have.
             assert server.wait(timeout=15) == 0
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
 
 
-def test_a_command_works_from_another_directory(fresh: Installation, tmp_path: Path) -> None:
+def test_command_works_from_another_directory(fresh: Installation, tmp_path: Path) -> None:
     fresh.folder.mkdir()
-    make_database(fresh.database)
+    create_database(fresh.database)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     command = [sys.executable, "-m", "flask", "--app", str(PROJECT / "app.py"), "verify"]
@@ -510,9 +512,7 @@ def test_a_command_works_from_another_directory(fresh: Installation, tmp_path: P
 
 
 @sqlite_only
-def test_a_folder_whose_name_the_locale_has_no_letters_for_is_a_folder(
-    fresh: Installation, tmp_path: Path
-) -> None:
+def test_folder_name_outside_the_locale_works(fresh: Installation, tmp_path: Path) -> None:
     folder = tmp_path / "büro"
     fresh.environment |= {
         "INSTANCE_FOLDER": str(folder),
@@ -520,17 +520,15 @@ def test_a_folder_whose_name_the_locale_has_no_letters_for_is_a_folder(
         "PYTHONCOERCECLOCALE": "0",
         "LC_ALL": "C",
     }
-    made = fresh.flask("init-db", check=False)
-    assert (made.returncode, made.stderr) == (0, "")
+    result = fresh.flask("init-db", check=False)
+    assert (result.returncode, result.stderr) == (0, "")
     assert (folder / "budget_sync.db").exists()
 
 
-def test_a_file_of_another_project_around_the_current_folder_does_not_count(
-    fresh: Installation, tmp_path: Path
-) -> None:
+def test_env_file_of_another_project_is_ignored(fresh: Installation, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere" / "sub"
     elsewhere.mkdir(parents=True)
-    # What stands in the environment counts, even where the file says the same.
+    # The environment counts, even if the file has the same value.
     foreign = f"INSTANCE_FOLDER={fresh.folder}\nCSV_FOLDER={tmp_path}/foreign\nSECRET_KEY=short\n"
     (elsewhere.parent / ".env").write_text(foreign, encoding="utf-8")
     (elsewhere / ".flaskenv").write_text("LOG_LEVEL=loud\nBUDGET_CHECK_AUTH\n", encoding="utf-8")
@@ -549,14 +547,14 @@ def test_a_file_of_another_project_around_the_current_folder_does_not_count(
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands in for the one that holds app.py, in a process without any of the variables."""
-    for name in (*NONSENSE, "CRON_SECRET", "METRICS_TOKEN"):
+    """A folder in place of the one with app.py, in a process without any of the variables."""
+    for name in (*INVALID, "CRON_SECRET", "METRICS_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(settings, "PROJECT_FOLDER", tmp_path)
     return tmp_path
 
 
-def test_without_anything_the_instance_folder_is_beside_app_py(project: Path) -> None:
+def test_default_instance_folder_is_next_to_app_py(project: Path) -> None:
     chosen = settings.load()
     assert chosen.instance_folder == project / "instance"
     assert chosen.database_path == project / "instance" / "budget_sync.db"
@@ -569,9 +567,10 @@ def test_without_anything_the_instance_folder_is_beside_app_py(project: Path) ->
     ) == ("local", "INFO", "text", (), None)
 
 
-def test_what_stands_in_the_env_file_beside_app_py_is_read(project: Path) -> None:
+def test_env_file_next_to_app_py_is_read(project: Path) -> None:
     (project / ".env").write_text(
-        f'# for cron\nSECRET_KEY="{KEY}"\nexport LOG_LEVEL=debug\nTRUSTED_HOSTS=a.example.com, b.example.com\nCRON_SECRET=\nDATABASE_URL=sqlite:///my.db\n',
+        f'# for cron\nSECRET_KEY="{KEY}"\nexport LOG_LEVEL=debug\n'
+        "TRUSTED_HOSTS=a.example.com, b.example.com\nCRON_SECRET=\nDATABASE_URL=sqlite:///my.db\n",
         encoding="utf-8",
     )
     chosen = settings.load()
@@ -583,9 +582,7 @@ def test_what_stands_in_the_env_file_beside_app_py_is_read(project: Path) -> Non
     assert (chosen.cron_secret, chosen.database_path) == (None, project / "instance" / "my.db")
 
 
-def test_the_environment_wins_over_the_env_file(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_wins_over_env_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / ".env").write_text(
         f"SECRET_KEY={KEY}\nLOG_LEVEL=ERROR\nBUDGET_CHECK_AUTH=open\n", encoding="utf-8"
     )
@@ -598,7 +595,10 @@ def test_the_environment_wins_over_the_env_file(
 def flask_loads(
     project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], None]:
-    """What Flask's command line does before us, in a folder below one of another project; it takes that project's `.env`, of this content."""
+    """Loads the `.env` of another project, of this content, as Flask's command line does.
+
+    Flask runs in a folder below that project, before this program reads its settings.
+    """
     monkeypatch.setattr(os, "environ", {**os.environ, "FLASK_RUN_FROM_CLI": "true"})
     foreign = tmp_path_factory.mktemp("foreign")
     (foreign / "sub").mkdir()
@@ -611,14 +611,14 @@ def flask_loads(
     return load
 
 
-def test_the_env_file_beside_app_py_wins_over_one_of_another_project(
+def test_env_file_wins_over_one_of_another_project(
     project: Path, flask_loads: Callable[[str], None]
 ) -> None:
     (project / ".env").write_text(f"SECRET_KEY={KEY}\nLOG_LEVEL=ERROR\n", encoding="utf-8")
     flask_loads("LOG_LEVEL=DEBUG\nBUDGET_CHECK_AUTH=open\nPGHOST=elsewhere.example.com\n")
     chosen = settings.load()
     assert (chosen.log_level, chosen.budget_check_auth) == ("ERROR", "local")
-    # The database's client would read it as well.
+    # PostgreSQL's client library would read it.
     assert "PGHOST" not in os.environ
 
 
@@ -627,26 +627,26 @@ def test_the_env_file_beside_app_py_wins_over_one_of_another_project(
     [["--env-file", "chosen.env"], ["-e", "chosen.env"], ["--env-file=chosen.env"]],
     ids=" ".join,
 )
-def test_a_file_that_flask_was_told_to_load_counts(
+def test_env_file_option_of_flask_counts(
     project: Path,
     flask_loads: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
     option: list[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["flask", *option, "verify"])
-    # The chosen file says the same as the one around the folder, or is that very one.
+    # The chosen file may have the same values as the one above the folder, or be that file.
     flask_loads("LOG_LEVEL=DEBUG\n")
     assert settings.load().log_level == "DEBUG"
 
 
-def test_a_file_of_another_project_cannot_have_itself_counted(
+def test_foreign_env_file_cannot_declare_itself_chosen(
     project: Path, flask_loads: Callable[[str], None]
 ) -> None:
     flask_loads("FLASK_SKIP_DOTENV=1\nLOG_LEVEL=${LOG_LEVEL}DEBUG\n")
     assert settings.load().log_level == "INFO"
 
 
-def test_what_a_process_was_started_with_counts_whatever_a_file_says(
+def test_initial_environment_wins_over_foreign_env_file(
     project: Path, flask_loads: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started_with = project / "started-with"
@@ -656,17 +656,17 @@ def test_what_a_process_was_started_with_counts_whatever_a_file_says(
     chosen = settings.load()
     assert (chosen.log_level, chosen.budget_check_auth) == ("DEBUG", "local")
     started_with.unlink()
-    # Not known any more: nothing is undone.
+    # Without the initial environment, nothing is undone.
     assert settings.load().log_level == "DEBUG"
 
 
-def test_a_value_in_the_env_file_that_makes_no_sense_is_refused_by_name(project: Path) -> None:
+def test_error_names_the_invalid_setting_of_env_file(project: Path) -> None:
     (project / ".env").write_text(f"SECRET_KEY={KEY}\nLOG_LEVEL=loud\n", encoding="utf-8")
     with pytest.raises(SettingsError, match=r"^LOG_LEVEL "):
         settings.load()
 
 
-def test_an_env_file_that_is_no_text_is_refused(project: Path) -> None:
+def test_env_file_must_be_utf8(project: Path) -> None:
     (project / ".env").write_bytes(b"SECRET_KEY=caf\xe9 long enough for a key\n")
     with pytest.raises(SettingsError, match=r"\.env"):
         settings.load()
@@ -684,7 +684,7 @@ def test_an_env_file_that_is_no_text_is_refused(project: Path) -> None:
         ("sqlite:///{folder}/a%20%3F%23%25b.db", "a ?#%b.db"),
     ],
 )
-def test_a_database_url_names_a_file(tmp_path: Path, url: str, path: str) -> None:
+def test_database_url_names_a_file(tmp_path: Path, url: str, path: str) -> None:
     chosen = settings.load(
         {
             "INSTANCE_FOLDER": str(tmp_path / "instance"),
@@ -694,7 +694,7 @@ def test_a_database_url_names_a_file(tmp_path: Path, url: str, path: str) -> Non
     )
     assert chosen.database_path == tmp_path / path
     chosen.database_path.parent.mkdir(parents=True, exist_ok=True)
-    make_database(chosen.database_path)
+    create_database(chosen.database_path)
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [tmp_path / path]
 
 
@@ -706,7 +706,7 @@ def test_a_database_url_names_a_file(tmp_path: Path, url: str, path: str) -> Non
         ("data/instance", "data/instance"),
     ],
 )
-def test_a_path_is_read_from_the_folder_of_app_py_wherever_the_process_is(
+def test_paths_are_relative_to_the_folder_of_app_py(
     project: Path, monkeypatch: pytest.MonkeyPatch, text: str, folder: str
 ) -> None:
     monkeypatch.setenv("HOME", str(project / "home"))
@@ -729,7 +729,7 @@ def test_a_path_is_read_from_the_folder_of_app_py_wherever_the_process_is(
 
 @contextmanager
 def without_umask() -> Iterator[None]:
-    """So that a file's mode is the program's own choice."""
+    """Clear the umask, so that the program chooses the modes of its files."""
     before = os.umask(0)
     try:
         yield
@@ -737,20 +737,20 @@ def without_umask() -> Iterator[None]:
         os.umask(before)
 
 
-def test_a_secret_key_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path) -> None:
+def test_secret_key_is_created_once_for_its_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "instance"
     with without_umask():
-        made = settings.load({"INSTANCE_FOLDER": str(folder)}).secret_key
-    assert len(made) >= 32
+        created = settings.load({"INSTANCE_FOLDER": str(folder)}).secret_key
+    assert len(created) >= 32
     assert [(file.name, stat.S_IMODE(file.stat().st_mode)) for file in folder.iterdir()] == [
         ("secret_key", 0o600)
     ]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert settings.load({"INSTANCE_FOLDER": str(folder)}).secret_key == made
-    assert settings.load({"INSTANCE_FOLDER": str(tmp_path / "other")}).secret_key != made
+    assert settings.load({"INSTANCE_FOLDER": str(folder)}).secret_key == created
+    assert settings.load({"INSTANCE_FOLDER": str(tmp_path / "other")}).secret_key != created
 
 
-def test_a_secret_key_that_is_given_is_used_and_none_is_made(tmp_path: Path) -> None:
+def test_given_secret_key_is_used_and_not_stored(tmp_path: Path) -> None:
     assert (
         settings.load({"INSTANCE_FOLDER": str(tmp_path / "instance"), "SECRET_KEY": KEY}).secret_key
         == KEY
@@ -758,19 +758,19 @@ def test_a_secret_key_that_is_given_is_used_and_none_is_made(tmp_path: Path) -> 
     assert not (tmp_path / "instance").exists()
 
 
-def test_first_starts_at_the_same_time_agree_on_one_key(
+def test_simultaneous_first_starts_agree_on_one_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Each start has seen that there is no key before any of them makes one: the worst that can happen.
-    together, make, arrived = threading.Barrier(8), secrets.token_hex, set[int]()
+    # The worst case: every start finds that there is no key before any of them creates one.
+    together, token_hex, arrived = threading.Barrier(8), secrets.token_hex, set[int]()
 
-    def make_together(length: int) -> str:
+    def together_token_hex(length: int) -> str:
         if threading.get_ident() not in arrived:
             arrived.add(threading.get_ident())
             together.wait(timeout=30)
-        return make(length)
+        return token_hex(length)
 
-    monkeypatch.setattr(secrets, "token_hex", make_together)
+    monkeypatch.setattr(secrets, "token_hex", together_token_hex)
     with ThreadPoolExecutor(8) as pool:
         keys = list(
             pool.map(
@@ -784,11 +784,9 @@ def test_first_starts_at_the_same_time_agree_on_one_key(
 
 
 @pytest.mark.parametrize(
-    "kept", [b"", b"short\n", b"\xff" * 64, None], ids=["empty", "short", "no text", "a directory"]
+    "kept", [b"", b"short\n", b"\xff" * 64, None], ids=["empty", "short", "not UTF-8", "directory"]
 )
-def test_a_kept_key_that_is_none_is_refused_and_left_alone(
-    tmp_path: Path, kept: bytes | None
-) -> None:
+def test_invalid_stored_key_is_rejected_and_kept(tmp_path: Path, kept: bytes | None) -> None:
     path = tmp_path / "secret_key"
     if kept is None:
         path.mkdir()
@@ -799,7 +797,7 @@ def test_a_kept_key_that_is_none_is_refused_and_left_alone(
     assert path.is_dir() if kept is None else path.read_bytes() == kept
 
 
-def test_a_folder_that_cannot_hold_the_key_is_refused(tmp_path: Path) -> None:
+def test_folder_that_cannot_store_the_key_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="SECRET_KEY"):
         settings.load({"INSTANCE_FOLDER": str(tmp_path / "file" / "instance")})

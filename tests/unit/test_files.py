@@ -1,4 +1,4 @@
-"""The files of an installation: for the service's user alone, whoever makes them; and nobody leads root to another's."""
+"""Files of an installation: only for the service's user, and safe from links to root's files."""
 
 from __future__ import annotations
 
@@ -29,32 +29,34 @@ def mode(path: Path) -> int:
 
 
 def owners(folder: Path) -> dict[str, int]:
-    """Whose everything in a folder is, but for the links' targets."""
+    """The owner of everything in a folder; of links, not of their targets."""
     return {str(path.relative_to(folder)): path.lstat().st_uid for path in folder.rglob("*")}
 
 
-MAKERS: dict[str, Callable[[Path], object]] = {
-    "make": lambda path: os.close(files.make(path)),
-    "open_or_make": lambda path: os.close(files.open_or_make(path)),
-    "make_once": lambda path: files.make_once(path, "text"),
+CREATORS: dict[str, Callable[[Path], object]] = {
+    "create": lambda path: os.close(files.make(path)),
+    "open_or_create": lambda path: os.close(files.open_or_make(path)),
+    "create_once": lambda path: files.make_once(path, "text"),
     "write": lambda path: files.write(path, "text"),
-    "make_folder": files.make_folder,
+    "create_folder": files.make_folder,
 }
-every_maker = pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
+every_creator = pytest.mark.parametrize("creator", CREATORS.values(), ids=CREATORS)
 
 
-@every_maker
-def test_what_is_made_is_its_owners_alone(tmp_path: Path, maker: Callable[[Path], object]) -> None:
+@every_creator
+def test_new_files_are_accessible_to_their_owner_only(
+    tmp_path: Path, creator: Callable[[Path], object]
+) -> None:
     before = os.umask(0)
     try:
-        maker(tmp_path / "made")
+        creator(tmp_path / "new")
     finally:
         os.umask(before)
-    assert mode(tmp_path / "made") == (0o700 if (tmp_path / "made").is_dir() else 0o600)
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert mode(tmp_path / "new") == (0o700 if (tmp_path / "new").is_dir() else 0o600)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
-def test_what_is_there_is_kept_or_written_anew_as_it_was_asked_for(tmp_path: Path) -> None:
+def test_existing_file_is_kept_or_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
     files.make_once(path, "first")
     files.make_once(path, "second")
@@ -70,7 +72,7 @@ def test_what_is_there_is_kept_or_written_anew_as_it_was_asked_for(tmp_path: Pat
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
-def test_who_comes_second_opens_what_the_first_has_made(
+def test_slower_process_opens_the_file_of_the_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = files.make
@@ -79,32 +81,32 @@ def test_who_comes_second_opens_what_the_first_has_made(
         path.write_text("first", encoding="utf-8")
         return make(path)
 
-    monkeypatch.setattr(files, "make", late)
+    monkeypatch.setattr(files, files.make.__name__, late)
     with open(files.open_or_make(tmp_path / "file"), encoding="utf-8") as opened:
         assert opened.read() == "first"
 
 
 @pytest.mark.parametrize(
-    "maker",
-    [MAKERS["make"], MAKERS["open_or_make"], MAKERS["make_once"]],
-    ids=["make", "open_or_make", "make_once"],
+    "creator",
+    [CREATORS["create"], CREATORS["open_or_create"], CREATORS["create_once"]],
+    ids=["create", "open_or_create", "create_once"],
 )
-def test_a_link_is_not_followed(tmp_path: Path, maker: Callable[[Path], object]) -> None:
+def test_links_are_not_followed(tmp_path: Path, creator: Callable[[Path], object]) -> None:
     target, link = tmp_path / "target", tmp_path / "link"
-    for there in (False, True):
+    for exists in (False, True):
         link.symlink_to(target)
-        if maker is MAKERS["make_once"]:
-            maker(link)
+        if creator is CREATORS["create_once"]:
+            creator(link)
         else:
             with pytest.raises(OSError, match=str(link)):
-                maker(link)
-        assert target.exists() == there
+                creator(link)
+        assert target.exists() == exists
         assert link.is_symlink()
         link.unlink()
         target.write_text("", encoding="utf-8")
 
 
-def test_what_is_written_takes_a_links_place_and_leaves_its_target(tmp_path: Path) -> None:
+def test_write_replaces_a_link_and_not_its_target(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("precious", encoding="utf-8")
     (tmp_path / "link").symlink_to("target")
     files.write(tmp_path / "link", "text")
@@ -113,36 +115,36 @@ def test_what_is_written_takes_a_links_place_and_leaves_its_target(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "maker", [MAKERS["make_once"], MAKERS["write"]], ids=["make_once", "write"]
+    "creator", [CREATORS["create_once"], CREATORS["write"]], ids=["create_once", "write"]
 )
-def test_a_file_that_cannot_be_written_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maker: Callable[[Path], object]
+def test_failed_write_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, creator: Callable[[Path], object]
 ) -> None:
     make = files.make
 
-    def make_without_room(path: Path) -> int:
+    def make_on_full_disk(path: Path) -> int:
         os.close(make(path))
         return os.open("/dev/full", os.O_WRONLY)
 
-    monkeypatch.setattr(files, "make", make_without_room)
+    monkeypatch.setattr(files, files.make.__name__, make_on_full_disk)
     with pytest.raises(OSError, match="No space left"):
-        maker(tmp_path / "file")
+        creator(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_cannot_take_its_place_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_replacement_leaves_no_draft(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
     with pytest.raises(IsADirectoryError):
         files.write(tmp_path / "file", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-# What root makes.
+# Files that root creates.
 
 
 @pytest.fixture
 def theirs() -> Iterator[Path]:
-    """A folder of NOBODY's, where they can get to it."""
+    """A folder of the user NOBODY, at a path that this user can reach."""
     folder = Path(tempfile.mkdtemp(prefix="budget-sync-tests-"))
     os.chown(folder, NOBODY, NOBODY)
     yield folder
@@ -150,48 +152,46 @@ def theirs() -> Iterator[Path]:
 
 
 @root_only
-@every_maker
-def test_root_gives_what_it_makes_to_the_folders_owner(
-    theirs: Path, tmp_path: Path, maker: Callable[[Path], object]
+@every_creator
+def test_root_gives_new_files_to_the_folders_owner(
+    theirs: Path, tmp_path: Path, creator: Callable[[Path], object]
 ) -> None:
-    maker(theirs / "made")
-    assert ((theirs / "made").stat().st_uid, (theirs / "made").stat().st_gid) == (NOBODY, NOBODY)
-    maker(tmp_path / "made")
-    assert (tmp_path / "made").stat().st_uid == 0
+    creator(theirs / "new")
+    assert ((theirs / "new").stat().st_uid, (theirs / "new").stat().st_gid) == (NOBODY, NOBODY)
+    creator(tmp_path / "new")
+    assert (tmp_path / "new").stat().st_uid == 0
 
 
 @root_only
-def test_root_gives_away_every_folder_on_the_way(theirs: Path) -> None:
+def test_root_gives_away_every_parent_it_creates(theirs: Path) -> None:
     files.make_folder(theirs / "a" / "b")
     assert owners(theirs) == {"a": NOBODY, "a/b": NOBODY}
 
 
 @root_only
-def test_a_file_like_another_belongs_to_whom_that_one_belongs(theirs: Path, tmp_path: Path) -> None:
+def test_file_like_another_has_its_owner(theirs: Path, tmp_path: Path) -> None:
     (tmp_path / "like").touch()
     os.chown(tmp_path / "like", NOBODY, NOBODY)
     for folder in (tmp_path, theirs):
-        os.close(files.make(folder / "made", like="like"))
-        assert (folder / "made").stat().st_uid == NOBODY
+        os.close(files.make(folder / "new", like="like"))
+        assert (folder / "new").stat().st_uid == NOBODY
 
 
 @root_only
-def test_a_file_that_cannot_be_given_away_is_not_made(
+def test_file_that_cannot_be_given_away_is_removed(
     theirs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: object) -> None:
+    def denied(*_: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(os, "fchown", refused)
-    with pytest.raises(PermissionError, match="made"):
-        files.make(theirs / "made")
+    monkeypatch.setattr(os, "fchown", denied)
+    with pytest.raises(PermissionError, match="new"):
+        files.make(theirs / "new")
     assert list(theirs.iterdir()) == []
 
 
 @root_only
-def test_roots_own_files_stay_roots_whatever_links_lie_in_the_folder(
-    theirs: Path, tmp_path: Path
-) -> None:
+def test_links_do_not_change_files_of_root(theirs: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("root's", encoding="utf-8")
     for name in ("lock", "note", "key", "sync-1.lock"):
@@ -205,15 +205,15 @@ def test_roots_own_files_stay_roots_whatever_links_lie_in_the_folder(
     files.make_once(theirs / "key", "a key")
     files.make_folder(theirs / "folder")
     files.make_folder(theirs / "folder" / "inner")
-    os.close(files.make(theirs / "folder" / "made"))
+    os.close(files.make(theirs / "folder" / "new"))
     assert secret.read_text(encoding="utf-8") == "root's"
     assert tmp_path.stat().st_uid == 0
     assert set(owners(tmp_path).values()) == {0}
 
 
 @root_only
-@pytest.mark.parametrize("swapped", ["with a link", "with a full folder"])
-def test_a_folder_that_is_swapped_under_roots_hands_is_not_given_away(
+@pytest.mark.parametrize("swapped", ["for a link", "for a full folder"])
+def test_swapped_folder_is_not_given_away(
     theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
 ) -> None:
     mkdir, full = Path.mkdir, theirs / "full"
@@ -223,23 +223,23 @@ def test_a_folder_that_is_swapped_under_roots_hands_is_not_given_away(
     def swap(path: Path, mode: int) -> None:
         mkdir(path, mode)
         path.rmdir()
-        if swapped == "with a link":
+        if swapped == "for a link":
             path.symlink_to(tmp_path)
         else:
             full.rename(path)
 
     monkeypatch.setattr(Path, "mkdir", swap)
-    if swapped == "with a link":
-        with pytest.raises(OSError, match="made"):
-            files.make_folder(theirs / "made")
+    if swapped == "for a link":
+        with pytest.raises(OSError, match="new"):
+            files.make_folder(theirs / "new")
         assert tmp_path.stat().st_uid == 0
     else:
-        files.make_folder(theirs / "made")
-        assert (theirs / "made").stat().st_uid == 0
+        files.make_folder(theirs / "new")
+        assert (theirs / "new").stat().st_uid == 0
 
 
 @root_only
-def test_what_sqlite_makes_beside_a_database_belongs_to_the_databases_owner(theirs: Path) -> None:
+def test_sqlites_files_belong_to_the_databases_owner(theirs: Path) -> None:
     path = theirs / "a.db"
     os.close(files.make(path))
     connection = sqlite3.connect(path, isolation_level=None)
@@ -253,26 +253,26 @@ def test_what_sqlite_makes_beside_a_database_belongs_to_the_databases_owner(thei
 
 
 @pytest.fixture
-def roots(installation: Installation) -> Iterator[Installation]:
-    """An installation of root's own, where all works."""
+def installation_of_root(installation: Installation) -> Iterator[Installation]:
+    """An installation of root in which everything works."""
     del installation.environment["SECRET_KEY"]
-    assert serve(installation) == ALL_IS_WELL
+    assert use(installation) == SUCCESS
     yield installation
     database.disconnect()
 
 
-ALL_IS_WELL = {"ready": 200, "reserve": 200, "login": 200, "sync": ["success"]}
+SUCCESS = {"ready": 200, "reserve": 200, "login": 200, "sync": ["success"]}
 
 
-def serve(made: Installation) -> dict[str, object]:
-    """What comes of all that needs a file of its own, in this process."""
-    chosen = settings.load(made.environment)
+def use(installation: Installation) -> dict[str, object]:
+    """The outcome of everything that needs a file, in this process."""
+    chosen = settings.load(installation.environment)
     client = create_app(chosen).test_client()
     people.set_password(ROOT, "user-123", JANES_NEW_PASSWORD, slots_folder=chosen.instance_folder)
     return {
         "ready": client.get("/readyz").status_code,
         "reserve": client.post(
-            "/api/budget/reserve", json=reserve_body(), headers=made.key()
+            "/api/budget/reserve", json=reserve_body(), headers=installation.key()
         ).status_code,
         "login": client.post(
             "/api/auth/login", json={"email": "jane@acme.com", "password": JANES_NEW_PASSWORD}
@@ -289,17 +289,17 @@ def serve(made: Installation) -> dict[str, object]:
 @root_only
 @sqlite_only
 @pytest.mark.parametrize("begin", ["init-db", "restore"])
-def test_a_service_works_on_what_root_has_made(
-    roots: Installation, theirs: Path, tmp_path: Path, begin: str
+def test_service_can_use_the_files_of_root(
+    installation_of_root: Installation, theirs: Path, tmp_path: Path, begin: str
 ) -> None:
-    made = Installation({"INSTANCE_FOLDER": str(theirs / "instance")})
-    made.flask("init-db")
+    service = Installation({"INSTANCE_FOLDER": str(theirs / "instance")})
+    service.flask("init-db")
     if begin == "restore":
-        made.flask("backup", str(tmp_path / "a.db"))
-        shutil.rmtree(made.folder)
-        made.flask("restore", str(tmp_path / "a.db"))
+        service.flask("backup", str(tmp_path / "a.db"))
+        shutil.rmtree(service.folder)
+        service.flask("restore", str(tmp_path / "a.db"))
     for command in (("demo",), ("sync-sheets",), ("backup", str(tmp_path))):
-        made.flask(*command)
+        service.flask(*command)
     found = owners(theirs)
     assert set(found.values()) == {NOBODY}, found
     names = {path.name for path in theirs.rglob("*")}
@@ -313,7 +313,7 @@ def test_a_service_works_on_what_root_has_made(
         "demo.csv",
     } <= names
     assert any(name.startswith("sync-") for name in names)
-    assert as_nobody(lambda: serve(made)) == ALL_IS_WELL
+    assert as_nobody(lambda: use(service)) == SUCCESS
 
 
 @root_only
@@ -321,23 +321,25 @@ def test_a_service_works_on_what_root_has_made(
 @pytest.mark.parametrize(
     "closed", ["budget_sync.db", "budget_sync.db.lock", "budget_sync.db.turnstile"]
 )
-def test_a_process_that_may_not_write_a_file_of_the_databases_is_not_ready(
-    roots: Installation, theirs: Path, closed: str
+def test_process_without_write_access_is_not_ready(
+    installation_of_root: Installation, theirs: Path, closed: str
 ) -> None:
-    made = Installation(
+    service = Installation(
         {"INSTANCE_FOLDER": str(theirs), "SECRET_KEY": "a key for tests, long enough"}
     )
     for command in ("init-db", "demo"):
-        made.flask(command)
+        service.flask(command)
     os.chown(theirs / closed, 0, 0)
-    # To be read it is open: that alone makes nobody ready.
+    # It may be read, which is not enough.
     (theirs / closed).chmod(0o644)
 
-    def ask() -> list[int]:
-        client = create_app(settings.load(made.environment)).test_client()
+    def statuses() -> list[int]:
+        client = create_app(settings.load(service.environment)).test_client()
         return [
             client.get("/readyz").status_code,
-            client.post("/api/budget/reserve", json=reserve_body(), headers=made.key()).status_code,
+            client.post(
+                "/api/budget/reserve", json=reserve_body(), headers=service.key()
+            ).status_code,
         ]
 
-    assert as_nobody(ask) == [503, 503]
+    assert as_nobody(statuses) == [503, 503]

@@ -1,4 +1,4 @@
-"""One way down: nothing imports upward, and the libraries of the edges stay at the edges."""
+"""Imports point down the layers, and each edge library is imported by its own packages only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.machine import PROJECT
 
-# From the bottom up: a module may import from its own layer and from those before it.
+# From the bottom up: a module may import from its own layer and from the layers before it.
 LAYERS = (
     {"budget_sync", "domain", "runtime"},
     {"settings"},
@@ -22,12 +22,12 @@ LAYERS = (
     {"app"},
 )
 
-# Libraries that only the named rooms may import.
-AT_HOME = {
+# Libraries, with the only packages that may import them.
+PACKAGES_OF_LIBRARY = {
     "flask": {"app", "cli", "commands", "web", "server"},
     "flask_login": {"web"},
     "flask_wtf": {"web"},
-    "gunicorn": {"server", "web"},
+    "gunicorn": {"server"},
     "click": {"commands"},
     "greenlet": {"runtime"},
     "gspread": {"sync"},
@@ -43,14 +43,18 @@ FILES = sorted(
 )
 
 
-def room(dotted: str) -> str:
-    """The layer table's name for a module: budget_sync.web.api -> web."""
+def package(dotted: str) -> str:
+    """A module's name in the tables above: budget_sync.web.api -> web."""
     parts = dotted.split(".")
     return parts[1] if parts[0] == "budget_sync" and len(parts) > 1 else parts[0]
 
 
+def package_of_file(path: Path) -> str:
+    return package(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
+
+
 def imports(path: Path) -> set[str]:
-    """The modules a file imports, anywhere in it."""
+    """The modules that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse((PROJECT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -71,19 +75,23 @@ def layer(name: str) -> int:
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_nothing_imports_upward(path: Path) -> None:
-    here = room(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
-    ours = {
-        room(name) for name in imports(path) if name.split(".")[0] in ("budget_sync", "app", "cli")
+def test_no_import_points_upward(path: Path) -> None:
+    own_layer = layer(package_of_file(path))
+    imported = {
+        package(name)
+        for name in imports(path)
+        if name.split(".")[0] in ("budget_sync", "app", "cli")
     }
-    upward = {name for name in ours if layer(name) > layer(here)}
+    upward = {name for name in imported if layer(name) > own_layer}
     assert not upward
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_a_library_of_the_edge_stays_at_the_edge(path: Path) -> None:
-    here = room(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
-    strayed = {
-        name for name in imports(path) if here not in AT_HOME.get(name.split(".")[0], {here})
+def test_libraries_are_imported_by_their_packages_only(path: Path) -> None:
+    importer = package_of_file(path)
+    misplaced = {
+        name
+        for name in imports(path)
+        if importer not in PACKAGES_OF_LIBRARY.get(name.split(".")[0], {importer})
     }
-    assert not strayed
+    assert not misplaced

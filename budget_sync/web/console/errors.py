@@ -5,7 +5,6 @@ from __future__ import annotations
 import peewee
 from flask import Response, current_app, g, redirect, request, url_for
 from flask_wtf.csrf import CSRFError
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -16,6 +15,7 @@ from budget_sync.web import errors
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import add_security_headers, console, page
 from budget_sync.web.payloads import STATUSES
+from budget_sync.web.server_interface import BrokenBodyError
 
 #: Paths for programs, which get their errors as JSON even in a browser.
 API_PATHS = ("/api/", "/healthz", "/readyz", "/metrics", "/openapi.json")
@@ -107,8 +107,8 @@ def _database_error(error: peewee.PeeweeException) -> Response:
     return error_page(503, unavailable.sentence, unavailable)
 
 
-@console.errorhandler(ParseException)
-def _broken_body(_: ParseException) -> Response:
+@console.errorhandler(BrokenBodyError)
+def _broken_body(_: BrokenBodyError) -> Response:
     """The exception quotes the form, which may contain a password: it is not shown or logged."""
     return error_page(
         400,

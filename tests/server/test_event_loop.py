@@ -1,0 +1,81 @@
+"""The server finds the views that may run on its event loop by their decorator."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from budget_sync.server.event_loop import event_loop_requests
+from budget_sync.web.server_interface import runs_on_event_loop
+
+
+@pytest.fixture
+def small_app() -> Flask:
+    """An app with two views on the event loop, one of them at two paths, and one in threads."""
+    app = Flask("small")
+
+    @app.post("/fast")
+    @app.put("/also-fast")
+    @runs_on_event_loop
+    def fast() -> str:
+        return ""
+
+    @app.post("/slow")
+    def slow() -> str:
+        return ""
+
+    @app.get("/read")
+    @runs_on_event_loop
+    def read() -> str:
+        return ""
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("request_line", "is_found"),
+    [
+        ("POST /fast HTTP/1.1", True),
+        ("POST /fast?dry=1 HTTP/1.1", True),
+        ("PUT /also-fast HTTP/1.1", True),
+        ("GET /read HTTP/1.1", True),
+        ("POST /slow HTTP/1.1", False),
+        ("GET /fast HTTP/1.1", False),
+        ("OPTIONS /fast HTTP/1.1", False),
+        ("POST /faster HTTP/1.1", False),
+        ("POST /fast/slow HTTP/1.1", False),
+    ],
+)
+def test_only_decorated_views_are_found(
+    small_app: Flask, request_line: str, is_found: bool
+) -> None:
+    requests = event_loop_requests(small_app)
+    assert request_line.encode().startswith(requests) == is_found
+
+
+def test_view_on_event_loop_needs_url_without_variables(small_app: Flask) -> None:
+    small_app.get("/read/<name>")(runs_on_event_loop(lambda name: name))
+    with pytest.raises(ValueError, match="/read/<name>"):
+        event_loop_requests(small_app)
+
+
+def test_app_without_decorated_views_has_none() -> None:
+    requests = event_loop_requests(Flask("empty"))
+    assert not requests
+    assert not b"GET / HTTP/1.1".startswith(requests)
+
+
+def test_budget_calls_run_on_the_event_loop(app: Flask) -> None:
+    expected = {
+        f"POST /api/budget/{verb}{end}".encode()
+        for verb in ("check", "reserve", "commit", "release")
+        for end in (" ", "?")
+    }
+    assert set(event_loop_requests(app)) == expected
+
+
+def test_no_other_post_runs_on_the_event_loop(app: Flask) -> None:
+    beginnings = event_loop_requests(app)
+    for rule in app.url_map.iter_rules():
+        line = f"POST {rule.rule} HTTP/1.1".encode()
+        assert line.startswith(beginnings) == line.startswith(b"POST /api/budget/"), line
