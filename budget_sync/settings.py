@@ -18,13 +18,38 @@ from psycopg.conninfo import conninfo_to_dict
 
 from budget_sync.runtime import files
 
-PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+_PACKAGE_FOLDER = Path(__file__).resolve().parent
+
+#: Only a wheel has this folder: app.py, cli.py and schema.sql are in it, which are beside the package in a checkout.
+_INSTALLED_PROGRAM = _PACKAGE_FOLDER / "toplevel"
+
+IS_INSTALLED = _INSTALLED_PROGRAM.is_dir()
+
+#: The folder of app.py, cli.py and schema.sql.
+PROGRAM_FOLDER = _INSTALLED_PROGRAM if IS_INSTALLED else _PACKAGE_FOLDER.parent
+
 MIN_SECRET_LENGTH = 16
 
 #: On Linux, the environment that this process was started with.
 _STARTED_WITH = Path("/proc/self/environ")
 
 T = TypeVar("T")
+
+
+def _data_folder() -> Path:
+    """The folder of an installed package's data: INSTANCE_FOLDER in the environment, else a folder in the user's data folder."""
+    named = os.environ.get("INSTANCE_FOLDER")
+    if named:
+        return Path(os.path.abspath(os.path.expanduser(named)))
+    # The XDG specification says to ignore a relative path.
+    shared = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(shared):
+        shared = os.path.expanduser("~/.local/share")
+    return Path(shared, "budget-sync")
+
+
+#: The folder of `.env`, where relative paths in settings start: the checkout, or the data folder of an installed package.
+PROJECT_FOLDER = _data_folder() if IS_INSTALLED else PROGRAM_FOLDER
 
 
 class SettingsError(ValueError):
@@ -72,7 +97,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         values,
         "INSTANCE_FOLDER",
         lambda text: _folder(text, PROJECT_FOLDER),
-        PROJECT_FOLDER / "instance",
+        PROJECT_FOLDER if IS_INSTALLED else PROJECT_FOLDER / "instance",
     )
     database_url = _read(values, "DATABASE_URL", postgresql_url, None)
     return Settings(
@@ -125,6 +150,9 @@ def _environment() -> dict[str, str]:
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"{PROJECT_FOLDER / '.env'} cannot be read: {error}") from None
     merged: dict[str, str | None] = {**kept, **os.environ}
+    if IS_INSTALLED and os.environ.get("INSTANCE_FOLDER"):
+        # A relative path in the environment starts in the current folder, not in the folder of `.env`.
+        merged["INSTANCE_FOLDER"] = str(PROJECT_FOLDER)
     return {name: value for name, value in merged.items() if value}
 
 

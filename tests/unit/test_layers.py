@@ -19,16 +19,16 @@ LAYERS = (
     {"server"},
     {"commands"},
     {"cli"},
-    {"app"},
+    {"app", "__main__"},
 )
 
 # Libraries that only the named rooms may import.
 AT_HOME = {
-    "flask": {"app", "cli", "commands", "web", "server"},
+    "flask": {"__main__", "app", "cli", "commands", "web", "server"},
     "flask_login": {"web"},
     "flask_wtf": {"web"},
     "gunicorn": {"server", "web"},
-    "click": {"commands"},
+    "click": {"__main__", "commands"},
     "greenlet": {"runtime"},
     "gspread": {"sync"},
     "prometheus_client": {"web"},
