@@ -1,4 +1,4 @@
-"""The `budget-sync` command of an installed package: the commands of `flask --app app.py`, from any folder."""
+"""The `budget-sync` command: the commands of `flask --app app.py`, from any folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from budget_sync.settings import PROGRAM_FOLDER
 
 HELP = """Run and administer Budget Sync.
 
-Settings come from the environment and from the file .env in the instance folder. The instance folder also holds the
-database, and is $XDG_DATA_HOME/budget-sync or ~/.local/share/budget-sync unless the environment variable INSTANCE_FOLDER
-names another one. In a checkout, .env is beside app.py and the instance folder is instance/.
+The instance folder holds the database. The environment variable INSTANCE_FOLDER names it. Its
+default is $XDG_DATA_HOME/budget-sync, or ~/.local/share/budget-sync.
+
+Settings come from the environment and from the file .env in the instance folder. In a checkout,
+the instance folder is instance/ and .env is beside app.py.
 """
 
 
 def create_app() -> Flask:
-    """The app of app.py, which imports cli.py by that name, as under `flask --app app.py`."""
+    """The app of app.py. Like `flask --app app.py`, puts its folder on the path of imports."""
     sys.path.insert(0, str(PROGRAM_FOLDER))
     app: Flask = importlib.import_module("app").create_app()
     return app
@@ -32,7 +34,7 @@ def create_app() -> Flask:
     cls=FlaskGroup,
     create_app=create_app,
     add_version_option=False,
-    # Flask would read the `.env` of any project around the current folder.
+    # Flask would read any `.env` that it finds from the current folder upwards.
     load_dotenv=False,
     help=HELP,
 )
