@@ -37,7 +37,7 @@ PEOPLE = (
 
 
 def load(actor: Actor, instance_folder: Path, csv_folder: Path | None = None) -> bool:
-    """Create what is missing; returns False if nothing was. Can be repeated after an interruption."""
+    """Create what is missing; returns False if nothing was. Can run again after an interruption."""
     folder = demo_folder(instance_folder)
     files.make_folder(folder)
     created = [_create_customer(actor)]
@@ -113,7 +113,7 @@ def _create_budget(actor: Actor) -> bool:
 
 
 def _spend_five_thousand(actor: Actor) -> bool:
-    """Check, reserve and commit an earlier request of Jane's: the guide's budget has $5,000 spent."""
+    """Check, reserve and commit an earlier request: the guide's budget has $5,000 committed."""
     request = "intake-101"
     if Reservation.get_or_none(
         (Reservation.customerId == CUSTOMER)

@@ -214,7 +214,8 @@ def _sheet_sync(actor: Actor, settings: Settings) -> Iterator[Finding]:
             yield warning(
                 name,
                 seen,
-                f"add this line to the crontab of the service's user: 0 * * * * {program} sync-sheets",
+                "add this line to the crontab of the service's user: "
+                f"0 * * * * {program} sync-sheets",
             )
         elif last.status in ("success", "skipped"):
             yield ok(name, seen)

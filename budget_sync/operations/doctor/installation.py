@@ -89,7 +89,8 @@ def engine() -> Iterator[Finding]:
     # The program does not start with an SQLite library that has the WAL-reset bug.
     yield ok(
         "Database",
-        f"{database.engine_version()}, schema version {database.SCHEMA_VERSION}, {database.label()}",
+        f"{database.engine_version()}, schema version {database.SCHEMA_VERSION}, "
+        f"{database.label()}",
     )
     if database.is_file():
         try:
