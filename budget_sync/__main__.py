@@ -9,7 +9,7 @@ import click
 from flask import Flask
 from flask.cli import FlaskGroup
 
-from budget_sync import __version__
+import budget_sync
 from budget_sync.settings import PROGRAM_FOLDER
 
 HELP = """Run and administer Budget Sync.
@@ -29,7 +29,7 @@ def create_app() -> Flask:
     return app
 
 
-@click.version_option(__version__, prog_name="budget-sync")
+@click.version_option(budget_sync.__version__, prog_name="budget-sync")
 @click.group(
     cls=FlaskGroup,
     create_app=create_app,

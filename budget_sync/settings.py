@@ -20,7 +20,8 @@ from budget_sync.runtime import files
 
 _PACKAGE_FOLDER = Path(__file__).resolve().parent
 
-#: Only a wheel has this folder: app.py, cli.py and schema.sql are in it, which are beside the package in a checkout.
+#: Only an installed package has this folder, with app.py, cli.py and schema.sql in it. In a
+#: checkout, these files are beside the package.
 _INSTALLED_PROGRAM = _PACKAGE_FOLDER / "toplevel"
 
 IS_INSTALLED = _INSTALLED_PROGRAM.is_dir()
@@ -37,18 +38,19 @@ T = TypeVar("T")
 
 
 def _data_folder() -> Path:
-    """The folder of an installed package's data: INSTANCE_FOLDER in the environment, else a folder in the user's data folder."""
-    named = os.environ.get("INSTANCE_FOLDER")
-    if named:
-        return Path(os.path.abspath(os.path.expanduser(named)))
+    """The data folder of an installed package: INSTANCE_FOLDER, or a folder in the user's home."""
+    # os.path.expanduser, unlike Path.expanduser, does not raise: this runs on import.
+    if named := os.environ.get("INSTANCE_FOLDER"):
+        return Path.cwd() / os.path.expanduser(named)  # noqa: PTH111
+    shared = Path(os.environ.get("XDG_DATA_HOME", ""))
     # The XDG specification says to ignore a relative path.
-    shared = os.environ.get("XDG_DATA_HOME", "")
-    if not os.path.isabs(shared):
-        shared = os.path.expanduser("~/.local/share")
-    return Path(shared, "budget-sync")
+    if not shared.is_absolute():
+        shared = Path(os.path.expanduser("~/.local/share"))  # noqa: PTH111
+    return shared / "budget-sync"
 
 
-#: The folder of `.env`, where relative paths in settings start: the checkout, or the data folder of an installed package.
+#: The folder of `.env`, where relative paths in settings start: the checkout, or the data folder of
+#: an installed package.
 PROJECT_FOLDER = _data_folder() if IS_INSTALLED else PROGRAM_FOLDER
 
 

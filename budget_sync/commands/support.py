@@ -200,7 +200,7 @@ def one_of(customer_id: str | None, all_customers: bool) -> str | None:
 
 
 def require_known(customer_id: str | None) -> None:
-    """Raise RequestError INVALID_CUSTOMER for an unknown customer, whose list would look empty."""
+    """Raise RequestError INVALID_CUSTOMER if the customer does not exist."""
     if customer_id is not None:
         people.get_customer(customer_id)
 
