@@ -93,7 +93,7 @@ def take(path: Path, note: Path, report: Report) -> Backup:
             result = _verify_unchanged(draft)
         except DatabaseProblem as problem:
             raise DatabaseProblem(
-                f"There is no backup, because the copy is unusable: {problem}."
+                f"No backup was created, because the copy is unusable: {problem}."
             ) from problem
         if result.findings:
             target = target.with_name(f"{target.name}.unproven")
