@@ -10,9 +10,9 @@ from budget_sync import sync
 from budget_sync.commands.support import (
     Lines,
     Progress,
+    asked_by_signals,
     command,
     done,
-    handle_stop_signals,
     has_terminal,
     me,
     on_current_schema,
@@ -182,7 +182,7 @@ def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> 
     Returns the exit status: 128 plus the signal's number if a signal stopped the sync.
     """
     lines, failed = Lines(), False
-    with handle_stop_signals(job.stop.ask):
+    with asked_by_signals(job.stop.ask):
         for result in sync.sync_all(job, customer_id=customer_id):
             progress.clear()
             failed |= result.status == "failed"

@@ -97,8 +97,7 @@ def _errors_as_one_line() -> Iterator[None]:
             f"{sentence} Try '{error.ctx.command_path} --help'." if error.ctx else sentence
         ) from error
     except click.ClickException as error:
-        error.message = with_command_name(error.message)
-        raise
+        raise _one_line_error(error.format_message()) from error
     except RequestError as error:
         raise _one_line_error(error.sentence, error.__cause__) from error
     except database.DatabaseProblem as problem:
@@ -267,7 +266,7 @@ def _reason(error: OSError | UnicodeError) -> str:
 
 
 @contextmanager
-def handle_stop_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
+def asked_by_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Call `handle` for SIGTERM, SIGINT and SIGHUP instead of ending the process.
 
     A signal that is ignored, such as SIGHUP under nohup, stays ignored.

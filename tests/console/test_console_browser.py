@@ -198,7 +198,7 @@ def test_a_release_by_keyboard_alone_from_signing_in_to_the_audit_log(
     browser.wait(lambda: "/sign-in" in browser.driver.current_url, "still inside")
     browser.go("/budgets")
     assert "/sign-in" in browser.driver.current_url
-    assert "every balance is proven" in company.flask("verify").stdout
+    assert "All balances are consistent" in company.flask("verify").stdout
 
 
 def test_an_approval_over_budget_from_the_list_to_the_audit_log(browser: Browser) -> None:

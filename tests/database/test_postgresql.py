@@ -747,7 +747,7 @@ def test_what_was_acknowledged_is_stored_though_a_server_is_killed_and_restarted
             )
         )
         assert stored == acknowledged
-        assert "every balance is proven" in one.flask("verify").stdout
+        assert "All balances are consistent" in one.flask("verify").stdout
     finally:
         for server in (one, two):
             server.end()
@@ -929,7 +929,7 @@ def test_a_copy_has_every_row_and_counts_on(environment: dict[str, str], postgre
     too_early = here.flask("copy-to", postgres_url, check=False)
     assert (too_early.returncode, "has no tables yet" in too_early.stderr) == (1, True)
     there.flask("init-db")
-    assert "is proven there" in here.flask("copy-to", postgres_url).stdout
+    assert "are consistent there" in here.flask("copy-to", postgres_url).stdout
     columns = '"id", "requestId", "heldMinor", "amountMinor", "reserveReply", "closingReply"'
     for table, order in (
         ("Reservation", columns),

@@ -61,7 +61,7 @@ class Package:
     def serve(self) -> Iterator[str]:
         """Run the server; yields its URL."""
         port = free_port()
-        line = [self.program, "serve", "--port", str(port)]
+        line = [str(self.program), "serve", "--port", str(port)]
         log = self.home.with_name("server.log")
         with (
             log.open("w", encoding="utf-8") as output,
