@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql stress bench wheel lock audit \
-	screenshots pictures format clean
+.PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql stress bench
+.PHONY: screenshots pictures wheel lock audit format clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,7 +19,8 @@ install: $(VENV)/installed  ## Create the virtual environment with the packages 
 install-dev: $(VENV)/installed-dev  ## Add the packages of the tests
 
 $(VENV)/installed: requirements.txt deploy/requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is required. Set PYTHON, as in: make PYTHON=/path/to/python3.11 …")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"Python 3.11 or newer is required. Set PYTHON, as in: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock
 	@touch $@
@@ -53,13 +54,13 @@ tests: install-dev
 tests-postgresql: install-dev  ## Run the tests for both engines on PostgreSQL
 	TEST_ENGINE=postgresql $(BIN)/pytest -n 2 --dist worksteal -m both_engines $(ARGS)
 
-stress: install-dev  ## Run the stress tests (hours). ARGS="--list" lists them, ARGS="--only kills --tries 500" runs one
+stress: install-dev  ## Run the stress tests (hours); ARGS="--only kills" runs one, ARGS="--list" lists all
 	$(BIN)/python -m tests.stress $(ARGS)
 
 bench: install-dev  ## Compare with an empty Flask reply, a simple Flask + Peewee app and pgbench
 	$(BIN)/python -m bench $(ARGS)
 
-screenshots: install-dev  ## Save a screenshot of every page, wide and narrow, light and dark, in .screenshots/
+screenshots: install-dev  ## Save screenshots of every page in .screenshots/, in both sizes and colors
 	$(BIN)/python tests/support/screenshots.py
 
 pictures: install-dev  ## Update the screenshots of the README

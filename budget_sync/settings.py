@@ -153,7 +153,7 @@ def _environment() -> dict[str, str]:
         raise SettingsError(f"{PROJECT_FOLDER / '.env'} cannot be read: {error}") from None
     merged: dict[str, str | None] = {**kept, **os.environ}
     if IS_INSTALLED and os.environ.get("INSTANCE_FOLDER"):
-        # A relative path in the environment starts in the current folder, not in the folder of `.env`.
+        # A relative path in the environment starts in the current folder, not at `.env`.
         merged["INSTANCE_FOLDER"] = str(PROJECT_FOLDER)
     return {name: value for name, value in merged.items() if value}
 

@@ -21,7 +21,7 @@ def require_sound_start() -> None:
     is_small = is_file() and db.file_path.stat().st_size <= MAX_CHECKED_AT_START
     if is_small and (found := damage()):
         raise _damaged(found)
-    # The schema is small, whatever the size of the database.
+    # The schema of a large database is small, too.
     _require_whole_schema()
     if is_small:
         _require_consistent_balances()

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -125,8 +126,9 @@ def test_security_page_has_the_numbers_of_the_code() -> None:
         words[authentication.MAX_FAILURES_ACCOUNT],
         words[authentication.MAX_FAILURES_ADDRESS],
     )
+    minutes = authentication.WINDOW_S // 60
     assert (
-        f"{account} failures an account and address, {address} an address, in {authentication.WINDOW_S // 60} minutes"
+        f"{account} failures an account and address, {address} an address, in {minutes} minutes"
         in said
     )
     assert f"{authentication.SESSION_LIFETIME // dt.timedelta(hours=1)} hours at most" in said
@@ -322,7 +324,8 @@ class Site:
 
     def call(self, method: str, path: str, **options: object) -> requests.Response:
         """Send a request to its public host name."""
-        headers = {"Host": HOST} | options.pop("headers", {})  # type: ignore[operator]  # a dict, if given
+        given: Any = options.pop("headers", {})
+        headers = {"Host": HOST} | given
         return requests.request(
             method,
             f"{self.url}{path}",
@@ -362,7 +365,7 @@ def make_certificate(folder: Path) -> Path:
 
 @pytest.fixture
 def site(installation: Installation, tmp_path: Path) -> Iterator[Site]:
-    """The site of nginx.conf with local paths and ports, and a server with env.example's settings."""
+    """The site of nginx.conf with local paths and ports, and a server set up as in env.example."""
     needs(shutil.which("nginx"), "nginx")
     example = dict(
         re.findall(r"^(TRUSTED_\w+|SESSION_\w+|BUDGET_\w+)=(.*)", text("env.example"), re.MULTILINE)

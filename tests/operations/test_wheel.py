@@ -197,6 +197,10 @@ def test_scenario_1_of_the_guide_with_the_installed_wheel(package: Package) -> N
         (style,) = re.findall(r'"(/[^"]*console\.css[^"]*)"', page.text)
         assert requests.get(f"{url}{style}", timeout=30).ok
     assert package.succeed("verify").startswith("Verified: 4 budgets, 2 reservations, ")
+    doctor = package.run("doctor")
+    assert (doctor.returncode, doctor.stderr) == (0, "")
+    assert "`budget-sync backup FOLDER`" in doctor.stdout
+    assert "`flask" not in doctor.stdout
     assert list(package.folder.iterdir()) == []
 
 

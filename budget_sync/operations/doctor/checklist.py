@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -131,8 +133,8 @@ def _callers(settings: Settings) -> Finding:
         return warning(
             name,
             seen,
-            "set BUDGET_CHECK_AUTH=required: without X-Forwarded-For, a proxy looks like a local "
-            "caller",
+            "set BUDGET_CHECK_AUTH=required: if the proxy does not send X-Forwarded-For, every "
+            "caller looks local",
         )
     if not roles.keys() & {"super_admin", "admin", "fpa_admin", "fpa_user"}:
         return warning(
@@ -185,11 +187,7 @@ def _sheet_sync(actor: Actor, settings: Settings) -> Iterator[Finding]:
     if not sources:
         yield ok(name, "not applicable: there is no source (`flask add-source` adds one)")
         return
-    program = (
-        str(Path(sys.executable).with_name("budget-sync"))
-        if IS_INSTALLED
-        else f"{Path(sys.executable).with_name('flask')} --app {PROJECT_FOLDER}/app.py"
-    )
+    program = _program()
     for source in sources:
         label = f"{source.customer_id} {source.label}"
         try:
@@ -223,6 +221,15 @@ def _sheet_sync(actor: Actor, settings: Settings) -> Iterator[Finding]:
             yield (failed if last.status == "failed" else warning)(
                 name, seen, last.message or "see the page Sync in the console"
             )
+
+
+def _program() -> str:
+    """The command line for a crontab, before the name of the command."""
+    programs = Path(sys.executable).parent
+    if not IS_INSTALLED:
+        return f"{programs}/flask --app {PROJECT_FOLDER}/app.py"
+    folder = os.environ.get("INSTANCE_FOLDER") and shlex.quote(str(PROJECT_FOLDER))
+    return f"{f'INSTANCE_FOLDER={folder} ' if folder else ''}{programs}/budget-sync"
 
 
 def _monitoring(settings: Settings) -> Finding:
