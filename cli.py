@@ -1,12 +1,19 @@
-"""The commands of `flask`: all there are. What each does stands in `budget_sync/commands/`, by subject."""
+"""The list of all commands. `budget_sync/commands/` defines them, one module per subject."""
 
 from __future__ import annotations
 
 from flask import Flask
 
-from budget_sync.commands import budgets, operations, people, sources
+from budget_sync.commands import budgets, database, people, server, setup, sources
 
-COMMANDS = (*operations.COMMANDS, *people.COMMANDS, *budgets.COMMANDS, *sources.COMMANDS)
+COMMANDS = (
+    *setup.COMMANDS,
+    *server.COMMANDS,
+    *database.COMMANDS,
+    *people.COMMANDS,
+    *budgets.COMMANDS,
+    *sources.COMMANDS,
+)
 
 
 def init_app(app: Flask) -> None:

@@ -21,7 +21,17 @@ from psycopg.conninfo import conninfo_to_dict
 
 from budget_sync.runtime import files
 
-PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+_PACKAGE_FOLDER = Path(__file__).resolve().parent
+
+#: Only an installed package has this folder, with app.py, cli.py and schema.sql in it. In a
+#: checkout, these files are beside the package.
+_INSTALLED_PROGRAM = _PACKAGE_FOLDER / "toplevel"
+
+IS_INSTALLED = _INSTALLED_PROGRAM.is_dir()
+
+#: The folder of app.py, cli.py and schema.sql.
+PROGRAM_FOLDER = _INSTALLED_PROGRAM if IS_INSTALLED else _PACKAGE_FOLDER.parent
+
 MIN_SECRET_LENGTH = 16
 
 #: On Linux, the environment that this process was started with.
@@ -43,6 +53,23 @@ _EXAMPLES = {
 }
 
 T = TypeVar("T")
+
+
+def _data_folder() -> Path:
+    """The data folder of an installed package: INSTANCE_FOLDER, or a folder in the user's home."""
+    # os.path.expanduser, unlike Path.expanduser, does not raise: this runs on import.
+    if named := os.environ.get("INSTANCE_FOLDER"):
+        return Path.cwd() / os.path.expanduser(named)  # noqa: PTH111
+    shared = Path(os.environ.get("XDG_DATA_HOME", ""))
+    # The XDG specification says to ignore a relative path.
+    if not shared.is_absolute():
+        shared = Path(os.path.expanduser("~/.local/share"))  # noqa: PTH111
+    return shared / "budget-sync"
+
+
+#: The folder of `.env`, where relative paths in settings start: the checkout, or the data folder of
+#: an installed package.
+PROJECT_FOLDER = _data_folder() if IS_INSTALLED else PROGRAM_FOLDER
 
 
 class SettingsError(ValueError):
@@ -90,7 +117,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         values,
         "INSTANCE_FOLDER",
         lambda text: _folder(text, PROJECT_FOLDER),
-        PROJECT_FOLDER / "instance",
+        PROJECT_FOLDER if IS_INSTALLED else PROJECT_FOLDER / "instance",
     )
     database_url = _read(values, "DATABASE_URL", postgresql_url, None)
     return Settings(
@@ -150,6 +177,9 @@ def _environment() -> dict[str, str]:
             "LOG_LEVEL=INFO, readable by this user."
         ) from None
     merged: dict[str, str | None] = {**from_file, **os.environ}
+    if IS_INSTALLED and os.environ.get("INSTANCE_FOLDER"):
+        # A relative path in the environment starts in the current folder, not at `.env`.
+        merged["INSTANCE_FOLDER"] = str(PROJECT_FOLDER)
     return {name: value for name, value in merged.items() if value}
 
 

@@ -1,5 +1,5 @@
-"""The commands, by subject: each parses its line, calls one verb, and prints. `cli.py` lists them all.
+"""The commands, one module per subject, listed in `cli.py`.
 
-`shell` is what they share; `people` (customers, users, keys), `budgets`, `sources` and `operations` (install, serve, prove, move)
-are the commands themselves.
+Each command parses its arguments, calls one function and prints the result. `support` has the
+shared code.
 """

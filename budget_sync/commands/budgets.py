@@ -1,4 +1,4 @@
-"""Commands for budgets, the check log, and the guide's figures."""
+"""Commands for budgets, the check log, and the integration guide's figures."""
 
 from __future__ import annotations
 
@@ -22,18 +22,22 @@ from budget_sync.queries import stats
 
 
 @command("set-budget")
-@click.option("--customer", "customer_id", required=True, metavar="ID", help="Whose budget it is.")
-@click.option("--department", required=True, help="Such as Engineering.")
-@click.option("--period", required=True, help='Such as "Q1 2025".')
+@click.option(
+    "--customer",
+    "customer_id",
+    required=True,
+    metavar="ID",
+    help="The customer that the budget belongs to.",
+)
+@click.option("--department", required=True, help="For example Engineering.")
+@click.option("--period", required=True, help='For example "Q1 2025".')
 @click.option("--amount", required=True, type=AMOUNT, help="In whole currency units.")
+@click.option("--id", "budget_id", metavar="ID", help="Id of a new budget. [default: generated]")
+@click.option("--currency", help="Currency of a new budget. [default: the customer's]")
 @click.option(
-    "--id", "budget_id", metavar="ID", help="The id of a new budget; made up where left out."
+    "--auto-approve-limit", type=AMOUNT, help="Limit of this budget. [default: the customer's]"
 )
-@click.option("--currency", help="Of a new budget; the customer's where left out.")
-@click.option(
-    "--auto-approve-limit", type=AMOUNT, help="Of this budget; the customer's where left out."
-)
-@click.option("--reason", help="Why, for the audit log.")
+@click.option("--reason", help="Reason, for the audit log.")
 @on_current_schema
 def set_budget(
     customer_id: str,
@@ -45,7 +49,7 @@ def set_budget(
     auto_approve_limit: Decimal | None,
     reason: str | None,
 ) -> None:
-    """Make a budget by hand, or change one that was."""
+    """Create a budget by hand, or change a budget that was created by hand."""
     budget, change = manual_budgets.set_budget(
         me(),
         customer_id,
@@ -66,40 +70,42 @@ def set_budget(
     required=True,
     type=click.IntRange(1, 36500),
     metavar="DAYS",
-    help="Delete checks logged more than this many days ago, but the last of all.",
+    help="Delete checks older than this many days. The newest check is always kept.",
 )
 @on_current_schema
 def prune_checks(older_than: int) -> None:
     """Delete old rows of the check log, which holds personal data."""
-    with progress_line() as say:
+    with progress_line() as report:
         deleted = retention.prune_checks(
-            me(), older_than, lambda count: say(f"deleted: {count:,} checks")
+            me(), older_than, lambda count: report(f"deleted: {count:,} checks")
         )
     done(f"Deleted {deleted} checks older than {older_than} days.")
 
 
 @command("stats")
-@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@click.option("--customer", "customer_id", metavar="ID", help="Only for this customer.")
 @on_current_schema
 def show_stats(customer_id: str | None) -> None:
-    """Show check success, response time, sync success and utilisation."""
+    """Show check success, response time, sync success and utilization."""
     require_known(customer_id)
     figures = stats.load_stats(me(), customer_id)
     click.echo(
-        f"Budget check success rate (24 hours): {_figure(figures.check_success_rate, '%')} of {figures.checks} checks"
+        "Budget check success rate (24 hours): "
+        f"{_figure(figures.check_success_rate, '%')} of {figures.checks} checks"
     )
     click.echo(f"Average response time (24 hours): {_figure(figures.average_response_ms, ' ms')}")
     click.echo(
-        f"Sync success rate (7 days): {_figure(figures.sync_success_rate, '%')} of {figures.passes} passes"
+        "Sync success rate (7 days): "
+        f"{_figure(figures.sync_success_rate, '%')} of {figures.passes} sync runs"
     )
-    click.echo("Budget utilisation:")
+    click.echo("Budget utilization:")
     show_table(
         ("department", "currency", "budgeted", "used", "available"),
         [
             (row.department, row.currency, f"{row.total:,}", f"{row.used:,}", f"{row.available:,}")
             for row in figures.utilization
         ],
-        "There are no budgets yet: make one with `flask set-budget`.",
+        "There are no budgets yet. Create one with `flask set-budget`.",
     )
 
 

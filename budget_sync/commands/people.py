@@ -33,16 +33,16 @@ from budget_sync.domain.permissions import PEOPLE_ROLES
 @click.option(
     "--auto-approve-limit",
     type=AMOUNT,
-    help="Amounts up to this need no FP&A approval. Without one, FP&A approves everything.",
+    help="Amounts up to this limit need no FP&A approval. [default: every amount needs it]",
 )
-@click.option("--time-zone", default="UTC", show_default=True, help="Such as Europe/Berlin.")
+@click.option("--time-zone", default="UTC", show_default=True, help="For example Europe/Berlin.")
 @click.option(
     "--fiscal-year-start",
     default=1,
     show_default=True,
     type=click.IntRange(1, 12),
     metavar="MONTH",
-    help="1 to 12.",
+    help="First month of the fiscal year, 1 to 12.",
 )
 @on_current_schema
 def add_customer(
@@ -53,7 +53,7 @@ def add_customer(
     time_zone: str,
     fiscal_year_start: int,
 ) -> None:
-    """Make a customer."""
+    """Create a customer."""
     try:
         limit_minor = (
             None
@@ -78,7 +78,7 @@ def add_customer(
 @click.argument("customer_id", metavar="ID")
 @on_current_schema
 def disable_customer(customer_id: str) -> None:
-    """End every session and key of a customer; its data stays."""
+    """End all sessions and keys of a customer. Its data stays."""
     people.disable_customer(me(), customer_id)
     done(f"Disabled customer {customer_id}.")
 
@@ -93,7 +93,7 @@ def list_customers() -> None:
             (row.id, row.name, row.currency, row.timeZone, state_since(row.disabledAt, "disabled"))
             for row in people.list_customers(me())
         ],
-        "There are no customers yet: make one with `flask add-customer`.",
+        "There are no customers yet. Create one with `flask add-customer`.",
     )
 
 
@@ -107,17 +107,17 @@ def list_customers() -> None:
     help="The user's id, as the orchestrator sends it in userId.",
 )
 @click.option("--name", required=True, help="The user's name.")
-@click.option("--email", required=True, help="What they sign in with.")
+@click.option("--email", required=True, help="Email address, used to sign in.")
 @click.option(
     "--role",
     required=True,
     type=click.Choice([str(role) for role in PEOPLE_ROLES]),
-    help="What they may do.",
+    help="Role, which sets the permissions.",
 )
 @click.option(
     "--password-stdin",
     is_flag=True,
-    help="Read the password from standard input. Without it they cannot sign in yet.",
+    help="Read the password from standard input. Without a password, the user cannot sign in.",
 )
 @on_current_schema
 def add_user(
@@ -129,7 +129,7 @@ def add_user(
     role: str,
     password_stdin: bool,
 ) -> None:
-    """Make a user."""
+    """Create a user."""
     password = _password_from_stdin() if password_stdin else None
     people.add_user(
         me(),
@@ -143,7 +143,7 @@ def add_user(
     )
     done(
         f"Added user {user_id}."
-        + ("" if password else f" Give them a password with `flask set-password {user_id}`.")
+        + ("" if password else f" Set a password with `flask set-password {user_id}`.")
     )
 
 
@@ -152,11 +152,11 @@ def add_user(
 @click.option(
     "--password-stdin",
     is_flag=True,
-    help="Read the password from standard input instead of asking.",
+    help="Read the password from standard input instead of prompting for it.",
 )
 @on_current_schema
 def set_password(user_id: str, password_stdin: bool) -> None:
-    """Give a user a new password; their sessions end at once."""
+    """Set a user's password and end the user's sessions."""
     password = (
         _password_from_stdin()
         if password_stdin
@@ -174,7 +174,7 @@ def _password_from_stdin() -> str:
 @click.argument("user_id", metavar="ID")
 @on_current_schema
 def disable_user(user_id: str) -> None:
-    """Lock a user out at once."""
+    """Disable a user and end the user's sessions."""
     people.disable_user(me(), user_id)
     done(f"Disabled user {user_id}.")
 
@@ -183,13 +183,13 @@ def disable_user(user_id: str) -> None:
 @click.argument("user_id", metavar="ID")
 @on_current_schema
 def enable_user(user_id: str) -> None:
-    """Let a disabled user sign in again."""
+    """Enable a disabled user."""
     people.enable_user(me(), user_id)
     done(f"Enabled user {user_id}.")
 
 
 @command("list-users")
-@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@click.option("--customer", "customer_id", metavar="ID", help="Only of this customer.")
 @on_current_schema
 def list_users(customer_id: str | None) -> None:
     """Show the users."""
@@ -208,40 +208,39 @@ def list_users(customer_id: str | None) -> None:
             )
             for row in people.list_users(me(), customer_id)
         ],
-        "There are no users yet: make one with `flask add-user`.",
+        "There are no users yet. Create one with `flask add-user`.",
     )
 
 
 @command("add-key")
 @customer_or_all
-@click.option(
-    "--name", required=True, help="Which service it is for, as the audit log will name it."
-)
+@click.option("--name", required=True, help="Name of the service, shown in the audit log.")
 @click.option(
     "--may-overspend",
     is_flag=True,
-    help="Let the service bring over-budget approvals of FP&A people.",
+    help="The service may submit over-budget approvals on behalf of FP&A.",
 )
 @on_current_schema
 def add_key(customer_id: str | None, all_customers: bool, name: str, may_overspend: bool) -> None:
-    """Make an API key and print it alone on standard output, this once."""
+    """Create an API key and print it. It cannot be shown again."""
     key = people.add_key(
         me(), name, customer_id=one_of(customer_id, all_customers), may_overspend=may_overspend
     )
     _, key_id, _ = key.split("_", 2)
     done(
-        key, instead=f"end the use of the key, which nobody has, with `flask revoke-key {key_id}`."
+        key,
+        instead=f"revoke the key, which was not shown, with `flask revoke-key {key_id}`.",
     )
 
 
 @command("list-keys")
-@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@click.option("--customer", "customer_id", metavar="ID", help="Only of this customer.")
 @on_current_schema
 def list_keys(customer_id: str | None) -> None:
-    """Show the API keys, without their secrets."""
+    """Show the API keys without their secrets."""
     require_known(customer_id)
     show_table(
-        ("id", "customer", "name", "may overspend", "made", "state"),
+        ("id", "customer", "name", "may overspend", "created", "state"),
         [
             (
                 row.id,
@@ -253,7 +252,7 @@ def list_keys(customer_id: str | None) -> None:
             )
             for row in people.list_keys(me(), customer_id)
         ],
-        "There are no API keys yet: make one with `flask add-key`.",
+        "There are no API keys yet. Create one with `flask add-key`.",
     )
 
 
@@ -261,7 +260,7 @@ def list_keys(customer_id: str | None) -> None:
 @click.argument("key_id", metavar="ID")
 @on_current_schema
 def revoke_key(key_id: str) -> None:
-    """End an API key's use at once; ID as `flask list-keys` shows it."""
+    """Revoke an API key. `flask list-keys` shows the IDs."""
     people.revoke_key(me(), key_id)
     done(f"Revoked key {key_id}.")
 

@@ -1,4 +1,4 @@
-"""Commands for sources, and the sheet sync that cron runs."""
+"""Commands for sources, and the sync of sheets that cron runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from budget_sync.runtime import files
 
 
 def column_names(pairs: tuple[str, ...]) -> dict[str, str]:
-    """The --map options: our column -> the sheet's name for it."""
+    """The --map options, from the column's standard name to its name in the sheet."""
     names = {}
     for pair in pairs:
         column, equals, name = pair.partition("=")
@@ -36,32 +36,34 @@ def column_names(pairs: tuple[str, ...]) -> dict[str, str]:
 
 @command("add-source")
 @click.option(
-    "--customer", "customer_id", required=True, metavar="ID", help="Whose budgets it holds."
+    "--customer",
+    "customer_id",
+    required=True,
+    metavar="ID",
+    help="The customer that the budgets belong to.",
 )
 @click.option(
     "--spreadsheet",
     metavar="KEY",
-    help="The key in a Google spreadsheet's address, or the address.",
+    help="Key or address of a Google spreadsheet.",
 )
-@click.option(
-    "--worksheet", metavar="NAME", help='The title of its tab, or the tab\'s number as in "gid=0".'
-)
+@click.option("--worksheet", metavar="NAME", help='Title of the tab, or its number as in "gid=0".')
 @click.option(
     "--csv",
     "csv_path",
     metavar="PATH",
-    help="A CSV file instead, inside the folder for CSV files (instance/sheets).",
+    help="A CSV file inside CSV_FOLDER (by default instance/sheets), instead of a spreadsheet.",
 )
 @click.option(
     "--locale",
-    help="How amounts that are text are written, such as de_DE; a sheet's own locale where left out.",
+    help="Locale of amounts that are text, for example de_DE. [default: the sheet's locale]",
 )
 @click.option(
     "--map",
     "pairs",
     multiple=True,
     metavar="COLUMN=NAME",
-    help='What the sheet calls a column, such as "Budgeted Amount=FY Plan".',
+    help='Name of a column in the sheet, for example "Budgeted Amount=FY Plan".',
 )
 @on_current_schema
 def add_source(
@@ -72,7 +74,7 @@ def add_source(
     locale: str | None,
     pairs: tuple[str, ...],
 ) -> None:
-    """Follow a Google Sheet or a CSV file."""
+    """Add a Google Sheet or a CSV file as a source of budgets."""
     folder = settings().csv_folder
     files.make_folder(folder)
     source, warnings = sync.add_source(
@@ -86,14 +88,15 @@ def add_source(
         names=column_names(pairs),
     )
     done(
-        f"Added source {source.id} ({source.label}). See what a pass would do: flask sync-sheets --customer {customer_id} --dry-run"
+        f"Added source {source.id} ({source.label}). Preview the first sync run with "
+        f"`flask sync-sheets --customer {customer_id} --dry-run`."
     )
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
 
 
 @command("list-sources")
-@click.option("--customer", "customer_id", metavar="ID", help="Of this customer alone.")
+@click.option("--customer", "customer_id", metavar="ID", help="Only of this customer.")
 @on_current_schema
 def list_sources(customer_id: str | None) -> None:
     """Show the sources."""
@@ -110,7 +113,7 @@ def list_sources(customer_id: str | None) -> None:
             )
             for source in sync.list_sources(me(), customer_id)
         ],
-        "There are no sources yet: make one with `flask add-source`.",
+        "There are no sources yet. Create one with `flask add-source`.",
     )
 
 
@@ -118,20 +121,26 @@ def list_sources(customer_id: str | None) -> None:
 @click.argument("source_id", metavar="ID")
 @on_current_schema
 def remove_source(source_id: str) -> None:
-    """Stop following a source; its budgets stay, and can be changed by hand or adopted by another source."""
-    let_go = sync.remove_source(me(), source_id)
-    done(f"Removed source {source_id}; its {let_go} budgets stay as they are.")
+    """Remove a source. Its budgets stay.
+
+    The budgets can then be changed by hand or adopted by another source.
+    """
+    budgets = sync.remove_source(me(), source_id)
+    done(f"Removed source {source_id}; its {budgets} budgets stay as they are.")
 
 
 @command("sync-sheets")
-@click.option("--customer", "customer_id", metavar="ID", help="This customer's sources alone.")
-@click.option("--dry-run", is_flag=True, help="Print what a pass would do, and change nothing.")
+@click.option("--customer", "customer_id", metavar="ID", help="Only the sources of this customer.")
 @click.option(
-    "--allow-deletes", is_flag=True, help="Let deletions through that are held back for being many."
+    "--dry-run", is_flag=True, help="Print the changes of a sync run without making them."
 )
+@click.option("--allow-deletes", is_flag=True, help="Approve deletions above the deletion limit.")
 @on_current_schema
 def sync_sheets(customer_id: str | None, dry_run: bool, allow_deletes: bool) -> None:
-    """Make the budgets follow their sheets: one line a source. Exit status 1 where a source failed."""
+    """Sync budgets from their sources. Exit status 1 if a source failed.
+
+    Prints one line for each source.
+    """
     progress = Progress()
     job = sync.Job(
         me(),
@@ -148,7 +157,7 @@ def sync_sheets(customer_id: str | None, dry_run: bool, allow_deletes: bool) -> 
 
 
 def _preview_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> int:
-    """Print what passes would do; the exit status."""
+    """Print the changes of the sync runs; returns the exit status."""
     failed = False
     for number, preview in enumerate(sync.preview_all(job, customer_id=customer_id)):
         progress.clear()
@@ -168,7 +177,10 @@ def _preview_sheets(job: sync.Job, customer_id: str | None, progress: Progress) 
 
 
 def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> int:
-    """Make the passes, and print what became of each; the exit status, which is 128 and the signal's number where one ended them."""
+    """Run the sync and print each result.
+
+    Returns the exit status: 128 plus the signal's number if a signal stopped the sync.
+    """
     lines, failed = Lines(), False
     with asked_by_signals(job.stop.ask):
         for result in sync.sync_all(job, customer_id=customer_id):
@@ -183,7 +195,8 @@ def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> 
         return 128 + job.stop.by
     if lines.trouble:
         raise click.ClickException(
-            f"Not every line could be printed ({lines.trouble}): SyncHistory has what became of each source."
+            f"Some lines could not be printed ({lines.trouble}). "
+            "The SyncHistory table has the result of each source."
         )
     return int(failed)
 

@@ -1,4 +1,4 @@
-"""What the commands share: one line on standard error for whatever goes wrong, who has the shell, tables, progress."""
+"""Shared by the commands: errors as one line on standard error, the operator, tables, progress."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from budget_sync.accounts import people
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Actor, operator
 from budget_sync.runtime.correlation import current_id, id_of_run
-from budget_sync.settings import Settings
+from budget_sync.settings import IS_INSTALLED, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# Commas only where they part thousands: "99,50" could mean two things.
+# A comma must separate thousands: "99,50" could mean two things.
 _AMOUNT = re.compile(r"-?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,18})?")
 
 
@@ -40,12 +40,12 @@ class AmountType(click.ParamType[Decimal]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Decimal:
-        """The Decimal, or click's error."""
+        """The amount as a Decimal. Raises click.BadParameter if the text is not a number."""
         text = str(value)
         if _AMOUNT.fullmatch(text):
             return Decimal(text.replace(",", ""))
         try:
-            # Whatever else is a number (1e3, nan) is for the verb to take or refuse.
+            # The function behind the command accepts or rejects other numbers (1e3, nan).
             return Decimal("no" if set(text) & set(",_ ") else text)
         except InvalidOperation:
             self.fail(f"{value!r} is not an amount such as 5000, 5,000 or 99.50", param, ctx)
@@ -54,14 +54,14 @@ class AmountType(click.ParamType[Decimal]):
 AMOUNT = AmountType()
 
 
-class Mistyped(click.ClickException):
-    """A line that no command takes."""
+class UsageProblem(click.ClickException):
+    """A usage error in one line, without click's usage text."""
 
     exit_code = 2
 
 
-class OneLine(click.Command):
-    """A command whose errors, a mistyped line's included, are one line on standard error."""
+class OneLineErrorCommand(click.Command):
+    """A command that reports each error, usage errors included, as one line on standard error."""
 
     def make_context(
         self,
@@ -70,57 +70,69 @@ class OneLine(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Read the line."""
-        with _settled(), _one_line():
+        """Parse the arguments."""
+        with _drop_unwritable_output(), _errors_as_one_line():
             if any(not _is_text(argument) for argument in args):
-                raise click.UsageError("What is typed must be text in UTF-8.")
+                raise click.UsageError("The arguments must be UTF-8 text.")
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         before = current_id.set(id_of_run())
         try:
-            with _settled(), _one_line():
+            with _drop_unwritable_output(), _errors_as_one_line():
                 return super().invoke(ctx)
         finally:
             current_id.reset(before)
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
+def _errors_as_one_line() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
         # A list of choices is several lines.
-        said = " ".join(error.format_message().split())
-        raise Mistyped(
-            f"{said} Try '{error.ctx.command_path} --help'." if error.ctx else said
+        sentence = " ".join(error.format_message().split())
+        raise UsageProblem(
+            f"{sentence} Try '{error.ctx.command_path} --help'." if error.ctx else sentence
         ) from error
-    except RequestError as refusal:
-        raise click.ClickException(
-            f"{refusal.sentence} ({' '.join(str(refusal.__cause__).split())})"
-            if refusal.__cause__
-            else refusal.sentence
-        ) from refusal
+    except click.ClickException as error:
+        raise _one_line_error(error.format_message()) from error
+    except RequestError as error:
+        raise _one_line_error(error.sentence, error.__cause__) from error
     except database.DatabaseProblem as problem:
-        raise click.ClickException(str(problem)) from problem
+        raise _one_line_error(str(problem)) from problem
     except OSError as error:
         if error.errno == errno.EPIPE:
-            # Whoever read what is printed has seen enough: click ends without a word.
+            # The reader of the output closed it: click exits with status 1 and prints nothing.
             raise
-        raise click.ClickException(str(error)) from error
+        raise _one_line_error(str(error)) from error
     except peewee.PeeweeException as error:
-        refused = database.refusal_of(error)
-        if refused is None:
+        known = database.refusal_of(error)
+        if known is None:
             raise
-        raise click.ClickException(
-            f"{refused.sentence} ({' '.join(str(error).split())})"
-        ) from error
+        raise _one_line_error(known.sentence, error) from error
+
+
+def _one_line_error(sentence: str, cause: BaseException | None = None) -> click.ClickException:
+    detail = f" ({' '.join(str(cause).split())})" if cause else ""
+    return click.ClickException(with_command_name(sentence) + detail)
+
+
+def with_command_name(text: str) -> str:
+    """The text with commands named as the operator types them.
+
+    Sentences say `flask init-db`. With an installed package, that is `budget-sync init-db`.
+    """
+    return text.replace("`flask ", "`budget-sync ") if IS_INSTALLED else text
 
 
 @contextmanager
-def _settled() -> Iterator[None]:
-    """At the end, let go of what could not be printed: Python would try again as it ends, and fail with lines and a status of its own."""
+def _drop_unwritable_output() -> Iterator[None]:
+    """Discard buffered output that cannot be written.
+
+    Python would otherwise try again at exit, print its own error and change the exit status.
+    """
     try:
         yield
     finally:
@@ -142,12 +154,12 @@ def _is_text(argument: str) -> bool:
 
 
 def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command of ours."""
-    return lambda run: click.command(name, cls=OneLine)(with_appcontext(run))
+    """Decorator for a command that runs in the app context and reports errors in one line."""
+    return lambda run: click.command(name, cls=OneLineErrorCommand)(with_appcontext(run))
 
 
 def on_current_schema(run: Command) -> Command:
-    """Refuse to run on a database that is not there, or of another schema version."""
+    """Decorator: raise DatabaseProblem if the database is missing or has another schema version."""
 
     @functools.wraps(run)
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -158,7 +170,7 @@ def on_current_schema(run: Command) -> Command:
 
 
 def me() -> Actor:
-    """Whoever has the shell."""
+    """The operator: the login name of the current user."""
     try:
         return operator(getpass.getuser())
     except (KeyError, OSError):
@@ -172,7 +184,7 @@ def settings() -> Settings:
 
 
 def customer_or_all(command: Command) -> Command:
-    """--customer ID or --all-customers, one of them."""
+    """Decorator for the options --customer ID and --all-customers; see `one_of`."""
     command = click.option("--all-customers", is_flag=True, help="For all customers.")(command)
     return click.option("--customer", "customer_id", metavar="ID", help="For this customer.")(
         command
@@ -180,22 +192,22 @@ def customer_or_all(command: Command) -> Command:
 
 
 def one_of(customer_id: str | None, all_customers: bool) -> str | None:
-    """The customer, or None for all. Raises click's usage error unless exactly one was chosen."""
+    """The customer, or None for all. Raises click.UsageError unless exactly one option is given."""
     if (customer_id is not None) == all_customers:
         raise click.UsageError("Give either --customer ID or --all-customers.")
     return customer_id
 
 
 def require_known(customer_id: str | None) -> None:
-    """Raises RequestError INVALID_CUSTOMER for a mistyped customer, whose list would look empty."""
+    """Raise RequestError INVALID_CUSTOMER if the customer does not exist."""
     if customer_id is not None:
         people.get_customer(customer_id)
 
 
 def show_table(header: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> None:
-    """Print rows under a header in columns, or a sentence where there are none."""
+    """Print rows in columns under a header, or the sentence `empty` if there are no rows."""
     if not rows:
-        click.echo(empty)
+        click.echo(with_command_name(empty))
         return
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
@@ -205,55 +217,68 @@ def show_table(header: tuple[str, ...], rows: list[tuple[str, ...]], empty: str)
 
 
 def state_since(ended_at: object, word: str) -> str:
-    """What a row's end means in a list: the word, or "active" where it has not come."""
+    """The state shown in a list: `word` if the row has an end time, else "active"."""
     return word if ended_at else "active"
 
 
 def done(text: str, instead: str | None = None) -> None:
-    """Print what a command has done. Raises click's error where it cannot be printed: it says that it is done all the same, and the text, or `instead`."""
+    """Print the result of a command.
+
+    Raises click.ClickException if it cannot be printed. The error says that the command succeeded,
+    and repeats the text, or says `instead`.
+    """
     try:
-        _print(text)
+        _print(with_command_name(text))
     except (OSError, UnicodeError) as error:
         raise click.ClickException(
-            f"It is done, but could not be printed ({_why(error)}): {instead or ' '.join(text.splitlines())}"
+            f"The command succeeded, but its output could not be printed ({_reason(error)}): "
+            f"{instead or ' '.join(text.splitlines())}"
         ) from error
 
 
 class Lines:
-    """Lines about something that goes on whether they can be printed or not: a full disk or a reader who is gone does not end it."""
+    """Prints lines about work that must continue even if they cannot be printed."""
 
     def __init__(self) -> None:
+        #: Why a line could not be printed, if one could not.
         self.trouble: str | None = None
 
     def print(self, text: str, *, err: bool = False) -> None:
-        """Print one, or keep why that cannot be done."""
+        """Print a line, or keep the reason why it cannot be printed."""
         try:
             _print(text, err=err)
         except (OSError, UnicodeError) as error:
-            self.trouble = _why(error)
+            self.trouble = _reason(error)
 
 
 def _print(text: str, *, err: bool = False) -> None:
-    """Print a line. Raises OSError where standard output is closed as well; whoever closed standard error wants to hear of no errors."""
+    """Print a line.
+
+    Raises OSError if standard output is closed. If standard error is closed, does nothing.
+    """
     if sys.stdout is None and not err:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     click.echo(text, err=err)
 
 
-def _why(error: OSError | UnicodeError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 @contextmanager
-def asked_by_signals(ask: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Meanwhile what would end the process asks instead; a signal that it was told to ignore, as by nohup, stays ignored."""
-    ends = [
+def asked_by_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Call `handle` for SIGTERM, SIGINT and SIGHUP instead of ending the process.
+
+    A signal that is ignored, such as SIGHUP under nohup, stays ignored.
+    """
+    handled = [
         number
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         if signal.getsignal(number) is not signal.SIG_IGN
     ]
     before = {
-        number: signal.signal(number, lambda came, _: ask(signal.Signals(came))) for number in ends
+        number: signal.signal(number, lambda received, _: handle(signal.Signals(received)))
+        for number in handled
     }
     try:
         yield
@@ -263,37 +288,37 @@ def asked_by_signals(ask: Callable[[signal.Signals], None]) -> Iterator[None]:
 
 
 def has_terminal() -> bool:
-    """Whether somebody looks at standard error, which may be closed."""
+    """Whether standard error is a terminal. It may also be closed."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 class Progress:
-    """One line on a terminal that says what is being done, written over and wiped at the end."""
+    """A progress line on a terminal, overwritten by each update and erased at the end."""
 
     def __init__(self) -> None:
         self.shown = 0
 
     def say(self, text: str) -> None:
-        """Show it."""
+        """Show the text in place of the previous one."""
         text = text[:100]
         self._show("\r" + text.ljust(self.shown))
         self.shown = len(text)
 
     def clear(self) -> None:
-        """Wipe it."""
+        """Erase the line."""
         if self.shown:
             self._show("\r" + " " * self.shown + "\r")
             self.shown = 0
 
     def _show(self, text: str) -> None:
-        # The terminal may be gone: what is being done goes on.
+        # The terminal may be gone. The work continues.
         with suppress(OSError):
             click.echo(text, nl=False, err=True)
 
 
 @contextmanager
 def progress_line() -> Iterator[Callable[[str], None]]:
-    """What to tell what is being done: on a terminal one line, wiped at the end; elsewhere nothing is shown."""
+    """A function that shows progress in one line on a terminal, and does nothing otherwise."""
     progress = Progress()
     try:
         yield progress.say if has_terminal() else lambda _: None

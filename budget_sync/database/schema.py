@@ -25,12 +25,12 @@ from budget_sync.database.errors import DatabaseProblem
 from budget_sync.database.locks import lock_name
 from budget_sync.database.upgrades import upgrade_steps
 from budget_sync.domain import clock
-from budget_sync.settings import PROJECT_FOLDER
+from budget_sync.settings import PROGRAM_FOLDER
 
 #: The version that `schema.sql` describes.
 SCHEMA_VERSION = 3
 
-SCHEMA_FILE = PROJECT_FOLDER / "schema.sql"
+SCHEMA_FILE = PROGRAM_FOLDER / "schema.sql"
 
 
 def statements(text: str) -> list[str]:

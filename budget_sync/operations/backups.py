@@ -1,4 +1,7 @@
-"""Backups and restores. What a backup is to be good for is proven on the file itself, before it gets its name or takes a database's place."""
+"""Backups and restores.
+
+A backup file is verified before it gets its name, and again before it replaces a database.
+"""
 
 from __future__ import annotations
 
@@ -22,88 +25,95 @@ from budget_sync.database.models import ApiKey, AuditLog, Session, User
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
 from budget_sync.ledger import verification
+from budget_sync.ledger.verification import Verification
 from budget_sync.runtime import files
 
 log = logging.getLogger(__name__)
 
-#: Where the latest backup is remembered, in the instance folder.
+#: The file in the instance folder that records the latest backup.
 NOTE = "last_backup.json"
 
-#: Told what is being done.
-Say = Callable[[str], None]
+#: Called with a description of the current step.
+Report = Callable[[str], None]
 
 _CHUNK = 4 * 1024 * 1024
 
-# What a backup ends with, after the database's last page, where SQLite does not look: the SHA-256 of all before it.
+# The end of a backup: the SHA-256 of everything before it. SQLite ignores what follows the last
+# page.
 _SEAL = "\nbudget-sync backup, sha256 {}\n"
 _SEAL_BEGINS = _SEAL.encode()[:10]
 _SEAL_LENGTH = len(_SEAL.format("0" * 64))
 
-# A database is a whole number of pages, and a page of SQLite's has at least so many bytes.
+# The size of a database file is a multiple of its page size, which is at least this many bytes.
 _SMALLEST_PAGE = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup that was taken, its bytes, what was proven, and why it could not be noted, where it could not."""
+    """A finished backup. `note_error` is why it could not be recorded as the latest one."""
 
     path: Path
     size: int
-    proof: verification.Verification
-    unnoted: OSError | None
+    verification: Verification
+    note_error: OSError | None
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was restored, up to when, where the replaced database is kept, and which keys and people are again what they were then.
+    """The result of a restore.
 
-    None for those where the replaced database cannot be read.
+    `version` is the backup's schema version, and `kept` the file with the replaced database.
+    `reverted` names the keys and users whose later change the restore undid; None if the replaced
+    database cannot be read.
     """
 
-    proof: verification.Verification
+    verification: Verification
     version: int
     last_movement: datetime | None
     kept: Path | None
-    as_they_were: list[str] | None
+    reverted: list[str] | None
 
 
-def take(path: Path, note: Path, say: Say) -> Backup:
-    """Write a backup to a new file, or into a folder, where it is named by the time; what it is remembered by goes to `note`.
+def take(path: Path, note: Path, report: Report) -> Backup:
+    """Write a backup to a new file, or to a file in a folder, named by the current time.
 
-    A file of that name is whole, on disk and proven. One whose balances contradict each other could not be restored: it gets the
-    ending .unproven. Raises DatabaseProblem or OSError where there is no backup.
+    The file gets its name when it is complete, verified and synced to disk. If its balances
+    contradict each other, it cannot be restored and its name ends with .unproven. `note` then
+    records the backup. Raises DatabaseProblem or OSError if no backup was written.
     """
     target = path / f"budget-sync-{_stamp()}.db" if path.is_dir() else path
     _require_free(target)
     database.require_current_schema(older_will_do=database.is_file())
     with _draft(target) as draft:
         database.write_copy(
-            draft, lambda done, total: say(f"copying: {100 * done // max(total, 1)} %")
+            draft, lambda done, total: report(f"copying: {100 * done // max(total, 1)} %")
         )
-        say("proving the copy")
+        report("verifying the copy")
         try:
-            proof = _examine_copy_of(draft)
+            result = _verify_unchanged(draft)
         except DatabaseProblem as problem:
             raise DatabaseProblem(
-                f"There is no backup, since the copy is of no use: {problem}."
+                f"No backup was created, because the copy is unusable: {problem}."
             ) from problem
-        if proof.findings:
+        if result.findings:
             target = target.with_name(f"{target.name}.unproven")
         size = _seal(draft)
         _require_free(target)
         draft.rename(target)
         database.sync_folder(target.parent)
-    return Backup(target, size, proof, None if proof.findings else _note(note, target, size))
+    note_error = None if result.findings else _write_note(note, target, size)
+    return Backup(target, size, result, note_error)
 
 
-def _note(note: Path, target: Path, size: int) -> OSError | None:
-    """Remember a backup; the error where that fails, since the backup is as good without."""
+def _write_note(note: Path, target: Path, size: int) -> OSError | None:
+    """Record a backup as the latest one.
+
+    Returns the error if that fails: the backup itself is good without the note.
+    """
+    taken_at = clock.to_text(clock.now())
     try:
         files.write(
-            note,
-            json.dumps(
-                {"path": str(target.resolve()), "size": size, "takenAt": clock.to_text(clock.now())}
-            ),
+            note, json.dumps({"path": str(target.resolve()), "size": size, "takenAt": taken_at})
         )
     except OSError as error:
         return error
@@ -111,7 +121,7 @@ def _note(note: Path, target: Path, size: int) -> OSError | None:
 
 
 def latest(note: Path) -> tuple[Path, datetime] | None:
-    """The latest backup that was taken here, and when; None where none is known, or it is not there any more."""
+    """The latest backup and its time; None if no backup is known or the file is gone."""
     try:
         noted = json.loads(note.read_text(encoding="utf-8"))
         path = Path(noted["path"])
@@ -125,61 +135,65 @@ def latest(note: Path) -> tuple[Path, datetime] | None:
 
 
 def restore(
-    actor: Actor, path: Path, folder: Path, say: Say, *, without_checksum: bool = False
+    actor: Actor, path: Path, folder: Path, report: Report, *, without_checksum: bool = False
 ) -> Restored:
-    """Put a backup in the place of the database, once all of it is proven; `folder` is where the replaced one is kept.
+    """Replace the database with a backup after verifying it; `folder` gets the replaced database.
 
-    A file that does not end with a checksum is taken `without_checksum` alone: a changed text in it would go unseen.
-    An older backup is upgraded on the way. All sessions are ended, and the restored audit log gets a row that tells of the restore. Raises
-    DatabaseProblem or OSError, with the database as it was.
+    A file that does not end with a checksum is accepted only `without_checksum`, because a changed
+    text in it cannot be detected. An older backup is upgraded to the current schema. All sessions
+    are ended, and the restored audit log gets a row about the restore. Raises DatabaseProblem or
+    OSError and leaves the database unchanged.
     """
     _require_backup(path)
     kept = folder / f"replaced-{_stamp()}.db"
     files.make_folder(folder)
-    with _draft_of_services_user(db.file_path if database.is_file() else kept) as draft:
+    with _installation_draft(db.file_path if database.is_file() else kept) as draft:
         try:
-            is_sealed = _copy(path, draft, say)
-            say("proving the backup")
-            proof, version = _examine(draft)
-            if proof.findings:
+            is_sealed = _copy(path, draft, report)
+            report("verifying the backup")
+            result, version = _verify_and_upgrade(draft)
+            if result.findings:
                 raise DatabaseProblem(
-                    f"{len(proof.findings)} contradictions were found in it; the first: {proof.findings[0]}"
+                    f"{len(result.findings)} contradictions were found in it; "
+                    f"the first: {result.findings[0]}"
                 )
             if not (is_sealed or without_checksum):
                 raise DatabaseProblem(
-                    "its balances are proven, but it does not end with the checksum of a backup, so a text in it may have changed; "
-                    "if it never had one, as a database that a restore replaced, add --without-checksum"
+                    "its balances are consistent, but it does not end with the checksum of a "
+                    "backup, so a text in it may have changed; if it never had a checksum, as "
+                    "with a database that a restore replaced, add --without-checksum"
                 )
         except DatabaseProblem as problem:
             raise DatabaseProblem(
                 f"{path} cannot be restored, and nothing was changed: {str(problem).rstrip('.')}."
             ) from problem
-        say("ending the sessions")
+        report("ending the sessions")
         with database.elsewhere(draft), db.atomic():
             Session.delete().execute()
             last_movement = AuditLog.select(AuditLog.createdAt).order_by(AuditLog.id.desc()).first()
-            # The name alone: who reads the audit log need not know the machine's folders, and who has the shell finds them in the log.
+            # Only the file name: readers of the audit log need not know the machine's folders.
+            # Operators find the whole path in the log file.
             audit_log.record(actor, "RESTORE", customer_id=None, subject=path.name)
-            restored = _secrets()
+            restored = _credentials()
         _sync(draft)
-        say("replacing the database")
+        report("replacing the database")
         replaced = (
             database.replace_file(draft, kept)
             if database.is_file()
-            else _replace_rows(draft, kept, say)
+            else _replace_rows(draft, kept, report)
         )
     log.warning("The database was replaced by the backup %s.", path)
     return Restored(
-        proof,
+        result,
         version,
         last_movement and last_movement.createdAt,
         replaced,
-        _changed_since(replaced, restored) if replaced else [],
+        _reverted(replaced, restored) if replaced else [],
     )
 
 
 def _require_backup(path: Path) -> None:
-    """Raises DatabaseProblem for what is plainly not a backup, before anything is copied."""
+    """Raise DatabaseProblem if the path is obviously not a backup, before anything is copied."""
     if not path.is_file():
         raise DatabaseProblem(f"There is no file {path}.")
     if database.is_file() and db.file_path.exists() and path.samefile(db.file_path):
@@ -188,25 +202,29 @@ def _require_backup(path: Path) -> None:
         beside = path.with_name(path.name + suffix)
         if beside.exists() and beside.stat().st_size:
             raise DatabaseProblem(
-                f"{path} is no backup: {beside.name} beside it holds a part of it. Take one with `flask backup`."
+                f"{path} is not a backup: a part of its data is in {beside.name} beside it. "
+                "Create a backup with `flask backup`."
             )
 
 
-def _replace_rows(draft: Path, kept: Path, say: Say) -> Path | None:
-    def prove() -> None:
-        say("proving what is there now")
+def _replace_rows(draft: Path, kept: Path, report: Report) -> Path | None:
+    def verify() -> None:
+        report("verifying the restored rows")
         findings = verification.find_contradictions().findings
         if findings:
             raise DatabaseProblem(
-                f"What was put in does not prove, and nothing was changed: {findings[0]}"
+                "The restored balances contradict each other, and nothing was changed: "
+                f"{findings[0]}"
             )
 
-    with _draft_of_services_user(kept) as old:
+    with _installation_draft(kept) as old:
         was_there = database.replace_rows(
             draft,
             old,
-            prove,
-            lambda done, total: say(f"keeping what is there: {100 * done // max(total, 1)} %"),
+            verify,
+            lambda done, total: report(
+                f"saving the current database: {100 * done // max(total, 1)} %"
+            ),
         )
         if not was_there:
             return None
@@ -216,14 +234,19 @@ def _replace_rows(draft: Path, kept: Path, say: Say) -> Path | None:
     return replaced
 
 
-def _examine(draft: Path) -> tuple[verification.Verification, int]:
-    """Prove a file that is ours alone, and the version it had; an older one is upgraded. Raises DatabaseProblem where it is no whole database of ours."""
+def _verify_and_upgrade(draft: Path) -> tuple[Verification, int]:
+    """Verify a file that no other process uses, after upgrading an older schema.
+
+    Also returns the schema version that the file had. Raises DatabaseProblem if the file is
+    damaged, incomplete, not a database of this program, or of a newer version.
+    """
     with database.elsewhere(draft, as_it_lies=True):
         database.require_sound()
         version = database.schema_version() or 0
     if version > database.SCHEMA_VERSION:
         raise DatabaseProblem(
-            f"it is of schema version {version}, newer than this program's {database.SCHEMA_VERSION}: install the newer program"
+            f"its schema version is {version}, newer than this program's "
+            f"{database.SCHEMA_VERSION}: install a newer version of the program"
         )
     if version < database.SCHEMA_VERSION:
         with database.elsewhere(draft):
@@ -233,19 +256,19 @@ def _examine(draft: Path) -> tuple[verification.Verification, int]:
         return verification.verify(), version
 
 
-def _examine_copy_of(draft: Path) -> verification.Verification:
-    """Prove a file, which stays as it is: one that an earlier version of the program made is upgraded on another copy."""
+def _verify_unchanged(draft: Path) -> Verification:
+    """Verify a file without changing it. An older schema is upgraded in a second copy."""
     with database.elsewhere(draft, as_it_lies=True):
         is_older = (database.schema_version() or 0) < database.SCHEMA_VERSION
     if not is_older:
-        return _examine(draft)[0]
+        return _verify_and_upgrade(draft)[0]
     with _draft(draft) as upgraded:
         shutil.copyfile(draft, upgraded)
-        return _examine(upgraded)[0]
+        return _verify_and_upgrade(upgraded)[0]
 
 
-def _secrets() -> dict[str, tuple[bool, str | None]]:
-    """Every key and person, by name: whether they are let in, and the hash of what with."""
+def _credentials() -> dict[str, tuple[bool, str | None]]:
+    """All keys and users by name: whether they are active, and the hash of the key or password."""
     keys = {
         f"key {row.id} ({row.name})": (row.revokedAt is None, row.secretHash)
         for row in ApiKey.select()
@@ -256,33 +279,37 @@ def _secrets() -> dict[str, tuple[bool, str | None]]:
     }
 
 
-def _changed_since(kept: Path, restored: dict[str, tuple[bool, str | None]]) -> list[str] | None:
-    """Who is let in again, or with another secret than in the replaced database; None where that cannot be read."""
-    # A log that a reader kept from being played in was moved with its file, and has what came last.
+def _reverted(kept: Path, restored: dict[str, tuple[bool, str | None]]) -> list[str] | None:
+    """The keys and users that are active now, but were inactive or had another secret in `kept`.
+
+    None if the replaced database `kept` cannot be read.
+    """
+    # If a reader prevented the checkpoint, the write-ahead log was moved together with its file.
+    # The latest changes are then in the log.
     has_log = kept.with_name(f"{kept.name}-wal").exists()
     try:
         with database.elsewhere(kept, as_it_lies=not has_log):
-            replaced = _secrets()
+            replaced = _credentials()
     except peewee.PeeweeException:
         return None
     return sorted(
         name
-        for name, (is_in, secret) in restored.items()
-        if name in replaced and is_in and (is_in, secret) != replaced[name]
+        for name, (is_active, secret) in restored.items()
+        if name in replaced and is_active and (is_active, secret) != replaced[name]
     )
 
 
 @contextmanager
 def _draft(target: Path) -> Iterator[Path]:
-    """An empty file beside a target that nobody else can read; gone at the end, unless it was renamed."""
+    """An empty file beside the target, readable only by its owner, deleted unless it is renamed."""
     draft = _draft_name(target)
     os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     yield from _until_renamed(draft)
 
 
 @contextmanager
-def _draft_of_services_user(target: Path) -> Iterator[Path]:
-    """The same for a file of the installation: the service's user must be able to open what an administrator restored."""
+def _installation_draft(target: Path) -> Iterator[Path]:
+    """A draft owned by the service's user, who must be able to open what root restored."""
     draft = _draft_name(target)
     os.close(files.make(draft, like=target.name))
     yield from _until_renamed(draft)
@@ -301,7 +328,7 @@ def _until_renamed(draft: Path) -> Iterator[Path]:
 
 
 def _seal(draft: Path) -> int:
-    """Add what damage is noticed by, see to it that all is on disk, and return the file's bytes."""
+    """Append the checksum, sync the file to disk and return its size."""
     with draft.open("r+b") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.seek(0, os.SEEK_END) + file.write(_SEAL.format(digest).encode())
@@ -310,8 +337,11 @@ def _seal(draft: Path) -> int:
     return size
 
 
-def _copy(path: Path, draft: Path, say: Say) -> bool:
-    """Copy a backup without its seal; whether it had one. Raises DatabaseProblem where one byte of it is not as it was written then."""
+def _copy(path: Path, draft: Path, report: Report) -> bool:
+    """Copy a backup without its checksum. Returns whether it had one.
+
+    Raises DatabaseProblem if the checksum does not match.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as source, open(files.open_or_make(draft), "wb") as target:
         size = os.fstat(source.fileno()).st_size
@@ -323,12 +353,12 @@ def _copy(path: Path, draft: Path, say: Say) -> bool:
         while target.tell() < size and (chunk := source.read(min(_CHUNK, size - target.tell()))):
             digest.update(chunk)
             target.write(chunk)
-            say(f"reading the backup: {100 * target.tell() // size} %")
+            report(f"reading the backup: {100 * target.tell() // size} %")
         is_sealed = seal.startswith(_SEAL_BEGINS)
         if is_sealed and seal != _SEAL.format(digest.hexdigest()).encode():
-            raise DatabaseProblem("it is damaged: it is not what was written when it was taken")
+            raise DatabaseProblem("it is damaged: its checksum does not match")
         if size % _SMALLEST_PAGE:
-            raise DatabaseProblem("it is no database, or it was cut short")
+            raise DatabaseProblem("it is not a database, or it was cut off")
     return is_sealed
 
 
@@ -339,7 +369,7 @@ def _sync(path: Path) -> None:
 
 def _require_free(target: Path) -> None:
     if os.path.lexists(target):
-        raise DatabaseProblem(f"{target} is there already, and nothing is ever overwritten.")
+        raise DatabaseProblem(f"{target} exists. Choose another name: files are never overwritten.")
 
 
 def _stamp() -> str:

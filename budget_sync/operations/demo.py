@@ -1,6 +1,7 @@
-"""The integration guide's world, by name: customer org-456, budget-123, its people, and the orchestrator's key.
+"""The demo: the integration guide's customer org-456, budget-123, its users and the orchestrator.
 
-Passwords and keys are made anew for each installation and kept in the instance folder, readable by its owner alone.
+Each installation generates its own passwords and key. They are kept in the instance folder,
+readable only by its owner.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from budget_sync.runtime import files
 CUSTOMER = "org-456"
 BUDGET = "budget-123"
 
-#: What the demo's finance team plans, beside budget-123, which is made by hand.
+#: The sheet of the demo's finance team. It does not have budget-123, which is created by hand.
 PLAN = """Budget ID,Department,Fiscal Period,Budgeted Amount
 MKT-25Q1,Marketing,Q1 2025,40000
 SAL-25Q1,Sales,Q1 2025,"$55,000"
 OPS-25Q1,Operations,Q1 2025,30000
 """
 
-#: id, name, email, role, and the name of the file that keeps how to sign in.
+#: Id, name, email, role, and the name of the file with the email and password.
 PEOPLE = (
     ("user-123", "Jane Doe", "jane@acme.com", Role.BUSINESS_USER, "jane"),
     ("fpa-001", "Fiona Adams", "fiona@acme.com", Role.FPA_ADMIN, "fiona"),
@@ -36,22 +37,22 @@ PEOPLE = (
 
 
 def load(actor: Actor, instance_folder: Path, csv_folder: Path | None = None) -> bool:
-    """Make what is not there yet; returns False where all of it was. Safe to run again, also after it was cut short."""
+    """Create what is missing; returns False if nothing was. Can run again after an interruption."""
     folder = demo_folder(instance_folder)
     files.make_folder(folder)
-    news = [_make_customer(actor)]
-    news += [_make_person(actor, folder, instance_folder, *person) for person in PEOPLE]
-    news += [_make_key(actor, folder), _make_budget(actor), _spend_five_thousand(actor)]
-    news += [_make_source(actor, instance_folder, csv_folder or instance_folder / "sheets")]
-    return any(news)
+    created = [_create_customer(actor)]
+    created += [_create_user(actor, folder, instance_folder, *person) for person in PEOPLE]
+    created += [_create_key(actor, folder), _create_budget(actor), _spend_five_thousand(actor)]
+    created += [_create_source(actor, instance_folder, csv_folder or instance_folder / "sheets")]
+    return any(created)
 
 
 def demo_folder(instance_folder: Path) -> Path:
-    """Where the demo's passwords and keys are kept."""
+    """The folder of the demo's passwords and key."""
     return instance_folder / "demo"
 
 
-def _make_customer(actor: Actor) -> bool:
+def _create_customer(actor: Actor) -> bool:
     if Customer.get_or_none(Customer.id == CUSTOMER):
         return False
     people.add_customer(
@@ -60,7 +61,7 @@ def _make_customer(actor: Actor) -> bool:
     return True
 
 
-def _make_person(
+def _create_user(
     actor: Actor,
     folder: Path,
     slots_folder: Path,
@@ -88,21 +89,21 @@ def _make_person(
             password=password,
             slots_folder=slots_folder,
         )
-    _keep(path, json.dumps({"email": email, "password": password}))
+    _write_secret(path, json.dumps({"email": email, "password": password}))
     return True
 
 
-def _make_key(actor: Actor, folder: Path) -> bool:
+def _create_key(actor: Actor, folder: Path) -> bool:
     path = folder / "orchestrator.header"
     if path.exists() and authentication.actor_of_key(path.read_text(encoding="utf-8").split()[-1]):
         return False
-    _keep(
+    _write_secret(
         path, f"Authorization: Bearer {people.add_key(actor, 'orchestrator', customer_id=CUSTOMER)}"
     )
     return True
 
 
-def _make_budget(actor: Actor) -> bool:
+def _create_budget(actor: Actor) -> bool:
     if Budget.get_or_none(Budget.id == BUDGET):
         return False
     manual_budgets.set_budget(
@@ -112,7 +113,7 @@ def _make_budget(actor: Actor) -> bool:
 
 
 def _spend_five_thousand(actor: Actor) -> bool:
-    """An earlier request of Jane's, all the way through, so that the budget stands where the guide has it."""
+    """Check, reserve and commit an earlier request: the guide's budget has $5,000 committed."""
     request = "intake-101"
     if Reservation.get_or_none(
         (Reservation.customerId == CUSTOMER)
@@ -153,8 +154,8 @@ def _spend_five_thousand(actor: Actor) -> bool:
     return True
 
 
-def _make_source(actor: Actor, instance_folder: Path, csv_folder: Path) -> bool:
-    """A CSV file, in a Google Sheet's stead, and the first pass over it."""
+def _create_source(actor: Actor, instance_folder: Path, csv_folder: Path) -> bool:
+    """Add a CSV file, which stands in for a Google Sheet, and run its first sync."""
     if BudgetDataSourceConfig.get_or_none(
         (BudgetDataSourceConfig.customerId == CUSTOMER)
         & (BudgetDataSourceConfig.csvPath == "demo.csv")
@@ -173,41 +174,54 @@ def _make_source(actor: Actor, instance_folder: Path, csv_folder: Path) -> bool:
     return True
 
 
-def _keep(path: Path, text: str) -> None:
-    """Write a secret so that nobody else can read it, not even for a moment."""
+def _write_secret(path: Path, text: str) -> None:
+    """Write a secret to a file that only its owner can read from the start."""
     files.write(path, text + "\n")
 
 
 def tour(url: str, instance_folder: Path) -> str:
-    """Where to look, how to sign in, and lines to paste, for a server at that URL."""
+    """The address, the passwords, and curl commands to paste, for a server at that URL."""
     folder = demo_folder(instance_folder)
     try:
         folder = folder.relative_to(Path.cwd())
     except ValueError:
         pass
     passwords = "\n".join(
-        f"  {email:<16} {json.loads((folder / f'{file}.json').read_text(encoding='utf-8'))['password']:<18} {name}, {role}"
+        f"  {email:<16} {_password(folder / f'{file}.json'):<18} {name}, {role}"
         for _, name, email, role, file in PEOPLE
     )
     return f"""
-Budget Sync is at {url} (stop it with Ctrl-C). Is it well? {url}/readyz
+Budget Sync is at {url} (stop it with Ctrl-C). Its status is at {url}/readyz
 
-People of {CUSTOMER}, who sign in at {url}; made for this installation and kept in {folder}:
+Sign in at {url} as a user of {CUSTOMER}.
+The passwords were generated for this installation, and are kept in {folder}:
 {passwords}
 
-In another terminal, from this folder: ask, sign in, reserve, release, and see what became of it.
+In another terminal, from this folder: check a budget, sign in, reserve, release, and look at
+the request.
 
   curl -sS {url}/api/budget/check -H 'Content-Type: application/json' -d '{{
-    "requestId": "test-001", "userId": "user-123", "userName": "Test User", "userEmail": "test@example.com",
-    "customerId": "org-456", "department": "Engineering", "fiscalPeriod": "Q1 2025", "amount": 5000}}'
+    "requestId": "test-001", "userId": "user-123", "userName": "Test User",
+    "userEmail": "test@example.com", "customerId": "org-456", "department": "Engineering",
+    "fiscalPeriod": "Q1 2025", "amount": 5000}}'
 
-  curl -sS -c {folder}/fiona.cookies {url}/api/auth/login -H 'Content-Type: application/json' -d @{folder}/fiona.json
+  curl -sS -c {folder}/fiona.cookies {url}/api/auth/login \\
+    -H 'Content-Type: application/json' -d @{folder}/fiona.json
 
-  curl -sS -b {folder}/fiona.cookies {url}/api/budget/reserve -H 'Content-Type: application/json' -d '{{
-    "budgetId": "budget-123", "amount": 5000, "requestId": "test-001", "reason": "Test reservation"}}'
+  curl -sS -b {folder}/fiona.cookies {url}/api/budget/reserve \\
+    -H 'Content-Type: application/json' -d '{{
+    "budgetId": "budget-123", "amount": 5000, "requestId": "test-001",
+    "reason": "Test reservation"}}'
 
-  curl -sS -b {folder}/fiona.cookies {url}/api/budget/release -H 'Content-Type: application/json' -d '{{
-    "budgetId": "budget-123", "amount": 5000, "requestId": "test-001", "action": "reject", "reason": "Test rejection"}}'
+  curl -sS -b {folder}/fiona.cookies {url}/api/budget/release \\
+    -H 'Content-Type: application/json' -d '{{
+    "budgetId": "budget-123", "amount": 5000, "requestId": "test-001",
+    "action": "reject", "reason": "Test rejection"}}'
 
   curl -sS -H @{folder}/orchestrator.header {url}/api/requests/test-001
 """
+
+
+def _password(path: Path) -> str:
+    password: str = json.loads(path.read_text(encoding="utf-8"))["password"]
+    return password

@@ -7,24 +7,24 @@ from peewee import PeeweeException
 from budget_sync.database import DatabaseProblem, damage, db, is_file, label, require_whole_schema
 from budget_sync.ledger.verification import verify
 
-#: A file up to this many bytes is looked at and its balances are proven at each start, which takes about a second;
-#: those of a larger one by `flask verify`, `flask doctor` and backups.
+#: Largest SQLite file that is read and verified at each start, which takes about a second.
+#: `flask verify`, `flask doctor` and backups verify a larger one.
 MAX_CHECKED_AT_START = 64 * 1024 * 1024
 
 
 def require_sound_start() -> None:
-    """Raises DatabaseProblem where SQLite's file is damaged, the schema not whole, or the balances in the file contradict each other.
+    """Check the schema, and a small SQLite file for damage and wrong balances.
 
-    A large file is not read; PostgreSQL looks after its own. SQLite keeps no checksums of the file's pages: a changed figure is
-    seen where it contradicts another.
+    PostgreSQL checks its own files. SQLite has no checksums in the pages of its file, so a changed
+    amount is found only if it contradicts another one. Raises DatabaseProblem if a check fails.
     """
     is_small = is_file() and db.file_path.stat().st_size <= MAX_CHECKED_AT_START
     if is_small and (found := damage()):
         raise _damaged(found)
-    # However large the database is, its schema is not.
+    # The schema of a large database is small, too.
     _require_whole_schema()
     if is_small:
-        _require_proven_balances()
+        _require_consistent_balances()
 
 
 def _damaged(how: str) -> DatabaseProblem:
@@ -36,16 +36,17 @@ def _require_whole_schema() -> None:
         require_whole_schema()
     except DatabaseProblem as problem:
         raise DatabaseProblem(
-            f"The database {label()} is not as it was made ({problem}): restore a backup."
+            f"The database {label()} cannot be used ({problem}): restore a backup."
         ) from problem
 
 
-def _require_proven_balances() -> None:
+def _require_consistent_balances() -> None:
     try:
         findings = verify().findings
     except PeeweeException as error:
         raise _damaged(" ".join(str(error).split())) from error
     if findings:
         raise DatabaseProblem(
-            f"The balances in {label()} contradict each other: see `flask verify`, and restore a backup. The first of {len(findings)}: {findings[0]}"
+            f"The balances in {label()} contradict each other: list the contradictions with "
+            f"`flask verify`, then restore a backup. The first of {len(findings)}: {findings[0]}"
         )

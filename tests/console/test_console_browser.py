@@ -196,7 +196,7 @@ def test_release_by_keyboard_only(browser: Browser, company: Installation) -> No
     browser.wait(lambda: "/sign-in" in browser.driver.current_url, "still signed in")
     browser.go("/budgets")
     assert "/sign-in" in browser.driver.current_url
-    assert "every balance is proven" in company.flask("verify").stdout
+    assert "All balances are consistent" in company.flask("verify").stdout
 
 
 def test_approval_over_budget(browser: Browser) -> None:

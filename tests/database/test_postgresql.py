@@ -741,7 +741,7 @@ def test_killed_server_loses_no_acknowledged_reservation(
             )
         )
         assert stored == acknowledged
-        assert "every balance is proven" in one.flask("verify").stdout
+        assert "All balances are consistent" in one.flask("verify").stdout
     finally:
         for server in (one, two):
             server.end()
@@ -934,7 +934,7 @@ def test_copy_has_every_row_and_continues_the_keys(
     too_early = here.flask("copy-to", postgres_url, check=False)
     assert (too_early.returncode, "has no tables yet" in too_early.stderr) == (1, True)
     there.flask("init-db")
-    assert "is proven there" in here.flask("copy-to", postgres_url).stdout
+    assert "are consistent there" in here.flask("copy-to", postgres_url).stdout
     columns = '"id", "requestId", "heldMinor", "amountMinor", "reserveReply", "closingReply"'
     for table, order in (
         ("Reservation", columns),

@@ -185,7 +185,7 @@ def test_nothing_is_found_in_an_empty_database(app: Flask) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert (
         result.stdout
-        == "Verified: 0 budgets, 0 reservations, 0 audit rows; every balance is proven.\n"
+        == "Verified: 0 budgets, 0 reservations, 0 audit rows. All balances are consistent.\n"
     )
 
 
@@ -195,7 +195,7 @@ def test_nothing_is_found_after_traffic(books: Flask) -> None:
     rows = db.execute_sql('SELECT COUNT(*) FROM "AuditLog"').fetchone()[0]
     assert (
         result.stdout
-        == f"Verified: 3 budgets, 10 reservations, {rows} audit rows; every balance is proven.\n"
+        == f"Verified: 3 budgets, 10 reservations, {rows} audit rows. All balances are consistent.\n"
     )
 
 

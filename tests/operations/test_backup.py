@@ -1,4 +1,4 @@
-"""Backups and restores: whole or not there, refused where a byte is wrong, and no acknowledged movement lost under a service that goes on."""
+"""Backups and restores: complete or absent, rejected if damaged, safe while the service runs."""
 
 from __future__ import annotations
 
@@ -41,19 +41,17 @@ from budget_sync.ledger import verification
 from budget_sync.operations import backups
 from budget_sync.settings import Settings
 
-pytestmark = pytest.mark.skipif(
-    ENGINE != "sqlite", reason="names the engine it is about in each test"
-)
+pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="each test names its engine")
 
 SERVICE = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM, "acme")
-#: How often a running service is backed up and restored.
+#: How many times the running service is backed up and restored.
 ROUNDS = 3
 
 NOW = datetime(2025, 2, 5, 10, 30, tzinfo=UTC)
 
 
 def reserve(request_id: str) -> None:
-    """Set $1 aside."""
+    """Reserve $1."""
     ledger.reserve(
         SERVICE,
         ReserveRequest(
@@ -63,22 +61,25 @@ def reserve(request_id: str) -> None:
 
 
 def flask(app: Flask, *arguments: str | Path) -> click.testing.Result:
-    """Type a command."""
+    """Run a command."""
     with app.app_context():
         return app.test_cli_runner().invoke(
             args=[str(argument) for argument in arguments], prog_name="flask"
         )
 
 
-def works(app: Flask, *arguments: str | Path) -> str:
-    """What a command prints that works."""
+def succeeds(app: Flask, *arguments: str | Path) -> str:
+    """Run a command that must succeed; returns its output."""
     result = flask(app, *arguments)
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     return result.stdout
 
 
-def refuses(app: Flask, *arguments: str | Path) -> str:
-    """The one line that a command refuses with, having changed nothing and left nothing behind."""
+def fails(app: Flask, *arguments: str | Path) -> str:
+    """Run a command that must fail; returns its error.
+
+    Asserts one line on standard error, and that no row and no file has changed.
+    """
     folder = db.file_path.parent if database.is_file() else Path(app.instance_path)
     before = (rows(), sorted(folder.iterdir()))
     result = flask(app, *arguments)
@@ -88,12 +89,12 @@ def refuses(app: Flask, *arguments: str | Path) -> str:
 
 
 def rows() -> dict[str, list[Any]]:
-    """Every row of the connected database, in no order, but for sessions and when the tables were made."""
+    """All rows of the connected database, sorted, without the tables Session and SchemaVersion."""
     database.open_connection()
     tables = sorted(set(db.get_tables()) - {"Session", "SchemaVersion"})
     return {
         table: sorted(
-            repr([alike(value) for value in row])
+            repr([normalized(value) for value in row])
             for row in db.execute_sql(f'SELECT * FROM "{table}"').fetchall()
         )
         for table in tables
@@ -101,7 +102,7 @@ def rows() -> dict[str, list[Any]]:
 
 
 def restored_rows(backup: str) -> dict[str, list[Any]]:
-    """Every row but the last of the audit log, which tells of the restore of that backup."""
+    """All rows except the last audit row, which must be about the restore of that backup."""
     found = rows()
     restore = AuditLog.select().order_by(AuditLog.id.desc()).first()
     assert (restore.action, restore.subject, restore.customerId, restore.budgetId) == (
@@ -115,18 +116,18 @@ def restored_rows(backup: str) -> dict[str, list[Any]]:
     return found
 
 
-def alike(value: object) -> object:
-    """A value as both engines show it: 5000, 5000.0000 and true are numbers."""
+def normalized(value: object) -> object:
+    """The value in a form that both engines share: 5000, 5000.0000 and true become floats."""
     return float(value) if isinstance(value, int | float | Decimal) else value
 
 
 @pytest.fixture
 def acme(app: Flask) -> Flask:
-    """An app with a customer, a person, and a budget of which $2 are set aside."""
-    return furnish(app)
+    """An app with a customer, a user, and a budget with $2 reserved."""
+    return set_up(app)
 
 
-def furnish(app: Flask) -> Flask:
+def set_up(app: Flask) -> Flask:
     people.add_customer(ROOT, "acme", "Acme Inc.")
     people.add_user(
         ROOT,
@@ -150,27 +151,26 @@ def furnish(app: Flask) -> Flask:
 def postgres_app(tmp_path: Path, postgres_templates: Templates) -> Iterator[Flask]:
     """The same on PostgreSQL."""
     with postgres_templates.copy("tables", tmp_path / "postgres") as environment:
-        yield furnish(create_app(replace(settings.load(environment), busy_timeout_s=1.0)))
+        yield set_up(create_app(replace(settings.load(environment), busy_timeout_s=1.0)))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def either(request: pytest.FixtureRequest) -> Flask:
     """Acme on each engine."""
-    made: Flask = request.getfixturevalue("acme" if request.param == "sqlite" else "postgres_app")
-    return made
+    name = "acme" if request.param == "sqlite" else "postgres_app"
+    app: Flask = request.getfixturevalue(name)
+    return app
 
 
-# A backup.
+# Backup.
 
 
-def test_a_backup_is_one_file_that_only_its_owner_reads_with_every_row_in_it(
-    either: Flask, tmp_path: Path
-) -> None:
+def test_backup_is_one_private_file_with_all_rows(either: Flask, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    said = works(either, "backup", path)
-    assert (
-        said
-        == f"Backed up to {path} ({path.stat().st_size:,} bytes): 1 budgets, 2 reservations, 5 audit rows; every balance is proven.\n"
+    output = succeeds(either, "backup", path)
+    assert output == (
+        f"Backed up to {path} ({path.stat().st_size:,} bytes): 1 budgets, 2 reservations, "
+        "5 audit rows. All balances are consistent.\n"
     )
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith((".", "a"))] == [
@@ -179,31 +179,29 @@ def test_a_backup_is_one_file_that_only_its_owner_reads_with_every_row_in_it(
     here = rows()
     with database.elsewhere(path, as_it_lies=True):
         assert rows() == here
-    # Any SQLite client reads it, and nothing comes to lie beside it.
+    # Any SQLite client can read it, and creates no file beside it.
     assert found(path, "PRAGMA integrity_check") == [("ok",)]
     assert found(path, "PRAGMA journal_mode") == [("delete",)]
 
 
-def test_a_backup_never_overwrites(acme: Flask, tmp_path: Path) -> None:
+def test_backup_never_overwrites_a_file(acme: Flask, tmp_path: Path) -> None:
     for name in ("file", "link"):
         path = tmp_path / name
         path.symlink_to("nowhere") if name == "link" else path.write_text(
             "precious", encoding="utf-8"
         )
         assert (
-            refuses(acme, "backup", path)
-            == f"Error: {path} is there already, and nothing is ever overwritten.\n"
+            fails(acme, "backup", path)
+            == f"Error: {path} exists. Choose another name: files are never overwritten.\n"
         )
     assert (tmp_path / "file").read_text(encoding="utf-8") == "precious"
 
 
-def test_a_backup_into_a_folder_is_named_by_the_time_and_remembered(
-    acme: Flask, tmp_path: Path
-) -> None:
+def test_backup_in_a_folder_is_named_by_time_and_noted(acme: Flask, tmp_path: Path) -> None:
     note = Path(acme.instance_path) / "last_backup.json"
     assert backups.latest(note) is None
     with time_machine.travel(NOW, tick=False):
-        works(acme, "backup", tmp_path)
+        succeeds(acme, "backup", tmp_path)
     path = tmp_path / "budget-sync-20250205T103000Z.db"
     assert path.exists()
     assert backups.latest(note) == (path, NOW)
@@ -211,9 +209,7 @@ def test_a_backup_into_a_folder_is_named_by_the_time_and_remembered(
     assert backups.latest(note) is None
 
 
-def test_a_backup_that_cannot_be_noted_is_a_backup_all_the_same(
-    acme: Flask, tmp_path: Path
-) -> None:
+def test_backup_that_cannot_be_noted_is_still_good(acme: Flask, tmp_path: Path) -> None:
     (Path(acme.instance_path) / "last_backup.json").mkdir()
     result = flask(acme, "backup", tmp_path / "a.db")
     assert (result.exit_code, result.stdout.startswith(f"Backed up to {tmp_path / 'a.db'} ")) == (
@@ -221,13 +217,14 @@ def test_a_backup_that_cannot_be_noted_is_a_backup_all_the_same(
         True,
     )
     assert result.stderr.startswith(
-        "Warning: the backup is good, but `flask doctor` will not know of it, since it could not be noted: [Errno 21] Is a directory"
+        "Warning: the backup is good, but `flask doctor` will not know about it, because it could "
+        "not be noted: [Errno 21] Is a directory"
     )
     assert result.stderr.count("\n") == 1
-    assert "every balance is proven" in works(acme, "restore", tmp_path / "a.db")
+    assert "All balances are consistent" in succeeds(acme, "restore", tmp_path / "a.db")
 
 
-def test_on_a_terminal_a_backup_says_how_far_it_is_and_wipes_that_at_the_end(
+def test_backup_shows_progress_on_a_terminal_and_erases_it(
     app: Flask, environment: dict[str, str], tmp_path: Path
 ) -> None:
     installation = Installation(environment)
@@ -247,126 +244,116 @@ def test_on_a_terminal_a_backup_says_how_far_it_is_and_wipes_that_at_the_end(
         os.close(terminal)
         os.close(theirs)
     assert "\rcopying: 100 %" in shown
-    assert "\rproving the copy" in shown
+    assert "\rverifying the copy" in shown
     assert re.search(r"\r +\r$", shown)
     assert done.stdout.startswith(b"Backed up to ")
 
 
-def test_a_backup_that_fails_halfway_leaves_nothing(
+def test_failed_backup_leaves_no_file(
     acme: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert refuses(acme, "backup", tmp_path) == "Error: [Errno 28] No space left on device\n"
+    assert fails(acme, "backup", tmp_path) == "Error: [Errno 28] No space left on device\n"
     assert list(tmp_path.glob("*.db*")) + list(tmp_path.glob(".*")) == []
-    assert "No such file" in refuses(acme, "backup", tmp_path / "missing" / "a.db")
+    assert "No such file" in fails(acme, "backup", tmp_path / "missing" / "a.db")
 
 
-def test_a_backup_of_contradicting_balances_says_so_and_cannot_pass_for_a_good_one(
-    acme: Flask, tmp_path: Path
-) -> None:
+def test_backup_of_wrong_balances_cannot_be_restored(acme: Flask, tmp_path: Path) -> None:
     BudgetUtilization.update(reservedMinor=199).execute()
     result = flask(acme, "backup", tmp_path / "a.db")
     assert result.exit_code == 1
     assert "contradictions found in 1 budgets" in result.stderr
     assert [path.name for path in tmp_path.glob("a.db*")] == ["a.db.unproven"]
-    assert "2 contradictions were found in it; the first: Budget budget-1: the counters" in refuses(
+    assert "2 contradictions were found in it; the first: Budget budget-1: the counters" in fails(
         acme, "restore", tmp_path / "a.db.unproven"
     )
 
 
-def test_a_database_of_an_earlier_version_is_backed_up_as_it_is_and_upgraded_by_restoring(
-    chosen: Settings, tmp_path: Path
-) -> None:
+def test_restore_upgrades_a_backup_of_an_older_schema(chosen: Settings, tmp_path: Path) -> None:
     chosen.instance_folder.mkdir(parents=True)
     with closing(sqlite3.connect(chosen.database_path)) as connection:
         connection.executescript(
             (PROJECT / "tests" / "schemas" / "1.sql").read_text(encoding="utf-8")
         )
     app = create_app(chosen)
-    works(app, "backup", tmp_path / "a.db")
+    succeeds(app, "backup", tmp_path / "a.db")
     assert found(tmp_path / "a.db", 'SELECT MAX("version") FROM "SchemaVersion"') == [(1,)]
-    assert "upgraded from schema version 1: " in works(app, "restore", tmp_path / "a.db")
-    assert "every balance is proven" in works(app, "verify")
+    assert "upgraded from schema version 1: " in succeeds(app, "restore", tmp_path / "a.db")
+    assert "All balances are consistent" in succeeds(app, "verify")
     database.disconnect()
 
 
-# A restore.
+# Restore.
 
 
-def test_a_restore_brings_back_what_was_backed_up_and_keeps_what_it_replaces(
-    either: Flask, tmp_path: Path
-) -> None:
-    works(either, "backup", tmp_path / "a.db")
+def test_restore_keeps_the_replaced_database(either: Flask, tmp_path: Path) -> None:
+    succeeds(either, "backup", tmp_path / "a.db")
     backed_up = rows()
     reserve("after")
     replaced = rows()
     with time_machine.travel(NOW, tick=False):
-        said = works(either, "restore", tmp_path / "a.db").splitlines()
+        lines = succeeds(either, "restore", tmp_path / "a.db").splitlines()
     kept = Path(either.instance_path) / "replaced-20250205T103000Z.db"
-    assert said[0].startswith(
-        f"Restored {tmp_path / 'a.db'}: 1 budgets, 2 reservations, 5 audit rows; "
+    assert lines[0].startswith(
+        f"Restored {tmp_path / 'a.db'}: 1 budgets, 2 reservations, 5 audit rows. "
     )
-    assert said[2] == f"What was there is kept: {kept}"
+    assert lines[2] == f"The replaced database is kept: {kept}"
     assert restored_rows("a.db") == backed_up
     with database.elsewhere(kept, as_it_lies=True):
         assert rows() == replaced
     if database.is_file():
         assert stat.S_IMODE(db.file_path.stat().st_mode) == 0o600
-    # Work goes on, numbered where the backup ended, and the append-only tables are so again.
+    # New rows continue the numbers of the backup, and the append-only triggers exist again.
     reserve("later")
     assert verification.verify().findings == []
     with pytest.raises(Exception, match="append-only"):
         db.execute_sql("""UPDATE "AuditLog" SET "reason" = 'forged'""")
 
 
-def test_two_restores_in_one_second_both_keep_what_they_replace(
-    either: Flask, tmp_path: Path
-) -> None:
-    works(either, "backup", tmp_path / "a.db")
+def test_two_restores_in_one_second_keep_both_databases(either: Flask, tmp_path: Path) -> None:
+    succeeds(either, "backup", tmp_path / "a.db")
     reserve("after")
     replaced = [rows()]
     with time_machine.travel(NOW, tick=False):
-        said = [works(either, "restore", tmp_path / "a.db")]
+        outputs = [succeeds(either, "restore", tmp_path / "a.db")]
         reserve("later")
         replaced.append(rows())
-        said.append(works(either, "restore", tmp_path / "a.db"))
-    for line, name, was_there in zip(
-        said,
+        outputs.append(succeeds(either, "restore", tmp_path / "a.db"))
+    for output, name, old_rows in zip(
+        outputs,
         ("replaced-20250205T103000Z.db", "replaced-20250205T103000Z-2.db"),
         replaced,
         strict=True,
     ):
         kept = Path(either.instance_path) / name
-        assert f"What was there is kept: {kept}\n" in line
+        assert f"The replaced database is kept: {kept}\n" in output
         with database.elsewhere(kept, as_it_lies=True):
-            assert rows() == was_there
+            assert rows() == old_rows
 
 
-def test_every_restore_is_told_in_the_audit_log_by_when_by_whom_and_what(
-    acme: Flask, tmp_path: Path
-) -> None:
-    works(acme, "backup", tmp_path / "a.db")
+def test_audit_log_has_time_user_and_file_of_each_restore(acme: Flask, tmp_path: Path) -> None:
+    succeeds(acme, "backup", tmp_path / "a.db")
     for moment in (NOW, NOW.replace(hour=11)):
         with time_machine.travel(moment, tick=False):
-            works(acme, "restore", tmp_path / "a.db")
+            succeeds(acme, "restore", tmp_path / "a.db")
         (row,) = AuditLog.select().where(AuditLog.action == "RESTORE")
         assert (row.createdAt, row.subject, row.principal) == (moment, "a.db", "command")
-    # A backup of what was restored tells of that restore as well.
-    works(acme, "backup", tmp_path / "b.db")
-    works(acme, "restore", tmp_path / "b.db")
-    told = (
+    # A backup of the restored database has the audit row of that restore, too.
+    succeeds(acme, "backup", tmp_path / "b.db")
+    succeeds(acme, "restore", tmp_path / "b.db")
+    restores = (
         AuditLog.select(AuditLog.subject).where(AuditLog.action == "RESTORE").order_by(AuditLog.id)
     )
-    assert [row.subject for row in told] == ["a.db", "b.db"]
+    assert [row.subject for row in restores] == ["a.db", "b.db"]
 
 
-def test_a_restore_makes_the_database_where_there_is_none(
+def test_restore_creates_a_missing_database(
     either: Flask, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    works(either, "backup", tmp_path / "a.db")
+    succeeds(either, "backup", tmp_path / "a.db")
     backed_up = rows()
     database.disconnect()
     environment = {
@@ -378,34 +365,34 @@ def test_a_restore_makes_the_database_where_there_is_none(
         database.disconnect()
         environment["DATABASE_URL"] = request.getfixturevalue("postgres_url")
     elsewhere = create_app(settings.load(environment))
-    assert "There was no database before." in works(elsewhere, "restore", tmp_path / "a.db")
+    assert "There was no database before." in succeeds(elsewhere, "restore", tmp_path / "a.db")
     assert restored_rows("a.db") == backed_up
     database.disconnect()
 
 
-def test_a_backup_of_one_engine_is_restored_on_the_other(
+def test_backup_of_sqlite_can_be_restored_on_postgresql(
     acme: Flask, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    works(acme, "backup", tmp_path / "a.db")
+    succeeds(acme, "backup", tmp_path / "a.db")
     backed_up = rows()
     other = request.getfixturevalue("postgres_app")
     reserve("lost")
-    works(other, "restore", tmp_path / "a.db")
-    works(other, "backup", tmp_path / "b.db")
+    succeeds(other, "restore", tmp_path / "a.db")
+    succeeds(other, "backup", tmp_path / "b.db")
     with database.elsewhere(tmp_path / "b.db", as_it_lies=True):
         assert restored_rows("a.db") == backed_up
 
 
 @pytest.mark.parametrize("engine", ["templates", "postgres_templates"])
-def test_whatever_a_folder_is_called_a_restore_finds_its_files(
+def test_restore_works_in_a_folder_with_special_characters(
     engine: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     copies: Templates = request.getfixturevalue(engine)
     with copies.copy("tables", tmp_path / "x#1?a=%41") as environment:
-        app = furnish(create_app(settings.load(environment)))
-        works(app, "backup", tmp_path / "a.db")
+        app = set_up(create_app(settings.load(environment)))
+        succeeds(app, "backup", tmp_path / "a.db")
         reserve("after")
-        works(app, "restore", tmp_path / "a.db")
+        succeeds(app, "restore", tmp_path / "a.db")
         (kept,) = Path(app.instance_path).glob("replaced-*")
         assert requests_in(kept) == {"before-1", "before-2", "after"}
         database.disconnect()
@@ -413,14 +400,14 @@ def test_whatever_a_folder_is_called_a_restore_finds_its_files(
 
 
 @root_only
-def test_what_root_restores_belongs_to_the_services_user(acme: Flask, tmp_path: Path) -> None:
-    works(acme, "backup", tmp_path / "a.db")
+def test_restore_by_root_keeps_the_owner_of_the_database(acme: Flask, tmp_path: Path) -> None:
+    succeeds(acme, "backup", tmp_path / "a.db")
     os.chown(db.file_path, 1234, 1234)
-    works(acme, "restore", tmp_path / "a.db")
+    succeeds(acme, "restore", tmp_path / "a.db")
     assert (db.file_path.stat().st_uid, db.file_path.stat().st_gid) == (1234, 1234)
 
 
-def test_a_restore_ends_sessions_and_names_who_is_let_in_again(acme: Flask, tmp_path: Path) -> None:
+def test_restore_ends_sessions_and_names_reactivated_users(acme: Flask, tmp_path: Path) -> None:
     key = people.add_key(ROOT, "orchestrator", customer_id="acme")
     people.add_user(
         ROOT,
@@ -435,116 +422,116 @@ def test_a_restore_ends_sessions_and_names_who_is_let_in_again(acme: Flask, tmp_
     Session.insert(
         tokenHash="t", userId="jane", createdAt=NOW, expiresAt=datetime(2099, 1, 1, tzinfo=UTC)
     ).execute()
-    works(acme, "backup", tmp_path / "a.db")
+    succeeds(acme, "backup", tmp_path / "a.db")
     people.revoke_key(ROOT, key.split("_")[1])
     people.disable_user(ROOT, "jane")
     people.set_password(ROOT, "bo", PASSWORD, slots_folder=Path(acme.instance_path))
-    said = works(acme, "restore", tmp_path / "a.db")
-    named = [line.split(":")[0] for line in said.splitlines() if line.startswith("Look at")]
+    output = succeeds(acme, "restore", tmp_path / "a.db")
+    named = [line.split(":")[0] for line in output.splitlines() if line.startswith("Check")]
     assert named == [
-        f"Look at key {key.split('_')[1]} (orchestrator)",
-        "Look at user bo (Bo)",
-        "Look at user jane (Jane Doe)",
+        f"Check key {key.split('_')[1]} (orchestrator)",
+        "Check user bo (Bo)",
+        "Check user jane (Jane Doe)",
     ]
     assert Session.select().count() == 0
     assert authentication.actor_of_key(key)
 
 
-def test_a_key_revoked_last_is_named_though_a_reader_keeps_the_log_from_being_played_in(
-    acme: Flask, tmp_path: Path
-) -> None:
+def test_restore_names_key_revoked_only_in_write_ahead_log(acme: Flask, tmp_path: Path) -> None:
     key = people.add_key(ROOT, "orchestrator", customer_id="acme").split("_")[1]
-    works(acme, "backup", tmp_path / "a.db")
+    succeeds(acme, "backup", tmp_path / "a.db")
     with closing(sqlite3.connect(db.file_path, isolation_level=None)) as reader:
         reader.execute("BEGIN").execute('SELECT COUNT(*) FROM "AuditLog"').fetchall()
         people.revoke_key(ROOT, key)
         db.obj.patience_s = 0.1
-        said = works(acme, "restore", tmp_path / "a.db")
+        output = succeeds(acme, "restore", tmp_path / "a.db")
         assert reader.execute('SELECT "revokedAt" FROM "ApiKey"').fetchall() == [(None,)], (
-            "the reader goes on seeing its own moment"
+            "the reader still sees its own snapshot"
         )
-    assert f"Look at key {key} (orchestrator): revoked" in said
+    assert f"Check key {key} (orchestrator): it was revoked" in output
     (kept,) = Path(acme.instance_path).glob("replaced-*.db")
     with database.elsewhere(kept):
         assert [row.revokedAt is None for row in ApiKey.select()] == [False]
 
 
-def test_where_the_replaced_database_cannot_be_read_a_restore_says_so(
-    acme: Flask, tmp_path: Path
-) -> None:
-    works(acme, "backup", tmp_path / "a.db")
+def test_restore_reports_unreadable_replaced_database(acme: Flask, tmp_path: Path) -> None:
+    succeeds(acme, "backup", tmp_path / "a.db")
     database.disconnect()
     db.file_path.write_bytes(b"garbage" * 1000)
-    said = works(acme, "restore", tmp_path / "a.db")
-    assert "What was there cannot be read: look at every key and person yourself" in said
-    assert "every balance is proven" in works(acme, "verify")
+    output = succeeds(acme, "restore", tmp_path / "a.db")
+    assert "The replaced database cannot be read. Check every key and user" in output
+    assert "All balances are consistent" in succeeds(acme, "verify")
 
 
 @pytest.mark.parametrize("place", [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999, 1.0])
-def test_a_backup_with_one_wrong_byte_is_refused(acme: Flask, tmp_path: Path, place: float) -> None:
+def test_backup_with_one_wrong_byte_is_rejected(acme: Flask, tmp_path: Path, place: float) -> None:
     path = tmp_path / "a.db"
-    works(acme, "backup", path)
+    succeeds(acme, "backup", path)
     whole = bytearray(path.read_bytes())
     whole[min(int(len(whole) * place), len(whole) - 1)] ^= 1
     path.write_bytes(whole)
-    assert f"{path} cannot be restored, and nothing was changed: it is " in refuses(
+    assert f"{path} cannot be restored, and nothing was changed: it is " in fails(
         acme, "restore", path
     )
 
 
 @pytest.mark.parametrize("missing", [1, 60, 93, 94, 4096, 50_000])
-def test_a_backup_that_was_cut_is_refused(acme: Flask, tmp_path: Path, missing: int) -> None:
+def test_backup_that_was_cut_off_is_rejected(acme: Flask, tmp_path: Path, missing: int) -> None:
     path = tmp_path / "a.db"
-    works(acme, "backup", path)
+    succeeds(acme, "backup", path)
     os.truncate(path, path.stat().st_size - missing)
-    refuses(acme, "restore", path)
+    fails(acme, "restore", path)
 
 
-def test_a_file_without_a_checksum_is_restored_when_told_to(acme: Flask, tmp_path: Path) -> None:
-    works(acme, "backup", tmp_path / "a.db")
-    works(acme, "restore", tmp_path / "a.db")
+def test_file_without_checksum_needs_an_option(acme: Flask, tmp_path: Path) -> None:
+    succeeds(acme, "backup", tmp_path / "a.db")
+    succeeds(acme, "restore", tmp_path / "a.db")
     (kept,) = Path(acme.instance_path).glob("replaced-*.db")
     replaced = kept.rename(tmp_path / "replaced.db")
-    assert "it does not end with the checksum of a backup" in refuses(acme, "restore", replaced)
-    assert "every balance is proven" in works(acme, "restore", replaced, "--without-checksum")
+    assert "it does not end with the checksum of a backup" in fails(acme, "restore", replaced)
+    assert "All balances are consistent" in succeeds(
+        acme, "restore", replaced, "--without-checksum"
+    )
 
 
 BROKEN = {
-    "of a newer version": (
+    "newer version": (
         """INSERT INTO "SchemaVersion" VALUES (99, '2026-01-01T00:00:00Z')""",
         "newer than this program's",
     ),
-    "without a trigger": (
+    "missing trigger": (
         'DROP TRIGGER "AuditLog_no_delete"',
         'trigger "AuditLog_no_delete" is missing or changed',
     ),
-    "with a trigger that lets all pass": (
-        """DROP TRIGGER "AuditLog_no_delete"; CREATE TRIGGER "AuditLog_no_delete" BEFORE DELETE ON "AuditLog" BEGIN SELECT 1; END""",
+    "trigger without effect": (
+        """DROP TRIGGER "AuditLog_no_delete";
+        CREATE TRIGGER "AuditLog_no_delete" BEFORE DELETE ON "AuditLog" BEGIN SELECT 1; END""",
         'trigger "AuditLog_no_delete" is missing or changed',
     ),
-    "without an index": (
+    "missing index": (
         'DROP INDEX "Reservation_open"',
         'index "Reservation_open" is missing or changed',
     ),
-    "of a version that is no number": (
-        """DROP TABLE "SchemaVersion"; CREATE TABLE "SchemaVersion" ("version" TEXT); INSERT INTO "SchemaVersion" VALUES ('3x')""",
+    "version not a number": (
+        """DROP TABLE "SchemaVersion"; CREATE TABLE "SchemaVersion" ("version" TEXT);
+        INSERT INTO "SchemaVersion" VALUES ('3x')""",
         "is damaged: its schema version is '3x'",
     ),
-    "of another program": ('DROP TABLE "SchemaVersion"', "not of this program"),
-    "with a row that refers to none": (
+    "another program": ('DROP TABLE "SchemaVersion"', "not of this program"),
+    "reference to a missing row": (
         """UPDATE "Reservation" SET "budgetId" = 'none'""",
         "refers to a row of Budget that is not there",
     ),
-    "with balances that do not prove": (
+    "wrong balances": (
         'UPDATE "BudgetUtilization" SET "reservedMinor" = 5',
         "contradictions were found in it; the first: Budget budget-1",
     ),
 }
 
 
-@pytest.mark.parametrize(("damage", "said"), BROKEN.values(), ids=BROKEN)
-def test_an_sqlite_file_is_refused_that_is(
-    acme: Flask, tmp_path: Path, damage: str, said: str
+@pytest.mark.parametrize(("damage", "message"), BROKEN.values(), ids=BROKEN)
+def test_broken_sqlite_file_is_rejected(
+    acme: Flask, tmp_path: Path, damage: str, message: str
 ) -> None:
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path)) as connection:
@@ -553,39 +540,41 @@ def test_an_sqlite_file_is_refused_that_is(
         connection.executescript(
             f"PRAGMA foreign_keys = off; {damage}; PRAGMA journal_mode = delete"
         )
-    assert said in refuses(acme, "restore", path)
+    assert message in fails(acme, "restore", path)
 
 
-def test_what_is_no_backup_is_refused(acme: Flask, tmp_path: Path) -> None:
+def test_other_files_are_rejected(acme: Flask, tmp_path: Path) -> None:
     (tmp_path / "diary").write_text("Dear diary, " * 1024, encoding="utf-8")
     (tmp_path / "empty").touch()
-    assert "it is not a database" in refuses(acme, "restore", tmp_path / "diary")
-    assert "not of this program" in refuses(acme, "restore", tmp_path / "empty")
-    assert f"There is no file {tmp_path}." in refuses(acme, "restore", tmp_path)
-    assert "is the database itself" in refuses(acme, "restore", db.file_path)
+    assert "it is not a database" in fails(acme, "restore", tmp_path / "diary")
+    assert "not of this program" in fails(acme, "restore", tmp_path / "empty")
+    assert f"There is no file {tmp_path}." in fails(acme, "restore", tmp_path)
+    assert "is the database itself" in fails(acme, "restore", db.file_path)
     with closing(sqlite3.connect(db.file_path)) as connection:
         for suffix in ("", "-wal"):
             (tmp_path / f"live{suffix}").write_bytes(Path(f"{db.file_path}{suffix}").read_bytes())
         assert connection
-    assert "live-wal beside it holds a part of it" in refuses(acme, "restore", tmp_path / "live")
+    assert "a part of its data is in live-wal beside it" in fails(
+        acme, "restore", tmp_path / "live"
+    )
 
 
-def test_on_postgresql_what_does_not_prove_after_it_was_put_in_is_undone(
+def test_restore_on_postgresql_undoes_wrong_balances(
     postgres_app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    works(postgres_app, "backup", tmp_path / "a.db")
+    succeeds(postgres_app, "backup", tmp_path / "a.db")
     reserve("after")
-    whole = verification.find_contradictions
+    original = verification.find_contradictions
     monkeypatch.setattr(
         verification,
         "find_contradictions",
         lambda: (
-            whole()
+            original()
             if database.is_file()
             else verification.Verification(0, 0, 0, ["Budget budget-1: a fault."])
         ),
     )
-    assert "does not prove, and nothing was changed: Budget budget-1: a fault." in refuses(
+    assert "contradict each other, and nothing was changed: Budget budget-1: a fault." in fails(
         postgres_app, "restore", tmp_path / "a.db"
     )
     monkeypatch.undo()
@@ -593,9 +582,7 @@ def test_on_postgresql_what_does_not_prove_after_it_was_put_in_is_undone(
         db.execute_sql('TRUNCATE "AuditLog" CASCADE')
 
 
-def test_on_postgresql_rows_that_cannot_be_read_change_nothing(
-    postgres_app: Flask, tmp_path: Path
-) -> None:
+def test_unreadable_file_changes_nothing_on_postgresql(postgres_app: Flask, tmp_path: Path) -> None:
     before = rows()
     with pytest.raises(
         database.DatabaseProblem, match="nothing was changed: unable to open database file"
@@ -608,7 +595,7 @@ def test_on_postgresql_rows_that_cannot_be_read_change_nothing(
 
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
-    """No file of this process grows beyond that, as if the disk were full."""
+    """Limit the size of files that this process writes, as if the disk were full."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -617,54 +604,52 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_backup_without_room_for_it_says_so_and_leaves_nothing(
-    either: Flask, tmp_path: Path
-) -> None:
+def test_backup_on_a_full_disk_leaves_no_file(either: Flask, tmp_path: Path) -> None:
     (tmp_path / "backups").mkdir()
     with files_no_larger_than(64 * 1024):
-        said = refuses(either, "backup", tmp_path / "backups")
-    assert said.startswith(
+        error = fails(either, "backup", tmp_path / "backups")
+    assert error.startswith(
         f"Error: No backup was created: cannot write the copy in {tmp_path / 'backups'} ("
     )
     assert list((tmp_path / "backups").iterdir()) == []
 
 
-def test_on_postgresql_a_restore_without_room_for_what_it_replaces_changes_nothing(
+def test_restore_on_postgresql_with_full_disk_changes_nothing(
     postgres_app: Flask, tmp_path: Path
 ) -> None:
-    works(postgres_app, "backup", tmp_path / "a.db")
+    succeeds(postgres_app, "backup", tmp_path / "a.db")
     for _ in range(100):
         audit_log.record(ROOT, "RESTORE", customer_id=None, subject="x" * 10_000)
     with files_no_larger_than((tmp_path / "a.db").stat().st_size + 64 * 1024):
-        said = refuses(postgres_app, "restore", tmp_path / "a.db")
-    assert said.startswith(
+        error = fails(postgres_app, "restore", tmp_path / "a.db")
+    assert error.startswith(
         "Error: Nothing was changed, because the old rows could not be saved: cannot write the copy in "
     )
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_a_restore_that_is_stopped_while_it_replaces_leaves_the_old_database(
+def test_interrupted_restore_leaves_the_old_database(
     acme: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    works(acme, "backup", tmp_path / "a.db")
+    succeeds(acme, "backup", tmp_path / "a.db")
     reserve("after")
     before = rows()
     calls, calls_left = iter(range(step)), [1]
 
-    def stopped(whole: Callable[..., Any]) -> Callable[..., Any]:
+    def interrupted(original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             if next(calls, None) is None:
                 calls_left.pop()
                 monkeypatch.undo()
                 raise KeyboardInterrupt
-            return whole(*arguments, **options)
+            return original(*arguments, **options)
 
         return call
 
-    monkeypatch.setattr(Path, "rename", stopped(Path.rename))
-    monkeypatch.setattr(os, "link", stopped(os.link))
+    monkeypatch.setattr(Path, "rename", interrupted(Path.rename))
+    monkeypatch.setattr(os, "link", interrupted(os.link))
     with closing(sqlite3.connect(db.file_path, isolation_level=None)) as reader:
-        # Somebody who reads keeps the log from being played in, so that it has to move as well.
+        # The reader prevents a checkpoint, so the write-ahead log has to be moved, too.
         reader.execute("BEGIN").execute('SELECT COUNT(*) FROM "AuditLog"').fetchall()
         db.obj.patience_s = 0.1
         assert flask(acme, "restore", tmp_path / "a.db").exit_code == 1
@@ -673,20 +658,18 @@ def test_a_restore_that_is_stopped_while_it_replaces_leaves_the_old_database(
     assert verification.verify().findings == []
 
 
-def test_a_replaced_database_keeps_its_own_log_where_a_reader_holds_it(
-    acme: Flask, tmp_path: Path
-) -> None:
-    works(acme, "backup", tmp_path / "a.db")
+def test_replaced_database_keeps_its_write_ahead_log(acme: Flask, tmp_path: Path) -> None:
+    succeeds(acme, "backup", tmp_path / "a.db")
     reserve("after")
     before = rows()
     db.obj.patience_s = 0.1
     with closing(sqlite3.connect(db.file_path, isolation_level=None)) as reader:
         reader.execute("BEGIN").execute('SELECT COUNT(*) FROM "AuditLog"').fetchall()
-        works(acme, "restore", tmp_path / "a.db")
+        succeeds(acme, "restore", tmp_path / "a.db")
         (kept,) = Path(acme.instance_path).glob("replaced-*.db")
         assert kept.with_name(f"{kept.name}-wal").stat().st_size
         assert reader.execute('SELECT COUNT(*) FROM "Reservation"').fetchall() == [(3,)]
-        # On a busy machine, a write takes longer than the reader was waited for.
+        # On a busy machine, a write takes longer than the short patience above.
         db.obj.patience_s = 5
         reserve("new")
     assert [row.requestId for row in Reservation.select().order_by(Reservation.seq)] == [
@@ -702,12 +685,12 @@ def test_a_replaced_database_keeps_its_own_log_where_a_reader_holds_it(
 
 
 class Load:
-    """Callers that reserve and check one request after the other at a running server, and remember what was acknowledged."""
+    """Clients that reserve and check continuously at a server, and record acknowledged requests."""
 
     def __init__(self, server: Installation, callers: int = 4) -> None:
         self.server = server
         self.acknowledged: list[str] = []
-        self.surprises: list[str] = []
+        self.unexpected: list[str] = []
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._call) for _ in range(callers)]
 
@@ -727,7 +710,7 @@ class Load:
                 check_body(requestId=request_id, customerId="acme", amount=0.01),
                 headers=headers,
             )
-            self.surprises += [
+            self.unexpected += [
                 reply.text for reply in (response, checked) if reply.status_code not in (200, 503)
             ]
 
@@ -742,9 +725,11 @@ class Load:
             thread.join()
 
     def wait_for_more(self) -> None:
-        """Wait for ten more acknowledgements."""
+        """Wait for ten more acknowledged requests."""
         count = len(self.acknowledged)
-        wait_until(lambda: len(self.acknowledged) >= count + 10, "nothing more is acknowledged")
+        wait_until(
+            lambda: len(self.acknowledged) >= count + 10, "no more requests are acknowledged"
+        )
 
 
 def requests_in(path: Path | str) -> set[str]:
@@ -753,22 +738,22 @@ def requests_in(path: Path | str) -> set[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    """An installation on each engine, its server running."""
+    """An installation on each engine, with its server running."""
     templates: Templates = request.getfixturevalue(
         "postgres_templates" if request.param == "postgresql" else "templates"
     )
     with templates.copy("tables", tmp_path / "instance") as environment:
-        furnish(create_app(settings.load(environment)))
-        made = Installation(
+        set_up(create_app(settings.load(environment)))
+        installation = Installation(
             environment | {"KEY": people.add_key(ROOT, "orchestrator", customer_id="acme")}
         )
         database.disconnect()
-        made.start()
-        yield made
-        made.end()
+        installation.start()
+        yield installation
+        installation.end()
 
 
-def test_backups_and_restores_under_load_lose_nothing_that_was_acknowledged(
+def test_backups_and_restores_under_load_lose_no_request(
     running: Installation, tmp_path: Path
 ) -> None:
     for number in range(ROUNDS):
@@ -777,7 +762,7 @@ def test_backups_and_restores_under_load_lose_nothing_that_was_acknowledged(
 
 
 def back_up_and_restore_under_load(server: Installation, backup: Path) -> None:
-    """Both while others call, and a look at what became of each call."""
+    """Back up and restore while clients call, and verify that no acknowledged request is lost."""
     with Load(server) as load:
         load.wait_for_more()
         known = set(load.acknowledged)
@@ -787,11 +772,11 @@ def back_up_and_restore_under_load(server: Installation, backup: Path) -> None:
         restored = server.flask("restore", str(backup), check=False)
         assert restored.returncode == 0, restored.stderr
         load.wait_for_more()
-    assert load.surprises == []
+    assert load.unexpected == []
     (kept,) = server.folder.glob("replaced-*.db")
     assert f"kept: {kept}\n" in restored.stdout
     before, after = requests_in(kept), requests_in(server.target)
-    # What was acknowledged before the database was replaced is in the one that is kept, what was later in the new one.
+    # Requests acknowledged before the restore are in the replaced database, later ones in the new.
     assert set(load.acknowledged) <= before | after
     assert after - before
     assert before - after
@@ -801,6 +786,6 @@ def back_up_and_restore_under_load(server: Installation, backup: Path) -> None:
     database.disconnect()
     if server.target == server.database:
         assert found(server.database, "PRAGMA integrity_check") == [("ok",)]
-    # It has its name by the second, and the next may come within the same.
+    # File names have a resolution of one second, and the next restore may be in the same second.
     for path in server.folder.glob(f"{kept.name}*"):
         path.unlink()

@@ -1,4 +1,4 @@
-"""What lies in deploy/ against the program: its commands, variables and metrics are the code's, and its nginx is a real one."""
+"""The files in deploy/: their commands, settings and metrics exist, and nginx.conf works."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -30,7 +31,7 @@ from budget_sync.accounts import authentication, passwords
 from budget_sync.queries import overview
 from budget_sync.web import auth, metrics, payloads
 
-pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="about no engine")
+pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="not about an engine")
 
 DEPLOY = PROJECT / "deploy"
 FILES = sorted(DEPLOY.iterdir())
@@ -43,23 +44,22 @@ def text(name: str) -> str:
     return (DEPLOY / name).read_text(encoding="utf-8")
 
 
-# Words that agree.
+# The files against the code.
 
 
 def pins(path: Path) -> set[str]:
-    """The name==version pairs of a requirements file, each name spelled the one way that indexes know."""
+    """The name==version pairs of a requirements file, with normalized names."""
     found = re.findall(
         r"^([A-Za-z][\w.-]*)(?:\[\w+\])?==(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE
     )
     return {f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}" for name, version in found}
 
 
-def test_the_lock_has_the_pins_of_the_requirements_each_with_hashes_and_names_no_host() -> None:
+def test_lock_has_hashes_of_all_requirements_and_no_host() -> None:
     assert pins(DEPLOY / "requirements.lock") == pins(PROJECT / "requirements.txt")
     for entry in re.split(r"^(?=[a-z])", text("requirements.lock"), flags=re.MULTILINE)[1:]:
-        assert re.fullmatch(r"\S+==\S+ (\\\n    --hash=sha256:[0-9a-f]{64} ?)+\n?", entry), entry[
-            :80
-        ]
+        start = entry[:80]
+        assert re.fullmatch(r"\S+==\S+ (\\\n    --hash=sha256:[0-9a-f]{64} ?)+\n?", entry), start
     assert "://" not in text("requirements.lock")
     assert "--require-hashes -r deploy/requirements.lock" in (PROJECT / "Makefile").read_text(
         encoding="utf-8"
@@ -67,7 +67,7 @@ def test_the_lock_has_the_pins_of_the_requirements_each_with_hashes_and_names_no
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_command_that_is_named_exists_and_takes_what_it_is_given(path: Path) -> None:
+def test_commands_in_files_exist_and_have_those_options(path: Path) -> None:
     commands = {str(command.name): command for command in cli.COMMANDS}
     flask = r"(?:bin/flask(?: --app [\w/.-]+)?|`flask|^flask|&& flask)"
     named = re.findall(
@@ -97,7 +97,7 @@ def test_every_command_that_is_named_exists_and_takes_what_it_is_given(path: Pat
     }
 
 
-def test_the_example_settings_are_all_that_an_operator_sets_and_each_is_read() -> None:
+def test_env_example_has_exactly_the_settings_that_are_read() -> None:
     named = re.findall(r"^#?([A-Z_]+)=", text("env.example"), re.MULTILINE)
     read = set(
         re.findall(
@@ -108,7 +108,7 @@ def test_the_example_settings_are_all_that_an_operator_sets_and_each_is_read() -
     assert sorted(named) == sorted(read)
 
 
-def test_the_page_lists_every_file() -> None:
+def test_page_lists_every_file() -> None:
     assert [
         path.name
         for path in FILES
@@ -118,7 +118,7 @@ def test_the_page_lists_every_file() -> None:
     assert "deploy/security.md" in (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_security_page_has_the_programs_own_figures() -> None:
+def test_security_page_has_the_numbers_of_the_code() -> None:
     said = " ".join(text("security.md").split())
     assert f"{passwords.MIN_LENGTH} characters at least" in said
     words = {5: "five", 50: "fifty"}
@@ -126,8 +126,9 @@ def test_the_security_page_has_the_programs_own_figures() -> None:
         words[authentication.MAX_FAILURES_ACCOUNT],
         words[authentication.MAX_FAILURES_ADDRESS],
     )
+    minutes = authentication.WINDOW_S // 60
     assert (
-        f"{account} failures an account and address, {address} an address, in {authentication.WINDOW_S // 60} minutes"
+        f"{account} failures an account and address, {address} an address, in {minutes} minutes"
         in said
     )
     assert f"{authentication.SESSION_LIFETIME // dt.timedelta(hours=1)} hours at most" in said
@@ -136,7 +137,7 @@ def test_the_security_page_has_the_programs_own_figures() -> None:
     assert callable(auth.get_user_from_request)
 
 
-def test_the_alerts_speak_of_metrics_that_there_are() -> None:
+def test_alerts_use_existing_metrics() -> None:
     there = {definition.name for definition in metrics.DEFINITIONS}
     there |= {
         f"{definition.name}_{part}"
@@ -153,7 +154,7 @@ def test_the_alerts_speak_of_metrics_that_there_are() -> None:
         )
 
 
-#: One budget among many is overdrawn, so that the customer's sum stays well above nothing.
+#: One budget of many is overdrawn: the customer's sum is still well above zero.
 ONE_OVERDRAWN = """
 rule_files: [alerts.yml]
 evaluation_interval: 1m
@@ -174,7 +175,7 @@ tests:
 """
 
 
-def test_one_overdrawn_budget_among_many_is_told(tmp_path: Path) -> None:
+def test_alert_fires_for_one_overdrawn_budget_among_many(tmp_path: Path) -> None:
     if not shutil.which("promtool"):
         pytest.skip("promtool is missing")
     shutil.copy(DEPLOY / "alerts.yml", tmp_path)
@@ -188,13 +189,13 @@ def test_one_overdrawn_budget_among_many_is_told(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_sync_is_late_by_one_figure_everywhere() -> None:
+def test_alerts_and_readme_agree_when_a_sync_is_late() -> None:
     hours = overview.STALE_AFTER // dt.timedelta(hours=1)
     for page in (text("alerts.yml"), (PROJECT / "README.md").read_text(encoding="utf-8")):
         assert re.findall(r"budget_sync_sync_age_seconds > (.*)", page) == [f"{hours} * 3600"]
 
 
-def test_an_audit_that_no_service_answers_says_so_and_is_no_success(tmp_path: Path) -> None:
+def test_audit_without_answer_of_a_service_fails(tmp_path: Path) -> None:
     unreachable = tmp_path / "pip-audit"
     unreachable.write_text(
         "#!/bin/sh\necho 'cannot resolve the name' >&2\nexit 1\n", encoding="utf-8"
@@ -204,7 +205,9 @@ def test_an_audit_that_no_service_answers_says_so_and_is_no_success(tmp_path: Pa
         [DEPLOY / "audit", unreachable], capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("audit: no advisory service answered, so nothing is known")
+    assert result.stderr.startswith(
+        "audit: no advisory service answered, so vulnerabilities are unknown"
+    )
     assert result.stderr.count("\n") == 1
     unreachable.write_text(
         "#!/bin/sh\necho 'Found 1 known vulnerability in 1 package'\nexit 1\n", encoding="utf-8"
@@ -218,8 +221,8 @@ def test_an_audit_that_no_service_answers_says_so_and_is_no_success(tmp_path: Pa
 # systemd and cron.
 
 
-def test_both_services_are_shut_in_alike() -> None:
-    shut = [
+def test_both_units_have_the_same_sandbox() -> None:
+    sandboxes = [
         re.findall(
             r"^(?:Protect|Private|Restrict|System|Capab|NoNew|Lock|Memory|UMask|User|Group).*",
             text(f"{name}.service"),
@@ -227,14 +230,14 @@ def test_both_services_are_shut_in_alike() -> None:
         )
         for name in NAMES
     ]
-    assert len(shut[0]) > 20
-    assert sorted(shut[0]) == sorted(shut[1])
+    assert len(sandboxes[0]) > 20
+    assert sorted(sandboxes[0]) == sorted(sandboxes[1])
 
 
 NAMES = ("budget-sync", "budget-sync-sheets")
 
 
-def test_wherever_a_command_is_run_flask_looks_for_no_env_file_of_its_own() -> None:
+def test_units_and_cron_keep_flask_from_loading_env_files() -> None:
     for name in NAMES:
         assert "Environment=FLASK_SKIP_DOTENV=1\n" in text(f"{name}.service")
     before, _ = text("budget-sync.cron").split("0 * * * *")
@@ -243,7 +246,7 @@ def test_wherever_a_command_is_run_flask_looks_for_no_env_file_of_its_own() -> N
     assert " env FLASK_SKIP_DOTENV=1 /srv/" in alias
 
 
-def test_systemd_takes_the_units_and_finds_them_shut(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units_and_rates_them_safe(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is missing")
     for unit in UNITS:
@@ -274,7 +277,7 @@ def test_systemd_takes_the_units_and_finds_them_shut(tmp_path: Path) -> None:
         assert rated.returncode == 0, rated.stdout[-500:]
 
 
-def test_the_nightly_line_backs_up_and_forgets_old_backups_alone(
+def test_nightly_line_backs_up_and_deletes_only_old_backups(
     app: Flask, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (line,) = [line for line in text("budget-sync.cron").splitlines() if " backup " in line]
@@ -311,7 +314,7 @@ def test_the_nightly_line_backs_up_and_forgets_old_backups_alone(
 
 
 class Site:
-    """The site of nginx.conf on free ports, in front of a server; `verify` is its certificate."""
+    """The site of nginx.conf on free ports, in front of a server."""
 
     def __init__(self, port: int, plain_port: int, certificate: Path) -> None:
         self.url = f"https://localhost:{port}"
@@ -320,8 +323,9 @@ class Site:
         self.certificate = certificate
 
     def call(self, method: str, path: str, **options: object) -> requests.Response:
-        """Call it by its public name."""
-        headers = {"Host": HOST} | options.pop("headers", {})  # type: ignore[operator]  # a dict, where it is given
+        """Send a request to its public host name."""
+        given: Any = options.pop("headers", {})
+        headers = {"Host": HOST} | given
         return requests.request(
             method,
             f"{self.url}{path}",
@@ -329,12 +333,12 @@ class Site:
             verify=str(self.certificate),
             timeout=30,
             allow_redirects=False,
-            **options,  # type: ignore[arg-type]  # requests' own options
+            **options,  # type: ignore[arg-type]  # options of requests
         )
 
 
 def make_certificate(folder: Path) -> Path:
-    """A certificate for localhost that it signed itself, and its key beside it."""
+    """Create a self-signed certificate for localhost, with its key beside it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(tz=dt.UTC)
@@ -348,10 +352,10 @@ def make_certificate(folder: Path) -> Path:
     builder = builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(
         now + dt.timedelta(days=1)
     )
-    made = builder.add_extension(
+    certificate = builder.add_extension(
         x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False
     ).sign(key, hashes.SHA256())
-    (folder / "site.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "site.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -361,7 +365,7 @@ def make_certificate(folder: Path) -> Path:
 
 @pytest.fixture
 def site(installation: Installation, tmp_path: Path) -> Iterator[Site]:
-    """Nginx with our site, its paths and ports made this machine's, in front of a server that is set up as env.example says."""
+    """The site of nginx.conf with local paths and ports, and a server set up as in env.example."""
     needs(shutil.which("nginx"), "nginx")
     example = dict(
         re.findall(r"^(TRUSTED_\w+|SESSION_\w+|BUDGET_\w+)=(.*)", text("env.example"), re.MULTILINE)
@@ -379,17 +383,17 @@ def site(installation: Installation, tmp_path: Path) -> Iterator[Site]:
     )
     conf = re.sub(r"ssl_certificate .*;", f"ssl_certificate {certificate};", conf)
     conf = re.sub(r"ssl_certificate_key .*;", f"ssl_certificate_key {tmp_path}/site.key;", conf)
-    # So that a test need not wait for it.
+    # Shorter, so that the test is fast.
     conf = conf.replace("client_header_timeout 10s", "client_header_timeout 1s")
     user = "user root;" if os.geteuid() == 0 else ""
-    places = "".join(
+    folders = "".join(
         f"{kind}_temp_path {tmp_path}/{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (tmp_path / "nginx.conf").write_text(
-        # The logs that a distribution's nginx.conf has for every site that names none.
+        # The default logs, as in the nginx.conf of a distribution.
         f"{user} daemon off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log;"
-        f" events {{}} http {{ access_log {tmp_path}/access.log; {places}\n{conf}\n}}\n",
+        f" events {{}} http {{ access_log {tmp_path}/access.log; {folders}\n{conf}\n}}\n",
         encoding="utf-8",
     )
     line = ["nginx", "-e", str(tmp_path / "error.log"), "-c", str(tmp_path / "nginx.conf")]
@@ -397,16 +401,16 @@ def site(installation: Installation, tmp_path: Path) -> Iterator[Site]:
     assert checked.returncode == 0, checked.stderr
     nginx = subprocess.Popen(line)
     try:
-        made = Site(port, plain_port, certificate)
-        wait_until(lambda: answers(made), "nginx does not answer")
-        yield made
+        site = Site(port, plain_port, certificate)
+        wait_until(lambda: answers(site), "nginx does not answer")
+        yield site
     finally:
         nginx.terminate()
         nginx.wait(timeout=30)
 
 
 def start_as_systemd_does(installation: Installation, folder: Path) -> None:
-    """Start the server, which tells systemd once it listens."""
+    """Start the server, which notifies systemd when it listens."""
     assert "Type=notify" in text("budget-sync.service")
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as systemd:
         systemd.bind(str(folder / "notify"))
@@ -423,11 +427,9 @@ def answers(site: Site) -> bool:
         return False
 
 
-def test_the_service_behind_our_nginx(
-    site: Site, installation: Installation, tmp_path: Path
-) -> None:
-    """One start of both for all of it."""
-    # Who comes through the proxy is nobody of this machine, whatever they send.
+def test_service_works_behind_nginx(site: Site, installation: Installation, tmp_path: Path) -> None:
+    """Everything in one test, because nginx and the server take time to start."""
+    # A caller through the proxy is never a local caller, whatever headers it sends.
     for headers in ({}, {"X-Forwarded-For": "127.0.0.1"}, {"Forwarded": "for=127.0.0.1"}):
         assert (
             site.call("POST", "/api/budget/check", json=check_body(), headers=headers).status_code
@@ -441,7 +443,7 @@ def test_the_service_behind_our_nginx(
         "POST", "/api/budget/reserve?key=bsk_in_the_address", json=reserve_body(), headers=key
     )
     assert reserved.json()["newAvailable"] == 90000
-    # Who monitors it on this machine, as the files say, and comes past nginx.
+    # Monitoring on this machine, as in the files, not through nginx.
     targets = {
         target
         for page in (text("alerts.yml"), (PROJECT / "README.md").read_text(encoding="utf-8"))
@@ -456,7 +458,7 @@ def test_the_service_behind_our_nginx(
             ).status_code
             == 200
         ), path
-    # A session of a browser's, over TLS alone.
+    # The session cookie of a browser is sent only over TLS.
     login = (installation.folder / "demo" / "fiona.json").read_text(encoding="utf-8")
     signed_in = site.call(
         "POST",
@@ -466,7 +468,7 @@ def test_the_service_behind_our_nginx(
     )
     assert signed_in.status_code == 200
     assert "; Secure;" in signed_in.headers["Set-Cookie"]
-    # Failed logins are counted by the address that nginx sees, not by one that the caller made up.
+    # Failed logins are counted by the address that nginx sees, not by a forged one.
     guesses = [
         site.call(
             "POST",
@@ -481,7 +483,7 @@ def test_the_service_behind_our_nginx(
         "POST", "/api/auth/login", json={"email": "jane@acme.com", "password": "wrong"}
     )
     assert (too_many.status_code, too_many.json()["code"]) == (429, "TOO_MANY_ATTEMPTS")
-    # Too much: in the service's words while it can be, in nginx's after that.
+    # Too large a body: the service rejects the first one, nginx the second one.
     for length in (70_000, 300_000):
         large = site.call(
             "POST",
@@ -495,10 +497,10 @@ def test_the_service_behind_our_nginx(
         ("TRACE", "/readyz", 405, "METHOD_NOT_ALLOWED"),
         ("PUT", "/readyz", 405, "METHOD_NOT_ALLOWED"),
     ):
-        refused = site.call(method, path)
-        assert (refused.status_code, refused.json()["code"]) == (status, code), (method, path)
+        rejected = site.call(method, path)
+        assert (rejected.status_code, rejected.json()["code"]) == (status, code), (method, path)
     assert site.call("GET", "/readyz", headers={"Host": "other.example.com"}).status_code == 400
-    # A client that never ends its request is let go of.
+    # nginx closes the connection of a client that never completes its request.
     context = ssl.create_default_context(cafile=site.certificate)
     with (
         socket.create_connection(("127.0.0.1", site.port)) as plain,
@@ -510,12 +512,12 @@ def test_the_service_behind_our_nginx(
             assert slow.recv(1000) == b""
         except ConnectionResetError:
             pass
-    # Nothing that could be a secret is in the log: no query, no header.
+    # The log has no query string and no header, which could contain a secret.
     logged = (tmp_path / "budget-sync.log").read_text(encoding="utf-8")
     assert '"POST /api/budget/reserve" 200' in logged
     assert reserved.headers["X-Request-Id"] in logged
     assert "bsk_" not in logged
-    # The service is away.
+    # The service does not run.
     installation.stop()
     away = site.call(
         "POST", "/api/budget/reserve", json=reserve_body(requestId="later"), headers=key
@@ -527,31 +529,30 @@ def test_the_service_behind_our_nginx(
     )
 
 
-def test_an_address_with_too_many_requests_under_way_is_asked_to_wait(site: Site) -> None:
+def test_too_many_requests_in_progress_from_one_address(site: Site) -> None:
     (most,) = re.findall(r"limit_conn budget_sync_callers (\d+);", text("nginx.conf"))
     context = ssl.create_default_context(cafile=site.certificate)
     with ExitStack() as waiting:
         for _ in range(int(most)):
             plain = waiting.enter_context(socket.create_connection(("127.0.0.1", site.port)))
             client = waiting.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
-            # Its body is yet to come.
-            client.sendall(
-                f"POST /api/budget/check HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n".encode()
-            )
-        wait_until(lambda: not answers(site), "nobody is refused")
-        refused = site.call("GET", "/readyz")
+            # A request without its body.
+            head = f"POST /api/budget/check HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n"
+            client.sendall(head.encode())
+        wait_until(lambda: not answers(site), "no request is rejected")
+        rejected = site.call("GET", "/readyz")
     assert (
-        refused.status_code,
-        refused.headers["Content-Type"],
-        refused.headers["Retry-After"],
+        rejected.status_code,
+        rejected.headers["Content-Type"],
+        rejected.headers["Retry-After"],
     ) == (429, "application/json", "1")
-    body = refused.json()
+    body = rejected.json()
     assert (body["success"], body["code"], body["retryAfter"]) == (False, "HTTP_ERROR", 1)
-    assert "too many requests under way" in body["error"]
-    wait_until(lambda: answers(site), "everybody is refused")
+    assert "too many requests in progress" in body["error"]
+    wait_until(lambda: answers(site), "all requests are rejected")
 
 
-def test_what_nginx_refuses_or_cannot_pass_on_leaves_no_secret_in_any_log(
+def test_no_log_of_nginx_has_a_secret(
     site: Site, installation: Installation, tmp_path: Path
 ) -> None:
     leaky = "/api/budget/check?key=bsk_in_the_address"
@@ -565,9 +566,10 @@ def test_what_nginx_refuses_or_cannot_pass_on_leaves_no_secret_in_any_log(
     )
     installation.stop()
     assert site.call("POST", leaky, json=check_body(), headers=headers).status_code == 503
-    # A line is written once its connection is done with, in no certain order.
+    # A line is written when its connection is closed, so the order varies.
     wait_until(
-        lambda: sorted(logged_statuses(tmp_path)[-3:]) == ["308", "413", "503"], "not all is logged"
+        lambda: sorted(logged_statuses(tmp_path)[-3:]) == ["308", "413", "503"],
+        "a request is not logged",
     )
     logs = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.log")}
     assert {name: content for name, content in logs.items() if "bsk_" in content} == {}

@@ -1,4 +1,4 @@
-"""The go-live checklist: every line of the guide's is there, what is wrong is seen and said, and looking changes nothing."""
+"""The doctor: it has every line of the go-live checklist, reports each problem, changes nothing."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ from budget_sync.operations import demo, doctor
 from budget_sync.operations.doctor import installation
 from budget_sync.settings import Settings
 
-pytestmark = pytest.mark.skipif(
-    ENGINE != "sqlite", reason="names the engine it is about in each test"
-)
+pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="each test names its engine")
 
 SECRET = "0123456789abcdef0123456789abcdef"
 GOOD: dict[str, Any] = {
@@ -50,8 +48,8 @@ GOOD: dict[str, Any] = {
 }
 
 
-def furnish(chosen: Settings) -> Flask:
-    """An installation as it should be before it goes live."""
+def set_up(chosen: Settings) -> Flask:
+    """Set up an installation that is ready to go live."""
     chosen.instance_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     database.connect(chosen.database, create=True)
     database.init_schema()
@@ -96,9 +94,9 @@ CHECK = {
 
 @pytest.fixture
 def live(chosen: Settings, tmp_path: Path) -> Flask:
-    """That installation on SQLite, with a backup."""
+    """An installation that is ready to go live, on SQLite, with a backup."""
     os.umask(0o077)
-    app = furnish(replace(chosen, **GOOD))
+    app = set_up(replace(chosen, **GOOD))
     (tmp_path / "backups").mkdir()
     assert run(app, "backup", str(tmp_path / "backups")).exit_code == 0
     return app
@@ -114,28 +112,28 @@ def postgres_live(tmp_path: Path, postgres_url: str) -> Flask:
             "DATABASE_URL": postgres_url,
         }
     )
-    app = furnish(replace(chosen, busy_timeout_s=1.0, **GOOD))
+    app = set_up(replace(chosen, busy_timeout_s=1.0, **GOOD))
     (tmp_path / "backups").mkdir()
     assert run(app, "backup", str(tmp_path / "backups")).exit_code == 0
     return app
 
 
 def run(app: Flask, *arguments: str) -> click.testing.Result:
-    """Type a command."""
+    """Run a command."""
     with app.app_context():
         return app.test_cli_runner().invoke(args=arguments or ["doctor"], prog_name="flask")
 
 
 def lines(result: click.testing.Result) -> dict[str, tuple[str, str]]:
-    """What was found: the state and the words, by subject."""
+    """The findings: state and text by subject."""
     matches = re.findall(
         r"^(ok|warning|failed|by hand) +([^:]+): (.*(?:\n +->.*)?)", result.stdout, re.MULTILINE
     )
-    return {subject: (state, said) for state, subject, said in matches}
+    return {subject: (state, text) for state, subject, text in matches}
 
 
 def everything(target: Path | str) -> dict[str, list[Any]]:
-    """Every row of a database, and on PostgreSQL every schema."""
+    """All rows of a database, and on PostgreSQL all schemas."""
     database.open_connection()
     tables = {
         table: db.execute_sql(f'SELECT * FROM "{table}"').fetchall() for table in db.get_tables()
@@ -153,7 +151,7 @@ def everything(target: Path | str) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("engine", ["live", "postgres_live"])
-def test_an_installation_as_it_should_be_passes_line_by_line_and_is_left_as_it_was(
+def test_ready_installation_passes_and_is_not_changed(
     request: pytest.FixtureRequest, engine: str
 ) -> None:
     app: Flask = request.getfixturevalue(engine)
@@ -162,42 +160,46 @@ def test_an_installation_as_it_should_be_passes_line_by_line_and_is_left_as_it_w
     before = (everything(target), sorted(folder.rglob("*")))
     result = run(app)
     assert (everything(target), sorted(folder.rglob("*"))) == before
-    told = lines(result)
-    # The tests' own cluster is set to forget: no test pulls its plug.
-    unwell = (
+    findings = lines(result)
+    # The PostgreSQL of the tests runs with fsync off: no test cuts its power.
+    unhealthy = (
         {"Commits last"}
-        if engine == "postgres_live" and told["Commits last"][1].startswith("fsync = off")
+        if engine == "postgres_live" and findings["Commits last"][1].startswith("fsync = off")
         else set()
     )
     assert (result.exit_code, result.stderr) == (
-        (1, "Error: 1 of 23 checks failed.\n") if unwell else (0, "")
+        (1, "Error: 1 of 23 checks failed.\n") if unhealthy else (0, "")
     ), result.stdout
-    assert [subject for subject in told if subject in doctor.CHECKLIST] == list(doctor.CHECKLIST)
+    assert [subject for subject in findings if subject in doctor.CHECKLIST] == list(
+        doctor.CHECKLIST
+    )
     assert {
-        subject for subject, (state, _) in told.items() if state in ("failed", "warning")
-    } == unwell
-    assert [subject for subject, (state, _) in told.items() if state == "by hand"] == [
+        subject for subject, (state, _) in findings.items() if state in ("failed", "warning")
+    } == unhealthy
+    assert [subject for subject, (state, _) in findings.items() if state == "by hand"] == [
         "Load test",
         "Document the orchestrator's API",
     ]
-    # The app is at its own database again.
+    # The app is connected to its own database again.
     people.add_customer(ROOT, "later", "Later")
     assert found(target, """SELECT "name" FROM "Customer" WHERE "id" = 'later'""") == [("Later",)]
 
 
-def test_a_fresh_installation_is_told_what_to_do_next(world: Flask) -> None:
-    told = lines(run(world))
-    assert {subject for subject, (state, _) in told.items() if state == "warning"} == {
+def test_new_installation_gets_warnings_with_next_steps(world: Flask) -> None:
+    findings = lines(run(world))
+    assert {subject for subject, (state, _) in findings.items() if state == "warning"} == {
         "Configure CRON_SECRET",
         "Test budget check with the orchestrator",
         "Monitoring alerts",
         "Backup",
         "Demo",
     }
-    assert told["Demo"][1].endswith(f"-> flask disable-customer {demo.CUSTOMER}")
+    assert findings["Demo"][1].endswith(
+        f"-> disable it with `flask disable-customer {demo.CUSTOMER}`"
+    )
 
 
-def test_without_a_database_it_says_so_and_fails(chosen: Settings) -> None:
+def test_missing_database_fails(chosen: Settings) -> None:
     chosen.instance_folder.mkdir(parents=True)
     result = run(create_app(chosen))
     assert result.exit_code == 1
@@ -206,8 +208,8 @@ def test_without_a_database_it_says_so_and_fails(chosen: Settings) -> None:
     assert not chosen.database_path.exists()
 
 
-def test_whatever_is_wrong_is_seen(live: Flask, chosen: Settings) -> None:
-    """All at once, since each look takes its time."""
+def test_every_problem_is_found(live: Flask, chosen: Settings) -> None:
+    """All problems in one run, because a run takes a while."""
     wrong = replace(
         chosen,
         cron_secret="short",
@@ -229,10 +231,10 @@ def test_whatever_is_wrong_is_seen(live: Flask, chosen: Settings) -> None:
     (chosen.instance_folder / "secret_key").chmod(0o644)
     result = run(create_app(wrong))
     assert result.exit_code == 1
-    seen = {subject: said for subject, (state, said) in lines(result).items() if state == "failed"}
+    seen = {subject: text for subject, (state, text) in lines(result).items() if state == "failed"}
     expected = {
         "Configure CRON_SECRET": "shorter than 16 characters",
-        "getUserFromRequest": "0 API keys; people who can sign in: 1 fpa_user",
+        "getUserFromRequest": "0 API keys; users who can sign in: 1 fpa_user",
         "Audit logs are being created": "its rows can be changed (DELETE)",
         "Test Google Sheets sync": "The CSV file is not in the folder for CSV files",
         "Monitoring alerts": "METRICS_TOKEN is shorter than 16 characters",
@@ -240,27 +242,25 @@ def test_whatever_is_wrong_is_seen(live: Flask, chosen: Settings) -> None:
         "File permissions": "secret_key",
         "Schema": 'trigger "AuditLog_no_delete" is missing or changed',
         "Balances": "2 contradictions; the first: Budget",
-        "Clock": "2099-01-01T00:00:00Z, which is yet to come",
+        "Clock": "2099-01-01T00:00:00Z, in the future",
         "Proxy": "SESSION_COOKIE_SECURE is false",
     }
     assert seen.keys() == expected.keys()
     assert [subject for subject, words in expected.items() if words not in seen[subject]] == []
-    assert (
-        result.stderr
-        == f"Error: {len(expected)} of {len(re.findall(r'^[a-z]', result.stdout, re.MULTILINE))} checks failed.\n"
-    )
+    total = len(re.findall(r"^[a-z]", result.stdout, re.MULTILINE))
+    assert result.stderr == f"Error: {len(expected)} of {total} checks failed.\n"
 
 
-def test_a_log_that_is_kept_from_being_played_in_is_seen(live: Flask) -> None:
+def test_large_write_ahead_log_is_a_warning(live: Flask) -> None:
     database.open_connection()
-    assert dict(logs_state(live)) == {"ok": "0 MB"}
-    # What lies behind its last row is none of its content.
+    assert dict(log_states(live)) == {"ok": "0 MB"}
+    # SQLite ignores the bytes after the last frame of the log.
     os.truncate(f"{db.file_path}-wal", installation.LARGE_LOG_BYTES + 1)
-    assert dict(logs_state(live)) == {"warning": "268 MB are not played into the database"}
+    assert dict(log_states(live)) == {"warning": "268 MB are not copied into the database yet"}
 
 
-def logs_state(app: Flask) -> Iterator[tuple[str, str]]:
-    """What is seen of the write-ahead log."""
+def log_states(app: Flask) -> Iterator[tuple[str, str]]:
+    """The findings about the write-ahead log."""
     return (
         (finding.state, finding.seen)
         for finding in installation.surroundings(app.config["SETTINGS"])
@@ -276,13 +276,15 @@ def logs_state(app: Flask) -> Iterator[tuple[str, str]]:
         (("a.example", "localhost:80"), "ok"),
     ],
 )
-def test_a_service_that_does_not_answer_who_monitors_it_on_this_machine_is_seen(
+def test_trusted_hosts_without_loopback_is_a_warning(
     live: Flask, hosts: tuple[str, ...], state: str
 ) -> None:
     result = run(create_app(replace(live.config["SETTINGS"], trusted_hosts=hosts)))
-    told = lines(result)["Monitoring alerts"]
-    assert told[0] == state
-    assert (f"-> set TRUSTED_HOSTS={','.join(hosts)},127.0.0.1" in told[1]) == (state == "warning")
+    finding = lines(result)["Monitoring alerts"]
+    assert finding[0] == state
+    assert (f"-> set TRUSTED_HOSTS={','.join(hosts)},127.0.0.1" in finding[1]) == (
+        state == "warning"
+    )
 
 
 LOST = (
@@ -293,7 +295,7 @@ LOST = (
 
 
 @pytest.mark.parametrize("engine", ["live", "postgres_live"])
-def test_a_schema_with_parts_missing_is_seen(request: pytest.FixtureRequest, engine: str) -> None:
+def test_incomplete_schema_is_found(request: pytest.FixtureRequest, engine: str) -> None:
     app: Flask = request.getfixturevalue(engine)
     database.open_connection()
     for statement in LOST:
@@ -302,17 +304,17 @@ def test_a_schema_with_parts_missing_is_seen(request: pytest.FixtureRequest, eng
             if not database.is_file() and "TRIGGER" in statement
             else statement
         )
-    # What an operator has added is nobody's business.
+    # Tables and indexes that an operator has added are allowed.
     db.execute_sql('CREATE TABLE "OurNotes" ("id" INTEGER)')
     db.execute_sql('CREATE INDEX "Our_index" ON "Budget" ("department")')
-    state, said = lines(run(app))["Schema"]
+    state, text = lines(run(app))["Schema"]
     assert state == "failed"
-    assert said.startswith('its schema is incomplete: table "StoredReply" is missing or changed\n')
-    assert "-> restore a backup: flask restore PATH" in said
-    assert ("naming an empty database" in said) == (engine == "postgres_live")
+    assert text.startswith('its schema is incomplete: table "StoredReply" is missing or changed\n')
+    assert "-> restore a backup with `flask restore PATH`" in text
+    assert ("naming an empty database" in text) == (engine == "postgres_live")
 
 
-def test_on_postgresql_a_trigger_that_is_switched_off_is_as_good_as_missing(
+def test_disabled_trigger_on_postgresql_is_found(
     postgres_live: Flask,
 ) -> None:
     database.open_connection()
@@ -322,14 +324,14 @@ def test_on_postgresql_a_trigger_that_is_switched_off_is_as_good_as_missing(
     )
 
 
-def test_what_grows_old_is_seen(live: Flask) -> None:
+def test_old_backup_and_late_sync_are_warnings(live: Flask) -> None:
     with time_machine.travel(datetime.now(UTC).timestamp() + 27 * 3600, tick=False):
-        told = lines(run(live))
-    assert told["Backup"][0] == "warning"
-    assert told["Test Google Sheets sync"][0] == "warning"
+        findings = lines(run(live))
+    assert findings["Backup"][0] == "warning"
+    assert findings["Test Google Sheets sync"][0] == "warning"
     assert (
         f"0 * * * * {Path(sys.executable).with_name('flask')} --app"
-        in told["Test Google Sheets sync"][1]
+        in findings["Test Google Sheets sync"][1]
     )
 
 
@@ -337,7 +339,7 @@ def test_what_grows_old_is_seen(live: Flask) -> None:
     ("ago", "state"),
     [(timedelta(hours=2, minutes=59), "ok"), (timedelta(hours=3, minutes=1), "warning")],
 )
-def test_a_source_is_late_after_the_time_that_the_console_and_the_alerts_have(
+def test_source_is_late_after_the_same_time_as_in_alerts(
     live: Flask, ago: timedelta, state: str
 ) -> None:
     SyncHistory.update(startTime=clock.now() - ago).execute()
@@ -352,7 +354,7 @@ def test_a_source_is_late_after_the_time_that_the_console_and_the_alerts_have(
         ("release", "Test budget release (cancel)"),
     ],
 )
-def test_a_call_that_does_not_work_is_found(
+def test_failing_call_is_found(
     live: Flask, monkeypatch: pytest.MonkeyPatch, verb: str, subject: str
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -361,31 +363,29 @@ def test_a_call_that_does_not_work_is_found(
     monkeypatch.setattr(ledger, verb, broken)
     result = run(live)
     assert result.exit_code == 1
-    state, said = lines(result)[subject]
+    state, text = lines(result)[subject]
     assert state == "failed"
     assert re.search(
-        r"tried on a throw-away file: /api/budget/\w+ answered 503 instead of \d+: A fault\.", said
+        r"on a temporary file: /api/budget/\w+ returned 503 instead of \d+: A fault\.", text
     )
 
 
-def test_a_failed_pass_is_told_with_its_reason(live: Flask) -> None:
+def test_failed_sync_run_is_reported_with_its_reason(live: Flask) -> None:
     SyncHistory.update(status="failed", message="The sheet is empty.").execute()
-    state, said = lines(run(live))["Test Google Sheets sync"]
-    assert (state, said.splitlines()[-1].strip()) == ("failed", "-> The sheet is empty.")
+    state, text = lines(run(live))["Test Google Sheets sync"]
+    assert (state, text.splitlines()[-1].strip()) == ("failed", "-> The sheet is empty.")
 
 
-def test_on_postgresql_settings_that_lose_commits_and_missing_rights_are_seen(
-    postgres_live: Flask, postgres_url: str
-) -> None:
+def test_unsafe_settings_of_postgresql_are_found(postgres_live: Flask, postgres_url: str) -> None:
     with closing(psycopg.connect(postgres_url, autocommit=True)) as connection:
         (name,) = connection.execute("SELECT current_database()").fetchone() or ("",)
         connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off'.encode())
         connection.execute("""CREATE ROLE "reader" LOGIN""")
         try:
             database.disconnect()
-            told = lines(run(postgres_live))
-            assert told["Commits last"][0] == "failed"
-            assert told["Commits last"][1].startswith("synchronous_commit = off"), told
+            findings = lines(run(postgres_live))
+            assert findings["Commits last"][0] == "failed"
+            assert findings["Commits last"][1].startswith("synchronous_commit = off"), findings
             with (
                 pytest.raises(database.DatabaseProblem, match="permission denied"),
                 database.trial_schema(f"{postgres_url}?user=reader"),
@@ -395,9 +395,7 @@ def test_on_postgresql_settings_that_lose_commits_and_missing_rights_are_seen(
             connection.execute("""DROP ROLE "reader" """)
 
 
-def test_on_postgresql_the_tables_may_be_in_a_schema_of_their_own(
-    tmp_path: Path, postgres_url: str
-) -> None:
+def test_tables_may_be_in_another_schema_of_postgresql(tmp_path: Path, postgres_url: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA apart")
     database.connect(f"{postgres_url}?options=-csearch_path%3Dapart")

@@ -308,7 +308,7 @@ def test_server_needs_its_whole_schema(fresh: Installation, lost: str) -> None:
     said = one_line(start(fresh, "serve"))
     assert (
         said
-        == f"Error: The database {fresh.database} is not as it was made (its schema is incomplete: {lost} is missing or changed): restore a backup."
+        == f"Error: The database {fresh.database} cannot be used (its schema is incomplete: {lost} is missing or changed): restore a backup."
     )
 
 
@@ -349,10 +349,9 @@ def contradicting(fresh: Installation) -> Iterator[Installation]:
 def test_server_does_not_start_on_contradictory_balances(
     contradicting: Installation,
 ) -> None:
-    line = one_line(start(contradicting, "serve"))
-    assert line == (
-        f"Error: The balances in {contradicting.database} contradict each other: "
-        "see `flask verify`, and restore a backup. "
+    said = one_line(start(contradicting, "serve"))
+    assert said == (
+        f"Error: The balances in {contradicting.database} contradict each other: list the contradictions with `flask verify`, then restore a backup. "
         "The first of 1: Budget budget-123: the balances are not what its audit log replays to: "
         "budgeted 10000001 against 10000000, reserved 0 against 0, "
         "committed 500000 against 500000 (minor units)."

@@ -299,7 +299,7 @@ def test_every_source_is_followed_though_nothing_can_be_printed(
     if 2 not in full:
         said = (tmp_path / "2").read_text(encoding="utf-8").splitlines()
         assert said[1:] == [
-            "Error: Not every line could be printed (No space left on device): SyncHistory has what became of each source."
+            "Error: Some lines could not be printed (No space left on device). The SyncHistory table has the result of each source."
         ]
     if 1 not in full:
         assert len((tmp_path / "1").read_text(encoding="utf-8").splitlines()) == 3
@@ -323,7 +323,7 @@ def test_every_source_is_followed_though_its_reader_is_gone(
     last = (tmp_path / "2").read_text(encoding="utf-8").splitlines()[-1]
     assert (
         last
-        == "Error: Not every line could be printed (Broken pipe): SyncHistory has what became of each source."
+        == "Error: Some lines could not be printed (Broken pipe). The SyncHistory table has the result of each source."
     )
 
 

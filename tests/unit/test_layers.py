@@ -19,16 +19,16 @@ LAYERS = (
     {"server"},
     {"commands"},
     {"cli"},
-    {"app"},
+    {"app", "__main__"},
 )
 
 # Libraries, with the only packages that may import them.
 PACKAGES_OF_LIBRARY = {
-    "flask": {"app", "cli", "commands", "web", "server"},
+    "flask": {"__main__", "app", "cli", "commands", "web", "server"},
     "flask_login": {"web"},
     "flask_wtf": {"web"},
     "gunicorn": {"server"},
-    "click": {"commands"},
+    "click": {"__main__", "commands"},
     "greenlet": {"runtime"},
     "gspread": {"sync"},
     "prometheus_client": {"web"},

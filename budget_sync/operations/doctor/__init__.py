@@ -1,7 +1,8 @@
-"""The integration guide's go-live checklist, line by line, checked; and the installation below it.
+"""Checks an installation: the lines of the integration guide's go-live checklist, then the machine.
 
-`checklist` has the guide's lines, `trial` tries the calls of three of them on a throw-away database, `installation` looks at
-files, engine and surroundings. Nothing here changes the database, and nothing is left in the audit log.
+`checklist` has the guide's lines. `smoke_test` makes the guide's calls on a temporary database.
+`installation` checks the files, the database and the machine. Nothing here changes the database,
+and nothing is left in the audit log.
 """
 
 from budget_sync.operations.doctor.checklist import CHECKLIST, examine

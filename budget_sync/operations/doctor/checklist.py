@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,9 +21,15 @@ from budget_sync.domain.permissions import Actor
 from budget_sync.operations.doctor import installation, smoke_test
 from budget_sync.operations.doctor.findings import Finding, by_hand, failed, ok, warning
 from budget_sync.queries import overview
-from budget_sync.settings import MIN_SECRET_LENGTH, PROJECT_FOLDER, Settings, is_loopback
+from budget_sync.settings import (
+    IS_INSTALLED,
+    MIN_SECRET_LENGTH,
+    PROJECT_FOLDER,
+    Settings,
+    is_loopback,
+)
 
-#: What each line of the checklist is called here, in the guide's words.
+#: The lines of the checklist, in the guide's words.
 CHECKLIST = (
     "Configure CRON_SECRET",
     "getUserFromRequest",
@@ -38,8 +46,8 @@ CHECKLIST = (
 )
 
 _AUTH_MEANS = {
-    "local": "a check without credentials is answered to callers on this machine alone",
-    "open": "a check without credentials is answered to everybody",
+    "local": "a check needs credentials, except from this machine",
+    "open": "a check needs no credentials",
     "required": "every call needs credentials",
 }
 
@@ -47,15 +55,18 @@ _AUTH_MEANS = {
 def examine(
     actor: Actor, settings: Settings, make_app: Callable[[Settings], Any]
 ) -> Iterator[Finding]:
-    """Every line, then the installation. Once the schema is not what the program needs, nothing else can be asked of the database."""
+    """Check every line, then the installation.
+
+    If the schema is not the one that the program needs, the checks of the database are skipped.
+    """
     yield _cron_secret(settings)
     try:
         database.require_current_schema()
     except DatabaseProblem as problem:
-        yield failed("Database", str(problem), "then run this again")
+        yield failed("Database", str(problem), "then run `flask doctor` again")
         yield from installation.files(settings)
         return
-    yield _who_may_call(settings)
+    yield _callers(settings)
     yield from smoke_test.try_calls(settings, make_app)
     yield _last_check()
     yield _audit_log()
@@ -63,7 +74,7 @@ def examine(
     yield _monitoring(settings)
     yield by_hand("Load test", f"`make bench` measures this machine; {_busiest()}")
     yield by_hand(
-        "Document the orchestrator's API", 'the README has every call and code under "The calls"'
+        "Document the orchestrator's API", "the page /docs has every call and every error code"
     )
     yield from installation.files(settings)
     yield from installation.engine()
@@ -75,25 +86,25 @@ def _cron_secret(settings: Settings) -> Finding:
     if not secret:
         return warning(
             name,
-            "not set: nobody can run a pass over HTTP",
-            "set it, unless cron runs `flask sync-sheets` on this machine",
+            "not set: no sync run can be started over HTTP",
+            "set it, unless `flask sync-sheets` runs on this machine",
         )
     if len(secret) < MIN_SECRET_LENGTH:
         return failed(
             name,
-            f"shorter than {MIN_SECRET_LENGTH} characters, so nobody can run a pass over HTTP",
-            "set a longer one: openssl rand -hex 32",
+            f"shorter than {MIN_SECRET_LENGTH} characters: no sync run can be started over HTTP",
+            "set a longer one, such as the output of `openssl rand -hex 32`",
         )
     if len(set(secret)) < 8:
         return warning(
             name,
-            "long enough, but of few different characters",
-            "set a random one: openssl rand -hex 32",
+            "long enough, but with few different characters",
+            "set a random one, such as the output of `openssl rand -hex 32`",
         )
     return ok(name, f"set, {len(secret)} characters")
 
 
-def _who_may_call(settings: Settings) -> Finding:
+def _callers(settings: Settings) -> Finding:
     name = "getUserFromRequest"
     keys = ApiKey.select().where(ApiKey.revokedAt.is_null()).count()
     roles = Counter(
@@ -102,29 +113,34 @@ def _who_may_call(settings: Settings) -> Finding:
             User.disabledAt.is_null() & User.passwordHash.is_null(False)
         )
     )
-    people = ", ".join(f"{count} {role}" for role, count in sorted(roles.items())) or "nobody"
-    seen = f"{keys} API keys; people who can sign in: {people}; BUDGET_CHECK_AUTH is {settings.budget_check_auth}: {_AUTH_MEANS[settings.budget_check_auth]}"
+    people = ", ".join(f"{count} {role}" for role, count in sorted(roles.items())) or "none"
+    auth = settings.budget_check_auth
+    seen = (
+        f"{keys} API keys; users who can sign in: {people}; "
+        f"BUDGET_CHECK_AUTH is {auth}: {_AUTH_MEANS[auth]}"
+    )
     if not keys:
         return failed(
             name,
             seen,
-            "make the orchestrator a key: flask add-key --customer ID --name orchestrator",
+            "create a key for the orchestrator: `flask add-key --customer ID --name orchestrator`",
         )
-    if settings.budget_check_auth == "open":
+    if auth == "open":
         return warning(
-            name, seen, "set BUDGET_CHECK_AUTH=required, unless the checks of strangers are wanted"
+            name, seen, "set BUDGET_CHECK_AUTH=required, unless checks must be open to everyone"
         )
-    if settings.budget_check_auth == "local" and settings.trusted_proxies:
+    if auth == "local" and settings.trusted_proxies:
         return warning(
             name,
             seen,
-            "set BUDGET_CHECK_AUTH=required behind a proxy: one that leaves X-Forwarded-For out looks like a local caller",
+            "set BUDGET_CHECK_AUTH=required: if the proxy does not send X-Forwarded-For, every "
+            "caller looks local",
         )
     if not roles.keys() & {"super_admin", "admin", "fpa_admin", "fpa_user"}:
         return warning(
             name,
             seen,
-            "somebody of FP&A should be able to sign in: flask add-user, then flask set-password",
+            "add an FP&A user with `flask add-user` and `flask set-password`",
         )
     return ok(name, seen)
 
@@ -141,7 +157,7 @@ def _last_check() -> Finding:
         return warning(
             name,
             "no service has ever checked a budget here",
-            "let the orchestrator send a check with its key",
+            "send a check from the orchestrator, with its key",
         )
     return ok(name, f"a service last checked a budget at {clock.to_text(row.timestamp)}")
 
@@ -152,32 +168,36 @@ def _audit_log() -> Finding:
         database.prove_append_only()
     except DatabaseProblem as problem:
         return failed(
-            name, f"{problem}", "see `flask verify`, the disk, and who may write to the database"
+            name,
+            f"{problem}",
+            "run `flask verify`, and look at the disk and the permissions in the database",
         )
     newest = AuditLog.select(AuditLog.createdAt).order_by(AuditLog.id.desc()).first()
-    last = f"the newest is of {clock.to_text(newest.createdAt)}" if newest else "none yet"
+    last = f"the newest is from {clock.to_text(newest.createdAt)}" if newest else "none yet"
     return ok(
         name,
-        f"a row can be written, and neither changed nor deleted (all undone); {AuditLog.select().count():,} rows, {last}",
+        "a row can be written, but not changed or deleted (tested and undone); "
+        f"{AuditLog.select().count():,} rows, {last}",
     )
 
 
 def _sheet_sync(actor: Actor, settings: Settings) -> Iterator[Finding]:
     name = "Test Google Sheets sync"
-    followed = sync.list_sources(actor, None)
-    if not followed:
-        yield ok(name, "not applicable: no source is followed (`flask add-source` adds one)")
+    sources = sync.list_sources(actor, None)
+    if not sources:
+        yield ok(name, "not applicable: there is no source (`flask add-source` adds one)")
         return
-    flask = Path(sys.executable).with_name("flask")
-    for source in followed:
-        called = f"{source.customer_id} {source.label}"
+    program = _program()
+    for source in sources:
+        label = f"{source.customer_id} {source.label}"
         try:
             sync.fetch(source, sync.Reach.of(settings))
         except sync.FetchFailed as problem:
             yield failed(
                 name,
-                f"{called} cannot be read: {problem}",
-                f"then see: flask sync-sheets --customer {source.customer_id} --dry-run",
+                f"{label} cannot be read: {problem}",
+                "fix the source, then try it: "
+                f"`flask sync-sheets --customer {source.customer_id} --dry-run`",
             )
             continue
         last = (
@@ -186,19 +206,30 @@ def _sheet_sync(actor: Actor, settings: Settings) -> Iterator[Finding]:
             .order_by(SyncHistory.id.desc())
             .first()
         )
-        seen = f"{called} can be read; last pass: {f'{last.status}, {clock.to_text(last.startTime)}' if last else 'never'}"
+        last_run = f"{last.status}, {clock.to_text(last.startTime)}" if last else "never"
+        seen = f"{label} can be read; last sync run: {last_run}"
         if last is None or clock.now() - last.startTime > overview.STALE_AFTER:
             yield warning(
                 name,
                 seen,
-                f"run it every hour, from the service's crontab: 0 * * * * {flask} --app {PROJECT_FOLDER}/app.py sync-sheets",
+                "add this line to the crontab of the service's user: "
+                f"0 * * * * {program} sync-sheets",
             )
         elif last.status in ("success", "skipped"):
             yield ok(name, seen)
         else:
             yield (failed if last.status == "failed" else warning)(
-                name, seen, last.message or "see SyncHistory"
+                name, seen, last.message or "see the page Sync in the console"
             )
+
+
+def _program() -> str:
+    """The command line for a crontab, before the name of the command."""
+    programs = Path(sys.executable).parent
+    if not IS_INSTALLED:
+        return f"{programs}/flask --app {PROJECT_FOLDER}/app.py"
+    folder = os.environ.get("INSTANCE_FOLDER") and shlex.quote(str(PROJECT_FOLDER))
+    return f"{f'INSTANCE_FOLDER={folder} ' if folder else ''}{programs}/budget-sync"
 
 
 def _monitoring(settings: Settings) -> Finding:
@@ -206,31 +237,35 @@ def _monitoring(settings: Settings) -> Finding:
     if not token:
         return warning(
             name,
-            "METRICS_TOKEN is not set: /metrics answers nobody",
-            "set it (openssl rand -hex 32), and load deploy/alerts.yml into Prometheus",
+            "METRICS_TOKEN is not set: /metrics rejects every caller",
+            "set it (`openssl rand -hex 32`), and load deploy/alerts.yml into Prometheus",
         )
     if len(token) < MIN_SECRET_LENGTH:
         return failed(
             name,
-            f"METRICS_TOKEN is shorter than {MIN_SECRET_LENGTH} characters: /metrics answers nobody",
-            "set a longer one: openssl rand -hex 32",
+            f"METRICS_TOKEN is shorter than {MIN_SECRET_LENGTH} characters: "
+            "/metrics rejects every caller",
+            "set a longer one, such as the output of `openssl rand -hex 32`",
         )
-    # Up to a colon, as Flask reads them.
+    # Flask ignores a port in them.
     if settings.trusted_hosts and not any(
         is_loopback(host.lstrip(".").partition(":")[0]) for host in settings.trusted_hosts
     ):
-        answered = ",".join(settings.trusted_hosts)
-        seen = f"METRICS_TOKEN is set, but whoever asks http://127.0.0.1 gets a 400: TRUSTED_HOSTS={answered} has no name of this machine's own"
+        hosts = ",".join(settings.trusted_hosts)
+        seen = (
+            "METRICS_TOKEN is set, but a request to http://127.0.0.1 gets status 400, because "
+            f"TRUSTED_HOSTS={hosts} has no loopback name"
+        )
         return warning(
             name,
             seen,
-            f"set TRUSTED_HOSTS={answered},127.0.0.1, unless Prometheus asks by one of those names",
+            f"set TRUSTED_HOSTS={hosts},127.0.0.1, unless Prometheus uses one of those names",
         )
     return ok(name, "METRICS_TOKEN is set; the alerts are in deploy/alerts.yml")
 
 
 def _busiest() -> str:
-    """How many checks the busiest hour of the last week had."""
+    """The number of checks in the busiest hour of the last week."""
     hour = fn.SUBSTR(BudgetCheckLog.timestamp.cast("TEXT"), 1, 13)
     week_ago = clock.now() - timedelta(days=7)
     counted: Any = (

@@ -1,4 +1,4 @@
-"""What a check finds: how it stands, what was seen, and what to do about it."""
+"""The result of a check: its state, the facts, and what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """How a check ended. What no program can see is for a person to look at."""
+    """The result of a check. `BY_HAND` is a check that only a person can do."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the examination; `todo` is empty where there is nothing to do."""
+    """The result of one check. `todo` is empty if there is nothing to do."""
 
     state: State
     subject: str
@@ -26,20 +26,20 @@ class Finding:
 
 
 def ok(subject: str, seen: str) -> Finding:
-    """As it should be."""
+    """The check passed."""
     return Finding(State.OK, subject, seen)
 
 
 def warning(subject: str, seen: str, todo: str) -> Finding:
-    """It works, and should be looked at before going live."""
+    """The service works, but something should be fixed before going live."""
     return Finding(State.WARNING, subject, seen, todo)
 
 
 def failed(subject: str, seen: str, todo: str) -> Finding:
-    """It does not work, or money or secrets are at risk."""
+    """The service does not work, or money or secrets are at risk."""
     return Finding(State.FAILED, subject, seen, todo)
 
 
 def by_hand(subject: str, todo: str) -> Finding:
-    """A person has to see to it."""
-    return Finding(State.BY_HAND, subject, "cannot be seen from here", todo)
+    """A person has to check it."""
+    return Finding(State.BY_HAND, subject, "cannot be checked automatically", todo)

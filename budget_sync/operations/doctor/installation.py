@@ -1,4 +1,4 @@
-"""Files, engine and surroundings of an installation: who may read them, whether a commit lasts, whether there is room."""
+"""Checks of an installation: file permissions, database, disk, backups, proxy, demo."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from budget_sync.operations import backups, demo
 from budget_sync.operations.doctor.findings import Finding, failed, ok, warning
 from budget_sync.settings import PROJECT_FOLDER, Settings
 
-#: A log that is not played into the database grows. A checkpoint is due with every 4,000 rows that a process changed, which is up to
-#: 33 MB of log (see `database.checkpoints`), and beyond 64 MB every commit tries to make one.
+#: The write-ahead log grows until a checkpoint. One is due after every 4,000 rows that a process
+#: changed, which is up to 33 MB of log (see `database.sqlite.checkpoints`). Beyond 64 MB, every
+#: commit tries one.
 LARGE_LOG_BYTES = 256 * 1024 * 1024
 
-#: Room for a copy of the database, twice, and never less than this.
+#: The free space must hold two copies of the database, and at least this much.
 LEAST_ROOM_BYTES = 1024 * 1024 * 1024
 
 BACKUP_IS_OLD = timedelta(hours=26)
 
-#: A clock that is further off makes sessions end early and audit rows lie.
+#: A larger difference ends sessions early and puts wrong times into the audit log.
 CLOCK_IS_OFF_S = 60
 
 
 def files(settings: Settings) -> Iterator[Finding]:
-    """Who may read and write what is secret; one file that the service's user cannot write stops it."""
+    """Check that only the service's user can read the secrets, and that it owns its files."""
     folder = settings.instance_folder
     env = PROJECT_FOLDER / ".env"
     found = [
@@ -47,77 +48,81 @@ def files(settings: Settings) -> Iterator[Finding]:
             yield failed(
                 "Google credentials",
                 f"there is no file {settings.google_credentials}",
-                "put the service account's JSON key there",
+                "put the JSON key of the service account there",
             )
-    # A folder that nobody else may enter keeps what is in it.
-    shut = not stat.S_IMODE(folder.stat().st_mode) & 0o077 if folder.exists() else False
-    open_to_all = [
-        path for path in found if _is_open(path) and not (shut and path.parent == folder)
+    # If no other user may enter the folder, no other user can read the files in it.
+    is_private = not stat.S_IMODE(folder.stat().st_mode) & 0o077 if folder.exists() else False
+    readable = [
+        path for path in found if _is_open(path) and not (is_private and path.parent == folder)
     ]
     owner = (
         settings.database_path.stat().st_uid if settings.database_path.exists() else os.geteuid()
     )
     others = [path for path in found if path.stat().st_uid != owner and path.is_relative_to(folder)]
-    if open_to_all:
-        names = " ".join(map(str, open_to_all))
+    if readable:
+        names = " ".join(map(str, readable))
         yield failed(
             "File permissions",
-            f"others on this machine may read {names}",
-            f"chmod o-rwx,g-w {names}",
+            f"other users of this machine may read {names}",
+            f"`chmod o-rwx,g-w {names}`",
         )
     if others:
         yield failed(
             "File owner",
-            f"{others[0]} belongs to another user than the database",
-            f"chown everything in {folder} to the service's user",
+            f"{others[0]} and the database belong to different users",
+            f"give all files in {folder} to the service's user, with chown",
         )
-    if not (open_to_all or others):
+    if not (readable or others):
         yield ok(
             "File permissions",
-            f"nobody else may read the database, .env or the secrets in {folder}",
+            f"no other user may read the database, .env or the secrets in {folder}",
         )
 
 
 def _is_open(path: Path) -> bool:
-    """Others may read it, or the group may write it."""
+    """Whether other users may read the file, or its group may write it."""
     return bool(stat.S_IMODE(path.stat().st_mode) & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP))
 
 
 def engine() -> Iterator[Finding]:
-    """The database: its version, what makes a commit last, its balances, its log, its clock."""
-    # The library itself was looked at when the program started, which ends with an affected one.
+    """Check the database: file, schema, durability, balances and clock."""
+    # The program does not start with an SQLite library that has the WAL-reset bug.
     yield ok(
         "Database",
-        f"{database.engine_version()}, schema version {database.SCHEMA_VERSION}, {database.label()}",
+        f"{database.engine_version()}, schema version {database.SCHEMA_VERSION}, "
+        f"{database.label()}",
     )
     if database.is_file():
         try:
             database.require_sound()
         except DatabaseProblem as problem:
-            yield failed("Database file", str(problem), "restore a backup: flask restore PATH")
+            yield failed(
+                "Database file", str(problem), "restore a backup with `flask restore PATH`"
+            )
         else:
-            yield ok("Database file", "undamaged, and no row refers to one that is not there")
+            yield ok("Database file", "undamaged, and no row refers to a missing row")
     yield _schema()
     settings, lacking = database.durability()
     if lacking:
         yield failed(
             "Commits last",
             ", ".join(lacking),
-            "a power cut could take back what was acknowledged: undo that setting",
+            "change this setting: a power cut could lose acknowledged requests",
         )
     else:
         yield ok("Commits last", ", ".join(settings))
-    proof = verification.verify()
-    if proof.findings:
+    result = verification.verify()
+    if result.findings:
         yield failed(
             "Balances",
-            f"{len(proof.findings)} contradictions; the first: {proof.findings[0]}",
-            "see all of them with `flask verify`, and restore a backup",
+            f"{len(result.findings)} contradictions; the first: {result.findings[0]}",
+            "list all with `flask verify`, then restore a backup",
         )
     else:
         yield ok(
             "Balances",
-            f"proven: {proof.budgets} budgets, {proof.reservations} reservations, {proof.movements} audit rows",
+            f"consistent: {result.budgets} budgets, {result.reservations} reservations, "
+            f"{result.movements} audit rows",
         )
     yield _clock()
 
@@ -126,10 +131,10 @@ def _schema() -> Finding:
     try:
         database.require_whole_schema()
     except DatabaseProblem as problem:
-        # On PostgreSQL, a restore puts rows into the tables that it finds.
+        # On PostgreSQL, a restore fills existing tables and does not repair them.
         where = "" if database.is_file() else ", with DATABASE_URL naming an empty database"
-        return failed("Schema", str(problem), f"restore a backup: flask restore PATH{where}")
-    return ok("Schema", "every table, index and trigger is there")
+        return failed("Schema", str(problem), f"restore a backup with `flask restore PATH`{where}")
+    return ok("Schema", "every table, index and trigger exists")
 
 
 def _clock() -> Finding:
@@ -138,20 +143,20 @@ def _clock() -> Finding:
     if newest and (newest.createdAt - clock.now()).total_seconds() > CLOCK_IS_OFF_S:
         return failed(
             "Clock",
-            f"the newest audit row is of {clock.to_text(newest.createdAt)}, which is yet to come",
-            "set the clock, and keep it set (NTP)",
+            f"the newest audit row is from {clock.to_text(newest.createdAt)}, in the future",
+            "set the clock, and synchronize it with NTP",
         )
     if abs(ahead_s) > CLOCK_IS_OFF_S:
         return failed(
             "Clock",
-            f"the database server's is {ahead_s:.0f} seconds ahead of this machine's",
-            "set both clocks, and keep them set (NTP)",
+            f"the database server is {ahead_s:.0f} seconds ahead of this machine",
+            "set both clocks, and synchronize them with NTP",
         )
-    return ok("Clock", f"{clock.to_text(clock.now())}, and nothing in the database is younger")
+    return ok("Clock", f"{clock.to_text(clock.now())}, and no audit row is from the future")
 
 
 def surroundings(settings: Settings) -> Iterator[Finding]:
-    """Room on the disk, the age of the latest backup, the proxy in front, and the demo."""
+    """Check the write-ahead log, the disk, the latest backup, the proxy, and the demo."""
     size = 0
     if database.is_file():
         log_size = database.wal_size()
@@ -159,8 +164,8 @@ def surroundings(settings: Settings) -> Iterator[Finding]:
         if log_size > LARGE_LOG_BYTES:
             yield warning(
                 "Write-ahead log",
-                f"{_mb(log_size)} are not played into the database",
-                "something reads for hours: end it",
+                f"{_mb(log_size)} are not copied into the database yet",
+                "find and stop the process that has been reading the database for hours",
             )
         else:
             yield ok("Write-ahead log", f"{_mb(log_size)}")
@@ -172,8 +177,8 @@ def surroundings(settings: Settings) -> Iterator[Finding]:
     ):
         yield warning(
             "Demo",
-            f"it is loaded, and its passwords lie in {demo.demo_folder(settings.instance_folder)}",
-            f"flask disable-customer {demo.CUSTOMER}",
+            f"loaded, with its passwords in {demo.demo_folder(settings.instance_folder)}",
+            f"disable it with `flask disable-customer {demo.CUSTOMER}`",
         )
 
 
@@ -182,24 +187,28 @@ def _room(settings: Settings, size: int) -> Finding:
     free = shutil.disk_usage(folder).free
     if free < LEAST_ROOM_BYTES // 10:
         return failed(
-            "Disk", f"{_mb(free)} free at {folder}", "make room: a full disk refuses every movement"
+            "Disk",
+            f"{_mb(free)} free at {folder}",
+            "free some space: on a full disk, every call that moves money fails",
         )
     if free < max(LEAST_ROOM_BYTES, 2 * size):
         return warning(
             "Disk",
             f"{_mb(free)} free at {folder}, with a database of {_mb(size)}",
-            "make room: a restore needs twice the database",
+            "free some space: a restore needs twice the size of the database",
         )
     return ok("Disk", f"{_mb(free)} free at {folder}")
 
 
 def _backup(settings: Settings) -> Finding:
-    todo = "take one every night: flask backup FOLDER (see deploy/README.md)"
+    todo = "create one every night with `flask backup FOLDER` (see deploy/budget-sync.cron)"
     latest = backups.latest(settings.instance_folder / backups.NOTE)
     if latest is None:
-        return warning("Backup", "none is known that was taken here and is still there", todo)
+        return warning(
+            "Backup", "no backup of this installation is known, or its file is gone", todo
+        )
     path, taken_at = latest
-    seen = f"{path}, of {clock.to_text(taken_at)}"
+    seen = f"{path}, from {clock.to_text(taken_at)}"
     return (
         warning("Backup", seen, todo)
         if clock.now() - taken_at > BACKUP_IS_OLD
@@ -209,24 +218,25 @@ def _backup(settings: Settings) -> Finding:
 
 def _proxy(settings: Settings) -> Iterator[Finding]:
     if not settings.trusted_proxies:
-        yield ok("Proxy", "TRUSTED_PROXIES is 0: callers come straight to this machine")
+        yield ok("Proxy", "TRUSTED_PROXIES is 0: callers connect directly to this machine")
         return
     if not settings.trusted_hosts:
         yield warning(
             "Proxy",
-            "TRUSTED_HOSTS is not set: any host name is answered to",
-            "set it to the name in the service's address",
+            "TRUSTED_HOSTS is not set: every host name is accepted",
+            "set it to the host name in the service's address",
         )
     if not settings.session_cookie_secure:
         yield failed(
             "Proxy",
-            "SESSION_COOKIE_SECURE is false: sessions travel without TLS as well",
+            "SESSION_COOKIE_SECURE is false: session cookies are also sent without TLS",
             "set it to true",
         )
     if settings.trusted_hosts and settings.session_cookie_secure:
         yield ok(
             "Proxy",
-            f"{settings.trusted_proxies} trusted; answers to {', '.join(settings.trusted_hosts)}, sessions over https alone",
+            f"{settings.trusted_proxies} trusted; accepts {', '.join(settings.trusted_hosts)}; "
+            "session cookies only over https",
         )
 
 

@@ -1,4 +1,7 @@
-"""The guide's calls, tried on a throw-away database by the same app with the same settings: check, reserve, and the three releases."""
+"""Makes the guide's calls on a temporary database, with the same app and settings.
+
+The calls are check, reserve, and the three actions of release.
+"""
 
 from __future__ import annotations
 
@@ -24,28 +27,29 @@ from budget_sync.ledger import verification
 from budget_sync.operations.doctor.findings import Finding, failed, ok, warning
 from budget_sync.settings import Settings
 
-_NOT_AS_IT_SHOULD = "see the log, and run the tests: make test"
+_TODO = "read the log, and run the tests with `make test`"
 
 
 def try_calls(settings: Settings, make_app: Callable[[Settings], Any]) -> Iterator[Finding]:
-    """A finding for each call. The real database is out of reach meanwhile, and back at the end."""
-    with tempfile.TemporaryDirectory(prefix="budget-sync-trial-") as folder:
+    """A finding for each call. Until the end, the app is not connected to the real database."""
+    with tempfile.TemporaryDirectory(prefix="budget-sync-smoke-test-") as folder:
         elsewhere = replace(
             settings,
             instance_folder=Path(folder),
-            database_path=Path(folder) / "trial.db",
+            database_path=Path(folder) / "smoke_test.db",
             database_url=None,
             csv_folder=Path(folder),
             secret_key=secrets.token_hex(16),
         )
         try:
             with _database(elsewhere, settings.database_url) as (chosen, where):
-                yield from _Trial(chosen, make_app(chosen), where).run()
+                yield from _SmokeTest(chosen, make_app(chosen), where).run()
         except DatabaseProblem as problem:
             yield warning(
                 "Test budget check",
                 f"{problem}",
-                "grant CREATE on the database for the time of this examination, or try the README's calls by hand",
+                "grant CREATE on the database while `flask doctor` runs, or make the calls of the "
+                "README by hand",
             )
         finally:
             database.connect(settings.database, busy_timeout_s=settings.busy_timeout_s)
@@ -53,19 +57,19 @@ def try_calls(settings: Settings, make_app: Callable[[Settings], Any]) -> Iterat
 
 @contextmanager
 def _database(settings: Settings, url: str | None) -> Iterator[tuple[Settings, str]]:
-    """The settings with a fresh database, and what it is on: a file, or on PostgreSQL a schema of its own."""
+    """The settings with an empty database, and where it is: a file, or a schema on PostgreSQL."""
     if url is None:
-        yield settings, "a throw-away file"
+        yield settings, "a temporary file"
         return
-    with database.trial_schema(url) as there:
+    with database.trial_schema(url) as temporary_url:
         try:
-            yield replace(settings, database_url=there), "a schema of its own, since dropped"
+            yield replace(settings, database_url=temporary_url), "a temporary schema"
         finally:
             database.disconnect()
 
 
-class _Trial:
-    """One run through the calls."""
+class _SmokeTest:
+    """One run of all calls."""
 
     def __init__(self, settings: Settings, app: Any, where: str) -> None:
         self.where = where
@@ -76,45 +80,43 @@ class _Trial:
         self.key = ""
 
     def run(self) -> Iterator[Finding]:
-        """Try them all; the first that is not answered as it should be ends the trial."""
+        """Make all calls, up to the first unexpected reply."""
         steps: tuple[tuple[str, Callable[[], str]], ...] = (
             ("Test budget check", self._check),
             ("Test budget reserve", self._reserve),
             ("Test budget release (cancel)", self._cancel),
             ("Test budget release (reject)", lambda: self._release("reject")),
             ("Test budget release (manual)", lambda: self._release("manual")),
-            ("Audit logs tell of the trial", self._prove),
+            ("Audit logs of the test calls", self._verify),
         )
         subject = steps[0][0]
         try:
-            self._furnish()
+            self._create_data()
             for subject, step in steps:
                 yield ok(subject, step())
         except (_UnexpectedError, RequestError, DatabaseProblem, peewee.PeeweeException) as error:
-            yield failed(
-                subject, f"tried on {self.where}: {' '.join(str(error).split())}", _NOT_AS_IT_SHOULD
-            )
+            yield failed(subject, f"on {self.where}: {' '.join(str(error).split())}", _TODO)
 
-    def _furnish(self) -> None:
+    def _create_data(self) -> None:
         database.connect(self.settings.database, create=True)
         database.init_schema()
         root, password = operator("doctor"), secrets.token_urlsafe(16)
-        people.add_customer(root, "trial", "Trial", auto_approve_limit_minor=1_000_000)
+        people.add_customer(root, "smoke-test", "Smoke test", auto_approve_limit_minor=1_000_000)
         people.add_user(
             root,
             "fpa",
             "FPA",
-            "fpa@trial.example",
+            "fpa@example.com",
             Role.FPA_USER,
-            customer_id="trial",
+            customer_id="smoke-test",
             password=password,
             slots_folder=self.settings.instance_folder,
         )
         manual_budgets.set_budget(
-            root, "trial", "Engineering", "Q1 2025", Decimal(100_000), budget_id="trial-1"
+            root, "smoke-test", "Engineering", "Q1 2025", Decimal(100_000), budget_id="smoke-1"
         )
-        self.key = people.add_key(root, "orchestrator", customer_id="trial")
-        self._post("/api/auth/login", 200, {"email": "fpa@trial.example", "password": password})
+        self.key = people.add_key(root, "orchestrator", customer_id="smoke-test")
+        self._post("/api/auth/login", 200, {"email": "fpa@example.com", "password": password})
 
     def _post(
         self, path: str, status: int, body: dict[str, Any], *, as_service: bool = False
@@ -124,52 +126,55 @@ class _Trial:
         data: dict[str, Any] = response.get_json()
         if response.status_code != status:
             raise _UnexpectedError(
-                f"{path} answered {response.status_code} instead of {status}: {data.get('error')}"
+                f"{path} returned {response.status_code} instead of {status}: {data.get('error')}"
             )
         return data
 
     def _check(self) -> str:
-        who = {
+        caller = {
             "userId": "user-1",
-            "userName": "Trial",
-            "userEmail": "user@trial.example",
-            "customerId": "trial",
+            "userName": "Smoke test",
+            "userEmail": "user@example.com",
+            "customerId": "smoke-test",
         }
-        what = {"department": "Engineering", "fiscalPeriod": "Q1 2025", "amount": 5000}
+        purchase = {"department": "Engineering", "fiscalPeriod": "Q1 2025", "amount": 5000}
         for number in (1, 2, 3):
             reply = self._post(
                 "/api/budget/check",
                 200,
-                {"requestId": f"trial-{number}"} | who | what,
+                {"requestId": f"smoke-{number}"} | caller | purchase,
                 as_service=True,
             )
             if not (reply["available"] and reply["canAutoApprove"]):
-                raise _UnexpectedError(f"the check of $5,000 of $100,000 answered {reply['code']}")
-        return f"a service's check of $5,000 was auto-approved, on {self.where}"
+                raise _UnexpectedError(
+                    f"the check of $5,000 against $100,000 returned {reply['code']}"
+                )
+        return f"a check of $5,000 by a service was auto-approved, on {self.where}"
 
     def _reserve(self) -> str:
         for number in (1, 2, 3):
             reply = self._post(
                 "/api/budget/reserve",
                 200,
-                {"budgetId": "trial-1", "amount": 5000, "requestId": f"trial-{number}"},
+                {"budgetId": "smoke-1", "amount": 5000, "requestId": f"smoke-{number}"},
                 as_service=True,
             )
             if reply["newAvailable"] != 100_000 - 5000 * number:
                 raise _UnexpectedError(
-                    f"{reply['newAvailable']} are available after {number} reservations of 5000 from 100000"
+                    f"{reply['newAvailable']} is available after {number} reservations of 5000 "
+                    "from 100000"
                 )
-        return "a service reserved $5,000 three times; $85,000 of $100,000 are available"
+        return "a service reserved $5,000 three times; $85,000 of $100,000 is available"
 
     def _cancel(self) -> str:
-        body = {"budgetId": "trial-1", "amount": 5000, "requestId": "trial-1", "action": "cancel"}
+        body = {"budgetId": "smoke-1", "amount": 5000, "requestId": "smoke-1", "action": "cancel"}
         self._post(
             "/api/budget/release",
             403,
             body | {"originalRequesterId": "someone-else"},
             as_service=True,
         )
-        self._released(
+        self._require_released(
             self._post(
                 "/api/budget/release",
                 200,
@@ -177,37 +182,38 @@ class _Trial:
                 as_service=True,
             )
         )
-        return "in the name of the requester it is released, in another's refused"
+        return "a release on behalf of the requester succeeds, and of another user is rejected"
 
     def _release(self, action: str) -> str:
-        request_id = {"reject": "trial-2", "manual": "trial-3"}[action]
-        self._released(
+        request_id = {"reject": "smoke-2", "manual": "smoke-3"}[action]
+        self._require_released(
             self._post(
                 "/api/budget/release",
                 200,
-                {"budgetId": "trial-1", "amount": 5000, "requestId": request_id, "action": action},
+                {"budgetId": "smoke-1", "amount": 5000, "requestId": request_id, "action": action},
             )
         )
-        return "somebody of FP&A, signed in, released $5,000"
+        return "a signed-in FP&A user released $5,000"
 
     @staticmethod
-    def _released(reply: dict[str, Any]) -> None:
+    def _require_released(reply: dict[str, Any]) -> None:
         if reply["amountReleased"] != 5000:
-            raise _UnexpectedError(f"{reply['amountReleased']} were released instead of 5000")
+            raise _UnexpectedError(f"{reply['amountReleased']} was released instead of 5000")
 
     @staticmethod
-    def _prove() -> str:
-        told = [
+    def _verify() -> str:
+        changes = [
             (row.oldValue, row.newValue)
             for row in AuditLog.select().where(AuditLog.action == "RELEASE")
         ]
         findings = verification.verify().findings
-        if told != [("5000", "0")] * 3 or findings:
+        if changes != [("5000", "0")] * 3 or findings:
             raise _UnexpectedError(
-                f"three releases left {told}, and {len(findings)} contradictions"
+                f"after three releases, the audit log has {changes}, and {len(findings)} "
+                "contradictions were found"
             )
-        return "each movement has its row, and the balances replay from them"
+        return "each movement has its row, and the rows add up to the balances"
 
 
 class _UnexpectedError(Exception):
-    """A call that was not answered as it should be."""
+    """An unexpected reply to a call."""
