@@ -386,7 +386,7 @@ def test_nobody_is_added_by_a_link_and_no_admin_makes_a_super_admin(site: Flask)
         admin, "/team/add", id="nina", name="Nina", email="nina@example.com", role="super_admin"
     )
     assert response.status_code == 400
-    assert "super_admin can be given by a super_admin only" in response.text
+    assert "super_admin can only be given by a super_admin" in response.text
 
 
 def test_a_key_is_shown_once_works_and_is_revoked(site: Flask) -> None:
