@@ -22,10 +22,10 @@ from itertools import chain, combinations, cycle, islice, product
 from pathlib import Path
 from typing import Any
 
-from conftest import MEMORY
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from support.installation import Installation
+from support.speed import MEMORY
 from support.world import ROOT
 
 from budget_sync import database, ledger, sync
