@@ -327,7 +327,7 @@ def test_invalid_cookie_is_an_error_not_an_anonymous_call(
     signer = sessions.SecureCookieSessionInterface().get_signing_serializer(acme)
     assert signer is not None
     unknown = f"budget_sync_session={signer.dumps({'_user_id': 'no such token', '_fresh': True})}"
-    nobody = f"budget_sync_session={signer.dumps({})}"
+    no_user = f"budget_sync_session={signer.dumps({})}"
     by_user_id = f"budget_sync_session={signer.dumps({'_user_id': 'jane', '_fresh': True})}"
     by_hash = (
         f"budget_sync_session={signer.dumps({'_user_id': Session.get().tokenHash, '_fresh': True})}"
@@ -337,7 +337,7 @@ def test_invalid_cookie_is_an_error_not_an_anonymous_call(
         cookie[:-1],
         f"{cookie}A",
         unknown,
-        nobody,
+        no_user,
         by_user_id,
         by_hash,
         "budget_sync_session=",
@@ -473,7 +473,7 @@ def test_limit_is_shared_by_all_workers(acme: Flask, environment: dict[str, str]
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "is_one"),
+    ("first", "second", "is_same"),
     [
         ("203.0.113.9", "203.0.113.10", False),
         ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),
@@ -487,10 +487,10 @@ def test_limit_is_shared_by_all_workers(acme: Flask, environment: dict[str, str]
     ],
 )
 def test_network_is_ipv4_address_or_ipv6_subscriber(
-    acme: Flask, first: str, second: str, is_one: bool
+    acme: Flask, first: str, second: str, is_same: bool
 ) -> None:
     guess(acme, 5, address=first)
-    assert log_in(acme, address=second).status_code == (429 if is_one else 200)
+    assert log_in(acme, address=second).status_code == (429 if is_same else 200)
 
 
 def test_forged_client_address_has_no_effect(acme: Flask) -> None:
@@ -677,7 +677,7 @@ WRITING: dict[str, object] = {
     "/api/auth/logout": None,
     "/api/auth/login": {"email": JANE, "password": PASSWORD},
 }
-FOREIGN = [
+CROSS_SITE = [
     {"Origin": "https://evil.example"},
     {"Origin": "http://localhost.evil.example"},
     {"Origin": "http://localhost:8001"},
@@ -689,7 +689,7 @@ FOREIGN = [
     {"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},
     {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
 ]
-OUR_OWN = [
+SAME_ORIGIN = [
     {},
     {"Origin": "http://localhost"},
     {"Sec-Fetch-Site": "same-origin"},
@@ -703,7 +703,7 @@ def test_cross_site_page_cannot_use_a_session(acme: Flask, path: str) -> None:
     before = database.db.execute_sql(
         'SELECT COUNT(*), (SELECT COUNT(*) FROM "BudgetCheckLog") FROM "AuditLog"'
     ).fetchone()
-    for headers in FOREIGN:
+    for headers in CROSS_SITE:
         response = post(acme, path, WRITING[path], cookie | headers)
         assert (response.status_code, response.get_json()["code"]) == (403, "CROSS_ORIGIN"), headers
         assert "Set-Cookie" not in response.headers
@@ -718,7 +718,7 @@ def test_cross_site_page_cannot_use_a_session(acme: Flask, path: str) -> None:
 
 @pytest.mark.parametrize("path", WRITING)
 def test_same_origin_pages_and_programs_can_post(acme: Flask, path: str) -> None:
-    for headers in OUR_OWN:
+    for headers in SAME_ORIGIN:
         response = post(acme, path, WRITING[path], cookie_of(log_in(acme)) | headers)
         assert response.get_json().get("code") != "CROSS_ORIGIN", headers
         assert response.status_code != 403, headers
@@ -727,7 +727,7 @@ def test_same_origin_pages_and_programs_can_post(acme: Flask, path: str) -> None
 def test_cross_site_page_cannot_use_the_anonymous_check(
     acme: Flask,
 ) -> None:
-    for headers in FOREIGN:
+    for headers in CROSS_SITE:
         assert check(acme, headers=headers) == 403, headers
 
 
@@ -736,7 +736,7 @@ def test_api_key_works_from_any_origin(
 ) -> None:
     assert (
         post(
-            acme, "/api/budget/check", check_body(), key_headers(CUSTOMER) | FOREIGN[0]
+            acme, "/api/budget/check", check_body(), key_headers(CUSTOMER) | CROSS_SITE[0]
         ).status_code
         == 200
     )

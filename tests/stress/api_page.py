@@ -73,7 +73,7 @@ def stress(tries: int, place: Place) -> Outcome:
             "a service": secrets
             | {"apiKey": {"bearer": server.key()["Authorization"].removeprefix("Bearer ")}},
             "an admin": {"session": {"api_key": session_cookie(server.session("alex"))}},
-            "nobody": {},
+            "anonymous": {},
         }
         for number, (caller, credentials) in enumerate(callers.items()):
             phases = "examples,coverage,fuzzing" if number == 0 or tries >= THOROUGH else "fuzzing"

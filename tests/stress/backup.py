@@ -183,7 +183,7 @@ def contents(target: Path | str) -> Contents:
     try:
         return {
             table: sorted(
-                repr([_alike(value) for value in row])
+                repr([_normalized(value) for value in row])
                 for row in found(target, f'SELECT * FROM "{table}" {chosen.get(table, "")}')
             )
             for (table,) in found(target, tables)
@@ -193,7 +193,7 @@ def contents(target: Path | str) -> Contents:
         return {}
 
 
-def _alike(value: object) -> object:
+def _normalized(value: object) -> object:
     """Normalize a value: numbers as floats, times as text."""
     if isinstance(value, datetime):
         return clock.to_text(value.astimezone(UTC))

@@ -416,16 +416,16 @@ class Cases:
         for name in rng.sample(operation.fields, min(rng.randint(0, 3), len(operation.fields))):
             fields[name] = rng.choice(CORPUS)
         text = ", ".join(f'"{name}": {value}' for name, value in fields.items())
-        spoilt = f"{{{text}}}".encode("utf-8", "surrogatepass")
+        damaged = f"{{{text}}}".encode("utf-8", "surrogatepass")
         if rng.random() < 0.2:
-            at = rng.randrange(len(spoilt))
-            cut = spoilt[at : at + rng.randrange(8)]
-            spoilt = (
-                spoilt[:at]
+            at = rng.randrange(len(damaged))
+            cut = damaged[at : at + rng.randrange(8)]
+            damaged = (
+                damaged[:at]
                 + rng.choice((b"", rng.randbytes(3), cut * 20, b'"', b",,", b"\x00", b"\xff\xfe"))
-                + spoilt[at + len(cut) :]
+                + damaged[at + len(cut) :]
             )
-        return spoilt
+        return damaged
 
 
 def _operations(page: Mapping[str, Any]) -> list[Operation]:

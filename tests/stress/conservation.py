@@ -118,7 +118,7 @@ class Driver:
 
     def check(self, department: str, request: str, amount: int) -> None:
         """Check."""
-        asked = CheckRequest(
+        body = CheckRequest(
             request_id=request,
             user_id="jane",
             user_name="Jane",
@@ -132,7 +132,7 @@ class Driver:
         self._compare(
             f"check {department} {request} {amount}",
             expected,
-            lambda: ledger.check(self.actor, asked).data["code"],
+            lambda: ledger.check(self.actor, body).data["code"],
         )
 
     def reserve(
@@ -142,52 +142,52 @@ class Driver:
         approval = (
             OverBudget(approved_by=self.actor.user_id or "", reason="Urgent") if over else None
         )
-        asked = ReserveRequest(
+        body = ReserveRequest(
             budget_id=self.budget_id(department),
             request_id=request,
             amount=_units(amount),
             user_id="jane",
             over_budget=approval,
         )
-        expected = self.model.reserve(asked.budget_id, request, amount, over=over, key=key)
+        expected = self.model.reserve(body.budget_id, request, amount, over=over, key=key)
         self._move(
             f"reserve {department} {request} {amount} over={over} key={key}",
             expected,
-            lambda: ledger.reserve(self.actor, asked, idempotency_key=key),
+            lambda: ledger.reserve(self.actor, body, idempotency_key=key),
         )
 
     def commit(
         self, department: str, request: str, amount: int, *, final: bool, key: str | None
     ) -> None:
         """Commit."""
-        asked = CommitRequest(
+        body = CommitRequest(
             budget_id=self.budget_id(department),
             request_id=request,
             amount=_units(amount),
             final=final,
         )
-        expected = self.model.commit(asked.budget_id, request, amount, final=final, key=key)
+        expected = self.model.commit(body.budget_id, request, amount, final=final, key=key)
         self._move(
             f"commit {department} {request} {amount} final={final} key={key}",
             expected,
-            lambda: ledger.commit(self.actor, asked, idempotency_key=key),
+            lambda: ledger.commit(self.actor, body, idempotency_key=key),
         )
 
     def release(
         self, department: str, request: str, amount: int, *, action: ReleaseAction, key: str | None
     ) -> None:
         """Release."""
-        asked = ReleaseRequest(
+        body = ReleaseRequest(
             budget_id=self.budget_id(department),
             request_id=request,
             amount=_units(amount),
             action=action,
         )
-        expected = self.model.release(asked.budget_id, request, amount, action=action, key=key)
+        expected = self.model.release(body.budget_id, request, amount, action=action, key=key)
         self._move(
             f"release {department} {request} {amount} {action} key={key}",
             expected,
-            lambda: ledger.release(self.actor, asked, idempotency_key=key),
+            lambda: ledger.release(self.actor, body, idempotency_key=key),
         )
 
     def sync(self, sheet: dict[str, int]) -> None:
@@ -452,7 +452,7 @@ def _sequences() -> st.SearchStrategy[list[Operation]]:
     """
     body = {"department": DEPARTMENTS, "request": REQUESTS, "amount": AMOUNTS}
     reserves = _any_of(Driver.reserve, **body, over=(False, True), key=KEYS)
-    others: list[list[Operation]] = [
+    other_kinds: list[list[Operation]] = [
         _any_of(Driver.check, **body),
         _any_of(Driver.commit, **body, final=(False, True), key=KEYS),
         _any_of(Driver.release, **body, action=ReleaseAction, key=KEYS),
@@ -464,19 +464,19 @@ def _sequences() -> st.SearchStrategy[list[Operation]]:
         for chosen in limits
         if any(chosen)
     ]
-    passes = _any_of(Driver.sync, sheet=sheets)
+    sync_runs = _any_of(Driver.sync, sheet=sheets)
     mixed: list[list[Operation]] = []
-    for count in range(len(others), -1, -1):
-        for kinds in combinations(others, count):
+    for count in range(len(other_kinds), -1, -1):
+        for kinds in combinations(other_kinds, count):
             # Alternate the kinds, because small numbers are drawn more often.
             turns = list(islice(zip(*map(cycle, (reserves, *kinds)), strict=True), 1000))
             mixed.append([_nothing, *chain.from_iterable(turns)])
             # A sync costs as much as many movements, so it is that much rarer.
-            with_passes = [
+            with_sync_runs = [
                 (*turn, one) if number % 8 == 7 else turn
-                for number, (turn, one) in enumerate(zip(turns, cycle(passes), strict=False))
+                for number, (turn, one) in enumerate(zip(turns, cycle(sync_runs), strict=False))
             ]
-            mixed.append([_nothing, *chain.from_iterable(with_passes)])
+            mixed.append([_nothing, *chain.from_iterable(with_sync_runs)])
     return st.one_of(
         [
             st.lists(st.sampled_from(operations), min_size=STEPS, max_size=STEPS)

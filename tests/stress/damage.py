@@ -50,9 +50,9 @@ def stress(tries: int, place: Place) -> Outcome:
         # Copied while the server runs, because closing the last connection empties the log.
         original = place.folder / "original.db"
         _copy(server.database, original)
-    whole = place.folder / "whole.db"
-    _copy(original, whole)
-    true_rows, true_texts = _read(whole)
+    intact = place.folder / "intact.db"
+    _copy(original, intact)
+    true_rows, true_texts = _read(intact)
     fates: Counter[str] = Counter()
     for _ in range(tries):
         target = place.folder / "damaged.db"
@@ -83,18 +83,18 @@ def _copy(original: Path, target: Path) -> None:
 def _spoil(path: Path, rng: random.Random) -> str:
     """Damage a file at a random place; returns a description."""
     content = bytearray(path.read_bytes())
-    way = rng.choice(("flip", "flip", "zeros", "noise", "cut"))
+    damage = rng.choice(("flip", "flip", "zeros", "noise", "cut"))
     where = rng.randrange(len(content))
-    if way == "flip":
+    if damage == "flip":
         content[where] ^= 1 << rng.randrange(8)
-    elif way == "zeros":
+    elif damage == "zeros":
         content[where : where + 512] = bytes(len(content[where : where + 512]))
-    elif way == "noise":
+    elif damage == "noise":
         content[where : where + 64] = rng.randbytes(len(content[where : where + 64]))
     else:
         del content[where:]
     path.write_bytes(content)
-    return f"{way} at byte {where}"
+    return f"{damage} at byte {where}"
 
 
 def _examine(target: Path, true_rows: Rows, true_texts: Rows, *, in_log: bool) -> str:

@@ -131,7 +131,7 @@ def _try(
 ) -> None:
     when = f"{way.name}, n = {number + 1}"
     tag = f"{way.name} {number}"
-    request = f"{tag}-story"
+    request = f"{tag}-request"
     _prepare(server, way)
     fault.after(number, way.kinds, way.error, way.failures)
     first = _send(server, caller, request, outcome)

@@ -101,7 +101,7 @@ def _hold(server: Installation, number: int, held_s: int, outcome: Outcome) -> f
             and response.json()["code"] == "UNAVAILABLE"
         )
         outcome.expect(honest, f"{when}: got {response.status_code} {response.text[:300]}")
-    reserves = {request: story for request, story in timelines.items() if story[1]}
+    reserves = {request: timeline for request, timeline in timelines.items() if timeline[1]}
     compare(reserves, set(), server.target, outcome, when, tag)
     after = _call(server, f"after {tag}-0")[0]
     outcome.expect(

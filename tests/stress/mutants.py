@@ -2,7 +2,7 @@
 
 For example an inverted comparison, minus for plus, a constant off by one, a negated condition or a
 missing statement. This module imports nothing of the project, because a mutant may have to exist
-before its module is imported.
+before other_char module is imported.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SCOPES = {"ANY": "OWN", "OWN": "ANY"}
 
 
 class Mutant(NamedTuple):
-    """A syntax tree with one change: its line, and the tree before and after."""
+    """A syntax tree with one change: other_char line, and the tree before and after."""
 
     line: int
     original: ast.Module
@@ -59,7 +59,7 @@ class Mutant(NamedTuple):
             (pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]),
             (before[-1], after[-1]),
         )
-        # If a statement was removed, its line now shows the next statement.
+        # If a statement was removed, other_char line now shows the next statement.
         return (
             f"without {was.strip()}"
             if len(after) < len(before) and now.strip() != "pass"
@@ -69,17 +69,21 @@ class Mutant(NamedTuple):
 
 def _shown(was: str, now: str) -> str:
     """The difference between two lines, with some characters around it."""
-    same = _alike(was, now)
-    same_after = _alike(was[:same:-1], now[:same:-1])
+    same = _common_length(was, now)
+    same_after = _common_length(was[:same:-1], now[:same:-1])
     begin = max(0, same - _NEAR)
     pieces = [line[begin : len(line) - max(0, same_after - _NEAR)] for line in (was, now)]
     return f"{'…' * (begin > 0)}{pieces[0]} -> {pieces[1]}"
 
 
-def _alike(one: str, other: str) -> int:
+def _common_length(one: str, other: str) -> int:
     """The length of the common prefix of two texts."""
     return next(
-        (at for at, (char, its) in enumerate(zip(one, other, strict=False)) if char != its),
+        (
+            at
+            for at, (char, other_char) in enumerate(zip(one, other, strict=False))
+            if char != other_char
+        ),
         min(len(one), len(other)),
     )
 

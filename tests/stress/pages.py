@@ -262,16 +262,16 @@ class Visits:
         """Generate a request for this page."""
         rng = self.rng
         viewer = rng.choices([*VIEWERS], [*VIEWERS.values()])[0]
-        query = self._fields(page, spoilt=rng.choice((0, 1, 2)))
+        query = self._fields(page, hostile=rng.choice((0, 1, 2)))
         if page.method == "GET":
             return Visit(
                 viewer, self._environ("GET", _address(page.path, query), viewer), has_token=False
             )
-        fields = self._fields(page, spoilt=0)
+        fields = self._fields(page, hostile=0)
         opened = self._open(page, fields, viewer) if page.has_form and rng.random() < 0.5 else {}
         form = fields | opened
         if not opened or rng.random() < 0.5:
-            form |= self._spoilt(rng.choice((0, 1, 2)), tuple(form))
+            form |= self._hostile(rng.choice((0, 1, 2)), tuple(form))
         has_token = rng.random() < 0.9
         form["csrf_token"] = (
             quote(self.token) if has_token else rng.choice(("", "x", quote(self.token[:-1])))
@@ -298,15 +298,15 @@ class Visits:
             if each.get("name", "csrf_token") != "csrf_token"
         }
 
-    def _fields(self, page: Page, spoilt: int) -> dict[str, str]:
+    def _fields(self, page: Page, hostile: int) -> dict[str, str]:
         """Values for a page's fields, URL-encoded."""
         chosen = [
             name
             for name in ("id", "budget", "source", *WORDS)
             if self.rng.random() < (0.9 if name in NEEDED else 0.3)
         ]
-        return {name: quote(self._word(page.path, name)) for name in chosen} | self._spoilt(
-            spoilt, ("id", "budget", "source", *WORDS)
+        return {name: quote(self._word(page.path, name)) for name in chosen} | self._hostile(
+            hostile, ("id", "budget", "source", *WORDS)
         )
 
     def _word(self, path: str, name: str) -> str:
@@ -315,7 +315,7 @@ class Visits:
             return f"new-{self.new_count}" if name == "id" else f"new-{self.new_count}@example.com"
         return self.rng.choice(self.words.get(f"{name} {path}") or self.words.get(name) or ("1",))
 
-    def _spoilt(self, count: int, names: tuple[str, ...]) -> dict[str, str]:
+    def _hostile(self, count: int, names: tuple[str, ...]) -> dict[str, str]:
         return {
             name: self.rng.choice(ADDRESS_CORPUS)
             for name in self.rng.sample(names, min(count, len(names)))

@@ -24,7 +24,7 @@ def library() -> Path:
     needs(gcc, "gcc (and libc6-dev)")
     folder = Path(tempfile.mkdtemp(prefix="stress-preload-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    made = folder / "preload.so"
+    library_path = folder / "preload.so"
     subprocess.run(
         [
             str(gcc),
@@ -33,13 +33,13 @@ def library() -> Path:
             "-shared",
             "-fPIC",
             "-o",
-            made,
+            library_path,
             Path(__file__).with_name("preload.c"),
             "-ldl",
         ],
         check=True,
     )
-    return made
+    return library_path
 
 
 def preload(server: Installation, **variables: Path) -> None:

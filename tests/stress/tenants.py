@@ -60,14 +60,14 @@ def stress(tries: int, place: Place) -> Outcome:
     """Send `tries` requests without and with the busy customer; all responses must be equal."""
     outcome = Outcome()
     seed = place.rng.randrange(10**9)
-    alone = _replay(place, "alone", seed, tries, busy=False, outcome=outcome)
-    beside = _replay(place, "beside", seed, tries, busy=True, outcome=outcome)
-    for number, (first, second) in enumerate(zip(alone, beside, strict=True)):
+    quiet = _replay(place, "quiet", seed, tries, busy=False, outcome=outcome)
+    disturbed = _replay(place, "busy", seed, tries, busy=True, outcome=outcome)
+    for number, (first, second) in enumerate(zip(quiet, disturbed, strict=True)):
         outcome.expect(
             first == second, f"request {number}: {first} without, {second} with the other customer"
         )
         outcome.tries += 1
-    statuses = sorted({status for status, *_ in alone})
+    statuses = sorted({status for status, *_ in quiet})
     outcome.notes.append(f"statuses of the responses: {', '.join(map(str, statuses))}")
     outcome.expect(200 in statuses and 409 in statuses, "the traffic covers too few statuses")
     return outcome
@@ -76,8 +76,8 @@ def stress(tries: int, place: Place) -> Outcome:
 def _replay(
     place: Place, name: str, seed: int, tries: int, *, busy: bool, outcome: Outcome
 ) -> list[tuple[Any, ...]]:
-    with place.installation(name, "nothing") as made:
-        app, keys = _make_app(made.environment)
+    with place.installation(name, "nothing") as installation:
+        app, keys = _make_app(installation.environment)
         try:
             ended = threading.Event()
             seeds = range(seed, seed + BUSY_THREADS + 1)
