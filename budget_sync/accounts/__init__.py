@@ -1,1 +1,1 @@
-"""People, their passwords and sessions, and API keys."""
+"""Accounts: people with passwords and sessions, and services with API keys."""

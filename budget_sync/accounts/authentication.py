@@ -1,4 +1,7 @@
-"""Signing in: sessions, API keys, and the limit on failed logins. What comes out is an `Actor`."""
+"""Authentication by password, session token or API key, each resulting in an `Actor`.
+
+Failed logins are limited per account and per address.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from budget_sync.domain.permissions import Actor, Role
 
 SESSION_LIFETIME = timedelta(hours=12)
 
-#: Failed logins allowed in the window: for one account from one address, and from one address in all.
+#: Failed logins allowed per window: for one account from one address, and for one address in total.
 WINDOW_S = 15 * 60
 MAX_FAILURES_ACCOUNT = 5
 MAX_FAILURES_ADDRESS = 50
@@ -55,8 +58,11 @@ _KEY = Prepared(
 
 
 def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple[Actor, str]:
-    """The person and a new session's token. Raises RequestError TOO_MANY_ATTEMPTS or BAD_CREDENTIALS."""
-    user = prove(email, password, address, slots_folder)
+    """Start a session and return its user and token.
+
+    Raises RequestError TOO_MANY_ATTEMPTS or BAD_CREDENTIALS.
+    """
+    user = verify_password(email, password, address, slots_folder)
     token = secrets.token_urlsafe(32)
 
     def work() -> None:
@@ -73,23 +79,28 @@ def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple
     return _person(user), token
 
 
-def prove(email: str, password: str, address: str, slots_folder: Path) -> User:
-    """The person whose password that is. Raises RequestError TOO_MANY_ATTEMPTS or BAD_CREDENTIALS.
+def verify_password(email: str, password: str, address: str, slots_folder: Path) -> User:
+    """Return the enabled user with this email and password.
 
-    The attempt is counted before the password is looked at, so that a hundred guesses at once are counted as a hundred; whoever
-    was right has it forgotten by `forget_attempts`.
+    The attempt is counted before the password is compared, so that a hundred simultaneous guesses
+    count as a hundred. After a success, the caller clears the count with `forget_attempts`.
+    Raises RequestError TOO_MANY_ATTEMPTS or BAD_CREDENTIALS.
     """
-    account, network = _who_tries(email, address)
+    account, network = _attempt_keys(email, address)
     transact(lambda: _count_attempt(account, network))
     user: User | None = User.get_or_none(User.emailKey == email_key(email))
-    right = passwords.matches(user.passwordHash if user else None, password, slots_folder)
-    if user is None or not right or not _is_enabled(user):
+    is_correct = passwords.verify(user.passwordHash if user else None, password, slots_folder)
+    if user is None or not is_correct or not _is_enabled(user):
         raise _bad_credentials()
     return user
 
 
 def require_unchanged(user: User) -> None:
-    """Look again inside a transaction, as the password check took its time. Raises RequestError BAD_CREDENTIALS for a user disabled meanwhile."""
+    """Check inside a transaction that the user is still enabled and has the same password.
+
+    Comparing a password takes long enough for either to change. Raises RequestError
+    BAD_CREDENTIALS if one has.
+    """
     current = locked(
         User.select().where((User.id == user.id) & (User.passwordHash == user.passwordHash))
     ).first()
@@ -98,14 +109,15 @@ def require_unchanged(user: User) -> None:
 
 
 def forget_attempts(email: str, address: str) -> None:
-    """Take back the count of attempts for that account from that address, inside the caller's transaction."""
-    account, network = _who_tries(email, address)
+    """Delete the attempts on this account from this address, in the caller's transaction."""
+    account, network = _attempt_keys(email, address)
     LoginAttempt.delete().where(
         (LoginAttempt.account == account) & (LoginAttempt.network == network)
     ).execute()
 
 
-def _who_tries(email: str, address: str) -> tuple[str, str]:
+def _attempt_keys(email: str, address: str) -> tuple[str, str]:
+    """The account and network that an attempt is counted for."""
     return digest(email_key(email)), _network(address)
 
 
@@ -116,30 +128,38 @@ def _bad_credentials() -> RequestError:
 
 
 def log_out(token: str) -> None:
-    """End one session; a copy of its cookie is worth nothing from then on."""
+    """Delete the session, which also invalidates any copy of its cookie."""
     transact(lambda: Session.delete().where(Session.tokenHash == digest(token)).execute())
 
 
-def end_sessions(user_id: str, *, but: str | None = None) -> None:
-    """End all sessions of a person, but for the one with that token, inside the caller's transaction."""
+def end_sessions(user_id: str, *, except_token: str | None = None) -> None:
+    """Delete a user's sessions except the one with `except_token`, in the caller's transaction."""
     sessions = Session.delete().where(Session.userId == user_id)
-    (sessions if but is None else sessions.where(Session.tokenHash != digest(but))).execute()
+    if except_token is not None:
+        sessions = sessions.where(Session.tokenHash != digest(except_token))
+    sessions.execute()
 
 
 def actor_of_session(token: str) -> Actor | None:
-    """Who holds the session; None where it is unknown, expired, or its user or customer is disabled."""
+    """The user of a session.
+
+    None if the session is unknown or expired, or if its user or customer is disabled.
+    """
     user = _SESSION_USER.first(token_hash=digest(token), now=clock.to_text(clock.now()))
     return _person(user) if user else None
 
 
-def make_key() -> tuple[str, str, str]:
-    """A new API key: its public id, its secret's hash, and the key itself, which is stored nowhere."""
+def generate_key() -> tuple[str, str, str]:
+    """A new API key: its public id, the hash of its secret, and the key, which is never stored."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     return key_id, digest(secret), f"{KEY_PREFIX}_{key_id}_{secret}"
 
 
 def actor_of_key(key: str) -> Actor | None:
-    """Whose key it is; None where it is malformed, unknown, revoked, or its customer is disabled."""
+    """The service account of an API key.
+
+    None if the key is malformed, unknown or revoked, or if its customer is disabled.
+    """
     prefix, _, rest = key.partition("_")
     key_id, _, secret = rest.partition("_")
     row = _KEY.first(key_id=key_id)
@@ -161,12 +181,16 @@ def actor_of_key(key: str) -> Actor | None:
 
 
 def email_key(email: str) -> str:
-    """An email address for comparing: trimmed, letter case folded."""
+    """An email address normalized for comparison: trimmed and case-folded."""
     return email.strip().casefold()
 
 
 def digest(secret: str) -> str:
-    """The SHA-256 of a secret long and random enough to need no slower hash, or of a name that should not be readable."""
+    """The SHA-256 of a text, in hexadecimal.
+
+    Suits secrets that are long and random enough to need no slower hash, and names that should not
+    be stored in readable form.
+    """
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -193,7 +217,7 @@ def _is_enabled(user: User) -> bool:
 
 
 def _count_attempt(account: str, network: str) -> None:
-    # Nobody else counts from there meanwhile.
+    # Concurrent attempts from the same network are counted one after another.
     lock_name(f"logins {network}")
     now_s = int(time.time())
     LoginAttempt.delete().where(
@@ -212,16 +236,17 @@ def _count_attempt(account: str, network: str) -> None:
             wait_s = max(1, times_s[-limit] + WINDOW_S - now_s)
             raise RequestError(
                 Code.TOO_MANY_ATTEMPTS,
-                f"Too many failed logins from this address. Try again in {-(-wait_s // 60)} minutes.",
+                "Too many failed logins from this address."
+                f" Try again in {-(-wait_s // 60)} minutes.",
                 retryAfter=wait_s,
             )
     LoginAttempt.insert(account=account, network=network, attemptedAt=now_s).execute()
 
 
 def _network(address: str) -> str:
-    """Whom an address stands for: itself, or for IPv6 the /64 that one subscriber has whole.
+    """The network that attempts are counted for: an IPv4 address, or the /64 of an IPv6 subscriber.
 
-    Some proxies pass on the client's port as well, which each of its connections chooses anew.
+    Some proxies append the client's port, which differs with each connection, so it is removed.
     """
     with_port = _WITH_PORT.fullmatch(address)
     try:

@@ -1,4 +1,7 @@
-"""Password hashes (scrypt), at most two computed at once on the box: each takes 32 MB for as long as it runs."""
+"""Password hashing with scrypt.
+
+Each computation needs 32 MB, so at most two run at once on the machine, across all processes.
+"""
 
 from __future__ import annotations
 
@@ -24,33 +27,41 @@ _POLL_S = 0.02
 
 
 @functools.cache
-def _nobodys_hash() -> str:
-    """What an unknown account's password is compared with, so that its answer takes as long as a known one's."""
-    return generate_password_hash("nobody has this password")
+def _placeholder_hash() -> str:
+    """Compared for an unknown account, so that its reply takes as long as that of a known one."""
+    return generate_password_hash("placeholder for an unknown account")
 
 
-def require_good(password: str) -> None:
-    """Raises RequestError INVALID_REQUEST for a password that is too short or too long."""
+def require_valid(password: str) -> None:
+    """Raise RequestError INVALID_REQUEST if a password is too short or too long."""
     if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
         raise invalid_request({"password": f"must have {MIN_LENGTH} to {MAX_LENGTH} characters"})
 
 
 def hash_password(password: str, slots_folder: Path) -> str:
-    """The hash to store."""
+    """Return the hash to store. Raises RequestError UNAVAILABLE if no slot is free in time."""
     with _slot(slots_folder):
         return generate_password_hash(password)
 
 
-def matches(password_hash: str | None, password: str, slots_folder: Path) -> bool:
-    """Whether the password is the one hashed; without a hash never, and no sooner."""
+def verify(password_hash: str | None, password: str, slots_folder: Path) -> bool:
+    """Whether the password belongs to the hash.
+
+    False if no hash is stored, in the same time as a real comparison. Raises RequestError
+    UNAVAILABLE if no slot is free in time.
+    """
     with _slot(slots_folder):
-        right = check_password_hash(password_hash or _nobodys_hash(), password)
-    return right and password_hash is not None
+        is_equal = check_password_hash(password_hash or _placeholder_hash(), password)
+    return is_equal and password_hash is not None
 
 
 @contextmanager
 def _slot(folder: Path) -> Iterator[None]:
-    """Hold one of the box's slots: locked files, since the limit is for all processes together, and a killed one frees its own."""
+    """Hold one of the machine's slots.
+
+    A slot is a locked file, because the limit applies to all processes together and the kernel
+    unlocks the slot of a killed process.
+    """
     deadline = time.monotonic() + _WAIT_S
     slots = [
         files.open_or_make(folder / f"password-slot-{number}.lock") for number in range(_SLOTS)
@@ -60,7 +71,7 @@ def _slot(folder: Path) -> Iterator[None]:
             if time.monotonic() > deadline:
                 raise RequestError(
                     Code.UNAVAILABLE,
-                    "Too many people are signing in right now. Please try again shortly.",
+                    "Too many people are signing in right now. Try again in a few seconds.",
                     retryAfter=2,
                 )
             time.sleep(_POLL_S)

@@ -1,4 +1,7 @@
-"""Customers, users and API keys: making, listing, disabling. Every change is audited and takes effect at once."""
+"""Customers, users and API keys: create, list, disable.
+
+Every change is audited and takes effect immediately.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from budget_sync.domain.permissions import (
     require_serves,
 )
 
-# Who may enable a user again.
+# Roles that may enable a disabled user.
 _ADMINS = [str(role) for role in PEOPLE_ROLES if Action.MANAGE_PEOPLE in PERMISSIONS[role]]
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
@@ -40,7 +43,10 @@ def add_customer(
     time_zone: str = "UTC",
     fiscal_year_start_month: int = 1,
 ) -> Customer:
-    """Make a customer. Raises RequestError INVALID_REQUEST, naming what is wrong, and where the id is taken."""
+    """Create a customer.
+
+    Raises RequestError INVALID_REQUEST, naming each wrong field, also if the id is taken.
+    """
     require(actor, Action.MANAGE_PEOPLE)
     _require_all_customers(actor)
     fields = _bad_names(id=customer_id, name=name)
@@ -79,7 +85,10 @@ def add_customer(
 
 
 def disable_customer(actor: Actor, customer_id: str) -> None:
-    """End every session and key of a customer at once; its data stays. Raises RequestError INVALID_CUSTOMER."""
+    """Lock a customer out: end its sessions and stop its API keys. Its data stays.
+
+    Raises RequestError INVALID_CUSTOMER.
+    """
     require(actor, Action.MANAGE_PEOPLE)
     _require_all_customers(actor)
 
@@ -105,7 +114,7 @@ def list_customers(actor: Actor) -> list[Customer]:
 
 
 def get_customer(customer_id: str) -> Customer:
-    """The customer, disabled or not. Raises RequestError INVALID_CUSTOMER."""
+    """The customer, even if disabled. Raises RequestError INVALID_CUSTOMER."""
     customer: Customer | None = Customer.get_or_none(Customer.id == customer_id)
     if customer is None:
         raise RequestError(Code.INVALID_CUSTOMER, f"There is no customer {customer_id!r}.")
@@ -123,7 +132,10 @@ def add_user(
     password: str | None,
     slots_folder: Path,
 ) -> User:
-    """Make a user; without a password they cannot sign in yet. Raises RequestError INVALID_REQUEST or INVALID_CUSTOMER."""
+    """Create a user. Without a password, the user cannot sign in yet.
+
+    Raises RequestError INVALID_REQUEST or INVALID_CUSTOMER.
+    """
     require(actor, Action.MANAGE_PEOPLE)
     require_serves(actor, customer_id)
     fields = _bad_names(id=user_id, name=name)
@@ -135,7 +147,7 @@ def add_user(
     if customer_id is None and role != Role.SUPER_ADMIN:
         fields["customer"] = "is required: only a super_admin can be for all customers"
     if role == Role.SUPER_ADMIN and actor.role != Role.SUPER_ADMIN:
-        fields["role"] = "super_admin can be given by a super_admin only"
+        fields["role"] = "super_admin can only be given by a super_admin"
     if fields:
         raise invalid_request(fields)
     password_hash = _hash(password, slots_folder)
@@ -163,7 +175,7 @@ def add_user(
 
 
 def set_password(actor: Actor, user_id: str, password: str, *, slots_folder: Path) -> None:
-    """Give a user a new password and end all their sessions."""
+    """Set a user's password and end all sessions of that user."""
     require(actor, Action.MANAGE_PEOPLE)
     password_hash = _hash(password, slots_folder)
 
@@ -177,22 +189,22 @@ def set_password(actor: Actor, user_id: str, password: str, *, slots_folder: Pat
 
 
 def change_own_password(
-    actor: Actor, present: str, new: str, *, address: str, session_token: str, slots_folder: Path
+    actor: Actor, current: str, new: str, *, address: str, session_token: str, slots_folder: Path
 ) -> None:
-    """Give the caller a new password, and end their sessions but for that one.
+    """Set the caller's password and end the caller's sessions except `session_token`.
 
-    The present one is proven as signing in proves it, and wrong ones are counted with those. Raises RequestError INVALID_REQUEST,
-    BAD_CREDENTIALS or TOO_MANY_ATTEMPTS.
+    The current password is verified as at login, and wrong ones count as failed logins.
+    Raises RequestError INVALID_REQUEST, BAD_CREDENTIALS or TOO_MANY_ATTEMPTS.
     """
-    passwords.require_good(new)
+    passwords.require_valid(new)
     email = actor.email or ""
-    user = authentication.prove(email, present, address, slots_folder)
+    user = authentication.verify_password(email, current, address, slots_folder)
     password_hash = passwords.hash_password(new, slots_folder)
 
     def work() -> None:
         authentication.require_unchanged(user)
         User.update(passwordHash=password_hash).where(User.id == user.id).execute()
-        authentication.end_sessions(user.id, but=session_token)
+        authentication.end_sessions(user.id, except_token=session_token)
         authentication.forget_attempts(email, address)
         audit_log.record(actor, "SET_PASSWORD", customer_id=user.customerId, subject=user.id)
 
@@ -200,12 +212,15 @@ def change_own_password(
 
 
 def disable_user(actor: Actor, user_id: str) -> None:
-    """Lock a user out at once: no new session, and those there are end. Nobody can lock out themselves, or all who could undo it."""
+    """Disable a user and end all sessions of that user.
+
+    Raises RequestError FORBIDDEN if an admin would disable themselves or the last admin.
+    """
     require(actor, Action.MANAGE_PEOPLE)
 
     def work() -> None:
         user = _user_of(actor, user_id)
-        _refuse_lockout(actor, user)
+        _prevent_lockout(actor, user)
         if user.disabledAt is None:
             User.update(disabledAt=clock.now()).where(User.id == user_id).execute()
             authentication.end_sessions(user_id)
@@ -238,13 +253,13 @@ def list_users(actor: Actor, customer_id: str | None = None) -> list[User]:
 def add_key(
     actor: Actor, name: str, *, customer_id: str | None, may_overspend: bool = False
 ) -> str:
-    """Make an API key and return it: this once, since only its hash is kept."""
+    """Create an API key and return it, for the only time: the database keeps only its hash."""
     require(actor, Action.MANAGE_KEYS)
     require_serves(actor, customer_id)
     fields = _bad_names(name=name)
     if fields:
         raise invalid_request(fields)
-    key_id, secret_hash, key = authentication.make_key()
+    key_id, secret_hash, key = authentication.generate_key()
 
     def work() -> None:
         if customer_id is not None:
@@ -270,7 +285,7 @@ def add_key(
 
 
 def revoke_key(actor: Actor, key_id: str) -> None:
-    """End a key's use at once. Raises RequestError NOT_FOUND."""
+    """Revoke an API key, effective immediately. Raises RequestError NOT_FOUND."""
     require(actor, Action.MANAGE_KEYS)
 
     def work() -> None:
@@ -285,7 +300,7 @@ def revoke_key(actor: Actor, key_id: str) -> None:
 
 
 def list_keys(actor: Actor, customer_id: str | None = None) -> list[ApiKey]:
-    """The keys the caller may manage, newest last; never their secrets."""
+    """The API keys the caller may manage, newest last, without their secrets."""
     require(actor, Action.MANAGE_KEYS)
     wanted = actor.customer_id or customer_id
     query = ApiKey.select().order_by(ApiKey.createdAt, ApiKey.id)
@@ -295,16 +310,19 @@ def list_keys(actor: Actor, customer_id: str | None = None) -> list[ApiKey]:
 def _hash(password: str | None, slots_folder: Path) -> str | None:
     if password is None:
         return None
-    passwords.require_good(password)
+    passwords.require_valid(password)
     return passwords.hash_password(password, slots_folder)
 
 
-def _refuse_lockout(actor: Actor, user: User) -> None:
-    """Raises RequestError FORBIDDEN for a person who disables themselves or their customer's last admin. Who has the shell can undo either."""
+def _prevent_lockout(actor: Actor, user: User) -> None:
+    """Raise RequestError FORBIDDEN if people disable themselves or their customer's last admin.
+
+    The operator's shell (an actor without a user id) may do either, because it can also undo it.
+    """
     if actor.user_id is None:
         return
     if actor.user_id == user.id:
-        raise RequestError(Code.FORBIDDEN, "You cannot disable yourself: ask another admin.")
+        raise RequestError(Code.FORBIDDEN, "You cannot disable yourself. Ask another admin.")
     # Two admins may be about to disable each other.
     lock_name(f"admins {user.customerId}")
     admins = User.select().where(
@@ -315,17 +333,21 @@ def _refuse_lockout(actor: Actor, user: User) -> None:
     )
     if user.role in _ADMINS and not admins.exists():
         raise RequestError(
-            Code.FORBIDDEN, f"{user.name} is the last admin: make another one first."
+            Code.FORBIDDEN, f"{user.name} is the last admin. Add another admin first."
         )
 
 
 def _user_of(actor: Actor, user_id: str) -> User:
-    """A user the caller may act on. Another customer's is as unknown as one that is not there."""
+    """A user whom the caller may manage.
+
+    Raises RequestError NOT_FOUND also for users of other customers, so that nothing reveals them,
+    and FORBIDDEN if an admin would change a super_admin.
+    """
     user: User | None = User.get_or_none(User.id == user_id)
     if user is None or not (actor.customer_id is None or actor.customer_id == user.customerId):
         raise RequestError(Code.NOT_FOUND, f"There is no user {user_id!r}.")
     if user.role == Role.SUPER_ADMIN and actor.role != Role.SUPER_ADMIN:
-        raise RequestError(Code.FORBIDDEN, "A super_admin can be changed by a super_admin only.")
+        raise RequestError(Code.FORBIDDEN, "Only a super_admin can change a super_admin.")
     return user
 
 

@@ -1,4 +1,4 @@
-"""Signing in and staying signed in: sessions, keys, cookies, the limit on guesses, other sites' pages, and who may check without credentials."""
+"""Authentication: login, sessions, API keys, cookies, rate limits, CSRF, anonymous checks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ CALLS = {
 
 @pytest.fixture
 def acme(app: Flask) -> Flask:
-    """The app with one customer, its budget, and two people, Jane and Mark."""
+    """The app with one customer, its budget, and two users, Jane and Mark."""
     people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
     manual_budgets.set_budget(
         ROOT, CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id="budget-123"
@@ -70,7 +70,7 @@ def acme(app: Flask) -> Flask:
 
 
 def add_user(user_id: str) -> None:
-    """A person who can sign in with PASSWORD."""
+    """Add a user with PASSWORD."""
     person(user_id, Role.FPA_USER, CUSTOMER)
 
 
@@ -100,13 +100,13 @@ def log_in(
 
 
 def cookie_of(response: TestResponse) -> Headers:
-    """The session that a login gave, as a client sends it back."""
+    """The session cookie of a login response, as a client sends it back."""
     assert response.status_code == 200, response.json
     return {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
 
 
-def who(app: Flask, headers: Headers) -> str | int:
-    """The id of whom the service takes the sender of these headers for, or the status of its refusal."""
+def identify(app: Flask, headers: Headers) -> str | int:
+    """The user id that the service derives from these headers, or the status of its error."""
     response = app.test_client(use_cookies=False).get("/api/auth/me", headers=headers)
     return (
         str(response.get_json()["user"]["id"])
@@ -118,7 +118,7 @@ def who(app: Flask, headers: Headers) -> str | int:
 # Login and logout.
 
 
-def test_a_login_says_who_signed_in_and_gives_a_session(acme: Flask) -> None:
+def test_login_returns_user_and_session(acme: Flask) -> None:
     response = log_in(acme)
     assert response.json == {
         "success": True,
@@ -130,28 +130,28 @@ def test_a_login_says_who_signed_in_and_gives_a_session(acme: Flask) -> None:
             "customerId": CUSTOMER,
         },
     }
-    assert who(acme, cookie_of(response)) == "jane"
+    assert identify(acme, cookie_of(response)) == "jane"
 
 
-def test_the_email_is_found_whatever_its_letter_case_and_spaces(acme: Flask) -> None:
+def test_login_ignores_case_and_spaces_of_the_email(acme: Flask) -> None:
     assert log_in(acme, "  JANE@Example.COM ").status_code == 200
 
 
-def test_a_logout_ends_the_session_for_every_copy_of_its_cookie(acme: Flask) -> None:
+def test_logout_invalidates_every_copy_of_the_cookie(acme: Flask) -> None:
     cookie, other = cookie_of(log_in(acme)), cookie_of(log_in(acme))
     copy = dict(cookie)
     response = post(acme, "/api/auth/logout", None, cookie)
     assert response.status_code == 200
     assert "budget_sync_session=;" in response.headers["Set-Cookie"]
-    assert who(acme, copy) == 401
-    assert who(acme, other) == "jane"
+    assert identify(acme, copy) == 401
+    assert identify(acme, other) == "jane"
 
 
-def test_a_logout_without_a_session_is_no_error(acme: Flask) -> None:
+def test_logout_without_a_session_succeeds(acme: Flask) -> None:
     assert post(acme, "/api/auth/logout", None).json == {"success": True}
 
 
-def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites_and_goes_with_the_browser(
+def test_cookie_is_http_only_same_site_and_ends_with_browser(
     acme: Flask,
 ) -> None:
     (cookie,) = log_in(acme).headers.getlist("Set-Cookie")
@@ -160,14 +160,12 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites_and_goes_with_the
     assert sorted(flags) == ["HttpOnly", "Path=/", "SameSite=Lax"]
 
 
-def test_the_cookie_is_for_https_alone_where_that_is_set(
-    acme: Flask, environment: dict[str, str]
-) -> None:
+def test_cookie_is_secure_if_configured(acme: Flask, environment: dict[str, str]) -> None:
     secure = app_with(environment, SESSION_COOKIE_SECURE="true")
     assert "Secure" in [part.strip() for part in log_in(secure).headers["Set-Cookie"].split(";")]
 
 
-def test_there_is_no_remember_me_cookie_even_for_who_asks(acme: Flask) -> None:
+def test_there_is_never_a_remember_me_cookie(acme: Flask) -> None:
     response = post(
         acme, "/api/auth/login", {"email": JANE, "password": PASSWORD, "remember": True}
     )
@@ -176,15 +174,13 @@ def test_there_is_no_remember_me_cookie_even_for_who_asks(acme: Flask) -> None:
     ]
 
 
-def test_the_reply_to_a_login_is_kept_by_no_cache(acme: Flask) -> None:
+def test_login_response_is_not_cached(acme: Flask) -> None:
     assert log_in(acme).headers["Cache-Control"] == "no-store"
 
 
 @sqlite_only
-def test_the_database_holds_no_password_session_or_key_that_could_be_used(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As the service does it: for the other tests it is made to cost nothing.
+def test_database_stores_no_usable_secret(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The real cost of a hash; other tests run with a cheap one.
     monkeypatch.setattr(passwords, "generate_password_hash", generate_password_hash)
     people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
     people.add_user(
@@ -203,65 +199,69 @@ def test_the_database_holds_no_password_session_or_key_that_could_be_used(
     stored = database.db.file_path.read_bytes()
     assert b"jane@example.com" in stored
     assert not [text for text in (PASSWORD, token, secret) if text.encode() in stored]
-    # 32 MB, and some 50 ms.
+    # 32 MB and about 50 ms.
     assert str(User.get_by_id("jane").passwordHash).startswith("scrypt:32768:8:1$")
 
 
 def token_in(app: Flask, cookie: Headers) -> str:
-    """The session's token, as the signed cookie holds it."""
+    """The session token inside the signed cookie."""
     signer = sessions.SecureCookieSessionInterface().get_signing_serializer(app)
     assert signer is not None
     return str(signer.loads(cookie["Cookie"].partition("=")[2])["_user_id"])
 
 
-# What a session is worth.
+# Session lifetime.
 
 
-def test_a_login_changes_the_cookie_so_that_a_planted_one_is_worth_nothing(acme: Flask) -> None:
+def test_login_replaces_a_planted_cookie(acme: Flask) -> None:
     planted = cookie_of(log_in(acme, MARK))
     victims = cookie_of(log_in(acme, JANE, headers=planted))
     again = cookie_of(log_in(acme, JANE, headers=victims))
     assert len({planted["Cookie"], victims["Cookie"], again["Cookie"]}) == 3
-    assert [who(acme, cookie) for cookie in (planted, victims, again)] == ["mark", "jane", "jane"]
+    assert [identify(acme, cookie) for cookie in (planted, victims, again)] == [
+        "mark",
+        "jane",
+        "jane",
+    ]
 
 
-def test_a_session_ends_after_twelve_hours_however_much_it_is_used(acme: Flask) -> None:
+def test_session_ends_after_twelve_hours_despite_use(acme: Flask) -> None:
     start = datetime(2025, 2, 5, 8, 0, tzinfo=UTC)
     with time_machine.travel(start, tick=False) as clock_hand:
         cookie = cookie_of(log_in(acme))
         for hours in (1, 6, 11.99):
             clock_hand.move_to(start + timedelta(hours=hours))
-            assert who(acme, cookie) == "jane"
+            assert identify(acme, cookie) == "jane"
         clock_hand.move_to(start + timedelta(hours=12))
-        assert who(acme, cookie) == 401
+        assert identify(acme, cookie) == 401
 
 
-def test_a_session_ends_by_its_row_whatever_the_cookie_says(acme: Flask) -> None:
+def test_session_expires_by_its_row_not_by_the_cookie(acme: Flask) -> None:
     cookie = cookie_of(log_in(acme))
     Session.update(expiresAt=clock.now()).execute()
-    assert who(acme, cookie) == 401
+    assert identify(acme, cookie) == 401
 
 
-def test_disabling_a_user_ends_every_session_for_good(acme: Flask) -> None:
+def test_disabling_a_user_ends_their_sessions_for_good(acme: Flask) -> None:
     cookies, marks = [cookie_of(log_in(acme)) for _ in range(2)], cookie_of(log_in(acme, MARK))
     people.disable_user(ROOT, "jane")
-    assert [who(acme, cookie) for cookie in cookies] == [401, 401]
+    assert [identify(acme, cookie) for cookie in cookies] == [401, 401]
     assert log_in(acme).status_code == 401
     people.enable_user(ROOT, "jane")
-    assert [who(acme, cookie) for cookie in cookies] == [401, 401]
+    assert [identify(acme, cookie) for cookie in cookies] == [401, 401]
     assert log_in(acme).status_code == 200
-    assert who(acme, marks) == "mark"
+    assert identify(acme, marks) == "mark"
 
 
-def test_disabling_a_customer_ends_every_session_and_key_of_it(acme: Flask) -> None:
+def test_disabling_a_customer_ends_its_sessions_and_keys(acme: Flask) -> None:
     cookie, key = cookie_of(log_in(acme)), key_headers(CUSTOMER)
-    assert (who(acme, cookie), who(acme, key)) == ("jane", "None")
+    assert (identify(acme, cookie), identify(acme, key)) == ("jane", "None")
     people.disable_customer(ROOT, CUSTOMER)
-    assert (who(acme, cookie), who(acme, key)) == (401, 401)
+    assert (identify(acme, cookie), identify(acme, key)) == (401, 401)
     assert log_in(acme).status_code == 401
 
 
-def test_a_disabled_customer_is_served_by_no_key_not_even_one_for_all_customers(
+def test_disabled_customer_is_closed_to_every_key(
     acme: Flask,
 ) -> None:
     key = key_headers(None)
@@ -278,23 +278,23 @@ def test_a_disabled_customer_is_served_by_no_key_not_even_one_for_all_customers(
     ] * 7
 
 
-def test_a_new_password_ends_every_session_and_the_old_password(acme: Flask) -> None:
+def test_new_password_ends_sessions_and_the_old_password(acme: Flask) -> None:
     cookies, marks = [cookie_of(log_in(acme)) for _ in range(2)], cookie_of(log_in(acme, MARK))
     people.set_password(ROOT, "jane", NEW_PASSWORD, slots_folder=Path(acme.instance_path))
-    assert [who(acme, cookie) for cookie in cookies] == [401, 401]
+    assert [identify(acme, cookie) for cookie in cookies] == [401, 401]
     assert log_in(acme).status_code == 401
-    assert who(acme, cookie_of(log_in(acme, password=NEW_PASSWORD))) == "jane"
-    assert who(acme, marks) == "mark"
+    assert identify(acme, cookie_of(log_in(acme, password=NEW_PASSWORD))) == "jane"
+    assert identify(acme, marks) == "mark"
 
 
-def test_a_revoked_key_ends_at_once_and_no_other_does(acme: Flask) -> None:
+def test_revoking_a_key_affects_only_that_key_at_once(acme: Flask) -> None:
     key, other = key_headers(CUSTOMER), key_headers(CUSTOMER)
     people.revoke_key(ROOT, key["Authorization"].split("_")[1])
-    assert (who(acme, key), who(acme, other)) == (401, "None")
+    assert (identify(acme, key), identify(acme, other)) == (401, "None")
 
 
 @pytest.mark.parametrize(
-    "meanwhile",
+    "change",
     [
         lambda: people.disable_user(ROOT, "jane"),
         lambda: people.disable_customer(ROOT, CUSTOMER),
@@ -302,22 +302,22 @@ def test_a_revoked_key_ends_at_once_and_no_other_does(acme: Flask) -> None:
     ],
     ids=["user disabled", "customer disabled", "password changed"],
 )
-def test_what_happens_while_a_password_is_being_checked_counts(
-    acme: Flask, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]
+def test_change_during_password_verification_counts(
+    acme: Flask, monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]
 ) -> None:
-    matches = passwords.matches
+    verify = passwords.verify
 
     def slowly(*args: object) -> bool:
-        right = matches(*args)  # type: ignore[arg-type]  # whatever it is called with
-        meanwhile()
-        return right
+        is_correct = verify(*args)  # type: ignore[arg-type]  # passes its arguments on
+        change()
+        return is_correct
 
-    monkeypatch.setattr(passwords, "matches", slowly)
+    monkeypatch.setattr(passwords, "verify", slowly)
     assert log_in(acme).status_code == 401
     assert Session.select().count() == 0
 
 
-def test_a_cookie_that_is_no_session_is_refused_and_never_taken_for_none(
+def test_invalid_cookie_is_an_error_not_an_anonymous_call(
     acme: Flask, environment: dict[str, str]
 ) -> None:
     cookie = cookie_of(log_in(acme))["Cookie"]
@@ -327,7 +327,7 @@ def test_a_cookie_that_is_no_session_is_refused_and_never_taken_for_none(
     signer = sessions.SecureCookieSessionInterface().get_signing_serializer(acme)
     assert signer is not None
     unknown = f"budget_sync_session={signer.dumps({'_user_id': 'no such token', '_fresh': True})}"
-    nobody = f"budget_sync_session={signer.dumps({})}"
+    no_user = f"budget_sync_session={signer.dumps({})}"
     by_user_id = f"budget_sync_session={signer.dumps({'_user_id': 'jane', '_fresh': True})}"
     by_hash = (
         f"budget_sync_session={signer.dumps({'_user_id': Session.get().tokenHash, '_fresh': True})}"
@@ -337,20 +337,20 @@ def test_a_cookie_that_is_no_session_is_refused_and_never_taken_for_none(
         cookie[:-1],
         f"{cookie}A",
         unknown,
-        nobody,
+        no_user,
         by_user_id,
         by_hash,
         "budget_sync_session=",
         "budget_sync_session=\xff",
     ]
     for text in bad:
-        assert who(acme, {"Cookie": text}) == 401, text
+        assert identify(acme, {"Cookie": text}) == 401, text
         assert post(acme, "/api/budget/check", check_body(), {"Cookie": text}).status_code == 401, (
             text
         )
 
 
-def test_every_login_that_fails_gets_the_same_answer(acme: Flask) -> None:
+def test_every_failed_login_gets_the_same_response(acme: Flask) -> None:
     add_user("gone")
     people.disable_user(ROOT, "gone")
     people.add_user(
@@ -366,7 +366,7 @@ def test_every_login_that_fails_gets_the_same_answer(acme: Flask) -> None:
     answers = [
         log_in(acme, JANE, "wrong"),
         log_in(acme, "unknown@example.com"),
-        log_in(acme, "no address at all"),
+        log_in(acme, "not an address"),
         log_in(acme, "gone@example.com"),
         log_in(acme, "new@example.com"),
     ]
@@ -375,50 +375,50 @@ def test_every_login_that_fails_gets_the_same_answer(acme: Flask) -> None:
     assert not any("Set-Cookie" in answer.headers for answer in answers)
 
 
-# The limit on guesses.
+# Rate limits.
 
 
 def guess(
     app: Flask, count: int, email: str = JANE, address: str = HERE, headers: Headers | None = None
 ) -> list[int]:
-    """Guess a password some times; the statuses."""
+    """Try wrong passwords `count` times; returns the statuses."""
     return [
         log_in(app, email, f"guess {number}", headers, address).status_code
         for number in range(count)
     ]
 
 
-def test_after_five_wrong_passwords_the_right_one_has_to_wait_as_well(acme: Flask) -> None:
+def test_correct_password_waits_after_five_wrong_ones(acme: Flask) -> None:
     assert guess(acme, 6) == [401] * 5 + [429]
     response = log_in(acme)
     assert (response.status_code, response.get_json()["code"]) == (429, "TOO_MANY_ATTEMPTS")
     assert 0 < int(response.headers["Retry-After"]) <= 15 * 60
 
 
-def test_nobody_locks_somebody_else_out(acme: Flask) -> None:
+def test_failed_logins_do_not_lock_out_other_addresses(acme: Flask) -> None:
     guess(acme, 6)
     assert log_in(acme, JANE, address=ELSEWHERE).status_code == 200
     assert log_in(acme, MARK).status_code == 200
 
 
-def test_the_limit_holds_whichever_way_the_email_is_written(acme: Flask) -> None:
+def test_limit_applies_to_every_spelling_of_the_email(acme: Flask) -> None:
     guess(acme, 3)
     assert guess(acme, 3, " JANE@EXAMPLE.COM") == [401, 401, 429]
 
 
-def test_a_success_clears_the_count(acme: Flask) -> None:
+def test_success_clears_the_count(acme: Flask) -> None:
     for _ in range(3):
         assert guess(acme, 4) == [401] * 4
         assert log_in(acme).status_code == 200
 
 
-def test_one_accounts_success_does_not_clear_another_accounts_count(acme: Flask) -> None:
+def test_success_does_not_clear_another_accounts_count(acme: Flask) -> None:
     guess(acme, 5)
     log_in(acme, MARK)
     assert log_in(acme).status_code == 429
 
 
-def test_the_wait_is_over_as_retry_after_says_and_asking_meanwhile_does_not_prolong_it(
+def test_wait_ends_at_retry_after_despite_more_attempts(
     acme: Flask,
 ) -> None:
     with time_machine.travel(datetime(2025, 2, 5, 8, 0, tzinfo=UTC), tick=False) as clock_hand:
@@ -432,13 +432,13 @@ def test_the_wait_is_over_as_retry_after_says_and_asking_meanwhile_does_not_prol
         assert log_in(acme).status_code == 200
 
 
-def test_a_clock_that_was_ahead_locks_nobody_out(acme: Flask) -> None:
+def test_clock_that_was_ahead_locks_no_account(acme: Flask) -> None:
     with time_machine.travel(datetime(2035, 1, 1, tzinfo=UTC)):
         guess(acme, 5)
     assert log_in(acme).status_code == 200
 
 
-def test_an_address_may_guess_fifty_times_in_all(acme: Flask) -> None:
+def test_address_is_limited_to_fifty_guesses_in_total(acme: Flask) -> None:
     for number in range(10):
         add_user(f"user-{number}")
         assert guess(acme, 5, f"user-{number}@example.com") == [401] * 5
@@ -446,11 +446,11 @@ def test_an_address_may_guess_fifty_times_in_all(acme: Flask) -> None:
     assert log_in(acme, MARK, address=ELSEWHERE).status_code == 200
 
 
-def test_a_hundred_guesses_at_once_count_as_a_hundred(app: Flask) -> None:
+def test_hundred_simultaneous_guesses_count_as_a_hundred(app: Flask) -> None:
     people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
-    # With a hash of full cost, so that there is time for the others to slip in while one is computed.
+    # At full cost, computing a hash leaves time for other guesses to overlap.
     person("jane", Role.FPA_USER, CUSTOMER)
-    # A hundred that wait for one disk: on a busy machine it takes longer than a test usually gives.
+    # A hundred requests wait for one disk, which can exceed the usual timeout on a busy machine.
     database.db.obj.patience_s = 30.0
     start = threading.Barrier(10)
 
@@ -467,13 +467,13 @@ def test_a_hundred_guesses_at_once_count_as_a_hundred(app: Flask) -> None:
     assert LoginAttempt.select().count() == 5
 
 
-def test_the_limit_is_one_for_all_workers(acme: Flask, environment: dict[str, str]) -> None:
+def test_limit_is_shared_by_all_workers(acme: Flask, environment: dict[str, str]) -> None:
     another = app_with(environment)
     assert guess(acme, 3) + guess(another, 3) == [401] * 5 + [429]
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "is_one"),
+    ("first", "second", "is_same"),
     [
         ("203.0.113.9", "203.0.113.10", False),
         ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),
@@ -486,14 +486,14 @@ def test_the_limit_is_one_for_all_workers(acme: Flask, environment: dict[str, st
         ("[2001:db8:1:2::1]", "2001:db8:1:2::2", True),
     ],
 )
-def test_an_address_is_itself_and_in_ipv6_the_whole_of_a_subscribers_network(
-    acme: Flask, first: str, second: str, is_one: bool
+def test_network_is_ipv4_address_or_ipv6_subscriber(
+    acme: Flask, first: str, second: str, is_same: bool
 ) -> None:
     guess(acme, 5, address=first)
-    assert log_in(acme, address=second).status_code == (429 if is_one else 200)
+    assert log_in(acme, address=second).status_code == (429 if is_same else 200)
 
 
-def test_an_address_that_the_client_makes_up_counts_for_nothing(acme: Flask) -> None:
+def test_forged_client_address_has_no_effect(acme: Flask) -> None:
     for number in range(5):
         guess(
             acme,
@@ -507,12 +507,12 @@ def test_an_address_that_the_client_makes_up_counts_for_nothing(acme: Flask) -> 
     assert log_in(acme, headers={"X-Forwarded-For": "198.51.100.99"}).status_code == 429
 
 
-def test_behind_a_trusted_proxy_the_address_is_the_one_the_proxy_saw(
+def test_trusted_proxy_provides_the_client_address(
     acme: Flask, environment: dict[str, str]
 ) -> None:
     behind = app_with(environment, TRUSTED_PROXIES="1")
     for number in range(5):
-        # The client's own words stand first, what the proxy adds stands last.
+        # The first entries are the client's own claim; the proxy appends the last.
         guess(behind, 1, headers={"X-Forwarded-For": f"198.51.100.{number}, {ELSEWHERE}"})
     assert (
         log_in(behind, headers={"X-Forwarded-For": f"198.51.100.99, {ELSEWHERE}"}).status_code
@@ -521,15 +521,16 @@ def test_behind_a_trusted_proxy_the_address_is_the_one_the_proxy_saw(
     assert log_in(behind, headers={"X-Forwarded-For": "198.51.100.7"}).status_code == 200
 
 
-# Password hashes at once.
+# Concurrent password hashes.
 
 
 @contextmanager
 def hashing(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that is computing a password hash, for as long as it is let."""
+    """Another process that holds a hashing slot until its standard input is closed."""
     code = (
         "import sys, pathlib; from budget_sync.accounts import passwords\n"
-        "with passwords._slot(pathlib.Path(sys.argv[1])): print('computing', flush=True); sys.stdin.read()"
+        "with passwords._slot(pathlib.Path(sys.argv[1])):"
+        " print('computing', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(folder)],
@@ -546,7 +547,7 @@ def hashing(folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_at_most_two_hashes_run_at_once_on_the_box(
+def test_at_most_two_hashes_run_at_once_on_the_machine(
     acme: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passwords, "_WAIT_S", 0.1)
@@ -560,14 +561,14 @@ def test_at_most_two_hashes_run_at_once_on_the_box(
                 "UNAVAILABLE",
                 "2",
             )
-            # An account that is not there costs a hash as well, so that the time an answer takes tells nothing.
+            # An unknown account costs a hash too, so that response times reveal nothing.
             assert unknown.status_code == 503
             second.kill()
             second.wait()
             assert log_in(acme).status_code == 200
 
 
-def test_a_hash_is_computed_while_its_place_is_held_and_for_an_unknown_account_too(
+def test_hash_runs_inside_a_slot_also_for_unknown_account(
     acme: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
@@ -590,7 +591,7 @@ def test_a_hash_is_computed_while_its_place_is_held_and_for_an_unknown_account_t
 
 
 def locked(folder: Path) -> list[str]:
-    """The places for a hash that are taken."""
+    """The hashing slots in use."""
     taken = []
     for path in sorted(folder.glob("password-slot-*.lock")):
         with path.open() as file:
@@ -604,18 +605,16 @@ def locked(folder: Path) -> list[str]:
 # API keys.
 
 
-def test_a_key_is_taken_however_the_scheme_is_written_and_whatever_its_secret_is_made_of(
-    acme: Flask,
-) -> None:
+def test_key_works_with_any_spelling_of_the_scheme(acme: Flask) -> None:
     headers = key_headers(CUSTOMER)
     while "_" not in headers["Authorization"].split("_", 2)[2]:
         headers = key_headers(CUSTOMER)
     _, _, key = headers["Authorization"].partition(" ")
     for text in (f"Bearer {key}", f"bearer {key}", f"BEARER  {key} "):
-        assert who(acme, {"Authorization": text}) == "None", text
+        assert identify(acme, {"Authorization": text}) == "None", text
 
 
-def test_whatever_is_no_valid_key_is_refused_and_never_taken_for_none(acme: Flask) -> None:
+def test_invalid_key_is_an_error_not_an_anonymous_call(acme: Flask) -> None:
     cookie = cookie_of(log_in(acme))
     _, _, key = key_headers(CUSTOMER)["Authorization"].partition(" ")
     prefix, key_id, secret = key.split("_", 2)
@@ -653,15 +652,15 @@ def test_whatever_is_no_valid_key_is_refused_and_never_taken_for_none(acme: Flas
             "AUTHENTICATION_REQUIRED",
         ), text
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="budget-sync"'
-        # Neither a session beside it nor an open check makes up for it.
-        assert who(acme, {"Authorization": text} | cookie) == 401, text
+        # Neither a valid session in the same request nor an anonymous check compensates.
+        assert identify(acme, {"Authorization": text} | cookie) == 401, text
         assert (
             post(acme, "/api/budget/check", check_body(), {"Authorization": text}).status_code
             == 401
         ), text
 
 
-def test_a_key_is_not_taken_from_the_address_of_a_call(acme: Flask) -> None:
+def test_key_in_the_url_is_ignored(acme: Flask) -> None:
     _, _, key = key_headers(CUSTOMER)["Authorization"].partition(" ")
     assert (
         acme.test_client()
@@ -671,14 +670,14 @@ def test_a_key_is_not_taken_from_the_address_of_a_call(acme: Flask) -> None:
     )
 
 
-# Pages of other sites.
+# Cross-site requests.
 
 WRITING: dict[str, object] = {
     **{f"/api/budget/{call}": body for call, body in CALLS.items()},
     "/api/auth/logout": None,
     "/api/auth/login": {"email": JANE, "password": PASSWORD},
 }
-FOREIGN = [
+CROSS_SITE = [
     {"Origin": "https://evil.example"},
     {"Origin": "http://localhost.evil.example"},
     {"Origin": "http://localhost:8001"},
@@ -690,7 +689,7 @@ FOREIGN = [
     {"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},
     {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
 ]
-OUR_OWN = [
+SAME_ORIGIN = [
     {},
     {"Origin": "http://localhost"},
     {"Sec-Fetch-Site": "same-origin"},
@@ -699,12 +698,12 @@ OUR_OWN = [
 
 
 @pytest.mark.parametrize("path", WRITING)
-def test_a_page_of_another_site_cannot_use_somebodys_session(acme: Flask, path: str) -> None:
+def test_cross_site_page_cannot_use_a_session(acme: Flask, path: str) -> None:
     cookie = cookie_of(log_in(acme))
     before = database.db.execute_sql(
         'SELECT COUNT(*), (SELECT COUNT(*) FROM "BudgetCheckLog") FROM "AuditLog"'
     ).fetchone()
-    for headers in FOREIGN:
+    for headers in CROSS_SITE:
         response = post(acme, path, WRITING[path], cookie | headers)
         assert (response.status_code, response.get_json()["code"]) == (403, "CROSS_ORIGIN"), headers
         assert "Set-Cookie" not in response.headers
@@ -714,38 +713,38 @@ def test_a_page_of_another_site_cannot_use_somebodys_session(acme: Flask, path: 
             'SELECT COUNT(*), (SELECT COUNT(*) FROM "BudgetCheckLog") FROM "AuditLog"'
         ).fetchone()
     )
-    assert who(acme, cookie) == "jane"
+    assert identify(acme, cookie) == "jane"
 
 
 @pytest.mark.parametrize("path", WRITING)
-def test_our_own_pages_and_programs_can(acme: Flask, path: str) -> None:
-    for headers in OUR_OWN:
+def test_same_origin_pages_and_programs_can_post(acme: Flask, path: str) -> None:
+    for headers in SAME_ORIGIN:
         response = post(acme, path, WRITING[path], cookie_of(log_in(acme)) | headers)
         assert response.get_json().get("code") != "CROSS_ORIGIN", headers
         assert response.status_code != 403, headers
 
 
-def test_a_page_of_another_site_cannot_use_the_check_that_is_open_to_this_machine(
+def test_cross_site_page_cannot_use_the_anonymous_check(
     acme: Flask,
 ) -> None:
-    for headers in FOREIGN:
+    for headers in CROSS_SITE:
         assert check(acme, headers=headers) == 403, headers
 
 
-def test_a_service_may_come_from_anywhere_since_no_browser_sends_its_key_unasked(
+def test_api_key_works_from_any_origin(
     acme: Flask,
 ) -> None:
     assert (
         post(
-            acme, "/api/budget/check", check_body(), key_headers(CUSTOMER) | FOREIGN[0]
+            acme, "/api/budget/check", check_body(), key_headers(CUSTOMER) | CROSS_SITE[0]
         ).status_code
         == 200
     )
 
 
-def test_reading_takes_no_origin(acme: Flask) -> None:
+def test_reading_needs_no_origin(acme: Flask) -> None:
     assert (
-        who(
+        identify(
             acme,
             cookie_of(log_in(acme))
             | {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
@@ -755,7 +754,7 @@ def test_reading_takes_no_origin(acme: Flask) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path, body in WRITING.items() if body])
-def test_what_a_form_can_send_is_not_read(acme: Flask, path: str) -> None:
+def test_bodies_of_html_forms_are_not_parsed(acme: Flask, path: str) -> None:
     cookie = cookie_of(log_in(acme))
     for content_type in (
         "text/plain",
@@ -772,9 +771,7 @@ def test_what_a_form_can_send_is_not_read(acme: Flask, path: str) -> None:
         ), content_type
 
 
-def test_behind_a_trusted_proxy_our_own_origin_is_what_the_browser_sees(
-    acme: Flask, environment: dict[str, str]
-) -> None:
+def test_trusted_proxy_provides_our_own_origin(acme: Flask, environment: dict[str, str]) -> None:
     behind = app_with(environment, TRUSTED_PROXIES="1")
     proxied = {
         "X-Forwarded-For": ELSEWHERE,
@@ -787,7 +784,7 @@ def test_behind_a_trusted_proxy_our_own_origin_is_what_the_browser_sees(
     )
     for origin in ("http://budgets.example.com", "http://localhost", "https://evil.example"):
         assert log_in(behind, headers=proxied | {"Origin": origin}).status_code == 403, origin
-    # Where no proxy is trusted, its headers are anybody's.
+    # Without a trusted proxy, any client could send these headers.
     assert (
         log_in(
             app_with(environment), headers=proxied | {"Origin": "https://budgets.example.com"}
@@ -796,16 +793,16 @@ def test_behind_a_trusted_proxy_our_own_origin_is_what_the_browser_sees(
     )
 
 
-# Checks without credentials.
+# Anonymous checks.
 
 
 def check(app: Flask, address: str = HERE, headers: Headers | None = None) -> int:
-    """The status of a check without credentials."""
+    """The status of an anonymous check."""
     return post(app, "/api/budget/check", check_body(), headers, address).status_code
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1"])
-def test_the_guides_check_works_on_the_box(acme: Flask, address: str) -> None:
+def test_the_guides_check_works_on_the_same_machine(acme: Flask, address: str) -> None:
     for host in (
         "localhost",
         "localhost:8000",
@@ -819,7 +816,7 @@ def test_the_guides_check_works_on_the_box(acme: Flask, address: str) -> None:
         assert check(acme, address, {"Host": host}) == 200, host
 
 
-def test_a_check_without_credentials_is_refused_from_elsewhere(acme: Flask) -> None:
+def test_anonymous_check_needs_a_local_address(acme: Flask) -> None:
     for address in (
         ELSEWHERE,
         "10.0.0.5",
@@ -835,7 +832,7 @@ def test_a_check_without_credentials_is_refused_from_elsewhere(acme: Flask) -> N
         assert check(acme, address) == 401, address
 
 
-def test_a_check_without_credentials_is_refused_under_a_public_name(acme: Flask) -> None:
+def test_anonymous_check_needs_a_local_host_name(acme: Flask) -> None:
     for host in (
         "budgets.example.com",
         "localhost.example.com",
@@ -862,7 +859,7 @@ def test_a_check_without_credentials_is_refused_under_a_public_name(acme: Flask)
         "X-Forwarded-Server",
     ],
 )
-def test_a_check_without_credentials_is_refused_through_a_proxy_whatever_it_says(
+def test_anonymous_check_never_works_through_a_proxy(
     acme: Flask, environment: dict[str, str], header: str, proxies: str
 ) -> None:
     app = app_with(environment, TRUSTED_PROXIES=proxies)
@@ -874,7 +871,7 @@ def test_a_check_without_credentials_is_refused_through_a_proxy_whatever_it_says
     ("mode", "here", "elsewhere", "proxied"),
     [("local", 200, 401, 401), ("open", 200, 200, 200), ("required", 401, 401, 401)],
 )
-def test_what_budget_check_auth_says_holds(
+def test_budget_check_auth_decides_on_anonymous_checks(
     acme: Flask, environment: dict[str, str], mode: str, here: int, elsewhere: int, proxied: int
 ) -> None:
     app = app_with(environment, BUDGET_CHECK_AUTH=mode)
@@ -884,7 +881,7 @@ def test_what_budget_check_auth_says_holds(
 
 
 @pytest.mark.parametrize("mode", ["local", "open", "required"])
-def test_a_credential_is_verified_whatever_budget_check_auth_says(
+def test_credentials_are_always_verified(
     acme: Flask, environment: dict[str, str], mode: str
 ) -> None:
     app = app_with(environment, BUDGET_CHECK_AUTH=mode)
@@ -902,7 +899,7 @@ def test_a_credential_is_verified_whatever_budget_check_auth_says(
 @pytest.mark.parametrize(
     "path", ["/api/budget/reserve", "/api/budget/commit", "/api/budget/release"]
 )
-def test_no_other_call_is_open_to_anybody(
+def test_only_check_allows_anonymous_callers(
     acme: Flask, environment: dict[str, str], path: str
 ) -> None:
     assert (

@@ -1,4 +1,7 @@
-"""Two customers with the same departments, periods and requests: neither sees, changes or blocks anything of the other."""
+"""Tenant isolation: a customer cannot see, change or block anything of another customer.
+
+Both customers have the same departments, periods and requests.
+"""
 
 from __future__ import annotations
 
@@ -51,13 +54,16 @@ pytestmark = pytest.mark.both_engines
 ACME, UMBRELLA = "acme", "umbrella"
 REQUEST = "intake-789"
 
-#: Each customer has one of these, with the role's name and the customer's in their id: acme-fpa_user.
+#: Each customer has one user of each role, with an id such as acme-fpa_user.
 ROLES = (Role.ADMIN, Role.FPA_USER, Role.BUSINESS_USER)
 
 
 @dataclass
 class World:
-    """Both customers' people and services by name; "acme" and "umbrella" are their services, "all" is one for both, "super" a person for both."""
+    """Both customers' users and services, by name.
+
+    "acme" and "umbrella" are their services, "all" is a service for both, "super" a user for both.
+    """
 
     app: Flask
     credentials: dict[str, dict[str, str]]
@@ -70,7 +76,7 @@ class World:
         body: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> TestResponse:
-        """Call as somebody."""
+        """Send a request as this caller."""
         if by not in self.credentials:
             login = self.app.test_client(use_cookies=False).post(
                 "/api/auth/login", json={"email": f"{by}@example.com", "password": PASSWORD}
@@ -82,11 +88,11 @@ class World:
         )
 
     def get(self, by: str, path: str) -> TestResponse:
-        """GET as somebody."""
+        """GET as this caller."""
         return self.call(by, "GET", path)
 
     def check(self, by: str, customer_id: str, **changes: Any) -> TestResponse:
-        """Check at a customer."""
+        """Check at this customer."""
         return self.call(
             by,
             "POST",
@@ -97,7 +103,7 @@ class World:
     def reserve(
         self, by: str, budget_of: str, headers: dict[str, str] | None = None, **changes: Any
     ) -> TestResponse:
-        """Reserve on a customer's budget."""
+        """Reserve on this customer's budget."""
         return self.call(
             by,
             "POST",
@@ -109,7 +115,7 @@ class World:
     def commit(
         self, by: str, budget_of: str, headers: dict[str, str] | None = None, **changes: Any
     ) -> TestResponse:
-        """Commit on a customer's budget."""
+        """Commit on this customer's budget."""
         return self.call(
             by,
             "POST",
@@ -121,7 +127,7 @@ class World:
     def release(
         self, by: str, budget_of: str, headers: dict[str, str] | None = None, **changes: Any
     ) -> TestResponse:
-        """Release on a customer's budget."""
+        """Release on this customer's budget."""
         return self.call(
             by,
             "POST",
@@ -132,7 +138,7 @@ class World:
 
 
 def build(app: Flask) -> World:
-    """Acme counts in dollars, Umbrella in yen; the rest is the same."""
+    """Create both customers. Acme's currency is USD, Umbrella's JPY; everything else is equal."""
     for customer_id, currency in ((ACME, "USD"), (UMBRELLA, "JPY")):
         people.add_customer(ROOT, customer_id, customer_id, currency=currency)
         manual_budgets.set_budget(
@@ -143,7 +149,7 @@ def build(app: Flask) -> World:
             Decimal(100_000),
             budget_id=f"{customer_id}-eng",
         )
-    # One statement: nothing here is about making people.
+    # One statement, because creating users is not the subject here.
     password_hash = cheap_hash()
     everybody: list[tuple[str, str | None, Role]] = [
         (f"{customer_id}-{role}", customer_id, role)
@@ -174,12 +180,12 @@ def build(app: Flask) -> World:
 
 @pytest.fixture
 def world(app: Flask) -> World:
-    """Both customers, with nothing done yet."""
+    """Both customers, without any requests."""
     return build(app)
 
 
 def balances(customer_id: str) -> tuple[Any, ...]:
-    """Everything of a customer that a call could change."""
+    """Balances and row counts of a customer: everything a call could change."""
     row = BudgetUtilization.get_by_id(f"{customer_id}-eng")
     counts = [
         table.select().where(table.customerId == customer_id).count()
@@ -188,16 +194,16 @@ def balances(customer_id: str) -> tuple[Any, ...]:
     return row.reservedMinor, row.committedMinor, row.version, *counts
 
 
-def refused(response: TestResponse, status: int, code: str) -> bool:
-    """Whether the reply is that refusal."""
+def is_error(response: TestResponse, status: int, code: str) -> bool:
+    """Assert that the response is this error; returns True."""
     assert (response.status_code, response.get_json()["code"]) == (status, code), response.json
     return True
 
 
-# The same request at both.
+# The same request id at both customers.
 
 
-def test_the_same_request_lives_at_both_without_meeting(world: World) -> None:
+def test_same_request_is_independent_at_both_customers(world: World) -> None:
     for name in (ACME, UMBRELLA):
         checked = world.check(name, name).get_json()
         assert (
@@ -228,7 +234,7 @@ def test_the_same_request_lives_at_both_without_meeting(world: World) -> None:
 
 
 def as_acme(world: World) -> list[TestResponse]:
-    """All that Acme does, and the replies it gets."""
+    """Make a series of calls as Acme; returns the responses."""
     keyed = {"Idempotency-Key": "one"}
     employee = f"{ACME}-{Role.BUSINESS_USER}"
     return [
@@ -238,7 +244,7 @@ def as_acme(world: World) -> list[TestResponse]:
         world.reserve(ACME, ACME),
         world.release(employee, ACME, action="cancel", originalRequesterId=employee),
         world.reserve(ACME, ACME),
-        world.commit(ACME, ACME, requestId="elsewhere alone"),
+        world.commit(ACME, ACME, requestId="other request"),
         world.commit(ACME, ACME, keyed, amount=1),
         world.check(ACME, ACME),
         world.reserve(ACME, ACME, keyed, amount=100_000),
@@ -248,23 +254,23 @@ def as_acme(world: World) -> list[TestResponse]:
         world.release(ACME, ACME, action="cancel", amount=10_000, originalRequesterId=employee),
         world.check(ACME, ACME, amount=100_000),
         world.check(ACME, ACME, department="Legal"),
-        world.reserve(ACME, ACME, requestId="elsewhere alone", amount=100_000),
+        world.reserve(ACME, ACME, requestId="other request", amount=100_000),
         world.get(ACME, "/api/budgets"),
         world.get(ACME, f"/api/budgets/{ACME}-eng"),
         world.get(ACME, f"/api/requests/{REQUEST}"),
         world.get(employee, f"/api/requests/{REQUEST}"),
-        world.get(ACME, "/api/requests/elsewhere%20alone"),
+        world.get(ACME, "/api/requests/other%20request"),
         world.get(ACME, "/api/auth/me"),
     ]
 
 
 def as_umbrella(world: World) -> None:
-    """The same requests, keys, departments and people's names at Umbrella, all its money, and much more besides."""
+    """Use the same requests, keys, departments and user names at Umbrella, and all its money."""
     manual_budgets.set_budget(
         ROOT, UMBRELLA, "Legal", "Q1 2025", Decimal(100_000), budget_id=f"{UMBRELLA}-legal"
     )
     keyed, employee = {"Idempotency-Key": "one"}, f"{UMBRELLA}-{Role.BUSINESS_USER}"
-    for request_id in (REQUEST, "elsewhere alone"):
+    for request_id in (REQUEST, "other request"):
         world.check(UMBRELLA, UMBRELLA, requestId=request_id, userId=f"{ACME}-{Role.FPA_USER}")
         world.check(employee, UMBRELLA, requestId=request_id, userId=employee)
         assert world.reserve(employee, UMBRELLA, keyed, requestId=request_id).status_code == (
@@ -277,17 +283,17 @@ def as_umbrella(world: World) -> None:
 
 @pytest.fixture
 def quiet(tmp_path: Path, templates: Templates) -> Iterator[World]:
-    """The same two customers once more, in a database of their own."""
+    """The same two customers in a second database, where Umbrella makes no calls."""
     with templates.copy("tables", tmp_path / "quiet") as environment:
         yield build(create_app(settings.load(environment)))
         database.disconnect()
 
 
-def test_no_reply_tells_what_the_other_customer_does(
+def test_responses_do_not_depend_on_the_other_customer(
     quiet: World, chosen: settings.Settings
 ) -> None:
     with time_machine.travel(datetime(2025, 2, 5, 10, 30, tzinfo=UTC), tick=False):
-        alone = [spoken(reply) for reply in as_acme(quiet)]
+        quiet_replies = [comparable(reply) for reply in as_acme(quiet)]
         database.disconnect()
         chosen.instance_folder.mkdir(parents=True)
         database.connect(chosen.database, create=True)
@@ -295,20 +301,20 @@ def test_no_reply_tells_what_the_other_customer_does(
         busy = build(create_app(chosen))
         as_umbrella(busy)
         before = balances(UMBRELLA)
-        beside = [spoken(reply) for reply in as_acme(busy)]
-    assert beside == alone
-    assert balances(UMBRELLA) == before
-    assert {status for status, _ in alone} == {200, 403, 404, 409}
+        busy_replies = [comparable(reply) for reply in as_acme(busy)]
+        assert busy_replies == quiet_replies
+        assert balances(UMBRELLA) == before
+        assert {status for status, _ in quiet_replies} == {200, 403, 404, 409}
 
 
-def spoken(reply: TestResponse) -> tuple[int, str]:
-    """A reply's status and text, without the random ids."""
+def comparable(reply: TestResponse) -> tuple[int, str]:
+    """The status and text of a response, with random ids replaced."""
     return reply.status_code, re.sub(
         r"(chk|res)_[0-9a-f]{24}", r"\1_random", reply.get_data(as_text=True)
     )
 
 
-def test_ids_count_nothing(world: World) -> None:
+def test_ids_reveal_no_counts(world: World) -> None:
     check_ids = [world.check(ACME, ACME).get_json()["checkId"] for _ in range(12)]
     reservation_ids = [
         world.reserve(ACME, ACME, requestId=f"request-{number}", amount=1).get_json()[
@@ -318,7 +324,8 @@ def test_ids_count_nothing(world: World) -> None:
     ]
     for ids, prefix in ((check_ids, "chk"), (reservation_ids, "res")):
         assert all(re.fullmatch(rf"{prefix}_[0-9a-f]{{24}}", name) for name in ids)
-        # An id tells when it was made, and not how many were made before: behind the time, no digits stand still, none count up.
+        # An id contains its creation time, but no counter: after the time, every digit varies
+        # and the ids are not in order.
         now_ms = time.time_ns() // 1_000_000
         assert all(now_ms - 60_000 <= int(name[4:16], 16) <= now_ms for name in ids)
         tails = [name[16:] for name in ids]
@@ -326,34 +333,38 @@ def test_ids_count_nothing(world: World) -> None:
         assert all(len({tail[place] for tail in tails}) > 2 for place in range(12))
 
 
-def test_the_other_customers_checks_reopen_nothing(world: World) -> None:
+def test_check_at_another_customer_reopens_no_reservation(world: World) -> None:
     world.check(ACME, ACME)
     world.reserve(ACME, ACME)
     world.release(ACME, ACME)
     world.check(UMBRELLA, UMBRELLA)
-    assert refused(world.reserve(ACME, ACME), 409, "RESERVATION_CLOSED")
+    assert is_error(world.reserve(ACME, ACME), 409, "RESERVATION_CLOSED")
     world.check(ACME, ACME)
     assert world.reserve(ACME, ACME).status_code == 200
 
 
-def test_the_other_customers_checks_and_people_name_no_requester(world: World) -> None:
-    stranger = f"{UMBRELLA}-{Role.FPA_USER}"
+def test_requester_never_comes_from_another_customer(world: World) -> None:
+    other_user = f"{UMBRELLA}-{Role.FPA_USER}"
     world.check(
-        UMBRELLA, UMBRELLA, userId=stranger, userName="Ursula", userEmail="ursula@umbrella.example"
+        UMBRELLA,
+        UMBRELLA,
+        userId=other_user,
+        userName="Ursula",
+        userEmail="ursula@umbrella.example",
     )
     world.reserve(ACME, ACME)
-    world.reserve(ACME, ACME, requestId="second", userId=stranger)
+    world.reserve(ACME, ACME, requestId="second", userId=other_user)
     by_itself, by_id = Reservation.select().order_by(Reservation.seq)
     assert by_itself.requesterId.startswith("key:")
-    # Only the word of Acme's own service: nothing of what Umbrella knows about its user.
+    # Acme's service named this user; Umbrella's data about the user is not copied.
     assert (by_id.requesterId, by_id.requesterName, by_id.requesterEmail) == (
-        stranger,
-        stranger,
+        other_user,
+        other_user,
         "",
     )
 
 
-def test_an_idempotency_key_counts_for_one_customer_even_from_one_service(world: World) -> None:
+def test_idempotency_key_is_limited_to_one_customer(world: World) -> None:
     keyed = {"Idempotency-Key": "one"}
     for name in (ACME, UMBRELLA):
         reply = world.reserve("all", name, keyed)
@@ -361,22 +372,22 @@ def test_an_idempotency_key_counts_for_one_customer_even_from_one_service(world:
         assert world.reserve("all", name, keyed).headers["Idempotent-Replayed"] == "true"
 
 
-# What is another's is as unknown as what is not there.
+# Data of another customer gets the same response as data that does not exist.
 
 INSIDERS = (ACME, f"{ACME}-{Role.ADMIN}", f"{ACME}-{Role.FPA_USER}", f"{ACME}-{Role.BUSINESS_USER}")
 
-#: What could give a budget away: its currency, its decimals, its balance, its state, its requests.
+#: Bodies that could reveal a budget: by currency, decimals, balance, state or requests.
 BODIES: dict[str, dict[str, Any]] = {
     "plain": {},
     "its currency": {"currency": "JPY"},
     "another currency": {"currency": "USD"},
-    "too many decimals for it": {"amount": 0.5},
-    "too many decimals": {"amount": 0.0005},
-    "more than it has": {"amount": 100_001},
-    "what it holds": {"amount": 5000},
-    "naming one's own customer": {"customerId": ACME},
+    "too many decimals for its currency": {"amount": 0.5},
+    "too many decimals for any currency": {"amount": 0.0005},
+    "more than available": {"amount": 100_001},
+    "the reserved amount": {"amount": 5000},
+    "own customerId": {"customerId": ACME},
     "its requester": {"originalRequesterId": "jane"},
-    "a request it does not know": {"requestId": "unknown"},
+    "an unknown request": {"requestId": "unknown"},
     "over budget": {
         "amount": 200_000,
         "overBudget": {"approvedBy": f"{ACME}-{Role.FPA_USER}", "reason": "r"},
@@ -385,7 +396,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 def same(first: TestResponse, first_name: str, second: TestResponse, second_name: str) -> bool:
-    """Whether two replies are the same, to the byte and the header, but for the name that each echoes."""
+    """Assert that two responses are byte-identical except for the echoed name; returns True."""
     assert len(first_name) == len(second_name)
     headers = [
         sorted(
@@ -402,9 +413,7 @@ def same(first: TestResponse, first_name: str, second: TestResponse, second_name
 
 
 @pytest.mark.parametrize("by", INSIDERS)
-def test_a_budget_of_another_customer_is_as_unknown_as_one_that_is_not_there(
-    world: World, by: str
-) -> None:
+def test_budget_of_another_customer_looks_nonexistent(world: World, by: str) -> None:
     manual_budgets.set_budget(
         ROOT, UMBRELLA, "Legal", "Q1 2025", Decimal(100_000), budget_id=f"{UMBRELLA}-old"
     )
@@ -422,27 +431,25 @@ def test_a_budget_of_another_customer_is_as_unknown_as_one_that_is_not_there(
         "no_where-eng",
     )
 
-    def indistinct(call: Callable[..., TestResponse], *place: str, **words: Any) -> bool:
+    def looks_unknown(call: Callable[..., TestResponse], *place: str, **words: Any) -> bool:
         nothing = call(by, *place, **words | {"budgetId": unknown})
         return nothing.status_code in (400, 403, 404) and all(
             same(call(by, *place, **words | {"budgetId": name}), name, nothing, unknown)
             for name in theirs
         )
 
-    assert indistinct(lambda by, **words: world.get(by, f"/api/budgets/{words['budgetId']}"))
+    assert looks_unknown(lambda by, **words: world.get(by, f"/api/budgets/{words['budgetId']}"))
     for case, words in BODIES.items():
-        assert indistinct(world.reserve, ACME, **words), case
-        assert indistinct(world.commit, ACME, **words), case
+        assert looks_unknown(world.reserve, ACME, **words), case
+        assert looks_unknown(world.commit, ACME, **words), case
         for action in ("reject", "manual", "cancel"):
-            assert indistinct(world.release, ACME, **words, action=action), case
+            assert looks_unknown(world.release, ACME, **words, action=action), case
     assert balances(UMBRELLA) == before
     assert world.reserve(by, UMBRELLA).status_code == 404
 
 
 @pytest.mark.parametrize("by", INSIDERS)
-def test_a_request_of_another_customer_is_as_unknown_as_one_that_is_not_there(
-    world: World, by: str
-) -> None:
+def test_request_of_another_customer_looks_nonexistent(world: World, by: str) -> None:
     world.check(UMBRELLA, UMBRELLA, requestId="request-there")
     world.reserve(UMBRELLA, UMBRELLA, requestId="request-there")
     there, nowhere = "request-there", "request-wrong"
@@ -457,11 +464,11 @@ def test_a_request_of_another_customer_is_as_unknown_as_one_that_is_not_there(
 
 
 @pytest.mark.parametrize("by", INSIDERS)
-def test_another_customer_is_as_unknown_as_one_that_is_not_there(world: World, by: str) -> None:
+def test_another_customer_looks_nonexistent(world: World, by: str) -> None:
     people.add_customer(ROOT, "disabled", "Disabled")
     people.disable_customer(ROOT, "disabled")
     unknown = world.check(by, "no_where_")
-    assert refused(unknown, 400, "INVALID_CUSTOMER")
+    assert is_error(unknown, 400, "INVALID_CUSTOMER")
     assert unknown.get_json()["error"] == "Invalid customer"
     for name in (UMBRELLA, "disabled"):
         before = balances(UMBRELLA)
@@ -476,7 +483,7 @@ def test_another_customer_is_as_unknown_as_one_that_is_not_there(world: World, b
             assert (
                 call(by, ACME, customerId=name).data == call(by, ACME, customerId="no_where_").data
             )
-            assert refused(
+            assert is_error(
                 call(by, UMBRELLA, customerId=name, action="cancel", originalRequesterId=by),
                 400,
                 "INVALID_CUSTOMER",
@@ -484,7 +491,7 @@ def test_another_customer_is_as_unknown_as_one_that_is_not_there(world: World, b
         assert balances(UMBRELLA) == before
 
 
-def test_an_approver_of_another_customer_is_as_unknown_as_one_that_is_not_there(
+def test_approver_of_another_customer_looks_nonexistent(
     world: World,
 ) -> None:
     def overspend(approver: str) -> TestResponse:
@@ -496,13 +503,13 @@ def test_an_approver_of_another_customer_is_as_unknown_as_one_that_is_not_there(
         )
 
     theirs, unknown = f"{UMBRELLA}-{Role.FPA_USER}", f"no_where-{Role.FPA_USER}"
-    assert refused(overspend(theirs), 403, "OVERSPEND_NOT_ALLOWED")
+    assert is_error(overspend(theirs), 403, "OVERSPEND_NOT_ALLOWED")
     assert same(overspend(theirs), theirs, overspend(unknown), unknown)
     assert overspend(f"{ACME}-{Role.FPA_USER}").status_code == 200
 
 
 @pytest.mark.parametrize("by", INSIDERS)
-def test_a_page_of_budgets_goes_no_further_than_the_customer(world: World, by: str) -> None:
+def test_budget_list_is_limited_to_the_customer(world: World, by: str) -> None:
     for query in (
         "",
         "?cursor=a",
@@ -524,15 +531,13 @@ def test_a_page_of_budgets_goes_no_further_than_the_customer(world: World, by: s
 
 
 @pytest.mark.parametrize("by", ["all", "super"])
-def test_who_serves_all_customers_names_one_where_the_call_does_not_imply_it(
-    world: World, by: str
-) -> None:
+def test_caller_for_all_customers_must_name_one(world: World, by: str) -> None:
     for name in (ACME, UMBRELLA):
         world.check(name, name)
         world.reserve(name, name)
     for path in ("/api/budgets", f"/api/requests/{REQUEST}"):
         missing = world.get(by, path)
-        assert refused(missing, 400, "INVALID_REQUEST")
+        assert is_error(missing, 400, "INVALID_REQUEST")
         assert list(missing.get_json()["fields"]) == ["customerId"]
     for name, other in ((ACME, UMBRELLA), (UMBRELLA, ACME)):
         for path in ("/api/budgets", f"/api/requests/{REQUEST}"):
@@ -542,9 +547,7 @@ def test_who_serves_all_customers_names_one_where_the_call_does_not_imply_it(
 
 
 @pytest.mark.parametrize("by", ["all", "super"])
-def test_a_budget_implies_its_customer_and_a_contradiction_is_refused(
-    world: World, by: str
-) -> None:
+def test_budget_implies_its_customer_or_is_not_found(world: World, by: str) -> None:
     for name, other in ((ACME, UMBRELLA), (UMBRELLA, ACME)):
         assert world.get(by, f"/api/budgets/{name}-eng").get_json()["customerId"] == name
         wrong = world.reserve(by, name, customerId=other)
@@ -554,7 +557,7 @@ def test_a_budget_implies_its_customer_and_a_contradiction_is_refused(
             world.reserve(by, name, customerId=other, budgetId=f"{name[:2]}?{name[3:]}-eng"),
             f"{name[:2]}?{name[3:]}-eng",
         )
-        assert refused(wrong, 404, "BUDGET_NOT_FOUND")
+        assert is_error(wrong, 404, "BUDGET_NOT_FOUND")
         before, both = balances(other), cast("list[dict[str, Any]]", [{}, {"customerId": name}])
         for changes in both:
             assert world.reserve(by, name, **changes).status_code == 200
@@ -565,16 +568,16 @@ def test_a_budget_implies_its_customer_and_a_contradiction_is_refused(
 
 
 @pytest.mark.parametrize("by", ["all", "super"])
-def test_who_serves_all_customers_serves_none_that_is_not_there(world: World, by: str) -> None:
-    assert refused(world.check(by, "nowhere"), 400, "INVALID_CUSTOMER")
-    assert refused(world.get(by, "/api/budgets?customerId=nowhere"), 400, "INVALID_CUSTOMER")
+def test_caller_for_all_customers_needs_an_existing_one(world: World, by: str) -> None:
+    assert is_error(world.check(by, "nowhere"), 400, "INVALID_CUSTOMER")
+    assert is_error(world.get(by, "/api/budgets?customerId=nowhere"), 400, "INVALID_CUSTOMER")
 
 
-# What a customer's admin can do by command or page.
+# Commands and pages of a customer's admin.
 
 
 def admin_of(customer_id: str, role: Role = Role.ADMIN) -> Actor:
-    """That customer's admin."""
+    """An admin of this customer."""
     return Actor(
         f"user:{customer_id}-admin",
         f"{customer_id}-admin",
@@ -586,7 +589,7 @@ def admin_of(customer_id: str, role: Role = Role.ADMIN) -> Actor:
 
 
 def key_of(customer_id: str | None) -> str:
-    """The id of a key made for that customer."""
+    """The id of this customer's API key."""
     return str(
         ApiKey.select()
         .where(ApiKey.customerId == customer_id if customer_id else ApiKey.customerId.is_null())
@@ -595,7 +598,7 @@ def key_of(customer_id: str | None) -> str:
     )
 
 
-#: What Acme's admin tries on Umbrella; whatever is refused must have changed nothing.
+#: Attempts of Acme's admin on Umbrella and on all customers. Each must fail and change nothing.
 REACHES: dict[str, Callable[[Actor, Path], object]] = {
     "disable their user": lambda actor, _: people.disable_user(actor, f"{UMBRELLA}-fpa_user"),
     "enable their user": lambda actor, _: people.enable_user(actor, f"{UMBRELLA}-fpa_user"),
@@ -632,7 +635,7 @@ REACHES: dict[str, Callable[[Actor, Path], object]] = {
     "change their budget": lambda actor, _: manual_budgets.set_budget(
         actor, UMBRELLA, "Engineering", "Q1 2025", Decimal(1)
     ),
-    "make a budget there": lambda actor, _: manual_budgets.set_budget(
+    "create a budget there": lambda actor, _: manual_budgets.set_budget(
         actor, UMBRELLA, "Espionage", "Q1 2025", Decimal(1)
     ),
 }
@@ -640,18 +643,16 @@ REACHES: dict[str, Callable[[Actor, Path], object]] = {
 
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.SUPER_ADMIN])
 @pytest.mark.parametrize("reach", REACHES)
-def test_an_admin_reaches_nothing_beyond_their_customer(
-    world: World, reach: str, role: Role
-) -> None:
+def test_admin_changes_nothing_of_another_customer(world: World, reach: str, role: Role) -> None:
     before = snapshot()
-    with pytest.raises(RequestError) as refusal:
+    with pytest.raises(RequestError) as error:
         REACHES[reach](admin_of(ACME, role), Path(world.app.instance_path))
-    assert refusal.value.code in (Code.FORBIDDEN, Code.NOT_FOUND, Code.INVALID_CUSTOMER)
+    assert error.value.code in (Code.FORBIDDEN, Code.NOT_FOUND, Code.INVALID_CUSTOMER)
     assert snapshot() == before
 
 
 def snapshot() -> list[tuple[object, ...]]:
-    """Customers, people, keys and budgets as they are stored."""
+    """All stored customers, users, keys, budgets and audit rows."""
     tables = ("Customer", "User", "ApiKey", "Budget", "AuditLog")
     return [
         row
@@ -660,11 +661,11 @@ def snapshot() -> list[tuple[object, ...]]:
     ]
 
 
-def test_another_customers_user_or_key_is_as_unknown_as_one_that_is_not_there(world: World) -> None:
+def test_user_or_key_of_another_customer_looks_nonexistent(world: World) -> None:
     def sentence(work: Callable[[str], object], name: str) -> str:
-        with pytest.raises(RequestError) as refusal:
+        with pytest.raises(RequestError) as error:
             work(name)
-        return refusal.value.sentence.replace(name, "?")
+        return error.value.sentence.replace(name, "?")
 
     admin = admin_of(ACME)
     assert sentence(lambda name: people.disable_user(admin, name), f"{UMBRELLA}-admin") == sentence(
@@ -675,34 +676,34 @@ def test_another_customers_user_or_key_is_as_unknown_as_one_that_is_not_there(wo
     )
 
 
-def test_an_admin_lists_what_is_their_customers(world: World) -> None:
+def test_admin_lists_only_their_own_customer(world: World) -> None:
     admin = admin_of(ACME)
     assert {user.customerId for user in people.list_users(admin, UMBRELLA)} == {ACME}
     assert {key.customerId for key in people.list_keys(admin, UMBRELLA)} == {ACME}
     assert [customer.id for customer in people.list_customers(admin)] == [ACME]
 
 
-def test_an_admins_figures_are_their_customers(world: World) -> None:
+def test_admin_sees_statistics_of_their_customer_only(world: World) -> None:
     for _ in range(3):
         world.check(UMBRELLA, UMBRELLA)
     world.check(ACME, ACME)
-    for asked in (None, ACME, UMBRELLA):
-        figures = stats.load_stats(admin_of(ACME), asked)
+    for customer_id in (None, ACME, UMBRELLA):
+        figures = stats.load_stats(admin_of(ACME), customer_id)
         assert figures.checks == 1
         assert [row.currency for row in figures.utilization] == ["USD"]
 
 
-def test_an_admin_prunes_no_check_of_another_customer(world: World) -> None:
+def test_admin_prunes_no_checks_of_another_customer(world: World) -> None:
     with time_machine.travel(datetime(2024, 1, 1, tzinfo=UTC)):
         world.check(UMBRELLA, UMBRELLA)
     world.check(ACME, ACME)
-    # Whether it is refused or goes no further than their own customer.
+    # Pruning may fail or be limited to the admin's customer; both are fine.
     with suppress(RequestError):
         retention.prune_checks(admin_of(ACME), 30)
     assert BudgetCheckLog.select().where(BudgetCheckLog.customerId == UMBRELLA).count() == 1
 
 
-def test_a_session_or_key_of_one_customer_is_nobody_at_the_other(world: World) -> None:
+def test_credentials_work_for_one_customer_only(world: World) -> None:
     for name in (ACME, UMBRELLA):
         me = world.get(name, "/api/auth/me").get_json()["user"]
         assert (me["customerId"], me["role"]) == (name, "api_system")

@@ -388,7 +388,7 @@ def test_link_adds_no_person_and_admin_adds_no_super_admin(site: Flask) -> None:
         admin, "/team/add", id="nina", name="Nina", email="nina@example.com", role="super_admin"
     )
     assert response.status_code == 400
-    assert "super_admin can be given by a super_admin only" in response.text
+    assert "super_admin can only be given by a super_admin" in response.text
 
 
 def test_key_is_shown_once_works_and_is_revoked(site: Flask) -> None:

@@ -1,6 +1,7 @@
-"""The proof: every promise of the service, and a way to try to break it.
+"""Stress tests, which attack the service's invariants with faults, load and hostile input.
 
-Each promise is one module with a function `stress(tries, place)`, which tries that often and returns an `Outcome`: what was
-tried, and every violation found. `rows` is the table of them. `make prove` runs it all at full length and prints what came
-of it; `tests/stress/test_stress.py` runs the short form of each, through the same code.
+Each module has a function `stress(tries, place)`, which makes that many attempts and returns an
+`Outcome`: the number of attempts and all violations found. `rows` lists the stress tests.
+`make stress` runs them at full length and prints a table of results; `test_stress.py` runs a short
+form of each through the same code.
 """

@@ -1,4 +1,7 @@
-"""schemathesis reads the API page and sends whatever it can think of to every call: as a service, as a person, and without credentials."""
+"""Property tests of the API with schemathesis, generated from its OpenAPI document.
+
+They run as a service, as an admin, and without credentials.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,11 @@ from stress.outcome import Outcome, Place
 
 CRON_SECRET, METRICS_TOKEN = "a secret for cron", "a token for metrics"
 
-#: From so many cases a call on, each caller goes through everything that schemathesis knows; below, the first alone.
+#: With at least this many tries per call, each caller runs all phases of schemathesis.
+#: Otherwise only the first caller does.
 THOROUGH = 100
 
-#: What it draws from now and then beside its own inventions, so that money moves.
+#: Values mixed into the generated ones, so that some calls succeed and move money.
 WORDS: Mapping[str, tuple[tuple[str, ...], list[object]]] = {
     "budgets": (("body.budgetId", "path.budgetId"), ["budget-123"]),
     "requests": (
@@ -34,29 +38,33 @@ WORDS: Mapping[str, tuple[tuple[str, ...], list[object]]] = {
     "amounts": (("body.amount",), [1, 2.5, 10, 0.01]),
 }
 
-#: A schema cannot say that a customer is unknown or a currency another one; and no header is required but the credential,
-#: whose absence `ignored_auth` looks at.
+#: Two checks are disabled. A schema cannot express that a customer is unknown or a currency is
+#: wrong. The only required header is the credential, which `ignored_auth` covers.
 CONFIG = """
 continue-on-failure = true
 hooks = "stress.api_page_checks"
 cache = { enabled = false }
 generation = { database = "none" }
-checks = { positive_data_acceptance = { enabled = false }, missing_required_header = { enabled = false } }
+checks = { \
+positive_data_acceptance = { enabled = false }, missing_required_header = { enabled = false } }
 
 [[operations]]
-# Without its token it is not there.
+# Without its token, this route does not exist.
 include-path = "/metrics"
 checks = { ignored_auth = { enabled = false } }
 
 [[operations]]
-# Would end the session that the other calls need.
+# It would end the session that the other calls need.
 include-path = "/api/auth/logout"
 enabled = LOGS_OUT
 """
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Send `tries` random cases to each call, shared by the three callers, after those that the page's limits and examples call for."""
+    """Send `tries` random cases to each call, divided among the three callers.
+
+    The first phases derive further cases from the document's limits and examples.
+    """
     outcome = Outcome()
     with place.installation(CRON_SECRET=CRON_SECRET, METRICS_TOKEN=METRICS_TOKEN) as server:
         server.start()
@@ -65,17 +73,18 @@ def stress(tries: int, place: Place) -> Outcome:
             "a service": secrets
             | {"apiKey": {"bearer": server.key()["Authorization"].removeprefix("Bearer ")}},
             "an admin": {"session": {"api_key": session_cookie(server.session("alex"))}},
-            "nobody": {},
+            "anonymous": {},
         }
         for number, (caller, credentials) in enumerate(callers.items()):
             phases = "examples,coverage,fuzzing" if number == 0 or tries >= THOROUGH else "fuzzing"
-            place.tell(f"{caller}: {phases}")
+            place.report(f"{caller}: {phases}")
             _send(
                 server, caller, credentials, phases, max(1, tries // len(callers)), place, outcome
             )
         verify_balances(server.target, outcome, "at the end")
         outcome.expect(
-            "Traceback" not in server.log, f"a traceback in the log: {traceback_in(server.log)}"
+            "Traceback" not in server.log,
+            f"traceback in the server log: {traceback_in(server.log)}",
         )
     return outcome
 
@@ -114,11 +123,12 @@ def _send(
     generated = re.search(r"^ +([\d,]+) generated", ended.stdout, flags=re.MULTILINE)
     count = int(generated[1].replace(",", "")) if generated else 0
     outcome.expect(
-        count, f"{caller}: not one case was made:\n{ended.stdout[-1000:]}\n{ended.stderr[-1000:]}"
+        count,
+        f"{caller}: no case was generated:\n{ended.stdout[-1000:]}\n{ended.stderr[-1000:]}",
     )
     outcome.tries += count
     if ended.returncode:
-        # A heading for each call, and below it each way in which it failed.
+        # One section per call, with each of its failures.
         found = re.findall(
             r"^\d+\. Test Case ID: .*?(?=^\d+\. Test Case ID|^_{5,}|^={5,})",
             ended.stdout,

@@ -1,7 +1,7 @@
-"""Backups that are taken of a busy service and restored elsewhere, and damaged ones, which must leave alone what they were to replace.
+"""Backups taken under load and restored elsewhere, and restores of damaged backups.
 
-What was restored is held against the log of what the service acknowledged: all of it from before the backup began is there,
-and nothing that was not sent before it ended.
+A restored backup must contain everything acknowledged before it began, and nothing sent after it
+ended. A rejected restore must not change the installation.
 """
 
 from __future__ import annotations
@@ -26,144 +26,142 @@ from budget_sync.domain import clock
 from stress.load import Load, compare_within
 from stress.outcome import Outcome, Place
 
-#: Backups of one service before the next is made, so that a look at all of it does not get ever longer.
+#: Backups per installation. Each backup compares all rows, so the number of rows is limited.
 BACKUPS_EACH = 10
 
-#: Damaged copies of each backup.
+#: Damaged copies per backup.
 DAMAGED_EACH = 2
 
-#: Seconds between two calls of a caller: that the service is busy is asked for here, not how much it can do.
+#: Seconds between two calls of a thread. The load is light, because throughput is not the subject.
 PAUSE_S = 0.02
 
-#: The bytes of a backup's last line, which vouches for all before it.
+#: Size of a backup's last line, the checksum of all lines before it.
 SEAL_BYTES = 93
 
-#: Every row of each table.
+#: The rows of each table.
 Contents = dict[str, list[str]]
 
-#: A way to damage a file somewhere; says how and where.
-Way = Callable[[Path, random.Random], str]
+#: Damages a file at a random place and returns a description.
+Damage = Callable[[Path, random.Random], str]
 
 
-class Between(NamedTuple):
-    """When a backup was taken: what the load had acknowledged before it began, and what was sent before it ended."""
+class Bounds(NamedTuple):
+    """Bounds of a backup: steps acknowledged before it began, and steps sent before it ended."""
 
     load: Load
     acknowledged: dict[str, int]
     sent: dict[str, int]
 
-    def hold_against(self, target: Path | str, outcome: Outcome, when: str) -> None:
-        """Compare with what a database has."""
-        stories = {
+    def compare_with(self, target: Path | str, outcome: Outcome, when: str) -> None:
+        """Compare a restored database with these bounds."""
+        timelines = {
             request: (self.acknowledged.get(request, 0), self.load.reservations.get(request))
             for request in self.sent
         }
-        compare_within(stories, self.sent, target, outcome, when, self.load.tag)
+        compare_within(timelines, self.sent, target, outcome, when, self.load.tag)
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Take `tries` backups of services under load, restore each elsewhere, and damaged copies of it over a service that runs."""
+    """Take `tries` backups under load, restore each, and try to restore damaged copies."""
     outcome = Outcome()
-    ways = cycle(place.dice.sample(WAYS, len(WAYS)))
+    damages = cycle(place.rng.sample(DAMAGES, len(DAMAGES)))
     acknowledged = damaged = 0
     for first in range(0, tries, BACKUPS_EACH):
         with (
             place.installation(f"instance-{first}") as server,
-            place.installation(f"neighbour-{first}") as neighbour,
+            place.installation(f"neighbor-{first}") as neighbor,
         ):
             server.start()
-            neighbour.start()
+            neighbor.start()
             with Load(server, "backup", pause_s=PAUSE_S) as load:
                 for number in range(first, min(first + BACKUPS_EACH, tries)):
                     path = place.folder / f"backup-{number}.db"
                     load.wait_for(20)
-                    time.sleep(place.dice.uniform(0, 0.2))
-                    moment = _take(load, path, outcome)
+                    time.sleep(place.rng.uniform(0, 0.2))
+                    bounds = _take(load, path, outcome)
                     outcome.tries += 1
                     place.progress(outcome.tries, tries)
-                    if moment is None:
+                    if bounds is None:
                         continue
                     backed_up = contents(path)
-                    _prove_restored(path, backed_up, moment, place, outcome)
-                    for way in islice(ways, DAMAGED_EACH):
-                        _restore_damaged(path, way, neighbour, place.dice, outcome)
+                    _check_restored(path, backed_up, bounds, place, outcome)
+                    for damage in islice(damages, DAMAGED_EACH):
+                        _restore_damaged(path, damage, neighbor, place.rng, outcome)
                         damaged += 1
                     if not outcome.violation_count:
                         path.unlink()
-            outcome.expect(not load.odd, f"answers that no caller should get: {load.odd[:3]}")
+            outcome.expect(not load.unexpected, f"unexpected responses: {load.unexpected[:3]}")
             acknowledged += load.answer_count
     outcome.notes.append(
-        f"{acknowledged:,} movements acknowledged meanwhile; {damaged} damaged backups to be refused"
+        f"{acknowledged:,} movements acknowledged under load; {damaged} damaged backups tested"
     )
     return outcome
 
 
-def _take(load: Load, path: Path, outcome: Outcome) -> Between | None:
+def _take(load: Load, path: Path, outcome: Outcome) -> Bounds | None:
     acknowledged = dict(load.acknowledged)
     taken = load.server.flask("backup", str(path), check=False)
     sent = dict(load.sent)
-    is_taken = outcome.expect(taken.returncode == 0, f"{path.name} was not taken: {_said(taken)}")
-    return Between(load, acknowledged, sent) if is_taken else None
+    is_taken = outcome.expect(taken.returncode == 0, f"{path.name} failed: {_describe(taken)}")
+    return Bounds(load, acknowledged, sent) if is_taken else None
 
 
-def _prove_restored(
-    path: Path, backed_up: Contents, moment: Between, place: Place, outcome: Outcome
+def _check_restored(
+    path: Path, backed_up: Contents, bounds: Bounds, place: Place, outcome: Outcome
 ) -> None:
-    """Restore a backup into an installation that has nothing."""
+    """Restore a backup into an empty installation."""
     with place.installation(f"elsewhere-{path.stem}", "nothing") as elsewhere:
         restored = elsewhere.flask("restore", str(path), check=False)
         if outcome.expect(
-            restored.returncode == 0, f"{path.name} is not restored elsewhere: {_said(restored)}"
+            restored.returncode == 0, f"{path.name} cannot be restored: {_describe(restored)}"
         ):
-            _prove_same(elsewhere, backed_up, path.name, outcome)
-            moment.hold_against(elsewhere.target, outcome, f"{path.name}, restored")
+            _check_same(elsewhere, backed_up, path.name, outcome)
+            bounds.compare_with(elsewhere.target, outcome, f"{path.name}, restored")
     if not outcome.violation_count:
         shutil.rmtree(elsewhere.folder)
 
 
-def _prove_same(restored: Installation, backed_up: Contents, name: str, outcome: Outcome) -> None:
-    """Every row is there, no other, and the service's own proof holds."""
+def _check_same(restored: Installation, backed_up: Contents, name: str, outcome: Outcome) -> None:
+    """The restored database has exactly the same rows, and `flask verify` succeeds."""
     verified = restored.flask("verify", check=False)
-    outcome.expect(verified.returncode == 0, f"{name}, restored: {_said(verified)}")
+    outcome.expect(verified.returncode == 0, f"{name}, restored: {_describe(verified)}")
     there = contents(restored.target)
     differing = [
         table
         for table in there.keys() | backed_up.keys()
         if there.get(table) != backed_up.get(table)
     ]
-    outcome.expect(not differing, f"{name}, restored, has other rows in {differing}")
+    outcome.expect(not differing, f"{name}, restored, differs in {differing}")
 
 
 def _restore_damaged(
-    path: Path, way: Way, neighbour: Installation, dice: random.Random, outcome: Outcome
+    path: Path, damage: Damage, neighbor: Installation, rng: random.Random, outcome: Outcome
 ) -> None:
-    """Try to restore a damaged copy over a service that runs: it is refused, and the service goes on with what it had."""
+    """Restore a damaged copy over a running service: it must fail without changing anything."""
     damaged = path.with_name(f"damaged-{path.name}")
     shutil.copyfile(path, damaged)
-    how = f"{path.name} with {way(damaged, dice)}"
-    before = _picture(neighbour)
-    done = neighbour.flask("restore", str(damaged), check=False)
-    refused = (done.returncode, done.stdout, done.stderr.count("\n"), done.stderr[:7]) == (
+    how = f"{path.name} with {damage(damaged, rng)}"
+    before = _snapshot(neighbor)
+    done = neighbor.flask("restore", str(damaged), check=False)
+    is_rejected = (done.returncode, done.stdout, done.stderr.count("\n"), done.stderr[:7]) == (
         1,
         "",
         1,
         "Error: ",
     )
-    outcome.expect(refused, f"{how} is not refused with one line: {_said(done)}")
+    outcome.expect(is_rejected, f"{how} is not rejected with one line: {_describe(done)}")
     outcome.expect(
-        _picture(neighbour) == before,
-        f"{how} was to be refused, and what it was to replace is another",
+        _snapshot(neighbor) == before,
+        f"{how} was rejected, but the installation changed",
     )
-    ready = requests.get(f"{neighbour.url}/readyz", timeout=30)
-    outcome.expect(
-        ready.ok, f"{how}: the service that it was to be restored over is not ready: {ready.text}"
-    )
+    ready = requests.get(f"{neighbor.url}/readyz", timeout=30)
+    outcome.expect(ready.ok, f"{how}: the service is not ready afterwards: {ready.text}")
     if not outcome.violation_count:
         damaged.unlink()
 
 
-def _picture(installation: Installation) -> tuple[set[str], bytes, Contents]:
-    """All that a refused restore leaves alone: the files, the database's own to the byte, and every row."""
+def _snapshot(installation: Installation) -> tuple[set[str], bytes, Contents]:
+    """The state that a failed restore must preserve: file names, database bytes and rows."""
     content = b"" if isinstance(installation.target, str) else installation.database.read_bytes()
     return (
         {path.name for path in installation.folder.iterdir()},
@@ -173,9 +171,9 @@ def _picture(installation: Installation) -> tuple[set[str], bytes, Contents]:
 
 
 def contents(target: Path | str) -> Contents:
-    """Every row of each table, in no order, as both engines show it, but for sessions, the day the tables were made, and what tells of a restore.
+    """The rows of each table in a form that is equal on both engines; empty if unreadable.
 
-    Nothing of what cannot be read.
+    Without sessions, the schema's creation date, and audit rows of a restore.
     """
     if isinstance(target, str):
         tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
@@ -185,7 +183,7 @@ def contents(target: Path | str) -> Contents:
     try:
         return {
             table: sorted(
-                repr([_alike(value) for value in row])
+                repr([_normalized(value) for value in row])
                 for row in found(target, f'SELECT * FROM "{table}" {chosen.get(table, "")}')
             )
             for (table,) in found(target, tables)
@@ -195,68 +193,68 @@ def contents(target: Path | str) -> Contents:
         return {}
 
 
-def _alike(value: object) -> object:
-    """A value as both engines show it: true, 1 and 1.00 are numbers, and a time is its text."""
+def _normalized(value: object) -> object:
+    """Normalize a value: numbers as floats, times as text."""
     if isinstance(value, datetime):
         return clock.to_text(value.astimezone(UTC))
     return float(value) if isinstance(value, int | Decimal) else value
 
 
-def _said(done: CompletedProcess[str]) -> str:
+def _describe(done: CompletedProcess[str]) -> str:
     return f"exit status {done.returncode}, {done.stdout[-500:]}{done.stderr[-2000:]}"
 
 
-def _flip(path: Path, dice: random.Random) -> str:
+def _flip(path: Path, rng: random.Random) -> str:
     content = bytearray(path.read_bytes())
-    where = dice.randrange(len(content))
-    content[where] ^= 1 << dice.randrange(8)
+    where = rng.randrange(len(content))
+    content[where] ^= 1 << rng.randrange(8)
     path.write_bytes(content)
     return f"a bit flipped in byte {where}"
 
 
-def _noise(path: Path, dice: random.Random) -> str:
+def _noise(path: Path, rng: random.Random) -> str:
     content = bytearray(path.read_bytes())
-    where, length = dice.randrange(len(content)), dice.randint(1, 4096)
-    content[where : where + length] = dice.randbytes(len(content[where : where + length]))
+    where, length = rng.randrange(len(content)), rng.randint(1, 4096)
+    content[where : where + length] = rng.randbytes(len(content[where : where + length]))
     path.write_bytes(content)
     return f"noise from byte {where} for {length} bytes"
 
 
-def _cut(path: Path, dice: random.Random) -> str:
-    left = dice.randrange(path.stat().st_size)
-    if dice.random() < 0.5:
-        # As a copy leaves it that stops at a block.
+def _cut(path: Path, rng: random.Random) -> str:
+    left = rng.randrange(path.stat().st_size)
+    if rng.random() < 0.5:
+        # Truncated at a block boundary, as an interrupted copy would be.
         left -= left % 4096
     with path.open("r+b") as file:
         file.truncate(left)
     return f"all cut off from byte {left}"
 
 
-def _cut_seal(path: Path, dice: random.Random) -> str:
-    """What is left is an SQLite file in which nothing vouches for the texts."""
+def _cut_seal(path: Path, rng: random.Random) -> str:
+    """Remove the checksum line. The rest is a valid SQLite file with unverified texts."""
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - SEAL_BYTES)
     return (
-        f"its last line cut off, and {_flip(path, dice)}"
-        if dice.random() < 0.5
+        f"its last line cut off, and {_flip(path, rng)}"
+        if rng.random() < 0.5
         else "its last line cut off"
     )
 
 
-def _lengthen(path: Path, dice: random.Random) -> str:
+def _lengthen(path: Path, rng: random.Random) -> str:
     with path.open("ab") as file:
-        length = file.write(dice.randbytes(dice.randint(1, 4096)))
+        length = file.write(rng.randbytes(rng.randint(1, 4096)))
     return f"{length} bytes after its end"
 
 
-def _replace(path: Path, dice: random.Random) -> str:
+def _replace(path: Path, rng: random.Random) -> str:
     path.unlink()
-    if dice.random() < 0.5:
-        path.write_text("Dear diary,\n" * dice.choice((0, 1, 1024)), encoding="utf-8")
-        return "a text in its place, or nothing"
+    if rng.random() < 0.5:
+        path.write_text("Dear diary,\n" * rng.choice((0, 1, 1024)), encoding="utf-8")
+        return "replaced by a text or by nothing"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute('CREATE TABLE "Budget" ("id" TEXT)')
-    return "another program's database in its place"
+    return "replaced by another program's database"
 
 
-WAYS: tuple[Way, ...] = (_flip, _noise, _cut, _cut_seal, _lengthen, _replace)
+DAMAGES: tuple[Damage, ...] = (_flip, _noise, _cut, _cut_seal, _lengthen, _replace)

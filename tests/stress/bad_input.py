@@ -1,7 +1,7 @@
-"""Bad input: every call of the API page, given bodies and values from a corpus of hostile JSON and texts, by whoever the dice name.
+"""Hostile input to every API call: bodies, paths, queries and headers, as random callers.
 
-The cases are made of the page itself: its examples, spoilt, and its parameters. They are handed to the app in this process, as a
-WSGI server would, which costs a fraction of what a test client does.
+Cases are derived from the OpenAPI document: its examples and parameters, partly replaced by values
+from a corpus. They are passed directly to the WSGI app, which is much cheaper than a test client.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from budget_sync import database
 from budget_sync.domain.errors import Code
 from budget_sync.operations import demo
 from stress.outcome import Outcome, Place
-from stress.wsgi import Answer, Environ, proven_app, request_environ, send, session_cookie
+from stress.wsgi import Answer, Environ, request_environ, send, session_cookie, verified_app
 
-#: JSON texts, some of them no JSON, that a field might be given.
+#: JSON texts for fields; some are invalid JSON.
 CORPUS = (
     *NO_NUMBERS,
     *NO_AMOUNTS,
@@ -68,7 +68,7 @@ CORPUS = (
     ),
 )
 
-#: What a value of an address might be, as it is sent there.
+#: Values for paths and queries, already URL-encoded.
 ADDRESS_CORPUS = (
     *(
         "",
@@ -143,7 +143,7 @@ ADDRESS_CORPUS = (
     *("x" * 101, "x" * 201, "x" * 5_000, "%f0%9d%94%98" * 300),
 )
 
-#: What a header might be, as a WSGI server hands it on: it refuses control characters itself.
+#: Values for headers. Without control characters, which the WSGI server rejects itself.
 HEADER_CORPUS = (
     *(
         "",
@@ -222,34 +222,36 @@ HEADERS = (
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "BREW", "")
 
-#: How many Idempotency-Keys there are.
+#: Number of different Idempotency-Keys.
 KEYS = 30
 
-#: Cases in a row that are about the same request, so that what is reserved can be committed, or released.
+#: Consecutive cases with the same request id, so that reserved money can be committed or released.
 CASES_A_REQUEST = 8
 
-#: From so many addresses people sign in, beside this machine's: from each, 50 may fail before all have to wait. Every password that is looked at costs a hash.
+#: Number of remote addresses. 50 failed logins block an address, and every login that is not
+#: blocked costs a password hash.
 ADDRESSES = 4
 
-#: How often someone signs in with a password that is theirs.
+#: Share of logins with the right password.
 RIGHT_PASSWORDS = 0.05
 
-#: How often a call comes with which credential, of those that all know or this one takes. Much work lies behind the last two, which read nothing that is sent.
+#: How often each credential is used. The last two start long work and read no input.
 CALLERS = {"apiKey": 8, "session": 8, "": 4, "cronSecret": 1, "metricsToken": 1}
 
-#: From so many cases a call on, each has had some that go well.
+#: With at least this many tries per call, some of them must have succeeded.
 ENOUGH = 500
 
 CRON_SECRET, METRICS_TOKEN = "a secret for cron", "a token for metrics"
 
-#: Whatever a refused call must leave as it was. The Idempotency-Keys are few, so that what is stored under them is quickly counted.
+#: The state that a failed call must not change. The few Idempotency-Keys keep the count cheap.
 MOVED = """
-SELECT SUM("version"), SUM("reservedMinor"), SUM("committedMinor"), (SELECT MAX("seq") FROM "Reservation"), (SELECT MAX("id") FROM "AuditLog"),
+SELECT SUM("version"), SUM("reservedMinor"), SUM("committedMinor"),
+    (SELECT MAX("seq") FROM "Reservation"), (SELECT MAX("id") FROM "AuditLog"),
     (SELECT MAX("id") FROM "BudgetCheckLog"), (SELECT COUNT(*) FROM "StoredReply")
 FROM "BudgetUtilization"
 """
 
-#: Refusals of what does not reach a call.
+#: Errors raised before a request reaches a call.
 ELSEWHERE = {Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.HTTP_ERROR}
 
 JSON = "application/json"
@@ -257,14 +259,17 @@ MONEY_PATHS = {CALLS[name].path for name in MONEY_CALLS}
 
 
 class Answers(NamedTuple):
-    """What the page says of answers with one status: their media type, and the codes of refusals."""
+    """Documented responses with one status: their media type and error codes."""
 
     kind: str
     codes: frozenset[str]
 
 
 class Operation(NamedTuple):
-    """A call as the page has it; of a body, each field's JSON text in each example, and all the fields that there are."""
+    """A documented call.
+
+    `bodies` maps field names to JSON texts, one mapping per example; `fields` names all fields.
+    """
 
     method: str
     path: str
@@ -277,23 +282,23 @@ class Operation(NamedTuple):
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Send `tries` cases to each call of the page, one to each in turn."""
+    """Send `tries` cases to each call, in turn."""
     outcome = Outcome()
-    with proven_app(place, outcome, CRON_SECRET=CRON_SECRET, METRICS_TOKEN=METRICS_TOKEN) as app:
+    with verified_app(place, outcome, CRON_SECRET=CRON_SECRET, METRICS_TOKEN=METRICS_TOKEN) as app:
         _stress(app, tries, place, outcome)
     return outcome
 
 
 def _stress(app: Flask, tries: int, place: Place, outcome: Outcome) -> None:
     page = json.loads(send(app, request_environ("GET", "/openapi.json")).body)
-    cases = Cases(app, page, place.dice)
+    cases = Cases(app, page, place.rng)
     statuses: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
-    before = _standing()
+    before = _stored_state()
     for number in range(tries):
         for operation in cases.operations:
             case = cases.make(operation, f"intake-{number // CASES_A_REQUEST}")
             answer = send(app, case)
-            after = _standing()
+            after = _stored_state()
             _judge(operation, case, answer, outcome, moved=after != before)
             before = after
             cases.note(operation, answer)
@@ -302,25 +307,24 @@ def _stress(app: Flask, tries: int, place: Place, outcome: Outcome) -> None:
         place.progress(outcome.tries, tries * len(cases.operations))
     for call, seen in statuses.items() if tries >= ENOUGH else ():
         outcome.expect(
-            seen[200], f"{' '.join(call)} never went well, which proves little: {dict(seen)}"
+            seen[200], f"{' '.join(call)} never succeeded, so it was hardly tested: {dict(seen)}"
         )
     total = sum(statuses.values(), Counter[int]())
-    outcome.notes.append(
-        f"{len(statuses)} calls; statuses: {', '.join(f'{status} {count:,} times' for status, count in sorted(total.items()))}"
-    )
+    by_status = ", ".join(f"{status}: {count:,}" for status, count in sorted(total.items()))
+    outcome.notes.append(f"{len(statuses)} calls; responses by status: {by_status}")
 
 
-def _standing() -> tuple[object, ...]:
+def _stored_state() -> tuple[object, ...]:
     found: tuple[object, ...] = database.db.execute_sql(MOVED).fetchone()
     return found
 
 
 class Cases:
-    """Makes the cases: requests that would go well, spoilt in one to three places; some are left as they are."""
+    """Generates cases: valid requests, most of them damaged in one to three places."""
 
-    def __init__(self, app: Flask, page: Mapping[str, Any], dice: random.Random) -> None:
+    def __init__(self, app: Flask, page: Mapping[str, Any], rng: random.Random) -> None:
         self.app = app
-        self.dice = dice
+        self.rng = rng
         self.operations = _operations(page)
         login = (demo.demo_folder(Path(app.instance_path)) / "alex.json").read_text(
             encoding="utf-8"
@@ -332,42 +336,42 @@ class Cases:
             "metricsToken": f"Bearer {METRICS_TOKEN}",
         }
         self.cookie = session_cookie(app, "admin-001")
-        #: Values that the examples have for a name, as an address has them.
+        #: Example values of each name, URL-encoded.
         self.words: dict[str, list[str]] = defaultdict(list)
         for operation in self.operations:
             for name, text in (field for body in operation.bodies for field in body.items()):
                 self.words[name].append(quote(str(json.loads(text)), safe=""))
 
     def note(self, operation: Operation, answer: Answer) -> None:
-        """Sign in again after whoever signed out."""
+        """Log in again after a logout."""
         if operation.path == "/api/auth/logout" and answer.status == 200:
             self.cookie = session_cookie(self.app, "admin-001")
 
     def make(self, operation: Operation, request_id: str) -> Environ:
-        """A request for that call."""
-        dice = self.dice
-        method = operation.method if dice.random() > 0.01 else dice.choice(METHODS)
+        """Generate a request for this call."""
+        rng = self.rng
+        method = operation.method if rng.random() > 0.01 else rng.choice(METHODS)
         body = (
             self._body(operation, request_id)
             if operation.fields
             else b""
-            if dice.random() > 0.02
-            else dice.choice(CORPUS).encode()
+            if rng.random() > 0.02
+            else rng.choice(CORPUS).encode()
         )
         environ = request_environ(method, self._target(operation, request_id), body)
         if operation.fields:
             environ["CONTENT_TYPE"] = JSON
-        if dice.random() < 0.5:
-            environ["REMOTE_ADDR"] = f"10.0.0.{dice.randrange(ADDRESSES)}"
-        if operation.path in MONEY_PATHS and dice.random() < 0.1:
-            environ["HTTP_IDEMPOTENCY_KEY"] = f"key-{dice.randrange(KEYS)}"
+        if rng.random() < 0.5:
+            environ["REMOTE_ADDR"] = f"10.0.0.{rng.randrange(ADDRESSES)}"
+        if operation.path in MONEY_PATHS and rng.random() < 0.1:
+            environ["HTTP_IDEMPOTENCY_KEY"] = f"key-{rng.randrange(KEYS)}"
         schemes = sorted({"apiKey", "session", "", *operation.lets_in})
-        self._sign(environ, dice.choices(schemes, [CALLERS[scheme] for scheme in schemes])[0])
-        for name in dice.sample(HEADERS, dice.randint(1, 2)) if dice.random() < 0.15 else ():
-            environ[name] = dice.choice(HEADER_CORPUS)
-        if dice.random() < 0.01:
-            # A body in chunks, or one that is cut short.
-            environ["CONTENT_LENGTH"] = dice.choice(
+        self._sign(environ, rng.choices(schemes, [CALLERS[scheme] for scheme in schemes])[0])
+        for name in rng.sample(HEADERS, rng.randint(1, 2)) if rng.random() < 0.15 else ():
+            environ[name] = rng.choice(HEADER_CORPUS)
+        if rng.random() < 0.01:
+            # A chunked body, or a wrong length.
+            environ["CONTENT_LENGTH"] = rng.choice(
                 ("", str(len(body) + 1), str(MAX_BODY_BYTES + 1))
             )
         return environ
@@ -379,49 +383,49 @@ class Cases:
             environ["HTTP_AUTHORIZATION"] = self.bearers[scheme]
 
     def _target(self, operation: Operation, request_id: str) -> str:
-        """The call's path and query."""
+        """A path and query for the call."""
         path = operation.path
         for name in operation.in_path:
             path = path.replace(f"{{{name}}}", self._value(name, request_id))
         query = [
             f"{name}={self._value(name, request_id)}"
             for name in operation.in_query
-            if self.dice.random() < 0.3
+            if self.rng.random() < 0.3
         ]
-        if self.dice.random() < 0.1:
-            query += self.dice.sample((*query, *ADDRESS_CORPUS), 1)
+        if self.rng.random() < 0.1:
+            query += self.rng.sample((*query, *ADDRESS_CORPUS), 1)
         return f"{path}?{'&'.join(query)}" if query else path
 
     def _value(self, name: str, request_id: str) -> str:
-        """A value for a name in the path or the query."""
-        if self.dice.random() < 0.6:
-            return self.dice.choice(ADDRESS_CORPUS)
+        """A value for a path or query parameter."""
+        if self.rng.random() < 0.6:
+            return self.rng.choice(ADDRESS_CORPUS)
         return (
             request_id
             if name == "requestId"
-            else self.dice.choice(self.words[name] or [str(self.dice.randint(1, 100))])
+            else self.rng.choice(self.words[name] or [str(self.rng.randint(1, 100))])
         )
 
     def _body(self, operation: Operation, request_id: str) -> bytes:
-        """A body that the call would take, with up to three fields or some bytes changed."""
-        dice = self.dice
-        is_right = "password" in operation.fields and dice.random() < RIGHT_PASSWORDS
-        fields = dict(self.login if is_right else dice.choice(operation.bodies))
+        """A valid body, with up to three fields or some bytes changed."""
+        rng = self.rng
+        is_right = "password" in operation.fields and rng.random() < RIGHT_PASSWORDS
+        fields = dict(self.login if is_right else rng.choice(operation.bodies))
         if "requestId" in fields:
             fields |= {"requestId": f'"{request_id}"', "amount": "0.01"}
-        for name in dice.sample(operation.fields, min(dice.randint(0, 3), len(operation.fields))):
-            fields[name] = dice.choice(CORPUS)
+        for name in rng.sample(operation.fields, min(rng.randint(0, 3), len(operation.fields))):
+            fields[name] = rng.choice(CORPUS)
         text = ", ".join(f'"{name}": {value}' for name, value in fields.items())
-        spoilt = f"{{{text}}}".encode("utf-8", "surrogatepass")
-        if dice.random() < 0.2:
-            at = dice.randrange(len(spoilt))
-            cut = spoilt[at : at + dice.randrange(8)]
-            spoilt = (
-                spoilt[:at]
-                + dice.choice((b"", dice.randbytes(3), cut * 20, b'"', b",,", b"\x00", b"\xff\xfe"))
-                + spoilt[at + len(cut) :]
+        damaged = f"{{{text}}}".encode("utf-8", "surrogatepass")
+        if rng.random() < 0.2:
+            at = rng.randrange(len(damaged))
+            cut = damaged[at : at + rng.randrange(8)]
+            damaged = (
+                damaged[:at]
+                + rng.choice((b"", rng.randbytes(3), cut * 20, b'"', b",,", b"\x00", b"\xff\xfe"))
+                + damaged[at + len(cut) :]
             )
-        return spoilt
+        return damaged
 
 
 def _operations(page: Mapping[str, Any]) -> list[Operation]:
@@ -453,7 +457,10 @@ def _operation(
             for example in body["examples"].values()
         ),
         tuple(schema["properties"]),
-        {int(status): _answers(told["content"]) for status, told in part["responses"].items()},
+        {
+            int(status): _answers(response["content"])
+            for status, response in part["responses"].items()
+        },
     )
 
 
@@ -472,19 +479,19 @@ def _answers(content: Mapping[str, Any]) -> Answers:
 def _judge(
     operation: Operation, case: Environ, answer: Answer, outcome: Outcome, *, moved: bool
 ) -> None:
-    """Hold an answer to what is promised."""
+    """Verify a response: documented, no server error, and no changes after an error."""
     data = _read(answer.body) if answer.kind == JSON else None
     is_refused = answer.status != 200 or (data is not None and data.get("success") is False)
-    told = operation.answers.get(answer.status, Answers(JSON, frozenset()))
+    expected = operation.answers.get(answer.status, Answers(JSON, frozenset()))
     wrong = []
     if answer.status >= 500:
-        wrong.append("which is a mistake of ours")
-    if answer.kind != told.kind or (answer.kind == JSON and data is None):
-        wrong.append(f"which is no {told.kind}, or no object")
+        wrong.append("a server error")
+    if answer.kind != expected.kind or (answer.kind == JSON and data is None):
+        wrong.append(f"not {expected.kind}, or not an object")
     if is_refused and not (
-        data and data.get("success") is False and data.get("code") in told.codes | ELSEWHERE
+        data and data.get("success") is False and data.get("code") in expected.codes | ELSEWHERE
     ):
-        wrong.append("which is no refusal that the page has for it")
+        wrong.append("an error that is not documented for this call")
     if moved and (is_refused or operation.path not in MONEY_PATHS):
         wrong.append("and something was written")
     for problem in wrong:
@@ -493,16 +500,17 @@ def _judge(
             for name, value in case.items()
             if name.startswith(("HTTP_", "CONTENT_TYPE", "REMOTE_"))
         }
-        sent = f"{case['REQUEST_METHOD']} {case['RAW_URI'][:300]} with {headers} and {case['wsgi.input'].getvalue()[:300]!r}"
+        target, sent_body = case["RAW_URI"][:300], case["wsgi.input"].getvalue()[:300]
+        sent = f"{case['REQUEST_METHOD']} {target} with {headers} and {sent_body!r}"
         outcome.expect(
             holds=False,
-            otherwise=f"{sent} is answered with {answer.status} {answer.body[:300]!r}, {problem}",
+            otherwise=f"{sent} got {answer.status} {answer.body[:300]!r}: {problem}",
         )
 
 
 @lru_cache(maxsize=64)
 def _read(body: bytes) -> dict[str, Any] | None:
-    """The JSON object that it is, or None. Many refusals are the same, and the page itself is long."""
+    """Parse a JSON object; None if it is none. Cached, because many errors are equal."""
     try:
         data = json.loads(body)
     except ValueError:

@@ -1,23 +1,35 @@
-"""Where every budget stands, in plain SQL that is not the service's own: what it counts, what is reserved, what its audit log adds up to."""
+"""Stored balances, queried with SQL that is independent of the service's code."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-#: One row a budget, as `Standing` has it; a WHERE may follow.
-STANDINGS = """
+#: One row per budget with the columns of `StoredBalance`. A WHERE clause may follow.
+BALANCES = """
     SELECT b."id", b."budgetedMinor", b."deletedAt" IS NULL, u."reservedMinor", u."committedMinor",
-        COALESCE((SELECT SUM(r."heldMinor") FROM "Reservation" r WHERE r."budgetId" = b."id" AND r."status" = 'open'), 0),
-        COALESCE((SELECT SUM(a."budgetedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"), 0),
-        COALESCE((SELECT SUM(a."reservedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"), 0),
-        COALESCE((SELECT SUM(a."committedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"), 0),
+        COALESCE((
+            SELECT SUM(r."heldMinor") FROM "Reservation" r
+            WHERE r."budgetId" = b."id" AND r."status" = 'open'
+        ), 0),
+        COALESCE((
+            SELECT SUM(a."budgetedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"
+        ), 0),
+        COALESCE((
+            SELECT SUM(a."reservedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"
+        ), 0),
+        COALESCE((
+            SELECT SUM(a."committedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"
+        ), 0),
         u."version" - (SELECT COUNT(*) FROM "AuditLog" a WHERE a."budgetId" = b."id")
     FROM "Budget" b LEFT JOIN "BudgetUtilization" u ON u."budgetId" = b."id"
 """
 
 
-class Standing(NamedTuple):
-    """A budget: what it counts, None where it has no utilisation; what open reservations hold; what its audit log replays to."""
+class StoredBalance(NamedTuple):
+    """A budget's stored amounts, the sum of its open reservations, and its replayed audit log.
+
+    `reserved`, `committed` and `versions_off` are None if the budget has no utilization row.
+    """
 
     budget_id: str
     budgeted: int
@@ -31,10 +43,10 @@ class Standing(NamedTuple):
     versions_off: int | None
 
     @property
-    def contradiction(self) -> str | None:
-        """What is wrong with it, if anything is."""
+    def inconsistency(self) -> str | None:
+        """A description of the inconsistency, or None."""
         if self.reserved is None or self.committed is None:
-            return f"{self.budget_id} has no utilisation"
+            return f"{self.budget_id} has no utilization row"
         counted = self.budgeted, self.reserved, self.committed
         replayed = (
             int(self.replayed_budgeted),
@@ -42,5 +54,8 @@ class Standing(NamedTuple):
             int(self.replayed_committed),
         )
         if self.held != self.reserved or replayed != counted or self.versions_off:
-            return f"{self.budget_id} is at {counted}; its reservations hold {self.held}, its audit log replays to {replayed}, off by {self.versions_off} rows"
+            return (
+                f"{self.budget_id} has {counted}; its reservations hold {self.held}, its audit log"
+                f" replays to {replayed}, and {self.versions_off} audit rows are missing"
+            )
         return f"{self.budget_id} is negative: {counted}" if min(counted) < 0 else None

@@ -1,4 +1,7 @@
-"""The wall clock jumps by an hour or a year, back and forth, under load and in the middle of passes: order, durations, sessions and locks stay right."""
+"""Jumps of the wall clock by an hour or a year, back and forth, under load and during sync runs.
+
+Order, durations, sessions and login limits must stay correct.
+"""
 
 from __future__ import annotations
 
@@ -19,34 +22,46 @@ from budget_sync.queries import audit
 from stress.load import Load, verify_balances
 from stress.outcome import Outcome, Place
 from stress.preload import Clock, preload
-from stress.sync_runs import Pass, last_pass_s, write_sheet
+from stress.sync_runs import SyncRun, last_run_s, write_sheet
 
 HOUR_S = 3600
 YEAR_S = 365 * 24 * HOUR_S
 JUMPS_S = (YEAR_S, -HOUR_S, HOUR_S, -YEAR_S)
 
-#: A session is good for 12 hours, so an hour more does it no harm; one of a time that is yet to come is nobody's until then.
+#: The status of a session's request after a jump. A session lasts 12 hours, so an hour forward is
+#: harmless; a session that was created in the future is not valid yet.
 STATUS_AFTER = {HOUR_S: 200, -HOUR_S: 401, YEAR_S: 401, -YEAR_S: 401}
 
-#: The sheet and its budgets.
+#: The sheet's file name and number of budgets.
 SHEET, BUDGETS = "clock.csv", 500
 
-#: Of so many jumps, some must have come in the middle of a pass.
-MEETS_A_PASS = 4
+#: With at least this many jumps, some must happen during a sync run.
+MEETS_A_RUN = 4
 
-#: Seconds off the true time that no clock is which was not turned.
+#: A timestamp further than this from the true time was written while the clock was wrong.
 TURNED_S = HOUR_S / 2
 
-#: How often the clock goes back and forth at once, so that checks begin by one clock and end by the other, and the seconds between.
+#: Number of rapid jumps back and forth, so that some checks begin and end with different clocks,
+#: and the seconds between them.
 FLICKERS, FLICKER_S = 100, 0.001
 
-#: What must never be found, by what it is called.
+#: Queries that must find no rows, by the problem they detect.
 _NEVER = {
-    "a check that took less than no time": """SELECT "checkId" FROM "BudgetCheckLog" WHERE "durationMs" < 0 OR "durationMs" > 60000""",
-    "a pass that took less than no time": """SELECT "syncId" FROM "SyncHistory" WHERE "durationMs" < 0 OR "durationMs" > 60000 OR "endTime" < "startTime" """,
-    "a pass that took a year": """SELECT "syncId" FROM "SyncHistory" WHERE substr("endTime", 1, 4) > substr("startTime", 1, 4) AND "durationMs" < 60000""",
+    "a check with a wrong duration": """
+        SELECT "checkId" FROM "BudgetCheckLog" WHERE "durationMs" < 0 OR "durationMs" > 60000
+    """,
+    "a sync run with a wrong duration": """
+        SELECT "syncId" FROM "SyncHistory"
+        WHERE "durationMs" < 0 OR "durationMs" > 60000 OR "endTime" < "startTime"
+    """,
+    "a sync run with a duration of a year": """
+        SELECT "syncId" FROM "SyncHistory"
+        WHERE substr("endTime", 1, 4) > substr("startTime", 1, 4) AND "durationMs" < 60000
+    """,
     "movements out of order": """
-        SELECT a."id" FROM "AuditLog" a JOIN "AuditLog" b ON b."budgetId" = a."budgetId" AND b."version" = a."version" + 1 WHERE b."id" < a."id"
+        SELECT a."id" FROM "AuditLog" a
+        JOIN "AuditLog" b ON b."budgetId" = a."budgetId" AND b."version" = a."version" + 1
+        WHERE b."id" < a."id"
     """,
 }
 
@@ -56,7 +71,7 @@ def stress(tries: int, place: Place) -> Outcome:
     outcome = Outcome()
     with place.installation() as server:
         clock = Clock(place.folder / "clock")
-        preload(server, PROVE_CLOCK=clock.path)
+        preload(server, STRESS_CLOCK=clock.path)
         server.start()
         write_sheet(server, SHEET, BUDGETS, 1)
         server.flask("add-source", "--customer", demo.CUSTOMER, "--csv", SHEET)
@@ -64,105 +79,106 @@ def stress(tries: int, place: Place) -> Outcome:
         with Load(server, "clock", threads_count=4, pause_s=0.05, checks=True) as load:
             for number in range(tries):
                 jumper.jump(
-                    JUMPS_S[number] if number < len(JUMPS_S) else place.dice.choice(JUMPS_S), number
+                    JUMPS_S[number] if number < len(JUMPS_S) else place.rng.choice(JUMPS_S), number
                 )
                 load.wait_for(10)
                 outcome.tries += 1
                 place.progress(number + 1, tries)
-        load.hold_against(server.target, outcome, "after all jumps")
+        load.compare_with(server.target, outcome, "after all jumps")
         verify_balances(server.target, outcome, "after all jumps")
         for name, sql in _NEVER.items():
             rows = found(server.target, sql)
             outcome.expect(not rows, f"{name}: {rows[:3]}")
         outcome.expect(
-            "Traceback" not in server.log, f"a traceback in the log: {server.log[-2000:]}"
+            "Traceback" not in server.log, f"traceback in the server log: {server.log[-2000:]}"
         )
     met = jumper.met
     outcome.notes.append(
-        f"{met['passes']} passes met in the middle, {met['checks']:,} checks by a turned clock"
+        f"{met['runs']} jumps during a sync run, {met['checks']:,} checks with a wrong clock"
     )
-    outcome.expect(met["passes"] or tries < MEETS_A_PASS, "no jump met a pass in the middle")
-    outcome.expect(met["checks"], "no check was made by a turned clock")
+    outcome.expect(met["runs"] or tries < MEETS_A_RUN, "no jump happened during a sync run")
+    outcome.expect(met["checks"], "no check happened with a wrong clock")
     return outcome
 
 
 @dataclass
 class Jumper:
-    """Turns an installation's clock under load, and looks what it made of that."""
+    """Changes the clock under load and verifies the effects."""
 
     server: Installation
     clock: Clock
     place: Place
     outcome: Outcome
-    #: Who may see what others checked.
+    #: Session of a user who may read all checks.
     fiona: requests.Session
-    #: How many passes had begun before a jump and ended after it, and how many checks of the load were made by a turned clock.
+    #: Number of jumps during a sync run ("runs") and of checks with a wrong clock ("checks").
     met: Counter[str] = field(default_factory=Counter)
 
     def jump(self, jump_s: int, number: int) -> None:
-        """Sign in, jump in the middle of a pass, look whether all is as good as it should be, and jump back."""
+        """Log in, jump during a sync run, verify the effects, and jump back."""
         when = f"with a jump of {jump_s} s"
         self.clock.ahead(0)
         session = self.server.session("jane")
         ((last_check,),) = found(
             self.server.target, """SELECT COALESCE(MAX("id"), 0) FROM "BudgetCheckLog" """
         )
-        self._jump_in_a_pass(jump_s, number, when)
+        self._jump_in_a_run(jump_s, number, when)
         self._expect_status(session, STATUS_AFTER[jump_s], when)
         self._lock_out(when)
         for _ in range(FLICKERS):
             for ahead_s in (0, jump_s):
                 self.clock.ahead(ahead_s)
                 time.sleep(FLICKER_S)
-        story = Timeline(self.server, f"turned-{number}", self.outcome, when)
-        story.go_on()
+        timeline = Timeline(self.server, f"turned-{number}", self.outcome, when)
+        timeline.go_on()
         self.clock.ahead(0)
         self._count_checks(last_check)
         self._expect_history(when)
-        story.go_on()
-        story.expect_order(self.fiona, jump_s)
+        timeline.go_on()
+        timeline.expect_order(self.fiona, jump_s)
         self._expect_status(session, 200, f"{when} and back")
-        # What she failed at under the other clock must not lock her out under the true one.
+        # Failed logins with the wrong clock must not block her with the true one.
         right = self._log_in(
             (self.server.folder / "demo" / "jane.json").read_text(encoding="utf-8")
         )
         self.outcome.expect(
             right.status_code == 200,
-            f"{when} and back, signing in is answered with {right.status_code} {right.text[:200]}",
+            f"{when} and back, login fails with {right.status_code} {right.text[:200]}",
         )
 
-    def _jump_in_a_pass(self, jump_s: int, number: int, when: str) -> None:
+    def _jump_in_a_run(self, jump_s: int, number: int, when: str) -> None:
         write_sheet(self.server, SHEET, BUDGETS, number + 1)
-        pass_s = last_pass_s(self.server.target)
+        run_s = last_run_s(self.server.target)
         began, began_at = time.monotonic(), datetime.now(UTC)
-        with Pass(self.server, SHEET) as met:
+        with SyncRun(self.server, SHEET) as met:
             met.wait_for_begin()
-            met.listen(self.place.dice.uniform(0, pass_s))
+            met.collect(self.place.rng.uniform(0, run_s))
             self.clock.ahead(jump_s)
             jumped_at = datetime.now(UTC)
             is_met = met.began and not met.ended
             status = met.wait()
         took_ms = (time.monotonic() - began) * 1000
-        self.met["passes"] += is_met
-        self.outcome.expect(status == 0, f"a pass {when}: {met.said}")
-        ((said_ms, start),) = found(
+        self.met["runs"] += is_met
+        self.outcome.expect(status == 0, f"a sync run {when} failed: {met.output}")
+        ((reported_ms, start),) = found(
             self.server.target,
             """SELECT "durationMs", "startTime" FROM "SyncHistory" ORDER BY "id" DESC LIMIT 1""",
         )
         self.outcome.expect(
-            0 <= said_ms <= took_ms,
-            f"a pass {when} took {took_ms:.0f} ms at most, and says {said_ms}",
+            0 <= reported_ms <= took_ms,
+            f"a sync run {when} took at most {took_ms:.0f} ms, but reports {reported_ms}",
         )
-        # Of a pass that began before the jump; to the second, as it is stored.
+        # Only if the run began before the jump. Times are stored to the second.
         in_time = began_at - timedelta(seconds=1) <= datetime.fromisoformat(start) <= jumped_at
         self.outcome.expect(
-            in_time or not is_met, f"a pass {when} began at {began_at} or later, and says {start}"
+            in_time or not is_met,
+            f"a sync run {when} began at {began_at} or later, but reports {start}",
         )
 
     def _expect_status(self, session: requests.Session, status: int, when: str) -> None:
         answer = session.get(f"{self.server.url}/api/auth/me", timeout=30)
         self.outcome.expect(
-            answer.status_code == status, f"{when}, a session is answered with {answer.status_code}"
+            answer.status_code == status, f"{when}, a session gets {answer.status_code}"
         )
 
     def _log_in(self, body: str) -> requests.Response:
@@ -174,7 +190,7 @@ class Jumper:
         )
 
     def _lock_out(self, when: str) -> None:
-        """Fail to sign in as often as may be, and once more."""
+        """Fail to log in as often as allowed, and once more."""
         answers = [
             self._log_in('{"email": "jane@acme.com", "password": "not hers"}')
             for _ in range(MAX_FAILURES_ACCOUNT + 1)
@@ -182,18 +198,19 @@ class Jumper:
         statuses = [answer.status_code for answer in answers]
         self.outcome.expect(
             statuses == [401] * MAX_FAILURES_ACCOUNT + [429],
-            f"{when}, wrong passwords are answered with {statuses}",
+            f"{when}, wrong passwords get {statuses}",
         )
         wait_s = answers[-1].json().get("retryAfter", 0)
-        self.outcome.expect(
-            0 < wait_s <= WINDOW_S, f"{when}, the lock is said to last for {wait_s} s"
-        )
+        self.outcome.expect(0 < wait_s <= WINDOW_S, f"{when}, retryAfter is {wait_s} s")
 
     def _count_checks(self, last_check: int) -> None:
-        """Count the load's checks since that one which the clock was turned for."""
+        """Count the load's checks since `last_check` that were stored with a wrong time."""
         rows = found(
             self.server.target,
-            f"""SELECT "timestamp" FROM "BudgetCheckLog" WHERE "id" > {last_check} AND "requestId" LIKE 'clock-%'""",
+            f"""
+            SELECT "timestamp" FROM "BudgetCheckLog"
+            WHERE "id" > {last_check} AND "requestId" LIKE 'clock-%'
+            """,
         )
         now = datetime.now(UTC)
         self.met["checks"] += sum(
@@ -201,8 +218,11 @@ class Jumper:
         )
 
     def _expect_history(self, when: str) -> None:
-        """The budget's history, where the latest rows are of another time, begins with the latest."""
-        newest_first = f"""SELECT "id" FROM "AuditLog" WHERE "budgetId" = '{demo.BUDGET}' %s ORDER BY "version" DESC LIMIT {audit.HISTORY_SIZE}"""
+        """The budget's history begins with the newest row, even if its timestamp is older."""
+        newest_first = f"""
+            SELECT "id" FROM "AuditLog" WHERE "budgetId" = '{demo.BUDGET}' %s
+            ORDER BY "version" DESC LIMIT {audit.HISTORY_SIZE}
+        """
         ((newest,), *_) = found(self.server.target, newest_first % "")
         database.connect(self.server.target)
         try:
@@ -215,13 +235,13 @@ class Jumper:
         ]
         self.outcome.expect(
             shown == expected and shown[0] >= newest,
-            f"{when} and back, the history is {shown}; of {newest} and later, it is {expected}",
+            f"{when} and back, the history is {shown}; expected is {expected}, from {newest} on",
         )
 
 
 @dataclass
 class Timeline:
-    """A request that is checked, reserved and released, by one clock and then by another."""
+    """A request that is checked, reserved and released with different clocks."""
 
     server: Installation
     request: str
@@ -231,7 +251,7 @@ class Timeline:
     reservations: list[str] = field(default_factory=list)
 
     def go_on(self) -> None:
-        """Check, reserve anew, which only a check logged since the last release allows, and release."""
+        """Check, reserve and release again. Each new reserve requires a check after the release."""
         self.checks.append(
             self._call("check", check_body(requestId=self.request, amount=0.1)).get("checkId", "")
         )
@@ -243,13 +263,16 @@ class Timeline:
         self._call("release", release_body(requestId=self.request, amount=0.1))
 
     def expect_order(self, session: requests.Session, jump_s: int) -> None:
-        """It is told as it happened, whatever the clock said; and no earlier check, though of a later time, lets it be reserved anew."""
+        """The timeline has the true order, despite wrong timestamps.
+
+        A check before the last release does not allow another reserve, even if its time is later.
+        """
         self._call("reserve", reserve_body(requestId=self.request, amount=0.1), status=409)
-        told = session.get(f"{self.server.url}/api/requests/{self.request}", timeout=30).json()
+        shown = session.get(f"{self.server.url}/api/requests/{self.request}", timeout=30).json()
         seen = (
-            [check["checkId"] for check in told["checks"]],
-            [reservation["reservationId"] for reservation in told["reservations"]],
-            [(movement["action"], movement["reservationId"]) for movement in told["movements"]],
+            [check["checkId"] for check in shown["checks"]],
+            [reservation["reservationId"] for reservation in shown["reservations"]],
+            [(movement["action"], movement["reservationId"]) for movement in shown["movements"]],
         )
         moved = [
             (action, reservation)
@@ -258,11 +281,12 @@ class Timeline:
         ]
         self.outcome.expect(
             seen == (self.checks, self.reservations, moved),
-            f"{self.when}, {self.request} was {self.checks}, {moved}, and is told as {seen}",
+            f"{self.when}, {self.request} was {self.checks}, {moved}, but is shown as {seen}",
         )
-        times = [movement["createdAt"] for movement in told["movements"]]
+        times = [movement["createdAt"] for movement in shown["movements"]]
         self.outcome.expect(
-            (times != sorted(times)) == (jump_s > 0), f"{self.when}, the movements are of {times}"
+            (times != sorted(times)) == (jump_s > 0),
+            f"{self.when}, the movements have the times {times}",
         )
 
     def _call(self, call: str, body: dict[str, Any], status: int = 200) -> dict[str, Any]:

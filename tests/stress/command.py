@@ -1,4 +1,4 @@
-"""The command: which rows to run, how often, and the table at the end."""
+"""The command line: which stress rows to run, how often, and the table of results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stress.rows import ROWS
 
 
 class Result(NamedTuple):
-    """A row that was run."""
+    """The outcome of one row on one engine."""
 
     row: Row
     engine: str
@@ -34,28 +34,27 @@ class Result(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the rows asked for; the exit status, 1 where a promise was broken or not all of it was tried."""
+    """Run the requested rows. Returns 1 if one was violated or not all were run, else 0."""
     parser = _parser()
     chosen = parser.parse_args(arguments)
-    # What this machine lacks leaves a promise untried.
+    # A missing tool fails a row instead of skipping it.
     os.environ["REQUIRE_ALL"] = "1"
     if chosen.list:
         for row in ROWS:
-            click.echo(
-                f"{row.name:<14}{row.full:>10,}  {', '.join(row.engines):<20}  {row.promise}"
-            )
+            engines = ", ".join(row.engines)
+            click.echo(f"{row.name:<14}{row.full:>10,}  {engines:<20}  {row.invariant}")
         return 0
-    asked = chosen.only.split(",") if chosen.only else [row.name for row in ROWS]
-    unknown = sorted(set(asked) - {row.name for row in ROWS})
+    requested = chosen.only.split(",") if chosen.only else [row.name for row in ROWS]
+    unknown = sorted(set(requested) - {row.name for row in ROWS})
     if unknown:
         parser.error(f"there is no row {', '.join(unknown)}; --list names them")
     if chosen.engine == "postgresql" and not BINARIES:
-        parser.error("PostgreSQL is not installed here")
+        parser.error("PostgreSQL is not installed")
     results: list[Result] = []
     stopped = False
     try:
-        for result in _run([row for row in ROWS if row.name in asked], chosen):
-            results.append(result)  # noqa: PERF402  # what was finished before Ctrl-C is still shown
+        for result in _run([row for row in ROWS if row.name in requested], chosen):
+            results.append(result)  # noqa: PERF402  # keeps finished results after Ctrl-C
     except KeyboardInterrupt:
         stopped = True
         click.echo("Stopped.")
@@ -70,30 +69,32 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="make prove ARGS=…", description="Try to break every promise of the service."
+        prog="make stress ARGS=…",
+        description="Try to violate the service's invariants, with faults, load and hostile input.",
     )
     parser.add_argument(
-        "--list", action="store_true", help="show the rows, and how often each is tried"
+        "--list", action="store_true", help="list the rows and their number of tries, and exit"
     )
-    parser.add_argument("--only", metavar="NAME[,NAME]", help="these rows alone")
+    parser.add_argument("--only", metavar="NAME[,NAME]", help="run only these rows")
     parser.add_argument(
-        "--tries", type=int, metavar="N", help="this often, instead of each row's own number"
+        "--tries", type=int, metavar="N", help="number of tries (default: set by each row)"
     )
-    parser.add_argument("--short", action="store_true", help="as often as in the suite")
+    parser.add_argument("--short", action="store_true", help="as few tries as in the test suite")
     parser.add_argument(
         "--engine",
         choices=("sqlite", "postgresql", "both"),
         default="both",
-        help="the database (default: both, of what is installed)",
+        help="the database engine (default: both, if installed)",
     )
     parser.add_argument(
-        "--seed", type=int, default=None, help="throw the dice of an earlier run again"
+        "--seed", type=int, default=None, help="repeat the random choices of an earlier run"
     )
     return parser
 
 
 def _run(rows: Sequence[Row], chosen: argparse.Namespace) -> Iterator[Result]:
-    seed = random.randrange(10**6) if chosen.seed is None else chosen.seed  # noqa: S311  # chance, no secret
+    new_seed = random.randrange(10**6)  # noqa: S311  # not a secret
+    seed = new_seed if chosen.seed is None else chosen.seed
     click.echo(f"--seed {seed}")
     for engine in _engines(chosen.engine):
         with _templates(engine) as templates:
@@ -102,32 +103,34 @@ def _run(rows: Sequence[Row], chosen: argparse.Namespace) -> Iterator[Result]:
                 if engine not in row.engines or tries is None:
                     continue
                 yield _run_row(
-                    row, engine, tries, Place(Path(), templates, seed, partial(_tell, row.name))
+                    row, engine, tries, Place(Path(), templates, seed, partial(_report, row.name))
                 )
 
 
-def _engines(asked: str) -> tuple[str, ...]:
-    """The engines asked for; of both, those that this machine has."""
-    if asked != "both":
-        return (asked,)
+def _engines(requested: str) -> tuple[str, ...]:
+    """The requested engines, without PostgreSQL if it is not installed."""
+    if requested != "both":
+        return (requested,)
     if not BINARIES:
-        click.echo("PostgreSQL is not installed here: SQLite alone is tried.")
+        click.echo("PostgreSQL is not installed. Running on SQLite only.")
         return ("sqlite",)
     return ("sqlite", "postgresql")
 
 
 def _run_row(row: Row, engine: str, tries: int, place: Place) -> Result:
-    place.folder = Path(tempfile.mkdtemp(prefix=f"prove-{row.name}-"))
-    place.tell(f"{tries:,} tries on {engine}")
+    place.folder = Path(tempfile.mkdtemp(prefix=f"stress-{row.name}-"))
+    place.report(f"{tries:,} tries on {engine}")
     began = time.monotonic()
     try:
         outcome = row.stress(tries, place)
-        outcome.expect(outcome.tries, "nothing was tried")
-    except (Exception, pytest.fail.Exception):  # noqa: BLE001  # whatever it is, the other rows are still to be tried
+        outcome.expect(outcome.tries, "no tries were made")
+    except (Exception, pytest.fail.Exception):  # noqa: BLE001  # continue with the other rows
         outcome = Outcome()
-        outcome.expect(holds=False, otherwise=f"the proof itself failed:\n{traceback.format_exc()}")
+        outcome.expect(
+            holds=False, otherwise=f"the stress test itself failed:\n{traceback.format_exc()}"
+        )
     if outcome.violation_count:
-        place.tell(f"{outcome.violation_count} violations; what they left is in {place.folder}")
+        place.report(f"{outcome.violation_count} violations; files are kept in {place.folder}")
     else:
         shutil.rmtree(place.folder, ignore_errors=True)
     return Result(row, engine, outcome, time.monotonic() - began)
@@ -135,9 +138,9 @@ def _run_row(row: Row, engine: str, tries: int, place: Place) -> Result:
 
 @contextmanager
 def _templates(engine: str) -> Iterator[Templates]:
-    """Templates of installations on that engine."""
+    """Installation templates for that engine."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="prove-templates-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stress-templates-")))
         yield stack.enter_context(
             Templates(
                 folder,
@@ -146,15 +149,18 @@ def _templates(engine: str) -> Iterator[Templates]:
         )
 
 
-def _tell(name: str, text: str) -> None:
+def _report(name: str, text: str) -> None:
     click.echo(f"{time.strftime('%H:%M:%S')} {name}: {text}")
 
 
 def _print_table(results: Sequence[Result]) -> None:
-    click.echo(f"{'row':<14}{'engine':<12}{'tries':>10}{'violations':>12}{'seconds':>9}  promise")
+    click.echo(
+        f"{'row':<14}{'engine':<12}{'tries':>10}{'violations':>12}{'seconds':>9}  what must hold"
+    )
     for row, engine, outcome, seconds in results:
         click.echo(
-            f"{row.name:<14}{engine:<12}{outcome.tries:>10,}{outcome.violation_count:>12,}{seconds:>9,.0f}  {row.promise}"
+            f"{row.name:<14}{engine:<12}{outcome.tries:>10,}{outcome.violation_count:>12,}"
+            f"{seconds:>9,.0f}  {row.invariant}"
         )
         for note in outcome.notes:
             click.echo(f"{'':<26}{note}")

@@ -1,7 +1,8 @@
-"""Conservation: every answer is the plain model's, and after it the balances, the reservations and the audit log all agree.
+"""Conservation of money: responses match a simple model, and all stored figures agree.
 
-The same driver has two ways to be driven: sequences that hypothesis chooses and shrinks where they fail, each on a fresh
-database; and threads that throw dice, each with a customer of its own, so that their works share group commits.
+A driver applies each operation to the service and to the model. It is used in two ways: with
+sequences that hypothesis generates and shrinks, each on a new database; and with random operations
+from parallel threads, each for its own customer, so that their transactions share group commits.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from itertools import chain, combinations, cycle, islice, product
 from pathlib import Path
 from typing import Any
 
-from conftest import MEMORY
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from support.installation import Installation
+from support.speed import MEMORY
 from support.world import ROOT
 
 from budget_sync import database, ledger, sync
@@ -41,11 +42,11 @@ from budget_sync.domain.request_models import (
     ReserveRequest,
 )
 from budget_sync.ledger import verification
-from stress.balances import STANDINGS, Standing
+from stress.balances import BALANCES, StoredBalance
 from stress.ledger_model import DONE, REPLAYED, LedgerModel
 from stress.outcome import Outcome, Place
 
-#: Few of each, so that operations meet.
+#: Few values, so that operations interact.
 DEPARTMENTS = ("Engineering", "Legal", "Sales")
 REQUESTS = ("r1", "r2", "r3", "r4")
 KEYS = (None, "k1", "k2")
@@ -56,13 +57,13 @@ PERIOD = "Q1 2025"
 
 THREADS = 16
 
-#: How often an operation is asked for that a machine busy with something else did not get to in time.
+#: Attempts per operation, because a busy machine may exceed a time limit.
 TRIES = 3
 
-#: Operations on a customer before the next one is made: what is spent never comes back, so its budgets fill up.
+#: Operations per customer. Spent money never returns, so budgets eventually fill up.
 CUSTOMER_LIFE = 300
 
-#: Operations of a sequence, and sequences of a round.
+#: Operations per sequence, and sequences per round.
 STEPS, ROUND = 40, 200
 
 
@@ -72,14 +73,14 @@ class ConservationError(AssertionError):
 
 @dataclass
 class Driver:
-    """A customer of the service and its model: does every operation to both, and compares."""
+    """Applies each operation to a customer of the service and to its model, and compares them."""
 
     customer: str
     folder: Path
     model: LedgerModel = field(default_factory=LedgerModel)
     history: list[str] = field(default_factory=list)
 
-    #: The customer's sheet, where it and its budgets are there already.
+    #: The customer's source, if the customer already exists.
     source: sync.Source | None = None
 
     def __post_init__(self) -> None:
@@ -116,8 +117,8 @@ class Driver:
         return f"{self.customer}-{department}"
 
     def check(self, department: str, request: str, amount: int) -> None:
-        """Check on both."""
-        asked = CheckRequest(
+        """Check."""
+        body = CheckRequest(
             request_id=request,
             user_id="jane",
             user_name="Jane",
@@ -131,70 +132,70 @@ class Driver:
         self._compare(
             f"check {department} {request} {amount}",
             expected,
-            lambda: ledger.check(self.actor, asked).data["code"],
+            lambda: ledger.check(self.actor, body).data["code"],
         )
 
     def reserve(
         self, department: str, request: str, amount: int, *, over: bool, key: str | None
     ) -> None:
-        """Reserve on both."""
+        """Reserve."""
         approval = (
             OverBudget(approved_by=self.actor.user_id or "", reason="Urgent") if over else None
         )
-        asked = ReserveRequest(
+        body = ReserveRequest(
             budget_id=self.budget_id(department),
             request_id=request,
             amount=_units(amount),
             user_id="jane",
             over_budget=approval,
         )
-        expected = self.model.reserve(asked.budget_id, request, amount, over=over, key=key)
+        expected = self.model.reserve(body.budget_id, request, amount, over=over, key=key)
         self._move(
             f"reserve {department} {request} {amount} over={over} key={key}",
             expected,
-            lambda: ledger.reserve(self.actor, asked, idempotency_key=key),
+            lambda: ledger.reserve(self.actor, body, idempotency_key=key),
         )
 
     def commit(
         self, department: str, request: str, amount: int, *, final: bool, key: str | None
     ) -> None:
-        """Commit on both."""
-        asked = CommitRequest(
+        """Commit."""
+        body = CommitRequest(
             budget_id=self.budget_id(department),
             request_id=request,
             amount=_units(amount),
             final=final,
         )
-        expected = self.model.commit(asked.budget_id, request, amount, final=final, key=key)
+        expected = self.model.commit(body.budget_id, request, amount, final=final, key=key)
         self._move(
             f"commit {department} {request} {amount} final={final} key={key}",
             expected,
-            lambda: ledger.commit(self.actor, asked, idempotency_key=key),
+            lambda: ledger.commit(self.actor, body, idempotency_key=key),
         )
 
     def release(
         self, department: str, request: str, amount: int, *, action: ReleaseAction, key: str | None
     ) -> None:
-        """Release on both."""
-        asked = ReleaseRequest(
+        """Release."""
+        body = ReleaseRequest(
             budget_id=self.budget_id(department),
             request_id=request,
             amount=_units(amount),
             action=action,
         )
-        expected = self.model.release(asked.budget_id, request, amount, action=action, key=key)
+        expected = self.model.release(body.budget_id, request, amount, action=action, key=key)
         self._move(
             f"release {department} {request} {amount} {action} key={key}",
             expected,
-            lambda: ledger.release(self.actor, asked, idempotency_key=key),
+            lambda: ledger.release(self.actor, body, idempotency_key=key),
         )
 
     def sync(self, sheet: dict[str, int]) -> None:
-        """Make a pass over a sheet with these departments and amounts, which cuts, deletes and revives; both follow it."""
+        """Sync a sheet with these departments and amounts: changes, deletes and revives budgets."""
         self._write_sheet(sheet)
         self._follow(sheet)
 
-        def make_pass() -> str:
+        def run_sync() -> str:
             assert self.source
             result = sync.sync_source(self.job, self.source)
             return (
@@ -203,7 +204,7 @@ class Driver:
                 else f"{result.status}: {result.message} {result.errors}"
             )
 
-        self._compare(f"sync {sheet}", DONE, make_pass)
+        self._compare(f"sync {sheet}", DONE, run_sync)
 
     def _follow(self, sheet: dict[str, int]) -> None:
         self.model.sync(
@@ -211,29 +212,34 @@ class Driver:
         )
 
     def forget_keys(self) -> None:
-        """Let every Idempotency-Key be new again, on both."""
+        """Forget all used Idempotency-Keys."""
         self.model.keys.clear()
         sql = f"""DELETE FROM "StoredReply" WHERE "customerId" = '{self.customer}'"""
         database.transact(lambda: database.db.execute_sql(sql))
 
     def compare_balances(self) -> None:
-        """The balances are the model's, the open reservations' and the audit log's. Raises ConservationError."""
+        """Compare stored balances with model, open reservations and audit log.
+
+        Raises ConservationError.
+        """
         database.open_connection()
-        sql = f'{STANDINGS} WHERE b."customerId" = {database.db.param}'
-        standings = [
-            Standing._make(row) for row in database.db.execute_sql(sql, (self.customer,)).fetchall()
+        sql = f'{BALANCES} WHERE b."customerId" = {database.db.param}'
+        rows = [
+            StoredBalance._make(row)
+            for row in database.db.execute_sql(sql, (self.customer,)).fetchall()
         ]
-        if {standing.budget_id for standing in standings} != self.model.budgets.keys():
+        if {row.budget_id for row in rows} != self.model.budgets.keys():
             raise self._error(
-                f"the budgets are {sorted(standing.budget_id for standing in standings)}, the model's {sorted(self.model.budgets)}"
+                f"the budgets are {sorted(row.budget_id for row in rows)},"
+                f" the model has {sorted(self.model.budgets)}"
             )
-        for standing in standings:
-            expected = self.model.budgets[standing.budget_id]
-            found = (standing.budgeted, bool(standing.live), standing.reserved, standing.committed)
-            if found != (expected.budgeted, expected.live, expected.reserved, expected.committed):
-                raise self._error(f"{standing.budget_id} is at {found}, the model at {expected}")
-            if standing.contradiction:
-                raise self._error(standing.contradiction)
+        for row in rows:
+            expected = self.model.budgets[row.budget_id]
+            stored = (row.budgeted, bool(row.live), row.reserved, row.committed)
+            if stored != (expected.budgeted, expected.live, expected.reserved, expected.committed):
+                raise self._error(f"{row.budget_id} has {stored}, the model has {expected}")
+            if row.inconsistency:
+                raise self._error(row.inconsistency)
 
     def _write_sheet(self, sheet: dict[str, int]) -> None:
         with (self.folder / f"{self.customer}.csv").open("w", encoding="utf-8", newline="") as file:
@@ -256,11 +262,11 @@ class Driver:
         for _ in range(TRIES):
             try:
                 answered = answer()
-            except RequestError as refusal:
-                answered = str(refusal.code)
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is told with what led to it
+            except RequestError as error:
+                answered = str(error.code)
+            except Exception as error:  # noqa: BLE001  # reported with the history
                 answered = repr(error)
-            # Nothing was changed, it says: so asked again it answers as the model does.
+            # The error states that nothing was changed, so the operation can be repeated.
             if answered != Code.UNAVAILABLE:
                 break
         if answered != expected:
@@ -270,7 +276,7 @@ class Driver:
         return ConservationError("\n  ".join([text, "after:", *self.history]))
 
 
-#: What is done to a customer.
+#: An operation on a driver.
 Operation = Callable[..., None]
 
 
@@ -278,52 +284,52 @@ def _units(minor: int) -> Decimal:
     return Decimal(minor) / 100
 
 
-def _random_operation(driver: Driver, dice: random.Random) -> None:
-    """One operation, or rarely a pass over a changed sheet."""
+def _random_operation(driver: Driver, rng: random.Random) -> None:
+    """Apply a random operation; rarely a sync of a changed sheet."""
     department, request, amount, key = (
-        dice.choice(DEPARTMENTS),
-        dice.choice(REQUESTS),
-        dice.choice(AMOUNTS),
-        dice.choice(RARE_KEYS),
+        rng.choice(DEPARTMENTS),
+        rng.choice(REQUESTS),
+        rng.choice(AMOUNTS),
+        rng.choice(RARE_KEYS),
     )
-    number = dice.random()
+    number = rng.random()
     if number < 0.3:
         driver.check(department, request, amount)
     elif number < 0.6:
-        driver.reserve(department, request, amount, over=dice.random() < 0.1, key=key)
+        driver.reserve(department, request, amount, over=rng.random() < 0.1, key=key)
     elif number < 0.8:
-        driver.commit(department, request, amount, final=dice.random() < 0.5, key=key)
+        driver.commit(department, request, amount, final=rng.random() < 0.5, key=key)
     elif number < 0.997:
         driver.release(
             department,
             request,
             amount,
-            action=dice.choice((ReleaseAction.REJECT, ReleaseAction.MANUAL, ReleaseAction.CANCEL)),
+            action=rng.choice((ReleaseAction.REJECT, ReleaseAction.MANUAL, ReleaseAction.CANCEL)),
             key=key,
         )
     else:
-        departments = dice.sample(DEPARTMENTS, dice.randint(1, len(DEPARTMENTS)))
-        driver.sync({department: dice.choice(LIMITS) for department in departments})
+        departments = rng.sample(DEPARTMENTS, rng.randint(1, len(DEPARTMENTS)))
+        driver.sync({department: rng.choice(LIMITS) for department in departments})
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Many callers at once, `tries` operations in all."""
+    """Apply `tries` random operations from parallel threads."""
     outcome = Outcome()
     with place.installation(start="tables") as installation:
         _connect(installation)
         folder = place.folder
-        seeds = [place.dice.randrange(10**9) for _ in range(THREADS)]
+        seeds = [place.rng.randrange(10**9) for _ in range(THREADS)]
 
         def run(thread: int) -> None:
-            dice = random.Random(seeds[thread])  # noqa: S311  # chance, no secret
+            rng = random.Random(seeds[thread])  # noqa: S311  # not a secret
             try:
                 for count in range(tries // THREADS):
                     if count % CUSTOMER_LIFE == 0:
                         driver = Driver(f"org-{thread}-{count}", folder)
-                    # Keys are for retries: used anew for something else now and then, they would soon refuse everything.
+                    # Reusing a key for another operation is an error, so keys are freed regularly.
                     if count % 50 == 0:
                         driver.forget_keys()
-                    _random_operation(driver, dice)
+                    _random_operation(driver, rng)
                     if count % 10 == 0:
                         driver.compare_balances()
                     outcome.tries += 1
@@ -339,26 +345,27 @@ def stress(tries: int, place: Place) -> Outcome:
                     error is None,
                     repr(error) if not isinstance(error, ConservationError) else str(error),
                 )
-        proof = verification.verify()
-        outcome.expect(not proof.findings, f"verify: {proof.findings[:3]}")
+        report = verification.verify()
+        outcome.expect(not report.findings, f"verify: {report.findings[:3]}")
         outcome.notes.append(
-            f"{proof.budgets:,} budgets, {proof.reservations:,} reservations, {proof.movements:,} audit rows proven at the end"
+            f"{report.budgets:,} budgets, {report.reservations:,} reservations and"
+            f" {report.movements:,} audit rows verified at the end"
         )
         database.disconnect()
     return outcome
 
 
 def stress_by_model(tries: int, place: Place) -> Outcome:
-    """Sequences of operations that hypothesis chooses, `tries` in all, the balances compared after every one."""
+    """Apply `tries` operations in sequences from hypothesis, comparing balances after each."""
     outcome = Outcome()
     examples = 0
     with _in_memory(place) as here, here.installation(start="tables") as installation:
         database.connect(installation.target)
-        fresh = _Fresh(here)
+        new_database = _NewDatabase(here)
 
         def play(operations: Sequence[Operation]) -> None:
             nonlocal examples
-            driver = fresh.driver()
+            driver = new_database.driver()
             last: Operation = _nothing
             examples += 1
             for chosen in operations:
@@ -373,12 +380,13 @@ def stress_by_model(tries: int, place: Place) -> Outcome:
         gc.collect()
         gc.freeze()
         try:
-            # In rounds, as hypothesis keeps in mind all that it tried, and looks through it before it tries more; the first sequence of each is empty.
+            # hypothesis remembers and searches all its examples, so they run in rounds.
+            # The first sequence of each round is empty.
             while outcome.tries < tries:
                 _let_play(
                     play,
                     min(ROUND, 1 + math.ceil((tries - outcome.tries) / STEPS)),
-                    place.dice.randrange(10**9),
+                    place.rng.randrange(10**9),
                 )
         except ConservationError as error:
             outcome.expect(holds=False, otherwise=str(error))
@@ -389,8 +397,11 @@ def stress_by_model(tries: int, place: Place) -> Outcome:
     return outcome
 
 
-def _let_play(play: Callable[[Sequence[Operation]], None], examples: int, dice: int) -> None:
-    """So many sequences. Raises ConservationError with the shortest history that hypothesis finds."""
+def _let_play(play: Callable[[Sequence[Operation]], None], examples: int, rng: int) -> None:
+    """Play this many sequences.
+
+    Raises ConservationError with the shortest failing history that hypothesis finds.
+    """
     chosen = settings(
         max_examples=examples,
         deadline=None,
@@ -400,7 +411,7 @@ def _let_play(play: Callable[[Sequence[Operation]], None], examples: int, dice: 
         report_multiple_bugs=False,
     )
 
-    @seed(dice)
+    @seed(rng)
     @chosen
     @given(_sequences())
     def run(operations: Sequence[Operation]) -> None:
@@ -411,21 +422,21 @@ def _let_play(play: Callable[[Sequence[Operation]], None], examples: int, dice: 
 
 @contextmanager
 def _in_memory(place: Place) -> Iterator[Place]:
-    """The place with a folder in memory, where a sync costs nothing: what one saves is another row's."""
+    """The place with a folder in memory, where fsync costs nothing. Other rows test durability."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
         yield replace(place, folder=Path(folder))
 
 
 def _nothing(driver: Driver) -> None:
-    """What is left of an operation that a failure does not need."""
+    """The simplest operation. hypothesis shrinks all irrelevant operations to it."""
 
 
 def _retry(driver: Driver) -> None:
-    """Stands for the operation before it, again."""
+    """Placeholder: repeat the operation before it."""
 
 
 def _any_of(operation: Operation, **values: Iterable[Any]) -> list[Operation]:
-    """The operation with any combination of these."""
+    """The operation with each combination of these arguments."""
     return [
         partial(operation, **dict(zip(values, chosen, strict=True)))
         for chosen in product(*values.values())
@@ -434,13 +445,14 @@ def _any_of(operation: Operation, **values: Iterable[Any]) -> list[Operation]:
 
 @cache
 def _sequences() -> st.SearchStrategy[list[Operation]]:
-    """Sequences of STEPS operations, of all kinds, or of some alone, since what some do is undone by others.
+    """Sequences of STEPS operations, of all kinds or only some, because kinds undo each other.
 
-    An operation is one draw, and the first of all is nothing: so shrinking is quick, and drawing costs less than what is drawn.
+    An operation is a single draw, and the first possible draw is `_nothing`. That makes shrinking
+    fast and drawing cheap.
     """
     body = {"department": DEPARTMENTS, "request": REQUESTS, "amount": AMOUNTS}
     reserves = _any_of(Driver.reserve, **body, over=(False, True), key=KEYS)
-    others: list[list[Operation]] = [
+    other_kinds: list[list[Operation]] = [
         _any_of(Driver.check, **body),
         _any_of(Driver.commit, **body, final=(False, True), key=KEYS),
         _any_of(Driver.release, **body, action=ReleaseAction, key=KEYS),
@@ -452,19 +464,19 @@ def _sequences() -> st.SearchStrategy[list[Operation]]:
         for chosen in limits
         if any(chosen)
     ]
-    passes = _any_of(Driver.sync, sheet=sheets)
+    sync_runs = _any_of(Driver.sync, sheet=sheets)
     mixed: list[list[Operation]] = []
-    for count in range(len(others), -1, -1):
-        for kinds in combinations(others, count):
-            # Of each kind in turn, as small numbers are drawn more often.
+    for count in range(len(other_kinds), -1, -1):
+        for kinds in combinations(other_kinds, count):
+            # Alternate the kinds, because small numbers are drawn more often.
             turns = list(islice(zip(*map(cycle, (reserves, *kinds)), strict=True), 1000))
             mixed.append([_nothing, *chain.from_iterable(turns)])
-            # A pass costs as much as many movements, and is as much rarer.
-            with_passes = [
+            # A sync costs as much as many movements, so it is that much rarer.
+            with_sync_runs = [
                 (*turn, one) if number % 8 == 7 else turn
-                for number, (turn, one) in enumerate(zip(turns, cycle(passes), strict=False))
+                for number, (turn, one) in enumerate(zip(turns, cycle(sync_runs), strict=False))
             ]
-            mixed.append([_nothing, *chain.from_iterable(with_passes)])
+            mixed.append([_nothing, *chain.from_iterable(with_sync_runs)])
     return st.one_of(
         [
             st.lists(st.sampled_from(operations), min_size=STEPS, max_size=STEPS)
@@ -474,8 +486,11 @@ def _sequences() -> st.SearchStrategy[list[Operation]]:
 
 
 @dataclass
-class _Fresh:
-    """Makes a driver on a fresh database: on SQLite the file anew with a customer in it, on PostgreSQL a customer that nobody knows."""
+class _NewDatabase:
+    """Creates drivers on a new database.
+
+    On SQLite, a copy of a file with a customer; on PostgreSQL, a new customer in the same database.
+    """
 
     place: Place
     template: Path | None = None
@@ -489,7 +504,7 @@ class _Fresh:
         path = database.db.file_path
         if self.template is None:
             self.source = Driver("org", self.place.folder).source
-            # So that all of it is in the one file.
+            # Closing moves everything from the write-ahead log into the file.
             database.db.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             self.template = Path(shutil.copy(path, path.with_name("template.db")))
         database.close_connection()
@@ -497,13 +512,13 @@ class _Fresh:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         draft = path.with_name("draft")
         shutil.copy(self.template, draft)
-        # Another file in the same place: whoever has the old one open notices.
+        # A different file at the same path, so that open connections notice the change.
         draft.replace(path)
         return Driver("org", self.place.folder, source=self.source)
 
 
 def _connect(installation: Installation) -> None:
-    """Connect to the empty database, on SQLite so that a power cut could lose commits: that costs less, and is another row's."""
+    """Connect to the empty database, on SQLite without fsync. Other rows test durability."""
     database.connect(installation.target)
     if database.is_file():
         database.db.pragma("synchronous", "off", permanent=True)

@@ -1,8 +1,9 @@
-"""Damaged files: flipped, zeroed and cut bytes in the database and in its write-ahead log.
+"""Damaged files: flipped, zeroed or cut bytes in the database file and its write-ahead log.
 
-SQLite keeps checksums in the write-ahead log alone. What it reads of a damaged one must be a state that was once true, or be
-refused: where a checkpoint was under way, pages of the file may be newer than what is left of the log. In the file itself
-a changed byte of a text cannot be told from a true one; but wherever it touches money, the start must refuse it.
+SQLite has checksums only in the write-ahead log. A damaged log must lead to an earlier state or an
+error, as pages in the file may be newer than the rest of the log if a checkpoint was running.
+In the file itself, a changed byte in a text cannot be detected, but start-up must detect every
+change to money.
 """
 
 from __future__ import annotations
@@ -22,40 +23,42 @@ from budget_sync.operations import startup
 from stress.load import Load
 from stress.outcome import Outcome, Place
 
-#: What is money, or says whose it is: table -> columns.
+#: Columns with amounts, or with the owner of an amount, by table.
 MONEY = {
     "Budget": "id, customerId, budgetedMinor, deletedAt",
     "BudgetUtilization": "budgetId, reservedMinor, committedMinor, version",
-    "Reservation": "id, customerId, budgetId, requestId, amountMinor, heldMinor, committedMinor, releasedMinor, status",
-    "AuditLog": "id, customerId, budgetId, version, action, requestId, reservationId, reservedDeltaMinor, committedDeltaMinor, budgetedDeltaMinor",
+    "Reservation": "id, customerId, budgetId, requestId, amountMinor, heldMinor, committedMinor,"
+    " releasedMinor, status",
+    "AuditLog": "id, customerId, budgetId, version, action, requestId, reservationId,"
+    " reservedDeltaMinor, committedDeltaMinor, budgetedDeltaMinor",
 }
 
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Damage a copy of a server's files `tries` times, and look at what is made of it."""
+    """Damage copies of a server's files `tries` times, and verify how the service reacts."""
     outcome = Outcome()
     with place.installation() as server:
         server.start()
         with Load(server, "damage") as load:
             load.wait_for(150)
-            # All of it into the database file, and then more for the log.
+            # First checkpoint everything into the database file, then write more to the log.
             with closing(sqlite3.connect(server.database)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             load.wait_for(150)
-        # While it runs: whoever closes the last connection empties the log.
+        # Copied while the server runs, because closing the last connection empties the log.
         original = place.folder / "original.db"
         _copy(server.database, original)
-    whole = place.folder / "whole.db"
-    _copy(original, whole)
-    true_rows, true_texts = _read(whole)
+    intact = place.folder / "intact.db"
+    _copy(original, intact)
+    true_rows, true_texts = _read(intact)
     fates: Counter[str] = Counter()
     for _ in range(tries):
         target = place.folder / "damaged.db"
         _copy(original, target)
-        suffix = place.dice.choice(("", "-wal"))
-        how = _spoil(target.with_name(target.name + suffix), place.dice)
+        suffix = place.rng.choice(("", "-wal"))
+        how = _spoil(target.with_name(target.name + suffix), place.rng)
         fate = _examine(target, true_rows, true_texts, in_log=suffix == "-wal")
         fates[f"{'log' if suffix else 'database'}: {fate}"] += 1
         outcome.expect(
@@ -77,25 +80,25 @@ def _copy(original: Path, target: Path) -> None:
         )
 
 
-def _spoil(path: Path, dice: random.Random) -> str:
-    """Damage a file somewhere; says how."""
+def _spoil(path: Path, rng: random.Random) -> str:
+    """Damage a file at a random place; returns a description."""
     content = bytearray(path.read_bytes())
-    way = dice.choice(("flip", "flip", "zeros", "noise", "cut"))
-    where = dice.randrange(len(content))
-    if way == "flip":
-        content[where] ^= 1 << dice.randrange(8)
-    elif way == "zeros":
+    damage = rng.choice(("flip", "flip", "zeros", "noise", "cut"))
+    where = rng.randrange(len(content))
+    if damage == "flip":
+        content[where] ^= 1 << rng.randrange(8)
+    elif damage == "zeros":
         content[where : where + 512] = bytes(len(content[where : where + 512]))
-    elif way == "noise":
-        content[where : where + 64] = dice.randbytes(len(content[where : where + 64]))
+    elif damage == "noise":
+        content[where : where + 64] = rng.randbytes(len(content[where : where + 64]))
     else:
         del content[where:]
     path.write_bytes(content)
-    return f"{way} at byte {where}"
+    return f"{damage} at byte {where}"
 
 
 def _examine(target: Path, true_rows: Rows, true_texts: Rows, *, in_log: bool) -> str:
-    """What the service makes of it; beginning with WRONG where that is not allowed."""
+    """Start on the damaged files; returns the reaction, beginning with WRONG for a violation."""
     database.connect(target)
     try:
         try:
@@ -103,16 +106,16 @@ def _examine(target: Path, true_rows: Rows, true_texts: Rows, *, in_log: bool) -
             startup.require_sound_start()
             rows, texts = _read(target)
         except database.DatabaseProblem:
-            return "refused at the start"
-        except Exception as error:  # noqa: BLE001  # whatever it is: the next one is tried all the same
+            return "rejected at start-up"
+        except Exception as error:  # noqa: BLE001  # the result of this case
             expected = isinstance(
                 error, peewee.PeeweeException | sqlite3.Error | UnicodeError | ValueError
             )
-            return "an error where it is read" if expected else f"WRONG: nobody expects {error!r}"
+            return "an error on reading" if expected else f"WRONG: an unexpected {error!r}"
     finally:
         database.disconnect()
     if in_log:
-        # An earlier state is one that the start has proven, and whose audit log is a beginning of the true one.
+        # Start-up has verified the earlier state; its audit log must be a prefix of the true one.
         return (
             "an earlier state"
             if _begins(rows["AuditLog"], true_rows["AuditLog"])
@@ -120,8 +123,9 @@ def _examine(target: Path, true_rows: Rows, true_texts: Rows, *, in_log: bool) -
         )
     if rows != true_rows:
         table = next(name for name in rows if rows[name] != true_rows[name])
-        return f"WRONG: {table} has other figures, and nobody notices: {sorted(set(rows[table]) ^ set(true_rows[table]))[:2]}"
-    return "no harm" if texts == true_texts else "another text, unseen"
+        differing = sorted(set(rows[table]) ^ set(true_rows[table]))[:2]
+        return f"WRONG: undetected different figures in {table}: {differing}"
+    return "no harm" if texts == true_texts else "an undetected different text"
 
 
 def _begins(rows: list[tuple[Any, ...]], true: list[tuple[Any, ...]]) -> bool:
@@ -129,7 +133,7 @@ def _begins(rows: list[tuple[Any, ...]], true: list[tuple[Any, ...]]) -> bool:
 
 
 def _read(path: Path) -> tuple[Rows, Rows]:
-    """The money, and everything."""
+    """The rows with amounts, and all rows."""
     with closing(sqlite3.connect(path)) as connection:
         money = {
             table: connection.execute(

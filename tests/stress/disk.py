@@ -1,7 +1,8 @@
-"""A disk that fails: every nth write, sync or truncation of the database, once or until it is mended.
+"""Disk faults: each nth write, sync or truncation of the database fails, once or permanently.
 
-A story of three movements is told while the nth call fails. Each is answered with 200 and is stored, or with an honest 503;
-then the disk is mended, the same calls are sent again, and all of it is there once, without a restart.
+A request of three calls is sent while the nth operation fails. Each call must return 200 and be
+stored, or return 503. Then the fault is removed and the calls are repeated: each must be stored
+exactly once, without a restart.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from stress.preload import SYNC, TRUNCATE, WRITE, Fault, preload
 
 FOR_GOOD = 10**9
 
-#: Few pages, written over and over until the write-ahead log has the 16,000 beyond which a commit also copies it into the
-#: database file: each of them goes there once, so a checkpoint makes some dozens of calls, and every nth can be tried.
+#: A few pages are overwritten until the write-ahead log has 16,000 pages, after which a commit also
+#: runs a checkpoint. It copies each page once, so it makes only some dozens of calls, and every nth
+#: can be tested.
 FILLER_PAGES, FILLINGS = 20, 800
 PAGE_BYTES = 4096
 
@@ -38,7 +40,7 @@ FILL = """UPDATE "Filler" SET "content" = randomblob(?)"""
 
 
 class Way(NamedTuple):
-    """A way to fail: which calls, how, how many of them, and whether a checkpoint is due."""
+    """A fault: which calls fail, with which error, how often, and with a checkpoint or not."""
 
     name: str
     kinds: int
@@ -65,24 +67,28 @@ WAYS = (
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Let every nth call fail in every way: each n, but where a checkpoint is due, which takes longest to prepare, at most `tries` of them, evenly spread."""
+    """Let every nth call fail in every way.
+
+    With a checkpoint, which takes longest to prepare, only `tries` values of n are tested, evenly
+    distributed.
+    """
     outcome = Outcome()
     with place.installation() as server, requests.Session() as caller:
-        # Looks for a proxy in the environment else, before every call.
+        # Otherwise requests searches the environment for a proxy before every call.
         caller.trust_env = False
         caller.headers.update(server.key())
         fault = Fault(place.folder / "fault")
-        preload(server, PROVE_FAULT=fault.path)
+        preload(server, STRESS_FAULT=fault.path)
         server.start("--workers", "1")
         plan: list[tuple[Way, int]] = []
         without: dict[int, int] = {}
         for way in WAYS:
-            count = _calls_of_a_story(server, caller, fault, way, outcome)
+            count = _count_calls(server, caller, fault, way, outcome)
             if way.checkpoint:
                 copied = FILLER_PAGES if way.kinds & WRITE else 1
                 outcome.expect(
                     count >= without[way.kinds] + copied,
-                    f"{way.name}: no checkpoint came, with {count} calls",
+                    f"{way.name}: no checkpoint happened in {count} calls",
                 )
             else:
                 without[way.kinds] = count
@@ -103,15 +109,15 @@ def stress(tries: int, place: Place) -> Outcome:
     return outcome
 
 
-def _calls_of_a_story(
+def _count_calls(
     server: Installation, caller: requests.Session, fault: Fault, way: Way, outcome: Outcome
 ) -> int:
-    """How many such calls a whole story makes."""
+    """The number of such calls that one request makes."""
     _prepare(server, way)
     fault.after(FOR_GOOD, way.kinds, way.error, failures=0)
-    _tell(server, caller, f"disk-count-{way.name}", outcome)
+    _send(server, caller, f"disk-count-{way.name}", outcome)
     _, left, *_ = fault.get()
-    fault.mend()
+    fault.clear()
     return FOR_GOOD - left
 
 
@@ -125,35 +131,44 @@ def _try(
 ) -> None:
     when = f"{way.name}, n = {number + 1}"
     tag = f"{way.name} {number}"
-    request = f"{tag}-story"
+    request = f"{tag}-request"
     _prepare(server, way)
     fault.after(number, way.kinds, way.error, way.failures)
-    first = _tell(server, caller, request, outcome)
+    first = _send(server, caller, request, outcome)
     reads = caller.get(f"{server.url}/api/budgets", timeout=30)
     outcome.expect(
         reads.status_code == 200,
-        f"{when}: reading is answered with {reads.status_code} {reads.text[:200]}",
+        f"{when}: reading gets {reads.status_code} {reads.text[:200]}",
     )
-    failed = fault.mend()
-    # What a commit needs may not fail unseen; what a checkpoint does comes after it.
+    failed = fault.clear()
+    # A fault during a commit must be reported. A checkpoint runs after the commit.
     outcome.expect(
         not failed or way.checkpoint or 503 in first,
-        f"{when}: it failed, and all is said to be well: {first}",
+        f"{when}: a call failed, but the responses are {first}",
     )
     outcome.expect(
         failed or first == [200] * len(STEPS),
-        f"{when}: nothing failed, and the answers are {first}",
+        f"{when}: nothing failed, but the responses are {first}",
     )
     acknowledged = first.index(503) if 503 in first else len(STEPS)
     under_way = {request} if acknowledged < len(STEPS) else set()
     compare({request: (acknowledged, None)}, under_way, server.target, outcome, when, tag)
-    again = _tell(server, caller, request, outcome)
-    outcome.expect(again == [200] * len(STEPS), f"{when}: once mended, the answers are {again}")
-    compare({request: (len(STEPS), None)}, set(), server.target, outcome, f"{when}, mended", tag)
+    again = _send(server, caller, request, outcome)
+    outcome.expect(
+        again == [200] * len(STEPS), f"{when}: without the fault, the responses are {again}"
+    )
+    compare(
+        {request: (len(STEPS), None)},
+        set(),
+        server.target,
+        outcome,
+        f"{when}, without the fault",
+        tag,
+    )
 
 
 def _prepare(server: Installation, way: Way) -> None:
-    """Fill the write-ahead log, where a checkpoint is to be due with the next commit; else empty it, so that none comes by itself."""
+    """Fill the log, so that the next commit runs a checkpoint, or empty it, so that none does."""
     with closing(sqlite3.connect(server.database, isolation_level=None)) as connection:
         connection.execute(EMPTY)
         if not way.checkpoint:
@@ -163,10 +178,10 @@ def _prepare(server: Installation, way: Way) -> None:
             connection.execute(FILL, (FILLER_PAGES * PAGE_BYTES,))
 
 
-def _tell(
+def _send(
     server: Installation, caller: requests.Session, request: str, outcome: Outcome
 ) -> list[int]:
-    """Make a story's calls until one is not answered with 200; the statuses."""
+    """Send a request's calls until one fails; returns the statuses."""
     statuses: list[int] = []
     for call, body, _ in STEPS:
         headers = {"Idempotency-Key": f"{request}-{call}"}
@@ -182,7 +197,7 @@ def _tell(
             )
             outcome.expect(
                 honest,
-                f"{request}: {call} is answered with {response.status_code} {response.text[:300]}",
+                f"{request}: {call} gets {response.status_code} {response.text[:300]}",
             )
             break
     return statuses

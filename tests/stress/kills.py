@@ -1,4 +1,7 @@
-"""SIGKILL at a random moment under load: of a worker, of the master, of a sync; on PostgreSQL also of the database's own processes."""
+"""SIGKILL at random moments under load.
+
+The victims are a worker, the master, a sync, and on PostgreSQL also the database's processes.
+"""
 
 from __future__ import annotations
 
@@ -18,29 +21,33 @@ from support.postgres import CLUSTERS
 
 from stress.load import Load, verify_balances
 from stress.outcome import Outcome, Place
-from stress.sync_runs import Pass, last_pass_s, write_sheet
+from stress.sync_runs import SyncRun, last_run_s, write_sheet
 
-#: Seconds within which the service is to be ready again.
+#: Seconds within which the service must be ready again.
 READY_S = 5.0
 
-#: Kills on one installation before the next is made, so that a look at all of it does not get ever longer.
+#: Kills per installation. All rows are compared, so the number of rows is limited.
 KILLS_EACH = 25
 
-#: What the service says of a connection to PostgreSQL that is gone, with what PostgreSQL said and where.
+#: Log messages about a lost connection to PostgreSQL, with a traceback.
 LOST_CONNECTION = (
     "A rollback failed; closing the connection.",
     "A commit failed; its outcome is unknown.",
 )
 
-#: The sheet, and its budgets: so many that writing them takes as long as reading them.
+#: The sheet and its number of budgets: writing them takes as long as reading them.
 SHEET, BUDGETS = "many.csv", 1000
 
-#: Of so many kills of a sync, some must have met it writing.
+#: With at least this many kills of a sync, some must hit it while writing.
 SYNC_KILLS = 20
 
-_AMOUNTS = """SELECT DISTINCT "budgetedMinor" / 100 FROM "Budget" WHERE "department" LIKE 'Department %' AND "deletedAt" IS NULL"""
+_AMOUNTS = """
+    SELECT DISTINCT "budgetedMinor" / 100 FROM "Budget"
+    WHERE "department" LIKE 'Department %' AND "deletedAt" IS NULL
+"""
 _VERSIONS = """
-    SELECT DISTINCT u."version" FROM "BudgetUtilization" u JOIN "Budget" b ON b."id" = u."budgetId" WHERE b."department" LIKE 'Department %'
+    SELECT DISTINCT u."version" FROM "BudgetUtilization" u
+    JOIN "Budget" b ON b."id" = u."budgetId" WHERE b."department" LIKE 'Department %'
 """
 _PASSES = (
     f"""SELECT "status" FROM "SyncHistory" WHERE "createdCount" + "updatedCount" = {BUDGETS}"""
@@ -49,28 +56,31 @@ _PASSES = (
 
 @dataclass
 class Victim:
-    """An installation under load, and the ways to kill it. Each returns once it is ready again, or not in time."""
+    """An installation under load, and ways to kill its processes.
+
+    Each way returns when the service is ready again, or after a timeout.
+    """
 
     server: Installation
     place: Place
     outcome: Outcome
     slowest_s: dict[str, float] = field(default_factory=dict)
-    #: How many kills of a sync fell where.
+    #: Number of kills of a sync by its phase.
     sync_kills: Counter[str] = field(default_factory=Counter)
     sheet_version: int = 1
 
     def prepare(self) -> None:
-        """Follow a sheet of many budgets, and start."""
+        """Sync a sheet of many budgets, and start the server."""
         self._write_sheet()
         self.server.flask("add-source", "--customer", "org-456", "--csv", SHEET)
         self.server.flask("sync-sheets", check=False)
         self.server.start()
 
     def worker(self) -> None:
-        """Kill a worker; the other goes on, and another comes."""
+        """Kill a worker. The other continues, and the master starts a new one."""
         before = self.server.workers
         began = time.monotonic()
-        os.kill(self.place.dice.choice(before), signal.SIGKILL)
+        os.kill(self.place.rng.choice(before), signal.SIGKILL)
         self._wait_ready(
             "worker",
             began,
@@ -78,7 +88,7 @@ class Victim:
         )
 
     def master(self) -> None:
-        """Kill the master, whose workers notice and end; start again as soon as may be, as a supervisor does."""
+        """Kill the master. Its workers notice and exit; then restart it, as a supervisor does."""
         began = time.monotonic()
         self.server.stop(signal.SIGKILL)
 
@@ -90,39 +100,42 @@ class Victim:
         self._wait_ready("master", began, started)
 
     def sync(self) -> None:
-        """Kill a sync that is changing every budget of a sheet: all of them were changed, or none, and the next pass changes the rest."""
+        """Kill a sync that changes every budget of a sheet.
+
+        Either all budgets were changed or none, and the next sync run changes the rest.
+        """
         self.sheet_version += 1
         self._write_sheet()
-        pass_s = last_pass_s(self.server.target)
-        with Pass(self.server, SHEET) as killed:
-            # Half of them while it writes, which is the shorter part.
-            writes = self.place.dice.random() < 0.5
+        run_s = last_run_s(self.server.target)
+        with SyncRun(self.server, SHEET) as killed:
+            # Half of the kills hit the writing phase, which is shorter.
+            writes = self.place.rng.random() < 0.5
             killed.wait_for_begin(of_writing=writes)
-            killed.listen(self.place.dice.uniform(0, 0.5 * pass_s if writes else 1.1 * pass_s))
+            killed.collect(self.place.rng.uniform(0, 0.5 * run_s if writes else 1.1 * run_s))
             killed.kill()
         began = time.monotonic()
         amounts = [amount for (amount,) in found(self.server.target, _AMOUNTS)]
         self.outcome.expect(
             amounts in ([self.sheet_version - 1], [self.sheet_version]),
-            f"a sync to {self.sheet_version} that was killed left {amounts[:5]}",
+            f"a killed sync to {self.sheet_version} left {amounts[:5]}",
         )
         self._wait_ready("sync", began, self._is_ready)
-        told = self._next_pass(began)
-        was_done = f"success: {BUDGETS:,} unchanged" in told
+        summary = self._next_run(began)
+        was_done = f"success: {BUDGETS:,} unchanged" in summary
         self.sync_kills[
             "after it was done" if was_done else "within" if killed.wrote else "before it wrote"
         ] += 1
         self.outcome.expect(
             was_done or (not killed.ended and amounts != [self.sheet_version]),
-            f"a sync said {killed.said[-300:]!r}, the next one {told}",
+            f"a killed sync printed {killed.output[-300:]!r}, the next run {summary}",
         )
-        self._expect_followed(f"after a sync was killed, and the next one said {told}")
+        self._expect_followed(f"after a killed sync and another run that printed {summary}")
 
-    def _next_pass(self, began: float) -> str:
-        """What the next pass says of the sheet, once it is not kept out any more by the one that was killed."""
+    def _next_run(self, began: float) -> str:
+        """The summary line of the next sync run that is not skipped because of the killed one."""
         while True:
             done = self.server.flask("sync-sheets", check=False)
-            told = next(
+            summary = next(
                 (
                     line
                     for line in (done.stdout + done.stderr).splitlines()
@@ -130,17 +143,17 @@ class Victim:
                 ),
                 done.stderr[-500:],
             )
-            # PostgreSQL keeps a lock until it notices that its holder is gone.
+            # PostgreSQL holds a lock until it notices that the client is gone.
             if "Traceback" in done.stderr:
-                return f"{told}\n{traceback_in(done.stderr)}"
+                return f"{summary}\n{traceback_in(done.stderr)}"
             if (
-                ": skipped: " not in told
+                ": skipped: " not in summary
                 or time.monotonic() - began > READY_S * self.place.patience
             ):
-                return told
+                return summary
 
     def _expect_followed(self, when: str) -> None:
-        """Every budget has the sheet's amount, each sheet was followed once, and so the history says."""
+        """Each budget has the sheet's amount and was changed once per sheet; the history agrees."""
         state = [found(self.server.target, sql) for sql in (_AMOUNTS, _VERSIONS, _PASSES)]
         self.outcome.expect(
             state
@@ -149,28 +162,29 @@ class Victim:
                 [(self.sheet_version,)],
                 [("success",)] * self.sheet_version,
             ],
-            f"{when}, sheet {self.sheet_version} is at {state}",
+            f"{when}, sheet {self.sheet_version} resulted in {state}",
         )
         verify_balances(self.server.target, self.outcome, when)
 
     def database_process(self) -> None:
-        """Kill a process of PostgreSQL's: all its connections end, and it recovers from its log."""
+        """Kill a PostgreSQL process. All its connections end, and it recovers from its log."""
         with psycopg.connect(str(self.server.target), autocommit=True) as connection:
             rows = connection.execute(
-                "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND (datname = current_database() OR backend_type LIKE '%writer')"
+                "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND (datname = current_database() OR backend_type LIKE '%writer')"
             )
             processes = sorted(pid for (pid,) in rows)
         began = time.monotonic()
-        os.kill(self.place.dice.choice(processes), signal.SIGKILL)
+        os.kill(self.place.rng.choice(processes), signal.SIGKILL)
         self._wait_ready("database_process", began, self._is_ready)
 
     def postmaster(self) -> None:
-        """Kill PostgreSQL's first process, and start the cluster anew, which recovers from its log."""
+        """Kill PostgreSQL's main process, and restart the cluster, which recovers from its log."""
         CLUSTERS[self.place.templates.server or ""].kill_and_start()
         self._wait_ready("postmaster", time.monotonic(), self._is_ready)
 
     def ways(self) -> list[Callable[[], None]]:
-        """What can be killed here: the whole of PostgreSQL only where it is a cluster of ours."""
+        """The possible victims. The main process of PostgreSQL only if we started the cluster."""
         ways = [self.worker, self.master, self.sync]
         if self.place.engine == "postgresql":
             ways += [
@@ -191,19 +205,19 @@ class Victim:
     def _wait_ready(self, way: str, began: float, is_ready: Callable[[], bool]) -> None:
         wait_until(
             is_ready,
-            f"after the kill of the {way}, the server does not come back:\n{self.server.log[-3000:]}",
+            f"not ready again after the kill of the {way}:\n{self.server.log[-3000:]}",
             timeout_s=60,
         )
         took_s = time.monotonic() - began
         self.slowest_s[way] = max(took_s, self.slowest_s.get(way, 0.0))
         self.outcome.expect(
             took_s <= READY_S * self.place.patience,
-            f"the kill of the {way} left it not ready for {took_s:.1f} s",
+            f"not ready for {took_s:.1f} s after the kill of the {way}",
         )
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Kill `tries` times; after each, everything acknowledged is there and the balances are proven."""
+    """Kill `tries` times. Afterwards, everything acknowledged is stored and balances agree."""
     outcome = Outcome()
     slowest_s: dict[str, float] = {}
     sync_kills: Counter[str] = Counter()
@@ -216,24 +230,24 @@ def stress(tries: int, place: Place) -> Outcome:
             with Load(server, "kill", checks=True) as load:
                 for number in range(first, min(first + KILLS_EACH, tries)):
                     load.wait_for(20)
-                    time.sleep(place.dice.uniform(0, 0.2))
+                    time.sleep(place.rng.uniform(0, 0.2))
                     ways[number % len(ways)]()
                     outcome.tries += 1
                     place.progress(outcome.tries, tries)
-            load.hold_against(server.target, outcome, f"kills {first} to {number}")
+            load.compare_with(server.target, outcome, f"kills {first} to {number}")
             verify_balances(server.target, outcome, f"kills {first} to {number}")
-            mistakes = [
+            unexpected = [
                 head
                 for head in tracebacks(server.log)
                 if place.engine == "sqlite" or not head.endswith(LOST_CONNECTION)
             ]
             outcome.expect(
-                not mistakes,
-                f"tracebacks in the log, of {mistakes[:5]}: {traceback_in(server.log)}",
+                not unexpected,
+                f"tracebacks in the server log, with {unexpected[:5]}: {traceback_in(server.log)}",
             )
             acknowledged += load.answer_count
     outcome.notes.append(
-        f"{acknowledged:,} movements acknowledged; slowest return: "
+        f"{acknowledged:,} movements acknowledged; slowest recovery: "
         + ", ".join(f"{way} {took_s:.1f} s" for way, took_s in slowest_s.items())
     )
     outcome.notes.append(
@@ -241,13 +255,13 @@ def stress(tries: int, place: Place) -> Outcome:
     )
     outcome.expect(
         sync_kills["within"] or sync_kills.total() < SYNC_KILLS,
-        f"no kill of a sync met it writing: {sync_kills}",
+        f"no kill of a sync hit it while writing: {sync_kills}",
     )
     return outcome
 
 
 def tracebacks(log: str) -> list[str]:
-    """The log's line above each traceback, which says what it is of; for one that no logger wrote, its own."""
+    """The log line above each traceback; without one, the traceback's own line."""
     heads, head = [], ""
     for line in log.splitlines():
         if re.fullmatch(r"\S+Z [A-Z]+ \S+ \[\S+\] \S.*", line):
@@ -258,6 +272,6 @@ def tracebacks(log: str) -> list[str]:
 
 
 def traceback_in(log: str) -> str:
-    """The first traceback of a log, and the line it belongs to."""
+    """The first traceback of a log, with the line above."""
     where = log.find("Traceback")
     return log[max(0, where - 300) : where + 5000]

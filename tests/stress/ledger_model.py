@@ -1,6 +1,7 @@
-"""A plain model of the ledger: dictionaries and integers, written from the promises alone, to hold the service against.
+"""A model of the ledger in dictionaries and integers, to compare the service with.
 
-Amounts are in minor units. Nothing here knows of a database.
+It is written from the specification and independent of the service's code. Amounts are in minor
+units.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ DONE, REPLAYED = "done", "replayed"
 
 @dataclass
 class Budget:
-    """What a budget should be."""
+    """The expected state of a budget."""
 
     budgeted: int
     live: bool = True
@@ -21,7 +22,7 @@ class Budget:
 
     @property
     def available(self) -> int:
-        """What is left."""
+        """The amount available."""
         return self.budgeted - self.reserved - self.committed
 
 
@@ -31,14 +32,17 @@ class Hold:
 
     amount: int
     held: int
-    # What closed it, and whether the request was checked since.
+    # The movement that closed it, and whether the request was checked since then.
     closed_by: tuple[object, ...] | None = None
     reopened: bool = False
 
 
 @dataclass
 class LedgerModel:
-    """One customer's budgets and reservations. Each verb returns what the service must answer: DONE, REPLAYED or a refusal's code."""
+    """One customer's budgets and reservations.
+
+    Each method returns the response expected of the service: DONE, REPLAYED or an error code.
+    """
 
     budgets: dict[str, Budget] = field(default_factory=dict)
     holds: dict[tuple[str, str], Hold] = field(default_factory=dict)
@@ -46,7 +50,7 @@ class LedgerModel:
     keys: dict[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
 
     def check(self, budget_id: str, request: str, amount: int) -> str:
-        """Advice; it makes the request known, and lets a closed reservation be made anew."""
+        """Check: stores no amounts, but allows to reserve again after a reservation was closed."""
         self.known.add(request)
         budget, hold = self.budgets[budget_id], self.holds.get((budget_id, request))
         if not budget.live:
@@ -129,7 +133,7 @@ class LedgerModel:
         return self._keep("release", key, body, DONE)
 
     def sync(self, sheet: dict[str, int]) -> None:
-        """Follow a sheet: budget -> amount; what is not in it is deleted, what returns is revived."""
+        """Apply a sheet (budget -> amount): delete absent budgets, revive returning ones."""
         for budget_id, amount in sheet.items():
             budget = self.budgets.setdefault(budget_id, Budget(amount))
             budget.budgeted, budget.live = amount, True
@@ -141,14 +145,14 @@ class LedgerModel:
             hold.closed_by, hold.reopened = by, False
 
     def _keyed(self, call: str, key: str | None, body: tuple[object, ...]) -> str | None:
-        """What an Idempotency-Key that was used before answers."""
+        """The response to an Idempotency-Key that was used before."""
         used_for = key and self.keys.get((call, key))
         if not used_for:
             return None
         return REPLAYED if used_for == body else "IDEMPOTENCY_KEY_REUSED"
 
     def _keep(self, call: str, key: str | None, body: tuple[object, ...], answer: str) -> str:
-        """Remember the key of whatever is no refusal."""
+        """Store the key of a successful call."""
         if key and answer in (DONE, REPLAYED):
             self.keys[call, key] = body
         return answer

@@ -1,7 +1,7 @@
-"""Load with a memory: callers that reserve, commit and release without end, and know what each was acknowledged.
+"""Load: threads that reserve, commit and release continuously and record the acknowledgements.
 
-What is in the database afterwards is held against that: every acknowledged movement, and beyond them at most the one that
-was under way when an answer failed to come.
+Afterwards, the database is compared with the record: it must have every acknowledged movement, and
+otherwise at most the movement of each call that got no response.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from support.world import check_body, commit_body, release_body, reserve_body
 
 from budget_sync import database
 from budget_sync.ledger import verification
-from stress.balances import STANDINGS, Standing
+from stress.balances import BALANCES, StoredBalance
 from stress.outcome import Outcome
 
-#: What becomes of every request: the call, its body, and its audit row's action and reserved delta in minor units.
+#: The life of every request: the call, its body, and the action and reserved delta (in minor
+#: units) of its audit row.
 STEPS: tuple[tuple[str, Any, tuple[str, int]], ...] = (
     ("reserve", lambda request: reserve_body(requestId=request, amount=0.1), ("RESERVE", 10)),
     ("commit", lambda request: commit_body(requestId=request, amount=0.03), ("COMMIT", -3)),
@@ -35,26 +36,26 @@ STEPS: tuple[tuple[str, Any, tuple[str, int]], ...] = (
 
 @dataclass
 class Load:
-    """Threads that move money on the demo's budget, each on a kept connection, and what became of every request."""
+    """Threads that move money on the demo's budget, and the record of every request."""
 
     server: Installation
     tag: str
     threads_count: int = 8
-    #: Seconds between two calls of a thread, so that load may be light.
+    #: Seconds between two calls of a thread; more than 0 for light load.
     pause_s: float = 0.0
-    #: Whether every request is checked before it is reserved.
+    #: Whether each request is checked before it is reserved.
     checks: bool = False
-    #: Number of acknowledged steps of each request, and of those that were sent.
+    #: Number of acknowledged steps of each request, and of sent ones.
     acknowledged: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     sent: dict[str, int] = field(default_factory=dict)
     reservations: dict[str, str] = field(default_factory=dict)
     #: The acknowledged check of each request.
     checked: dict[str, str] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
-    odd: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
     answer_count: int = 0
     unavailable_count: int = 0
-    #: Told of every acknowledged step: request, and its number.
+    #: Called after each acknowledged step with the request and the step's number.
     on_acknowledged: Any = None
     _ended: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -75,11 +76,13 @@ class Load:
             thread.join()
 
     def wait_for(self, more: int) -> None:
-        """Wait until that many more calls were answered with 200, for as long as there are any within half a minute."""
+        """Wait until this many further calls have succeeded. Fails after 30 s without any."""
         enough = self.answer_count + more
         while (seen := self.answer_count) < enough:
             wait_until(
-                lambda: self.answer_count > seen, f"the server answers no more; {self.odd[:3]}", 30
+                lambda: self.answer_count > seen,
+                f"the server stopped responding; {self.unexpected[:3]}",
+                30,
             )  # used up within the round
 
     def _run(self, number: int, headers: dict[str, str]) -> None:
@@ -108,7 +111,7 @@ class Load:
         try:
             connection.connect()
         except OSError:
-            # Nobody listens just now.
+            # The server is down.
             time.sleep(0.02)
             return None
         return connection
@@ -116,7 +119,7 @@ class Load:
     def _check(
         self, connection: http.client.HTTPConnection, request: str, headers: dict[str, str]
     ) -> bool:
-        """Check the request, which moves nothing; False where no answer came."""
+        """Check the request, which moves nothing; False if there was no response."""
         text = self._answer(
             connection, request, "check", check_body(requestId=request, amount=0.1), headers
         )
@@ -133,7 +136,7 @@ class Load:
         body: dict[str, Any],
         headers: dict[str, str],
     ) -> bool:
-        """Make one call that moves money; False where the request's story ends here."""
+        """Send one call that moves money; False if the request ends here."""
         self.sent[request] = step + 1
         text = self._answer(
             connection, request, call, body, headers | {"Idempotency-Key": f"{request}-{call}"}
@@ -156,46 +159,49 @@ class Load:
         body: dict[str, Any],
         headers: dict[str, str],
     ) -> bytes | None:
-        """What the call is answered with a 200; None, and what is to be known of it noted, where it is not."""
+        """Send a call; returns the body of a 200 response. Otherwise records the failure."""
         try:
             connection.request("POST", f"/api/budget/{call}", json.dumps(body), headers)
             response = connection.getresponse()
             text = response.read()
         except (OSError, http.client.HTTPException):
-            self._doubt(request, call)
+            self._record_unsure(request, call)
             return None
         if response.status == 503:
             self.unavailable_count += 1
             if b"OUTCOME_UNKNOWN" in text:
-                self._doubt(request, call)
+                self._record_unsure(request, call)
             return None
         if response.status != 200:
-            self.odd.append(f"{request} {call}: {response.status} {text[:300]!r}")
+            self.unexpected.append(f"{request} {call}: {response.status} {text[:300]!r}")
             return None
         return text
 
-    def _doubt(self, request: str, call: str) -> None:
-        """It may or may not have happened; of a check that matters to nothing."""
+    def _record_unsure(self, request: str, call: str) -> None:
+        """Record that the call may have succeeded. Irrelevant for a check."""
         if call != "check":
             self.unsure.add(request)
 
-    def hold_against(self, target: Path | str, outcome: Outcome, when: str) -> None:
-        """Compare with what the database has: nothing acknowledged is lost, nothing is there twice, half, or unasked for."""
-        outcome.expect(not self.odd, f"{when}: answers that no caller should get: {self.odd[:3]}")
-        compare(self.stories(), self.unsure, target, outcome, when, self.tag)
+    def compare_with(self, target: Path | str, outcome: Outcome, when: str) -> None:
+        """Compare with a database: nothing is lost, duplicated, partial or unrequested."""
+        outcome.expect(not self.unexpected, f"{when}: unexpected responses: {self.unexpected[:3]}")
+        compare(self.timelines(), self.unsure, target, outcome, when, self.tag)
         stored = set(
             found(
                 target,
-                f"""SELECT "requestId", "checkId" FROM "BudgetCheckLog" WHERE "requestId" LIKE '{self.tag}-%' """,
+                f"""
+                SELECT "requestId", "checkId" FROM "BudgetCheckLog"
+                WHERE "requestId" LIKE '{self.tag}-%'
+                """,
             )
         )
         lost = self.checked.items() - stored
         outcome.expect(
-            not lost, f"{when}: acknowledged checks that are not in their log: {sorted(lost)[:3]}"
+            not lost, f"{when}: acknowledged checks that are not stored: {sorted(lost)[:3]}"
         )
 
-    def stories(self) -> dict[str, tuple[int, str | None]]:
-        """Each request's acknowledged steps, and its reservation."""
+    def timelines(self) -> dict[str, tuple[int, str | None]]:
+        """The acknowledged steps and the reservation id of each request."""
         return {
             request: (steps, self.reservations.get(request))
             for request, steps in self.acknowledged.items()
@@ -203,33 +209,36 @@ class Load:
 
 
 def compare(
-    stories: dict[str, tuple[int, str | None]],
+    timelines: dict[str, tuple[int, str | None]],
     unsure: set[str],
     target: Path | str,
     outcome: Outcome,
     when: str,
     tag: str,
 ) -> None:
-    """Hold requests' acknowledged steps, and those that may or may not have happened, against a database."""
+    """Compare requests with a database. `unsure` may have one step more than acknowledged."""
     most = {
-        request: stories.get(request, (0, None))[0] + (request in unsure)
-        for request in stories.keys() | unsure
+        request: timelines.get(request, (0, None))[0] + (request in unsure)
+        for request in timelines.keys() | unsure
     }
-    compare_within(stories, most, target, outcome, when, tag)
+    compare_within(timelines, most, target, outcome, when, tag)
 
 
 def compare_within(
-    stories: dict[str, tuple[int, str | None]],
+    timelines: dict[str, tuple[int, str | None]],
     most: dict[str, int],
     target: Path | str,
     outcome: Outcome,
     when: str,
     tag: str,
 ) -> None:
-    """Hold requests' acknowledged steps, which must be there, and the most that may be there of each, against a database."""
+    """Compare requests with a database: each has its acknowledged steps, and at most `most`."""
     rows = found(
         target,
-        f"""SELECT "requestId", "action", "reservedDeltaMinor", "reservationId" FROM "AuditLog" WHERE "requestId" LIKE '{tag}-%' ORDER BY "id" """,
+        f"""
+        SELECT "requestId", "action", "reservedDeltaMinor", "reservationId" FROM "AuditLog"
+        WHERE "requestId" LIKE '{tag}-%' ORDER BY "id"
+        """,
     )
     stored: dict[str, list[tuple[str, int]]] = defaultdict(list)
     ids: dict[str, set[str]] = defaultdict(set)
@@ -237,25 +246,25 @@ def compare_within(
         stored[request].append((action, delta))
         ids[request].add(reservation)
     expected = [movement for *_, movement in STEPS]
-    for request in stories.keys() | stored.keys():
-        steps, reservation = stories.get(request, (0, None))
+    for request in timelines.keys() | stored.keys():
+        steps, reservation = timelines.get(request, (0, None))
         there = stored.get(request, [])
         if outcome.expect(
             there == expected[: len(there)] and steps <= len(there) <= most.get(request, 0),
-            f"{when}: {request} was acknowledged {steps} steps, stored are {there}",
+            f"{when}: {request} has {steps} acknowledged steps, but stored are {there}",
         ):
             outcome.expect(
                 not there or reservation is None or ids[request] == {reservation},
-                f"{when}: {request} was told {reservation}, stored is {ids[request]}",
+                f"{when}: {request} got {reservation}, but stored is {ids[request]}",
             )
 
 
 def verify_balances(target: Path | str, outcome: Outcome, when: str) -> None:
-    """The balances, by the service's own proof from this process, and by sums that know nothing of it."""
+    """Verify balances with the service's own consistency check and with independent SQL."""
     wrong = [
-        said
-        for standing in map(Standing._make, found(target, STANDINGS))
-        if (said := standing.contradiction)
+        row.inconsistency
+        for row in map(StoredBalance._make, found(target, BALANCES))
+        if row.inconsistency
     ]
     outcome.expect(not wrong, f"{when}: sums: {wrong[:3]}")
     database.connect(target)

@@ -1,10 +1,14 @@
-"""Tries mutants of one module: `python -m stress.mutant MODULE FILE FOLDER NUMBERS TESTS…`, one JSON line a mutant.
+"""Runs the tests of one module against its mutants.
 
-Most of a test run is starting and collecting, so that is done once. A mutant is tried in a child forked from there, two at
-once, and only by tests that reach it, the quickest of those that run its very line first, until one fails. Where the change
-lies within a function, the collected tests get the function's changed code. A change outside of functions is seen when the
-module is imported alone: then the child begins before anybody has imported it. So does every mutant that seems to have
-survived, with all tests, to be sure.
+`python -m stress.mutant MODULE FILE FOLDER NUMBERS TESTS…` prints one JSON line per mutant.
+
+Starting and collecting takes most of a test run, so both happen once. Each mutant is tested in a
+child process forked after that, two at a time, and only with tests that reach it, until one fails.
+Tests that run the changed line come first, the fastest first.
+
+If the change is inside a function, the function's code is replaced in the child. A change outside
+functions takes effect on import, so the child is forked before the module is imported. Mutants
+that survive the first kind of test are tested again in the second way, with all tests.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
@@ -30,13 +35,13 @@ import pytest
 
 from stress.mutants import Mutant, mutants_of
 
-#: Seconds after which a mutant that does not end counts as noticed: so many times what its tests took, and some more.
+#: A mutant that runs for PATIENCE times its tests' usual duration, plus EXTRA_S, counts as killed.
 PATIENCE = 10
-LEAST_S = 30
+EXTRA_S = 30
 
-AT_ONCE = 2
+PARALLEL = 2
 
-#: What every child would otherwise import by itself.
+#: Modules that every child would otherwise import.
 _WARM = (
     "flask",
     "flask_login",
@@ -51,7 +56,8 @@ _WARM = (
     "prometheus_client",
 )
 
-# What was imported beforehand cannot be rewritten by pytest, and need not; the plugins are of no use here, and take long to import.
+# pytest cannot rewrite modules that are already imported, and need not. The disabled plugins are
+# not needed and slow to import.
 _OPTIONS = (
     "-x",
     "-q",
@@ -65,21 +71,21 @@ _OPTIONS = (
     "ignore::pytest.PytestAssertRewriteWarning",
 )
 
-_GREEN, _NOTICED, _NEVER_IMPORTED = 0, 1, 99
+_GREEN, _KILLED, _NEVER_IMPORTED = 0, 1, 99
 
-# Where mutants are told: what was standard output, before pytest had it.
-_TOLD = os.dup(1)
+# The original standard output, for results, before pytest captures it.
+_RESULTS = os.dup(1)
 
 
 class Reached(NamedTuple):
-    """What a test took, and which lines of the module it ran."""
+    """A test's duration, and the module's lines that it runs."""
 
     seconds: float
     lines: frozenset[int]
 
 
 class Substitute(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives the import of one module a mutant."""
+    """Import hook that replaces one module by a mutant."""
 
     def __init__(self, name: str, path: Path, tree: ast.Module) -> None:
         self.name, self.path, self.tree = name, path, tree
@@ -88,24 +94,28 @@ class Substitute(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: object, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The mutant, where its module is asked for."""
+        """Return the mutant's spec if its module is imported."""
         if fullname != self.name:
             return None
         return importlib.util.spec_from_file_location(fullname, self.path, loader=self)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run it as the module."""
+        """Execute the mutant as the module."""
         self.is_used = True
-        exec(compile(self.tree, str(self.path), "exec"), module.__dict__)  # noqa: S102  # our own source, changed in one place
+        code = compile(self.tree, str(self.path), "exec")
+        exec(code, module.__dict__)  # noqa: S102  # our own source with one change
 
 
 def in_children(
     works: Iterator[tuple[int, Callable[[], int], float]], folder: Path
 ) -> Iterator[tuple[int, bool]]:
-    """Do works in forked children, some at once; each one's number, and whether it ended with the status of green tests."""
+    """Run functions in forked children, PARALLEL at a time.
+
+    Yields the number of each, and whether it returned _GREEN.
+    """
     running: dict[int, int] = {}
     for number, work, patience_s in works:
-        if len(running) == AT_ONCE:
+        if len(running) == PARALLEL:
             yield _next(running)
         running[_fork(work, patience_s, folder / str(number))] = number
     while running:
@@ -114,11 +124,11 @@ def in_children(
 
 def _next(running: dict[int, int]) -> tuple[int, bool]:
     pid, status = os.waitpid(-1, 0)
-    # Whatever it started and did not stop.
+    # Also kill processes that the child started.
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     if os.waitstatus_to_exitcode(status) == _NEVER_IMPORTED:
-        raise RuntimeError("its tests never import it")
+        raise RuntimeError("its tests do not import it")
     return running.pop(pid), os.waitstatus_to_exitcode(status) == _GREEN
 
 
@@ -126,10 +136,10 @@ def _fork(work: Callable[[], int], patience_s: float, folder: Path) -> int:
     pid = os.fork()
     if pid:
         return pid
-    status = _NOTICED
+    status = _KILLED
     try:
         os.setpgid(0, 0)
-        # Ends a child that does not end by itself.
+        # Kill the child if it does not end.
         signal.alarm(int(patience_s) + 1)
         folder.mkdir()
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(folder)
@@ -138,13 +148,13 @@ def _fork(work: Callable[[], int], patience_s: float, folder: Path) -> int:
             os.dup2(nothing.fileno(), 2)
         status = work()
     finally:
-        # Nothing of the parent's may be done twice.
+        # Skip the parent's cleanup.
         os._exit(status)
 
 
 @dataclass
 class Trial:
-    """The mutants of a module that are to be tried, and what the tests reach of it."""
+    """The mutants of one module to test, and the lines its tests reach."""
 
     name: str
     path: Path
@@ -152,11 +162,11 @@ class Trial:
     tests: list[str]
     mutants: dict[int, Mutant]
     reached: dict[str, Reached] = field(default_factory=dict)
-    #: Those that no function's changed code can stand for.
+    #: Mutants to test on a new import: outside functions, or not killed inside one.
     left: list[int] = field(default_factory=list)
 
     def collected(self, session: pytest.Session) -> None:
-        """Look which tests reach what, and try every mutant whose change lies within a function."""
+        """Find out which lines each test reaches, and test all mutants inside functions."""
         self._trace(session.items)
         by_id = {item.nodeid: item for item in session.items}
         quickest = sorted(by_id, key=lambda nodeid: self.reached[nodeid].seconds)
@@ -164,7 +174,7 @@ class Trial:
             iter([(-1, lambda: _run([by_id[nodeid] for nodeid in quickest]), 3600.0)]), self.folder
         ):
             if not is_green:
-                raise RuntimeError("its tests fail in another order, without any mutant")
+                raise RuntimeError("its tests depend on their order")
         module = sys.modules[self.name]
         original = compile(self.path.read_text(encoding="utf-8"), str(self.path), "exec")
 
@@ -179,9 +189,7 @@ class Trial:
                 tests = self._tests_of(mutant.line)
                 yield (
                     number,
-                    lambda changed=changed, tests=tests: _run_changed(  # type: ignore[misc]  # mypy knows no defaults of lambdas
-                        changed, [by_id[nodeid] for nodeid in tests]
-                    ),
+                    partial(_run_changed, changed, [by_id[nodeid] for nodeid in tests]),
                     self._patience_s(tests),
                 )
 
@@ -189,10 +197,10 @@ class Trial:
             if is_green:
                 self.left.append(number)
             else:
-                _tell(number, survived=False)
+                _print_result(number, survived=False)
 
     def outside(self) -> None:
-        """Try what is left on a fresh import."""
+        """Test the remaining mutants, each on a new import."""
 
         def works() -> Iterator[tuple[int, Callable[[], int], float]]:
             for number in sorted(self.left):
@@ -204,30 +212,34 @@ class Trial:
                 order = {nodeid: place for place, nodeid in enumerate([*tests, *others])}
                 yield (
                     number,
-                    lambda number=number, order=order: self._run_afresh(  # type: ignore[misc]  # as above
-                        self.mutants[number], order
-                    ),
+                    partial(self._run_on_new_import, self.mutants[number], order),
                     self._patience_s(order),
                 )
 
         for number, is_green in in_children(works(), self.folder / "outside"):
-            _tell(number, survived=is_green)
+            _print_result(number, survived=is_green)
 
     def _trace(self, items: list[pytest.Item]) -> None:
-        """Run all tests once, without a mutant, and note which lines they reach. Raises RuntimeError where one fails."""
+        """Run all tests once without a mutant and record the lines they reach.
+
+        Raises RuntimeError if a test fails.
+        """
         report = self.folder / "reached.json"
         for _, is_green in in_children(
             iter([(-2, lambda: _run_traced(items, self.path, report), 3600.0)]), self.folder
         ):
             if not is_green:
-                raise RuntimeError("its tests fail without any mutant")
+                raise RuntimeError("its tests fail without a mutant")
         self.reached = {
             nodeid: Reached(seconds, frozenset(lines))
             for nodeid, (seconds, lines) in json.loads(report.read_text(encoding="utf-8")).items()
         }
 
     def _tests_of(self, line: int) -> list[str]:
-        """The tests that run the function around a line, those first that run the line; the quickest first of each."""
+        """The tests that run the function or class around a line.
+
+        Those that run the line itself come first; among equals, the fastest.
+        """
         functions = [
             node
             for node in ast.parse(self.path.read_text(encoding="utf-8")).body
@@ -253,9 +265,9 @@ class Trial:
         )
 
     def _patience_s(self, tests: Any) -> float:
-        return LEAST_S + PATIENCE * sum(self.reached[nodeid].seconds for nodeid in tests)
+        return EXTRA_S + PATIENCE * sum(self.reached[nodeid].seconds for nodeid in tests)
 
-    def _run_afresh(self, mutant: Mutant, order: dict[str, int]) -> int:
+    def _run_on_new_import(self, mutant: Mutant, order: dict[str, int]) -> int:
         substitute = Substitute(self.name, self.path, mutant.tree)
         sys.meta_path.insert(0, substitute)
         status = int(_pytest(self.tests, _InOrder(order)))
@@ -263,25 +275,25 @@ class Trial:
 
 
 class _Collected:
-    """Hands the collected tests over, instead of running them."""
+    """pytest plugin that passes the collected tests to a function instead of running them."""
 
     def __init__(self, use: Callable[[pytest.Session], None]) -> None:
         self.use = use
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """In the place of pytest's own."""
+        """Replace pytest's own loop."""
         self.use(session)
         return True
 
 
 class _InOrder:
-    """Puts the tests in order."""
+    """pytest plugin that runs tests in a given order."""
 
     def __init__(self, order: dict[str, int]) -> None:
         self.order = order
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Once they are collected; what a mutant makes of their names comes first."""
+        """Sort the tests. Those whose names the mutant changed come first."""
         items.sort(key=lambda item: self.order.get(item.nodeid, -1))
 
 
@@ -295,7 +307,7 @@ def _run(items: list[pytest.Item], before: Callable[[pytest.Item], None] = lambd
         before(item)
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if item.session.testsfailed:
-            return _NOTICED
+            return _KILLED
     return _GREEN
 
 
@@ -326,7 +338,7 @@ def _run_traced(items: list[pytest.Item], path: Path, report: Path) -> int:
         note()
         current, began = item.nodeid, time.monotonic()
 
-    # On the thread that writes as well.
+    # Also trace the writer thread.
     threading.settrace(trace)
     sys.settrace(trace)
     status = _run(items, before)
@@ -339,7 +351,7 @@ def _run_traced(items: list[pytest.Item], path: Path, report: Path) -> int:
 def _changed_functions(
     original: CodeType, mutant: CodeType, holder: object
 ) -> list[tuple[Any, CodeType]] | None:
-    """The functions whose code a mutant changes, with that code; None where it changes anything else."""
+    """The functions whose code a mutant changes, with the new code; None for any other change."""
     if original.replace(co_consts=()) != mutant.replace(co_consts=()) or len(
         original.co_consts
     ) != len(mutant.co_consts):
@@ -369,19 +381,19 @@ def _changed_functions(
 
 
 def _function(found: Any) -> Any:
-    """The function that a property or a decorator is made of."""
+    """The function behind a property or a decorator."""
     found = getattr(found, "fget", found)
     while hasattr(found, "__wrapped__"):
         found = found.__wrapped__
     return getattr(found, "__func__", found)
 
 
-def _tell(number: int, *, survived: bool) -> None:
-    os.write(_TOLD, f"{json.dumps({'number': number, 'survived': survived})}\n".encode())
+def _print_result(number: int, *, survived: bool) -> None:
+    os.write(_RESULTS, f"{json.dumps({'number': number, 'survived': survived})}\n".encode())
 
 
 def main(name: str, path: str, folder: str, numbers: str, *tests: str) -> int:
-    """Try the mutants with those numbers."""
+    """Test the mutants with these numbers."""
     wanted = set(json.loads(numbers))
     mutants = {
         number: mutant
@@ -395,8 +407,9 @@ def main(name: str, path: str, folder: str, numbers: str, *tests: str) -> int:
         os.dup2(nothing.fileno(), 1)
     for warm in _WARM:
         importlib.import_module(warm)
-    # The module is imported in a child of its own, whose children try what lies within functions. What it found out comes back in a file.
-    handed = trial.folder / "handed.json"
+    # The module is imported in a child, whose own children test mutants inside functions. It
+    # returns its findings in a file.
+    findings_file = trial.folder / "findings.json"
 
     def inside() -> int:
         errors: list[BaseException] = []
@@ -404,29 +417,29 @@ def main(name: str, path: str, folder: str, numbers: str, *tests: str) -> int:
         def use(session: pytest.Session) -> None:
             try:
                 trial.collected(session)
-            except BaseException as error:  # noqa: BLE001  # told to whoever started this
+            except BaseException as error:  # noqa: BLE001  # raised by the parent
                 errors.append(error)
 
         _pytest(trial.tests, _Collected(use))
-        told = {
+        findings = {
             "error": str(errors[0]) if errors else None,
             "left": trial.left,
             "reached": {key: (s, sorted(lines)) for key, (s, lines) in trial.reached.items()},
         }
-        handed.write_text(json.dumps(told), encoding="utf-8")
+        findings_file.write_text(json.dumps(findings), encoding="utf-8")
         return _GREEN
 
     child = os.fork()
     if child == 0:
         os._exit(inside())
     os.waitpid(child, 0)
-    told = json.loads(handed.read_text(encoding="utf-8"))
-    if told["error"]:
-        sys.exit(told["error"])
-    trial.left = told["left"]
+    findings = json.loads(findings_file.read_text(encoding="utf-8"))
+    if findings["error"]:
+        sys.exit(findings["error"])
+    trial.left = findings["left"]
     trial.reached = {
         nodeid: Reached(seconds, frozenset(lines))
-        for nodeid, (seconds, lines) in told["reached"].items()
+        for nodeid, (seconds, lines) in findings["reached"].items()
     }
     trial.outside()
     return 0

@@ -1,7 +1,8 @@
-"""Mutants: every small mistake that can be made in a source, one change of one place each.
+"""Generates mutants: copies of a source with one small mistake each.
 
-A comparison turned, a plus made a minus, a constant off by one, a condition negated, a statement left out. Imports nothing of
-the project, since a mutant may have to be there before anybody imports its module.
+For example an inverted comparison, minus for plus, a constant off by one, a negated condition or a
+missing statement. This module imports nothing of the project, because a mutant may have to exist
+before other_char module is imported.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -34,14 +35,17 @@ _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitAnd: ast.BitOr,
     ast.BitOr: ast.BitAnd,
 }
-#: Characters of a line that are shown before and after what was changed in it.
+#: Changes a node, whose type each change knows.
+Change = Callable[[Any], None]
+
+#: Characters shown before and after a change in a line.
 _NEAR = 50
 
 _SCOPES = {"ANY": "OWN", "OWN": "ANY"}
 
 
 class Mutant(NamedTuple):
-    """A source with one change: where it is, and the tree before and after."""
+    """A syntax tree with one change: other_char line, and the tree before and after."""
 
     line: int
     original: ast.Module
@@ -49,13 +53,13 @@ class Mutant(NamedTuple):
 
     @property
     def change(self) -> str:
-        """The first line that differs, as it was and as it is, around where it does."""
+        """The first changed line, before and after, shortened to the surroundings of the change."""
         before, after = ast.unparse(self.original).splitlines(), ast.unparse(self.tree).splitlines()
         was, now = next(
             (pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]),
             (before[-1], after[-1]),
         )
-        # One that was left out has the next one in its place.
+        # If a statement was removed, other_char line now shows the next statement.
         return (
             f"without {was.strip()}"
             if len(after) < len(before) and now.strip() != "pass"
@@ -64,29 +68,33 @@ class Mutant(NamedTuple):
 
 
 def _shown(was: str, now: str) -> str:
-    """What differs between two lines, and what stands near it."""
-    same = _alike(was, now)
-    same_after = _alike(was[:same:-1], now[:same:-1])
+    """The difference between two lines, with some characters around it."""
+    same = _common_length(was, now)
+    same_after = _common_length(was[:same:-1], now[:same:-1])
     begin = max(0, same - _NEAR)
     pieces = [line[begin : len(line) - max(0, same_after - _NEAR)] for line in (was, now)]
     return f"{'…' * (begin > 0)}{pieces[0]} -> {pieces[1]}"
 
 
-def _alike(one: str, other: str) -> int:
-    """How many characters two texts begin with alike."""
+def _common_length(one: str, other: str) -> int:
+    """The length of the common prefix of two texts."""
     return next(
-        (at for at, (char, its) in enumerate(zip(one, other, strict=False)) if char != its),
+        (
+            at
+            for at, (char, other_char) in enumerate(zip(one, other, strict=False))
+            if char != other_char
+        ),
         min(len(one), len(other)),
     )
 
 
 def mutants_of(source: str) -> Iterator[Mutant]:
-    """Every mutant of a source, always in the same order."""
+    """All mutants of a source, always in the same order."""
     tree = ast.parse(source)
     nodes = list(ast.walk(tree))
-    passed_over = _passed_over(tree)
+    unchanged = _unchanged_nodes(tree)
     for number, node in enumerate(nodes):
-        if id(node) in passed_over:
+        if id(node) in unchanged:
             continue
         for change in _changes(node):
             mutant = copy.deepcopy(tree)
@@ -95,8 +103,8 @@ def mutants_of(source: str) -> Iterator[Mutant]:
             yield Mutant(getattr(node, "lineno", 0), tree, ast.fix_missing_locations(mutant))
 
 
-def _passed_over(tree: ast.Module) -> set[int]:
-    """Nodes where a change would be one of words alone: annotations, and the parts of texts."""
+def _unchanged_nodes(tree: ast.Module) -> set[int]:
+    """Nodes not to change, because they only affect texts: annotations and parts of f-strings."""
     found: set[int] = set()
     for node in ast.walk(tree):
         words: list[ast.AST | None] = []
@@ -113,39 +121,39 @@ def _passed_over(tree: ast.Module) -> set[int]:
     return found
 
 
-def _changes(node: ast.AST) -> list[Callable[[ast.AST], None]]:
-    """What can be changed about a node."""
+def _changes(node: ast.AST) -> list[Change]:
+    """The possible changes of a node."""
     return _changes_of_values(node) + _changes_of_statements(node) + _omissions(node)
 
 
-def _changes_of_values(node: ast.AST) -> list[Callable[[ast.AST], None]]:
-    changes: list[Callable[[ast.AST], None]] = []
+def _changes_of_values(node: ast.AST) -> list[Change]:
+    changes: list[Change] = []
     if isinstance(node, ast.Compare) and type(node.ops[0]) in _COMPARISONS:
-        changes.append(lambda it: it.ops.__setitem__(0, _COMPARISONS[type(it.ops[0])]()))  # type: ignore[attr-defined]  # a Compare
+        changes.append(lambda it: it.ops.__setitem__(0, _COMPARISONS[type(it.ops[0])]()))
     if isinstance(node, ast.BinOp | ast.AugAssign) and type(node.op) in _OPERATORS:
-        changes.append(lambda it: setattr(it, "op", _OPERATORS[type(it.op)]()))  # type: ignore[attr-defined]  # a BinOp
+        changes.append(lambda it: setattr(it, "op", _OPERATORS[type(it.op)]()))
     if isinstance(node, ast.BoolOp):
         changes.append(
-            lambda it: setattr(it, "op", ast.Or() if isinstance(it.op, ast.And) else ast.And())  # type: ignore[attr-defined]  # a BoolOp
+            lambda it: setattr(it, "op", ast.Or() if isinstance(it.op, ast.And) else ast.And())
         )
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        changes.append(lambda it: setattr(it, "value", not it.value))  # type: ignore[attr-defined]  # a Constant
+        changes.append(lambda it: setattr(it, "value", not it.value))
     elif isinstance(node, ast.Constant) and isinstance(node.value, int):
-        changes.append(lambda it: setattr(it, "value", it.value + 1))  # type: ignore[attr-defined]  # a Constant
+        changes.append(lambda it: setattr(it, "value", it.value + 1))
     if (
         isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id == "Scope"
         and node.attr in _SCOPES
     ):
-        changes.append(lambda it: setattr(it, "attr", _SCOPES[it.attr]))  # type: ignore[attr-defined]  # an Attribute
+        changes.append(lambda it: setattr(it, "attr", _SCOPES[it.attr]))
     return changes
 
 
-def _changes_of_statements(node: ast.AST) -> list[Callable[[ast.AST], None]]:
-    changes: list[Callable[[ast.AST], None]] = []
+def _changes_of_statements(node: ast.AST) -> list[Change]:
+    changes: list[Change] = []
     if isinstance(node, ast.If | ast.IfExp | ast.While):
-        changes.append(lambda it: setattr(it, "test", ast.UnaryOp(ast.Not(), it.test)))  # type: ignore[attr-defined]  # an If
+        changes.append(lambda it: setattr(it, "test", ast.UnaryOp(ast.Not(), it.test)))
     if isinstance(node, ast.Return) and not (
         node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None)
     ):
@@ -157,9 +165,9 @@ def _changes_of_statements(node: ast.AST) -> list[Callable[[ast.AST], None]]:
     return changes
 
 
-def _omissions(node: ast.AST) -> list[Callable[[ast.AST], None]]:
-    """What can be left out."""
-    changes: list[Callable[[ast.AST], None]] = []
+def _omissions(node: ast.AST) -> list[Change]:
+    """The parts that can be left out."""
+    changes: list[Change] = []
     if isinstance(node, ast.Dict):
         changes += [_without_entry(at) for at in range(len(node.keys))]
     if (
@@ -178,16 +186,16 @@ def _omissions(node: ast.AST) -> list[Callable[[ast.AST], None]]:
     return changes
 
 
-def _without_entry(at: int) -> Callable[[ast.AST], None]:
-    def change(it: ast.AST) -> None:
-        del it.keys[at], it.values[at]  # type: ignore[attr-defined]  # a Dict
+def _without_entry(at: int) -> Change:
+    def change(it: Any) -> None:
+        del it.keys[at], it.values[at]
 
     return change
 
 
-def _without_element(at: int) -> Callable[[ast.AST], None]:
-    return lambda it: it.elts.__delitem__(at)  # type: ignore[attr-defined]  # a Tuple or Set
+def _without_element(at: int) -> Change:
+    return lambda it: it.elts.__delitem__(at)
 
 
-def _without_statement(at: int) -> Callable[[ast.AST], None]:
-    return lambda it: it.body.__setitem__(at, ast.Pass())  # type: ignore[attr-defined]  # a FunctionDef
+def _without_statement(at: int) -> Change:
+    return lambda it: it.body.__setitem__(at, ast.Pass())

@@ -1,7 +1,7 @@
-"""Mutation: small mistakes put into the code that decides about money; the tests must notice them.
+"""Mutation testing: small mistakes in the code that handles money; the tests must detect them.
 
-Each mutant is tried against the tests whose business its module is. A survivor is a mistake that no test would notice: it is
-explained in EQUIVALENT, or a test is missing.
+Each mutant is tested with the tests of its module. A mutant that survives is listed in EQUIVALENT
+with a reason, or a test is missing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stress.mutants import mutants_of
 from stress.outcome import Outcome, Place
 from stress.suites import find_test_file
 
-#: Modules, and the tests whose business they are.
+#: Modules, and the test files about them.
 TARGETS = {
     "domain.money": ("money",),
     "domain.permissions": ("permissions",),
@@ -35,59 +35,75 @@ TARGETS = {
 
 MIN_KILLED = 0.95
 
-#: Mutants that change nothing anybody could see, by module and a piece of what was made of the line, and why.
+#: Mutants without observable effect: by module, a part of the changed line, and the reason.
 EQUIVALENT: dict[str, dict[str, str]] = {
     "domain.money": {
-        "maxsize=257": "how many currencies a cache holds",
-        "Decimal(2).scaleb(-decimals)": "quantize takes the exponent alone",
+        "maxsize=257": "only affects how many currencies are cached",
+        "Decimal(2).scaleb(-decimals)": "quantize only uses the exponent",
     },
-    "domain.permissions": {"slots=False": "what an actor takes of memory"},
+    "domain.permissions": {"slots=False": "only affects an actor's memory"},
     "ledger.check": {
-        "max(1, time": "less than a millisecond is none",
-        "row[5] is not None": "a budget's columns are there or missing all together",
+        "max(1, time": "durations below a millisecond are rounded up",
+        "row[5] is not None": "either all of a budget's columns are null or none",
     },
     "ledger.reserve": {
-        ".limit(2)": "the first row alone is read",
-        "lock_name(f'request {standing.customer_id} {request_id}') -> pass": "a lock for PostgreSQL, where writers work side by side; SQLite has one",
-        "has no utilisation row') -> pass": "a row that is made with its budget; without it, the next line is the same 500",
-        "approver is None and request.over_budget is None": "an approver is there exactly where an approval was sent",
+        ".limit(2)": "only the first row is read",
+        "lock_name(f'request {standing.customer_id} {request_id}') -> pass": (
+            "needed on PostgreSQL, which has parallel writers; SQLite has one"
+        ),
+        "has no utilisation row') -> pass": (
+            "the row is created with its budget; without the check, the next line fails with a 500"
+        ),
+        "approver is None and request.over_budget is None": (
+            "an approver exists exactly if an approval was sent"
+        ),
     },
     "ledger.reservations": {
-        ".limit(2)": "the first row alone is read",
-        "changed by someone else inside this transaction') -> pass": "cannot be: the row is read in the transaction that changes it; a last resort",
-        "has no utilisation row') -> pass": "a row that is made with its budget; without it, the next line is the same 500",
+        ".limit(2)": "only the first row is read",
+        "changed by someone else inside this transaction') -> pass": (
+            "cannot happen, because the row is read in the transaction that changes it"
+        ),
+        "has no utilisation row') -> pass": (
+            "the row is created with its budget; without the check, the next line fails with a 500"
+        ),
     },
     "ledger.movements": {
-        ".limit(2)": "the first row alone is read",
-        "customer_id and actor.customer_id": "the budget says whose it is, by one query more; whose it must be is looked at afterwards",
+        ".limit(2)": "only the first row is read",
+        "customer_id and actor.customer_id": (
+            "one more query finds the budget's customer, which is verified afterwards"
+        ),
     },
     "sync.match": {
-        " = tuple[": "a name for a type",
-        "RowError(row.row, message, row.external_id, True,": "asked where a bad row means no budget, and one that is refused means one",
+        " = tuple[": "a type alias",
+        "RowError(row.row, message, row.external_id, True,": (
+            "read where a bad row means no budget, and a rejected row means one"
+        ),
     },
     "sync.plan": {
-        "slots=False": "what a plan takes of memory",
-        "frozen=False": "nobody tries to change one",
+        "slots=False": "only affects a plan's memory",
+        "frozen=False": "plans are not modified",
         "if bad or missing else": "a shortcut: without both, nothing is kept",
-        "budget[13] is not None": "more rows are asked whether their place is taken; one that stays in its own has it to itself",
+        "budget[13] is not None": (
+            "checks more rows for a conflict; a budget never conflicts with itself"
+        ),
         "budget[6] != row[3]": "the same",
         "budget[5] != row[4]": "the same",
         "budget[8] != row[5]": "the same",
         "budget[7] != row[6]": "the same",
     },
     "ledger.idempotency": {
-        "slots=False": "what a scope takes of memory",
-        "frozen=False": "nobody tries to change one",
+        "slots=False": "only affects a scope's memory",
+        "frozen=False": "scopes are not modified",
     },
 }
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Try every mutant of every module, or `tries` of each by dice where there are more."""
+    """Test every mutant of every module, or `tries` random ones per module if there are more."""
     outcome = Outcome()
     mutants = {name: list(mutants_of(_path(name).read_text(encoding="utf-8"))) for name in TARGETS}
     chosen = {
-        name: place.dice.sample(range(len(those)), min(len(those), tries))
+        name: place.rng.sample(range(len(those)), min(len(those), tries))
         for name, those in mutants.items()
     }
     for name, those in mutants.items():
@@ -95,37 +111,35 @@ def stress(tries: int, place: Place) -> Outcome:
         try:
             for number, survived in _try(name, chosen[name], place):
                 mutant = those[number]
-                told = f"line {mutant.line}: {mutant.change}"
+                shown = f"line {mutant.line}: {mutant.change}"
                 if survived and (why := _excuse(name, mutant.change)):
-                    excused.append(f"{told} ({why})")
+                    excused.append(f"{shown} ({why})")
                 elif survived:
-                    survivors.append(told)
-                    place.tell(f"survived in {name}: {told}")
+                    survivors.append(shown)
+                    place.report(f"survived in {name}: {shown}")
                 outcome.tries += 1
                 place.progress(outcome.tries, sum(map(len, chosen.values())))
         except RuntimeError as error:
             outcome.expect(holds=False, otherwise=f"{name}: {error}")
             continue
-        _judge(name, len(chosen[name]), survivors, excused, outcome)
+        _evaluate(name, len(chosen[name]), survivors, excused, outcome)
     return outcome
 
 
-def _judge(
+def _evaluate(
     name: str, count: int, survivors: list[str], excused: list[str], outcome: Outcome
 ) -> None:
-    """Hold how many were noticed against how many somebody could have noticed."""
+    """Compare the number of killed mutants with the number of those that can be detected."""
     visible = count - len(excused)
-    noticed = visible - len(survivors)
-    outcome.notes.append(f"{name}: {noticed} noticed, {len(excused)} excused of {count}")
+    killed = visible - len(survivors)
+    outcome.notes.append(f"{name}: {killed} killed, {len(excused)} equivalent of {count}")
     outcome.notes += [f"  survived: {line}" for line in survivors]
-    outcome.notes += [f"  excused: {line}" for line in excused]
-    outcome.expect(
-        noticed >= MIN_KILLED * visible, f"{name}: {noticed} of {visible} mutants noticed"
-    )
+    outcome.notes += [f"  equivalent: {line}" for line in excused]
+    outcome.expect(killed >= MIN_KILLED * visible, f"{name}: {killed} of {visible} mutants killed")
 
 
 def _excuse(name: str, change: str) -> str | None:
-    """Why nobody could see that change of that module."""
+    """Why this change of this module has no observable effect."""
     return next((why for piece, why in EQUIVALENT.get(name, {}).items() if piece in change), None)
 
 
@@ -134,7 +148,10 @@ def _path(name: str) -> Path:
 
 
 def _try(name: str, numbers: list[int], place: Place) -> Iterator[tuple[int, bool]]:
-    """Each of those mutants, and whether it survived. Raises RuntimeError where the tests themselves are no good."""
+    """Test these mutants; yields each number and whether it survived.
+
+    Raises RuntimeError if the tests fail without a mutant.
+    """
     folder = tempfile.mkdtemp(dir=place.folder)
     files = [str(find_test_file(test)) for test in TARGETS[name]]
     command = [
@@ -160,9 +177,9 @@ def _try(name: str, numbers: list[int], place: Place) -> Iterator[tuple[int, boo
         assert process.stdout is not None
         assert process.stderr is not None
         for line in process.stdout:
-            told = json.loads(line)
+            result = json.loads(line)
             count += 1
-            yield told["number"], told["survived"]
-        said = process.stderr.read()
+            yield result["number"], result["survived"]
+        errors = process.stderr.read()
     if process.returncode or count != len(numbers):
-        raise RuntimeError(f"{said.strip()[-2000:] or 'some were not tried'}")
+        raise RuntimeError(f"{errors.strip()[-2000:] or 'some mutants were not tested'}")

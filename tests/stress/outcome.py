@@ -1,4 +1,4 @@
-"""What a row of the proof is given and what it gives back."""
+"""Types shared by all stress tests: `Place` is their input, `Outcome` their result."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import NamedTuple
 from support.installation import Installation
 from support.templates import Start, Templates
 
-#: More violations than this are counted, not told.
-MAX_TOLD = 20
+#: Violations beyond this number are counted but not described.
+MAX_DESCRIBED = 20
 
-#: Seconds between two lines of progress.
+#: Seconds between two progress lines.
 PROGRESS_S = 10.0
 
 
 @dataclass
 class Outcome:
-    """How often a promise was tried, what broke it, and what was measured on the way."""
+    """The result of a stress test: number of tries, violations, and notes on measurements."""
 
     tries: int = 0
     violation_count: int = 0
@@ -30,28 +30,28 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
     def expect(self, holds: object, otherwise: str) -> bool:
-        """Note a violation unless the condition holds; returns whether it does."""
+        """Record a violation unless the condition holds; returns whether it holds."""
         if not holds:
             self.violation_count += 1
-            if len(self.violations) < MAX_TOLD:
+            if len(self.violations) < MAX_DESCRIBED:
                 self.violations.append(otherwise)
         return bool(holds)
 
 
 @dataclass
 class Place:
-    """Where a row works: a folder of its own, dice that can be thrown again, and an engine."""
+    """Input of a stress test: a folder, a seeded random generator, and installation templates."""
 
     folder: Path
     templates: Templates
     seed: int = 0
-    tell: Callable[[str], None] = lambda _: None
-    #: By how much promised times are stretched, for a machine that does much else.
+    report: Callable[[str], None] = lambda _: None
+    #: Factor for time limits, for a machine that is busy with other work.
     patience: float = 1.0
 
     def __post_init__(self) -> None:
-        self.dice = random.Random(self.seed)  # noqa: S311  # chance, no secret
-        self._told_at = time.monotonic()
+        self.rng = random.Random(self.seed)  # noqa: S311  # not a secret
+        self._reported_at = time.monotonic()
 
     @property
     def engine(self) -> str:
@@ -59,18 +59,18 @@ class Place:
         return self.templates.engine
 
     def progress(self, done: int, tries: int) -> None:
-        """Say how far it is, now and then."""
-        if time.monotonic() - self._told_at >= PROGRESS_S:
-            self._told_at = time.monotonic()
-            self.tell(f"{done:,} of {tries:,}")
+        """Report progress, at most every PROGRESS_S seconds."""
+        if time.monotonic() - self._reported_at >= PROGRESS_S:
+            self._reported_at = time.monotonic()
+            self.report(f"{done:,} of {tries:,}")
 
     @contextmanager
     def installation(
         self, name: str = "instance", start: Start = "world", **environment: str
     ) -> Iterator[Installation]:
-        """An installation in a folder of that name, with the guide's world loaded, its server not started; killed at the end if it runs."""
-        with self.templates.copy(start, self.folder / name) as made:
-            installation = Installation(made | environment)
+        """An installation in a subfolder, its server not started. Killed at the end if running."""
+        with self.templates.copy(start, self.folder / name) as variables:
+            installation = Installation(variables | environment)
             try:
                 yield installation
             finally:
@@ -78,10 +78,14 @@ class Place:
 
 
 class Row(NamedTuple):
-    """A row of the table: what is promised, how it is tried, and how often in the suite and in `make prove`."""
+    """A stress test: its invariant, its function, and its number of tries.
+
+    `short` is the number of tries in the test suite, None if it is not run there; `full` is the
+    number in `make stress`.
+    """
 
     name: str
-    promise: str
+    invariant: str
     stress: Callable[[int, Place], Outcome]
     short: int | None
     full: int

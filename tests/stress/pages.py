@@ -1,6 +1,7 @@
-"""Hostile input for the console: every page and form, by whoever may see it or not, given values from a corpus of hostile texts.
+"""Hostile input to every console page and form, as viewers with and without permission.
 
-What would go well is spoilt in a few places: half of the forms are opened first, as a browser does, for the figures that they show.
+Valid requests are changed in a few places. Half of the forms are opened first, as a browser does,
+for the values of their hidden fields.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
 from stress.bad_input import ADDRESS_CORPUS, ENOUGH, HEADER_CORPUS, HEADERS
 from stress.outcome import Outcome, Place
-from stress.wsgi import Answer, Environ, proven_app, request_environ, send, session_cookie
+from stress.wsgi import Answer, Environ, request_environ, send, session_cookie, verified_app
 
-#: Rounds over all pages after which there are new requests to act on, and another sheet to read.
+#: Rounds after which there are new requests to act on and another sheet to sync.
 ROUNDS_A_STOCK = 8
 
 OTHER_CUSTOMER = "org-2"
 
-#: Who looks at pages, and how often; nobody in particular is "".
+#: How often each viewer is used; "" is not logged in.
 VIEWERS = {"admin-001": 6, "super-001": 5, "fpa-001": 4, "manager-001": 1, "user-123": 2, "": 1}
 
-#: What a page may be given under a name, where the installation does not say it.
+#: Valid values by field name, unless they depend on the installation.
 WORDS = {
     "action": ("cancel", "reject", "manual", "RESERVE", "COMMIT"),
     "after": ("1", "5"),
@@ -66,7 +67,7 @@ WORDS = {
     ),
     "page": ("1", "2"),
     "present": (PASSWORD,),
-    "password": ("no password of theirs", PASSWORD),
+    "password": ("a wrong password", PASSWORD),
     "period": ("2025-Q1", "all"),
     "q": ("Engineering", "intake"),
     "reason": ("because",),
@@ -77,27 +78,31 @@ WORDS = {
     "to": ("2025-12-31", "9999-12-31", "0001-01-01"),
     "view": ("open", "closed", "all", "uncovered"),
     "zone": ("Europe/Berlin", "Elsewhere/Nowhere"),
-    # From the form itself, else anything.
+    # Usually taken from the opened form, otherwise random.
     "listed": ("0" * 64,),
     "once": ("once",),
     "shown": ("100/100/-100/0",),
 }
 
-#: Names that few pages can do without.
+#: Fields that most pages need.
 NEEDED = ("id", "budget", "source", "action", "name", "email", "role", "customer", "listed")
 
-#: What a source's file has in turn: all of it, too little to delete the rest without being asked, and what is no plan.
+#: Contents of the source's file in turn: complete, too short to delete the rest, and invalid.
 SHEETS = (
     demo.PLAN,
     "".join(demo.PLAN.splitlines(keepends=True)[:2]),
-    "Budget ID,Department,Fiscal Period,Budgeted Amount\n=1+1,<script>alert(1)</script>,\u202eQ1,#REF!\n\x1b[2J,Ops,Q1 2025,-5\n",
+    (
+        "Budget ID,Department,Fiscal Period,Budgeted Amount\n"
+        "=1+1,<script>alert(1)</script>,\u202eQ1,#REF!\n\x1b[2J,Ops,Q1 2025,-5\n"
+    ),
     "",
 )
 
-#: What no page may write unless a form with its token was taken.
+#: State that a page may only change through an accepted form with a CSRF token.
 WRITTEN = """
-SELECT (SELECT SUM("version") FROM "BudgetUtilization"), (SELECT MAX("id") FROM "AuditLog"), (SELECT COUNT(*) FROM "User"),
-    (SELECT COUNT("disabledAt") FROM "User"), (SELECT COUNT(*) FROM "ApiKey"), (SELECT COUNT("revokedAt") FROM "ApiKey"),
+SELECT (SELECT SUM("version") FROM "BudgetUtilization"), (SELECT MAX("id") FROM "AuditLog"),
+    (SELECT COUNT(*) FROM "User"), (SELECT COUNT("disabledAt") FROM "User"),
+    (SELECT COUNT(*) FROM "ApiKey"), (SELECT COUNT("revokedAt") FROM "ApiKey"),
     (SELECT COUNT(*) FROM "SyncHistory"), (SELECT COUNT(*) FROM "StoredReply")
 """
 
@@ -106,7 +111,7 @@ HTML = "text/html"
 
 
 class Page(NamedTuple):
-    """A page or a form's address, and whether opening it shows a form to send there."""
+    """A route of the console, and whether its GET response contains a form to POST to it."""
 
     method: str
     path: str
@@ -114,23 +119,23 @@ class Page(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """Somebody's request: who, with which cookie, and whether the form's token is the right one."""
+    """A request: its viewer, its environment, and whether its CSRF token is valid."""
 
-    who: str
+    viewer: str
     environ: Environ
     has_token: bool
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Send `tries` cases to each page and form of the console, one to each in turn."""
+    """Send `tries` cases to each page and form, in turn."""
     outcome = Outcome()
-    with proven_app(place, outcome) as app:
+    with verified_app(place, outcome) as app:
         _stress(app, tries, place, outcome)
     return outcome
 
 
 def _stress(app: Flask, tries: int, place: Place, outcome: Outcome) -> None:
-    visits = Visits(app, place.dice)
+    visits = Visits(app, place.rng)
     pages = _pages(app)
     statuses: dict[Page, Counter[int]] = defaultdict(Counter)
     for number in range(tries):
@@ -150,16 +155,15 @@ def _stress(app: Flask, tries: int, place: Place, outcome: Outcome) -> None:
     for page, seen in statuses.items() if tries >= ENOUGH else ():
         outcome.expect(
             seen[200] + seen[302],
-            f"{page.method} {page.path} never went well, which proves little: {dict(seen)}",
+            f"{page.method} {page.path} never succeeded, so it was hardly tested: {dict(seen)}",
         )
     total = sum(statuses.values(), Counter[int]())
-    outcome.notes.append(
-        f"{len(pages)} pages and forms; statuses: {', '.join(f'{status} {count:,} times' for status, count in sorted(total.items()))}"
-    )
+    by_status = ", ".join(f"{status}: {count:,}" for status, count in sorted(total.items()))
+    outcome.notes.append(f"{len(pages)} pages and forms; responses by status: {by_status}")
 
 
 def _pages(app: Flask) -> list[Page]:
-    """Every page and form that the app has."""
+    """All pages and forms of the app."""
     found = []
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith("console.") and not rule.arguments:
@@ -173,11 +177,11 @@ def _written() -> object:
 
 
 class Visits:
-    """Makes the requests, for the people that there are."""
+    """Generates requests of all viewers."""
 
-    def __init__(self, app: Flask, dice: random.Random) -> None:
+    def __init__(self, app: Flask, rng: random.Random) -> None:
         self.app = app
-        self.dice = dice
+        self.rng = rng
         self.sheet = Path(app.instance_path) / "sheets" / "demo.csv"
         people.add_customer(ROOT, OTHER_CUSTOMER, "Other Inc.", time_zone="Pacific/Kiritimati")
         for user_id, role, customer_id in (
@@ -200,13 +204,13 @@ class Visits:
             self.raw_token: str = session["csrf_token"]
         self.cookies = {user_id: self._sign_in(user_id) for user_id in VIEWERS if user_id}
         self.words: dict[str, tuple[str, ...]] = {}
-        self.made = 0
+        self.new_count = 0
 
     def _sign_in(self, user_id: str) -> str:
         return session_cookie(self.app, user_id, csrf_token=self.raw_token)
 
     def restock(self, number: int) -> None:
-        """Have new requests to act on, and another sheet to read."""
+        """Create new requests to act on, and another sheet to sync."""
         used = BudgetUtilization.get_by_id(demo.BUDGET)
         manual_budgets.set_budget(
             ROOT,
@@ -240,50 +244,50 @@ class Visits:
                 row.id for row in ApiKey.select().order_by(ApiKey.createdAt.desc()).limit(5)
             ),
             **{
-                f"id /team/{deed}": ("user-123", "manager-001")
-                for deed in ("person", "password", "disable", "enable")
+                f"id /team/{action}": ("user-123", "manager-001")
+                for action in ("person", "password", "disable", "enable")
             },
         }
 
     def note(self, page: Page, visit: Visit, answer: Answer) -> None:
-        """Let in again whom a form has shut out."""
-        if visit.who and (
+        """Log in again after a logout, and enable disabled users."""
+        if visit.viewer and (
             page.path == "/sign-out" or answer.headers.get("Location", "").startswith("/sign-in")
         ):
-            self.cookies[visit.who] = self._sign_in(visit.who)
+            self.cookies[visit.viewer] = self._sign_in(visit.viewer)
         if page.path == "/team/disable" and answer.status == 302:
             User.update(disabledAt=None).execute()
 
     def make(self, page: Page) -> Visit:
-        """A request for that page."""
-        dice = self.dice
-        who = dice.choices([*VIEWERS], [*VIEWERS.values()])[0]
-        query = self._fields(page, spoilt=dice.choice((0, 1, 2)))
+        """Generate a request for this page."""
+        rng = self.rng
+        viewer = rng.choices([*VIEWERS], [*VIEWERS.values()])[0]
+        query = self._fields(page, hostile=rng.choice((0, 1, 2)))
         if page.method == "GET":
             return Visit(
-                who, self._environ("GET", _address(page.path, query), who), has_token=False
+                viewer, self._environ("GET", _address(page.path, query), viewer), has_token=False
             )
-        fields = self._fields(page, spoilt=0)
-        opened = self._open(page, fields, who) if page.has_form and dice.random() < 0.5 else {}
+        fields = self._fields(page, hostile=0)
+        opened = self._open(page, fields, viewer) if page.has_form and rng.random() < 0.5 else {}
         form = fields | opened
-        if not opened or dice.random() < 0.5:
-            form |= self._spoilt(dice.choice((0, 1, 2)), tuple(form))
-        has_token = dice.random() < 0.9
+        if not opened or rng.random() < 0.5:
+            form |= self._hostile(rng.choice((0, 1, 2)), tuple(form))
+        has_token = rng.random() < 0.9
         form["csrf_token"] = (
-            quote(self.token) if has_token else dice.choice(("", "x", quote(self.token[:-1])))
+            quote(self.token) if has_token else rng.choice(("", "x", quote(self.token[:-1])))
         )
         target = _address(page.path, fields if opened else query) if page.has_form else page.path
         environ = self._environ(
             "POST",
             target,
-            who,
+            viewer,
             "&".join(f"{name}={value}" for name, value in form.items()).encode(),
         )
-        return Visit(who, environ, has_token)
+        return Visit(viewer, environ, has_token)
 
-    def _open(self, page: Page, fields: dict[str, str], who: str) -> dict[str, str]:
-        """What the form has in it when that page is opened, but for its token."""
-        shown = send(self.app, self._plain("GET", _address(page.path, fields), who))
+    def _open(self, page: Page, fields: dict[str, str], viewer: str) -> dict[str, str]:
+        """Open a form; returns the values of its fields except the CSRF token."""
+        shown = send(self.app, self._plain("GET", _address(page.path, fields), viewer))
         inputs: list[dict[str, str]] = [
             dict(re.findall(r'(name|value)="([^"]*)"', tag))
             for tag in re.findall(r"<input[^>]*>", shown.body.decode("utf-8", "replace"))
@@ -294,44 +298,44 @@ class Visits:
             if each.get("name", "csrf_token") != "csrf_token"
         }
 
-    def _fields(self, page: Page, spoilt: int) -> dict[str, str]:
-        """Values for a page, as an address has them."""
+    def _fields(self, page: Page, hostile: int) -> dict[str, str]:
+        """Values for a page's fields, URL-encoded."""
         chosen = [
             name
             for name in ("id", "budget", "source", *WORDS)
-            if self.dice.random() < (0.9 if name in NEEDED else 0.3)
+            if self.rng.random() < (0.9 if name in NEEDED else 0.3)
         ]
-        return {name: quote(self._word(page.path, name)) for name in chosen} | self._spoilt(
-            spoilt, ("id", "budget", "source", *WORDS)
+        return {name: quote(self._word(page.path, name)) for name in chosen} | self._hostile(
+            hostile, ("id", "budget", "source", *WORDS)
         )
 
     def _word(self, path: str, name: str) -> str:
         if path == "/team/add" and name in ("id", "email"):
-            self.made += 1
-            return f"new-{self.made}" if name == "id" else f"new-{self.made}@example.com"
-        return self.dice.choice(self.words.get(f"{name} {path}") or self.words.get(name) or ("1",))
+            self.new_count += 1
+            return f"new-{self.new_count}" if name == "id" else f"new-{self.new_count}@example.com"
+        return self.rng.choice(self.words.get(f"{name} {path}") or self.words.get(name) or ("1",))
 
-    def _spoilt(self, count: int, names: tuple[str, ...]) -> dict[str, str]:
+    def _hostile(self, count: int, names: tuple[str, ...]) -> dict[str, str]:
         return {
-            name: self.dice.choice(ADDRESS_CORPUS)
-            for name in self.dice.sample(names, min(count, len(names)))
+            name: self.rng.choice(ADDRESS_CORPUS)
+            for name in self.rng.sample(names, min(count, len(names)))
         }
 
-    def _environ(self, method: str, target: str, who: str, body: bytes = b"") -> Environ:
-        dice = self.dice
+    def _environ(self, method: str, target: str, viewer: str, body: bytes = b"") -> Environ:
+        rng = self.rng
         environ = self._plain(
-            method if dice.random() > 0.01 else dice.choice(("HEAD", "PUT", "DELETE", "BREW")),
+            method if rng.random() > 0.01 else rng.choice(("HEAD", "PUT", "DELETE", "BREW")),
             target,
-            who,
+            viewer,
             body,
         )
-        for name in dice.sample(HEADERS, dice.randint(1, 2)) if dice.random() < 0.1 else ():
-            environ[name] = dice.choice(HEADER_CORPUS)
-        if dice.random() < 0.1:
+        for name in rng.sample(HEADERS, rng.randint(1, 2)) if rng.random() < 0.1 else ():
+            environ[name] = rng.choice(HEADER_CORPUS)
+        if rng.random() < 0.1:
             environ["HTTP_HX_REQUEST"] = "true"
         return environ
 
-    def _plain(self, method: str, target: str, who: str, body: bytes = b"") -> Environ:
+    def _plain(self, method: str, target: str, viewer: str, body: bytes = b"") -> Environ:
         environ = request_environ(method, target, body)
         environ |= {
             f"HTTP_{name.upper().replace('-', '_')}": value for name, value in BROWSER.items()
@@ -339,8 +343,8 @@ class Visits:
         if method == "POST":
             environ["CONTENT_TYPE"] = FORM
             environ["HTTP_SEC_FETCH_SITE"] = "same-origin"
-        if who:
-            environ["HTTP_COOKIE"] = self.cookies[who]
+        if viewer:
+            environ["HTTP_COOKIE"] = self.cookies[viewer]
         return environ
 
 
@@ -349,24 +353,24 @@ def _address(path: str, query: dict[str, str]) -> str:
 
 
 def _judge(visit: Visit, answer: Answer, outcome: Outcome, *, wrote: bool) -> None:
-    """Hold an answer to what is promised of pages."""
+    """Verify a response: no server error, no injected script, no changes without permission."""
     wrong = []
     environ = visit.environ
     is_page = answer.kind == HTML
     if answer.status >= 500:
-        wrong.append("which is a mistake of ours")
+        wrong.append("a server error")
     if (
         not is_page
         and not (answer.kind == "text/csv" and answer.status == 200)
         and answer.status not in (302, 400, 404, 405)
     ):
-        wrong.append(f"which is {answer.kind}, and no page")
+        wrong.append(f"{answer.kind} instead of a page")
     if is_page and answer.status != 302 and "Content-Security-Policy" not in answer.headers:
-        wrong.append("without a policy of what it may load")
+        wrong.append("no Content-Security-Policy")
     if is_page and b"<script>" in answer.body:
-        wrong.append("with a script that somebody typed")
+        wrong.append("an injected script")
     if not _is_here(answer.headers.get("Location", "/")):
-        wrong.append(f"and leads away to {answer.headers['Location']}")
+        wrong.append(f"a redirect to another site, {answer.headers['Location']}")
     if wrote and (
         environ["REQUEST_METHOD"] != "POST" or answer.status >= 400 or not visit.has_token
     ):
@@ -377,22 +381,26 @@ def _judge(visit: Visit, answer: Answer, outcome: Outcome, *, wrote: bool) -> No
             for name, value in environ.items()
             if name.startswith(("HTTP_", "CONTENT_TYPE"))
         }
-        sent = f"{environ['REQUEST_METHOD']} {environ['RAW_URI'][:500]} by {visit.who or 'nobody'} with {headers} and {environ['wsgi.input'].getvalue()[:500]!r}"
+        target, sent_body = environ["RAW_URI"][:500], environ["wsgi.input"].getvalue()[:500]
+        sent = (
+            f"{environ['REQUEST_METHOD']} {target} as {visit.viewer or 'anonymous'}"
+            f" with {headers} and {sent_body!r}"
+        )
         outcome.expect(
             holds=False,
-            otherwise=f"{sent} is answered with {answer.status} {answer.body[:300]!r}, {problem}",
+            otherwise=f"{sent} got {answer.status} {answer.body[:300]!r}: {problem}",
         )
 
 
 def _is_here(location: str) -> bool:
-    """Whether a browser that is led there stays at this site."""
+    """Whether a redirect stays on this site."""
     parts = urlsplit(location.replace("\\", "/"))
     return location.startswith("/") and not parts.netloc and not parts.scheme
 
 
 def _follow(app: Flask, visit: Visit, answer: Answer, outcome: Outcome) -> None:
-    """Open the page that a form leads to, with the message that it left."""
+    """Open the page that a form redirects to, which shows its message."""
     environ = request_environ("GET", answer.headers["Location"])
     cookie: str = answer.headers.get("Set-Cookie") or visit.environ.get("HTTP_COOKIE") or ""
     environ["HTTP_COOKIE"] = cookie.partition(";")[0]
-    _judge(Visit(visit.who, environ, has_token=False), send(app, environ), outcome, wrote=False)
+    _judge(Visit(visit.viewer, environ, has_token=False), send(app, environ), outcome, wrote=False)

@@ -1,8 +1,9 @@
-"""Power cuts: what was not synced may be lost, torn or there, in any mixture; what was acknowledged is there.
+"""Power cuts: unsynced data may be lost, torn or complete; acknowledged data must be complete.
 
-The server runs under load with a library that keeps a journal of all that its database writes and syncs. A cut is a point in
-that journal: the files as they would be found after it are put together from what had been synced by then and some of the
-rest, opened, and held against what had been acknowledged by then. So one run gives as many cuts as are wanted.
+The server runs under load with a library that records all its writes and syncs in a journal. A
+power cut is a position in the journal: the files are reconstructed from everything synced before
+it and parts of the rest. The reconstructed database is compared with what was acknowledged before
+that position. One run thus provides as many power cuts as needed.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from stress.load import STEPS, Load, compare, verify_balances
 from stress.outcome import Outcome, Place
 from stress.preload import SYNC, TRUNCATE, WRITE, preload
 
-#: Movements acknowledged in one run: enough for several checkpoints.
+#: Movements per run: enough for several checkpoints.
 MOVEMENTS = 2_500
 CUTS_EACH = 50
 CALLERS = 8
 
-#: A program that fills the write-ahead log of the file it is given, with pages that are all to be copied back, up to where the
-#: next commits begin a checkpoint.
+#: A program that fills the write-ahead log of a given file with pages that must be copied to the
+#: file, so that the next commits start a checkpoint.
 _FILL_LOG = """
 import sys
 from peewee import sqlite3
@@ -47,7 +48,7 @@ _SECTOR = 512
 
 
 class Record(NamedTuple):
-    """A call on one of the database's files, and where in the journal it ends."""
+    """A recorded call on a database file, and its end position in the journal."""
 
     kind: int
     file: int
@@ -57,7 +58,10 @@ class Record(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A server's run: the files before it, what it asked of the disk, and where in the journal each acknowledgement came."""
+    """A server's run: the files before it, the recorded calls, and all acknowledgements.
+
+    Each acknowledgement has its position in the journal.
+    """
 
     before: list[bytes]
     records: list[Record]
@@ -67,26 +71,29 @@ class Run(NamedTuple):
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Cut the power `tries` times, and look whether the same cuts would tell on a disk that says it has synced and has not."""
-    outcome, with_a_liar = Outcome(), Outcome()
+    """Cut the power `tries` times.
+
+    As a cross-check, the same cuts must be detected as violations if the disk ignores syncs.
+    """
+    outcome, without_syncs = Outcome(), Outcome()
     movements = checkpointed = 0
     for first in range(0, tries, CUTS_EACH):
         with place.installation(f"instance-{first}") as server:
             run = _record(server, MOVEMENTS if tries > CUTS_EACH else MOVEMENTS // 8)
         outcome.expect(
             len(run.unsure) <= CALLERS,
-            f"{len(run.unsure)} callers never heard what became of a call, and only one each was cut off at the end",
+            f"{len(run.unsure)} calls of {CALLERS} callers got no response",
         )
         cuts = min(CUTS_EACH, tries - first)
-        _cut(run, cuts, place, outcome, disk_is_honest=True)
-        if not with_a_liar.violation_count:
-            _cut(run, cuts, place, with_a_liar, disk_is_honest=False)
+        _cut(run, cuts, place, outcome, syncs_work=True)
+        if not without_syncs.violation_count:
+            _cut(run, cuts, place, without_syncs, syncs_work=False)
         movements += len(run.acknowledged)
         checkpointed += sum(record.kind == WRITE and record.file == 0 for record in run.records)
         place.progress(outcome.tries, tries)
-    outcome.expect(checkpointed, "no checkpoint came")
-    # Else the cuts would prove nothing.
-    outcome.expect(with_a_liar.violation_count, "a disk that lies about syncing is not noticed")
+    outcome.expect(checkpointed, "no checkpoint happened")
+    # Otherwise the power cuts would be too harmless.
+    outcome.expect(without_syncs.violation_count, "ignored syncs are not detected")
     outcome.notes.append(
         f"{movements:,} movements acknowledged, {checkpointed:,} pages written by checkpoints"
     )
@@ -95,7 +102,7 @@ def stress(tries: int, place: Place) -> Outcome:
 
 def _record(server: Installation, movements: int) -> Run:
     journal = server.folder / "disk-journal"
-    preload(server, PROVE_JOURNAL=journal)
+    preload(server, STRESS_JOURNAL=journal)
     before = [
         _content(server.database.with_name(server.database.name + suffix)) for suffix in _SUFFIXES
     ]
@@ -110,7 +117,7 @@ def _record(server: Installation, movements: int) -> Run:
         ),
     )
     with load:
-        # So that a checkpoint comes early and late in the run.
+        # One checkpoint early and one late in the run.
         for _ in range(2):
             load.wait_for(movements // 3)
             subprocess.run(
@@ -138,95 +145,98 @@ def _read(journal: bytes) -> Iterator[Record]:
         place += length
 
 
-def _cut(run: Run, cuts: int, place: Place, outcome: Outcome, *, disk_is_honest: bool) -> None:
-    points = sorted(_points(run, cuts, place.dice))
+def _cut(run: Run, cuts: int, place: Place, outcome: Outcome, *, syncs_work: bool) -> None:
+    points = sorted(_points(run, cuts, place.rng))
     disk = Disk(run.before)
     applied = 0
     for number, point in enumerate(points):
         for record in run.records[applied : point + 1]:
-            disk.take(record, honest=disk_is_honest)
+            disk.take(record, syncs_work=syncs_work)
         applied = point + 1
-        way = place.dice.choice(("nothing", "everything", "some", "torn"))
+        way = place.rng.choice(("nothing", "everything", "some", "torn"))
         folder = place.folder / "cut"
         folder.mkdir(exist_ok=True)
         target = folder / f"{number}.db"
-        for suffix, content in zip(_SUFFIXES, disk.found_after_cut(way, place.dice), strict=True):
+        for suffix, content in zip(_SUFFIXES, disk.found_after_cut(way, place.rng), strict=True):
             if content or not suffix:
                 target.with_name(target.name + suffix).write_bytes(content)
-        when = (
-            f"cut at record {point} of {len(run.records)}, {way} of what was not synced was written"
-        )
+        when = f"cut at record {point} of {len(run.records)}, {way} of the unsynced data written"
         _examine(run, run.records[point].end, target, outcome, when)
         outcome.tries += 1
         for path in folder.iterdir():
             path.unlink()
-        if outcome.violation_count and not disk_is_honest:
+        if outcome.violation_count and not syncs_work:
             return
 
 
-def _points(run: Run, cuts: int, dice: random.Random) -> Iterator[int]:
-    """After which record each cut comes: half of them where a lost write would hurt most, a quarter where a missing sync would be seen."""
+def _points(run: Run, cuts: int, rng: random.Random) -> Iterator[int]:
+    """The record after which each cut happens.
+
+    Half of them follow writes of a checkpoint, whose loss does most damage; a quarter follow
+    acknowledgements, which reveal a missing sync.
+    """
     in_checkpoints = [number for number, record in enumerate(run.records) if record.file == 0] or [
         0
     ]
     ends = [record.end for record in run.records]
     for number in range(cuts):
         if number % 2:
-            # While a checkpoint writes into the database file.
-            yield dice.choice(in_checkpoints)
+            # While a checkpoint writes to the database file.
+            yield rng.choice(in_checkpoints)
         elif number % 4:
-            # As somebody hears of a movement: of all records, few are a movement's, and most are what fills the log.
-            yield max(0, bisect.bisect_right(ends, dice.choice(run.acknowledged)[0]) - 1)
+            # When a movement is acknowledged, because most records only fill the log.
+            yield max(0, bisect.bisect_right(ends, rng.choice(run.acknowledged)[0]) - 1)
         else:
-            yield dice.randrange(len(run.records))
+            yield rng.randrange(len(run.records))
 
 
 def _examine(run: Run, position: int, target: Path, outcome: Outcome, when: str) -> None:
-    """Open the database as it is found, and hold it against what was acknowledged by then."""
-    stories: dict[str, tuple[int, str | None]] = {}
+    """Open the reconstructed database and compare it with the acknowledged requests."""
+    timelines: dict[str, tuple[int, str | None]] = {}
     for at, request, step in run.acknowledged:
         if at <= position:
-            stories[request] = (step + 1, run.reservations[request])
-    # The next step of each, or the first of a new one, may have been under way; of some, nobody ever heard what became.
+            timelines[request] = (step + 1, run.reservations[request])
+    # Each caller's next step, or first step of its next request, may have been in progress. Some
+    # calls got no response at all.
     under_way = run.unsure | {
         request
         for _, request, _ in run.acknowledged
-        if stories.get(request, (0, None))[0] < len(STEPS)
+        if timelines.get(request, (0, None))[0] < len(STEPS)
     }
     try:
         verify_balances(target, outcome, when)
-        compare(stories, under_way, target, outcome, when, "cut")
-    except Exception as error:  # noqa: BLE001  # whatever keeps it from being read
+        compare(timelines, under_way, target, outcome, when, "cut")
+    except Exception as error:  # noqa: BLE001  # any error is a violation
         outcome.expect(holds=False, otherwise=f"{when}: the database cannot be read: {error!r}")
 
 
 class Disk:
-    """The files as the disk has them for certain, and what it was told since."""
+    """The synced content of the files, and the writes since then."""
 
     def __init__(self, before: list[bytes]) -> None:
         self.synced = [bytearray(content) for content in before]
         self.pending: list[list[Record]] = [[] for _ in before]
 
-    def take(self, record: Record, *, honest: bool) -> None:
-        """A call; a sync makes certain what came before it."""
+    def take(self, record: Record, *, syncs_work: bool) -> None:
+        """Apply a call. A sync makes all earlier writes permanent, unless it is ignored."""
         if record.kind != SYNC:
             self.pending[record.file].append(record)
-        elif honest:
+        elif syncs_work:
             for earlier in self.pending[record.file]:
                 _apply(self.synced[record.file], earlier)
             self.pending[record.file].clear()
 
-    def found_after_cut(self, way: str, dice: random.Random) -> list[bytes]:
-        """The files' content once the power is back, with nothing, everything, some or torn pieces of what was not synced."""
+    def found_after_cut(self, way: str, rng: random.Random) -> list[bytes]:
+        """The files after a power cut: with no, all, some, or torn unsynced writes."""
         found = []
         for synced, pending in zip(self.synced, self.pending, strict=True):
             content = bytearray(synced)
             for record in pending:
-                if way == "everything" or (way == "some" and dice.random() < 0.5):
+                if way == "everything" or (way == "some" and rng.random() < 0.5):
                     _apply(content, record)
                 elif way == "torn" and record.kind == WRITE:
                     for start in range(0, len(record.data), _SECTOR):
-                        if dice.random() < 0.5:
+                        if rng.random() < 0.5:
                             _apply(
                                 content,
                                 record._replace(

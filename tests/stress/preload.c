@@ -1,10 +1,11 @@
-/* What is preloaded into the service to see what its database asks of the disk, to let that fail, and to turn the clock.
+/* Preloaded into the service to record its database's disk calls, let them fail, and set the clock.
 
-   PROVE_DATABASE  the database file; only calls on it, its -wal and its -journal are looked at
-   PROVE_JOURNAL   a file that every successful write, truncation and sync of theirs is appended to, with the data written
-   PROVE_FAULT     a file of four 64-bit numbers, shared by all processes:
-                   which calls fail (a bit set of KIND_*), how many of them still succeed, how many fail then, and errno
-   PROVE_CLOCK     a file of one 64-bit number: seconds that the wall clock is ahead */
+   STRESS_DATABASE  the database file; only calls on it, its -wal and its -journal are considered
+   STRESS_JOURNAL   a file to which each successful write (with data), truncation and sync is
+                    appended
+   STRESS_FAULT     a file of four 64-bit numbers, shared by all processes: the calls that fail
+                    (a bit set of KIND_*), how many of them succeed before, how many fail, and errno
+   STRESS_CLOCK     a file of one 64-bit number: seconds by which the wall clock is ahead */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -25,7 +26,7 @@ enum { KIND_WRITE = 1, KIND_SYNC = 2, KIND_TRUNCATE = 4 };
 
 struct record {
     uint32_t kind;
-    uint32_t file; /* 0 the database, 1 its write-ahead log, 2 its rollback journal */
+    uint32_t file; /* 0: database, 1: write-ahead log, 2: rollback journal */
     uint64_t offset;
     uint64_t length;
 };
@@ -53,14 +54,14 @@ static void *shared(const char *variable, size_t size) {
 }
 
 __attribute__((constructor)) static void begin(void) {
-    const char *path = getenv("PROVE_JOURNAL");
-    database = getenv("PROVE_DATABASE");
+    const char *path = getenv("STRESS_JOURNAL");
+    database = getenv("STRESS_DATABASE");
     if (path) journal = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-    fault = shared("PROVE_FAULT", sizeof *fault);
-    ahead_s = shared("PROVE_CLOCK", sizeof *ahead_s);
+    fault = shared("STRESS_FAULT", sizeof *fault);
+    ahead_s = shared("STRESS_CLOCK", sizeof *ahead_s);
 }
 
-/* Which of the database's files it is; -1 for any other. */
+/* The number of the database file behind a descriptor; -1 for other files. */
 static int which(int file) {
     char link[64], path[PATH_MAX];
     if (!database) return -1;
@@ -75,7 +76,7 @@ static int which(int file) {
     return -1;
 }
 
-/* Whether this call is to fail; errno is set then. */
+/* Whether this call must fail; then errno is set. */
 static int fails(int number, uint64_t kind) {
     if (number < 0 || !fault || !(fault->kinds & kind)) return 0;
     if (__atomic_fetch_sub(&fault->successes, 1, __ATOMIC_SEQ_CST) > 0) return 0;
@@ -84,7 +85,7 @@ static int fails(int number, uint64_t kind) {
     return 1;
 }
 
-/* Append a record, whole: others write here too. */
+/* Append a record with a single call, because other processes append too. */
 static void note(uint32_t kind, int number, uint64_t offset, const void *data, uint64_t length) {
     if (journal < 0 || number < 0) return;
     int kept = errno;
@@ -106,7 +107,9 @@ ssize_t pwrite64(int file, const void *data, size_t length, off64_t offset) {
     return written;
 }
 
-ssize_t pwrite(int file, const void *data, size_t length, off_t offset) { return pwrite64(file, data, length, offset); }
+ssize_t pwrite(int file, const void *data, size_t length, off_t offset) {
+    return pwrite64(file, data, length, offset);
+}
 
 ssize_t write(int file, const void *data, size_t length) {
     static __typeof__(&write) real;
@@ -147,13 +150,15 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     static __typeof__(&clock_gettime) real;
     if (!real) real = REAL(clock_gettime);
     int result = real(clock, now);
-    if (!result && ahead_s && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += *ahead_s;
+    int is_wall_clock = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
+    if (!result && ahead_s && is_wall_clock) now->tv_sec += *ahead_s;
     return result;
 }
 
 int gettimeofday(struct timeval *restrict now, void *restrict zone) {
-    static int (*real)(struct timeval *restrict, void *restrict);
-    if (!real) real = (int (*)(struct timeval *restrict, void *restrict))dlsym(RTLD_NEXT, "gettimeofday");
+    typedef int (*function)(struct timeval *restrict, void *restrict);
+    static function real;
+    if (!real) real = (function)dlsym(RTLD_NEXT, "gettimeofday");
     int result = real(now, zone);
     if (!result && ahead_s) now->tv_sec += *ahead_s;
     return result;

@@ -1,4 +1,4 @@
-"""`preload.c` compiled and put into a server: its disk can be watched and made to fail, and its wall clock turned."""
+"""Loads `preload.c` into servers, to record disk calls, let them fail, and set the clock."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WRITE, SYNC, TRUNCATE = 1, 2, 4
 
 @cache
 def library() -> Path:
-    """The compiled library, made once a process."""
+    """The compiled library; compiled once per process."""
     gcc = shutil.which("gcc")
     needs(gcc, "gcc (and libc6-dev)")
-    folder = Path(tempfile.mkdtemp(prefix="prove-preload-"))
+    folder = Path(tempfile.mkdtemp(prefix="stress-preload-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    made = folder / "preload.so"
+    library_path = folder / "preload.so"
     subprocess.run(
         [
             str(gcc),
@@ -33,24 +33,25 @@ def library() -> Path:
             "-shared",
             "-fPIC",
             "-o",
-            made,
+            library_path,
             Path(__file__).with_name("preload.c"),
             "-ldl",
         ],
         check=True,
     )
-    return made
+    return library_path
 
 
 def preload(server: Installation, **variables: Path) -> None:
-    """Have what is started from now on run with the library."""
-    server.environment |= {"LD_PRELOAD": str(library()), "PROVE_DATABASE": str(server.database)} | {
-        name: str(path) for name, path in variables.items()
-    }
+    """Load the library into all processes that the installation starts from now on."""
+    server.environment |= {
+        "LD_PRELOAD": str(library()),
+        "STRESS_DATABASE": str(server.database),
+    } | {name: str(path) for name, path in variables.items()}
 
 
 class _Shared:
-    """Numbers in a file that the preloaded processes see change."""
+    """Numbers in a file that preloaded processes see change."""
 
     def __init__(self, path: Path, layout: str) -> None:
         self.path = path
@@ -60,28 +61,28 @@ class _Shared:
             self._memory = mmap.mmap(file.fileno(), 0)
 
     def set(self, *numbers: int) -> None:
-        """Change them all."""
+        """Set all numbers."""
         self._memory[:] = struct.pack(self._layout, *numbers)
 
     def get(self) -> tuple[int, ...]:
-        """What they are now."""
+        """Read all numbers."""
         return struct.unpack(self._layout, self._memory[:])
 
 
 class Fault(_Shared):
-    """The disk's fault: which calls fail, after how many that succeed, how many of them, and how."""
+    """The disk fault: which calls fail, after how many successes, how often and with what error."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "Qqqq")
 
     def after(self, successes: int, kinds: int, error: int, failures: int = 1) -> None:
-        """Let calls fail after that many more have succeeded."""
-        # The kinds last, so that nothing fails by halves.
+        """Let calls fail after this many further successes."""
+        # The kinds are set last, so that a fault never starts half configured.
         self.set(0, successes, failures, error)
         self.set(kinds, successes, failures, error)
 
-    def mend(self) -> bool:
-        """Let nothing fail any more; returns whether anything did."""
+    def clear(self) -> bool:
+        """Stop failing; returns whether a call has failed."""
         _, successes, *_ = self.get()
         self.set(0, 0, 0, 0)
         return successes < 0
@@ -94,5 +95,5 @@ class Clock(_Shared):
         super().__init__(path, "q")
 
     def ahead(self, seconds: int) -> None:
-        """Let it be that far ahead of the true one, or behind."""
+        """Set the clock this far ahead of the true time, or behind if negative."""
         self.set(seconds)

@@ -1,4 +1,7 @@
-"""Slow and greedy clients: hundreds of connections that drip, hoard or never read, beside honest callers who must not notice."""
+"""Slow and greedy clients: hundreds of connections that send slowly, send too much or never read.
+
+Other callers must not notice.
+"""
 
 from __future__ import annotations
 
@@ -24,36 +27,37 @@ P99_S = 2.0
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Make `tries` honest calls while slow clients hold on to all the connections they can."""
+    """Make `tries` normal calls while slow clients hold as many connections as they can."""
     outcome = Outcome()
     with place.installation() as server:
         server.start()
         for name, manner in CROWDS.items():
             with _Crowd(server, manner(server)) as slow:
-                took_s = _honest_calls(server, name, tries // len(CROWDS), outcome)
+                took_s = _normal_calls(server, name, tries // len(CROWDS), outcome)
             outcome.expect(
                 len(slow.arrived) == SLOW_CONNECTIONS,
-                f"of those that {name}, {len(slow.arrived)} came at all",
+                f"only {len(slow.arrived)} clients that {name} connected",
             )
-            outcome.expect(slow.failure is None, f"those that {name} gave up: {slow.failure!r}")
+            outcome.expect(slow.failure is None, f"clients that {name} failed: {slow.failure!r}")
             p99_s = sorted(took_s)[int(len(took_s) * 0.99)]
             outcome.tries += len(took_s)
             place.progress(outcome.tries, tries)
             outcome.notes.append(
-                f"beside {SLOW_CONNECTIONS} that {name}: p99 {p99_s * 1000:,.0f} ms, slowest {max(took_s) * 1000:,.0f} ms"
+                f"with {SLOW_CONNECTIONS} clients that {name}:"
+                f" p99 {p99_s * 1000:,.0f} ms, slowest {max(took_s) * 1000:,.0f} ms"
             )
             outcome.expect(
                 p99_s < P99_S * place.patience,
-                f"beside clients that {name}, the p99 of others is {p99_s:.1f} s",
+                f"with clients that {name}, the p99 of others is {p99_s:.1f} s",
             )
         verify_balances(server.target, outcome, "at the end")
         outcome.expect(
-            "Traceback" not in server.log, f"a traceback in the log: {server.log[-2000:]}"
+            "Traceback" not in server.log, f"traceback in the server log: {server.log[-2000:]}"
         )
     return outcome
 
 
-#: What honest callers ask for in turn: calls that share a thread, and what needs one of its own.
+#: Calls of normal callers, in turn: some share a thread on the server, some need a separate one.
 HONEST: tuple[Callable[[Installation, str, dict[str, str]], requests.Response], ...] = (
     lambda server, request, key: server.post(
         "/api/budget/check", check_body(requestId=request), headers=key
@@ -68,8 +72,8 @@ HONEST: tuple[Callable[[Installation, str, dict[str, str]], requests.Response], 
 )
 
 
-def _honest_calls(server: Installation, name: str, tries: int, outcome: Outcome) -> list[float]:
-    """The seconds that each call took, as its caller sees it, on a connection of its own."""
+def _normal_calls(server: Installation, name: str, tries: int, outcome: Outcome) -> list[float]:
+    """The duration of each call in seconds, each on a new connection."""
     key = server.key() | {"Connection": "close"}
 
     def call(number: int) -> float:
@@ -78,12 +82,12 @@ def _honest_calls(server: Installation, name: str, tries: int, outcome: Outcome)
             response = HONEST[number % len(HONEST)](server, f"{name}-{number}", key)
             outcome.expect(
                 response.status_code == 200,
-                f"beside clients that {name}: {response.status_code} {response.text[:200]}",
+                f"with clients that {name}: {response.status_code} {response.text[:200]}",
             )
         except requests.RequestException as error:
             outcome.expect(
                 holds=False,
-                otherwise=f"beside clients that {name}: a call had no answer, {error!r}",
+                otherwise=f"with clients that {name}: a call got no response, {error!r}",
             )
         return time.monotonic() - began
 
@@ -92,7 +96,10 @@ def _honest_calls(server: Installation, name: str, tries: int, outcome: Outcome)
 
 
 class Manner(NamedTuple):
-    """How a slow client behaves: what it sends at once, what it drips, the seconds between two drips, and how much it then takes of its replies."""
+    """Behavior of a slow client.
+
+    It sends `at_once`, then `dripped` every `pause_s` seconds, and reads `sip_bytes` each time.
+    """
 
     at_once: bytes
     dripped: bytes
@@ -101,7 +108,7 @@ class Manner(NamedTuple):
 
 
 class _Crowd:
-    """Slow clients in a thread of their own, each of which comes back when it is thrown out."""
+    """Slow clients in a separate thread. Each reconnects when it is disconnected."""
 
     def __init__(self, server: Installation, manner: Manner) -> None:
         self.port = server.port
@@ -127,7 +134,7 @@ class _Crowd:
             self._loop.run_until_complete(self._all())
         except asyncio.CancelledError:
             pass
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is told at the end
+        except Exception as error:  # noqa: BLE001  # reported at the end
             self.failure = error
         self._loop.close()
 
@@ -141,7 +148,7 @@ class _Crowd:
     async def _one(self, number: int) -> None:
         while True:
             with suppress(OSError):
-                # A reader that takes little at a time: what is not read must stay with the server.
+                # A small receive buffer, so that unread data stays with the server.
                 connection = socket.socket()
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 connection.setblocking(False)
@@ -175,10 +182,11 @@ def _head(server: Installation, *headers: str) -> bytes:
     ).encode()
 
 
-#: Requests for the longest reply that anybody may ask for, and many of them: more than a system keeps for a client that does not read.
+#: Many requests for the longest response: more than the kernel buffers for a client that does
+#: not read.
 LONG_REPLIES = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 60
 
-#: How each crowd behaves.
+#: Behaviors, by name.
 CROWDS: dict[str, Callable[[Installation], Manner]] = {
     "send nothing": lambda _: Manner(b"", b"", 1.0),
     "drip a header": lambda server: Manner(_head(server), b"X-Slow: 1\r\n", 1.0),
@@ -188,23 +196,23 @@ CROWDS: dict[str, Callable[[Installation], Manner]] = {
     "drip a chunked body": lambda server: Manner(
         _head(server, "Transfer-Encoding: chunked") + b"\r\n", b"1\r\n \r\n", 0.5
     ),
-    "announce more than is taken": lambda server: Manner(
+    "announce too long a body": lambda server: Manner(
         _head(server, "Content-Length: 900000") + b"\r\n", b" ", 0.2
     ),
-    "announce a long length": lambda server: Manner(
+    "announce a long body": lambda server: Manner(
         _head(server, "Content-Length: 00000000000000000005000") + b"\r\n", b" ", 0.2
     ),
-    "announce a long chunk size": lambda server: Manner(
+    "announce a long chunk": lambda server: Manner(
         _head(server, "Transfer-Encoding: chunked") + b"\r\n00000000f\r\n", b" ", 0.2
     ),
-    "announce a chunk larger than is taken": lambda server: Manner(
+    "announce too long a chunk": lambda server: Manner(
         _head(server, "Transfer-Encoding: chunked") + b"\r\nfffff\r\n", b" ", 0.2
     ),
-    "read no reply": lambda _: Manner(LONG_REPLIES, b"", 1.0),
-    "sip their replies": lambda _: Manner(LONG_REPLIES, b"", 0.5, sip_bytes=512),
-    "read no reply of their calls": lambda server: Manner(_whole(server) * 5, b"", 1.0),
+    "do not read a response": lambda _: Manner(LONG_REPLIES, b"", 1.0),
+    "read their responses slowly": lambda _: Manner(LONG_REPLIES, b"", 0.5, sip_bytes=512),
+    "do not read responses of calls": lambda server: Manner(_whole(server) * 5, b"", 1.0),
     "do not close": lambda server: Manner(_whole(server, "Connection: close"), b"", 1.0),
-    "keep connections for nothing": lambda server: Manner(_whole(server), b"", 1.0),
+    "keep idle connections": lambda server: Manner(_whole(server), b"", 1.0),
 }
 
 

@@ -1,6 +1,7 @@
-"""Soak: minutes of load, movements and pages, with a fault every 30 seconds; memory and the write-ahead log stay where they were.
+"""Soak test: minutes of load with a fault every 30 seconds.
 
-Of the workers the youngest is killed each time, so that the oldest lives through all of it: its memory is compared with its own.
+Memory and write-ahead log must not grow. Faults kill the youngest worker, so that the oldest
+survives and its memory can be compared.
 """
 
 from __future__ import annotations
@@ -30,40 +31,41 @@ from stress.locks import HOLD_LOCK
 from stress.outcome import Outcome, Place
 from stress.preload import SYNC, WRITE, Fault, preload
 
-#: Seconds from fault to fault.
+#: Seconds between faults.
 EVERY_S = 30
 
-#: A server takes what memory it needs while its caches come to be: until it has not grown for so long, or at the latest after so long.
+#: Memory grows while caches fill. Measurement starts after memory has been stable for this long,
+#: or at the latest after this long.
 STEADY_S = 120
 WARM_UP_S = 600
 
-#: How often each kind of fault comes before, and seconds from one to the next. The writer of the worker that is left over has
-#: the database to itself for a moment, and fills a page cache, 1.8 MB, that the other worker's commits else keep empty.
+#: Faults of each kind before measurement, and seconds between them. Without the other worker's
+#: commits, the remaining worker fills a page cache of 1.8 MB that those commits keep empty.
 FIRST_ROUNDS = 3
 SETTLE_S = 5
 
 MAX_GROWTH = 1.05
 
-#: What people look at meanwhile: pages are made in threads with connections of their own, which movements are not. Threads
-#: come to be as they are needed, so at first so many people look at the same page at once, each page so often, that every
-#: thread of the workers has made every page.
+#: Pages that viewers open under load. Unlike movements, pages are rendered in threads with
+#: separate connections. Threads are created on demand, so at first so many viewers open each page
+#: at the same time, and so often, that every thread of the workers renders every page.
 PAGES = ("/", "/budgets", "/requests?view=all", "/requests?view=uncovered", "/audit")
 CROWD = 4 * THREADS
 CROWD_ROUNDS = 5
 READERS = 4
 READ_PAUSE_S = 0.2
 
-#: A checkpoint is due with every 4,000 rows that a process changed, of one to two pages of 4 KiB each, and made by the commit itself at
-#: 16,000 pages; beyond twice that the log would grow without bound.
+#: A checkpoint is due after every 4,000 rows that a process changed, with one to two pages of 4 KiB
+#: each. A commit runs a checkpoint itself at 16,000 pages. More than twice that is a leak.
 MAX_LOG_BYTES = 128 * 1024 * 1024
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Load for `tries` minutes."""
+    """Run load for `tries` minutes."""
     outcome = Outcome()
     with place.installation() as server:
         fault = Fault(place.folder / "fault")
-        preload(server, PROVE_FAULT=fault.path)
+        preload(server, STRESS_FAULT=fault.path)
         server.start()
         faults: list[Callable[[], None]] = [
             lambda: _lock(server, 3),
@@ -73,7 +75,7 @@ def stress(tries: int, place: Place) -> Outcome:
         ]
         with Load(server, "soak", threads_count=8) as load, _readers(server, outcome):
             _fill_threads(server)
-            # What the first faults of each kind take for good, 3 MB of code and caches, is no growth either.
+            # The first faults of each kind permanently take 3 MB for code and caches.
             for first in faults * FIRST_ROUNDS:
                 first()
                 time.sleep(SETTLE_S)
@@ -92,12 +94,12 @@ def stress(tries: int, place: Place) -> Outcome:
                     time.sleep(0.5)
                 outcome.expect(
                     load.answer_count > answered,
-                    f"after fault {count} nothing was answered for {EVERY_S} s",
+                    f"no responses for {EVERY_S} s after fault {count}",
                 )
                 outcome.tries += 1
                 place.progress(outcome.tries, tries * 60 // EVERY_S)
             after = _memory_bytes(server)
-        load.hold_against(server.target, outcome, "at the end")
+        load.compare_with(server.target, outcome, "at the end")
         verify_balances(server.target, outcome, "at the end")
         _compare(before, after, outcome)
         outcome.expect(
@@ -105,16 +107,17 @@ def stress(tries: int, place: Place) -> Outcome:
             f"the write-ahead log grew to {largest_log / 2**20:.1f} MiB",
         )
         outcome.notes.append(
-            f"{load.answer_count:,} movements, {load.unavailable_count} answers of 503; write-ahead log at most {largest_log / 2**20:.1f} MiB"
+            f"{load.answer_count:,} movements, {load.unavailable_count} responses of 503;"
+            f" write-ahead log at most {largest_log / 2**20:.1f} MiB"
         )
     return outcome
 
 
 def _fill_threads(server: Installation) -> None:
-    """Have every thread of the workers make every page, so that what threads and their caches take is there before it is measured."""
+    """Let every worker thread render every page, so that caches are full before measuring."""
     cookies = server.session("alex").cookies
 
-    def come() -> None:
+    def open_pages() -> None:
         for page in PAGES:
             list(
                 pool.map(
@@ -123,21 +126,23 @@ def _fill_threads(server: Installation) -> None:
             )
 
     def all_there() -> bool:
-        come()
-        # A thread for each of these at least: the main one, the writer's, and those for requests.
+        open_pages()
+        # At least these threads: main, writer, and those for requests.
         return all(
             len(list(Path(f"/proc/{pid}/task").iterdir())) >= THREADS + 2 for pid in server.workers
         )
 
     with ThreadPoolExecutor(CROWD) as pool:
-        wait_until(all_there, "not all threads of the workers came to be", timeout_s=120)
+        wait_until(all_there, "some worker threads were never created", timeout_s=120)
         for _ in range(CROWD_ROUNDS):
-            come()
+            open_pages()
 
 
 def _look(url: str, cookies: RequestsCookieJar) -> int | None:
-    """Look at a page over a new connection, so that every worker makes some; returns its status, or None where its worker was killed meanwhile."""
-    # Before the first byte or after it.
+    """Open a page over a new connection, so that all workers get some.
+
+    Returns the status, or None if the worker was killed, before or after its first byte.
+    """
     with suppress(requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
         return requests.get(
             url, cookies=cookies, headers={"Connection": "close"}, timeout=60
@@ -147,7 +152,7 @@ def _look(url: str, cookies: RequestsCookieJar) -> int | None:
 
 @contextmanager
 def _readers(server: Installation, outcome: Outcome) -> Iterator[None]:
-    """People who look at page after page."""
+    """Viewers that open page after page."""
     cookies = server.session("alex").cookies
     statuses: Counter[int | None] = Counter()
     ended = threading.Event()
@@ -168,27 +173,30 @@ def _readers(server: Installation, outcome: Outcome) -> Iterator[None]:
         reader.result()
     outcome.expect(
         statuses[200] and statuses.keys() <= {200, 503, None},
-        f"pages were answered with {dict(statuses)}",
+        f"pages got {dict(statuses)}",
     )
-    outcome.notes.append(f"{statuses[200]:,} pages looked at meanwhile")
+    outcome.notes.append(f"{statuses[200]:,} pages opened under load")
 
 
 def _compare(before: dict[int, int], after: dict[int, int], outcome: Outcome) -> None:
-    """Hold each process's memory against its own; they are the same two processes, unless one ended that nobody killed."""
+    """Compare each process's memory, which also verifies that neither was replaced."""
     if outcome.expect(
         before.keys() == after.keys(),
-        f"the master and its oldest worker were {list(before)}, and are {list(after)}",
+        f"the master and its oldest worker were {list(before)}, but now are {list(after)}",
     ):
         for name, pid in zip(("the master", "the oldest worker"), before, strict=True):
-            told = f"{before[pid] / 2**20:.1f} -> {after[pid] / 2**20:.1f} MiB"
-            outcome.expect(after[pid] <= before[pid] * MAX_GROWTH, f"memory of {name} grew: {told}")
-            outcome.notes.append(f"memory of {name} {told}")
+            growth = f"{before[pid] / 2**20:.1f} -> {after[pid] / 2**20:.1f} MiB"
+            outcome.expect(
+                after[pid] <= before[pid] * MAX_GROWTH, f"memory of {name} grew: {growth}"
+            )
+            outcome.notes.append(f"memory of {name} {growth}")
 
 
 def _memory_bytes(server: Installation) -> dict[int, int]:
-    """The resident memory of the master and of its oldest worker, by their process ids.
+    """Resident memory of the master and its oldest worker, by process id.
 
-    Without the pages of programs and libraries, some 9 to 14 MB: they come when they are first read and go when the machine needs room.
+    Excludes file-backed pages of programs and libraries, some 9 to 14 MB, which are loaded on first
+    use and dropped under memory pressure.
     """
     assert server.server is not None
     return {
@@ -205,14 +213,14 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _started(pid: int) -> tuple[int, int]:
-    """When a process began, in ticks; of two in the same tick, the one with the higher id is taken for the younger."""
-    # What is in parentheses is its name, which may hold blanks.
+    """A process's start time in ticks, with its id to order processes started in the same tick."""
+    # The process name in parentheses may contain spaces.
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return int(fields[19]), pid
 
 
 def _warm_up(server: Installation) -> dict[int, int]:
-    """Wait until memory grows no more; returns it."""
+    """Wait until memory is stable; returns it."""
     began = steady_since = time.monotonic()
     largest = _memory_bytes(server)
     while time.monotonic() < min(steady_since + STEADY_S, began + WARM_UP_S):
@@ -238,11 +246,11 @@ def _fail(fault: Fault, kind: int) -> None:
     """Let the disk fail for a second."""
     fault.after(0, kind, errno.EIO, failures=10**9)
     time.sleep(1)
-    fault.mend()
+    fault.clear()
 
 
 def _kill_worker(server: Installation) -> None:
-    """Kill the youngest."""
+    """Kill the youngest worker."""
     before = server.workers
     os.kill(max(before, key=_started), signal.SIGKILL)
-    wait_until(lambda: len(set(server.workers) - set(before)) == 1, "no new worker came")
+    wait_until(lambda: len(set(server.workers) - set(before)) == 1, "no new worker was started")

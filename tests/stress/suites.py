@@ -1,4 +1,4 @@
-"""Rows whose proof is a part of the tests, which are run as they stand: each test is a try."""
+"""Stress rows that run existing test files. Each test counts as a try."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def _stress(files: tuple[str, ...], tries: int, place: Place) -> Outcome:
         done = subprocess.run(
             command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
         )
-        (suite,) = ET.parse(report).getroot().iter("testsuite")  # noqa: S314  # written by our own pytest
-        # What this machine lacks is a failure, by REQUIRE_ALL; the rest is about another engine.
+        tree = ET.parse(report)  # noqa: S314  # written by our own pytest
+        (suite,) = tree.getroot().iter("testsuite")
+        # With REQUIRE_ALL, a missing tool is a failure. The rest are tests of another engine.
         skipped = int(suite.attrib["skipped"])
         outcome.tries += int(suite.attrib["tests"]) - skipped
         for case in suite.iter("testcase"):
@@ -62,5 +63,5 @@ def _stress(files: tuple[str, ...], tries: int, place: Place) -> Outcome:
 
 
 def of(*files: str) -> Callable[[int, Place], Outcome]:
-    """The proof that these test files are, by their names without `test_`, run as often as asked."""
+    """A stress function that runs these test files, named without `test_`."""
     return partial(_stress, files)

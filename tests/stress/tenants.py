@@ -1,9 +1,9 @@
-"""Tenants apart: one customer's traffic, recorded alone, is sent again beside a second, busy customer, and gets the same bytes.
+"""Tenant isolation: the traffic of one customer gets the same responses despite a busy second one.
 
-The traffic is thrown by dice from a seed, so that it is the same both times, and given to the app in this process, which costs
-a tenth of sending it; what lies between a socket and the app knows of no customer. The other customer works meanwhile from
-several threads: the same departments, periods, requests, Idempotency-Keys and people's names, on all its money.
-Only what is random (ids of checks and reservations) or the clock's is made equal before the replies are compared.
+The traffic is random but seeded, so it is equal both times. It is passed directly to the app,
+which costs a tenth of sending it; nothing between socket and app knows about customers. The other
+customer works in parallel threads on all its money, with the same departments, periods, requests,
+Idempotency-Keys and user names. Before comparison, only random ids and times are replaced.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ DEPARTMENTS = ("Engineering", "Legal", "Sales")
 PERIOD = "Q1 2025"
 BUSY_THREADS = 2
 
-#: How a customer's traffic is answered.
+#: The expected statuses.
 USUAL = (200, 404, 409, 422)
 
-#: A busy thread has an answer of 200 at least for so many of the first customer's requests.
-LEAST_BUSY = 10
+#: A busy thread must succeed at least once per this many requests of the first customer.
+REQUESTS_PER_SUCCESS = 10
 
 _RANDOM = (
     (re.compile(r"(chk|res)_[0-9a-f]{24}"), r"\1_random"),
     (re.compile(r"key:[0-9a-f]{16}"), "a key"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "a time"),
 )
-#: What a reply's head says beside the status; the others are the server's clock and the connection's.
+#: The compared headers. The others depend on the clock or the connection.
 HEADERS = (
     "Content-Type",
     "Idempotent-Replayed",
@@ -57,44 +57,47 @@ HEADERS = (
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Send `tries` requests alone and again beside the other; every reply must be the same to the byte."""
+    """Send `tries` requests without and with the busy customer; all responses must be equal."""
     outcome = Outcome()
-    seed = place.dice.randrange(10**9)
-    alone = _replay(place, "alone", seed, tries, busy=False, outcome=outcome)
-    beside = _replay(place, "beside", seed, tries, busy=True, outcome=outcome)
-    for number, (first, second) in enumerate(zip(alone, beside, strict=True)):
-        outcome.expect(first == second, f"request {number}: alone {first}, beside another {second}")
+    seed = place.rng.randrange(10**9)
+    quiet = _replay(place, "quiet", seed, tries, busy=False, outcome=outcome)
+    disturbed = _replay(place, "busy", seed, tries, busy=True, outcome=outcome)
+    for number, (first, second) in enumerate(zip(quiet, disturbed, strict=True)):
+        outcome.expect(
+            first == second, f"request {number}: {first} without, {second} with the other customer"
+        )
         outcome.tries += 1
-    statuses = sorted({status for status, *_ in alone})
-    outcome.notes.append(f"the replies' statuses: {', '.join(map(str, statuses))}")
-    outcome.expect(200 in statuses and 409 in statuses, "the traffic is too tame to prove anything")
+    statuses = sorted({status for status, *_ in quiet})
+    outcome.notes.append(f"statuses of the responses: {', '.join(map(str, statuses))}")
+    outcome.expect(200 in statuses and 409 in statuses, "the traffic covers too few statuses")
     return outcome
 
 
 def _replay(
     place: Place, name: str, seed: int, tries: int, *, busy: bool, outcome: Outcome
 ) -> list[tuple[Any, ...]]:
-    with place.installation(name, "nothing") as made:
-        app, keys = _make_app(made.environment)
+    with place.installation(name, "nothing") as installation:
+        app, keys = _make_app(installation.environment)
         try:
             ended = threading.Event()
-            dice = [random.Random(seed + number) for number in range(BUSY_THREADS + 1)]  # noqa: S311  # chance, no secret
-            rivals = (
-                [_Rival(app, keys[UMBRELLA], its_dice, ended) for its_dice in dice[1:]]
+            seeds = range(seed, seed + BUSY_THREADS + 1)
+            rng = [random.Random(each) for each in seeds]  # noqa: S311  # not a secret
+            others = (
+                [_OtherTraffic(app, keys[UMBRELLA], its_rng, ended) for its_rng in rng[1:]]
                 if busy
                 else []
             )
-            for thread in rivals:
+            for thread in others:
                 thread.start()
             replies = []
             client = app.test_client(use_cookies=False)
             for number in range(tries):
-                replies.append(_spoken(_send(client, keys[ACME], ACME, dice[0])))
+                replies.append(_comparable(_send(client, keys[ACME], ACME, rng[0])))
                 place.progress(number + 1, tries)
             ended.set()
-            for thread in rivals:
+            for thread in others:
                 thread.join()
-                thread.stress_busy(tries, outcome)
+                thread.check_busy(tries, outcome)
             findings = verification.verify().findings
             outcome.expect(not findings, f"{name}: verify: {findings[:3]}")
         finally:
@@ -103,7 +106,7 @@ def _replay(
 
 
 def _make_app(environment: dict[str, str]) -> tuple[Flask, dict[str, dict[str, str]]]:
-    """An app with both customers, who have the same budgets, and their services' keys."""
+    """An app with both customers, which have equal budgets, and the headers of their API keys."""
     chosen = load(environment)
     chosen.instance_folder.mkdir(parents=True)
     database.connect(chosen.database, create=True)
@@ -127,57 +130,59 @@ def _make_app(environment: dict[str, str]) -> tuple[Flask, dict[str, dict[str, s
     return app, keys
 
 
-class _Rival(threading.Thread):
-    """A thread of the other customer's traffic, and how it was answered."""
+class _OtherTraffic(threading.Thread):
+    """A thread with the other customer's traffic."""
 
     def __init__(
-        self, app: Flask, key: dict[str, str], dice: random.Random, ended: threading.Event
+        self, app: Flask, key: dict[str, str], rng: random.Random, ended: threading.Event
     ) -> None:
         super().__init__()
-        self.app, self.key, self.dice, self.ended = app, key, dice, ended
+        self.app, self.key, self.rng, self.ended = app, key, rng, ended
         self.statuses: Counter[int] = Counter()
-        self.odd: list[str] = []
+        self.unexpected: list[str] = []
 
     def run(self) -> None:
-        """Send until it is ended."""
+        """Send requests until the event is set."""
         client = self.app.test_client(use_cookies=False)
         try:
             while not self.ended.is_set():
-                response = _send(client, self.key, UMBRELLA, self.dice)
+                response = _send(client, self.key, UMBRELLA, self.rng)
                 self.statuses[response.status_code] += 1
                 if response.status_code not in USUAL:
-                    self.odd.append(f"{response.status_code} {response.text}")
-        except Exception:  # noqa: BLE001  # whatever it is, it would end with the thread, and nobody the wiser
-            self.odd.append(traceback.format_exc())
+                    self.unexpected.append(f"{response.status_code} {response.text}")
+        except Exception:  # noqa: BLE001  # reported instead of lost with the thread
+            self.unexpected.append(traceback.format_exc())
         finally:
             database.close_connection()
 
-    def stress_busy(self, tries: int, outcome: Outcome) -> None:
-        """It was answered as it should be, and worked for as long as the first customer did."""
-        outcome.expect(not self.odd, f"the other customer's answers: {self.odd[:3]}")
+    def check_busy(self, tries: int, outcome: Outcome) -> None:
+        """Verify that its responses were as expected, and that it was busy the whole time."""
         outcome.expect(
-            self.statuses[200] * LEAST_BUSY >= tries,
-            f"the other customer is not busy: {dict(self.statuses)} beside {tries} requests",
+            not self.unexpected,
+            f"unexpected responses of the other customer: {self.unexpected[:3]}",
+        )
+        outcome.expect(
+            self.statuses[200] * REQUESTS_PER_SUCCESS >= tries,
+            f"the other customer is not busy: {dict(self.statuses)} for {tries} requests",
         )
         outcome.notes.append(
-            f"a thread of the other customer had {self.statuses[200]:,} answers of 200, of {self.statuses.total():,}"
+            f"a thread of the other customer had {self.statuses[200]:,} successes"
+            f" in {self.statuses.total():,} requests"
         )
 
 
 def _send(
-    client: FlaskClient, key: dict[str, str], customer: str, dice: random.Random
+    client: FlaskClient, key: dict[str, str], customer: str, rng: random.Random
 ) -> TestResponse:
-    """One request of a customer's traffic; the dice are thrown the same number of times whatever comes of it."""
+    """Send a random request. Always draws the same number of random values."""
     department, request_id, amount = (
-        dice.choice(DEPARTMENTS),
-        f"request-{dice.randrange(60)}",
-        dice.choice((1, 10.5, 99, 250)),
+        rng.choice(DEPARTMENTS),
+        f"request-{rng.randrange(60)}",
+        rng.choice((1, 10.5, 99, 250)),
     )
-    headers = key | (
-        {"Idempotency-Key": f"key-{dice.randrange(30)}"} if dice.random() < 0.2 else {}
-    )
-    budget_id = f"{dice.choices((customer, ACME, 'nobody'), (18, 1, 1))[0]}-{department}"
-    call = dice.choice(list(_CALLS))
+    headers = key | ({"Idempotency-Key": f"key-{rng.randrange(30)}"} if rng.random() < 0.2 else {})
+    budget_id = f"{rng.choices((customer, ACME, 'nobody'), (18, 1, 1))[0]}-{department}"
+    call = rng.choice(list(_CALLS))
     method, path, body = _CALLS[call](customer, budget_id, department, request_id, amount)
     return client.open(path, method=method, json=body, headers=headers)
 
@@ -224,8 +229,8 @@ _CALLS: dict[str, Callable[[str, str, str, str, float], tuple[str, str, Body]]] 
 }
 
 
-def _spoken(response: TestResponse) -> tuple[Any, ...]:
-    """A reply without what is random or the clock's."""
+def _comparable(response: TestResponse) -> tuple[Any, ...]:
+    """A response without random ids and times."""
     text = response.text
     for pattern, instead in _RANDOM:
         text = pattern.sub(instead, text)

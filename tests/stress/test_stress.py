@@ -1,4 +1,4 @@
-"""The short form of every promise's proof; `make prove` runs the long ones."""
+"""The short form of each stress row. `make stress` runs the full form."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ SHORT = [row for row in ROWS if row.short is not None and ENGINE in row.engines]
 
 @pytest.fixture
 def place(tmp_path: Path, templates: Templates) -> Place:
-    """A place on the engine that the tests run on."""
-    # The same dice on every run: a suite that fails by chance helps nobody. `make prove` throws new ones each time, and prints their seed.
-    # Nothing here depends on how fast the machine is: `make prove` holds the promised times, here they are stretched.
+    """A place on the engine under test."""
+    # The seed is fixed, so that the suite never fails at random; `make stress` uses and prints a
+    # new seed each time. Time limits are stretched, so that the machine's speed does not matter.
     return Place(tmp_path, templates, seed=0, patience=10)
 
 
-def assert_kept(outcome: Outcome) -> None:
-    """It was tried, and nothing broke it."""
+def assert_no_violations(outcome: Outcome) -> None:
+    """Assert that tries were made without violations."""
     assert outcome.violations == []
     assert outcome.tries > 0
 
 
 @pytest.mark.parametrize("row", SHORT, ids=lambda row: row.name)
-def test_a_promise_is_kept(row: Row, place: Place) -> None:
+def test_invariant_holds(row: Row, place: Place) -> None:
     assert row.short is not None
-    assert_kept(row.stress(row.short, place))
+    assert_no_violations(row.stress(row.short, place))
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("--only", "kills,skills"), "there is no row skills; --list names them"),
-        (("--engine", "postgresql"), "PostgreSQL is not installed here"),
+        (("--engine", "postgresql"), "PostgreSQL is not installed"),
     ],
 )
-def test_what_cannot_be_tried_is_said(
+def test_invalid_arguments_are_explained(
     arguments: tuple[str, ...],
     says: str,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,7 +1,8 @@
-"""Hostile text: control characters, terminal escapes, formulas, right-to-left marks, markup and very long names, in every place that text goes to.
+"""Hostile text in every field: control characters, terminal escapes, formulas, bidirectional marks,
+markup and very long names.
 
-What people and programs send is kept as it is, and is harmless wherever it comes out: in the log, on a terminal, in replies,
-on pages and in CSV files.
+Texts are stored unchanged, and must be harmless wherever they appear: in the log, on a terminal, in
+responses, on pages and in CSV files.
 """
 
 from __future__ import annotations
@@ -49,17 +50,17 @@ PIECES = (
 )
 TOO_LONG = "x" * 65_536
 
-#: An id has no more characters, other fields may have twice as many.
+#: Maximum length of an id; other fields may have twice as many characters.
 MAX_ID = 100
 
-#: What would be a tag of theirs on a page. No page of ours has a script or picture that begins so.
+#: Beginnings of injected tags. No script or image of our pages starts like these.
 TAGS = ("<script>", "<img src=x")
 
-#: What a sheet takes as a department, and what may be somebody's name.
+#: Texts that are valid as a department and as a user's name.
 PLAIN = tuple(piece for piece in PIECES if piece.isprintable())
 NAME = "".join(piece for piece in PLAIN if "<" in piece)
 
-#: What no line of a log or terminal may hold.
+#: Characters that must not appear in a line of a log or a terminal.
 _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
 )
@@ -67,43 +68,43 @@ _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [A-Z]+ \S+ \[[A-Za-z0-9
 
 
 def stress(tries: int, place: Place) -> Outcome:
-    """Send `tries` hostile texts into every field, and look at all that comes out."""
+    """Send `tries` hostile texts in every field, and inspect all output."""
     outcome = Outcome()
     with place.installation() as server:
         server.environment["LOG_LEVEL"] = "DEBUG"
         server.start()
-        # First, since the hostile logins are soon more than one address may fail at.
+        # First, because the hostile logins soon block this address.
         session = server.session("alex")
         texts = []
         for number in range(tries):
-            text = _text(number, tries, place.dice)
+            text = _text(number, tries, place.rng)
             texts.append(text)
             _send_everywhere(server, text, number, outcome)
             outcome.tries += 1
             place.progress(number + 1, tries)
         _send_too_long(server, outcome)
         _look_at_terminal(server, texts, outcome)
-        # Blank ones reserve nothing.
+        # Blank texts reserve nothing.
         kept = {f"{text}-{number}": text for number, text in enumerate(texts) if text.strip()}
         _look_at_pages(server, session, kept, outcome)
-        _look_at_pass(server, session, outcome)
+        _look_at_run(server, session, outcome)
         _look_at_exports(server, session, kept, outcome)
         _look_at_log(server, outcome)
         verify_balances(server.target, outcome, "at the end")
     return outcome
 
 
-def _text(number: int, tries: int, dice: random.Random) -> str:
-    """Each piece by itself and then several at once; where there are few tries, several from the start, so that each had its turn."""
+def _text(number: int, tries: int, rng: random.Random) -> str:
+    """One piece each and later several combined; with few tries, combined from the start."""
     if tries < len(PIECES):
         return "".join(PIECES[number::tries])
     return "".join(
-        (PIECES[number % len(PIECES)], *dice.choices(PIECES, k=min(3, number // len(PIECES))))
+        (PIECES[number % len(PIECES)], *rng.choices(PIECES, k=min(3, number // len(PIECES))))
     )
 
 
 def _send_everywhere(server: Installation, text: str, number: int, outcome: Outcome) -> None:
-    """As every field of the calls, in an address, in headers and as a login."""
+    """Send a text in every field of the calls, in a URL, in headers and as a login."""
     request = f"{text}-{number}"
     key = server.key()
     fields: dict[str, Any] = {
@@ -130,11 +131,11 @@ def _send_everywhere(server: Installation, text: str, number: int, outcome: Outc
         is_logged = body is not named or response.status_code == 200 or not text.strip()
         outcome.expect(
             response.status_code < 500 and is_logged,
-            f"{text!r} to {path} is answered with {response.status_code} {response.text[:200]}",
+            f"{text!r} to {path} gets {response.status_code} {response.text[:200]}",
         )
         outcome.expect(
             not _UNPRINTABLE.search("".join(response.headers.values())),
-            f"{text!r} to {path} comes back in a header",
+            f"{text!r} to {path} appears in a response header",
         )
         outcome.expect(
             response.headers["Content-Type"] == "application/json" and response.json(),
@@ -148,17 +149,17 @@ def _send_everywhere(server: Installation, text: str, number: int, outcome: Outc
     )
     if outcome.expect(
         found.status_code == 200,
-        f"{text!r} is not found again: {found.status_code} {found.text[:200]}",
+        f"{text!r} is not found: {found.status_code} {found.text[:200]}",
     ):
         outcome.expect(
             found.json()["requestId"] == request and found.json()["movements"][0]["reason"] == text,
-            f"{text!r} is kept as {found.json()}",
+            f"{text!r} is stored as {found.json()}",
         )
-    # Raw, since no honest library sends such a head.
+    # Through a socket, because HTTP libraries reject such headers.
     raw = text.encode("utf-8", "surrogatepass").replace(b"\n", b" ").replace(b"\r", b" ")
     head = (
-        b"GET /api/budgets HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: %s\r\nUser-Agent: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n"
-        % ((raw,) * 3)
+        b"GET /api/budgets HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: %s\r\n"
+        b"User-Agent: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n" % ((raw,) * 3)
     )
     with (
         suppress(OSError),
@@ -170,7 +171,7 @@ def _send_everywhere(server: Installation, text: str, number: int, outcome: Outc
             reply += data
         outcome.expect(
             b"\x1b" not in reply and re.match(rb"HTTP/1.1 4\d\d ", reply),
-            f"{text!r} in a head is answered with {reply[:300]!r}",
+            f"{text!r} in headers gets {reply[:300]!r}",
         )
 
 
@@ -181,17 +182,17 @@ def _send_too_long(server: Installation, outcome: Outcome) -> None:
         )
         outcome.expect(
             response.status_code in (400, 413) and len(response.content) < 2_000,
-            f"64 KiB as {field} are answered with {response.status_code}",
+            f"64 KiB as {field} get {response.status_code}",
         )
     response = requests.get(f"{server.url}/{TOO_LONG}", timeout=30)
     outcome.expect(
         400 <= response.status_code < 500,
-        f"an address of 64 KiB is answered with {response.status_code}",
+        f"a URL of 64 KiB gets {response.status_code}",
     )
 
 
 def _look_at_terminal(server: Installation, texts: list[str], outcome: Outcome) -> None:
-    """Give the texts to the sync as departments, and look at what it and other commands print."""
+    """Sync a sheet with the texts as departments, and inspect the output of commands."""
     folder = server.folder / "sheets"
     folder.mkdir(exist_ok=True)
     with (folder / "hostile.csv").open("w", encoding="utf-8", newline="") as file:
@@ -202,7 +203,7 @@ def _look_at_terminal(server: Installation, texts: list[str], outcome: Outcome) 
             for text, amount in zip(texts, ["100"] * len(texts), strict=True)
         )
         rows.writerows([text, "Q2 2026", text] for text in texts)
-        # What is seen of a text is taken, where there is nothing unseen beside it.
+        # The visible part of each text, unless it contains invisible characters.
         rows.writerows([piece, "Q3 2026", "100"] for piece in PLAIN)
     server.flask("add-source", "--customer", "org-456", "--csv", "hostile.csv")
     commands = [
@@ -239,19 +240,18 @@ def _look_at_terminal(server: Installation, texts: list[str], outcome: Outcome) 
     ]
     for command in commands:
         done = server.flask(*command, check=False)
-        said = done.stdout + done.stderr
-        outcome.expect("Traceback" not in said, f"flask {command[0]}: {said[-500:]}")
-        found = _UNPRINTABLE.search(said)
+        output = done.stdout + done.stderr
+        outcome.expect("Traceback" not in output, f"flask {command[0]}: {output[-500:]}")
         outcome.expect(
-            not found,
-            f"flask {command[0]} prints {found and said[max(0, found.start() - 40) : found.end() + 20]!r}",
+            not _UNPRINTABLE.search(output),
+            f"flask {command[0]} prints {_around_unprintable(output)!r}",
         )
 
 
 def _look_at_pages(
     server: Installation, session: requests.Session, kept: dict[str, str], outcome: Outcome
 ) -> None:
-    """Each page has what it is about, as text: the requests with their names and reasons, the departments, the people and keys."""
+    """Pages show their texts: requests with names and reasons, departments, users and keys."""
     marked = [request for request, text in kept.items() if "<" in text][-1:] or list(kept)[-1:]
     pages = {
         "/": [],
@@ -271,32 +271,33 @@ def _look_at_pages(
         outcome.expect(not missing, f"{page} does not show {missing[:3]!r}")
 
 
-def _look_at_pass(server: Installation, session: requests.Session, outcome: Outcome) -> None:
-    """The pass that read the hostile sheet says why it refused each row, with what stood there."""
+def _look_at_run(server: Installation, session: requests.Session, outcome: Outcome) -> None:
+    """The sync run of the hostile sheet shows why each row was rejected, and its content."""
     found = re.search(
         r'<a href="(/sync/pass[^"]*)"', session.get(f"{server.url}/sync", timeout=30).text
     )
-    if outcome.expect(found, "/sync shows no pass") and found:
+    if outcome.expect(found, "/sync shows no sync run") and found:
         page = unescape(found[1])
         shown = _shown(server, session, page, outcome)
         outcome.expect(
             any(tag in text for tag in TAGS for text in shown),
-            f"{page} does not show what it refused",
+            f"{page} does not show the rejected rows",
         )
         unseen = [text for text in shown if _UNPRINTABLE.search(text)]
-        outcome.expect(not unseen, f"{page} has {unseen[:1]!r}, which cannot be seen whole")
+        outcome.expect(not unseen, f"{page} has {unseen[:1]!r} with invisible characters")
 
 
 def _shown(
     server: Installation, session: requests.Session, page: str, outcome: Outcome
 ) -> set[str]:
-    """The texts of a page and of all that follow it, none of which may be a tag."""
+    """The texts of a page and its further pages. None of them may be an injected tag."""
     shown: set[str] = set()
     for html in _walk(server, session, page, outcome):
         found = [tag for tag in TAGS if tag in html]
         outcome.expect(
             not found,
-            f"{page} has {found} as it is: {found and html[max(0, html.index(found[0]) - 100) :][:200]!r}",
+            f"{page} has {found} unescaped: "
+            f"{found and html[max(0, html.index(found[0]) - 100) :][:200]!r}",
         )
         shown.update(unescape(text) for text in re.findall(r">([^<]*)<", html))
     return shown
@@ -305,13 +306,11 @@ def _shown(
 def _walk(
     server: Installation, session: requests.Session, page: str, outcome: Outcome
 ) -> Iterator[str]:
-    """A page, and all that follow it."""
+    """A page and its further pages."""
     url: str | None = server.url + page
     while url:
         response = session.get(url, timeout=30)
-        outcome.expect(
-            response.status_code == 200, f"{page} is answered with {response.status_code}"
-        )
+        outcome.expect(response.status_code == 200, f"{page} gets {response.status_code}")
         yield response.text
         further = re.search(r'<a href="([^"]*)" rel="next">', response.text)
         url = further and urljoin(url, unescape(further[1]))
@@ -320,12 +319,10 @@ def _walk(
 def _look_at_exports(
     server: Installation, session: requests.Session, kept: dict[str, str], outcome: Outcome
 ) -> None:
-    """Each file has them in cells of their own, with a quote before what a spreadsheet would run."""
+    """Each CSV file has the texts in separate cells, with a quote before formulas."""
     for path, expected in {"/budgets.csv": PLAIN, "/audit.csv": [*kept, *kept.values()]}.items():
         response = session.get(server.url + path, timeout=30)
-        outcome.expect(
-            response.status_code == 200, f"{path} is answered with {response.status_code}"
-        )
+        outcome.expect(response.status_code == 200, f"{path} gets {response.status_code}")
         cells = {
             cell
             for row in csv.reader(io.StringIO(response.content.decode("utf-8-sig"), newline=""))
@@ -334,26 +331,28 @@ def _look_at_exports(
         for cell in cells:
             outcome.expect(
                 not _runs(cell) or re.fullmatch(r"-[\d.,]+", cell),
-                f"{path} has the cell {cell[:60]!r}, which a spreadsheet would run",
+                f"{path} has the cell {cell[:60]!r}, which a spreadsheet would evaluate",
             )
         missing = [text for text in expected if (f"'{text}" if _runs(text) else text) not in cells]
-        outcome.expect(not missing, f"{path} has no cell for {missing[:3]!r}")
+        outcome.expect(not missing, f"{path} has no cell with {missing[:3]!r}")
 
 
 def _runs(cell: str) -> bool:
-    """Whether a spreadsheet may take it for a formula."""
+    """Whether a spreadsheet may evaluate the cell as a formula."""
     return cell[:1] in ("\t", "\r", "\n") or cell.lstrip()[:1] in ("=", "+", "-", "@")
+
+
+def _around_unprintable(text: str) -> str | None:
+    """The first unprintable character with its surroundings."""
+    found = _UNPRINTABLE.search(text)
+    return text[max(0, found.start() - 40) : found.end() + 20] if found else None
 
 
 def _look_at_log(server: Installation, outcome: Outcome) -> None:
     for line in server.log.split("\n"):
-        found = _UNPRINTABLE.search(line)
-        outcome.expect(
-            not found,
-            f"the log has {found and line[max(0, found.start() - 40) : found.end() + 20]!r}",
-        )
+        outcome.expect(not _UNPRINTABLE.search(line), f"the log has {_around_unprintable(line)!r}")
         outcome.expect(
             not line or _LOG_LINE.match(line),
-            f"the log has a line that was not written as one: {line[:200]!r}",
+            f"the log has a line without the usual beginning: {line[:200]!r}",
         )
         outcome.expect(len(line) < 20_000, f"the log has a line of {len(line)} characters")

@@ -1,4 +1,4 @@
-"""Requests handed to the app in this process, as a WSGI server does it: what a test client does besides costs several times that."""
+"""Requests passed directly to the WSGI app, which is several times cheaper than a test client."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from budget_sync.ledger import verification
 from budget_sync.settings import load
 from stress.outcome import Outcome, Place
 
-#: A request.
+#: The WSGI environment of a request.
 Environ = dict[str, Any]
 
 
 class Answer(NamedTuple):
-    """What came back; its media type alone, and all headers but for further ones of a name."""
+    """A response: media type without parameters, and headers without duplicates."""
 
     status: int
     kind: str
@@ -37,18 +37,18 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def proven_app(place: Place, outcome: Outcome, **environment: str) -> Iterator[Flask]:
-    """An app on an installation of its own, whose balances must be proven in the end."""
+def verified_app(place: Place, outcome: Outcome, **environment: str) -> Iterator[Flask]:
+    """An app on a new installation. At the end, its balances must be consistent."""
     with place.installation("instance", "world", **environment) as installation:
         try:
             yield create_app(load(installation.environment))
-            outcome.expect(not verification.verify().findings, "verify finds a contradiction")
+            outcome.expect(not verification.verify().findings, "verify found an inconsistency")
         finally:
             database.disconnect()
 
 
 def send(app: Flask, environ: Environ) -> Answer:
-    """Hand a request to the app."""
+    """Pass a request to the app."""
     started: list[Any] = []
 
     def start(status: str, headers: list[tuple[str, str]], *_: object) -> Callable[[bytes], object]:
@@ -66,7 +66,7 @@ def send(app: Flask, environ: Environ) -> Answer:
 
 
 def request_environ(method: str, target: str, body: bytes = b"") -> Environ:
-    """A request as a WSGI server hands it on: the target's path decoded, its query as it came."""
+    """A request as a WSGI server passes it: the path decoded, the query not."""
     path, _, query = target.partition("?")
     return {
         "REQUEST_METHOD": method,
@@ -92,7 +92,10 @@ def request_environ(method: str, target: str, body: bytes = b"") -> Environ:
 
 
 def session_cookie(app: Flask, user_id: str, **more: str) -> str:
-    """The cookie of a new session of that person, with what else it is to hold: how one gets it is the login's business, and costs a password's hash."""
+    """The cookie of a new session for a user, with additional content.
+
+    Bypasses the login, which costs a password hash.
+    """
     token = secrets.token_urlsafe(32)
     now = clock.now()
     Session.insert(

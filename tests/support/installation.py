@@ -1,4 +1,4 @@
-"""A whole installation: an instance folder, commands, a running server."""
+"""An installation as an operator has it: an instance folder, commands and a running server."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 from support import warm
 from support.machine import PROJECT, free_port, wait_until
 
-#: How many a server has that is not told how many.
+#: The server's default number of workers.
 WORKERS = 2
 
 
 def found(target: Path | str, sql: str) -> list[Any]:
-    """What anybody with the database finds in it with a statement, on a connection of their own: that file, or that URL's."""
+    """Query a database (SQLite file or PostgreSQL URL) through a separate connection."""
     with closing(
         psycopg.connect(target)
         if isinstance(target, str)
@@ -36,12 +36,12 @@ def found(target: Path | str, sql: str) -> list[Any]:
 
 @dataclass
 class Installation:
-    """A whole installation as an operator has it: a folder, commands, and a server that can be started and stopped."""
+    """A folder, commands to run in it, and a server to start and stop."""
 
     environment: dict[str, str]
     port: int = field(default_factory=free_port)
     server: subprocess.Popen[str] | warm.Warm | None = None
-    #: What its processes have instead of a module's own constants, by their full names: shorter time-outs, above all.
+    #: Replacements for module constants in its processes, by full name. Mostly shorter timeouts.
     constants: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -61,11 +61,11 @@ class Installation:
 
     @property
     def url(self) -> str:
-        """Where the server listens."""
+        """The server's URL."""
         return f"http://127.0.0.1:{self.port}"
 
     def full_environment(self) -> dict[str, str]:
-        """The installation's environment over this process's own."""
+        """This process's environment, overridden by the installation's."""
         return (
             os.environ
             | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -75,9 +75,9 @@ class Installation:
     def flask(
         self, *arguments: str, check: bool = True, timeout: float | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command as an operator would; what it has printed."""
+        """Run a `flask` command to its end."""
         environment = self.full_environment()
-        if self._may_be_warm(environment):
+        if self._can_fork(environment):
             done = warm.run(arguments, environment, self.constants, timeout=timeout)
         else:
             line = [sys.executable, "-m", "flask", *arguments]
@@ -94,14 +94,20 @@ class Installation:
             done.check_returncode()
         return done
 
-    def _may_be_warm(self, environment: dict[str, str]) -> bool:
-        """Whether a command need not start with Python: in `make prove`, what a start takes is a part of what is tried."""
-        may_be = "PYTEST_VERSION" in os.environ and not warm.comes_too_late(environment)
-        assert may_be or not self.constants, "only what is forked can have other constants"
-        return may_be
+    def _can_fork(self, environment: dict[str, str]) -> bool:
+        """Whether a command may be forked from a warm process.
+
+        `make stress` starts Python for each command, because start-up is part of its subject.
+        """
+        can_fork = "PYTEST_VERSION" in os.environ and not warm.differs_at_start(environment)
+        assert can_fork or not self.constants, "only a forked process can replace constants"
+        return can_fork
 
     def start(self, *options: str) -> None:
-        """Start the server, and wait until it is ready, with all its workers: the first of them answers for the service."""
+        """Start the server and wait until it is ready and has all its workers.
+
+        The first worker alone would already answer /readyz.
+        """
         self.launch(*options)
         workers = (
             int(options[options.index("--workers") + 1]) if "--workers" in options else WORKERS
@@ -113,12 +119,12 @@ class Installation:
         )
 
     def launch(self, *options: str) -> None:
-        """Start the server, and wait for nothing."""
+        """Start the server without waiting for it."""
         with (
             (self.folder / "server.log").open("a", encoding="utf-8") as log,
             open(os.devnull, encoding="ascii") as nothing,
         ):
-            # In a group of its own, so that it can be killed together with its workers.
+            # Its own process group, so that it can be killed together with its workers.
             self.server = self.begin(
                 ("serve", "--port", str(self.port), *options), [nothing, log, log], own_group=True
             )
@@ -126,9 +132,9 @@ class Installation:
     def begin(
         self, arguments: Sequence[str], files: Sequence[IO[Any]], *, own_group: bool = False
     ) -> subprocess.Popen[str] | warm.Warm:
-        """Start a command with these files as its standard ones, and wait for nothing."""
+        """Start a command with these files as stdin, stdout and stderr, without waiting for it."""
         environment = self.full_environment()
-        if self._may_be_warm(environment):
+        if self._can_fork(environment):
             return warm.Warm(arguments, environment, self.constants, files, own_group=own_group)
         line, (stdin, stdout, stderr) = [sys.executable, "-m", "flask", *arguments], files
         return subprocess.Popen(
@@ -152,18 +158,18 @@ class Installation:
 
     @property
     def workers(self) -> list[int]:
-        """The process ids of the server's workers, by the /proc of Linux."""
+        """The process ids of the server's workers, read from /proc (Linux)."""
         assert self.server is not None
         children = Path(f"/proc/{self.server.pid}/task/{self.server.pid}/children")
         return sorted(int(child) for child in children.read_text(encoding="ascii").split())
 
     def _worker_count(self) -> int | None:
-        """How many workers there are; None where there is no /proc of Linux to say it."""
+        """The number of workers; None without Linux's /proc."""
         return len(self.workers) if Path("/proc/self/task").exists() else None
 
     @property
     def log(self) -> str:
-        """What the server has logged."""
+        """The server's log."""
         return (self.folder / "server.log").read_text(encoding="utf-8")
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> int:
@@ -176,7 +182,10 @@ class Installation:
         return status
 
     def end(self) -> None:
-        """Kill the server, if it runs, and its workers with it: they would keep their connections to the database for a while."""
+        """Kill the server and its workers, if running.
+
+        Orphaned workers would keep their database connections open for a while.
+        """
         if self.server is not None:
             if self.server.poll() is None:
                 os.killpg(self.server.pid, signal.SIGKILL)
@@ -187,7 +196,7 @@ class Installation:
         return requests.post(f"{self.url}{path}", json=body, timeout=30, **options)
 
     def key(self) -> dict[str, str]:
-        """The header of the demo's orchestrator."""
+        """The Authorization header of the demo's orchestrator."""
         name, _, value = (
             (self.folder / "demo" / "orchestrator.header")
             .read_text(encoding="utf-8")
@@ -197,7 +206,7 @@ class Installation:
         return {name: value}
 
     def session(self, file: str) -> requests.Session:
-        """A session of one of the demo's people: jane, fiona or alex."""
+        """Log in as one of the demo's users: jane, fiona or alex."""
         session = requests.Session()
         login = (self.folder / "demo" / f"{file}.json").read_text(encoding="utf-8")
         response = session.post(
@@ -211,7 +220,7 @@ class Installation:
 
 
 def session_cookie(session: requests.Session) -> str:
-    """The cookie of a person's session."""
+    """The value of the session cookie."""
     cookie: str | None = session.cookies.get("budget_sync_session")
     assert cookie is not None
     return cookie

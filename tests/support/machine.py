@@ -1,4 +1,4 @@
-"""The machine that the tests run on: its engine, its ports, what it lacks."""
+"""The environment tests run in: database engine, free ports, optional tools, other users."""
 
 from __future__ import annotations
 
@@ -15,24 +15,21 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
-#: The engine that tests run on which take their database from here.
+#: The engine of the database fixtures.
 ENGINE = os.environ.get("TEST_ENGINE", "sqlite")
 
-
-#: For tests of what SQLite alone has: its file, its locks, its faults.
+#: For tests of SQLite's file, locks and faults.
 sqlite_only = pytest.mark.skipif(ENGINE != "sqlite", reason="about SQLite")
 
+#: For tests that create files for other users.
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 
-#: For tests of what root makes for others.
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may give files away")
-
-
-#: The user id of somebody who has nothing but what was given to them.
+#: The user id of the unprivileged user `nobody`.
 NOBODY = 65534
 
 
 def needs(present: object, what: str) -> None:
-    """Skip a test where the machine lacks something; with REQUIRE_ALL set, as in CI, that is a failure."""
+    """Skip the test if a tool is missing; if REQUIRE_ALL is set, as in CI, fail it."""
     if present:
         return
     if os.environ.get("REQUIRE_ALL"):
@@ -41,7 +38,7 @@ def needs(present: object, what: str) -> None:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A free port on 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -49,9 +46,9 @@ def free_port() -> int:
 
 
 def as_nobody(work: Callable[[], Any]) -> Any:
-    """What a work comes to in a process of NOBODY's, as JSON has it. For root alone, who can become another.
+    """Call `work` in a child process of user NOBODY and return its result, passed as JSON.
 
-    Python may lie where NOBODY cannot import from: what the work needs of it has been imported before.
+    Needs root. The child may be unable to read Python's library, so import what `work` needs first.
     """
     reading, writing = os.pipe()
     pid = os.fork()
@@ -61,19 +58,19 @@ def as_nobody(work: Callable[[], Any]) -> Any:
             os.setgid(NOBODY)
             os.setuid(NOBODY)
             os.write(writing, json.dumps(work()).encode())
-        except BaseException as error:  # noqa: BLE001  # whatever it is, the parent tells of it
+        except BaseException as error:  # noqa: BLE001  # reported to the parent
             os.write(writing, json.dumps(f"{type(error).__name__}: {error}").encode())
         finally:
             os._exit(0)
     os.close(writing)
-    with open(reading, encoding="utf-8") as said:
-        told = json.load(said)
+    with open(reading, encoding="utf-8") as pipe:
+        result = json.load(pipe)
     os.waitpid(pid, 0)
-    return told
+    return result
 
 
 def wait_until(holds: Callable[[], bool], otherwise: str, timeout_s: float = 20) -> None:
-    """Wait for something to hold; fail with `otherwise` where it does not in time."""
+    """Wait until the condition holds; fail with `otherwise` after the timeout."""
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, otherwise

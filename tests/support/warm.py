@@ -1,7 +1,8 @@
-"""Commands of `flask`, each in a process of its own, without the half second in which each would import the service first.
+"""Runs `flask` commands in forked processes, which saves half a second of imports per command.
 
-`python -m tests.support.warm` imports it once, and is forked for every command that it is asked for. What Python looks at before it
-begins (`LD_PRELOAD`, `PYTHONPATH`, a locale) comes too late for a fork: with such, Python is started as an operator does it.
+`python -m tests.support.warm` imports the service once and forks itself for each requested command.
+Settings that Python reads at start-up (`LD_PRELOAD`, `PYTHONPATH`, the locale) have no effect on a
+fork. For commands with such settings, Python is started in the usual way.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import IO, Any, NoReturn
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
-#: The service, and what some of its commands import only once they run.
+#: Modules to import in advance: the service, and modules that commands import when they run.
 _MODULES = (
     "app",
     "flask.cli",
@@ -37,14 +38,15 @@ _MODULES = (
     "babel.numbers",
 )
 
-_TOO_LATE = ("PYTHON", "LD_", "LC_", "LANG")
+#: Prefixes of variables that Python reads at start-up.
+_READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG")
 
-#: The most that a command's line and environment may be.
-_MOST_BYTES = 100_000
+#: The maximum size of a request: a command line and an environment.
+_MAX_REQUEST_BYTES = 100_000
 
 
 class Warm:
-    """A command that was started so, as much like a `subprocess.Popen` as is needed here."""
+    """A command in a forked process, with the part of `subprocess.Popen` that tests use."""
 
     def __init__(
         self,
@@ -59,18 +61,18 @@ class Warm:
         self._arguments = arguments
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.connect(_address())
-        asked = json.dumps([arguments, dict(environment), dict(constants), own_group]).encode()
-        socket.send_fds(self._connection, [asked], [file.fileno() for file in files])
+        request = json.dumps([arguments, dict(environment), dict(constants), own_group]).encode()
+        socket.send_fds(self._connection, [request], [file.fileno() for file in files])
         self.pid = int(self._connection.recv(100))
 
     def poll(self) -> int | None:
-        """Its exit status, if it has ended."""
+        """The exit status, or None while the command runs."""
         if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
             return self.wait()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit status, once it has ended. Raises subprocess.TimeoutExpired where that takes too long."""
+        """Wait for the exit status. Raises subprocess.TimeoutExpired."""
         if self.returncode is None:
             if not select.select([self._connection], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(list(self._arguments), timeout or 0)
@@ -79,18 +81,18 @@ class Warm:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, if it has not ended."""
+        """Send a signal if the command still runs."""
         with suppress(ProcessLookupError):
             if self.poll() is None:
                 os.kill(self.pid, number)
 
 
-def comes_too_late(environment: Mapping[str, str]) -> bool:
-    """Whether something differs that Python looks at before it begins."""
+def differs_at_start(environment: Mapping[str, str]) -> bool:
+    """Whether the environment changes a variable that Python reads at start-up."""
     return any(
         environment.get(name) != os.environ.get(name)
         for name in environment.keys() | os.environ.keys()
-        if name.startswith(_TOO_LATE)
+        if name.startswith(_READ_AT_START)
     )
 
 
@@ -101,7 +103,7 @@ def run(
     *,
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; what it printed, and its status."""
+    """Run a command to its end. Raises subprocess.TimeoutExpired."""
     with (
         open(os.devnull, "rb") as nothing,
         tempfile.TemporaryFile("w+") as output,
@@ -123,8 +125,8 @@ def run(
 
 @cache
 def _address() -> str:
-    """Where to ask for a command; what answers ends with this process."""
-    # Nobody's file: only Linux's own list of names has it.
+    """The socket address of the warm process, which is started here and ends with this process."""
+    # An abstract socket of Linux, without a file.
     address = f"\0budget-sync-tests-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(address)
@@ -141,12 +143,12 @@ def _address() -> str:
 
 
 def _serve(listener: socket.socket) -> None:
-    """Fork for whoever asks, until standard input ends."""
+    """Accept requests and fork for each, until standard input ends."""
     for name in _MODULES:
         import_module(name)
     gc.collect()
     gc.freeze()
-    # Nobody waits for those who wait for a command.
+    # Forked children are not waited for.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
@@ -161,15 +163,15 @@ def _serve(listener: socket.socket) -> None:
 
 
 def _answer(connection: socket.socket) -> NoReturn:
-    """Start the command, and say which process it is and how it ended."""
-    asked, files, _, _ = socket.recv_fds(connection, _MOST_BYTES, 3)
-    arguments, environment, constants, own_group = json.loads(asked)
+    """Start the command and send its process id, then its exit status."""
+    request, files, _, _ = socket.recv_fds(connection, _MAX_REQUEST_BYTES, 3)
+    arguments, environment, constants, own_group = json.loads(request)
     pid = os.fork()
     if not pid:
         connection.close()
         for name, value in constants.items():
             module, _, constant = name.rpartition(".")
-            # Only of what is there: a constant by another name would change nothing.
+            # Raises AttributeError for a misspelled constant.
             getattr(sys.modules[module], constant)
             setattr(sys.modules[module], constant, value)
         _become(arguments, environment, files, own_group=own_group)
@@ -180,20 +182,20 @@ def _answer(connection: socket.socket) -> NoReturn:
         _, status = os.waitpid(pid, 0)
         connection.send(str(status).encode())
     finally:
-        # What is below here is the listener's.
+        # Do not return into the listener's loop.
         os._exit(0)
 
 
 def _become(
     arguments: list[str], environment: dict[str, str], files: list[int], *, own_group: bool
 ) -> NoReturn:
-    """Be the command, to the end of the interpreter."""
+    """Turn this process into the command. Does not return."""
     if own_group:
         os.setpgid(0, 0)
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
-    # Whoever runs the tests may have them ignore these, as nohup does.
+    # The test run may ignore these signals, for example under nohup.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()

@@ -1,4 +1,4 @@
-"""The guide's people, credentials and request bodies."""
+"""The guide's users, credentials and request bodies."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from budget_sync.operations import demo
 
 PASSWORD = "correct horse battery"
 
-
-#: The shell's actor.
+#: The operator in the shell.
 ROOT = operator("root")
 
 
 def cheap_hash(password: str = PASSWORD) -> str:
-    """A password's hash that costs nothing to make and to compare with, for tests that are not about the hash."""
+    """A password hash that is cheap to compute, for tests on other subjects."""
     return generate_password_hash(password, method="pbkdf2:sha256:1")
 
 
 def person(user_id: str, role: Role, customer_id: str | None = demo.CUSTOMER) -> Actor:
-    """A user, stored, with PASSWORD; and the actor they are."""
+    """Store a user with PASSWORD; returns their actor."""
     email = f"{user_id}@example.com"
     people.add_user(
         ROOT,
@@ -54,21 +53,21 @@ def person(user_id: str, role: Role, customer_id: str | None = demo.CUSTOMER) ->
 
 
 def slots() -> Path:
-    """Where the password slots may be kept."""
+    """A folder for the locks of password hashing."""
     return Path(database.db.file_path).parent if database.is_file() else Path(tempfile.gettempdir())
 
 
 def key_headers(
     customer_id: str | None = demo.CUSTOMER, name: str = "orchestrator", **options: bool
 ) -> dict[str, str]:
-    """The header of a new API key."""
+    """The Authorization header of a new API key."""
     return {
         "Authorization": f"Bearer {people.add_key(ROOT, name, customer_id=customer_id, **options)}"
     }
 
 
 def sign_in(app: Flask, email: str, password: str = PASSWORD) -> FlaskClient:
-    """A client with that person's session."""
+    """Log in; returns a client with the session."""
     client = app.test_client()
     response = client.post("/api/auth/login", json={"email": email, "password": password})
     assert response.status_code == 200, response.json
@@ -76,7 +75,7 @@ def sign_in(app: Flask, email: str, password: str = PASSWORD) -> FlaskClient:
 
 
 def demo_client(app: Flask, file: str) -> FlaskClient:
-    """A client signed in as one of the demo's people: jane, fiona or alex."""
+    """A client logged in as one of the demo's users: jane, fiona or alex."""
     login = json.loads(
         (demo.demo_folder(Path(app.instance_path)) / f"{file}.json").read_text(encoding="utf-8")
     )
@@ -84,7 +83,7 @@ def demo_client(app: Flask, file: str) -> FlaskClient:
 
 
 def check_body(**changes: Any) -> dict[str, Any]:
-    """The guide's check, with changes; None leaves a field out."""
+    """The guide's check with changes; None removes a field."""
     body = {
         "requestId": "intake-789",
         "userId": "user-123",
@@ -101,7 +100,7 @@ def check_body(**changes: Any) -> dict[str, Any]:
 
 
 def reserve_body(**changes: Any) -> dict[str, Any]:
-    """The guide's reserve, with changes; None leaves a field out."""
+    """The guide's reserve with changes; None removes a field."""
     body = {
         "budgetId": "budget-123",
         "amount": 5000,
@@ -112,7 +111,7 @@ def reserve_body(**changes: Any) -> dict[str, Any]:
 
 
 def release_body(**changes: Any) -> dict[str, Any]:
-    """The guide's release by reject, with changes; None leaves a field out."""
+    """The guide's release by reject with changes; None removes a field."""
     body = {
         "budgetId": "budget-123",
         "amount": 5000,
@@ -124,7 +123,7 @@ def release_body(**changes: Any) -> dict[str, Any]:
 
 
 def commit_body(**changes: Any) -> dict[str, Any]:
-    """A commit of the guide's reservation, with changes; None leaves a field out."""
+    """A commit of the guide's reservation with changes; None removes a field."""
     body = {
         "budgetId": "budget-123",
         "amount": 5000,
