@@ -52,6 +52,16 @@ class Balance(NamedTuple):
             committed_minor=self.committed_minor + committed_minor,
         )
 
+    def to_json(self) -> dict[str, object]:
+        """The balance as replies show it, amounts in whole units."""
+        return {
+            "currency": self.currency,
+            "budgetedAmount": self.number(self.budgeted_minor),
+            "reservedAmount": self.number(self.reserved_minor),
+            "committedAmount": self.number(self.committed_minor),
+            "available": self.number(self.available_minor),
+        }
+
     def number(self, minor: int) -> int | Decimal:
         """An amount of this currency as a JSON number in whole units."""
         return to_number(minor, self.exponent)

@@ -44,7 +44,8 @@ from budget_sync.domain.permissions import (
 )
 from budget_sync.domain.request_models import CheckRequest, ReserveRequest
 from budget_sync.ledger import verification
-from budget_sync.ledger.movements import Standing, standings
+from budget_sync.ledger.movements import LedgerBudget, select_budgets
+from budget_sync.ledger.policy import Approval
 from budget_sync.web.auth import get_user_from_request
 
 pytestmark = pytest.mark.both_engines
@@ -773,9 +774,12 @@ def key_without(test: str) -> Callable[[str], Actor | None]:
     return actor_of_key
 
 
-def any_budget(actor: Actor, budget_id: str, *_: object) -> Standing:
-    """The budget a movement names, whosever it is."""
-    return Standing(*standings(Budget.id == budget_id).tuples().first())
+def any_budget(
+    actor: Actor, budget_id: str, customer_id: str | None, related: database.Prepared, **values: Any
+) -> tuple[LedgerBudget, Any]:
+    """The budget with that id, of any customer, and the first related row."""
+    budget = LedgerBudget.of(select_budgets(Budget.id == budget_id).tuples().first())
+    return budget, related.first(customer_id=budget.customer_id, budget_id=budget_id, **values)
 
 
 def _serve_all(patch: pytest.MonkeyPatch) -> None:
@@ -836,22 +840,22 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
         ("odd",),
     ),
     "commit asks for permission": (
-        without("ledger.reservations", "require", anything),
+        without("ledger.commit", "require", anything),
         "commit",
         ("mgr",),
     ),
     "reject asks for permission": (
-        without("ledger.reservations", "require", anything),
+        without("ledger.release", "require", anything),
         "reject",
         ("empl",),
     ),
     "release by hand asks for permission": (
-        without("ledger.reservations", "require", anything),
+        without("ledger.release", "require", anything),
         "release by hand",
         ("mgr",),
     ),
     "cancel asks for permission": (
-        without("ledger.reservations", "require", anything),
+        without("ledger.release", "require", anything),
         "cancel",
         ("odd",),
     ),
@@ -881,28 +885,28 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
         ("empl",),
     ),
     "people cancel for themselves": (
-        without("ledger.reservations", "require", as_if_any),
+        without("ledger.release", "require", as_if_any),
         "cancel",
         ("mgr",),
     ),
     "people find what is theirs": (without("queries.api", "require", as_if_any), "find", ("empl",)),
     "people reserve what they checked": (
-        without("ledger.reserve", "_require_own_check", lambda *_: None),
+        without("ledger.policy", "require_own_check", lambda *_, **__: None),
         "reserve what nobody",
         ("empl",),
     ),
     "people reserve what nobody else holds": (
-        without("ledger.reserve", "_refuse_strangers_request", lambda *_: None),
+        without("ledger.policy", "require_not_held_by_other", lambda *_, **__: None),
         "reserve what someone else holds",
         ("mgr",),
     ),
     "a cancel is the requester's": (
-        without("ledger.reservations", "_require_requester", lambda *_: None),
+        without("ledger.policy", "require_may_cancel", lambda *_: None),
         "cancel someone",
         ("empl",),
     ),
     "a service's cancel names the requester": (
-        without("ledger.reservations", "_require_requester", lambda *_: None),
+        without("ledger.policy", "require_may_cancel", lambda *_: None),
         "cancel someone else's, naming oneself",
         ("key",),
     ),
@@ -917,7 +921,7 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
     "a budget serves the caller's customer": (_serve_all, "read", ("fpa_u",)),
     "a question about a request serves the caller's customer": (_serve_all, "find", ("super",)),
     "a movement's budget is the caller's": (
-        without("ledger.movements", "budget_for", any_budget),
+        without("ledger.movements", "lock_budget", any_budget),
         "commit another",
         ("key",),
     ),
@@ -943,17 +947,17 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
         ("super",),
     ),
     "an approver approves in person": (
-        without("ledger.reserve", "_approver", lambda *_: "Anyone"),
+        without("ledger.reserve", "_approval", lambda *_: Approval("Anyone", "Anything")),
         "reserve over budget, approved by FP&A",
         ("admin",),
     ),
     "an approver is not the requester": (
-        without("ledger.reserve", "_approver", lambda *_: "Anyone"),
+        without("ledger.reserve", "_approval", lambda *_: Approval("Anyone", "Anything")),
         "reserve over budget, for oneself",
         ("sup*",),
     ),
     "an approver is a person": (
-        without("ledger.reserve", "_approver", lambda *_: "Anyone"),
+        without("ledger.reserve", "_approval", lambda *_: Approval("Anyone", "Anything")),
         "reserve over budget, approved by oneself",
         ("key+",),
     ),
