@@ -109,7 +109,7 @@ def _spend(
     released_minor = amounts.released_minor
     if released_minor:
         reason = "Remainder released by the final commit"
-        after = reservations.give_back(
+        after = reservations.return_money(
             actor, after, reservation, amounts.left_minor, released_minor, reason
         )
     reply = reservations.settled_reply(

@@ -287,7 +287,7 @@ def require_same_amount(
 
 
 def require_newer_check(reservation_id: str, *, has_newer_check: bool) -> None:
-    """Raises RequestError RESERVATION_CLOSED if there is no check since the reservation closed."""
+    """Raises RequestError RESERVATION_CLOSED without a check since the reservation closed."""
     if not has_newer_check:
         raise RequestError(
             Code.RESERVATION_CLOSED,
@@ -320,7 +320,7 @@ def require_live_budget(budget_id: str, *, is_deleted: bool) -> None:
 def require_approval(
     budget_id: str, balance: Balance, amount_minor: int, approval: Approval | None
 ) -> Approval:
-    """The approval. Raises RequestError INSUFFICIENT_BUDGET if there is none."""
+    """The approval. Raises RequestError INSUFFICIENT_BUDGET without one."""
     if approval is None:
         raise insufficient_error(budget_id, balance, balance.available_minor, amount_minor)
     return approval
@@ -373,7 +373,7 @@ def commit_error(
 
 
 def require_requester_named(actor: Actor, original_requester_id: str | None) -> None:
-    """Raises RequestError INVALID_REQUEST if a service cancels and names no requester."""
+    """Raises RequestError INVALID_REQUEST if a service cancels without a requester."""
     if actor.is_service and original_requester_id is None:
         raise invalid_request({"originalRequesterId": "is required when a service cancels"})
 

@@ -52,7 +52,9 @@ def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | Non
         held_minor = reservation.heldMinor if reservation else 0
         policy.require_held(balance, held_minor, amount_minor)
         reason = request.reason or _REASONS[request.action]
-        after = reservations.give_back(actor, budget, reservation, held_minor, amount_minor, reason)
+        after = reservations.return_money(
+            actor, budget, reservation, held_minor, amount_minor, reason
+        )
         reply = reservations.settled_reply(
             after, reservation, held_minor - amount_minor, amountReleased=amount_minor
         )

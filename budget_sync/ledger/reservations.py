@@ -1,4 +1,4 @@
-"""What commit and release share: the reservation's own row, and the reply."""
+"""Shared by commit and release: the reservation's row, returned money, and the reply."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def replay_of(reservation: Any, call: str) -> Reply | None:
     return Reply(reservation.closingReply, replayed=True)
 
 
-def give_back(
+def return_money(
     actor: Actor,
     budget: LedgerBudget,
     reservation: Any,
@@ -55,7 +55,7 @@ def give_back(
 ) -> LedgerBudget:
     """Lower the budget's reserved amount and record a RELEASE; returns the new budget.
 
-    `held_minor` is what the reservation holds before.
+    `held_minor` is the amount that the reservation holds before.
     """
     after = movements.move_always(budget, reserved_minor=-amount_minor)
     movements.record_movement(

@@ -476,7 +476,7 @@ def test_initial_limit_of_a_budget_is_logged(acme: Flask) -> None:
     assert logged == {"budgetedAmount": "1000", "autoApproveLimit": "5"}
 
 
-#: Stands for the id of the newest key.
+#: A placeholder for the id of the newest key.
 KEY = "the id of the key"
 
 

@@ -933,7 +933,7 @@ def test_key_length_is_counted_in_characters(orchestrator: Orchestrator, charact
     assert succeeded(orchestrator.reserve(sent * 255), replayed=True) == first
 
 
-# Who gets a replay
+# Permissions for replays
 
 
 def test_other_user_gets_no_replay(orchestrator: Orchestrator) -> None:
