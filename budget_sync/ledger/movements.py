@@ -23,8 +23,6 @@ class LedgerBudget(NamedTuple):
 
     id: str
     customer_id: str
-    department: str
-    fiscal_period: str
     auto_approve_limit_minor: int | None
     deleted_at: datetime | None
     version: int
@@ -33,7 +31,7 @@ class LedgerBudget(NamedTuple):
     @classmethod
     def of(cls, row: Any) -> LedgerBudget:
         """The budget in a row of BUDGET_COLUMNS."""
-        return cls._make((*row[:7], Balance(*row[7:])))
+        return cls._make((*row[:5], Balance(*row[5:])))
 
     def to_json(self) -> dict[str, object]:
         """The budget as replies show it."""
@@ -60,8 +58,6 @@ class ReservationRef(NamedTuple):
 BUDGET_COLUMNS = (
     Budget.id,
     Budget.customerId,
-    Budget.department,
-    Budget.fiscalPeriod,
     Budget.autoApproveLimitMinor,
     Budget.deletedAt,
     BudgetUtilization.version,

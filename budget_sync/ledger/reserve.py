@@ -111,7 +111,6 @@ def _history(value: Any, *, for_user: bool) -> Any:
 
 _HISTORY = Prepared(lambda value: _history(value, for_user=False))
 _HISTORY_FOR_USER = Prepared(lambda value: _history(value, for_user=True))
-_USER = Prepared(lambda value: _history(value, for_user=True))
 _USER = Prepared(
     lambda value: User.select(User.name, User.email).where(
         (User.id == value.user_id) & (User.customerId == value.customer_id)

@@ -162,9 +162,14 @@ def test_auto_approve_limit(
     assert policy.auto_approve_limit(balance, budget_limit, customer) == limit
 
 
-NO_BUDGET = CheckDecision(Code.NO_BUDGET, "No budget found")
+NO_BUDGET = CheckDecision(
+    Code.NO_BUDGET, "No budget found", available=False, can_auto_approve=False
+)
 NEEDS_APPROVAL = CheckDecision(
-    Code.REQUIRES_APPROVAL, "Budget available. Requires FP&A approval", available=True
+    Code.REQUIRES_APPROVAL,
+    "Budget available. Requires FP&A approval",
+    available=True,
+    can_auto_approve=False,
 )
 AUTO_APPROVED = CheckDecision(
     Code.AUTO_APPROVED,
@@ -179,6 +184,8 @@ def insufficient(available: str, requested: str) -> CheckDecision:
     return CheckDecision(
         Code.INSUFFICIENT_BUDGET,
         f"Insufficient budget. Available: {available}, Requested: {requested}",
+        available=False,
+        can_auto_approve=False,
     )
 
 
