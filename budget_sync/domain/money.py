@@ -1,4 +1,8 @@
-"""Exact money: minor units (int) <-> Decimal in whole currency units <-> "$5,000". No float takes part."""
+"""Exact money without floats: minor units (int), whole currency units (Decimal), and "$5,000".
+
+A minor unit is the smallest unit of a currency (cents for USD). Its exponent is the number of
+decimals: USD 2, JPY 0, KWD 3.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from babel.numbers import (
     validate_currency,
 )
 
-#: Amounts stay below this many minor units: 15 digits, which every JSON reader carries exactly.
+#: Amounts are below this many minor units: 15 digits, which every JSON parser reads exactly.
 LIMIT_MINOR = 10**15
 
 #: No currency has more decimals than this (CLF and UYW have four).
@@ -20,12 +24,15 @@ MAX_EXPONENT = 4
 
 
 class MoneyError(ValueError):
-    """An amount or a currency that cannot be taken; the text says what is wrong with it."""
+    """An invalid amount or currency; the text says what is wrong with it."""
 
 
 @lru_cache(maxsize=256)
 def currency_exponent(currency: str) -> int:
-    """The number of decimals of an ISO 4217 currency, by CLDR: USD 2, JPY 0, KWD 3. Raises MoneyError for an unknown one."""
+    """The number of decimals of an ISO 4217 currency, from CLDR: USD 2, JPY 0, KWD 3.
+
+    Raises MoneyError for an unknown currency.
+    """
     try:
         validate_currency(currency)
     except UnknownCurrencyError:
@@ -34,15 +41,22 @@ def currency_exponent(currency: str) -> int:
 
 
 def require_plausible(amount: int | Decimal) -> None:
-    """Raises MoneyError for what is an amount in no currency: not finite, negative, too large, or finer than any has decimals."""
+    """Check an amount whose currency is not known yet.
+
+    Raises MoneyError if it is not finite, negative, too large, or has too many decimals for every
+    currency.
+    """
     _require(Decimal(amount), LIMIT_MINOR, MAX_EXPONENT)
 
 
 def to_minor(amount: int | Decimal, exponent: int) -> int:
-    """Minor units of a positive or zero amount in whole units. Raises MoneyError where it is too large or has too many decimals."""
-    whole = Decimal(amount)
-    _require(whole, LIMIT_MINOR // 10**exponent, exponent)
-    return int(whole.scaleb(exponent))
+    """An amount in whole units as minor units.
+
+    Raises MoneyError if it is negative, too large, or has too many decimals.
+    """
+    whole_units = Decimal(amount)
+    _require(whole_units, LIMIT_MINOR // 10**exponent, exponent)
+    return int(whole_units.scaleb(exponent))
 
 
 def _require(amount: Decimal, limit: int, decimals: int) -> None:
@@ -50,7 +64,7 @@ def _require(amount: Decimal, limit: int, decimals: int) -> None:
         raise MoneyError("must be a finite number")
     if amount < 0:
         raise MoneyError("must not be negative")
-    # The size comes first: Decimal's arithmetic is exact only for numbers that fit its context.
+    # Check the size first: Decimal's arithmetic is exact only for numbers that fit its context.
     if amount >= limit:
         raise MoneyError(f"must be below {limit:,}")
     if amount.quantize(Decimal(1).scaleb(-decimals)) != amount:
@@ -62,24 +76,24 @@ def _require(amount: Decimal, limit: int, decimals: int) -> None:
 
 
 def to_number(minor: int, exponent: int) -> int | Decimal:
-    """Whole units as a JSON number shows them: 5000 (an int, never 5000.0) or Decimal("99.5")."""
+    """Minor units as a JSON number in whole units: 5000 (an int, not 5000.0), Decimal("99.5")."""
     whole, rest = divmod(minor, 10**exponent)
     return whole if rest == 0 else Decimal(minor).scaleb(-exponent).normalize()
 
 
 def to_text(minor: int, exponent: int) -> str:
-    """Whole units as the audit log writes them: "5000", "99.5"."""
+    """Minor units as text in whole units, as the audit log writes them: "5000", "99.5"."""
     return str(to_number(minor, exponent))
 
 
-def rescaled(minor: int, exponent: int, wanted: int) -> int:
-    """The minor units of an amount where they have another number of decimals, rounded down where those are too few."""
-    scaled: int = minor * 10**wanted // 10**exponent
+def rescaled(minor: int, exponent: int, new_exponent: int) -> int:
+    """An amount's minor units at another exponent, rounded down if that has fewer decimals."""
+    scaled: int = minor * 10**new_exponent // 10**exponent
     return scaled
 
 
 def format_money(minor: int, currency: str, exponent: int) -> str:
-    """Whole units as people read them: "$2,000", "$99.50", "-$10"."""
+    """Minor units as text for people: "$2,000", "$99.50", "-$10"."""
     decimals = 0 if minor % 10**exponent == 0 else exponent
     number = Decimal(minor).scaleb(-exponent)
     return str(

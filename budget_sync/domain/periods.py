@@ -1,7 +1,8 @@
-"""One spelling for a fiscal period: "Q1 2025", "2025-Q1" and "q1 fy2025" are the same one.
+"""Fiscal periods: one key for all spellings, so that "Q1 2025", "2025-Q1" and "q1 fy2025" match.
 
-The forms known are years, halves, quarters and months, in the orders and with the separators that sheets use.
-A period of no known form is itself, trimmed, with single spaces and letter case folded.
+Known forms are years, halves, quarters and months, in the orders and with the separators that
+sheets use. The key of any other text is the text itself, trimmed, with single spaces and folded
+letter case.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ _YEAR = r"(?:(?:fy\s*)?(?P<year>(?:19|20)[0-9]{2})|(?:fy\s*'?|')(?P<short_year>[
 _PART = (
     r"(?:(?:q|quarter)\s*(?P<quarter>[1-4])|(?P<quarter_first>[1-4])q"
     r"|(?:h|half)\s*(?P<half>[12])|(?P<half_first>[12])h"
-    r"|(?P<name>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+    r"|(?P<name>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
+    r"|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
     r"|m?(?P<month>0[1-9]|1[0-2]))"
 )
 _SEPARATOR = r"[\s\-_/.,]*"
@@ -27,22 +29,27 @@ _FORMS = [
 
 
 def fold(text: str) -> str:
-    """Text for comparing names: trimmed, single spaces, letter case folded, and an accent is one whether its letter has it or it follows as a character."""
+    """Text for comparing names: trimmed, with single spaces, folded letter case and NFC accents.
+
+    NFC means that an accented letter equals a letter followed by a combining accent.
+    """
     folded = normalize("NFC", " ".join(text.split())).casefold()
-    # A few letters with two accents (\u0390) fold into more parts than their capitals do: put together and folded once more, both are one.
+    # A few letters with two accents (\u0390) fold into more characters than their capitals do.
+    # After another round of composing and folding, both are equal.
     return normalize("NFC", folded).casefold()
 
 
 @lru_cache(maxsize=4096)
 def period_key(text: str) -> str:
-    """The one spelling of a period: "2025", "2025-H1", "2025-Q1", "2025-01", or the folded text of an unknown form."""
+    """The key of a period: "2025", "2025-H1", "2025-Q1", "2025-01", or the folded text."""
     folded = fold(text)
     matches = (form.fullmatch(folded) for form in _FORMS)
     match = next(filter(None, matches), None)
-    return _spell(match.groupdict()) if match else folded
+    return _format(match.groupdict()) if match else folded
 
 
-def _spell(found: dict[str, str | None]) -> str:
+def _format(found: dict[str, str | None]) -> str:
+    """The key for the named groups of a match."""
     year = found["year"] or f"20{found['short_year']}"
     if quarter := found.get("quarter") or found.get("quarter_first"):
         return f"{year}-Q{quarter}"
@@ -56,14 +63,15 @@ def _spell(found: dict[str, str | None]) -> str:
 
 
 def period_dates(key: str, first_month: int) -> tuple[date, date] | None:
-    """The first day of a period and the day after its last, by its one spelling; None for a period of no known form.
+    """The first day of a period and the day after its last day; None if its form is unknown.
 
-    A fiscal year that begins in `first_month` is named by the calendar year in which it ends; months are the calendar's.
+    `key` is a `period_key`. A fiscal year that begins in `first_month` is named after the calendar
+    year in which it ends. Months are calendar months.
     """
-    known = _KEY.fullmatch(key)
-    if known is None:
+    match = _KEY.fullmatch(key)
+    if match is None:
         return None
-    year, part = int(known["year"]), known["part"] or ""
+    year, part = int(match["year"]), match["part"] or ""
     if part.isdecimal():
         return _first_of(year, int(part)), _first_of(year, int(part) + 1)
     length = {"": 12, "H": 6, "Q": 3}[part[:1]]
@@ -74,5 +82,5 @@ def period_dates(key: str, first_month: int) -> tuple[date, date] | None:
 
 
 def _first_of(year: int, month: int) -> date:
-    """The first of a month, counted on beyond December."""
+    """The first day of a month; month 13 is January of the next year."""
     return date(year + (month - 1) // 12, (month - 1) % 12 + 1, 1)

@@ -1,11 +1,13 @@
-"""The ledger: check, reserve, commit and release, each one transaction through `database.transact`.
+"""The ledger: check, reserve, commit and release, each in one transaction.
 
-Money moves by one guarded UPDATE (`standing.move`) whose row count decides; a reservation row is the truth, the counters
-of a budget are a cache of it that `reports.verify` proves, and every movement leaves one audit row.
+Each verb loads facts, asks `policy`, moves money with one guarded UPDATE (`movements.move`), and
+writes an audit row. The reservation rows are authoritative. A budget's counters are a cache of
+their sums, which `verification.verify` compares with the reservations and the audit log.
 """
 
 from budget_sync.ledger.check import check
-from budget_sync.ledger.reservations import commit, release
+from budget_sync.ledger.commit import commit
+from budget_sync.ledger.release import release
 from budget_sync.ledger.reserve import reserve
 
 __all__ = ["check", "commit", "release", "reserve"]

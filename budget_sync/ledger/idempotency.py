@@ -1,4 +1,4 @@
-"""Replies stored under an `Idempotency-Key`, in the same transaction as the movement they tell of."""
+"""Replies stored under an `Idempotency-Key`, in the same transaction as the movement."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _STORED = Prepared(
         & (StoredReply.idempotencyKey == value.key)
     )
 )
-#: A reply, or none yet.
-Kept = TypeVar("Kept", Reply, Reply | None)
-
 _COLUMNS = ("customerId", "principal", "call", "idempotencyKey", "bodyHash", "reply", "createdAt")
 _INSERT = Prepared(
     lambda value: StoredReply.insert({column: getattr(value, column) for column in _COLUMNS})
 )
 
+#: A reply, or None if there is none yet.
+MaybeReply = TypeVar("MaybeReply", Reply, Reply | None)
+
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """Where a key counts: one customer, one principal, one call. Without a key there is nothing to find or keep."""
+class IdempotencyKey:
+    """A key with its scope: customer, principal and call. If `key` is None, nothing is stored."""
 
     customer_id: str
     principal: str
@@ -42,13 +42,18 @@ class Scope:
     body_hash: str
 
     @classmethod
-    def of(cls, actor: Actor, customer_id: str, call: str, key: str | None, request: Body) -> Scope:
-        """The scope of one request; a body counts by its values, not by its spacing."""
+    def of(
+        cls, actor: Actor, customer_id: str, call: str, key: str | None, request: Body
+    ) -> IdempotencyKey:
+        """The key of a request. Bodies are compared by their values, not by their text."""
         body_hash = hashlib.sha256(request.model_dump_json().encode()).hexdigest() if key else ""
         return cls(customer_id, actor.principal, call, key, body_hash)
 
     def stored(self) -> Reply | None:
-        """The reply kept under the key. Raises RequestError IDEMPOTENCY_KEY_REUSED where it was given for another body."""
+        """The reply stored under the key.
+
+        Raises RequestError IDEMPOTENCY_KEY_REUSED if it belongs to another body.
+        """
         if self.key is None:
             return None
         row = _STORED.first(
@@ -59,14 +64,15 @@ class Scope:
         if row.bodyHash != self.body_hash:
             raise RequestError(
                 Code.IDEMPOTENCY_KEY_REUSED,
-                "This Idempotency-Key was used before with another body.",
+                "This Idempotency-Key was used before with another body. Use a new key.",
             )
         return Reply(row.reply, replayed=True)
 
-    def keep(self, reply: Kept) -> Kept:
-        """Store a reply under the key, where there are both, and return it.
+    def store(self, reply: MaybeReply) -> MaybeReply:
+        """Store a reply under the key, if both exist, and return the reply.
 
-        One that the request alone replays is stored as well: once the request is reserved anew, nothing else tells a late duplicate from a new call.
+        Replays found by request id are stored too: after the request is reserved again, only the
+        key distinguishes a late duplicate from a new call.
         """
         if self.key is not None and reply is not None:
             _INSERT.write(

@@ -1,93 +1,131 @@
-"""What would contradict itself in the ledger's tables, in SQL that both engines take; `reports.verify` asks it."""
+"""The invariants of the ledger's tables, as SQL for both engines; `verification.verify` runs it."""
 
 from __future__ import annotations
 
-#: Each claim with the query for what bears it out, one line a finding: a budget's id, and the figures. None may find anything.
+from typing import NamedTuple
+
+
+class Invariant(NamedTuple):
+    """A query for violations, and the sentence for them.
+
+    The query returns a budget's id and the details, one row per violation. No row may be found.
+    """
+
+    violation: str
+    sql: str
+
+
 INVARIANTS = (
-    (
-        "the counters are not what its reservations add up to",
+    Invariant(
+        "the counters differ from the sum of its reservations",
         """
-        SELECT u."budgetId", 'reserved ' || u."reservedMinor" || ' against ' || COALESCE(r."held", 0)
-            || ', committed ' || u."committedMinor" || ' against ' || COALESCE(r."committed", 0) || ' (minor units)'
+        SELECT u."budgetId", 'reserved ' || u."reservedMinor" || ' against '
+            || COALESCE(r."held", 0) || ', committed ' || u."committedMinor" || ' against '
+            || COALESCE(r."committed", 0) || ' (minor units)'
         FROM "BudgetUtilization" u LEFT JOIN (
-            SELECT "budgetId", SUM("heldMinor") AS "held", SUM("committedMinor") AS "committed" FROM "Reservation" GROUP BY "budgetId"
+            SELECT "budgetId", SUM("heldMinor") AS "held", SUM("committedMinor") AS "committed"
+            FROM "Reservation" GROUP BY "budgetId"
         ) r ON r."budgetId" = u."budgetId"
-        WHERE u."reservedMinor" <> COALESCE(r."held", 0) OR u."committedMinor" <> COALESCE(r."committed", 0)
+        WHERE u."reservedMinor" <> COALESCE(r."held", 0)
+            OR u."committedMinor" <> COALESCE(r."committed", 0)
         """,
     ),
-    (
-        "the balances are not what its audit log replays to",
+    Invariant(
+        "the balances differ from the sum of its audit log",
         """
-        SELECT b."id", 'budgeted ' || b."budgetedMinor" || ' against ' || COALESCE(SUM(a."budgetedDeltaMinor"), 0)
-            || ', reserved ' || u."reservedMinor" || ' against ' || COALESCE(SUM(a."reservedDeltaMinor"), 0)
-            || ', committed ' || u."committedMinor" || ' against ' || COALESCE(SUM(a."committedDeltaMinor"), 0) || ' (minor units)'
-        FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id" LEFT JOIN "AuditLog" a ON a."budgetId" = b."id"
+        SELECT b."id", 'budgeted ' || b."budgetedMinor" || ' against '
+            || COALESCE(SUM(a."budgetedDeltaMinor"), 0) || ', reserved ' || u."reservedMinor"
+            || ' against ' || COALESCE(SUM(a."reservedDeltaMinor"), 0) || ', committed '
+            || u."committedMinor" || ' against ' || COALESCE(SUM(a."committedDeltaMinor"), 0)
+            || ' (minor units)'
+        FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id"
+            LEFT JOIN "AuditLog" a ON a."budgetId" = b."id"
         GROUP BY b."id", b."budgetedMinor", u."reservedMinor", u."committedMinor"
-        HAVING b."budgetedMinor" <> COALESCE(SUM(a."budgetedDeltaMinor"), 0) OR u."reservedMinor" <> COALESCE(SUM(a."reservedDeltaMinor"), 0)
+        HAVING b."budgetedMinor" <> COALESCE(SUM(a."budgetedDeltaMinor"), 0)
+            OR u."reservedMinor" <> COALESCE(SUM(a."reservedDeltaMinor"), 0)
             OR u."committedMinor" <> COALESCE(SUM(a."committedDeltaMinor"), 0)
         """,
     ),
-    (
-        "rows are missing from its audit log, or are too many",
+    Invariant(
+        "the number of its audit rows differs from its version",
         """
-        SELECT u."budgetId", COUNT(a."id") || ' rows up to version ' || COALESCE(MAX(a."version"), 0) || ', the budget is at version ' || u."version"
+        SELECT u."budgetId", COUNT(a."id") || ' rows up to version '
+            || COALESCE(MAX(a."version"), 0) || ', the budget is at version ' || u."version"
         FROM "BudgetUtilization" u LEFT JOIN "AuditLog" a ON a."budgetId" = u."budgetId"
         GROUP BY u."budgetId", u."version"
         HAVING COUNT(a."id") <> u."version" OR COALESCE(MAX(a."version"), 0) <> u."version"
         """,
     ),
-    (
-        "a reservation is not what its audit rows tell",
+    Invariant(
+        "a reservation differs from the sum of its audit rows",
         """
         SELECT r."budgetId", 'reservation ' || r."id" || ' of request ' || r."requestId"
-        FROM "Reservation" r LEFT JOIN "AuditLog" a ON a."reservationId" = r."id" AND a."budgetId" = r."budgetId"
-            AND a."requestId" = r."requestId" AND a."subject" = r."requesterId" AND a."customerId" = r."customerId"
-        GROUP BY r."id", r."budgetId", r."requestId", r."status", r."amountMinor", r."heldMinor", r."committedMinor", r."releasedMinor", r."exceededMinor"
-        HAVING r."heldMinor" <> r."amountMinor" + r."exceededMinor" - r."committedMinor" - r."releasedMinor" OR (r."status" = 'open') <> (r."heldMinor" > 0)
-            OR r."releasedMinor" <> COALESCE(SUM(CASE WHEN a."action" = 'RELEASE' THEN -a."reservedDeltaMinor" END), 0)
-            OR r."amountMinor" <> COALESCE(SUM(CASE WHEN a."action" IN ('RESERVE', 'OVER_BUDGET') THEN a."reservedDeltaMinor" END), 0)
-            OR r."heldMinor" <> COALESCE(SUM(a."reservedDeltaMinor"), 0) OR r."committedMinor" <> COALESCE(SUM(a."committedDeltaMinor"), 0)
+        FROM "Reservation" r LEFT JOIN "AuditLog" a ON a."reservationId" = r."id"
+            AND a."budgetId" = r."budgetId" AND a."requestId" = r."requestId"
+            AND a."subject" = r."requesterId" AND a."customerId" = r."customerId"
+        GROUP BY r."id", r."budgetId", r."requestId", r."status", r."amountMinor", r."heldMinor",
+            r."committedMinor", r."releasedMinor", r."exceededMinor"
+        HAVING r."heldMinor"
+                <> r."amountMinor" + r."exceededMinor" - r."committedMinor" - r."releasedMinor"
+            OR (r."status" = 'open') <> (r."heldMinor" > 0)
+            OR r."releasedMinor" <> COALESCE(
+                SUM(CASE WHEN a."action" = 'RELEASE' THEN -a."reservedDeltaMinor" END), 0)
+            OR r."amountMinor" <> COALESCE(SUM(
+                CASE WHEN a."action" IN ('RESERVE', 'OVER_BUDGET') THEN a."reservedDeltaMinor" END
+            ), 0)
+            OR r."heldMinor" <> COALESCE(SUM(a."reservedDeltaMinor"), 0)
+            OR r."committedMinor" <> COALESCE(SUM(a."committedDeltaMinor"), 0)
         """,
     ),
-    (
-        "movements tell of a reservation that is not there",
+    Invariant(
+        "audit rows name a reservation that does not exist",
         """
-        SELECT a."budgetId", 'reservation ' || a."reservationId" || ' of request ' || COALESCE(a."requestId", '?')
+        SELECT a."budgetId",
+            'reservation ' || a."reservationId" || ' of request ' || COALESCE(a."requestId", '?')
         FROM "AuditLog" a LEFT JOIN "Reservation" r ON r."id" = a."reservationId"
         WHERE a."reservationId" IS NOT NULL AND r."id" IS NULL
         GROUP BY a."budgetId", a."reservationId", a."requestId"
         """,
     ),
-    (
-        "an audit row's figures are not its action's",
+    Invariant(
+        "the amounts of an audit row do not fit its action",
         """
         SELECT "budgetId", 'version ' || "version" || ', ' || "action" FROM "AuditLog"
         WHERE "budgetId" IS NOT NULL AND NOT CASE "action"
-            WHEN 'RESERVE' THEN "reservedDeltaMinor" > 0 AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
-            WHEN 'OVER_BUDGET' THEN "reservedDeltaMinor" > 0 AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
-            WHEN 'COMMIT' THEN "reservedDeltaMinor" < 0 AND "committedDeltaMinor" > 0 AND "budgetedDeltaMinor" = 0
-            WHEN 'RELEASE' THEN "reservedDeltaMinor" < 0 AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
+            WHEN 'RESERVE' THEN "reservedDeltaMinor" > 0
+                AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
+            WHEN 'OVER_BUDGET' THEN "reservedDeltaMinor" > 0
+                AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
+            WHEN 'COMMIT' THEN "reservedDeltaMinor" < 0
+                AND "committedDeltaMinor" > 0 AND "budgetedDeltaMinor" = 0
+            WHEN 'RELEASE' THEN "reservedDeltaMinor" < 0
+                AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
             ELSE "reservedDeltaMinor" = 0 AND "committedDeltaMinor" = 0
         END
         """,
     ),
-    (
-        "it is not there, and its utilisation is",
+    Invariant(
+        "it does not exist, but has a utilization row",
         """
-        SELECT u."budgetId", 'version ' || u."version" FROM "BudgetUtilization" u LEFT JOIN "Budget" b ON b."id" = u."budgetId" WHERE b."id" IS NULL
+        SELECT u."budgetId", 'version ' || u."version"
+        FROM "BudgetUtilization" u LEFT JOIN "Budget" b ON b."id" = u."budgetId"
+        WHERE b."id" IS NULL
         """,
     ),
-    (
-        "it is not there, and movements of it are",
+    Invariant(
+        "it does not exist, but has audit rows",
         """
-        SELECT a."budgetId", COUNT(*) || ' audit rows' FROM "AuditLog" a LEFT JOIN "Budget" b ON b."id" = a."budgetId"
+        SELECT a."budgetId", COUNT(*) || ' audit rows'
+        FROM "AuditLog" a LEFT JOIN "Budget" b ON b."id" = a."budgetId"
         WHERE a."budgetId" IS NOT NULL AND b."id" IS NULL GROUP BY a."budgetId"
         """,
     ),
-    (
-        "it has no utilisation row",
+    Invariant(
+        "it has no utilization row",
         """
-        SELECT b."id", 'made ' || b."createdAt" FROM "Budget" b LEFT JOIN "BudgetUtilization" u ON u."budgetId" = b."id" WHERE u."budgetId" IS NULL
+        SELECT b."id", 'created ' || b."createdAt"
+        FROM "Budget" b LEFT JOIN "BudgetUtilization" u ON u."budgetId" = b."id"
+        WHERE u."budgetId" IS NULL
         """,
     ),
 )

@@ -1,124 +1,98 @@
-"""Where a budget stands, and the one guarded UPDATE that changes it. Everything here runs inside a verb's transaction."""
+"""Reads and locks a budget, moves money on it with one guarded UPDATE, and records the audit row.
+
+Everything here runs inside a verb's transaction.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from peewee import Expression
 
 from budget_sync.database import Prepared, audit_log, first_of_both, locked
 from budget_sync.database.models import Budget, BudgetUtilization, Customer, Reservation
-from budget_sync.domain.errors import Code, RequestError, invalid_request
-from budget_sync.domain.money import MoneyError, format_money, to_minor, to_number, to_text
+from budget_sync.domain.balance import Balance
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Actor
+from budget_sync.ledger.policy import Requester
 
 
-class Standing(NamedTuple):
-    """A budget and its balances, in minor units."""
+class LedgerBudget(NamedTuple):
+    """A budget with its balance, as the verbs read it."""
 
     id: str
     customer_id: str
-    department: str
-    fiscal_period: str
-    currency: str
-    exponent: int
-    budgeted_minor: int
     auto_approve_limit_minor: int | None
     deleted_at: datetime | None
-    reserved_minor: int
-    committed_minor: int
     version: int
-
-    @property
-    def available_minor(self) -> int:
-        """What is left; negative where a sheet cut the budget below what is spent."""
-        return self.budgeted_minor - self.reserved_minor - self.committed_minor
-
-    def number(self, minor: int) -> int | Decimal:
-        """An amount of this budget's currency as JSON shows it."""
-        return to_number(minor, self.exponent)
-
-    def text(self, minor: int) -> str:
-        """An amount of this budget's currency as the audit log writes it."""
-        return to_text(minor, self.exponent)
-
-    def money(self, minor: int) -> str:
-        """An amount of this budget's currency as people read it."""
-        return format_money(minor, self.currency, self.exponent)
-
-    def figures(self) -> dict[str, object]:
-        """The balances as replies show them."""
-        return {
-            "id": self.id,
-            "currency": self.currency,
-            "budgetedAmount": self.number(self.budgeted_minor),
-            "reservedAmount": self.number(self.reserved_minor),
-            "committedAmount": self.number(self.committed_minor),
-            "available": self.number(self.available_minor),
-        }
-
-
-class Claim(NamedTuple):
-    """Whose money moves: a reservation, its request and its requester, named as the columns are."""
-
-    id: str
-    requestId: str
-    requesterId: str
-    requesterName: str
-    requesterEmail: str
+    balance: Balance
 
     @classmethod
-    def of(cls, reservation: Reservation) -> Claim:
-        """The claim of a stored reservation."""
-        return cls(
-            reservation.id,
-            reservation.requestId,
-            reservation.requesterId,
-            reservation.requesterName,
-            reservation.requesterEmail,
+    def of(cls, row: Any) -> LedgerBudget:
+        """The budget in a row of BUDGET_COLUMNS."""
+        return cls._make((*row[:5], Balance(*row[5:])))
+
+    def to_json(self) -> dict[str, object]:
+        """The budget as replies show it."""
+        return {"id": self.id, **self.balance.to_json()}
+
+
+class ReservationRef(NamedTuple):
+    """A reservation as its audit rows name it."""
+
+    id: str
+    request_id: str
+    requester: Requester
+
+    @classmethod
+    def of(cls, reservation: Any) -> ReservationRef:
+        """The reference to a row of Reservation."""
+        requester = Requester(
+            reservation.requesterId, reservation.requesterName, reservation.requesterEmail
         )
+        return cls(reservation.id, reservation.requestId, requester)
 
 
-#: The fields of Standing, in their order.
-COLUMNS = (
+#: The columns of LedgerBudget and its Balance, in the order of their fields.
+BUDGET_COLUMNS = (
     Budget.id,
     Budget.customerId,
-    Budget.department,
-    Budget.fiscalPeriod,
+    Budget.autoApproveLimitMinor,
+    Budget.deletedAt,
+    BudgetUtilization.version,
     Budget.currency,
     Budget.currencyExponent,
     Budget.budgetedMinor,
-    Budget.autoApproveLimitMinor,
-    Budget.deletedAt,
     BudgetUtilization.reservedMinor,
     BudgetUtilization.committedMinor,
-    BudgetUtilization.version,
 )
 
 
-def standings(*conditions: Expression) -> Any:
-    """The query for budgets that meet the conditions, with the fields of Standing in their order."""
+def select_budgets(*conditions: Expression) -> Any:
+    """The query for the budgets that meet the conditions, as rows of BUDGET_COLUMNS."""
     return (
-        Budget.select(*COLUMNS)
+        Budget.select(*BUDGET_COLUMNS)
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .where(*conditions)
     )
 
 
-#: A customer that is there and not disabled.
+#: A customer that exists and is not disabled.
 ENABLED_CUSTOMER = Prepared(
     lambda value: Customer.select().where(
         (Customer.id == value.customer_id) & Customer.disabledAt.is_null()
     )
 )
-# Whoever moves money on a budget has it alone until the transaction ends.
-_BY_ID = Prepared(lambda value: locked(standings(Budget.id == value.budget_id)))
+# The budget is locked until the transaction ends: no other transaction moves its money.
+_BUDGET = Prepared(lambda value: locked(select_budgets(Budget.id == value.budget_id)))
 
 
 def latest_reservation(value: Any, table: Any = Reservation, *columns: Any) -> Any:
-    """The query for a request's reservation on a budget: the open one, if any, is the latest, as none is made while another is open."""
+    """The query for a request's open reservation on a budget, or else its latest closed one.
+
+    The open reservation is always the latest, because a request holds at most one on a budget.
+    """
     return (
         table.select(*columns)
         .where(
@@ -131,7 +105,7 @@ def latest_reservation(value: Any, table: Any = Reservation, *columns: Any) -> A
     )
 
 
-#: A request's open reservation on a budget, or else its latest one.
+#: A request's open reservation on a budget, or else its latest closed one.
 RESERVATION = Prepared(latest_reservation)
 
 
@@ -157,44 +131,47 @@ _MOVE = Prepared(_move)
 _MOVE_WITHIN_BUDGET = Prepared(_move_within_budget)
 
 
-def budget_for(
-    actor: Actor, budget_id: str, customer_id: str | None, beside: Prepared, **values: Any
-) -> tuple[Standing, Any]:
-    """The budget a movement names, and the first row of what `beside` asks about it, as it is once nobody else moves its money.
+def lock_budget(
+    actor: Actor, budget_id: str, customer_id: str | None, related: Prepared, **values: Any
+) -> tuple[LedgerBudget, Any]:
+    """Lock a budget; returns it, and the first row of the query `related`, read after the lock.
 
-    `beside` gets the values, and customer_id and budget_id. Raises RequestError BUDGET_NOT_FOUND for an unknown budget and, the
-    same, for another customer's, and INVALID_CUSTOMER where the customer is disabled.
+    `related` gets the values, customer_id and budget_id. Raises RequestError BUDGET_NOT_FOUND if
+    the budget is unknown or another customer's, INVALID_CUSTOMER if its customer is disabled.
     """
     known_customer = customer_id or actor.customer_id
     if known_customer is None:
-        # Who serves all customers and names none: the budget says whose it is.
-        row = _BY_ID.first(budget_id=budget_id)
-        found = row and beside.first(customer_id=row.customerId, budget_id=budget_id, **values)
+        # The caller serves all customers and names none: read the customer from the budget.
+        row = _BUDGET.first(budget_id=budget_id)
+        found = row and related.first(customer_id=row.customerId, budget_id=budget_id, **values)
     else:
         row, found = first_of_both(
-            _BY_ID, beside, customer_id=known_customer, budget_id=budget_id, **values
+            _BUDGET, related, customer_id=known_customer, budget_id=budget_id, **values
         )
-    standing = row and Standing(*row)
+    budget = row and LedgerBudget.of(row)
     if (
-        standing is None
-        or not actor.serves(standing.customer_id)
-        or customer_id not in (None, standing.customer_id)
+        budget is None
+        or not actor.serves(budget.customer_id)
+        or customer_id not in (None, budget.customer_id)
     ):
         raise RequestError(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
-    # Who serves one customer was turned away with it; who serves all is turned away from this one.
-    if actor.customer_id is None and not ENABLED_CUSTOMER.first(customer_id=standing.customer_id):
+    # Credentials for one customer are already invalid if it is disabled; those for all are not.
+    if actor.customer_id is None and not ENABLED_CUSTOMER.first(customer_id=budget.customer_id):
         raise invalid_customer()
-    return standing, found
+    return budget, found
 
 
 def require_customer(actor: Actor, customer_id: str | None) -> None:
-    """Raises RequestError INVALID_CUSTOMER where a body names a customer that the caller does not serve: before any permission is asked for."""
+    """Raises RequestError INVALID_CUSTOMER if the body names a customer of another caller.
+
+    Call it before any check of permissions.
+    """
     if customer_id is not None and not actor.serves(customer_id):
         raise invalid_customer()
 
 
 def invalid_customer() -> RequestError:
-    """The documented refusal for a customer that is unknown, disabled, or not the credential's."""
+    """The guide's error for a customer that is unknown, disabled, or not the credential's."""
     return RequestError(
         Code.INVALID_CUSTOMER,
         "Invalid customer",
@@ -202,76 +179,50 @@ def invalid_customer() -> RequestError:
     )
 
 
-def amount_minor(
-    amount: Decimal, currency: str, exponent: int, asked_currency: str | None = None
-) -> int:
-    """The amount in minor units. Raises RequestError INVALID_REQUEST for too many decimals or another currency than the budget's."""
-    fields = {}
-    if asked_currency not in (None, currency):
-        fields["currency"] = f"must be {currency}, the budget's currency"
-    try:
-        minor = to_minor(amount, exponent)
-    except MoneyError as error:
-        fields["amount"] = str(error)
-    if fields:
-        raise invalid_request(fields)
-    return minor
-
-
-def insufficient(standing: Standing, available_minor: int, requested_minor: int) -> str:
-    """The guide's sentence for too little money."""
-    return f"Insufficient budget. Available: {standing.money(available_minor)}, Requested: {standing.money(requested_minor)}"
-
-
-def refuse_insufficient(
-    standing: Standing, available_minor: int, requested_minor: int
-) -> RequestError:
-    """The refusal of a movement that the budget cannot carry, with what is missing."""
-    reason = insufficient(standing, available_minor, requested_minor)
-    return RequestError(
-        Code.INSUFFICIENT_BUDGET,
-        reason,
-        reason=reason,
-        budgetId=standing.id,
-        available=standing.number(available_minor),
-        shortfall=standing.number(requested_minor - available_minor),
-    )
-
-
 def move(
-    standing: Standing,
+    budget: LedgerBudget,
     *,
     reserved_minor: int,
     committed_minor: int = 0,
     within_budget: bool = False,
-) -> Standing | None:
-    """Add to the balances, in one guarded UPDATE, and count the version up; returns the new standing.
+) -> LedgerBudget | None:
+    """Add to the balance and to the version in one guarded UPDATE; returns the new budget.
 
-    With `within_budget` the database itself compares, and None says that the budget has no room or is deleted. What else
-    must never be (a negative balance) its constraints refuse: that would be a mistake of ours, and is never smoothed over.
+    With `within_budget`, the database compares, and None means that the available amount is too
+    small or that the budget is deleted. A negative reserved or committed amount would be a bug:
+    the database's constraints reject it, and the exception stays unhandled.
     """
     statement = _MOVE_WITHIN_BUDGET if within_budget else _MOVE
-    moved = statement.execute(
-        budget_id=standing.id,
+    updated = statement.execute(
+        budget_id=budget.id,
         reserved_minor=reserved_minor,
         committed_minor=committed_minor,
         growth_minor=reserved_minor + committed_minor,
     )
-    if moved != 1:
+    if updated != 1:
         return None
-    return standing._replace(
-        reserved_minor=standing.reserved_minor + reserved_minor,
-        committed_minor=standing.committed_minor + committed_minor,
-        version=standing.version + 1,
+    return budget._replace(
+        version=budget.version + 1,
+        balance=budget.balance.moved(
+            reserved_minor=reserved_minor, committed_minor=committed_minor
+        ),
     )
+
+
+def move_always(budget: LedgerBudget, *, reserved_minor: int) -> LedgerBudget:
+    """The same for the reserved amount, even if it exceeds the budget."""
+    moved = move(budget, reserved_minor=reserved_minor)
+    if moved is None:
+        raise RuntimeError(f"budget {budget.id} has no utilization row")
+    return moved
 
 
 def record_movement(
     actor: Actor,
     action: str,
-    before: Standing,
-    after: Standing,
-    claim: Claim,
+    before: LedgerBudget,
+    after: LedgerBudget,
+    reservation: ReservationRef,
     *,
     held_before_minor: int,
     held_after_minor: int,
@@ -279,32 +230,27 @@ def record_movement(
     approved_by: str | None = None,
     external_ref: str | None = None,
 ) -> None:
-    """The audit row of one movement: this request's own hold, before and after, and the budget's deltas."""
-    on_behalf_of = (
-        None
-        if claim.requesterId == actor.user_id
-        else person(claim.requesterName, claim.requesterEmail)
-    )
+    """Write the audit row of one movement.
+
+    The old and new value are the amounts that the reservation holds. The deltas are the budget's.
+    """
+    old, new = before.balance, after.balance
+    requester = reservation.requester
     audit_log.record(
         actor,
         action,
         customer_id=before.customer_id,
         budget_id=before.id,
         version=after.version,
-        reserved_delta_minor=after.reserved_minor - before.reserved_minor,
-        committed_delta_minor=after.committed_minor - before.committed_minor,
-        subject=claim.requesterId,
-        requestId=claim.requestId,
-        reservationId=claim.id,
-        oldValue=before.text(held_before_minor),
-        newValue=before.text(held_after_minor),
-        onBehalfOf=on_behalf_of,
+        reserved_delta_minor=new.reserved_minor - old.reserved_minor,
+        committed_delta_minor=new.committed_minor - old.committed_minor,
+        subject=requester.id,
+        requestId=reservation.request_id,
+        reservationId=reservation.id,
+        oldValue=old.text(held_before_minor),
+        newValue=old.text(held_after_minor),
+        onBehalfOf=None if requester.id == actor.user_id else requester.label,
         approvedBy=approved_by,
         reason=reason,
         externalRef=external_ref,
     )
-
-
-def person(name: str, email: str) -> str:
-    """How the audit log names a person: "Jane Doe (jane@acme.com)"."""
-    return f"{name} ({email})" if email else name

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from peewee import JOIN
 
 from budget_sync.database import Prepared, lock_name, transact
 from budget_sync.database.models import Budget, BudgetCheckLog, Reservation, User
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.ids import new_id
-from budget_sync.domain.permissions import (
-    APPROVER_ROLES,
-    Action,
-    Actor,
-    Scope,
-    require,
-    require_overspend,
-)
+from budget_sync.domain.permissions import Action, Actor, Scope, require, require_overspend
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.domain.results import Reply
-from budget_sync.ledger import movements as standings
-from budget_sync.ledger.idempotency import Scope as KeyScope
-from budget_sync.ledger.movements import Claim, Standing
+from budget_sync.ledger import movements, policy
+from budget_sync.ledger.idempotency import IdempotencyKey
+from budget_sync.ledger.movements import LedgerBudget, ReservationRef
+from budget_sync.ledger.policy import Approval, Approver, Requester
 
-_STRANGERS = Prepared(
+_HELD_BY_OTHER = Prepared(
     lambda value: (
         Reservation.select(Reservation.seq)
         .where(
@@ -64,21 +57,34 @@ _OWN_CHECK = Prepared(
 )
 
 
-def _history(value: Any, *, for_user: bool) -> Any:
-    """What came before of a request, in one row: the columns of its open reservation on the budget, or else of its latest one;
-    and who it was last checked for, by a proven caller, or only where there is none, by an anonymous one: as the check names
-    them, and as they are called today, if they are known. With `for_user`, only checks for that user count.
+def _last_check(value: Any, table: Any, *, for_user: bool) -> Any:
+    """The query for the check that names the requester: the request's last one.
 
-    Not one query with the budget's own, which locks it: what is read here must be as it is once nobody else moves that
-    budget's money.
+    Any authenticated check supersedes all anonymous ones. Of each kind, the one that was logged
+    last counts, by sequence, because clocks may jump. With `for_user`, only checks for that user
+    count.
+    """
+    checks = _checks(value, table)
+    if for_user:
+        checks = checks.where(table.userId == value.user_id)
+    return checks.order_by(table.checkedBy.is_null(), table.id.desc()).limit(1)
+
+
+def _history(value: Any, *, for_user: bool) -> Any:
+    """The query for what is known of a request, in one row.
+
+    These are the columns of its open reservation on the budget, or else of its latest closed one;
+    and the user of its last check, with the name and email from the check and those of today, if
+    the user is known.
+
+    It is not part of the query that locks the budget: it must be read after the lock is taken.
     """
     reservation, check = Reservation.alias(), BudgetCheckLog.alias()
-    last_checks = (
-        _checks(value, check).where(check.userId == value.user_id)
-        if for_user
-        else _checks(value, check)
+    last_reservation = movements.latest_reservation(value, reservation, reservation.seq)
+    last_check = _last_check(value, check, for_user=for_user)
+    user_of_check = (User.id == BudgetCheckLog.userId) & (
+        User.customerId == BudgetCheckLog.customerId
     )
-    last_check = last_checks.order_by(check.checkedBy.is_null(), check.id.desc()).limit(1)
     return (
         Budget.select(
             Reservation.id,
@@ -96,21 +102,9 @@ def _history(value: Any, *, for_user: bool) -> Any:
             User.name,
             User.email,
         )
-        .join(
-            Reservation,
-            JOIN.LEFT_OUTER,
-            on=(
-                Reservation.seq == standings.latest_reservation(value, reservation, reservation.seq)
-            ),
-        )
+        .join(Reservation, JOIN.LEFT_OUTER, on=(Reservation.seq == last_reservation))
         .join(BudgetCheckLog, JOIN.LEFT_OUTER, on=(BudgetCheckLog.id == last_check))
-        .join(
-            User,
-            JOIN.LEFT_OUTER,
-            on=(
-                (User.id == BudgetCheckLog.userId) & (User.customerId == BudgetCheckLog.customerId)
-            ),
-        )
+        .join(User, JOIN.LEFT_OUTER, on=user_of_check)
         .where(Budget.id == value.budget_id)
     )
 
@@ -166,236 +160,197 @@ _INSERT = Prepared(
 )
 
 
-class Requester(NamedTuple):
-    """Whose request it is: stored with the reservation, and asked for when someone wants to cancel it."""
-
-    id: str
-    name: str
-    email: str
-
-
 def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | None = None) -> Reply:
-    """Set the amount aside, or refuse; the same request again gets the first reply again.
+    """Set the amount aside; the same request again returns the first reply.
 
-    Raises RequestError: FORBIDDEN, OVERSPEND_NOT_ALLOWED, INVALID_CUSTOMER, INVALID_REQUEST, BUDGET_NOT_FOUND, NOT_YOUR_REQUEST,
-    IDEMPOTENCY_KEY_REUSED, REQUEST_CONFLICT, RESERVATION_CLOSED, CHECK_REQUIRED, BUDGET_DELETED, INSUFFICIENT_BUDGET, or what
-    `transact` raises.
+    Raises RequestError FORBIDDEN, OVERSPEND_NOT_ALLOWED, INVALID_CUSTOMER, INVALID_REQUEST,
+    BUDGET_NOT_FOUND, NOT_YOUR_REQUEST, IDEMPOTENCY_KEY_REUSED, REQUEST_CONFLICT,
+    RESERVATION_CLOSED, CHECK_REQUIRED, BUDGET_DELETED, INSUFFICIENT_BUDGET, or an error of
+    `transact`.
     """
-    standings.require_customer(actor, request.customer_id)
+    movements.require_customer(actor, request.customer_id)
     scope = require(actor, Action.RESERVE)
     if request.over_budget:
         require_overspend(actor)
 
     def work() -> Reply:
-        asked = _HISTORY if request.user_id is None else _HISTORY_FOR_USER
-        standing, history = standings.budget_for(
+        budget, history = movements.lock_budget(
             actor,
             request.budget_id,
             request.customer_id,
-            asked,
+            _HISTORY if request.user_id is None else _HISTORY_FOR_USER,
             request_id=request.request_id,
             user_id=request.user_id,
         )
-        amount_minor = standings.amount_minor(
-            request.amount, standing.currency, standing.exponent, request.currency
+        balance = budget.balance
+        amount_minor = policy.require_minor(
+            request.amount, balance.currency, balance.exponent, request.currency
         )
         if scope is Scope.OWN:
-            _refuse_strangers_request(actor, standing, request.request_id)
-        requester = _requester(actor, scope, standing, request, history)
-        approver = _approver(actor, standing, request, requester)
-        key = KeyScope.of(actor, standing.customer_id, "reserve", idempotency_key, request)
-        replay = key.stored() or key.keep(_replay(standing, history, amount_minor))
+            is_held_by_other = _is_held_by_other(actor, budget, request.request_id)
+            policy.require_not_held_by_other(request.request_id, is_held_by_other=is_held_by_other)
+        requester = _requester(actor, scope, budget, request, history)
+        approval = _approval(actor, budget, request, requester)
+        key = IdempotencyKey.of(actor, budget.customer_id, "reserve", idempotency_key, request)
+        replay = key.stored() or key.store(_replay(budget, history, amount_minor))
         if replay:
             return replay
         if history.status is not None:
-            _refuse_late_duplicate(standing, history)
+            has_newer_check = _has_newer_check(budget, history)
+            policy.require_newer_check(history.id, has_newer_check=has_newer_check)
         if scope is Scope.OWN:
-            _require_own_check(actor, standing, request.request_id, amount_minor)
-        if standing.deleted_at:
-            raise RequestError(
-                Code.BUDGET_DELETED,
-                "The budget was removed and takes no new reservations.",
-                budgetId=standing.id,
-            )
-        return key.keep(_set_aside(actor, standing, request, requester, approver, amount_minor))
+            has_own_check = _has_own_check(actor, budget, request.request_id, amount_minor)
+            policy.require_own_check(request.request_id, has_own_check=has_own_check)
+        policy.require_live_budget(budget.id, is_deleted=budget.deleted_at is not None)
+        return key.store(_set_aside(actor, budget, request, requester, approval, amount_minor))
 
     return transact(work)
 
 
+def _is_held_by_other(actor: Actor, budget: LedgerBudget, request_id: str) -> bool:
+    """Whether another user has reserved for the request, on any budget of the customer."""
+    # Two users may reserve for the same request on two budgets at the same time.
+    lock_name(f"request {budget.customer_id} {request_id}")
+    other = _HELD_BY_OTHER.first(
+        customer_id=budget.customer_id, request_id=request_id, user_id=actor.user_id
+    )
+    return other is not None
+
+
+def _requester(
+    actor: Actor, scope: Scope, budget: LedgerBudget, request: ReserveRequest, history: Any
+) -> Requester:
+    """The requester, with the name and email that the reservation stores."""
+    holder = last_checked_for = None
+    if history.status == "open":
+        holder = Requester(history.requesterId, history.requesterName, history.requesterEmail)
+    elif history.name is not None:
+        last_checked_for = Requester(history.userId, history.name, history.email)
+    elif history.userId is not None:
+        last_checked_for = Requester(history.userId, history.userName, history.userEmail)
+    requester = policy.choose_requester(
+        actor,
+        scope,
+        user_id=request.user_id,
+        holder=holder,
+        last_checked_for=last_checked_for,
+    )
+    if isinstance(requester, Requester):
+        return requester
+    user = _USER.first(user_id=requester, customer_id=budget.customer_id)
+    return Requester(requester, *(user or (requester, "")))
+
+
+def _approval(
+    actor: Actor, budget: LedgerBudget, request: ReserveRequest, requester: Requester
+) -> Approval | None:
+    """The over-budget approval; None if the request has none.
+
+    A user who checked or reserved this request for themselves is its requester too, even if it is
+    reserved for another user now.
+    """
+    if request.over_budget is None:
+        return None
+    approver_id = request.over_budget.approved_by
+    policy.require_may_name_approver(actor, approver_id)
+    values = {
+        "customer_id": budget.customer_id,
+        "request_id": request.request_id,
+        "user_id": approver_id,
+    }
+    is_requester = approver_id == requester.id or any(
+        query.first(**values) for query in (_CHECKED_FOR, _RESERVED_FOR)
+    )
+    policy.require_separate_approver(approver_id, is_requester=is_requester)
+    user = _APPROVER.first(user_id=approver_id)
+    approver = user and Approver(user.role, user.customerId, user.name, user.email)
+    return policy.over_budget_approval(
+        approver_id, approver, budget.customer_id, request.over_budget.reason
+    )
+
+
+def _replay(budget: LedgerBudget, history: Any, amount_minor: int) -> Reply | None:
+    """The first reply, if the reservation is still open; checks that the amount is the same."""
+    if history.status != "open":
+        return None
+    policy.require_same_amount(budget.balance, history.id, history.amountMinor, amount_minor)
+    return Reply(history.reserveReply, replayed=True)
+
+
+def _has_newer_check(budget: LedgerBudget, history: Any) -> bool:
+    """Whether a check was logged after the reservation closed: by sequence, as clocks may jump."""
+    newer_check = _NEWER_CHECK.first(
+        customer_id=budget.customer_id,
+        request_id=history.requestId,
+        budget_id=budget.id,
+        after=history.closedAfterCheck,
+    )
+    return newer_check is not None
+
+
+def _has_own_check(actor: Actor, budget: LedgerBudget, request_id: str, amount_minor: int) -> bool:
+    """Whether the caller checked the request on this budget for at least the amount."""
+    own_check = _OWN_CHECK.first(
+        customer_id=budget.customer_id,
+        request_id=request_id,
+        principal=actor.principal,
+        budget_id=budget.id,
+        amount_minor=amount_minor,
+    )
+    return own_check is not None
+
+
 def _set_aside(
     actor: Actor,
-    standing: Standing,
+    budget: LedgerBudget,
     request: ReserveRequest,
     requester: Requester,
-    approver: str | None,
+    approval: Approval | None,
     amount_minor: int,
 ) -> Reply:
-    moved = standings.move(standing, reserved_minor=amount_minor, within_budget=True)
+    """Move the money, over budget if that is approved, and store the reservation."""
+    balance = budget.balance
     action, reason, approved_by = "RESERVE", request.reason or "Budget reserved for request", None
-    if moved is None:
-        if approver is None or request.over_budget is None:
-            raise standings.refuse_insufficient(standing, standing.available_minor, amount_minor)
-        moved = standings.move(standing, reserved_minor=amount_minor)
-        action, reason, approved_by = "OVER_BUDGET", request.over_budget.reason, approver
-        if moved is None:
-            raise RuntimeError(f"budget {standing.id} has no utilisation row")
+    after = movements.move(budget, reserved_minor=amount_minor, within_budget=True)
+    if after is None:
+        approval = policy.require_approval(budget.id, balance, amount_minor, approval)
+        action, reason, approved_by = "OVER_BUDGET", approval.reason, approval.approver
+        after = movements.move_always(budget, reserved_minor=amount_minor)
     reservation_id = new_id("res")
     reply = Reply.of(
         {
             "success": True,
             "reservationId": reservation_id,
-            "budgetId": standing.id,
+            "budgetId": budget.id,
             "requestId": request.request_id,
-            "amountReserved": standing.number(amount_minor),
-            "newAvailable": standing.number(moved.available_minor),
+            "amountReserved": balance.number(amount_minor),
+            "newAvailable": balance.number(after.balance.available_minor),
         }
     )
-    claim = Claim(reservation_id, request.request_id, *requester)
     _INSERT.write(
         id=reservation_id,
-        customerId=standing.customer_id,
-        budgetId=standing.id,
+        customerId=budget.customer_id,
+        budgetId=budget.id,
         requestId=request.request_id,
         requesterId=requester.id,
         requesterName=requester.name,
         requesterEmail=requester.email,
-        currencyExponent=standing.exponent,
+        currencyExponent=balance.exponent,
         amountMinor=amount_minor,
         heldMinor=amount_minor,
         status="open",
         createdAt=clock.to_text(clock.now()),
         reserveReply=reply.text,
     )
-    standings.record_movement(
+    movements.record_movement(
         actor,
         action,
-        standing,
-        moved,
-        claim,
+        budget,
+        after,
+        ReservationRef(reservation_id, request.request_id, requester),
         held_before_minor=0,
         held_after_minor=amount_minor,
         reason=reason,
         approved_by=approved_by,
     )
     return reply
-
-
-def _replay(standing: Standing, history: Any, amount_minor: int) -> Reply | None:
-    """The first reply, where the request holds that amount already. Raises RequestError REQUEST_CONFLICT where it holds another."""
-    if history.status != "open":
-        return None
-    if history.amountMinor != amount_minor:
-        raise RequestError(
-            Code.REQUEST_CONFLICT,
-            "This request already has an open reservation of another amount on this budget. Release it first.",
-            reservationId=history.id,
-            amountReserved=standing.number(history.amountMinor),
-        )
-    return Reply(history.reserveReply, replayed=True)
-
-
-def _refuse_strangers_request(actor: Actor, standing: Standing, request_id: str) -> None:
-    # Two people may reserve the same request on two budgets at once.
-    lock_name(f"request {standing.customer_id} {request_id}")
-    if _STRANGERS.first(
-        customer_id=standing.customer_id, request_id=request_id, user_id=actor.user_id
-    ):
-        raise RequestError(
-            Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id
-        )
-
-
-def _refuse_late_duplicate(standing: Standing, history: Any) -> None:
-    """A closed reservation is opened anew only by a check logged after it was closed: by sequence, since clocks jump."""
-    newer_check = _NEWER_CHECK.first(
-        customer_id=standing.customer_id,
-        request_id=history.requestId,
-        budget_id=standing.id,
-        after=history.closedAfterCheck,
-    )
-    if not newer_check:
-        raise RequestError(
-            Code.RESERVATION_CLOSED,
-            "This request's reservation was already committed or released. Check the request again before reserving anew.",
-            reservationId=history.id,
-        )
-
-
-def _require_own_check(
-    actor: Actor, standing: Standing, request_id: str, amount_minor: int
-) -> None:
-    own_check = _OWN_CHECK.first(
-        customer_id=standing.customer_id,
-        request_id=request_id,
-        principal=actor.principal,
-        budget_id=standing.id,
-        amount_minor=amount_minor,
-    )
-    if not own_check:
-        raise RequestError(
-            Code.CHECK_REQUIRED,
-            "Check this request first, on this budget and for at least this amount.",
-            requestId=request_id,
-        )
-
-
-def _requester(
-    actor: Actor, scope: Scope, standing: Standing, request: ReserveRequest, history: Any
-) -> Requester:
-    """Whose request it is. Never an ordinary caller's word: they are it. A reservation that is open keeps its own."""
-    if history.status == "open":
-        return Requester(history.requesterId, history.requesterName, history.requesterEmail)
-    caller = Requester(actor.user_id or actor.principal, actor.name, actor.email or "")
-    if scope is Scope.OWN:
-        return caller
-    user_id = request.user_id or history.userId
-    if user_id is None or user_id == actor.user_id:
-        return caller
-    if history.userId is not None:
-        return (
-            Requester(user_id, history.userName, history.userEmail)
-            if history.name is None
-            else Requester(user_id, history.name, history.email)
-        )
-    user = _USER.first(user_id=user_id, customer_id=standing.customer_id)
-    return Requester(user_id, user.name, user.email) if user else Requester(user_id, user_id, "")
-
-
-def _approver(
-    actor: Actor, standing: Standing, request: ReserveRequest, requester: Requester
-) -> str | None:
-    """Who approves going past the limit, as the audit log names them; None where nobody was named.
-
-    An FP&A or admin user of the customer, not the requester: the caller, or named by a service whose key allows it. Whoever ever
-    asked for that request for themselves is no other, whoever it is reserved for.
-    """
-    if request.over_budget is None:
-        return None
-    approver_id = request.over_budget.approved_by
-    if not actor.is_service and approver_id != actor.user_id:
-        raise RequestError(
-            Code.OVERSPEND_NOT_ALLOWED, "approvedBy must be yourself.", approvedBy=approver_id
-        )
-    asked = {
-        "customer_id": standing.customer_id,
-        "request_id": request.request_id,
-        "user_id": approver_id,
-    }
-    if approver_id == requester.id or _CHECKED_FOR.first(**asked) or _RESERVED_FOR.first(**asked):
-        raise RequestError(
-            Code.OVERSPEND_NOT_ALLOWED,
-            "The requester cannot approve their own request over budget.",
-            approvedBy=approver_id,
-        )
-    approver = _APPROVER.first(user_id=approver_id)
-    if (
-        approver is None
-        or approver.role not in APPROVER_ROLES
-        or approver.customerId not in (None, standing.customer_id)
-    ):
-        raise RequestError(
-            Code.OVERSPEND_NOT_ALLOWED,
-            "approvedBy must be an FP&A or admin user of this customer.",
-            approvedBy=approver_id,
-        )
-    return standings.person(approver.name, approver.email)

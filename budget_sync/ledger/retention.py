@@ -1,4 +1,4 @@
-"""The one way out of the check log: rows of a given age, audited."""
+"""Deletes old rows of the check log, with audit rows."""
 
 from __future__ import annotations
 
@@ -16,39 +16,44 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Action, Actor, require
 
-#: How many checks go in one transaction, which is how long others who write wait at most.
+#: Checks deleted in one transaction. Other writers wait for that long.
 PORTION = 5000
 
 
 def prune_checks(
-    actor: Actor, older_than_days: int, tell: Callable[[int], None] = lambda _: None
+    actor: Actor, older_than_days: int, report: Callable[[int], None] = lambda _: None
 ) -> int:
-    """Delete the checks of the caller's customer, or of all, logged more than that many days ago; returns how many went.
+    """Delete checks logged more than that many days ago; returns how many were deleted.
 
-    They go in portions, the oldest first, each a transaction of its own with an audit row a customer: cut off anywhere, the log says
-    what went and no more, and another run goes on. After each, `tell` is told how many went so far. The newest row of all stays,
-    whatever its age: the log's sequence counts on from it, and closed reservations compare with that sequence.
+    Deletes those of the caller's customer, or of all customers if the caller serves all. Each batch
+    is one transaction, the oldest checks first, with one audit row per customer. If the run is
+    interrupted, the audit log is exact, and another run continues. After each batch, `report` gets
+    the number deleted so far.
+
+    The newest row of the table always stays: the log's sequence continues from it, and closed
+    reservations compare with that sequence. Raises RequestError FORBIDDEN, or an error of
+    `transact` with the number deleted before it.
     """
     require(actor, Action.MANAGE_PEOPLE)
     cutoff = clock.now() - timedelta(days=older_than_days)
-    deleted, went = 0, PORTION
-    while went == PORTION:
+    deleted, count = 0, PORTION
+    while count == PORTION:
         try:
-            went = transact(lambda: _prune_portion(actor, older_than_days, cutoff))
-        except RequestError as refusal:
+            count = transact(lambda: _prune_batch(actor, older_than_days, cutoff))
+        except RequestError as error:
             if not deleted:
                 raise
             raise RequestError(
-                refusal.code, f"{deleted} checks were deleted, and then: {refusal.sentence}"
-            ) from refusal.__cause__
-        deleted += went
-        tell(deleted)
+                error.code, f"{deleted} checks were deleted, and then: {error.sentence}"
+            ) from error.__cause__
+        deleted += count
+        report(deleted)
     return deleted
 
 
-def _prune_portion(actor: Actor, older_than_days: int, cutoff: datetime) -> int:
-    """Delete the oldest of those before the cutoff, inside the transaction that is open; returns how many went."""
-    # Another run would count the same ones.
+def _prune_batch(actor: Actor, older_than_days: int, cutoff: datetime) -> int:
+    """Delete the oldest checks before the cutoff, in the open transaction; returns how many."""
+    # Without the lock, a concurrent run would count the same checks.
     database.lock_name("budget-sync prune-checks")
     newest = BudgetCheckLog.select(fn.MAX(BudgetCheckLog.id)).scalar()
     old = (BudgetCheckLog.timestamp < cutoff) & (BudgetCheckLog.id != newest)

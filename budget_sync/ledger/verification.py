@@ -1,4 +1,4 @@
-"""Verify that counters, open reservations and the audit log agree, for every budget."""
+"""Verify that counters, reservations and the audit log agree, for every budget."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from budget_sync.ledger.invariants import INVARIANTS
 
 
 class Verification(NamedTuple):
-    """What was looked at, and one sentence for every contradiction found."""
+    """How many rows were verified, and one sentence for every contradiction found."""
 
     budgets: int
     reservations: int
@@ -19,7 +19,7 @@ class Verification(NamedTuple):
 
 
 def verify() -> Verification:
-    """Prove the balances, at one moment: counters = open reservations = replayed audit log, for every budget of every customer."""
+    """Check all invariants on one snapshot, for the budgets of all customers."""
     with snapshot():
         return find_contradictions()
 
@@ -27,8 +27,8 @@ def verify() -> Verification:
 def find_contradictions() -> Verification:
     """The same, inside the transaction that is open."""
     findings = [
-        f"{f'Budget {budget_id}' if budget_id else 'No budget'}: {claim}: {detail}."
-        for claim, sql in INVARIANTS
+        f"{f'Budget {budget_id}' if budget_id else 'No budget'}: {violation}: {detail}."
+        for violation, sql in INVARIANTS
         for budget_id, detail in sorted(db.execute_sql(sql).fetchall(), key=str)
     ]
     budgets, reservations, movements = (

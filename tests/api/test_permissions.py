@@ -47,7 +47,8 @@ from budget_sync.domain.permissions import (
 )
 from budget_sync.domain.request_models import CheckRequest, ReserveRequest
 from budget_sync.ledger import verification
-from budget_sync.ledger.movements import Standing, standings
+from budget_sync.ledger.movements import LedgerBudget, select_budgets
+from budget_sync.ledger.policy import Approval
 from budget_sync.web.auth import get_user_from_request
 
 pytestmark = pytest.mark.both_engines
@@ -813,9 +814,12 @@ def key_without(condition: str) -> Callable[[str], Actor | None]:
     return actor_of_key
 
 
-def any_budget(actor: Actor, budget_id: str, *_: object) -> Standing:
-    """Replaces `budget_for`: returns budgets of any customer."""
-    return Standing(*standings(Budget.id == budget_id).tuples().first())
+def any_budget(
+    actor: Actor, budget_id: str, customer_id: str | None, related: database.Prepared, **values: Any
+) -> tuple[LedgerBudget, Any]:
+    """Replaces `lock_budget`: returns budgets of any customer."""
+    budget = LedgerBudget.of(select_budgets(Budget.id == budget_id).tuples().first())
+    return budget, related.first(customer_id=budget.customer_id, budget_id=budget_id, **values)
 
 
 def _serve_all(patch: pytest.MonkeyPatch) -> None:
@@ -880,22 +884,22 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
         ("auditor",),
     ),
     "commit requires permission": (
-        without("ledger.reservations", "require", grant_any),
+        without("ledger.commit", "require", grant_any),
         "commit",
         ("manager",),
     ),
     "reject requires permission": (
-        without("ledger.reservations", "require", grant_any),
+        without("ledger.release", "require", grant_any),
         "reject",
         ("business_user",),
     ),
     "manual release requires permission": (
-        without("ledger.reservations", "require", grant_any),
+        without("ledger.release", "require", grant_any),
         "manual release",
         ("manager",),
     ),
     "cancel requires permission": (
-        without("ledger.reservations", "require", grant_any),
+        without("ledger.release", "require", grant_any),
         "cancel",
         ("auditor",),
     ),
@@ -925,7 +929,7 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
         ("business_user",),
     ),
     "users cancel only their own": (
-        without("ledger.reservations", "require", widen_to_any),
+        without("ledger.release", "require", widen_to_any),
         "cancel",
         ("manager",),
     ),
@@ -939,22 +943,22 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
         ("business_user",),
     ),
     "users reserve only what they checked": (
-        without("ledger.reserve", "_require_own_check", lambda *_: None),
+        without("ledger.policy", "require_own_check", lambda *_, **__: None),
         "reserve unchecked",
         ("business_user",),
     ),
     "users do not reserve a colleague's request": (
-        without("ledger.reserve", "_refuse_strangers_request", lambda *_: None),
+        without("ledger.policy", "require_not_held_by_other", lambda *_, **__: None),
         "reserve request held by",
         ("manager",),
     ),
     "only the requester cancels": (
-        without("ledger.reservations", "_require_requester", lambda *_: None),
+        without("ledger.policy", "require_may_cancel", lambda *_: None),
         "cancel a colleague",
         ("business_user",),
     ),
     "a service cancels with the right requester": (
-        without("ledger.reservations", "_require_requester", lambda *_: None),
+        without("ledger.policy", "require_may_cancel", lambda *_: None),
         "cancel a colleague's, requester is self",
         ("api_system",),
     ),
@@ -969,7 +973,7 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
     "reading a budget is limited to the customer": (_serve_all, "read", ("fpa_user",)),
     "finding a request is limited to the customer": (_serve_all, "find", ("super_admin",)),
     "commit is limited to the customer's budgets": (
-        without("ledger.movements", "budget_for", any_budget),
+        without("ledger.movements", "lock_budget", any_budget),
         "commit other",
         ("api_system",),
     ),
@@ -995,17 +999,17 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
         ("super_admin",),
     ),
     "a person approves for themselves": (
-        without("ledger.reserve", "_approver", lambda *_: "Anyone"),
+        without("ledger.reserve", "_approval", lambda *_: Approval("Anyone", "Anything")),
         "reserve over budget, approved by FP&A",
         ("admin",),
     ),
     "an approver is not the requester": (
-        without("ledger.reserve", "_approver", lambda *_: "Anyone"),
+        without("ledger.reserve", "_approval", lambda *_: Approval("Anyone", "Anything")),
         "reserve over budget for",
         ("super_admin*",),
     ),
     "an approver is a person": (
-        without("ledger.reserve", "_approver", lambda *_: "Anyone"),
+        without("ledger.reserve", "_approval", lambda *_: Approval("Anyone", "Anything")),
         "reserve over budget, approved by self",
         ("api_system+",),
     ),

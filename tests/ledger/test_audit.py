@@ -1,4 +1,4 @@
-"""The audit log: a row for every movement and every change, in order, which replayed gives today's balances."""
+"""The audit log: one row per movement and change, in order; their sum is the current balance."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SERVICE = Actor(
 
 @pytest.fixture
 def acme(app: Flask) -> Flask:
-    """Acme, with Jane, Fiona of FP&A, and two budgets: 1,000 for Engineering, 300 for Legal."""
+    """Acme with Jane, Fiona of FP&A, and two budgets: 1,000 for Engineering, 300 for Legal."""
     people.add_customer(ROOT, "acme", "Acme")
     for actor in (JANE, FIONA):
         assert actor.user_id
@@ -141,15 +141,15 @@ def rows(*conditions: Any) -> list[AuditLog]:
 
 
 def newest(**expected: Any) -> None:
-    """Assert what the newest row says, field by field."""
+    """Assert these fields of the newest row."""
     row = rows()[-1]
     assert {name: getattr(row, name) for name in expected} == expected
 
 
-# Movements.
+# Movements
 
 
-def test_a_reserve_tells_who_why_and_how_much(acme: Flask) -> None:
+def test_row_of_a_reserve(acme: Flask) -> None:
     check(JANE, "intake-789", "500")
     with time_machine.travel(NOW, tick=False):
         reserve(JANE, "intake-789", "500", reason="Slack - Team collaboration")
@@ -173,7 +173,7 @@ def test_a_reserve_tells_who_why_and_how_much(acme: Flask) -> None:
     )
 
 
-def test_a_cancel_reads_as_in_the_guide(acme: Flask) -> None:
+def test_row_of_a_cancel_is_as_in_the_guide(acme: Flask) -> None:
     check(JANE, "intake-789", "500")
     reserve(JANE, "intake-789", "500")
     release(JANE, "intake-789", "500", "cancel", original_requester_id="user-123")
@@ -188,22 +188,22 @@ def test_a_cancel_reads_as_in_the_guide(acme: Flask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "said"),
+    ("action", "reason"),
     [
         ("cancel", "Request cancelled by user"),
         ("reject", "Request rejected"),
         ("manual", "Budget released manually"),
     ],
 )
-def test_a_release_says_why_where_the_body_does_not(acme: Flask, action: str, said: str) -> None:
+def test_release_has_a_default_reason(acme: Flask, action: str, reason: str) -> None:
     reserve(FIONA, "intake-789", "500")
     release(FIONA, "intake-789", "200", action)
-    newest(reason=said)
+    newest(reason=reason)
     release(FIONA, "intake-789", "300", action, reason="Duplicate subscription found")
     newest(reason="Duplicate subscription found")
 
 
-def test_a_commit_tells_of_the_hold_and_of_the_invoice(acme: Flask) -> None:
+def test_row_of_a_commit(acme: Flask) -> None:
     reserve(FIONA, "intake-789", "500")
     commit(FIONA, "intake-789", "120.5", external_ref="PO-1002", reason="First instalment")
     newest(
@@ -217,7 +217,7 @@ def test_a_commit_tells_of_the_hold_and_of_the_invoice(acme: Flask) -> None:
     )
 
 
-def test_a_commit_beyond_the_hold_tells_both_deltas(acme: Flask) -> None:
+def test_row_of_a_commit_beyond_the_reservation(acme: Flask) -> None:
     reserve(FIONA, "intake-789", "500")
     commit(FIONA, "intake-789", "600")
     newest(
@@ -229,17 +229,17 @@ def test_a_commit_beyond_the_hold_tells_both_deltas(acme: Flask) -> None:
     )
 
 
-def test_a_final_commit_is_a_commit_and_a_release(acme: Flask) -> None:
+def test_final_commit_is_a_commit_and_a_release(acme: Flask) -> None:
     reserve(FIONA, "intake-789", "500")
     commit(FIONA, "intake-789", "450", final=True)
-    told = [
+    logged = [
         (row.action, row.oldValue, row.newValue, row.reservedDeltaMinor, row.committedDeltaMinor)
         for row in rows()[-2:]
     ]
-    assert told == [("COMMIT", "500", "50", -45000, 45000), ("RELEASE", "50", "0", -5000, 0)]
+    assert logged == [("COMMIT", "500", "50", -45000, 45000), ("RELEASE", "50", "0", -5000, 0)]
 
 
-def test_a_service_is_named_as_such_beside_the_person_it_acts_for(acme: Flask) -> None:
+def test_service_is_named_with_the_user_it_acts_for(acme: Flask) -> None:
     check(SERVICE, "intake-789", "500")
     reserve(SERVICE, "intake-789", "500")
     newest(
@@ -252,7 +252,7 @@ def test_a_service_is_named_as_such_beside_the_person_it_acts_for(acme: Flask) -
     newest(changedBy="orchestrator (service)", onBehalfOf="Jane Doe (jane@acme.com)")
 
 
-def test_a_reserve_over_budget_names_both_people(acme: Flask) -> None:
+def test_over_budget_reserve_names_both_users(acme: Flask) -> None:
     reserve(
         SERVICE,
         "intake-789",
@@ -272,7 +272,7 @@ def test_a_reserve_over_budget_names_both_people(acme: Flask) -> None:
     )
 
 
-def test_an_approval_that_was_not_needed_is_a_plain_reserve(acme: Flask) -> None:
+def test_unneeded_approval_is_a_plain_reserve(acme: Flask) -> None:
     reserve(
         SERVICE,
         "intake-789",
@@ -283,14 +283,14 @@ def test_an_approval_that_was_not_needed_is_a_plain_reserve(acme: Flask) -> None
     newest(action="RESERVE", approvedBy=None)
 
 
-def test_what_is_refused_or_replayed_leaves_no_row(acme: Flask) -> None:
+def test_errors_and_replays_write_no_row(acme: Flask) -> None:
     reserve(FIONA, "intake-1", "500")
     reserve(FIONA, "intake-2", "100")
     release(FIONA, "intake-2", "100")
     before = len(rows())
     reserve(FIONA, "intake-1", "500")
     release(FIONA, "intake-2", "100")
-    refused: list[Callable[[], None]] = [
+    failing: list[Callable[[], None]] = [
         lambda: reserve(FIONA, "intake-3", "501"),
         lambda: reserve(FIONA, "intake-1", "400"),
         lambda: reserve(FIONA, "intake-2", "100"),
@@ -299,18 +299,18 @@ def test_what_is_refused_or_replayed_leaves_no_row(acme: Flask) -> None:
         lambda: commit(FIONA, "intake-1", "1001"),
         lambda: commit(FIONA, "intake-2", "1"),
     ]
-    for work in refused:
+    for work in failing:
         with pytest.raises(RequestError):
             work()
     assert len(rows()) == before
 
 
-# Order, and replay.
+# Order and sums
 
 
 @pytest.fixture
 def traffic(acme: Flask) -> Flask:
-    """Movements of every kind on both budgets, in turns, and changes of the budgets between them."""
+    """Movements of every kind on both budgets in turns, then changes of the budgets."""
     for number in range(12):
         budget_id, request_id = ("engineering", "legal")[number % 2], f"intake-{number}"
         reserve(FIONA, request_id, "30.5" if number % 3 else "7", budget_id, user_id="user-123")
@@ -340,27 +340,28 @@ def traffic(acme: Flask) -> Flask:
     return acme
 
 
-def test_versions_count_up_by_one_for_each_budget(traffic: Flask) -> None:
-    for standing in BudgetUtilization.select():
-        versions = [row.version for row in rows(AuditLog.budgetId == standing.budgetId)]
-        assert versions == list(range(1, standing.version + 1))
+def test_versions_of_a_budget_are_consecutive(traffic: Flask) -> None:
+    for utilization in BudgetUtilization.select():
+        versions = [row.version for row in rows(AuditLog.budgetId == utilization.budgetId)]
+        assert versions == list(range(1, utilization.version + 1))
         assert len(versions) > 15
 
 
-def test_replaying_the_log_gives_todays_balances_and_none_was_ever_negative(traffic: Flask) -> None:
+def test_sum_of_the_log_is_the_balance_and_never_negative(traffic: Flask) -> None:
     for budget in Budget.select():
         balances = [0, 0, 0]
         for row in rows(AuditLog.budgetId == budget.id):
             deltas = (row.budgetedDeltaMinor, row.reservedDeltaMinor, row.committedDeltaMinor)
             balances = [balance + delta for balance, delta in zip(balances, deltas, strict=True)]
             assert min(balances) >= 0
-        standing = BudgetUtilization.get_by_id(budget.id)
-        assert balances == [budget.budgetedMinor, standing.reservedMinor, standing.committedMinor]
-        assert standing.reservedMinor > 0
-        assert standing.committedMinor > 0
+        utilization = BudgetUtilization.get_by_id(budget.id)
+        reserved, committed = utilization.reservedMinor, utilization.committedMinor
+        assert balances == [budget.budgetedMinor, reserved, committed]
+        assert reserved > 0
+        assert committed > 0
 
 
-def test_replaying_a_request_gives_what_it_holds_each_row_following_from_the_last(
+def test_rows_of_a_reservation_are_consistent(
     traffic: Flask,
 ) -> None:
     for reservation in Reservation.select():
@@ -376,14 +377,14 @@ def test_replaying_a_request_gives_what_it_holds_each_row_following_from_the_las
         assert held * 100 == reservation.heldMinor
 
 
-def test_every_row_of_a_budget_is_of_its_customer_and_says_who_and_when(traffic: Flask) -> None:
-    told = rows(AuditLog.budgetId.is_null(False))
-    assert {row.customerId for row in told} == {"acme"}
-    assert {(row.principal, row.changedBy) for row in told} == {
+def test_rows_of_a_budget_name_customer_actor_and_time(traffic: Flask) -> None:
+    of_budgets = rows(AuditLog.budgetId.is_null(False))
+    assert {row.customerId for row in of_budgets} == {"acme"}
+    assert {(row.principal, row.changedBy) for row in of_budgets} == {
         ("command", "root (command line)"),
         ("user:fiona", "Fiona Adams (fiona@acme.com)"),
     }
-    assert all(isinstance(row.createdAt, datetime) for row in told)
+    assert all(isinstance(row.createdAt, datetime) for row in of_budgets)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +397,7 @@ def test_every_row_of_a_budget_is_of_its_customer_and_says_who_and_when(traffic:
     ],
     ids=["update", "update one", "delete", "delete one"],
 )
-def test_the_log_cannot_be_rewritten_by_the_service_itself(traffic: Flask, rewrite: Any) -> None:
+def test_audit_log_is_append_only(traffic: Flask, rewrite: Any) -> None:
     before = [row.__data__ for row in rows()]
     with pytest.raises(peewee.IntegrityError, match="the audit log is append-only"):
         rewrite.execute()
@@ -404,7 +405,7 @@ def test_the_log_cannot_be_rewritten_by_the_service_itself(traffic: Flask, rewri
 
 
 @pytest.mark.parametrize("table", ["AuditLog", "Reservation", "BudgetUtilization"])
-def test_a_row_stands_or_falls_with_what_it_tells_of(acme: Flask, table: str) -> None:
+def test_row_and_movement_are_one_transaction(acme: Flask, table: str) -> None:
     before = [row.__data__ for row in rows()]
     verb = "UPDATE" if table == "BudgetUtilization" else "INSERT"
     make_fault(verb, table)
@@ -415,7 +416,7 @@ def test_a_row_stands_or_falls_with_what_it_tells_of(acme: Flask, table: str) ->
     assert Reservation.select().count() == 0
 
 
-def test_nothing_is_done_to_people_that_the_log_cannot_tell(acme: Flask) -> None:
+def test_account_change_fails_without_its_audit_row(acme: Flask) -> None:
     make_fault("INSERT", "AuditLog")
     with pytest.raises(peewee.IntegrityError, match="a fault"):
         people.disable_user(ROOT, "user-123")
@@ -428,10 +429,10 @@ def test_nothing_is_done_to_people_that_the_log_cannot_tell(acme: Flask) -> None
     assert people.list_keys(ROOT) == []
 
 
-# Budgets, people, keys and logs.
+# Budgets, users, keys and logs
 
 
-def test_a_budget_made_by_hand_tells_its_amount(acme: Flask) -> None:
+def test_row_of_a_budget_created_by_hand(acme: Flask) -> None:
     manual_budgets.set_budget(ROOT, "acme", "Sales", "2025", Decimal("1234.5"), budget_id="sales")
     newest(
         budgetId="sales",
@@ -447,21 +448,21 @@ def test_a_budget_made_by_hand_tells_its_amount(acme: Flask) -> None:
     )
 
 
-def test_each_changed_field_of_a_budget_has_its_row(acme: Flask) -> None:
+def test_each_changed_field_of_a_budget_has_a_row(acme: Flask) -> None:
     manual_budgets.set_budget(
         ROOT, "acme", "Legal", "Q1 2025", Decimal(80), auto_approve_limit=Decimal(5)
     )
-    told = [
+    logged = [
         (row.version, row.action, row.field, row.oldValue, row.newValue, row.budgetedDeltaMinor)
         for row in rows()[-2:]
     ]
-    assert told == [
+    assert logged == [
         (2, "UPDATE", "budgetedAmount", "300", "80", -22000),
         (3, "UPDATE", "autoApproveLimit", None, "5", 0),
     ]
 
 
-def test_the_limit_a_budget_was_made_with_can_be_read_from_the_log(acme: Flask) -> None:
+def test_initial_limit_of_a_budget_is_logged(acme: Flask) -> None:
     manual_budgets.set_budget(
         ROOT,
         "acme",
@@ -471,14 +472,15 @@ def test_the_limit_a_budget_was_made_with_can_be_read_from_the_log(acme: Flask) 
         budget_id="sales",
         auto_approve_limit=Decimal(5),
     )
-    told = {row.field: row.newValue for row in rows(AuditLog.budgetId == "sales")}
-    assert told == {"budgetedAmount": "1000", "autoApproveLimit": "5"}
+    logged = {row.field: row.newValue for row in rows(AuditLog.budgetId == "sales")}
+    assert logged == {"budgetedAmount": "1000", "autoApproveLimit": "5"}
 
 
+#: A placeholder for the id of the newest key.
 KEY = "the id of the key"
 
 
-def made_key(**options: Any) -> None:
+def add_key(**options: Any) -> None:
     people.add_key(ROOT, "reports", **options)
 
 
@@ -509,7 +511,7 @@ ADMINISTERED: dict[str, tuple[Callable[[], object], dict[str, object]]] = {
         ),
         {"action": "ADD_USER", "subject": "bo", "newValue": "manager"},
     ),
-    "add-user for all": (
+    "add-user for all customers": (
         lambda: people.add_user(
             ROOT,
             "bo",
@@ -539,11 +541,11 @@ ADMINISTERED: dict[str, tuple[Callable[[], object], dict[str, object]]] = {
         {"action": "DISABLE_USER", "subject": "user-123"},
     ),
     "add-key": (
-        lambda: made_key(customer_id="acme"),
+        lambda: add_key(customer_id="acme"),
         {"action": "ADD_KEY", "subject": KEY, "newValue": "reports"},
     ),
-    "add-key for all": (
-        lambda: made_key(customer_id=None, may_overspend=True),
+    "add-key for all customers": (
+        lambda: add_key(customer_id=None, may_overspend=True),
         {
             "action": "ADD_KEY",
             "customerId": None,
@@ -555,7 +557,7 @@ ADMINISTERED: dict[str, tuple[Callable[[], object], dict[str, object]]] = {
 
 
 @pytest.mark.parametrize(("work", "expected"), ADMINISTERED.values(), ids=ADMINISTERED)
-def test_what_is_done_to_people_and_keys_tells_who_did_what_to_whom(
+def test_rows_of_account_and_key_changes(
     acme: Flask, work: Callable[[], object], expected: dict[str, object]
 ) -> None:
     before = len(rows())
@@ -576,18 +578,18 @@ def test_what_is_done_to_people_and_keys_tells_who_did_what_to_whom(
     )
 
 
-def test_enabling_a_user_and_revoking_a_key_tell_so(acme: Flask) -> None:
+def test_enable_user_and_revoke_key_are_logged(acme: Flask) -> None:
     people.disable_user(ROOT, "user-123")
     people.enable_user(ROOT, "user-123")
     newest(action="ENABLE_USER", customerId="acme", subject="user-123")
-    made_key(customer_id="acme")
+    add_key(customer_id="acme")
     key_id = people.list_keys(ROOT)[0].id
     people.revoke_key(ROOT, key_id)
     newest(action="REVOKE_KEY", customerId="acme", subject=key_id)
 
 
-def test_what_was_done_before_is_not_told_again(acme: Flask) -> None:
-    made_key(customer_id="acme")
+def test_repeated_change_writes_no_row(acme: Flask) -> None:
+    add_key(customer_id="acme")
     key_id = people.list_keys(ROOT)[0].id
     again: list[Callable[[], None]] = [
         lambda: people.enable_user(ROOT, "fiona"),
@@ -603,7 +605,7 @@ def test_what_was_done_before_is_not_told_again(acme: Flask) -> None:
     assert len(rows()) == before
 
 
-def test_an_admin_who_does_it_is_named(acme: Flask) -> None:
+def test_row_names_the_acting_admin(acme: Flask) -> None:
     alex = Actor(
         principal="user:alex",
         user_id="alex",
@@ -616,7 +618,7 @@ def test_an_admin_who_does_it_is_named(acme: Flask) -> None:
     newest(action="DISABLE_USER", principal="user:alex", changedBy="Alex Kim (alex@acme.com)")
 
 
-def test_pruning_tells_how_many_checks_went_and_up_to_when(acme: Flask) -> None:
+def test_pruning_logs_the_number_of_checks_and_the_cutoff(acme: Flask) -> None:
     with time_machine.travel(NOW, tick=False):
         check(JANE, "intake-1", "5")
         check(JANE, "intake-2", "5")

@@ -1,4 +1,4 @@
-"""Many callers at once: never more is promised than is there, and what is sent often happens once."""
+"""Concurrent callers: a budget is never oversold, and repeated calls take effect once."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ REQUESTS = 400
 COPIES = 100
 
 
-# Never oversold.
+# Never oversold
 
 
 @pytest.mark.parametrize(("competitors", "rounds"), [(4, 16), (8, 8)])
-def test_a_budget_is_never_oversold(
+def test_budget_is_never_oversold(
     app: Flask, chosen: Settings, competitors: int, rounds: int
 ) -> None:
     people.add_customer(ROOT, "org-456", "Acme Inc.")
-    # Forked from a process that has imported what they need and no more: a connection must not cross a fork.
+    # Fork from a server process without connections: a connection must not cross a fork.
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(["budget_sync.ledger"])
     start = forks.Barrier(competitors)
-    # The same tries in each run, in an order of their own each round.
-    dice = random.Random(456)  # noqa: S311  # no secret
+    # The same tries in each run, shuffled differently each round.
+    rng = random.Random(456)  # noqa: S311  # not a secret
     with ProcessPoolExecutor(
         competitors, mp_context=forks, initializer=enter, initargs=(chosen.database, start)
     ) as processes:
         for number in range(rounds):
             room = 18 + number
             budget_id = f"round-{number}"
-            # Almost enough for one more.
+            # One cent less than another reservation needs.
             manual_budgets.set_budget(
                 ROOT,
                 "org-456",
@@ -62,9 +62,9 @@ def test_a_budget_is_never_oversold(
                 AMOUNT * (room + 1) - Decimal("0.01"),
                 budget_id=budget_id,
             )
-            # 500 tries, a fifth of them copies of others.
+            # 500 tries, 100 of them duplicates.
             tries = [f"r{request}" for request in (*range(REQUESTS), *range(COPIES))]
-            dice.shuffle(tries)
+            rng.shuffle(tries)
             results = [
                 processes.submit(compete, budget_id, tries[place::competitors])
                 for place in range(competitors)
@@ -88,26 +88,29 @@ def test_a_budget_is_never_oversold(
     assert verification.verify().findings == []
 
 
-# Exactly once.
+# Exactly once
 
 
 @pytest.fixture(scope="module", params=["4", "8"], ids=lambda workers: f"{workers} workers")
 def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, templates: Templates
 ) -> Iterator[Installation]:
-    """The guide's world with its server running, one for all tests with as many workers; its balances must be proven in the end."""
+    """A server with the guide's data, per number of workers; verifies its balances at the end."""
     with templates.copy("world", tmp_path_factory.mktemp("concurrency")) as environment:
-        made = Installation(environment)
-        made.start("--workers", request.param)
+        installation = Installation(environment)
+        installation.start("--workers", request.param)
         try:
-            yield made
-            made.flask("verify")
+            yield installation
+            installation.flask("verify")
         finally:
-            made.end()
+            installation.end()
 
 
 class Movement(NamedTuple):
-    """A call that moves money: what is sent, under which key, and the audit rows and stored reply of its request afterwards."""
+    """A call that moves money, and its expected result.
+
+    `trail` are the audit rows of the request after it, `stored` is the query for the stored reply.
+    """
 
     call: str
     body: dict[str, Any]
@@ -117,11 +120,12 @@ class Movement(NamedTuple):
 
 
 def movement(name: str, request_id: str) -> Movement:
-    """A movement by its name."""
+    """The movement with that name, for that request."""
     reserved = ("RESERVE", "0", "5000")
     under_key = f"""SELECT "reply" FROM "StoredReply" WHERE "idempotencyKey" = '{request_id}'"""
-    closing = f"""SELECT "closingReply" FROM "Reservation" WHERE "requestId" = '{request_id}' AND "status" = 'closed'"""
-    opening = f"""SELECT "reserveReply" FROM "Reservation" WHERE "requestId" = '{request_id}'"""
+    of_request = f"""FROM "Reservation" WHERE "requestId" = '{request_id}'"""
+    closing = f"""SELECT "closingReply" {of_request} AND "status" = 'closed'"""
+    opening = f'SELECT "reserveReply" {of_request}'
     return {
         "reserve": Movement(
             "reserve", reserve_body(requestId=request_id), None, [reserved], opening
@@ -164,12 +168,15 @@ def trail(running: Installation, request_id: str) -> list[tuple[str, str, str]]:
     """The audit rows of a request."""
     return found(
         running.target,
-        f"""SELECT "action", "oldValue", "newValue" FROM "AuditLog" WHERE "requestId" = '{request_id}' ORDER BY "id" """,
+        f"""
+        SELECT "action", "oldValue", "newValue" FROM "AuditLog"
+        WHERE "requestId" = '{request_id}' ORDER BY "id"
+        """,
     )
 
 
 def prepare(running: Installation, sent: Movement) -> None:
-    """Whatever is not a reserve needs a reservation first."""
+    """Reserve for the request, unless the movement is a reserve."""
     if sent.call != "reserve":
         assert running.post(
             "/api/budget/reserve",
@@ -179,7 +186,7 @@ def prepare(running: Installation, sent: Movement) -> None:
 
 
 def send(running: Installation, sent: Movement) -> requests.Response:
-    """Send it as the orchestrator, which tries again when it is told to."""
+    """Send it as the orchestrator, which retries after a 503."""
     headers = running.key() | ({"Idempotency-Key": sent.key} if sent.key else {})
     while True:
         response = running.post(f"/api/budget/{sent.call}", sent.body, headers=headers)
@@ -188,9 +195,7 @@ def send(running: Installation, sent: Movement) -> requests.Response:
 
 
 @pytest.mark.parametrize("name", MOVEMENTS)
-def test_a_hundred_copies_at_once_are_one_movement_and_one_reply(
-    running: Installation, name: str
-) -> None:
+def test_hundred_concurrent_copies_are_one_movement(running: Installation, name: str) -> None:
     sent = movement(name, f"copies of {name}")
     prepare(running, sent)
     start = ThreadBarrier(COPIES)
@@ -212,7 +217,7 @@ def test_a_hundred_copies_at_once_are_one_movement_and_one_reply(
 
 
 @pytest.mark.parametrize("name", MOVEMENTS)
-def test_a_reply_lost_on_the_way_is_had_by_asking_again(running: Installation, name: str) -> None:
+def test_lost_reply_is_replayed_to_a_retry(running: Installation, name: str) -> None:
     sent = movement(name, f"lost reply of {name}")
     prepare(running, sent)
     body = json.dumps(sent.body).encode()
@@ -229,7 +234,8 @@ def test_a_reply_lost_on_the_way_is_had_by_asking_again(running: Installation, n
     with socket.create_connection(("127.0.0.1", running.port)) as caller:
         caller.sendall(head.encode() + b"\r\n" + body)
     wait_until(
-        lambda: trail(running, sent.body["requestId"]) == sent.trail, "the request was not done"
+        lambda: trail(running, sent.body["requestId"]) == sent.trail,
+        "the movement is not in the audit log",
     )
     again = send(running, sent)
     assert (again.status_code, again.headers.get("Idempotent-Replayed")) == (200, "true")

@@ -1,4 +1,4 @@
-"""check, reserve, commit and release, one behaviour a test; after each the balances must still be proven."""
+"""check, reserve, commit and release over HTTP; after each test, all balances are verified."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ FIONA = Actor("user:fpa-001", "fpa-001", "Fiona Adams", "fiona@acme.com", Role.F
 
 @dataclass
 class Orchestrator:
-    """The four calls as the orchestrator makes them, with its key."""
+    """The orchestrator's four calls, with its API key."""
 
     client: FlaskClient
     headers: dict[str, str]
 
     def post(self, call: str, body: dict[str, Any] | str, key: str | None = None) -> TestResponse:
-        """Send a body; as text where its very digits count."""
+        """Send a body: a dict, or JSON text if the exact digits matter."""
         text = body if isinstance(body, str) else json.dumps(body)
         headers = self.headers | ({"Idempotency-Key": key} if key else {})
         return self.client.post(
@@ -78,25 +78,25 @@ class Orchestrator:
         return self.post("release", release_body(**changes), key)
 
     def balances(self, budget_id: str = BUDGET) -> tuple[object, object, object]:
-        """What is reserved, committed and available."""
+        """The reserved, committed and available amount."""
         budget = values(self.client.get(f"/api/budgets/{budget_id}", headers=self.headers))
         return budget["reservedAmount"], budget["committedAmount"], budget["available"]
 
 
 def values(response: TestResponse) -> dict[str, Any]:
-    """A reply's values; a number with a decimal point as a Decimal, so that 5000.0 is not 5000."""
+    """A reply's values; numbers with a decimal point are Decimal, so that 5000.0 is not 5000."""
     parsed: dict[str, Any] = json.loads(response.text, parse_float=Decimal)
     return parsed
 
 
 def numbers(response: TestResponse) -> dict[str, Any]:
-    """A reply's values, every number as the text that stands there."""
+    """A reply's values, every number as its JSON text."""
     parsed: dict[str, Any] = json.loads(response.text, parse_float=str, parse_int=str)
     return parsed
 
 
-def refused(response: TestResponse, status: int, code: Code) -> dict[str, Any]:
-    """The values of a refusal that is as expected."""
+def failed(response: TestResponse, status: int, code: Code) -> dict[str, Any]:
+    """Assert that the reply is that error; returns its values."""
     reply = values(response)
     assert (response.status_code, reply["success"], reply["code"]) == (status, False, code), reply
     assert "Idempotent-Replayed" not in response.headers
@@ -104,7 +104,7 @@ def refused(response: TestResponse, status: int, code: Code) -> dict[str, Any]:
 
 
 def succeeded(response: TestResponse, *, replayed: bool = False) -> dict[str, Any]:
-    """The values of a success, fresh or replayed as expected."""
+    """Assert that the reply is a success, replayed or not; returns its values."""
     reply = values(response)
     assert (response.status_code, reply["success"]) == (200, True), reply
     assert response.headers.get("Idempotent-Replayed") == ("true" if replayed else None)
@@ -112,7 +112,7 @@ def succeeded(response: TestResponse, *, replayed: bool = False) -> dict[str, An
 
 
 def movements(budget_id: str = BUDGET) -> list[AuditLog]:
-    """The audit rows of a budget but for its making, in their order."""
+    """The audit rows of a budget in order, without CREATE."""
     return list(
         AuditLog.select()
         .where((AuditLog.budgetId == budget_id) & (AuditLog.action != "CREATE"))
@@ -128,7 +128,7 @@ def add_budget(
     currency: str | None = None,
     limit: str | None = None,
 ) -> None:
-    """A budget for Q1 2025."""
+    """Add a budget for Q1 2025."""
     manual_budgets.set_budget(
         ROOT,
         CUSTOMER,
@@ -142,13 +142,13 @@ def add_budget(
 
 
 def soft_delete(budget_id: str = BUDGET) -> None:
-    """Take a budget out, as a sheet that no longer has its row does."""
+    """Delete a budget, as a sync does if the row is no longer in the sheet."""
     Budget.update(deletedAt=clock.now()).where(Budget.id == budget_id).execute()
 
 
 @pytest.fixture
 def orchestrator(app: Flask) -> Orchestrator:
-    """The guide's customer, people and budget, with nothing spent yet, and the orchestrator's key."""
+    """The orchestrator's client; the guide's customer, people and budget, nothing spent yet."""
     people.add_customer(ROOT, CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
     for actor in (JANE, MARK, FIONA):
         assert actor.user_id
@@ -168,13 +168,13 @@ def orchestrator(app: Flask) -> Orchestrator:
 
 
 @pytest.fixture(autouse=True)
-def proven(app: Flask) -> Iterator[None]:
-    """Counters, reservations and the replayed audit log agree after every test."""
+def verified(app: Flask) -> Iterator[None]:
+    """After every test, counters, reservations and the audit log agree."""
     yield
     assert verification.verify().findings == []
 
 
-# Exact money.
+# Exact money
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def proven(app: Flask) -> Iterator[None]:
         ("CLF", "0.0001", "0.0001", "99999.9999"),
     ],
 )
-def test_an_amount_is_exact_from_check_to_release(
+def test_amount_is_exact_from_check_to_release(
     orchestrator: Orchestrator, currency: str, sent: str, shown: str, left: str
 ) -> None:
     add_budget("Travel", "100000", "travel", currency=currency)
@@ -241,12 +241,12 @@ def test_ten_times_a_tenth_is_one(orchestrator: Orchestrator) -> None:
     ("currency", "most", "too_much"),
     [("USD", "9999999999999.99", "10000000000000"), ("JPY", "999999999999999", "1000000000000000")],
 )
-def test_amounts_go_up_to_the_last_below_the_limit(
+def test_largest_amount_is_one_minor_unit_below_the_limit(
     orchestrator: Orchestrator, currency: str, most: str, too_much: str
 ) -> None:
     add_budget("Treasury", most, "treasury", currency=currency)
     body = json.dumps(reserve_body(budgetId="treasury", amount="AMOUNT"))
-    reply = refused(
+    reply = failed(
         orchestrator.post("reserve", body.replace('"AMOUNT"', too_much)), 400, Code.INVALID_REQUEST
     )
     assert list(reply["fields"]) == ["amount"]
@@ -260,7 +260,7 @@ def test_amounts_go_up_to_the_last_below_the_limit(
 @pytest.mark.parametrize(
     ("currency", "amount"), [("USD", 10.999), ("USD", 0.001), ("JPY", 0.5), ("KWD", 0.0001)]
 )
-def test_more_decimals_than_the_currency_has_are_refused_not_rounded(
+def test_too_many_decimals_are_an_error_and_not_rounded(
     orchestrator: Orchestrator, currency: str, amount: float
 ) -> None:
     add_budget("Travel", "100000", "travel", currency=currency)
@@ -270,21 +270,21 @@ def test_more_decimals_than_the_currency_has_are_refused_not_rounded(
         orchestrator.commit(budgetId="travel", amount=amount),
         orchestrator.release(budgetId="travel", amount=amount),
     ):
-        assert list(refused(response, 400, Code.INVALID_REQUEST)["fields"]) == ["amount"]
+        assert list(failed(response, 400, Code.INVALID_REQUEST)["fields"]) == ["amount"]
     assert orchestrator.balances("travel") == (0, 0, 100000)
     assert not BudgetCheckLog.select().exists()
 
 
-def test_another_currency_than_the_budgets_is_refused(orchestrator: Orchestrator) -> None:
+def test_currency_must_be_the_budgets(orchestrator: Orchestrator) -> None:
     for response in (orchestrator.check(currency="EUR"), orchestrator.reserve(currency="EUR")):
-        reply = refused(response, 400, Code.INVALID_REQUEST)
+        reply = failed(response, 400, Code.INVALID_REQUEST)
         assert reply["fields"] == {"currency": "must be USD, the budget's currency"}
     assert orchestrator.balances() == (0, 0, 100000)
     assert succeeded(orchestrator.check(currency="USD"))["available"]
     succeeded(orchestrator.reserve(currency="USD"))
 
 
-def test_a_refusal_counts_in_the_decimals_that_its_budget_was_made_with(
+def test_errors_use_the_decimals_stored_with_the_budget(
     orchestrator: Orchestrator,
 ) -> None:
     with yen_of(2):
@@ -292,7 +292,7 @@ def test_a_refusal_counts_in_the_decimals_that_its_budget_was_made_with(
     reason = "Insufficient budget. Available: ¥50, Requested: ¥60.50"
     checked = succeeded(orchestrator.check(department="Travel", amount=60.5))
     assert (checked["budget"]["available"], checked["reason"]) == (50, reason)
-    reply = refused(
+    reply = failed(
         orchestrator.reserve(budgetId="travel", amount=60.5), 409, Code.INSUFFICIENT_BUDGET
     )
     assert (reply["available"], reply["shortfall"], reply["reason"]) == (
@@ -305,7 +305,7 @@ def test_a_refusal_counts_in_the_decimals_that_its_budget_was_made_with(
 # check
 
 
-def test_a_check_of_what_is_held_already_does_not_count_it_twice(
+def test_check_does_not_count_own_reservation_twice(
     orchestrator: Orchestrator,
 ) -> None:
     succeeded(orchestrator.reserve(amount=60_000))
@@ -326,7 +326,7 @@ def test_a_check_of_what_is_held_already_does_not_count_it_twice(
     assert succeeded(orchestrator.check())["alreadyReserved"] == 40000
 
 
-def test_a_check_moves_nothing_and_is_logged_with_its_answer(orchestrator: Orchestrator) -> None:
+def test_check_moves_nothing_and_is_logged(orchestrator: Orchestrator) -> None:
     response = orchestrator.check()
     assert orchestrator.balances() == (0, 0, 100000)
     assert movements() == []
@@ -341,30 +341,30 @@ def test_a_check_moves_nothing_and_is_logged_with_its_answer(orchestrator: Orche
 
 
 @pytest.mark.parametrize(
-    ("budget_limit", "customer_limit_minor", "currency", "amount", "approves"),
+    ("budget_limit", "customer_limit_minor", "currency", "amount", "auto_approved"),
     [
-        # The budget's own limit counts, whatever the customer's.
+        # The budget's limit takes precedence over the customer's.
         ("2000", 1_000_000, "USD", 2000, True),
         ("2000", 1_000_000, "USD", 2000.01, False),
         ("20000", 1_000_000, "USD", 20000, True),
         ("0", 1_000_000, "USD", 0.01, False),
-        # Without one, the customer's.
+        # Without it, the customer's limit applies.
         (None, 1_000_000, "USD", 10000, True),
         (None, 1_000_000, "USD", 10000.01, False),
         # With neither, FP&A approves everything.
         (None, None, "USD", 0.01, False),
-        # The customer's limit speaks of the customer's currency: 10,000 dollars are no limit in yen.
+        # The customer's limit is in the customer's currency: it does not apply to yen.
         (None, 1_000_000, "JPY", 1, False),
         ("5000", 1_000_000, "JPY", 5000, True),
     ],
 )
-def test_who_approves_is_said_by_the_budgets_limit_or_else_the_customers(
+def test_auto_approve_limit_is_the_budgets_or_the_customers(
     orchestrator: Orchestrator,
     budget_limit: str | None,
     customer_limit_minor: int | None,
     currency: str,
     amount: float,
-    approves: bool,
+    auto_approved: bool,
 ) -> None:
     people.add_customer(ROOT, "org-7", "Seven", auto_approve_limit_minor=customer_limit_minor)
     limit = None if budget_limit is None else Decimal(budget_limit)
@@ -381,16 +381,16 @@ def test_who_approves_is_said_by_the_budgets_limit_or_else_the_customers(
     reply = succeeded(
         orchestrator.client.post("/api/budget/check", json=body, headers=key_headers("org-7"))
     )
-    assert (reply["available"], reply["canAutoApprove"]) == (True, approves)
-    assert reply["code"] == (Code.AUTO_APPROVED if approves else Code.REQUIRES_APPROVAL)
-    if not approves:
+    assert (reply["available"], reply["canAutoApprove"]) == (True, auto_approved)
+    assert reply["code"] == (Code.AUTO_APPROVED if auto_approved else Code.REQUIRES_APPROVAL)
+    if not auto_approved:
         assert reply["reason"] == "Budget available. Requires FP&A approval"
 
 
 @pytest.mark.parametrize(
-    ("customers", "limit_minor", "budgets_own", "amount", "approves"),
+    ("customer_decimals", "limit_minor", "budget_decimals", "amount", "auto_approved"),
     [
-        # Each is 100 yen, or half a yen more.
+        # Each limit is 100 yen, or half a yen more.
         (2, 10_000, 0, 100, True),
         (2, 10_000, 0, 101, False),
         (2, 10_050, 0, 100, True),
@@ -401,25 +401,25 @@ def test_who_approves_is_said_by_the_budgets_limit_or_else_the_customers(
         (3, 100_000, 3, 100.001, False),
     ],
 )
-def test_the_customers_limit_is_the_same_amount_whatever_the_decimals_of_either(
+def test_customer_limit_is_rescaled_to_the_budgets_decimals(
     orchestrator: Orchestrator,
-    customers: int,
+    customer_decimals: int,
     limit_minor: int,
-    budgets_own: int,
+    budget_decimals: int,
     amount: float,
-    approves: bool,
+    auto_approved: bool,
 ) -> None:
-    with yen_of(customers):
+    with yen_of(customer_decimals):
         people.add_customer(
             ROOT, "org-7", "Seven", currency="JPY", auto_approve_limit_minor=limit_minor
         )
-    with yen_of(budgets_own):
+    with yen_of(budget_decimals):
         manual_budgets.set_budget(ROOT, "org-7", "Travel", "2025", Decimal(5000))
     body = check_body(customerId="org-7", department="Travel", fiscalPeriod="FY2025", amount=amount)
     reply = succeeded(
         orchestrator.client.post("/api/budget/check", json=body, headers=key_headers("org-7"))
     )
-    assert (reply["available"], reply["canAutoApprove"]) == (True, approves)
+    assert (reply["available"], reply["canAutoApprove"]) == (True, auto_approved)
 
 
 @pytest.mark.parametrize(
@@ -433,16 +433,14 @@ def test_the_customers_limit_is_the_same_amount_whatever_the_decimals_of_either(
         {"fiscalPeriod": "Q1 2025 (draft)"},
     ],
 )
-def test_no_budget_is_an_answer_of_its_own(
-    orchestrator: Orchestrator, named: dict[str, str]
-) -> None:
+def test_check_without_matching_budget(orchestrator: Orchestrator, named: dict[str, str]) -> None:
     reply = succeeded(orchestrator.check(**named))
     assert (reply["available"], reply["canAutoApprove"], reply["budget"]) == (False, False, None)
     assert (reply["code"], reply["reason"]) == (Code.NO_BUDGET, "No budget found")
     assert BudgetCheckLog.get().budgetId is None
 
 
-def test_where_there_is_no_budget_there_is_no_currency_to_mismatch(
+def test_any_currency_is_valid_without_a_budget(
     orchestrator: Orchestrator,
 ) -> None:
     assert (
@@ -453,15 +451,17 @@ def test_where_there_is_no_budget_there_is_no_currency_to_mismatch(
 
 @pytest.mark.parametrize("field", ["department", "fiscalPeriod"])
 @pytest.mark.parametrize("blank", ["", "   ", "\t\n", "\u00a0"])
-def test_a_blank_matches_no_budget(orchestrator: Orchestrator, field: str, blank: str) -> None:
+def test_blank_department_or_period_is_an_error(
+    orchestrator: Orchestrator, field: str, blank: str
+) -> None:
     assert list(
-        refused(orchestrator.check(**{field: blank}), 400, Code.INVALID_REQUEST)["fields"]
+        failed(orchestrator.check(**{field: blank}), 400, Code.INVALID_REQUEST)["fields"]
     ) == [field]
 
 
 @pytest.mark.parametrize("department", ["engineering", "  ENGINEERING ", "Engineering"])
 @pytest.mark.parametrize("period", ["Q1 2025", "2025-Q1", " q1 fy2025"])
-def test_letter_case_and_spelling_do_not_hide_a_budget(
+def test_check_ignores_letter_case_and_period_spelling(
     orchestrator: Orchestrator, department: str, period: str
 ) -> None:
     assert (
@@ -473,11 +473,11 @@ def test_letter_case_and_spelling_do_not_hide_a_budget(
 # reserve
 
 
-def test_what_does_not_fit_is_refused_with_what_is_missing_and_moves_nothing(
+def test_insufficient_budget_reports_the_shortfall(
     orchestrator: Orchestrator,
 ) -> None:
     succeeded(orchestrator.reserve(requestId="first", amount=98_000))
-    reply = refused(orchestrator.reserve(), 409, Code.INSUFFICIENT_BUDGET)
+    reply = failed(orchestrator.reserve(), 409, Code.INSUFFICIENT_BUDGET)
     assert (
         reply["reason"]
         == reply["error"]
@@ -488,44 +488,44 @@ def test_what_does_not_fit_is_refused_with_what_is_missing_and_moves_nothing(
     assert [row.requestId for row in movements()] == ["first"]
 
 
-def test_the_last_cent_can_be_reserved_and_not_one_more(orchestrator: Orchestrator) -> None:
+def test_last_cent_can_be_reserved(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve(requestId="first", amount=99_999.99))
-    refused(orchestrator.reserve(amount=0.02), 409, Code.INSUFFICIENT_BUDGET)
+    failed(orchestrator.reserve(amount=0.02), 409, Code.INSUFFICIENT_BUDGET)
     assert succeeded(orchestrator.reserve(amount=0.01))["newAvailable"] == 0
 
 
 @pytest.mark.parametrize("key", [None, "try-1"])
-def test_a_refused_reserve_may_succeed_later(orchestrator: Orchestrator, key: str | None) -> None:
+def test_failed_reserve_may_succeed_later(orchestrator: Orchestrator, key: str | None) -> None:
     succeeded(orchestrator.reserve(requestId="first", amount=98_000))
-    refused(orchestrator.reserve(key), 409, Code.INSUFFICIENT_BUDGET)
+    failed(orchestrator.reserve(key), 409, Code.INSUFFICIENT_BUDGET)
     succeeded(orchestrator.release(requestId="first", amount=98_000))
     succeeded(orchestrator.reserve(key))
     assert orchestrator.balances() == (5000, 0, 95000)
 
 
 @pytest.mark.parametrize("key", [None, "try-1"])
-def test_a_refused_release_or_commit_may_succeed_later(
+def test_failed_release_or_commit_may_succeed_later(
     orchestrator: Orchestrator, key: str | None
 ) -> None:
     succeeded(orchestrator.check())
-    refused(orchestrator.commit(key), 409, Code.NO_OPEN_RESERVATION)
-    refused(orchestrator.release(key), 200, Code.AMOUNT_EXCEEDS_RESERVED)
+    failed(orchestrator.commit(key), 409, Code.NO_OPEN_RESERVATION)
+    failed(orchestrator.release(key), 200, Code.AMOUNT_EXCEEDS_RESERVED)
     succeeded(orchestrator.reserve(amount=10_000))
     succeeded(orchestrator.commit(key))
     succeeded(orchestrator.release(key))
     assert orchestrator.balances() == (0, 5000, 95000)
 
 
-def test_the_same_reserve_again_gets_the_first_reply(orchestrator: Orchestrator) -> None:
+def test_repeated_reserve_returns_the_first_reply(orchestrator: Orchestrator) -> None:
     first = orchestrator.reserve()
     succeeded(orchestrator.reserve(requestId="another"))
-    again = orchestrator.reserve(reason="in other words")
+    again = orchestrator.reserve(reason="another reason")
     succeeded(again, replayed=True)
     assert again.data == first.data
     assert [row.requestId for row in movements()] == ["intake-789", "another"]
 
 
-def test_a_reserve_is_replayed_after_part_of_it_was_spent(orchestrator: Orchestrator) -> None:
+def test_reserve_is_replayed_after_a_partial_commit(orchestrator: Orchestrator) -> None:
     first = orchestrator.reserve()
     succeeded(orchestrator.commit(amount=2000))
     succeeded(orchestrator.release(amount=1000))
@@ -536,18 +536,18 @@ def test_a_reserve_is_replayed_after_part_of_it_was_spent(orchestrator: Orchestr
 
 
 @pytest.mark.parametrize("amount", [4999.99, 5000.01, 2000])
-def test_the_same_request_with_another_amount_is_a_conflict(
+def test_same_request_with_another_amount_is_a_conflict(
     orchestrator: Orchestrator, amount: float
 ) -> None:
     succeeded(orchestrator.reserve())
-    # What is left of it is another amount as well.
+    # The remainder is another amount too.
     succeeded(orchestrator.commit(amount=3000))
-    reply = refused(orchestrator.reserve(amount=amount), 409, Code.REQUEST_CONFLICT)
+    reply = failed(orchestrator.reserve(amount=amount), 409, Code.REQUEST_CONFLICT)
     assert reply["amountReserved"] == 5000
     assert orchestrator.balances() == (2000, 3000, 95000)
 
 
-def test_a_request_may_hold_money_on_two_budgets(orchestrator: Orchestrator) -> None:
+def test_request_may_hold_money_on_two_budgets(orchestrator: Orchestrator) -> None:
     add_budget("Travel", "1000", "travel")
     first, second = (
         succeeded(orchestrator.reserve()),
@@ -562,51 +562,49 @@ def test_a_request_may_hold_money_on_two_budgets(orchestrator: Orchestrator) -> 
 
 
 @pytest.mark.parametrize("close", ["commit", "release"])
-def test_a_late_duplicate_cannot_set_money_aside_twice(
-    orchestrator: Orchestrator, close: str
-) -> None:
+def test_late_duplicate_does_not_reserve_twice(orchestrator: Orchestrator, close: str) -> None:
     succeeded(orchestrator.check())
     first = succeeded(orchestrator.reserve())
     succeeded(getattr(orchestrator, close)())
     before = orchestrator.balances()
     assert (
-        refused(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)["reservationId"]
+        failed(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)["reservationId"]
         == first["reservationId"]
     )
-    refused(orchestrator.reserve(amount=10), 409, Code.RESERVATION_CLOSED)
+    failed(orchestrator.reserve(amount=10), 409, Code.RESERVATION_CLOSED)
     succeeded(orchestrator.check(requestId="another"))
-    refused(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)
+    failed(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)
     assert orchestrator.balances() == before
     succeeded(orchestrator.check())
     assert succeeded(orchestrator.reserve())["reservationId"] != first["reservationId"]
     assert Reservation.select().where(Reservation.requestId == "intake-789").count() == 2
 
 
-def test_a_newer_check_is_newer_by_sequence_not_by_clock(orchestrator: Orchestrator) -> None:
+def test_newer_check_is_newer_by_sequence_not_clock(orchestrator: Orchestrator) -> None:
     with time_machine.travel(clock.now() + timedelta(days=1)):
         succeeded(orchestrator.check())
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.release())
-    # That check's time is later than the release's; it came first all the same.
-    refused(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)
+    # The check's time is later than the release's, but it was logged first.
+    failed(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)
     with time_machine.travel(clock.now() - timedelta(days=1)):
         succeeded(orchestrator.check())
     succeeded(orchestrator.reserve())
 
 
-def test_the_sequence_of_checks_goes_on_after_pruning(orchestrator: Orchestrator) -> None:
+def test_check_sequence_continues_after_pruning(orchestrator: Orchestrator) -> None:
     with time_machine.travel(clock.now() - timedelta(days=40)):
         succeeded(orchestrator.check())
         succeeded(orchestrator.reserve())
         succeeded(orchestrator.check(requestId="another"))
         succeeded(orchestrator.release())
     assert retention.prune_checks(ROOT, 30) == 1
-    refused(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)
+    failed(orchestrator.reserve(), 409, Code.RESERVATION_CLOSED)
     succeeded(orchestrator.check())
     succeeded(orchestrator.reserve())
 
 
-def test_an_employee_reserves_only_what_they_checked_themselves(orchestrator: Orchestrator) -> None:
+def test_employee_reserves_only_what_they_checked(orchestrator: Orchestrator) -> None:
     reserve = ReserveRequest(budget_id=BUDGET, request_id="intake-789", amount=Decimal(5000))
     check = CheckRequest(
         request_id="intake-789",
@@ -625,15 +623,15 @@ def test_an_employee_reserves_only_what_they_checked_themselves(orchestrator: Or
     assert too_little.value.code is Code.CHECK_REQUIRED
     ledger.check(JANE, check.model_copy(update={"amount": Decimal(5000)}))
     assert ledger.reserve(JANE, reserve).data["newAvailable"] == 95000
-    with pytest.raises(RequestError) as stranger:
+    with pytest.raises(RequestError) as other_user:
         ledger.reserve(MARK, reserve)
-    assert stranger.value.code is Code.NOT_YOUR_REQUEST
+    assert other_user.value.code is Code.NOT_YOUR_REQUEST
 
 
 # commit
 
 
-def test_a_reservation_can_be_spent_in_parts(orchestrator: Orchestrator) -> None:
+def test_reservation_can_be_committed_in_parts(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     first = succeeded(orchestrator.commit(amount=1200.5))
     assert (
@@ -646,17 +644,17 @@ def test_a_reservation_can_be_spent_in_parts(orchestrator: Orchestrator) -> None
     last = succeeded(orchestrator.commit(amount=3799.5))
     assert (last["amountHeld"], last["newAvailable"]) == (0, 95000)
     assert orchestrator.balances() == (0, 5000, 95000)
-    refused(orchestrator.commit(amount=1), 409, Code.NO_OPEN_RESERVATION)
+    failed(orchestrator.commit(amount=1), 409, Code.NO_OPEN_RESERVATION)
 
 
-def test_equal_partial_commits_without_a_key_are_two(orchestrator: Orchestrator) -> None:
+def test_equal_partial_commits_without_key_are_not_replays(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     for _ in range(2):
         succeeded(orchestrator.commit(amount=1000))
     assert orchestrator.balances() == (3000, 2000, 95000)
 
 
-def test_a_final_commit_gives_back_what_is_left(orchestrator: Orchestrator) -> None:
+def test_final_commit_releases_the_remainder(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     first = orchestrator.commit(amount=4000, final=True)
     reply = succeeded(first)
@@ -677,7 +675,7 @@ def test_a_final_commit_gives_back_what_is_left(orchestrator: Orchestrator) -> N
     assert orchestrator.balances() == (0, 4000, 96000)
 
 
-def test_a_commit_beyond_the_hold_takes_the_rest_from_the_budgets_room(
+def test_commit_beyond_reservation_uses_available_amount(
     orchestrator: Orchestrator,
 ) -> None:
     succeeded(orchestrator.reserve())
@@ -697,53 +695,53 @@ def test_a_commit_beyond_the_hold_takes_the_rest_from_the_budgets_room(
     assert orchestrator.balances() == (0, 6000, 94000)
 
 
-def test_a_commit_beyond_the_hold_needs_room(orchestrator: Orchestrator) -> None:
+def test_commit_beyond_reservation_needs_available_amount(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.reserve(requestId="another", amount=94_500))
-    reply = refused(orchestrator.commit(amount=5500.01), 409, Code.INSUFFICIENT_BUDGET)
-    # What it may spend is its own hold and the 500 that nobody holds.
+    reply = failed(orchestrator.commit(amount=5500.01), 409, Code.INSUFFICIENT_BUDGET)
+    # It may spend its own reservation and the 500 that are available.
     assert reply["reason"] == "Insufficient budget. Available: $5,500, Requested: $5,500.01"
     assert (reply["available"], reply["shortfall"]) == (5500, Decimal("0.01"))
     assert orchestrator.balances() == (99500, 0, 500)
     assert succeeded(orchestrator.commit(amount=5500))["newAvailable"] == 0
 
 
-def test_a_commit_of_an_unknown_request_is_not_found_and_of_a_known_one_a_conflict(
+def test_commit_without_open_reservation(
     orchestrator: Orchestrator,
 ) -> None:
-    refused(orchestrator.commit(), 404, Code.REQUEST_NOT_FOUND)
+    failed(orchestrator.commit(), 404, Code.REQUEST_NOT_FOUND)
     succeeded(orchestrator.check())
-    refused(orchestrator.commit(), 409, Code.NO_OPEN_RESERVATION)
+    failed(orchestrator.commit(), 409, Code.NO_OPEN_RESERVATION)
     add_budget("Travel", "1000", "travel")
     succeeded(orchestrator.reserve(requestId="elsewhere", budgetId="travel", amount=10))
-    refused(orchestrator.commit(requestId="elsewhere", amount=10), 409, Code.NO_OPEN_RESERVATION)
+    failed(orchestrator.commit(requestId="elsewhere", amount=10), 409, Code.NO_OPEN_RESERVATION)
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.release())
-    refused(orchestrator.commit(), 409, Code.NO_OPEN_RESERVATION)
+    failed(orchestrator.commit(), 409, Code.NO_OPEN_RESERVATION)
     assert orchestrator.balances() == (0, 0, 100000)
 
 
-def test_the_purchase_order_stands_in_the_audit_log(orchestrator: Orchestrator) -> None:
+def test_external_ref_is_in_the_audit_log(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.commit(externalRef="PO-2041"))
     assert [row.externalRef for row in movements()] == [None, "PO-2041"]
 
 
-def test_a_commit_that_closed_its_reservation_is_replayed(orchestrator: Orchestrator) -> None:
+def test_closing_commit_is_replayed(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.commit(amount=2000))
     first = orchestrator.commit(amount=3000)
     again = orchestrator.commit(amount=3000)
     succeeded(again, replayed=True)
     assert again.data == first.data
-    refused(orchestrator.commit(amount=2000), 409, Code.NO_OPEN_RESERVATION)
+    failed(orchestrator.commit(amount=2000), 409, Code.NO_OPEN_RESERVATION)
     assert orchestrator.balances() == (0, 5000, 95000)
 
 
 # release
 
 
-def test_a_reservation_can_be_released_in_parts(orchestrator: Orchestrator) -> None:
+def test_reservation_can_be_released_in_parts(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     first = succeeded(orchestrator.release(amount=1200.5))
     assert (first["amountReleased"], first["amountHeld"], first["newAvailable"]) == (
@@ -764,10 +762,10 @@ def test_a_reservation_can_be_released_in_parts(orchestrator: Orchestrator) -> N
     ]
 
 
-def test_a_check_shows_every_figure_of_the_budget(orchestrator: Orchestrator) -> None:
+def test_check_shows_the_whole_balance(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.commit(amount=2000))
-    figures = {
+    balance = {
         "id": BUDGET,
         "currency": "USD",
         "budgetedAmount": 100000,
@@ -775,36 +773,36 @@ def test_a_check_shows_every_figure_of_the_budget(orchestrator: Orchestrator) ->
         "committedAmount": 2000,
         "available": 95000,
     }
-    assert succeeded(orchestrator.check(requestId="another"))["budget"] == figures
+    assert succeeded(orchestrator.check(requestId="another"))["budget"] == balance
 
 
-def test_money_of_a_disabled_customer_is_moved_by_no_key_for_all_customers(
+def test_key_for_all_customers_fails_for_disabled_customer(
     orchestrator: Orchestrator,
 ) -> None:
     everywhere = Orchestrator(orchestrator.client, key_headers(None))
     succeeded(everywhere.reserve())
     people.disable_customer(ROOT, CUSTOMER)
     for call in (everywhere.reserve, everywhere.commit, everywhere.release):
-        assert list(refused(call(), 400, Code.INVALID_CUSTOMER)["fields"]) == ["customerId"]
+        assert list(failed(call(), 400, Code.INVALID_CUSTOMER)["fields"]) == ["customerId"]
 
 
-def test_more_than_the_request_holds_is_not_released(orchestrator: Orchestrator) -> None:
+def test_release_of_more_than_held_moves_nothing(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.reserve(requestId="another"))
-    for changes, held in (({"amount": 5000.01}, 5000), ({"requestId": "unheard-of"}, 0)):
-        reply = refused(orchestrator.release(**changes), 200, Code.AMOUNT_EXCEEDS_RESERVED)
+    for changes, held in (({"amount": 5000.01}, 5000), ({"requestId": "unknown"}, 0)):
+        reply = failed(orchestrator.release(**changes), 200, Code.AMOUNT_EXCEEDS_RESERVED)
         assert (reply["amountReleased"], reply["amountHeld"], reply["newAvailable"]) == (
             0,
             held,
             90000,
         )
     succeeded(orchestrator.commit(amount=2000))
-    assert refused(orchestrator.release(), 200, Code.AMOUNT_EXCEEDS_RESERVED)["amountHeld"] == 3000
+    assert failed(orchestrator.release(), 200, Code.AMOUNT_EXCEEDS_RESERVED)["amountHeld"] == 3000
     assert orchestrator.balances() == (8000, 2000, 90000)
     assert succeeded(orchestrator.release(amount=3000))["amountReleased"] == 3000
 
 
-def test_a_release_that_closed_its_reservation_is_replayed_and_any_other_is_not(
+def test_only_the_closing_release_is_replayed(
     orchestrator: Orchestrator,
 ) -> None:
     succeeded(orchestrator.reserve())
@@ -814,14 +812,14 @@ def test_a_release_that_closed_its_reservation_is_replayed_and_any_other_is_not(
     succeeded(again, replayed=True)
     assert again.data == first.data
     for changes in ({"action": "manual"}, {"amount": 4000}):
-        refused(orchestrator.release(**changes), 200, Code.AMOUNT_EXCEEDS_RESERVED)
+        failed(orchestrator.release(**changes), 200, Code.AMOUNT_EXCEEDS_RESERVED)
     assert [row.action for row in movements()] == ["RESERVE", "RELEASE", "RESERVE"]
 
 
-def test_what_was_committed_is_not_released(orchestrator: Orchestrator) -> None:
+def test_committed_money_is_not_released(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.commit())
-    assert refused(orchestrator.release(), 200, Code.AMOUNT_EXCEEDS_RESERVED)["amountHeld"] == 0
+    assert failed(orchestrator.release(), 200, Code.AMOUNT_EXCEEDS_RESERVED)["amountHeld"] == 0
     assert orchestrator.balances() == (0, 5000, 95000)
 
 
@@ -829,7 +827,7 @@ def test_what_was_committed_is_not_released(orchestrator: Orchestrator) -> None:
 
 
 @pytest.mark.parametrize("call", ["commit", "release"])
-def test_a_partial_movement_with_a_key_happens_once(orchestrator: Orchestrator, call: str) -> None:
+def test_partial_movement_with_key_happens_once(orchestrator: Orchestrator, call: str) -> None:
     send = getattr(orchestrator, call)
     succeeded(orchestrator.reserve())
     first = send("part-1", amount=1000)
@@ -841,20 +839,20 @@ def test_a_partial_movement_with_a_key_happens_once(orchestrator: Orchestrator, 
     assert len(movements()) == 3
 
 
-def test_a_key_used_for_another_body_is_refused(orchestrator: Orchestrator) -> None:
+def test_key_with_another_body_is_an_error(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve("key"))
     for changes in ({"amount": 4000}, {"requestId": "another"}, {"reason": "another"}):
-        refused(orchestrator.reserve("key", **changes), 422, Code.IDEMPOTENCY_KEY_REUSED)
+        failed(orchestrator.reserve("key", **changes), 422, Code.IDEMPOTENCY_KEY_REUSED)
     succeeded(orchestrator.commit("key", amount=1000))
-    refused(orchestrator.commit("key", amount=1000, final=True), 422, Code.IDEMPOTENCY_KEY_REUSED)
+    failed(orchestrator.commit("key", amount=1000, final=True), 422, Code.IDEMPOTENCY_KEY_REUSED)
     succeeded(orchestrator.release("key", amount=1000))
-    refused(
+    failed(
         orchestrator.release("key", amount=1000, action="manual"), 422, Code.IDEMPOTENCY_KEY_REUSED
     )
     assert orchestrator.balances() == (3000, 1000, 96000)
 
 
-def test_a_key_counts_a_bodys_values_not_its_spelling(orchestrator: Orchestrator) -> None:
+def test_key_compares_values_not_json_text(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     body = json.dumps(commit_body(amount=1000))
     first = orchestrator.post("commit", body, "part-1")
@@ -865,7 +863,7 @@ def test_a_key_counts_a_bodys_values_not_its_spelling(orchestrator: Orchestrator
     assert again.data == first.data
 
 
-def test_a_key_is_its_callers_own(orchestrator: Orchestrator) -> None:
+def test_keys_of_two_callers_are_separate(orchestrator: Orchestrator) -> None:
     other = Orchestrator(orchestrator.client, key_headers(name="another service"))
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.commit("part-1", amount=1000))
@@ -874,9 +872,7 @@ def test_a_key_is_its_callers_own(orchestrator: Orchestrator) -> None:
 
 
 @pytest.mark.parametrize("call", ["commit", "release"])
-def test_a_late_duplicate_with_a_key_leaves_a_newer_reservation_alone(
-    orchestrator: Orchestrator, call: str
-) -> None:
+def test_late_duplicate_with_key_moves_nothing(orchestrator: Orchestrator, call: str) -> None:
     send = getattr(orchestrator, call)
     succeeded(orchestrator.reserve())
     first = send("close-1")
@@ -890,9 +886,7 @@ def test_a_late_duplicate_with_a_key_leaves_a_newer_reservation_alone(
 
 
 @pytest.mark.parametrize("call", ["reserve", "commit", "release"])
-def test_a_key_that_came_with_a_replay_is_kept_as_well(
-    orchestrator: Orchestrator, call: str
-) -> None:
+def test_key_sent_with_a_replay_is_stored(orchestrator: Orchestrator, call: str) -> None:
     calls: list[Callable[..., TestResponse]] = (
         [orchestrator.reserve]
         if call == "reserve"
@@ -901,10 +895,10 @@ def test_a_key_that_came_with_a_replay_is_kept_as_well(
     first = [send() for send in calls][-1]
     again = calls[-1]("late")
     succeeded(again, replayed=True)
-    refused(calls[-1]("late", reason="another"), 422, Code.IDEMPOTENCY_KEY_REUSED)
+    failed(calls[-1]("late", reason="another"), 422, Code.IDEMPOTENCY_KEY_REUSED)
     if call == "reserve":
         succeeded(orchestrator.release())
-    # The request is reserved anew, and the duplicate comes once more.
+    # The request is reserved again, and the duplicate arrives once more.
     succeeded(orchestrator.check())
     succeeded(orchestrator.reserve())
     before = orchestrator.balances()
@@ -915,36 +909,34 @@ def test_a_key_that_came_with_a_replay_is_kept_as_well(
 
 
 @pytest.mark.parametrize("key", ["", "   ", "k" * 256])
-def test_a_key_that_is_blank_or_too_long_is_refused(orchestrator: Orchestrator, key: str) -> None:
+def test_blank_or_too_long_key_is_an_error(orchestrator: Orchestrator, key: str) -> None:
     headers = orchestrator.headers | {"Idempotency-Key": key}
     response = orchestrator.client.post("/api/budget/reserve", json=reserve_body(), headers=headers)
-    assert list(refused(response, 400, Code.INVALID_REQUEST)["fields"]) == ["Idempotency-Key"]
+    assert list(failed(response, 400, Code.INVALID_REQUEST)["fields"]) == ["Idempotency-Key"]
     succeeded(orchestrator.reserve("k" * 255))
 
 
 @pytest.mark.parametrize(
     "character",
     ["é".encode(), "日".encode(), b"\x80"],
-    ids=["two bytes each", "three bytes each", "no UTF-8"],
+    ids=["two bytes", "three bytes", "not UTF-8"],
 )
-def test_a_keys_characters_are_counted_however_many_bytes_they_are(
-    orchestrator: Orchestrator, character: bytes
-) -> None:
+def test_key_length_is_counted_in_characters(orchestrator: Orchestrator, character: bytes) -> None:
     sent = character.decode("latin-1")
     too_long = orchestrator.client.post(
         "/api/budget/reserve",
         json=reserve_body(),
         headers=orchestrator.headers | {"Idempotency-Key": sent * 256},
     )
-    assert list(refused(too_long, 400, Code.INVALID_REQUEST)["fields"]) == ["Idempotency-Key"]
+    assert list(failed(too_long, 400, Code.INVALID_REQUEST)["fields"]) == ["Idempotency-Key"]
     first = succeeded(orchestrator.reserve(sent * 255))
     assert succeeded(orchestrator.reserve(sent * 255), replayed=True) == first
 
 
-# Who may have a reply again.
+# Permissions for replays
 
 
-def test_a_stranger_gets_no_replay(orchestrator: Orchestrator) -> None:
+def test_other_user_gets_no_replay(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.check())
     succeeded(orchestrator.reserve("key"))
     reserve = ReserveRequest(
@@ -953,30 +945,30 @@ def test_a_stranger_gets_no_replay(orchestrator: Orchestrator) -> None:
         amount=Decimal(5000),
         reason="Slack - Team collaboration",
     )
-    with pytest.raises(RequestError) as stranger:
+    with pytest.raises(RequestError) as other_user:
         ledger.reserve(MARK, reserve, idempotency_key="key")
-    assert stranger.value.code is Code.NOT_YOUR_REQUEST
+    assert other_user.value.code is Code.NOT_YOUR_REQUEST
     succeeded(orchestrator.release(action="cancel", originalRequesterId="user-123"))
-    refused(
+    failed(
         orchestrator.release(action="cancel", originalRequesterId="user-456"),
         403,
         Code.NOT_YOUR_REQUEST,
     )
-    for claimed in ("user-123", "user-456"):
+    for named in ("user-123", "user-456"):
         cancel = ReleaseRequest(
             budget_id=BUDGET,
             request_id="intake-789",
             amount=Decimal(5000),
             action=ReleaseAction.CANCEL,
-            original_requester_id=claimed,
+            original_requester_id=named,
             reason=None,
         )
-        with pytest.raises(RequestError) as stranger:
+        with pytest.raises(RequestError) as other_user:
             ledger.release(MARK, cancel)
-        assert stranger.value.code is Code.NOT_YOUR_REQUEST
+        assert other_user.value.code is Code.NOT_YOUR_REQUEST
 
 
-def test_a_role_without_the_permission_gets_no_replay(orchestrator: Orchestrator) -> None:
+def test_role_without_permission_gets_no_replay(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     commit = CommitRequest(budget_id=BUDGET, request_id="intake-789", amount=Decimal(5000))
     assert ledger.commit(FIONA, commit).data["amountCommitted"] == 5000
@@ -986,26 +978,26 @@ def test_a_role_without_the_permission_gets_no_replay(orchestrator: Orchestrator
     assert demoted.value.code is Code.FORBIDDEN
 
 
-def test_another_customers_service_gets_no_replay(orchestrator: Orchestrator) -> None:
+def test_service_of_other_customer_gets_no_replay(orchestrator: Orchestrator) -> None:
     people.add_customer(ROOT, "org-7", "Seven")
     foreign = Orchestrator(orchestrator.client, key_headers("org-7"))
     succeeded(orchestrator.reserve("key"))
-    refused(foreign.reserve("key"), 404, Code.BUDGET_NOT_FOUND)
+    failed(foreign.reserve("key"), 404, Code.BUDGET_NOT_FOUND)
     succeeded(orchestrator.release("key"))
-    refused(foreign.release("key"), 404, Code.BUDGET_NOT_FOUND)
-    refused(foreign.commit(), 404, Code.BUDGET_NOT_FOUND)
+    failed(foreign.release("key"), 404, Code.BUDGET_NOT_FOUND)
+    failed(foreign.commit(), 404, Code.BUDGET_NOT_FOUND)
 
 
-# Budgets that were removed, or cut.
+# Deleted and reduced budgets
 
 
-def test_a_removed_budget_takes_no_new_reservations_but_settles_the_open_ones(
+def test_deleted_budget_settles_only_open_reservations(
     orchestrator: Orchestrator,
 ) -> None:
     first = orchestrator.reserve()
     succeeded(orchestrator.reserve(requestId="another"))
     soft_delete()
-    refused(orchestrator.reserve(requestId="new"), 409, Code.BUDGET_DELETED)
+    failed(orchestrator.reserve(requestId="new"), 409, Code.BUDGET_DELETED)
     again = orchestrator.reserve()
     succeeded(again, replayed=True)
     assert again.data == first.data
@@ -1014,24 +1006,24 @@ def test_a_removed_budget_takes_no_new_reservations_but_settles_the_open_ones(
     assert orchestrator.balances() == (0, 5000, 95000)
 
 
-def test_a_check_does_not_find_a_removed_budget(orchestrator: Orchestrator) -> None:
+def test_check_does_not_find_a_deleted_budget(orchestrator: Orchestrator) -> None:
     soft_delete()
     assert succeeded(orchestrator.check())["code"] == Code.NO_BUDGET
-    # Its place is free for another.
+    # Another budget may take its place.
     add_budget("Engineering", "7000", "budget-124")
     assert succeeded(orchestrator.check())["budget"]["id"] == "budget-124"
 
 
-def test_a_commit_beyond_the_hold_on_a_removed_budget_says_why_it_is_refused(
+def test_commit_beyond_reservation_on_deleted_budget(
     orchestrator: Orchestrator,
 ) -> None:
     succeeded(orchestrator.reserve())
     soft_delete()
-    refused(orchestrator.commit(amount=6000), 409, Code.BUDGET_DELETED)
+    failed(orchestrator.commit(amount=6000), 409, Code.BUDGET_DELETED)
     assert orchestrator.balances() == (5000, 0, 95000)
 
 
-def test_a_budget_cut_below_what_is_spent_is_overdrawn_and_refuses(
+def test_overdrawn_budget_rejects_new_spending(
     orchestrator: Orchestrator,
 ) -> None:
     succeeded(orchestrator.reserve(amount=40_000))
@@ -1041,27 +1033,27 @@ def test_a_budget_cut_below_what_is_spent_is_overdrawn_and_refuses(
     check = succeeded(orchestrator.check(requestId="new", amount=1))
     assert (check["available"], check["budget"]["available"]) == (False, -10000)
     assert check["reason"] == "Insufficient budget. Available: -$10,000, Requested: $1"
-    reply = refused(orchestrator.reserve(requestId="new", amount=1), 409, Code.INSUFFICIENT_BUDGET)
+    reply = failed(orchestrator.reserve(requestId="new", amount=1), 409, Code.INSUFFICIENT_BUDGET)
     assert (reply["available"], reply["shortfall"]) == (-10000, 10001)
-    # What does not worsen it goes on; what does is refused.
-    refused(orchestrator.commit(amount=40_000.01), 409, Code.INSUFFICIENT_BUDGET)
+    # A movement may go on unless it increases the overdraft.
+    failed(orchestrator.commit(amount=40_000.01), 409, Code.INSUFFICIENT_BUDGET)
     assert succeeded(orchestrator.commit(amount=40_000))["newAvailable"] == -10000
     assert (
         succeeded(orchestrator.release(requestId="another", amount=20_000))["newAvailable"] == 10000
     )
 
 
-# The audit log.
+# The audit log
 
 
-def test_every_movement_tells_what_who_and_why(orchestrator: Orchestrator) -> None:
+def test_audit_rows_of_every_kind_of_movement(orchestrator: Orchestrator) -> None:
     jane, service, fiona = (
         "Jane Doe (jane@acme.com)",
         "orchestrator (service)",
         "Fiona Adams (fiona@acme.com)",
     )
     succeeded(orchestrator.check())
-    # Another request's hold on the same budget is no part of this story.
+    # Another request on the same budget does not appear in these rows.
     succeeded(orchestrator.reserve(requestId="bystander", amount=700, userId="user-456"))
     succeeded(orchestrator.reserve())
     succeeded(orchestrator.commit(amount=1200.5))
@@ -1113,10 +1105,10 @@ def test_every_movement_tells_what_who_and_why(orchestrator: Orchestrator) -> No
     rows: list[Any] = list(
         AuditLog.select(*columns).where(AuditLog.budgetId == BUDGET).order_by(AuditLog.id).tuples()
     )
-    made, changed = rows[0], rows[-1]
-    assert made[:8] == (1, "CREATE", None, None, "100000", 10_000_000, 0, 0)
+    created, changed = rows[0], rows[-1]
+    assert created[:8] == (1, "CREATE", None, None, "100000", 10_000_000, 0, 0)
     assert changed[:8] == (12, "UPDATE", None, "100000", "120000", 2_000_000, 0, 0)
-    assert made[8] == changed[8] == "root (command line)"
+    assert created[8] == changed[8] == "root (command line)"
     remainder = "Remainder released by the final commit"
     assert rows[2:-1] == [
         (
@@ -1257,21 +1249,21 @@ def test_every_movement_tells_what_who_and_why(orchestrator: Orchestrator) -> No
     ]
 
 
-def test_only_what_moved_is_in_the_audit_log(orchestrator: Orchestrator) -> None:
+def test_audit_log_has_only_real_movements(orchestrator: Orchestrator) -> None:
     first = succeeded(orchestrator.reserve())
     succeeded(orchestrator.reserve(), replayed=True)
-    refused(orchestrator.reserve(amount=1), 409, Code.REQUEST_CONFLICT)
-    refused(
+    failed(orchestrator.reserve(amount=1), 409, Code.REQUEST_CONFLICT)
+    failed(
         orchestrator.reserve(requestId="too much", amount=200_000), 409, Code.INSUFFICIENT_BUDGET
     )
-    refused(orchestrator.release(amount=6000), 200, Code.AMOUNT_EXCEEDS_RESERVED)
-    refused(orchestrator.commit(amount=200_000), 409, Code.INSUFFICIENT_BUDGET)
+    failed(orchestrator.release(amount=6000), 200, Code.AMOUNT_EXCEEDS_RESERVED)
+    failed(orchestrator.commit(amount=200_000), 409, Code.INSUFFICIENT_BUDGET)
     assert [(row.action, row.reservationId, row.customerId) for row in movements()] == [
         ("RESERVE", first["reservationId"], CUSTOMER)
     ]
 
 
-def test_a_reserves_reply_has_its_request_and_its_figures(orchestrator: Orchestrator) -> None:
+def test_reply_to_reserve(orchestrator: Orchestrator) -> None:
     reply = succeeded(orchestrator.reserve())
     reservation = Reservation.get()
     assert reply == {
@@ -1284,7 +1276,7 @@ def test_a_reserves_reply_has_its_request_and_its_figures(orchestrator: Orchestr
     }
 
 
-def test_a_check_is_logged_with_all_that_was_asked_and_answered(orchestrator: Orchestrator) -> None:
+def test_check_log_has_request_and_answer(orchestrator: Orchestrator) -> None:
     reply = orchestrator.check(purpose="Team collaboration", vendor="Slack")
     row = BudgetCheckLog.get()
     assert (row.vendor, row.purpose, row.department, row.fiscalPeriod) == (
@@ -1305,45 +1297,43 @@ def test_a_check_is_logged_with_all_that_was_asked_and_answered(orchestrator: Or
     )
 
 
-def test_a_checks_duration_is_counted_from_when_the_work_on_it_began(
+def test_check_duration_counts_from_the_request_start(
     orchestrator: Orchestrator,
 ) -> None:
-    asked = CheckRequest(**{snake(name): value for name, value in check_body().items()})
+    request = CheckRequest(**{snake(name): value for name, value in check_body().items()})
     for ago_ms, least_ms in ((10_000_000, 10_000_000), (-10_000_000, 0)):
-        ledger.check(FIONA, asked, started_ns=time.perf_counter_ns() - ago_ms * 1_000_000)
-        took_ms = (
+        ledger.check(FIONA, request, started_ns=time.perf_counter_ns() - ago_ms * 1_000_000)
+        duration_ms = (
             BudgetCheckLog.select(BudgetCheckLog.durationMs)
             .order_by(BudgetCheckLog.id.desc())
             .first()
             .durationMs
         )
-        assert least_ms <= took_ms < least_ms + 60_000
+        assert least_ms <= duration_ms < least_ms + 60_000
 
 
 def snake(name: str) -> str:
     return re.sub("([A-Z])", r"_\1", name).lower()
 
 
-def test_a_currency_that_is_none_is_named_where_no_budget_says_what_it_is(
+def test_unknown_currency_without_a_budget_is_an_error(
     orchestrator: Orchestrator,
 ) -> None:
-    reply = refused(
+    reply = failed(
         orchestrator.check(department="Nowhere", currency="ABC"), 400, Code.INVALID_REQUEST
     )
     assert list(reply["fields"]) == ["currency"]
 
 
 @pytest.mark.parametrize("call", ["reserve", "commit", "release"])
-def test_a_call_that_names_another_customer_is_refused_and_moves_nothing(
-    orchestrator: Orchestrator, call: str
-) -> None:
+def test_call_for_another_customer_moves_nothing(orchestrator: Orchestrator, call: str) -> None:
     orchestrator.reserve()
     before = orchestrator.balances(), len(movements())
-    refused(getattr(orchestrator, call)(customerId="org-789", amount=1), 400, Code.INVALID_CUSTOMER)
+    failed(getattr(orchestrator, call)(customerId="org-789", amount=1), 400, Code.INVALID_CUSTOMER)
     assert (orchestrator.balances(), len(movements())) == before
 
 
-def test_commits_and_releases_say_what_they_were_about(orchestrator: Orchestrator) -> None:
+def test_commit_and_release_replies_name_the_reservation(orchestrator: Orchestrator) -> None:
     reservation_id = succeeded(orchestrator.reserve())["reservationId"]
     for reply in (
         succeeded(orchestrator.commit(amount=1)),

@@ -1,4 +1,4 @@
-"""`flask verify`: proves the balances after any traffic, and finds what somebody changed behind the service's back."""
+"""`flask verify`: the balances agree after any traffic, and it finds changes made by hand."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def release(request_id: str, amount: int, action: ReleaseAction = ReleaseAction.
 
 
 def move_money() -> None:
-    """On "busy-1" every kind of movement there is, on "quiet-1" one open reservation, on "globex-1" none."""
+    """Every kind of movement on "busy-1", one open reservation on "quiet-1", none on "globex-1"."""
     people.add_customer(ROOT, "acme", "Acme")
     people.add_customer(ROOT, "globex", "Globex")
     for customer_id, budget_id, department in (
@@ -118,9 +118,9 @@ def move_money() -> None:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with those movements, written once."""
-    path = tmp_path_factory.mktemp("written") / "budget_sync.db"
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with those movements, created once."""
+    path = tmp_path_factory.mktemp("template") / "budget_sync.db"
     database.connect(path, create=True)
     database.init_schema()
     move_money()
@@ -134,11 +134,11 @@ def books(request: pytest.FixtureRequest, app: Flask) -> Flask:
     if ENGINE != "sqlite":
         move_money()
         return app
-    written = request.getfixturevalue("written")
-    # Making that file connected the process to it.
+    template = request.getfixturevalue("template")
+    # The fixture connected the process to the template file.
     database.connect(app.config["SETTINGS"].database)
     with (
-        closing(sqlite3.connect(written)) as source,
+        closing(sqlite3.connect(template)) as source,
         closing(sqlite3.connect(db.file_path)) as target,
     ):
         source.backup(target)
@@ -146,30 +146,33 @@ def books(request: pytest.FixtureRequest, app: Flask) -> Flask:
 
 
 def verify(app: Flask) -> Result:
-    """What the command says."""
+    """Run the command."""
     return app.test_cli_runner().invoke(args=["verify"])
 
 
-def by_hand(*statements: str, unchecked: bool = False) -> None:
-    """Change the database as whoever has its shell can: with foreign keys and triggers off, and with `unchecked` the constraints as well."""
+def tamper(*statements: str, unchecked: bool = False) -> None:
+    """Change the database without foreign keys and triggers; `unchecked`: without constraints."""
     with closing(shell(unchecked=unchecked)) as connection:
         for statement in statements:
             changed = connection.execute(statement)
-            # A change that hits no row would prove nothing.
+            # A change of no row would test nothing.
             assert changed.rowcount != 0, statement
 
 
 def shell(*, unchecked: bool) -> Any:
-    """A connection that nothing holds back."""
+    """A connection without foreign keys and triggers; `unchecked`: without constraints."""
     if ENGINE == "sqlite":
-        # Foreign keys are off unless asked for.
+        # Foreign keys are off by default.
         connection = sqlite3.connect(db.file_path, isolation_level=None)
         off = ['DROP TRIGGER "AuditLog_no_update"', 'DROP TRIGGER "AuditLog_no_delete"'] + [
             "PRAGMA ignore_check_constraints = ON"
         ] * unchecked
     else:
         connection = psycopg.connect(str(db.connection().info.dsn), autocommit=True)
-        checks = """SELECT conname FROM pg_constraint WHERE conrelid = '"Reservation"'::regclass AND contype = 'c'"""
+        checks = """
+            SELECT conname FROM pg_constraint
+            WHERE conrelid = '"Reservation"'::regclass AND contype = 'c'
+        """
         drop = [
             f'ALTER TABLE "Reservation" DROP CONSTRAINT "{name}"'
             for (name,) in connection.execute(checks)
@@ -180,7 +183,7 @@ def shell(*, unchecked: bool) -> Any:
     return connection
 
 
-def test_nothing_is_found_in_an_empty_database(app: Flask) -> None:
+def test_empty_database_verifies(app: Flask) -> None:
     result = verify(app)
     assert (result.exit_code, result.stderr) == (0, "")
     assert (
@@ -189,7 +192,7 @@ def test_nothing_is_found_in_an_empty_database(app: Flask) -> None:
     )
 
 
-def test_nothing_is_found_after_traffic(books: Flask) -> None:
+def test_balances_verify_after_traffic(books: Flask) -> None:
     result = verify(books)
     assert (result.exit_code, result.stderr) == (0, "")
     rows = db.execute_sql('SELECT COUNT(*) FROM "AuditLog"').fetchone()[0]
@@ -199,7 +202,7 @@ def test_nothing_is_found_after_traffic(books: Flask) -> None:
     )
 
 
-def test_nothing_is_found_after_refused_movements(books: Flask) -> None:
+def test_balances_verify_after_failed_movements(books: Flask) -> None:
     with pytest.raises(RequestError):
         reserve("too-much", 5000)
     with pytest.raises(RequestError):
@@ -211,7 +214,7 @@ def test_nothing_is_found_after_refused_movements(books: Flask) -> None:
     assert verify(books).exit_code == 0
 
 
-def test_nothing_is_found_while_money_moves(books: Flask) -> None:
+def test_balances_verify_while_money_moves(books: Flask) -> None:
     stop = threading.Event()
     moved: list[int] = []
 
@@ -225,7 +228,7 @@ def test_nothing_is_found_while_money_moves(books: Flask) -> None:
     thread = threading.Thread(target=traffic)
     thread.start()
     try:
-        findings = []
+        findings: list[str] = []
         while len(moved) < 20 and thread.is_alive():
             findings += verification.verify().findings
     finally:
@@ -235,93 +238,149 @@ def test_nothing_is_found_while_money_moves(books: Flask) -> None:
     assert len(moved) >= 20
 
 
-ADJUSTED = {
-    "a reserved counter": f"""UPDATE "BudgetUtilization" SET "reservedMinor" = "reservedMinor" + 1 WHERE "budgetId" = '{BUSY}'""",
-    "a committed counter": f"""UPDATE "BudgetUtilization" SET "committedMinor" = "committedMinor" - 1 WHERE "budgetId" = '{BUSY}'""",
-    "money moved from reserved to committed": f"""
-        UPDATE "BudgetUtilization" SET "reservedMinor" = "reservedMinor" - 100, "committedMinor" = "committedMinor" + 100 WHERE "budgetId" = '{BUSY}'
-    """,
-    "a version counted up": f"""UPDATE "BudgetUtilization" SET "version" = "version" + 1 WHERE "budgetId" = '{BUSY}'""",
-    "a version counted down": f"""UPDATE "BudgetUtilization" SET "version" = "version" - 1 WHERE "budgetId" = '{BUSY}'""",
-    "a budgeted amount": f"""UPDATE "Budget" SET "budgetedMinor" = "budgetedMinor" + 1 WHERE "id" = '{BUSY}'""",
-    "a utilisation row deleted": f"""DELETE FROM "BudgetUtilization" WHERE "budgetId" = '{BUSY}'""",
-    "a budget deleted": f"""DELETE FROM "Budget" WHERE "id" = '{BUSY}'""",
-    "the first audit row deleted": f"""DELETE FROM "AuditLog" WHERE "budgetId" = '{BUSY}' AND "version" = 1""",
-    "the last audit row deleted": f"""
-        DELETE FROM "AuditLog" WHERE "budgetId" = '{BUSY}' AND "version" = (SELECT MAX("version") FROM "AuditLog" WHERE "budgetId" = '{BUSY}')
-    """,
-    "an audit row without money deleted": """DELETE FROM "AuditLog" WHERE "field" = 'autoApproveLimit'""",
-    "a movement deleted": """DELETE FROM "AuditLog" WHERE "requestId" = 'open'""",
-    "two movements deleted that cancel out": """DELETE FROM "AuditLog" WHERE "requestId" = 'released'""",
-    "every audit row deleted": f"""DELETE FROM "AuditLog" WHERE "budgetId" = '{BUSY}'""",
+def update(table: str, changes: str, where: str) -> str:
+    """An UPDATE statement."""
+    return f'UPDATE "{table}" SET {changes} WHERE {where}'
+
+
+def delete(table: str, where: str) -> str:
+    """A DELETE statement."""
+    return f'DELETE FROM "{table}" WHERE {where}'
+
+
+OF_BUSY = f""" "budgetId" = '{BUSY}' """
+OPEN, SPENT, RELEASED = (f""" "requestId" = '{name}' """ for name in ("open", "spent", "released"))
+
+TAMPERED = {
+    "a reserved counter": update(
+        "BudgetUtilization", '"reservedMinor" = "reservedMinor" + 1', OF_BUSY
+    ),
+    "a committed counter": update(
+        "BudgetUtilization", '"committedMinor" = "committedMinor" - 1', OF_BUSY
+    ),
+    "money moved from reserved to committed": update(
+        "BudgetUtilization",
+        '"reservedMinor" = "reservedMinor" - 100, "committedMinor" = "committedMinor" + 100',
+        OF_BUSY,
+    ),
+    "a version increased": update("BudgetUtilization", '"version" = "version" + 1', OF_BUSY),
+    "a version decreased": update("BudgetUtilization", '"version" = "version" - 1', OF_BUSY),
+    "a budgeted amount": update(
+        "Budget", '"budgetedMinor" = "budgetedMinor" + 1', f""" "id" = '{BUSY}' """
+    ),
+    "a utilization row deleted": delete("BudgetUtilization", OF_BUSY),
+    "a budget deleted": delete("Budget", f""" "id" = '{BUSY}' """),
+    "the first audit row deleted": delete("AuditLog", f'{OF_BUSY} AND "version" = 1'),
+    "the last audit row deleted": delete(
+        "AuditLog",
+        f'{OF_BUSY} AND "version" = (SELECT MAX("version") FROM "AuditLog" WHERE {OF_BUSY})',
+    ),
+    "an audit row without money deleted": delete("AuditLog", "\"field\" = 'autoApproveLimit'"),
+    "a movement deleted": delete("AuditLog", OPEN),
+    "two movements deleted that cancel out": delete("AuditLog", RELEASED),
+    "every audit row deleted": delete("AuditLog", OF_BUSY),
     "an audit row added": f"""
-        INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "principal", "changedBy", "createdAt")
-        SELECT 'acme', '{BUSY}', MAX("version") + 1, 'UPDATE', 'command', 'root (command line)', '2025-02-05T10:30:00Z'
-        FROM "AuditLog" WHERE "budgetId" = '{BUSY}'
+        INSERT INTO "AuditLog"
+            ("customerId", "budgetId", "version", "action", "principal", "changedBy", "createdAt")
+        SELECT 'acme', '{BUSY}', MAX("version") + 1, 'UPDATE', 'command', 'root (command line)',
+            '2025-02-05T10:30:00Z'
+        FROM "AuditLog" WHERE {OF_BUSY}
     """,
-    "a release told as a commit": """UPDATE "AuditLog" SET "action" = 'COMMIT' WHERE "requestId" = 'released' AND "action" = 'RELEASE'""",
-    "an audit row's reserved delta": """
-        UPDATE "AuditLog" SET "reservedDeltaMinor" = "reservedDeltaMinor" + 1 WHERE "requestId" = 'open'
-    """,
-    "an audit row's committed delta": """
-        UPDATE "AuditLog" SET "committedDeltaMinor" = "committedDeltaMinor" + 1 WHERE "requestId" = 'spent' AND "action" = 'COMMIT'
-    """,
-    "an audit row's budgeted delta": """UPDATE "AuditLog" SET "budgetedDeltaMinor" = 1 WHERE "requestId" = 'open'""",
+    "a release logged as a commit": update(
+        "AuditLog", "\"action\" = 'COMMIT'", f"{RELEASED} AND \"action\" = 'RELEASE'"
+    ),
+    "an audit row's reserved delta": update(
+        "AuditLog", '"reservedDeltaMinor" = "reservedDeltaMinor" + 1', OPEN
+    ),
+    "an audit row's committed delta": update(
+        "AuditLog",
+        '"committedDeltaMinor" = "committedDeltaMinor" + 1',
+        f"{SPENT} AND \"action\" = 'COMMIT'",
+    ),
+    "an audit row's budgeted delta": update("AuditLog", '"budgetedDeltaMinor" = 1', OPEN),
     "deltas swapped between two requests": """
-        UPDATE "AuditLog" SET "reservedDeltaMinor" = CASE "requestId" WHEN 'open' THEN 20000 ELSE 10000 END
+        UPDATE "AuditLog"
+        SET "reservedDeltaMinor" = CASE "requestId" WHEN 'open' THEN 20000 ELSE 10000 END
         WHERE "action" = 'RESERVE' AND "requestId" IN ('open', 'partly-spent')
     """,
-    "an audit row's request": """UPDATE "AuditLog" SET "requestId" = 'another' WHERE "requestId" = 'open'""",
-    "an audit row's requester": """UPDATE "AuditLog" SET "subject" = 'another' WHERE "requestId" = 'open'""",
-    "an audit row's budget": f"""UPDATE "AuditLog" SET "budgetId" = '{QUIET}', "version" = 99 WHERE "requestId" = 'open'""",
-    "an audit row's version": """UPDATE "AuditLog" SET "version" = 99 WHERE "requestId" = 'open'""",
-    "a reservation's amount": """
-        UPDATE "Reservation" SET "amountMinor" = "amountMinor" + 1, "heldMinor" = "heldMinor" + 1 WHERE "requestId" = 'open'
-    """,
-    "a reservation's amount and what was released": """
-        UPDATE "Reservation" SET "amountMinor" = "amountMinor" + 1, "releasedMinor" = "releasedMinor" + 1 WHERE "requestId" = 'released'
-    """,
-    "a reservation's amount and what was committed": """
-        UPDATE "Reservation" SET "amountMinor" = "amountMinor" + 1, "committedMinor" = "committedMinor" + 1 WHERE "requestId" = 'spent'
-    """,
-    "committed told as released": """
-        UPDATE "Reservation" SET "releasedMinor" = "committedMinor", "committedMinor" = 0 WHERE "requestId" = 'spent'
-    """,
-    "released told as exceeded": """
-        UPDATE "Reservation" SET "releasedMinor" = "releasedMinor" + 1, "exceededMinor" = "exceededMinor" + 1 WHERE "requestId" = 'released'
-    """,
-    "held given back without a word": """
-        UPDATE "Reservation" SET "heldMinor" = "heldMinor" - 1, "releasedMinor" = "releasedMinor" + 1 WHERE "requestId" = 'open'
-    """,
-    "a reservation's request": """UPDATE "Reservation" SET "requestId" = 'another' WHERE "requestId" = 'open'""",
-    "a reservation's requester": """UPDATE "Reservation" SET "requesterId" = 'another' WHERE "requestId" = 'open'""",
-    "a reservation's id": """UPDATE "Reservation" SET "id" = 'res-another' WHERE "requestId" = 'open'""",
-    "a reservation closed": """
-        UPDATE "Reservation" SET "status" = 'closed', "releasedMinor" = "amountMinor", "heldMinor" = 0, "closedAt" = "createdAt", "closedAfterCheck" = 0,
-            "closingCall" = 'release:reject:10000', "closingReply" = '{}' WHERE "requestId" = 'open'
-    """,
-    "a reservation opened again": """
-        UPDATE "Reservation" SET "status" = 'open', "releasedMinor" = 0, "heldMinor" = "amountMinor", "closedAt" = NULL WHERE "requestId" = 'released'
-    """,
-    "a reservation deleted": """DELETE FROM "Reservation" WHERE "requestId" = 'open'""",
-    "a settled reservation deleted": """DELETE FROM "Reservation" WHERE "requestId" = 'released'""",
+    "an audit row's request": update("AuditLog", "\"requestId\" = 'another'", OPEN),
+    "an audit row's requester": update("AuditLog", "\"subject\" = 'another'", OPEN),
+    "an audit row's budget": update(
+        "AuditLog", f""" "budgetId" = '{QUIET}', "version" = 99 """, OPEN
+    ),
+    "an audit row's version": update("AuditLog", '"version" = 99', OPEN),
+    "a reservation's amount": update(
+        "Reservation",
+        '"amountMinor" = "amountMinor" + 1, "heldMinor" = "heldMinor" + 1',
+        OPEN,
+    ),
+    "a reservation's amount and released amount": update(
+        "Reservation",
+        '"amountMinor" = "amountMinor" + 1, "releasedMinor" = "releasedMinor" + 1',
+        RELEASED,
+    ),
+    "a reservation's amount and committed amount": update(
+        "Reservation",
+        '"amountMinor" = "amountMinor" + 1, "committedMinor" = "committedMinor" + 1',
+        SPENT,
+    ),
+    "committed changed to released": update(
+        "Reservation", '"releasedMinor" = "committedMinor", "committedMinor" = 0', SPENT
+    ),
+    "released and exceeded increased": update(
+        "Reservation",
+        '"releasedMinor" = "releasedMinor" + 1, "exceededMinor" = "exceededMinor" + 1',
+        RELEASED,
+    ),
+    "held released without an audit row": update(
+        "Reservation",
+        '"heldMinor" = "heldMinor" - 1, "releasedMinor" = "releasedMinor" + 1',
+        OPEN,
+    ),
+    "a reservation's request": update("Reservation", "\"requestId\" = 'another'", OPEN),
+    "a reservation's requester": update("Reservation", "\"requesterId\" = 'another'", OPEN),
+    "a reservation's id": update("Reservation", "\"id\" = 'res-another'", OPEN),
+    "a reservation closed": update(
+        "Reservation",
+        """
+        "status" = 'closed', "releasedMinor" = "amountMinor", "heldMinor" = 0,
+        "closedAt" = "createdAt", "closedAfterCheck" = 0,
+        "closingCall" = 'release:reject:10000', "closingReply" = '{}'
+        """,
+        OPEN,
+    ),
+    "a reservation opened again": update(
+        "Reservation",
+        """
+        "status" = 'open', "releasedMinor" = 0, "heldMinor" = "amountMinor", "closedAt" = NULL
+        """,
+        RELEASED,
+    ),
+    "a reservation deleted": delete("Reservation", OPEN),
+    "a settled reservation deleted": delete("Reservation", RELEASED),
     "a reservation added": f"""
-        INSERT INTO "Reservation" ("id", "customerId", "budgetId", "requestId", "requesterId", "requesterName", "requesterEmail", "currencyExponent",
-            "amountMinor", "heldMinor", "status", "createdAt", "reserveReply")
-        VALUES ('res-new', 'acme', '{BUSY}', 'new', 'user-123', '', '', 2, 1, 1, 'open', '2025-02-05T10:30:00Z', '{{}}')
+        INSERT INTO "Reservation" ("id", "customerId", "budgetId", "requestId", "requesterId",
+            "requesterName", "requesterEmail", "currencyExponent", "amountMinor", "heldMinor",
+            "status", "createdAt", "reserveReply")
+        VALUES ('res-new', 'acme', '{BUSY}', 'new', 'user-123', '', '', 2, 1, 1, 'open',
+            '2025-02-05T10:30:00Z', '{{}}')
     """,
 }
 
-# What the database's own constraints refuse, unless somebody turned them off as well.
+# Changes that the database's constraints reject unless they are off too.
 UNCHECKED = {
-    "a reservation called closed while it holds money": """UPDATE "Reservation" SET "status" = 'closed' WHERE "requestId" = 'open'""",
-    "a reservation called open while it holds nothing": """UPDATE "Reservation" SET "status" = 'open' WHERE "requestId" = 'released'""",
-    "a reservation of more than became of it": """UPDATE "Reservation" SET "releasedMinor" = "releasedMinor" + 1 WHERE "requestId" = 'open'""",
+    "a closed reservation that holds money": update("Reservation", "\"status\" = 'closed'", OPEN),
+    "an open reservation that holds nothing": update(
+        "Reservation", "\"status\" = 'open'", RELEASED
+    ),
+    "a reservation whose amounts do not add up": update(
+        "Reservation", '"releasedMinor" = "releasedMinor" + 1', OPEN
+    ),
 }
 
 
-def found(app: Flask) -> list[str]:
-    """The findings: lines on standard error, before the last one that counts them."""
+def findings_of(app: Flask) -> list[str]:
+    """The findings: the lines on standard error before the last, which has their number."""
     result = verify(app)
     assert (result.exit_code, result.stdout) == (1, "")
     *findings, last = result.stderr.splitlines()
@@ -330,139 +389,151 @@ def found(app: Flask) -> list[str]:
     return findings
 
 
-@pytest.mark.parametrize("change", ADJUSTED.values(), ids=ADJUSTED)
-def test_verify_finds_by_its_budget(books: Flask, change: str) -> None:
-    by_hand(change)
-    # Each of these is about the busy budget; what moved an audit row to the quiet one is about both.
+@pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED)
+def test_verify_names_the_budget_of_a_change(books: Flask, change: str) -> None:
+    tamper(change)
+    # Each change is about the busy budget. One moves an audit row to the quiet budget as well.
     allowed = (f"Budget {BUSY}: ", f"Budget {QUIET}: ") if QUIET in change else f"Budget {BUSY}: "
-    findings = found(books)
+    findings = findings_of(books)
     assert all(finding.startswith(allowed) for finding in findings), findings
     assert any(finding.startswith(f"Budget {BUSY}: ") for finding in findings)
 
 
 @pytest.mark.parametrize("change", UNCHECKED.values(), ids=UNCHECKED)
-def test_verify_finds_what_the_constraints_were_turned_off_for(books: Flask, change: str) -> None:
-    by_hand(change, unchecked=True)
-    assert all(finding.startswith(f"Budget {BUSY}: ") for finding in found(books))
+def test_verify_finds_changes_made_without_constraints(books: Flask, change: str) -> None:
+    tamper(change, unchecked=True)
+    assert all(finding.startswith(f"Budget {BUSY}: ") for finding in findings_of(books))
 
 
-def test_verify_finds_a_reservation_moved_to_another_budget_on_both(books: Flask) -> None:
-    by_hand(f"""UPDATE "Reservation" SET "budgetId" = '{QUIET}' WHERE "requestId" = 'open'""")
-    assert {finding.partition(": ")[0] for finding in found(books)} == {
+def test_reservation_moved_to_another_budget(books: Flask) -> None:
+    tamper(update("Reservation", f"\"budgetId\" = '{QUIET}'", OPEN))
+    assert {finding.partition(": ")[0] for finding in findings_of(books)} == {
         f"Budget {BUSY}",
         f"Budget {QUIET}",
     }
 
 
-def test_verify_finds_two_reservations_of_one_amount_that_changed_places(books: Flask) -> None:
-    by_hand(f"""
-        UPDATE "Reservation" SET "budgetId" = CASE "budgetId" WHEN '{QUIET}' THEN '{BUSY}' ELSE '{QUIET}' END
+def test_two_equal_reservations_swapped(books: Flask) -> None:
+    tamper(f"""
+        UPDATE "Reservation"
+        SET "budgetId" = CASE "budgetId" WHEN '{QUIET}' THEN '{BUSY}' ELSE '{QUIET}' END
         WHERE "requestId" IN ('elsewhere', 'as-much-here')
     """)
-    assert {finding.partition(": ")[0] for finding in found(books)} == {
+    assert {finding.partition(": ")[0] for finding in findings_of(books)} == {
         f"Budget {BUSY}",
         f"Budget {QUIET}",
     }
 
 
-def test_verify_finds_a_reservation_moved_with_its_counters_and_audit_rows_left(
+def test_reservation_and_counters_moved_without_audit_rows(
     books: Flask,
 ) -> None:
-    by_hand(
-        f"""UPDATE "Reservation" SET "budgetId" = '{QUIET}' WHERE "requestId" = 'open'""",
-        f"""UPDATE "BudgetUtilization" SET "reservedMinor" = "reservedMinor" - 10000 WHERE "budgetId" = '{BUSY}'""",
-        f"""UPDATE "BudgetUtilization" SET "reservedMinor" = "reservedMinor" + 10000 WHERE "budgetId" = '{QUIET}'""",
+    tamper(
+        update("Reservation", f"\"budgetId\" = '{QUIET}'", OPEN),
+        update("BudgetUtilization", '"reservedMinor" = "reservedMinor" - 10000', OF_BUSY),
+        update(
+            "BudgetUtilization",
+            '"reservedMinor" = "reservedMinor" + 10000',
+            f"\"budgetId\" = '{QUIET}'",
+        ),
     )
-    assert {finding.partition(": ")[0] for finding in found(books)} == {
+    assert {finding.partition(": ")[0] for finding in findings_of(books)} == {
         f"Budget {BUSY}",
         f"Budget {QUIET}",
     }
 
 
-def test_verify_finds_a_reservation_given_to_another_customer(books: Flask) -> None:
-    by_hand(
-        f"""UPDATE "Reservation" SET "customerId" = 'globex', "budgetId" = '{FOREIGN}' WHERE "requestId" = 'open'"""
-    )
-    assert {finding.partition(": ")[0] for finding in found(books)} == {
+def test_reservation_moved_to_another_customer(books: Flask) -> None:
+    tamper(update("Reservation", f""" "customerId" = 'globex', "budgetId" = '{FOREIGN}' """, OPEN))
+    assert {finding.partition(": ")[0] for finding in findings_of(books)} == {
         f"Budget {BUSY}",
         f"Budget {FOREIGN}",
     }
 
 
-def test_verify_finds_movements_of_no_budget_that_tell_of_reservations(books: Flask) -> None:
-    by_hand(
+def test_audit_rows_without_budget_or_reservation(books: Flask) -> None:
+    tamper(
         *(
             f"""
-        INSERT INTO "AuditLog" ("customerId", "action", "reservationId", "principal", "changedBy", "createdAt")
-        VALUES ('acme', 'RELEASE', 'res-{number}', 'command', 'root (command line)', '2025-02-05T10:30:00Z')
+        INSERT INTO "AuditLog"
+            ("customerId", "action", "reservationId", "principal", "changedBy", "createdAt")
+        VALUES ('acme', 'RELEASE', 'res-{number}', 'command', 'root (command line)',
+            '2025-02-05T10:30:00Z')
         """
             for number in range(2)
         ),
-        """DELETE FROM "Reservation" WHERE "requestId" = 'open'""",
+        delete("Reservation", OPEN),
     )
-    findings = found(books)
+    findings = findings_of(books)
     assert [
         finding.partition(": ")[0]
         for finding in findings
-        if "that is not there: reservation res-" in finding
+        if "that does not exist: reservation res-" in finding
     ][:2] == ["No budget", "No budget"], findings
 
 
-def test_a_counter_raised_together_with_its_reservation_still_contradicts_the_audit_log(
+def test_counter_and_reservation_contradict_the_audit_log(
     books: Flask,
 ) -> None:
-    by_hand(
-        """UPDATE "Reservation" SET "amountMinor" = "amountMinor" + 1, "heldMinor" = "heldMinor" + 1 WHERE "requestId" = 'open'""",
-        f"""UPDATE "BudgetUtilization" SET "reservedMinor" = "reservedMinor" + 1 WHERE "budgetId" = '{BUSY}'""",
+    tamper(
+        TAMPERED["a reservation's amount"],
+        TAMPERED["a reserved counter"],
     )
-    assert all("audit" in finding for finding in found(books))
+    assert all("audit" in finding for finding in findings_of(books))
 
 
 @pytest.mark.parametrize("column", ["reserved", "committed"])
-def test_a_counter_raised_together_with_the_audit_log_still_contradicts_the_reservations(
-    books: Flask, column: str
-) -> None:
-    by_hand(
-        f"""UPDATE "BudgetUtilization" SET "{column}Minor" = "{column}Minor" + 1, "version" = "version" + 1 WHERE "budgetId" = '{BUSY}'""",
+def test_counter_and_audit_log_contradict_the_reservations(books: Flask, column: str) -> None:
+    tamper(
+        update(
+            "BudgetUtilization",
+            f'"{column}Minor" = "{column}Minor" + 1, "version" = "version" + 1',
+            OF_BUSY,
+        ),
         f"""
-        INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "{column}DeltaMinor", "principal", "changedBy", "createdAt")
-        SELECT 'acme', '{BUSY}', MAX("version") + 1, 'COMMIT', 1, 'command', 'root (command line)', '2025-02-05T10:30:00Z'
-        FROM "AuditLog" WHERE "budgetId" = '{BUSY}'
+        INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action",
+            "{column}DeltaMinor", "principal", "changedBy", "createdAt")
+        SELECT 'acme', '{BUSY}', MAX("version") + 1, 'COMMIT', 1, 'command',
+            'root (command line)', '2025-02-05T10:30:00Z'
+        FROM "AuditLog" WHERE {OF_BUSY}
         """,
     )
     assert any(
-        finding.startswith(f"Budget {BUSY}: the counters are not what its reservations add up to: ")
-        for finding in found(books)
+        finding.startswith(f"Budget {BUSY}: the counters differ from the sum of its reservations: ")
+        for finding in findings_of(books)
     )
 
 
-def test_verify_finds_a_budget_deleted_with_its_utilisation(books: Flask) -> None:
-    by_hand(
-        f"""DELETE FROM "BudgetUtilization" WHERE "budgetId" = '{BUSY}'""",
-        f"""DELETE FROM "Budget" WHERE "id" = '{BUSY}'""",
+def test_budget_deleted_with_its_utilization_row(books: Flask) -> None:
+    tamper(
+        TAMPERED["a utilization row deleted"],
+        TAMPERED["a budget deleted"],
     )
-    assert all(finding.startswith(f"Budget {BUSY}: ") for finding in found(books))
+    assert all(finding.startswith(f"Budget {BUSY}: ") for finding in findings_of(books))
 
 
-def test_a_finding_says_both_figures(books: Flask) -> None:
-    by_hand(f"""UPDATE "BudgetUtilization" SET "reservedMinor" = 1 WHERE "budgetId" = '{QUIET}'""")
-    figures = "reserved 1 against 500, committed 0 against 0 (minor units)."
-    assert found(books) == [
-        f"Budget {QUIET}: the counters are not what its reservations add up to: {figures}",
-        f"Budget {QUIET}: the balances are not what its audit log replays to: budgeted 100000 against 100000, {figures}",
+def test_finding_shows_both_amounts(books: Flask) -> None:
+    tamper(f"""UPDATE "BudgetUtilization" SET "reservedMinor" = 1 WHERE "budgetId" = '{QUIET}'""")
+    amounts = "reserved 1 against 500, committed 0 against 0 (minor units)."
+    assert findings_of(books) == [
+        f"Budget {QUIET}: the counters differ from the sum of its reservations: {amounts}",
+        (
+            f"Budget {QUIET}: the balances differ from the sum of its audit log: "
+            f"budgeted 100000 against 100000, {amounts}"
+        ),
     ]
 
 
-def test_every_budget_that_is_wrong_is_named(books: Flask) -> None:
-    by_hand('UPDATE "BudgetUtilization" SET "version" = "version" + 1')
-    assert [finding.partition(": ")[0] for finding in found(books)] == [
+def test_every_contradicting_budget_is_named(books: Flask) -> None:
+    tamper('UPDATE "BudgetUtilization" SET "version" = "version" + 1')
+    assert [finding.partition(": ")[0] for finding in findings_of(books)] == [
         f"Budget {budget_id}" for budget_id in (BUSY, FOREIGN, QUIET)
     ]
 
 
-def test_verify_repairs_nothing(books: Flask) -> None:
-    by_hand(f"""UPDATE "BudgetUtilization" SET "reservedMinor" = 1 WHERE "budgetId" = '{QUIET}'""")
-    assert found(books) == found(books)
+def test_verify_changes_nothing(books: Flask) -> None:
+    tamper(f"""UPDATE "BudgetUtilization" SET "reservedMinor" = 1 WHERE "budgetId" = '{QUIET}'""")
+    assert findings_of(books) == findings_of(books)
     assert db.execute_sql(
         f"""SELECT "reservedMinor" FROM "BudgetUtilization" WHERE "budgetId" = '{QUIET}'"""
     ).fetchone() == (1,)

@@ -352,7 +352,7 @@ def test_server_does_not_start_on_contradictory_balances(
     said = one_line(start(contradicting, "serve"))
     assert said == (
         f"Error: The balances in {contradicting.database} contradict each other: list the contradictions with `flask verify`, then restore a backup. "
-        "The first of 1: Budget budget-123: the balances are not what its audit log replays to: "
+        "The first of 1: Budget budget-123: the balances differ from the sum of its audit log: "
         "budgeted 10000001 against 10000000, reserved 0 against 0, "
         "committed 500000 against 500000 (minor units)."
     )

@@ -1,4 +1,7 @@
-"""What runs in the processes that compete for a budget: apart from the tests, so that they start without all that tests import."""
+"""Code of the processes that compete for a budget in tests/ledger/test_concurrency.py.
+
+It is separate from the tests so that the processes start without the tests' imports.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ SERVICE = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SYSTEM,
 
 
 class Competitor(NamedTuple):
-    """What a process keeps between rounds: the others to wait for, and its threads with their connections."""
+    """State of a process between rounds: the start barrier, and threads with their connections."""
 
     start: Barrier
     threads: ThreadPoolExecutor
@@ -30,13 +33,16 @@ _competitor: list[Competitor] = []
 
 
 def enter(target: Path | str, start: Barrier) -> None:
-    """Begin a process: it opens its own connections, one a thread."""
+    """Initialize a process. It opens its own connections, one per thread."""
     database.connect(target)
     _competitor.append(Competitor(start, ThreadPoolExecutor(THREADS)))
 
 
 def compete(budget_id: str, request_ids: list[str]) -> tuple[int, list[tuple[str, str]]]:
-    """Try to reserve for each request, once the other processes are there too; this process, and what was acknowledged."""
+    """Reserve for each request as soon as all processes are ready.
+
+    Returns this process's id, and the acknowledged requests with their reservation ids.
+    """
     (me,) = _competitor
     me.start.wait(timeout=60)
     replies = me.threads.map(lambda request_id: reserve(budget_id, request_id), request_ids)
@@ -46,16 +52,19 @@ def compete(budget_id: str, request_ids: list[str]) -> tuple[int, list[tuple[str
 
 
 def reserve(budget_id: str, request_id: str, amount: Decimal = AMOUNT) -> str | None:
-    """The acknowledged reservation, or None where the budget has no room; busy means to try again."""
+    """Reserve, and retry while the database is busy.
+
+    Returns the reservation's id, or None if the budget is insufficient.
+    """
     while True:
         try:
             reply = ledger.reserve(
                 SERVICE, ReserveRequest(budget_id=budget_id, request_id=request_id, amount=amount)
             )
-        except RequestError as refusal:
-            if refusal.code is Code.INSUFFICIENT_BUDGET:
+        except RequestError as error:
+            if error.code is Code.INSUFFICIENT_BUDGET:
                 return None
-            if refusal.code not in (Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN):
+            if error.code not in (Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN):
                 raise
         else:
             return str(reply.data["reservationId"])

@@ -1,4 +1,4 @@
-"""Exact money: what goes in comes out to the last digit, and what no currency can hold is refused."""
+"""Exact money: conversions keep every digit, and invalid amounts are errors."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CURRENCIES = ("USD", "EUR", "JPY", "KWD", "CLF", "CHF")
     ("currency", "decimals"),
     [("USD", 2), ("EUR", 2), ("JPY", 0), ("KRW", 0), ("KWD", 3), ("BHD", 3), ("CLF", 4)],
 )
-def test_a_currency_has_its_own_number_of_decimals(currency: str, decimals: int) -> None:
+def test_number_of_decimals_of_a_currency(currency: str, decimals: int) -> None:
     assert currency_exponent(currency) == decimals
 
 
 @pytest.mark.parametrize("text", ["", "US", "usd", "USDX", "QQQ", "$", "U D", "ÜSD"])
-def test_what_is_no_currency_is_refused(text: str) -> None:
+def test_unknown_currency_is_an_error(text: str) -> None:
     with pytest.raises(MoneyError, match="is not a currency code"):
         currency_exponent(text)
 
@@ -55,15 +55,13 @@ def test_what_is_no_currency_is_refused(text: str) -> None:
         (Decimal("1E+3"), 2, 100_000),
         (Decimal("5000.000"), 0, 5_000),
         (Decimal("0.001"), 3, 1),
-        # Zeros that say nothing, more of them than Decimal's arithmetic carries.
+        # More trailing zeros than the precision of Decimal's context.
         (Decimal("9999999999999.99" + "0" * 40), 2, 10**15 - 1),
         (Decimal("0.0001"), 4, 1),
         (0, 2, 0),
     ],
 )
-def test_an_amount_becomes_its_minor_units(
-    amount: int | Decimal, exponent: int, minor: int
-) -> None:
+def test_amount_to_minor_units(amount: int | Decimal, exponent: int, minor: int) -> None:
     assert to_minor(amount, exponent) == minor
 
 
@@ -74,7 +72,7 @@ def test_an_amount_becomes_its_minor_units(
         (Decimal("10.999"), 2, "at most 2 decimals"),
         (Decimal("0.5"), 0, "a whole number"),
         (Decimal("1E-400"), 2, "at most 2 decimals"),
-        # One digit more than Decimal's arithmetic carries: rounding must not make it fit.
+        # One digit beyond the precision of Decimal's context: it must not be rounded to fit.
         (Decimal("1.0000000000000000000000000000000000000000001"), 2, "at most 2 decimals"),
         (-1, 2, "not be negative"),
         (Decimal("-0.01"), 2, "not be negative"),
@@ -86,14 +84,12 @@ def test_an_amount_becomes_its_minor_units(
         pytest.param(10**5000, 0, "below 1,000,000,000,000,000", id="5001 digits"),
     ],
 )
-def test_an_amount_that_cannot_be_held_is_refused(
-    amount: int | Decimal, exponent: int, problem: str
-) -> None:
+def test_invalid_amount_is_an_error(amount: int | Decimal, exponent: int, problem: str) -> None:
     with pytest.raises(MoneyError, match=problem):
         to_minor(amount, exponent)
 
 
-def test_an_amount_is_plausible_where_some_currency_could_hold_it() -> None:
+def test_amount_is_plausible_if_valid_in_any_currency() -> None:
     for amount in (LIMIT_MINOR - 1, Decimal("0.0001"), Decimal("99999999999.9999")):
         require_plausible(amount)
     for amount in (LIMIT_MINOR, Decimal("0.00001"), -1, Decimal("NaN"), Decimal("Infinity")):
@@ -102,20 +98,20 @@ def test_an_amount_is_plausible_where_some_currency_could_hold_it() -> None:
 
 
 @given(AMOUNTS_MINOR, EXPONENTS)
-def test_minor_units_survive_the_way_out_and_back_in(minor: int, exponent: int) -> None:
+def test_minor_units_survive_a_round_trip(minor: int, exponent: int) -> None:
     assert to_minor(to_number(minor, exponent), exponent) == minor
     assert to_minor(Decimal(to_text(minor, exponent)), exponent) == minor
 
 
 @given(EXPONENTS)
-def test_the_largest_amount_is_one_minor_unit_below_the_limit(exponent: int) -> None:
+def test_largest_amount_is_one_minor_unit_below_the_limit(exponent: int) -> None:
     assert to_minor(Decimal(LIMIT_MINOR - 1).scaleb(-exponent), exponent) == LIMIT_MINOR - 1
     with pytest.raises(MoneyError, match="must be below"):
         to_minor(Decimal(LIMIT_MINOR).scaleb(-exponent), exponent)
 
 
 @given(AMOUNTS_MINOR, EXPONENTS, st.integers(1, 10**6 - 1), st.integers(6, 40))
-def test_a_digit_beyond_the_currency_is_never_rounded_away(
+def test_extra_decimals_are_never_rounded_away(
     minor: int, exponent: int, rest: int, places: int
 ) -> None:
     amount = Decimal(f"{minor}.{rest:0{places}d}")
@@ -126,14 +122,14 @@ def test_a_digit_beyond_the_currency_is_never_rounded_away(
 
 
 @given(BALANCES_MINOR, EXPONENTS)
-def test_a_number_is_whole_or_has_its_own_decimals(minor: int, exponent: int) -> None:
+def test_number_is_an_int_if_it_is_whole(minor: int, exponent: int) -> None:
     number = to_number(minor, exponent)
     assert number * 10**exponent == minor
     assert isinstance(number, int) == (minor % 10**exponent == 0)
 
 
 @given(BALANCES_MINOR, EXPONENTS)
-def test_json_shows_every_digit_and_no_more(minor: int, exponent: int) -> None:
+def test_json_has_no_extra_or_missing_digits(minor: int, exponent: int) -> None:
     text = dumps(to_number(minor, exponent))
     assert re.fullmatch(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", text)
     assert text == to_text(minor, exponent)
@@ -154,28 +150,24 @@ def test_json_shows_every_digit_and_no_more(minor: int, exponent: int) -> None:
         (123_450, "EUR", 2, "€1,234.50"),
         (1_500, "KWD", 3, "KWD1.500"),
         (10**15 - 1, "USD", 2, "$9,999,999,999,999.99"),
-        # Other decimals than the currency has today.
+        # Another exponent than the currency has today.
         (5_000, "JPY", 2, "¥50"),
         (5_050, "JPY", 2, "¥50.50"),
         (5_050, "USD", 0, "$5,050"),
     ],
 )
-def test_money_reads_as_people_write_it(
-    minor: int, currency: str, exponent: int, text: str
-) -> None:
+def test_money_for_people(minor: int, currency: str, exponent: int, text: str) -> None:
     assert format_money(minor, currency, exponent) == text
 
 
 @given(BALANCES_MINOR, st.sampled_from(CURRENCIES), EXPONENTS)
-def test_what_people_read_is_the_amount_to_the_last_digit(
-    minor: int, currency: str, exponent: int
-) -> None:
+def test_money_for_people_keeps_every_digit(minor: int, currency: str, exponent: int) -> None:
     digits = re.sub(r"[^0-9.-]", "", format_money(minor, currency, exponent))
     assert Decimal(digits).scaleb(exponent) == minor
 
 
-def test_an_amount_is_the_same_in_other_decimals_or_the_next_below() -> None:
-    assert [rescaled(12_345, 2, wanted) for wanted in (0, 1, 2, 3, 4)] == [
+def test_rescaled_amount_is_equal_or_rounded_down() -> None:
+    assert [rescaled(12_345, 2, exponent) for exponent in (0, 1, 2, 3, 4)] == [
         123,
         1_234,
         12_345,

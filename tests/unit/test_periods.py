@@ -1,4 +1,4 @@
-"""One spelling for a fiscal period, whatever a sheet or a caller writes."""
+"""Fiscal periods: all spellings of a period have one key."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SPELLINGS = {
     ("key", "spelling"),
     [(key, spelling) for key, spellings in SPELLINGS.items() for spelling in spellings],
 )
-def test_a_period_of_a_known_form_has_one_spelling(key: str, spelling: str) -> None:
+def test_known_forms_have_one_key(key: str, spelling: str) -> None:
     assert period_key(spelling) == key
 
 
@@ -74,9 +74,9 @@ def test_a_period_of_a_known_form_has_one_spelling(key: str, spelling: str) -> N
         ("H3 2025", "h3 2025"),
         ("2025-13", "2025-13"),
         ("2025-00", "2025-00"),
-        # Could be January or a fiscal year's first month, day or week: nobody guesses.
+        # Ambiguous: January, or a fiscal year's first month, day or week.
         ("2025-1", "2025-1"),
-        # A year of two digits is one only where the text says so: 2025, or the 25th?
+        # Two digits are a year only after "FY" or an apostrophe: 2025, or the 25th?
         ("Q1 25", "q1 25"),
         ("25", "25"),
         ("FY2025/26", "fy2025/26"),
@@ -89,22 +89,22 @@ def test_a_period_of_a_known_form_has_one_spelling(key: str, spelling: str) -> N
         ("   ", ""),
     ],
 )
-def test_a_period_of_no_known_form_is_itself_trimmed_and_folded(text: str, key: str) -> None:
+def test_unknown_form_is_trimmed_and_folded(text: str, key: str) -> None:
     assert period_key(text) == key
 
 
-def test_different_periods_stay_different() -> None:
+def test_different_periods_have_different_keys() -> None:
     assert len({period_key(key) for key in SPELLINGS}) == len(SPELLINGS)
 
 
 @given(st.text(max_size=40))
-def test_a_periods_spelling_is_its_own(text: str) -> None:
+def test_key_of_a_key_is_itself(text: str) -> None:
     assert period_key(period_key(text)) == period_key(text)
     assert fold(fold(text)) == fold(text)
 
 
 @given(st.text(max_size=40))
-def test_a_name_is_the_same_however_its_accents_are_stored(text: str) -> None:
+def test_composed_and_combining_accents_are_equal(text: str) -> None:
     for form in ("NFC", "NFD"):
         stored = unicodedata.normalize(form, text)
         assert (fold(stored), period_key(stored)) == (fold(text), period_key(text))
@@ -115,26 +115,24 @@ def test_a_name_is_the_same_however_its_accents_are_stored(text: str) -> None:
     [
         ("Caf\u00e9", "CAFE\u0301"),
         ("\u0130stanbul", "I\u0307STANBUL"),
-        # A capital that is one character with one of its two accents alone.
+        # The capital letter is composed with only one of its two accents.
         ("Ma\u0390ou", "MA\u03aa\u0301OU"),
         ("\u1e96", "H\u0331"),
     ],
 )
-def test_a_name_is_the_same_in_capitals_however_its_accents_are_stored(
-    text: str, other: str
-) -> None:
+def test_accented_capitals_are_equal(text: str, other: str) -> None:
     assert fold(text) == fold(other)
 
 
-def test_the_key_of_a_character_is_its_folded_form_as_ever() -> None:
-    """Budgets are found by keys that were stored long ago."""
+def test_keys_of_single_characters_never_change() -> None:
+    """Otherwise, the keys of stored budgets would no longer match."""
     characters = map(chr, [*range(0xD800), *range(0xE000, 0x110000)])
     composed = (each for each in characters if unicodedata.is_normalized("NFC", each))
     assert [each for each in composed if fold(each) != " ".join(each.split()).casefold()] == []
 
 
 @given(st.text(max_size=40), st.sampled_from([" ", "\t", "\n", "  ", "\u00a0"]))
-def test_spaces_around_a_period_do_not_count(text: str, space: str) -> None:
+def test_spaces_around_a_period_are_ignored(text: str, space: str) -> None:
     assert period_key(f"{space}{text}{space}") == period_key(text)
 
 
@@ -157,7 +155,7 @@ PARTS = st.sampled_from(
 
 
 @given(st.integers(1900, 2099), PARTS, st.data())
-def test_year_and_part_make_one_period_in_any_order_and_dress(
+def test_order_and_separators_of_year_and_part_are_ignored(
     year: int, part: tuple[str, tuple[str, ...]], data: st.DataObject
 ) -> None:
     name, forms = part
@@ -181,12 +179,12 @@ def test_year_and_part_make_one_period_in_any_order_and_dress(
         ("2025-12", 7, date(2025, 12, 1), date(2026, 1, 1)),
     ],
 )
-def test_a_period_has_its_dates(key: str, month: int, first: date, after: date) -> None:
+def test_dates_of_a_period(key: str, month: int, first: date, after: date) -> None:
     assert period_dates(key, month) == (first, after)
 
 
 @pytest.mark.parametrize(
     "key", ["launch party", "2025-x1", "20", "", "abcd-Q1", "2025-Q5", "2025-13", "9999-12"]
 )
-def test_a_period_of_no_known_form_has_no_dates(key: str) -> None:
+def test_unknown_form_has_no_dates(key: str) -> None:
     assert period_dates(key, 1) is None

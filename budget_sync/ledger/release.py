@@ -1,0 +1,64 @@
+"""release: return reserved money to the budget."""
+
+from __future__ import annotations
+
+from budget_sync.database import transact
+from budget_sync.domain.permissions import Action, Actor, require
+from budget_sync.domain.request_models import ReleaseAction, ReleaseRequest
+from budget_sync.domain.results import Reply
+from budget_sync.ledger import movements, policy, reservations
+from budget_sync.ledger.idempotency import IdempotencyKey
+
+#: The reasons in the audit log if the body has none.
+_REASONS = {
+    ReleaseAction.CANCEL: "Request cancelled by user",
+    ReleaseAction.REJECT: "Request rejected",
+    ReleaseAction.MANUAL: "Budget released manually",
+}
+
+
+def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | None = None) -> Reply:
+    """Return reserved money to the budget, all of it or a part.
+
+    Raises RequestError FORBIDDEN, INVALID_CUSTOMER, INVALID_REQUEST, BUDGET_NOT_FOUND,
+    NOT_YOUR_REQUEST, IDEMPOTENCY_KEY_REUSED, AMOUNT_EXCEEDS_RESERVED, or an error of `transact`.
+    """
+    movements.require_customer(actor, request.customer_id)
+    cancels = request.action is ReleaseAction.CANCEL
+    if cancels:
+        policy.require_requester_named(actor, request.original_requester_id)
+    scope = require(actor, Action.CANCEL if cancels else Action.RELEASE)
+
+    def work() -> Reply:
+        budget, reservation = movements.lock_budget(
+            actor,
+            request.budget_id,
+            request.customer_id,
+            movements.RESERVATION,
+            request_id=request.request_id,
+        )
+        balance = budget.balance
+        amount_minor = policy.require_minor(request.amount, balance.currency, balance.exponent)
+        if cancels:
+            requester_id = reservation.requesterId if reservation else None
+            policy.require_may_cancel(
+                actor, scope, request.request_id, requester_id, request.original_requester_id
+            )
+        call = f"release:{request.action}:{amount_minor}"
+        key = IdempotencyKey.of(actor, budget.customer_id, "release", idempotency_key, request)
+        replay = key.stored() or key.store(reservations.replay_of(reservation, call))
+        if replay:
+            return replay
+        held_minor = reservation.heldMinor if reservation else 0
+        policy.require_held(balance, held_minor, amount_minor)
+        reason = request.reason or _REASONS[request.action]
+        after = reservations.return_money(
+            actor, budget, reservation, held_minor, amount_minor, reason
+        )
+        reply = reservations.settled_reply(
+            after, reservation, held_minor - amount_minor, amountReleased=amount_minor
+        )
+        reservations.settle(reservation, released_minor=amount_minor, call=call, reply=reply)
+        return key.store(reply)
+
+    return transact(work)
