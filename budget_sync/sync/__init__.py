@@ -9,7 +9,7 @@ from budget_sync.sync.cancel import Stop
 from budget_sync.sync.history import SyncRunResult, error_lines, result_line
 from budget_sync.sync.manage_sources import add_source, list_sources, remove_source
 from budget_sync.sync.run import Job, Preview, cron_actor, preview_all, sync_all, sync_source
-from budget_sync.sync.sources import FetchFailed, Reach, Source, fetch
+from budget_sync.sync.source import FetchFailed, Reach, Source, fetch
 
 __all__ = [
     "FetchFailed",

@@ -11,7 +11,7 @@ import google.oauth2.credentials
 import google.oauth2.service_account
 
 from budget_sync.settings import is_loopback
-from budget_sync.sync.sources import FetchFailed
+from budget_sync.sync.source import FetchFailed
 
 SCOPES = ("https://www.googleapis.com/auth/spreadsheets.readonly",)
 GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  # an address, no secret

@@ -32,7 +32,7 @@ from gspread.utils import DateTimeOption, ValueRenderOption, absolute_range_name
 from budget_sync.domain import clock
 from budget_sync.sync.cells import Cell, DateCell, known_locale
 from budget_sync.sync.credentials import Credentials, load_credentials
-from budget_sync.sync.sources import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchFailed, Reach, Source
+from budget_sync.sync.source import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchFailed, Reach, Source
 
 #: A wait between two tries is never longer, whatever a Retry-After asks for: the next pass comes soon enough.
 MAX_WAIT_S = 20.0

@@ -10,7 +10,7 @@ from budget_sync.domain import clock
 from budget_sync.sync import summary
 from budget_sync.sync.apply import to_json
 from budget_sync.sync.rows import RowError
-from budget_sync.sync.sources import Source
+from budget_sync.sync.source import Source
 
 #: SyncHistory lists so many row errors at most; `errorCount` counts them all.
 MAX_LISTED = 500

@@ -29,7 +29,8 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, Role, require
 from budget_sync.runtime.correlation import current_id
-from budget_sync.sync import apply, history, sources
+from budget_sync.sync import apply, history
+from budget_sync.sync import source as sources
 from budget_sync.sync import summary as summaries
 from budget_sync.sync.cancel import Stop, Stopped
 from budget_sync.sync.history import SyncRunResult
@@ -37,7 +38,7 @@ from budget_sync.sync.manage_sources import list_sources
 from budget_sync.sync.match import Stored
 from budget_sync.sync.plan import SyncPlan, make_plan
 from budget_sync.sync.rows import Layout, SheetProblem, SheetRows, read_rows
-from budget_sync.sync.sources import Fetched, FetchFailed, Reach, Source
+from budget_sync.sync.source import Fetched, FetchFailed, Reach, Source
 
 log = logging.getLogger(__name__)
 

@@ -520,7 +520,7 @@ def dies_after_commit(patch: pytest.MonkeyPatch) -> None:
 
 
 STEPS = {
-    "before fetching": dies_before("budget_sync.sync.sources.fetch"),
+    "before fetching": dies_before("budget_sync.sync.source.fetch"),
     "before reading rows": dies_before("budget_sync.sync.run.read_rows"),
     "before planning": dies_before("budget_sync.sync.run.make_plan"),
     "before applying": dies_before("budget_sync.sync.apply.apply"),
