@@ -6,10 +6,11 @@ A row's way: `run` → `sources` (fetch, no transaction open) → `rows` (what t
 """
 
 from budget_sync.sync.cancel import Stop
+from budget_sync.sync.fetch import fetch_source
 from budget_sync.sync.history import SyncRunResult, error_lines, result_line
 from budget_sync.sync.manage_sources import add_source, list_sources, remove_source
 from budget_sync.sync.run import Job, Preview, cron_actor, preview_all, sync_all, sync_source
-from budget_sync.sync.source import FetchFailed, Reach, Source, fetch
+from budget_sync.sync.source import FetchFailed, Reach, Source
 
 __all__ = [
     "FetchFailed",
@@ -22,7 +23,7 @@ __all__ = [
     "add_source",
     "cron_actor",
     "error_lines",
-    "fetch",
+    "fetch_source",
     "list_sources",
     "preview_all",
     "remove_source",

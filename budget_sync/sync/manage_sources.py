@@ -17,8 +17,9 @@ from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.periods import fold
 from budget_sync.domain.permissions import Action, Actor, require, require_serves
 from budget_sync.sync.cells import known_locale
+from budget_sync.sync.csv_file import csv_file
 from budget_sync.sync.rows import COLUMNS
-from budget_sync.sync.source import FetchFailed, Source, csv_file, names_of
+from budget_sync.sync.source import FetchFailed, Source, names_of
 
 GOOGLE = "google_sheets"
 CSV = "csv"

@@ -29,8 +29,7 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, Role, require
 from budget_sync.runtime.correlation import current_id
-from budget_sync.sync import apply, history
-from budget_sync.sync import source as sources
+from budget_sync.sync import apply, fetch, history
 from budget_sync.sync import summary as summaries
 from budget_sync.sync.cancel import Stop, Stopped
 from budget_sync.sync.history import SyncRunResult
@@ -280,7 +279,7 @@ def _prepare(job: Job, source: Source) -> tuple[Fetched, SheetRows, list[Stored]
     """Read the source and plan, with no transaction open."""
     job.tell(f"reading {source.label}")
     with job.stop.at_once():
-        fetched = sources.fetch(source, job.reach)
+        fetched = fetch.fetch_source(source, job.reach)
     open_connection()
     customer: Customer = get_customer(source.customer_id)
     job.tell(f"reading {len(fetched.grid):,} rows of {source.label}")

@@ -151,7 +151,7 @@ def test_a_command_has_an_id_for_its_run_and_tells_of_mistakes_of_ours(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("half")
 
-    monkeypatch.setattr(sync.source, "fetch", broken)
+    monkeypatch.setattr(sync.fetch, "fetch_source", broken)
     with log_of(world) as log, world.app_context():
         result = world.test_cli_runner().invoke(args=["sync-sheets"])
     assert result.exit_code == 1
@@ -167,7 +167,7 @@ def test_threads_of_a_pass_over_http_write_in_its_name(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("half")
 
-    monkeypatch.setattr(sync.source, "fetch", broken)
+    monkeypatch.setattr(sync.fetch, "fetch_source", broken)
     world.config["SETTINGS"] = replace(chosen, cron_secret="a secret for cron, long enough")
     with log_of(world) as log:
         headers = {"Authorization": "Bearer a secret for cron, long enough", "X-Request-Id": "mine"}

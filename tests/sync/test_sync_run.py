@@ -520,7 +520,7 @@ def dies_after_commit(patch: pytest.MonkeyPatch) -> None:
 
 
 STEPS = {
-    "before fetching": dies_before("budget_sync.sync.source.fetch"),
+    "before fetching": dies_before("budget_sync.sync.fetch.fetch_source"),
     "before reading rows": dies_before("budget_sync.sync.run.read_rows"),
     "before planning": dies_before("budget_sync.sync.run.make_plan"),
     "before applying": dies_before("budget_sync.sync.apply.apply"),
@@ -625,8 +625,8 @@ def test_a_csv_is_read_in_the_encodings_and_forms_that_programs_write(
             (CSV_HEADER + "Büro und Café,Q1 2025,1\n").encode().replace("é".encode(), b"\xc3"),
             "damaged UTF-8",
         ),
-        ((CSV_HEADER + "B,Q1 2025,1\n").encode("utf-16-le"), "encoding cannot be told"),
-        ((CSV_HEADER + "B,Q1 2025,1\n").encode() + b"\x81", "encoding cannot be told"),
+        ((CSV_HEADER + "B,Q1 2025,1\n").encode("utf-16-le"), "encoding is unknown"),
+        ((CSV_HEADER + "B,Q1 2025,1\n").encode() + b"\x81", "encoding is unknown"),
         (None, "is not in the folder"),
     ],
 )
@@ -689,7 +689,7 @@ def test_a_pipe_in_place_of_a_file_does_not_hold_the_pass_up(world: World) -> No
     (world.folder / "plan.csv").unlink()
     os.mkfifo(world.folder / "plan.csv")
     assert world.sync(source).status == "failed"
-    assert world.last(source).message == "The CSV path names no file."
+    assert world.last(source).message == "The CSV path is not a regular file."
 
 
 def test_only_the_shell_may_name_a_file_and_only_some_may_add_a_source(world: World) -> None:
