@@ -38,7 +38,7 @@ from support.world import ROOT
 
 from budget_sync.accounts import people
 from budget_sync.settings import Settings
-from budget_sync.sync import Stop, rows
+from budget_sync.sync import Cancellation, rows
 
 pytestmark = pytest.mark.both_engines
 
@@ -327,7 +327,7 @@ def test_retries_end(two: World) -> None:
 # A pass that is told to stop.
 
 
-def stopping_at(step: str, stop: Stop) -> Callable[[str], None]:
+def stopping_at(step: str, stop: Cancellation) -> Callable[[str], None]:
     """What a pass tells its steps to, which has it stopped at the first one that looks like that."""
     return lambda said: stop.ask(signal.SIGTERM) if re.match(step, said) else None
 
@@ -339,7 +339,7 @@ def test_a_pass_that_is_stopped_at_any_step_changes_nothing_and_is_noted(
     source, before, others = two.sources[KEY], two.state(), two.history(two.sources[GOOD])
     # More than are written at once.
     two.rows(KEY, plan_rows(**{f"Team{number}": number for number in range(1500)}))
-    stop = Stop()
+    stop = Cancellation()
     result = two.sync(source, stop=stop, say=stopping_at(step, stop))
     assert (result.status, result.message) == ("failed", "Stopped by SIGTERM. Nothing was changed.")
     assert (two.last(source).status, two.last(source).message) == ("failed", result.message)
@@ -351,7 +351,7 @@ def test_a_pass_that_is_stopped_at_any_step_changes_nothing_and_is_noted(
 def test_a_pass_that_is_stopped_once_all_is_written_is_whole_and_the_last(two: World) -> None:
     source, others = two.sources[KEY], two.history(two.sources[GOOD])
     two.rows(KEY, plan_rows(Design=101, Engineering=200, Finance=300, Legal=400, Sales=500))
-    stop = Stop()
+    stop = Cancellation()
     assert (
         two.sync(source, stop=stop, say=stopping_at(r"writing (\d+) of \1 ", stop)).status
         == "success"
