@@ -2,8 +2,8 @@
 
 Nothing here opens a transaction: a plan is written in the transaction of its sync run.
 
-The statements are plain SQL instead of models: a sheet of 10,000 rows means 30,000 rows to write, and
-Peewee's `insert_many` takes twenty times as long for them, all of it with the write lock held.
+The statements are plain SQL instead of models: a sheet of 10,000 rows means 30,000 rows to write,
+and Peewee's `insert_many` takes twenty times as long for them, with the write lock held.
 """
 
 from __future__ import annotations
@@ -376,8 +376,8 @@ class _Writer:
 
 def execute_many(sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
     """Run a statement for each row, on the transaction's connection; return the rows written."""
-    # Peewee has no executemany. Its wrapper turns the driver's errors into Peewee's, which `transact`
-    # handles.
+    # Peewee has no executemany. Its wrapper turns the driver's errors into Peewee's, which
+    # `transact` handles.
     with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from peewee's stubs
         cursor = db.connection().cursor()
         cursor.executemany(sql.replace("?", db.param), rows)

@@ -1,7 +1,7 @@
 """Cancels sync runs on a signal.
 
-A run that is waiting for a sheet or reading it ends at once. Otherwise it ends at its next step, and
-never halfway through writing.
+A run that is waiting for a sheet or reading it ends at once. Otherwise it ends at its next step,
+and never halfway through writing.
 """
 
 from __future__ import annotations

@@ -50,9 +50,9 @@ _LOADING = re.compile(
 _SPACES = re.compile(r"[\s\u00a0\u2009\u202f]")
 _APOSTROPHES = re.compile("['\u2019]")  # thousands separators in Switzerland
 _MONEY = re.compile(
-    r"(?P<before>[^\d\s.,+\-()'’]*)\s*(?P<number>\d.*?)\s*(?P<after>[^\d\s.,+\-()'’]*)"  # noqa: RUF001  # apostrophes
+    r"(?P<before>[^\d\s.,+\-()'\u2019]*)\s*(?P<number>\d.*?)\s*(?P<after>[^\d\s.,+\-()'\u2019]*)"
 )
-_NUMBER = re.compile(r"\d[\d.,'’\s\u00a0\u2009\u202f]*")  # noqa: RUF001  # apostrophes
+_NUMBER = re.compile(r"\d[\d.,'\u2019\s\u00a0\u2009\u202f]*")
 _PLAIN = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,4})?")
 
 
@@ -74,7 +74,8 @@ def reject_unfinished(text: str) -> None:
         raise CellError(f"shows {text}: fix its formula")
     if _LOADING.fullmatch(text):
         raise CellError(
-            f"shows {text!r}: the sheet had not finished calculating; the next sync run reads it again"
+            f"shows {text!r}: the sheet had not finished calculating; "
+            "the next sync run reads it again"
         )
 
 
@@ -120,7 +121,7 @@ def _number(cell: Cell, currency: str, locale: str) -> Decimal:
 
 @lru_cache(maxsize=65536)
 def _parse(text: str, currency: str, locale: str) -> Decimal | str:
-    """The number in a text, or what is wrong with it (a string, because lru_cache drops exceptions)."""
+    """The number in a text, or what is wrong with it: lru_cache does not cache exceptions."""
     if _PLAIN.fullmatch(text) and ("." not in text or _symbols(locale)[0] == "."):
         return Decimal(text)
     try:
@@ -174,7 +175,7 @@ def _symbols(locale: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=256)
 def _marks(currency: str, locale: str) -> frozenset[str]:
-    """The marks of a currency: its code, its sign in the locale and in English, and $ for a dollar."""
+    """The marks of a currency: its code, its sign in the locale and in English, $ for a dollar."""
     marks = {
         currency,
         get_currency_symbol(currency, locale),

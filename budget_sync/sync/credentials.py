@@ -16,6 +16,7 @@ from budget_sync.sync.source import FetchFailed
 SCOPES = ("https://www.googleapis.com/auth/spreadsheets.readonly",)
 GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  # an address, not a secret
 
+# google-auth has only partial types; hence the "type: ignore" comments below.
 Credentials = google.oauth2.service_account.Credentials | google.oauth2.credentials.Credentials
 
 
@@ -38,10 +39,10 @@ def load_credentials(path: Path | None) -> tuple[Credentials, str]:
         if kind == "service_account":
             service = google.oauth2.service_account.Credentials.from_service_account_info(
                 about, scopes=SCOPES
-            )  # type: ignore[no-untyped-call]  # google-auth's types are partial
+            )  # type: ignore[no-untyped-call]
             return service, about["client_email"]
         if kind == "authorized_user":
-            user = google.oauth2.credentials.Credentials(  # type: ignore[no-untyped-call]  # partial
+            user = google.oauth2.credentials.Credentials(  # type: ignore[no-untyped-call]
                 None,
                 refresh_token=about["refresh_token"],
                 token_uri=token_url,

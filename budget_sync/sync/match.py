@@ -13,7 +13,6 @@ from budget_sync.domain.balance import Balance
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.sync.rows import BudgetKey, RowError, SheetBudget, SheetRow, SheetRows, rejected
 
-
 # Cached, because a department has a budget for each period.
 _fold = lru_cache(maxsize=4096)(fold)
 

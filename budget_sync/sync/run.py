@@ -315,7 +315,7 @@ def _work(job: Job, run: _Run) -> SyncRunResult:
         _require_active(source)
         plan = prepared.plan
         if not plan.changes_nothing:
-            # Since planning, a budget may have been changed by hand, or money may have been reserved.
+            # Since planning, a budget may have been changed by hand, or money reserved on it.
             if not apply.lock_if_unchanged(source.customer_id, prepared.stored):
                 stored = apply.read_stored(source.customer_id)
                 plan = job.plan(source, prepared.sheet, stored)
@@ -360,7 +360,9 @@ def _record(job: Job, run: _Run, status: str, *, message: str) -> SyncRunResult:
     try:
         return transact(lambda: history.insert(job.actor.label, result))
     except (RequestError, peewee.PeeweeException) as error:
-        log.error("The sync run of %s could not be recorded: %s", run.source.id, error)  # noqa: TRY400  # no traceback needed
+        # Without a traceback, which would add nothing.
+        source_id = run.source.id
+        log.error("The sync run of %s could not be recorded: %s", source_id, error)  # noqa: TRY400
         return result
 
 

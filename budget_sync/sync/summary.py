@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from budget_sync.domain.balance import Balance
 from budget_sync.sync.match import StoredBudget
-from budget_sync.sync.plan import Change, SyncPlan
+from budget_sync.sync.plan import Change, FieldChange, SyncPlan
 from budget_sync.sync.rows import SheetRow, SheetRows
 
 _FIELD_NAMES = {
@@ -144,13 +144,16 @@ def _creation_line(row: SheetRow, sheet: SheetRows) -> str:
 
 def _change_lines(change: Change, open_reservations: Mapping[str, int]) -> Iterable[str]:
     before = change.before
-    fields = "; ".join(
-        f"{_FIELD_NAMES[name]} {_field_text(name, old, before)} → {_field_text(name, new, before)}"
-        for name, old, new in change.fields
-    )
+    fields = "; ".join(_field_change(each, before) for each in change.fields)
     yield f"row {change.row:<5} {_named(before)}: {fields or 'no visible change'}"
     if change.is_overdrawn:
         yield f"! {_overdraft(change)}{_reservations(before, open_reservations)}"
+
+
+def _field_change(change: FieldChange, budget: StoredBudget) -> str:
+    old = _field_text(change.name, change.old, budget)
+    new = _field_text(change.name, change.new, budget)
+    return f"{_FIELD_NAMES[change.name]} {old} → {new}"
 
 
 def _field_text(name: str, value: object, budget: StoredBudget) -> str:

@@ -305,8 +305,8 @@ def test_row_with_other_decimals_than_its_budget_is_rejected(
     )
     (error,) = plan.errors
     assert error.message == (
-        "Engineering, Q1 2025 (budget x) has USD with 0 decimals, which now has 2: it stays as it is "
-        "until the operator of this service fixes it"
+        "Engineering, Q1 2025 (budget x) has USD with 0 decimals, which now has 2: "
+        "it stays as it is until the operator of this service fixes it"
     )
     assert plan.changes_nothing
 
@@ -373,9 +373,9 @@ def test_row_moved_from_another_sheet_gets_no_fresh_money(row_id: str, its_id: s
     plan = plan_for(sheet([row_id, " MKT", "2025-Q1", 100]), [spent_elsewhere(external_id=its_id)])
     (error,) = plan.errors
     assert error.message == (
-        "$100 is reserved or committed on Mkt, Q1 2025 (budget old), whose row was removed from the "
-        "sheet of source src_2: put it back there, or create the new budget with `flask set-budget` "
-        "to start with nothing used, and this row will take it over"
+        "$100 is reserved or committed on Mkt, Q1 2025 (budget old), whose row was removed from "
+        "the sheet of source src_2: put it back there, or create the new budget with "
+        "`flask set-budget` to start with nothing used, and this row will take it over"
     )
     assert plan.changes_nothing
 
@@ -433,10 +433,8 @@ def test_row_back_from_another_sheet_gets_no_fresh_money(
 def test_new_id_gives_no_fresh_money_after_source_removal() -> None:
     existing = [spent_elsewhere(source_id=None, external_id="A-1")]
     plan = plan_for(sheet(["B-1", "Mkt", "Q1 2025", 100]), existing)
-    assert (
-        "whose source was removed: write A-1 in the Budget ID column to revive that budget, or create"
-        in plan.errors[0].message
-    )
+    advice = "whose source was removed: write A-1 in the Budget ID column to revive that budget, or"
+    assert advice + " create" in plan.errors[0].message
     assert plan.changes_nothing
     assert [
         change.before.id
