@@ -62,18 +62,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "customer_id and actor.customer_id": "the budget says whose it is, by one query more; whose it must be is looked at afterwards",
     },
     "sync.match": {
-        " = tuple[": "a name for a type",
-        "RowError(row.row, message, row.external_id, True,": "asked where a bad row means no budget, and one that is refused means one",
+        "maxsize=4097": "the size of a cache",
     },
     "sync.plan": {
         "slots=False": "what a plan takes of memory",
         "frozen=False": "nobody tries to change one",
-        "if bad or missing else": "a shortcut: without both, nothing is kept",
-        "budget[13] is not None": "more rows are asked whether their place is taken; one that stays in its own has it to itself",
-        "budget[6] != row[3]": "the same",
-        "budget[5] != row[4]": "the same",
-        "budget[8] != row[5]": "the same",
-        "budget[7] != row[6]": "the same",
+        "if bad or missing:": "a shortcut: without both, nothing is kept",
     },
     "ledger.idempotency": {
         "slots=False": "what a scope takes of memory",
