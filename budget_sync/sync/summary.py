@@ -64,7 +64,7 @@ def summarize(
             [f"{_named(budget)}: {reason}" for budget, reason in plan.kept],
         ),
         Section(
-            "Rejected: these rows change nothing",
+            "Rejected rows, which change nothing",
             [f"row {error.row:<5} {error.message}" for error in plan.errors],
         ),
     ]

@@ -155,7 +155,7 @@ def test_a_command_has_an_id_for_its_run_and_tells_of_mistakes_of_ours(
     with log_of(world) as log, world.app_context():
         result = world.test_cli_runner().invoke(args=["sync-sheets"])
     assert result.exit_code == 1
-    assert "the log has the details" in result.stderr
+    assert "and was logged" in result.stderr
     assert "ZeroDivisionError: half" in log.getvalue()
     assert len(set(ids(log))) == 1
     assert re.fullmatch(r"run-[0-9a-f]{8}", ids(log)[0])

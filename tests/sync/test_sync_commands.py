@@ -182,7 +182,7 @@ def test_dry_run_describes_the_plan_and_changes_nothing(
         "  Kept, though not in the sheet:\n"
         "    Team 2, Q1 2025 [B-2]: row 8 means it, and cannot be used\n"
         "\n"
-        "  Rejected: these rows change nothing:\n"
+        "  Rejected rows, which change nothing:\n"
         "    row 8     Budgeted Amount shows #REF!: fix its formula\n"
     )
     assert (world.state(), SyncHistory.select().count()) == (before, runs)
