@@ -126,7 +126,7 @@ def apply_plan(
     plan: SyncPlan,
     progress: Progress | None = None,
 ) -> None:
-    """Write a plan. The stored budgets must still be those that it was made from."""
+    """Write a plan. Since it was created, no budget of the customer may have changed."""
     now = clock.to_text(clock.now())
     audit = _Audit(actor, customer_id, title, now)
     writer = _Writer(progress)
