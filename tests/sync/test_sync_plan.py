@@ -354,6 +354,12 @@ def test_row_revives_a_budget_unless_their_ids_differ(
 DELETED = "2025-01-02T00:00:00Z"
 
 
+def test_deleted_budget_without_a_source_is_revived() -> None:
+    deleted = stored("x", "Engineering", source_id=None, deleted_at=DELETED)
+    plan = plan_for(sheet(["", "Engineering", "Q1 2025", 100]), [deleted])
+    assert [change.before.id for change in plan.revivals] == ["x"]
+
+
 def spent_elsewhere(**changes: Any) -> StoredBudget:
     """A used budget with a row that was removed from the sheet of another source."""
     existing = stored(
