@@ -1,4 +1,4 @@
-"""Budgets made and changed by hand. (The sheet sync changes those that a source owns.)"""
+"""Creates and changes budgets by hand. The sheet sync changes the budgets that have a source."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ def set_budget(
     auto_approve_limit: Decimal | None = None,
     reason: str | None = None,
 ) -> tuple[Budget, str]:
-    """Make the budget of that department and period, or change its amount and limit; returns it and what was done.
+    """Create the budget of a department and period, or change its amount and limit.
 
-    The audit log gets the reason, or else that it was by hand.
-
-    Raises RequestError INVALID_CUSTOMER or INVALID_REQUEST. A budget that a source owns is refused: the next pass would undo it.
+    Return the budget, and "created", "updated" or "unchanged". Without a reason, the audit log says
+    that the budget was set by hand. Raises RequestError INVALID_CUSTOMER, or INVALID_REQUEST with
+    every field that is wrong. A budget with a source cannot be changed: the next sync run would
+    undo it.
     """
     require(actor, Action.MANAGE_SOURCES)
     require_serves(actor, customer_id)
@@ -74,13 +75,13 @@ def _validated(
     currency: str | None,
     auto_approve_limit: Decimal | None,
 ) -> Budget:
-    """The budget as it should be, not stored; everything wrong with it is refused at once."""
+    """The wanted budget, not stored. Raises RequestError INVALID_REQUEST with every wrong field."""
     code = currency or (budget.currency if budget else customer.currency)
     fields = _bad_texts({"department": (department, 200), "period": (fiscal_period, 100)})
     fields |= _bad_change(budget, budget_id, code) if budget else _bad_new_id(budget_id)
     exponent, amounts_minor = 0, {}
     try:
-        # A budget keeps the decimals that its currency had when it was made.
+        # A budget keeps the decimals that its currency had when the budget was created.
         exponent = (
             budget.currencyExponent
             if budget and budget.currency == code
@@ -111,14 +112,14 @@ def _validated(
 
 def _bad_texts(texts: dict[str, tuple[str, int]]) -> dict[str, str]:
     return {
-        name: f"must be 1 to {most} printable characters"
-        for name, (text, most) in texts.items()
-        if not (text.strip() and len(text) <= most and text.isprintable())
+        name: f"must be 1 to {max_length} printable characters"
+        for name, (text, max_length) in texts.items()
+        if not (text.strip() and len(text) <= max_length and text.isprintable())
     }
 
 
 def _bad_change(budget: Budget, budget_id: str | None, currency: str) -> dict[str, str]:
-    """What cannot change in a budget that is there."""
+    """The fields that cannot change in an existing budget."""
     fields = {}
     if currency != budget.currency:
         fields["currency"] = f"cannot change: the budget is in {budget.currency}"
@@ -140,16 +141,19 @@ def _bad_new_id(budget_id: str | None) -> dict[str, str]:
 def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
     budget.createdAt = budget.updatedAt = clock.now()
     budget.save(force_insert=True)
-    made_with = [("budgetedAmount", budget.budgetedMinor, budget.budgetedMinor)]
+    # The audited fields: name, amount, and change of the budgeted amount.
+    fields = [("budgetedAmount", budget.budgetedMinor, budget.budgetedMinor)]
     if budget.autoApproveLimitMinor is not None:
-        made_with.append(("autoApproveLimit", budget.autoApproveLimitMinor, 0))
+        fields.append(("autoApproveLimit", budget.autoApproveLimitMinor, 0))
+    amount = format_money(budget.budgetedMinor, budget.currency, budget.currencyExponent)
+    default_reason = f"{budget.department}, {budget.fiscalPeriod}: {amount}"
     BudgetUtilization.insert(
         budgetId=budget.id,
         customerId=budget.customerId,
         currencyExponent=budget.currencyExponent,
-        version=len(made_with),
+        version=len(fields),
     ).execute()
-    for version, (field, minor, budgeted_delta_minor) in enumerate(made_with, start=1):
+    for version, (field, minor, budgeted_delta_minor) in enumerate(fields, start=1):
         audit_log.record(
             actor,
             "CREATE",
@@ -159,14 +163,13 @@ def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
             budgeted_delta_minor=budgeted_delta_minor,
             field=field,
             newValue=to_text(minor, budget.currencyExponent),
-            reason=reason
-            or f"{budget.department}, {budget.fiscalPeriod}: {format_money(budget.budgetedMinor, budget.currency, budget.currencyExponent)}",
+            reason=reason or default_reason,
         )
     return budget
 
 
 def _update(actor: Actor, budget: Budget, wanted: Budget, reason: str | None) -> bool:
-    """Write what differs, one audit row a field. A limit that is not given stays."""
+    """Write the differences, with an audit row per field. A limit that is not given stays."""
     changed = False
     for field, column in (
         ("budgetedAmount", "budgetedMinor"),

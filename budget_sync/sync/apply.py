@@ -1,7 +1,9 @@
-"""Reads a customer's budgets for planning, and writes a plan. Never opens a transaction: a plan stands or falls with its pass.
+"""Reads a customer's budgets for planning, and writes a plan.
 
-The statements below are plain SQL with plain tuples rather than the models: a sheet of 10,000 rows has 30,000 rows to write,
-and Peewee's `insert_many` takes twenty times as long over them, all of it with the write lock held.
+Nothing here opens a transaction: a plan is written in the transaction of its sync run.
+
+The statements are plain SQL instead of models: a sheet of 10,000 rows means 30,000 rows to write,
+and Peewee's `insert_many` takes twenty times as long for them, with the write lock held.
 """
 
 from __future__ import annotations
@@ -19,38 +21,46 @@ from budget_sync.domain import clock
 from budget_sync.domain.ids import CHOSEN_ID
 from budget_sync.domain.money import to_text
 from budget_sync.domain.permissions import Actor
-from budget_sync.sync.match import Stored
+from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import Change, SyncPlan
-from budget_sync.sync.rows import SheetBudget
+from budget_sync.sync.rows import SheetBudget, SheetRow
 
-#: Told how many statements of how many are done, now and then.
+#: Called from time to time with the number of rows written and the total.
 Progress = Callable[[int, int], None]
 
 _SELECT_STORED = """
-    SELECT b."id", b."sourceId", b."sourceRow", b."externalId", b."department", b."departmentKey", b."fiscalPeriod", b."periodKey",
-        b."currency", b."budgetedMinor", b."autoApproveLimitMinor", b."currencyExponent", b."deletedAt",
-        u."reservedMinor", u."committedMinor", u."version"
+    SELECT b."id", b."sourceId", b."sourceRow", b."deletedAt",
+        u."reservedMinor", u."committedMinor", u."version",
+        b."externalId", b."department", b."departmentKey", b."fiscalPeriod", b."periodKey",
+        b."currency", b."budgetedMinor", b."autoApproveLimitMinor", b."currencyExponent"
     FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id"
     WHERE b."customerId" = ?
     ORDER BY b."id"
 """
-_SELECT_VERSIONS = 'SELECT "budgetId", "version" FROM "BudgetUtilization" WHERE "customerId" = ? ORDER BY "budgetId"'
+_SELECT_VERSIONS = """
+    SELECT "budgetId", "version" FROM "BudgetUtilization" WHERE "customerId" = ? ORDER BY "budgetId"
+"""
 _INSERT_BUDGET = """
-    INSERT INTO "Budget" ("id", "customerId", "sourceId", "externalId", "sourceRow", "department", "departmentKey", "fiscalPeriod",
-        "periodKey", "currency", "currencyExponent", "budgetedMinor", "autoApproveLimitMinor", "createdAt", "updatedAt")
+    INSERT INTO "Budget" ("id", "customerId", "sourceId", "externalId", "sourceRow", "department",
+        "departmentKey", "fiscalPeriod", "periodKey", "currency", "currencyExponent",
+        "budgetedMinor", "autoApproveLimitMinor", "createdAt", "updatedAt")
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_INSERT_UTILIZATION = 'INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "version") VALUES (?, ?, ?, ?)'
+_INSERT_UTILIZATION = """
+    INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "version")
+    VALUES (?, ?, ?, ?)
+"""
 _INSERT_AUDIT = """
-    INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "field", "oldValue", "newValue", "budgetedDeltaMinor",
-        "principal", "changedBy", "reason", "createdAt")
+    INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "field", "oldValue",
+        "newValue", "budgetedDeltaMinor", "principal", "changedBy", "reason", "createdAt")
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-# A space never stands first in a key, so nothing collides while two budgets change places.
-_STEP_ASIDE = """UPDATE "Budget" SET "departmentKey" = ' ' || "id" WHERE "id" = ?"""
+# A key never starts with a space, so two budgets can swap their keys without a collision.
+_SET_TEMPORARY_KEY = """UPDATE "Budget" SET "departmentKey" = ' ' || "id" WHERE "id" = ?"""
 _UPDATE_BUDGET = """
-    UPDATE "Budget" SET "sourceId" = ?, "sourceRow" = ?, "externalId" = ?, "department" = ?, "departmentKey" = ?, "fiscalPeriod" = ?,
-        "periodKey" = ?, "budgetedMinor" = ?, "autoApproveLimitMinor" = ?, "deletedAt" = NULL, "updatedAt" = ?
+    UPDATE "Budget" SET "sourceId" = ?, "sourceRow" = ?, "externalId" = ?, "department" = ?,
+        "departmentKey" = ?, "fiscalPeriod" = ?, "periodKey" = ?, "budgetedMinor" = ?,
+        "autoApproveLimitMinor" = ?, "deletedAt" = NULL, "updatedAt" = ?
     WHERE "id" = ?
 """
 _DELETE_BUDGET = (
@@ -64,20 +74,39 @@ _UPDATE_ROW = 'UPDATE "Budget" SET "sourceRow" = ? WHERE "id" = ?'
 _CHUNK = 1000
 
 
-def read_stored(customer_id: str) -> list[Stored]:
-    """All budgets of a customer, deleted ones included, by id."""
-    return list(
-        map(
-            Stored._make,
-            db.execute_sql(_SELECT_STORED.replace("?", db.param), (customer_id,)).fetchall(),
+def read_stored(customer_id: str) -> list[StoredBudget]:
+    """All budgets of a customer, including deleted ones, ordered by id."""
+    rows = db.execute_sql(_SELECT_STORED.replace("?", db.param), (customer_id,)).fetchall()
+    # The last columns are those of SheetBudget, in its order.
+    return [
+        StoredBudget(
+            budget_id,
+            source_id,
+            source_row,
+            deleted_at,
+            reserved_minor,
+            committed_minor,
+            version,
+            SheetBudget._make(sheet_columns),
         )
-    )
+        for (
+            budget_id,
+            source_id,
+            source_row,
+            deleted_at,
+            reserved_minor,
+            committed_minor,
+            version,
+            *sheet_columns,
+        ) in rows
+    ]
 
 
-def is_still(customer_id: str, stored: Sequence[Stored]) -> bool:
-    """Whether nothing has changed since: every change of a budget, and every movement on it, counts its version up.
+def lock_if_unchanged(customer_id: str, stored: Sequence[StoredBudget]) -> bool:
+    """Lock all budgets of the customer; return whether none has changed since it was read.
 
-    From here to the end of the transaction nothing does: all budgets of the customer are locked.
+    Each change of a budget and each movement on it increments its version. The locks keep the
+    budgets unchanged until the end of the transaction.
     """
     join = Budget.select(Budget.id).join(
         BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id)
@@ -89,7 +118,7 @@ def is_still(customer_id: str, stored: Sequence[Stored]) -> bool:
     return found == [(budget.id, budget.version) for budget in stored]
 
 
-def apply(
+def apply_plan(
     actor: Actor,
     customer_id: str,
     source_id: str,
@@ -97,13 +126,12 @@ def apply(
     plan: SyncPlan,
     progress: Progress | None = None,
 ) -> None:
-    """Write a plan that was made from what is stored at this moment, in the same transaction."""
+    """Write a plan. Since it was created, no budget of the customer may have changed."""
     now = clock.to_text(clock.now())
     audit = _Audit(actor, customer_id, title, now)
     writer = _Writer(progress)
-    leaving = [_deleted(audit, budget) for budget in plan.deletes]
+    versions = [(audit.delete(budget), budget.id, budget.version) for budget in plan.deletes]
     changes = [*plan.updates, *plan.revivals]
-    versions = [(budget.version + 1, budget.id, budget.version) for budget in plan.deletes]
     versions += [
         (audit.change(change), change.before.id, change.before.version) for change in changes
     ]
@@ -111,9 +139,9 @@ def apply(
     new_versions = [
         audit.create(budget_id, row) for budget_id, row in zip(new_ids, plan.creates, strict=True)
     ]
-    writer.add(_DELETE_BUDGET, [(now, now, budget_id) for budget_id in leaving])
+    writer.add(_DELETE_BUDGET, [(now, now, budget.id) for budget in plan.deletes])
     writer.add(
-        _STEP_ASIDE,
+        _SET_TEMPORARY_KEY,
         [(change.before.id,) for change in changes if change.before.key != change.after.key],
     )
     writer.add(_UPDATE_BUDGET, [_updated(change, now) for change in changes])
@@ -127,22 +155,23 @@ def apply(
     writer.add(
         _INSERT_UTILIZATION,
         [
-            (budget_id, customer_id, row.exponent, version)
+            (budget_id, customer_id, row.budget.exponent, version)
             for budget_id, row, version in zip(new_ids, plan.creates, new_versions, strict=True)
         ],
     )
     writer.add(_UPDATE_VERSION, versions)
-    writer.add(_UPDATE_ROW, plan.moved)
+    writer.add(_UPDATE_ROW, [(moved.number, moved.budget_id) for moved in plan.moved])
     writer.add(_INSERT_AUDIT, audit.rows)
     writer.run()
 
 
-def _new_ids(creates: Sequence[SheetBudget]) -> list[str]:
-    """An id for each new budget: its own Budget ID, where that is free and can stand in a path."""
+def _new_ids(creates: Sequence[SheetRow]) -> list[str]:
+    """An id for each new budget: its Budget ID, if that is free and fits into a URL path."""
+    external_ids = [row.budget.external_id for row in creates]
     wanted = [
-        row.external_id
-        for row in creates
-        if row.external_id is not None and CHOSEN_ID.fullmatch(row.external_id)
+        external_id
+        for external_id in external_ids
+        if external_id is not None and CHOSEN_ID.fullmatch(external_id)
     ]
     free = set(wanted)
     for start in range(0, len(wanted), 500):
@@ -150,70 +179,63 @@ def _new_ids(creates: Sequence[SheetBudget]) -> list[str]:
             budget.id
             for budget in Budget.select(Budget.id).where(Budget.id << wanted[start : start + 500])
         }
-    # One draw for all of them: each draw is a call of the system's.
-    drawn = secrets.token_hex(8 * len(creates))
+    # Random digits for all ids at once, because each draw is a system call.
+    random_digits = secrets.token_hex(8 * len(creates))
     return [
-        row.external_id
-        if row.external_id in free and row.external_id is not None
-        else f"bud_{drawn[16 * number : 16 * number + 16]}"
-        for number, row in enumerate(creates)
+        external_id
+        if external_id is not None and external_id in free
+        else f"bud_{random_digits[16 * index : 16 * index + 16]}"
+        for index, external_id in enumerate(external_ids)
     ]
 
 
 def _inserted(
-    budget_id: str, customer_id: str, source_id: str, row: SheetBudget, now: str
+    budget_id: str, customer_id: str, source_id: str, row: SheetRow, now: str
 ) -> tuple[Any, ...]:
+    """The parameters of _INSERT_BUDGET."""
+    budget = row.budget
     return (
         budget_id,
         customer_id,
         source_id,
-        row.external_id,
-        row.row,
-        row.department,
-        row.department_key,
-        row.period,
-        row.period_key,
-        row.currency,
-        row.exponent,
-        row.budgeted_minor,
-        row.limit_minor,
+        budget.external_id,
+        row.number,
+        budget.department,
+        budget.department_key,
+        budget.period,
+        budget.period_key,
+        budget.currency,
+        budget.exponent,
+        budget.budgeted_minor,
+        budget.limit_minor,
         now,
         now,
     )
 
 
 def _updated(change: Change, now: str) -> tuple[Any, ...]:
+    """The parameters of _UPDATE_BUDGET."""
     after = change.after
     return (
         after.source_id,
         after.source_row,
-        after.external_id,
-        after.department,
-        after.department_key,
-        after.period,
-        after.period_key,
-        after.budgeted_minor,
-        after.limit_minor,
+        after.sheet.external_id,
+        after.sheet.department,
+        after.sheet.department_key,
+        after.sheet.period,
+        after.sheet.period_key,
+        after.sheet.budgeted_minor,
+        after.sheet.limit_minor,
         now,
         after.id,
     )
 
 
-def _deleted(audit: _Audit, budget: Stored) -> str:
-    audit.add(
-        budget.id,
-        budget.version + 1,
-        "SOFT_DELETE",
-        "deletedAt",
-        None,
-        audit.now,
-        reason=f"No longer in {audit.title}",
-    )
-    return budget.id
-
-
 class _Audit:
-    """Gathers the audit rows of a pass: one a new, deleted or revived budget, and one a changed field."""
+    """Collects the audit rows of a sync run.
+
+    There is a row per new, deleted or revived budget, and a row per changed field.
+    """
 
     def __init__(self, actor: Actor, customer_id: str, title: str, now: str) -> None:
         self.customer_id = customer_id
@@ -234,7 +256,7 @@ class _Audit:
         reason: str,
         budgeted_delta_minor: int = 0,
     ) -> None:
-        """One row."""
+        """Add a row."""
         self.rows.append(
             (
                 self.customer_id,
@@ -252,21 +274,28 @@ class _Audit:
             )
         )
 
-    def create(self, budget_id: str, row: SheetBudget) -> int:
-        """The rows of a new budget: its amount, and its limit where it has one; returns its version."""
-        reason = f"Row {row.row} of {self.title}: {row.department}, {row.period}"
-        amount_minor = row.budgeted_minor
+    def delete(self, budget: StoredBudget) -> int:
+        """Add the row for a deleted budget; return its new version."""
+        version = budget.version + 1
+        reason = f"No longer in {self.title}"
+        self.add(budget.id, version, "SOFT_DELETE", "deletedAt", None, self.now, reason=reason)
+        return version
+
+    def create(self, budget_id: str, row: SheetRow) -> int:
+        """Add the rows for a new budget (amount, and limit if it has one); return its version."""
+        budget = row.budget
+        reason = f"Row {row.number} of {self.title}: {budget.label}"
         self.add(
             budget_id,
             1,
             "CREATE",
             "budgetedAmount",
             None,
-            to_text(amount_minor, row.exponent),
+            to_text(budget.budgeted_minor, budget.exponent),
             reason=reason,
-            budgeted_delta_minor=amount_minor,
+            budgeted_delta_minor=budget.budgeted_minor,
         )
-        if row.limit_minor is None:
+        if budget.limit_minor is None:
             return 1
         self.add(
             budget_id,
@@ -274,14 +303,15 @@ class _Audit:
             "CREATE",
             "autoApproveLimit",
             None,
-            to_text(row.limit_minor, row.exponent),
+            to_text(budget.limit_minor, budget.exponent),
             reason=reason,
         )
         return 2
 
     def change(self, change: Change) -> int:
-        """The rows of a changed budget; returns its new version."""
+        """Add the rows for a changed budget; return its new version."""
         before, version = change.before, change.before.version
+        exponent = before.sheet.exponent
         reason = f"Row {change.row} of {self.title}"
         if change.is_revival:
             version += 1
@@ -291,44 +321,44 @@ class _Audit:
         for name, old, new in change.fields:
             version += 1
             delta_minor = (
-                change.after.budgeted_minor - before.budgeted_minor
+                change.after.sheet.budgeted_minor - before.sheet.budgeted_minor
                 if name == "budgetedAmount"
                 else 0
             )
-            texts = (_told(old, before.exponent), _told(new, before.exponent))
             self.add(
                 before.id,
                 version,
                 "UPDATE",
                 name,
-                *texts,
+                _audit_text(old, exponent),
+                _audit_text(new, exponent),
                 reason=reason,
                 budgeted_delta_minor=delta_minor,
             )
         return version
 
 
-def _told(value: object, exponent: int) -> str | None:
-    """A field's value as the audit log writes it; amounts are the only integers."""
+def _audit_text(value: object, exponent: int) -> str | None:
+    """The value of a field as the audit log writes it; only amounts are integers."""
     if value is None:
         return None
     return to_text(value, exponent) if isinstance(value, int) else str(value)
 
 
 class _Writer:
-    """Runs statements over many rows, in the order they were added, and tells how far it is."""
+    """Runs statements with many rows each, in the order they were added, and reports progress."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.work: list[tuple[str, Sequence[tuple[Any, ...]]]] = []
         self.progress = progress
 
     def add(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """A statement and its rows."""
+        """Add a statement and its rows."""
         if rows:
             self.work.append((sql, rows))
 
     def run(self) -> None:
-        """Write. Every row must be found as it was planned."""
+        """Write all rows. Raises RuntimeError if a planned row is missing or has changed."""
         total, done = sum(len(rows) for _, rows in self.work), 0
         for sql, rows in self.work:
             for start in range(0, len(rows), _CHUNK):
@@ -336,7 +366,8 @@ class _Writer:
                 written = execute_many(sql, chunk)
                 if written != len(chunk):
                     raise RuntimeError(
-                        f"{written} rows were written where {len(chunk)} were planned: {' '.join(sql.split())[:60]}"
+                        f"{written} rows were written, but {len(chunk)} were planned: "
+                        f"{' '.join(sql.split())[:60]}"
                     )
                 done += len(chunk)
                 if self.progress:
@@ -344,8 +375,9 @@ class _Writer:
 
 
 def execute_many(sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Run one statement for each row on the transaction's connection; returns how many rows were written in all."""
-    # Peewee has no executemany; its wrapper makes the driver's errors Peewee's, which `transact` knows.
+    """Run a statement for each row, on the transaction's connection; return the rows written."""
+    # Peewee has no executemany. Its wrapper turns the driver's errors into Peewee's, which
+    # `transact` handles.
     with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from peewee's stubs
         cursor = db.connection().cursor()
         cursor.executemany(sql.replace("?", db.param), rows)
@@ -354,5 +386,5 @@ def execute_many(sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
 
 
 def to_json(values: Iterable[object]) -> str:
-    """A JSON list, for the columns of `SyncHistory` that are one."""
+    """A JSON list, for the list columns of `SyncHistory`."""
     return json.dumps(list(values), ensure_ascii=False)

@@ -1,4 +1,8 @@
-"""Ending a pass from outside, by a signal: at once while it waits for a sheet or reads it, else with its next step, and never halfway."""
+"""Cancels sync runs on a signal.
+
+A run that is waiting for a sheet or reading it ends at once. Otherwise it ends at its next step,
+and never halfway through writing.
+"""
 
 from __future__ import annotations
 
@@ -7,42 +11,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Stopped(BaseException):
-    """A pass was told to end; the text says by what. No error of a source, and so no Exception."""
+class Cancelled(BaseException):
+    """A sync run was cancelled; the text names the signal.
+
+    Not an Exception, because no handler of a source's errors may catch it.
+    """
 
 
-class Stop:
-    """Whether passes are to end. A signal's handler asks, in the thread that makes the passes."""
+class Cancellation:
+    """Whether sync runs are cancelled.
+
+    `request` is called by a signal handler, which runs in the same thread as the sync runs.
+    """
 
     def __init__(self) -> None:
         self.by: signal.Signals | None = None
         self.ended_a_pass = False
-        self._at_once = False
+        self._raise_now = False
 
     @property
     def sentence(self) -> str:
-        """What ended them."""
+        """The signal that cancelled the runs."""
         return f"Stopped by {self.by.name}." if self.by else ""
 
     def ask(self, by: signal.Signals) -> None:
-        """End the pass under way, and begin no other. Asking again changes nothing, so that what was stopped can still be noted."""
+        """End the current run, and start no other.
+
+        A second request changes nothing, so that the cancelled run can still be recorded.
+        """
         self.by = self.by or by
-        if self._at_once:
-            self._at_once = False
+        if self._raise_now:
+            self._raise_now = False
             self.check()
 
     def check(self) -> None:
-        """Raises Stopped, if somebody has asked."""
+        """Raise Cancelled if the runs are cancelled."""
         if self.by:
             self.ended_a_pass = True
-            raise Stopped(f"{self.sentence} Nothing was changed.")
+            raise Cancelled(f"{self.sentence} Nothing was changed.")
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Asking raises Stopped inside, wherever that is: for what waits or takes long, and holds nothing."""
-        self._at_once = True
+        """A block in which a request raises Cancelled immediately, at any point.
+
+        For steps that wait or take long, and hold no lock and no transaction.
+        """
+        self._raise_now = True
         try:
             self.check()
             yield
         finally:
-            self._at_once = False
+            self._raise_now = False

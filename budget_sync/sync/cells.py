@@ -1,4 +1,4 @@
-"""What a cell says about money: numbers as the sheet keeps them, or text in the sheet's locale -> minor units. Pure."""
+"""Reads the amount in a cell: a number, or text in the sheet's locale -> minor units. Pure."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ from budget_sync.domain.money import LIMIT_MINOR
 
 
 class DateCell(NamedTuple):
-    """A number that a sheet shows as a date, a time or a duration. `shown` is None where the cell changed while it was read, so that nobody knows."""
+    """A number that a sheet shows as a date, a time or a duration.
+
+    `shown` is None if the cell changed while the sheet was read, so that its text is unknown.
+    """
 
     number: int | Decimal
     shown: str | None
 
     def problem(self, advice: str) -> str:
-        """What is wrong with it, wherever it stands, and what to do."""
+        """What is wrong with the cell, in any column, and what to do."""
         if self.shown is None:
-            return "changed while the sheet was being read: it is read again in the next pass"
-        return f"is {self.shown!r}, which the sheet keeps as a date or a time: {advice}"
+            return "changed while the sheet was being read: the next sync run reads it again"
+        return f"is {self.shown!r}, which the sheet stores as a date or a time: {advice}"
 
 
-#: A cell as a source gives it: Google's JSON with fractions as Decimal and dates told from numbers, or a CSV's text.
+#: A cell of a source: Google's JSON value, with fractions as Decimal and dates as DateCell, or the
+#: text in a CSV file.
 Cell = str | int | float | Decimal | bool | DateCell | None
 
 # Sheets and Excel: #REF!, #VALUE!, #NAME?, #DIV/0!, #N/A, and other languages' spellings of them.
@@ -44,49 +48,56 @@ _LOADING = re.compile(
     re.IGNORECASE,
 )
 _SPACES = re.compile(r"[\s\u00a0\u2009\u202f]")
-_APOSTROPHES = re.compile("['\u2019]")  # both stand between thousands in Switzerland
+_APOSTROPHES = re.compile("['\u2019]")  # thousands separators in Switzerland
 _MONEY = re.compile(
-    r"(?P<before>[^\d\s.,+\-()'’]*)\s*(?P<number>\d.*?)\s*(?P<after>[^\d\s.,+\-()'’]*)"  # noqa: RUF001    # the same
+    r"(?P<before>[^\d\s.,+\-()'\u2019]*)\s*(?P<number>\d.*?)\s*(?P<after>[^\d\s.,+\-()'\u2019]*)"
 )
-_NUMBER = re.compile(r"\d[\d.,'’\s\u00a0\u2009\u202f]*")  # noqa: RUF001  # the same
+_NUMBER = re.compile(r"\d[\d.,'\u2019\s\u00a0\u2009\u202f]*")
 _PLAIN = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,4})?")
 
 
 class CellError(ValueError):
-    """A cell that cannot be used; the text says what is wrong with it and what to do, after the column's name."""
+    """A cell that cannot be used.
+
+    The text follows the column's name in a sentence: what is wrong with the cell and what to do.
+    """
 
 
 def is_blank(cell: Cell) -> bool:
-    """Whether a cell has nothing in it, or spaces alone."""
+    """Whether a cell is empty or contains only spaces."""
     return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
-def refuse_unsettled(text: str) -> None:
-    """Raises CellError for text that is no value but the failure of a formula, or the waiting for one."""
+def reject_unfinished(text: str) -> None:
+    """Raise CellError if the text is a formula's error, or shows that the sheet is calculating."""
     if _FORMULA_ERROR.fullmatch(text):
-        raise CellError(f"shows {text}: repair its formula")
+        raise CellError(f"shows {text}: fix its formula")
     if _LOADING.fullmatch(text):
         raise CellError(
-            f"shows {text!r}: the sheet had not finished calculating; it is read again in the next pass"
+            f"shows {text!r}: the sheet had not finished calculating; "
+            "the next sync run reads it again"
         )
 
 
 def amount_minor(cell: Cell, currency: str, exponent: int, locale: str) -> int:
-    """Minor units of an amount, rounded half-even: a formula such as 0.1+0.2 leaves noise below the cent. Raises CellError."""
+    """An amount in minor units. Raises CellError.
+
+    It is rounded half-even, because a formula such as 0.1+0.2 leaves noise below the cent.
+    """
     amount = _number(cell, currency, locale)
     if not amount.is_finite():
         raise CellError(f"is {amount}: enter a number")
-    most = LIMIT_MINOR // 10**exponent
-    # The size comes first: quantize fails for what does not fit Decimal's context.
-    if abs(amount) >= most:
+    limit = LIMIT_MINOR // 10**exponent
+    # Check the size first: quantize fails for a number that does not fit Decimal's context.
+    if abs(amount) >= limit:
         if amount < 0:
             raise CellError("is negative: enter 0 or more")
-        raise CellError(f"is too large: enter less than {most:,}")
+        raise CellError(f"is too large: enter less than {limit:,}")
     minor = int(amount.scaleb(exponent).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
     if minor < 0:
         raise CellError(f"is negative ({amount:f}): enter 0 or more")
     if minor >= LIMIT_MINOR:
-        raise CellError(f"is too large: enter less than {most:,}")
+        raise CellError(f"is too large: enter less than {limit:,}")
     return minor
 
 
@@ -110,39 +121,44 @@ def _number(cell: Cell, currency: str, locale: str) -> Decimal:
 
 @lru_cache(maxsize=65536)
 def _parse(text: str, currency: str, locale: str) -> Decimal | str:
-    """The number that a text says in a locale, or what is wrong with it (a cache keeps no exceptions)."""
+    """The number in a text, or what is wrong with it: lru_cache does not cache exceptions."""
     if _PLAIN.fullmatch(text) and ("." not in text or _symbols(locale)[0] == "."):
         return Decimal(text)
     try:
-        refuse_unsettled(text)
+        reject_unfinished(text)
     except CellError as error:
         return str(error)
     return _parse_marked(text, currency, locale)
 
 
 def _parse_marked(text: str, currency: str, locale: str) -> Decimal | str:
-    """The same for text that may have a sign, brackets, or a currency with it."""
+    """As `_parse`, for text that may have a sign, brackets or a currency."""
     negative = text.startswith(("-", "\u2212", "(")) or text.endswith(("-", ")"))
     bare = text.strip("-+()\u2212 ")
     money = _MONEY.fullmatch(bare)
     if money is None or not _NUMBER.fullmatch(money["number"]):
-        return f"is {text!r}, which is no number: enter one"
+        return f"is {text!r}, which is not a number: enter one such as 5000"
     for mark in (money["before"], money["after"]):
         if mark and mark.casefold() not in _marks(currency, locale):
-            agree = f"but the row is in {currency}: make them agree, or enter the bare number"
-            return (
-                f"is {text!r}, {agree if _is_currency(mark) else 'which is no number: enter one'}"
-            )
+            if _is_currency(mark):
+                return (
+                    f"is {text!r}, but the row is in {currency}: correct one of them, "
+                    "or enter the number without a currency"
+                )
+            return f"is {text!r}, which is not a number: enter one such as 5000"
     try:
         number = parse_decimal(_as_written_in(money["number"], locale), locale=locale, strict=True)
     except (NumberFormatError, ArithmeticError, ValueError):
         decimal, group = _symbols(locale)
-        return f"is {text!r}, which is no number in the sheet's locale {locale} (such as 5{group}000{decimal}50): enter it as a number"
+        return (
+            f"is {text!r}, which is not a number in the sheet's locale {locale} "
+            f"(such as 5{group}000{decimal}50): enter it as a number"
+        )
     return -number if negative else number
 
 
 def _as_written_in(number: str, locale: str) -> str:
-    """The number with the locale's own separator where people type a plain space or apostrophe for it."""
+    """The number with the locale's group separator in place of a typed space or apostrophe."""
     group = _symbols(locale)[1]
     if _SPACES.fullmatch(group):
         return _SPACES.sub(group, number)
@@ -153,13 +169,13 @@ def _as_written_in(number: str, locale: str) -> str:
 
 @lru_cache(maxsize=64)
 def _symbols(locale: str) -> tuple[str, str]:
-    """What stands before the decimals, and between the thousands."""
+    """The decimal separator and the thousands separator."""
     return get_decimal_symbol(locale), get_group_symbol(locale)
 
 
 @lru_cache(maxsize=256)
 def _marks(currency: str, locale: str) -> frozenset[str]:
-    """How an amount of a currency may be marked: its code, its sign there and in English, and a bare $ for a dollar."""
+    """The marks of a currency: its code, its sign in the locale and in English, $ for a dollar."""
     marks = {
         currency,
         get_currency_symbol(currency, locale),
@@ -171,7 +187,7 @@ def _marks(currency: str, locale: str) -> frozenset[str]:
 
 
 def _is_currency(mark: str) -> bool:
-    """Whether a mark means some currency: a sign such as the euro's, alone or with letters, or a code."""
+    """Whether a mark means any currency: it contains a sign such as the euro's, or is a code."""
     return any(unicodedata.category(character) == "Sc" for character in mark) or is_currency(
         mark.upper()
     )
@@ -179,7 +195,7 @@ def _is_currency(mark: str) -> bool:
 
 @lru_cache(maxsize=64)
 def known_locale(name: str) -> str | None:
-    """The locale as Babel spells it ("de-DE", "de_DE" and "de" are known); None for one that is not known."""
+    """The locale in Babel's spelling ("de-DE", "de_DE" and "de" are accepted); None if unknown."""
     try:
         return str(Locale.parse(name.replace("-", "_")))
     except (UnknownLocaleError, ValueError, TypeError):

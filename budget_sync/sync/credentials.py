@@ -1,4 +1,4 @@
-"""What a fetch shows to Google: the credentials in the file that an operator names, which go to no host but a safe one."""
+"""Google credentials: reads the operator's credentials file, and checks where they will be sent."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ import google.oauth2.credentials
 import google.oauth2.service_account
 
 from budget_sync.settings import is_loopback
-from budget_sync.sync.sources import FetchFailed
+from budget_sync.sync.source import FetchFailed
 
 SCOPES = ("https://www.googleapis.com/auth/spreadsheets.readonly",)
-GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  # an address, no secret
+GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  # an address, not a secret
 
+# google-auth has only partial types; hence the "type: ignore" comments below.
 Credentials = google.oauth2.service_account.Credentials | google.oauth2.credentials.Credentials
 
 
 def load_credentials(path: Path | None) -> tuple[Credentials, str]:
-    """A service account's or an authorised user's credentials, and whom to share a sheet with. Raises FetchFailed."""
+    """The credentials of a service account or an authorized user, and the name of the account.
+
+    The name says with which account a sheet must be shared. Raises FetchFailed.
+    """
     if path is None:
         raise FetchFailed(
-            "GOOGLE_APPLICATION_CREDENTIALS is not set: name the JSON file of a service account that the sheet is shared with."
+            "GOOGLE_APPLICATION_CREDENTIALS is not set: set it to the JSON file of a service "
+            "account, and share the sheet with that account."
         )
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -34,20 +39,21 @@ def load_credentials(path: Path | None) -> tuple[Credentials, str]:
         if kind == "service_account":
             service = google.oauth2.service_account.Credentials.from_service_account_info(
                 about, scopes=SCOPES
-            )  # type: ignore[no-untyped-call]  # partial
+            )  # type: ignore[no-untyped-call]
             return service, about["client_email"]
         if kind == "authorized_user":
-            user = google.oauth2.credentials.Credentials(  # type: ignore[no-untyped-call]  # partial
+            user = google.oauth2.credentials.Credentials(  # type: ignore[no-untyped-call]
                 None,
                 refresh_token=about["refresh_token"],
                 token_uri=token_url,
                 client_id=about["client_id"],
                 client_secret=about["client_secret"],
             )
-            return user, "the authorised user"
+            return user, "the authorized user"
     except OSError as error:
         raise FetchFailed(
-            f"GOOGLE_APPLICATION_CREDENTIALS names a file that cannot be read: {error.strerror}."
+            "The file in GOOGLE_APPLICATION_CREDENTIALS cannot be read: "
+            f"{error.strerror}. Check the setting and the file's permissions."
         ) from None
     except (
         ValueError,
@@ -57,10 +63,12 @@ def load_credentials(path: Path | None) -> tuple[Credentials, str]:
         google.auth.exceptions.GoogleAuthError,
     ):
         raise FetchFailed(
-            "The credentials file is not the JSON of a service account or an authorised user: download it anew."
+            "The credentials file is not the JSON of a service account or an authorized user: "
+            "download it again."
         ) from None
     raise FetchFailed(
-        f"The credentials file holds credentials of type {kind!r}: a service account's or an authorised user's are needed."
+        f"The credentials file contains credentials of type {kind!r}: use those of a service "
+        "account or an authorized user."
     )
 
 

@@ -1,7 +1,8 @@
-"""Google Sheets, the one place that talks to a network: time-outs, one total deadline, bounded retries, exact numbers.
+"""Reads Google Sheets: timeouts, one total deadline, a limited number of retries, exact numbers.
 
-A pass makes three reads, `fetch_sheet_metadata` and twice `values_get` of gspread's HTTP client, which is subclassed for what it
-has no setting for: another base URL, time-outs that cover a whole reply, and retries that end.
+A sync run sends three requests: `fetch_sheet_metadata` and twice `values_get` of gspread's HTTP
+client. Its subclass adds features for which gspread has no setting: another base URL, timeouts that
+cover a whole reply, and a retry limit.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from gspread.utils import DateTimeOption, ValueRenderOption, absolute_range_name
 from budget_sync.domain import clock
 from budget_sync.sync.cells import Cell, DateCell, known_locale
 from budget_sync.sync.credentials import Credentials, load_credentials
-from budget_sync.sync.sources import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchFailed, Reach, Source
+from budget_sync.sync.source import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchFailed, Reach, Source
 
-#: A wait between two tries is never longer, whatever a Retry-After asks for: the next pass comes soon enough.
+#: The longest wait between two attempts, even if a Retry-After header asks for more: the next sync
+#: run comes soon enough.
 MAX_WAIT_S = 20.0
 
 _CHUNK_BYTES = 64 * 1024
@@ -45,12 +47,19 @@ _MAX_TOKEN_BYTES = 1024 * 1024
 # Google's numbers are doubles, whose powers of ten end at 308.
 _MOST_POWERS_OF_TEN = 400
 
-# What comes of JSON that is not what its API describes.
-_ODD = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+# Errors from JSON that does not match the API description.
+_UNEXPECTED_JSON = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
-class TryAgain(Exception):
-    """A try that failed for a reason that may pass; `after_s` is how long the server asks to wait."""
+class TemporaryError(Exception):
+    """An attempt failed for a temporary reason. `after_s` is the wait that the server asks for."""
 
     def __init__(self, sentence: str, after_s: float | None = None) -> None:
         super().__init__(sentence)
@@ -58,16 +67,17 @@ class TryAgain(Exception):
 
 
 def fetch_sheet(source: Source, reach: Reach) -> Fetched:
-    """Read one worksheet, within the deadline come what may. Raises FetchFailed."""
+    """Read one worksheet, within the deadline in every case. Raises FetchFailed."""
     outcome: queue.SimpleQueue[Fetched | BaseException] = queue.SimpleQueue()
 
     def work() -> None:
         try:
             outcome.put(_fetch(source, reach))
-        except BaseException as error:  # noqa: BLE001  # handed over to the caller, who waits
+        except BaseException as error:  # noqa: BLE001  # re-raised by the caller
             outcome.put(error)
 
-    # On a thread of its own, since nothing bounds a name lookup or a reply whose headers drip in; the thread holds nothing.
+    # In a separate thread, because no timeout covers a DNS lookup or headers that arrive byte by
+    # byte. An abandoned thread is harmless: it holds no lock and no transaction.
     threading.Thread(target=work, name=f"fetch {source.id}", daemon=True).start()
     try:
         found = outcome.get(timeout=reach.deadline_s + 1)
@@ -90,18 +100,21 @@ def _fetch(source: Source, reach: Reach) -> Fetched:
         except APIError as error:
             raise FetchFailed(_sentence(error, source, account)) from None
         except google.auth.exceptions.RefreshError as error:
+            reason = _short(error.args[0] if error.args else error)
             raise FetchFailed(
-                f"Google refuses the credentials ({_short(error.args[0] if error.args else error)}): renew the credentials file."
+                f"Google rejects the credentials ({reason}): renew the credentials file."
             ) from None
-        except (google.auth.exceptions.GoogleAuthError, *_ODD) as error:
+        except (google.auth.exceptions.GoogleAuthError, *_UNEXPECTED_JSON) as error:
             raise FetchFailed(
-                f"Google's reply is not what its API describes ({type(error).__name__}: {_short(error)})."
+                "Google's reply does not match its API description "
+                f"({type(error).__name__}: {_short(error)})."
             ) from error
 
 
 def _read_cells(client: SheetsClient, key: str, title: str) -> list[list[Cell]]:
-    """A tab's cells, dates told from numbers. Raises FetchFailed, and as `_read_values`."""
-    # A sheet keeps dates, times and durations as counts of days: nothing but reading them as text as well tells them from amounts.
+    """The cells of a tab, with dates as DateCell. Raises FetchFailed, and as `_read_values`."""
+    # A sheet stores dates, times and durations as counts of days. Only a second read, of the text
+    # that the sheet shows for them, can distinguish them from amounts.
     for _ in range(2):
         kept = _read_values(client, key, title, DateTimeOption.serial_number)
         shown = _read_values(client, key, title, DateTimeOption.formatted_string)
@@ -110,13 +123,15 @@ def _read_cells(client: SheetsClient, key: str, title: str) -> list[list[Cell]]:
                 row if row == other else _typed(row, other)
                 for row, other in zip(kept, shown, strict=True)
             ]
-    raise FetchFailed("The sheet was changed while it was being read; the next pass tries again.")
+    raise FetchFailed(
+        "The sheet was changed while it was being read; the next sync run tries again."
+    )
 
 
 def _read_values(
     client: SheetsClient, key: str, title: str, dates: DateTimeOption
 ) -> list[list[Any]]:
-    """A tab's cells as Google gives them. Raises as the client's `request` and as `_grid`."""
+    """The cells of a tab as Google sends them. Raises as the client's `request` and as `_grid`."""
     options: dict[str, Any] = {
         "valueRenderOption": ValueRenderOption.unformatted,
         "dateTimeRenderOption": dates,
@@ -125,12 +140,16 @@ def _read_values(
 
 
 def _typed(kept: Sequence[Cell], shown: Sequence[Cell]) -> list[Cell]:
-    """A row as the sheet keeps it. What is no longer the same number is none: the rows may have been sorted in between."""
+    """A row with its dates as DateCell.
+
+    `kept` are the stored values, `shown` those of the second read, between which the rows may have
+    been sorted.
+    """
     return [_typed_cell(*cells) for cells in zip_longest(kept, shown[: len(kept)])]
 
 
 def _typed_cell(kept: Cell, shown: Cell) -> Cell:
-    # By what they look like as well: NaN is not equal to itself.
+    # The representations are compared too, because NaN is not equal to itself.
     if (
         isinstance(kept, bool)
         or not isinstance(kept, int | Decimal)
@@ -142,10 +161,10 @@ def _typed_cell(kept: Cell, shown: Cell) -> Cell:
 
 
 class SheetsClient(HTTPClient):
-    """gspread's HTTP client with another base URL, time-outs, one deadline over everything, and bounded retries."""
+    """gspread's HTTP client with another base URL, timeouts, a total deadline and a retry limit."""
 
     def __init__(self, credentials: Credentials, session: requests.Session, reach: Reach) -> None:
-        session.auth = self._authorise
+        session.auth = self._authorize
         super().__init__(credentials, session)
         self.credentials = credentials
         self.reach = reach
@@ -154,42 +173,45 @@ class SheetsClient(HTTPClient):
     def request(
         self, method: str, endpoint: str, params: Any = None, *_: Any, **__: Any
     ) -> requests.Response:
-        """A reply whose JSON was read whole. Raises APIError for what Google refuses, FetchFailed for what stays broken."""
+        """Send a request and read its JSON.
+
+        Raises APIError if Google rejects the request, and FetchFailed if every attempt fails.
+        """
         url = endpoint.replace(
             SPREADSHEETS_API_V4_BASE_URL, f"{self.reach.api_url.rstrip('/')}/v4/spreadsheets", 1
         )
-        renewed = False
+        is_renewed = False
         problem = ""
         for attempt in range(1, self.reach.attempts + 1):
             try:
                 self._renew(force=False)
                 response = self._once(method, url, params)
-                if response.status_code != requests.codes.unauthorized or renewed:
+                if response.status_code != requests.codes.unauthorized or is_renewed:
                     return self._checked(response)
-                # A token may end early; one more is asked for, once.
-                renewed = True
+                # A token may expire early, so request a new one, once.
+                is_renewed = True
                 self._renew(force=True)
                 return self._checked(self._once(method, url, params))
-            except TryAgain as error:
+            except TemporaryError as error:
                 problem = str(error)
                 self._wait(attempt, error.after_s, problem)
         raise FetchFailed(
-            f"{problem} Tried {self.reach.attempts} times; the next pass tries again."
+            f"{problem} Tried {self.reach.attempts} times; the next sync run tries again."
         )
 
     def _checked(self, response: requests.Response) -> requests.Response:
-        """The reply, if it is a good one. Raises APIError, or TryAgain for what may pass."""
+        """The reply with its JSON. Raises APIError, or TemporaryError if a retry may help."""
         status = response.status_code
         if status == requests.codes.too_many_requests:
-            raise TryAgain("Google asks for fewer reads (429).", _retry_after(response))
+            raise TemporaryError("Google asks for fewer requests (429).", _retry_after(response))
         if status >= 500:
-            raise TryAgain(f"Google's server failed ({status}).", _retry_after(response))
+            raise TemporaryError(f"Google's server failed ({status}).", _retry_after(response))
         if not response.ok:
             raise APIError(response)
         try:
             body = json.loads(response.content, parse_float=_fraction, parse_constant=Decimal)
-        except _ODD:
-            raise TryAgain("Google's reply was broken.") from None
+        except _UNEXPECTED_JSON:
+            raise TemporaryError("Google's reply was not valid JSON.") from None
         return ExactReply(response, body)
 
     def _once(self, method: str, url: str, params: Any) -> requests.Response:
@@ -203,34 +225,38 @@ class SheetsClient(HTTPClient):
                 allow_redirects=False,
             )
             with response:
-                _read_whole(response, self.deadline)
+                _read_body(response, self.deadline)
         except (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
-            raise TryAgain("Google did not answer in time.") from None
+            raise TemporaryError("Google did not answer in time.") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise TryAgain(
+            raise TemporaryError(
                 f"The connection to {urlsplit(url).hostname} failed ({_cause(error)})."
             ) from None
         return response
 
     def _renew(self, *, force: bool) -> None:
-        """A fresh access token where it is needed. `refresh` alone, unlike google-auth's own session, looks nothing else up."""
+        """Get a new access token if needed.
+
+        Only `refresh` is called: google-auth's own session sends further requests.
+        """
         if self.credentials.valid and not force:
             return
         try:
             with requests.Session() as session:
-                self.credentials.refresh(_BoundRequest(session, self))  # type: ignore[no-untyped-call]  # google-auth's types are partial
+                request = _TokenRequest(session, self)
+                self.credentials.refresh(request)  # type: ignore[no-untyped-call]  # partial types
         except google.auth.exceptions.TransportError as error:
-            raise TryAgain(_unreachable(error)) from None
+            raise TemporaryError(_unreachable(error)) from None
         except google.auth.exceptions.RefreshError as error:
             if error.retryable:
-                raise TryAgain("Google's token service failed.") from None
+                raise TemporaryError("Google's token service failed.") from None
             raise
-        except _ODD:
-            # google-auth takes whatever comes with a 200 for what it asked for.
-            raise TryAgain("The reply of Google's token service was broken.") from None
+        except _UNEXPECTED_JSON:
+            # google-auth does not check the JSON of a reply with status 200.
+            raise TemporaryError("The reply of Google's token service was not valid.") from None
 
-    def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        # Set as the session's auth, so that no .netrc takes its place.
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # This is the session's auth, because requests would otherwise use a .netrc file.
         request.headers["Authorization"] = f"Bearer {self.credentials.token}"
         return request
 
@@ -240,19 +266,19 @@ class SheetsClient(HTTPClient):
             raise FetchFailed(_too_slow(self.reach))
         return min(self.reach.timeout_s, left_s)
 
-    def _wait(self, attempt: int, asked_s: float | None, problem: str) -> None:
+    def _wait(self, attempt: int, requested_s: float | None, problem: str) -> None:
         if attempt == self.reach.attempts:
             return
-        wait_s = min(MAX_WAIT_S, max(asked_s or 0.0, self.reach.backoff_s * 2 ** (attempt - 1)))
-        # Jitter, so that many installations do not come back at one moment.
-        wait_s *= random.uniform(0.75, 1.25)  # noqa: S311  # no secret
+        wait_s = min(MAX_WAIT_S, max(requested_s or 0.0, self.reach.backoff_s * 2 ** (attempt - 1)))
+        # Jitter, so that many installations do not retry at the same moment.
+        wait_s *= random.uniform(0.75, 1.25)  # noqa: S311  # not a secret
         if time.monotonic() + wait_s >= self.deadline:
             raise FetchFailed(f"{problem} {_too_slow(self.reach)}")
         time.sleep(wait_s)
 
 
 class ExactReply(requests.Response):
-    """A reply whose JSON is read already, fractions as Decimal: gspread would make floats of them."""
+    """A reply with parsed JSON, fractions as Decimal: gspread would parse them as floats."""
 
     def __init__(self, response: requests.Response, body: Any) -> None:
         super().__init__()
@@ -260,12 +286,12 @@ class ExactReply(requests.Response):
         self.body = body
 
     def json(self, **_: Any) -> Any:
-        """The JSON."""
+        """The parsed JSON."""
         return self.body
 
 
-class _BoundRequest(AuthRequest):
-    """google-auth's way to its token service, with this fetch's time-outs, and to nowhere else."""
+class _TokenRequest(AuthRequest):
+    """google-auth's transport to the token service, with the timeouts of this fetch."""
 
     def __init__(self, session: requests.Session, client: SheetsClient) -> None:
         super().__init__(session)
@@ -280,29 +306,35 @@ class _BoundRequest(AuthRequest):
         timeout: Any = None,
         **options: Any,
     ) -> Any:
-        """Send it. Raises TryAgain for what may pass, before google-auth waits and tries again without an eye on the deadline; FetchFailed for the rest."""
-        # A redirect would take the credentials, which are in the body, to any host.
+        """Send a request. Raises TemporaryError if a retry may help, and FetchFailed otherwise.
+
+        TemporaryError also keeps google-auth from its own retries, which ignore the deadline.
+        """
+        # A redirect could send the credentials, which are in the body, to any host.
         options |= {"allow_redirects": False, "hooks": {"response": self._read}}
-        timeout_s = self.client._timeout()  # noqa: SLF001  # its other half
+        timeout_s = self.client._timeout()  # noqa: SLF001  # same module
         try:
-            response = super().__call__(url, method, body, headers, timeout=timeout_s, **options)  # type: ignore[no-untyped-call]  # partial
+            response = super().__call__(  # type: ignore[no-untyped-call]  # partial types
+                url, method, body, headers, timeout=timeout_s, **options
+            )
         except (urllib3.exceptions.HTTPError, TimeoutError) as error:
-            raise TryAgain(_unreachable(error)) from None
+            raise TemporaryError(_unreachable(error)) from None
         if response.status in (408, 429) or response.status >= 500:
-            raise TryAgain(f"Google's token service failed ({response.status}).")
+            raise TemporaryError(f"Google's token service failed ({response.status}).")
         if 300 <= response.status < 400:
             raise FetchFailed(
-                f"The token_uri in the credentials file answers with a redirect ({response.status}), and credentials follow none: correct it."
+                "The token_uri in the credentials file answers with a redirect "
+                f"({response.status}), which is not followed with credentials: correct it."
             )
         return response
 
     def _read(self, response: requests.Response, **_: Any) -> None:
         with response:
-            _read_whole(
+            _read_body(
                 response,
                 self.client.deadline,
-                "The reply of Google's token service",
-                _MAX_TOKEN_BYTES,
+                subject="The reply of Google's token service",
+                max_bytes=_MAX_TOKEN_BYTES,
             )
 
 
@@ -310,13 +342,17 @@ def _unreachable(error: BaseException) -> str:
     return f"Google's token service cannot be reached ({_cause(error)})."
 
 
-def _read_whole(
+def _read_body(
     response: requests.Response,
     deadline: float,
-    what: str = "The sheet",
-    most_bytes: int = MAX_BYTES,
+    *,
+    subject: str = "The sheet",
+    max_bytes: int = MAX_BYTES,
 ) -> None:
-    """Read a streamed body, giving up at the deadline: a time-out alone starts anew with every byte."""
+    """Read a streamed body. Raises TimeoutError at the deadline, FetchFailed if it is too large.
+
+    The deadline is checked here, because a timeout of requests restarts with each byte.
+    """
     chunks, size = [], 0
     while True:
         chunk = response.raw.read1(_CHUNK_BYTES, decode_content=True)
@@ -324,17 +360,20 @@ def _read_whole(
             break
         chunks.append(chunk)
         size += len(chunk)
-        if size > most_bytes:
-            raise FetchFailed(f"{what} is larger than {most_bytes // 1024 // 1024} MB.")
+        if size > max_bytes:
+            raise FetchFailed(f"{subject} is larger than {max_bytes // 1024 // 1024} MB.")
         if time.monotonic() > deadline:
             raise TimeoutError
-    # Where requests keeps a body that was read.
-    response._content = b"".join(chunks)  # noqa: SLF001  # it has no public way to hand one in
-    response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001  # the same
+    # The attributes in which requests stores a body that was read.
+    response._content = b"".join(chunks)  # noqa: SLF001  # no public API
+    response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001  # no public API
 
 
 def _find_worksheet(source: Source, about: Mapping[str, Any]) -> tuple[str, int]:
-    """The title and number of the tab that a source names: by number, which outlives its name, or else by title."""
+    """The title and number of the source's tab.
+
+    It is found by its number if that is known, because a tab can be renamed, or else by its title.
+    """
     tabs = [
         (sheet["properties"]["title"], int(sheet["properties"]["sheetId"]))
         for sheet in about["sheets"]
@@ -351,12 +390,17 @@ def _find_worksheet(source: Source, about: Mapping[str, Any]) -> tuple[str, int]
         else f"with gid {source.worksheet_gid}"
     )
     raise FetchFailed(
-        f"The spreadsheet has no tab {wanted}; it has {', '.join(repr(title) for title, _ in tabs[:10])}."
+        f"The spreadsheet has no tab {wanted}; "
+        f"it has {', '.join(repr(title) for title, _ in tabs[:10])}."
     )
 
 
 def _fraction(text: str) -> Decimal:
-    """A number of Google's, exactly. Raises ValueError or ArithmeticError for what is none: sums with it would fail, or not end."""
+    """A number in Google's JSON, exactly.
+
+    Raises ValueError or ArithmeticError if it is beyond every double: arithmetic with it would fail
+    or take forever.
+    """
     number = Decimal(text)
     if abs(number.adjusted()) > _MOST_POWERS_OF_TEN:
         raise ValueError("a number is beyond every double")
@@ -364,12 +408,15 @@ def _fraction(text: str) -> Decimal:
 
 
 def _grid(values: Mapping[str, Any], title: str) -> list[list[Any]]:
-    """The cells of a reply. Raises LookupError, TypeError or ValueError where they are none, or another tab's."""
+    """The cells of a reply.
+
+    Raises LookupError, TypeError or ValueError if it has no cells, or those of another tab.
+    """
     if _title_of(values["range"]) != title:
         raise ValueError(f"the values of {values['range']} instead of {title!r}")
     grid = values.get("values", [])
     if not isinstance(grid, list) or not all(isinstance(row, list) for row in grid):
-        raise TypeError("values are no rows of cells")
+        raise TypeError("the values are not rows of cells")
     if any(isinstance(cell, list | dict) for row in grid for cell in row):
         raise TypeError("a cell holds more than one value")
     return grid
@@ -382,50 +429,63 @@ def _title_of(a1: str) -> str:
 
 
 def _locale(source: Source, about: Mapping[str, Any]) -> str:
-    """The locale that text amounts are written in: the source's own, or the sheet's."""
+    """The locale for amounts in text: that of the source, or else that of the sheet."""
     return (
         source.locale or known_locale(str(about["properties"].get("locale", ""))) or DEFAULT_LOCALE
     )
 
 
 def _sentence(error: APIError, source: Source, account: str) -> str:
-    """What Google's refusal means and what to do."""
-    status, message = (
-        error.response.status_code,
-        _short(error.error.get("message", "") if isinstance(error.error, Mapping) else ""),
-    )
+    """What an error reply of Google means, and what to do."""
+    status = error.response.status_code
+    message = _short(error.error.get("message", "") if isinstance(error.error, Mapping) else "")
     if status == requests.codes.not_found:
-        return f"There is no spreadsheet {source.spreadsheet_key}: was it deleted, or is the key mistyped?"
+        return (
+            f"There is no spreadsheet {source.spreadsheet_key}: "
+            "check the key, and whether it was deleted."
+        )
     if status == requests.codes.forbidden:
-        return f"Google denies the spreadsheet to {account} (403: {message}): share it with that address, as a viewer."
+        return (
+            f"Google denies {account} access to the spreadsheet (403: {message}): "
+            "share it with that address, as a viewer."
+        )
     if status == requests.codes.unauthorized:
-        return f"Google does not accept the credentials of {account} (401): renew the credentials file."
-    return f"Google refuses to read the sheet ({status}: {message})."
+        return (
+            f"Google does not accept the credentials of {account} (401): "
+            "renew the credentials file."
+        )
+    return f"Google rejects the request for the sheet ({status}: {message})."
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Seconds that a reply asks to wait, as a number or until a date; None where it asks for nothing that makes sense."""
+    """The wait that a Retry-After header asks for, in seconds; None if it is missing or invalid.
+
+    The header contains a number of seconds or a date.
+    """
     text = response.headers.get("Retry-After", "")
     if text.isascii() and text.isdecimal():
         return float(text)
     try:
         until = parsedate_to_datetime(text)
-        # Without a zone it is UTC, as HTTP has it.
-        return (
-            (until if until.tzinfo else until.replace(tzinfo=UTC)) - clock.now()
-        ).total_seconds()
+        # HTTP dates are in UTC.
+        until = until if until.tzinfo else until.replace(tzinfo=UTC)
+        return (until - clock.now()).total_seconds()
     except (ValueError, ArithmeticError):
         return None
 
 
 def _too_slow(reach: Reach) -> str:
     return (
-        f"It could not be read within {math.ceil(reach.deadline_s)} s; the next pass tries again."
+        f"It could not be read within {math.ceil(reach.deadline_s)} s; "
+        "the next sync run tries again."
     )
 
 
 def _cause(error: BaseException) -> str:
-    """The name of the deepest cause: "ConnectionRefusedError" says more than the pool's retries around it."""
+    """The type of the innermost cause, such as "ConnectionRefusedError".
+
+    The outer errors only describe the retries of the connection pool.
+    """
     while True:
         inner = getattr(error, "reason", None) or next(
             (each for each in error.args if isinstance(each, BaseException)), None

@@ -1,4 +1,4 @@
-"""What becomes of passes: their results, the lines that tell of them, and their rows of `SyncHistory`."""
+"""The results of sync runs: as a value, as text lines, and as rows of `SyncHistory`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from budget_sync.domain import clock
 from budget_sync.sync import summary
 from budget_sync.sync.apply import to_json
 from budget_sync.sync.rows import RowError
-from budget_sync.sync.sources import Source
+from budget_sync.sync.source import Source
 
-#: SyncHistory lists so many row errors at most; `errorCount` counts them all.
+#: The most row errors that SyncHistory lists; `errorCount` counts all of them.
 MAX_LISTED = 500
 
 
 @dataclass(frozen=True, slots=True)
 class SyncRunResult:
-    """What became of a pass, as `SyncHistory` has it."""
+    """The result of a sync run; the fields are those of `SyncHistory`."""
 
     sync_id: str | None
     source: Source
@@ -39,7 +39,7 @@ class SyncRunResult:
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, object]:
-        """For a reply, which shows no path."""
+        """As JSON for a reply, without paths of this machine."""
         return {
             "syncId": self.sync_id,
             "customerId": self.source.customer_id,
@@ -61,7 +61,7 @@ class SyncRunResult:
 
 
 def result_line(result: SyncRunResult) -> str:
-    """A pass as one line."""
+    """A sync run as one line."""
     counts = {
         "created": result.created_count,
         "updated": result.updated_count,
@@ -69,30 +69,31 @@ def result_line(result: SyncRunResult) -> str:
         "deleted": result.soft_deleted_count,
         "revived": result.revived_count,
         "held back": result.held_count,
-        "refused": result.error_count,
+        "rejected": result.error_count,
         "overdrawn": result.overdrawn_count,
     }
-    told = (
-        summary.counts_line(counts) if result.status in ("success", "partial") else result.message
-    )
-    unnoted = "" if result.sync_id else " (not noted in SyncHistory)"
-    return f"{result.source.customer_id} {result.source.id} ({result.source.label}): {result.status}: {told}{unnoted}"
+    is_done = result.status in ("success", "partial")
+    outcome = summary.counts_line(counts) if is_done else result.message
+    unrecorded = "" if result.sync_id else " (not recorded in SyncHistory)"
+    source = result.source
+    name = f"{source.customer_id} {source.id} ({source.label})"
+    return f"{name}: {result.status}: {outcome}{unrecorded}"
 
 
-def error_lines(result: SyncRunResult, most: int = 20) -> list[str]:
-    """The refused rows and what else a pass has to warn of, a line each."""
+def error_lines(result: SyncRunResult, max_errors: int = 20) -> list[str]:
+    """The rejected rows and the warnings of a sync run, a line each."""
     lines = [
-        f"{result.source.id} row {error.row}: {error.message}" for error in result.errors[:most]
+        f"{result.source.id} row {error.row}: {error.message}"
+        for error in result.errors[:max_errors]
     ]
-    if len(result.errors) > most:
-        lines.append(
-            f"{result.source.id}: and {len(result.errors) - most} more; SyncHistory has them as {result.sync_id}"
-        )
+    more = len(result.errors) - max_errors
+    if more > 0:
+        lines.append(f"{result.source.id}: and {more} more; see {result.sync_id} in SyncHistory")
     return lines + [f"{result.source.id}: {warning}" for warning in result.warnings]
 
 
 def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
-    """Write the row of `SyncHistory`, within the transaction that is open."""
+    """Write the row of `SyncHistory` in the open transaction; return the result with its id."""
     sync_id = _free_sync_id(
         f"sync_{int(result.start_time.timestamp())}_{result.source.customer_id}"
     )
@@ -116,14 +117,14 @@ def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
         startedBy=started_by,
         durationMs=result.duration_ms,
         startTime=result.start_time,
-        # Not the clock's present time: it may have been put back meanwhile.
+        # Not the current time, because the clock may have been set back during the run.
         endTime=result.start_time + timedelta(milliseconds=result.duration_ms),
     ).execute()
     return replace(result, sync_id=sync_id)
 
 
 def _free_sync_id(sync_id: str) -> str:
-    """The id, with a suffix where another pass of that second has it."""
+    """The id, with a numeric suffix if another run of the same second has it."""
     free, number = sync_id, 1
     while SyncHistory.select().where(SyncHistory.syncId == free).exists():
         number += 1

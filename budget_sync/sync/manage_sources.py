@@ -1,4 +1,4 @@
-"""Adding, listing and removing sources. Every change is audited."""
+"""Adds, lists and removes sources. Each change is audited."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.periods import fold
 from budget_sync.domain.permissions import Action, Actor, require, require_serves
 from budget_sync.sync.cells import known_locale
+from budget_sync.sync.csv_file import csv_file
 from budget_sync.sync.rows import COLUMNS
-from budget_sync.sync.sources import FetchFailed, Source, csv_file, names_of
+from budget_sync.sync.source import FetchFailed, Source, names_of
 
 GOOGLE = "google_sheets"
 CSV = "csv"
 
-#: Who may name a file of this machine: the command line alone.
+#: The principal of the command line; only there can a file of this machine be named.
 SHELL = "command"
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{5,200}")
@@ -35,8 +36,8 @@ _GID = re.compile(r"#?gid[=:]\s*(?P<gid>\d{1,15})")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A source to be added, checked."""
+class NewSource:
+    """A validated source that is to be added."""
 
     kind: str
     spreadsheet_key: str | None
@@ -58,38 +59,39 @@ def add_source(
     locale: str | None = None,
     names: Mapping[str, str] | None = None,
 ) -> tuple[Source, list[str]]:
-    """Make a source; returns it and what its maker should be warned of.
+    """Create a source; return it with warnings for the caller.
 
-    `spreadsheet` is a key or a spreadsheet's address; `worksheet` a tab's title, or its number as "gid=123". `names` maps our
-    columns to the sheet's. Raises RequestError INVALID_REQUEST, naming all that is wrong, INVALID_CUSTOMER or FORBIDDEN.
+    `spreadsheet` is the key or the address of a spreadsheet. `worksheet` is the title of a tab, or
+    its number as "gid=123". `names` maps our columns to the sheet's. Raises RequestError
+    INVALID_REQUEST (with every field that is wrong), INVALID_CUSTOMER or FORBIDDEN.
     """
     require(actor, Action.MANAGE_SOURCES)
     require_serves(actor, customer_id)
     if csv_path is not None and actor.principal != SHELL:
-        raise RequestError(Code.FORBIDDEN, "A CSV source can be added on the command line only.")
-    wanted = _wanted(spreadsheet, worksheet, csv_path, csv_folder, locale, names or {})
+        raise RequestError(Code.FORBIDDEN, "A CSV source can only be added on the command line.")
+    new = _validated(spreadsheet, worksheet, csv_path, csv_folder, locale, names or {})
 
     def work() -> tuple[Source, list[str]]:
         get_customer(customer_id)
-        _refuse_second(customer_id, wanted)
+        _require_unused(customer_id, new)
         row = BudgetDataSourceConfig.create(
             id=f"src_{secrets.token_hex(6)}",
             customerId=customer_id,
-            sourceType=wanted.kind,
-            spreadsheetKey=wanted.spreadsheet_key,
-            worksheet=wanted.worksheet,
-            worksheetGid=wanted.worksheet_gid,
-            csvPath=wanted.csv_path,
-            locale=wanted.locale,
-            columnMap=json.dumps(dict(wanted.names), ensure_ascii=False),
+            sourceType=new.kind,
+            spreadsheetKey=new.spreadsheet_key,
+            worksheet=new.worksheet,
+            worksheetGid=new.worksheet_gid,
+            csvPath=new.csv_path,
+            locale=new.locale,
+            columnMap=json.dumps(dict(new.names), ensure_ascii=False),
             isActive=True,
             createdAt=clock.now(),
         )
         source = to_source(row)
-        # A path is for the shell's eyes alone, and the audit log has other readers.
-        told = "a CSV file" if wanted.kind == CSV else source.label
+        # Paths are only shown on the command line, and the audit log has other readers.
+        label = "a CSV file" if new.kind == CSV else source.label
         audit_log.record(
-            actor, "ADD_SOURCE", customer_id=customer_id, subject=source.id, newValue=told
+            actor, "ADD_SOURCE", customer_id=customer_id, subject=source.id, newValue=label
         )
         return source, _warnings(source)
 
@@ -97,7 +99,7 @@ def add_source(
 
 
 def list_sources(actor: Actor, customer_id: str | None = None) -> list[Source]:
-    """The sources the caller may manage, by customer and age, without those that were removed."""
+    """The active sources that the caller may manage, ordered by customer and age."""
     require(actor, Action.MANAGE_SOURCES)
     wanted = actor.customer_id or customer_id
     query = BudgetDataSourceConfig.select().where(
@@ -114,9 +116,10 @@ def list_sources(actor: Actor, customer_id: str | None = None) -> list[Source]:
 
 
 def remove_source(actor: Actor, source_id: str) -> int:
-    """Stop following a source; returns how many budgets it let go of. Raises RequestError NOT_FOUND.
+    """Remove a source; return the number of its budgets. Raises RequestError NOT_FOUND.
 
-    Its budgets stay as they are. Nobody owns them then: they can be changed by hand, and another source may adopt them.
+    The budgets stay as they are, without a source: they can be changed by hand, and another source
+    may adopt them.
     """
     require(actor, Action.MANAGE_SOURCES)
 
@@ -139,13 +142,14 @@ def remove_source(actor: Actor, source_id: str) -> int:
             locked(Budget.select(Budget.id).where(Budget.sourceId == source_id).order_by(Budget.id))
         )
         for budget in owned:
-            _release(actor, row.customerId, budget.id, source_id)
+            _detach(actor, row.customerId, budget.id, source_id)
         return len(owned)
 
     return transact(work)
 
 
-def _release(actor: Actor, customer_id: str, budget_id: str, source_id: str) -> None:
+def _detach(actor: Actor, customer_id: str, budget_id: str, source_id: str) -> None:
+    """Remove the source from a budget."""
     Budget.update(sourceId=None, sourceRow=None, updatedAt=clock.now()).where(
         Budget.id == budget_id
     ).execute()
@@ -165,7 +169,7 @@ def _release(actor: Actor, customer_id: str, budget_id: str, source_id: str) -> 
 
 
 def to_source(row: BudgetDataSourceConfig) -> Source:
-    """A source from its row."""
+    """The source of a database row."""
     return Source(
         id=row.id,
         customer_id=row.customerId,
@@ -179,15 +183,15 @@ def to_source(row: BudgetDataSourceConfig) -> Source:
     )
 
 
-def _wanted(
+def _validated(
     spreadsheet: str | None,
     worksheet: str | None,
     csv_path: str | None,
     csv_folder: Path | None,
     locale: str | None,
     names: Mapping[str, str],
-) -> Wanted:
-    """A source's parts, checked; everything wrong with them is refused at once."""
+) -> NewSource:
+    """The new source. Raises RequestError INVALID_REQUEST with every field that is wrong."""
     fields = _bad_names(names)
     known = None if locale is None else known_locale(locale)
     if locale is not None and known is None:
@@ -201,7 +205,7 @@ def _wanted(
     if fields:
         raise invalid_request(fields)
     columns = {fold(column): column for column in COLUMNS}
-    return Wanted(
+    return NewSource(
         GOOGLE if csv_path is None else CSV,
         key,
         title,
@@ -217,25 +221,26 @@ def _bad_names(names: Mapping[str, str]) -> dict[str, str]:
     unknown = [column for column in names if fold(column) not in known]
     if unknown:
         return {
-            "map": f"names {', '.join(map(repr, unknown))}, but the columns are {', '.join(COLUMNS)}"
+            "map": f"names {', '.join(map(repr, unknown))}, "
+            f"but the columns are {', '.join(COLUMNS)}"
         }
     headings = [fold(name) for name in names.values()]
     if not all(headings) or len(set(headings)) < len(headings):
-        return {"map": "must give each column a name of its own in the sheet"}
+        return {"map": "must give each column a different name in the sheet"}
     return {}
 
 
 def _sheet(
     spreadsheet: str | None, worksheet: str | None, fields: dict[str, str]
 ) -> tuple[str | None, str | None, int | None]:
-    """A spreadsheet's key, and its tab's title or number."""
+    """The key of a spreadsheet, and the title or number of its tab."""
     if spreadsheet is None:
         return None, None, None
     address = _ADDRESS.fullmatch(spreadsheet.strip())
     key = address[1] if address else spreadsheet.strip()
     if not _KEY.fullmatch(key):
         fields["spreadsheet"] = (
-            "must be the key between /d/ and /edit in the spreadsheet's address, or the address"
+            "must be the spreadsheet's address, or the key between /d/ and /edit in it"
         )
     numbered = _GID.fullmatch((worksheet or "").strip())
     if numbered:
@@ -247,12 +252,12 @@ def _sheet(
     gid = _ADDRESS_GID.search(spreadsheet) if address else None
     if gid:
         return key, None, int(gid[1])
-    fields["worksheet"] = "is required: which tab of the spreadsheet?"
+    fields["worksheet"] = "is required: name a tab of the spreadsheet"
     return key, None, None
 
 
 def _csv(path: str, folder: Path | None, fields: dict[str, str]) -> str | None:
-    """The path, from the folder on."""
+    """The path relative to the folder."""
     try:
         if folder is None:
             raise FetchFailed("is not possible without a folder")
@@ -262,25 +267,28 @@ def _csv(path: str, folder: Path | None, fields: dict[str, str]) -> str | None:
         return None
 
 
-def _refuse_second(customer_id: str, wanted: Wanted) -> None:
-    """Two sources of one sheet would fight over its budgets."""
+def _require_unused(customer_id: str, new: NewSource) -> None:
+    """Raise RequestError if the customer has a source of the same sheet.
+
+    Two sources of one sheet would take its budgets from each other.
+    """
     same = BudgetDataSourceConfig.select().where(
         (BudgetDataSourceConfig.customerId == customer_id)
         & BudgetDataSourceConfig.isActive
         & (
-            (BudgetDataSourceConfig.csvPath == wanted.csv_path)
-            if wanted.kind == CSV
-            else (BudgetDataSourceConfig.spreadsheetKey == wanted.spreadsheet_key)
+            (BudgetDataSourceConfig.csvPath == new.csv_path)
+            if new.kind == CSV
+            else (BudgetDataSourceConfig.spreadsheetKey == new.spreadsheet_key)
             & (
-                (BudgetDataSourceConfig.worksheetGid == wanted.worksheet_gid)
-                if wanted.worksheet_gid is not None
-                else (BudgetDataSourceConfig.worksheet == wanted.worksheet)
+                (BudgetDataSourceConfig.worksheetGid == new.worksheet_gid)
+                if new.worksheet_gid is not None
+                else (BudgetDataSourceConfig.worksheet == new.worksheet)
             )
         )
     )
-    there = same.first()
-    if there is not None:
-        raise invalid_request({"source": f"is there already, as {there.id}"})
+    existing = same.first()
+    if existing is not None:
+        raise invalid_request({"source": f"exists already, as {existing.id}"})
 
 
 def _warnings(source: Source) -> list[str]:
@@ -292,6 +300,6 @@ def _warnings(source: Source) -> list[str]:
         & BudgetDataSourceConfig.isActive
     )
     return [
-        f"Customer {customer_id} has a source in this spreadsheet too: is that meant?"
+        f"Customer {customer_id} has a source in this spreadsheet too: is that intended?"
         for customer_id in sorted({row.customerId for row in others})
     ]

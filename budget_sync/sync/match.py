@@ -1,230 +1,283 @@
-"""Which budget each row of a sheet means, and which rows may not have what they mean. Pure.
+"""Matches the rows of a sheet to stored budgets, and rejects rows that may not have theirs. Pure.
 
-A row is known by its Budget ID, or without one by department and period.
+A row is identified by its Budget ID, or without one by its department and period.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
-from budget_sync.domain.money import format_money
+from budget_sync.domain.balance import Balance
 from budget_sync.domain.periods import fold, period_key
-from budget_sync.sync.rows import RowError, SheetBudget, SheetRows
+from budget_sync.sync.rows import BudgetKey, RowError, SheetBudget, SheetRow, SheetRows, rejected
 
-#: Of a department and period.
-Key = tuple[str, str]
+# Cached, because a department has a budget for each period.
+_fold = lru_cache(maxsize=4096)(fold)
 
 
-class Stored(NamedTuple):
-    """A budget of the customer as the database has it, deleted ones included. Its fifth to twelfth fields are a SheetBudget's."""
+class StoredBudget(NamedTuple):
+    """A budget of the customer as it is in the database, deleted or not.
+
+    `sheet` has the columns that a sheet sets. `version` counts the changes of the budget and the
+    movements on it.
+    """
 
     id: str
     source_id: str | None
     source_row: int | None
-    external_id: str | None
-    department: str
-    department_key: str
-    period: str
-    period_key: str
-    currency: str
-    budgeted_minor: int
-    limit_minor: int | None
-    exponent: int
     deleted_at: str | None
     reserved_minor: int
     committed_minor: int
     version: int
+    sheet: SheetBudget
 
     @property
-    def key(self) -> Key:
-        """What makes it the only live one of its customer; folded anew, since an earlier version may have stored it."""
-        return fold(self.department_key), period_key(self.period_key)
+    def key(self) -> BudgetKey:
+        """The department and period, folded again: an earlier version may have stored old keys."""
+        sheet = self.sheet
+        return _fold(sheet.department_key), period_key(sheet.period_key)
 
     @property
-    def spoken_for_minor(self) -> int:
-        """What is reserved or committed."""
-        return self.reserved_minor + self.committed_minor
+    def balance(self) -> Balance:
+        """The budget's figures."""
+        sheet = self.sheet
+        return Balance(
+            currency=sheet.currency,
+            exponent=sheet.exponent,
+            budgeted_minor=sheet.budgeted_minor,
+            reserved_minor=self.reserved_minor,
+            committed_minor=self.committed_minor,
+        )
 
     @property
     def label(self) -> str:
-        """How people name it."""
-        return f"{self.department}, {self.period}"
+        """The name for people."""
+        return self.sheet.label
+
+    @property
+    def full_name(self) -> str:
+        """The name for people, with the id."""
+        return f"{self.label} (budget {self.id})"
+
+    @property
+    def sheet_id(self) -> str:
+        """The Budget ID by which a row names this budget: its own id if the sheet gave none."""
+        return self.sheet.external_id or self.id
 
 
-#: A row, and the budget it means, if that is there.
-Match = tuple[SheetBudget, Stored | None]
+class Match(NamedTuple):
+    """A row and the stored budget that it means; None if the row is a new budget."""
+
+    row: SheetRow
+    budget: StoredBudget | None
 
 
-def match_rows(
-    source_id: str, sheet: SheetRows, stored: Collection[Stored]
-) -> tuple[list[Match], list[RowError]]:
-    """Each good row with the budget it means, None where it is a new one; and the rows that may not have what they mean."""
-    by_id: dict[str, Stored] = {
-        budget.id: budget for budget in stored if budget.external_id is None
+class Matches(NamedTuple):
+    """The rows that may be applied, and errors for the others."""
+
+    matched: list[Match]
+    errors: list[RowError]
+
+
+def match_rows(source_id: str, sheet: SheetRows, stored: Collection[StoredBudget]) -> Matches:
+    """Find the stored budget of each good row of a source's sheet."""
+    by_id = {budget.id: budget for budget in stored if budget.sheet.external_id is None}
+    by_id |= {
+        external_id: budget
+        for budget in stored
+        if (external_id := budget.sheet.external_id) is not None
     }
-    by_id |= {budget.external_id: budget for budget in stored if budget.external_id is not None}
     matched: list[Match] = []
-    unmatched: list[SheetBudget] = []
+    unmatched: list[SheetRow] = []
     errors: list[RowError] = []
-    mine = (source_id, None)
-    for row in sheet.budgets:
-        budget = by_id.get(row.external_id) if row.external_id is not None else None
-        if budget is None:
+    for row in sheet.rows:
+        external_id = row.budget.external_id
+        found = by_id.get(external_id) if external_id is not None else None
+        if found is None:
             unmatched.append(row)
-        elif problem := _problem(row, budget, mine):
-            errors.append(refused(row, problem))
+        elif problem := _problem(source_id, row.budget, found):
+            errors.append(rejected(row, problem))
         else:
-            matched.append((row, budget))
+            matched.append(Match(row, found))
     if unmatched:
-        taken = {budget.id for _, budget in matched if budget is not None} | {
-            budget.id for budget in map(by_id.get, ids_of(errors)) if budget
-        }
-        found, more_errors = _match_by_key(unmatched, stored, taken, ids_of(sheet.errors), mine)
-        matched += found
-        errors += more_errors
-    matched, more_errors = _without_fresh_money(source_id, matched, stored)
-    return matched, errors + more_errors
+        taken = {match.budget.id for match in matched if match.budget is not None}
+        taken |= {budget.id for budget in map(by_id.get, ids_of(errors)) if budget}
+        by_key = _match_by_key(source_id, unmatched, stored, taken, ids_of(sheet.errors))
+        matched += by_key.matched
+        errors += by_key.errors
+    allowed = _without_fresh_money(source_id, matched, stored)
+    return Matches(allowed.matched, errors + allowed.errors)
 
 
 def _match_by_key(
-    rows: Iterable[SheetBudget],
-    stored: Iterable[Stored],
+    source_id: str,
+    rows: Iterable[SheetRow],
+    stored: Iterable[StoredBudget],
     taken: Collection[str],
     bad_ids: Collection[str],
-    mine: Collection[str | None],
-) -> tuple[list[Match], list[RowError]]:
-    """The same for rows without a Budget ID, or with one that is new."""
-    live: dict[Key, Stored] = {}
-    gone: dict[Key, list[Stored]] = {}
+) -> Matches:
+    """Match the rows without a known Budget ID by department and period.
+
+    `taken` are the ids of budgets that other rows mean; `bad_ids` the Budget IDs of bad rows.
+    """
+    live: dict[BudgetKey, StoredBudget] = {}
+    deleted: dict[BudgetKey, list[StoredBudget]] = {}
     for budget in stored:
         if budget.id in taken:
             continue
         key = budget.key
         if budget.deleted_at is None:
-            # Where an earlier version told two names apart that are one, only one of them has that very key.
-            if key not in live or key == (budget.department_key, budget.period_key):
+            # Two budgets have the same key if an earlier version stored different keys for them.
+            # Only one of them has today's key, and it comes first.
+            if key not in live or key == budget.sheet.key:
                 live[key] = budget
-        elif budget.source_id in mine and (budget.external_id or budget.id) not in bad_ids:
-            gone.setdefault(key, []).append(budget)
+        elif budget.source_id in (source_id, None) and budget.sheet_id not in bad_ids:
+            deleted.setdefault(key, []).append(budget)
     matched: list[Match] = []
     errors: list[RowError] = []
     for row in rows:
-        there = live.get(row.key) or _to_revive(row, gone.get(row.key, []))
-        if there is None:
-            matched.append((row, None))
-        elif problem := _problem(row, there, mine):
-            errors.append(refused(row, problem))
-        elif (there.external_id or there.id) in bad_ids:
-            errors.append(
-                refused(
-                    row,
-                    f"{there.label} is budget {there.external_id or there.id}, whose own row cannot be used: repair that one first",
-                )
+        key = row.budget.key
+        found = live.get(key) or _to_revive(row.budget, deleted.get(key, ()))
+        if found is None:
+            matched.append(Match(row, None))
+        elif problem := _problem(source_id, row.budget, found):
+            errors.append(rejected(row, problem))
+        elif bad_ids and found.sheet_id in bad_ids:
+            problem = (
+                f"{found.label} is budget {found.sheet_id}, and the row with that Budget ID cannot "
+                "be used: fix that row first"
             )
+            errors.append(rejected(row, problem))
         else:
-            matched.append((row, there))
-    return matched, errors
+            matched.append(Match(row, found))
+    return Matches(matched, errors)
 
 
-def _to_revive(row: SheetBudget, gone: Iterable[Stored]) -> Stored | None:
-    """The latest deleted budget that a row brings back: of that department and period, in its currency, and of no other Budget ID."""
-    fitting = [
+def _to_revive(wanted: SheetBudget, deleted: Iterable[StoredBudget]) -> StoredBudget | None:
+    """The latest deleted budget that a row revives.
+
+    `deleted` have the row's department and period. The budget must be in the row's currency, and
+    must not have another Budget ID.
+    """
+    candidates = [
         budget
-        for budget in gone
-        if (row.external_id is None or budget.external_id is None)
-        and row.currency == budget.currency
+        for budget in deleted
+        if (wanted.external_id is None or budget.sheet.external_id is None)
+        and wanted.currency == budget.sheet.currency
     ]
-    return max(fitting, key=lambda budget: (budget.deleted_at or "", budget.id), default=None)
+    return _latest_deleted(candidates)
 
 
-def _problem(row: SheetBudget, budget: Stored, mine: Collection[str | None]) -> str | None:
-    """Why a row may not change the budget it means."""
-    if budget.source_id not in mine:
-        advice = (
-            ": keep it in one sheet only"
-            if budget.deleted_at is None
-            else ", whose sheet it left: put it back there, or give this row another Budget ID"
-        )
-        return f"{budget.label} (budget {budget.id}) belongs to source {budget.source_id}{advice}"
-    if row.currency != budget.currency:
+def _latest_deleted(budgets: Iterable[StoredBudget]) -> StoredBudget | None:
+    """The budget that was deleted last; of several at the same moment, the one with the last id."""
+    return max(budgets, key=lambda budget: (budget.deleted_at or "", budget.id), default=None)
+
+
+def _problem(source_id: str, wanted: SheetBudget, budget: StoredBudget) -> str | None:
+    """Why a row of the source may not change the budget that it means; None if it may."""
+    stored = budget.sheet
+    if budget.source_id not in (source_id, None):
+        if budget.deleted_at is None:
+            advice = ": keep it in only one sheet"
+        else:
+            advice = (
+                ", and was removed from that sheet: put it back there, "
+                "or give this row another Budget ID"
+            )
+        return f"{budget.full_name} belongs to source {budget.source_id}{advice}"
+    if wanted.currency != stored.currency:
         return (
-            f"{budget.label} (budget {budget.id}) is in {budget.currency} and cannot become {row.currency}: "
-            f"write {budget.currency} in the Currency column, or give the new one a Budget ID and period of its own"
+            f"{budget.full_name} is in {stored.currency} and cannot become {wanted.currency}: "
+            f"write {stored.currency} in the Currency column, or give the new budget a different "
+            "Budget ID and period"
         )
-    if row.exponent != budget.exponent:
-        # The currency tables that came with the program changed: the same figure would be another amount in the minor units stored.
+    if wanted.exponent != stored.exponent:
+        # The currency data of the program changed, so the stored minor units would mean another
+        # amount.
         return (
-            f"{budget.label} (budget {budget.id}) has {budget.currency} with {budget.exponent} decimals, which has {row.exponent} by now: "
-            "it stays as it is until whoever runs this service has seen to it"
+            f"{budget.full_name} has {stored.currency} with {stored.exponent} decimals, which now "
+            f"has {wanted.exponent}: it stays as it is until the operator of this service fixes it"
         )
-    if row.period_key != budget.key[1] and budget.spoken_for_minor:
-        # Money was set aside for the period it was made in; it must not wander into another.
-        return f"money is reserved or committed on {budget.label} (budget {budget.id}), so it cannot become {row.period}: add a row for {row.period}"
+    if wanted.period_key != period_key(stored.period_key) and budget.balance.used_minor:
+        # The money was set aside for the old period and must not move to another.
+        return (
+            f"money is reserved or committed on {budget.full_name}, so it cannot become "
+            f"{wanted.period}: add a row for {wanted.period}"
+        )
     return None
 
 
 def _without_fresh_money(
-    source_id: str, matched: list[Match], stored: Iterable[Stored]
-) -> tuple[list[Match], list[RowError]]:
-    """Refuse the rows that would have all their money again: what was spent of it stands on a deleted budget that is not this source's.
+    source_id: str, matched: list[Match], stored: Iterable[StoredBudget]
+) -> Matches:
+    """Reject the rows that would get their full amount again after it was spent elsewhere.
 
-    That is what a row finds which moved here from another sheet. Where this source had the budget itself since, it is that one.
+    The money was used on a deleted budget of another source, or of a removed one: the row moved
+    here from another sheet. A row that revives a budget of this source is accepted if that budget
+    was deleted later than the other one.
     """
-    returning = {
-        budget.id for _, budget in matched if budget is not None and budget.deleted_at is not None
+    revived_ids = {
+        match.budget.id for match in matched if match.budget and match.budget.deleted_at is not None
     }
-    spent: dict[Key, list[Stored]] = {}
-    for each in stored:
+    used: dict[BudgetKey, list[StoredBudget]] = {}
+    for budget in stored:
         if (
-            each.deleted_at is not None
-            and each.spoken_for_minor
-            and each.source_id != source_id
-            and each.id not in returning
+            budget.deleted_at is not None
+            and budget.source_id != source_id
+            and budget.balance.used_minor
+            and budget.id not in revived_ids
         ):
-            spent.setdefault(each.key, []).append(each)
-    if not spent:
-        return matched, []
+            used.setdefault(budget.key, []).append(budget)
+    if not used:
+        return Matches(matched, [])
     kept: list[Match] = []
     errors: list[RowError] = []
-    for row, budget in matched:
-        is_live = budget is not None and budget.deleted_at is None
-        old = None if is_live else _spent_since(budget, row.currency, spent.get(row.key, ()))
+    for match in matched:
+        wanted, own = match.row.budget, match.budget
+        old = None
+        if own is None or own.deleted_at is not None:
+            old = _used_since(own, wanted.currency, used.get(wanted.key, ()))
         if old is None:
-            kept.append((row, budget))
+            kept.append(match)
         else:
-            errors.append(refused(row, _left_behind(old)))
-    return kept, errors
+            errors.append(rejected(match.row, _used_elsewhere(old)))
+    return Matches(kept, errors)
 
 
-def _spent_since(returning: Stored | None, currency: str, spent: Iterable[Stored]) -> Stored | None:
-    """The latest of these deleted budgets, in that currency, that was there after the one that comes back was deleted."""
-    since = "" if returning is None else returning.deleted_at or ""
+def _used_since(
+    revived: StoredBudget | None, currency: str, used: Iterable[StoredBudget]
+) -> StoredBudget | None:
+    """The latest of these deleted budgets in that currency that outlived the revived one."""
+    since = "" if revived is None else revived.deleted_at or ""
     later = [
         budget
-        for budget in spent
-        if budget.currency == currency and (budget.deleted_at or "") >= since
+        for budget in used
+        if budget.sheet.currency == currency and (budget.deleted_at or "") >= since
     ]
-    return max(later, key=lambda budget: (budget.deleted_at or "", budget.id), default=None)
+    return _latest_deleted(later)
 
 
-def _left_behind(old: Stored) -> str:
-    """Why a row may not leave behind what was spent, and what to do."""
+def _used_elsewhere(old: StoredBudget) -> str:
+    """The error for a row with money that was already used on a deleted budget."""
+    balance = old.balance
     if old.source_id is None:
-        where = f"whose source was removed: write {old.external_id or old.id} in its Budget ID column to bring that budget back"
+        reason = (
+            f"whose source was removed: write {old.sheet_id} in the Budget ID column to revive "
+            "that budget"
+        )
     else:
-        where = f"whose row left the sheet of source {old.source_id}: put it back there"
+        reason = (
+            f"whose row was removed from the sheet of source {old.source_id}: put it back there"
+        )
     return (
-        f"{format_money(old.spoken_for_minor, old.currency, old.exponent)} is reserved or committed on {old.label} (budget {old.id}), {where}, "
-        "or make the new budget with `flask set-budget` if it is to start with nothing spent, and this row takes it over"
+        f"{balance.money(balance.used_minor)} is reserved or committed on {old.full_name}, "
+        f"{reason}, or create the new budget with `flask set-budget` to start with nothing used, "
+        "and this row will take it over"
     )
 
 
-def refused(row: SheetBudget, message: str) -> RowError:
-    """A good row that may not have what it means."""
-    return RowError(row.row, message, row.external_id, False, row.department_key, row.period_key)
-
-
 def ids_of(errors: Iterable[RowError]) -> set[str]:
-    """The Budget IDs that bad rows name."""
+    """The Budget IDs in rejected rows."""
     return {error.external_id for error in errors if error.external_id is not None}

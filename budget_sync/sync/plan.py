@@ -1,7 +1,8 @@
-"""A sheet's rows against the budgets that are there -> what a pass would change. Pure.
+"""Plans a sync run: the changes that a sheet means for a customer's budgets. Pure.
 
-A source creates, changes and deletes only what it owns, and adopts what nobody owns. What a bad row means, or may mean, is kept;
-and the brake holds deletions that are too many.
+A source creates, changes and deletes only its own budgets, and adopts budgets without a source. A
+budget that a bad row means or may mean is kept. The deletion limit holds back deletions if there
+are too many.
 """
 
 from __future__ import annotations
@@ -10,50 +11,80 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from budget_sync.sync.match import Key, Match, Stored, match_rows, refused
-from budget_sync.sync.rows import RowError, SheetBudget, SheetRows
+from budget_sync.sync.match import Match, Matches, StoredBudget, match_rows
+from budget_sync.sync.rows import (
+    BudgetKey,
+    RowError,
+    SheetBudget,
+    SheetRow,
+    SheetRows,
+    rejected,
+)
 
-#: Up to so many deletions pass unless they are more than half; more are held when they are more than a tenth.
+#: The deletion limit: more than half of the source's live budgets are held back, and above this
+#: count also more than a tenth.
 DELETION_LIMIT_COUNT = 10
 
 
+class FieldChange(NamedTuple):
+    """An audited difference. `name` is the column in the audit log; amounts are in minor units."""
+
+    name: str
+    old: object
+    new: object
+
+
 class Change(NamedTuple):
-    """A budget that is there, and what it becomes. `fields` are the audited differences, as (name, old, new), amounts in minor units."""
+    """A stored budget before and after a run. `row` is the number of the row that changes it."""
 
     row: int
-    before: Stored
-    after: Stored
-    fields: tuple[tuple[str, object, object], ...]
+    before: StoredBudget
+    after: StoredBudget
+    fields: tuple[FieldChange, ...]
 
     @property
     def is_revival(self) -> bool:
-        """Whether the budget had been deleted."""
+        """Whether the budget was deleted before."""
         return self.before.deleted_at is not None
 
     @property
     def is_overdrawn(self) -> bool:
-        """Whether less is budgeted than is reserved and committed."""
-        return self.after.budgeted_minor < self.after.spoken_for_minor
+        """Whether the new budgeted amount is less than the used amount."""
+        return self.after.balance.available_minor < 0
+
+
+class MovedRow(NamedTuple):
+    """A row with a new number in the sheet, and no other change."""
+
+    number: int
+    budget_id: str
+
+
+class KeptBudget(NamedTuple):
+    """A budget that is not in the sheet but is not deleted, and the reason."""
+
+    budget: StoredBudget
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """What a pass would do.
+    """The changes of a sync run.
 
-    `moved` are rows that changed their number alone, which is noted and is no change of a budget. `kept` are budgets that are
-    not on the sheet and yet not to be deleted, each with the reason. `overdrawn_count` is how many of the source's budgets
-    stand below what is reserved and committed once all this is done. `live_count` is how many live budgets the source has
-    without those that a person let go of: what the brake weighs the other deletions against.
+    `moved` is recorded, but does not count as a change of a budget. `held` are the deletions over
+    the deletion limit. `overdrawn_count` is the number of the source's budgets that are overdrawn
+    after the run. `live_count` is the number of the source's live budgets without approved
+    deletions; the deletion limit compares the other deletions with it.
     """
 
-    creates: list[SheetBudget]
+    creates: list[SheetRow]
     updates: list[Change]
     revivals: list[Change]
     unchanged_count: int
-    moved: list[tuple[int, str]]
-    deletes: list[Stored]
-    held: list[Stored]
-    kept: list[tuple[Stored, str]]
+    moved: list[MovedRow]
+    deletes: list[StoredBudget]
+    held: list[StoredBudget]
+    kept: list[KeptBudget]
     errors: list[RowError]
     overdrawn_count: int
     live_count: int
@@ -67,111 +98,113 @@ class SyncPlan:
 def make_plan(
     source_id: str,
     sheet: SheetRows,
-    stored: Collection[Stored],
+    stored: Collection[StoredBudget],
     *,
     allow_deletes: bool = False,
     approved_ids: Collection[str] = frozenset(),
     held_before: Collection[str] = frozenset(),
 ) -> SyncPlan:
-    """What the sheet would change in a customer's budgets.
+    """The changes that a source's sheet means for a customer's stored budgets.
 
-    `allow_deletes` lets the brake go; `approved_ids` does so for those budgets alone, and the others are weighed without them.
-    What the pass before held (`held_before`) stays held until a person lets go of it: the brake must not loosen by itself
-    because the same sheet brought new budgets too.
+    `allow_deletes` switches the deletion limit off. `approved_ids` does so for these budgets only,
+    and they do not count toward the limit. Budgets that the run before held back (`held_before`)
+    stay held until they are approved: without this, the limit could be passed because the same
+    sheet brought new budgets too.
     """
     matched, errors = match_rows(source_id, sheet, stored)
     owned = [
         budget for budget in stored if budget.source_id == source_id and budget.deleted_at is None
     ]
+    # Rows that were rejected because of stored budgets count too: they also mean a budget.
     bad = [*sheet.errors, *errors]
-    # Those of the rows that are bad because of what is stored count as well: they mean a budget all the same.
-    on_sheet = {budget.id for _, budget in matched if budget is not None}
+    on_sheet = {match.budget.id for match in matched if match.budget is not None}
     missing = [budget for budget in owned if budget.id not in on_sheet]
     waiting = frozenset() if allow_deletes else frozenset(held_before) - frozenset(approved_ids)
     still_held = [budget for budget in missing if budget.id in waiting]
     missing = [budget for budget in missing if budget.id not in waiting]
-    kept, missing = _keep(missing, bad, stored) if bad and missing else ([], missing)
+    kept: list[KeptBudget] = []
+    if bad and missing:
+        kept, missing = _keep(missing, bad, stored)
     live_count = len(owned) - sum(1 for budget in missing if budget.id in approved_ids)
-    deletes, held = _brake(
+    deletes, held = _apply_deletion_limit(
         missing, still_held, live_count, approved_ids, allow_deletes=allow_deletes
     )
-    leaving = {budget.id for budget in deletes}
-    matched, crowded = _without_collisions(matched, stored, leaving)
-    creates, changes, moved, unchanged_count = _changes(source_id, sheet, matched)
+    deleted_ids = {budget.id for budget in deletes}
+    matched, collisions = _without_collisions(matched, stored, deleted_ids)
+    compared = _compare(source_id, matched, has_limits=sheet.has_limits)
     return SyncPlan(
-        creates=creates,
-        updates=[change for change in changes if not change.is_revival],
-        revivals=[change for change in changes if change.is_revival],
-        unchanged_count=unchanged_count,
-        moved=moved,
+        creates=compared.creates,
+        updates=[change for change in compared.changes if not change.is_revival],
+        revivals=[change for change in compared.changes if change.is_revival],
+        unchanged_count=compared.unchanged_count,
+        moved=compared.moved,
         deletes=deletes,
         held=held,
         kept=kept,
-        errors=sorted([*bad, *crowded]),
-        overdrawn_count=_overdrawn_count(owned, leaving, changes),
+        errors=sorted([*bad, *collisions]),
+        overdrawn_count=_overdrawn_count(owned, deleted_ids, compared.changes),
         live_count=live_count,
     )
 
 
 def _keep(
-    missing: list[Stored], bad: Collection[RowError], stored: Iterable[Stored]
-) -> tuple[list[tuple[Stored, str]], list[Stored]]:
-    """The missing budgets that a bad row means or may mean, each with the reason; and the others."""
-    known = {
+    missing: list[StoredBudget], bad: Collection[RowError], stored: Iterable[StoredBudget]
+) -> tuple[list[KeptBudget], list[StoredBudget]]:
+    """The missing budgets that a bad row means or may mean; and the rest of the missing budgets."""
+    stored_by_id = {
         name: budget
         for budget in stored
-        for name in (budget.id, budget.external_id)
+        for name in (budget.id, budget.sheet.external_id)
         if name is not None
     }
     live_keys = {budget.key for budget in stored if budget.deleted_at is None}
-    surely: dict[str, RowError] = {}
-    by_key: dict[Key, RowError] = {}
-    vague: list[RowError] = []
+    error_by_id: dict[str, RowError] = {}
+    error_by_key: dict[BudgetKey, RowError] = {}
+    unclear: list[RowError] = []
     for error in bad:
-        meant = known.get(error.external_id) if error.external_id is not None else None
-        key = (
-            None
-            if error.department_key is None or error.period_key is None
-            else (error.department_key, error.period_key)
-        )
+        meant = stored_by_id.get(error.external_id) if error.external_id is not None else None
+        key = error.key
         if meant is not None:
-            surely[meant.id] = error
+            error_by_id[meant.id] = error
         if key is not None:
-            by_key[key] = error
+            error_by_key[key] = error
         if meant is None and (key is None or (error.id_unknown and key not in live_keys)):
-            vague.append(error)
-    kept: list[tuple[Stored, str]] = []
-    rest: list[Stored] = []
+            unclear.append(error)
+    kept: list[KeptBudget] = []
+    rest: list[StoredBudget] = []
     for budget in missing:
-        sure = surely.get(budget.id) or by_key.get(budget.key)
-        maybe = None if sure else next((each for each in vague if _may_mean(each, budget)), None)
-        if sure:
-            kept.append((budget, f"row {sure.row} means it, and cannot be used"))
-        elif maybe:
-            kept.append((budget, f"row {maybe.row} cannot be read, and may mean it"))
+        if certain := error_by_id.get(budget.id) or error_by_key.get(budget.key):
+            reason = f"row {certain.row} means it, and cannot be used"
+        elif possible := next((error for error in unclear if _may_mean(error, budget)), None):
+            reason = f"row {possible.row} cannot be read, and may mean it"
         else:
             rest.append(budget)
+            continue
+        kept.append(KeptBudget(budget, reason))
     return kept, rest
 
 
-def _may_mean(error: RowError, budget: Stored) -> bool:
-    """Whether a row that does not say which budget it means may mean this one: nothing that it does say speaks against it."""
+def _may_mean(error: RowError, budget: StoredBudget) -> bool:
+    """Whether a row that does not identify its budget may mean this one.
+
+    Every part of the row that can be read must agree with the budget.
+    """
     if error.department_key is not None and error.period_key is not None:
-        # Only its Budget ID cannot be read, and a budget known by its ID may have got another name.
-        return budget.external_id is not None
-    department_key, key = budget.key
-    return error.department_key in (None, department_key) and error.period_key in (None, key)
+        # Only the Budget ID cannot be read, and a budget with an ID may have been renamed.
+        return budget.sheet.external_id is not None
+    department_key, period_key = budget.key
+    return error.department_key in (None, department_key) and error.period_key in (None, period_key)
 
 
-def _brake(
-    missing: list[Stored],
-    still_held: list[Stored],
+def _apply_deletion_limit(
+    missing: list[StoredBudget],
+    still_held: list[StoredBudget],
     live_count: int,
     approved_ids: Collection[str],
     *,
     allow_deletes: bool,
-) -> tuple[list[Stored], list[Stored]]:
-    """What is deleted, and what is held for a person: all that nobody approved, where that is too much."""
+) -> tuple[list[StoredBudget], list[StoredBudget]]:
+    """The budgets to delete, and those to hold back: all unapproved ones if there are too many."""
     unapproved = (
         [] if allow_deletes else [budget for budget in missing if budget.id not in approved_ids]
     )
@@ -184,112 +217,140 @@ def _brake(
 
 
 def _without_collisions(
-    matched: list[Match], stored: Iterable[Stored], leaving: Collection[str]
-) -> tuple[list[Match], list[RowError]]:
-    """Refuse the rows that want a department and period which another live budget keeps; a refused row's budget keeps its own in turn."""
-    # By position, as in _changes: this is asked of every row.
+    matched: list[Match], stored: Iterable[StoredBudget], deleted_ids: Collection[str]
+) -> Matches:
+    """Reject the rows with a department and period that another live budget keeps.
+
+    The budget of a rejected row keeps its old department and period, which may cause the next
+    collision.
+    """
+    # The rows with a department and period that their budget does not already have.
     wanting = [
-        (row, budget)
-        for row, budget in matched
-        if budget is None or budget[12] is not None or budget[5] != row[3] or budget[7] != row[5]
+        match
+        for match in matched
+        if (budget := match.budget) is None
+        or budget.sheet.department_key != match.row.budget.department_key
+        or budget.sheet.period_key != match.row.budget.period_key
+        or budget.deleted_at is not None
     ]
-    moving = {
-        budget.id for _, budget in wanting if budget is not None and budget.deleted_at is None
-    }
     if not wanting:
-        return matched, []
-    errors: list[RowError] = []
+        return Matches(matched, [])
+    moving_ids = {
+        match.budget.id for match in wanting if match.budget and match.budget.deleted_at is None
+    }
     occupied = {
         budget.key: budget
         for budget in stored
-        if budget.deleted_at is None and budget.id not in leaving and budget.id not in moving
+        if budget.deleted_at is None
+        and budget.id not in deleted_ids
+        and budget.id not in moving_ids
     }
-    out: set[int] = set()
+    errors: list[RowError] = []
+    rejected_rows: set[int] = set()
     while True:
-        crowded = [
-            (row, budget) for row, budget in wanting if row.row not in out and row.key in occupied
+        colliding = [
+            match
+            for match in wanting
+            if match.row.number not in rejected_rows and match.row.budget.key in occupied
         ]
-        if not crowded:
+        if not colliding:
             break
-        for row, budget in crowded:
-            there = occupied[row.key]
-            errors.append(
-                refused(
-                    row,
-                    f"{there.label} is still budget {there.id}, which this pass does not move or delete: settle that one first",
-                )
+        for row, budget in colliding:
+            other = occupied[row.budget.key]
+            problem = (
+                f"{other.label} is still budget {other.id}, which this sync run does not move or "
+                "delete: resolve that first"
             )
-            out.add(row.row)
+            errors.append(rejected(row, problem))
+            rejected_rows.add(row.number)
             if budget is not None and budget.deleted_at is None:
                 occupied[budget.key] = budget
-    return [pair for pair in matched if pair[0].row not in out], errors
+    return Matches([match for match in matched if match.row.number not in rejected_rows], errors)
 
 
-def _changes(
-    source_id: str, sheet: SheetRows, matched: Iterable[Match]
-) -> tuple[list[SheetBudget], list[Change], list[tuple[int, str]], int]:
-    """What each row comes to: the new ones, the changes, those that moved on the sheet alone, and how many are as they were."""
-    creates: list[SheetBudget] = []
+class _Compared(NamedTuple):
+    """The matched rows by what they change. `moved` rows are among the unchanged ones."""
+
+    creates: list[SheetRow]
+    changes: list[Change]
+    moved: list[MovedRow]
+    unchanged_count: int
+
+
+def _compare(source_id: str, matched: Iterable[Match], *, has_limits: bool) -> _Compared:
+    """Compare each row with its stored budget."""
+    creates: list[SheetRow] = []
     changes: list[Change] = []
-    moved: list[tuple[int, str]] = []
+    moved: list[MovedRow] = []
     unchanged_count = 0
-    has_limits = sheet.has_limits
     for row, budget in matched:
         if budget is None:
             creates.append(row)
-        elif (
-            # The same six columns of both, and nothing else that a row could change.
-            row[2:8] == budget[4:10]
-            and budget[1] == source_id
-            and budget[12] is None
-            and (row[8] == budget[10] or not has_limits)
-            and (row[1] is None or row[1] == budget[3])
+            continue
+        # Most rows are equal to their budget, for which the first comparison is enough.
+        if (
+            budget.source_id == source_id
+            and budget.deleted_at is None
+            and (
+                row.budget == budget.sheet
+                or _described(row.budget, budget.sheet, has_limits=has_limits) == budget.sheet
+            )
         ):
             unchanged_count += 1
-            if row[0] != budget[2]:
-                moved.append((row[0], budget[0]))
+            if row.number != budget.source_row:
+                moved.append(MovedRow(row.number, budget.id))
         else:
-            changes.append(_change(source_id, sheet, row, budget))
-    return creates, changes, moved, unchanged_count
+            changes.append(_change(source_id, row, budget, has_limits=has_limits))
+    return _Compared(creates, changes, moved, unchanged_count)
+
+
+def _described(row: SheetBudget, stored: SheetBudget, *, has_limits: bool) -> SheetBudget:
+    """The row, with the stored values of the columns that it leaves out."""
+    if row.external_id is None and stored.external_id is not None:
+        row = row._replace(external_id=stored.external_id)
+    if not has_limits and stored.limit_minor is not None:
+        row = row._replace(limit_minor=stored.limit_minor)
+    return row
+
+
+def _change(source_id: str, row: SheetRow, before: StoredBudget, *, has_limits: bool) -> Change:
+    after = before._replace(
+        source_id=source_id,
+        source_row=row.number,
+        deleted_at=None,
+        sheet=_described(row.budget, before.sheet, has_limits=has_limits),
+    )
+    fields = tuple(change for change in _audited(before, after) if change.old != change.new)
+    return Change(row.number, before, after, fields)
+
+
+#: The audited columns that a sheet sets -> the fields of SheetBudget.
+_AUDITED_SHEET_FIELDS: Mapping[str, str] = {
+    "externalId": "external_id",
+    "department": "department",
+    "fiscalPeriod": "period",
+    "budgetedAmount": "budgeted_minor",
+    "autoApproveLimit": "limit_minor",
+}
+
+
+def _audited(before: StoredBudget, after: StoredBudget) -> Iterable[FieldChange]:
+    """The old and new values of the audited columns, in the order of the audit log."""
+    yield FieldChange("sourceId", before.source_id, after.source_id)
+    for name, field in _AUDITED_SHEET_FIELDS.items():
+        yield FieldChange(name, getattr(before.sheet, field), getattr(after.sheet, field))
 
 
 def _overdrawn_count(
-    owned: Iterable[Stored], leaving: Collection[str], changes: Iterable[Change]
+    owned: Iterable[StoredBudget], deleted_ids: Collection[str], changes: Iterable[Change]
 ) -> int:
     changed = {change.before.id: change.after for change in changes}
-    after = [changed.pop(budget.id, budget) for budget in owned if budget.id not in leaving]
-    # What is left of the changed ones was not the source's own before.
-    return sum(1 for budget in (*after, *changed.values()) if budget[13] + budget[14] > budget[9])
-
-
-def _change(source_id: str, sheet: SheetRows, row: SheetBudget, budget: Stored) -> Change:
-    after = budget._replace(
-        source_id=source_id,
-        source_row=row.row,
-        external_id=budget.external_id if row.external_id is None else row.external_id,
-        department=row.department,
-        department_key=row.department_key,
-        period=row.period,
-        period_key=row.period_key,
-        budgeted_minor=row.budgeted_minor,
-        limit_minor=row.limit_minor if sheet.has_limits else budget.limit_minor,
-        deleted_at=None,
-    )
-    fields = tuple((name, old, new) for name, old, new in _audited(budget, after) if old != new)
-    return Change(row.row, budget, after, fields)
-
-
-def _audited(before: Stored, after: Stored) -> Iterable[tuple[str, object, object]]:
-    """The columns whose changes are audited, by the names of the table."""
-    names: Mapping[str, str] = {
-        "sourceId": "source_id",
-        "externalId": "external_id",
-        "department": "department",
-        "fiscalPeriod": "period",
-        "budgetedAmount": "budgeted_minor",
-        "autoApproveLimit": "limit_minor",
-    }
-    return (
-        (name, getattr(before, attribute), getattr(after, attribute))
-        for name, attribute in names.items()
+    after = [changed.pop(budget.id, budget) for budget in owned if budget.id not in deleted_ids]
+    # The changes that are left adopt or revive budgets that are not in `owned`.
+    after += changed.values()
+    # Compared without creating a Balance, because this is done for every budget.
+    return sum(
+        1
+        for budget in after
+        if budget.reserved_minor + budget.committed_minor > budget.sheet.budgeted_minor
     )

@@ -1,7 +1,8 @@
-"""A sheet's cells -> the budgets its rows describe, and the rows that cannot be used. Pure: bad rows are collected, not raised.
+"""Reads the cells of a sheet: the budgets that its rows describe, and the rows with errors. Pure.
 
-The header row names the columns, in any order and letter case. Nothing is guessed: a row that is not understood is an error
-with its row number and what to do, and is never applied.
+The header row names the columns, in any order and letter case. Nothing is guessed: a row that
+cannot be understood is an error with its row number and what to do, and is never applied. Bad rows
+are collected, not raised.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from budget_sync.sync.cells import (
     DateCell,
     amount_minor,
     is_blank,
-    refuse_unsettled,
+    reject_unfinished,
 )
 
 DEPARTMENT: Final = "Department"
@@ -35,26 +36,33 @@ REQUIRED: Final = (DEPARTMENT, PERIOD, AMOUNT)
 OPTIONAL: Final = (BUDGET_ID, CURRENCY, LIMIT)
 COLUMNS: Final = REQUIRED + OPTIONAL
 
-#: A title or a few notes may stand above the header.
+#: The header is searched in this many rows, because a title or notes may precede it.
 HEADER_WITHIN_ROWS: Final = 10
 
 Grid = Sequence[Sequence[Cell]]
+
+#: Department and period, each in its one spelling: unique among the live budgets of a customer.
+BudgetKey = tuple[str, str]
+
 T = TypeVar("T")
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._@:/-]{1,100}")
 
-# A name goes by what was typed: what a date shows changes with the cell's format, and the number behind it says nothing to anybody.
-_AS_TEXT = "format the cell as plain text, and type it anew"
+# A name must be typed text: the text that a date cell shows changes with the cell's format, and
+# the number behind it means nothing to people.
+_AS_TEXT = "format the cell as plain text, and type it again"
 
 
-class SheetProblem(Exception):
-    """A sheet that cannot be read as a whole, so that the pass fails; the text says why and what to do."""
+class SheetError(Exception):
+    """A sheet that cannot be read at all; the sync run fails. The text says why and what to do."""
 
 
 class SheetBudget(NamedTuple):
-    """What a good row says. `external_id` is its Budget ID; `limit_minor` means something only where the sheet has that column."""
+    """A budget as a sheet describes it.
 
-    row: int
+    `external_id` is its Budget ID. `limit_minor` is meaningful only if the sheet has that column.
+    """
+
     external_id: str | None
     department: str
     department_key: str
@@ -66,15 +74,28 @@ class SheetBudget(NamedTuple):
     exponent: int
 
     @property
-    def key(self) -> tuple[str, str]:
-        """What makes a budget the only live one of its customer."""
+    def key(self) -> BudgetKey:
+        """The folded department and period."""
         return self.department_key, self.period_key
+
+    @property
+    def label(self) -> str:
+        """The name for people."""
+        return f"{self.department}, {self.period}"
+
+
+class SheetRow(NamedTuple):
+    """A good row: its number in the sheet, and the budget that it describes."""
+
+    number: int
+    budget: SheetBudget
 
 
 class RowError(NamedTuple):
-    """A row that is not applied, and all that it lets be known of which budget it means.
+    """A rejected row, and everything that indicates which budget it means.
 
-    `id_unknown` says that its Budget ID is there but cannot be read; `external_id` is then what it may be, for a date.
+    If `id_unknown`, the row has a Budget ID that cannot be read. `external_id` is then its possible
+    value if the cell is a date, and None otherwise.
     """
 
     row: int
@@ -84,12 +105,21 @@ class RowError(NamedTuple):
     department_key: str | None = None
     period_key: str | None = None
 
+    @property
+    def key(self) -> BudgetKey | None:
+        """The department and period, if both are known."""
+        if self.department_key is None or self.period_key is None:
+            return None
+        return self.department_key, self.period_key
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How to read a sheet. `names` maps our columns to the sheet's own names for them; `currency` is the customer's.
+    """How to read a sheet.
 
-    With `ragged_is_error`, a row with cells beyond the header's is refused: in a CSV, an unquoted "5,000" is two cells.
+    `names` maps our columns to the sheet's own names for them. `currency` is the customer's. With
+    `ragged_is_error`, a row with more cells than the header is rejected: in a CSV file, an unquoted
+    "5,000" is two cells.
     """
 
     currency: str
@@ -100,58 +130,72 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class SheetRows:
-    """What a sheet says. `has_limits` tells whether it has the Auto-Approve Limit column at all."""
+    """The good and bad rows of a sheet. `has_limits`: it has the Auto-Approve Limit column."""
 
-    budgets: list[SheetBudget]
+    rows: list[SheetRow]
     errors: list[RowError]
     has_limits: bool
 
 
 def read_rows(grid: Grid, layout: Layout) -> SheetRows:
-    """The budgets and the bad rows of a sheet, each in its order. Raises SheetProblem for one without header or rows."""
-    header_row, at, width = _find_header(grid, layout.names)
-    reader = _Reader(layout, at, width)
-    budgets, errors = [], []
-    for row, cells in enumerate(grid[header_row:], header_row + 1):
-        found = reader.read(row, cells)
+    """The good and the bad rows of a sheet, each in sheet order.
+
+    Raises SheetError if the sheet has no header or no rows.
+    """
+    header = _find_header(grid, layout.names)
+    reader = _Reader(layout, header)
+    rows, errors = [], []
+    for number, cells in enumerate(grid[header.row :], header.row + 1):
+        found = reader.read(number, cells)
         if found is None:
             continue
-        if isinstance(found, SheetBudget):
-            budgets.append(found)
+        if isinstance(found, SheetRow):
+            rows.append(found)
         else:
             errors.append(found)
-    if not budgets and not errors:
-        raise SheetProblem(
-            f"The sheet is empty below its header (row {header_row}): enter at least one budget, or remove the source."
+    if not rows and not errors:
+        raise SheetError(
+            f"The sheet is empty below its header (row {header.row}): enter at least one budget, "
+            "or remove the source."
         )
-    return _without_duplicates(SheetRows(budgets, errors, LIMIT in at))
+    return _without_duplicates(SheetRows(rows, errors, LIMIT in header.columns))
 
 
-def _find_header(grid: Grid, names: Mapping[str, str]) -> tuple[int, dict[str, int], int]:
-    """The header's row number, where each of our columns stands, and how many cells the header has."""
+class _Header(NamedTuple):
+    """The header's row number, the index of each of our columns, and the header's cell count."""
+
+    row: int
+    columns: dict[str, int]
+    width: int
+
+
+def _find_header(grid: Grid, names: Mapping[str, str]) -> _Header:
     wanted = {column: fold(names.get(column, column)) for column in COLUMNS}
     needed = [column for column in COLUMNS if column in REQUIRED or column in names]
-    best: list[str] = needed
+    fewest_missing: list[str] = needed
     for row, cells in enumerate(grid[:HEADER_WITHIN_ROWS], 1):
         headings = [fold(cell.lstrip("\ufeff")) if isinstance(cell, str) else "" for cell in cells]
         missing = [column for column in needed if wanted[column] not in headings]
         if not missing:
             twice = [column for column in COLUMNS if headings.count(wanted[column]) > 1]
             if twice:
-                raise SheetProblem(
-                    f"The header (row {row}) names a column twice: {_named(twice, names)}. Rename one of them."
+                raise SheetError(
+                    f"The header (row {row}) names a column twice: {_named(twice, names)}. "
+                    "Rename one of them."
                 )
-            at = {
+            columns = {
                 column: headings.index(heading)
                 for column, heading in wanted.items()
                 if heading in headings
             }
-            return row, at, max(number for number, heading in enumerate(headings, 1) if heading)
-        best = min(best, missing, key=len)
+            width = max(number for number, heading in enumerate(headings, 1) if heading)
+            return _Header(row, columns, width)
+        fewest_missing = min(fewest_missing, missing, key=len)
     if not any(not is_blank(cell) for cells in grid for cell in cells):
-        raise SheetProblem("The sheet is empty: nothing was changed. Is it the right sheet?")
-    raise SheetProblem(
-        f"The sheet has no header row with the column{'s' * (len(best) > 1)} {_named(best, names)}: add it, or map its name with --map."
+        raise SheetError("The sheet is empty: nothing was changed. Is it the right sheet?")
+    raise SheetError(
+        f"The sheet has no header row with the column{'s' * (len(fewest_missing) > 1)} "
+        f"{_named(fewest_missing, names)}: add it, or map its name with --map."
     )
 
 
@@ -160,24 +204,24 @@ def _named(columns: Iterable[str], names: Mapping[str, str]) -> str:
 
 
 class _Reader:
-    """Reads one row after the other. Made once a sheet, so that the 10,000th row costs no more than it must."""
+    """Reads the rows of one sheet. Everything that is the same for each row is computed once."""
 
-    def __init__(self, layout: Layout, at: Mapping[str, int], width: int) -> None:
+    def __init__(self, layout: Layout, header: _Header) -> None:
         self.layout = layout
-        self.width = width
-        self.department, self.period, self.amount = (at[column] for column in REQUIRED)
-        self.budget_id, self.currency, self.limit = (at.get(column) for column in OPTIONAL)
-        self.used = tuple(at.values())
+        self.width = header.width
+        self.department, self.period, self.amount = (header.columns[name] for name in REQUIRED)
+        self.budget_id, self.currency, self.limit = (header.columns.get(name) for name in OPTIONAL)
+        self.used = tuple(header.columns.values())
         self.exponent = currency_exponent(layout.currency)
 
-    def read(self, row: int, cells: Sequence[Cell]) -> SheetBudget | RowError | None:
-        """What a row says; None for a blank one."""
+    def read(self, number: int, cells: Sequence[Cell]) -> SheetRow | RowError | None:
+        """One row; None if it is blank."""
         if len(cells) < self.width:
             cells = [*cells, *[None] * (self.width - len(cells))]
         department, department_key, problem = _name(cells[self.department])
         period, key, period_problem = _period(cells[self.period])
         if problem or period_problem or (len(cells) > self.width and self._has_surplus(cells)):
-            return self._refuse(row, cells)
+            return self._reject(number, cells)
         currency, exponent = self.layout.currency, self.exponent
         external_id = limit_minor = None
         try:
@@ -185,23 +229,12 @@ class _Reader:
                 currency, exponent = _currency(cells[self.currency])
             if self.budget_id is not None:
                 external_id = _external_id(cells[self.budget_id])
-            amount = cells[self.amount]
-            if type(amount) is int and 0 <= amount < LIMIT_MINOR // 10**exponent:
-                budgeted_minor = amount * 10**exponent
-            elif (
-                type(amount) is str and len(amount) < 10 and amount.isdecimal() and amount.isascii()
-            ):
-                budgeted_minor = int(amount) * 10**exponent
-            else:
-                budgeted_minor = amount_minor(amount, currency, exponent, self.layout.locale)
+            budgeted_minor = self._amount_minor(cells[self.amount], currency, exponent)
             if self.limit is not None and not is_blank(cells[self.limit]):
-                limit_minor = amount_minor(
-                    cells[self.limit], currency, exponent, self.layout.locale
-                )
+                limit_minor = self._amount_minor(cells[self.limit], currency, exponent)
         except CellError:
-            return self._refuse(row, cells)
-        return SheetBudget(
-            row,
+            return self._reject(number, cells)
+        budget = SheetBudget(
             external_id,
             department,
             department_key,
@@ -212,48 +245,58 @@ class _Reader:
             limit_minor,
             exponent,
         )
+        return SheetRow(number, budget)
 
-    def _refuse(self, row: int, cells: Sequence[Cell]) -> RowError | None:
-        """Everything that is wrong with a row; None where none of our columns has anything in it."""
+    def _amount_minor(self, cell: Cell, currency: str, exponent: int) -> int:
+        # Most amounts are whole numbers, for which this is faster.
+        scale: int = 10**exponent
+        if type(cell) is int and 0 <= cell < LIMIT_MINOR // scale:
+            return cell * scale
+        if type(cell) is str and len(cell) < 10 and cell.isdecimal() and cell.isascii():
+            return int(cell) * scale
+        return amount_minor(cell, currency, exponent, self.layout.locale)
+
+    def _reject(self, number: int, cells: Sequence[Cell]) -> RowError | None:
+        """Everything that is wrong with a row; None if all of our columns are blank."""
         if self._has_surplus(cells):
-            # What stands in which column is not known then: nothing of the row can be relied on.
+            # The cells may belong to other columns, so nothing in the row can be relied on.
             return RowError(
-                row,
-                "has more cells than the header: quote an amount that holds a comma",
+                number,
+                "has more cells than the header: put quotes around an amount that contains a comma",
                 id_unknown=self.budget_id is not None,
             )
-        if all(is_blank(cells[column]) for column in self.used):
+        if all(is_blank(cells[index]) for index in self.used):
             return None
         _, department_key, problem = _name(cells[self.department])
         _, key, period_problem = _period(cells[self.period])
-        problems = [
-            f"{column} {what}"
-            for column, what in ((DEPARTMENT, problem), (PERIOD, period_problem))
-            if what
-        ]
         id_cell = None if self.budget_id is None else cells[self.budget_id]
         external_id, id_problem = _try(_external_id, id_cell)
         if isinstance(id_cell, DateCell):
-            # A number that somebody formatted as a date still means its budget.
+            # An ID that was formatted as a date by mistake still identifies its budget.
             external_id = _digits(id_cell.number)
         (currency, exponent), currency_problem = (self.layout.currency, self.exponent), None
         if self.currency is not None and not is_blank(cells[self.currency]):
             known, currency_problem = _try(_currency, cells[self.currency])
             currency, exponent = known or (currency, exponent)
-        problems += [
-            f"{column} {what}"
-            for column, what in ((BUDGET_ID, id_problem), (CURRENCY, currency_problem))
-            if what
+        problems = [
+            f"{column} {text}"
+            for column, text in (
+                (DEPARTMENT, problem),
+                (PERIOD, period_problem),
+                (BUDGET_ID, id_problem),
+                (CURRENCY, currency_problem),
+            )
+            if text
         ]
-        for column, at in ((AMOUNT, self.amount), (LIMIT, self.limit)):
-            if at is not None and not (column == LIMIT and is_blank(cells[at])):
-                _, what = _try(
+        for column, index in ((AMOUNT, self.amount), (LIMIT, self.limit)):
+            if index is not None and not (column == LIMIT and is_blank(cells[index])):
+                _, text = _try(
                     lambda cell: amount_minor(cell, currency, exponent, self.layout.locale),
-                    cells[at],
+                    cells[index],
                 )
-                problems += [f"{column} {what}"] if what else []
+                problems += [f"{column} {text}"] if text else []
         return RowError(
-            row,
+            number,
             "; ".join(problems),
             external_id,
             id_problem is not None,
@@ -268,52 +311,61 @@ class _Reader:
 
 
 def _try(read: Callable[[Cell], T], cell: Cell) -> tuple[T | None, str | None]:
-    """What a cell says, or what is wrong with it."""
+    """The value of a cell, or what is wrong with it."""
     try:
         return read(cell), None
     except CellError as error:
         return None, str(error)
 
 
-def _without_duplicates(found: SheetRows) -> SheetRows:
-    """The same with every row refused that shares its Budget ID, or department and period, with another, be that good or bad."""
-    rows: list[SheetBudget | RowError] = [*found.budgets, *found.errors]
-    ids = [row.external_id for row in rows if row.external_id is not None]
-    keys = [
-        (row.department_key, row.period_key)
-        for row in rows
-        if row.department_key is not None and row.period_key is not None
+def _without_duplicates(sheet: SheetRows) -> SheetRows:
+    """Reject each row with the same Budget ID, or department and period, as another row.
+
+    The other row may be good or bad.
+    """
+    ids = [row.budget.external_id for row in sheet.rows] + [
+        error.external_id for error in sheet.errors
     ]
+    ids = [external_id for external_id in ids if external_id is not None]
+    keys = [row.budget.key for row in sheet.rows]
+    keys += [key for error in sheet.errors if (key := error.key) is not None]
     if len(set(ids)) == len(ids) and len(set(keys)) == len(keys):
-        return found
-    by_id: dict[str | None, list[int]] = {}
-    by_key: dict[tuple[str | None, str | None], list[int]] = {}
-    for row in rows:
-        by_id.setdefault(row.external_id, []).append(row.row)
-        by_key.setdefault((row.department_key, row.period_key), []).append(row.row)
-    budgets, errors = [], list(found.errors)
-    for good in found.budgets:
-        same_id = [] if good.external_id is None else by_id[good.external_id]
-        same_key = by_key[good.key]
-        if len(same_id) <= 1 and len(same_key) <= 1:
-            budgets.append(good)
-            continue
-        what, same = (
-            (f"{BUDGET_ID} {good.external_id!r}", same_id)
-            if len(same_id) > 1
-            else (f"{good.department}, {good.period}", same_key)
-        )
-        others = _row_list(row for row in same if row != good.row)
-        errors.append(
-            RowError(
-                good.row,
-                f"{what} stands in {others} as well: keep one of them",
-                good.external_id,
-                False,
-                *good.key,
-            )
-        )
-    return SheetRows(budgets, sorted(errors), found.has_limits)
+        return sheet
+    rows_by_id: dict[str, list[int]] = {}
+    rows_by_key: dict[BudgetKey, list[int]] = {}
+    for number, external_id, key in (
+        *((row.number, row.budget.external_id, row.budget.key) for row in sheet.rows),
+        *((error.row, error.external_id, error.key) for error in sheet.errors),
+    ):
+        if external_id is not None:
+            rows_by_id.setdefault(external_id, []).append(number)
+        if key is not None:
+            rows_by_key.setdefault(key, []).append(number)
+    unique, errors = [], list(sheet.errors)
+    for row in sheet.rows:
+        budget = row.budget
+        same_id = [] if budget.external_id is None else rows_by_id[budget.external_id]
+        same_key = rows_by_key[budget.key]
+        if len(same_id) > 1:
+            errors.append(_duplicate(row, f"{BUDGET_ID} {budget.external_id!r}", same_id))
+        elif len(same_key) > 1:
+            errors.append(_duplicate(row, budget.label, same_key))
+        else:
+            unique.append(row)
+    return SheetRows(unique, sorted(errors), sheet.has_limits)
+
+
+def _duplicate(row: SheetRow, subject: str, numbers: Iterable[int]) -> RowError:
+    others = _row_list(number for number in numbers if number != row.number)
+    return rejected(row, f"{subject} is also in {others}: keep one of them")
+
+
+def rejected(row: SheetRow, message: str) -> RowError:
+    """The error for a row that can be read but not applied."""
+    budget = row.budget
+    return RowError(
+        row.number, message, budget.external_id, False, budget.department_key, budget.period_key
+    )
 
 
 def _row_list(rows: Iterable[int]) -> str:
@@ -323,7 +375,7 @@ def _row_list(rows: Iterable[int]) -> str:
 
 
 def _name(cell: Cell) -> tuple[str, str, str]:
-    """A department as it is written, its key, and what is wrong with it (then the first two are empty)."""
+    """A department as written, its key, and what is wrong with it (the first two are then "")."""
     if isinstance(cell, str):
         return _name_of_text(cell)
     if cell is None:
@@ -345,7 +397,7 @@ def _name_of_text(text: str) -> tuple[str, str, str]:
 
 
 def _period(cell: Cell) -> tuple[str, str, str]:
-    """A period as it is written, its key, and what is wrong with it (then the first two are empty)."""
+    """A period as written, its key, and what is wrong with it (the first two are then "")."""
     if isinstance(cell, str):
         return _period_of_text(cell)
     if cell is None:
@@ -356,7 +408,7 @@ def _period(cell: Cell) -> tuple[str, str, str]:
         return "", "", cell.problem(_AS_TEXT)
     text = _digits(cell)
     if not (text.isdecimal() and 1900 <= int(text) <= 2099):
-        # A date whose cell is formatted as a number is a count of days.
+        # A date in a cell with a number format is a count of days.
         return "", "", f"is a date or a number ({text}): enter text such as Q1 2025"
     return _period_of_text(text)
 
@@ -367,24 +419,27 @@ def _period_of_text(text: str) -> tuple[str, str, str]:
         clean = _clean(text, 100)
     except CellError as error:
         return "", "", str(error)
-    return (
-        (clean, period_key(clean), "") if clean else ("", "", "is blank: enter one such as Q1 2025")
-    )
+    if not clean:
+        return "", "", "is blank: enter one such as Q1 2025"
+    return clean, period_key(clean), ""
 
 
-def _clean(text: str, most: int) -> str:
-    """Text with its white space made plain. Raises CellError for what is too long, unprintable, or no settled value."""
+def _clean(text: str, max_length: int) -> str:
+    """Text with single spaces.
+
+    Raises CellError if it is too long, has unprintable characters, or is not a finished value.
+    """
     clean = " ".join(text.split())
-    refuse_unsettled(clean)
-    if len(clean) > most:
-        raise CellError(f"is longer than {most} characters: shorten it")
+    reject_unfinished(clean)
+    if len(clean) > max_length:
+        raise CellError(f"is longer than {max_length} characters: shorten it")
     if not clean.isprintable():
-        raise CellError(f"has characters that cannot be seen ({clean!a}): type it anew")
+        raise CellError(f"has invisible characters ({clean!a}): type it again")
     return clean
 
 
 def _external_id(cell: Cell) -> str | None:
-    """A Budget ID; None where there is none. Raises CellError."""
+    """A Budget ID; None if the cell is blank. Raises CellError."""
     if isinstance(cell, str):
         if _PLAIN_ID.fullmatch(cell):
             return cell
@@ -399,6 +454,7 @@ def _external_id(cell: Cell) -> str | None:
 
 
 def _currency(cell: Cell) -> tuple[str, int]:
+    """A currency code and its number of decimals. Raises CellError."""
     if isinstance(cell, DateCell):
         raise CellError(cell.problem("enter a code such as USD"))
     if not isinstance(cell, str):
@@ -411,7 +467,7 @@ def _currency(cell: Cell) -> tuple[str, int]:
 
 
 def _digits(number: float | Decimal) -> str:
-    """A number cell as a person reads it: 12, not 12.0."""
+    """A number cell as people read it: 12, not 12.0."""
     exact = Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
     if not exact.is_finite() or abs(exact) >= 10**20:
         return str(number)

@@ -1,4 +1,4 @@
-"""One pass over a source: fetch, plan, apply, and a row of `SyncHistory` whatever happened."""
+"""Sync runs: fetch, plan, apply, and record the result in `SyncHistory` in every case."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import peewee
 
@@ -29,41 +29,44 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, Role, require
 from budget_sync.runtime.correlation import current_id
-from budget_sync.sync import apply, history, sources
-from budget_sync.sync import summary as summaries
-from budget_sync.sync.cancel import Stop, Stopped
+from budget_sync.sync import apply, fetch, history, summary
+from budget_sync.sync.cancel import Cancellation, Cancelled
 from budget_sync.sync.history import SyncRunResult
 from budget_sync.sync.manage_sources import list_sources
-from budget_sync.sync.match import Stored
+from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import SyncPlan, make_plan
-from budget_sync.sync.rows import Layout, SheetProblem, SheetRows, read_rows
-from budget_sync.sync.sources import Fetched, FetchFailed, Reach, Source
+from budget_sync.sync.rows import Layout, SheetError, SheetRows, read_rows
+from budget_sync.sync.source import Fetched, FetchFailed, Reach, Source
+from budget_sync.sync.summary import Section
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Told what a pass is doing.
+#: Called with the current step of a sync run.
 Say = Callable[[str], None]
 
 
 class Skipped(Exception):
-    """A pass that is not to be made; the text says why."""
+    """A sync run that must not happen; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a pass would do, in one line and by what would become of each row; `failed` where the source cannot be read."""
+    """The changes that a sync run would make: one line, and sections with a line per row.
+
+    `failed` is set if the source cannot be read; `summary` then says why.
+    """
 
     source: Source
     failed: bool
     summary: str
-    sections: list[summaries.Section] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """How to make passes. `approved_ids` are budgets that a person has let go of, past the brake."""
+    """How to run syncs. `approved_ids` are budgets with deletions that a person approved."""
 
     actor: Actor
     reach: Reach
@@ -71,10 +74,10 @@ class Job:
     allow_deletes: bool = False
     approved_ids: Collection[str] = frozenset()
     say: Say | None = None
-    stop: Stop = field(default_factory=Stop)
+    stop: Cancellation = field(default_factory=Cancellation)
 
-    def plan(self, source: Source, sheet: SheetRows, stored: list[Stored]) -> SyncPlan:
-        """What the sheet would change."""
+    def plan(self, source: Source, sheet: SheetRows, stored: list[StoredBudget]) -> SyncPlan:
+        """Plan the changes that the sheet means."""
         return make_plan(
             source.id,
             sheet,
@@ -84,15 +87,15 @@ class Job:
             held_before=_held_before(source),
         )
 
-    def tell(self, text: str) -> None:
-        """Say what is being done, if anybody listens. Raises Stopped where the pass is to end instead."""
+    def report(self, text: str) -> None:
+        """Report the current step. Raises Cancelled if the run is cancelled."""
         self.stop.check()
         if self.say:
             self.say(text)
 
 
 def cron_actor() -> Actor:
-    """Who makes a pass that came in over HTTP with the cron's secret."""
+    """The actor for sync runs that are requested over HTTP with the cron secret."""
     return Actor(
         principal="cron",
         user_id=None,
@@ -106,73 +109,71 @@ def cron_actor() -> Actor:
 def sync_all(
     job: Job, *, customer_id: str | None = None, deadline_s: float | None = None, workers: int = 1
 ) -> Iterator[SyncRunResult]:
-    """Make a pass over every source, of one customer or of all, in their order; one source's failure never touches another.
+    """Sync every source of one customer or of all, in order. A failed source never affects others.
 
-    With `deadline_s`, sources that are not begun by then are skipped, and none fetches for longer. Once `job.stop` is asked, no
-    source is begun. Raises RequestError FORBIDDEN or INVALID_CUSTOMER.
+    With `deadline_s`, sources that have not started by then are skipped, and no fetch takes longer.
+    After a request to `job.stop`, no further source is started. Raises RequestError FORBIDDEN or
+    INVALID_CUSTOMER.
     """
 
-    def one(timed: Job | None, source: Source) -> SyncRunResult:
+    def sync(timed: Job | None, source: Source) -> SyncRunResult:
         if timed is None:
-            return _record(
-                job,
-                _Pass(source),
-                "skipped",
-                message="The time for this call was up; the next one goes on.",
-            )
+            message = "The time limit of this call was reached; the next call syncs this source."
+            return _record(job, _Run(source), "skipped", message=message)
         return sync_source(timed, source)
 
-    return _over_all(job, one, customer_id, deadline_s, workers)
+    return _for_each_source(job, sync, customer_id, deadline_s, workers)
 
 
 def preview_all(
     job: Job, *, customer_id: str | None = None, deadline_s: float | None = None, workers: int = 1
 ) -> Iterator[Preview]:
-    """What a pass over every source would do. Changes nothing, and leaves no trace; `deadline_s` and errors as with `sync_all`."""
+    """Preview a sync run of every source. Changes and records nothing.
 
-    def one(timed: Job | None, source: Source) -> Preview:
+    `deadline_s` and errors are as in `sync_all`.
+    """
+
+    def preview(timed: Job | None, source: Source) -> Preview:
         if timed is None:
             return Preview(
                 source,
                 failed=True,
-                summary="The time for this preview was up before this source was read.",
+                summary="The time limit of this preview was reached before this source was read.",
             )
         try:
             open_connection()
-            _refuse_disabled(source)
-            _, sheet, stored, plan = _prepare(timed, source)
-        except (FetchFailed, SheetProblem, Skipped) as problem:
+            _require_active(source)
+            prepared = _prepare(timed, source)
+        except (FetchFailed, SheetError, Skipped) as problem:
             return Preview(source, not isinstance(problem, Skipped), str(problem))
-        return Preview(
-            source, False, *summaries.plan_page(plan, sheet, _open_reservations(plan, stored))
-        )
+        reservations = _open_reservations(prepared.plan, prepared.stored)
+        described = summary.summarize(prepared.plan, prepared.sheet, reservations)
+        return Preview(source, False, described.line, described.sections)
 
-    return _over_all(job, one, customer_id, deadline_s, workers)
+    return _for_each_source(job, preview, customer_id, deadline_s, workers)
 
 
-def _over_all(
+def _for_each_source(
     job: Job,
-    one: Callable[[Job | None, Source], T],
+    work: Callable[[Job | None, Source], T],
     customer_id: str | None,
     deadline_s: float | None,
     workers: int,
 ) -> Iterator[T]:
-    """`one` for each source, with a job that ends in time; with None, where the time is up already."""
-    wanted = _sources(job.actor, customer_id)
+    """Call `work` for each source, with a job that ends by the deadline, or None if it is over."""
+    sources = _sources(job.actor, customer_id)
     ends_at = None if deadline_s is None else time.monotonic() + deadline_s
 
     def in_time(source: Source) -> T:
         left_s = job.reach.deadline_s if ends_at is None else ends_at - time.monotonic()
-        return one(
-            replace(job, reach=replace(job.reach, deadline_s=min(job.reach.deadline_s, left_s)))
-            if left_s > 0
-            else None,
-            source,
-        )
+        if left_s <= 0:
+            return work(None, source)
+        reach = replace(job.reach, deadline_s=min(job.reach.deadline_s, left_s))
+        return work(replace(job, reach=reach), source)
 
     log_id = current_id.get()
 
-    def on_a_thread(source: Source) -> T:
+    def in_thread(source: Source) -> T:
         current_id.set(log_id)
         try:
             return in_time(source)
@@ -180,10 +181,10 @@ def _over_all(
             close_connection()
 
     if workers == 1:
-        yield from map(in_time, itertools.takewhile(lambda _: not job.stop.by, wanted))
+        yield from map(in_time, itertools.takewhile(lambda _: not job.stop.by, sources))
         return
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sync") as pool:
-        yield from pool.map(on_a_thread, wanted)
+        yield from pool.map(in_thread, sources)
 
 
 def _sources(actor: Actor, customer_id: str | None) -> list[Source]:
@@ -195,55 +196,55 @@ def _sources(actor: Actor, customer_id: str | None) -> list[Source]:
     return list_sources(actor, customer_id)
 
 
-class _Pass:
-    """A pass under way: its source and its beginning."""
+class _Run:
+    """A sync run in progress: its source and its start."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.start_time = clock.now()
-        self._began = time.perf_counter()
+        self._started_at = time.perf_counter()
 
     @property
     def duration_ms(self) -> int:
-        """How long it has taken."""
-        return round((time.perf_counter() - self._began) * 1000)
+        """The time since the start."""
+        return round((time.perf_counter() - self._started_at) * 1000)
 
 
 def sync_source(job: Job, source: Source) -> SyncRunResult:
-    """Make one pass. Never raises for what a source, a network or the database does: that is the result's message."""
-    this = _Pass(source)
+    """Sync one source. Any failure becomes the message of the result; none is raised."""
+    run = _Run(source)
     try:
-        with _only_one(job.lock_folder, source.id):
+        with _lock_source(job.lock_folder, source.id):
             open_connection()
-            _refuse_disabled(source)
-            return _work(job, this)
+            _require_active(source)
+            return _work(job, run)
     except Skipped as reason:
-        return _record(job, this, "skipped", message=str(reason))
-    except (FetchFailed, SheetProblem, Stopped) as problem:
-        return _record(job, this, "failed", message=str(problem))
-    except RequestError as refusal:
-        return _record(job, this, "failed", message=refusal.sentence)
+        return _record(job, run, "skipped", message=str(reason))
+    except (FetchFailed, SheetError, Cancelled) as problem:
+        return _record(job, run, "failed", message=str(problem))
+    except RequestError as error:
+        return _record(job, run, "failed", message=error.sentence)
     except peewee.PeeweeException as error:
-        refused = refusal_of(error)
-        if refused is None:
-            log.exception("The pass over %s failed.", source.id)
-        return _record(
-            job, this, "failed", message=refused.sentence if refused else _mistake(error)
-        )
+        known = refusal_of(error)
+        if known is None:
+            log.exception("The sync run of %s failed.", source.id)
+        message = known.sentence if known else _internal_error(error)
+        return _record(job, run, "failed", message=message)
     except Exception as error:
-        # Whatever it is, the other sources are to be synced.
-        log.exception("The pass over %s failed.", source.id)
-        return _record(job, this, "failed", message=_mistake(error))
+        # Any error, so that the other sources are still synced.
+        log.exception("The sync run of %s failed.", source.id)
+        return _record(job, run, "failed", message=_internal_error(error))
 
 
-def _mistake(error: Exception) -> str:
+def _internal_error(error: Exception) -> str:
     return (
-        f"A mistake of ours ({type(error).__name__}); the log has the details. Nothing was changed."
+        f"Something went wrong on our side ({type(error).__name__}) and was logged. "
+        "Nothing was changed."
     )
 
 
 def _held_before(source: Source) -> frozenset[str]:
-    """The budgets whose deletion the latest pass held that got as far as planning."""
+    """The budgets with deletions that were held back by the latest run that got to planning."""
     latest = (
         SyncHistory.select(SyncHistory.heldBudgetIds)
         .where((SyncHistory.sourceId == source.id) & SyncHistory.status.in_(["success", "partial"]))
@@ -254,16 +255,16 @@ def _held_before(source: Source) -> frozenset[str]:
 
 
 @contextmanager
-def _only_one(folder: Path, source_id: str) -> Iterator[None]:
-    """Hold a source's lock. Raises Skipped where another holds it."""
-    with held_alone(f"sync-{source_id}", folder) as got:
-        if not got:
-            raise Skipped("Another pass over this source is under way.")
+def _lock_source(folder: Path, source_id: str) -> Iterator[None]:
+    """Hold the lock of a source. Raises Skipped if another run holds it."""
+    with held_alone(f"sync-{source_id}", folder) as is_locked:
+        if not is_locked:
+            raise Skipped("Another sync run of this source is in progress.")
         yield
 
 
-def _refuse_disabled(source: Source) -> None:
-    """Raises Skipped where a source is not to be followed (any more)."""
+def _require_active(source: Source) -> None:
+    """Raise Skipped if the customer is disabled or the source was removed."""
     if get_customer(source.customer_id).disabledAt is not None:
         raise Skipped(f"Customer {source.customer_id} is disabled.")
     row = locked(
@@ -275,57 +276,70 @@ def _refuse_disabled(source: Source) -> None:
         raise Skipped("The source was removed.")
 
 
-def _prepare(job: Job, source: Source) -> tuple[Fetched, SheetRows, list[Stored], SyncPlan]:
-    """Read the source and plan, with no transaction open."""
-    job.tell(f"reading {source.label}")
+class _Prepared(NamedTuple):
+    """A source that was read, and the plan for it."""
+
+    fetched: Fetched
+    sheet: SheetRows
+    stored: list[StoredBudget]
+    plan: SyncPlan
+
+
+def _prepare(job: Job, source: Source) -> _Prepared:
+    """Read the source and plan, outside any transaction."""
+    job.report(f"reading {source.label}")
     with job.stop.at_once():
-        fetched = sources.fetch(source, job.reach)
+        fetched = fetch.fetch_source(source, job.reach)
     open_connection()
     customer: Customer = get_customer(source.customer_id)
-    job.tell(f"reading {len(fetched.grid):,} rows of {source.label}")
+    job.report(f"reading {len(fetched.grid):,} rows of {source.label}")
     layout = Layout(
         customer.currency, fetched.locale, source.names, ragged_is_error=fetched.ragged_is_error
     )
     with job.stop.at_once():
         sheet = read_rows(fetched.grid, layout)
     stored = apply.read_stored(source.customer_id)
-    return fetched, sheet, stored, job.plan(source, sheet, stored)
+    return _Prepared(fetched, sheet, stored, job.plan(source, sheet, stored))
 
 
-def _work(job: Job, this: _Pass) -> SyncRunResult:
-    source = this.source
-    fetched, sheet, stored, first_plan = _prepare(job, source)
+def _work(job: Job, run: _Run) -> SyncRunResult:
+    source = run.source
+    prepared = _prepare(job, source)
+    fetched = prepared.fetched
 
     def progress(done: int, total: int) -> None:
-        job.tell(f"writing {done:,} of {total:,} rows for {source.label}")
+        job.report(f"writing {done:,} of {total:,} rows for {source.label}")
 
     def work() -> SyncRunResult:
         job.stop.check()
-        _refuse_disabled(source)
-        plan = first_plan
+        _require_active(source)
+        plan = prepared.plan
         if not plan.changes_nothing:
-            # Between planning and now somebody may have changed a budget by hand, or set money aside.
-            if not apply.is_still(source.customer_id, stored):
-                plan = job.plan(source, sheet, apply.read_stored(source.customer_id))
-            apply.apply(job.actor, source.customer_id, source.id, fetched.title, plan, progress)
+            # Since planning, a budget may have been changed by hand, or money reserved on it.
+            if not apply.lock_if_unchanged(source.customer_id, prepared.stored):
+                stored = apply.read_stored(source.customer_id)
+                plan = job.plan(source, prepared.sheet, stored)
+            apply.apply_plan(
+                job.actor, source.customer_id, source.id, fetched.title, plan, progress
+            )
         if source.worksheet_gid is None and fetched.gid is not None:
             BudgetDataSourceConfig.update(worksheetGid=fetched.gid).where(
                 BudgetDataSourceConfig.id == source.id
             ).execute()
-        return history.insert(job.actor.label, _result(this, plan, fetched))
+        return history.insert(job.actor.label, _result(run, plan, fetched))
 
     return transact(work)
 
 
-def _result(this: _Pass, plan: SyncPlan, fetched: Fetched) -> SyncRunResult:
-    warnings = summaries.warnings(plan, fetched.note)
+def _result(run: _Run, plan: SyncPlan, fetched: Fetched) -> SyncRunResult:
+    warnings = summary.warnings(plan, fetched.note)
     return SyncRunResult(
         sync_id=None,
-        source=this.source,
+        source=run.source,
         status="partial" if plan.errors or plan.held or plan.kept else "success",
-        start_time=this.start_time,
-        duration_ms=this.duration_ms,
-        message=" ".join([*summaries.refused(plan), *warnings]) or None,
+        start_time=run.start_time,
+        duration_ms=run.duration_ms,
+        message=" ".join([*summary.rejections(plan), *warnings]) or None,
         created_count=len(plan.creates),
         updated_count=len(plan.updates),
         unchanged_count=plan.unchanged_count,
@@ -340,25 +354,29 @@ def _result(this: _Pass, plan: SyncPlan, fetched: Fetched) -> SyncRunResult:
     )
 
 
-def _record(job: Job, this: _Pass, status: str, *, message: str) -> SyncRunResult:
-    """Note a pass that changed nothing. Where even that fails, the result says so, and has no syncId."""
-    result = SyncRunResult(None, this.source, status, this.start_time, this.duration_ms, message)
+def _record(job: Job, run: _Run, status: str, *, message: str) -> SyncRunResult:
+    """Record a run that changed nothing. If that fails, the result has no `sync_id`."""
+    result = SyncRunResult(None, run.source, status, run.start_time, run.duration_ms, message)
     try:
         return transact(lambda: history.insert(job.actor.label, result))
     except (RequestError, peewee.PeeweeException) as error:
-        log.error("The pass over %s could not be noted: %s", this.source.id, error)  # noqa: TRY400  # the line says it all
+        # Without a traceback, which would add nothing.
+        source_id = run.source.id
+        log.error("The sync run of %s could not be recorded: %s", source_id, error)  # noqa: TRY400
         return result
 
 
-def _open_reservations(plan: SyncPlan, stored: list[Stored]) -> dict[str, int]:
-    """How many reservations are open on each budget that the plan would touch and that holds money."""
-    touched = {change.before.id for change in (*plan.updates, *plan.revivals)} | {
+def _open_reservations(plan: SyncPlan, stored: list[StoredBudget]) -> dict[str, int]:
+    """The number of open reservations on each budget that the plan affects and that has any."""
+    affected = {change.before.id for change in (*plan.updates, *plan.revivals)} | {
         budget.id for budget in (*plan.deletes, *plan.held)
     }
-    holding = [budget.id for budget in stored if budget.id in touched and budget.reserved_minor]
+    reserved_ids = [
+        budget.id for budget in stored if budget.id in affected and budget.reserved_minor
+    ]
     counts: dict[str, int] = {}
-    for start in range(0, len(holding), 500):
-        chunk = holding[start : start + 500]
+    for start in range(0, len(reserved_ids), 500):
+        chunk = reserved_ids[start : start + 500]
         for row in Reservation.select(Reservation.budgetId).where(
             (Reservation.status == "open") & (Reservation.budgetId << chunk)
         ):

@@ -1,14 +1,14 @@
-"""A plan as a finance person reads it, row by row, and a pass as one line. Pure."""
+"""Describes a sync plan for people: sections of lines for a preview, and sentences. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from budget_sync.domain.money import format_money
-from budget_sync.sync.match import Stored
-from budget_sync.sync.plan import Change, SyncPlan
-from budget_sync.sync.rows import SheetBudget, SheetRows
+from budget_sync.domain.balance import Balance
+from budget_sync.sync.match import StoredBudget
+from budget_sync.sync.plan import Change, FieldChange, SyncPlan
+from budget_sync.sync.rows import SheetRow, SheetRows
 
 _FIELD_NAMES = {
     "sourceId": "owner",
@@ -21,82 +21,94 @@ _FIELD_NAMES = {
 
 
 class Section(NamedTuple):
-    """Rows or budgets that would meet the same fate, a line each; a line that warns of the one before it begins with "!"."""
+    """Rows or budgets with the same outcome, a line each.
+
+    A line that starts with "!" is a warning about the line before it.
+    """
 
     title: str
     lines: list[str]
     is_held: bool = False
 
 
-def plan_page(
+class PlanSummary(NamedTuple):
+    """A plan as one line, and as sections."""
+
+    line: str
+    sections: list[Section]
+
+
+def summarize(
     plan: SyncPlan, sheet: SheetRows, open_reservations: Mapping[str, int]
-) -> tuple[str, list[Section]]:
-    """What a pass would do: in one line, and row by row. `open_reservations` counts them by budget id."""
-    why = f"{len(plan.held)} of the source's {plan.live_count} live budgets are not in the sheet, which may be a mistake"
+) -> PlanSummary:
+    """Describe a plan. `open_reservations` counts the open reservations by budget id."""
+    held_title = (
+        f"Held back: {len(plan.held)} of the source's {plan.live_count} live budgets are not in "
+        "the sheet, which may be a mistake"
+    )
+
+    def changes(of: Iterable[Change]) -> list[str]:
+        return [line for change in of for line in _change_lines(change, open_reservations)]
+
+    def deletions(of: Iterable[StoredBudget]) -> list[str]:
+        return [line for budget in of for line in _deletion_lines(budget, open_reservations)]
+
     sections = [
-        Section("Would be created", _created(plan, sheet)),
-        Section(
-            "Would be changed",
-            [line for change in plan.updates for line in _changed(change, open_reservations)],
-        ),
-        Section(
-            "Would come back, under their old ids",
-            [line for change in plan.revivals for line in _changed(change, open_reservations)],
-        ),
-        Section(
-            "Would be deleted",
-            [line for budget in plan.deletes for line in _deleted(budget, open_reservations)],
-        ),
-        Section(
-            f"Held back: {why}",
-            [line for budget in plan.held for line in _deleted(budget, open_reservations)],
-            is_held=True,
-        ),
+        Section("Would be created", [_creation_line(row, sheet) for row in plan.creates]),
+        Section("Would be changed", changes(plan.updates)),
+        Section("Would be revived, with their old ids", changes(plan.revivals)),
+        Section("Would be deleted", deletions(plan.deletes)),
+        Section(held_title, deletions(plan.held), is_held=True),
         Section(
             "Kept, though not in the sheet",
             [f"{_named(budget)}: {reason}" for budget, reason in plan.kept],
         ),
         Section(
-            "Refused, and left as they are",
+            "Rejected rows, which change nothing",
             [f"row {error.row:<5} {error.message}" for error in plan.errors],
         ),
     ]
-    return f"{_counts(plan)}.", [section for section in sections if section.lines]
+    return PlanSummary(f"{_counts(plan)}.", [section for section in sections if section.lines])
 
 
-def refused(plan: SyncPlan) -> list[str]:
-    """One sentence about the refused rows, if there are any."""
+def rejections(plan: SyncPlan) -> list[str]:
+    """A sentence about the rejected rows, if there are any."""
     if not plan.errors:
         return []
-    return [
-        f"{_count(len(plan.errors), 'row')} refused, the first is row {plan.errors[0].row}: {plan.errors[0].message}."
-    ]
+    first = plan.errors[0]
+    rows = _count(len(plan.errors), "row")
+    return [f"{rows} rejected, the first is row {first.row}: {first.message}."]
 
 
 def warnings(plan: SyncPlan, note: str | None) -> list[str]:
-    """What a person must know beside the counts and the refused rows, a sentence each."""
-    told = []
+    """Sentences about held and kept budgets and overdrafts, and the note on the file."""
+    sentences = []
     if plan.held:
-        told.append(
-            f"{_count(len(plan.held), 'deletion')} held back, out of {_count(plan.live_count, 'live budget')}: "
-            "if they are meant, let them through on the Sync page or with `flask sync-sheets --allow-deletes`."
+        sentences.append(
+            f"{_count(len(plan.held), 'deletion')} held back, out of "
+            f"{_count(plan.live_count, 'live budget')}: if they are correct, approve them on the "
+            "Sync page or with `flask sync-sheets --allow-deletes`."
         )
     if plan.kept:
-        told.append(
-            f"{_count(len(plan.kept), 'budget')} kept though not in the sheet: {plan.kept[0][0].label}: {plan.kept[0][1]}."
+        first = plan.kept[0]
+        sentences.append(
+            f"{_count(len(plan.kept), 'budget')} kept though not in the sheet: "
+            f"{first.budget.label}: {first.reason}."
         )
-    cut = [_overdraft(change) for change in (*plan.updates, *plan.revivals) if change.is_overdrawn]
-    if cut:
-        told.append(
-            f"{cut[0][0].upper()}{cut[0][1:]}{f' (and {len(cut) - 1} more like it)' if len(cut) > 1 else ''}."
-        )
+    overdrafts = [
+        _overdraft(change) for change in (*plan.updates, *plan.revivals) if change.is_overdrawn
+    ]
+    if overdrafts:
+        text = overdrafts[0]
+        more = f" (and {len(overdrafts) - 1} more)" if len(overdrafts) > 1 else ""
+        sentences.append(f"{text[0].upper()}{text[1:]}{more}.")
     if note:
-        told.append(f"The file was {note}.")
-    return told
+        sentences.append(f"The file was {note}.")
+    return sentences
 
 
 def counts_line(counts: Mapping[str, int]) -> str:
-    """Counts by what they count, without those that are none: "3 created, 42 unchanged"."""
+    """The counts that are not 0, with their labels: "3 created, 42 unchanged"."""
     return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing"
 
 
@@ -110,7 +122,7 @@ def _counts(plan: SyncPlan) -> str:
             "unchanged": plan.unchanged_count,
             "held back": len(plan.held),
             "kept": len(plan.kept),
-            "refused": len(plan.errors),
+            "rejected": len(plan.errors),
         }
     )
 
@@ -119,71 +131,70 @@ def _count(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def _created(plan: SyncPlan, sheet: SheetRows) -> list[str]:
-    def limit(row: SheetBudget) -> str:
-        if not sheet.has_limits or row.limit_minor is None:
-            return ""
-        return f", auto-approve limit {_money(row.limit_minor, row)}"
-
-    return [
-        f"row {row.row:<5} {row.department}, {row.period}: {_money(row.budgeted_minor, row)}"
-        f"{limit(row)}{f' (Budget ID {row.external_id})' if row.external_id else ''}"
-        for row in plan.creates
-    ]
+def _creation_line(row: SheetRow, sheet: SheetRows) -> str:
+    budget = row.budget
+    money = Balance(budget.currency, budget.exponent, budget.budgeted_minor, 0, 0).money
+    line = f"row {row.number:<5} {budget.label}: {money(budget.budgeted_minor)}"
+    if sheet.has_limits and budget.limit_minor is not None:
+        line += f", auto-approve limit {money(budget.limit_minor)}"
+    if budget.external_id:
+        line += f" (Budget ID {budget.external_id})"
+    return line
 
 
-def _changed(change: Change, open_reservations: Mapping[str, int]) -> Iterable[str]:
+def _change_lines(change: Change, open_reservations: Mapping[str, int]) -> Iterable[str]:
     before = change.before
-    what = "; ".join(
-        f"{_FIELD_NAMES[name]} {_shown(name, old, before)} → {_shown(name, new, before)}"
-        for name, old, new in change.fields
-    )
-    yield f"row {change.row:<5} {_named(before)}: {what or 'as it was'}"
+    fields = "; ".join(_field_change(each, before) for each in change.fields)
+    yield f"row {change.row:<5} {_named(before)}: {fields or 'no visible change'}"
     if change.is_overdrawn:
-        yield f"! {_overdraft(change)}{_holding(before, open_reservations)}"
+        yield f"! {_overdraft(change)}{_reservations(before, open_reservations)}"
 
 
-def _shown(name: str, value: object, budget: Stored) -> str:
+def _field_change(change: FieldChange, budget: StoredBudget) -> str:
+    old = _field_text(change.name, change.old, budget)
+    new = _field_text(change.name, change.new, budget)
+    return f"{_FIELD_NAMES[change.name]} {old} → {new}"
+
+
+def _field_text(name: str, value: object, budget: StoredBudget) -> str:
     if value is None:
-        return "made by hand" if name == "sourceId" else "none"
+        return "set by hand" if name == "sourceId" else "none"
     if name == "sourceId":
         return "this source"
-    return _money(value, budget) if isinstance(value, int) else str(value)
-
-
-def _money(minor: int, budget: Stored | SheetBudget) -> str:
-    return format_money(minor, budget.currency, budget.exponent)
+    return budget.balance.money(value) if isinstance(value, int) else str(value)
 
 
 def _overdraft(change: Change) -> str:
-    after = change.after
-    verb = "cuts" if after.budgeted_minor < change.before.budgeted_minor else "leaves"
-    preposition = "to" if verb == "cuts" else "at"
+    budget, balance = change.after.sheet, change.after.balance
+    is_cut = balance.budgeted_minor < change.before.sheet.budgeted_minor
+    verb, preposition = ("cuts", "to") if is_cut else ("leaves", "at")
     return (
-        f"row {change.row} {verb} {after.department} {after.period} {preposition} {_money(after.budgeted_minor, after)}; "
-        f"{_money(after.spoken_for_minor, after)} is reserved or committed"
+        f"row {change.row} {verb} {budget.department} {budget.period} {preposition} "
+        f"{balance.money(balance.budgeted_minor)}; "
+        f"{balance.money(balance.used_minor)} is reserved or committed"
     )
 
 
-def _deleted(budget: Stored, open_reservations: Mapping[str, int]) -> Iterable[str]:
-    yield f"{_named(budget)}: {_money(budget.budgeted_minor, budget)}"
-    if budget.spoken_for_minor:
-        spoken_for = {"reserved": budget.reserved_minor, "committed": budget.committed_minor}
+def _deletion_lines(budget: StoredBudget, open_reservations: Mapping[str, int]) -> Iterable[str]:
+    balance = budget.balance
+    yield f"{_named(budget)}: {balance.money(balance.budgeted_minor)}"
+    if balance.used_minor:
+        used = {"reserved": balance.reserved_minor, "committed": balance.committed_minor}
         amounts = " and ".join(
-            f"{_money(minor, budget)} is {what}" for what, minor in spoken_for.items() if minor
+            f"{balance.money(minor)} is {what}" for what, minor in used.items() if minor
         )
-        rest = (
-            "; what is reserved can still be committed or released, and nothing new can be reserved"
-            if budget.reserved_minor
+        consequence = (
+            "; it can still be committed or released, but nothing new can be reserved"
+            if balance.reserved_minor
             else ""
         )
-        yield f"! {amounts}{_holding(budget, open_reservations)}{rest}"
+        yield f"! {amounts}{_reservations(budget, open_reservations)}{consequence}"
 
 
-def _holding(budget: Stored, open_reservations: Mapping[str, int]) -> str:
+def _reservations(budget: StoredBudget, open_reservations: Mapping[str, int]) -> str:
     count = open_reservations.get(budget.id, 0)
     return f" ({_count(count, 'open reservation')})" if count else ""
 
 
-def _named(budget: Stored) -> str:
-    return f"{budget.label} [{budget.external_id or budget.id}]"
+def _named(budget: StoredBudget) -> str:
+    return f"{budget.label} [{budget.sheet_id}]"

@@ -151,11 +151,11 @@ def test_command_logs_unhandled_exceptions_with_its_id(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("half")
 
-    monkeypatch.setattr(sync.sources, "fetch", broken)
+    monkeypatch.setattr(sync.fetch, "fetch_source", broken)
     with log_of(world) as log, world.app_context():
         result = world.test_cli_runner().invoke(args=["sync-sheets"])
     assert result.exit_code == 1
-    assert "the log has the details" in result.stderr
+    assert "and was logged" in result.stderr
     assert "ZeroDivisionError: half" in log.getvalue()
     assert len(set(ids(log))) == 1
     assert re.fullmatch(r"run-[0-9a-f]{8}", ids(log)[0])
@@ -167,7 +167,7 @@ def test_threads_of_a_sync_over_http_log_its_id(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("half")
 
-    monkeypatch.setattr(sync.sources, "fetch", broken)
+    monkeypatch.setattr(sync.fetch, "fetch_source", broken)
     world.config["SETTINGS"] = replace(chosen, cron_secret="a secret for cron, long enough")
     with log_of(world) as log:
         headers = {"Authorization": "Bearer a secret for cron, long enough", "X-Request-Id": "mine"}

@@ -72,22 +72,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         ),
     },
     "sync.match": {
-        " = tuple[": "a type alias",
-        "RowError(row.row, message, row.external_id, True,": (
-            "read where a bad row means no budget, and a rejected row means one"
-        ),
+        "maxsize=4097": "only affects the size of a cache",
     },
     "sync.plan": {
         "slots=False": "only affects a plan's memory",
         "frozen=False": "plans are not modified",
-        "if bad or missing else": "a shortcut: without both, nothing is kept",
-        "budget[13] is not None": (
-            "checks more rows for a conflict; a budget never conflicts with itself"
-        ),
-        "budget[6] != row[3]": "the same",
-        "budget[5] != row[4]": "the same",
-        "budget[8] != row[5]": "the same",
-        "budget[7] != row[6]": "the same",
+        "if bad or missing:": "a shortcut: without both, nothing is kept",
     },
     "ledger.idempotency": {
         "slots=False": "only affects a scope's memory",

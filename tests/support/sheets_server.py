@@ -1,4 +1,7 @@
-"""A small Google: a real HTTP server on loopback that issues tokens and serves the Sheets API's reads, and can be told to fail."""
+"""A fake Google: an HTTP server on loopback that issues tokens and serves the Sheets API's reads.
+
+Tests can let its replies fail in many ways.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 EMAIL = "budget-sync@example.iam.gserviceaccount.com"
 REFRESH_TOKEN = "a refresh token"
 
-#: What a call can be: a token, the spreadsheet's properties, or a range of its values.
+#: The kinds of call: for a token, the properties of a spreadsheet, or a range of its values.
 TOKEN, ABOUT, VALUES = "token", "about", "values"
 
 Fault = Callable[["Handler", bytes], None]
@@ -32,13 +35,17 @@ Fault = Callable[["Handler", bytes], None]
 
 @functools.cache
 def private_key() -> rsa.RSAPrivateKey:
-    """The service account's key, made once a process. Half of Google's size: google-auth proves its primes with every file it reads."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505  # guards nothing
+    """The service account's key, generated once per process.
+
+    It has half the size of Google's keys, because google-auth checks its primes each time that it
+    reads the file.
+    """
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
 
 
 @dataclass(frozen=True)
 class Date:
-    """A cell that the sheet holds for a date, a time or a duration: as it shows it, and the count of days that it keeps."""
+    """A cell with a date, a time or a duration: the text shown, and the stored count of days."""
 
     shown: str
     days: float
@@ -55,7 +62,7 @@ class Tab:
 
 @dataclass
 class Spreadsheet:
-    """A spreadsheet; nobody but those in `readers` may read it."""
+    """A spreadsheet; only the accounts in `readers` may read it."""
 
     tabs: list[Tab]
     locale: str = "en_US"
@@ -63,7 +70,7 @@ class Spreadsheet:
 
 
 class SheetsServer:
-    """The server, with its spreadsheets by key, the calls it saw, and the faults it is to show."""
+    """The server, its spreadsheets by key, the calls that it received, and the faults to come."""
 
     def __init__(self) -> None:
         self.spreadsheets: dict[str, Spreadsheet] = {}
@@ -80,11 +87,11 @@ class SheetsServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The server's address."""
         return f"http://127.0.0.1:{self.http.server_port}"
 
     def stop(self) -> None:
-        """End it, also what hangs on purpose."""
+        """Stop the server, including replies that hang on purpose."""
         self.stopping.set()
         self.http.shutdown()
         self.http.server_close()
@@ -99,21 +106,21 @@ class SheetsServer:
         gid: int = 0,
         locale: str = "en_US",
     ) -> Tab:
-        """A spreadsheet of one tab."""
+        """Add a spreadsheet with one tab."""
         tab = Tab(title, rows, gid)
         self.spreadsheets[key] = Spreadsheet([tab], locale)
         return tab
 
     def fail(self, call: str, *faults: Fault, key: str | None = None) -> None:
-        """Show these faults, one a call (for that spreadsheet), and then go on as ever."""
+        """Use these faults, one per call (for that spreadsheet), and then reply normally again."""
         self.faults.setdefault(f"{call} {key}" if key else call, []).extend(faults)
 
     def count(self, call: str) -> int:
-        """How many of these calls came."""
+        """The number of calls of that kind."""
         return self.calls.count(call)
 
     def credentials_file(self, folder: Path, kind: str = "service_account", **changes: Any) -> Path:
-        """The JSON file that Google would hand out."""
+        """Write a credentials file as Google creates it."""
         pem = private_key().private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -137,10 +144,11 @@ class SheetsServer:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one connection."""
+    """Handles one connection."""
 
     protocol_version = "HTTP/1.1"
-    # Head and body go out in two writes, and the second must not wait for the first one's acknowledgement.
+    # Headers and body are two writes, and the second must not wait for the acknowledgment of the
+    # first.
     disable_nagle_algorithm = True
 
     def __init__(self, server: SheetsServer, *arguments: Any) -> None:
@@ -149,58 +157,62 @@ class Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_POST(self) -> None:
         """Issue a token."""
         form = parse_qs(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
         if urlsplit(self.path).path != "/token":
-            return self._refuse(404, "NOT_FOUND", "no such path")
+            return self._send_error(404, "NOT_FOUND", "no such path")
         grant = form.get("grant_type", [""])[0]
         if grant == "urn:ietf:params:oauth:grant-type:jwt-bearer":
-            who = _issuer(form["assertion"][0])
+            account = _issuer(form["assertion"][0])
         else:
-            who = "user" if form.get("refresh_token") == [REFRESH_TOKEN] else None
-        if who is None:
+            account = "user" if form.get("refresh_token") == [REFRESH_TOKEN] else None
+        if account is None:
             return self._answer(
                 TOKEN,
                 400,
                 {"error": "invalid_grant", "error_description": "Invalid JWT Signature."},
             )
         token = secrets.token_hex(8)
-        self.google.tokens[token] = who
+        self.google.tokens[token] = account
         return self._answer(
             TOKEN, 200, {"access_token": token, "expires_in": 3599, "token_type": "Bearer"}
         )
 
     def do_GET(self) -> None:
-        """Serve the reads."""
+        """Serve a read."""
         found = self._wanted()
         if found is not None:
             self._serve(*found)
 
     def _wanted(self) -> tuple[str, Spreadsheet, list[str]] | None:
-        """The spreadsheet that a call is for, and the ranges of it, none for its properties; refuses what may not be had."""
+        """The key, the spreadsheet and the ranges that a call asks for; no ranges: the properties.
+
+        If the call is not allowed, send an error reply and return None.
+        """
         address = urlsplit(self.path)
         found = re.fullmatch(
             r"/v4/spreadsheets/([^/:]+)(?:/values/(.+)|/values:batchGet)?", address.path
         )
         if found is None:
-            self._refuse(404, "NOT_FOUND", "no such path")
+            self._send_error(404, "NOT_FOUND", "no such path")
             return None
         key, a1 = found[1], found[2]
         self.key = key
         call = VALUES if "/values" in address.path else ABOUT
-        who = self.google.tokens.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        account = self.google.tokens.get(token)
         spreadsheet = self.google.spreadsheets.get(key)
-        if who is None:
-            self._refuse(
+        if account is None:
+            self._send_error(
                 401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", call
             )
         elif spreadsheet is None:
-            self._refuse(404, "NOT_FOUND", "Requested entity was not found.", call)
-        elif who not in spreadsheet.readers:
-            self._refuse(403, "PERMISSION_DENIED", "The caller does not have permission", call)
+            self._send_error(404, "NOT_FOUND", "Requested entity was not found.", call)
+        elif account not in spreadsheet.readers:
+            self._send_error(403, "PERMISSION_DENIED", "The caller does not have permission", call)
         else:
             return (
                 key,
@@ -217,25 +229,25 @@ class Handler(BaseHTTPRequestHandler):
         (dates,) = options.get("dateTimeRenderOption", ["SERIAL_NUMBER"])
         values = [_values(spreadsheet, each, dates) for each in ranges]
         if options.get("valueRenderOption") != ["UNFORMATTED_VALUE"]:
-            self._refuse(
-                400, "INVALID_ARGUMENT", "these tests read unformatted values alone", VALUES
+            self._send_error(
+                400, "INVALID_ARGUMENT", "these tests only read unformatted values", VALUES
             )
         elif dates not in ("SERIAL_NUMBER", "FORMATTED_STRING"):
-            self._refuse(
+            self._send_error(
                 400,
                 "INVALID_ARGUMENT",
                 f"Invalid value at 'date_time_render_option': {dates}",
                 VALUES,
             )
         elif None in values:
-            self._refuse(400, "INVALID_ARGUMENT", f"Unable to parse range: {ranges}", VALUES)
+            self._send_error(400, "INVALID_ARGUMENT", f"Unable to parse range: {ranges}", VALUES)
         else:
             batch = "values:batchGet" in self.path
             self._answer(
                 VALUES, 200, {"spreadsheetId": key, "valueRanges": values} if batch else values[0]
             )
 
-    def _refuse(self, status: int, name: str, message: str, call: str = "other") -> None:
+    def _send_error(self, status: int, name: str, message: str, call: str = "other") -> None:
         self._answer(call, status, {"error": {"code": status, "message": message, "status": name}})
 
     def _answer(self, call: str, status: int, body: object) -> None:
@@ -256,7 +268,7 @@ class Handler(BaseHTTPRequestHandler):
         kind: str = "application/json",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """A whole reply; `length` may claim another one than it has."""
+        """Send a reply; `length` replaces the true Content-Length."""
         self.send_response(status)
         for name, value in {
             "Content-Type": kind,
@@ -269,7 +281,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def status(code: int, headers: Mapping[str, str] | None = None) -> Fault:
-    """Google's own kind of error."""
+    """An error reply in Google's format."""
     names = {
         401: "UNAUTHENTICATED",
         403: "PERMISSION_DENIED",
@@ -281,7 +293,7 @@ def status(code: int, headers: Mapping[str, str] | None = None) -> Fault:
     error = {
         "error": {
             "code": code,
-            "message": f"made to fail with {code}",
+            "message": f"this call fails with {code}",
             "status": names.get(code, "UNKNOWN"),
         }
     }
@@ -289,23 +301,23 @@ def status(code: int, headers: Mapping[str, str] | None = None) -> Fault:
 
 
 def html_502(handler: Handler, _: bytes) -> None:
-    """A proxy's page in place of the API."""
+    """A proxy's error page instead of JSON."""
     handler.send(502, b"<html><title>502 Bad Gateway</title></html>", kind="text/html")
 
 
 def html_200(handler: Handler, _: bytes) -> None:
-    """A sign-in page in place of JSON."""
+    """A sign-in page instead of JSON."""
     handler.send(200, b"<html>Sign in to the hotel's network</html>", kind="text/html")
 
 
 def silence(handler: Handler, _: bytes) -> None:
-    """No answer at all."""
+    """No reply at all."""
     handler.google.stopping.wait(20)
     handler.close_connection = True
 
 
 def slow_drip(handler: Handler, payload: bytes) -> None:
-    """A body that comes a byte at a time, each well within any time-out."""
+    """A body that arrives byte by byte, each byte well within the timeout."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(payload)))
     handler.end_headers()
@@ -313,13 +325,13 @@ def slow_drip(handler: Handler, payload: bytes) -> None:
 
 
 def slow_headers(handler: Handler, _: bytes) -> None:
-    """Headers that come a byte at a time."""
+    """Headers that arrive byte by byte."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
     _drip(handler, b"X-Long: " + b"x" * 1000)
 
 
 def endless(handler: Handler, _: bytes) -> None:
-    """A body that goes on for longer than anybody should read."""
+    """A body that is larger than a client should read."""
     with suppress(OSError):
         handler.send(200, b" " * 3_000_000)
     handler.close_connection = True
@@ -333,24 +345,24 @@ def _drip(handler: Handler, payload: bytes) -> None:
             if handler.google.stopping.wait(0.05):
                 break
     except OSError:
-        # The client has given up, which is what it should do.
+        # The client has given up, as it should.
         pass
     handler.close_connection = True
 
 
 def cut_short(handler: Handler, payload: bytes) -> None:
-    """Half a body, and then the connection ends."""
+    """Half a body, after which the connection is closed."""
     handler.send(200, payload[: len(payload) // 2], length=len(payload))
     handler.close_connection = True
 
 
 def cut_short_but_valid_length(handler: Handler, payload: bytes) -> None:
-    """Half a body that claims to be whole."""
+    """Half a body with a matching Content-Length."""
     handler.send(200, payload[: len(payload) // 2])
 
 
 def hang_up(handler: Handler, _: bytes) -> None:
-    """The connection ends without a word."""
+    """The connection is closed without a reply."""
     handler.close_connection = True
     handler.connection.close()
 
@@ -380,7 +392,10 @@ def _about(key: str, spreadsheet: Spreadsheet) -> dict[str, Any]:
 
 
 def _values(spreadsheet: Spreadsheet, a1: str, dates: str) -> dict[str, Any] | None:
-    """A tab's values as Google sends them: without trailing empty cells and rows, and without `values` where there are none."""
+    """The values of a tab as Google sends them.
+
+    Trailing empty cells and rows are missing, and `values` is missing if there are none.
+    """
     quoted = re.fullmatch(r"'((?:[^']|'')*)'", a1)
     title = quoted[1].replace("''", "'") if quoted else a1
     tab = next((tab for tab in spreadsheet.tabs if tab.title == title), None)
@@ -388,7 +403,7 @@ def _values(spreadsheet: Spreadsheet, a1: str, dates: str) -> dict[str, Any] | N
         return None
     rows = [_trimmed([_cell(cell, dates) for cell in row], "") for row in tab.rows]
     values = _trimmed(rows, [])
-    # Google quotes the titles that need it, however they were asked for.
+    # Google puts quotes around titles that need them, even if the request had none.
     shown = (
         title if re.fullmatch(r"[A-Za-z_]\w*", title) else "'{}'".format(title.replace("'", "''"))
     )
@@ -410,7 +425,7 @@ def _trimmed(items: list[Any], empty: object) -> list[Any]:
 
 
 def _issuer(assertion: str) -> str | None:
-    """Who signed a JWT, if the signature is the service account's and the claims are as they should be."""
+    """The account that signed a JWT; None if the signature or a claim is wrong."""
     head, claims_part, signature = assertion.split(".")
     header, claims = (json.loads(_unbase64(part)) for part in (head, claims_part))
     try:

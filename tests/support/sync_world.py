@@ -1,4 +1,4 @@
-"""What the tests of the sync share: customers with sources, the small Google, passes, and a look at what they left."""
+"""A world for sync tests: customers, sources, a fake Google, and helpers that run syncs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plan_rows(**amounts: Any) -> list[list[Any]]:
 
 @dataclass
 class World:
-    """An installation's database, the folder of its CSV files, and Google."""
+    """The database of an installation, the folder of its CSV files, and a fake Google."""
 
     google: SheetsServer
     job: Job
@@ -40,7 +40,7 @@ class World:
     sources: dict[str, Source] = field(default_factory=dict)
 
     def customer(self, customer_id: str, **options: Any) -> str:
-        """Another customer."""
+        """Add a customer."""
         people.add_customer(ROOT, customer_id, customer_id.title(), **options)
         return customer_id
 
@@ -54,7 +54,7 @@ class World:
         locale: str = "en_US",
         **options: Any,
     ) -> Source:
-        """A Google Sheet, shared, and its source."""
+        """Share a Google Sheet and add its source."""
         self.google.share(key, rows, locale=locale)
         source, _ = sync.add_source(
             ROOT, customer_id, spreadsheet=key, worksheet=worksheet, **options
@@ -65,7 +65,7 @@ class World:
     def csv(
         self, name: str, content: str | bytes, *, customer_id: str = ORG, **options: Any
     ) -> Source:
-        """A CSV file and its source."""
+        """Write a CSV file and add its source."""
         self.write(name, content)
         source, _ = sync.add_source(
             ROOT, customer_id, csv_path=name, csv_folder=self.folder, **options
@@ -73,17 +73,17 @@ class World:
         return source
 
     def write(self, name: str, content: str | bytes) -> None:
-        """A CSV file's content."""
+        """Write a CSV file."""
         (self.folder / name).write_bytes(
             content if isinstance(content, bytes) else content.encode()
         )
 
     def rows(self, key: str, rows: list[list[Any]]) -> None:
-        """What a sheet says from now on."""
+        """Replace the rows of a sheet."""
         self.google.spreadsheets[key].tabs[0].rows = rows
 
     def sync(self, source: Source | None = None, **job: Any) -> SyncRunResult:
-        """A pass over every source; returns that of the source, or of the only one."""
+        """Sync every source; return the result of the given source, or of the only one."""
         results = {result.source.id: result for result in sync.sync_all(replace(self.job, **job))}
         return results[source.id] if source else next(iter(results.values()))
 
@@ -102,14 +102,14 @@ class World:
         }
 
     def budget(self, department: str, customer_id: str = ORG) -> Budget:
-        """A department's budget, deleted or not."""
+        """The budget of a department, deleted or not."""
         budget: Budget = Budget.get(
             (Budget.customerId == customer_id) & (Budget.department == department)
         )
         return budget
 
     def state(self, customer_id: str = ORG) -> list[tuple[Any, ...]]:
-        """Every column of every budget of a customer, to compare with another moment's."""
+        """Every column of every budget of a customer, for comparing states."""
         return [
             tuple(budget.__data__.values())
             for budget in Budget.select()
@@ -118,33 +118,33 @@ class World:
         ]
 
     def history(self, source: Source) -> list[SyncHistory]:
-        """The passes over a source, oldest first."""
+        """The sync runs of a source, oldest first."""
         return list(
             SyncHistory.select().where(SyncHistory.sourceId == source.id).order_by(SyncHistory.id)
         )
 
     def last(self, source: Source) -> SyncHistory:
-        """The latest pass over a source."""
+        """The latest sync run of a source."""
         return self.history(source)[-1]
 
     def bad_rows(self, source: Source) -> dict[int, str]:
-        """What the latest pass refused: row number -> message."""
+        """The rows that the latest sync run rejected: row number -> message."""
         return {error["row"]: error["message"] for error in json.loads(self.last(source).errors)}
 
     def audit(self, budget: Budget) -> list[tuple[Any, ...]]:
-        """A budget's audit rows: (version, action, field, old, new)."""
+        """The audit rows of a budget: (version, action, field, old, new)."""
         rows = AuditLog.select().where(AuditLog.budgetId == budget.id).order_by(AuditLog.version)
         return [(row.version, row.action, row.field, row.oldValue, row.newValue) for row in rows]
 
     def verify(self) -> None:
-        """The balances and the audit log agree."""
+        """Assert that the balances and the audit log agree."""
         assert verification.verify().findings == []
 
 
 @contextmanager
 def open_world(instance_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A world on the app's fresh database, with customer org-1."""
-    # A proxy that the machine may have is no way to its own loopback.
+    """A world in the app's empty database, with customer org-1."""
+    # A proxy of the test machine must not be used for loopback addresses.
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     folder = instance_folder / "sheets"
     folder.mkdir()

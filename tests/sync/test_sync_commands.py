@@ -1,4 +1,4 @@
-"""The sync as an operator, cron and a finance person meet it: commands, the dry run's page, and the call over HTTP."""
+"""The sync commands, the dry run's output, signals, and the cron call over HTTP."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ SECRET = "a secret of cron's, long enough"
 
 @pytest.fixture
 def world(app: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with open_world(chosen.instance_folder, monkeypatch) as made:
-        yield made
+    with open_world(chosen.instance_folder, monkeypatch) as world:
+        yield world
 
 
 def app_of(world: World, chosen: Settings, **changes: Any) -> Flask:
-    """An app with the settings that lead to the world's Google."""
+    """An app with settings for the world's fake Google."""
     options = {
         "google_credentials": world.job.reach.credentials_path,
         "google_sheets_api_url": world.google.url,
@@ -56,12 +56,12 @@ def app_of(world: World, chosen: Settings, **changes: Any) -> Flask:
 @pytest.fixture
 def shell(world: World, chosen: Settings) -> Iterator[FlaskCliRunner]:
     app = app_of(world, chosen)
-    # As the flask command has it.
+    # The flask command pushes an app context too.
     with app.app_context():
         yield app.test_cli_runner()
 
 
-def test_a_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCliRunner) -> None:
+def test_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCliRunner) -> None:
     world.google.share(KEY, [["Team", "Fiscal Period", "FY Plan"], ["Ops", "Q1 2025", "5.000,00"]])
     added = shell.invoke(
         args=[
@@ -98,7 +98,7 @@ def test_a_source_is_added_listed_synced_and_removed(world: World, shell: FlaskC
     assert shell.invoke(args=["sync-sheets"]).output == ""
 
 
-def test_cron_gets_one_line_a_source_errors_on_stderr_and_an_exit_status(
+def test_sync_prints_a_line_per_source_and_errors_to_stderr(
     world: World, shell: FlaskCliRunner
 ) -> None:
     world.customer("org-2")
@@ -107,20 +107,26 @@ def test_cron_gets_one_line_a_source_errors_on_stderr_and_an_exit_status(
     world.google.spreadsheets.pop(KEY)
     ran = shell.invoke(args=["sync-sheets"])
     assert ran.exit_code == 1
-    assert ran.stdout == f"org-2 {good.id} (CSV plan.csv): partial: 1 created, 1 refused\n"
-    assert ran.stderr.splitlines() == [
-        f"org-1 {bad.id} (Google Sheet {KEY}, Budgets): failed: There is no spreadsheet {KEY}: was it deleted, or is the key mistyped?",
-        f"{good.id} row 3: Budgeted Amount is 'x', which is no number: enter one",
-    ]
+    assert ran.stdout == f"org-2 {good.id} (CSV plan.csv): partial: 1 created, 1 rejected\n"
+    failed, bad_row = ran.stderr.splitlines()
+    assert failed == (
+        f"org-1 {bad.id} (Google Sheet {KEY}, Budgets): failed: "
+        f"There is no spreadsheet {KEY}: check the key, and whether it was deleted."
+    )
+    assert bad_row == (
+        f"{good.id} row 3: Budgeted Amount is 'x', which is not a number: enter one such as 5000"
+    )
     only = shell.invoke(args=["sync-sheets", "--customer", "org-2"])
     assert (only.exit_code, only.stdout) == (
         0,
-        f"org-2 {good.id} (CSV plan.csv): partial: 1 unchanged, 1 refused\n",
+        f"org-2 {good.id} (CSV plan.csv): partial: 1 unchanged, 1 rejected\n",
     )
     assert shell.invoke(args=["sync-sheets", "--customer", "nobody"]).exit_code == 1
 
 
-def test_the_dry_run_is_a_page_that_changes_nothing(world: World, shell: FlaskCliRunner) -> None:
+def test_dry_run_describes_the_plan_and_changes_nothing(
+    world: World, shell: FlaskCliRunner
+) -> None:
     header = [*HEADER_WITH_ID, "Auto-Approve Limit"]
     source = world.sheet(
         KEY,
@@ -151,35 +157,38 @@ def test_the_dry_run_is_a_page_that_changes_nothing(world: World, shell: FlaskCl
             ["N-1", "New", "FY2026", 7.5, 1],
         ],
     )
-    before, passes = world.state(), SyncHistory.select().count()
+    before, runs = world.state(), SyncHistory.select().count()
     page = shell.invoke(args=["sync-sheets", "--dry-run"])
     assert page.exit_code == 0
     assert page.stdout == (
         f"org-1 {source.id} (Google Sheet {KEY}, Budgets)\n"
-        "  1 to create, 1 to change, 2 to delete, 5 unchanged, 1 kept, 1 refused.\n"
+        "  1 to create, 1 to change, 2 to delete, 5 unchanged, 1 kept, 1 rejected.\n"
         "\n"
         "  Would be created:\n"
         "    row 9     New, FY2026: $7.50, auto-approve limit $1 (Budget ID N-1)\n"
         "\n"
         "  Would be changed:\n"
-        "    row 7     Engineering, Q1 2025 [E-1]: budgeted amount $100,000 → $60,000; auto-approve limit none → $500\n"
-        "              ! row 7 cuts Engineering Q1 2025 to $60,000; $72,000 is reserved or committed (1 open reservation)\n"
+        "    row 7     Engineering, Q1 2025 [E-1]: budgeted amount $100,000 → $60,000; "
+        "auto-approve limit none → $500\n"
+        "              ! row 7 cuts Engineering Q1 2025 to $60,000; "
+        "$72,000 is reserved or committed (1 open reservation)\n"
         "\n"
         "  Would be deleted:\n"
         "    Team 1, Q1 2025 [B-1]: $100\n"
         "    Team 8, Q1 2025 [B-8]: $800\n"
-        "              ! $300 is reserved (1 open reservation); what is reserved can still be committed or released, and nothing new can be reserved\n"
+        "              ! $300 is reserved (1 open reservation); "
+        "it can still be committed or released, but nothing new can be reserved\n"
         "\n"
         "  Kept, though not in the sheet:\n"
         "    Team 2, Q1 2025 [B-2]: row 8 means it, and cannot be used\n"
         "\n"
-        "  Refused, and left as they are:\n"
-        "    row 8     Budgeted Amount shows #REF!: repair its formula\n"
+        "  Rejected rows, which change nothing:\n"
+        "    row 8     Budgeted Amount shows #REF!: fix its formula\n"
     )
-    assert (world.state(), SyncHistory.select().count()) == (before, passes)
+    assert (world.state(), SyncHistory.select().count()) == (before, runs)
 
 
-def test_the_dry_run_shows_what_the_brake_holds_and_allow_deletes_lets_it_go(
+def test_dry_run_shows_held_deletions_for_allow_deletes(
     world: World, shell: FlaskCliRunner
 ) -> None:
     source = world.sheet(KEY, plan_rows(A=1, B=2, C=3))
@@ -197,12 +206,12 @@ def test_the_dry_run_shows_what_the_brake_holds_and_allow_deletes_lets_it_go(
         "partial: 1 unchanged, 2 held back",
     )
     assert "2 deletions held back, out of 3 live budgets" in held.stderr
-    let_go = shell.invoke(args=["sync-sheets", "--allow-deletes"])
-    assert let_go.stdout.strip().endswith("success: 1 unchanged, 2 deleted")
+    deleted = shell.invoke(args=["sync-sheets", "--allow-deletes"])
+    assert deleted.stdout.strip().endswith("success: 1 unchanged, 2 deleted")
     assert world.budgets() == {"A, Q1 2025": "1"}
 
 
-def test_a_dry_run_of_a_broken_source_says_why_and_fails(
+def test_dry_run_of_a_broken_source_fails_with_the_reason(
     world: World, shell: FlaskCliRunner
 ) -> None:
     world.sheet(KEY, [])
@@ -221,16 +230,14 @@ def test_a_dry_run_of_a_broken_source_says_why_and_fails(
         ["--csv", "x.csv", "--map", "nonsense"],
     ],
 )
-def test_a_source_that_makes_no_sense_is_refused(
+def test_invalid_source_is_rejected(
     world: World, shell: FlaskCliRunner, arguments: list[str]
 ) -> None:
     assert shell.invoke(args=["add-source", "--customer", ORG, *arguments]).exit_code != 0
     assert shell.invoke(args=["list-sources"]).output.startswith("There are no sources yet")
 
 
-def test_the_crontab_line_works_from_any_directory_on_the_real_command(
-    installation: Installation, tmp_path: Path
-) -> None:
+def test_crontab_line_works_from_any_directory(installation: Installation, tmp_path: Path) -> None:
     google = SheetsServer()
     try:
         google.share(KEY, plan_rows(Legal=1000))
@@ -251,12 +258,12 @@ def test_the_crontab_line_works_from_any_directory_on_the_real_command(
         google.stop()
 
 
-# Whoever reads what it prints, and whoever stops it.
+# Output that cannot be written, and signals.
 
 
 @pytest.fixture
 def two(app: Flask, installation: Installation) -> Installation:
-    """An installation with two sources more than the guide's, of which the second has a row that is refused."""
+    """An installation with two more sources than the guide's; the second has a bad row."""
     sheets = installation.folder / "sheets"
     sheets.mkdir(exist_ok=True)
     for name, rows in (
@@ -269,18 +276,21 @@ def two(app: Flask, installation: Installation) -> Installation:
     return installation
 
 
-def passes(installation: Installation) -> list[tuple[str, str, str | None]]:
-    """Every pass over the sources of `two`: customer, status, message."""
+def runs(installation: Installation) -> list[tuple[str, str, str | None]]:
+    """Every sync run of the customers a, b and c: customer, status, message."""
     return found(
         installation.target,
-        """SELECT "customerId", "status", "message" FROM "SyncHistory" WHERE "customerId" IN ('a', 'b', 'c') ORDER BY "id\"""",
+        """
+        SELECT "customerId", "status", "message" FROM "SyncHistory"
+        WHERE "customerId" IN ('a', 'b', 'c') ORDER BY "id"
+        """,
     )
 
 
 @pytest.mark.parametrize(
-    "full", [{1}, {2}, {1, 2}], ids=["no room for lines", "no room for errors", "no room at all"]
+    "full", [{1}, {2}, {1, 2}], ids=["stdout full", "stderr full", "both full"]
 )
-def test_every_source_is_followed_though_nothing_can_be_printed(
+def test_every_source_is_synced_if_output_is_full(
     two: Installation, tmp_path: Path, full: set[int]
 ) -> None:
     paths = {
@@ -292,22 +302,20 @@ def test_every_source_is_followed_though_nothing_can_be_printed(
         paths[2].open("wb") as errors,
     ):
         assert two.begin(("sync-sheets",), [nothing, output, errors]).wait(timeout=60) == 1
-    assert [(customer, status) for customer, status, _ in passes(two)] == [
+    assert [(customer, status) for customer, status, _ in runs(two)] == [
         ("a", "success"),
         ("b", "partial"),
     ]
     if 2 not in full:
-        said = (tmp_path / "2").read_text(encoding="utf-8").splitlines()
-        assert said[1:] == [
+        lines = (tmp_path / "2").read_text(encoding="utf-8").splitlines()
+        assert lines[1:] == [
             "Error: Some lines could not be printed (No space left on device). The SyncHistory table has the result of each source."
         ]
     if 1 not in full:
         assert len((tmp_path / "1").read_text(encoding="utf-8").splitlines()) == 3
 
 
-def test_every_source_is_followed_though_its_reader_is_gone(
-    two: Installation, tmp_path: Path
-) -> None:
+def test_every_source_is_synced_if_output_is_closed(two: Installation, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with (
@@ -316,7 +324,7 @@ def test_every_source_is_followed_though_its_reader_is_gone(
         (tmp_path / "2").open("wb") as errors,
     ):
         assert two.begin(("sync-sheets",), [nothing, output, errors]).wait(timeout=60) == 1
-    assert [(customer, status) for customer, status, _ in passes(two)] == [
+    assert [(customer, status) for customer, status, _ in runs(two)] == [
         ("a", "success"),
         ("b", "partial"),
     ]
@@ -327,19 +335,19 @@ def test_every_source_is_followed_though_its_reader_is_gone(
     )
 
 
-def test_a_terminal_that_is_gone_ends_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_ignores_a_broken_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with open("/dev/full", "w", encoding="utf-8") as gone:
         monkeypatch.setattr(sys, "stderr", gone)
         progress = Progress()
         progress.say("reading")
         progress.clear()
-        # What could not be shown is not to be tried again as the file is closed.
+        # Closing the file would try to write the buffered text again.
         with suppress(OSError):
             gone.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_run_that_is_stopped_while_it_reads_a_sheet_notes_its_pass_and_says_so(
+def test_signal_during_a_read_is_recorded_and_reported(
     two: Installation, tmp_path: Path, number: signal.Signals
 ) -> None:
     google = SheetsServer()
@@ -359,34 +367,34 @@ def test_a_run_that_is_stopped_while_it_reads_a_sheet_notes_its_pass_and_says_so
             (tmp_path / "2").open("wb") as errors,
         ):
             running = two.begin(("sync-sheets",), [nothing, output, errors])
-            wait_until(lambda: google.count(VALUES) == 1, "the sheet was not asked for")
+            wait_until(lambda: google.count(VALUES) == 1, "the sheet was not requested")
             running.send_signal(number)
             assert running.wait(timeout=15) == 128 + number
     finally:
         google.stop()
-    done, last = passes(two)[:2], passes(two)[2:]
+    done, last = runs(two)[:2], runs(two)[2:]
     assert [status for _, status, _ in done] == ["success", "partial"]
     assert last == [("c", "failed", f"Stopped by {number.name}. Nothing was changed.")]
-    _, said = (tmp_path / "2").read_text(encoding="utf-8").splitlines()
-    assert said.endswith(
+    _, line = (tmp_path / "2").read_text(encoding="utf-8").splitlines()
+    assert line.endswith(
         f"(Google Sheet {KEY}, Budgets): failed: Stopped by {number.name}. Nothing was changed."
     )
-    # The guide's source was not begun.
+    # The guide's source was not started.
     assert len((tmp_path / "1").read_text(encoding="utf-8").splitlines()) == 2
 
 
-def test_a_run_that_is_stopped_between_two_passes_begins_no_other(
+def test_signal_between_sources_starts_no_other_source(
     world: World, shell: FlaskCliRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a.csv", "b.csv"):
         world.csv(name, CSV_HEADER + f"{name},Q1 2025,1\n")
 
-    def stop_and_tell(result: SyncRunResult) -> str:
+    def signal_then_format(result: SyncRunResult) -> str:
         signal.raise_signal(signal.SIGTERM)
         return result_line(result)
 
-    monkeypatch.setattr(sync, "result_line", stop_and_tell)
-    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody waits for the signal"))
+    monkeypatch.setattr(sync, "result_line", signal_then_format)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("no handler was installed"))
     try:
         ran = shell.invoke(args=["sync-sheets"])
     finally:
@@ -396,19 +404,17 @@ def test_a_run_that_is_stopped_between_two_passes_begins_no_other(
     assert [row.status for row in SyncHistory.select()] == ["success"]
 
 
-def test_what_was_told_to_be_ignored_stays_ignored() -> None:
+def test_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with asked_by_signals(lambda _: pytest.fail("asked, though it is ignored")):
+        with asked_by_signals(lambda _: pytest.fail("an ignored signal was handled")):
             signal.raise_signal(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_cron_over_http_syncs_every_source_and_shows_no_path(
-    world: World, chosen: Settings
-) -> None:
+def test_cron_call_syncs_every_source_and_shows_no_path(world: World, chosen: Settings) -> None:
     sheet = world.sheet(KEY, plan_rows(Engineering=1))
     world.csv("secret-name.csv", CSV_HEADER + "A,Q1 2025,1\n")
     world.google.fail(ABOUT, *[status(404)], key=KEY)
@@ -443,7 +449,7 @@ def test_cron_over_http_syncs_every_source_and_shows_no_path(
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_without_the_secret_cron_over_http_is_refused(
+def test_cron_call_without_the_secret_is_denied(
     world: World, chosen: Settings, secret: str | None, sent: str | None, method: str
 ) -> None:
     world.csv("plan.csv", CSV_HEADER + "A,Q1 2025,1\n")
@@ -457,7 +463,7 @@ def test_without_the_secret_cron_over_http_is_refused(
     assert world.budgets() == {}
 
 
-def test_a_head_does_nothing(world: World, chosen: Settings) -> None:
+def test_cron_head_request_does_nothing(world: World, chosen: Settings) -> None:
     world.csv("plan.csv", CSV_HEADER + "A,Q1 2025,1\n")
     client = app_of(world, chosen, cron_secret=SECRET).test_client()
     assert (
@@ -480,7 +486,7 @@ def test_a_head_does_nothing(world: World, chosen: Settings) -> None:
         "https://user@host",
     ],
 )
-def test_googles_address_must_be_https_or_loopback(environment: dict[str, str], url: str) -> None:
+def test_google_url_must_be_https_or_loopback(environment: dict[str, str], url: str) -> None:
     with pytest.raises(SettingsError, match="GOOGLE_SHEETS_API_URL must be an https address"):
         load(environment | {"GOOGLE_SHEETS_API_URL": url})
     assert (

@@ -1,4 +1,4 @@
-"""Whatever goes wrong with one source: its budgets stay, the others go on, and SyncHistory says what happened."""
+"""Failures of a source: its budgets stay, other sources are synced, SyncHistory has the reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from support.world import ROOT
 
 from budget_sync.accounts import people
 from budget_sync.settings import Settings
-from budget_sync.sync import Stop, rows
+from budget_sync.sync import Cancellation, rows
 
 pytestmark = pytest.mark.both_engines
 
@@ -48,7 +48,7 @@ GOOD = "the-key-that-works"
 
 @pytest.fixture
 def two(app: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A sheet of five budgets that is about to fail, and two neighbours that are not."""
+    """A sheet of five budgets that is going to fail, and two neighbor sources that are not."""
     with open_world(chosen.instance_folder, monkeypatch) as world:
         world.customer("org-2")
         world.sheet(KEY, plan_rows(Design=100, Engineering=200, Finance=300, Legal=400, Sales=500))
@@ -62,8 +62,8 @@ def two(app: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield world
 
 
-def move_neighbours(world: World) -> None:
-    """The neighbours' sheets change."""
+def change_neighbors(world: World) -> None:
+    """Change the sheets of the neighbors."""
     world.rows(GOOD, plan_rows(Research=2))
     world.write("good.csv", "Department,Fiscal Period,Budgeted Amount\nSupport,Q1 2025,2\n")
 
@@ -73,7 +73,7 @@ def spreadsheet(world: World) -> Any:
 
 
 class Failure(NamedTuple):
-    """How the whole source fails, and what SyncHistory says of it; `token` is set where every Google Sheet is hit."""
+    """How a source fails, and the reason in SyncHistory. `token`: all Google Sheets fail."""
 
     prepare: Callable[[World], object]
     says: str
@@ -88,25 +88,24 @@ def fails(call: str, fault: Any, says: str, times: int = 9) -> Failure:
 
 
 def says(payload: str) -> Any:
-    """A fault: Google answers with this JSON."""
+    """A fault: Google replies with this JSON."""
     return lambda handler, _: handler.send(200, payload.encode())
 
 
 def says_amount(number: str) -> Any:
-    return says(
-        f'{{"values": [["Department", "Fiscal Period", "Budgeted Amount"], ["Design", "Q1 2025", {number}]]}}'
-    )
+    header = '["Department", "Fiscal Period", "Budgeted Amount"]'
+    return says(f'{{"values": [{header}, ["Design", "Q1 2025", {number}]]}}')
 
 
 def says_range(a1: str) -> Any:
-    """A fault: the sheet's values, called another range's."""
+    """A fault: the sheet's values under the name of another range."""
     return lambda handler, payload: handler.send(
         200, json.dumps(json.loads(payload) | {"range": a1}).encode()
     )
 
 
 def goes_well(handler: Handler, payload: bytes) -> None:
-    """No fault at all, before one in a later call."""
+    """No fault, before one in a later call."""
     handler.send(200, payload)
 
 
@@ -124,7 +123,7 @@ gains_a_row = then(lambda rows: rows.insert(2, ["Marketing", "Q1 2025", 50]))
 
 
 def on_second_read(fault: Fault, says: str) -> Failure:
-    """How the second read of the values fails, and its retry."""
+    """The second read of the values fails, and so does its retry."""
     return Failure(lambda world: world.google.fail(VALUES, goes_well, fault, fault, key=KEY), says)
 
 
@@ -133,101 +132,99 @@ def rows_are(cells: list[list[Any]]) -> Callable[[World], object]:
 
 
 FAILURES = {
-    "429": fails(VALUES, status(429), "fewer reads (429). Tried 2 times"),
+    "429": fails(VALUES, status(429), "fewer requests (429). Tried 2 times"),
     "500": fails(VALUES, status(500), "failed (500)"),
     "503": fails(ABOUT, status(503), "failed (503)"),
-    "an HTML 502": fails(VALUES, html_502, "failed (502)"),
-    "a sign-in page in place of JSON": fails(ABOUT, html_200, "reply was broken"),
-    "a time-out": fails(VALUES, silence, "did not answer in time"),
-    "a slow drip": fails(VALUES, slow_drip, "could not be read within"),
-    "a slow drip of headers": fails(ABOUT, slow_headers, "could not be read within"),
-    "a body cut short": fails(VALUES, cut_short, "IncompleteRead"),
-    "half a body that claims to be whole": fails(
-        VALUES, cut_short_but_valid_length, "reply was broken"
+    "HTML 502": fails(VALUES, html_502, "failed (502)"),
+    "sign-in page instead of JSON": fails(ABOUT, html_200, "reply was not valid JSON"),
+    "timeout": fails(VALUES, silence, "did not answer in time"),
+    "slow body": fails(VALUES, slow_drip, "could not be read within"),
+    "slow headers": fails(ABOUT, slow_headers, "could not be read within"),
+    "truncated body": fails(VALUES, cut_short, "IncompleteRead"),
+    "half a body of matching length": fails(
+        VALUES, cut_short_but_valid_length, "reply was not valid JSON"
     ),
-    "a slow drip of the values as text": on_second_read(slow_drip, "could not be read within"),
-    "values as text cut short": on_second_read(cut_short, "IncompleteRead"),
-    "another tab's values as text": on_second_read(
+    "slow body, second read": on_second_read(slow_drip, "could not be read within"),
+    "truncated body, second read": on_second_read(cut_short, "IncompleteRead"),
+    "values of another tab, second read": on_second_read(
         says_range("Other!A1:Z9"), "the values of Other!A1:Z9 instead of 'Budgets'"
     ),
-    "a sheet that somebody is filling in": Failure(
+    "sheet that grows during reads": Failure(
         lambda world: world.google.fail(VALUES, *[gains_a_row, goes_well] * 2, key=KEY),
-        "The sheet was changed while it was being read; the next pass tries again.",
+        "The sheet was changed while it was being read; the next sync run tries again.",
     ),
-    "a connection that ends at once": fails(ABOUT, hang_up, "connection to 127.0.0.1 failed"),
+    "closed connection": fails(ABOUT, hang_up, "connection to 127.0.0.1 failed"),
     "401": fails(VALUES, status(401), "does not accept the credentials"),
-    "403, sharing was revoked": Failure(
-        lambda world: spreadsheet(world).readers.clear(), "share it with that address"
-    ),
+    "403": Failure(lambda world: spreadsheet(world).readers.clear(), "share it with that address"),
     "404": Failure(
         lambda world: world.google.spreadsheets.pop(KEY),
         "There is no spreadsheet the-key-that-fails",
     ),
-    "a missing tab": Failure(
+    "missing tab": Failure(
         lambda world: spreadsheet(world).tabs.__setitem__(0, Tab("Other", [], 7)),
         "has no tab named 'Budgets'; it has 'Other'",
     ),
-    "a token refused": fails(TOKEN, status(400), "refuses the credentials"),
-    "a token service that fails": fails(TOKEN, status(503), "token service failed (503)"),
-    "a token cut short": fails(
-        TOKEN, cut_short, "token service cannot be reached (IncompleteRead)"
+    "rejected token request": fails(TOKEN, status(400), "rejects the credentials"),
+    "token service 503": fails(TOKEN, status(503), "token service failed (503)"),
+    "truncated token": fails(TOKEN, cut_short, "token service cannot be reached (IncompleteRead)"),
+    "HTML from token service": fails(TOKEN, html_200, "token service was not valid"),
+    "infinite token lifetime": fails(
+        TOKEN, says('{"access_token": "x", "expires_in": 1e999}'), "token service was not valid"
     ),
-    "a token service's page": fails(TOKEN, html_200, "token service was broken"),
-    "a token that ends in no time": fails(
-        TOKEN, says('{"access_token": "x", "expires_in": 1e999}'), "token service was broken"
+    "number too large for Decimal": fails(
+        VALUES, says_amount("1e999999999999999999999"), "reply was not valid JSON"
     ),
-    "a number that no Decimal can hold": fails(
-        VALUES, says_amount("1e999999999999999999999"), "reply was broken"
+    "number too large for a double": fails(
+        VALUES, says_amount("1e9999999"), "reply was not valid JSON"
     ),
-    "a number that no double can hold": fails(VALUES, says_amount("1e9999999"), "reply was broken"),
-    "a fraction that no double can hold": fails(
-        VALUES, says_amount("1e-9999999"), "reply was broken"
+    "fraction too small for a double": fails(
+        VALUES, says_amount("1e-9999999"), "reply was not valid JSON"
     ),
-    "a tab whose number is none": fails(
+    "tab with an infinite gid": fails(
         ABOUT,
         says('{"sheets": [{"properties": {"title": "Budgets", "sheetId": Infinity}}]}'),
-        "not what its API describes",
+        "does not match its API description",
     ),
-    "an object for a cell": Failure(
-        rows_are([HEADER, ["Design", "Q1 2025", {"a": 1}]]), "not what its API describes"
+    "object in a cell": Failure(
+        rows_are([HEADER, ["Design", "Q1 2025", {"a": 1}]]), "does not match its API description"
     ),
-    "a list for a cell": Failure(
-        rows_are([HEADER, ["Design", ["GO"], 1]]), "not what its API describes"
+    "list in a cell": Failure(
+        rows_are([HEADER, ["Design", ["GO"], 1]]), "does not match its API description"
     ),
-    "another tab's values": fails(
+    "values of another tab": fails(
         VALUES, says_range("Other!A1:Z9"), "the values of Other!A1:Z9 instead of 'Budgets'"
     ),
-    "another tab's values, whose title ends alike": fails(
-        VALUES, says_range("'Old!Budgets'!A1:Z9"), "not what its API describes"
+    "values of a tab with a similar title": fails(
+        VALUES, says_range("'Old!Budgets'!A1:Z9"), "does not match its API description"
     ),
-    "nobody knows which tab's values": fails(
-        VALUES, says('{"values": []}'), "not what its API describes"
+    "values without a range": fails(
+        VALUES, says('{"values": []}'), "does not match its API description"
     ),
-    "a missing column": Failure(
+    "missing column": Failure(
         rows_are([["Department", "Fiscal Period"], ["Sales", "Q1 2025"]]),
         "with the column 'Budgeted Amount'",
     ),
     "no header": Failure(rows_are([["Sales", "Q1 2025", 1]]), "no header row"),
-    "two columns of one name": Failure(
+    "duplicate column": Failure(
         rows_are([[*HEADER, "budgeted amount"], ["Sales", "Q1 2025", 1, 2]]),
         "a column twice: 'Budgeted Amount'",
     ),
-    "the header only": Failure(rows_are([HEADER]), "empty below its header"),
-    "an empty sheet": Failure(rows_are([]), "The sheet is empty"),
-    "a sheet of blanks": Failure(rows_are([["", " "], [None, ""]]), "The sheet is empty"),
+    "only a header": Failure(rows_are([HEADER]), "empty below its header"),
+    "empty sheet": Failure(rows_are([]), "The sheet is empty"),
+    "blank cells only": Failure(rows_are([["", " "], [None, ""]]), "The sheet is empty"),
 }
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_source_that_fails_changes_nothing_and_the_others_go_on(two: World, name: str) -> None:
+def test_failing_source_changes_nothing_and_others_are_synced(two: World, name: str) -> None:
     failure = FAILURES[name]
     source = two.sources[KEY]
     before = two.state()
-    move_neighbours(two)
+    change_neighbors(two)
     failure.prepare(two)
     reach = (
         replace(two.job.reach, deadline_s=2.0, timeout_s=0.5)
-        if "slow" in name or "time-out" in name
+        if "slow" in name or name == "timeout"
         else two.job.reach
     )
     result = two.sync(source, reach=reach)
@@ -251,7 +248,7 @@ def test_a_source_that_fails_changes_nothing_and_the_others_go_on(two: World, na
     two.verify()
 
 
-def test_a_source_recovers_with_the_pass_after(two: World) -> None:
+def test_source_recovers_with_the_next_run(two: World) -> None:
     source = two.sources[KEY]
     two.google.fail(VALUES, status(500), status(500), key=KEY)
     assert two.sync(source).status == "failed"
@@ -270,7 +267,7 @@ def test_a_source_recovers_with_the_pass_after(two: World) -> None:
         html_200,
     ],
 )
-def test_one_failed_reply_is_retried_within_the_pass(two: World, fault: Any) -> None:
+def test_one_failed_reply_is_retried_in_the_same_run(two: World, fault: Any) -> None:
     two.rows(KEY, plan_rows(Design=101, Engineering=200, Finance=300, Legal=400, Sales=500))
     two.google.fail(VALUES, fault, key=KEY)
     result = two.sync(two.sources[KEY])
@@ -280,13 +277,13 @@ def test_one_failed_reply_is_retried_within_the_pass(two: World, fault: Any) -> 
 @pytest.mark.parametrize(
     "wait", ["Tue, 01 Jan 2999 00:00:00 GMT", "Tue, 01 Jan 2999 00:00:00 -0000", "3600"]
 )
-def test_a_wait_that_google_asks_for_is_kept_to(two: World, wait: str) -> None:
+def test_retry_after_header_is_respected(two: World, wait: str) -> None:
     two.google.fail(VALUES, status(429, {"Retry-After": wait}), key=KEY)
     source = two.sources[KEY]
-    # The longest wait there is ends after the deadline, so the pass ends at once.
+    # Even the longest allowed wait ends after the deadline, so the run ends at once.
     assert two.sync(source, reach=replace(two.job.reach, deadline_s=10)).status == "failed"
     assert str(two.last(source).message).startswith(
-        "Google asks for fewer reads (429). It could not be read within 10 s"
+        "Google asks for fewer requests (429). It could not be read within 10 s"
     )
 
 
@@ -301,18 +298,18 @@ def test_a_wait_that_google_asks_for_is_kept_to(two: World, wait: str) -> None:
         "",
     ],
 )
-def test_a_wait_that_is_over_or_makes_no_sense_is_none(two: World, wait: str) -> None:
+def test_past_or_invalid_retry_after_means_no_wait(two: World, wait: str) -> None:
     two.google.fail(VALUES, status(429, {"Retry-After": wait}), key=KEY)
     assert (
         two.sync(two.sources[KEY], reach=replace(two.job.reach, deadline_s=10)).status == "success"
     )
 
 
-def test_a_token_that_ended_early_is_renewed_once(two: World) -> None:
+def test_early_expired_token_is_renewed_once(two: World) -> None:
     two.google.fail(VALUES, status(401), key=KEY)
     two.google.calls.clear()
     assert two.sync(two.sources[KEY]).status == "success"
-    # One for each of the two Google Sheets, and one more.
+    # One for each of the two Google Sheets, and another for the renewal.
     assert two.google.count(TOKEN) == 3
 
 
@@ -320,26 +317,24 @@ def test_retries_end(two: World) -> None:
     two.google.fail(ABOUT, *[status(503)] * 99, key=KEY)
     two.google.calls.clear()
     two.sync()
-    # Two tries for this sheet, and the other's one.
+    # Two attempts for this sheet, and one for the other.
     assert two.google.count(ABOUT) == 3
 
 
-# A pass that is told to stop.
+# Cancelled sync runs.
 
 
-def stopping_at(step: str, stop: Stop) -> Callable[[str], None]:
-    """What a pass tells its steps to, which has it stopped at the first one that looks like that."""
-    return lambda said: stop.ask(signal.SIGTERM) if re.match(step, said) else None
+def stopping_at(step: str, stop: Cancellation) -> Callable[[str], None]:
+    """A progress callback that cancels the run at the first step that matches the pattern."""
+    return lambda text: stop.ask(signal.SIGTERM) if re.match(step, text) else None
 
 
 @pytest.mark.parametrize("step", ["reading Google", "reading 1,", "writing"])
-def test_a_pass_that_is_stopped_at_any_step_changes_nothing_and_is_noted(
-    two: World, step: str
-) -> None:
+def test_run_cancelled_at_any_step_changes_nothing(two: World, step: str) -> None:
     source, before, others = two.sources[KEY], two.state(), two.history(two.sources[GOOD])
-    # More than are written at once.
+    # More rows than one statement writes.
     two.rows(KEY, plan_rows(**{f"Team{number}": number for number in range(1500)}))
-    stop = Stop()
+    stop = Cancellation()
     result = two.sync(source, stop=stop, say=stopping_at(step, stop))
     assert (result.status, result.message) == ("failed", "Stopped by SIGTERM. Nothing was changed.")
     assert (two.last(source).status, two.last(source).message) == ("failed", result.message)
@@ -348,10 +343,10 @@ def test_a_pass_that_is_stopped_at_any_step_changes_nothing_and_is_noted(
     two.verify()
 
 
-def test_a_pass_that_is_stopped_once_all_is_written_is_whole_and_the_last(two: World) -> None:
+def test_run_cancelled_after_writing_is_complete_and_last(two: World) -> None:
     source, others = two.sources[KEY], two.history(two.sources[GOOD])
     two.rows(KEY, plan_rows(Design=101, Engineering=200, Finance=300, Legal=400, Sales=500))
-    stop = Stop()
+    stop = Cancellation()
     assert (
         two.sync(source, stop=stop, say=stopping_at(r"writing (\d+) of \1 ", stop)).status
         == "success"
@@ -362,7 +357,7 @@ def test_a_pass_that_is_stopped_once_all_is_written_is_whole_and_the_last(two: W
 
 
 class BadRow(NamedTuple):
-    """Engineering's row as it is read, and what SyncHistory says of it."""
+    """Engineering's row as it is read, and the error in SyncHistory."""
 
     row: list[Any]
     says: str
@@ -374,70 +369,67 @@ def amount(cell: Any, says: str, locale: str = "en_US") -> BadRow:
 
 
 AS_TEXT = (
-    "which the sheet keeps as a date or a time: format the cell as plain text, and type it anew"
+    "which the sheet stores as a date or a time: format the cell as plain text, and type it again"
 )
 
 BAD_ROWS = {
-    "#REF!": amount("#REF!", "shows #REF!: repair its formula"),
-    "#N/A": amount("#N/A", "shows #N/A: repair its formula"),
+    "#REF!": amount("#REF!", "shows #REF!: fix its formula"),
+    "#N/A": amount("#N/A", "shows #N/A: fix its formula"),
     "Loading…": amount("Loading…", "shows 'Loading…': the sheet had not finished"),
     "Loading...": amount("Loading...", "shows 'Loading...'"),
-    "5,00 in an American sheet": amount(
-        "5,00", "is '5,00', which is no number in the sheet's locale en_US"
+    "5,00 in en_US": amount("5,00", "is '5,00', which is not a number in the sheet's locale en_US"),
+    "5.00 in de_DE": amount(
+        "5.00", "is '5.00', which is not a number in the sheet's locale de_DE", "de_DE"
     ),
-    "5.00 in a German sheet": amount(
-        "5.00", "is '5.00', which is no number in the sheet's locale de_DE", "de_DE"
-    ),
-    "another currency's sign": amount("€5,000", "is '€5,000', but the row is in USD"),
-    "a blank": amount("", "is blank: enter an amount, or 0"),
+    "sign of another currency": amount("€5,000", "is '€5,000', but the row is in USD"),
+    "blank": amount("", "is blank: enter an amount, or 0"),
     "spaces": amount("  ", "is blank"),
-    "a negative": amount(-5, "is negative"),
-    "a negative in accountants' brackets": amount("(5,000)", "is negative"),
+    "negative": amount(-5, "is negative"),
+    "negative in parentheses": amount("(5,000)", "is negative"),
     "1e308": amount(1e308, "is too large"),
-    "fifteen digits and more": amount(10**15, "is too large"),
+    "16 digits": amount(10**15, "is too large"),
     "NaN": amount(float("nan"), "is NaN: enter a number"),
     "infinity": amount(float("inf"), "is Infinity: enter a number"),
     "TRUE": amount(True, "is TRUE: enter a number"),  # a cell's value
-    "words": amount("about 5k", "is 'about 5k', which is no number"),
-    "a percentage": amount("50%", "is '50%'"),
-    "a date": amount(
+    "words": amount("about 5k", "is 'about 5k', which is not a number"),
+    "percentage": amount("50%", "is '50%'"),
+    "date": amount(
         Date("2025-05-01", 45778),
-        "is '2025-05-01', which the sheet keeps as a date or a time: enter a number, and format the cell as one",
+        "is '2025-05-01', which the sheet stores as a date or a time: "
+        "enter a number, and format the cell as one",
     ),
-    "a day and a month": amount(Date("1-2", 45659), "is '1-2', which the sheet keeps as a date"),
-    "a date that looks like an amount": amount(
-        Date("5,000", 45778), "is '5,000', which the sheet keeps as a date"
+    "day and month": amount(Date("1-2", 45659), "is '1-2', which the sheet stores as a date"),
+    "date that looks like an amount": amount(
+        Date("5,000", 45778), "is '5,000', which the sheet stores as a date"
     ),
-    "a time": amount(
-        Date("8:30", 0.3541666666666667), "is '8:30', which the sheet keeps as a date or a time"
+    "time": amount(
+        Date("8:30", 0.3541666666666667), "is '8:30', which the sheet stores as a date or a time"
     ),
-    "a duration": amount(
-        Date("120:00:00", 5), "is '120:00:00', which the sheet keeps as a date or a time"
+    "duration": amount(
+        Date("120:00:00", 5), "is '120:00:00', which the sheet stores as a date or a time"
     ),
-    "a date for a period that it shows as one": BadRow(
+    "date as period": BadRow(
         ["Engineering", Date("Jan 2025", 45658), 200], f"Fiscal Period is 'Jan 2025', {AS_TEXT}"
     ),
-    "a date for a department": BadRow(
+    "date as department": BadRow(
         [Date("3-4", 45720), "Q1 2025", 200], f"Department is '3-4', {AS_TEXT}"
     ),
-    "a blank period": BadRow(["Engineering", "", 200], "Fiscal Period is blank"),
-    "a date for a period, formatted as a number": BadRow(
+    "blank period": BadRow(["Engineering", "", 200], "Fiscal Period is blank"),
+    "date as period, in number format": BadRow(
         ["Engineering", 45658, 200], "Fiscal Period is a date or a number (45658)"
     ),
-    "a broken period": BadRow(["Engineering", "#REF!", 200], "Fiscal Period shows #REF!"),
-    "a blank department": BadRow(["", "Q1 2025", 200], "Department is blank"),
-    "a broken department": BadRow(["#N/A", "Q1 2025", 200], "Department shows #N/A"),
-    "a department of unseen characters": BadRow(
-        ["Eng\u200bineering", "Q1 2025", 200], "characters that cannot be seen"
+    "broken period": BadRow(["Engineering", "#REF!", 200], "Fiscal Period shows #REF!"),
+    "blank department": BadRow(["", "Q1 2025", 200], "Department is blank"),
+    "broken department": BadRow(["#N/A", "Q1 2025", 200], "Department shows #N/A"),
+    "invisible character in department": BadRow(
+        ["Eng\u200bineering", "Q1 2025", 200], "invisible characters"
     ),
     "everything broken": BadRow(["#REF!", "#REF!", "#REF!"], "Department shows #REF!"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)
-def test_a_bad_row_is_named_and_keeps_its_budget_while_the_good_rows_are_applied(
-    two: World, name: str
-) -> None:
+def test_bad_row_keeps_its_budget_and_good_rows_are_applied(two: World, name: str) -> None:
     bad = BAD_ROWS[name]
     source = two.sources[KEY]
     engineering = two.budget("Engineering").__data__
@@ -453,7 +445,7 @@ def test_a_bad_row_is_named_and_keeps_its_budget_while_the_good_rows_are_applied
             ["Sales", "Q1 2025", 500],
         ],
     )
-    move_neighbours(two)
+    change_neighbors(two)
     result = two.sync(source)
     assert (
         result.status,
@@ -471,7 +463,7 @@ def test_a_bad_row_is_named_and_keeps_its_budget_while_the_good_rows_are_applied
 
 
 class GoodCell(NamedTuple):
-    """An amount that looks odd and is understood."""
+    """An unusual amount that is understood."""
 
     cell: Any
     means: str
@@ -499,7 +491,7 @@ class GoodCell(NamedTuple):
     ],
     ids=lambda good: f"{good.cell} in {good.locale}",
 )
-def test_an_amount_is_read_exactly_in_the_sheets_locale(two: World, good: GoodCell) -> None:
+def test_amount_is_read_exactly_in_the_sheets_locale(two: World, good: GoodCell) -> None:
     spreadsheet(two).locale = good.locale
     two.rows(
         KEY,
@@ -513,21 +505,21 @@ def test_an_amount_is_read_exactly_in_the_sheets_locale(two: World, good: GoodCe
     assert two.budgets()["Design, Q1 2025"] == good.means
 
 
-def test_a_date_is_refused_in_each_column_that_is_used(two: World) -> None:
+def test_date_is_rejected_in_each_used_column(two: World) -> None:
     header = [*HEADER_WITH_ID, "Currency", "Auto-Approve Limit", "Due"]
     good = ["B-1", "Ops", "Q1 2025", 5, "USD", 1, Date("5/1/2025", 45778)]
     source = two.sheet(
         "dates", [header, good, [Date(f"1-{day}", 45657 + day) for day in range(2, 9)]]
     )
     assert (two.sync(source).status, two.budgets()["Ops, Q1 2025"]) == ("partial", "5")
-    keeps = "which the sheet keeps as a date or a time:"
+    stores = "which the sheet stores as a date or a time:"
     assert two.bad_rows(source)[3].split("; ") == [
         f"Department is '1-3', {AS_TEXT}",
         f"Fiscal Period is '1-4', {AS_TEXT}",
         f"Budget ID is '1-2', {AS_TEXT}",
-        f"Currency is '1-6', {keeps} enter a code such as USD",
-        f"Budgeted Amount is '1-5', {keeps} enter a number, and format the cell as one",
-        f"Auto-Approve Limit is '1-7', {keeps} enter a number, and format the cell as one",
+        f"Currency is '1-6', {stores} enter a code such as USD",
+        f"Budgeted Amount is '1-5', {stores} enter a number, and format the cell as one",
+        f"Auto-Approve Limit is '1-7', {stores} enter a number, and format the cell as one",
     ]
 
 
@@ -560,9 +552,9 @@ def test_a_date_is_refused_in_each_column_that_is_used(two: World) -> None:
             [Date("2 Jan", 45659), "Ops", "Q1 2025"],
         ),
     ],
-    ids=["a period and an ID", "a period", "a department", "an ID", "an ID that was text"],
+    ids=["period, with ID", "period", "department", "ID", "ID that was text"],
 )
-def test_a_cell_that_becomes_a_date_or_another_format_of_one_deletes_nothing_and_creates_nothing(
+def test_cell_that_becomes_a_date_changes_no_budget(
     two: World, typed: list[Any], first: list[Any], later: list[Any]
 ) -> None:
     others = [[f"B-{number}", f"Team {number}", "Q2 2025", 1] for number in range(5, 10)]
@@ -585,7 +577,7 @@ def test_a_cell_that_becomes_a_date_or_another_format_of_one_deletes_nothing_and
 PERIODS = ["2025-01-06", "2025:01", "2024-25-1", "2025.4.1", "1/1/2025", "8:30"]
 
 
-def test_a_period_that_is_text_is_taken_whatever_it_looks_like(two: World) -> None:
+def test_period_text_that_looks_like_a_date_is_accepted(two: World) -> None:
     source = two.sheet("periods-as-text", [HEADER, *(["Ops", period, 5] for period in PERIODS)])
     csv = two.csv(
         "text.csv",
@@ -603,13 +595,13 @@ def test_a_period_that_is_text_is_taken_whatever_it_looks_like(two: World) -> No
     assert {f"Support, {period}" for period in PERIODS} <= set(two.budgets("org-2"))
 
 
-def test_a_sheet_that_gains_a_row_while_it_is_read_is_read_anew(two: World) -> None:
+def test_sheet_that_grows_during_a_read_is_read_again(two: World) -> None:
     two.google.fail(VALUES, gains_a_row, key=KEY)
     result = two.sync(two.sources[KEY])
     assert (result.status, result.created_count, result.unchanged_count) == ("success", 1, 5)
 
 
-def test_a_sheet_that_is_sorted_while_it_is_read_makes_no_amount_of_a_date(two: World) -> None:
+def test_sorting_during_a_read_turns_no_date_into_an_amount(two: World) -> None:
     two.rows(
         KEY,
         [
@@ -621,15 +613,14 @@ def test_a_sheet_that_is_sorted_while_it_is_read_makes_no_amount_of_a_date(two: 
     two.google.fail(VALUES, then(lambda rows: rows.append(rows.pop(1))), key=KEY)
     before = two.budgets()
     assert two.sync(two.sources[KEY]).status == "partial"
-    assert (
-        two.bad_rows(two.sources[KEY])[2]
-        == "Budgeted Amount changed while the sheet was being read: it is read again in the next pass"
+    assert two.bad_rows(two.sources[KEY])[2] == (
+        "Budgeted Amount changed while the sheet was being read: the next sync run reads it again"
     )
     assert two.budgets() == before
     assert two.sync(two.sources[KEY]).unchanged_count == 4
 
 
-def test_what_changes_at_every_read_does_not_matter_in_a_column_that_is_not_used(
+def test_changing_cells_in_an_unused_column_do_not_matter(
     two: World,
 ) -> None:
     cells = iter([0.75, Date("8:30", 45658.1), "#N/A", 0.25])
@@ -639,7 +630,7 @@ def test_what_changes_at_every_read_does_not_matter_in_a_column_that_is_not_used
     assert [two.sync(two.sources[KEY]).status for _ in range(2)] == ["success"] * 2
 
 
-def test_duplicate_keys_are_all_refused_and_the_budget_stays(two: World) -> None:
+def test_rows_with_duplicate_keys_are_all_rejected(two: World) -> None:
     source = two.sources[KEY]
     before = two.budget("Engineering").__data__
     two.rows(
@@ -651,13 +642,13 @@ def test_duplicate_keys_are_all_refused_and_the_budget_stays(two: World) -> None
     )
     assert two.sync(source).status == "partial"
     assert two.bad_rows(source) == {
-        3: "Engineering, Q1 2025 stands in row 7 as well: keep one of them",
-        7: "ENGINEERING, 2025-Q1 stands in row 3 as well: keep one of them",
+        3: "Engineering, Q1 2025 is also in row 7: keep one of them",
+        7: "ENGINEERING, 2025-Q1 is also in row 3: keep one of them",
     }
     assert two.budget("Engineering").__data__ == before
 
 
-def test_duplicate_budget_ids_are_all_refused(two: World) -> None:
+def test_rows_with_duplicate_budget_ids_are_all_rejected(two: World) -> None:
     source = two.sheet(
         "ids-of-two",
         [
@@ -668,10 +659,10 @@ def test_duplicate_budget_ids_are_all_refused(two: World) -> None:
         ],
     )
     assert two.sync(source).created_count == 1
-    assert two.bad_rows(source)[2] == "Budget ID 'B-1' stands in row 3 as well: keep one of them"
+    assert two.bad_rows(source)[2] == "Budget ID 'B-1' is also in row 3: keep one of them"
 
 
-def test_minus_sixty_percent_of_the_rows_is_held_and_the_rest_applied(two: World) -> None:
+def test_losing_60_percent_of_rows_holds_deletions_only(two: World) -> None:
     source = two.sources[KEY]
     two.rows(KEY, plan_rows(Design=101, Engineering=200, Marketing=50))
     result = two.sync(source)
@@ -692,7 +683,7 @@ def test_minus_sixty_percent_of_the_rows_is_held_and_the_rest_applied(two: World
     two.verify()
 
 
-def test_a_renamed_tab_is_found_by_its_number(two: World) -> None:
+def test_renamed_tab_is_found_by_its_gid(two: World) -> None:
     tab = spreadsheet(two).tabs[0]
     spreadsheet(two).tabs.insert(0, Tab("Budgets", plan_rows(Trap=1), gid=99))
     for title in ("Budgets 'final' (2)", "'", "It''s!", "2025"):
@@ -716,7 +707,7 @@ def test_moved_columns_change_nothing(two: World) -> None:
     assert two.state() == before
 
 
-def test_moved_rows_change_nothing_but_their_numbers(two: World) -> None:
+def test_moved_rows_change_only_their_numbers(two: World) -> None:
     source = two.sources[KEY]
     before = {
         budget.id: (budget.department, budget.budgetedMinor, budget.updatedAt)
@@ -746,40 +737,42 @@ def test_moved_rows_change_nothing_but_their_numbers(two: World) -> None:
         "Loading bay",
     ],
 )
-def test_a_department_with_a_formula_like_name_is_text(two: World, name: str) -> None:
+def test_department_that_looks_like_a_formula_is_text(two: World, name: str) -> None:
     two.rows(KEY, [*spreadsheet(two).tabs[0].rows, [name, "Q1 2025", 7]])
     assert two.sync(two.sources[KEY]).status == "success"
     assert two.budgets()[f"{name}, Q1 2025"] == "7"
 
 
-def test_a_source_of_a_disabled_customer_is_skipped(two: World) -> None:
+def test_source_of_a_disabled_customer_is_skipped(two: World) -> None:
     source = two.sources[KEY]
     before = two.state()
-    move_neighbours(two)
+    change_neighbors(two)
     two.rows(KEY, plan_rows(Design=999))
     people.disable_customer(ROOT, ORG)
     two.google.calls.clear()
     assert two.sync(source).status == "skipped"
     assert two.last(source).message == "Customer org-1 is disabled."
     assert two.state() == before
-    assert two.google.count(ABOUT) == 1  # the neighbour's
+    assert two.google.count(ABOUT) == 1  # the neighbor's
     assert two.budgets("org-2") == {"Research, Q1 2025": "2", "Support, Q1 2025": "2"}
 
 
-def test_a_source_that_makes_the_program_stumble_does_not_stop_the_others(
+def test_unhandled_exception_does_not_stop_other_sources(
     two: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = rows.read_rows
 
-    def stumbles(grid: Any, layout: Any) -> Any:
+    def failing(grid: Any, layout: Any) -> Any:
         if len(grid) == 6:
             raise ZeroDivisionError
         return real(grid, layout)
 
-    monkeypatch.setattr("budget_sync.sync.run.read_rows", stumbles)
-    move_neighbours(two)
+    monkeypatch.setattr("budget_sync.sync.run.read_rows", failing)
+    change_neighbors(two)
     assert two.sync(two.sources[KEY]).status == "failed"
-    assert "A mistake of ours (ZeroDivisionError)" in str(two.last(two.sources[KEY]).message)
+    assert "Something went wrong on our side (ZeroDivisionError)" in str(
+        two.last(two.sources[KEY]).message
+    )
     assert two.budgets("org-2") == {"Research, Q1 2025": "2", "Support, Q1 2025": "2"}
 
 
@@ -790,7 +783,7 @@ def test_a_source_that_makes_the_program_stumble_does_not_stop_the_others(
         ({"api_url": "http://127.0.0.1:9"}, "connection to 127.0.0.1 failed"),
     ],
 )
-def test_what_is_set_wrong_is_said(two: World, change: dict[str, Any], says: str) -> None:
+def test_wrong_setting_is_reported(two: World, change: dict[str, Any], says: str) -> None:
     source = two.sources[KEY]
     assert two.sync(source, reach=replace(two.job.reach, **change)).status == "failed"
     assert says in str(two.last(source).message)
@@ -802,10 +795,10 @@ def test_what_is_set_wrong_is_said(two: World, change: dict[str, Any], says: str
         ({"token_uri": "http://evil.example/token"}, "must be https, or loopback"),
         ({"private_key": "nonsense"}, "not the JSON of a service account"),
         ({"type": "external_account"}, "credentials of type 'external_account'"),
-        ({"client_email": None}, "refuses the credentials"),
+        ({"client_email": None}, "rejects the credentials"),
     ],
 )
-def test_a_bad_credentials_file_is_said_without_its_path(
+def test_bad_credentials_file_is_reported_without_its_path(
     two: World, changes: dict[str, Any], says: str
 ) -> None:
     source = two.sources[KEY]
@@ -816,9 +809,9 @@ def test_a_bad_credentials_file_is_said_without_its_path(
     assert str(path) not in message
 
 
-def test_a_key_that_is_not_googles_gets_no_token(two: World) -> None:
-    stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = stranger.private_bytes(
+def test_wrong_private_key_gets_no_token(two: World) -> None:
+    other_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = other_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
     source = two.sources[KEY]
@@ -830,9 +823,9 @@ def test_a_key_that_is_not_googles_gets_no_token(two: World) -> None:
 @pytest.mark.parametrize("kind", ["service_account", "authorized_user"])
 @pytest.mark.parametrize("code", [302, 307, 308])
 def test_credentials_follow_no_redirect(two: World, kind: str, code: int) -> None:
-    stranger = SheetsServer()
+    other = SheetsServer()
     path = two.google.credentials_file(two.folder, kind)
-    two.google.fail(TOKEN, *[status(code, {"Location": f"{stranger.url}/token"})] * 9)
+    two.google.fail(TOKEN, *[status(code, {"Location": f"{other.url}/token"})] * 9)
     two.google.calls.clear()
     try:
         assert (
@@ -840,16 +833,16 @@ def test_credentials_follow_no_redirect(two: World, kind: str, code: int) -> Non
             == "failed"
         )
     finally:
-        stranger.stop()
-    assert stranger.calls == []
-    assert f"answers with a redirect ({code}), and credentials follow none" in str(
+        other.stop()
+    assert other.calls == []
+    assert f"answers with a redirect ({code}), which is not followed with credentials" in str(
         two.last(two.sources[KEY]).message
     )
-    # Another try would change nothing: one for each of the two Google Sheets.
+    # A retry would not help, so there is only one call for each of the two Google Sheets.
     assert two.google.calls == [TOKEN] * 2
 
 
-def test_a_token_without_end_is_not_read_to_its_end(two: World) -> None:
+def test_endless_token_reply_is_not_read_completely(two: World) -> None:
     two.google.fail(TOKEN, *[endless] * 2)
     assert two.sync(two.sources[KEY]).status == "failed"
     assert (
@@ -858,7 +851,7 @@ def test_a_token_without_end_is_not_read_to_its_end(two: World) -> None:
     )
 
 
-def test_an_authorised_user_reads_as_well(two: World) -> None:
+def test_authorized_user_can_read(two: World) -> None:
     path = two.google.credentials_file(two.folder, "authorized_user")
     assert (
         two.sync(two.sources[KEY], reach=replace(two.job.reach, credentials_path=path)).status
@@ -866,15 +859,13 @@ def test_an_authorised_user_reads_as_well(two: World) -> None:
     )
 
 
-def test_a_pass_makes_three_reads_and_looks_nothing_else_up(two: World) -> None:
+def test_run_sends_only_one_token_request_and_three_reads(two: World) -> None:
     two.google.calls.clear()
     two.sync()
     assert sorted(two.google.calls) == sorted([TOKEN, ABOUT, VALUES, VALUES] * 2)
 
 
-def test_a_netrc_does_not_take_the_tokens_place(
-    two: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_netrc_does_not_replace_the_token(two: World, monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = two.folder / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n", encoding="utf-8")
     monkeypatch.setenv("NETRC", str(netrc))

@@ -1,4 +1,4 @@
-"""What a sheet's rows mean against the budgets that are there: identity, the brake, and properties that hold for any sheet."""
+"""Plans of a sync run: matching rows to budgets, the deletion limit, and general properties."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.sync.cells import DateCell
-from budget_sync.sync.match import Stored
+from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import SyncPlan, make_plan
 from budget_sync.sync.rows import (
     AMOUNT,
@@ -21,7 +21,8 @@ from budget_sync.sync.rows import (
     LIMIT,
     PERIOD,
     Layout,
-    SheetProblem,
+    SheetBudget,
+    SheetError,
     SheetRows,
     read_rows,
 )
@@ -33,83 +34,89 @@ HEADER = [BUDGET_ID, DEPARTMENT, PERIOD, AMOUNT]
 
 def stored(
     budget_id: str, department: str, period: str = "Q1 2025", amount: int = 100, **changes: Any
-) -> Stored:
-    """A budget of the source, in whole dollars."""
-    made = Stored(
-        budget_id,
-        SOURCE,
-        None,
-        None,
-        department,
-        fold(department),
-        period,
-        period_key(period),
-        "USD",
-        amount * 100,
-        None,
-        2,
-        None,
-        0,
-        0,
-        1,
+) -> StoredBudget:
+    """A budget of the source; `amount` is in whole dollars."""
+    budget = StoredBudget(
+        id=budget_id,
+        source_id=SOURCE,
+        source_row=None,
+        deleted_at=None,
+        reserved_minor=0,
+        committed_minor=0,
+        version=1,
+        sheet=SheetBudget(
+            external_id=None,
+            department=department,
+            department_key=fold(department),
+            period=period,
+            period_key=period_key(period),
+            currency="USD",
+            budgeted_minor=amount * 100,
+            limit_minor=None,
+            exponent=2,
+        ),
     )
-    return made._replace(**changes)
+    return changed(budget, **changes)
+
+
+def changed(budget: StoredBudget, **changes: Any) -> StoredBudget:
+    """The budget with other values in its own fields, or in those of its sheet."""
+    own = {name: changes.pop(name) for name in list(changes) if name in StoredBudget._fields}
+    return budget._replace(**own, sheet=budget.sheet._replace(**changes))
 
 
 def sheet(*rows: list[Any], header: list[Any] = HEADER) -> SheetRows:
     return read_rows([header, *rows], LAYOUT)
 
 
-def plan(rows: SheetRows, there: Iterable[Stored], **options: Any) -> SyncPlan:
-    return make_plan(SOURCE, rows, list(there), **options)
+def plan_for(rows: SheetRows, existing: Iterable[StoredBudget], **options: Any) -> SyncPlan:
+    return make_plan(SOURCE, rows, list(existing), **options)
 
 
-def ids(budgets: Iterable[Stored]) -> list[str]:
+def ids(budgets: Iterable[StoredBudget]) -> list[str]:
     return [budget.id for budget in budgets]
 
 
-def test_a_row_is_known_by_its_budget_id_whatever_else_it_says() -> None:
-    made = plan(
+def test_row_with_budget_id_is_matched_by_it() -> None:
+    plan = plan_for(
         sheet(["B-1", "Platform", "Q1 2025", 150]), [stored("x", "Engineering", external_id="B-1")]
     )
-    (change,) = made.updates
+    (change,) = plan.updates
     assert change.before.id == "x"
     assert change.fields == (
         ("department", "Engineering", "Platform"),
         ("budgetedAmount", 10000, 15000),
     )
-    assert not made.creates + made.deletes
+    assert not plan.creates + plan.deletes
 
 
-def test_a_row_without_an_id_is_known_by_department_and_period_in_any_spelling() -> None:
-    made = plan(sheet(["", " ENGINEERING", "2025-Q1", 150]), [stored("x", "Engineering")])
-    assert [change.before.id for change in made.updates] == ["x"]
+def test_row_without_id_is_matched_by_department_and_period() -> None:
+    plan = plan_for(sheet(["", " ENGINEERING", "2025-Q1", 150]), [stored("x", "Engineering")])
+    assert [change.before.id for change in plan.updates] == ["x"]
 
 
 COMPOSED, APART = "Caf\u00e9", "Cafe\u0301"
 
 
 @pytest.mark.parametrize(("before", "now"), [(COMPOSED, APART), (APART, COMPOSED)])
-def test_a_name_that_is_typed_anew_with_its_accents_stored_otherwise_keeps_its_budget(
-    before: str, now: str
-) -> None:
-    made = plan(sheet(["", now, "Q1 2025", 100]), [stored("x", before, committed_minor=1)])
-    assert [(change.before.id, change.fields) for change in made.updates] == [
+def test_accent_in_another_encoding_is_the_same_name(before: str, now: str) -> None:
+    plan = plan_for(sheet(["", now, "Q1 2025", 100]), [stored("x", before, committed_minor=1)])
+    assert [(change.before.id, change.fields) for change in plan.updates] == [
         ("x", (("department", before, now),))
     ]
-    assert not made.creates + made.deletes
+    assert not plan.creates + plan.deletes
 
 
-def test_two_rows_whose_names_look_the_same_are_one_budget_twice() -> None:
-    made = plan(sheet(["", COMPOSED, "Q1 2025", 100], ["", APART, "Q1 2025", 100]), [])
-    assert [error.message[-41:] for error in made.errors] == [
-        "stands in row 3 as well: keep one of them",
-        "stands in row 2 as well: keep one of them",
+def test_rows_with_equivalent_names_are_duplicates() -> None:
+    plan = plan_for(sheet(["", COMPOSED, "Q1 2025", 100], ["", APART, "Q1 2025", 100]), [])
+    assert [error.message[-34:] for error in plan.errors] == [
+        "is also in row 3: keep one of them",
+        "is also in row 2: keep one of them",
     ]
-    assert made.changes_nothing
+    assert plan.changes_nothing
 
 
-# Budgets with the keys that names had when their accents still counted.
+# Keys as earlier versions stored them, when accents were not normalized.
 OLD_KEY = APART.casefold()
 
 
@@ -117,206 +124,215 @@ OLD_KEY = APART.casefold()
     "changes", [{"period": f"{APART} week", "period_key": f"{OLD_KEY} week"}, {}]
 )
 @pytest.mark.parametrize("deleted_at", [None, "2025-01-01T00:00:00Z"])
-def test_a_budget_with_the_key_of_an_earlier_version_is_found_and_gets_its_key_of_today(
-    changes: dict[str, Any], deleted_at: str | None
-) -> None:
-    there = stored(
-        "x", APART, committed_minor=1, department_key=OLD_KEY, deleted_at=deleted_at
-    )._replace(**changes)
-    rows = sheet(["", there.department, there.period, 100])
-    made = plan(rows, [there])
-    (change,) = made.updates + made.revivals
-    assert (change.before.id, change.fields, change.after.department_key) == (
+def test_old_key_is_matched_and_replaced(changes: dict[str, Any], deleted_at: str | None) -> None:
+    existing = stored(
+        "x", APART, committed_minor=1, department_key=OLD_KEY, deleted_at=deleted_at, **changes
+    )
+    rows = sheet(["", existing.sheet.department, existing.sheet.period, 100])
+    plan = plan_for(rows, [existing])
+    (change,) = plan.updates + plan.revivals
+    assert (change.before.id, change.fields, change.after.sheet.department_key) == (
         "x",
         (),
         COMPOSED.casefold(),
     )
-    assert not made.creates + made.deletes
-    after = [budget._replace(source_row=2) for budget in applied(made, [there])]
-    assert plan(rows, after).changes_nothing
+    assert not plan.creates + plan.deletes
+    after = [budget._replace(source_row=2) for budget in applied(plan, [existing])]
+    assert plan_for(rows, after).changes_nothing
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_two_budgets_that_an_earlier_version_told_apart_neither_is_deleted_while_both_are_in_the_sheet(
+def test_budgets_with_equivalent_old_keys_are_kept_together(
     order: int,
 ) -> None:
-    there = [stored("x", COMPOSED), stored("y", APART, department_key=OLD_KEY)][::order]
-    made = plan(sheet(["", COMPOSED, "Q1 2025", 100], ["", APART, "Q1 2025", 100]), there)
-    assert ([budget.id for budget, _ in made.kept], made.changes_nothing) == (
+    existing = [stored("x", COMPOSED), stored("y", APART, department_key=OLD_KEY)][::order]
+    plan = plan_for(sheet(["", COMPOSED, "Q1 2025", 100], ["", APART, "Q1 2025", 100]), existing)
+    assert ([budget.id for budget, _ in plan.kept], plan.changes_nothing) == (
         ["x", "y"][::order],
         True,
     )
     for name in (COMPOSED, APART):
-        made = plan(sheet(["", name, "Q1 2025", 100]), there)
-        assert (ids(made.deletes), [change.before.id for change in made.updates]) == (
+        plan = plan_for(sheet(["", name, "Q1 2025", 100]), existing)
+        assert (ids(plan.deletes), [change.before.id for change in plan.updates]) == (
             ["y"],
             ["x"] if name == APART else [],
         )
 
 
-def test_a_row_that_gains_an_id_keeps_its_budget() -> None:
-    made = plan(sheet(["B-1", "Engineering", "Q1 2025", 100]), [stored("x", "Engineering")])
-    (change,) = made.updates
+def test_row_that_gains_an_id_keeps_its_budget() -> None:
+    plan = plan_for(sheet(["B-1", "Engineering", "Q1 2025", 100]), [stored("x", "Engineering")])
+    (change,) = plan.updates
     assert (change.before.id, change.fields) == ("x", (("externalId", None, "B-1"),))
 
 
-def test_a_row_that_loses_its_id_keeps_its_budget_and_the_budget_its_id() -> None:
-    made = plan(
+def test_row_that_loses_its_id_keeps_budget_and_id() -> None:
+    plan = plan_for(
         sheet(["", "Engineering", "Q1 2025", 100]), [stored("x", "Engineering", external_id="B-1")]
     )
-    assert (made.unchanged_count, made.updates) == (1, [])
+    assert (plan.unchanged_count, plan.updates) == (1, [])
 
 
-def test_a_row_whose_id_is_changed_keeps_its_budget_when_the_old_id_is_gone() -> None:
-    made = plan(
+def test_row_with_a_new_id_keeps_its_budget() -> None:
+    plan = plan_for(
         sheet(["B-9", "Engineering", "Q1 2025", 100]),
         [stored("x", "Engineering", external_id="B-1", reserved_minor=5)],
     )
-    assert [change.fields for change in made.updates] == [(("externalId", "B-1", "B-9"),)]
+    assert [change.fields for change in plan.updates] == [(("externalId", "B-1", "B-9"),)]
 
 
-def test_a_row_whose_period_is_changed_takes_its_budget_there() -> None:
-    made = plan(
+def test_row_with_a_new_period_moves_its_budget() -> None:
+    plan = plan_for(
         sheet(["B-1", "Engineering", "Q2 2025", 100]),
         [stored("x", "Engineering", external_id="B-1")],
     )
-    assert [change.fields for change in made.updates] == [(("fiscalPeriod", "Q1 2025", "Q2 2025"),)]
+    assert [change.fields for change in plan.updates] == [(("fiscalPeriod", "Q1 2025", "Q2 2025"),)]
 
 
-def test_a_row_whose_id_is_a_date_keeps_the_budget_of_that_number_and_the_one_of_its_department_and_period() -> (
-    None
-):
-    there = [
+def test_row_with_a_date_as_id_keeps_all_budgets_it_may_mean() -> None:
+    existing = [
         stored("x", "Ops", external_id="45659"),
         stored("y", "Sales", external_id="B-2"),
         stored("z", "Legal", external_id="B-3"),
     ]
-    made = plan(sheet([DateCell(45659, "1-2"), "Sales", "Q1 2025", 100]), there, allow_deletes=True)
-    assert ([budget.id for budget, _ in made.kept], ids(made.deletes)) == (["x", "y"], ["z"])
+    plan = plan_for(
+        sheet([DateCell(45659, "1-2"), "Sales", "Q1 2025", 100]), existing, allow_deletes=True
+    )
+    assert ([budget.id for budget, _ in plan.kept], ids(plan.deletes)) == (["x", "y"], ["z"])
 
 
-def test_a_row_whose_department_is_a_date_keeps_the_budgets_of_its_period() -> None:
-    there = [stored("x", "45720"), stored("y", "3-4"), stored("z", "45720", "Q2 2025")]
-    made = plan(sheet(["", DateCell(45720, "3-4"), "Q1 2025", 100]), there, allow_deletes=True)
-    assert ([budget.id for budget, _ in made.kept], ids(made.deletes)) == (["x", "y"], ["z"])
+def test_row_with_a_date_as_department_keeps_budgets_of_period() -> None:
+    existing = [stored("x", "45720"), stored("y", "3-4"), stored("z", "45720", "Q2 2025")]
+    plan = plan_for(
+        sheet(["", DateCell(45720, "3-4"), "Q1 2025", 100]), existing, allow_deletes=True
+    )
+    assert ([budget.id for budget, _ in plan.kept], ids(plan.deletes)) == (["x", "y"], ["z"])
 
 
-def test_a_row_whose_period_is_a_date_keeps_the_budgets_of_its_department() -> None:
-    there = [
+def test_row_with_a_date_as_period_keeps_department_budgets() -> None:
+    existing = [
         stored("x", "Ops", "45720"),
         stored("y", "Ops", "Mar 2025"),
         stored("z", "Sales", "45720"),
     ]
-    made = plan(sheet(["", "Ops", DateCell(45720, "Mar-25"), 100]), there, allow_deletes=True)
-    assert ([budget.id for budget, _ in made.kept], ids(made.deletes)) == (["x", "y"], ["z"])
+    plan = plan_for(
+        sheet(["", "Ops", DateCell(45720, "Mar-25"), 100]), existing, allow_deletes=True
+    )
+    assert ([budget.id for budget, _ in plan.kept], ids(plan.deletes)) == (["x", "y"], ["z"])
 
 
-def test_a_row_that_only_moved_on_the_sheet_is_unchanged_and_noted() -> None:
-    there = [stored("x", "Engineering", source_row=2), stored("y", "Sales", source_row=2)]
-    made = plan(sheet(["", "Engineering", "Q1 2025", 100], ["", "Sales", "Q1 2025", 100]), there)
-    assert (made.unchanged_count, made.updates, made.moved) == (2, [], [(3, "y")])
-    assert not made.changes_nothing
+def test_row_that_only_moved_in_the_sheet_is_unchanged() -> None:
+    existing = [stored("x", "Engineering", source_row=2), stored("y", "Sales", source_row=2)]
+    plan = plan_for(
+        sheet(["", "Engineering", "Q1 2025", 100], ["", "Sales", "Q1 2025", 100]), existing
+    )
+    assert (plan.unchanged_count, plan.updates, plan.moved) == (2, [], [(3, "y")])
+    assert not plan.changes_nothing
 
 
-def test_a_new_row_may_stand_where_a_budget_was_that_its_own_row_renames() -> None:
-    made = plan(
+def test_new_row_may_take_the_key_of_a_renamed_budget() -> None:
+    plan = plan_for(
         sheet(["1", "B", "Q1 2025", 100], ["", "A", "Q1 2025", 7]),
         [stored("x", "A", external_id="1")],
     )
     assert (
-        [change.after.department for change in made.updates],
-        [row.department for row in made.creates],
+        [change.after.sheet.department for change in plan.updates],
+        [row.budget.department for row in plan.creates],
     ) == (["B"], ["A"])
-    assert made.errors == []
+    assert plan.errors == []
 
 
-def test_a_new_row_may_not_stand_where_a_budget_stays_whose_own_row_is_refused() -> None:
-    there = stored("x", "A", external_id="1", committed_minor=1)
-    made = plan(sheet(["1", "A", "Q2 2025", 100], ["", "A", "Q1 2025", 7]), [there])
-    assert [(error.row, error.message[:44]) for error in made.errors] == [
+def test_new_row_may_not_take_the_key_of_a_rejected_row() -> None:
+    existing = stored("x", "A", external_id="1", committed_minor=1)
+    plan = plan_for(sheet(["1", "A", "Q2 2025", 100], ["", "A", "Q1 2025", 7]), [existing])
+    assert [(error.row, error.message[:44]) for error in plan.errors] == [
         (2, "money is reserved or committed on A, Q1 2025"),
-        (3, "A, Q1 2025 is still budget x, which this pas"),
+        (3, "A, Q1 2025 is still budget x, which this syn"),
     ]
-    assert made.changes_nothing
+    assert plan.changes_nothing
 
 
-def test_two_budgets_can_change_places() -> None:
-    there = [stored("x", "Engineering", external_id="B-1"), stored("y", "Sales", external_id="B-2")]
-    made = plan(
-        sheet(["B-1", "Sales", "Q1 2025", 100], ["B-2", "Engineering", "Q1 2025", 100]), there
+def test_two_budgets_can_swap_departments() -> None:
+    existing = [
+        stored("x", "Engineering", external_id="B-1"),
+        stored("y", "Sales", external_id="B-2"),
+    ]
+    plan = plan_for(
+        sheet(["B-1", "Sales", "Q1 2025", 100], ["B-2", "Engineering", "Q1 2025", 100]), existing
     )
-    assert [change.after.department for change in made.updates] == ["Sales", "Engineering"]
-    assert made.errors == []
+    assert [change.after.sheet.department for change in plan.updates] == ["Sales", "Engineering"]
+    assert plan.errors == []
 
 
-def test_a_budget_by_hand_is_adopted_when_its_row_appears_and_never_deleted_before() -> None:
+def test_budget_set_by_hand_is_adopted_and_not_deleted_before() -> None:
     by_hand = stored("x", "Engineering", source_id=None)
-    assert plan(sheet(["", "Sales", "Q1 2025", 1]), [by_hand]).deletes == []
-    (change,) = plan(sheet(["", "Engineering", "Q1 2025", 100]), [by_hand]).updates
+    assert plan_for(sheet(["", "Sales", "Q1 2025", 1]), [by_hand]).deletes == []
+    (change,) = plan_for(sheet(["", "Engineering", "Q1 2025", 100]), [by_hand]).updates
     assert change.fields == (("sourceId", None, SOURCE),)
 
 
-def test_a_budget_by_hand_is_known_by_its_id_too() -> None:
-    made = plan(
+def test_budget_set_by_hand_is_matched_by_its_own_id() -> None:
+    plan = plan_for(
         sheet(["budget-123", "Research", "Q1 2025", 100]),
         [stored("budget-123", "Engineering", source_id=None)],
     )
-    assert [change.before.id for change in made.updates] == ["budget-123"]
+    assert [change.before.id for change in plan.updates] == ["budget-123"]
 
 
 @pytest.mark.parametrize(
     "row", [["", "Engineering", "Q1 2025", 1], ["B-1", "Anything", "Q2 2025", 1]]
 )
-def test_a_budget_of_another_source_is_a_row_error(row: list[Any]) -> None:
-    made = plan(sheet(row), [stored("x", "Engineering", source_id="src_2", external_id="B-1")])
-    assert "belongs to source src_2" in made.errors[0].message
-    assert made.changes_nothing
+def test_budget_of_another_source_is_a_row_error(row: list[Any]) -> None:
+    plan = plan_for(sheet(row), [stored("x", "Engineering", source_id="src_2", external_id="B-1")])
+    assert "belongs to source src_2" in plan.errors[0].message
+    assert plan.changes_nothing
 
 
-def test_a_budgets_currency_never_changes() -> None:
+def test_currency_of_a_budget_never_changes() -> None:
     rows = sheet(["", "Engineering", "Q1 2025", 1, "eur"], header=[*HEADER, CURRENCY])
-    made = plan(rows, [stored("x", "Engineering")])
-    assert "is in USD and cannot become EUR" in made.errors[0].message
-    assert made.changes_nothing
+    plan = plan_for(rows, [stored("x", "Engineering")])
+    assert "is in USD and cannot become EUR" in plan.errors[0].message
+    assert plan.changes_nothing
 
 
 @pytest.mark.parametrize("deleted_at", [None, "2025-01-01T00:00:00Z"])
 @pytest.mark.parametrize("row_id", ["", "B-1"])
-def test_an_amount_is_not_written_in_other_decimals_than_its_budget_has(
+def test_row_with_other_decimals_than_its_budget_is_rejected(
     deleted_at: str | None, row_id: str
 ) -> None:
-    made = plan(
+    plan = plan_for(
         sheet([row_id, "Engineering", "Q1 2025", 5000]),
         [stored("x", "Engineering", external_id="B-1", exponent=0, deleted_at=deleted_at)],
     )
-    assert [error.message for error in made.errors] == [
-        "Engineering, Q1 2025 (budget x) has USD with 0 decimals, which has 2 by now: it stays as it is until whoever runs this service has seen to it"
-    ]
-    assert made.changes_nothing
+    (error,) = plan.errors
+    assert error.message == (
+        "Engineering, Q1 2025 (budget x) has USD with 0 decimals, which now has 2: "
+        "it stays as it is until the operator of this service fixes it"
+    )
+    assert plan.changes_nothing
 
 
-def test_money_does_not_wander_into_another_period() -> None:
-    there = stored("x", "Engineering", external_id="B-1", committed_minor=1)
-    made = plan(sheet(["B-1", "Engineering", "Q2 2025", 100]), [there])
-    assert "add a row for Q2 2025" in made.errors[0].message
-    assert made.changes_nothing
+def test_budget_with_money_used_cannot_change_its_period() -> None:
+    existing = stored("x", "Engineering", external_id="B-1", committed_minor=1)
+    plan = plan_for(sheet(["B-1", "Engineering", "Q2 2025", 100]), [existing])
+    assert "add a row for Q2 2025" in plan.errors[0].message
+    assert plan.changes_nothing
     assert [
-        change.after.period
-        for change in plan(
-            sheet(["B-1", "Engineering", "Q2 2025", 100]), [there._replace(committed_minor=0)]
+        change.after.sheet.period
+        for change in plan_for(
+            sheet(["B-1", "Engineering", "Q2 2025", 100]), [existing._replace(committed_minor=0)]
         ).updates
     ] == ["Q2 2025"]
 
 
-def test_a_budget_that_returns_is_revived_under_its_old_id() -> None:
+def test_budget_back_in_the_sheet_is_revived_with_its_id() -> None:
     gone = [
         stored("old", "Engineering", deleted_at="2025-01-01T00:00:00Z"),
         stored("newer", "Engineering", deleted_at="2025-01-02T00:00:00Z"),
         stored("theirs", "Engineering", deleted_at="2025-01-03T00:00:00Z", source_id="src_2"),
     ]
-    (change,) = plan(sheet(["", "Engineering", "Q1 2025", 120]), gone).revivals
+    (change,) = plan_for(sheet(["", "Engineering", "Q1 2025", 120]), gone).revivals
     assert (change.before.id, change.is_revival) == ("newer", True)
-    (change,) = plan(
+    (change,) = plan_for(
         sheet(["B-1", "Elsewhere", "Q3 2025", 1]),
         [stored("z", "Sales", external_id="B-1", deleted_at="2025-01-01T00:00:00Z")],
     ).revivals
@@ -327,20 +343,26 @@ def test_a_budget_that_returns_is_revived_under_its_old_id() -> None:
     ("row_id", "its_id", "is_revived"),
     [("", None, True), ("", "1", True), ("1", None, True), ("1", "1", True), ("1", "2", False)],
 )
-def test_a_row_brings_back_a_deleted_budget_unless_both_have_ids_that_differ(
+def test_row_revives_a_budget_unless_their_ids_differ(
     row_id: str, its_id: str | None, is_revived: bool
 ) -> None:
     gone = stored("x", "Engineering", external_id=its_id, deleted_at="2025-01-01T00:00:00Z")
-    made = plan(sheet([row_id, "Engineering", "Q1 2025", 100]), [gone])
-    assert (len(made.revivals), len(made.creates)) == ((1, 0) if is_revived else (0, 1))
+    plan = plan_for(sheet([row_id, "Engineering", "Q1 2025", 100]), [gone])
+    assert (len(plan.revivals), len(plan.creates)) == ((1, 0) if is_revived else (0, 1))
 
 
 DELETED = "2025-01-02T00:00:00Z"
 
 
-def spent_elsewhere(**changes: Any) -> Stored:
-    """A budget whose row left another source's sheet, with money spent on it."""
-    there = stored(
+def test_deleted_budget_without_a_source_is_revived() -> None:
+    deleted = stored("x", "Engineering", source_id=None, deleted_at=DELETED)
+    plan = plan_for(sheet(["", "Engineering", "Q1 2025", 100]), [deleted])
+    assert [change.before.id for change in plan.revivals] == ["x"]
+
+
+def spent_elsewhere(**changes: Any) -> StoredBudget:
+    """A used budget with a row that was removed from the sheet of another source."""
+    existing = stored(
         "old",
         "Mkt",
         source_id="src_2",
@@ -348,39 +370,38 @@ def spent_elsewhere(**changes: Any) -> Stored:
         reserved_minor=2500,
         committed_minor=7500,
     )
-    return there._replace(**changes)
+    return changed(existing, **changes)
 
 
 @pytest.mark.parametrize("row_id", ["", "B-1"])
 @pytest.mark.parametrize("its_id", [None, "A-1"])
-def test_a_row_that_comes_from_another_sheet_does_not_start_its_budget_anew(
-    row_id: str, its_id: str | None
-) -> None:
-    made = plan(sheet([row_id, " MKT", "2025-Q1", 100]), [spent_elsewhere(external_id=its_id)])
-    (error,) = made.errors
+def test_row_moved_from_another_sheet_gets_no_fresh_money(row_id: str, its_id: str | None) -> None:
+    plan = plan_for(sheet([row_id, " MKT", "2025-Q1", 100]), [spent_elsewhere(external_id=its_id)])
+    (error,) = plan.errors
     assert error.message == (
-        "$100 is reserved or committed on Mkt, Q1 2025 (budget old), whose row left the sheet of source src_2: put it back there, "
-        "or make the new budget with `flask set-budget` if it is to start with nothing spent, and this row takes it over"
+        "$100 is reserved or committed on Mkt, Q1 2025 (budget old), whose row was removed from "
+        "the sheet of source src_2: put it back there, or create the new budget with "
+        "`flask set-budget` to start with nothing used, and this row will take it over"
     )
-    assert made.changes_nothing
+    assert plan.changes_nothing
 
 
-def test_what_was_left_behind_is_told_in_the_decimals_that_its_budget_was_made_with() -> None:
-    (error,) = plan(sheet(["", "Mkt", "Q1 2025", 100]), [spent_elsewhere(exponent=1)]).errors
+def test_used_amount_is_shown_with_its_own_decimals() -> None:
+    (error,) = plan_for(sheet(["", "Mkt", "Q1 2025", 100]), [spent_elsewhere(exponent=1)]).errors
     assert error.message.startswith("$1,000 is reserved or committed")
 
 
-def test_of_several_that_were_left_behind_the_latest_is_named() -> None:
+def test_error_names_the_used_budget_deleted_last() -> None:
     left = [spent_elsewhere(id="a"), spent_elsewhere(id="b", deleted_at="2025-01-01T00:00:00Z")]
-    for there in (left, left[::-1]):
-        (error,) = plan(sheet(["", "Mkt", "Q1 2025", 100]), there).errors
+    for existing in (left, left[::-1]):
+        (error,) = plan_for(sheet(["", "Mkt", "Q1 2025", 100]), existing).errors
         assert "(budget a)" in error.message
 
 
-def test_of_several_that_were_left_behind_at_once_the_same_is_named_each_time() -> None:
+def test_error_names_one_of_two_used_budgets_consistently() -> None:
     left = [spent_elsewhere(id="a"), spent_elsewhere(id="b")]
-    for there in (left, left[::-1]):
-        (error,) = plan(sheet(["", "Mkt", "Q1 2025", 100]), there).errors
+    for existing in (left, left[::-1]):
+        (error,) = plan_for(sheet(["", "Mkt", "Q1 2025", 100]), existing).errors
         assert "(budget b)" in error.message
 
 
@@ -393,11 +414,11 @@ def test_of_several_that_were_left_behind_at_once_the_same_is_named_each_time() 
         {"department_key": "legal"},
     ],
 )
-def test_a_row_is_a_new_budget_where_no_other_sheets_deleted_one_of_its_kind_has_money_on_it(
+def test_row_is_new_if_no_matching_deleted_budget_is_used(
     changes: dict[str, Any],
 ) -> None:
-    made = plan(sheet(["", "Mkt", "Q1 2025", 100]), [spent_elsewhere(**changes)])
-    assert (len(made.creates), made.errors) == (1, [])
+    plan = plan_for(sheet(["", "Mkt", "Q1 2025", 100]), [spent_elsewhere(**changes)])
+    assert (len(plan.creates), plan.errors) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -405,78 +426,79 @@ def test_a_row_is_a_new_budget_where_no_other_sheets_deleted_one_of_its_kind_has
     [("2025-01-01T00:00:00Z", False), (DELETED, False), ("2025-01-03T00:00:00Z", True)],
 )
 @pytest.mark.parametrize("row_id", ["", "B-1"])
-def test_a_row_that_went_to_another_sheet_and_back_does_not_leave_behind_what_was_spent_there(
+def test_row_back_from_another_sheet_gets_no_fresh_money(
     deleted_at: str, comes_back: bool, row_id: str
 ) -> None:
     mine = stored("mine", "Mkt", external_id="B-1", deleted_at=deleted_at)
-    made = plan(sheet([row_id, "Mkt", "Q1 2025", 100]), [spent_elsewhere(), mine])
-    assert ([change.before.id for change in made.revivals], len(made.errors)) == (
+    plan = plan_for(sheet([row_id, "Mkt", "Q1 2025", 100]), [spent_elsewhere(), mine])
+    assert ([change.before.id for change in plan.revivals], len(plan.errors)) == (
         (["mine"], 0) if comes_back else ([], 1)
     )
 
 
-def test_a_row_with_a_new_id_does_not_start_a_budget_anew_that_lost_its_source() -> None:
-    there = [spent_elsewhere(source_id=None, external_id="A-1")]
-    made = plan(sheet(["B-1", "Mkt", "Q1 2025", 100]), there)
-    assert (
-        "whose source was removed: write A-1 in its Budget ID column to bring that budget back, or make"
-        in made.errors[0].message
-    )
-    assert made.changes_nothing
+def test_new_id_gives_no_fresh_money_after_source_removal() -> None:
+    existing = [spent_elsewhere(source_id=None, external_id="A-1")]
+    plan = plan_for(sheet(["B-1", "Mkt", "Q1 2025", 100]), existing)
+    advice = "whose source was removed: write A-1 in the Budget ID column to revive that budget, or"
+    assert advice + " create" in plan.errors[0].message
+    assert plan.changes_nothing
     assert [
-        change.before.id for change in plan(sheet(["A-1", "Mkt", "Q1 2025", 100]), there).revivals
+        change.before.id
+        for change in plan_for(sheet(["A-1", "Mkt", "Q1 2025", 100]), existing).revivals
     ] == ["old"]
 
 
-def test_a_row_that_names_another_sources_deleted_budget_says_where_it_belongs() -> None:
-    made = plan(
+def test_error_names_the_source_of_a_deleted_budget() -> None:
+    plan = plan_for(
         sheet(["A-1", "Mkt", "Q1 2025", 100]),
         [spent_elsewhere(external_id="A-1", reserved_minor=0, committed_minor=0)],
     )
     assert (
-        "belongs to source src_2, whose sheet it left: put it back there, or give this row another Budget ID"
-        in made.errors[0].message
+        "belongs to source src_2, and was removed from that sheet: put it back there, or give this "
+        "row another Budget ID" in plan.errors[0].message
     )
-    assert made.changes_nothing
+    assert plan.changes_nothing
 
 
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
-def test_of_two_budgets_deleted_at_one_moment_the_same_one_returns_in_whatever_order_they_are_read(
+def test_revived_budget_does_not_depend_on_read_order(
     order: tuple[str, str],
 ) -> None:
     gone = [stored(name, "Engineering", deleted_at="2025-01-01T00:00:00Z") for name in order]
     assert [
         change.before.id
-        for change in plan(sheet(["", "Engineering", "Q1 2025", 100]), gone).revivals
+        for change in plan_for(sheet(["", "Engineering", "Q1 2025", 100]), gone).revivals
     ] == ["b"]
 
 
-def test_a_sheet_without_limits_leaves_them_and_one_with_them_sets_them() -> None:
-    there = [stored("x", "Engineering", limit_minor=500)]
-    assert plan(sheet(["", "Engineering", "Q1 2025", 100]), there).unchanged_count == 1
+def test_only_a_sheet_with_limits_sets_limits() -> None:
+    existing = [stored("x", "Engineering", limit_minor=500)]
+    assert plan_for(sheet(["", "Engineering", "Q1 2025", 100]), existing).unchanged_count == 1
     with_limits = [*HEADER, LIMIT]
-    (change,) = plan(
-        sheet(["", "Engineering", "Q1 2025", 100, ""], header=with_limits), there
+    (change,) = plan_for(
+        sheet(["", "Engineering", "Q1 2025", 100, ""], header=with_limits), existing
     ).updates
     assert change.fields == (("autoApproveLimit", 500, None),)
-    (change,) = plan(
-        sheet(["", "Engineering", "Q1 2025", 100, 0], header=with_limits), there
+    (change,) = plan_for(
+        sheet(["", "Engineering", "Q1 2025", 100, 0], header=with_limits), existing
     ).updates
     assert change.fields == (("autoApproveLimit", 500, 0),)
     assert (
-        plan(
-            sheet(["", "Engineering", "Q1 2025", 100, 5], header=with_limits), there
+        plan_for(
+            sheet(["", "Engineering", "Q1 2025", 100, 5], header=with_limits), existing
         ).unchanged_count
         == 1
     )
 
 
-def many(count: int) -> list[Stored]:
+def many(count: int) -> list[StoredBudget]:
     return [stored(f"b{number}", f"Department {number}") for number in range(count)]
 
 
-def without(there: list[Stored], gone: int) -> SheetRows:
-    return sheet(*(["", budget.department, budget.period, 100] for budget in there[gone:]))
+def without(existing: list[StoredBudget], gone: int) -> SheetRows:
+    return sheet(
+        *(["", budget.sheet.department, budget.sheet.period, 100] for budget in existing[gone:])
+    )
 
 
 @pytest.mark.parametrize(
@@ -494,86 +516,86 @@ def without(there: list[Stored], gone: int) -> SheetRows:
         (200, 21, True),
     ],
 )
-def test_the_brake_holds_more_than_half_or_more_than_ten_and_a_tenth(
-    live: int, gone: int, held: bool
-) -> None:
-    there = many(live)
-    made = plan(without(there, gone), there)
-    assert (len(made.deletes), len(made.held)) == ((0, gone) if held else (gone, 0))
+def test_deletion_limit_is_half_or_ten_and_a_tenth(live: int, gone: int, held: bool) -> None:
+    existing = many(live)
+    plan = plan_for(without(existing, gone), existing)
+    assert (len(plan.deletes), len(plan.held)) == ((0, gone) if held else (gone, 0))
 
 
-def test_the_brake_lets_go_when_told_to() -> None:
-    there = many(10)
-    assert len(plan(without(there, 9), there, allow_deletes=True).deletes) == 9
+def test_allow_deletes_switches_the_deletion_limit_off() -> None:
+    existing = many(10)
+    assert len(plan_for(without(existing, 9), existing, allow_deletes=True).deletes) == 9
 
 
-def test_an_approval_binds_to_the_budgets_listed() -> None:
-    there = many(10)
-    made = plan(without(there, 9), there, approved_ids={"b0", "b1"})
-    assert (ids(made.deletes), len(made.held)) == (["b0", "b1"], 7)
-    assert len(plan(without(there, 6), there, approved_ids={"b0", "b1"}).deletes) == 6
+def test_approval_covers_only_the_listed_budgets() -> None:
+    existing = many(10)
+    plan = plan_for(without(existing, 9), existing, approved_ids={"b0", "b1"})
+    assert (ids(plan.deletes), len(plan.held)) == (["b0", "b1"], 7)
+    assert len(plan_for(without(existing, 6), existing, approved_ids={"b0", "b1"}).deletes) == 6
 
 
-def test_what_was_approved_does_not_loosen_the_brake_for_the_others() -> None:
-    there = many(20)
-    approved = ids(there[5:])
-    alone = sheet(["", there[0].department, "Q1 2025", 100])
-    made = plan(alone, there, held_before=approved, approved_ids=approved)
-    assert (ids(made.deletes), ids(made.held), made.live_count) == (approved, ids(there[1:5]), 5)
-    # What was approved and is back in the sheet stays, and counts as one that does.
-    made = plan(
-        sheet(*(["", budget.department, "Q1 2025", 100] for budget in there[4:])),
-        there,
+def test_approved_deletions_do_not_raise_the_limit_for_others() -> None:
+    existing = many(20)
+    approved = ids(existing[5:])
+    only_first = sheet(["", existing[0].sheet.department, "Q1 2025", 100])
+    plan = plan_for(only_first, existing, held_before=approved, approved_ids=approved)
+    assert (ids(plan.deletes), ids(plan.held), plan.live_count) == (approved, ids(existing[1:5]), 5)
+    # An approved budget that is back in the sheet stays, and counts as a live budget.
+    plan = plan_for(
+        sheet(*(["", budget.sheet.department, "Q1 2025", 100] for budget in existing[4:])),
+        existing,
         held_before=approved,
         approved_ids=approved,
     )
-    assert (ids(made.deletes), made.held) == (ids(there[:4]), [])
+    assert (ids(plan.deletes), plan.held) == (ids(existing[:4]), [])
 
 
-def test_what_was_held_stays_held_though_the_same_sheet_brought_many_new_budgets() -> None:
-    there = many(4)
+def test_held_deletions_stay_held_when_budgets_are_added() -> None:
+    existing = many(4)
     swapped = sheet(*(["", f"New {number}", "Q1 2025", 1] for number in range(20)))
-    first = plan(swapped, there)
+    first = plan_for(swapped, existing)
     assert (len(first.held), len(first.creates)) == (4, 20)
-    after = applied(first, there)
-    assert len(plan(swapped, after, held_before=ids(first.held)).held) == 4
-    assert ids(plan(swapped, after, held_before=ids(first.held), approved_ids={"b0"}).deletes) == [
-        "b0"
-    ]
-    assert len(plan(swapped, after, held_before=ids(first.held), allow_deletes=True).deletes) == 4
+    after = applied(first, existing)
+    assert len(plan_for(swapped, after, held_before=ids(first.held)).held) == 4
+    assert ids(
+        plan_for(swapped, after, held_before=ids(first.held), approved_ids={"b0"}).deletes
+    ) == ["b0"]
+    assert (
+        len(plan_for(swapped, after, held_before=ids(first.held), allow_deletes=True).deletes) == 4
+    )
 
 
-def test_what_is_still_held_weighs_on_the_brake_with_what_is_newly_missing() -> None:
-    there = many(20)
-    made = plan(without(there, 11), there, held_before=ids(there[:8]))
-    assert (made.deletes, len(made.held)) == ([], 11)
+def test_held_deletions_count_toward_the_limit() -> None:
+    existing = many(20)
+    plan = plan_for(without(existing, 11), existing, held_before=ids(existing[:8]))
+    assert (plan.deletes, len(plan.held)) == ([], 11)
 
 
-def test_a_bad_row_keeps_the_budget_it_names_even_when_deletes_are_allowed() -> None:
-    there = [
+def test_bad_row_keeps_its_budget_with_deletes_allowed() -> None:
+    existing = [
         stored("x", "Engineering", external_id="B-1"),
         stored("y", "Sales", external_id="B-2"),
         stored("z", "Legal", external_id="B-3"),
     ]
     rows = sheet(["B-1", "#REF!", "#REF!", 100], ["", "Sales", "Q1 2025", "#REF!"])
-    made = plan(rows, there, allow_deletes=True)
-    assert ids(made.deletes) == ["z"]
-    assert [(budget.id, reason) for budget, reason in made.kept] == [
+    plan = plan_for(rows, existing, allow_deletes=True)
+    assert ids(plan.deletes) == ["z"]
+    assert [(budget.id, reason) for budget, reason in plan.kept] == [
         ("x", "row 2 means it, and cannot be used"),
         ("y", "row 3 means it, and cannot be used"),
     ]
 
 
-def test_a_bad_row_may_name_a_budget_by_the_id_that_it_has_here() -> None:
-    there = [stored("b0", "A"), stored("b1", "B"), *many(9)[2:]]
-    made = plan(
+def test_bad_row_may_use_the_internal_id_of_a_budget() -> None:
+    existing = [stored("b0", "A"), stored("b1", "B"), *many(9)[2:]]
+    plan = plan_for(
         sheet(
             ["b0", "#REF!", "#REF!", 1],
-            *(["", budget.department, budget.period, 100] for budget in there[2:]),
+            *(["", budget.sheet.department, budget.sheet.period, 100] for budget in existing[2:]),
         ),
-        there,
+        existing,
     )
-    assert ([(budget.id, reason) for budget, reason in made.kept], ids(made.deletes)) == (
+    assert ([(budget.id, reason) for budget, reason in plan.kept], ids(plan.deletes)) == (
         [("b0", "row 2 means it, and cannot be used")],
         ["b1"],
     )
@@ -593,90 +615,92 @@ def test_a_bad_row_may_name_a_budget_by_the_id_that_it_has_here() -> None:
         (["new", "New", "Q9 2025", ""], []),
     ],
 )
-def test_a_bad_row_keeps_every_budget_that_it_may_mean(row: list[Any], kept: list[str]) -> None:
-    there = [
+def test_bad_row_keeps_every_budget_that_it_may_mean(row: list[Any], kept: list[str]) -> None:
+    existing = [
         stored("a1", "A", external_id="1"),
         stored("a2", "A", "Q2 2025", external_id="2"),
         stored("c1", "B"),
         *many(9),
     ]
-    rows = sheet(row, *(["", budget.department, budget.period, 100] for budget in there[3:]))
-    made = plan(rows, there)
-    assert [budget.id for budget, _ in made.kept] == kept
-    assert ids(made.deletes) == [name for name in ("a1", "a2", "c1") if name not in kept]
+    rows = sheet(
+        row, *(["", budget.sheet.department, budget.sheet.period, 100] for budget in existing[3:])
+    )
+    plan = plan_for(rows, existing)
+    assert [budget.id for budget, _ in plan.kept] == kept
+    assert ids(plan.deletes) == [name for name in ("a1", "a2", "c1") if name not in kept]
 
 
-def test_a_row_may_not_take_the_place_of_a_budget_that_stays() -> None:
-    there = [
+def test_row_may_not_take_the_key_of_another_sources_budget() -> None:
+    existing = [
         stored("x", "Engineering", external_id="B-1"),
         stored("theirs", "Sales", source_id="src_2"),
     ]
-    made = plan(sheet(["B-1", "Sales", "Q1 2025", 5]), there)
-    assert "Sales, Q1 2025 is still budget theirs" in made.errors[0].message
-    assert made.changes_nothing
+    plan = plan_for(sheet(["B-1", "Sales", "Q1 2025", 5]), existing)
+    assert "Sales, Q1 2025 is still budget theirs" in plan.errors[0].message
+    assert plan.changes_nothing
 
 
 @pytest.mark.parametrize(
     "row", [["B-1", "Sales", "Q1 2025", 5], ["B-1", "Engineering", "Q2 2025", 5]]
 )
 @pytest.mark.parametrize("deleted_at", [None, "2025-01-01T00:00:00Z"])
-def test_neither_a_move_nor_a_return_may_take_the_place_of_a_budget_that_stays(
+def test_move_or_revival_may_not_take_the_key_of_a_budget(
     row: list[Any], deleted_at: str | None
 ) -> None:
-    there = [
+    existing = [
         stored("x", "Engineering", external_id="B-1", deleted_at=deleted_at),
         stored("theirs", "Sales", source_id="src_2"),
         stored("too", "Engineering", "Q2 2025", source_id="src_2"),
     ]
-    made = plan(sheet(row), there)
-    assert "which this pass does not move or delete" in made.errors[0].message
-    assert made.changes_nothing
+    plan = plan_for(sheet(row), existing)
+    assert "which this sync run does not move or delete" in plan.errors[0].message
+    assert plan.changes_nothing
 
 
-def test_a_return_into_the_place_it_had_is_refused_where_another_budget_has_it_now() -> None:
-    there = [
+def test_revival_is_rejected_if_its_key_is_in_use() -> None:
+    existing = [
         stored("x", "Engineering", external_id="B-1", deleted_at="2025-01-01T00:00:00Z"),
         stored("theirs", "Engineering", source_id="src_2"),
     ]
-    made = plan(sheet(["B-1", "Engineering", "Q1 2025", 5]), there)
-    assert "Engineering, Q1 2025 is still budget theirs" in made.errors[0].message
-    assert made.changes_nothing
+    plan = plan_for(sheet(["B-1", "Engineering", "Q1 2025", 5]), existing)
+    assert "Engineering, Q1 2025 is still budget theirs" in plan.errors[0].message
+    assert plan.changes_nothing
 
 
-def test_a_refused_move_refuses_the_move_into_its_place() -> None:
-    there = [
+def test_rejected_move_rejects_the_move_into_its_key() -> None:
+    existing = [
         stored("x", "A", external_id="1"),
         stored("y", "B", external_id="2"),
         stored("theirs", "C", source_id="src_2"),
     ]
-    made = plan(sheet(["1", "B", "Q1 2025", 100], ["2", "C", "Q1 2025", 100]), there)
-    assert [error.row for error in made.errors] == [2, 3]
-    assert made.changes_nothing
+    plan = plan_for(sheet(["1", "B", "Q1 2025", 100], ["2", "C", "Q1 2025", 100]), existing)
+    assert [error.row for error in plan.errors] == [2, 3]
+    assert plan.changes_nothing
 
 
-def test_a_good_row_may_not_take_a_budget_whose_own_row_is_bad() -> None:
-    made = plan(
+def test_good_row_may_not_take_the_budget_of_a_bad_row() -> None:
+    plan = plan_for(
         sheet(["", "A", "Q1 2025", 7], ["1", "A", "#REF!", 100]),
         [stored("x", "A", external_id="1")],
     )
-    assert [error.row for error in made.errors] == [2, 3]
-    assert made.changes_nothing
+    assert [error.row for error in plan.errors] == [2, 3]
+    assert plan.changes_nothing
 
 
-def test_a_good_row_does_not_bring_back_a_budget_that_a_bad_row_names() -> None:
-    made = plan(
+def test_good_row_does_not_revive_the_budget_of_a_bad_row() -> None:
+    plan = plan_for(
         sheet(["", "A", "Q1 2025", 7], ["1", "B", "Q1 2025", ""]),
         [stored("x", "A", external_id="1", deleted_at="2025-01-01T00:00:00Z")],
     )
-    assert ([row.row for row in made.creates], made.revivals) == ([2], [])
+    assert ([row.number for row in plan.creates], plan.revivals) == ([2], [])
 
 
 @pytest.mark.parametrize(("amount", "is_overdrawn"), [(71, True), (72, False), (73, False)])
 @pytest.mark.parametrize("source_id", [SOURCE, None])
-def test_what_is_cut_below_what_is_spoken_for_is_applied_and_counted(
+def test_cut_below_the_used_amount_is_applied_and_counted(
     amount: int, is_overdrawn: bool, source_id: str | None
 ) -> None:
-    made = plan(
+    plan = plan_for(
         sheet(["", "Engineering", "Q1 2025", amount]),
         [
             stored(
@@ -684,16 +708,16 @@ def test_what_is_cut_below_what_is_spoken_for_is_applied_and_counted(
             )
         ],
     )
-    assert (made.overdrawn_count, made.updates[0].is_overdrawn) == (is_overdrawn, is_overdrawn)
+    assert (plan.overdrawn_count, plan.updates[0].is_overdrawn) == (is_overdrawn, is_overdrawn)
 
 
-def test_what_is_overdrawn_already_is_counted_where_it_stays_and_not_where_it_is_deleted() -> None:
-    there = [stored(name, name, reserved_minor=10001) for name in "ABCD"]
-    made = plan(without(there, 1), there)
-    assert (ids(made.deletes), made.unchanged_count, made.overdrawn_count) == (["A"], 3, 3)
+def test_overdrawn_count_excludes_deleted_budgets() -> None:
+    existing = [stored(name, name, reserved_minor=10001) for name in "ABCD"]
+    plan = plan_for(without(existing, 1), existing)
+    assert (ids(plan.deletes), plan.unchanged_count, plan.overdrawn_count) == (["A"], 3, 3)
 
 
-# --- properties -----------------------------------------------------------------------------------------------------------------
+# --- properties ---
 
 DEPARTMENTS = st.sampled_from(["A", "B", "C", " a ", "#REF!", "", "=1+1", "D"])
 PERIODS = st.sampled_from(["Q1 2025", "2025-Q1", "Q2 2025", "FY2025", "", "#N/A", 45658])
@@ -706,9 +730,9 @@ CELLS = st.lists(st.tuples(BUDGET_IDS, DEPARTMENTS, PERIODS, AMOUNTS), max_size=
 
 
 @st.composite
-def budgets(draw: st.DrawFn) -> list[Stored]:
-    """Budgets of a customer as the database could have them: live ones differ in department and period, all in their ids."""
-    made: list[Stored] = []
+def budgets(draw: st.DrawFn) -> list[StoredBudget]:
+    """Budgets that the database allows: keys of live ones and all ids are unique."""
+    drawn: list[StoredBudget] = []
     live: set[tuple[str, str]] = set()
     for number, external_id in enumerate(
         draw(st.lists(st.sampled_from(["1", "2", "3", "4", None]), max_size=14))
@@ -719,8 +743,8 @@ def budgets(draw: st.DrawFn) -> list[Stored]:
         )
         key = (fold(department), period_key(period))
         deleted = draw(st.booleans()) if key not in live else True
-        used = {budget.external_id for budget in made}
-        made.append(
+        used = {budget.sheet.external_id for budget in drawn}
+        drawn.append(
             stored(
                 f"b{number}",
                 department,
@@ -735,22 +759,23 @@ def budgets(draw: st.DrawFn) -> list[Stored]:
         )
         if not deleted:
             live.add(key)
-    return made
+    return drawn
 
 
 def read(rows: list[tuple[Any, ...]]) -> SheetRows:
+    """The rows of a sheet; none if the sheet cannot be read."""
     try:
         return read_rows([HEADER, *(list(row) for row in rows)], LAYOUT)
-    except SheetProblem:
+    except SheetError:
         return SheetRows([], [], has_limits=False)
 
 
-def applied(made: SyncPlan, there: list[Stored]) -> list[Stored]:
+def applied(plan: SyncPlan, existing: list[StoredBudget]) -> list[StoredBudget]:
     """The budgets after a plan."""
-    changed = {change.before.id: change.after for change in (*made.updates, *made.revivals)}
-    gone = set(ids(made.deletes))
-    moved = {budget_id: row for row, budget_id in made.moved}
-    after = [changed.get(budget.id, budget) for budget in there]
+    changes = {change.before.id: change.after for change in (*plan.updates, *plan.revivals)}
+    gone = set(ids(plan.deletes))
+    moved = {budget_id: number for number, budget_id in plan.moved}
+    after = [changes.get(budget.id, budget) for budget in existing]
     after = [
         budget._replace(deleted_at="2025-02-01T00:00:00Z") if budget.id in gone else budget
         for budget in after
@@ -758,20 +783,17 @@ def applied(made: SyncPlan, there: list[Stored]) -> list[Stored]:
     after = [
         budget._replace(source_row=moved.get(budget.id, budget.source_row)) for budget in after
     ]
-    for number, row in enumerate(made.creates):
+    for number, row in enumerate(plan.creates):
         after.append(
-            Stored(
-                f"n{number}",
-                SOURCE,
-                row.row,
-                row.external_id,
-                *row[2:8],
-                None,
-                row.exponent,
-                None,
-                0,
-                0,
-                1,
+            StoredBudget(
+                id=f"n{number}",
+                source_id=SOURCE,
+                source_row=row.number,
+                deleted_at=None,
+                reserved_minor=0,
+                committed_minor=0,
+                version=1,
+                sheet=row.budget._replace(limit_minor=None),
             )
         )
     return after
@@ -779,28 +801,33 @@ def applied(made: SyncPlan, there: list[Stored]) -> list[Stored]:
 
 @settings(max_examples=100, deadline=None)
 @given(CELLS, budgets(), st.booleans())
-def test_applying_a_plan_gives_the_sheet_and_planning_again_gives_nothing(
-    rows: list[tuple[Any, ...]], there: list[Stored], allow: bool
+def test_applying_a_plan_gives_the_sheet_and_is_idempotent(
+    rows: list[tuple[Any, ...]], existing: list[StoredBudget], allow: bool
 ) -> None:
     found = read(rows)
-    made = plan(found, there, allow_deletes=allow)
-    after = applied(made, there)
+    plan = plan_for(found, existing, allow_deletes=allow)
+    after = applied(plan, existing)
     live = [budget for budget in after if budget.deleted_at is None]
     # The database's own rules hold.
     assert len({budget.key for budget in live}) == len(live)
-    named = [budget.external_id for budget in after if budget.external_id is not None]
-    assert len(set(named)) == len(named)
-    # Each row that was not refused is there as it stands in the sheet.
-    refused = {error.row for error in made.errors}
+    external_ids = [
+        budget.sheet.external_id for budget in after if budget.sheet.external_id is not None
+    ]
+    assert len(set(external_ids)) == len(external_ids)
+    # Each row that was not rejected has a budget as the sheet describes it.
+    rejected = {error.row for error in plan.errors}
     mine = {budget.source_row: budget for budget in live if budget.source_id == SOURCE}
-    for row in found.budgets:
-        if row.row not in refused:
-            assert mine[row.row][4:10] == row[2:8]
-            assert row.external_id in (None, mine[row.row].external_id)
-    # What is live of the source and has no row is held or kept, or was refused its row.
-    on_sheet = {row.row for row in found.budgets} - refused
-    waiting = {budget.id for budget in made.held} | {budget.id for budget, _ in made.kept}
-    again = plan(found, after, allow_deletes=allow, held_before=set(ids(made.held)))
+    for row in found.rows:
+        if row.number not in rejected:
+            budget = mine[row.number].sheet
+            assert row.budget.external_id in (None, budget.external_id)
+            assert row.budget == budget._replace(
+                external_id=row.budget.external_id, limit_minor=row.budget.limit_minor
+            )
+    # A live budget of the source without a row is held or kept, or its row was rejected.
+    on_sheet = {row.number for row in found.rows} - rejected
+    waiting = {budget.id for budget in plan.held} | {budget.id for budget, _ in plan.kept}
+    again = plan_for(found, after, allow_deletes=allow, held_before=set(ids(plan.held)))
     assert again.changes_nothing
     assert again.unchanged_count == len(on_sheet)
     assert waiting <= {budget.id for budget in live}
@@ -808,36 +835,38 @@ def test_applying_a_plan_gives_the_sheet_and_planning_again_gives_nothing(
 
 @settings(max_examples=100, deadline=None)
 @given(CELLS, budgets(), st.sets(st.sampled_from([f"b{number}" for number in range(14)])))
-def test_no_plan_deletes_more_than_the_brake_allows_or_what_it_does_not_own(
-    rows: list[tuple[Any, ...]], there: list[Stored], approved: set[str]
+def test_no_plan_exceeds_the_limit_or_deletes_foreign_budgets(
+    rows: list[tuple[Any, ...]], existing: list[StoredBudget], approved: set[str]
 ) -> None:
-    made = plan(read(rows), there, approved_ids=approved)
+    plan = plan_for(read(rows), existing, approved_ids=approved)
     owned = {
-        budget.id for budget in there if budget.source_id == SOURCE and budget.deleted_at is None
+        budget.id for budget in existing if budget.source_id == SOURCE and budget.deleted_at is None
     }
-    assert set(ids(made.deletes)) <= owned
-    let_go = set(ids(made.deletes)) & approved
-    assert len(made.deletes) - len(let_go) <= (len(owned) - len(let_go)) / 2
-    touched = [change.before for change in (*made.updates, *made.revivals)]
+    assert set(ids(plan.deletes)) <= owned
+    approved_deletes = set(ids(plan.deletes)) & approved
+    assert len(plan.deletes) - len(approved_deletes) <= (len(owned) - len(approved_deletes)) / 2
+    touched = [change.before for change in (*plan.updates, *plan.revivals)]
     assert all(budget.source_id in (SOURCE, None) for budget in touched)
-    assert all(change.before.currency == change.after.currency for change in made.updates)
+    assert all(
+        change.before.sheet.currency == change.after.sheet.currency for change in plan.updates
+    )
 
 
 @settings(max_examples=100, deadline=None)
 @given(CELLS, budgets(), st.booleans())
-def test_no_bad_row_is_applied_or_deletes_what_it_names(
-    rows: list[tuple[Any, ...]], there: list[Stored], allow: bool
+def test_no_bad_row_is_applied_or_deletes_its_budget(
+    rows: list[tuple[Any, ...]], existing: list[StoredBudget], allow: bool
 ) -> None:
     found = read(rows)
-    made = plan(found, there, allow_deletes=allow)
-    bad = {error.row for error in made.errors}
+    plan = plan_for(found, existing, allow_deletes=allow)
+    bad = {error.row for error in plan.errors}
     assert bad >= {error.row for error in found.errors}
-    assert not bad & {change.row for change in (*made.updates, *made.revivals)}
-    assert not bad & {row.row for row in made.creates}
-    for error in made.errors:
-        for budget in made.deletes:
+    assert not bad & {change.row for change in (*plan.updates, *plan.revivals)}
+    assert not bad & {row.number for row in plan.creates}
+    for error in plan.errors:
+        for budget in plan.deletes:
             assert error.external_id is None or error.external_id not in (
-                budget.external_id,
+                budget.sheet.external_id,
                 budget.id,
             )
             assert (error.department_key, error.period_key) != budget.key
@@ -853,9 +882,9 @@ def test_no_bad_row_is_applied_or_deletes_what_it_names(
         max_size=8,
     )
 )
-def test_reading_any_cells_ends_in_rows_or_a_sentence(cells: list[list[Any]]) -> None:
+def test_reading_any_cells_gives_rows_or_errors(cells: list[list[Any]]) -> None:
     found = read([tuple(row) for row in cells])
-    numbers = [row.row for row in found.budgets] + [error.row for error in found.errors]
+    numbers = [row.number for row in found.rows] + [error.row for error in found.errors]
     assert len(set(numbers)) == len(numbers)
-    assert all(0 <= row.budgeted_minor < 10**15 for row in found.budgets)
+    assert all(0 <= row.budget.budgeted_minor < 10**15 for row in found.rows)
     assert all(error.message for error in found.errors)
