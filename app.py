@@ -52,7 +52,7 @@ def _settings_of_environment() -> Settings:
     try:
         chosen = settings.load()
         database.check_library()
-    except (SettingsError, database.DatabaseProblem) as problem:
+    except (SettingsError, database.DatabaseUnusableError) as problem:
         sys.exit(f"budget-sync: {problem}")
     # Without given settings, the process is for this app only. The modules loaded now
     # stay until the end: the garbage collector need not scan them in the middle of a sync.
@@ -72,7 +72,7 @@ def configure(app: Flask, chosen: Settings) -> None:
         MAX_CONTENT_LENGTH=payloads.MAX_BODY_BYTES + 1,
         TRUSTED_HOSTS=list(chosen.trusted_hosts) or None,
         # For the server: how many requests may run on its event loop at a time.
-        EVENT_LOOP_MAX_CALLS=database.calls_at_once(chosen.database),
+        EVENT_LOOP_MAX_CALLS=database.max_concurrent_calls(chosen.database),
         SESSION_COOKIE_NAME="budget_sync_session",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",

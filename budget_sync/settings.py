@@ -35,7 +35,7 @@ PROGRAM_FOLDER = _INSTALLED_PROGRAM if IS_INSTALLED else _PACKAGE_FOLDER.parent
 MIN_SECRET_LENGTH = 16
 
 #: On Linux, the environment that this process was started with.
-_STARTED_WITH = Path("/proc/self/environ")
+_INITIAL_ENVIRONMENT = Path("/proc/self/environ")
 
 #: An example for the error message of each setting. DATABASE_URL's messages contain theirs.
 _EXAMPLES = {
@@ -196,7 +196,7 @@ def _remove_foreign_variables() -> None:
     ):
         return
     try:
-        entries = _STARTED_WITH.read_bytes().split(b"\0")
+        entries = _INITIAL_ENVIRONMENT.read_bytes().split(b"\0")
     except OSError:
         return
     initial_names = {os.fsdecode(entry.partition(b"=")[0]) for entry in entries}
@@ -366,10 +366,10 @@ def _kept_secret_key(instance_folder: Path) -> str:
     """
     path = instance_folder / "secret_key"
     try:
-        files.make_folder(instance_folder)
+        files.create_folder(instance_folder)
         if not path.exists():
             # Two first starts at the same time use the same key.
-            files.make_once(path, secrets.token_hex(32))
+            files.create_once(path, secrets.token_hex(32))
         key = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:
         raise SettingsError(

@@ -64,7 +64,7 @@ def _slot(folder: Path) -> Iterator[None]:
     """
     deadline = time.monotonic() + _WAIT_S
     slots = [
-        files.open_or_make(folder / f"password-slot-{number}.lock") for number in range(_SLOTS)
+        files.open_or_create(folder / f"password-slot-{number}.lock") for number in range(_SLOTS)
     ]
     try:
         while not any(_try_lock(slot) for slot in slots):

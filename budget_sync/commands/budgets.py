@@ -96,7 +96,7 @@ def show_stats(customer_id: str | None) -> None:
     click.echo(f"Average response time (24 hours): {_figure(figures.average_response_ms, ' ms')}")
     click.echo(
         "Sync success rate (7 days): "
-        f"{_figure(figures.sync_success_rate, '%')} of {figures.passes} sync runs"
+        f"{_figure(figures.sync_success_rate, '%')} of {figures.sync_runs} sync runs"
     )
     click.echo("Budget utilization:")
     show_table(

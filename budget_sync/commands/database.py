@@ -25,7 +25,7 @@ from budget_sync.settings import postgresql_url
 @command("init-db")
 def init_db() -> None:
     """Create the tables. Changes nothing if they exist."""
-    files.make_folder(settings().database_path.parent)
+    files.create_folder(settings().database_path.parent)
     database.connect(settings().database, create=True)
     result = "Created" if database.init_schema() else "Already there:"
     done(f"{result} {database.label()} (schema version {database.schema_version()}).")

@@ -10,9 +10,9 @@ from budget_sync import sync
 from budget_sync.commands.support import (
     Lines,
     Progress,
-    asked_by_signals,
     command,
     done,
+    handle_stop_signals,
     has_terminal,
     me,
     on_current_schema,
@@ -76,7 +76,7 @@ def add_source(
 ) -> None:
     """Add a Google Sheet or a CSV file as a source of budgets."""
     folder = settings().csv_folder
-    files.make_folder(folder)
+    files.create_folder(folder)
     source, warnings = sync.add_source(
         me(),
         customer_id,
@@ -182,7 +182,7 @@ def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> 
     Returns the exit status: 128 plus the signal's number if a signal stopped the sync.
     """
     lines, failed = Lines(), False
-    with asked_by_signals(job.stop.ask):
+    with handle_stop_signals(job.stop.request):
         for result in sync.sync_all(job, customer_id=customer_id):
             progress.clear()
             failed |= result.status == "failed"
@@ -190,7 +190,7 @@ def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress) -> 
             for line in sync.error_lines(result):
                 lines.print(line, err=True)
     if job.stop.by:
-        if not job.stop.ended_a_pass:
+        if not job.stop.ended_a_run:
             lines.print(job.stop.sentence, err=True)
         return 128 + job.stop.by
     if lines.trouble:

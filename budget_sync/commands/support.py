@@ -100,7 +100,7 @@ def _errors_as_one_line() -> Iterator[None]:
         raise _one_line_error(error.format_message()) from error
     except RequestError as error:
         raise _one_line_error(error.sentence, error.__cause__) from error
-    except database.DatabaseProblem as problem:
+    except database.DatabaseUnusableError as problem:
         raise _one_line_error(str(problem)) from problem
     except OSError as error:
         if error.errno == errno.EPIPE:
@@ -108,7 +108,7 @@ def _errors_as_one_line() -> Iterator[None]:
             raise
         raise _one_line_error(str(error)) from error
     except peewee.PeeweeException as error:
-        known = database.refusal_of(error)
+        known = database.unavailable_error(error)
         if known is None:
             raise
         raise _one_line_error(known.sentence, error) from error
@@ -159,7 +159,7 @@ def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
 
 
 def on_current_schema(run: Command) -> Command:
-    """Decorator: raise DatabaseProblem if the database is missing or has another schema version."""
+    """Decorator: raise DatabaseUnusableError if the database is missing or has another schema version."""
 
     @functools.wraps(run)
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -266,7 +266,7 @@ def _reason(error: OSError | UnicodeError) -> str:
 
 
 @contextmanager
-def asked_by_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
+def handle_stop_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Call `handle` for SIGTERM, SIGINT and SIGHUP instead of ending the process.
 
     A signal that is ignored, such as SIGHUP under nohup, stays ignored.

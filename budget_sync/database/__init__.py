@@ -4,36 +4,40 @@ Differences between SQLite and PostgreSQL stay in this folder.
 """
 
 from budget_sync.database.connection import (
-    calls_at_once,
     check_library,
     close_connection,
     connect,
+    connected_to,
     db,
     disconnect,
-    elsewhere,
     end_request,
     is_file,
     label,
+    max_concurrent_calls,
     open_connection,
-    refusal_of,
     snapshot,
+    unavailable_error,
     wal_size,
 )
-from budget_sync.database.errors import DatabaseProblem
+from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.hooks import Observer, observe
-from budget_sync.database.locks import held_alone, lock_name, locked, require_writable
+from budget_sync.database.locks import lock_name, locked, require_writable, try_exclusive_lock
 from budget_sync.database.maintenance.copy_file import write_copy
 from budget_sync.database.maintenance.health import (
+    check_append_only,
     clock_offset_s,
     durability,
     engine_version,
-    prove_append_only,
-    trial_schema,
+    temporary_schema,
 )
-from budget_sync.database.maintenance.integrity import damage, require_sound, require_whole_schema
+from budget_sync.database.maintenance.integrity import (
+    find_damage,
+    require_complete_schema,
+    require_intact_file,
+)
 from budget_sync.database.maintenance.migrate import copy_to
 from budget_sync.database.maintenance.replace import replace_file, replace_rows, sync_folder
-from budget_sync.database.prepared import Prepared, first_of_both
+from budget_sync.database.prepared import Prepared, first_row_of_each
 from budget_sync.database.schema import (
     SCHEMA_VERSION,
     init_schema,
@@ -41,53 +45,53 @@ from budget_sync.database.schema import (
     schema_version,
     upgrade_schema,
 )
-from budget_sync.database.sums import rough_sum, sums, whole_sums
+from budget_sync.database.sums import approximate_sum, combine_sums, sums
 from budget_sync.database.transact import transact
 
 __all__ = [
     "SCHEMA_VERSION",
-    "DatabaseProblem",
+    "DatabaseUnusableError",
     "Observer",
     "Prepared",
-    "calls_at_once",
+    "approximate_sum",
+    "check_append_only",
     "check_library",
     "clock_offset_s",
     "close_connection",
+    "combine_sums",
     "connect",
+    "connected_to",
     "copy_to",
-    "damage",
     "db",
     "disconnect",
     "durability",
-    "elsewhere",
     "end_request",
     "engine_version",
-    "first_of_both",
-    "held_alone",
+    "find_damage",
+    "first_row_of_each",
     "init_schema",
     "is_file",
     "label",
     "lock_name",
     "locked",
+    "max_concurrent_calls",
     "observe",
     "open_connection",
-    "prove_append_only",
-    "refusal_of",
     "replace_file",
     "replace_rows",
+    "require_complete_schema",
     "require_current_schema",
-    "require_sound",
-    "require_whole_schema",
+    "require_intact_file",
     "require_writable",
-    "rough_sum",
     "schema_version",
     "snapshot",
     "sums",
     "sync_folder",
+    "temporary_schema",
     "transact",
-    "trial_schema",
+    "try_exclusive_lock",
+    "unavailable_error",
     "upgrade_schema",
     "wal_size",
-    "whole_sums",
     "write_copy",
 ]

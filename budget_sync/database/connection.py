@@ -12,7 +12,7 @@ from typing import Any
 
 import peewee
 
-from budget_sync.database.errors import DatabaseProblem, unavailable
+from budget_sync.database.errors import DatabaseUnusableError, unavailable
 from budget_sync.database.postgres.pool import (
     MAX_GREENLET_CONNECTIONS,
     PostgresServer,
@@ -54,10 +54,10 @@ IMMUTABLE = "mode=ro&immutable=1"
 class SqliteFile(peewee.SqliteDatabase):
     """An SQLite database that knows its file and how long to wait for a lock, in seconds."""
 
-    def __init__(self, file_path: Path, patience_s: float, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, file_path: Path, busy_timeout_s: float, *args: Any, **kwargs: Any) -> None:
         self.file_path = file_path
         self.file_name = str(file_path)
-        self.patience_s = patience_s
+        self.busy_timeout_s = busy_timeout_s
         super().__init__(*args, **kwargs)
 
     def execute_prepared(self, sql: str, parameters: Sequence[object]) -> Any:
@@ -89,7 +89,7 @@ _state = _State()
 
 
 def check_library(version: tuple[int, ...] | None = None) -> None:
-    """Raises DatabaseProblem for an SQLite library that can lose commits (the WAL-reset race).
+    """Raises DatabaseUnusableError for an SQLite library that can lose commits (the WAL-reset race).
 
     Versions 3.7.0 to 3.51.2 are affected, except 3.50.7 and 3.44.6 and later patches of those two.
     See "the WAL-reset bug" in SQLite's documentation of WAL mode.
@@ -102,7 +102,7 @@ def check_library(version: tuple[int, ...] | None = None) -> None:
         or version < (3, 7)
     )
     if not fixed:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"SQLite {'.'.join(map(str, version))} can lose committed transactions (fixed in "
             "3.51.3, 3.50.7 and 3.44.6). Install the pinned requirements: their pysqlite3 carries "
             "a fixed version."
@@ -130,10 +130,10 @@ def connect(target: Path | str, *, busy_timeout_s: float = 5.0, create: bool = F
     if create and isinstance(target, Path) and not target.exists():
         # SQLite accepts an empty file as a database without tables. A file that SQLite itself
         # creates would belong to the user that runs this process, which may be root.
-        os.close(files.open_or_make(target))
+        os.close(files.open_or_create(target))
 
 
-def calls_at_once(target: Path | str) -> int | None:
+def max_concurrent_calls(target: Path | str) -> int | None:
     """How many greenlets may use that database at once; None if there is no limit."""
     return MAX_GREENLET_CONNECTIONS if isinstance(target, str) else None
 
@@ -159,17 +159,17 @@ def _sqlite(path: Path, busy_timeout_s: float) -> SqliteFile:
 
 
 @contextmanager
-def elsewhere(path: Path, *, as_it_lies: bool = False) -> Iterator[None]:
+def connected_to(path: Path, *, immutable: bool = False) -> Iterator[None]:
     """Bind `db` to another SQLite file for the duration of the context.
 
-    With `as_it_lies`, the file is opened read-only, is assumed not to change, and SQLite creates no
+    With `immutable`, the file is opened read-only, is assumed not to change, and SQLite creates no
     files next to it.
     """
     previous = db.obj
     close_connection()
     db.initialize(
         SqliteFile(path, 0.0, file_uri(path, IMMUTABLE), uri=True)
-        if as_it_lies
+        if immutable
         else _sqlite(path, 5.0)
     )
     try:
@@ -282,7 +282,7 @@ def snapshot() -> Iterator[None]:
         roll_back()
 
 
-def refusal_of(error: peewee.PeeweeException) -> RequestError | None:
+def unavailable_error(error: peewee.PeeweeException) -> RequestError | None:
     """The RequestError for a database that is busy, full or down; None for any other error."""
     cause = getattr(error, "orig", None)
     code = getattr(cause, "sqlite_errorcode", None)

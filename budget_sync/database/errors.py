@@ -13,7 +13,7 @@ NESTED_TRANSACT = (
 )
 
 
-class DatabaseProblem(Exception):
+class DatabaseUnusableError(Exception):
     """The database cannot be used as it is. The text is one line: what is wrong and what to do."""
 
 

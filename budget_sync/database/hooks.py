@@ -6,7 +6,7 @@ from __future__ import annotations
 class Observer:
     """Default observer; does nothing. Overrides must be cheap and must not raise."""
 
-    def works_wait(self, count: int) -> None:
+    def jobs_waiting(self, count: int) -> None:
         """The length of this process's writer queue.
 
         Called when a batch begins and ends, and repeatedly while callers wait for a long time.

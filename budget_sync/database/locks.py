@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 
 from budget_sync.database.connection import close_connection, db, open_connection
-from budget_sync.database.errors import DatabaseProblem
+from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.postgres.pool import PostgresServer
 from budget_sync.runtime import files
 
@@ -68,11 +68,11 @@ def process_lock() -> Iterator[None]:
 
 
 def _open_lock_file(suffix: str) -> int:
-    return files.open_or_make(db.file_path.with_name(f"{db.file_path.name}.{suffix}"))
+    return files.open_or_create(db.file_path.with_name(f"{db.file_path.name}.{suffix}"))
 
 
 def require_writable() -> None:
-    """Raises DatabaseProblem if this process may not write the SQLite file or its lock files.
+    """Raises DatabaseUnusableError if this process may not write the SQLite file or its lock files.
 
     It takes no lock and never waits. PostgreSQL is not checked: it rejects the first write.
     """
@@ -82,20 +82,20 @@ def require_writable() -> None:
         for suffix in ("turnstile", "lock"):
             os.close(_open_lock_file(suffix))
     except OSError as error:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"The database {db.file_path} cannot be written: {error}. "
             "Check the owner and the permissions of its folder and files."
         ) from error
     # SQLite would open the file read-only and reject the first write.
     if not os.access(db.file_path, os.W_OK):
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"The database {db.file_path} cannot be written: the file is read-only for this "
             "process. Check its owner and permissions."
         )
 
 
 @contextmanager
-def held_alone(name: str, folder: Path) -> Iterator[bool]:
+def try_exclusive_lock(name: str, folder: Path) -> Iterator[bool]:
     """Try to hold a lock on a name for longer than a transaction; False if it is already held.
 
     The lock ends with the process, even if the process is killed. On SQLite it is shared by the
@@ -119,7 +119,7 @@ def held_alone(name: str, folder: Path) -> Iterator[bool]:
                     # The server released the lock when the connection was lost.
                     close_connection()
         return
-    file = files.open_or_make(folder / f"{name}.lock")
+    file = files.open_or_create(folder / f"{name}.lock")
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

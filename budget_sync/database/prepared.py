@@ -125,7 +125,7 @@ class Prepared:
         database.write_prepared(sql, [values[name] for name in names])
 
 
-def first_of_both(first: Prepared, second: Prepared, **values: Any) -> tuple[Any, Any]:
+def first_row_of_each(first: Prepared, second: Prepared, **values: Any) -> tuple[Any, Any]:
     """The first row of each of two selects, run in this order.
 
     PostgreSQL runs both in one round trip.

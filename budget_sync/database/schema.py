@@ -21,7 +21,7 @@ from budget_sync.database.connection import (
     roll_back,
 )
 from budget_sync.database.engine import engine_statements
-from budget_sync.database.errors import DatabaseProblem
+from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.locks import lock_name
 from budget_sync.database.upgrades import upgrade_steps
 from budget_sync.domain import clock
@@ -65,7 +65,7 @@ def column_names(connection: Any, table: str) -> list[str]:
 def schema_version() -> int | None:
     """The schema version of the connected database; None if it has none of our tables.
 
-    Raises DatabaseProblem if the stored version is not a number.
+    Raises DatabaseUnusableError if the stored version is not a number.
     """
     open_connection()
     if not _has_tables():
@@ -74,7 +74,7 @@ def schema_version() -> int | None:
     version = None if row is None else row[0]
     if not isinstance(version, int | None):
         # SQLite returns the value of a damaged row, of any type.
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"The database {label()} is damaged: its schema version is {version!r}."
         )
     return version
@@ -89,32 +89,32 @@ def _has_tables() -> bool:
     )
 
 
-def require_current_schema(*, older_will_do: bool = False) -> None:
-    """Raises DatabaseProblem unless the database exists and has this schema version.
+def require_current_schema(*, allow_older: bool = False) -> None:
+    """Raises DatabaseUnusableError unless the database exists and has this schema version.
 
-    With `older_will_do`, an older version is accepted too.
+    With `allow_older`, an older version is accepted too.
     """
     try:
         version = schema_version()
     except peewee.PeeweeException as error:
         if isinstance(db.obj, SqliteFile) and not db.file_path.exists():
-            raise DatabaseProblem(
+            raise DatabaseUnusableError(
                 f"There is no database at {db.file_path}. Create it with `flask init-db`."
             ) from error
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"The database {label()} cannot be opened: {' '.join(str(error).split())}."
         ) from error
     if version is None:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"The database {label()} has no tables yet. Create them with `flask init-db`."
         )
-    if version < SCHEMA_VERSION and not older_will_do:
-        raise DatabaseProblem(
+    if version < SCHEMA_VERSION and not allow_older:
+        raise DatabaseUnusableError(
             f"The database has schema version {version}, but this program needs {SCHEMA_VERSION}. "
             "Run `flask upgrade-db`."
         )
     if version > SCHEMA_VERSION:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"The database has schema version {version}, newer than this program's "
             f"{SCHEMA_VERSION}. Install the newer program."
         )
@@ -147,7 +147,7 @@ def upgrade_schema(steps: Mapping[int, list[str]] | None = None) -> list[int]:
     """Upgrade the database to the newest version; return the versions it was upgraded to, in order.
 
     All steps run in one transaction: if a step fails, the database is unchanged. Raises
-    DatabaseProblem if the database has no tables or a version newer than this program.
+    DatabaseUnusableError if the database has no tables or a version newer than this program.
     """
     upgrades = upgrade_steps(db.obj) if steps is None else steps
     version = schema_version()

@@ -26,12 +26,12 @@ _FACTORS = " ".join(
 def sums(exponent: Any, *columns: Any) -> list[Any]:
     """The expressions to select for the sums of columns in minor units of `exponent` decimals.
 
-    `whole_sums` converts the selected row to amounts.
+    `combine_sums` converts the selected row to amounts.
     """
     return [fn.MAX(exponent), *(part for column in columns for part in _parts(exponent, column))]
 
 
-def whole_sums(selected: Sequence[int]) -> tuple[int, list[int]]:
+def combine_sums(selected: Sequence[int]) -> tuple[int, list[int]]:
     """The largest exponent of any row, and the exact sums in minor units of that exponent.
 
     `selected` is a row of the expressions that `sums` returned.
@@ -43,7 +43,7 @@ def whole_sums(selected: Sequence[int]) -> tuple[int, list[int]]:
     ]
 
 
-def rough_sum(exponent: Any, column: Any) -> Any:
+def approximate_sum(exponent: Any, column: Any) -> Any:
     """An expression for the sum as a floating-point number, for sorting only.
 
     It uses the same parts as `sums`, which the database then computes only once.

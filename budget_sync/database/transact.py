@@ -13,8 +13,8 @@ from budget_sync.database.connection import (
     close_connection,
     db,
     open_connection,
-    refusal_of,
     roll_back,
+    unavailable_error,
 )
 from budget_sync.database.errors import NESTED_TRANSACT, outcome_unknown
 from budget_sync.database.postgres.pipeline import CommitFailedError
@@ -57,18 +57,18 @@ def transact(work: Callable[[], T]) -> T:
 
 def _transact_on_postgresql(work: Callable[[], T]) -> T:
     """Run one transaction on the caller's connection; retry while it was certainly rolled back."""
-    own = greenlets.own()
-    if own.get("transacts"):
+    local_vars = greenlets.local_vars()
+    if local_vars.get("transacts"):
         raise RuntimeError(NESTED_TRANSACT)
     had_connection = not db.is_closed()
-    own["transacts"] = True
+    local_vars["transacts"] = True
     try:
         for tries_left in reversed(range(TRIES)):
             try:
                 return _try(work)
             except peewee.PeeweeException as error:
                 if not tries_left or not _is_retryable(error):
-                    request_error = refusal_of(error)
+                    request_error = unavailable_error(error)
                     if request_error is None:
                         raise
                     raise request_error from error
@@ -78,7 +78,7 @@ def _transact_on_postgresql(work: Callable[[], T]) -> T:
             greenlets.sleep(random.uniform(0.001, longest_s))  # noqa: S311  # not a secret
         raise AssertionError("the last try returns or raises")
     finally:
-        own["transacts"] = False
+        local_vars["transacts"] = False
         if not had_connection:
             close_connection()
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from peewee import Expression
 
-from budget_sync.database import Prepared, audit_log, first_of_both, locked
+from budget_sync.database import Prepared, audit_log, first_row_of_each, locked
 from budget_sync.database.models import Budget, BudgetUtilization, Customer, Reservation
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import Code, RequestError
@@ -145,7 +145,7 @@ def lock_budget(
         row = _BUDGET.first(budget_id=budget_id)
         found = row and related.first(customer_id=row.customerId, budget_id=budget_id, **values)
     else:
-        row, found = first_of_both(
+        row, found = first_row_of_each(
             _BUDGET, related, customer_id=known_customer, budget_id=budget_id, **values
         )
     budget = row and LedgerBudget.of(row)

@@ -17,7 +17,7 @@ from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Action, Actor, require
 
 #: Checks deleted in one transaction. Other writers wait for that long.
-PORTION = 5000
+BATCH_SIZE = 5000
 
 
 def prune_checks(
@@ -36,8 +36,8 @@ def prune_checks(
     """
     require(actor, Action.MANAGE_PEOPLE)
     cutoff = clock.now() - timedelta(days=older_than_days)
-    deleted, count = 0, PORTION
-    while count == PORTION:
+    deleted, count = 0, BATCH_SIZE
+    while count == BATCH_SIZE:
         try:
             count = transact(lambda: _prune_batch(actor, older_than_days, cutoff))
         except RequestError as error:
@@ -63,7 +63,7 @@ def _prune_batch(actor: Actor, older_than_days: int, cutoff: datetime) -> int:
         BudgetCheckLog.select(BudgetCheckLog.id, BudgetCheckLog.customerId)
         .where(old)
         .order_by(BudgetCheckLog.timestamp)
-        .limit(PORTION)
+        .limit(BATCH_SIZE)
     )
     customers: dict[int, str] = dict(oldest.tuples())
     for customer_id, count in sorted(Counter(customers.values()).items()):

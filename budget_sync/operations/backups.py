@@ -20,7 +20,7 @@ from pathlib import Path
 import peewee
 
 from budget_sync import database
-from budget_sync.database import DatabaseProblem, audit_log, db
+from budget_sync.database import DatabaseUnusableError, audit_log, db
 from budget_sync.database.models import ApiKey, AuditLog, Session, User
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
@@ -79,11 +79,11 @@ def take(path: Path, note: Path, report: Report) -> Backup:
 
     The file gets its name when it is complete, verified and synced to disk. If its balances
     contradict each other, it cannot be restored and its name ends with .unproven. `note` then
-    records the backup. Raises DatabaseProblem or OSError if no backup was written.
+    records the backup. Raises DatabaseUnusableError or OSError if no backup was written.
     """
     target = path / f"budget-sync-{_stamp()}.db" if path.is_dir() else path
     _require_free(target)
-    database.require_current_schema(older_will_do=database.is_file())
+    database.require_current_schema(allow_older=database.is_file())
     with _draft(target) as draft:
         database.write_copy(
             draft, lambda done, total: report(f"copying: {100 * done // max(total, 1)} %")
@@ -91,8 +91,8 @@ def take(path: Path, note: Path, report: Report) -> Backup:
         report("verifying the copy")
         try:
             result = _verify_unchanged(draft)
-        except DatabaseProblem as problem:
-            raise DatabaseProblem(
+        except DatabaseUnusableError as problem:
+            raise DatabaseUnusableError(
                 f"No backup was created, because the copy is unusable: {problem}."
             ) from problem
         if result.findings:
@@ -141,34 +141,34 @@ def restore(
 
     A file that does not end with a checksum is accepted only `without_checksum`, because a changed
     text in it cannot be detected. An older backup is upgraded to the current schema. All sessions
-    are ended, and the restored audit log gets a row about the restore. Raises DatabaseProblem or
+    are ended, and the restored audit log gets a row about the restore. Raises DatabaseUnusableError or
     OSError and leaves the database unchanged.
     """
     _require_backup(path)
     kept = folder / f"replaced-{_stamp()}.db"
-    files.make_folder(folder)
+    files.create_folder(folder)
     with _installation_draft(db.file_path if database.is_file() else kept) as draft:
         try:
             is_sealed = _copy(path, draft, report)
             report("verifying the backup")
             result, version = _verify_and_upgrade(draft)
             if result.findings:
-                raise DatabaseProblem(
+                raise DatabaseUnusableError(
                     f"{len(result.findings)} contradictions were found in it; "
                     f"the first: {result.findings[0]}"
                 )
             if not (is_sealed or without_checksum):
-                raise DatabaseProblem(
+                raise DatabaseUnusableError(
                     "its balances are consistent, but it does not end with the checksum of a "
                     "backup, so a text in it may have changed; if it never had a checksum, as "
                     "with a database that a restore replaced, add --without-checksum"
                 )
-        except DatabaseProblem as problem:
-            raise DatabaseProblem(
+        except DatabaseUnusableError as problem:
+            raise DatabaseUnusableError(
                 f"{path} cannot be restored, and nothing was changed: {str(problem).rstrip('.')}."
             ) from problem
         report("ending the sessions")
-        with database.elsewhere(draft), db.atomic():
+        with database.connected_to(draft), db.atomic():
             Session.delete().execute()
             last_movement = AuditLog.select(AuditLog.createdAt).order_by(AuditLog.id.desc()).first()
             # Only the file name: readers of the audit log need not know the machine's folders.
@@ -193,15 +193,15 @@ def restore(
 
 
 def _require_backup(path: Path) -> None:
-    """Raise DatabaseProblem if the path is obviously not a backup, before anything is copied."""
+    """Raise DatabaseUnusableError if the path is obviously not a backup, before anything is copied."""
     if not path.is_file():
-        raise DatabaseProblem(f"There is no file {path}.")
+        raise DatabaseUnusableError(f"There is no file {path}.")
     if database.is_file() and db.file_path.exists() and path.samefile(db.file_path):
-        raise DatabaseProblem(f"{path} is the database itself.")
+        raise DatabaseUnusableError(f"{path} is the database itself.")
     for suffix in ("-wal", "-journal"):
         beside = path.with_name(path.name + suffix)
         if beside.exists() and beside.stat().st_size:
-            raise DatabaseProblem(
+            raise DatabaseUnusableError(
                 f"{path} is not a backup: a part of its data is in {beside.name} beside it. "
                 "Create a backup with `flask backup`."
             )
@@ -212,7 +212,7 @@ def _replace_rows(draft: Path, kept: Path, report: Report) -> Path | None:
         report("verifying the restored rows")
         findings = verification.find_contradictions().findings
         if findings:
-            raise DatabaseProblem(
+            raise DatabaseUnusableError(
                 "The restored balances contradict each other, and nothing was changed: "
                 f"{findings[0]}"
             )
@@ -237,28 +237,28 @@ def _replace_rows(draft: Path, kept: Path, report: Report) -> Path | None:
 def _verify_and_upgrade(draft: Path) -> tuple[Verification, int]:
     """Verify a file that no other process uses, after upgrading an older schema.
 
-    Also returns the schema version that the file had. Raises DatabaseProblem if the file is
+    Also returns the schema version that the file had. Raises DatabaseUnusableError if the file is
     damaged, incomplete, not a database of this program, or of a newer version.
     """
-    with database.elsewhere(draft, as_it_lies=True):
-        database.require_sound()
+    with database.connected_to(draft, immutable=True):
+        database.require_intact_file()
         version = database.schema_version() or 0
     if version > database.SCHEMA_VERSION:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"its schema version is {version}, newer than this program's "
             f"{database.SCHEMA_VERSION}: install a newer version of the program"
         )
     if version < database.SCHEMA_VERSION:
-        with database.elsewhere(draft):
+        with database.connected_to(draft):
             database.upgrade_schema()
-    with database.elsewhere(draft, as_it_lies=True):
-        database.require_whole_schema()
+    with database.connected_to(draft, immutable=True):
+        database.require_complete_schema()
         return verification.verify(), version
 
 
 def _verify_unchanged(draft: Path) -> Verification:
     """Verify a file without changing it. An older schema is upgraded in a second copy."""
-    with database.elsewhere(draft, as_it_lies=True):
+    with database.connected_to(draft, immutable=True):
         is_older = (database.schema_version() or 0) < database.SCHEMA_VERSION
     if not is_older:
         return _verify_and_upgrade(draft)[0]
@@ -288,7 +288,7 @@ def _reverted(kept: Path, restored: dict[str, tuple[bool, str | None]]) -> list[
     # The latest changes are then in the log.
     has_log = kept.with_name(f"{kept.name}-wal").exists()
     try:
-        with database.elsewhere(kept, as_it_lies=not has_log):
+        with database.connected_to(kept, immutable=not has_log):
             replaced = _credentials()
     except peewee.PeeweeException:
         return None
@@ -311,7 +311,7 @@ def _draft(target: Path) -> Iterator[Path]:
 def _installation_draft(target: Path) -> Iterator[Path]:
     """A draft owned by the service's user, who must be able to open what root restored."""
     draft = _draft_name(target)
-    os.close(files.make(draft, like=target.name))
+    os.close(files.create(draft, like=target.name))
     yield from _until_renamed(draft)
 
 
@@ -340,10 +340,10 @@ def _seal(draft: Path) -> int:
 def _copy(path: Path, draft: Path, report: Report) -> bool:
     """Copy a backup without its checksum. Returns whether it had one.
 
-    Raises DatabaseProblem if the checksum does not match.
+    Raises DatabaseUnusableError if the checksum does not match.
     """
     digest = hashlib.sha256()
-    with path.open("rb") as source, open(files.open_or_make(draft), "wb") as target:
+    with path.open("rb") as source, open(files.open_or_create(draft), "wb") as target:
         size = os.fstat(source.fileno()).st_size
         source.seek(max(size - _SEAL_LENGTH, 0))
         seal = source.read()
@@ -356,9 +356,9 @@ def _copy(path: Path, draft: Path, report: Report) -> bool:
             report(f"reading the backup: {100 * target.tell() // size} %")
         is_sealed = seal.startswith(_SEAL_BEGINS)
         if is_sealed and seal != _SEAL.format(digest.hexdigest()).encode():
-            raise DatabaseProblem("it is damaged: its checksum does not match")
+            raise DatabaseUnusableError("it is damaged: its checksum does not match")
         if size % _SMALLEST_PAGE:
-            raise DatabaseProblem("it is not a database, or it was cut off")
+            raise DatabaseUnusableError("it is not a database, or it was cut off")
     return is_sealed
 
 
@@ -369,7 +369,9 @@ def _sync(path: Path) -> None:
 
 def _require_free(target: Path) -> None:
     if os.path.lexists(target):
-        raise DatabaseProblem(f"{target} exists. Choose another name: files are never overwritten.")
+        raise DatabaseUnusableError(
+            f"{target} exists. Choose another name: files are never overwritten."
+        )
 
 
 def _stamp() -> str:

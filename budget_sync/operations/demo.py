@@ -39,7 +39,7 @@ PEOPLE = (
 def load(actor: Actor, instance_folder: Path, csv_folder: Path | None = None) -> bool:
     """Create what is missing; returns False if nothing was. Can run again after an interruption."""
     folder = demo_folder(instance_folder)
-    files.make_folder(folder)
+    files.create_folder(folder)
     created = [_create_customer(actor)]
     created += [_create_user(actor, folder, instance_folder, *person) for person in PEOPLE]
     created += [_create_key(actor, folder), _create_budget(actor), _spend_five_thousand(actor)]
@@ -161,10 +161,10 @@ def _create_source(actor: Actor, instance_folder: Path, csv_folder: Path) -> boo
         & (BudgetDataSourceConfig.csvPath == "demo.csv")
     ):
         return False
-    files.make_folder(csv_folder)
+    files.create_folder(csv_folder)
     path = csv_folder / "demo.csv"
     if not path.exists():
-        files.make_once(path, PLAN)
+        files.create_once(path, PLAN)
     sync.add_source(actor, CUSTOMER, csv_path="demo.csv", csv_folder=csv_folder)
     for result in sync.sync_all(
         sync.Job(actor, sync.Reach(csv_folder), instance_folder), customer_id=CUSTOMER

@@ -7,7 +7,7 @@ from typing import Any
 
 from peewee import Case
 
-from budget_sync.database import whole_sums
+from budget_sync.database import combine_sums
 from budget_sync.database.models import Budget, BudgetUtilization
 from budget_sync.domain.balance import HIGH_PERCENT, Balance
 from budget_sync.domain.money import MAX_EXPONENT
@@ -47,5 +47,5 @@ def live_budgets(customer_id: str | None = None, period_key: str | None = None) 
 
 def total_balance(currency: str, selected: Sequence[int]) -> Balance:
     """The Balance of several budgets from `sums(Budget.currencyExponent, *AMOUNTS)` as selected."""
-    exponent, amounts = whole_sums(selected)
+    exponent, amounts = combine_sums(selected)
     return Balance(currency, exponent, *amounts)

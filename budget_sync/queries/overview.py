@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from peewee import SQL, Case, fn
 
-from budget_sync.database import Prepared, rough_sum, snapshot, sums
+from budget_sync.database import Prepared, approximate_sum, snapshot, sums
 from budget_sync.database.models import (
     Budget,
     BudgetCheckLog,
@@ -193,7 +193,7 @@ def _departments(budgets: Any, page: int) -> tuple[list[Department], int]:
         _COUNT,
     ).group_by(Budget.departmentKey, Budget.currency)
     budgeted, reserved, committed = (
-        rough_sum(Budget.currencyExponent, amount) for amount in AMOUNTS
+        approximate_sum(Budget.currencyExponent, amount) for amount in AMOUNTS
     )
     share = (reserved + committed) / Case(None, [(budgeted == 0, 1)], budgeted)
     rows = list(

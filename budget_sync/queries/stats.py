@@ -49,7 +49,7 @@ class Stats(NamedTuple):
     checks: int
     check_success_rate: float | None
     average_response_ms: float | None
-    passes: int
+    sync_runs: int
     sync_success_rate: float | None
     utilization: list[Utilization]
 
@@ -95,7 +95,7 @@ def load_stats(actor: Actor, customer_id: str | None = None) -> Stats:
         checks=check_count,
         check_success_rate=100 * available_count / check_count if check_count else None,
         average_response_ms=None if average_ms is None else float(average_ms),
-        passes=run_count,
+        sync_runs=run_count,
         sync_success_rate=100 * success_count / run_count if run_count else None,
         utilization=utilization,
     )

@@ -16,7 +16,7 @@ _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 
 
-def make(path: Path, *, like: str | None = None) -> int:
+def create(path: Path, *, like: str | None = None) -> int:
     """Create an empty file that only its owner may read, and return its open descriptor.
 
     Root gives it to the owner of the file `like` in the same folder, or, if there is no such file,
@@ -42,7 +42,7 @@ def make(path: Path, *, like: str | None = None) -> int:
     return file
 
 
-def open_or_make(path: Path) -> int:
+def open_or_create(path: Path) -> int:
     """Open a file for reading and writing, create it if it is missing, and return its descriptor.
 
     Raises OSError for a symbolic link.
@@ -52,13 +52,13 @@ def open_or_make(path: Path) -> int:
     except FileNotFoundError:
         pass
     try:
-        return make(path)
+        return create(path)
     except FileExistsError:
         # Another process was faster.
         return os.open(path, _OPEN)
 
 
-def make_once(path: Path, text: str) -> None:
+def create_once(path: Path, text: str) -> None:
     """Create a file with that text unless it exists. Atomic: no reader sees a part of the text."""
     draft = _write_draft(path, text)
     try:
@@ -100,11 +100,11 @@ def rename_to_new(path: Path, to: Path) -> Path:
     return name
 
 
-def make_folder(path: Path) -> None:
+def create_folder(path: Path) -> None:
     """Create a folder that only its owner may enter, and its missing parents, if it is missing."""
     if path.is_dir():
         return
-    make_folder(path.parent)
+    create_folder(path.parent)
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
@@ -118,7 +118,7 @@ def make_folder(path: Path) -> None:
 
 def _write_draft(path: Path, text: str) -> Path:
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with open(make(draft), "w", encoding="utf-8") as file:
+    with open(create(draft), "w", encoding="utf-8") as file:
         try:
             file.write(text)
             file.flush()

@@ -23,14 +23,14 @@ T = TypeVar("T")
 #: Resolution of a greenlet's timeouts, in seconds.
 TICK_S = 0.05
 
-#: `apart` waits without a time limit, in steps of this many seconds.
+#: `run_in_thread` waits without a time limit, in steps of this many seconds.
 _STEP_S = 60.0
 
 
 class Waiter(Protocol):
     """Lets one caller wait for one notification, as an event that is set at most once."""
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Notify the caller that waits. May be called from any thread."""
 
     def wait(self, timeout_s: float) -> bool:
@@ -47,7 +47,7 @@ class _ThreadWaiter:
         self._lock = threading.Lock()
         self._lock.acquire()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         self._lock.release()
 
     def wait(self, timeout_s: float) -> bool:
@@ -63,7 +63,7 @@ class _GreenletWaiter:
         self.scheduler = scheduler
         self.is_notified = False
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         self.is_notified = True
         self.scheduler.enqueue_notified(self)
 
@@ -205,13 +205,13 @@ class _ThisThread(threading.local):
 _this_thread = _ThisThread()
 
 
-def is_shared() -> bool:
+def in_greenlet() -> bool:
     """Whether the caller is a greenlet, and so must not block its thread."""
     scheduler = _this_thread.scheduler
     return scheduler is not None and scheduler.is_in_greenlet()
 
 
-def new_bell() -> Waiter:
+def new_waiter() -> Waiter:
     """A waiter for the caller to wait on."""
     scheduler = _this_thread.scheduler
     if scheduler is not None and scheduler.is_in_greenlet():
@@ -229,15 +229,15 @@ def await_socket(fileno: int, events: int) -> None:
 
 def sleep(seconds: float) -> None:
     """Sleep; in a greenlet, for up to TICK_S longer."""
-    new_bell().wait(seconds)
+    new_waiter().wait(seconds)
 
 
-def apart(work: Callable[[], T]) -> T:
+def run_in_thread(work: Callable[[], T]) -> T:
     """Run work that would block a shared thread on a new thread, and return or raise its outcome.
 
     Waits without a time limit.
     """
-    waiter = new_bell()
+    waiter = new_waiter()
     outcome: list[tuple[T | None, BaseException | None]] = []
 
     def run() -> None:
@@ -245,7 +245,7 @@ def apart(work: Callable[[], T]) -> T:
             outcome.append((work(), None))
         except BaseException as error:  # noqa: BLE001  # raised again in the caller
             outcome.append((None, error))
-        waiter.ring()
+        waiter.notify()
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
     while not waiter.wait(_STEP_S):
@@ -256,7 +256,7 @@ def apart(work: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]  # without an error: the result of the work
 
 
-def own() -> dict[str, Any]:
+def local_vars() -> dict[str, Any]:
     """Variables of the current greenlet, or of the current thread outside of greenlets."""
     return vars(getcurrent())
 

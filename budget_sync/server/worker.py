@@ -17,7 +17,7 @@ from http import HTTPStatus
 from gunicorn import util
 from gunicorn.workers.gthread import ThreadWorker
 
-from budget_sync.runtime.correlation import NOTHING, current_id, id_of_request
+from budget_sync.runtime.correlation import NO_ID, current_id, id_of_request
 from budget_sync.runtime.greenlets import TICK_S, Scheduler
 from budget_sync.server.accept_balance import ABSENT, ConnectionCounts
 from budget_sync.server.connection import SEND_TIMEOUT_S, Connection, unsent_bytes
@@ -237,7 +237,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         finally:
             # The app has set it, and keeps it for the lines that are logged while the reply is
             # sent.
-            current_id.set(NOTHING)
+            current_id.set(NO_ID)
 
     def _submit(self, conn: Connection) -> None:
         """Have a thread handle the request.
@@ -370,7 +370,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
         The response and the log never quote the request.
         """
-        if current_id.get() == NOTHING:
+        if current_id.get() == NO_ID:
             # The request did not reach the app, which sets the id.
             current_id.set(id_of_request(""))
         if type(error) in MALFORMED:

@@ -11,11 +11,11 @@ from budget_sync.sync.fetch import fetch_source
 from budget_sync.sync.history import SyncRunResult, error_lines, result_line
 from budget_sync.sync.manage_sources import add_source, list_sources, remove_source
 from budget_sync.sync.run import Job, Preview, cron_actor, preview_all, sync_all, sync_source
-from budget_sync.sync.source import FetchFailed, Reach, Source
+from budget_sync.sync.source import FetchError, Reach, Source
 
 __all__ = [
     "Cancellation",
-    "FetchFailed",
+    "FetchError",
     "Job",
     "Preview",
     "Reach",

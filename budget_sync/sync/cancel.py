@@ -26,7 +26,7 @@ class Cancellation:
 
     def __init__(self) -> None:
         self.by: signal.Signals | None = None
-        self.ended_a_pass = False
+        self.ended_a_run = False
         self._raise_now = False
 
     @property
@@ -34,7 +34,7 @@ class Cancellation:
         """The signal that cancelled the runs."""
         return f"Stopped by {self.by.name}." if self.by else ""
 
-    def ask(self, by: signal.Signals) -> None:
+    def request(self, by: signal.Signals) -> None:
         """End the current run, and start no other.
 
         A second request changes nothing, so that the cancelled run can still be recorded.
@@ -47,7 +47,7 @@ class Cancellation:
     def check(self) -> None:
         """Raise Cancelled if the runs are cancelled."""
         if self.by:
-            self.ended_a_pass = True
+            self.ended_a_run = True
             raise Cancelled(f"{self.sentence} Nothing was changed.")
 
     @contextmanager

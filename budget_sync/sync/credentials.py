@@ -11,7 +11,7 @@ import google.oauth2.credentials
 import google.oauth2.service_account
 
 from budget_sync.settings import is_loopback
-from budget_sync.sync.source import FetchFailed
+from budget_sync.sync.source import FetchError
 
 SCOPES = ("https://www.googleapis.com/auth/spreadsheets.readonly",)
 GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  # an address, not a secret
@@ -23,10 +23,10 @@ Credentials = google.oauth2.service_account.Credentials | google.oauth2.credenti
 def load_credentials(path: Path | None) -> tuple[Credentials, str]:
     """The credentials of a service account or an authorized user, and the name of the account.
 
-    The name says with which account a sheet must be shared. Raises FetchFailed.
+    The name says with which account a sheet must be shared. Raises FetchError.
     """
     if path is None:
-        raise FetchFailed(
+        raise FetchError(
             "GOOGLE_APPLICATION_CREDENTIALS is not set: set it to the JSON file of a service "
             "account, and share the sheet with that account."
         )
@@ -35,7 +35,7 @@ def load_credentials(path: Path | None) -> tuple[Credentials, str]:
         token_url = about.get("token_uri") or GOOGLE_TOKEN_URL
         kind = about.get("type")
         if not _may_carry_secrets(token_url):
-            raise FetchFailed("The token_uri in the credentials file must be https, or loopback.")
+            raise FetchError("The token_uri in the credentials file must be https, or loopback.")
         if kind == "service_account":
             service = google.oauth2.service_account.Credentials.from_service_account_info(
                 about, scopes=SCOPES
@@ -51,7 +51,7 @@ def load_credentials(path: Path | None) -> tuple[Credentials, str]:
             )
             return user, "the authorized user"
     except OSError as error:
-        raise FetchFailed(
+        raise FetchError(
             "The file in GOOGLE_APPLICATION_CREDENTIALS cannot be read: "
             f"{error.strerror}. Check the setting and the file's permissions."
         ) from None
@@ -62,11 +62,11 @@ def load_credentials(path: Path | None) -> tuple[Credentials, str]:
         AttributeError,
         google.auth.exceptions.GoogleAuthError,
     ):
-        raise FetchFailed(
+        raise FetchError(
             "The credentials file is not the JSON of a service account or an authorized user: "
             "download it again."
         ) from None
-    raise FetchFailed(
+    raise FetchError(
         f"The credentials file contains credentials of type {kind!r}: use those of a service "
         "account or an authorized user."
     )

@@ -8,13 +8,13 @@ import os
 import stat
 from pathlib import Path
 
-from budget_sync.sync.source import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchFailed, Source
+from budget_sync.sync.source import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchError, Source
 
 DELIMITERS = ",;\t"
 
 
 def fetch_csv(source: Source, folder: Path) -> Fetched:
-    """Read a CSV file. Raises FetchFailed."""
+    """Read a CSV file. Raises FetchError."""
     data = _read_bytes(csv_file(folder, source.csv_path or ""))
     text, note = _decode(data)
     delimiter, text = _delimiter(text)
@@ -23,7 +23,7 @@ def fetch_csv(source: Source, folder: Path) -> Fetched:
         # deletions.
         grid = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise FetchFailed(
+        raise FetchError(
             f"The CSV file cannot be read: {error}. Save it again from the spreadsheet program."
         ) from None
     return Fetched(
@@ -32,7 +32,7 @@ def fetch_csv(source: Source, folder: Path) -> Fetched:
 
 
 def csv_file(folder: Path, path: str) -> Path:
-    """The file of a source. Raises FetchFailed unless it is inside the folder, links resolved."""
+    """The file of a source. Raises FetchError unless it is inside the folder, links resolved."""
     try:
         root = folder.resolve()
         file = (root / path).resolve()
@@ -40,7 +40,7 @@ def csv_file(folder: Path, path: str) -> Path:
     except (OSError, ValueError, RuntimeError):
         inside = False
     if not inside:
-        raise FetchFailed("The CSV file's path is not inside the folder for CSV files.")
+        raise FetchError("The CSV file's path is not inside the folder for CSV files.")
     return file
 
 
@@ -50,25 +50,23 @@ def _read_bytes(file: Path) -> bytes:
         # not block the sync run (O_NONBLOCK).
         with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
             if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-                raise FetchFailed("The CSV path is not a regular file.")
+                raise FetchError("The CSV path is not a regular file.")
             data = opened.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise FetchFailed(
-            "The CSV file is not in the folder for CSV files: put it there."
-        ) from None
+        raise FetchError("The CSV file is not in the folder for CSV files: put it there.") from None
     except OSError as error:
-        raise FetchFailed(f"The CSV file cannot be opened: {error.strerror}.") from None
+        raise FetchError(f"The CSV file cannot be opened: {error.strerror}.") from None
     if len(data) > MAX_BYTES:
-        raise FetchFailed(f"The CSV file is larger than {MAX_BYTES // 1024 // 1024} MB.")
+        raise FetchError(f"The CSV file is larger than {MAX_BYTES // 1024 // 1024} MB.")
     return data
 
 
 def _decode(data: bytes) -> tuple[str, str | None]:
     """The text, and a note if its encoding was guessed.
 
-    Raises FetchFailed if the encoding is unknown or the text is damaged.
+    Raises FetchError if the encoding is unknown or the text is damaged.
     """
-    unknown = FetchFailed("The CSV file's encoding is unknown: save it as UTF-8.")
+    unknown = FetchError("The CSV file's encoding is unknown: save it as UTF-8.")
     try:
         if data.startswith((b"\xff\xfe", b"\xfe\xff")):
             return data.decode("utf-16"), None
@@ -82,7 +80,7 @@ def _decode(data: bytes) -> tuple[str, str | None]:
     # A file with valid UTF-8 next to broken bytes is damaged and not in another encoding. Read as
     # Windows-1252, its names would be garbled into new names.
     if any(character > "\x7f" and not _is_undecoded(character) for character in text):
-        raise FetchFailed("The CSV file is damaged UTF-8: save it again.")
+        raise FetchError("The CSV file is damaged UTF-8: save it again.")
     try:
         return data.decode("cp1252"), "read as Windows-1252, because it is not UTF-8"
     except UnicodeDecodeError:

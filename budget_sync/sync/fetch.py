@@ -7,7 +7,7 @@ from budget_sync.sync.source import Fetched, Reach, Source
 
 
 def fetch_source(source: Source, reach: Reach) -> Fetched:
-    """Read a source once. Raises FetchFailed."""
+    """Read a source once. Raises FetchError."""
     if source.kind == "csv":
         return fetch_csv(source, reach.csv_folder)
     # Importing gspread and google-auth takes longer than reading a CSV file, so only installations

@@ -33,7 +33,7 @@ from gspread.utils import DateTimeOption, ValueRenderOption, absolute_range_name
 from budget_sync.domain import clock
 from budget_sync.sync.cells import Cell, DateCell, known_locale
 from budget_sync.sync.credentials import Credentials, load_credentials
-from budget_sync.sync.source import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchFailed, Reach, Source
+from budget_sync.sync.source import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchError, Reach, Source
 
 #: The longest wait between two attempts, even if a Retry-After header asks for more: the next sync
 #: run comes soon enough.
@@ -67,7 +67,7 @@ class TemporaryError(Exception):
 
 
 def fetch_sheet(source: Source, reach: Reach) -> Fetched:
-    """Read one worksheet, within the deadline in every case. Raises FetchFailed."""
+    """Read one worksheet, within the deadline in every case. Raises FetchError."""
     outcome: queue.SimpleQueue[Fetched | BaseException] = queue.SimpleQueue()
 
     def work() -> None:
@@ -82,7 +82,7 @@ def fetch_sheet(source: Source, reach: Reach) -> Fetched:
     try:
         found = outcome.get(timeout=reach.deadline_s + 1)
     except queue.Empty:
-        raise FetchFailed(_too_slow(reach)) from None
+        raise FetchError(_too_slow(reach)) from None
     if isinstance(found, BaseException):
         raise found
     return found
@@ -98,21 +98,21 @@ def _fetch(source: Source, reach: Reach) -> Fetched:
             grid = _read_cells(client, source.spreadsheet_key or "", title)
             return Fetched(grid, f"sheet {title!r}", _locale(source, about), gid=gid)
         except APIError as error:
-            raise FetchFailed(_sentence(error, source, account)) from None
+            raise FetchError(_sentence(error, source, account)) from None
         except google.auth.exceptions.RefreshError as error:
             reason = _short(error.args[0] if error.args else error)
-            raise FetchFailed(
+            raise FetchError(
                 f"Google rejects the credentials ({reason}): renew the credentials file."
             ) from None
         except (google.auth.exceptions.GoogleAuthError, *_UNEXPECTED_JSON) as error:
-            raise FetchFailed(
+            raise FetchError(
                 "Google's reply does not match its API description "
                 f"({type(error).__name__}: {_short(error)})."
             ) from error
 
 
 def _read_cells(client: SheetsClient, key: str, title: str) -> list[list[Cell]]:
-    """The cells of a tab, with dates as DateCell. Raises FetchFailed, and as `_read_values`."""
+    """The cells of a tab, with dates as DateCell. Raises FetchError, and as `_read_values`."""
     # A sheet stores dates, times and durations as counts of days. Only a second read, of the text
     # that the sheet shows for them, can distinguish them from amounts.
     for _ in range(2):
@@ -123,7 +123,7 @@ def _read_cells(client: SheetsClient, key: str, title: str) -> list[list[Cell]]:
                 row if row == other else _typed(row, other)
                 for row, other in zip(kept, shown, strict=True)
             ]
-    raise FetchFailed(
+    raise FetchError(
         "The sheet was changed while it was being read; the next sync run tries again."
     )
 
@@ -175,7 +175,7 @@ class SheetsClient(HTTPClient):
     ) -> requests.Response:
         """Send a request and read its JSON.
 
-        Raises APIError if Google rejects the request, and FetchFailed if every attempt fails.
+        Raises APIError if Google rejects the request, and FetchError if every attempt fails.
         """
         url = endpoint.replace(
             SPREADSHEETS_API_V4_BASE_URL, f"{self.reach.api_url.rstrip('/')}/v4/spreadsheets", 1
@@ -195,7 +195,7 @@ class SheetsClient(HTTPClient):
             except TemporaryError as error:
                 problem = str(error)
                 self._wait(attempt, error.after_s, problem)
-        raise FetchFailed(
+        raise FetchError(
             f"{problem} Tried {self.reach.attempts} times; the next sync run tries again."
         )
 
@@ -263,7 +263,7 @@ class SheetsClient(HTTPClient):
     def _timeout(self) -> float:
         left_s = self.deadline - time.monotonic()
         if left_s <= 0:
-            raise FetchFailed(_too_slow(self.reach))
+            raise FetchError(_too_slow(self.reach))
         return min(self.reach.timeout_s, left_s)
 
     def _wait(self, attempt: int, requested_s: float | None, problem: str) -> None:
@@ -273,7 +273,7 @@ class SheetsClient(HTTPClient):
         # Jitter, so that many installations do not retry at the same moment.
         wait_s *= random.uniform(0.75, 1.25)  # noqa: S311  # not a secret
         if time.monotonic() + wait_s >= self.deadline:
-            raise FetchFailed(f"{problem} {_too_slow(self.reach)}")
+            raise FetchError(f"{problem} {_too_slow(self.reach)}")
         time.sleep(wait_s)
 
 
@@ -306,7 +306,7 @@ class _TokenRequest(AuthRequest):
         timeout: Any = None,
         **options: Any,
     ) -> Any:
-        """Send a request. Raises TemporaryError if a retry may help, and FetchFailed otherwise.
+        """Send a request. Raises TemporaryError if a retry may help, and FetchError otherwise.
 
         TemporaryError also keeps google-auth from its own retries, which ignore the deadline.
         """
@@ -322,7 +322,7 @@ class _TokenRequest(AuthRequest):
         if response.status in (408, 429) or response.status >= 500:
             raise TemporaryError(f"Google's token service failed ({response.status}).")
         if 300 <= response.status < 400:
-            raise FetchFailed(
+            raise FetchError(
                 "The token_uri in the credentials file answers with a redirect "
                 f"({response.status}), which is not followed with credentials: correct it."
             )
@@ -349,7 +349,7 @@ def _read_body(
     subject: str = "The sheet",
     max_bytes: int = MAX_BYTES,
 ) -> None:
-    """Read a streamed body. Raises TimeoutError at the deadline, FetchFailed if it is too large.
+    """Read a streamed body. Raises TimeoutError at the deadline, FetchError if it is too large.
 
     The deadline is checked here, because a timeout of requests restarts with each byte.
     """
@@ -361,7 +361,7 @@ def _read_body(
         chunks.append(chunk)
         size += len(chunk)
         if size > max_bytes:
-            raise FetchFailed(f"{subject} is larger than {max_bytes // 1024 // 1024} MB.")
+            raise FetchError(f"{subject} is larger than {max_bytes // 1024 // 1024} MB.")
         if time.monotonic() > deadline:
             raise TimeoutError
     # The attributes in which requests stores a body that was read.
@@ -389,7 +389,7 @@ def _find_worksheet(source: Source, about: Mapping[str, Any]) -> tuple[str, int]
         if source.worksheet is not None
         else f"with gid {source.worksheet_gid}"
     )
-    raise FetchFailed(
+    raise FetchError(
         f"The spreadsheet has no tab {wanted}; "
         f"it has {', '.join(repr(title) for title, _ in tabs[:10])}."
     )

@@ -19,7 +19,7 @@ from budget_sync.domain.permissions import Action, Actor, require, require_serve
 from budget_sync.sync.cells import known_locale
 from budget_sync.sync.csv_file import csv_file
 from budget_sync.sync.rows import COLUMNS
-from budget_sync.sync.source import FetchFailed, Source, names_of
+from budget_sync.sync.source import FetchError, Source, names_of
 
 GOOGLE = "google_sheets"
 CSV = "csv"
@@ -260,9 +260,9 @@ def _csv(path: str, folder: Path | None, fields: dict[str, str]) -> str | None:
     """The path relative to the folder."""
     try:
         if folder is None:
-            raise FetchFailed("is not possible without a folder")
+            raise FetchError("is not possible without a folder")
         return str(csv_file(folder, path).relative_to(folder.resolve()))
-    except FetchFailed:
+    except FetchError:
         fields["csv"] = f"must be inside {folder}"
         return None
 

@@ -18,11 +18,11 @@ import peewee
 from budget_sync.accounts.people import get_customer
 from budget_sync.database import (
     close_connection,
-    held_alone,
     locked,
     open_connection,
-    refusal_of,
     transact,
+    try_exclusive_lock,
+    unavailable_error,
 )
 from budget_sync.database.models import BudgetDataSourceConfig, Customer, Reservation, SyncHistory
 from budget_sync.domain import clock
@@ -36,7 +36,7 @@ from budget_sync.sync.manage_sources import list_sources
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import SyncPlan, make_plan
 from budget_sync.sync.rows import Layout, SheetError, SheetRows, read_rows
-from budget_sync.sync.source import Fetched, FetchFailed, Reach, Source
+from budget_sync.sync.source import Fetched, FetchError, Reach, Source
 from budget_sync.sync.summary import Section
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def preview_all(
             open_connection()
             _require_active(source)
             prepared = _prepare(timed, source)
-        except (FetchFailed, SheetError, Skipped) as problem:
+        except (FetchError, SheetError, Skipped) as problem:
             return Preview(source, not isinstance(problem, Skipped), str(problem))
         reservations = _open_reservations(prepared.plan, prepared.stored)
         described = summary.summarize(prepared.plan, prepared.sheet, reservations)
@@ -220,12 +220,12 @@ def sync_source(job: Job, source: Source) -> SyncRunResult:
             return _work(job, run)
     except Skipped as reason:
         return _record(job, run, "skipped", message=str(reason))
-    except (FetchFailed, SheetError, Cancelled) as problem:
+    except (FetchError, SheetError, Cancelled) as problem:
         return _record(job, run, "failed", message=str(problem))
     except RequestError as error:
         return _record(job, run, "failed", message=error.sentence)
     except peewee.PeeweeException as error:
-        known = refusal_of(error)
+        known = unavailable_error(error)
         if known is None:
             log.exception("The sync run of %s failed.", source.id)
         message = known.sentence if known else _internal_error(error)
@@ -257,7 +257,7 @@ def _held_before(source: Source) -> frozenset[str]:
 @contextmanager
 def _lock_source(folder: Path, source_id: str) -> Iterator[None]:
     """Hold the lock of a source. Raises Skipped if another run holds it."""
-    with held_alone(f"sync-{source_id}", folder) as is_locked:
+    with try_exclusive_lock(f"sync-{source_id}", folder) as is_locked:
         if not is_locked:
             raise Skipped("Another sync run of this source is in progress.")
         yield

@@ -18,7 +18,7 @@ MAX_BYTES = 64 * 1024 * 1024
 DEFAULT_LOCALE = "en_US"
 
 
-class FetchFailed(Exception):
+class FetchError(Exception):
     """A source could not be read.
 
     The text is one sentence that gives the reason and what to do. It names no path of this machine.

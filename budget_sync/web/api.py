@@ -124,7 +124,7 @@ def get_request(request_id: str) -> Response:
 @api.post("/api/auth/login")
 def login() -> Response:
     """Sign a person in. The reply sets the session cookie."""
-    auth.refuse_cross_origin()
+    auth.require_same_origin()
     body = parse(Login)
     return json_response({"success": True, "user": _me(auth.log_in(body.email, body.password))})
 
@@ -182,7 +182,7 @@ def readyz() -> Response:
     try:
         database.require_current_schema()
         database.require_writable()
-    except database.DatabaseProblem as problem:
+    except database.DatabaseUnusableError as problem:
         current_app.logger.warning("Not ready: %s", problem)
         return error_response(
             RequestError(

@@ -95,7 +95,7 @@ def get_user_from_request() -> Actor | None:
             Code.AUTHENTICATION_REQUIRED,
             "Authentication required: this session has ended. Log in again.",
         )
-    refuse_cross_origin()
+    require_same_origin()
     signed_in: SignedIn = current_user
     return signed_in.actor
 
@@ -120,7 +120,7 @@ def require_user_or_local() -> Actor:
     if settings.budget_check_auth == "open" or (
         settings.budget_check_auth == "local" and _is_from_this_machine()
     ):
-        refuse_cross_origin()
+        require_same_origin()
         return ANONYMOUS
     raise RequestError(Code.AUTHENTICATION_REQUIRED, _NO_CREDENTIAL)
 
@@ -150,7 +150,7 @@ def has_bearer_token(secret: str | None) -> bool:
     return len(expected) >= MIN_SECRET_LENGTH and scheme.lower() == "bearer" and same
 
 
-def refuse_cross_origin() -> None:
+def require_same_origin() -> None:
     """Raises RequestError CROSS_ORIGIN if a page of another site had a browser send this write."""
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
@@ -179,7 +179,7 @@ def log_in(email: str, password: str) -> Actor:
 def log_out() -> None:
     """End the caller's session, if any. Every copy of its cookie becomes invalid."""
     if current_user.is_authenticated:
-        refuse_cross_origin()
+        require_same_origin()
         authentication.log_out(current_user.token)
     logout_user()
     session.clear()

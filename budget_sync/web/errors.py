@@ -6,7 +6,7 @@ import peewee
 from flask import Flask, Response, current_app
 from werkzeug.exceptions import HTTPException
 
-from budget_sync.database import refusal_of
+from budget_sync.database import unavailable_error
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.runtime.correlation import current_id
 from budget_sync.web.payloads import INCOMPLETE_BODY, error_response
@@ -55,7 +55,7 @@ def _broken_body(_: BrokenBodyError) -> Response:
 
 
 def _database_error(error: peewee.PeeweeException) -> Response:
-    request_error = refusal_of(error)
+    request_error = unavailable_error(error)
     return error_response(request_error) if request_error else _unhandled_exception(error)
 
 

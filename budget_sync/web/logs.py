@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from budget_sync.runtime.correlation import RUN, current_id, id_of_request
+from budget_sync.runtime.correlation import RUN_PREFIX, current_id, id_of_request
 from budget_sync.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def _escaped(text: str) -> str:
 
 def _is_wanted(record: logging.LogRecord) -> bool:
     """False for database errors of a command, which the command reports in its own output."""
-    return not (current_id.get().startswith(RUN) and record.name.startswith("budget_sync.database"))
+    return not (
+        current_id.get().startswith(RUN_PREFIX) and record.name.startswith("budget_sync.database")
+    )
 
 
 def init_app(app: Flask, settings: Settings) -> None:

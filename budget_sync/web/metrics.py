@@ -300,7 +300,7 @@ class Instruments(database.Observer):
         if counter is not None:
             counter.inc()
 
-    def works_wait(self, works: int) -> None:
+    def jobs_waiting(self, works: int) -> None:
         """Set the number of works that wait for the writer thread."""
         self._waiting.set(works)
 
@@ -423,7 +423,7 @@ def _database_metrics() -> Iterator[Metric]:
     """Whether the database is reachable, and its metrics if it is."""
     try:
         database.require_current_schema()
-    except database.DatabaseProblem as problem:
+    except database.DatabaseUnusableError as problem:
         log.warning("No database metrics: %s", problem)
         yield _gauge(DATABASE_UP, {(): 0})
         return

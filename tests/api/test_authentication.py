@@ -451,7 +451,7 @@ def test_hundred_simultaneous_guesses_count_as_a_hundred(app: Flask) -> None:
     # At full cost, computing a hash leaves time for other guesses to overlap.
     person("jane", Role.FPA_USER, CUSTOMER)
     # A hundred requests wait for one disk, which can exceed the usual timeout on a busy machine.
-    database.db.obj.patience_s = 30.0
+    database.db.obj.busy_timeout_s = 30.0
     start = threading.Barrier(10)
 
     def ten(_: int) -> list[int]:

@@ -259,20 +259,20 @@ def literals_of(name: str, field: str) -> list[str]:
     """JSON texts that are invalid for this field."""
     call = CALLS[name]
     if field == "amount":
-        found = [*NO_NUMBERS, *NO_AMOUNTS, *INVALID_DOLLAR_AMOUNTS]
+        found = [*NOT_NUMBERS, *INVALID_AMOUNTS, *INVALID_DOLLAR_AMOUNTS]
     elif field == "action":
-        found = [*NO_TEXTS, *BAD_TEXTS, '"refund"', '"CANCEL"', '"cancel "', '"cancel,reject"']
+        found = [*NOT_TEXTS, *BAD_TEXTS, '"refund"', '"CANCEL"', '"cancel "', '"cancel,reject"']
     elif field == "final":
         found = ["0", "1", '"true"', '"yes"', "null", "[]", "{}", "NaN"]
     elif field == "overBudget":
         found = ["5", "true", '"fpa-001"', "[]", '["fpa-001", "Urgent"]', "NaN"]
     else:
-        found = [*NO_TEXTS, *BAD_TEXTS]
+        found = [*NOT_TEXTS, *BAD_TEXTS]
     return found + (["null"] if field in call.required else [])
 
 
-NO_NUMBERS = ("true", "false", '"5000"', '""', "[]", "[5000]", "{}", '{"amount": 5000}')
-NO_AMOUNTS = (
+NOT_NUMBERS = ("true", "false", '"5000"', '""', "[]", "[5000]", "{}", '{"amount": 5000}')
+INVALID_AMOUNTS = (
     *(
         "NaN",
         "Infinity",
@@ -309,7 +309,7 @@ INVALID_DOLLAR_AMOUNTS = (
     "10000000000000.00",
     "999999999999999",
 )
-NO_TEXTS = (
+NOT_TEXTS = (
     "5",
     "5.5",
     "true",

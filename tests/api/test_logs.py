@@ -34,7 +34,7 @@ from budget_sync.database import db, transact
 from budget_sync.domain import clock
 from budget_sync.domain.errors import RequestError
 from budget_sync.operations import demo
-from budget_sync.runtime.correlation import current_id, of_all
+from budget_sync.runtime.correlation import current_id, join_ids
 from budget_sync.server import early_errors
 from budget_sync.settings import Settings
 
@@ -124,9 +124,9 @@ def test_line_about_several_requests_has_all_ids(
         current_id.reset(before)
     assert set(ids(log)) == {"one"}
     assert "A commit failed" in log.getvalue()
-    assert of_all(["one", "two", "one"]) == "one,two"
-    assert of_all(map(str, range(30))) == "0,1,2,3,4,5,6,7,8,9,+20"
-    assert of_all([]) == "-"
+    assert join_ids(["one", "two", "one"]) == "one,two"
+    assert join_ids(map(str, range(30))) == "0,1,2,3,4,5,6,7,8,9,+20"
+    assert join_ids([]) == "-"
 
 
 def test_json_line_is_one_object_with_the_id(

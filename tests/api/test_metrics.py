@@ -23,7 +23,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from stress.locks import HOLD_LOCK
-from support.damage import insert_vast_budgets, yen_of
+from support.damage import insert_vast_budgets, yen_with_decimals
 from support.installation import Installation
 from support.machine import ENGINE, PROJECT, needs, sqlite_only, wait_until
 from support.world import ROOT, check_body, commit_body, key_headers, release_body, reserve_body
@@ -266,7 +266,7 @@ def test_balances_are_in_whole_units_by_currency(world: Flask) -> None:
 
 def test_balances_of_different_decimals_are_added(world: Flask) -> None:
     for decimals in (2, 0, 3):
-        with yen_of(decimals):
+        with yen_with_decimals(decimals):
             manual_budgets.set_budget(
                 ROOT,
                 demo.CUSTOMER,

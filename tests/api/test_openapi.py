@@ -385,7 +385,7 @@ class ApiChecker:
             "cronSecret": bearer(CRON_SECRET),
             "metricsToken": bearer(METRICS_TOKEN),
         }
-        return next((known[scheme] for scheme in operation.lets_in if scheme in known), {})
+        return next((known[scheme] for scheme in operation.allowed_callers if scheme in known), {})
 
     def send(
         self,
@@ -474,7 +474,7 @@ def check_successes(api: ApiChecker) -> None:
     fiona = signed_in(api.app, "fpa-001")
     for operation in OPERATIONS:
         api.send(operation)
-        if "session" in operation.lets_in and operation.id != "logout":
+        if "session" in operation.allowed_callers and operation.id != "logout":
             api.send(operation, client=fiona, headers={})
     api.send(BY_ID["logout"], client=signed_in(api.app, "fpa-001"), headers={})
     Session.insert(

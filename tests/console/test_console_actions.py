@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from support.console_site import hidden, hold, member, send, short_check
-from support.damage import yen_of
+from support.damage import yen_with_decimals
 from support.world import ROOT
 
 from budget_sync import ledger, manual_budgets, sync
@@ -240,7 +240,7 @@ def test_action_needs_a_reason_and_shows_ledger_errors(
 
 
 def test_action_uses_the_decimals_of_its_budget(fiona: FlaskClient) -> None:
-    with yen_of(1):
+    with yen_with_decimals(1):
         manual_budgets.set_budget(
             ROOT, demo.CUSTOMER, "Tokyo", "Q1 2025", Decimal(5000), budget_id="yen", currency="JPY"
         )

@@ -15,12 +15,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from peewee import SQL
 from support.console_site import hold, member, short_check
-from support.damage import ROWS_OVER_64_BITS, insert_vast_budgets, yen_of
+from support.damage import ROWS_OVER_64_BITS, insert_vast_budgets, yen_with_decimals
 from support.world import ROOT
 
 from budget_sync import ledger, manual_budgets
 from budget_sync.accounts import people
-from budget_sync.database import audit_log, sums, whole_sums
+from budget_sync.database import audit_log, combine_sums, sums
 from budget_sync.database.models import (
     AuditLog,
     Budget,
@@ -397,7 +397,7 @@ def test_budgets_with_different_decimals_add_up(site: Flask) -> None:
         (2, "Tokyo", "Q2 2025"),
         (3, "Kyoto", "Q1 2025"),
     ):
-        with yen_of(decimals):
+        with yen_with_decimals(decimals):
             manual_budgets.set_budget(
                 ROOT,
                 demo.CUSTOMER,
@@ -436,7 +436,7 @@ def test_budgets_with_different_decimals_add_up(site: Flask) -> None:
 
 def test_budgets_with_different_decimals_are_sorted_by_value(site: Flask) -> None:
     for budget_id, decimals, budgeted, moved in (("more", 0, 5000, 50), ("less", 2, 300, 3)):
-        with yen_of(decimals):
+        with yen_with_decimals(decimals):
             manual_budgets.set_budget(
                 ROOT,
                 demo.CUSTOMER,
@@ -466,7 +466,7 @@ def test_pages_and_files_use_the_decimals_of_the_budget(
     fiona: FlaskClient,
 ) -> None:
     with time_machine.travel(datetime(2026, 1, 1, tzinfo=UTC), tick=False):
-        with yen_of(2):
+        with yen_with_decimals(2):
             for name, budget_id in (("Tokyo", "yen"), ("Osaka", "less")):
                 manual_budgets.set_budget(
                     ROOT,
@@ -527,7 +527,7 @@ def test_pages_and_files_use_the_decimals_of_the_budget(
 
 
 def test_budget_page_shows_the_customers_limit(site: Flask) -> None:
-    with yen_of(2):
+    with yen_with_decimals(2):
         people.add_customer(
             ROOT, "tokyo", "Tokyo KK", currency="JPY", auto_approve_limit_minor=10_000
         )
@@ -543,8 +543,8 @@ def test_negative_amounts_add_up(site: Flask) -> None:
     moved = AuditLog.select(
         *sums(SQL("2"), AuditLog.reservedDeltaMinor, AuditLog.committedDeltaMinor)
     )
-    assert whole_sums(moved.tuples()[0]) == (2, [100, 500_000])
-    assert whole_sums(moved.where(AuditLog.reservedDeltaMinor < 0).tuples()[0]) == (
+    assert combine_sums(moved.tuples()[0]) == (2, [100, 500_000])
+    assert combine_sums(moved.where(AuditLog.reservedDeltaMinor < 0).tuples()[0]) == (
         2,
         [-500_000, 500_000],
     )

@@ -32,8 +32,8 @@ from support.world import ROOT, check_body, key_headers, person, reserve_body
 
 from app import create_app
 from budget_sync import database, ledger, manual_budgets, settings
-from budget_sync.database import Prepared, db, first_of_both
-from budget_sync.database.locks import held_alone
+from budget_sync.database import Prepared, db, first_row_of_each
+from budget_sync.database.locks import try_exclusive_lock
 from budget_sync.database.models import Customer, Reservation
 from budget_sync.database.postgres.pipeline import Connection, Statement
 from budget_sync.database.postgres.pool import MAX_GREENLET_CONNECTIONS
@@ -382,7 +382,7 @@ def test_connection_is_usable_after_an_invalid_statement(world: Flask) -> None:
         with pytest.raises(peewee.ProgrammingError, match="nowhere"):
             invalid.first(id="org-456")
     with pytest.raises(peewee.ProgrammingError, match="nowhere"):
-        first_of_both(movements.ENABLED_CUSTOMER, invalid, customer_id="org-456", id="org-456")
+        first_row_of_each(movements.ENABLED_CUSTOMER, invalid, customer_id="org-456", id="org-456")
     assert movements.ENABLED_CUSTOMER.first(customer_id="org-456").id == "org-456"
 
 
@@ -548,16 +548,16 @@ def test_exclusive_lock_ends_with_its_connection(
     world: Flask, tmp_path: Path, outsider: psycopg.Connection[Any]
 ) -> None:
     def try_it() -> bool:
-        with held_alone("sync-src-1", tmp_path) as got:
+        with try_exclusive_lock("sync-src-1", tmp_path) as got:
             return got
 
-    with held_alone("sync-src-1", tmp_path) as got:
+    with try_exclusive_lock("sync-src-1", tmp_path) as got:
         assert got
         assert at_once(try_it) == [False]
-        with held_alone("sync-src-2", tmp_path) as other:
+        with try_exclusive_lock("sync-src-2", tmp_path) as other:
             assert other
     assert at_once(try_it) == [True]
-    with held_alone("sync-src-1", tmp_path):
+    with try_exclusive_lock("sync-src-1", tmp_path):
         end_all(outsider)
         assert at_once(try_it) == [True]
 

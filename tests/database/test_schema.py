@@ -872,7 +872,7 @@ def test_database_with_a_version_that_is_not_a_number(app: Flask) -> None:
 
 def test_database_without_tables_is_not_upgraded(app: Flask, tmp_path: Path) -> None:
     database.connect(tmp_path / "empty.db", create=True)
-    with pytest.raises(database.DatabaseProblem, match="Create them with `flask init-db`"):
+    with pytest.raises(database.DatabaseUnusableError, match="Create them with `flask init-db`"):
         database.upgrade_schema()
     assert described() == set()
 

@@ -11,7 +11,7 @@ import peewee
 import pytest
 import time_machine
 from flask import Flask
-from support.damage import make_fault
+from support.damage import create_fault_trigger
 from support.world import ROOT, slots
 
 from budget_sync import ledger, manual_budgets
@@ -408,7 +408,7 @@ def test_audit_log_is_append_only(traffic: Flask, rewrite: Any) -> None:
 def test_row_and_movement_are_one_transaction(acme: Flask, table: str) -> None:
     before = [row.__data__ for row in rows()]
     verb = "UPDATE" if table == "BudgetUtilization" else "INSERT"
-    make_fault(verb, table)
+    create_fault_trigger(verb, table)
     with pytest.raises(peewee.IntegrityError, match="a fault"):
         reserve(FIONA, "intake-789", "500")
     assert [row.__data__ for row in rows()] == before
@@ -417,7 +417,7 @@ def test_row_and_movement_are_one_transaction(acme: Flask, table: str) -> None:
 
 
 def test_account_change_fails_without_its_audit_row(acme: Flask) -> None:
-    make_fault("INSERT", "AuditLog")
+    create_fault_trigger("INSERT", "AuditLog")
     with pytest.raises(peewee.IntegrityError, match="a fault"):
         people.disable_user(ROOT, "user-123")
     with pytest.raises(peewee.IntegrityError, match="a fault"):

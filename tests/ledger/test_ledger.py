@@ -16,7 +16,7 @@ import pytest
 import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
-from support.damage import yen_of
+from support.damage import yen_with_decimals
 from support.world import ROOT, check_body, commit_body, key_headers, release_body, reserve_body
 from werkzeug.test import TestResponse
 
@@ -287,7 +287,7 @@ def test_currency_must_be_the_budgets(orchestrator: Orchestrator) -> None:
 def test_errors_use_the_decimals_stored_with_the_budget(
     orchestrator: Orchestrator,
 ) -> None:
-    with yen_of(2):
+    with yen_with_decimals(2):
         add_budget("Travel", "50", "travel", currency="JPY")
     reason = "Insufficient budget. Available: ¥50, Requested: ¥60.50"
     checked = succeeded(orchestrator.check(department="Travel", amount=60.5))
@@ -409,11 +409,11 @@ def test_customer_limit_is_rescaled_to_the_budgets_decimals(
     amount: float,
     auto_approved: bool,
 ) -> None:
-    with yen_of(customer_decimals):
+    with yen_with_decimals(customer_decimals):
         people.add_customer(
             ROOT, "org-7", "Seven", currency="JPY", auto_approve_limit_minor=limit_minor
         )
-    with yen_of(budget_decimals):
+    with yen_with_decimals(budget_decimals):
         manual_budgets.set_budget(ROOT, "org-7", "Travel", "2025", Decimal(5000))
     body = check_body(customerId="org-7", department="Travel", fiscalPeriod="FY2025", amount=amount)
     reply = succeeded(

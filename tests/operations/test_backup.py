@@ -177,7 +177,7 @@ def test_backup_is_one_private_file_with_all_rows(either: Flask, tmp_path: Path)
         "a.db"
     ]
     here = rows()
-    with database.elsewhere(path, as_it_lies=True):
+    with database.connected_to(path, immutable=True):
         assert rows() == here
     # Any SQLite client can read it, and creates no file beside it.
     assert found(path, "PRAGMA integrity_check") == [("ok",)]
@@ -302,7 +302,7 @@ def test_restore_keeps_the_replaced_database(either: Flask, tmp_path: Path) -> N
     )
     assert lines[2] == f"The replaced database is kept: {kept}"
     assert restored_rows("a.db") == backed_up
-    with database.elsewhere(kept, as_it_lies=True):
+    with database.connected_to(kept, immutable=True):
         assert rows() == replaced
     if database.is_file():
         assert stat.S_IMODE(db.file_path.stat().st_mode) == 0o600
@@ -330,7 +330,7 @@ def test_two_restores_in_one_second_keep_both_databases(either: Flask, tmp_path:
     ):
         kept = Path(either.instance_path) / name
         assert f"The replaced database is kept: {kept}\n" in output
-        with database.elsewhere(kept, as_it_lies=True):
+        with database.connected_to(kept, immutable=True):
             assert rows() == old_rows
 
 
@@ -364,8 +364,8 @@ def test_restore_creates_a_missing_database(
         db.execute_sql('DROP SCHEMA "public" CASCADE; CREATE SCHEMA "public"')
         database.disconnect()
         environment["DATABASE_URL"] = request.getfixturevalue("postgres_url")
-    elsewhere = create_app(settings.load(environment))
-    assert "There was no database before." in succeeds(elsewhere, "restore", tmp_path / "a.db")
+    connected_to = create_app(settings.load(environment))
+    assert "There was no database before." in succeeds(connected_to, "restore", tmp_path / "a.db")
     assert restored_rows("a.db") == backed_up
     database.disconnect()
 
@@ -379,7 +379,7 @@ def test_backup_of_sqlite_can_be_restored_on_postgresql(
     reserve("lost")
     succeeds(other, "restore", tmp_path / "a.db")
     succeeds(other, "backup", tmp_path / "b.db")
-    with database.elsewhere(tmp_path / "b.db", as_it_lies=True):
+    with database.connected_to(tmp_path / "b.db", immutable=True):
         assert restored_rows("a.db") == backed_up
 
 
@@ -443,14 +443,14 @@ def test_restore_names_key_revoked_only_in_write_ahead_log(acme: Flask, tmp_path
     with closing(sqlite3.connect(db.file_path, isolation_level=None)) as reader:
         reader.execute("BEGIN").execute('SELECT COUNT(*) FROM "AuditLog"').fetchall()
         people.revoke_key(ROOT, key)
-        db.obj.patience_s = 0.1
+        db.obj.busy_timeout_s = 0.1
         output = succeeds(acme, "restore", tmp_path / "a.db")
         assert reader.execute('SELECT "revokedAt" FROM "ApiKey"').fetchall() == [(None,)], (
             "the reader still sees its own snapshot"
         )
     assert f"Check key {key} (orchestrator): it was revoked" in output
     (kept,) = Path(acme.instance_path).glob("replaced-*.db")
-    with database.elsewhere(kept):
+    with database.connected_to(kept):
         assert [row.revokedAt is None for row in ApiKey.select()] == [False]
 
 
@@ -585,7 +585,7 @@ def test_restore_on_postgresql_undoes_wrong_balances(
 def test_unreadable_file_changes_nothing_on_postgresql(postgres_app: Flask, tmp_path: Path) -> None:
     before = rows()
     with pytest.raises(
-        database.DatabaseProblem, match="nothing was changed: unable to open database file"
+        database.DatabaseUnusableError, match="nothing was changed: unable to open database file"
     ):
         database.replace_rows(
             tmp_path / "none.db", tmp_path / "kept.db", lambda: None, lambda done, total: None
@@ -651,7 +651,7 @@ def test_interrupted_restore_leaves_the_old_database(
     with closing(sqlite3.connect(db.file_path, isolation_level=None)) as reader:
         # The reader prevents a checkpoint, so the write-ahead log has to be moved, too.
         reader.execute("BEGIN").execute('SELECT COUNT(*) FROM "AuditLog"').fetchall()
-        db.obj.patience_s = 0.1
+        db.obj.busy_timeout_s = 0.1
         assert flask(acme, "restore", tmp_path / "a.db").exit_code == 1
     assert calls_left == []
     assert rows() == before
@@ -662,7 +662,7 @@ def test_replaced_database_keeps_its_write_ahead_log(acme: Flask, tmp_path: Path
     succeeds(acme, "backup", tmp_path / "a.db")
     reserve("after")
     before = rows()
-    db.obj.patience_s = 0.1
+    db.obj.busy_timeout_s = 0.1
     with closing(sqlite3.connect(db.file_path, isolation_level=None)) as reader:
         reader.execute("BEGIN").execute('SELECT COUNT(*) FROM "AuditLog"').fetchall()
         succeeds(acme, "restore", tmp_path / "a.db")
@@ -670,14 +670,14 @@ def test_replaced_database_keeps_its_write_ahead_log(acme: Flask, tmp_path: Path
         assert kept.with_name(f"{kept.name}-wal").stat().st_size
         assert reader.execute('SELECT COUNT(*) FROM "Reservation"').fetchall() == [(3,)]
         # On a busy machine, a write takes longer than the short patience above.
-        db.obj.patience_s = 5
+        db.obj.busy_timeout_s = 5
         reserve("new")
     assert [row.requestId for row in Reservation.select().order_by(Reservation.seq)] == [
         "before-1",
         "before-2",
         "new",
     ]
-    with database.elsewhere(kept):
+    with database.connected_to(kept):
         assert rows() == before
 
 

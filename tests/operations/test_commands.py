@@ -25,7 +25,7 @@ import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
-from support.damage import insert_vast_budgets, yen_of
+from support.damage import insert_vast_budgets, yen_with_decimals
 from support.installation import Installation
 from support.machine import ENGINE, PROJECT, sqlite_only
 from support.world import PASSWORD, ROOT, sign_in
@@ -1213,7 +1213,7 @@ def audited_deletions() -> list[tuple[str | None, int]]:
 @pytest.fixture
 def batches_of_two(acme: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
     """Pruning in batches of two, with six old checks, one of them of another customer."""
-    monkeypatch.setattr(retention, "PORTION", 2)
+    monkeypatch.setattr(retention, "BATCH_SIZE", 2)
     acme.succeed("add-customer", "globex", "--name", "Globex")
     for number, customer_id in enumerate(["acme", "acme", "globex", "acme", "acme", "acme"]):
         log_check(f"{number}", NOW - timedelta(days=10 - number), customer_id)
@@ -1287,7 +1287,9 @@ def test_pruning_shows_progress_on_a_terminal(
 ) -> None:
     for number in range(3):
         log_check(f"old-{number}", NOW)
-    installation = Installation(environment, constants={"budget_sync.ledger.retention.PORTION": 1})
+    installation = Installation(
+        environment, constants={"budget_sync.ledger.retention.BATCH_SIZE": 1}
+    )
     terminal, theirs = pty.openpty()
     with open(terminal, "rb", buffering=0) as shown, (tmp_path / "output").open("w+") as output:
         # Closed before it is read. Otherwise, a read without any output would block.
@@ -1405,7 +1407,7 @@ def test_stats_add_up_budgets_with_different_decimals(acme: Shell) -> None:
         ("Q2", "2", "5000.5"),
         ("Q3", "2", "0.5"),
     ):
-        with yen_of(int(decimals)):
+        with yen_with_decimals(int(decimals)):
             acme.succeed(
                 *budget(
                     id=f"yen-{quarter}",

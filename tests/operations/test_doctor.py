@@ -387,8 +387,8 @@ def test_unsafe_settings_of_postgresql_are_found(postgres_live: Flask, postgres_
             assert findings["Commits last"][0] == "failed"
             assert findings["Commits last"][1].startswith("synchronous_commit = off"), findings
             with (
-                pytest.raises(database.DatabaseProblem, match="permission denied"),
-                database.trial_schema(f"{postgres_url}?user=reader"),
+                pytest.raises(database.DatabaseUnusableError, match="permission denied"),
+                database.temporary_schema(f"{postgres_url}?user=reader"),
             ):
                 pass
         finally:

@@ -86,7 +86,7 @@ def test_sqlite_that_loses_commits_is_one_line(
     try:
         database.check_library(pythons_sqlite.sqlite_version_info)
         needs(None, "a Python with an affected SQLite library")
-    except database.DatabaseProblem:
+    except database.DatabaseUnusableError:
         pass
     hidden = tmp_path / "hidden" / "pysqlite3"
     hidden.mkdir(parents=True)
@@ -141,7 +141,7 @@ def test_sqlite_versions_that_lose_commits_are_rejected(
     if is_fixed:
         database.check_library(version)
     else:
-        with pytest.raises(database.DatabaseProblem, match=".".join(map(str, version))):
+        with pytest.raises(database.DatabaseUnusableError, match=".".join(map(str, version))):
             database.check_library(version)
 
 

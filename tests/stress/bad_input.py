@@ -18,11 +18,11 @@ from urllib.parse import quote
 from api.test_bad_input import (
     BAD_TEXTS,
     CALLS,
+    INVALID_AMOUNTS,
     MAX_BODY_BYTES,
     MONEY_CALLS,
-    NO_AMOUNTS,
-    NO_NUMBERS,
-    NO_TEXTS,
+    NOT_NUMBERS,
+    NOT_TEXTS,
 )
 from flask import Flask
 from support.world import key_headers
@@ -35,9 +35,9 @@ from stress.wsgi import Answer, Environ, request_environ, send, session_cookie, 
 
 #: JSON texts for fields; some are invalid JSON.
 CORPUS = (
-    *NO_NUMBERS,
-    *NO_AMOUNTS,
-    *NO_TEXTS,
+    *NOT_NUMBERS,
+    *INVALID_AMOUNTS,
+    *NOT_TEXTS,
     *BAD_TEXTS,
     *(
         "null",
@@ -275,7 +275,7 @@ class Operation(NamedTuple):
     path: str
     in_path: tuple[str, ...]
     in_query: tuple[str, ...]
-    lets_in: tuple[str, ...]
+    allowed_callers: tuple[str, ...]
     bodies: tuple[Mapping[str, str], ...]
     fields: tuple[str, ...]
     answers: Mapping[int, Answers]
@@ -365,7 +365,7 @@ class Cases:
             environ["REMOTE_ADDR"] = f"10.0.0.{rng.randrange(ADDRESSES)}"
         if operation.path in MONEY_PATHS and rng.random() < 0.1:
             environ["HTTP_IDEMPOTENCY_KEY"] = f"key-{rng.randrange(KEYS)}"
-        schemes = sorted({"apiKey", "session", "", *operation.lets_in})
+        schemes = sorted({"apiKey", "session", "", *operation.allowed_callers})
         self._sign(environ, rng.choices(schemes, [CALLERS[scheme] for scheme in schemes])[0])
         for name in rng.sample(HEADERS, rng.randint(1, 2)) if rng.random() < 0.15 else ():
             environ[name] = rng.choice(HEADER_CORPUS)

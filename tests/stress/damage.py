@@ -105,7 +105,7 @@ def _examine(target: Path, true_rows: Rows, true_texts: Rows, *, in_log: bool) -
             database.require_current_schema()
             startup.require_sound_start()
             rows, texts = _read(target)
-        except database.DatabaseProblem:
+        except database.DatabaseUnusableError:
             return "rejected at start-up"
         except Exception as error:  # noqa: BLE001  # the result of this case
             expected = isinstance(

@@ -58,7 +58,7 @@ def insert_vast_budgets(customer_id: str) -> int:
     return ROWS_OVER_64_BITS * amount_minor
 
 
-def make_fault(event: str, table: str) -> None:
+def create_fault_trigger(event: str, table: str) -> None:
     """Create a trigger that fails an event on a table with the text "a fault"."""
     if ENGINE == "sqlite":
         database.db.execute_sql(
@@ -77,7 +77,7 @@ def make_fault(event: str, table: str) -> None:
 
 
 @contextmanager
-def yen_of(decimals: int) -> Iterator[None]:
+def yen_with_decimals(decimals: int) -> Iterator[None]:
     """Give the yen that many decimals, as another version of the currency tables might."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

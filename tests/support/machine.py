@@ -25,7 +25,7 @@ sqlite_only = pytest.mark.skipif(ENGINE != "sqlite", reason="about SQLite")
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
 
 #: The user id of the unprivileged user `nobody`.
-NOBODY = 65534
+UNPRIVILEGED_UID = 65534
 
 
 def needs(present: object, what: str) -> None:
@@ -45,8 +45,8 @@ def free_port() -> int:
     return port
 
 
-def as_nobody(work: Callable[[], Any]) -> Any:
-    """Call `work` in a child process of user NOBODY and return its result, passed as JSON.
+def call_as_unprivileged_user(work: Callable[[], Any]) -> Any:
+    """Call `work` in a child process of user UNPRIVILEGED_UID and return its result, passed as JSON.
 
     Needs root. The child may be unable to read Python's library, so import what `work` needs first.
     """
@@ -55,8 +55,8 @@ def as_nobody(work: Callable[[], Any]) -> Any:
     if not pid:
         try:
             os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+            os.setgid(UNPRIVILEGED_UID)
+            os.setuid(UNPRIVILEGED_UID)
             os.write(writing, json.dumps(work()).encode())
         except BaseException as error:  # noqa: BLE001  # reported to the parent
             os.write(writing, json.dumps(f"{type(error).__name__}: {error}").encode())

@@ -24,7 +24,7 @@ from support.world import ROOT
 from app import create_app
 from budget_sync import ledger, sync
 from budget_sync.accounts import people
-from budget_sync.commands.support import Progress, asked_by_signals
+from budget_sync.commands.support import Progress, handle_stop_signals
 from budget_sync.database.models import SyncHistory
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.settings import Settings, SettingsError, load
@@ -407,7 +407,7 @@ def test_signal_between_sources_starts_no_other_source(
 def test_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with asked_by_signals(lambda _: pytest.fail("an ignored signal was handled")):
+        with handle_stop_signals(lambda _: pytest.fail("an ignored signal was handled")):
             signal.raise_signal(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:

@@ -326,7 +326,7 @@ def test_retries_end(two: World) -> None:
 
 def stopping_at(step: str, stop: Cancellation) -> Callable[[str], None]:
     """A progress callback that cancels the run at the first step that matches the pattern."""
-    return lambda text: stop.ask(signal.SIGTERM) if re.match(step, text) else None
+    return lambda text: stop.request(signal.SIGTERM) if re.match(step, text) else None
 
 
 @pytest.mark.parametrize("step", ["reading Google", "reading 1,", "writing"])

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import time_machine
 from flask import Flask
-from support.damage import yen_of
+from support.damage import yen_with_decimals
 from support.machine import ENGINE
 from support.sync_world import HEADER_WITH_ID, ORG, World, open_world, plan_rows
 from support.world import ROOT, person
@@ -324,7 +324,7 @@ def test_new_decimals_of_a_currency_change_no_budget(world: World) -> None:
     by_hand, _ = manual_budgets.set_budget(
         ROOT, ORG, "Legal", "Q1 2025", Decimal(5000), currency="JPY"
     )
-    with yen_of(2):
+    with yen_with_decimals(2):
         assert (world.sync(source).status, world.last(source).errorCount) == ("partial", 1)
         assert "has JPY with 0 decimals" in world.bad_rows(source)[2]
         assert (
@@ -343,7 +343,7 @@ def test_new_decimals_of_a_currency_change_no_budget(world: World) -> None:
 def test_preview_uses_the_decimals_of_each_budget(world: World) -> None:
     header = "Department,Fiscal Period,Budgeted Amount,Currency\n"
     source = world.csv("plan.csv", f"{header}Ops,Q1 2025,5000,JPY\nIT,Q1 2025,1,USD\n")
-    with yen_of(2):
+    with yen_with_decimals(2):
         world.sync(source)
     budget = world.budget("Ops")
     reserve(budget, 300)

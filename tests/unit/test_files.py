@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 from support.installation import Installation
-from support.machine import NOBODY, as_nobody, root_only, sqlite_only
+from support.machine import UNPRIVILEGED_UID, call_as_unprivileged_user, root_only, sqlite_only
 from support.world import ROOT, reserve_body
 
 from app import create_app
@@ -34,11 +34,11 @@ def owners(folder: Path) -> dict[str, int]:
 
 
 CREATORS: dict[str, Callable[[Path], object]] = {
-    "create": lambda path: os.close(files.make(path)),
-    "open_or_create": lambda path: os.close(files.open_or_make(path)),
-    "create_once": lambda path: files.make_once(path, "text"),
+    "create": lambda path: os.close(files.create(path)),
+    "open_or_create": lambda path: os.close(files.open_or_create(path)),
+    "create_once": lambda path: files.create_once(path, "text"),
     "write": lambda path: files.write(path, "text"),
-    "create_folder": files.make_folder,
+    "create_folder": files.create_folder,
 }
 every_creator = pytest.mark.parametrize("creator", CREATORS.values(), ids=CREATORS)
 
@@ -58,31 +58,31 @@ def test_new_files_are_accessible_to_their_owner_only(
 
 def test_existing_file_is_kept_or_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    files.make_once(path, "first")
-    files.make_once(path, "second")
-    os.close(files.open_or_make(path))
+    files.create_once(path, "first")
+    files.create_once(path, "second")
+    os.close(files.open_or_create(path))
     with pytest.raises(FileExistsError):
-        files.make(path)
+        files.create(path)
     assert path.read_text(encoding="utf-8") == "first"
     files.write(path, "third")
     assert path.read_text(encoding="utf-8") == "third"
     with pytest.raises(FileExistsError):
-        files.make_folder(path)
-    files.make_folder(tmp_path)
+        files.create_folder(path)
+    files.create_folder(tmp_path)
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
 def test_slower_process_opens_the_file_of_the_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = files.make
+    create = files.create
 
     def late(path: Path) -> int:
         path.write_text("first", encoding="utf-8")
-        return make(path)
+        return create(path)
 
-    monkeypatch.setattr(files, files.make.__name__, late)
-    with open(files.open_or_make(tmp_path / "file"), encoding="utf-8") as opened:
+    monkeypatch.setattr(files, files.create.__name__, late)
+    with open(files.open_or_create(tmp_path / "file"), encoding="utf-8") as opened:
         assert opened.read() == "first"
 
 
@@ -120,13 +120,13 @@ def test_write_replaces_a_link_and_not_its_target(tmp_path: Path) -> None:
 def test_failed_write_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, creator: Callable[[Path], object]
 ) -> None:
-    make = files.make
+    create = files.create
 
     def make_on_full_disk(path: Path) -> int:
-        os.close(make(path))
+        os.close(create(path))
         return os.open("/dev/full", os.O_WRONLY)
 
-    monkeypatch.setattr(files, files.make.__name__, make_on_full_disk)
+    monkeypatch.setattr(files, files.create.__name__, make_on_full_disk)
     with pytest.raises(OSError, match="No space left"):
         creator(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
@@ -144,9 +144,9 @@ def test_failed_replacement_leaves_no_draft(tmp_path: Path) -> None:
 
 @pytest.fixture
 def theirs() -> Iterator[Path]:
-    """A folder of the user NOBODY, at a path that this user can reach."""
+    """A folder of the unprivileged user, at a path that this user can reach."""
     folder = Path(tempfile.mkdtemp(prefix="budget-sync-tests-"))
-    os.chown(folder, NOBODY, NOBODY)
+    os.chown(folder, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
     yield folder
     shutil.rmtree(folder)
 
@@ -157,24 +157,27 @@ def test_root_gives_new_files_to_the_folders_owner(
     theirs: Path, tmp_path: Path, creator: Callable[[Path], object]
 ) -> None:
     creator(theirs / "new")
-    assert ((theirs / "new").stat().st_uid, (theirs / "new").stat().st_gid) == (NOBODY, NOBODY)
+    assert ((theirs / "new").stat().st_uid, (theirs / "new").stat().st_gid) == (
+        UNPRIVILEGED_UID,
+        UNPRIVILEGED_UID,
+    )
     creator(tmp_path / "new")
     assert (tmp_path / "new").stat().st_uid == 0
 
 
 @root_only
 def test_root_gives_away_every_parent_it_creates(theirs: Path) -> None:
-    files.make_folder(theirs / "a" / "b")
-    assert owners(theirs) == {"a": NOBODY, "a/b": NOBODY}
+    files.create_folder(theirs / "a" / "b")
+    assert owners(theirs) == {"a": UNPRIVILEGED_UID, "a/b": UNPRIVILEGED_UID}
 
 
 @root_only
 def test_file_like_another_has_its_owner(theirs: Path, tmp_path: Path) -> None:
     (tmp_path / "like").touch()
-    os.chown(tmp_path / "like", NOBODY, NOBODY)
+    os.chown(tmp_path / "like", UNPRIVILEGED_UID, UNPRIVILEGED_UID)
     for folder in (tmp_path, theirs):
-        os.close(files.make(folder / "new", like="like"))
-        assert (folder / "new").stat().st_uid == NOBODY
+        os.close(files.create(folder / "new", like="like"))
+        assert (folder / "new").stat().st_uid == UNPRIVILEGED_UID
 
 
 @root_only
@@ -186,7 +189,7 @@ def test_file_that_cannot_be_given_away_is_removed(
 
     monkeypatch.setattr(os, "fchown", denied)
     with pytest.raises(PermissionError, match="new"):
-        files.make(theirs / "new")
+        files.create(theirs / "new")
     assert list(theirs.iterdir()) == []
 
 
@@ -198,14 +201,17 @@ def test_links_do_not_change_files_of_root(theirs: Path, tmp_path: Path) -> None
         (theirs / name).symlink_to(secret)
     (theirs / "folder").symlink_to(tmp_path)
     with pytest.raises(OSError, match="lock"):
-        files.open_or_make(theirs / "lock")
-    with pytest.raises(OSError, match=r"sync-1\.lock"), database.held_alone("sync-1", theirs):
+        files.open_or_create(theirs / "lock")
+    with (
+        pytest.raises(OSError, match=r"sync-1\.lock"),
+        database.try_exclusive_lock("sync-1", theirs),
+    ):
         pass
     files.write(theirs / "note", "a note")
-    files.make_once(theirs / "key", "a key")
-    files.make_folder(theirs / "folder")
-    files.make_folder(theirs / "folder" / "inner")
-    os.close(files.make(theirs / "folder" / "new"))
+    files.create_once(theirs / "key", "a key")
+    files.create_folder(theirs / "folder")
+    files.create_folder(theirs / "folder" / "inner")
+    os.close(files.create(theirs / "folder" / "new"))
     assert secret.read_text(encoding="utf-8") == "root's"
     assert tmp_path.stat().st_uid == 0
     assert set(owners(tmp_path).values()) == {0}
@@ -231,22 +237,26 @@ def test_swapped_folder_is_not_given_away(
     monkeypatch.setattr(Path, "mkdir", swap)
     if swapped == "for a link":
         with pytest.raises(OSError, match="new"):
-            files.make_folder(theirs / "new")
+            files.create_folder(theirs / "new")
         assert tmp_path.stat().st_uid == 0
     else:
-        files.make_folder(theirs / "new")
+        files.create_folder(theirs / "new")
         assert (theirs / "new").stat().st_uid == 0
 
 
 @root_only
 def test_sqlites_files_belong_to_the_databases_owner(theirs: Path) -> None:
     path = theirs / "a.db"
-    os.close(files.make(path))
+    os.close(files.create(path))
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = wal")
         connection.execute("CREATE TABLE t (x)")
-        assert owners(theirs) == {"a.db": NOBODY, "a.db-wal": NOBODY, "a.db-shm": NOBODY}
+        assert owners(theirs) == {
+            "a.db": UNPRIVILEGED_UID,
+            "a.db-wal": UNPRIVILEGED_UID,
+            "a.db-shm": UNPRIVILEGED_UID,
+        }
         assert {mode(file) for file in theirs.iterdir()} == {0o600}
     finally:
         connection.close()
@@ -301,7 +311,7 @@ def test_service_can_use_the_files_of_root(
     for command in (("demo",), ("sync-sheets",), ("backup", str(tmp_path))):
         service.flask(*command)
     found = owners(theirs)
-    assert set(found.values()) == {NOBODY}, found
+    assert set(found.values()) == {UNPRIVILEGED_UID}, found
     names = {path.name for path in theirs.rglob("*")}
     assert {
         "budget_sync.db",
@@ -313,7 +323,7 @@ def test_service_can_use_the_files_of_root(
         "demo.csv",
     } <= names
     assert any(name.startswith("sync-") for name in names)
-    assert as_nobody(lambda: use(service)) == SUCCESS
+    assert call_as_unprivileged_user(lambda: use(service)) == SUCCESS
 
 
 @root_only
@@ -342,4 +352,4 @@ def test_process_without_write_access_is_not_ready(
             ).status_code,
         ]
 
-    assert as_nobody(statuses) == [503, 503]
+    assert call_as_unprivileged_user(statuses) == [503, 503]

@@ -65,7 +65,7 @@ def waits(waiters: list[Waiter], events: Events, name: str, timeout_s: float = 2
     """A call that waits on its own waiter, and records it."""
 
     def call() -> None:
-        waiters.append(greenlets.new_bell())
+        waiters.append(greenlets.new_waiter())
         events.append(f"{name} waits")
         events.append(f"{name} {'resumes' if waiters[-1].wait(timeout_s) else 'times out'}")
 
@@ -74,7 +74,7 @@ def waits(waiters: list[Waiter], events: Events, name: str, timeout_s: float = 2
 
 def notify_all(*waiters: Waiter) -> None:
     for waiter in waiters:
-        waiter.ring()
+        waiter.notify()
 
 
 def test_greenlets_resume_in_order_of_notification(loop: Loop) -> None:
@@ -90,7 +90,7 @@ def test_greenlets_resume_in_order_of_notification(loop: Loop) -> None:
     loop.run_once()
     assert events[3:] == ["two resumes", "one resumes"]
     assert loop.scheduler.has_waiters
-    waiters[2].ring()
+    waiters[2].notify()
     assert loop.wakes == 2
     loop.run_once()
     assert events[5:] == ["three resumes"]
@@ -101,8 +101,8 @@ def test_notification_before_wait_is_not_lost(loop: Loop) -> None:
     results: Events = []
 
     def call() -> None:
-        waiter = greenlets.new_bell()
-        waiter.ring()
+        waiter = greenlets.new_waiter()
+        waiter.notify()
         results.append(str(waiter.wait(20)))
 
     loop.scheduler.spawn(call)
@@ -116,7 +116,7 @@ def test_greenlet_may_wait_again_after_timeout(loop: Loop) -> None:
     events: Events = []
 
     def call() -> None:
-        waiters.append(greenlets.new_bell())
+        waiters.append(greenlets.new_waiter())
         while not waiters[0].wait(TICK_S):
             events.append("still waits")
         events.append("resumes")
@@ -126,7 +126,7 @@ def test_greenlet_may_wait_again_after_timeout(loop: Loop) -> None:
     while len(events) < 2:
         loop.run_once()
     assert time.monotonic() - began >= 2 * TICK_S
-    waiters[0].ring()
+    waiters[0].notify()
     loop.run_once()
     assert events[-1] == "resumes"
     assert events.count("resumes") == 1
@@ -139,7 +139,7 @@ def test_late_notification_wakes_no_other_greenlet(loop: Loop) -> None:
     while len(events) < 2:
         loop.run_once()
     loop.scheduler.spawn(waits(waiters, events, "patient"))
-    waiters[0].ring()
+    waiters[0].notify()
     loop.run_once()
     assert events == ["impatient waits", "impatient times out", "patient waits"]
 
@@ -152,7 +152,7 @@ def test_each_greenlet_has_its_own_context(loop: Loop) -> None:
     def named(name: str) -> Callable[[], None]:
         def call() -> None:
             variable.set(name)
-            waiters.append(greenlets.new_bell())
+            waiters.append(greenlets.new_waiter())
             waiters[-1].wait(20)
             seen.append(variable.get())
 
@@ -160,8 +160,8 @@ def test_each_greenlet_has_its_own_context(loop: Loop) -> None:
 
     loop.scheduler.spawn(named("one"))
     loop.scheduler.spawn(named("two"))
-    waiters[1].ring()
-    waiters[0].ring()
+    waiters[1].notify()
+    waiters[0].notify()
     loop.run_once()
     assert seen == ["two", "one"]
     assert variable.get() == "unset"
@@ -227,7 +227,7 @@ def test_calls_over_the_limit_start_when_others_end(loop: Loop) -> None:
     for name in ("one", "two", "three", "four"):
         loop.scheduler.spawn(waits(waiters, events, name))
     assert events == ["one waits", "two waits"]
-    waiters[1].ring()
+    waiters[1].notify()
     loop.run_once()
     assert events[2:] == ["two resumes", "three waits"]
     notify_all(waiters[0], waiters[2])
@@ -240,7 +240,7 @@ def test_blocking_work_runs_in_another_thread(loop: Loop) -> None:
     may_end = threading.Event()
 
     def slow() -> str:
-        assert not greenlets.is_shared()
+        assert not greenlets.in_greenlet()
         assert may_end.wait(20)
         return "done"
 
@@ -248,9 +248,9 @@ def test_blocking_work_runs_in_another_thread(loop: Loop) -> None:
         raise LookupError("lost")
 
     def call() -> None:
-        events.append(greenlets.apart(slow))
+        events.append(greenlets.run_in_thread(slow))
         with suppress(LookupError):
-            greenlets.apart(fails)
+            greenlets.run_in_thread(fails)
             events.append("no error")
         events.append("resumes")
 
@@ -270,10 +270,10 @@ def test_each_greenlet_has_its_own_variables(loop: Loop) -> None:
 
     def sets(name: str) -> Callable[[], None]:
         def call() -> None:
-            greenlets.own()["name"] = name
-            waiters.append(greenlets.new_bell())
+            greenlets.local_vars()["name"] = name
+            waiters.append(greenlets.new_waiter())
             waiters[-1].wait(20)
-            seen.append(greenlets.own()["name"])
+            seen.append(greenlets.local_vars()["name"])
 
         return call
 
@@ -282,15 +282,15 @@ def test_each_greenlet_has_its_own_variables(loop: Loop) -> None:
     notify_all(*waiters)
     loop.run_once()
     assert seen == ["one", "two"]
-    assert "name" not in greenlets.own()
+    assert "name" not in greenlets.local_vars()
 
 
 def test_loop_and_other_threads_block_while_they_wait(loop: Loop) -> None:
-    waiter = greenlets.new_bell()
-    threading.Timer(0.05, waiter.ring).start()
+    waiter = greenlets.new_waiter()
+    threading.Timer(0.05, waiter.notify).start()
     assert waiter.wait(20)
     with ThreadPoolExecutor(1) as pool:
-        assert not pool.submit(lambda: greenlets.new_bell().wait(0.01)).result()
+        assert not pool.submit(lambda: greenlets.new_waiter().wait(0.01)).result()
     assert not loop.scheduler.has_waiters
 
 

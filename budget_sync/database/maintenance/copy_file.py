@@ -12,7 +12,7 @@ from psycopg import sql
 
 from budget_sync.database.connection import db, snapshot, sqlite3
 from budget_sync.database.engine import SQLITE_STATEMENTS
-from budget_sync.database.errors import DatabaseProblem
+from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.postgres.pool import PostgresServer
 from budget_sync.database.schema import (
     column_names,
@@ -33,14 +33,14 @@ _ROWS = 1000
 def copy_at(path: Path, consequence: str) -> Iterator[Any]:
     """A connection to the empty file `path`, to write a copy to.
 
-    Raises DatabaseProblem if the copy fails, for example because the disk is full. Its text begins
+    Raises DatabaseUnusableError if the copy fails, for example because the disk is full. Its text begins
     with `consequence`.
     """
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as target:
             yield target
     except (sqlite3.Error, psycopg.Error) as error:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"{consequence}: cannot write the copy in {path.parent} "
             f"({' '.join(str(error).split())})."
         ) from error
@@ -49,7 +49,7 @@ def copy_at(path: Path, consequence: str) -> Iterator[Any]:
 def write_copy(path: Path, report_progress: Progress) -> None:
     """Write a consistent copy of the database to the empty file `path`, without blocking writers.
 
-    Raises DatabaseProblem if the copy fails.
+    Raises DatabaseUnusableError if the copy fails.
     """
     with copy_at(path, "No backup was created") as target:
         # An incomplete file is useless anyway, and the caller syncs the complete one.

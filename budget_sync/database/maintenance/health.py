@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from budget_sync.database.connection import db, library_version, open_connection, roll_back
-from budget_sync.database.errors import DatabaseProblem
+from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.locks import process_lock
 from budget_sync.database.postgres.pool import PostgresServer
 from budget_sync.domain import clock
@@ -55,10 +55,10 @@ def clock_offset_s() -> float:
     return float(server_time_s) - time.time()
 
 
-def prove_append_only() -> None:
+def check_append_only() -> None:
     """Check that an audit row can be written but neither changed nor deleted; rolls back all of it.
 
-    Raises DatabaseProblem otherwise.
+    Raises DatabaseUnusableError otherwise.
     """
     with nullcontext() if isinstance(db.obj, PostgresServer) else process_lock():
         for change in ('UPDATE "AuditLog" SET "reason" = NULL', 'DELETE FROM "AuditLog"'):
@@ -70,12 +70,12 @@ def prove_append_only() -> None:
             except peewee.IntegrityError:
                 continue
             except peewee.PeeweeException as error:
-                raise DatabaseProblem(
+                raise DatabaseUnusableError(
                     f"a row cannot be written: {' '.join(str(error).split())}"
                 ) from error
             finally:
                 roll_back()
-            raise DatabaseProblem(
+            raise DatabaseUnusableError(
                 f"its rows can be changed ({change.split()[0]}): the triggers that reject this are "
                 "missing"
             )
@@ -89,14 +89,16 @@ def _write_audit_row() -> None:
     try:
         db.execute_sql(insert)
     except peewee.IntegrityError as error:
-        raise DatabaseProblem(f"a row cannot be written: {' '.join(str(error).split())}") from error
+        raise DatabaseUnusableError(
+            f"a row cannot be written: {' '.join(str(error).split())}"
+        ) from error
 
 
 @contextmanager
-def trial_schema(url: str) -> Iterator[str]:
+def temporary_schema(url: str) -> Iterator[str]:
     """Create an empty schema in a PostgreSQL database and drop it at the end.
 
-    Gives a connection string for that schema. Raises DatabaseProblem if the user may not create
+    Gives a connection string for that schema. Raises DatabaseUnusableError if the user may not create
     schemas.
     """
     name = f"budget_sync_trial_{secrets.token_hex(4)}"
@@ -104,7 +106,7 @@ def trial_schema(url: str) -> Iterator[str]:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     except psycopg.Error as error:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"cannot create a temporary schema: {' '.join(str(error).split())}"
         ) from error
     try:

@@ -14,7 +14,7 @@ import peewee
 
 from budget_sync.database.connection import db, open_connection, sqlite3
 from budget_sync.database.engine import engine_statements
-from budget_sync.database.errors import DatabaseProblem
+from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.postgres.pool import PostgresServer
 from budget_sync.database.schema import schema_statements, schema_version, table_names
 
@@ -30,7 +30,7 @@ _POSTGRESQL_NAMES = """
 """
 
 
-def damage() -> str | None:
+def find_damage() -> str | None:
     """The first error that SQLite finds in the connected file, in one line; None if it has none.
 
     It runs integrity_check, not quick_check, which does not compare indexes with their tables: a
@@ -44,30 +44,30 @@ def damage() -> str | None:
     return None if found == "ok" else " ".join(found.split())
 
 
-def require_sound() -> None:
-    """Raises DatabaseProblem unless the connected SQLite file is undamaged and of this program.
+def require_intact_file() -> None:
+    """Raises DatabaseUnusableError unless the connected SQLite file is undamaged and of this program.
 
     Any schema version is accepted.
     """
     try:
-        found = damage()
+        found = find_damage()
         version = schema_version()
         orphans = db.execute_sql("PRAGMA foreign_key_check").fetchall()
     except peewee.PeeweeException as error:
         found = " ".join(str(error).split())
     if found:
-        raise DatabaseProblem(f"it is not a database, or it is damaged: {found}")
+        raise DatabaseUnusableError(f"it is not a database, or it is damaged: {found}")
     if version is None:
-        raise DatabaseProblem("it is a database, but not of this program")
+        raise DatabaseUnusableError("it is a database, but not of this program")
     if orphans:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"it is damaged: a row of {orphans[0][0]} refers to a row of {orphans[0][2]} that is "
             "not there"
         )
 
 
-def require_whole_schema() -> None:
-    """Raises DatabaseProblem if a table, index or trigger of the newest schema is missing.
+def require_complete_schema() -> None:
+    """Raises DatabaseUnusableError if a table, index or trigger of the newest schema is missing.
 
     On SQLite also if a column is missing, or if a column, index or trigger was changed.
     """
@@ -80,13 +80,13 @@ def require_whole_schema() -> None:
             else _missing_on_sqlite(expected)
         )
     except sqlite3.Error as error:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"its schema cannot be read: {' '.join(str(error).split())}"
         ) from error
     if missing:
         # A missing table also lacks its columns and indexes, so tables are named first.
         first = min(missing, key=lambda name: (not name.startswith("table "), name))
-        raise DatabaseProblem(f"its schema is incomplete: {first} is missing or changed")
+        raise DatabaseUnusableError(f"its schema is incomplete: {first} is missing or changed")
 
 
 def _missing_on_sqlite(expected: Sequence[str]) -> set[str]:

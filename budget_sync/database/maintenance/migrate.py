@@ -9,7 +9,7 @@ from psycopg import sql
 
 from budget_sync.database.connection import SqliteFile, db, snapshot, sqlite3
 from budget_sync.database.engine import GENERATED_KEYS
-from budget_sync.database.errors import DatabaseProblem
+from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.schema import SCHEMA_VERSION, column_names, table_names
 
 _CHUNK_ROWS = 1000
@@ -18,11 +18,11 @@ _CHUNK_ROWS = 1000
 def copy_to(url: str) -> dict[str, int]:
     """Copy all rows to the PostgreSQL database of `url`; return each table's row count there.
 
-    Raises DatabaseProblem, and leaves the target unchanged, unless the source is an SQLite file and
+    Raises DatabaseUnusableError, and leaves the target unchanged, unless the source is an SQLite file and
     the target has the current schema and no rows.
     """
     if not isinstance(db.obj, SqliteFile):
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             "Only an SQLite database can be copied to PostgreSQL. "
             "Set DATABASE_URL to the SQLite file."
         )
@@ -37,11 +37,11 @@ def copy_to(url: str) -> dict[str, int]:
                 for table in copied
             }
             if stored != copied:
-                raise DatabaseProblem(
+                raise DatabaseUnusableError(
                     f"The copy has {stored} rows instead of {copied}. Nothing was kept; try again."
                 )
     except (psycopg.Error, sqlite3.Error) as error:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"The copy failed and nothing was kept: {' '.join(str(error).split())}."
         ) from error
     return stored
@@ -60,12 +60,12 @@ def copy_rows(target: psycopg.Connection[Any], source: Any) -> dict[str, int]:
 
 def _require_empty(target: psycopg.Connection[Any]) -> None:
     if _scalar(target, sql.SQL("""SELECT to_regclass('"SchemaVersion"') IS NULL""")):
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             "The target has no tables yet. Create them: run `flask init-db` with DATABASE_URL set "
             "to the target."
         )
     if _scalar(target, sql.SQL('SELECT MAX("version") FROM "SchemaVersion"')) != SCHEMA_VERSION:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             "The target has another schema version. Run `flask upgrade-db` with DATABASE_URL set "
             "to the target."
         )
@@ -75,7 +75,7 @@ def _require_empty(target: psycopg.Connection[Any]) -> None:
         if _scalar(
             target, sql.SQL("SELECT EXISTS (SELECT 1 FROM {})").format(sql.Identifier(table))
         ):
-            raise DatabaseProblem(
+            raise DatabaseUnusableError(
                 f"The target is not empty: {table} has rows. Create a new database for the copy."
             )
 

@@ -22,7 +22,7 @@ from budget_sync.database.connection import (
     roll_back,
     sqlite3,
 )
-from budget_sync.database.errors import DatabaseProblem
+from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.locks import lock_name, process_lock
 from budget_sync.database.maintenance.copy_file import Progress, copy_at, write_rows
 from budget_sync.database.maintenance.migrate import copy_rows
@@ -91,7 +91,7 @@ def _checkpoint_log(path: Path) -> None:
         return
     try:
         with closing(
-            sqlite3.connect(file_uri(path, "mode=rw"), uri=True, timeout=db.patience_s)
+            sqlite3.connect(file_uri(path, "mode=rw"), uri=True, timeout=db.busy_timeout_s)
         ) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
@@ -117,7 +117,7 @@ def replace_rows(
     """Replace all rows in PostgreSQL by those of the SQLite file `draft`, in one transaction.
 
     The old rows are saved to the empty file `kept`. Returns whether there were tables before.
-    `verify` runs before the commit and raises an error to prevent it. Raises DatabaseProblem, and
+    `verify` runs before the commit and raises an error to prevent it. Raises DatabaseUnusableError, and
     leaves the database unchanged, if the rows cannot be replaced.
     """
     try:
@@ -132,7 +132,7 @@ def replace_rows(
         verify()
         db.execute_sql("COMMIT")
     except (psycopg.Error, sqlite3.Error) as error:
-        raise DatabaseProblem(
+        raise DatabaseUnusableError(
             f"The rows cannot be replaced and nothing was changed: {' '.join(str(error).split())}"
         ) from error
     finally:
@@ -160,7 +160,7 @@ def _begin_exclusive() -> int | None:
         if version is None:
             return None
         if version != SCHEMA_VERSION:
-            raise DatabaseProblem(
+            raise DatabaseUnusableError(
                 f"The database has schema version {version}. Run `flask upgrade-db` first."
             )
         try:

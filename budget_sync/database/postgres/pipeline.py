@@ -121,7 +121,7 @@ class Connection(psycopg.Connection[Any]):
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Run one of psycopg's protocol generators to its end and return its result."""
-        if not greenlets.is_shared():
+        if not greenlets.in_greenlet():
             return super().wait(gen, interval, timeout)
         try:
             events = next(gen)

@@ -70,12 +70,12 @@ class _ConnectionState:
     """Peewee's connection state, one per thread or greenlet."""
 
     def __getattr__(self, name: str) -> Any:
-        own = greenlets.own()
+        local_vars = greenlets.local_vars()
         try:
-            state = own["peewee"]
+            state = local_vars["peewee"]
         except KeyError:
             # Peewee itself creates one of these per thread.
-            state = own["peewee"] = peewee._ConnectionState()  # noqa: SLF001
+            state = local_vars["peewee"] = peewee._ConnectionState()  # noqa: SLF001
         return getattr(state, name)
 
 
@@ -104,12 +104,12 @@ class _ConnectionOpener(peewee.PostgresqlDatabase):
 class PostgresServer(PooledDatabase, _ConnectionOpener):  # type: ignore[misc]  # untyped pool
     """A pool of connections to a PostgreSQL database.
 
-    `label` is the URL without user and password; `patience_s` is the lock timeout in seconds.
+    `label` is the URL without user and password; `busy_timeout_s` is the lock timeout in seconds.
     """
 
-    def __init__(self, url: str, patience_s: float) -> None:
+    def __init__(self, url: str, busy_timeout_s: float) -> None:
         parameters: dict[str, Any] = dict(conninfo_to_dict(url))
-        self.patience_s = patience_s
+        self.busy_timeout_s = busy_timeout_s
         self._pid = os.getpid()
         self._inherited: list[Any] = []
         # The number of connections that are being opened.
@@ -117,8 +117,8 @@ class PostgresServer(PooledDatabase, _ConnectionOpener):  # type: ignore[misc]  
         name = parameters.pop("dbname")
         port = f":{parameters['port']}" if "port" in parameters else ""
         self.label = f"postgresql://{parameters.get('host', '')}{port}/{name}"
-        lock_timeout_ms = round(patience_s * 1000)
-        statement_ms = round((patience_s + STATEMENT_S) * 1000)
+        lock_timeout_ms = round(busy_timeout_s * 1000)
+        statement_ms = round((busy_timeout_s + STATEMENT_S) * 1000)
         options = (
             f"-c TimeZone=UTC -c DateStyle=ISO -c lock_timeout={lock_timeout_ms}"
             f" -c statement_timeout={statement_ms}"
@@ -127,7 +127,7 @@ class PostgresServer(PooledDatabase, _ConnectionOpener):  # type: ignore[misc]  
         )
         defaults = {
             "application_name": "budget-sync",
-            "connect_timeout": max(2, math.ceil(patience_s)),
+            "connect_timeout": max(2, math.ceil(busy_timeout_s)),
             # Detects a server that disappeared silently, even while a COMMIT waits for its answer.
             "keepalives_idle": 30,
             "keepalives_interval": 10,
@@ -138,7 +138,7 @@ class PostgresServer(PooledDatabase, _ConnectionOpener):  # type: ignore[misc]  
             name,
             max_connections=MAX_CONNECTIONS,
             stale_timeout=STALE_S,
-            timeout=patience_s,
+            timeout=busy_timeout_s,
             prefer_psycopg3=True,
             options=options.strip(),
             context=context(),
@@ -148,7 +148,7 @@ class PostgresServer(PooledDatabase, _ConnectionOpener):  # type: ignore[misc]  
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """Take a connection from the pool; raise NoConnectionLeftError if none is free in time."""
-        deadline = time.monotonic() + self.patience_s
+        deadline = time.monotonic() + self.busy_timeout_s
         while True:
             try:
                 # Not PooledDatabase.connect, whose waiting supports only threads.
@@ -158,8 +158,8 @@ class PostgresServer(PooledDatabase, _ConnectionOpener):  # type: ignore[misc]  
                     raise NoConnectionLeftError(
                         "all connections of this process are in use"
                     ) from None
-            if greenlets.is_shared():
-                greenlets.apart(self._add_idle_connection)
+            if greenlets.in_greenlet():
+                greenlets.run_in_thread(self._add_idle_connection)
             else:
                 self._add_idle_connection()
 

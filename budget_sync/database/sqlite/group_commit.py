@@ -23,13 +23,13 @@ from typing import Any, Generic, TypeVar
 
 import peewee
 
-from budget_sync.database.connection import db, open_connection, refusal_of, roll_back
+from budget_sync.database.connection import db, open_connection, roll_back, unavailable_error
 from budget_sync.database.errors import NESTED_TRANSACT, outcome_unknown, unavailable
 from budget_sync.database.hooks import current_observer
 from budget_sync.database.locks import process_lock
 from budget_sync.database.sqlite.checkpoints import Checkpointer
 from budget_sync.runtime import greenlets
-from budget_sync.runtime.correlation import NOTHING, current_id, of_all
+from budget_sync.runtime.correlation import NO_ID, current_id, join_ids
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class _Job(Generic[T]):
         self.error: BaseException | None = None
         self._state = _State.WAITING
         self._state_lock = threading.Lock()
-        self.done = greenlets.new_bell()
+        self.done = greenlets.new_waiter()
 
     def claim(self, state: _State) -> bool:
         """Turn a waiting job into CLAIMED or ABANDONED; False if it is no longer waiting."""
@@ -135,10 +135,10 @@ class WriterThread:
         Raises RequestError UNAVAILABLE if the job did not run, OUTCOME_UNKNOWN if its commit has
         not finished in time.
         """
-        deadline = time.monotonic() + db.patience_s
+        deadline = time.monotonic() + db.busy_timeout_s
         while not job.done.wait(max(0.0, min(LIVENESS_CHECK_S, deadline - time.monotonic()))):
             # The job takes long: keep the metric of the queue length up to date.
-            current_observer().works_wait(len(self._jobs))
+            current_observer().jobs_waiting(len(self._jobs))
             if time.monotonic() < deadline:
                 self._replace_dead_thread()
             elif job.claim(_State.ABANDONED):
@@ -160,7 +160,7 @@ class WriterThread:
                 while not self._jobs:
                     self._queue_changed.wait()
             batch = _Batch(self._jobs)
-            current_observer().works_wait(len(self._jobs))
+            current_observer().jobs_waiting(len(self._jobs))
             try:
                 batch.run()
             except BaseException:
@@ -168,7 +168,7 @@ class WriterThread:
                 log.exception("A batch failed outside its jobs.")
             finally:
                 batch.report_results()
-            current_observer().works_wait(len(self._jobs))
+            current_observer().jobs_waiting(len(self._jobs))
             if batch.claimed and batch.failure is None:
                 current_observer().batch_committed(len(batch.claimed))
                 self._checkpointer.batch_committed(db.connection().total_changes)
@@ -188,11 +188,11 @@ class _Batch:
     @property
     def log_id(self) -> str:
         """The id for log lines about the whole batch."""
-        return of_all(job.log_id for job in self.claimed)
+        return join_ids(job.log_id for job in self.claimed)
 
     def run(self) -> None:
         """Begin, run the waiting jobs and commit; set the result of each claimed job."""
-        current_id.set(NOTHING)
+        current_id.set(NO_ID)
         try:
             with process_lock():
                 open_connection()
@@ -229,7 +229,8 @@ class _Batch:
             self.failure = lambda: unavailable("The database is not available right now.")
             return
         self.failure = lambda: (
-            (refusal_of(error) if isinstance(error, peewee.PeeweeException) else None) or error
+            (unavailable_error(error) if isinstance(error, peewee.PeeweeException) else None)
+            or error
         )
 
     def _claim_all(self) -> None:
@@ -258,7 +259,9 @@ class _Batch:
                 raise _TransactionEndedError(error) from error
             connection.execute("ROLLBACK TO job")
             job.error = (
-                refusal_of(error) or error if isinstance(error, peewee.PeeweeException) else error
+                unavailable_error(error) or error
+                if isinstance(error, peewee.PeeweeException)
+                else error
             )
         connection.execute("RELEASE job")
 
@@ -267,7 +270,7 @@ class _Batch:
         for job in self.claimed:
             if self.failure is not None:
                 job.error = self.failure()
-            job.done.ring()
+            job.done.notify()
 
 
 class _TransactionEndedError(Exception):

@@ -14,7 +14,7 @@ from typing import Any
 from peewee import fn
 
 from budget_sync import database, sync
-from budget_sync.database import DatabaseProblem
+from budget_sync.database import DatabaseUnusableError
 from budget_sync.database.models import ApiKey, AuditLog, BudgetCheckLog, SyncHistory, User
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
@@ -62,7 +62,7 @@ def examine(
     yield _cron_secret(settings)
     try:
         database.require_current_schema()
-    except DatabaseProblem as problem:
+    except DatabaseUnusableError as problem:
         yield failed("Database", str(problem), "then run `flask doctor` again")
         yield from installation.files(settings)
         return
@@ -165,8 +165,8 @@ def _last_check() -> Finding:
 def _audit_log() -> Finding:
     name = "Audit logs are being created"
     try:
-        database.prove_append_only()
-    except DatabaseProblem as problem:
+        database.check_append_only()
+    except DatabaseUnusableError as problem:
         return failed(
             name,
             f"{problem}",
@@ -192,7 +192,7 @@ def _sheet_sync(actor: Actor, settings: Settings) -> Iterator[Finding]:
         label = f"{source.customer_id} {source.label}"
         try:
             sync.fetch_source(source, sync.Reach.of(settings))
-        except sync.FetchFailed as problem:
+        except sync.FetchError as problem:
             yield failed(
                 name,
                 f"{label} cannot be read: {problem}",

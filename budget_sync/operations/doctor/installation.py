@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from budget_sync import database
-from budget_sync.database import DatabaseProblem, db
+from budget_sync.database import DatabaseUnusableError, db
 from budget_sync.database.models import AuditLog, Customer
 from budget_sync.domain import clock
 from budget_sync.ledger import verification
@@ -94,8 +94,8 @@ def engine() -> Iterator[Finding]:
     )
     if database.is_file():
         try:
-            database.require_sound()
-        except DatabaseProblem as problem:
+            database.require_intact_file()
+        except DatabaseUnusableError as problem:
             yield failed(
                 "Database file", str(problem), "restore a backup with `flask restore PATH`"
             )
@@ -129,8 +129,8 @@ def engine() -> Iterator[Finding]:
 
 def _schema() -> Finding:
     try:
-        database.require_whole_schema()
-    except DatabaseProblem as problem:
+        database.require_complete_schema()
+    except DatabaseUnusableError as problem:
         # On PostgreSQL, a restore fills existing tables and does not repair them.
         where = "" if database.is_file() else ", with DATABASE_URL naming an empty database"
         return failed("Schema", str(problem), f"restore a backup with `flask restore PATH`{where}")

@@ -19,7 +19,7 @@ from werkzeug.test import Client
 
 from budget_sync import database, manual_budgets
 from budget_sync.accounts import people
-from budget_sync.database import DatabaseProblem
+from budget_sync.database import DatabaseUnusableError
 from budget_sync.database.models import AuditLog
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Role, operator
@@ -44,7 +44,7 @@ def try_calls(settings: Settings, make_app: Callable[[Settings], Any]) -> Iterat
         try:
             with _database(elsewhere, settings.database_url) as (chosen, where):
                 yield from _SmokeTest(chosen, make_app(chosen), where).run()
-        except DatabaseProblem as problem:
+        except DatabaseUnusableError as problem:
             yield warning(
                 "Test budget check",
                 f"{problem}",
@@ -61,7 +61,7 @@ def _database(settings: Settings, url: str | None) -> Iterator[tuple[Settings, s
     if url is None:
         yield settings, "a temporary file"
         return
-    with database.trial_schema(url) as temporary_url:
+    with database.temporary_schema(url) as temporary_url:
         try:
             yield replace(settings, database_url=temporary_url), "a temporary schema"
         finally:
@@ -94,7 +94,12 @@ class _SmokeTest:
             self._create_data()
             for subject, step in steps:
                 yield ok(subject, step())
-        except (_UnexpectedError, RequestError, DatabaseProblem, peewee.PeeweeException) as error:
+        except (
+            _UnexpectedError,
+            RequestError,
+            DatabaseUnusableError,
+            peewee.PeeweeException,
+        ) as error:
             yield failed(subject, f"on {self.where}: {' '.join(str(error).split())}", _TODO)
 
     def _create_data(self) -> None:

@@ -101,7 +101,7 @@ def _http_error(error: HTTPException) -> Response:
 
 @console.errorhandler(peewee.PeeweeException)
 def _database_error(error: peewee.PeeweeException) -> Response:
-    unavailable = database.refusal_of(error)
+    unavailable = database.unavailable_error(error)
     if unavailable is None:
         return _unhandled_exception(error)
     return error_page(503, unavailable.sentence, unavailable)

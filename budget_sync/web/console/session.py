@@ -24,7 +24,7 @@ def sign_in() -> AnyResponse:
         return redirect(back) if current_user.is_authenticated else page("sign_in.html", next=back)
     email = typed("email")
     try:
-        auth.refuse_cross_origin()
+        auth.require_same_origin()
         auth.log_in(email, request.form.get("password", "")[:1000])
     except RequestError as error:
         response = page(

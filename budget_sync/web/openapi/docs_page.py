@@ -43,7 +43,7 @@ class Example(NamedTuple):
 
     title: str
     sent: str | None
-    answered: str
+    reply: str
 
 
 class CodeMeaning(NamedTuple):
@@ -69,12 +69,12 @@ class Call(NamedTuple):
     path: str
     summary: str
     description: Markup
-    lets_in: str
+    allowed_callers: str
     parameters: list[tuple[str, Field]]
     body: list[Field]
     replies: list[Reply]
     examples: list[Example]
-    refusals: list[CodeMeaning]
+    errors: list[CodeMeaning]
     headers: list[tuple[str, Markup]]
 
 
@@ -139,7 +139,7 @@ def _call(method: str, path: str, operation: Json) -> Call:
         path=path,
         summary=operation["summary"],
         description=to_html(operation["description"]),
-        lets_in=_credentials_text(operation["security"]),
+        allowed_callers=_credentials_text(operation["security"]),
         # The introduction describes X-Request-Id, which every call accepts.
         parameters=[
             _parameter(parameter)
@@ -152,7 +152,7 @@ def _call(method: str, path: str, operation: Json) -> Call:
             for schema in media["schema"].get("oneOf", [media["schema"]])
         ],
         examples=list(_examples(body or {}, media)),
-        refusals=list(_errors(operation["responses"])),
+        errors=list(_errors(operation["responses"])),
         headers=[
             (name, to_html(_resolved(header)["description"]))
             for name, header in success["headers"].items()

@@ -153,7 +153,7 @@ def _operation(operation: Operation) -> Json:
         for status, codes in sorted(_by_status(operation.codes).items())
         if status != 200
     }
-    result["security"] = [{scheme: []} if scheme else {} for scheme in operation.lets_in]
+    result["security"] = [{scheme: []} if scheme else {} for scheme in operation.allowed_callers]
     return result
 
 

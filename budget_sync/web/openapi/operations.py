@@ -33,7 +33,7 @@ class Parameter(NamedTuple):
 class Operation(NamedTuple):
     """A call.
 
-    `codes` are its error codes. `lets_in` names security schemes; "" is no credential.
+    `codes` are its error codes. `allowed_callers` names security schemes; "" is no credential.
     """
 
     endpoint: str
@@ -44,7 +44,7 @@ class Operation(NamedTuple):
     description: str
     reply: type[BaseModel] | UnionType | None
     codes: tuple[Code, ...]
-    lets_in: tuple[str, ...] = ("apiKey", "session")
+    allowed_callers: tuple[str, ...] = ("apiKey", "session")
     body: type[BaseModel] | None = None
     parameters: tuple[Parameter, ...] = ()
     examples: Mapping[str, examples.Example] = {}
@@ -111,7 +111,7 @@ OPERATIONS = (
         "with status 200, not errors. `BUDGET_CHECK_AUTH` controls checks without credentials.",
         schemas.CheckReply,
         (Code.NOT_YOUR_REQUEST, *_LEDGER_ERRORS),
-        lets_in=("", "apiKey", "session"),
+        allowed_callers=("", "apiKey", "session"),
         body=CheckRequest,
         examples=examples.CHECK,
     ),
@@ -244,7 +244,7 @@ OPERATIONS = (
         "The reply sets the session cookie.",
         schemas.UserReply,
         (Code.BAD_CREDENTIALS, Code.TOO_MANY_ATTEMPTS, *_BODY_ERRORS),
-        lets_in=("",),
+        allowed_callers=("",),
         body=Login,
         examples=examples.LOGIN,
     ),
@@ -257,7 +257,7 @@ OPERATIONS = (
         "Ends the session, also for copies of its cookie. Succeeds without a session too.",
         schemas.Done,
         (Code.CROSS_ORIGIN, Code.OUTCOME_UNKNOWN, *_SERVICE_ERRORS),
-        lets_in=("", "session"),
+        allowed_callers=("", "session"),
     ),
     Operation(
         "api.me",
@@ -280,7 +280,7 @@ OPERATIONS = (
         "does not stop the others. The call has a time limit of 50 seconds.",
         schemas.SyncReply,
         (Code.AUTHENTICATION_REQUIRED, *_SERVICE_ERRORS),
-        lets_in=("cronSecret",),
+        allowed_callers=("cronSecret",),
         examples=examples.SYNC,
     ),
     Operation(
@@ -292,7 +292,7 @@ OPERATIONS = (
         "The process is running. The database may be unreachable.",
         schemas.Status,
         (),
-        lets_in=("",),
+        allowed_callers=("",),
     ),
     Operation(
         "api.readyz",
@@ -303,7 +303,7 @@ OPERATIONS = (
         "The database is reachable and writable, and has this program's schema.",
         schemas.Status,
         (Code.UNAVAILABLE,),
-        lets_in=("",),
+        allowed_callers=("",),
     ),
     Operation(
         "metrics.scrape",
@@ -314,7 +314,7 @@ OPERATIONS = (
         "Metrics in the text format of Prometheus. Without the token the reply is 404.",
         None,
         (Code.NOT_FOUND,),
-        lets_in=("metricsToken",),
+        allowed_callers=("metricsToken",),
     ),
     Operation(
         "openapi.describe",
@@ -326,6 +326,6 @@ OPERATIONS = (
         "page.",
         None,
         (),
-        lets_in=("",),
+        allowed_callers=("",),
     ),
 )
