@@ -159,7 +159,10 @@ def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
 
 
 def on_current_schema(run: Command) -> Command:
-    """Decorator: raise DatabaseUnusableError if the database is missing or has another schema version."""
+    """Decorator: require an existing database of this schema version.
+
+    The command raises DatabaseUnusableError otherwise.
+    """
 
     @functools.wraps(run)
     def checked(*args: Any, **kwargs: Any) -> Any:

@@ -89,7 +89,9 @@ _state = _State()
 
 
 def check_library(version: tuple[int, ...] | None = None) -> None:
-    """Raises DatabaseUnusableError for an SQLite library that can lose commits (the WAL-reset race).
+    """Check that the SQLite library cannot lose commits by the WAL-reset race.
+
+    Raises DatabaseUnusableError if it can.
 
     Versions 3.7.0 to 3.51.2 are affected, except 3.50.7 and 3.44.6 and later patches of those two.
     See "the WAL-reset bug" in SQLite's documentation of WAL mode.

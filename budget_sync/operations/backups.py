@@ -141,8 +141,8 @@ def restore(
 
     A file that does not end with a checksum is accepted only `without_checksum`, because a changed
     text in it cannot be detected. An older backup is upgraded to the current schema. All sessions
-    are ended, and the restored audit log gets a row about the restore. Raises DatabaseUnusableError or
-    OSError and leaves the database unchanged.
+    are ended, and the restored audit log gets a row about the restore. Raises DatabaseUnusableError
+    or OSError and leaves the database unchanged.
     """
     _require_backup(path)
     kept = folder / f"replaced-{_stamp()}.db"
@@ -193,7 +193,7 @@ def restore(
 
 
 def _require_backup(path: Path) -> None:
-    """Raise DatabaseUnusableError if the path is obviously not a backup, before anything is copied."""
+    """Raise DatabaseUnusableError if the path is obviously not a backup, before any copy."""
     if not path.is_file():
         raise DatabaseUnusableError(f"There is no file {path}.")
     if database.is_file() and db.file_path.exists() and path.samefile(db.file_path):

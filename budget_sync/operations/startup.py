@@ -23,7 +23,8 @@ def require_sound_start() -> None:
     """Check the schema, and a small SQLite file for damage and wrong balances.
 
     PostgreSQL checks its own files. SQLite has no checksums in the pages of its file, so a changed
-    amount is found only if it contradicts another one. Raises DatabaseUnusableError if a check fails.
+    amount is found only if it contradicts another one. Raises DatabaseUnusableError if a check
+    fails.
     """
     is_small = is_file() and db.file_path.stat().st_size <= MAX_CHECKED_AT_START
     if is_small and (found := find_damage()):

@@ -596,7 +596,8 @@ def role(connection: psycopg.Connection[Any], password: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "password", ["p@ss:w/rd?#[]", "100% sure", "%41%2f", "a'b\"c\\d e", "пароль€", "a+b&c=d;"]
+    "password",
+    ["p@ss:w/rd?#[]", "100% sure", "%41%2f", "a'b\"c\\d e", "пароль€", "a+b&c=d;"],
 )
 def test_password_may_have_any_character(
     postgres_url: str, outsider: psycopg.Connection[Any], tmp_path: Path, password: str

@@ -197,8 +197,8 @@ def test_balances_verify_after_traffic(books: Flask) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     rows = db.execute_sql('SELECT COUNT(*) FROM "AuditLog"').fetchone()[0]
     assert (
-        result.stdout
-        == f"Verified: 3 budgets, 10 reservations, {rows} audit rows. All balances are consistent.\n"
+        result.stdout == f"Verified: 3 budgets, 10 reservations, {rows} audit rows. "
+        "All balances are consistent.\n"
     )
 
 

@@ -623,7 +623,8 @@ def test_restore_on_postgresql_with_full_disk_changes_nothing(
     with files_no_larger_than((tmp_path / "a.db").stat().st_size + 64 * 1024):
         error = fails(postgres_app, "restore", tmp_path / "a.db")
     assert error.startswith(
-        "Error: Nothing was changed, because the old rows could not be saved: cannot write the copy in "
+        "Error: Nothing was changed, because the old rows could not be saved: "
+        "cannot write the copy in "
     )
 
 

@@ -239,8 +239,8 @@ def test_missing_database_is_reported_and_not_created(chosen: Settings, name: st
         assert not chosen.database_path.exists()
     else:
         assert (
-            said
-            == f"The database {database.label()} has no tables yet. Create them with `flask init-db`."
+            said == f"The database {database.label()} has no tables yet. "
+            "Create them with `flask init-db`."
         )
         assert contents() == {}
 
@@ -258,8 +258,8 @@ def test_empty_database_and_other_file_are_rejected(chosen: Settings) -> None:
         result = shell.run(name)
         assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
         assert (
-            result.stderr
-            == f"Error: The database {chosen.database_path} cannot be opened: file is not a database.\n"
+            result.stderr == f"Error: The database {chosen.database_path} cannot be opened: "
+            "file is not a database.\n"
         )
     assert chosen.database_path.read_bytes() == before
     database.close_connection()
@@ -1843,8 +1843,8 @@ def test_commands_run_from_any_folder_with_app_option(
     missing = flask("list-users")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert (
-        missing.stderr
-        == f"Error: There is no database at {installation.database}. Create it with `flask init-db`.\n"
+        missing.stderr == f"Error: There is no database at {installation.database}. "
+        "Create it with `flask init-db`.\n"
     )
     created = flask("init-db")
     assert (created.returncode, created.stderr) == (0, "")

@@ -167,7 +167,8 @@ tests:
   - interval: 1m
     input_series:
       - {series: 'budget_sync_overdrawn_budgets{customer="acme"}', values: "0 1"}
-      - {series: 'budget_sync_available_amount{customer="acme", currency="USD"}', values: "95000 95000"}
+      - series: 'budget_sync_available_amount{customer="acme", currency="USD"}'
+        values: "95000 95000"
     alert_rule_test:
       - {eval_time: 0m, alertname: BudgetsOverdrawn}
       - eval_time: 1m

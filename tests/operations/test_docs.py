@@ -137,7 +137,8 @@ def test_demo_passwords_sign_in(world: Flask) -> None:
     found = re.findall(r"^  (\S+@acme\.com) +(\S+) ", printed, flags=re.MULTILINE)
     assert [email for email, _ in found] == ["jane@acme.com", "fiona@acme.com", "alex@acme.com"]
     for email, password in found:
-        assert sign_in(world, email, password).get("/api/auth/me").json["user"]["email"] == email  # type: ignore[index]  # a JSON reply
+        reply = sign_in(world, email, password).get("/api/auth/me").get_json()
+        assert reply["user"]["email"] == email
 
 
 def test_documented_sql_runs_on_the_database_file(server: Installation) -> None:

@@ -307,8 +307,8 @@ def test_server_needs_its_whole_schema(fresh: Installation, lost: str) -> None:
     tamper(fresh.database, f"DROP {lost}")
     said = one_line(start(fresh, "serve"))
     assert (
-        said
-        == f"Error: The database {fresh.database} cannot be used (its schema is incomplete: {lost} is missing or changed): restore a backup."
+        said == f"Error: The database {fresh.database} cannot be used "
+        f"(its schema is incomplete: {lost} is missing or changed): restore a backup."
     )
 
 
@@ -351,7 +351,8 @@ def test_server_does_not_start_on_contradictory_balances(
 ) -> None:
     said = one_line(start(contradicting, "serve"))
     assert said == (
-        f"Error: The balances in {contradicting.database} contradict each other: list the contradictions with `flask verify`, then restore a backup. "
+        f"Error: The balances in {contradicting.database} contradict each other: "
+        "list the contradictions with `flask verify`, then restore a backup. "
         "The first of 1: Budget budget-123: the balances differ from the sum of its audit log: "
         "budgeted 10000001 against 10000000, reserved 0 against 0, "
         "committed 500000 against 500000 (minor units)."
@@ -650,7 +651,7 @@ def test_initial_environment_wins_over_foreign_env_file(
 ) -> None:
     started_with = project / "started-with"
     started_with.write_bytes(b"HOME=/\0LOG_LEVEL=DEBUG\0")
-    monkeypatch.setattr(settings, "_STARTED_WITH", started_with)
+    monkeypatch.setattr(settings, "_INITIAL_ENVIRONMENT", started_with)
     flask_loads("LOG_LEVEL=DEBUG\nBUDGET_CHECK_AUTH=open\n")
     chosen = settings.load()
     assert (chosen.log_level, chosen.budget_check_auth) == ("DEBUG", "local")

@@ -46,7 +46,7 @@ def free_port() -> int:
 
 
 def call_as_unprivileged_user(work: Callable[[], Any]) -> Any:
-    """Call `work` in a child process of user UNPRIVILEGED_UID and return its result, passed as JSON.
+    """Call `work` in a child process of an unprivileged user; return its result, passed as JSON.
 
     Needs root. The child may be unable to read Python's library, so import what `work` needs first.
     """

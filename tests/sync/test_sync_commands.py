@@ -196,8 +196,8 @@ def test_dry_run_shows_held_deletions_for_allow_deletes(
     world.rows(KEY, plan_rows(A=1))
     page = shell.invoke(args=["sync-sheets", "--dry-run"]).stdout
     assert (
-        "Held back: 2 of the source's 3 live budgets are not in the sheet, which may be a mistake. --allow-deletes deletes them:"
-        in page
+        "Held back: 2 of the source's 3 live budgets are not in the sheet, "
+        "which may be a mistake. --allow-deletes deletes them:" in page
     )
     assert "    B, Q1 2025 [" in page
     held = shell.invoke(args=["sync-sheets"])
@@ -309,7 +309,10 @@ def test_every_source_is_synced_if_output_is_full(
     if 2 not in full:
         lines = (tmp_path / "2").read_text(encoding="utf-8").splitlines()
         assert lines[1:] == [
-            "Error: Some lines could not be printed (No space left on device). The SyncHistory table has the result of each source."
+            (
+                "Error: Some lines could not be printed (No space left on device). "
+                "The SyncHistory table has the result of each source."
+            )
         ]
     if 1 not in full:
         assert len((tmp_path / "1").read_text(encoding="utf-8").splitlines()) == 3
@@ -330,8 +333,8 @@ def test_every_source_is_synced_if_output_is_closed(two: Installation, tmp_path:
     ]
     last = (tmp_path / "2").read_text(encoding="utf-8").splitlines()[-1]
     assert (
-        last
-        == "Error: Some lines could not be printed (Broken pipe). The SyncHistory table has the result of each source."
+        last == "Error: Some lines could not be printed (Broken pipe). "
+        "The SyncHistory table has the result of each source."
     )
 
 

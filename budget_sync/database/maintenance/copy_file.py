@@ -33,8 +33,8 @@ _ROWS = 1000
 def copy_at(path: Path, consequence: str) -> Iterator[Any]:
     """A connection to the empty file `path`, to write a copy to.
 
-    Raises DatabaseUnusableError if the copy fails, for example because the disk is full. Its text begins
-    with `consequence`.
+    Raises DatabaseUnusableError if the copy fails, for example because the disk is full. Its text
+    begins with `consequence`.
     """
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as target:

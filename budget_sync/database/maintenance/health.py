@@ -98,8 +98,8 @@ def _write_audit_row() -> None:
 def temporary_schema(url: str) -> Iterator[str]:
     """Create an empty schema in a PostgreSQL database and drop it at the end.
 
-    Gives a connection string for that schema. Raises DatabaseUnusableError if the user may not create
-    schemas.
+    Gives a connection string for that schema. Raises DatabaseUnusableError if the user may not
+    create schemas.
     """
     name = f"budget_sync_trial_{secrets.token_hex(4)}"
     try:

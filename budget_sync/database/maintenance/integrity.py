@@ -45,9 +45,9 @@ def find_damage() -> str | None:
 
 
 def require_intact_file() -> None:
-    """Raises DatabaseUnusableError unless the connected SQLite file is undamaged and of this program.
+    """Check that the connected SQLite file is undamaged and of this program.
 
-    Any schema version is accepted.
+    Any schema version is accepted. Raises DatabaseUnusableError otherwise.
     """
     try:
         found = find_damage()

@@ -18,8 +18,8 @@ _CHUNK_ROWS = 1000
 def copy_to(url: str) -> dict[str, int]:
     """Copy all rows to the PostgreSQL database of `url`; return each table's row count there.
 
-    Raises DatabaseUnusableError, and leaves the target unchanged, unless the source is an SQLite file and
-    the target has the current schema and no rows.
+    Raises DatabaseUnusableError, and leaves the target unchanged, unless the source is an SQLite
+    file and the target has the current schema and no rows.
     """
     if not isinstance(db.obj, SqliteFile):
         raise DatabaseUnusableError(

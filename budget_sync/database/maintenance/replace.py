@@ -117,8 +117,8 @@ def replace_rows(
     """Replace all rows in PostgreSQL by those of the SQLite file `draft`, in one transaction.
 
     The old rows are saved to the empty file `kept`. Returns whether there were tables before.
-    `verify` runs before the commit and raises an error to prevent it. Raises DatabaseUnusableError, and
-    leaves the database unchanged, if the rows cannot be replaced.
+    `verify` runs before the commit and raises an error to prevent it. Raises DatabaseUnusableError,
+    and leaves the database unchanged, if the rows cannot be replaced.
     """
     try:
         version = _begin_exclusive()
