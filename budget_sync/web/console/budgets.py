@@ -11,6 +11,7 @@ from budget_sync.database.models import Customer
 from budget_sync.domain import clock
 from budget_sync.domain.periods import period_dates
 from budget_sync.domain.permissions import Action
+from budget_sync.ledger.policy import CustomerDefaults, auto_approve_limit
 from budget_sync.queries.audit import budget_history
 from budget_sync.queries.budgets import (
     BUDGET_ORDERS,
@@ -139,7 +140,15 @@ def budget() -> Response:
         history=history,
         older=older,
         source=sources.get(line.source_id or ""),
+        limit_minor=_auto_approve_limit(line, customer),
     )
+
+
+def _auto_approve_limit(line: BudgetLine, customer: Customer) -> int | None:
+    defaults = CustomerDefaults(
+        customer.currency, customer.currencyExponent, customer.autoApproveLimitMinor
+    )
+    return auto_approve_limit(line.balance, line.auto_approve_limit_minor, defaults)
 
 
 def _burn(line: BudgetLine, points: list[Point], customer: Customer) -> dict[str, object] | None:
