@@ -163,8 +163,8 @@ def test_ready_installation_passes_and_is_not_changed(
     findings = lines(result)
     # The PostgreSQL of the tests runs with fsync off: no test cuts its power.
     unhealthy = (
-        {"Commits last"}
-        if engine == "postgres_live" and findings["Commits last"][1].startswith("fsync = off")
+        {"Durability"}
+        if engine == "postgres_live" and findings["Durability"][1].startswith("fsync = off")
         else set()
     )
     assert (result.exit_code, result.stderr) == (
@@ -384,8 +384,8 @@ def test_unsafe_settings_of_postgresql_are_found(postgres_live: Flask, postgres_
         try:
             database.disconnect()
             findings = lines(run(postgres_live))
-            assert findings["Commits last"][0] == "failed"
-            assert findings["Commits last"][1].startswith("synchronous_commit = off"), findings
+            assert findings["Durability"][0] == "failed"
+            assert findings["Durability"][1].startswith("synchronous_commit = off"), findings
             with (
                 pytest.raises(database.DatabaseUnusableError, match="permission denied"),
                 database.temporary_schema(f"{postgres_url}?user=reader"),

@@ -102,15 +102,15 @@ def engine() -> Iterator[Finding]:
         else:
             yield ok("Database file", "undamaged, and no row refers to a missing row")
     yield _schema()
-    settings, lacking = database.durability()
-    if lacking:
+    settings, wrong = database.durability()
+    if wrong:
         yield failed(
-            "Commits last",
-            ", ".join(lacking),
+            "Durability",
+            ", ".join(wrong),
             "change this setting: a power cut could lose acknowledged requests",
         )
     else:
-        yield ok("Commits last", ", ".join(settings))
+        yield ok("Durability", ", ".join(settings))
     result = verification.verify()
     if result.findings:
         yield failed(
