@@ -83,7 +83,7 @@ def backup(path: Path) -> None:
     if taken.note_error:
         click.echo(
             "Warning: the backup is good, but `flask doctor` will not know about it, because "
-            f"it could not be noted: {taken.note_error}",
+            f"it could not be recorded: {taken.note_error}",
             err=True,
         )
 

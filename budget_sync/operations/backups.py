@@ -77,9 +77,10 @@ class Restored:
 def take(path: Path, note: Path, report: Report) -> Backup:
     """Write a backup to a new file, or to a file in a folder, named by the current time.
 
-    The file gets its name when it is complete, verified and synced to disk. If its balances
-    contradict each other, it cannot be restored and its name ends with .unproven. `note` then
-    records the backup. Raises DatabaseUnusableError or OSError if no backup was written.
+    The file gets its name when it is complete, verified and synced to disk. The file `note` then
+    records it as the latest backup. If its balances contradict each other, its name ends with
+    .unproven, it cannot be restored and it is not recorded. Raises DatabaseUnusableError or OSError
+    if no backup was written.
     """
     target = path / f"budget-sync-{_stamp()}.db" if path.is_dir() else path
     _require_free(target)
@@ -172,7 +173,7 @@ def restore(
             Session.delete().execute()
             last_movement = AuditLog.select(AuditLog.createdAt).order_by(AuditLog.id.desc()).first()
             # Only the file name: readers of the audit log need not know the machine's folders.
-            # Operators find the whole path in the log file.
+            # Operators find the whole path in the log.
             audit_log.record(actor, "RESTORE", customer_id=None, subject=path.name)
             restored = _credentials()
         _sync(draft)

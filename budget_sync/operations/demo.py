@@ -37,7 +37,7 @@ PEOPLE = (
 
 
 def load(actor: Actor, instance_folder: Path, csv_folder: Path | None = None) -> bool:
-    """Create what is missing; returns False if nothing was. Can run again after an interruption."""
+    """Create what is missing; returns False if nothing is. Can run again after an interruption."""
     folder = demo_folder(instance_folder)
     files.create_folder(folder)
     created = [_create_customer(actor)]

@@ -14,8 +14,8 @@ from budget_sync.database import (
 )
 from budget_sync.ledger.verification import verify
 
-#: Largest SQLite file that is read and verified at each start, which takes about a second.
-#: `flask verify`, `flask doctor` and backups verify a larger one.
+#: Size in bytes of the largest SQLite file that is read and verified at each start, which takes
+#: about a second. `flask verify`, `flask doctor` and backups also verify a larger one.
 MAX_CHECKED_AT_START = 64 * 1024 * 1024
 
 

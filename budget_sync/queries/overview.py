@@ -342,8 +342,8 @@ def _troubles_of(source: BudgetDataSourceConfig) -> list[SyncTrouble]:
     return troubles
 
 
-# Along the index of times. The database would prefer an index that begins with the customer, and
-# then read all of the customer's checks.
+# This uses the index of times. The database would prefer an index that begins with the customer,
+# and then read all of the customer's checks.
 _DAY = Prepared(
     lambda value: BudgetCheckLog.select(
         fn.COUNT(BudgetCheckLog.code),

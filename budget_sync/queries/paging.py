@@ -24,7 +24,7 @@ def cut(lines: list[Line], size: int) -> tuple[list[Line], Line | None]:
 
 
 def unindexed(column: Any) -> Any:
-    """A text column for comparing, which the database does not look up in an index.
+    """A text column for a comparison in which the database must not use an index of the column.
 
     A database without statistics prefers any index that begins with the customer. It then reads
     and sorts all rows of the customer, although another index finds one page of them at once.

@@ -15,7 +15,7 @@ from budget_sync.domain.permissions import Action, Actor, Scope, require_for
 from budget_sync.queries import paging, timeline
 from budget_sync.queries.timeline import CheckLine, ReservationLine
 
-#: The list of uncovered checks leaves out older ones.
+#: How far back the list of uncovered checks goes.
 UNCOVERED_FOR = timedelta(days=30)
 
 
@@ -41,7 +41,7 @@ def reservations_page(
     if scope is Scope.OWN:
         rows = rows.where(Reservation.requesterId == actor.user_id)
     if query.status == "open":
-        # Along the index of open reservations, which is ordered by age.
+        # This order uses the index of open reservations, which is ordered by age.
         rows = rows.where(Reservation.customerId == customer_id)
         order: tuple[Any, ...] = (Reservation.createdAt, Reservation.seq)
         last = query.after and Reservation.get_or_none(
@@ -53,7 +53,7 @@ def reservations_page(
                 | ((Reservation.createdAt == last.createdAt) & (Reservation.seq > last.seq))
             )
     else:
-        # Backwards along the sequence.
+        # This order uses the primary key, backwards.
         rows = rows.where(paging.unindexed(Reservation.customerId) == customer_id)
         order = (Reservation.seq.desc(),)
         if query.after is not None:
@@ -88,7 +88,7 @@ def uncovered_page(
     """
     scope = require_for(actor, Action.READ_REQUESTS, customer_id)
     rows = timeline.checks().where(
-        # Along the index of times, so that no more than these days are read.
+        # This uses the index of times, so that no more than these days are read.
         paging.unindexed(BudgetCheckLog.customerId) == customer_id,
         BudgetCheckLog.timestamp > clock.now() - UNCOVERED_FOR,
         _is_uncovered(customer_id),
@@ -126,8 +126,8 @@ def uncovered_check(actor: Actor, customer_id: str, request_id: str) -> CheckLin
 def _is_uncovered(customer_id: str) -> Any:
     """Whether a check still waits for an approval over budget.
 
-    It said "insufficient budget", no other check of the request supersedes it, and the request
-    has no reservation on that budget that is open or was closed after the check.
+    Its answer was INSUFFICIENT_BUDGET, no other check of the request supersedes it, and the
+    request has no reservation on that budget that is open or was closed after the check.
     """
     settled = Reservation.select(Reservation.seq).where(
         Reservation.customerId == customer_id,

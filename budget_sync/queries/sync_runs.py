@@ -41,9 +41,10 @@ class SyncRunLine(NamedTuple):
 
 
 class SourceLine(NamedTuple):
-    """A source with its latest sync run and the latest one that worked.
+    """A source with its latest sync run, and with the latest one that has a status in WORKED.
 
-    `held` is how many deletions of that one still wait for approval. `name` never has a path.
+    `held` is the number of the latter's deletions that still wait for approval. `name` never has a
+    path.
     """
 
     id: str
@@ -150,9 +151,9 @@ def row_errors(actor: Actor, customer_id: str, sync_id: str) -> list[dict[str, A
 
 
 def held_budgets(actor: Actor, customer_id: str, source_id: str, page: int = 1) -> Held:
-    """A page of the live budgets that the source's latest sync run did not delete.
+    """A page of the live budgets with a deletion that waits for approval.
 
-    They wait for approval. Ordered by department and period.
+    The source's latest sync run that worked held it back. Ordered by department and period.
     """
     require_for(actor, Action.READ_SYNC, customer_id)
     ids = _still_held(customer_id, source_id)
@@ -164,7 +165,10 @@ def held_budgets(actor: Actor, customer_id: str, source_id: str, page: int = 1) 
 
 
 def held_ids(actor: Actor, customer_id: str, source_id: str) -> list[str]:
-    """The ids of all of them. Raises RequestError FORBIDDEN if the caller may not approve them."""
+    """The ids of all budgets with a held deletion.
+
+    Raises RequestError FORBIDDEN if the caller may not approve the deletions.
+    """
     require_for(actor, Action.MANAGE_SOURCES, customer_id)
     return _still_held(customer_id, source_id)
 

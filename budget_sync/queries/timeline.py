@@ -136,7 +136,7 @@ def request_timeline(
         is_known = all_checks.first() or all_reservations.first()
     if is_known:
         raise RequestError(
-            Code.NOT_YOUR_REQUEST, "This request belongs to someone else.", requestId=request_id
+            Code.NOT_YOUR_REQUEST, "This request belongs to another user.", requestId=request_id
         )
     raise RequestError(Code.REQUEST_NOT_FOUND, "Request not found.", requestId=request_id)
 

@@ -218,7 +218,7 @@ def test_backup_that_cannot_be_noted_is_still_good(acme: Flask, tmp_path: Path) 
     )
     assert result.stderr.startswith(
         "Warning: the backup is good, but `flask doctor` will not know about it, because it could "
-        "not be noted: [Errno 21] Is a directory"
+        "not be recorded: [Errno 21] Is a directory"
     )
     assert result.stderr.count("\n") == 1
     assert "All balances are consistent" in succeeds(acme, "restore", tmp_path / "a.db")

@@ -1,6 +1,6 @@
 """Checks an installation: the lines of the integration guide's go-live checklist, then the machine.
 
-`checklist` has the guide's lines. `smoke_test` makes the guide's calls on a temporary database.
+`checklist` has the guide's lines. `smoke_test` sends the guide's calls to a temporary database.
 `installation` checks the files, the database and the machine. Nothing here changes the database,
 and nothing is left in the audit log.
 """

@@ -1,4 +1,4 @@
-"""Makes the guide's calls on a temporary database, with the same app and settings.
+"""Sends the guide's calls to the same app and settings with a temporary database.
 
 The calls are check, reserve, and the three actions of release.
 """
