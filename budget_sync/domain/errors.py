@@ -12,10 +12,9 @@ class Code(StrEnum):
     Codes are stable: clients branch on the code, people read the sentence.
     """
 
-    # Decisions of a check; never errors.
+    # Decisions of a check. INSUFFICIENT_BUDGET is also an error of reserve and commit.
     AUTO_APPROVED = "AUTO_APPROVED"
     REQUIRES_APPROVAL = "REQUIRES_APPROVAL"
-    # Decisions of a check, and errors of reserve and commit.
     INSUFFICIENT_BUDGET = "INSUFFICIENT_BUDGET"
     NO_BUDGET = "NO_BUDGET"
 

@@ -39,7 +39,8 @@ def clean(text: str) -> str:
 def _amount(value: object) -> Decimal:
     """The amount as Decimal.
 
-    Raises if it is not a JSON number, not above 0, or too large or too fine for every currency.
+    Raises if it is not a JSON number, not above 0, too large, or has too many decimals for every
+    currency.
     """
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise _problem("must be a number")

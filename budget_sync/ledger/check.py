@@ -31,7 +31,7 @@ def _facts(value: Any, *, own: bool) -> Any:
 
     One query, because a check is the most frequent call. There is no row if the customer is unknown
     or disabled; the other columns are null if there is no budget or no open reservation. With
-    `own`, another user's reservation is not shown.
+    `own`, another user's reservation is left out.
     """
     budget = (
         (Budget.customerId == Customer.id)

@@ -162,7 +162,7 @@ def lock_budget(
 
 
 def require_customer(actor: Actor, customer_id: str | None) -> None:
-    """Raises RequestError INVALID_CUSTOMER if the body names a customer of another caller.
+    """Raises RequestError INVALID_CUSTOMER if the caller may not act for the body's customer.
 
     Call it before any check of permissions.
     """
@@ -210,7 +210,7 @@ def move(
 
 
 def move_always(budget: LedgerBudget, *, reserved_minor: int) -> LedgerBudget:
-    """The same for the reserved amount, even if it exceeds the budget."""
+    """Add to the reserved amount as `move` does, even if it then exceeds the budget."""
     moved = move(budget, reserved_minor=reserved_minor)
     if moved is None:
         raise RuntimeError(f"budget {budget.id} has no utilization row")

@@ -1,7 +1,7 @@
 """The decisions of check, reserve, commit and release. Pure: plain values in, no database, no I/O.
 
-A verb loads facts, asks this module, moves money and records the movement. A decision that rarely
-needs another query is split into two functions, so that the query runs only if it is needed.
+A verb loads facts, asks this module, moves money and records the movement. If a decision sometimes
+needs another query, it is split into two functions, so that the query runs only if it is needed.
 
 Functions named `require_…` raise RequestError if the call must be rejected.
 """
@@ -156,8 +156,8 @@ def auto_approve_limit(
 ) -> int | None:
     """The auto-approve limit in the budget's minor units; None if FP&A approves everything.
 
-    The budget's limit counts, or else the customer's, which applies only to budgets in the
-    customer's currency.
+    The budget's own limit applies. Without one, the customer's limit applies if the budget is in
+    the customer's currency.
     """
     if budget_limit_minor is not None:
         return budget_limit_minor
@@ -214,7 +214,7 @@ def choose_requester(
     holder: Requester | None,
     last_checked_for: Requester | None,
 ) -> Requester | str:
-    """The requester of a reservation; only the id `user_id` if no check names that user.
+    """The requester of a reservation, or only the id `user_id` if no check names that user.
 
     `holder` is the requester of the reservation that is open already: it stays the requester.
     `last_checked_for` is the user of the request's last check, or of the last check for `user_id`

@@ -71,13 +71,13 @@ def _last_check(value: Any, table: Any, *, for_user: bool) -> Any:
 
 
 def _history(value: Any, *, for_user: bool) -> Any:
-    """The query for what is known of a request, in one row.
+    """The query for the history of a request on a budget, in one row.
 
-    These are the columns of its open reservation on the budget, or else of its latest closed one;
-    and the user of its last check, with the name and email from the check and those of today, if
-    the user is known.
+    The row has the columns of the request's open reservation, or else of its latest closed one. It
+    also has the user of the request's last check: the name and email that the check logged, and the
+    current ones if the user exists.
 
-    It is not part of the query that locks the budget: it must be read after the lock is taken.
+    This is not part of the query that locks the budget, because it must run after that.
     """
     reservation, check = Reservation.alias(), BudgetCheckLog.alias()
     last_reservation = movements.latest_reservation(value, reservation, reservation.seq)
@@ -270,7 +270,10 @@ def _approval(
 
 
 def _replay(budget: LedgerBudget, history: Any, amount_minor: int) -> Reply | None:
-    """The first reply, if the reservation is still open; checks that the amount is the same."""
+    """The first reply if the reservation is still open, else None.
+
+    Raises RequestError REQUEST_CONFLICT if the amount differs.
+    """
     if history.status != "open":
         return None
     policy.require_same_amount(budget.balance, history.id, history.amountMinor, amount_minor)

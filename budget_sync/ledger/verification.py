@@ -25,7 +25,7 @@ def verify() -> Verification:
 
 
 def find_contradictions() -> Verification:
-    """The same, inside the transaction that is open."""
+    """Check all invariants inside the transaction that is open."""
     findings = [
         f"{f'Budget {budget_id}' if budget_id else 'No budget'}: {violation}: {detail}."
         for violation, sql in INVARIANTS
