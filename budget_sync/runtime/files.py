@@ -1,9 +1,9 @@
 """Creates the files and folders of an installation, readable by the service's user only.
 
-An administrator's command may be the first that needs a file which the service needs as well, and
-the service could not open a file of root's. So root gives each new file to the owner of its folder.
-That owner could put links into the folder, to have root change or give away another file. So root
-gives away only what it has just created, by descriptor, and never follows a link.
+A command that root runs may create a file that the service also needs, and the service could not
+open a file that belongs to root. So root gives each new file to the owner of its folder. That owner
+could put links into the folder to make root change or give away another file. So root gives away
+only what it has just created, by descriptor, and never follows a link.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def create(path: Path, *, like: str | None = None) -> int:
     Root gives it to the owner of the file `like` in the same folder, or, if there is no such file,
     to the owner of the folder. Raises FileExistsError if the name is taken.
     """
-    # Everything by the descriptor of the folder: its path may lead to another folder a moment
-    # later.
+    # Use the folder's descriptor for every step: a moment later, its path may lead to another
+    # folder.
     folder = os.open(path.parent, _FOLDER)
     try:
         file = os.open(path.name, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)

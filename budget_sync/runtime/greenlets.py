@@ -3,8 +3,8 @@
 A request spends most of its time waiting for a commit. With a thread for each request, every such
 wait hands the interpreter from thread to thread, which costs more than the request itself.
 Greenlets share one thread: each runs until it waits for a notification or for a socket, and resumes
-once it was notified or the socket is ready. The code that waits or notifies need not know which of
-the two it is.
+once it was notified or the socket is ready. The code that waits or notifies is the same for threads
+and greenlets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STEP_S = 60.0
 
 
 class Waiter(Protocol):
-    """Lets one caller wait for one notification, as an event that is set at most once."""
+    """Lets one caller wait for one notification, like an event that is set at most once."""
 
     def notify(self) -> None:
         """Notify the caller that waits. May be called from any thread."""
@@ -166,7 +166,7 @@ class Scheduler:
             self._wake()
 
     def call_before_sleep(self, callback: Callable[[], None]) -> None:
-        """Call it once before the thread sleeps, however often it is requested until then."""
+        """Call `callback` once before the thread sleeps, however often this is requested."""
         if callback not in self._before_sleep:
             self._before_sleep.append(callback)
 
@@ -262,7 +262,7 @@ def local_vars() -> dict[str, Any]:
 
 
 def before_sleep(callback: Callable[[], None]) -> None:
-    """Call it now, or, in a greenlet, once before the thread sleeps, however often requested."""
+    """Call `callback` now; in a greenlet, as `Scheduler.call_before_sleep` does."""
     scheduler = _this_thread.scheduler
     if scheduler is not None and scheduler.is_in_greenlet():
         scheduler.call_before_sleep(callback)

@@ -23,7 +23,7 @@ from budget_sync.web import metrics
 
 THREADS = 16
 
-#: The most open connections of a worker, those in a lingering close included.
+#: The most open connections of a worker, including those in a lingering close.
 MAX_CONNECTIONS = 800
 
 #: Files that a worker may open in addition to its connections; a test counts them. With every
@@ -41,7 +41,7 @@ ACCEPT_QUEUED_S = 2.0
 class Arbiter(arbiter.Arbiter):  # type: ignore[misc]  # gunicorn has no types
     """Gunicorn's master process, which stops listening before it stops the workers.
 
-    A client then finds the port closed; its connection is not accepted and dropped.
+    A new client then finds the port closed. Otherwise its connection would be accepted and dropped.
     """
 
     #: Whether a terminal controls the process and SIGHUP is not ignored, as by nohup. Determined at
@@ -49,7 +49,7 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]  # gunicorn has no types
     has_terminal = False
 
     def start(self) -> None:
-        """Listen, and remember what a SIGHUP will mean."""
+        """Listen, and store what a SIGHUP means."""
         self.has_terminal = os.isatty(0) and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         super().start()
 
@@ -85,7 +85,7 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _drain_accept_queue(listener: socket.socket) -> None:
-    """Let no more connections into the queue, and wait until the workers have accepted those in it.
+    """Let no connection join the queue, and wait until the workers have accepted those in it.
 
     Once the listener is shut down, the connections in the queue are reset.
     """
@@ -127,7 +127,7 @@ class _Logger(Logger):  # type: ignore[misc]  # gunicorn has no types
 
 
 def connections_within(files: int) -> int:
-    """The most connections of a worker that may open that many files; at least two a thread."""
+    """The most connections of a worker that may open that many files; at least two per thread."""
     return max(2 * THREADS, min(MAX_CONNECTIONS, files - RESERVED_FILES))
 
 
@@ -154,7 +154,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "http_parser": "python",
             "worker_connections": connections_within(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             "keepalive": 5,
-            # On SIGTERM, the most seconds that running requests have left.
+            # After SIGTERM, the most seconds for requests in progress to finish.
             "graceful_timeout": 30,
             "timeout": 60,
             # TRUSTED_PROXIES decides whether the client used HTTPS; gunicorn would believe any

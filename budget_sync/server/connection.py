@@ -54,7 +54,7 @@ class RequestBody(Body):  # type: ignore[misc]  # gunicorn has no types
 
 
 class Request(message.Request):  # type: ignore[misc]  # gunicorn has no types
-    """A request with that body."""
+    """A request with a RequestBody."""
 
     body: Body
 

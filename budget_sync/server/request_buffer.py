@@ -46,11 +46,12 @@ class RequestBuffer:
         self.data = bytearray()
         #: Whether the client sends its body only after a 100 Continue.
         self.awaits_continue = False
-        #: Whether the rest of the request may be missing, because it is rejected without it.
+        #: Whether the rest of the request may be missing, because the request is rejected anyway.
         self.is_cut = False
         #: Why the end of the request is ambiguous, or empty.
         self.fault = ""
-        # Position of the next byte to look at: in the head, at the next chunk, after the last one.
+        # Position of the next byte to read: in the head, then at the next chunk, then after the
+        # last chunk.
         self._at = 0
         # Position of the request's end, once the head is complete.
         self._end: int | None = None

@@ -37,9 +37,8 @@ CHECK_COUNTS_S = 0.001
 #: The most time for a request to arrive, in seconds. 64 KiB need less, even on the slowest line.
 ARRIVAL_S = 10.0
 
-#: The most unread bytes of earlier replies with which a client still gets a thread for its next
-#: request. The kernel's send buffer has room for another page or reply, so the thread does not
-#: block.
+#: A client with more unread bytes of earlier replies gets no thread for its next request. With
+#: fewer, the kernel's send buffer has room for another page or reply, so the thread does not block.
 MAX_UNREAD_BYTES = 32 * 1024
 
 #: Signals that are blocked until a new worker has its own handlers.
@@ -235,15 +234,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         try:
             return super().handle(conn)
         finally:
-            # The app has set it, and keeps it for the lines that are logged while the reply is
+            # The app has set the id, and has kept it for lines that are logged while the reply is
             # sent.
             current_id.set(NO_ID)
 
     def _submit(self, conn: Connection) -> None:
         """Have a thread handle the request.
 
-        Rejects an ambiguous request. If the client has not read earlier replies, waits until it
-        has.
+        Rejects an ambiguous request. If the client has not read its earlier replies, the request
+        waits until it has.
         """
         if conn.buffer.fault:
             self._reject(conn, HTTPStatus.BAD_REQUEST, malformed(conn.buffer.fault))
@@ -254,7 +253,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             super().enqueue_req(conn)
 
     def murder_pending(self) -> None:
-        """Check the waiting connections: submit, reject or close those that need wait no longer."""
+        """Submit, reject or close the waiting connections that no longer need to wait."""
         now = time.monotonic()
         for conn in [
             conn
@@ -302,7 +301,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return self._add(conn, data)
 
     def _add(self, conn: Connection, data: bytes, *, is_ahead: bool = False) -> bool:
-        """Add received bytes, none if the client has ended its side.
+        """Add received bytes; `data` is empty if the client has ended its side.
 
         True if the request is incomplete; False if it is being handled, was rejected, or is gone.
         """

@@ -12,7 +12,7 @@ _MARK = "runs_on_event_loop"
 
 
 class BrokenBodyError(Exception):
-    """Raised when a request's body is read and is not framed as its headers say: an invalid chunk.
+    """Raised on reading a body that is not framed as its headers say, such as an invalid chunk.
 
     The server raises it in place of its parser's exceptions, which quote the request.
     """
@@ -21,13 +21,13 @@ class BrokenBodyError(Exception):
 def runs_on_event_loop(view: View) -> View:
     """Let the server run this view in a greenlet on its event loop, without a thread.
 
-    The view must not block, other than by `budget_sync.runtime.greenlets`. Its URL has no
-    variables.
+    The view may wait only through `budget_sync.runtime.greenlets`: any other wait blocks the loop.
+    Its URL has no variables.
     """
     setattr(view, _MARK, True)
     return view
 
 
 def may_run_on_event_loop(view: Callable[..., Any]) -> bool:
-    """Whether the view has that decorator."""
+    """Whether the view has the decorator `runs_on_event_loop`."""
     return getattr(view, _MARK, False)
