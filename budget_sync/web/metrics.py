@@ -300,13 +300,13 @@ class Instruments(database.Observer):
         if counter is not None:
             counter.inc()
 
-    def jobs_waiting(self, works: int) -> None:
-        """Set the number of works that wait for the writer thread."""
-        self._waiting.set(works)
+    def jobs_waiting(self, count: int) -> None:
+        """Set the number of jobs that wait for the writer thread."""
+        self._waiting.set(count)
 
-    def batch_committed(self, works: int) -> None:
-        """Count a commit of the writer thread with this number of works."""
-        self._batches.observe(works)
+    def batch_committed(self, count: int) -> None:
+        """Count a commit of the writer thread with this number of jobs."""
+        self._batches.observe(count)
 
     def connection_in_use(self, change: int) -> None:
         """Change the number of pool connections in use by 1 or -1."""

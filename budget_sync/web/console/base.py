@@ -86,7 +86,7 @@ class Viewer:
     zone: ZoneInfo
 
     def may(self, action: Action) -> bool:
-        """Whether to offer an action on a page. The verbs check permissions again."""
+        """Whether to offer an action on a page. The action itself checks permissions again."""
         return scope_of(self.actor, action) is not None
 
 

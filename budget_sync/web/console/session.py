@@ -84,14 +84,14 @@ def account() -> AnyResponse:
 
 
 def _change_password() -> None:
-    present, new, again = (
+    current, new, again = (
         request.form.get(name, "")[:1000] for name in ("present", "new", "again")
     )
     if new != again:
         raise RequestError(Code.INVALID_REQUEST, "The two passwords do not match.")
     people.change_own_password(
         viewer().actor,
-        present,
+        current,
         new,
         address=request.remote_addr or "",
         session_token=current_user.token,

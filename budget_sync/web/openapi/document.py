@@ -19,15 +19,15 @@ from budget_sync.web.payloads import STATUSES
 Json = dict[str, Any]
 
 _ABOUT = """\
-Checks, before money is spent, whether a department's budget has the amount available, and reserves,
-commits and releases it.
+Checks whether a department's budget covers an amount before the money is spent. Reserves, commits
+and releases the amount.
 
 Requests and replies are JSON. Amounts are exact JSON numbers in whole currency units: parse them as
 decimals, not as binary floats. Times are UTC. Later versions may add fields to replies: ignore
 unknown fields.
 
 **Retries are safe.** After a lost reply, a timeout or a 503, send the same request again. Nothing
-is done twice, and the first reply comes again with the header `Idempotent-Replayed: true`.
+is done twice, and you get the first reply with the header `Idempotent-Replayed: true`.
 
 **Errors** all have the same form (`ErrorReply`). `code` is stable and for programs, `error` is a
 sentence for people.
