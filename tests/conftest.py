@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def environment(
     tmp_path: Path, templates: Templates, request: pytest.FixtureRequest
 ) -> Iterator[dict[str, str]]:
-    """The environment of one new installation, prepared as far as the test's fixtures need it."""
+    """The environment variables of a new installation, with the data that the fixtures need."""
     start: Start = (
         "world"
         if "guides_world" in request.fixturenames
@@ -61,7 +61,7 @@ def environment(
 
 @pytest.fixture
 def guides_world() -> None:
-    """Request the guide's world in that installation."""
+    """Marks that the test needs the guide's world: `environment` looks for this fixture's name."""
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def chosen(environment: dict[str, str]) -> Settings:
 @pytest.fixture
 def app(chosen: Settings) -> Iterator[Flask]:
     """An app on a new database with all tables."""
-    # These exist already, unless another fixture requested this one dynamically.
+    # The folder and the tables exist already, unless a fixture requested this one dynamically.
     chosen.instance_folder.mkdir(parents=True, exist_ok=True)
     database.connect(chosen.database, create=True)
     database.init_schema()

@@ -412,12 +412,12 @@ def test_malformed_request_is_logged_without_its_text(
     log = installation.log
     assert MARK not in log
     assert "Traceback" not in log
-    refused = re.findall(
+    rejected = re.findall(
         r"WARNING gunicorn.error \[([0-9a-f]{16})\] "
         r"Rejected before it reached the app: \d{3} (.+)",
         log,
     )
-    assert {kind for _, kind in refused} >= {
+    assert {kind for _, kind in rejected} >= {
         f"The request is malformed: invalid {what}."
         for what in ("header", "request line", "length", "chunk")
     }
@@ -432,7 +432,7 @@ def test_malformed_request_is_logged_without_its_text(
             rb"X-Request-Id: ([0-9a-f]{16})\r\nContent-Type.*\r\n.*\r\n\r\n(.*)", reply
         )
     ]
-    assert {(log_id, kind) for log_id, kind in refused} >= {
+    assert {(log_id, kind) for log_id, kind in rejected} >= {
         (log_id, error.partition(". ")[2]) for log_id, error in early_replies
     }
     assert len(early_replies) > len(MALFORMED) / 2

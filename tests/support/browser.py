@@ -147,7 +147,7 @@ class _Company:
             yield
 
     def set_up(self) -> None:
-        """The first day: customer, people, an API key and the CSV file."""
+        """Create the customer, people, an API key and the CSV file, as on the first day."""
         people.add_customer(
             ROOT,
             COMPANY,
@@ -197,7 +197,7 @@ class _Company:
             pass
 
     def plan(self, day: int, department: str, budget_id: str) -> None:
-        """Perhaps plan a request: checked, reserved, and often committed or rejected days later."""
+        """At random, plan a request: check, reserve, and often commit or reject days later."""
         budgeted, share = DEPARTMENTS[department]
         if self.random.random() > self.busy or share == 0:
             return
@@ -274,10 +274,10 @@ class _Company:
         )
 
     def today(self, budget_ids: dict[str, str]) -> None:
-        """Today's problems.
+        """Create today's problems.
 
-        An uncovered request, an approval over budget, a budget cut, a sheet with half of its rows
-        missing, and a source that cannot be read.
+        These are an uncovered request, an approval over budget, a budget cut, a sheet without most
+        of its rows, and a source that cannot be read.
         """
         jane, big = PEOPLE[4], "intake-2001"
         with self.at(hours=20):
@@ -392,7 +392,7 @@ class Browser:
         self.driver.get(f"{self.url}{path}")
 
     def enter(self, user_id: str) -> None:
-        """Sign in with the API, ten times as fast as with the form."""
+        """Sign in with the API, which is ten times as fast as with the form."""
         reply = requests.post(
             f"{self.url}/api/auth/login",
             json={"email": email(user_id), "password": PASSWORD},
@@ -425,7 +425,7 @@ class Browser:
         ).click()
 
     def follow(self, label: str) -> None:
-        """Click it, and wait for the next page."""
+        """Click the button or link with this label, and wait for the next page."""
         left = self.one("html").id
         self.press(label)
         self.wait(lambda: self.one("html").id != left, f"{label} opens no page")

@@ -106,7 +106,7 @@ class Installation:
     def start(self, *options: str) -> None:
         """Start the server and wait until it is ready and has all its workers.
 
-        The first worker alone would already answer /readyz.
+        /readyz already replies when only the first worker has started.
         """
         self.launch(*options)
         workers = (

@@ -1,4 +1,4 @@
-"""The environment tests run in: database engine, free ports, optional tools, other users."""
+"""The environment of the tests: database engine, free ports, optional tools, other users."""
 
 from __future__ import annotations
 

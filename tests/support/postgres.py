@@ -155,7 +155,7 @@ class Cluster:
         wait_until(answers, "PostgreSQL does not start")
 
     def kill_and_start(self) -> None:
-        """Kill the server's main process, which ends the others too; restart it.
+        """Kill the server's main process, which also ends the others, and restart the server.
 
         Waits until it accepts connections.
         """
@@ -180,7 +180,7 @@ class Cluster:
         return self.folder / "log"
 
     def _launch(self) -> None:
-        # Features that a database with a life of seconds does not need.
+        # Features that a database does not need if it exists only for seconds.
         switched_off = (
             "fsync=off",
             "wal_level=minimal",

@@ -1,6 +1,6 @@
 """A fake Google: an HTTP server on loopback that issues tokens and serves the Sheets API's reads.
 
-Tests can let its replies fail in many ways.
+Tests can make its replies fail in many ways.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Spreadsheet:
 
 
 class SheetsServer:
-    """The server, its spreadsheets by key, the calls that it received, and the faults to come."""
+    """The server, its spreadsheets by key, the calls that it received, and its planned faults."""
 
     def __init__(self) -> None:
         self.spreadsheets: dict[str, Spreadsheet] = {}

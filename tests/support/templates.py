@@ -119,7 +119,7 @@ class Templates(AbstractContextManager["Templates"]):
 def templates(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Templates]:
-    """Templates on the engine that the tests run on."""
+    """Templates on the engine that the tests use."""
     server = request.getfixturevalue("postgres_server") if ENGINE == "postgresql" else None
     with Templates(tmp_path_factory.mktemp("templates"), server, cheap_passwords=True) as created:
         yield created
@@ -129,7 +129,7 @@ def templates(
 def postgres_templates(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Templates]:
-    """Templates on PostgreSQL, regardless of the engine that the tests run on."""
+    """Templates on PostgreSQL, regardless of the engine that the tests use."""
     if ENGINE == "postgresql":
         yield request.getfixturevalue("templates")
         return
