@@ -18,12 +18,12 @@ The instance folder holds the database. The environment variable INSTANCE_FOLDER
 default is $XDG_DATA_HOME/budget-sync, or ~/.local/share/budget-sync.
 
 Settings come from the environment and from the file .env in the instance folder. In a checkout,
-the instance folder is instance/ and .env is beside app.py.
+the instance folder is instance/ and .env is next to app.py.
 """
 
 
 def create_app() -> Flask:
-    """The app of app.py. Like `flask --app app.py`, puts its folder on the path of imports."""
+    """The app of app.py. Like `flask --app app.py`, adds its folder to the import path."""
     sys.path.insert(0, str(PROGRAM_FOLDER))
     app: Flask = importlib.import_module("app").create_app()
     return app

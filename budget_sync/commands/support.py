@@ -243,7 +243,7 @@ class Lines:
     """Prints lines about work that must continue even if they cannot be printed."""
 
     def __init__(self) -> None:
-        #: Why a line could not be printed, if one could not.
+        #: Why a line could not be printed; None if all were.
         self.trouble: str | None = None
 
     def print(self, text: str, *, err: bool = False) -> None:

@@ -106,7 +106,7 @@ def check_library(version: tuple[int, ...] | None = None) -> None:
     if not fixed:
         raise DatabaseUnusableError(
             f"SQLite {'.'.join(map(str, version))} can lose committed transactions (fixed in "
-            "3.51.3, 3.50.7 and 3.44.6). Install the pinned requirements: their pysqlite3 carries "
+            "3.51.3, 3.50.7 and 3.44.6). Install the pinned requirements: their pysqlite3 contains "
             "a fixed version."
         )
 

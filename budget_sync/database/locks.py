@@ -40,7 +40,7 @@ def locked(query: Any) -> Any:
 
 
 def lock_name(name: str) -> None:
-    """Hold a lock on a name until the transaction ends, if there may be no row yet to lock."""
+    """Hold a lock on a name until the transaction ends. For data that may have no row to lock."""
     if isinstance(db.obj, PostgresServer):
         db.execute_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,)).fetchall()
 

@@ -40,8 +40,8 @@ _UNIQUE_VIOLATION = "23505"
 def transact(work: Callable[[], T]) -> T:
     """Run `work` in a transaction and return its result once that is durable.
 
-    Any exception from `work` rolls back everything it did and is raised to the caller. Only verbs
-    call `transact`; the functions inside `work` never begin, commit or roll back.
+    Any exception from `work` rolls back everything it did and is raised to the caller. Functions
+    that `work` calls never call `transact`, and never begin, commit or roll back.
 
     `work` may use only its arguments, not the current request. On SQLite it runs on the writer
     thread, in one transaction with other jobs. On PostgreSQL it runs again after a conflict.

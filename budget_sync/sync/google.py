@@ -398,8 +398,8 @@ def _find_worksheet(source: Source, about: Mapping[str, Any]) -> tuple[str, int]
 def _fraction(text: str) -> Decimal:
     """A number in Google's JSON, exactly.
 
-    Raises ValueError or ArithmeticError if it is beyond every double: arithmetic with it would fail
-    or take forever.
+    Raises ValueError or ArithmeticError if no double is that large or small: arithmetic with it
+    would fail or take forever.
     """
     number = Decimal(text)
     if abs(number.adjusted()) > _MOST_POWERS_OF_TEN:

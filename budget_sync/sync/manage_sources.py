@@ -24,7 +24,7 @@ from budget_sync.sync.source import FetchError, Source, names_of
 GOOGLE = "google_sheets"
 CSV = "csv"
 
-#: The principal of the command line; only there can a file of this machine be named.
+#: The principal of the command line. Only the command line may add files of this machine.
 SHELL = "command"
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{5,200}")

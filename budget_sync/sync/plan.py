@@ -21,8 +21,8 @@ from budget_sync.sync.rows import (
     rejected,
 )
 
-#: The deletion limit: more than half of the source's live budgets are held back, and above this
-#: count also more than a tenth.
+#: The deletion limit: deletions are held back if they are more than half of the source's live
+#: budgets, or more than this count and more than a tenth.
 DELETION_LIMIT_COUNT = 10
 
 
@@ -107,7 +107,7 @@ def make_plan(
     """The changes that a source's sheet means for a customer's stored budgets.
 
     `allow_deletes` switches the deletion limit off. `approved_ids` does so for these budgets only,
-    and they do not count toward the limit. Budgets that the run before held back (`held_before`)
+    and they do not count toward the limit. Budgets that the previous run held (`held_before`)
     stay held until they are approved: without this, the limit could be passed because the same
     sheet brought new budgets too.
     """

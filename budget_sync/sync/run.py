@@ -244,7 +244,7 @@ def _internal_error(error: Exception) -> str:
 
 
 def _held_before(source: Source) -> frozenset[str]:
-    """The budgets with deletions that were held back by the latest run that got to planning."""
+    """The budgets with a deletion that the latest successful or partial run held back."""
     latest = (
         SyncHistory.select(SyncHistory.heldBudgetIds)
         .where((SyncHistory.sourceId == source.id) & SyncHistory.status.in_(["success", "partial"]))

@@ -12,7 +12,7 @@ from budget_sync.sync.rows import Grid
 
 GOOGLE_SHEETS_API_URL = "https://sheets.googleapis.com"
 
-#: A larger source is rejected: it cannot be a list of budgets.
+#: The most bytes of a source. A larger one is rejected: it cannot be a list of budgets.
 MAX_BYTES = 64 * 1024 * 1024
 
 DEFAULT_LOCALE = "en_US"

@@ -265,6 +265,6 @@ class Adapter(peewee.Psycopg3Adapter):
     def connect(self, db: peewee.Database, **params: Any) -> Connection:
         """Open a connection, on which psycopg itself prepares no statements.
 
-        Otherwise psycopg would at times make the server drop all prepared statements, also ours.
+        Otherwise psycopg would at times make the server drop all prepared statements, even ours.
         """
         return Connection.connect(dbname=db.database, prepare_threshold=None, **params)
