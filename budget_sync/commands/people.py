@@ -78,7 +78,7 @@ def add_customer(
 @click.argument("customer_id", metavar="ID")
 @on_current_schema
 def disable_customer(customer_id: str) -> None:
-    """Disable a customer: end its sessions and stop its API keys. Its data stays."""
+    """End all sessions and keys of a customer. Its data stays."""
     people.disable_customer(me(), customer_id)
     done(f"Disabled customer {customer_id}.")
 

@@ -111,8 +111,8 @@ PERMISSIONS: Mapping[str, Mapping[Action, Scope]] = {
 class Actor:
     """The authenticated caller: a session, an API key, or a command on the server.
 
-    `principal` is stable and unique ("user:user-123", "key:ab12"). `customer_id` is None if the
-    caller may act for all customers.
+    `principal` is stable and unique ("user:user-123", "key:ab12"). `customer_id` is None for a
+    caller for all customers.
     """
 
     principal: str
@@ -196,7 +196,7 @@ def require_for(actor: Actor, action: Action, customer_id: str) -> Scope:
 
 
 def require_serves(actor: Actor, customer_id: str | None) -> None:
-    """Require a caller that serves this customer, or all customers if `customer_id` is None.
+    """Require a caller for this customer; for all customers if `customer_id` is None.
 
     Raises RequestError FORBIDDEN otherwise.
     """
