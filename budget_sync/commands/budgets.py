@@ -97,6 +97,11 @@ def show_stats(customer_id: str | None) -> None:
     click.echo(
         "Sync success rate (7 days): "
         f"{_figure(figures.sync_success_rate, '%')} of {figures.sync_runs} sync runs"
+        + (
+            ""
+            if figures.sync_partial_rate is None
+            else f"; {figures.sync_partial_rate:.1f}% were partial"
+        )
     )
     click.echo("Budget utilization:")
     show_table(

@@ -1385,7 +1385,7 @@ def test_stats_are_the_four_numbers_of_the_guide(acme: Shell) -> None:
     assert acme.succeed("stats") == (
         "Budget check success rate (24 hours): 50.0% of 4 checks\n"
         "Average response time (24 hours): 30.0 ms\n"
-        "Sync success rate (7 days): 50.0% of 4 sync runs\n"
+        "Sync success rate (7 days): 75.0% of 4 sync runs; 25.0% were partial\n"
         "Budget utilization:\n"
         "department   currency  budgeted  used     available\n"
         "Engineering  USD       120,000   7,500.5  112,499.5\n"
