@@ -45,15 +45,14 @@ def set_budget(
 ) -> tuple[Budget, str]:
     """Create the budget of a department and period, or change its amount and limit.
 
-    Return the budget, and "created", "updated" or "unchanged". With `no_auto_approve_limit`, the
-    budget loses its limit, and the customer's applies. Without a reason, the audit log says that
-    the budget was set by hand. Raises RequestError INVALID_CUSTOMER, or INVALID_REQUEST with every
-    wrong field. A budget with a source cannot be changed: the next sync run would undo it.
+    Return the budget, and "created", "updated" or "unchanged". `no_auto_approve_limit` removes the
+    limit. Without a reason, the audit log says "Set by hand". Raises RequestError INVALID_CUSTOMER,
+    or INVALID_REQUEST with every wrong field. A budget with a source is rejected: the next sync run
+    would undo the change.
     """
     require(actor, Action.MANAGE_SOURCES)
     require_serves(actor, customer_id)
-    _require_one_limit(auto_approve_limit, no_auto_approve_limit=no_auto_approve_limit)
-    _require_reason(reason)
+    _require_options(reason, auto_approve_limit, no_limit=no_auto_approve_limit)
 
     def work() -> tuple[Budget, str]:
         customer = get_customer(customer_id)
@@ -75,7 +74,7 @@ def set_budget(
         )
         if budget is None:
             return _create(actor, wanted, reason), "created"
-        keep_limit = wanted.autoApproveLimitMinor is None and not no_auto_approve_limit
+        keep_limit = auto_approve_limit is None and not no_auto_approve_limit
         changed = _update(actor, budget, wanted, reason, keep_limit=keep_limit)
         return budget, "updated" if changed else "unchanged"
 
@@ -248,9 +247,10 @@ def _require_reason(reason: str | None) -> None:
         raise invalid_request(problems)
 
 
-def _require_one_limit(limit: Decimal | None, *, no_auto_approve_limit: bool) -> None:
-    """Raises RequestError INVALID_REQUEST if the limit is both set and removed."""
-    if no_auto_approve_limit and limit is not None:
+def _require_options(reason: str | None, limit: Decimal | None, *, no_limit: bool) -> None:
+    """Raises RequestError INVALID_REQUEST for a bad reason, or a limit both set and removed."""
+    _require_reason(reason)
+    if no_limit and limit is not None:
         raise invalid_request({"autoApproveLimit": "can be either set or removed, not both"})
 
 

@@ -1990,3 +1990,20 @@ def test_rejected_row_keeps_the_sync_success_rate(acme: Shell, chosen: Settings)
         "Sync success rate (7 days): 100.0% of 1 sync runs; 100.0% were partial\n"
         in acme.succeed("stats")
     )
+
+
+def test_sheet_row_revives_a_budget_removed_by_hand(acme: Shell, chosen: Settings) -> None:
+    ledger.reserve(
+        ROOT, ReserveRequest(budget_id="budget-1", request_id="r-1", amount=Decimal(40_000))
+    )
+    acme.succeed("remove-budget", "budget-1")
+    chosen.csv_folder.mkdir(parents=True, exist_ok=True)
+    (chosen.csv_folder / "plan.csv").write_text(
+        "Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,100000\n", encoding="utf-8"
+    )
+    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    acme.succeed("sync-sheets")
+    _, row = table(acme.succeed("list-budgets"))
+    assert (row[0], row[6]) == ("budget-1", "40,000")
+    assert acme.succeed("list-budgets", "--deleted") == "No budget matches.\n"
+    assert verification.verify().findings == []
