@@ -1,19 +1,33 @@
-"""Creates and changes budgets by hand. The sheet sync changes the budgets that have a source."""
+"""Creates, changes, removes and revives budgets by hand.
+
+The sheet sync does this for the budgets that have a source.
+"""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
+from typing import Any, NamedTuple
 
 from budget_sync.accounts.people import get_customer
 from budget_sync.database import audit_log, locked, transact
 from budget_sync.database.models import Budget, BudgetUtilization, Customer
 from budget_sync.domain import clock
-from budget_sync.domain.errors import invalid_request
+from budget_sync.domain.balance import Balance
+from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.ids import CHOSEN_ID, CHOSEN_ID_RULE
 from budget_sync.domain.money import MoneyError, currency_exponent, format_money, to_minor, to_text
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.domain.permissions import Action, Actor, require, require_serves
+
+
+class BudgetFigures(NamedTuple):
+    """A budget and its balance."""
+
+    budget: Budget
+    balance: Balance
 
 
 def set_budget(
@@ -26,19 +40,19 @@ def set_budget(
     budget_id: str | None = None,
     currency: str | None = None,
     auto_approve_limit: Decimal | None = None,
+    no_auto_approve_limit: bool = False,
     reason: str | None = None,
 ) -> tuple[Budget, str]:
     """Create the budget of a department and period, or change its amount and limit.
 
-    Return the budget, and "created", "updated" or "unchanged". Without a reason, the audit log says
-    that the budget was set by hand. Raises RequestError INVALID_CUSTOMER, or INVALID_REQUEST with
-    every field that is wrong. A budget with a source cannot be changed: the next sync run would
-    undo it.
+    Return the budget, and "created", "updated" or "unchanged". `no_auto_approve_limit` removes the
+    limit. Without a reason, the audit log says "Set by hand". Raises RequestError INVALID_CUSTOMER,
+    or INVALID_REQUEST with every wrong field. A budget with a source is rejected: the next sync run
+    would undo the change.
     """
     require(actor, Action.MANAGE_SOURCES)
     require_serves(actor, customer_id)
-    if problems := _bad_texts({} if reason is None else {"reason": (reason, 500)}):
-        raise invalid_request(problems)
+    _require_options(reason, auto_approve_limit, no_limit=no_auto_approve_limit)
 
     def work() -> tuple[Budget, str]:
         customer = get_customer(customer_id)
@@ -60,9 +74,184 @@ def set_budget(
         )
         if budget is None:
             return _create(actor, wanted, reason), "created"
-        return budget, "updated" if _update(actor, budget, wanted, reason) else "unchanged"
+        keep_limit = auto_approve_limit is None and not no_auto_approve_limit
+        changed = _update(actor, budget, wanted, reason, keep_limit=keep_limit)
+        return budget, "updated" if changed else "unchanged"
 
     return transact(work)
+
+
+def remove_budget(actor: Actor, budget_id: str, *, reason: str | None = None) -> BudgetFigures:
+    """Soft-delete a budget without a source, as a sync run does for a row that is gone.
+
+    The budget takes no new reservations. Its open reservations can be committed and released.
+    Raises RequestError BUDGET_NOT_FOUND, or INVALID_REQUEST if the budget has a source or was
+    removed before.
+    """
+    require(actor, Action.MANAGE_SOURCES)
+    _require_reason(reason)
+
+    def work() -> BudgetFigures:
+        found = _lock(actor, budget_id)
+        budget = found.budget
+        _require_no_source(budget, "Remove its row from the sheet instead.")
+        if budget.deletedAt is not None:
+            raise _rejected(
+                budget, f"was removed at {clock.to_text(budget.deletedAt)}. Nothing is left to do."
+            )
+        budget.deletedAt = budget.updatedAt = clock.now()
+        budget.save(only=[Budget.deletedAt, Budget.updatedAt])
+        audit_log.record(
+            actor,
+            "SOFT_DELETE",
+            customer_id=budget.customerId,
+            budget_id=budget_id,
+            version=_next_version(budget_id),
+            field="deletedAt",
+            newValue=clock.to_text(budget.deletedAt),
+            reason=reason or "Removed by hand",
+        )
+        return found
+
+    return transact(work)
+
+
+def restore_budget(actor: Actor, budget_id: str, *, reason: str | None = None) -> BudgetFigures:
+    """Revive a budget that was removed, with all that is reserved and committed on it.
+
+    Raises RequestError BUDGET_NOT_FOUND, or INVALID_REQUEST if the budget has a source, is live, or
+    may not be revived (see `_require_revivable`).
+    """
+    require(actor, Action.MANAGE_SOURCES)
+    _require_reason(reason)
+
+    def work() -> BudgetFigures:
+        found = _lock(actor, budget_id)
+        budget = found.budget
+        _require_no_source(budget, "Put its row back into the sheet instead.")
+        if budget.deletedAt is None:
+            raise _rejected(budget, "was not removed. Nothing is left to do.")
+        # As in a sync run, a revived budget gets the keys of today's program.
+        budget.departmentKey, budget.periodKey = (
+            fold(budget.department),
+            period_key(budget.fiscalPeriod),
+        )
+        _require_revivable(budget, budget.deletedAt, _same_key(budget))
+        removed_at = clock.to_text(budget.deletedAt)
+        budget.deletedAt, budget.updatedAt = None, clock.now()
+        budget.save(
+            only=[Budget.departmentKey, Budget.periodKey, Budget.deletedAt, Budget.updatedAt]
+        )
+        audit_log.record(
+            actor,
+            "REVIVE",
+            customer_id=budget.customerId,
+            budget_id=budget_id,
+            version=_next_version(budget_id),
+            field="deletedAt",
+            oldValue=removed_at,
+            reason=reason or "Revived by hand",
+        )
+        return found
+
+    return transact(work)
+
+
+def _lock(actor: Actor, budget_id: str) -> BudgetFigures:
+    """Lock a budget of a customer that the caller serves. Raises RequestError BUDGET_NOT_FOUND."""
+    budget = locked(_with_utilization().where(Budget.id == budget_id)).first()
+    if budget is None or not actor.serves(budget.customerId):
+        raise RequestError(
+            Code.BUDGET_NOT_FOUND,
+            f"There is no budget {budget_id!r}; see list-budgets.",
+            budgetId=budget_id,
+        )
+    return _figures(budget)
+
+
+def _with_utilization() -> Any:
+    return Budget.select().join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
+
+
+def _figures(budget: Budget) -> BudgetFigures:
+    used = BudgetUtilization.get_by_id(budget.id)
+    return BudgetFigures(
+        budget,
+        Balance(
+            budget.currency,
+            budget.currencyExponent,
+            budget.budgetedMinor,
+            used.reservedMinor,
+            used.committedMinor,
+        ),
+    )
+
+
+def _same_key(budget: Budget) -> list[BudgetFigures]:
+    """The customer's other budgets with the same department and period, deleted ones included."""
+    others = Budget.select().where(
+        (Budget.customerId == budget.customerId)
+        & (Budget.departmentKey == budget.departmentKey)
+        & (Budget.periodKey == budget.periodKey)
+        & (Budget.id != budget.id)
+    )
+    return [_figures(other) for other in others.order_by(Budget.id)]
+
+
+def _rejected(budget: Budget, problem: str) -> RequestError:
+    name = f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod})"
+    return RequestError(Code.INVALID_REQUEST, f"{name} {problem}", budgetId=budget.id)
+
+
+def _require_no_source(budget: Budget, advice: str) -> None:
+    """Raises RequestError INVALID_REQUEST if a source owns the budget."""
+    if budget.sourceId is not None:
+        raise _rejected(budget, f"belongs to source {budget.sourceId}. {advice}")
+
+
+def _require_revivable(
+    budget: Budget, removed_at: datetime, others: Iterable[BudgetFigures]
+) -> None:
+    """Raises RequestError INVALID_REQUEST if another budget took the place of this one.
+
+    `others` have the same department and period. A live one has the place. A deleted one that was
+    removed later and has money reserved or committed had it: reviving this budget would give the
+    department its whole amount again. The sheet sync rejects such a row too.
+    """
+    for other, balance in others:
+        if other.deletedAt is None:
+            advice = (
+                f"Remove that budget first with `flask remove-budget {other.id}`."
+                if other.sourceId is None
+                else f"Remove its row from the sheet of source {other.sourceId} first."
+            )
+            raise _rejected(
+                budget,
+                f"cannot be revived: budget {other.id} is live for that department and period. "
+                f"{advice}",
+            )
+        # A time has whole seconds, so that two budgets may be removed at the same time.
+        is_later = (other.deletedAt, other.createdAt) > (removed_at, budget.createdAt)
+        if is_later and balance.used_minor and other.currency == budget.currency:
+            raise _rejected(
+                budget,
+                f"cannot be revived: {balance.money(balance.used_minor)} is reserved or committed "
+                f"on budget {other.id}, which has the same department and period and was removed "
+                f"later. Revive that budget instead with `flask restore-budget {other.id}`.",
+            )
+
+
+def _require_reason(reason: str | None) -> None:
+    """Raises RequestError INVALID_REQUEST for a reason that the audit log cannot have."""
+    if problems := _bad_texts({} if reason is None else {"reason": (reason, 500)}):
+        raise invalid_request(problems)
+
+
+def _require_options(reason: str | None, limit: Decimal | None, *, no_limit: bool) -> None:
+    """Raises RequestError INVALID_REQUEST for a bad reason, or a limit both set and removed."""
+    _require_reason(reason)
+    if no_limit and limit is not None:
+        raise invalid_request({"autoApproveLimit": "can be either set or removed, not both"})
 
 
 def _validated(
@@ -168,34 +357,42 @@ def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
     return budget
 
 
-def _update(actor: Actor, budget: Budget, wanted: Budget, reason: str | None) -> bool:
-    """Write the differences, with an audit row per field. A limit that is not given stays."""
+def _update(
+    actor: Actor, budget: Budget, wanted: Budget, reason: str | None, *, keep_limit: bool
+) -> bool:
+    """Write the differences, with an audit row per field; returns whether there are any."""
     changed = False
     for field, column in (
         ("budgetedAmount", "budgetedMinor"),
         ("autoApproveLimit", "autoApproveLimitMinor"),
     ):
         old_minor, new_minor = getattr(budget, column), getattr(wanted, column)
-        if new_minor in (None, old_minor):
+        if new_minor == old_minor or (keep_limit and field == "autoApproveLimit"):
             continue
         changed = True
         Budget.update({column: new_minor, "updatedAt": clock.now()}).where(
             Budget.id == budget.id
-        ).execute()
-        BudgetUtilization.update(version=BudgetUtilization.version + 1).where(
-            BudgetUtilization.budgetId == budget.id
         ).execute()
         audit_log.record(
             actor,
             "UPDATE",
             customer_id=budget.customerId,
             budget_id=budget.id,
-            version=BudgetUtilization.get_by_id(budget.id).version,
+            version=_next_version(budget.id),
             budgeted_delta_minor=new_minor - old_minor if column == "budgetedMinor" else 0,
             field=field,
             oldValue=None if old_minor is None else to_text(old_minor, budget.currencyExponent),
-            newValue=to_text(new_minor, budget.currencyExponent),
+            newValue=None if new_minor is None else to_text(new_minor, budget.currencyExponent),
             reason=reason or "Set by hand",
         )
         setattr(budget, column, new_minor)
     return changed
+
+
+def _next_version(budget_id: str) -> int:
+    """Count a change of a locked budget; returns its new version."""
+    BudgetUtilization.update(version=BudgetUtilization.version + 1).where(
+        BudgetUtilization.budgetId == budget_id
+    ).execute()
+    version: int = BudgetUtilization.get_by_id(budget_id).version
+    return version

@@ -17,8 +17,9 @@ from budget_sync.commands.support import (
     require_known,
     show_table,
 )
+from budget_sync.domain import clock
 from budget_sync.ledger import retention
-from budget_sync.queries import stats
+from budget_sync.queries import budgets, stats
 
 
 @command("set-budget")
@@ -37,6 +38,11 @@ from budget_sync.queries import stats
 @click.option(
     "--auto-approve-limit", type=AMOUNT, help="Limit of this budget. [default: the customer's]"
 )
+@click.option(
+    "--no-auto-approve-limit",
+    is_flag=True,
+    help="Remove the limit of this budget; the customer's limit then applies.",
+)
 @click.option("--reason", help="Reason, for the audit log.")
 @on_current_schema
 def set_budget(
@@ -47,6 +53,7 @@ def set_budget(
     budget_id: str | None,
     currency: str | None,
     auto_approve_limit: Decimal | None,
+    no_auto_approve_limit: bool,
     reason: str | None,
 ) -> None:
     """Create a budget by hand, or change a budget that was created by hand."""
@@ -59,6 +66,7 @@ def set_budget(
         budget_id=budget_id,
         currency=currency,
         auto_approve_limit=auto_approve_limit,
+        no_auto_approve_limit=no_auto_approve_limit,
         reason=reason,
     )
     done(f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod}): {change}.")
@@ -97,6 +105,11 @@ def show_stats(customer_id: str | None) -> None:
     click.echo(
         "Sync success rate (7 days): "
         f"{_figure(figures.sync_success_rate, '%')} of {figures.sync_runs} sync runs"
+        + (
+            ""
+            if figures.sync_partial_rate is None
+            else f"; {figures.sync_partial_rate:.1f}% were partial"
+        )
     )
     click.echo("Budget utilization:")
     show_table(
@@ -113,4 +126,92 @@ def _figure(value: float | None, unit: str) -> str:
     return "none yet" if value is None else f"{value:.1f}{unit}"
 
 
-COMMANDS = (set_budget, prune_checks, show_stats)
+@command("remove-budget")
+@click.argument("budget_id", metavar="ID")
+@click.option("--reason", help="Reason, for the audit log.")
+@on_current_schema
+def remove_budget(budget_id: str, reason: str | None) -> None:
+    """Remove a budget that was created by hand.
+
+    It takes no new reservations. Its open reservations can still be committed and released.
+    """
+    budget, balance = manual_budgets.remove_budget(me(), budget_id, reason=reason)
+    used = (
+        f" {balance.money(balance.used_minor)} stays reserved or committed on it."
+        if balance.used_minor
+        else ""
+    )
+    done(
+        f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod}): removed.{used} "
+        f"Revive it with `flask restore-budget {budget.id}`."
+    )
+
+
+@command("restore-budget")
+@click.argument("budget_id", metavar="ID")
+@click.option("--reason", help="Reason, for the audit log.")
+@on_current_schema
+def restore_budget(budget_id: str, reason: str | None) -> None:
+    """Revive a removed budget, with what is reserved and committed on it.
+
+    `flask list-budgets --deleted` shows the IDs.
+    """
+    budget, balance = manual_budgets.restore_budget(me(), budget_id, reason=reason)
+    done(
+        f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod}): revived. "
+        f"Available: {balance.money(balance.available_minor)} of "
+        f"{balance.money(balance.budgeted_minor)}."
+    )
+
+
+@command("list-budgets")
+@click.option("--customer", "customer_id", metavar="ID", help="Only of this customer.")
+@click.option("--department", help="Only of this department.")
+@click.option("--period", help='Only of this period, for example "Q1 2025".')
+@click.option("--deleted", is_flag=True, help="Only deleted budgets, instead of live ones.")
+@on_current_schema
+def list_budgets(
+    customer_id: str | None, department: str | None, period: str | None, deleted: bool
+) -> None:
+    """Show the budgets with their figures, in whole currency units."""
+    require_known(customer_id)
+    found = budgets.list_budgets(
+        me(), customer_id, department=department, fiscal_period=period, deleted=deleted
+    )
+    is_filtered = deleted or any(text is not None for text in (customer_id, department, period))
+    show_table(
+        (
+            *("id", "customer", "department", "period", "currency"),
+            *("budgeted", "reserved", "committed", "available"),
+            *("auto-approve limit", "source", "state"),
+        ),
+        [_budget_cells(line) for line in found],
+        "No budget matches."
+        if is_filtered
+        else "There are no budgets yet. Create one with `flask set-budget`.",
+    )
+
+
+def _budget_cells(line: budgets.BudgetLine) -> tuple[str, ...]:
+    """The cells of a budget in `flask list-budgets`."""
+    balance, limit_minor = line.balance, line.auto_approve_limit_minor
+    amounts_minor = (
+        balance.budgeted_minor,
+        balance.reserved_minor,
+        balance.committed_minor,
+        balance.available_minor,
+    )
+    return (
+        line.id,
+        line.customer_id,
+        line.department,
+        line.period,
+        balance.currency,
+        *(f"{balance.number(minor):,}" for minor in amounts_minor),
+        "(the customer's)" if limit_minor is None else f"{balance.number(limit_minor):,}",
+        line.source_id or "(by hand)",
+        f"deleted {clock.to_text(line.deleted_at)}" if line.deleted_at else line.state,
+    )
+
+
+COMMANDS = (set_budget, prune_checks, show_stats, remove_budget, restore_budget, list_budgets)

@@ -97,8 +97,8 @@ MEANINGS: Mapping[Code, str] = {
     Code.BUDGET_NOT_FOUND: "The caller's customer has no budget with that id.",
     Code.REQUEST_NOT_FOUND: "The customer has no such request.",
     Code.BUDGET_DELETED: (
-        "The budget was removed from the sheet. It accepts commits and releases, but no new "
-        "reservations."
+        "The budget was removed, from its sheet or by hand. It accepts commits and releases, but "
+        "no new reservations."
     ),
     Code.CHECK_REQUIRED: (
         "The caller must first check the same request on the same budget, for at least that amount."

@@ -84,3 +84,9 @@ def period_dates(key: str, first_month: int) -> tuple[date, date] | None:
 def _first_of(year: int, month: int) -> date:
     """The first day of a month; month 13 is January of the next year."""
     return date(year + (month - 1) // 12, (month - 1) % 12 + 1, 1)
+
+
+def is_current(key: str, first_month: int, today: date) -> bool:
+    """Whether a period includes `today`; see `period_dates`."""
+    span = period_dates(key, first_month)
+    return span is not None and span[0] <= today < span[1]

@@ -11,8 +11,8 @@ from peewee import SQL, Case, fn
 from budget_sync.database.models import AuditLog, Budget, BudgetUtilization
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import Code, RequestError
-from budget_sync.domain.periods import fold
-from budget_sync.domain.permissions import Action, Actor, require_for
+from budget_sync.domain.periods import fold, period_key
+from budget_sync.domain.permissions import Action, Actor, require, require_for
 from budget_sync.queries import paging
 from budget_sync.queries.balances import BALANCE, IS_HIGH, IS_OVERDRAWN, USED, in_whole_units
 
@@ -82,6 +82,32 @@ def budgets_export(actor: Actor, customer_id: str, query: BudgetQuery) -> list[B
     """All budgets that match."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
     return [to_line(row) for row in _ordered(_found(customer_id, query), query.order)]
+
+
+def list_budgets(
+    actor: Actor,
+    customer_id: str | None = None,
+    *,
+    department: str | None = None,
+    fiscal_period: str | None = None,
+    deleted: bool = False,
+) -> list[BudgetLine]:
+    """The live or the deleted budgets that the caller may read, by customer and department.
+
+    Without `customer_id`, the budgets of all customers that the caller serves. Department and
+    period are compared as in a check.
+    """
+    require(actor, Action.READ_BUDGETS)
+    wanted = actor.customer_id or customer_id
+    found = rows().where(Budget.deletedAt.is_null(not deleted))
+    if wanted is not None:
+        found = found.where(Budget.customerId == wanted)
+    if department is not None:
+        found = found.where(Budget.departmentKey == fold(department))
+    if fiscal_period is not None:
+        found = found.where(Budget.periodKey == period_key(fiscal_period))
+    order = (Budget.customerId, Budget.departmentKey, Budget.periodKey, Budget.deletedAt, Budget.id)
+    return [to_line(row) for row in found.order_by(*order)]
 
 
 def budget_line(actor: Actor, customer_id: str, budget_id: str) -> BudgetLine:

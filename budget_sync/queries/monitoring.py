@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from peewee import fn
 
 from budget_sync.database import sums
 from budget_sync.database.models import Budget, BudgetDataSourceConfig, Customer, SyncHistory
 from budget_sync.domain import clock
-from budget_sync.domain.balance import Balance
-from budget_sync.queries.balances import AMOUNTS, IS_OVERDRAWN, live_budgets, total_balance
+from budget_sync.domain.balance import HIGH_PERCENT, Balance
+from budget_sync.domain.periods import is_current
+from budget_sync.queries.balances import (
+    AMOUNTS,
+    IS_OVERDRAWN,
+    USED,
+    live_budgets,
+    total_balance,
+)
 from budget_sync.queries.sync_runs import FINISHED, WORKED
 
 
@@ -19,6 +28,18 @@ class CustomerBalance(NamedTuple):
 
     customer_id: str
     balance: Balance
+
+
+#: Percentages of a budget: nearly used up, and used up.
+THRESHOLDS = (HIGH_PERCENT, 100)
+
+
+class ThresholdCount(NamedTuple):
+    """The number of a customer's current budgets that are used to a threshold in percent."""
+
+    customer_id: str
+    threshold: int
+    budgets: int
 
 
 class SourceState(NamedTuple):
@@ -58,6 +79,48 @@ def overdrawn() -> dict[str, int]:
         .order_by(Budget.customerId)
     )
     return dict(query.tuples())
+
+
+def over_threshold() -> list[ThresholdCount]:
+    """For each enabled customer with live budgets: the current ones used to each threshold.
+
+    A budget is current if its period includes today, in the customer's time zone and fiscal year.
+    A department may have a current quarter and a current year: both count.
+    """
+    query: Any = (
+        live_budgets()
+        .select(
+            Customer.id,
+            Customer.timeZone,
+            Customer.fiscalYearStartMonth,
+            Budget.periodKey,
+            *(fn.COUNT(Budget.id).filter(_is_used_to(percent)) for percent in THRESHOLDS),
+        )
+        .join(Customer, on=(Customer.id == Budget.customerId))
+        .where(Customer.disabledAt.is_null())
+        .group_by(Customer.id, Customer.timeZone, Customer.fiscalYearStartMonth, Budget.periodKey)
+        .order_by(Customer.id)
+    )
+    now = clock.now()
+    counts: Counter[tuple[str, int]] = Counter()
+    for customer_id, time_zone, first_month, period_key, *used in query.tuples():
+        today = now.astimezone(ZoneInfo(time_zone)).date()
+        is_counted = is_current(period_key, first_month, today)
+        for threshold, budgets in zip(THRESHOLDS, used, strict=True):
+            counts[customer_id, threshold] += budgets if is_counted else 0
+    return [
+        ThresholdCount(customer_id, threshold, budgets)
+        for (customer_id, threshold), budgets in counts.items()
+    ]
+
+
+def _is_used_to(percent: int) -> Any:
+    """Whether at least that share of a budget is used. A budget of 0 without use does not count.
+
+    The share is rounded up to whole minor units. The used amount is not multiplied, because 100
+    times as much may not fit into 64 bits.
+    """
+    return (USED > 0) & ((Budget.budgetedMinor * percent + 99) / 100 <= USED)
 
 
 def sources() -> list[SourceState]:

@@ -14,6 +14,7 @@ from budget_sync.domain import clock
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.permissions import Action, Actor, require
 from budget_sync.queries.balances import AMOUNTS, live_budgets, total_balance
+from budget_sync.queries.sync_runs import FINISHED, WORKED
 
 
 class Utilization(NamedTuple):
@@ -44,13 +45,19 @@ class Utilization(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """The guide's four metrics. Rates are percentages, None if there was nothing to count."""
+    """The guide's four metrics. Rates are percentages, None if there was nothing to count.
+
+    `sync_runs` leaves out skipped runs. `sync_success_rate` includes partial runs, which applied
+    all good rows; `sync_partial_rate` is their share of all runs. The guide's SQL counts a partial
+    run as a failure, so one rejected row would make its rate 0.
+    """
 
     checks: int
     check_success_rate: float | None
     average_response_ms: float | None
     sync_runs: int
     sync_success_rate: float | None
+    sync_partial_rate: float | None
     utilization: list[Utilization]
 
 
@@ -66,7 +73,7 @@ def load_stats(actor: Actor, customer_id: str | None = None) -> Stats:
     ).where(BudgetCheckLog.timestamp > now - timedelta(hours=24))
     sync_runs = (
         SyncHistory.select(SyncHistory.status, fn.COUNT(SyncHistory.id))
-        .where(SyncHistory.startTime > now - timedelta(days=7))
+        .where(SyncHistory.startTime > now - timedelta(days=7), SyncHistory.status.in_(FINISHED))
         .group_by(SyncHistory.status)
     )
     departments = (
@@ -90,13 +97,15 @@ def load_stats(actor: Actor, customer_id: str | None = None) -> Stats:
             for department, currency, *selected in _rows(departments)
         ]
     run_count = sum(runs_by_status.values())
-    success_count = runs_by_status.get("success", 0)
+    worked_count = sum(runs_by_status.get(status, 0) for status in WORKED)
+    partial_count = runs_by_status.get("partial", 0)
     return Stats(
         checks=check_count,
         check_success_rate=100 * available_count / check_count if check_count else None,
         average_response_ms=None if average_ms is None else float(average_ms),
         sync_runs=run_count,
-        sync_success_rate=100 * success_count / run_count if run_count else None,
+        sync_success_rate=100 * worked_count / run_count if run_count else None,
+        sync_partial_rate=100 * partial_count / run_count if run_count else None,
         utilization=utilization,
     )
 

@@ -141,6 +141,12 @@ OVERDRAWN = Definition(
     ("customer",),
     "Number of the customer's overdrawn budgets in all currencies, without deleted budgets.",
 )
+OVER_THRESHOLD = Definition(
+    "budget_sync_budgets_over_threshold",
+    ("customer", "threshold"),
+    "Number of the customer's budgets whose period includes today and of which at least 80 or 100 "
+    "percent (the threshold) is reserved or committed, without deleted budgets.",
+)
 DATABASE_UP = Definition(
     "budget_sync_database_up",
     (),
@@ -163,6 +169,7 @@ DEFINITIONS = (
         COMMITTED,
         AVAILABLE,
         OVERDRAWN,
+        OVER_THRESHOLD,
         DATABASE_UP,
         BUILD,
     ),
@@ -428,7 +435,7 @@ def _database_metrics() -> Iterator[Metric]:
         yield _gauge(DATABASE_UP, {(): 0})
         return
     yield _gauge(DATABASE_UP, {(): 1})
-    for read in (_balances, _overdrawn, _sources):
+    for read in (_balances, _overdrawn, _over_threshold, _sources):
         try:
             yield from read()
         except peewee.PeeweeException:
@@ -475,6 +482,18 @@ def _overdrawn() -> list[Metric]:
         _gauge(
             OVERDRAWN,
             {(customer_id,): count for customer_id, count in monitoring.overdrawn().items()},
+        )
+    ]
+
+
+def _over_threshold() -> list[Metric]:
+    return [
+        _gauge(
+            OVER_THRESHOLD,
+            {
+                (row.customer_id, str(row.threshold)): row.budgets
+                for row in monitoring.over_threshold()
+            },
         )
     ]
 

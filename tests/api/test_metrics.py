@@ -18,6 +18,7 @@ from pathlib import Path
 import peewee
 import pytest
 import requests
+import time_machine
 from database.test_faults import moved_away, workers_of
 from flask import Flask
 from flask.testing import FlaskClient
@@ -310,6 +311,88 @@ def test_overdrawn_budgets_are_counted_by_customer(
     assert value(samples, "available_amount", customer="org-789", currency="JPY") > 0
     Budget.update(deletedAt=clock.now()).where(Budget.id == "b0").execute()
     assert value(scraped(client), "overdrawn_budgets", customer="org-789") == 1
+
+
+@time_machine.travel("2025-02-05T11:00:00Z", tick=False)
+def test_used_up_budget_among_large_ones_is_counted(world: Flask) -> None:
+    for name, amount, used in (("Legal", 1000, 1000), ("Sales", 1000, 800), ("Ops", 1000, 799)):
+        manual_budgets.set_budget(
+            ROOT, demo.CUSTOMER, name, "Q1 2025", Decimal(amount), budget_id=name
+        )
+        hold(f"all of {name}", str(used), name)
+    counts = thresholds(world.test_client())
+    assert counts == {(demo.CUSTOMER, "80"): 2, (demo.CUSTOMER, "100"): 1}
+    manual_budgets.remove_budget(ROOT, "Legal")
+    counts = thresholds(world.test_client())
+    assert counts == {(demo.CUSTOMER, "80"): 1, (demo.CUSTOMER, "100"): 0}
+
+
+def thresholds(client: FlaskClient) -> dict[tuple[str, str], float]:
+    """The number of used budgets by customer and threshold."""
+    return {
+        (dict(labels)["customer"], dict(labels)["threshold"]): count
+        for (name, labels), count in scraped(client).items()
+        if name == "budget_sync_budgets_over_threshold"
+    }
+
+
+@pytest.mark.parametrize(
+    ("period", "time_zone", "first_month", "at", "is_current"),
+    [
+        ("Q1 2025", "UTC", 1, "2025-01-01T00:00:00Z", True),
+        ("Q1 2025", "UTC", 1, "2024-12-31T23:59:59Z", False),
+        ("Q1 2025", "UTC", 1, "2025-03-31T23:59:59Z", True),
+        ("Q1 2025", "UTC", 1, "2025-04-01T00:00:00Z", False),
+        # The day in the customer's time zone counts.
+        ("Q1 2025", "Asia/Tokyo", 1, "2024-12-31T15:00:00Z", True),
+        ("Q1 2025", "America/New_York", 1, "2025-01-01T04:59:59Z", False),
+        # The fiscal year 2025 from April is the one that ends in 2025.
+        ("Q1 2025", "UTC", 4, "2024-05-01T00:00:00Z", True),
+        ("Q1 2025", "UTC", 4, "2025-02-01T00:00:00Z", False),
+        ("FY2025", "UTC", 4, "2025-02-01T00:00:00Z", True),
+        ("Launch party", "UTC", 1, "2025-02-01T00:00:00Z", False),
+    ],
+)
+def test_only_current_periods_count_as_used_up(
+    app: Flask, period: str, time_zone: str, first_month: int, at: str, is_current: bool
+) -> None:
+    people.add_customer(
+        ROOT, "acme", "Acme", time_zone=time_zone, fiscal_year_start_month=first_month
+    )
+    manual_budgets.set_budget(ROOT, "acme", "Legal", period, Decimal(5), budget_id="legal")
+    hold("all", "5", "legal")
+    with time_machine.travel(at, tick=False):
+        counts = thresholds(app.test_client())
+    assert counts == {("acme", "80"): int(is_current), ("acme", "100"): int(is_current)}
+
+
+@time_machine.travel("2025-02-05T11:00:00Z", tick=False)
+def test_current_quarter_and_year_both_count(world: Flask) -> None:
+    for period in ("Q1 2025", "2025", "Feb 2025", "Q2 2025"):
+        manual_budgets.set_budget(
+            ROOT, demo.CUSTOMER, "Legal", period, Decimal(5), budget_id=period.replace(" ", "-")
+        )
+        hold(f"all of {period}", "5", period.replace(" ", "-"))
+    assert thresholds(world.test_client())[demo.CUSTOMER, "100"] == 3
+
+
+@time_machine.travel("2025-02-05T11:00:00Z", tick=False)
+def test_empty_budget_counts_as_used_up_only_if_overdrawn(world: Flask) -> None:
+    manual_budgets.set_budget(
+        ROOT, demo.CUSTOMER, "Legal", "2025", Decimal("0.01"), budget_id="legal"
+    )
+    assert thresholds(world.test_client())[demo.CUSTOMER, "80"] == 0
+    hold("all", "0.01", "legal")
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Legal", "2025", Decimal(0))
+    assert thresholds(world.test_client())[demo.CUSTOMER, "100"] == 1
+    manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Sales", "2025", Decimal(0))
+    assert thresholds(world.test_client())[demo.CUSTOMER, "100"] == 1
+
+
+@time_machine.travel("2025-02-05T11:00:00Z", tick=False)
+def test_disabled_customer_has_no_used_up_budgets(world: Flask) -> None:
+    people.disable_customer(ROOT, demo.CUSTOMER)
+    assert thresholds(world.test_client()) == {}
 
 
 def test_balances_may_add_up_to_more_than_64_bits(world: Flask) -> None:

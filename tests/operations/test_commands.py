@@ -48,7 +48,7 @@ from budget_sync.database.models import (
 )
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import PEOPLE_ROLES
-from budget_sync.domain.request_models import CheckRequest
+from budget_sync.domain.request_models import CheckRequest, ReserveRequest
 from budget_sync.ledger import retention, verification
 from budget_sync.operations import demo
 from budget_sync.settings import Settings
@@ -192,6 +192,9 @@ TYPED: dict[str, tuple[str, ...]] = {
     ),
     "prune-checks": ("--older-than", "365"),
     "stats": (),
+    "remove-budget": ("budget-1",),
+    "restore-budget": ("budget-1",),
+    "list-budgets": (),
     "verify": (),
     "doctor": (),
     "backup": ("/tmp/of-no-database.db",),  # noqa: S108  # never written
@@ -1385,7 +1388,7 @@ def test_stats_are_the_four_numbers_of_the_guide(acme: Shell) -> None:
     assert acme.succeed("stats") == (
         "Budget check success rate (24 hours): 50.0% of 4 checks\n"
         "Average response time (24 hours): 30.0 ms\n"
-        "Sync success rate (7 days): 50.0% of 4 sync runs\n"
+        "Sync success rate (7 days): 75.0% of 4 sync runs; 25.0% were partial\n"
         "Budget utilization:\n"
         "department   currency  budgeted  used     available\n"
         "Engineering  USD       120,000   7,500.5  112,499.5\n"
@@ -1849,3 +1852,158 @@ def test_commands_run_from_any_folder_with_app_option(
     created = flask("init-db")
     assert (created.returncode, created.stderr) == (0, "")
     assert installation.database.exists()
+
+
+# Budgets set by hand.
+
+
+def test_remove_restore_and_list_budgets(acme: Shell) -> None:
+    acme.succeed(*budget(id="legal-1", auto_approve_limit="50", amount="2500.5"))
+    ledger.reserve(
+        ROOT, ReserveRequest(budget_id="budget-1", request_id="r-1", amount=Decimal(40_000))
+    )
+    assert acme.succeed("remove-budget", "budget-1", "--reason", "Reorganization") == (
+        "Budget budget-1 (Engineering, Q1 2025): removed. $40,000 stays reserved or committed on "
+        "it. Revive it with `flask restore-budget budget-1`.\n"
+    )
+    assert AuditLog.select().where(AuditLog.action == "SOFT_DELETE").get().reason == (
+        "Reorganization"
+    )
+    assert table(acme.succeed("list-budgets"))[1:] == [
+        [
+            *("legal-1", "acme", "Legal", "Q1 2025", "USD", "2,500.5", "0", "0", "2,500.5"),
+            *("50", "(by hand)", "ok"),
+        ]
+    ]
+    header, deleted = table(acme.succeed("list-budgets", "--deleted"))
+    assert header == [
+        *("id", "customer", "department", "period", "currency", "budgeted", "reserved"),
+        *("committed", "available", "auto-approve limit", "source", "state"),
+    ]
+    assert deleted[:-1] == [
+        *("budget-1", "acme", "Engineering", "Q1 2025", "USD", "100,000", "40,000", "0"),
+        *("60,000", "(the customer's)", "(by hand)"),
+    ]
+    assert re.fullmatch(r"deleted \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", deleted[-1])
+    assert acme.succeed("restore-budget", "budget-1") == (
+        "Budget budget-1 (Engineering, Q1 2025): revived. Available: $60,000 of $100,000.\n"
+    )
+    assert acme.succeed("list-budgets", "--deleted") == "No budget matches.\n"
+
+
+def test_list_budgets_filters(acme: Shell) -> None:
+    acme.succeed("add-customer", "globex", "--name", "Globex")
+    acme.succeed(*budget(id="legal-1"))
+    acme.succeed(*budget(id="legal-2", period="Q2 2025"))
+    acme.succeed(*budget(id="globex-1", customer="globex"))
+
+    def listed(*arguments: str) -> list[str]:
+        return [row[0] for row in table(acme.succeed("list-budgets", *arguments))[1:]]
+
+    assert listed() == ["budget-1", "legal-1", "legal-2", "globex-1"]
+    assert listed("--customer", "globex") == ["globex-1"]
+    assert listed("--department", " LEGAL ") == ["legal-1", "legal-2", "globex-1"]
+    assert listed("--period", "2025-q1") == ["budget-1", "legal-1", "globex-1"]
+    assert listed("--customer", "acme", "--department", "Legal", "--period", "q2 fy2025") == [
+        "legal-2"
+    ]
+    assert acme.succeed("list-budgets", "--department", "Leg") == "No budget matches.\n"
+    assert acme.fail("list-budgets", "--customer", "nobody") == "There is no customer 'nobody'."
+
+
+def test_list_budgets_of_a_new_installation_says_what_to_do(shell: Shell) -> None:
+    assert shell.succeed("list-budgets") == (
+        "There are no budgets yet. Create one with `flask set-budget`.\n"
+    )
+
+
+def test_list_budgets_names_the_source_and_the_state(acme: Shell, chosen: Settings) -> None:
+    chosen.csv_folder.mkdir(parents=True, exist_ok=True)
+    (chosen.csv_folder / "plan.csv").write_text(
+        "Department,Fiscal Period,Budgeted Amount\nSales,2025,10\n", encoding="utf-8"
+    )
+    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    acme.succeed("sync-sheets")
+    sales = Budget.get(Budget.department == "Sales")
+    ledger.reserve(ROOT, ReserveRequest(budget_id=sales.id, request_id="r-1", amount=Decimal(9)))
+    _, row = table(acme.succeed("list-budgets", "--department", "Sales"))
+    assert row[-2:] == [sales.sourceId, "high"]
+    assert acme.fail("remove-budget", sales.id) == (
+        f"Budget {sales.id} (Sales, 2025) belongs to source {sales.sourceId}. "
+        "Remove its row from the sheet instead."
+    )
+
+
+def test_set_budget_removes_the_auto_approve_limit(acme: Shell) -> None:
+    acme.succeed(*budget(id="legal-1", auto_approve_limit="50"))
+    assert acme.succeed(*budget(), "--no-auto-approve-limit") == (
+        "Budget legal-1 (Legal, Q1 2025): updated.\n"
+    )
+    assert Budget.get_by_id("legal-1").autoApproveLimitMinor is None
+    assert acme.fail(*budget(auto_approve_limit="50"), "--no-auto-approve-limit") == (
+        "The request is not valid: autoApproveLimit can be either set or removed, not both."
+    )
+
+
+BUDGET_ERRORS = {
+    "remove without id": (("remove-budget",), "Missing argument 'ID'"),
+    "remove unknown": (("remove-budget", "none"), "There is no budget 'none'; see list-budgets."),
+    "restore unknown": (("restore-budget", "none"), "There is no budget 'none'; see list-budgets."),
+    "restore live": (
+        ("restore-budget", "budget-1"),
+        "Budget budget-1 (Engineering, Q1 2025) was not removed. Nothing is left to do.",
+    ),
+    "blank reason": (
+        ("remove-budget", "budget-1", "--reason", " "),
+        "reason must be 1 to 500 printable characters",
+    ),
+    "argument that is not UTF-8": (
+        ("remove-budget", "\udcff"),
+        "The arguments must be UTF-8 text.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BUDGET_ERRORS.values(), ids=BUDGET_ERRORS)
+def test_budget_command_error_is_one_line(
+    acme: Shell, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in acme.fail(*arguments)
+
+
+def test_rejected_row_keeps_the_sync_success_rate(acme: Shell, chosen: Settings) -> None:
+    chosen.csv_folder.mkdir(parents=True, exist_ok=True)
+    (chosen.csv_folder / "plan.csv").write_text(
+        "Department,Fiscal Period,Budgeted Amount\nSales,2025,10\nOps,2025,#REF!\n",
+        encoding="utf-8",
+    )
+    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    assert acme.run("sync-sheets").exit_code == 0
+    run = SyncHistory.get().__data__
+    assert run["status"] == "partial"
+    # Another server's cron found the source locked.
+    SyncHistory.insert(
+        {name: value for name, value in run.items() if name != "id"}
+        | {"syncId": "another", "status": "skipped"}
+    ).execute()
+    assert (
+        "Sync success rate (7 days): 100.0% of 1 sync runs; 100.0% were partial\n"
+        in acme.succeed("stats")
+    )
+
+
+def test_sheet_row_revives_a_budget_removed_by_hand(acme: Shell, chosen: Settings) -> None:
+    ledger.reserve(
+        ROOT, ReserveRequest(budget_id="budget-1", request_id="r-1", amount=Decimal(40_000))
+    )
+    acme.succeed("remove-budget", "budget-1")
+    chosen.csv_folder.mkdir(parents=True, exist_ok=True)
+    (chosen.csv_folder / "plan.csv").write_text(
+        "Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,100000\n", encoding="utf-8"
+    )
+    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    acme.succeed("sync-sheets")
+    _, row = table(acme.succeed("list-budgets"))
+    assert (row[0], row[6]) == ("budget-1", "40,000")
+    assert acme.succeed("list-budgets", "--deleted") == "No budget matches.\n"
+    assert verification.verify().findings == []

@@ -181,11 +181,87 @@ tests:
 """
 
 
-def test_alert_fires_for_one_overdrawn_budget_among_many(tmp_path: Path) -> None:
+#: One budget of the current period is used up, and one nearly: the sum is still almost untouched.
+ONE_USED_UP = """
+rule_files: [alerts.yml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - series: 'budget_sync_budgets_over_threshold{customer="acme", threshold="80"}'
+        values: "0 2x61"
+      - series: 'budget_sync_budgets_over_threshold{customer="acme", threshold="100"}'
+        values: "0 1x61"
+      - series: 'budget_sync_budgeted_amount{customer="acme", currency="USD"}'
+        values: "1000000x62"
+      - series: 'budget_sync_reserved_amount{customer="acme", currency="USD"}'
+        values: "0 1800x61"
+      - series: 'budget_sync_committed_amount{customer="acme", currency="USD"}'
+        values: "0x62"
+    alert_rule_test:
+      - {eval_time: 0m, alertname: BudgetsUsedUp}
+      - eval_time: 61m
+        alertname: BudgetsUsedUp
+        exp_alerts:
+          - exp_labels: {severity: ticket, customer: acme, threshold: "100"}
+            exp_annotations:
+              summary: "Used-up budgets of acme in the current period: 1"
+              description: The console's overview lists the most used departments first.
+      - eval_time: 61m
+        alertname: BudgetsNearlyUsedUp
+        exp_alerts:
+          - exp_labels: {severity: ticket, customer: acme}
+            exp_annotations:
+              summary: >-
+                Budgets of acme in the current period that are used to 80 % or more,
+                and not used up: 1
+"""
+
+#: For a week, each sync run had a rejected row.
+ALWAYS_PARTIAL = """
+rule_files: [alerts.yml]
+evaluation_interval: 1h
+tests:
+  - interval: 1h
+    input_series:
+      - series: 'budget_sync_sync_last_result{customer="a", source="s", result="success"}'
+        values: "0x170"
+      - series: 'budget_sync_sync_last_result{customer="a", source="s", result="partial"}'
+        values: "1x170"
+      - series: 'budget_sync_sync_last_result{customer="a", source="s", result="failed"}'
+        values: "0x170"
+    alert_rule_test:
+      - {eval_time: 169h, alertname: SheetSyncSuccessRateLow}
+      - eval_time: 169h
+        alertname: SheetSyncPartial
+        exp_alerts:
+          - exp_labels: {severity: ticket, customer: a, source: s, result: partial}
+            exp_annotations:
+              summary: >-
+                For a day, s of a has had rejected rows, or deletions that wait for approval
+"""
+
+
+def test_alerts_on_used_up_budgets_do_not_use_sums() -> None:
+    alerts = dict(
+        re.findall(r"- alert: (\w+)\n(.*?)(?=\n +- alert:|\Z)", text("alerts.yml"), re.DOTALL)
+    )
+    for name, threshold in (("BudgetsUsedUp", 100), ("BudgetsNearlyUsedUp", 80)):
+        assert f'budget_sync_budgets_over_threshold{{threshold="{threshold}"}}' in alerts[name]
+        assert "_amount" not in alerts[name]
+    assert 'result=~"success|partial"' in alerts["SheetSyncSuccessRateLow"]
+
+
+@pytest.mark.parametrize(
+    "series",
+    [ONE_OVERDRAWN, ONE_USED_UP, ALWAYS_PARTIAL],
+    ids=["overdrawn", "used up", "partial"],
+)
+def test_alerts_fire_when_they_should(tmp_path: Path, series: str) -> None:
     if not shutil.which("promtool"):
         pytest.skip("promtool is missing")
     shutil.copy(DEPLOY / "alerts.yml", tmp_path)
-    (tmp_path / "tests.yml").write_text(ONE_OVERDRAWN, encoding="utf-8")
+    (tmp_path / "tests.yml").write_text(series, encoding="utf-8")
     done = subprocess.run(
         ["promtool", "test", "rules", tmp_path / "tests.yml"],
         capture_output=True,

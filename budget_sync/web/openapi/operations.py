@@ -207,7 +207,7 @@ OPERATIONS = (
         "/api/budgets/{budgetId}",
         "Budgets",
         "Get a budget",
-        "Also finds a deleted budget, which was removed from its sheet.",
+        "Also finds a deleted budget, which was removed from its sheet or by hand.",
         schemas.Budget,
         (
             Code.BUDGET_NOT_FOUND,

@@ -134,7 +134,7 @@ class Budget(ReplyModel):
     available: Money
     auto_approve_limit: Money | None = Field(description="null if the customer's limit applies.")
     deleted_at: Timestamp | None = Field(
-        description="When it was removed from its sheet; null if it was not."
+        description="When it was removed; null if it was not."
     )
 
 
