@@ -19,6 +19,7 @@ from budget_sync.commands.support import (
 )
 from budget_sync.ledger import retention
 from budget_sync.queries import stats
+from budget_sync.sync.retention import prune_history as prune_sync_history
 
 
 @command("set-budget")
@@ -82,6 +83,24 @@ def prune_checks(older_than: int) -> None:
     done(f"Deleted {deleted} checks older than {older_than} days.")
 
 
+@command("prune-history")
+@click.option(
+    "--older-than",
+    required=True,
+    type=click.IntRange(1, 36500),
+    metavar="DAYS",
+    help="Delete sync runs older than this many days. The newest runs of each source are kept.",
+)
+@on_current_schema
+def prune_history(older_than: int) -> None:
+    """Delete old rows of SyncHistory, which lists rejected rows of sheets."""
+    with progress_line() as report:
+        deleted = prune_sync_history(
+            me(), older_than, lambda count: report(f"deleted: {count:,} sync runs")
+        )
+    done(f"Deleted {deleted} sync runs older than {older_than} days.")
+
+
 @command("stats")
 @click.option("--customer", "customer_id", metavar="ID", help="Only for this customer.")
 @on_current_schema
@@ -113,4 +132,4 @@ def _figure(value: float | None, unit: str) -> str:
     return "none yet" if value is None else f"{value:.1f}{unit}"
 
 
-COMMANDS = (set_budget, prune_checks, show_stats)
+COMMANDS = (set_budget, prune_checks, prune_history, show_stats)
