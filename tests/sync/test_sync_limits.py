@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from importlib import import_module
@@ -24,6 +24,7 @@ from support.world import ROOT
 
 import budget_sync.sync
 from budget_sync import ledger, manual_budgets, sync
+from budget_sync.database import transact
 from budget_sync.database.models import Budget
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.domain.request_models import ReserveRequest
@@ -39,6 +40,7 @@ from budget_sync.sync.rows import (
     Layout,
     SheetBudget,
     SheetError,
+    SheetRows,
     read_rows,
 )
 from budget_sync.sync.source import FetchError
@@ -46,6 +48,10 @@ from budget_sync.sync.source import FetchError
 SOURCE = "src_1"
 LAYOUT = Layout("USD", "en_US")
 KEY = "the-only-key"
+
+
+def read(cells: Sequence[Any], check: limits.Check = limits.no_check) -> SheetRows:
+    return read_rows(cells, LAYOUT, check)
 
 
 @pytest.fixture
@@ -146,7 +152,7 @@ def same_deleted_budget(count: int) -> tuple[Rows, list[StoredBudget]]:
 
 def rows_without_budgets(count: int) -> tuple[Rows, list[StoredBudget]]:
     """Half of the rows are gone, and the others are bad in different ways."""
-    bad = [["", "", "", 1], ["#REF!", "#REF!", "#REF!", "x"], ["", "Sales", "#N/A", ""]]
+    bad: Rows = [["", "", "", 1], ["#REF!", "#REF!", "#REF!", "x"], ["", "Sales", "#N/A", ""]]
     return [list(bad[number % 3]) for number in range(count // 2)], _budgets(count)
 
 
@@ -184,7 +190,7 @@ def operations(work: Callable[[], object]) -> int:
 def test_reading_and_planning_take_linear_time(shape: Callable[[int], Any]) -> None:
     def work(count: int) -> Callable[[], object]:
         rows, existing = shape(count)
-        return lambda: make_plan(SOURCE, read_rows([HEADER_WITH_ID, *rows], LAYOUT), existing)
+        return lambda: make_plan(SOURCE, read([HEADER_WITH_ID, *rows]), existing)
 
     small, large = operations(work(200)), operations(work(800))
     assert large < 5 * small, (small, large)
@@ -194,7 +200,7 @@ def test_short_rows_below_a_wide_header_take_no_more_time() -> None:
     header = [*[""] * 100_000, *HEADER]
     began_s = time.process_time()
     with pytest.raises(SheetError, match="empty below its header"):
-        read_rows([header, *[["a note"]] * 20_000], LAYOUT)
+        read([header, *[["a note"]] * 20_000])
     # A row that is extended to the width of the header takes 0.2 ms.
     assert time.process_time() - began_s < 1
 
@@ -206,7 +212,7 @@ def test_reading_and_planning_call_their_check() -> None:
         calls.append(None)
 
     rows = [HEADER, *([f"Team {number}", "Q1 2025", 1] for number in range(10_000))]
-    found = read_rows(rows, LAYOUT, check)
+    found = read(rows, check)
     assert len(calls) == 10
     make_plan(SOURCE, found, _budgets(10_000), check=check)
     assert len(calls) >= 30
@@ -226,7 +232,6 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each plan that is created: whether that happens in a transaction."""
     found: list[bool] = []
     inside = False
-    transact, plan = run.transact, run.make_plan
 
     def watched(work: Callable[[], Any]) -> Any:
         def watched_work() -> Any:
@@ -241,7 +246,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     def recorded(*arguments: Any, **options: Any) -> Any:
         found.append(inside)
-        return plan(*arguments, **options)
+        return make_plan(*arguments, **options)
 
     monkeypatch.setattr(run, "transact", watched)
     monkeypatch.setattr(run, "make_plan", recorded)
@@ -405,7 +410,7 @@ def test_refreshed_plan_is_the_plan_for_the_new_figures(change: str) -> None:
         *(stored(number) for number in range(3, 9)),
     ]
     rows = [HEADER, ["Team 0", "Q1 2025", 40], ["Team 1", "Q1 2025", 100], ["New", "Q1 2025", 1]]
-    found = read_rows([*rows, *([f"Team {n}", "Q1 2025", 100] for n in range(3, 9))], LAYOUT)
+    found = read([*rows, *([f"Team {n}", "Q1 2025", 100] for n in range(3, 9))])
     plan = make_plan(SOURCE, found, existing)
     changes: dict[str, dict[str, Any]] = {
         "reserve": {"reserved_minor": 500_00, "version": 2},
@@ -445,7 +450,7 @@ def test_long_cell_is_a_row_error_before_any_pattern(
                 monkeypatch.setattr(f"budget_sync.sync.{module}.{name}", ShortTextsOnly(value))
     values = ["Sales", "Q1 2025", 5, "B-1", "USD", 1]
     values[COLUMNS.index(column)] = text
-    (error,) = read_rows([list(COLUMNS), values], LAYOUT).errors
+    (error,) = read([list(COLUMNS), values]).errors
     assert error.message == (
         f"{column} has {len(text):,} characters: shorten it to at most 1,000 characters"
     )
@@ -471,14 +476,14 @@ def test_long_cells_that_do_not_matter_are_accepted() -> None:
         ["", "Sales", f"Q1 2025{' ' * 900}", 5, "x" * 50_000],
         ["", " " * 50_000, " " * 2000, "", "x"],
     ]
-    found = read_rows(rows, LAYOUT)
+    found = read(rows)
     assert ([row.number for row in found.rows], found.errors) == ([2], [])
 
 
 def test_row_with_a_long_cell_keeps_the_budgets_it_may_mean() -> None:
     existing = [stored(0), stored(1), stored(2, period="Q2 2025")]
     rows = [HEADER, ["x" * 1001, "Q1 2025", 1], ["Other", "Q1 2026", 1]]
-    plan = make_plan(SOURCE, read_rows(rows, LAYOUT), existing, allow_deletes=True)
+    plan = make_plan(SOURCE, read(rows), existing, allow_deletes=True)
     assert [kept.budget.id for kept in plan.kept] == [existing[0].id, existing[1].id]
 
 
@@ -517,7 +522,7 @@ def test_messages_quote_only_the_start_of_a_cell(text: str) -> None:
     for column in COLUMNS:
         values = ["Sales", "Q1 2025", 5, "B-1", "USD", 1]
         values[COLUMNS.index(column)] = cell
-        for error in read_rows([list(COLUMNS), values], LAYOUT).errors:
+        for error in read([list(COLUMNS), values]).errors:
             assert len(error.message) < 300
 
 
@@ -527,17 +532,17 @@ def test_messages_quote_only_the_start_of_a_cell(text: str) -> None:
 def test_sheet_with_the_most_rows_is_read_and_one_more_fails() -> None:
     most = [HEADER, *[[]] * 200_000]
     with pytest.raises(SheetError, match="is empty below"):
-        read_rows(most, LAYOUT)
+        read(most)
     with pytest.raises(SheetError, match=r"^The sheet has more than 200,000 rows: remove"):
-        read_rows([*most, []], LAYOUT)
+        read([*most, []])
 
 
 def test_sheet_with_the_most_cells_is_read_and_one_more_fails() -> None:
     most = [HEADER, *[[None] * 20] * 100_000]
     with pytest.raises(SheetError, match="is empty below"):
-        read_rows(most, LAYOUT)
+        read(most)
     with pytest.raises(SheetError, match=r"^The sheet has more than 2,000,000 used cells: remove"):
-        read_rows([*most, [None]], LAYOUT)
+        read([*most, [None]])
 
 
 def read_csv(folder: Path, content: str) -> Any:
@@ -573,13 +578,13 @@ def test_csv_file_that_is_too_large_fails_with_little_memory(name: str, tmp_path
 def test_csv_file_may_end_with_many_blank_rows_and_cells(tmp_path: Path) -> None:
     blank = ",,,,\n" * 250_000
     fetched = read_csv(tmp_path, f"{CSV_HEADER}\nSales,Q1 2025,5,,,\n{blank}")
-    found = read_rows(fetched.grid, LAYOUT)
+    found = read(fetched.grid)
     assert [(row.number, row.budget.department) for row in found.rows] == [(3, "Sales")]
 
 
 def test_csv_cell_of_any_length_is_a_row_error(tmp_path: Path) -> None:
     fetched = read_csv(tmp_path, f"{CSV_HEADER}Sales,Q1 2025,5\n{'x' * 500_000},Q1 2025,5\n")
-    found = read_rows(fetched.grid, LAYOUT)
+    found = read(fetched.grid)
     assert [error.row for error in found.errors] == [3]
 
 
@@ -611,18 +616,18 @@ def test_grid_of_google_is_limited() -> None:
 
 
 def test_no_text_of_a_sheet_stays_in_memory() -> None:
-    def read(tag: str) -> None:
+    def read_and_plan(tag: str) -> None:
         rows = [[f"{tag} {number} {'x' * 900}"] * 3 for number in range(2000)]
         names = [[f"{tag} {number} {'x' * 150}", "Q1 2025", "5 USD"] for number in range(2000)]
-        found = read_rows([HEADER, *rows, *names], LAYOUT)
+        found = read([HEADER, *rows, *names])
         make_plan(SOURCE, found, [stored(n, department=row[0]) for n, row in enumerate(names)])
 
-    read("first")
+    read_and_plan("first")
     gc.collect()
     tracemalloc.start()
     try:
         for tag in "abc":
-            read(tag)
+            read_and_plan(tag)
         gc.collect()
         assert tracemalloc.get_traced_memory()[0] < 200_000
     finally:
@@ -712,7 +717,7 @@ def test_reservation_meanwhile_holds_a_takeover(
 
 def test_takeover_of_a_deleted_budget_is_held_too() -> None:
     gone = stored(0, source_id=None, deleted_at="2025-01-01T00:00:00Z", reserved_minor=72_00)
-    rows = read_rows([[DEPARTMENT, PERIOD, AMOUNT], ["Team 0", "Q1 2025", 71]], LAYOUT)
+    rows = read([[DEPARTMENT, PERIOD, AMOUNT], ["Team 0", "Q1 2025", 71]])
     plan = make_plan(SOURCE, rows, [gone])
     assert (len(plan.errors), plan.changes_nothing) == (1, True)
     assert replace(plan, errors=[]).changes_nothing
