@@ -60,8 +60,8 @@ def audited() -> list[tuple[str | None, str | None, str | None]]:
 
 def test_old_runs_are_deleted_and_audited(world: World) -> None:
     world.customer("org-2")
-    mine = world.sheet("a", plan_rows(A=1))
-    theirs = world.sheet("b", plan_rows(B=1), customer_id="org-2")
+    mine = world.sheet("sheet-a", plan_rows(A=1))
+    theirs = world.sheet("sheet-b", plan_rows(B=1), customer_id="org-2")
     add_runs(mine, "success", "success")
     add_runs(theirs, "failed")
     young = add_runs(mine, "success", days=29) + add_runs(theirs, "failed", "success", days=1)
@@ -92,8 +92,8 @@ def test_old_runs_are_deleted_and_audited(world: World) -> None:
 def test_newest_runs_of_a_source_stay(
     world: World, statuses: tuple[str, ...], kept: list[int]
 ) -> None:
-    source = world.sheet("a", plan_rows(A=1))
-    other = world.sheet("b", plan_rows(B=1))
+    source = world.sheet("sheet-a", plan_rows(A=1))
+    other = world.sheet("sheet-b", plan_rows(B=1))
     runs = add_runs(source, *statuses)
     others = add_runs(other, "success", days=1)
     before = monitoring.sources()
@@ -103,20 +103,20 @@ def test_newest_runs_of_a_source_stay(
 
 
 def test_held_deletions_stay_held(world: World) -> None:
-    source = world.sheet("a", plan_rows(A=1, B=1, C=1))
+    source = world.sheet("sheet-a", plan_rows(A=1, B=1, C=1))
     world.sync(source)
-    world.rows("a", [HEADER, ["New", "Q1 2025", 1]])
+    world.rows("sheet-a", [HEADER, ["New", "Q1 2025", 1]])
     assert world.sync(source).held_count == 3
     SyncHistory.update(startTime=clock.now() - timedelta(days=99)).execute()
     add_runs(source, "failed", "failed", days=98)
     assert retention.prune_history(ROOT, 30) == 2
-    world.rows("a", [HEADER, *([f"New {number}", "Q1 2025", 1] for number in range(20))])
+    world.rows("sheet-a", [HEADER, *([f"New {number}", "Q1 2025", 1] for number in range(20))])
     assert world.sync(source).held_count == 4
 
 
 def test_pruning_works_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "BATCH_SIZE", 2)
-    source = world.sheet("a", plan_rows(A=1))
+    source = world.sheet("sheet-a", plan_rows(A=1))
     runs = add_runs(source, *["success"] * 6)
     progress: list[int] = []
 
@@ -130,7 +130,7 @@ def test_pruning_works_in_batches(world: World, monkeypatch: pytest.MonkeyPatch)
 
 def test_pruning_needs_permission_and_stays_within_its_customer(world: World) -> None:
     world.customer("org-2")
-    theirs = world.sheet("b", plan_rows(B=1), customer_id="org-2")
+    theirs = world.sheet("sheet-b", plan_rows(B=1), customer_id="org-2")
     runs = add_runs(theirs, "success", "success")
     assert retention.prune_history(person("ann", Role.ADMIN, ORG), 30) == 0
     assert run_ids() == runs
@@ -140,7 +140,7 @@ def test_pruning_needs_permission_and_stays_within_its_customer(world: World) ->
 
 
 def test_command_reports_the_number(world: World, app: Flask) -> None:
-    source = world.sheet("a", plan_rows(A=1))
+    source = world.sheet("sheet-a", plan_rows(A=1))
     add_runs(source, "success", "success")
     shell: FlaskCliRunner = app.test_cli_runner()
     done = shell.invoke(args=["prune-history", "--older-than", "30"])
