@@ -116,8 +116,7 @@ def make_plan(
     `allow_deletes` switches the deletion limit off. `approved_ids` does so for these budgets only,
     and they do not count toward the limit. Budgets that the run before held back (`held_before`)
     stay held until they are approved: without this, the limit could be passed because the same
-    sheet brought new budgets too. The time is proportional to the number of rows and budgets;
-    `check` is called from time to time.
+    sheet brought new budgets too. It takes linear time, and calls `check` from time to time.
     """
     matched, errors = match_rows(source_id, sheet, stored, check)
     owned = [
@@ -134,7 +133,6 @@ def make_plan(
     check()
     if bad and missing:
         kept, missing = _keep(missing, bad, stored)
-    check()
     live_count = len(owned) - sum(1 for budget in missing if budget.id in approved_ids)
     deletes, held = _apply_deletion_limit(
         missing, still_held, live_count, approved_ids, allow_deletes=allow_deletes
@@ -257,15 +255,7 @@ def _without_collisions(
     The budget of a rejected row keeps its old department and period, which may cause the next
     collision.
     """
-    # The rows with a department and period that their budget does not already have.
-    wanting = [
-        match
-        for match in matched
-        if (budget := match.budget) is None
-        or budget.sheet.department_key != match.row.budget.department_key
-        or budget.sheet.period_key != match.row.budget.period_key
-        or budget.deleted_at is not None
-    ]
+    wanting = [match for match in matched if _wants_a_key(match)]
     if not wanting:
         return Matches(matched, [])
     moving_ids = {
@@ -300,6 +290,17 @@ def _without_collisions(
                 occupied[budget.key] = budget
                 occupied_keys.append(budget.key)
     return Matches([match for match in matched if match.row.number not in rejected_rows], errors)
+
+
+def _wants_a_key(match: Match) -> bool:
+    """Whether a row has a department and period that its budget does not already have."""
+    budget, wanted = match.budget, match.row.budget
+    return (
+        budget is None
+        or budget.sheet.department_key != wanted.department_key
+        or budget.sheet.period_key != wanted.period_key
+        or budget.deleted_at is not None
+    )
 
 
 class _Compared(NamedTuple):
@@ -404,15 +405,13 @@ def refresh(
         [latest_change(change) for change in changes] for changes in (plan.updates, plan.revivals)
     )
     changes = {change.before.id: change for change in (*updates, *revivals)}
-    for old, _ in moved:
-        change = changes.get(old.id)
-        if change and problem_of(source_id, change.after.sheet, change.before):
-            return None
-    deleted_ids = {budget.id for budget in plan.deletes}
     overdrawn_count = plan.overdrawn_count
+    deleted_ids = {budget.id for budget in plan.deletes}
     for old, new in moved:
         change = changes.get(old.id)
         if change:
+            if problem_of(source_id, change.after.sheet, change.before):
+                return None
             before = _moved(change.after, old)
             overdrawn_count += _is_overdrawn(change.after) - _is_overdrawn(before)
         elif old.source_id == source_id and old.deleted_at is None and old.id not in deleted_ids:
