@@ -20,6 +20,7 @@ from budget_sync.commands.support import (
 from budget_sync.domain import clock
 from budget_sync.ledger import retention
 from budget_sync.queries import budgets, stats
+from budget_sync.sync.retention import prune_history as prune_sync_history
 
 
 @command("set-budget")
@@ -88,6 +89,24 @@ def prune_checks(older_than: int) -> None:
             me(), older_than, lambda count: report(f"deleted: {count:,} checks")
         )
     done(f"Deleted {deleted} checks older than {older_than} days.")
+
+
+@command("prune-history")
+@click.option(
+    "--older-than",
+    required=True,
+    type=click.IntRange(1, 36500),
+    metavar="DAYS",
+    help="Delete sync runs older than this many days. The newest runs of each source are kept.",
+)
+@on_current_schema
+def prune_history(older_than: int) -> None:
+    """Delete old rows of SyncHistory, which lists rejected rows of sheets."""
+    with progress_line() as report:
+        deleted = prune_sync_history(
+            me(), older_than, lambda count: report(f"deleted: {count:,} sync runs")
+        )
+    done(f"Deleted {deleted} sync runs older than {older_than} days.")
 
 
 @command("stats")
@@ -214,4 +233,12 @@ def _budget_cells(line: budgets.BudgetLine) -> tuple[str, ...]:
     )
 
 
-COMMANDS = (set_budget, prune_checks, show_stats, remove_budget, restore_budget, list_budgets)
+COMMANDS = (
+    set_budget,
+    prune_checks,
+    prune_history,
+    show_stats,
+    remove_budget,
+    restore_budget,
+    list_budgets,
+)

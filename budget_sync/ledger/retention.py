@@ -36,15 +36,30 @@ def prune_checks(
     """
     require(actor, Action.MANAGE_PEOPLE)
     cutoff = clock.now() - timedelta(days=older_than_days)
-    deleted, count = 0, BATCH_SIZE
-    while count == BATCH_SIZE:
+
+    def delete_batch() -> int:
+        return _prune_batch(actor, older_than_days, cutoff)
+
+    return in_batches(delete_batch, BATCH_SIZE, "checks", report)
+
+
+def in_batches(
+    delete_batch: Callable[[], int], size: int, what: str, report: Callable[[int], None]
+) -> int:
+    """Call `delete_batch`, each time in its own transaction, until it deletes fewer than `size`.
+
+    Returns the number of deleted rows; `report` gets it after each batch. Raises an error of
+    `transact` with the number deleted before it; `what` says in it what was deleted.
+    """
+    deleted, count = 0, size
+    while count == size:
         try:
-            count = transact(lambda: _prune_batch(actor, older_than_days, cutoff))
+            count = transact(delete_batch)
         except RequestError as error:
             if not deleted:
                 raise
             raise RequestError(
-                error.code, f"{deleted} checks were deleted, and then: {error.sentence}"
+                error.code, f"{deleted} {what} were deleted, and then: {error.sentence}"
             ) from error.__cause__
         deleted += count
         report(deleted)

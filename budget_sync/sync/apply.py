@@ -34,7 +34,7 @@ _SELECT_STORED = """
         b."externalId", b."department", b."departmentKey", b."fiscalPeriod", b."periodKey",
         b."currency", b."budgetedMinor", b."autoApproveLimitMinor", b."currencyExponent"
     FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id"
-    WHERE b."customerId" = ?
+    WHERE b."customerId" = ? {condition}
     ORDER BY b."id"
 """
 _SELECT_VERSIONS = """
@@ -73,10 +73,19 @@ _UPDATE_ROW = 'UPDATE "Budget" SET "sourceRow" = ? WHERE "id" = ?'
 
 _CHUNK = 1000
 
+#: A plan is not compared with more changed budgets than this: another one is created instead.
+MAX_CHANGED = 5000
+
 
 def read_stored(customer_id: str) -> list[StoredBudget]:
     """All budgets of a customer, including deleted ones, ordered by id."""
-    rows = db.execute_sql(_SELECT_STORED.replace("?", db.param), (customer_id,)).fetchall()
+    return _read_stored(customer_id, "", ())
+
+
+def _read_stored(customer_id: str, condition: str, parameters: Sequence[str]) -> list[StoredBudget]:
+    """The budgets of a customer that meet an SQL condition, ordered by id."""
+    sql = _SELECT_STORED.format(condition=condition).replace("?", db.param)
+    rows = db.execute_sql(sql, (customer_id, *parameters)).fetchall()
     # The last columns are those of SheetBudget, in its order.
     return [
         StoredBudget(
@@ -102,11 +111,14 @@ def read_stored(customer_id: str) -> list[StoredBudget]:
     ]
 
 
-def lock_if_unchanged(customer_id: str, stored: Sequence[StoredBudget]) -> bool:
-    """Lock all budgets of the customer; return whether none has changed since it was read.
+def lock_and_find_changed(
+    customer_id: str, stored: Sequence[StoredBudget]
+) -> list[StoredBudget] | None:
+    """Lock all budgets of the customer; return those that have changed since they were read.
 
-    Each change of a budget and each movement on it increments its version. The locks keep the
-    budgets unchanged until the end of the transaction.
+    None if a budget was added since, or if so many have changed that comparing them takes too long
+    for a transaction. Each change of a budget and each movement on it increments its version. The
+    locks keep the budgets unchanged until the end of the transaction.
     """
     join = Budget.select(Budget.id).join(
         BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id)
@@ -115,7 +127,20 @@ def lock_if_unchanged(customer_id: str, stored: Sequence[StoredBudget]) -> bool:
     found: list[tuple[str, int]] = db.execute_sql(
         _SELECT_VERSIONS.replace("?", db.param), (customer_id,)
     ).fetchall()
-    return found == [(budget.id, budget.version) for budget in stored]
+    known = [(budget.id, budget.version) for budget in stored]
+    if found == known:
+        return []
+    if len(found) != len(known):
+        return None
+    changed_ids = [now[0] for now, before in zip(found, known, strict=True) if now != before]
+    if len(changed_ids) > MAX_CHANGED:
+        return None
+    changed: list[StoredBudget] = []
+    for start in range(0, len(changed_ids), 500):
+        ids = changed_ids[start : start + 500]
+        marks = ", ".join("?" * len(ids))
+        changed += _read_stored(customer_id, f'AND b."id" IN ({marks})', ids)
+    return changed
 
 
 def apply_plan(

@@ -1,4 +1,4 @@
-"""Cancels sync runs on a signal.
+"""Ends sync runs early: on a signal, or when their time is over.
 
 A run that is waiting for a sheet or reading it ends at once. Otherwise it ends at its next step,
 and never halfway through writing.
@@ -6,7 +6,9 @@ and never halfway through writing.
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +18,10 @@ class Cancelled(BaseException):
 
     Not an Exception, because no handler of a source's errors may catch it.
     """
+
+
+class OutOfTimeError(Exception):
+    """The time of a sync run is over; the text says what to do."""
 
 
 class Cancellation:
@@ -62,3 +68,22 @@ class Cancellation:
             yield
         finally:
             self._raise_now = False
+
+
+class TimeLimit:
+    """The time of one sync run, from its start to its last step. Also ends a cancelled run."""
+
+    def __init__(self, stop: Cancellation, limit_s: float) -> None:
+        self._stop = stop
+        self._limit_s = limit_s
+        self._ends_at = time.monotonic() + limit_s
+
+    def check(self) -> None:
+        """Raise Cancelled if the run is cancelled, and OutOfTimeError if its time is over."""
+        self._stop.check()
+        if time.monotonic() > self._ends_at:
+            raise OutOfTimeError(
+                f"The sync run was not finished within {math.ceil(self._limit_s)} s. Nothing was "
+                "changed; the next sync run tries again. If that fails too, split the sheet into "
+                "several sources."
+            )

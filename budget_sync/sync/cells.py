@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from babel.numbers import (
 )
 
 from budget_sync.domain.money import LIMIT_MINOR
+from budget_sync.sync.limits import MAX_CELL_CHARS, MAX_QUOTED_CHARS, cut, quoted
 
 
 class DateCell(NamedTuple):
@@ -34,12 +36,27 @@ class DateCell(NamedTuple):
         """What is wrong with the cell, in any column, and what to do."""
         if self.shown is None:
             return "changed while the sheet was being read: the next sync run reads it again"
-        return f"is {self.shown!r}, which the sheet stores as a date or a time: {advice}"
+        return f"is {quoted(self.shown)}, which the sheet stores as a date or a time: {advice}"
+
+
+class LongCell(NamedTuple):
+    """A text that is too long for every column; `length` counts its characters."""
+
+    length: int
+
+    def problem(self, _advice: str) -> str:
+        """What is wrong with the cell, in any column, and what to do."""
+        return (
+            f"has {self.length:,} characters: shorten it to at most {MAX_CELL_CHARS:,} characters"
+        )
 
 
 #: A cell of a source: Google's JSON value, with fractions as Decimal and dates as DateCell, or the
-#: text in a CSV file.
-Cell = str | int | float | Decimal | bool | DateCell | None
+#: text in a CSV file. LongCell replaces a text that is too long.
+Cell = str | int | float | Decimal | bool | DateCell | LongCell | None
+
+#: Reads the number in a text, in a currency and a locale: the number, or what is wrong with it.
+Parse = Callable[[str, str, str], Decimal | str]
 
 # Sheets and Excel: #REF!, #VALUE!, #NAME?, #DIV/0!, #N/A, and other languages' spellings of them.
 _FORMULA_ERROR = re.compile(r"#\S*[!?]|#N/A|#NV|#N/D|#ND", re.IGNORECASE)
@@ -49,10 +66,12 @@ _LOADING = re.compile(
 )
 _SPACES = re.compile(r"[\s\u00a0\u2009\u202f]")
 _APOSTROPHES = re.compile("['\u2019]")  # thousands separators in Switzerland
+# Neighboring repetitions have no character in common, so a match takes linear time.
 _MONEY = re.compile(
-    r"(?P<before>[^\d\s.,+\-()'\u2019]*)\s*(?P<number>\d.*?)\s*(?P<after>[^\d\s.,+\-()'\u2019]*)"
+    r"(?P<before>[^\d\s.,+\-()'\u2019]*)\s*"
+    r"(?P<number>\d[\d.,'\u2019\s]*)(?P<after>[^\d\s.,+\-()'\u2019]*)"
 )
-_NUMBER = re.compile(r"\d[\d.,'\u2019\s\u00a0\u2009\u202f]*")
+_MAX_LOCALE_CHARS = 100
 _PLAIN = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,4})?")
 
 
@@ -71,7 +90,7 @@ def is_blank(cell: Cell) -> bool:
 def reject_unfinished(text: str) -> None:
     """Raise CellError if the text is a formula's error, or shows that the sheet is calculating."""
     if _FORMULA_ERROR.fullmatch(text):
-        raise CellError(f"shows {text}: fix its formula")
+        raise CellError(f"shows {cut(text, MAX_QUOTED_CHARS)}: fix its formula")
     if _LOADING.fullmatch(text):
         raise CellError(
             f"shows {text!r}: the sheet had not finished calculating; "
@@ -79,14 +98,21 @@ def reject_unfinished(text: str) -> None:
         )
 
 
-def amount_minor(cell: Cell, currency: str, exponent: int, locale: str) -> int:
-    """An amount in minor units. Raises CellError.
+def without_long_text(cell: Cell) -> Cell:
+    """The cell; None or a LongCell if its text, blank or not, is too long to be read."""
+    if isinstance(cell, str) and len(cell) > MAX_CELL_CHARS:
+        return None if is_blank(cell) else LongCell(len(cell))
+    return cell
+
+
+def amount_minor(cell: Cell, currency: str, exponent: int, locale: str, parse: Parse) -> int:
+    """An amount in minor units; `parse` reads the text of a cell. Raises CellError.
 
     It is rounded half-even, because a formula such as 0.1+0.2 leaves noise below the cent.
     """
-    amount = _number(cell, currency, locale)
+    amount = _number(cell, currency, locale, parse)
     if not amount.is_finite():
-        raise CellError(f"is {amount}: enter a number")
+        raise CellError(f"is {cut(str(amount), MAX_QUOTED_CHARS)}: enter a number")
     limit = LIMIT_MINOR // 10**exponent
     # Check the size first: quantize fails for a number that does not fit Decimal's context.
     if abs(amount) >= limit:
@@ -95,16 +121,16 @@ def amount_minor(cell: Cell, currency: str, exponent: int, locale: str) -> int:
         raise CellError(f"is too large: enter less than {limit:,}")
     minor = int(amount.scaleb(exponent).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
     if minor < 0:
-        raise CellError(f"is negative ({amount:f}): enter 0 or more")
+        raise CellError(f"is negative ({cut(f'{amount:f}', MAX_QUOTED_CHARS)}): enter 0 or more")
     if minor >= LIMIT_MINOR:
         raise CellError(f"is too large: enter less than {limit:,}")
     return minor
 
 
-def _number(cell: Cell, currency: str, locale: str) -> Decimal:
+def _number(cell: Cell, currency: str, locale: str, parse: Parse) -> Decimal:
     if isinstance(cell, bool):
         raise CellError(f"is {str(cell).upper()}: enter a number")
-    if isinstance(cell, DateCell):
+    if isinstance(cell, DateCell | LongCell):
         raise CellError(cell.problem("enter a number, and format the cell as one"))
     if isinstance(cell, int | Decimal):
         return Decimal(cell)
@@ -113,15 +139,17 @@ def _number(cell: Cell, currency: str, locale: str) -> Decimal:
     text = (cell or "").strip()
     if not text:
         raise CellError("is blank: enter an amount, or 0")
-    number = _parse(text, currency, locale)
+    number = parse(text, currency, locale)
     if isinstance(number, str):
         raise CellError(number)
     return number
 
 
-@lru_cache(maxsize=65536)
-def _parse(text: str, currency: str, locale: str) -> Decimal | str:
-    """The number in a text, or what is wrong with it: lru_cache does not cache exceptions."""
+def parse_amount(text: str, currency: str, locale: str) -> Decimal | str:
+    """The number in a text, or what is wrong with it.
+
+    The problem is returned and not raised, because a cache stores no exceptions.
+    """
     if _PLAIN.fullmatch(text) and ("." not in text or _symbols(locale)[0] == "."):
         return Decimal(text)
     try:
@@ -132,26 +160,31 @@ def _parse(text: str, currency: str, locale: str) -> Decimal | str:
 
 
 def _parse_marked(text: str, currency: str, locale: str) -> Decimal | str:
-    """As `_parse`, for text that may have a sign, brackets or a currency."""
+    """As `parse_amount`, for text that may have a sign, brackets or a currency."""
     negative = text.startswith(("-", "\u2212", "(")) or text.endswith(("-", ")"))
+    not_a_number = f"is {quoted(text)}, which is not a number: enter one such as 5000"
     bare = text.strip("-+()\u2212 ")
     money = _MONEY.fullmatch(bare)
-    if money is None or not _NUMBER.fullmatch(money["number"]):
-        return f"is {text!r}, which is not a number: enter one such as 5000"
+    if money is None:
+        return not_a_number
+    # Spaces inside a number separate its groups, but a line break does not.
+    written = money["number"].strip()
+    if "\n" in written:
+        return not_a_number
     for mark in (money["before"], money["after"]):
         if mark and mark.casefold() not in _marks(currency, locale):
             if _is_currency(mark):
                 return (
-                    f"is {text!r}, but the row is in {currency}: correct one of them, "
+                    f"is {quoted(text)}, but the row is in {currency}: correct one of them, "
                     "or enter the number without a currency"
                 )
-            return f"is {text!r}, which is not a number: enter one such as 5000"
+            return not_a_number
     try:
-        number = parse_decimal(_as_written_in(money["number"], locale), locale=locale, strict=True)
+        number = parse_decimal(_as_written_in(written, locale), locale=locale, strict=True)
     except (NumberFormatError, ArithmeticError, ValueError):
         decimal, group = _symbols(locale)
         return (
-            f"is {text!r}, which is not a number in the sheet's locale {locale} "
+            f"is {quoted(text)}, which is not a number in the sheet's locale {locale} "
             f"(such as 5{group}000{decimal}50): enter it as a number"
         )
     return -number if negative else number
@@ -193,9 +226,10 @@ def _is_currency(mark: str) -> bool:
     )
 
 
-@lru_cache(maxsize=64)
 def known_locale(name: str) -> str | None:
     """The locale in Babel's spelling ("de-DE", "de_DE" and "de" are accepted); None if unknown."""
+    if len(name) > _MAX_LOCALE_CHARS:
+        return None
     try:
         return str(Locale.parse(name.replace("-", "_")))
     except (UnknownLocaleError, ValueError, TypeError):

@@ -5,12 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from budget_sync.sync.limits import MAX_CELLS, MAX_ROWS, size_problem, without_trailing_blanks
+from budget_sync.sync.rows import HEADER_WITHIN_ROWS
 from budget_sync.sync.source import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchError, Source
 
 DELIMITERS = ",;\t"
+
+# A longer cell is a row error, as in a Google Sheet. Python's own limit would fail the whole file.
+csv.field_size_limit(MAX_BYTES)
+
+# What is read to find the delimiter.
+_HEAD_LINES = 10
+_HEAD_CHARS = 100_000
+
+# What `surrogateescape` puts in place of a byte that is not UTF-8, and all other characters that
+# are not ASCII.
+_UNDECODED = re.compile("[\udc80-\udcff]")
+_DECODED = re.compile("[^\x00-\x7f\udc80-\udcff]")
 
 
 def fetch_csv(source: Source, folder: Path) -> Fetched:
@@ -21,7 +37,7 @@ def fetch_csv(source: Source, folder: Path) -> Fetched:
     try:
         # Strict: an unclosed quote would swallow the rest of the file, and missing rows are
         # deletions.
-        grid = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        grid = _read_grid(text, delimiter)
     except csv.Error as error:
         raise FetchError(
             f"The CSV file cannot be read: {error}. Save it again from the spreadsheet program."
@@ -29,6 +45,57 @@ def fetch_csv(source: Source, folder: Path) -> Fetched:
     return Fetched(
         grid, "the CSV file", source.locale or DEFAULT_LOCALE, ragged_is_error=True, note=note
     )
+
+
+def _read_grid(text: str, delimiter: str) -> list[Sequence[str]]:
+    """The cells of a text, without blank cells and rows at the end.
+
+    Reading ends with FetchError when there are too many rows or cells, before they fill the memory.
+    Raises csv.Error.
+    """
+    # read_rows counts exactly. This also counts the header and what precedes it.
+    rows_left = MAX_ROWS + HEADER_WITHIN_ROWS
+    cells_left = MAX_CELLS + HEADER_WITHIN_ROWS * MAX_CELLS // MAX_ROWS
+    lines = _Lines(text, delimiter)
+    grid: list[Sequence[str]] = []
+    blank_rows = 0
+    for row in csv.reader(lines, delimiter=delimiter, strict=True):
+        lines.cells_in_row = 0
+        cells = without_trailing_blanks(row)
+        if not cells:
+            blank_rows += 1
+            if blank_rows > MAX_CELLS:
+                raise FetchError(size_problem(blank_rows, 0) or "")
+            continue
+        rows_left -= blank_rows + 1
+        cells_left -= len(cells)
+        if rows_left < 0 or cells_left < 0:
+            raise FetchError(
+                size_problem(MAX_ROWS + (rows_left < 0), MAX_CELLS + (cells_left < 0)) or ""
+            )
+        grid += [()] * blank_rows
+        grid.append(cells)
+        blank_rows = 0
+    return grid
+
+
+class _Lines:
+    """The lines of a text, for csv.reader. FetchError ends a row with too many cells.
+
+    The reader returns a row only when it has all of its cells.
+    """
+
+    def __init__(self, text: str, delimiter: str) -> None:
+        self._lines = io.StringIO(text, newline="")
+        self._delimiter = delimiter
+        self.cells_in_row = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.cells_in_row += line.count(self._delimiter)
+            if self.cells_in_row > MAX_CELLS:
+                raise FetchError(size_problem(0, self.cells_in_row) or "")
+            yield line
 
 
 def csv_file(folder: Path, path: str) -> Path:
@@ -75,21 +142,16 @@ def _decode(data: bytes) -> tuple[str, str | None]:
         raise unknown from None
     if "\0" in text:
         raise unknown
-    if text.isascii() or not any(map(_is_undecoded, text)):
+    if text.isascii() or not _UNDECODED.search(text):
         return text, None
     # A file with valid UTF-8 next to broken bytes is damaged and not in another encoding. Read as
     # Windows-1252, its names would be garbled into new names.
-    if any(character > "\x7f" and not _is_undecoded(character) for character in text):
+    if _DECODED.search(text):
         raise FetchError("The CSV file is damaged UTF-8: save it again.")
     try:
         return data.decode("cp1252"), "read as Windows-1252, because it is not UTF-8"
     except UnicodeDecodeError:
         raise unknown from None
-
-
-def _is_undecoded(character: str) -> bool:
-    """Whether `surrogateescape` put the character in place of a byte that is not UTF-8."""
-    return "\udc80" <= character <= "\udcff"
 
 
 def _delimiter(text: str) -> tuple[str, str]:
@@ -103,11 +165,12 @@ def _delimiter(text: str) -> tuple[str, str]:
     if first.startswith("sep=") and named in tuple(DELIMITERS):
         # The line is dropped because Excel does not count it in its row numbers.
         return named, rest
-    head = text.split("\n", 10)[:10]
+    head = text[: _HEAD_LINES * _HEAD_CHARS].split("\n", _HEAD_LINES)[:_HEAD_LINES]
+    lines = [line[:_HEAD_CHARS] for line in head]
 
     def width(delimiter: str) -> int:
         try:
-            return max((len(cells) for cells in csv.reader(head, delimiter=delimiter)), default=0)
+            return max(map(len, csv.reader(lines, delimiter=delimiter)), default=0)
         except csv.Error:
             return 0
 

@@ -33,6 +33,8 @@ from gspread.utils import DateTimeOption, ValueRenderOption, absolute_range_name
 from budget_sync.domain import clock
 from budget_sync.sync.cells import Cell, DateCell, known_locale
 from budget_sync.sync.credentials import Credentials, load_credentials
+from budget_sync.sync.limits import MAX_CELLS, MAX_ROWS, count_cells, quoted, size_problem
+from budget_sync.sync.rows import HEADER_WITHIN_ROWS
 from budget_sync.sync.source import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchError, Reach, Source
 
 #: The longest wait between two attempts, even if a Retry-After header asks for more: the next sync
@@ -131,12 +133,12 @@ def _read_cells(client: SheetsClient, key: str, title: str) -> list[list[Cell]]:
 def _read_values(
     client: SheetsClient, key: str, title: str, dates: DateTimeOption
 ) -> list[list[Any]]:
-    """The cells of a tab as Google sends them. Raises as the client's `request` and as `_grid`."""
+    """The cells of a tab as Google sends them. Raises as `request` and `grid_of`."""
     options: dict[str, Any] = {
         "valueRenderOption": ValueRenderOption.unformatted,
         "dateTimeRenderOption": dates,
     }
-    return _grid(client.values_get(key, absolute_range_name(title), options), title)
+    return grid_of(client.values_get(key, absolute_range_name(title), options), title)
 
 
 def _typed(kept: Sequence[Cell], shown: Sequence[Cell]) -> list[Cell]:
@@ -208,6 +210,7 @@ class SheetsClient(HTTPClient):
             raise TemporaryError(f"Google's server failed ({status}).", _retry_after(response))
         if not response.ok:
             raise APIError(response)
+        require_size(response.content)
         try:
             body = json.loads(response.content, parse_float=_fraction, parse_constant=Decimal)
         except _UNEXPECTED_JSON:
@@ -391,8 +394,29 @@ def _find_worksheet(source: Source, about: Mapping[str, Any]) -> tuple[str, int]
     )
     raise FetchError(
         f"The spreadsheet has no tab {wanted}; "
-        f"it has {', '.join(repr(title) for title, _ in tabs[:10])}."
+        f"it has {', '.join(quoted(title) for title, _ in tabs[:10])}."
     )
+
+
+def require_size(content: bytes) -> None:
+    """Raise FetchError if JSON has more rows or cells than a sheet may have.
+
+    It is called before the JSON is parsed, because lists take many times the memory of their text.
+    """
+    # read_rows counts exactly. This also counts the header and the brackets around the rows.
+    max_rows = MAX_ROWS + 2 * HEADER_WITHIN_ROWS
+    max_cells = MAX_CELLS + MAX_ROWS
+    if content.count(b"[") <= max_rows and content.count(b",") <= max_cells:
+        return
+    # Texts may contain brackets and commas, which do not count.
+    without_escapes = content.replace(rb"\\", b"").replace(rb"\"", b"")
+    texts = without_escapes.count(b'"') // 2
+    if texts > max_cells:
+        raise FetchError(size_problem(0, texts) or "")
+    structure = b"".join(without_escapes.split(b'"')[::2])
+    rows, cells = structure.count(b"["), structure.count(b",")
+    if rows > max_rows or cells > max_cells:
+        raise FetchError(size_problem(rows - max_rows + MAX_ROWS, cells) or "")
 
 
 def _fraction(text: str) -> Decimal:
@@ -407,7 +431,7 @@ def _fraction(text: str) -> Decimal:
     return number
 
 
-def _grid(values: Mapping[str, Any], title: str) -> list[list[Any]]:
+def grid_of(values: Mapping[str, Any], title: str) -> list[list[Any]]:
     """The cells of a reply.
 
     Raises LookupError, TypeError or ValueError if it has no cells, or those of another tab.
@@ -417,6 +441,10 @@ def _grid(values: Mapping[str, Any], title: str) -> list[list[Any]]:
     grid = values.get("values", [])
     if not isinstance(grid, list) or not all(isinstance(row, list) for row in grid):
         raise TypeError("the values are not rows of cells")
+    # read_rows counts exactly. This also counts the header, and what precedes it.
+    spare_rows = HEADER_WITHIN_ROWS
+    if problem := size_problem(len(grid) - spare_rows, count_cells(grid[spare_rows:])):
+        raise FetchError(problem)
     if any(isinstance(cell, list | dict) for row in grid for cell in row):
         raise TypeError("a cell holds more than one value")
     return grid

@@ -9,11 +9,12 @@ from budget_sync.database.models import SyncHistory
 from budget_sync.domain import clock
 from budget_sync.sync import summary
 from budget_sync.sync.apply import to_json
+from budget_sync.sync.limits import MAX_MESSAGE_CHARS, cut
 from budget_sync.sync.rows import RowError
 from budget_sync.sync.source import Source
 
 #: The most row errors that SyncHistory lists; `errorCount` counts all of them.
-MAX_LISTED = 500
+MAX_LISTED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,10 @@ def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
     sync_id = _free_sync_id(
         f"sync_{int(result.start_time.timestamp())}_{result.source.customer_id}"
     )
-    listed = [{"row": error.row, "message": error.message} for error in result.errors[:MAX_LISTED]]
+    listed = [
+        {"row": error.row, "message": cut(error.message, MAX_MESSAGE_CHARS)}
+        for error in result.errors[:MAX_LISTED]
+    ]
     SyncHistory.insert(
         syncId=sync_id,
         customerId=result.source.customer_id,
@@ -111,7 +115,7 @@ def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
         heldCount=result.held_count,
         errorCount=result.error_count,
         overdrawnCount=result.overdrawn_count,
-        message=result.message,
+        message=result.message and cut(result.message, 4 * MAX_MESSAGE_CHARS),
         errors=to_json(listed),
         heldBudgetIds=to_json(result.held_ids),
         startedBy=started_by,

@@ -6,15 +6,12 @@ A row is identified by its Budget ID, or without one by its department and perio
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from functools import lru_cache
 from typing import NamedTuple
 
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.periods import fold, period_key
+from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.rows import BudgetKey, RowError, SheetBudget, SheetRow, SheetRows, rejected
-
-# Cached, because a department has a budget for each period.
-_fold = lru_cache(maxsize=4096)(fold)
 
 
 class StoredBudget(NamedTuple):
@@ -37,7 +34,7 @@ class StoredBudget(NamedTuple):
     def key(self) -> BudgetKey:
         """The department and period, folded again: an earlier version may have stored old keys."""
         sheet = self.sheet
-        return _fold(sheet.department_key), period_key(sheet.period_key)
+        return fold(sheet.department_key), period_key(sheet.period_key)
 
     @property
     def balance(self) -> Balance:
@@ -81,7 +78,12 @@ class Matches(NamedTuple):
     errors: list[RowError]
 
 
-def match_rows(source_id: str, sheet: SheetRows, stored: Collection[StoredBudget]) -> Matches:
+def match_rows(
+    source_id: str,
+    sheet: SheetRows,
+    stored: Collection[StoredBudget],
+    check: Check = no_check,
+) -> Matches:
     """Find the stored budget of each good row of a source's sheet."""
     by_id = {budget.id: budget for budget in stored if budget.sheet.external_id is None}
     by_id |= {
@@ -92,21 +94,24 @@ def match_rows(source_id: str, sheet: SheetRows, stored: Collection[StoredBudget
     matched: list[Match] = []
     unmatched: list[SheetRow] = []
     errors: list[RowError] = []
-    for row in sheet.rows:
+    for row in checked(sheet.rows, check):
         external_id = row.budget.external_id
         found = by_id.get(external_id) if external_id is not None else None
         if found is None:
             unmatched.append(row)
-        elif problem := _problem(source_id, row.budget, found):
+        elif problem := problem_of(source_id, row.budget, found):
             errors.append(rejected(row, problem))
         else:
             matched.append(Match(row, found))
+    check()
     if unmatched:
         taken = {match.budget.id for match in matched if match.budget is not None}
         taken |= {budget.id for budget in map(by_id.get, ids_of(errors)) if budget}
-        by_key = _match_by_key(source_id, unmatched, stored, taken, ids_of(sheet.errors))
+        bad_ids = ids_of(sheet.errors)
+        by_key = _match_by_key(source_id, checked(unmatched, check), stored, taken, bad_ids)
         matched += by_key.matched
         errors += by_key.errors
+    check()
     allowed = _without_fresh_money(source_id, matched, stored)
     return Matches(allowed.matched, errors + allowed.errors)
 
@@ -142,7 +147,7 @@ def _match_by_key(
         found = live.get(key) or _to_revive(row.budget, deleted.get(key, ()))
         if found is None:
             matched.append(Match(row, None))
-        elif problem := _problem(source_id, row.budget, found):
+        elif problem := problem_of(source_id, row.budget, found):
             errors.append(rejected(row, problem))
         elif bad_ids and found.sheet_id in bad_ids:
             problem = (
@@ -175,7 +180,7 @@ def _latest_deleted(budgets: Iterable[StoredBudget]) -> StoredBudget | None:
     return max(budgets, key=lambda budget: (budget.deleted_at or "", budget.id), default=None)
 
 
-def _problem(source_id: str, wanted: SheetBudget, budget: StoredBudget) -> str | None:
+def problem_of(source_id: str, wanted: SheetBudget, budget: StoredBudget) -> str | None:
     """Why a row of the source may not change the budget that it means; None if it may."""
     stored = budget.sheet
     if budget.source_id not in (source_id, None):
@@ -205,6 +210,16 @@ def _problem(source_id: str, wanted: SheetBudget, budget: StoredBudget) -> str |
         return (
             f"money is reserved or committed on {budget.full_name}, so it cannot become "
             f"{wanted.period}: add a row for {wanted.period}"
+        )
+    used_minor = budget.balance.used_minor if budget.source_id is None else 0
+    if wanted.budgeted_minor < min(used_minor, stored.budgeted_minor):
+        # The sheet would overwrite an amount that a person set, and overdraw the budget.
+        money = budget.balance.money
+        return (
+            f"{money(used_minor)} is reserved or committed on {budget.full_name}, which was set by "
+            f"hand or lost its source, and this row would take it over and lower it from "
+            f"{money(stored.budgeted_minor)} to {money(wanted.budgeted_minor)}: enter at least "
+            f"{money(used_minor)}, or lower it with `flask set-budget` first"
         )
     return None
 

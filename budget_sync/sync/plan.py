@@ -8,10 +8,11 @@ are too many.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from budget_sync.sync.match import Match, Matches, StoredBudget, match_rows
+from budget_sync.sync.limits import Check, checked, no_check
+from budget_sync.sync.match import Match, Matches, StoredBudget, match_rows, problem_of
 from budget_sync.sync.rows import (
     BudgetKey,
     RowError,
@@ -46,6 +47,11 @@ class Change(NamedTuple):
     def is_revival(self) -> bool:
         """Whether the budget was deleted before."""
         return self.before.deleted_at is not None
+
+    @property
+    def is_takeover(self) -> bool:
+        """Whether the budget had no source before: it was set by hand, or lost its source."""
+        return self.before.source_id is None
 
     @property
     def is_overdrawn(self) -> bool:
@@ -103,15 +109,16 @@ def make_plan(
     allow_deletes: bool = False,
     approved_ids: Collection[str] = frozenset(),
     held_before: Collection[str] = frozenset(),
+    check: Check = no_check,
 ) -> SyncPlan:
     """The changes that a source's sheet means for a customer's stored budgets.
 
     `allow_deletes` switches the deletion limit off. `approved_ids` does so for these budgets only,
     and they do not count toward the limit. Budgets that the previous run held (`held_before`)
     stay held until they are approved: without this, the limit could be passed because the same
-    sheet brought new budgets too.
+    sheet brought new budgets too. It takes linear time, and calls `check` from time to time.
     """
-    matched, errors = match_rows(source_id, sheet, stored)
+    matched, errors = match_rows(source_id, sheet, stored, check)
     owned = [
         budget for budget in stored if budget.source_id == source_id and budget.deleted_at is None
     ]
@@ -123,6 +130,7 @@ def make_plan(
     still_held = [budget for budget in missing if budget.id in waiting]
     missing = [budget for budget in missing if budget.id not in waiting]
     kept: list[KeptBudget] = []
+    check()
     if bad and missing:
         kept, missing = _keep(missing, bad, stored)
     live_count = len(owned) - sum(1 for budget in missing if budget.id in approved_ids)
@@ -131,7 +139,7 @@ def make_plan(
     )
     deleted_ids = {budget.id for budget in deletes}
     matched, collisions = _without_collisions(matched, stored, deleted_ids)
-    compared = _compare(source_id, matched, has_limits=sheet.has_limits)
+    compared = _compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
     return SyncPlan(
         creates=compared.creates,
         updates=[change for change in compared.changes if not change.is_revival],
@@ -160,7 +168,7 @@ def _keep(
     live_keys = {budget.key for budget in stored if budget.deleted_at is None}
     error_by_id: dict[str, RowError] = {}
     error_by_key: dict[BudgetKey, RowError] = {}
-    unclear: list[RowError] = []
+    unclear = _UnclearRows()
     for error in bad:
         meant = stored_by_id.get(error.external_id) if error.external_id is not None else None
         key = error.key
@@ -169,13 +177,13 @@ def _keep(
         if key is not None:
             error_by_key[key] = error
         if meant is None and (key is None or (error.id_unknown and key not in live_keys)):
-            unclear.append(error)
+            unclear.add(error)
     kept: list[KeptBudget] = []
     rest: list[StoredBudget] = []
     for budget in missing:
         if certain := error_by_id.get(budget.id) or error_by_key.get(budget.key):
             reason = f"row {certain.row} means it, and cannot be used"
-        elif possible := next((error for error in unclear if _may_mean(error, budget)), None):
+        elif possible := unclear.first_for(budget):
             reason = f"row {possible.row} cannot be read, and may mean it"
         else:
             rest.append(budget)
@@ -184,16 +192,39 @@ def _keep(
     return kept, rest
 
 
-def _may_mean(error: RowError, budget: StoredBudget) -> bool:
-    """Whether a row that does not identify its budget may mean this one.
+class _UnclearRows:
+    """Rejected rows that do not identify their budget, indexed by what can be read of them."""
 
-    Every part of the row that can be read must agree with the budget.
-    """
-    if error.department_key is not None and error.period_key is not None:
-        # Only the Budget ID cannot be read, and a budget with an ID may have been renamed.
-        return budget.sheet.external_id is not None
-    department_key, period_key = budget.key
-    return error.department_key in (None, department_key) and error.period_key in (None, period_key)
+    def __init__(self) -> None:
+        # The first row with each department and period, None if it cannot be read, and its place.
+        self._first: dict[tuple[str | None, str | None], tuple[int, RowError]] = {}
+        self._first_without_id: tuple[int, RowError] | None = None
+        self._count = 0
+
+    def add(self, error: RowError) -> None:
+        """Add a row."""
+        found = (self._count, error)
+        self._count += 1
+        if error.key is None:
+            self._first.setdefault((error.department_key, error.period_key), found)
+        elif self._first_without_id is None:
+            # Only the Budget ID cannot be read, and a budget with an ID may have been renamed.
+            self._first_without_id = found
+
+    def first_for(self, budget: StoredBudget) -> RowError | None:
+        """The row that was added first, of those that may mean this budget.
+
+        Every part of the row that can be read must agree with the budget.
+        """
+        department_key, period_key = budget.key
+        found = [
+            self._first.get((None, None)),
+            self._first.get((department_key, None)),
+            self._first.get((None, period_key)),
+            self._first_without_id if budget.sheet.external_id is not None else None,
+        ]
+        first = min((each for each in found if each), key=lambda each: each[0], default=None)
+        return first and first[1]
 
 
 def _apply_deletion_limit(
@@ -224,15 +255,7 @@ def _without_collisions(
     The budget of a rejected row keeps its old department and period, which may cause the next
     collision.
     """
-    # The rows with a department and period that their budget does not already have.
-    wanting = [
-        match
-        for match in matched
-        if (budget := match.budget) is None
-        or budget.sheet.department_key != match.row.budget.department_key
-        or budget.sheet.period_key != match.row.budget.period_key
-        or budget.deleted_at is not None
-    ]
+    wanting = [match for match in matched if _wants_a_key(match)]
     if not wanting:
         return Matches(matched, [])
     moving_ids = {
@@ -245,16 +268,16 @@ def _without_collisions(
         and budget.id not in deleted_ids
         and budget.id not in moving_ids
     }
+    wanting_by_key: dict[BudgetKey, list[Match]] = {}
+    for match in wanting:
+        wanting_by_key.setdefault(match.row.budget.key, []).append(match)
     errors: list[RowError] = []
     rejected_rows: set[int] = set()
-    while True:
-        colliding = [
-            match
-            for match in wanting
-            if match.row.number not in rejected_rows and match.row.budget.key in occupied
-        ]
-        if not colliding:
-            break
+    # Each row is looked at once: as soon as its department and period are known to be occupied.
+    occupied_keys = [key for key in wanting_by_key if key in occupied]
+    while occupied_keys:
+        colliding = [match for key in occupied_keys for match in wanting_by_key.pop(key, ())]
+        occupied_keys = []
         for row, budget in colliding:
             other = occupied[row.budget.key]
             problem = (
@@ -265,7 +288,19 @@ def _without_collisions(
             rejected_rows.add(row.number)
             if budget is not None and budget.deleted_at is None:
                 occupied[budget.key] = budget
+                occupied_keys.append(budget.key)
     return Matches([match for match in matched if match.row.number not in rejected_rows], errors)
+
+
+def _wants_a_key(match: Match) -> bool:
+    """Whether a row has a department and period that its budget does not already have."""
+    budget, wanted = match.budget, match.row.budget
+    return (
+        budget is None
+        or budget.sheet.department_key != wanted.department_key
+        or budget.sheet.period_key != wanted.period_key
+        or budget.deleted_at is not None
+    )
 
 
 class _Compared(NamedTuple):
@@ -341,6 +376,81 @@ def _audited(before: StoredBudget, after: StoredBudget) -> Iterable[FieldChange]
         yield FieldChange(name, getattr(before.sheet, field), getattr(after.sheet, field))
 
 
+def refresh(
+    source_id: str,
+    plan: SyncPlan,
+    stored: Iterable[StoredBudget],
+    newer: Collection[StoredBudget],
+) -> SyncPlan | None:
+    """The plan with the newer figures of budgets on which money moved since it was created.
+
+    `newer` are the changed ones of the `stored` budgets. None if a change is more than a movement,
+    or if the plan would be another one with the new figures: then it must be planned again.
+    """
+    newer_by_id = {budget.id: budget for budget in newer}
+    moved = [(old, newer_by_id[old.id]) for old in stored if old.id in newer_by_id]
+    if not all(_is_movement(old, new) for old, new in moved):
+        return None
+
+    def latest(budget: StoredBudget) -> StoredBudget:
+        return newer_by_id.get(budget.id, budget)
+
+    def latest_change(change: Change) -> Change:
+        new = newer_by_id.get(change.before.id)
+        if new is None:
+            return change
+        return change._replace(before=new, after=_moved(change.after, new))
+
+    updates, revivals = (
+        [latest_change(change) for change in changes] for changes in (plan.updates, plan.revivals)
+    )
+    changes = {change.before.id: change for change in (*updates, *revivals)}
+    overdrawn_count = plan.overdrawn_count
+    deleted_ids = {budget.id for budget in plan.deletes}
+    for old, new in moved:
+        change = changes.get(old.id)
+        if change:
+            if problem_of(source_id, change.after.sheet, change.before):
+                return None
+            before = _moved(change.after, old)
+            overdrawn_count += _is_overdrawn(change.after) - _is_overdrawn(before)
+        elif old.source_id == source_id and old.deleted_at is None and old.id not in deleted_ids:
+            overdrawn_count += _is_overdrawn(new) - _is_overdrawn(old)
+    return replace(
+        plan,
+        updates=updates,
+        revivals=revivals,
+        deletes=[latest(budget) for budget in plan.deletes],
+        held=[latest(budget) for budget in plan.held],
+        kept=[kept._replace(budget=latest(kept.budget)) for kept in plan.kept],
+        overdrawn_count=overdrawn_count,
+    )
+
+
+def _is_movement(old: StoredBudget, new: StoredBudget) -> bool:
+    """Whether only money moved on a budget.
+
+    Whether money is used on a deleted budget decides about new budgets, so that must not change.
+    """
+    if new.deleted_at is not None and bool(new.balance.used_minor) != bool(old.balance.used_minor):
+        return False
+    return _moved(old, new) == new
+
+
+def _moved(budget: StoredBudget, new: StoredBudget) -> StoredBudget:
+    """A budget with the figures and the version of another state of it."""
+    return budget._replace(
+        reserved_minor=new.reserved_minor,
+        committed_minor=new.committed_minor,
+        version=new.version,
+    )
+
+
+def _is_overdrawn(budget: StoredBudget) -> bool:
+    # Compared without creating a Balance, because this is done for every budget.
+    return budget.reserved_minor + budget.committed_minor > budget.sheet.budgeted_minor
+
+
 def _overdrawn_count(
     owned: Iterable[StoredBudget], deleted_ids: Collection[str], changes: Iterable[Change]
 ) -> int:
@@ -348,9 +458,4 @@ def _overdrawn_count(
     after = [changed.pop(budget.id, budget) for budget in owned if budget.id not in deleted_ids]
     # The changes that are left adopt or revive budgets that are not in `owned`.
     after += changed.values()
-    # Compared without creating a Balance, because this is done for every budget.
-    return sum(
-        1
-        for budget in after
-        if budget.reserved_minor + budget.committed_minor > budget.sheet.budgeted_minor
-    )
+    return sum(map(_is_overdrawn, after))

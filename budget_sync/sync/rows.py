@@ -20,9 +20,22 @@ from budget_sync.sync.cells import (
     Cell,
     CellError,
     DateCell,
+    LongCell,
     amount_minor,
     is_blank,
+    parse_amount,
     reject_unfinished,
+    without_long_text,
+)
+from budget_sync.sync.limits import (
+    MAX_CELL_CHARS,
+    MAX_QUOTED_CHARS,
+    Check,
+    checked,
+    count_cells,
+    cut,
+    no_check,
+    size_problem,
 )
 
 DEPARTMENT: Final = "Department"
@@ -45,6 +58,12 @@ Grid = Sequence[Sequence[Cell]]
 BudgetKey = tuple[str, str]
 
 T = TypeVar("T")
+
+#: A text as written, its key, and what is wrong with it (the first two are then "").
+_Text = tuple[str, str, str]
+
+#: An error names at most this many other rows.
+_NAMED_ROWS: Final = 5
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._@:/-]{1,100}")
 
@@ -137,15 +156,18 @@ class SheetRows:
     has_limits: bool
 
 
-def read_rows(grid: Grid, layout: Layout) -> SheetRows:
+def read_rows(grid: Grid, layout: Layout, check: Check = no_check) -> SheetRows:
     """The good and the bad rows of a sheet, each in sheet order.
 
-    Raises SheetError if the sheet has no header or no rows.
+    Raises SheetError if the sheet has no header, no rows, or too many rows or cells.
     """
     header = _find_header(grid, layout.names)
+    below = grid[header.row :]
+    if problem := size_problem(len(below), count_cells(below)):
+        raise SheetError(problem)
     reader = _Reader(layout, header)
     rows, errors = [], []
-    for number, cells in enumerate(grid[header.row :], header.row + 1):
+    for number, cells in enumerate(checked(below, check), header.row + 1):
         found = reader.read(number, cells)
         if found is None:
             continue
@@ -174,7 +196,7 @@ def _find_header(grid: Grid, names: Mapping[str, str]) -> _Header:
     needed = [column for column in COLUMNS if column in REQUIRED or column in names]
     fewest_missing: list[str] = needed
     for row, cells in enumerate(grid[:HEADER_WITHIN_ROWS], 1):
-        headings = [fold(cell.lstrip("\ufeff")) if isinstance(cell, str) else "" for cell in cells]
+        headings = [_heading(cell) for cell in cells]
         missing = [column for column in needed if wanted[column] not in headings]
         if not missing:
             twice = [column for column in COLUMNS if headings.count(wanted[column]) > 1]
@@ -199,41 +221,64 @@ def _find_header(grid: Grid, names: Mapping[str, str]) -> _Header:
     )
 
 
+def _heading(cell: Cell) -> str:
+    """A cell of the header in its one spelling; empty if it cannot be a heading."""
+    if not isinstance(cell, str) or len(cell) > MAX_CELL_CHARS:
+        return ""
+    return fold(cell.lstrip("\ufeff"))
+
+
 def _named(columns: Iterable[str], names: Mapping[str, str]) -> str:
     return ", ".join(repr(names.get(column, column)) for column in columns)
 
 
+class _OurCells(NamedTuple):
+    """The cells of a row in our columns, in the order of COLUMNS."""
+
+    department: Cell
+    period: Cell
+    amount: Cell
+    budget_id: Cell
+    currency: Cell
+    limit: Cell
+
+
 class _Reader:
-    """Reads the rows of one sheet. Everything that is the same for each row is computed once."""
+    """Reads the rows of one sheet. Everything that is the same for each row is computed once.
+
+    The caches live as long as the reader: a sheet may have any texts, and the next sheet has
+    others.
+    """
 
     def __init__(self, layout: Layout, header: _Header) -> None:
         self.layout = layout
         self.width = header.width
-        self.department, self.period, self.amount = (header.columns[name] for name in REQUIRED)
-        self.budget_id, self.currency, self.limit = (header.columns.get(name) for name in OPTIONAL)
-        self.used = tuple(header.columns.values())
+        self.columns = [header.columns.get(column) for column in COLUMNS]
+        self.last_column = max(header.columns.values())
+        self.has_ids = BUDGET_ID in header.columns
         self.exponent = currency_exponent(layout.currency)
+        self.name_of_text = lru_cache(maxsize=65536)(_name_of_text)
+        self.period_of_text = lru_cache(maxsize=4096)(_period_of_text)
+        self.parse = lru_cache(maxsize=65536)(parse_amount)
 
     def read(self, number: int, cells: Sequence[Cell]) -> SheetRow | RowError | None:
         """One row; None if it is blank."""
-        if len(cells) < self.width:
-            cells = [*cells, *[None] * (self.width - len(cells))]
-        department, department_key, problem = _name(cells[self.department])
-        period, key, period_problem = _period(cells[self.period])
+        row = self._our_cells(cells)
+        department, department_key, problem = _name(row.department, self.name_of_text)
+        period, key, period_problem = _period(row.period, self.period_of_text)
         if problem or period_problem or (len(cells) > self.width and self._has_surplus(cells)):
-            return self._reject(number, cells)
+            return self._reject(number, cells, row)
         currency, exponent = self.layout.currency, self.exponent
-        external_id = limit_minor = None
+        limit_minor = None
         try:
-            if self.currency is not None and not is_blank(cells[self.currency]):
-                currency, exponent = _currency(cells[self.currency])
-            if self.budget_id is not None:
-                external_id = _external_id(cells[self.budget_id])
-            budgeted_minor = self._amount_minor(cells[self.amount], currency, exponent)
-            if self.limit is not None and not is_blank(cells[self.limit]):
-                limit_minor = self._amount_minor(cells[self.limit], currency, exponent)
+            if not is_blank(row.currency):
+                currency, exponent = _currency(row.currency)
+            external_id = _external_id(row.budget_id)
+            budgeted_minor = self._amount_minor(row.amount, currency, exponent)
+            if not is_blank(row.limit):
+                limit_minor = self._amount_minor(row.limit, currency, exponent)
         except CellError:
-            return self._reject(number, cells)
+            return self._reject(number, cells, row)
         budget = SheetBudget(
             external_id,
             department,
@@ -247,6 +292,18 @@ class _Reader:
         )
         return SheetRow(number, budget)
 
+    def _our_cells(self, cells: Sequence[Cell]) -> _OurCells:
+        """The cells of our columns. None stands for a missing column and for a missing cell."""
+        # A short row is not extended to the width of the header, which may be huge.
+        count = len(cells)
+        if count > self.last_column:
+            found = [None if index is None else cells[index] for index in self.columns]
+        else:
+            found = [
+                None if index is None or index >= count else cells[index] for index in self.columns
+            ]
+        return _OurCells._make(map(without_long_text, found))
+
     def _amount_minor(self, cell: Cell, currency: str, exponent: int) -> int:
         # Most amounts are whole numbers, for which this is faster.
         scale: int = 10**exponent
@@ -254,50 +311,43 @@ class _Reader:
             return cell * scale
         if type(cell) is str and len(cell) < 10 and cell.isdecimal() and cell.isascii():
             return int(cell) * scale
-        return amount_minor(cell, currency, exponent, self.layout.locale)
+        return amount_minor(cell, currency, exponent, self.layout.locale, self.parse)
 
-    def _reject(self, number: int, cells: Sequence[Cell]) -> RowError | None:
+    def _reject(self, number: int, cells: Sequence[Cell], row: _OurCells) -> RowError | None:
         """Everything that is wrong with a row; None if all of our columns are blank."""
         if self._has_surplus(cells):
             # The cells may belong to other columns, so nothing in the row can be relied on.
             return RowError(
                 number,
                 "has more cells than the header: put quotes around an amount that contains a comma",
-                id_unknown=self.budget_id is not None,
+                id_unknown=self.has_ids,
             )
-        if all(is_blank(cells[index]) for index in self.used):
+        if all(map(is_blank, row)):
             return None
-        _, department_key, problem = _name(cells[self.department])
-        _, key, period_problem = _period(cells[self.period])
-        id_cell = None if self.budget_id is None else cells[self.budget_id]
-        external_id, id_problem = _try(_external_id, id_cell)
-        if isinstance(id_cell, DateCell):
+        _, department_key, problem = _name(row.department, self.name_of_text)
+        _, key, period_problem = _period(row.period, self.period_of_text)
+        external_id, id_problem = _try(_external_id, row.budget_id)
+        if isinstance(row.budget_id, DateCell):
             # An ID that was formatted as a date by mistake still identifies its budget.
-            external_id = _digits(id_cell.number)
+            external_id = _digits(row.budget_id.number)
         (currency, exponent), currency_problem = (self.layout.currency, self.exponent), None
-        if self.currency is not None and not is_blank(cells[self.currency]):
-            known, currency_problem = _try(_currency, cells[self.currency])
+        if not is_blank(row.currency):
+            known, currency_problem = _try(_currency, row.currency)
             currency, exponent = known or (currency, exponent)
-        problems = [
-            f"{column} {text}"
-            for column, text in (
-                (DEPARTMENT, problem),
-                (PERIOD, period_problem),
-                (BUDGET_ID, id_problem),
-                (CURRENCY, currency_problem),
-            )
-            if text
+        amounts = [(AMOUNT, row.amount)] + ([] if is_blank(row.limit) else [(LIMIT, row.limit)])
+        texts = [
+            (DEPARTMENT, problem),
+            (PERIOD, period_problem),
+            (BUDGET_ID, id_problem),
+            (CURRENCY, currency_problem),
+            *(
+                (column, _try(lambda cell: self._amount_minor(cell, currency, exponent), cell)[1])
+                for column, cell in amounts
+            ),
         ]
-        for column, index in ((AMOUNT, self.amount), (LIMIT, self.limit)):
-            if index is not None and not (column == LIMIT and is_blank(cells[index])):
-                _, text = _try(
-                    lambda cell: amount_minor(cell, currency, exponent, self.layout.locale),
-                    cells[index],
-                )
-                problems += [f"{column} {text}"] if text else []
         return RowError(
             number,
-            "; ".join(problems),
+            "; ".join(f"{column} {text}" for column, text in texts if text),
             external_id,
             id_problem is not None,
             department_key or None,
@@ -355,8 +405,11 @@ def _without_duplicates(sheet: SheetRows) -> SheetRows:
     return SheetRows(unique, sorted(errors), sheet.has_limits)
 
 
-def _duplicate(row: SheetRow, subject: str, numbers: Iterable[int]) -> RowError:
-    others = _row_list(number for number in numbers if number != row.number)
+def _duplicate(row: SheetRow, subject: str, numbers: Sequence[int]) -> RowError:
+    """The error for a row; `numbers` are all rows with the same subject, including this one."""
+    # Only the rows that the text names are looked at, because there may be many.
+    named = [number for number in numbers[: _NAMED_ROWS + 1] if number != row.number]
+    others = _row_list(named[:_NAMED_ROWS], len(numbers) - 1)
     return rejected(row, f"{subject} is also in {others}: keep one of them")
 
 
@@ -368,27 +421,27 @@ def rejected(row: SheetRow, message: str) -> RowError:
     )
 
 
-def _row_list(rows: Iterable[int]) -> str:
-    numbers = [str(row) for row in rows]
-    shown = ", ".join(numbers[:5]) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
-    return f"row{'s' * (len(numbers) > 1)} {shown}"
+def _row_list(rows: Sequence[int], count: int) -> str:
+    """Row numbers for people; there are `count` in all."""
+    shown = ", ".join(map(str, rows))
+    more = f" and {count - len(rows)} more" if count > len(rows) else ""
+    return f"row{'s' * (count > 1)} {shown}{more}"
 
 
-def _name(cell: Cell) -> tuple[str, str, str]:
+def _name(cell: Cell, of_text: Callable[[str], _Text]) -> _Text:
     """A department as written, its key, and what is wrong with it (the first two are then "")."""
     if isinstance(cell, str):
-        return _name_of_text(cell)
+        return of_text(cell)
     if cell is None:
         return "", "", "is blank: enter one"
     if isinstance(cell, bool):
         return "", "", f"is {str(cell).upper()}: enter a name"
-    if isinstance(cell, DateCell):
+    if isinstance(cell, DateCell | LongCell):
         return "", "", cell.problem(_AS_TEXT)
-    return _name_of_text(_digits(cell))
+    return of_text(_digits(cell))
 
 
-@lru_cache(maxsize=65536)
-def _name_of_text(text: str) -> tuple[str, str, str]:
+def _name_of_text(text: str) -> _Text:
     try:
         clean = _clean(text, 200)
     except CellError as error:
@@ -396,25 +449,25 @@ def _name_of_text(text: str) -> tuple[str, str, str]:
     return (clean, fold(clean), "") if clean else ("", "", "is blank: enter one")
 
 
-def _period(cell: Cell) -> tuple[str, str, str]:
+def _period(cell: Cell, of_text: Callable[[str], _Text]) -> _Text:
     """A period as written, its key, and what is wrong with it (the first two are then "")."""
     if isinstance(cell, str):
-        return _period_of_text(cell)
+        return of_text(cell)
     if cell is None:
         return "", "", "is blank: enter one such as Q1 2025"
     if isinstance(cell, bool):
         return "", "", f"is {str(cell).upper()}: enter one such as Q1 2025"
-    if isinstance(cell, DateCell):
+    if isinstance(cell, DateCell | LongCell):
         return "", "", cell.problem(_AS_TEXT)
     text = _digits(cell)
     if not (text.isdecimal() and 1900 <= int(text) <= 2099):
         # A date in a cell with a number format is a count of days.
-        return "", "", f"is a date or a number ({text}): enter text such as Q1 2025"
-    return _period_of_text(text)
+        shown = cut(text, MAX_QUOTED_CHARS)
+        return "", "", f"is a date or a number ({shown}): enter text such as Q1 2025"
+    return of_text(text)
 
 
-@lru_cache(maxsize=4096)
-def _period_of_text(text: str) -> tuple[str, str, str]:
+def _period_of_text(text: str) -> _Text:
     try:
         clean = _clean(text, 100)
     except CellError as error:
@@ -434,7 +487,8 @@ def _clean(text: str, max_length: int) -> str:
     if len(clean) > max_length:
         raise CellError(f"is longer than {max_length} characters: shorten it")
     if not clean.isprintable():
-        raise CellError(f"has invisible characters ({clean!a}): type it again")
+        shown = ascii(cut(clean, MAX_QUOTED_CHARS))
+        raise CellError(f"has invisible characters ({shown}): type it again")
     return clean
 
 
@@ -448,17 +502,17 @@ def _external_id(cell: Cell) -> str | None:
         return None
     if isinstance(cell, bool):
         raise CellError(f"is {str(cell).upper()}: enter an ID")
-    if isinstance(cell, DateCell):
+    if isinstance(cell, DateCell | LongCell):
         raise CellError(cell.problem(_AS_TEXT))
     return _clean(_digits(cell), 100)
 
 
 def _currency(cell: Cell) -> tuple[str, int]:
     """A currency code and its number of decimals. Raises CellError."""
-    if isinstance(cell, DateCell):
+    if isinstance(cell, DateCell | LongCell):
         raise CellError(cell.problem("enter a code such as USD"))
     if not isinstance(cell, str):
-        raise CellError(f"is {cell}: enter a code such as USD")
+        raise CellError(f"is {cut(str(cell), MAX_QUOTED_CHARS)}: enter a code such as USD")
     code = _clean(cell, 100).upper()
     try:
         return code, currency_exponent(code)

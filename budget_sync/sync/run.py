@@ -30,11 +30,12 @@ from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, Role, require
 from budget_sync.runtime.correlation import current_id
 from budget_sync.sync import apply, fetch, history, summary
-from budget_sync.sync.cancel import Cancellation, Cancelled
+from budget_sync.sync.cancel import Cancellation, Cancelled, OutOfTimeError, TimeLimit
 from budget_sync.sync.history import SyncRunResult
+from budget_sync.sync.limits import Check
 from budget_sync.sync.manage_sources import list_sources
 from budget_sync.sync.match import StoredBudget
-from budget_sync.sync.plan import SyncPlan, make_plan
+from budget_sync.sync.plan import SyncPlan, make_plan, refresh
 from budget_sync.sync.rows import Layout, SheetError, SheetRows, read_rows
 from budget_sync.sync.source import Fetched, FetchError, Reach, Source
 from budget_sync.sync.summary import Section
@@ -45,6 +46,14 @@ T = TypeVar("T")
 
 #: Called with the current step of a sync run.
 Say = Callable[[str], None]
+
+
+#: How often a sync run plans, if budgets are changed between planning and writing.
+PLAN_ATTEMPTS = 5
+
+
+class BudgetsChangedError(Exception):
+    """The plan no longer fits the customer's budgets; the text says what to do."""
 
 
 class Skipped(Exception):
@@ -76,7 +85,9 @@ class Job:
     say: Say | None = None
     stop: Cancellation = field(default_factory=Cancellation)
 
-    def plan(self, source: Source, sheet: SheetRows, stored: list[StoredBudget]) -> SyncPlan:
+    def plan(
+        self, source: Source, sheet: SheetRows, stored: list[StoredBudget], check: Check
+    ) -> SyncPlan:
         """Plan the changes that the sheet means."""
         return make_plan(
             source.id,
@@ -85,6 +96,7 @@ class Job:
             allow_deletes=self.allow_deletes,
             approved_ids=self.approved_ids,
             held_before=_held_before(source),
+            check=check,
         )
 
     def report(self, text: str) -> None:
@@ -143,8 +155,8 @@ def preview_all(
         try:
             open_connection()
             _require_active(source)
-            prepared = _prepare(timed, source)
-        except (FetchError, SheetError, Skipped) as problem:
+            prepared = _prepare(timed, source, TimeLimit(timed.stop, timed.reach.deadline_s))
+        except (FetchError, SheetError, OutOfTimeError, Skipped) as problem:
             return Preview(source, not isinstance(problem, Skipped), str(problem))
         reservations = _open_reservations(prepared.plan, prepared.stored)
         described = summary.summarize(prepared.plan, prepared.sheet, reservations)
@@ -220,7 +232,7 @@ def sync_source(job: Job, source: Source) -> SyncRunResult:
             return _work(job, run)
     except Skipped as reason:
         return _record(job, run, "skipped", message=str(reason))
-    except (FetchError, SheetError, Cancelled) as problem:
+    except (FetchError, SheetError, OutOfTimeError, BudgetsChangedError, Cancelled) as problem:
         return _record(job, run, "failed", message=str(problem))
     except RequestError as error:
         return _record(job, run, "failed", message=error.sentence)
@@ -285,7 +297,7 @@ class _Prepared(NamedTuple):
     plan: SyncPlan
 
 
-def _prepare(job: Job, source: Source) -> _Prepared:
+def _prepare(job: Job, source: Source, limit: TimeLimit) -> _Prepared:
     """Read the source and plan, outside any transaction."""
     job.report(f"reading {source.label}")
     with job.stop.at_once():
@@ -297,28 +309,50 @@ def _prepare(job: Job, source: Source) -> _Prepared:
         customer.currency, fetched.locale, source.names, ragged_is_error=fetched.ragged_is_error
     )
     with job.stop.at_once():
-        sheet = read_rows(fetched.grid, layout)
+        sheet = read_rows(fetched.grid, layout, limit.check)
+    return _plan(job, source, limit, fetched, sheet)
+
+
+def _plan(
+    job: Job, source: Source, limit: TimeLimit, fetched: Fetched, sheet: SheetRows
+) -> _Prepared:
+    """Plan the changes that a sheet means for the budgets as they are now."""
+    limit.check()
     stored = apply.read_stored(source.customer_id)
-    return _Prepared(fetched, sheet, stored, job.plan(source, sheet, stored))
+    limit.check()
+    return _Prepared(fetched, sheet, stored, job.plan(source, sheet, stored, limit.check))
 
 
 def _work(job: Job, run: _Run) -> SyncRunResult:
-    source = run.source
-    prepared = _prepare(job, source)
-    fetched = prepared.fetched
+    limit = TimeLimit(job.stop, job.reach.deadline_s)
+    prepared = _prepare(job, run.source, limit)
+    for _ in range(PLAN_ATTEMPTS - 1):
+        try:
+            return _apply(job, run, limit, prepared)
+        except BudgetsChangedError:
+            # Planned outside the transaction, because writers of all customers wait for it.
+            open_connection()
+            prepared = _plan(job, run.source, limit, prepared.fetched, prepared.sheet)
+    return _apply(job, run, limit, prepared)
+
+
+def _apply(job: Job, run: _Run, limit: TimeLimit, prepared: _Prepared) -> SyncRunResult:
+    """Write a plan and its row of `SyncHistory` in one transaction.
+
+    Raises BudgetsChangedError if the plan no longer fits the budgets.
+    """
+    source, fetched = run.source, prepared.fetched
 
     def progress(done: int, total: int) -> None:
+        limit.check()
         job.report(f"writing {done:,} of {total:,} rows for {source.label}")
 
     def work() -> SyncRunResult:
-        job.stop.check()
+        limit.check()
         _require_active(source)
         plan = prepared.plan
         if not plan.changes_nothing:
-            # Since planning, a budget may have been changed by hand, or money reserved on it.
-            if not apply.lock_if_unchanged(source.customer_id, prepared.stored):
-                stored = apply.read_stored(source.customer_id)
-                plan = job.plan(source, prepared.sheet, stored)
+            plan = _current_plan(source, prepared)
             apply.apply_plan(
                 job.actor, source.customer_id, source.id, fetched.title, plan, progress
             )
@@ -329,6 +363,24 @@ def _work(job: Job, run: _Run) -> SyncRunResult:
         return history.insert(job.actor.label, _result(run, plan, fetched))
 
     return transact(work)
+
+
+def _current_plan(source: Source, prepared: _Prepared) -> SyncPlan:
+    """Lock the budgets; return the plan with their current figures.
+
+    Since planning, money may have moved on a budget, which rarely changes the plan. Raises
+    BudgetsChangedError if the plan must be created again.
+    """
+    changed = apply.lock_and_find_changed(source.customer_id, prepared.stored)
+    if changed == []:
+        return prepared.plan
+    plan = changed and refresh(source.id, prepared.plan, prepared.stored, changed)
+    if not plan:
+        raise BudgetsChangedError(
+            f"The customer's budgets were changed during the sync run, {PLAN_ATTEMPTS} times in a "
+            "row. Nothing was changed; the next sync run tries again."
+        )
+    return plan
 
 
 def _result(run: _Run, plan: SyncPlan, fetched: Fetched) -> SyncRunResult:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from budget_sync.domain.balance import Balance
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import Change, FieldChange, SyncPlan
 from budget_sync.sync.rows import SheetRow, SheetRows
+
+#: A section describes at most this many rows or budgets: a page with all rows of a large sheet
+#: would take seconds to create.
+MAX_ITEMS: Final = 2000
+
+T = TypeVar("T")
 
 _FIELD_NAMES = {
     "sourceId": "owner",
@@ -47,28 +53,35 @@ def summarize(
         "the sheet, which may be a mistake"
     )
 
-    def changes(of: Iterable[Change]) -> list[str]:
-        return [line for change in of for line in _change_lines(change, open_reservations)]
+    def changes(of: Sequence[Change]) -> list[str]:
+        return _lines(of, lambda change: _change_lines(change, open_reservations))
 
-    def deletions(of: Iterable[StoredBudget]) -> list[str]:
-        return [line for budget in of for line in _deletion_lines(budget, open_reservations)]
+    def deletions(of: Sequence[StoredBudget]) -> list[str]:
+        return _lines(of, lambda budget: _deletion_lines(budget, open_reservations))
 
     sections = [
-        Section("Would be created", [_creation_line(row, sheet) for row in plan.creates]),
+        Section("Would be created", _lines(plan.creates, lambda row: [_creation_line(row, sheet)])),
         Section("Would be changed", changes(plan.updates)),
         Section("Would be revived, with their old ids", changes(plan.revivals)),
         Section("Would be deleted", deletions(plan.deletes)),
         Section(held_title, deletions(plan.held), is_held=True),
         Section(
             "Kept, though not in the sheet",
-            [f"{_named(budget)}: {reason}" for budget, reason in plan.kept],
+            _lines(plan.kept, lambda kept: [f"{_named(kept.budget)}: {kept.reason}"]),
         ),
         Section(
             "Rejected rows, which change nothing",
-            [f"row {error.row:<5} {error.message}" for error in plan.errors],
+            _lines(plan.errors, lambda error: [f"row {error.row:<5} {error.message}"]),
         ),
     ]
     return PlanSummary(f"{_counts(plan)}.", [section for section in sections if section.lines])
+
+
+def _lines(items: Sequence[T], describe: Callable[[T], Iterable[str]]) -> list[str]:
+    """The lines of a section, and the number of items that it leaves out."""
+    lines = [line for item in items[:MAX_ITEMS] for line in describe(item)]
+    more = len(items) - MAX_ITEMS
+    return [*lines, f"and {more:,} more"] if more > 0 else lines
 
 
 def rejections(plan: SyncPlan) -> list[str]:
@@ -102,6 +115,10 @@ def warnings(plan: SyncPlan, note: str | None) -> list[str]:
         text = overdrafts[0]
         more = f" (and {len(overdrafts) - 1} more)" if len(overdrafts) > 1 else ""
         sentences.append(f"{text[0].upper()}{text[1:]}{more}.")
+    takeovers = [change for change in (*plan.updates, *plan.revivals) if change.is_takeover]
+    if takeovers:
+        more = f" (and {len(takeovers) - 1:,} more)" if len(takeovers) > 1 else ""
+        sentences.append(f"{_takeover(takeovers[0])}{more}.")
     if note:
         sentences.append(f"The file was {note}.")
     return sentences
@@ -172,6 +189,16 @@ def _overdraft(change: Change) -> str:
         f"row {change.row} {verb} {budget.department} {budget.period} {preposition} "
         f"{balance.money(balance.budgeted_minor)}; "
         f"{balance.money(balance.used_minor)} is reserved or committed"
+    )
+
+
+def _takeover(change: Change) -> str:
+    before, after = change.before.balance, change.after.balance
+    old, new = (balance.money(balance.budgeted_minor) for balance in (before, after))
+    amount = f"its amount stays {new}" if old == new else f"its amount was {old} and is now {new}"
+    return (
+        f"Row {change.row} takes over {change.before.full_name}, which was set by hand or lost its "
+        f"source: {amount}"
     )
 
 

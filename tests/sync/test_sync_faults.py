@@ -762,10 +762,10 @@ def test_unhandled_exception_does_not_stop_other_sources(
 ) -> None:
     real = rows.read_rows
 
-    def failing(grid: Any, layout: Any) -> Any:
+    def failing(grid: Any, *arguments: Any) -> Any:
         if len(grid) == 6:
             raise ZeroDivisionError
-        return real(grid, layout)
+        return real(grid, *arguments)
 
     monkeypatch.setattr("budget_sync.sync.run.read_rows", failing)
     change_neighbors(two)

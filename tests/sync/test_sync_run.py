@@ -774,7 +774,7 @@ def test_busy_database_fails_the_run_and_changes_nothing(world: World) -> None:
     assert world.sync(source).status == "success"
 
 
-def test_history_lists_500_rejected_rows_and_counts_all(world: World) -> None:
+def test_history_lists_200_rejected_rows_and_counts_all(world: World) -> None:
     source = world.csv(
         "plan.csv", CSV_HEADER + "".join(f"D{number},Q1 2025,\n" for number in range(600))
     )
@@ -784,7 +784,7 @@ def test_history_lists_500_rejected_rows_and_counts_all(world: World) -> None:
         600,
         600,
     )
-    assert len(json.loads(world.last(source).errors)) == 500
+    assert len(json.loads(world.last(source).errors)) == 200
 
 
 def test_limit_of_a_new_budget_is_audited(world: World) -> None:

@@ -133,9 +133,7 @@ class Budget(ReplyModel):
     committed_amount: Money
     available: Money
     auto_approve_limit: Money | None = Field(description="null if the customer's limit applies.")
-    deleted_at: Timestamp | None = Field(
-        description="When it was removed; null if it was not."
-    )
+    deleted_at: Timestamp | None = Field(description="When it was removed; null if it was not.")
 
 
 class BudgetPage(ReplyModel):
