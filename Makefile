@@ -18,11 +18,12 @@ install: $(VENV)/installed  ## Create the virtual environment with the packages 
 
 install-dev: $(VENV)/installed-dev  ## Add the packages of the tests
 
-$(VENV)/installed: requirements.txt deploy/requirements.lock
+$(VENV)/installed: requirements.txt deploy/requirements.lock deploy/flask_version.pth
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"Python 3.11 or newer is required. Set PYTHON, as in: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.lock
+	cp deploy/flask_version.pth "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed tests/requirements.txt
