@@ -70,7 +70,7 @@ def configure(app: Flask, chosen: Settings) -> None:
         # One byte over the limit: Flask cuts a chunked body at this length without an error, and
         # the app has to see that the body is too long.
         MAX_CONTENT_LENGTH=payloads.MAX_BODY_BYTES + 1,
-        TRUSTED_HOSTS=list(chosen.trusted_hosts) or None,
+        TRUSTED_HOSTS=list(chosen.accepted_hosts) or None,
         # For the server: how many requests may run on its event loop at a time.
         EVENT_LOOP_MAX_CALLS=database.max_concurrent_calls(chosen.database),
         SESSION_COOKIE_NAME="budget_sync_session",

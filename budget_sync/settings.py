@@ -19,6 +19,7 @@ import psycopg
 from dotenv import dotenv_values, find_dotenv
 from psycopg.conninfo import conninfo_to_dict
 
+from budget_sync.domain.misspellings import Misspelling, find_misspellings
 from budget_sync.runtime import files
 
 _PACKAGE_FOLDER = Path(__file__).resolve().parent
@@ -33,6 +34,9 @@ IS_INSTALLED = _INSTALLED_PROGRAM.is_dir()
 PROGRAM_FOLDER = _INSTALLED_PROGRAM if IS_INSTALLED else _PACKAGE_FOLDER.parent
 
 MIN_SECRET_LENGTH = 16
+
+#: The names of this machine that monitoring and health checks use.
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
 
 #: On Linux, the environment that this process was started with.
 _INITIAL_ENVIRONMENT = Path("/proc/self/environ")
@@ -51,6 +55,9 @@ _EXAMPLES = {
     "LOG_FORMAT": "LOG_FORMAT=json",
     "LOG_LEVEL": "LOG_LEVEL=INFO",
 }
+
+#: Every setting.
+NAMES = (*_EXAMPLES, "DATABASE_URL", "CRON_SECRET", "METRICS_TOKEN")
 
 T = TypeVar("T")
 
@@ -96,6 +103,22 @@ class Settings:
     log_level: str = "INFO"
     busy_timeout_s: float = 5.0
     database_url: str | None = field(default=None, repr=False)
+    #: The names in the environment and in `.env` that are no settings.
+    other_names: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def misspellings(self) -> list[Misspelling]:
+        """The names that look like a setting but have no effect."""
+        return find_misspellings(self.other_names, NAMES)
+
+    @property
+    def accepted_hosts(self) -> tuple[str, ...]:
+        """The host names that a request may have; empty if any.
+
+        The names of this machine are accepted together: each of them leads to the same service.
+        """
+        added = LOOPBACK_HOSTS if any(map(_is_loopback_host, self.trusted_hosts)) else ()
+        return tuple(dict.fromkeys((*self.trusted_hosts, *added)))
 
     @property
     def database(self) -> Path | str:
@@ -159,6 +182,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
             "INFO",
         ),
         database_url=database_url,
+        other_names=frozenset(values) - frozenset(NAMES),
     )
 
 
@@ -373,8 +397,9 @@ def _kept_secret_key(instance_folder: Path) -> str:
         key = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:
         raise SettingsError(
-            f"SECRET_KEY is not set, and the key file {path} cannot be used: {error}. Fix the file "
-            f"or set SECRET_KEY. Example: {_EXAMPLES['SECRET_KEY']}"
+            f"SECRET_KEY is not set, and the key file {path} cannot be used: {error}. Fix the "
+            "file, set INSTANCE_FOLDER to a folder that this user may write, or set SECRET_KEY. "
+            f"Example: {_EXAMPLES['SECRET_KEY']}"
         ) from None
     if len(key) < MIN_SECRET_LENGTH:
         raise SettingsError(
@@ -393,3 +418,8 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _is_loopback_host(host: str) -> bool:
+    """Whether an entry of TRUSTED_HOSTS is a name of this machine. Flask ignores its port."""
+    return is_loopback(host.lstrip(".").partition(":")[0])

@@ -10,7 +10,7 @@ import functools
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from werkzeug.security import check_password_hash, generate_password_hash
@@ -55,6 +55,25 @@ def verify(password_hash: str | None, password: str, slots_folder: Path) -> bool
     return is_equal and password_hash is not None
 
 
+def require_slots(folder: Path) -> None:
+    """Raise RequestError UNAVAILABLE if this process cannot use the slots, so no user can sign in.
+
+    It takes no slot and never waits.
+    """
+    with _open_slots(folder):
+        pass
+
+
+@contextmanager
+def _open_slots(folder: Path) -> Iterator[list[int]]:
+    with ExitStack() as opened:
+        slots = []
+        for number in range(_SLOTS):
+            slots.append(files.open_lock(folder, f"password-slot-{number}.lock"))
+            opened.callback(os.close, slots[-1])
+        yield slots
+
+
 @contextmanager
 def _slot(folder: Path) -> Iterator[None]:
     """Hold one of the machine's slots.
@@ -63,10 +82,7 @@ def _slot(folder: Path) -> Iterator[None]:
     unlocks the slot of a killed process.
     """
     deadline = time.monotonic() + _WAIT_S
-    slots = [
-        files.open_or_create(folder / f"password-slot-{number}.lock") for number in range(_SLOTS)
-    ]
-    try:
+    with _open_slots(folder) as slots:
         while not any(_try_lock(slot) for slot in slots):
             if time.monotonic() > deadline:
                 raise RequestError(
@@ -76,9 +92,6 @@ def _slot(folder: Path) -> Iterator[None]:
                 )
             time.sleep(_POLL_S)
         yield
-    finally:
-        for slot in slots:
-            os.close(slot)
 
 
 def _try_lock(file: int) -> bool:

@@ -29,6 +29,9 @@ def init_db() -> None:
     database.connect(settings().database, create=True)
     result = "Created" if database.init_schema() else "Already there:"
     done(f"{result} {database.label()} (schema version {database.schema_version()}).")
+    # A misspelled DATABASE_URL creates a database in the wrong place.
+    for misspelling in settings().misspellings:
+        click.echo(f"Warning: {misspelling.sentence}", err=True)
 
 
 @command("upgrade-db")
@@ -132,20 +135,49 @@ def restore(path: Path, without_checksum: bool) -> None:
 
 
 @command("copy-to")
-@click.argument("url", metavar="URL")
+@click.argument("url", metavar="URL", required=False)
+@click.option("--undo", is_flag=True, help="Let the SQLite file accept writes again. Needs no URL.")
 @on_current_schema
-def copy_to(url: str) -> None:
+def copy_to(url: str | None, undo: bool) -> None:
     """Copy the SQLite file to an empty PostgreSQL database and verify it.
 
-    Create the tables there first, with `flask init-db`. Stop the server before the copy.
+    Create the tables there first, with `flask init-db`. During the copy, writers wait. After it,
+    the SQLite file accepts no more writes.
     """
+    if (url is None) != undo:
+        raise click.UsageError("Give either URL or --undo.")
+    if url is None:
+        done(
+            f"{database.label()} accepts writes again. What was written to the other database "
+            "since the copy is not in it."
+            if database.undo_copy()
+            else f"{database.label()} was not copied, or accepts writes again already."
+        )
+        return
+    target = _target(url)
+    verified = list[verification.Verification]()
+    copied = database.copy_to(target, lambda: verified.append(_verify_copy(target)))
+    (result,) = verified
+    done(
+        f"Copied {sum(copied.values()):,} rows of {len(copied)} tables. "
+        f"All balances of {result.budgets} budgets are consistent there. "
+        f"{database.label()} accepts no more writes."
+    )
+
+
+def _target(url: str) -> str:
+    """The URL of the database to copy to. Raises click.ClickException unless it is PostgreSQL's."""
     try:
         target = postgresql_url(url)
     except ValueError as error:
         raise click.ClickException(f"URL {error}.") from None
     if target is None:
         raise click.ClickException("URL must begin with postgresql://.")
-    copied = database.copy_to(target)
+    return target
+
+
+def _verify_copy(target: str) -> verification.Verification:
+    """Verify the copy. Raises click.ClickException if it is wrong."""
     database.connect(target)
     try:
         result = verification.verify()
@@ -154,13 +186,10 @@ def copy_to(url: str) -> None:
         database.connect(settings().database)
     if result.findings:
         raise click.ClickException(
-            f"Copied, but {len(result.findings)} contradictions were found there. "
-            f"The first: {result.findings[0]}"
+            f"Copied, but {len(result.findings)} contradictions were found there, so "
+            f"{database.label()} stays in use. The first: {result.findings[0]}"
         )
-    done(
-        f"Copied {sum(copied.values()):,} rows of {len(copied)} tables. "
-        f"All balances of {result.budgets} budgets are consistent there."
-    )
+    return result
 
 
 def _counts(result: verification.Verification) -> str:

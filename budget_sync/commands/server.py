@@ -9,6 +9,7 @@ import click
 from flask import current_app
 
 from budget_sync import database
+from budget_sync.accounts import passwords
 from budget_sync.commands.support import command, on_current_schema, settings
 from budget_sync.operations import startup
 
@@ -37,6 +38,10 @@ def serve(host: str, port: int, workers: int, unproven: bool) -> None:
     SIGTERM stops it after it has answered the requests in progress.
     """
     _require_free(host, port)
+    database.require_writable()
+    passwords.require_slots(settings().instance_folder)
+    for misspelling in settings().misspellings:
+        current_app.logger.warning(misspelling.sentence)
     if not unproven:
         startup.require_sound_start()
     # Each worker opens its own connections: a connection must not cross a fork.

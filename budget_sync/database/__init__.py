@@ -35,7 +35,7 @@ from budget_sync.database.maintenance.integrity import (
     require_complete_schema,
     require_intact_file,
 )
-from budget_sync.database.maintenance.migrate import copy_to
+from budget_sync.database.maintenance.migrate import copy_to, undo_copy
 from budget_sync.database.maintenance.replace import replace_file, replace_rows, sync_folder
 from budget_sync.database.prepared import Prepared, first_row_of_each
 from budget_sync.database.schema import (
@@ -45,14 +45,17 @@ from budget_sync.database.schema import (
     schema_version,
     upgrade_schema,
 )
+from budget_sync.database.sqlite.moved import DatabaseMovedError, accept_writes
 from budget_sync.database.sums import approximate_sum, combine_sums, sums
 from budget_sync.database.transact import transact
 
 __all__ = [
     "SCHEMA_VERSION",
+    "DatabaseMovedError",
     "DatabaseUnusableError",
     "Observer",
     "Prepared",
+    "accept_writes",
     "approximate_sum",
     "check_append_only",
     "check_library",
@@ -91,6 +94,7 @@ __all__ = [
     "transact",
     "try_exclusive_lock",
     "unavailable_error",
+    "undo_copy",
     "upgrade_schema",
     "wal_size",
     "write_copy",

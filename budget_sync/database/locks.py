@@ -24,6 +24,7 @@ import psycopg
 from budget_sync.database.connection import close_connection, db, open_connection
 from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.postgres.pool import PostgresServer
+from budget_sync.database.sqlite.moved import require_not_moved
 from budget_sync.runtime import files
 
 # Not FOR UPDATE: the foreign key of a check that is being logged needs the budget's key, which does
@@ -74,7 +75,8 @@ def _open_lock_file(suffix: str) -> int:
 def require_writable() -> None:
     """Raises DatabaseUnusableError if this process may not write the SQLite file or its lock files.
 
-    It takes no lock and never waits. PostgreSQL is not checked: it rejects the first write.
+    Also if the file was copied to another database. It takes no lock and never waits. PostgreSQL is
+    not checked: it rejects the first write.
     """
     if isinstance(db.obj, PostgresServer):
         return
@@ -92,6 +94,8 @@ def require_writable() -> None:
             f"The database {db.file_path} cannot be written: the file is read-only for this "
             "process. Check its owner and permissions."
         )
+    open_connection()
+    require_not_moved()
 
 
 @contextmanager
@@ -99,7 +103,8 @@ def try_exclusive_lock(name: str, folder: Path) -> Iterator[bool]:
     """Try to hold a lock on a name for longer than a transaction; False if it is already held.
 
     The lock ends with the process, even if the process is killed. On SQLite it is shared by the
-    processes that use `folder`, on PostgreSQL by all processes that use the database.
+    processes that use `folder`, on PostgreSQL by all processes that use the database. Raises
+    RequestError UNAVAILABLE if the folder cannot be used.
     """
     if isinstance(db.obj, PostgresServer):
         open_connection()
@@ -119,7 +124,7 @@ def try_exclusive_lock(name: str, folder: Path) -> Iterator[bool]:
                     # The server released the lock when the connection was lost.
                     close_connection()
         return
-    file = files.open_or_create(folder / f"{name}.lock")
+    file = files.open_lock(folder, f"{name}.lock")
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import peewee
@@ -23,12 +24,16 @@ from budget_sync.database.connection import (
 from budget_sync.database.engine import engine_statements
 from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.locks import lock_name
+from budget_sync.database.postgres.pool import sqlstate
 from budget_sync.database.upgrades import upgrade_steps
 from budget_sync.domain import clock
 from budget_sync.settings import PROGRAM_FOLDER
 
 #: The version that `schema.sql` describes.
 SCHEMA_VERSION = 3
+
+# SQLSTATEs of a role that may not create tables, or has no schema to create them in.
+_MAY_NOT_CREATE = {"42501", "3F000"}
 
 SCHEMA_FILE = PROGRAM_FOLDER / "schema.sql"
 
@@ -96,8 +101,10 @@ def require_current_schema(*, allow_older: bool = False) -> None:
     """
     try:
         version = schema_version()
+    except DatabaseUnusableError:
+        raise
     except peewee.PeeweeException as error:
-        if isinstance(db.obj, SqliteFile) and not db.file_path.exists():
+        if isinstance(db.obj, SqliteFile) and _is_missing(db.file_path):
             raise DatabaseUnusableError(
                 f"There is no database at {db.file_path}. Create it with `flask init-db`."
             ) from error
@@ -120,8 +127,22 @@ def require_current_schema(*, allow_older: bool = False) -> None:
         )
 
 
+def _is_missing(path: Path) -> bool:
+    """Whether there is no such file. False if this process may not look for it."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def init_schema() -> bool:
-    """Create all tables in an empty database; return False and change nothing if they exist."""
+    """Create all tables in an empty database; return False and change nothing if they exist.
+
+    Raises DatabaseUnusableError if PostgreSQL does not let this role create them.
+    """
     open_connection()
     _begin()
     try:
@@ -130,8 +151,14 @@ def init_schema() -> bool:
             return False
         create_tables()
         db.commit()
-    except BaseException:
+    except BaseException as error:
         roll_back()
+        if isinstance(error, peewee.PeeweeException) and sqlstate(error) in _MAY_NOT_CREATE:
+            raise DatabaseUnusableError(
+                f"The tables cannot be created in {label()}: {str(error).splitlines()[0]}. Let the "
+                "role of DATABASE_URL create them, for example with GRANT CREATE ON SCHEMA public, "
+                "or make it the owner of the database."
+            ) from error
         raise
     return True
 

@@ -113,6 +113,7 @@ def _write_note(note: Path, target: Path, size: int) -> OSError | None:
     """
     taken_at = clock.to_text(clock.now())
     try:
+        files.create_folder(note.parent)
         files.write(
             note, json.dumps({"path": str(target.resolve()), "size": size, "takenAt": taken_at})
         )
@@ -170,6 +171,8 @@ def restore(
             ) from problem
         report("ending the sessions")
         with database.connected_to(draft), db.atomic():
+            # The file may be a backup from after a `flask copy-to`. The restore undoes that.
+            database.accept_writes(db.connection())
             Session.delete().execute()
             last_movement = AuditLog.select(AuditLog.createdAt).order_by(AuditLog.id.desc()).first()
             # Only the file name: readers of the audit log need not know the machine's folders.
@@ -251,6 +254,7 @@ def _verify_and_upgrade(draft: Path) -> tuple[Verification, int]:
         )
     if version < database.SCHEMA_VERSION:
         with database.connected_to(draft):
+            database.accept_writes(db.connection())
             database.upgrade_schema()
     with database.connected_to(draft, immutable=True):
         database.require_complete_schema()

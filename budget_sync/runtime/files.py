@@ -8,12 +8,18 @@ only what it has just created, by descriptor, and never follows a link.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
 
+from budget_sync.domain.errors import Code, RequestError
+
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
+
+#: How long a client should wait before it retries, in seconds, while the folder cannot be used.
+_RETRY_AFTER_S = 5
 
 
 def create(path: Path, *, like: str | None = None) -> int:
@@ -56,6 +62,26 @@ def open_or_create(path: Path) -> int:
     except FileExistsError:
         # Another process was faster.
         return os.open(path, _OPEN)
+
+
+def open_lock(folder: Path, name: str) -> int:
+    """Open a lock file of the instance folder and return its descriptor.
+
+    Creates the file and the folder if they are missing. Raises RequestError UNAVAILABLE if that is
+    impossible. Its sentence has no path, because API clients see it.
+    """
+    try:
+        create_folder(folder)
+        return open_or_create(folder / name)
+    except OSError as error:
+        is_in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = os.strerror(errno.ENOTDIR if is_in_the_way else error.errno or errno.EIO)
+        raise RequestError(
+            Code.UNAVAILABLE,
+            f"The instance folder cannot be used: {reason}. Nothing was changed. Check the folder "
+            "that INSTANCE_FOLDER names, its owner and its permissions.",
+            retryAfter=_RETRY_AFTER_S,
+        ) from error
 
 
 def create_once(path: Path, text: str) -> None:

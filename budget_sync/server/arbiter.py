@@ -63,6 +63,15 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc]  # gunicorn has no types
         else:
             super().handle_hup()
 
+    def handle_usr2(self) -> None:
+        """Log that there is no upgrade in flight. Gunicorn's would fail, because the port is taken.
+
+        Gunicorn would start a second server by the command line of this one.
+        """
+        self.log.warning(
+            "SIGUSR2 is ignored, because a running server cannot be upgraded. Restart the service."
+        )
+
     def spawn_worker(self) -> object:
         """Start a worker, with signals blocked until it has its own handlers.
 

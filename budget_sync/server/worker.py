@@ -42,7 +42,13 @@ ARRIVAL_S = 10.0
 MAX_UNREAD_BYTES = 32 * 1024
 
 #: Signals that are blocked until a new worker has its own handlers.
-DEFERRED_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
+DEFERRED_SIGNALS = {
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR2,
+}
 
 #: Errors of `accept` if the system has no file or no memory for another connection.
 NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -113,6 +119,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         super().init_signals()
         # A shell sends SIGHUP to every process. The master stops its workers after their requests.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # `systemctl kill` sends a signal to every process. SIGUSR2 would end the worker.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFERRED_SIGNALS)
 
     def run(self) -> None:

@@ -10,7 +10,9 @@ from flask.blueprints import BlueprintSetupState
 from pydantic import AfterValidator, Field
 from werkzeug.routing import PathConverter
 
+import budget_sync
 from budget_sync import database, ledger, sync
+from budget_sync.accounts import passwords
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import Actor
 from budget_sync.domain.request_models import (
@@ -172,22 +174,27 @@ def _require_cron(settings: Settings) -> None:
 
 @api.get("/healthz")
 def healthz() -> Response:
-    """Liveness: the process is running."""
-    return json_response({"status": "ok"})
+    """Liveness: the process is running. Also says which version it runs."""
+    return json_response({"status": "ok", "version": budget_sync.__version__})
 
 
 @api.get("/readyz")
 def readyz() -> Response:
-    """Readiness: the database is reachable and writable, and has this program's schema."""
+    """Readiness: the database is reachable and writable, with this program's schema; sign-in works.
+
+    Signing in needs the instance folder.
+    """
+    settings: Settings = current_app.config["SETTINGS"]
     try:
         database.require_current_schema()
         database.require_writable()
-    except database.DatabaseUnusableError as problem:
-        current_app.logger.warning("Not ready: %s", problem)
+        passwords.require_slots(settings.instance_folder)
+    except (database.DatabaseUnusableError, RequestError) as problem:
+        current_app.logger.warning("Not ready: %s (%s)", problem, problem.__cause__ or "no cause")
         return error_response(
             RequestError(
                 Code.UNAVAILABLE,
-                "The database is not ready. Try again later; the log has the reason.",
+                "The service is not ready. Try again later; the log has the reason.",
                 retryAfter=5,
             )
         )

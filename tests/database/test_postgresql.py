@@ -23,7 +23,7 @@ import pytest
 import requests
 import time_machine
 from flask import Flask
-from peewee import SQL
+from peewee import SQL, sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 from support.competitor import AMOUNT, SERVICE, reserve
 from support.installation import Installation, found
 from support.machine import wait_until
@@ -946,6 +946,13 @@ def test_copy_has_every_row_and_continues_the_keys(
         query = f'SELECT {order} FROM "{table}" ORDER BY "id"'
         assert found(there.target, query) == found(here.target, query) != []
     again = here.flask("copy-to", postgres_url, check=False)
+    assert (again.returncode, "was copied to" in again.stderr, again.stderr.count("\n")) == (
+        1,
+        True,
+        1,
+    )
+    here.flask("copy-to", "--undo")
+    again = here.flask("copy-to", postgres_url, check=False)
     assert (again.returncode, "is not empty" in again.stderr, again.stderr.count("\n")) == (
         1,
         True,
@@ -983,3 +990,277 @@ def test_copy_of_a_damaged_file_fails_and_keeps_nothing(
         "Error: The copy failed and nothing was kept: database disk image is malformed.\n",
     )
     assert found(postgres_url, 'SELECT * FROM "Customer"') == []
+
+
+def test_old_file_rejects_writes_after_the_copy(
+    environment: dict[str, str], postgres_url: str
+) -> None:
+    here = Installation(
+        {name: value for name, value in environment.items() if name != "DATABASE_URL"}
+    )
+    here.flask("init-db")
+    here.flask("demo")
+    Installation({**here.environment, "DATABASE_URL": postgres_url}).flask("init-db")
+    parts = urlsplit(postgres_url)
+    name = f"postgresql://{parts.hostname}:{parts.port}{parts.path}"
+    secret = parts._replace(
+        netloc=f"{parts.username}:hunter2@{parts.hostname}:{parts.port}"
+    ).geturl()
+    here.start("--workers", "1")
+    try:
+        here.flask("copy-to", secret)
+        answer = here.post("/api/budget/reserve", reserve_body(), headers=here.key())
+        assert (answer.status_code, answer.json()["code"]) == (503, "UNAVAILABLE")
+        assert f"This database was copied to {name} and accepts no more writes." in answer.text
+        assert "Retry-After" in answer.headers
+        assert requests.get(f"{here.url}/healthz", timeout=30).status_code == 200
+        assert requests.get(f"{here.url}/readyz", timeout=30).status_code == 503
+        assert (
+            requests.get(f"{here.url}/api/budgets", headers=here.key(), timeout=30).status_code
+            == 200
+        )
+    finally:
+        here.end()
+    for command in (
+        (
+            *("set-budget", "--customer", "org-456", "--department", "X"),
+            *("--period", "Q1 2025", "--amount", "1"),
+        ),
+        ("add-customer", "new", "--name", "New"),
+        ("serve", "--port", str(here.port)),
+        ("copy-to", postgres_url),
+    ):
+        result = here.flask(*command, check=False, timeout=30)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
+        assert name in result.stderr
+    # Other programs and earlier versions.
+    with closing(sqlite3.connect(here.database)) as connection:
+        for statement in (
+            """UPDATE "Budget" SET "budgetedMinor" = 1""",
+            """DELETE FROM "BudgetUtilization" """,
+            """INSERT INTO "AuditLog" ("action", "principal", "changedBy", "createdAt")
+            VALUES ('RESTORE', 'x', 'x', '2026-01-01T00:00:00Z')""",
+        ):
+            with pytest.raises(sqlite3.Error, match="accepts no more writes"):
+                connection.execute(statement)
+    assert here.flask("verify").returncode == 0
+    assert "Acme" in here.flask("list-customers").stdout
+    assert "hunter2" not in here.log
+    assert b"hunter2" not in here.database.read_bytes()
+    undone = here.flask("copy-to", "--undo")
+    assert "accepts writes again" in undone.stdout
+    assert "accepts writes again already" in here.flask("copy-to", "--undo").stdout
+    here.flask("add-customer", "new", "--name", "New")
+    assert found(here.target, "SELECT 1 FROM sqlite_master WHERE name LIKE '%oved%'") == []
+
+
+def test_restore_of_a_copied_file_accepts_writes(
+    environment: dict[str, str], postgres_url: str, tmp_path: Path
+) -> None:
+    here = Installation(
+        {name: value for name, value in environment.items() if name != "DATABASE_URL"}
+    )
+    here.flask("init-db")
+    here.flask("demo")
+    Installation({**here.environment, "DATABASE_URL": postgres_url}).flask("init-db")
+    here.flask("copy-to", postgres_url)
+    here.flask("backup", str(tmp_path / "moved.db"))
+    here.flask("restore", str(tmp_path / "moved.db"))
+    here.flask("add-customer", "new", "--name", "New")
+    assert here.flask("verify").returncode == 0
+
+
+def test_copy_that_fails_leaves_the_file_in_use(
+    environment: dict[str, str], postgres_url: str
+) -> None:
+    here = Installation(
+        {name: value for name, value in environment.items() if name != "DATABASE_URL"}
+    )
+    here.flask("init-db")
+    here.flask("demo")
+    assert here.flask("copy-to", postgres_url, check=False).returncode == 1
+    Installation({**here.environment, "DATABASE_URL": postgres_url}).flask("init-db")
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        # The copy is changed after it was committed, before it is verified.
+        connection.execute(
+            "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS "
+            """'BEGIN NEW."budgetedMinor" = NEW."budgetedMinor" + 1; RETURN NEW; END'"""
+        )
+        connection.execute(
+            'CREATE TRIGGER spoil BEFORE INSERT ON "Budget" FOR EACH ROW EXECUTE FUNCTION spoil()'
+        )
+    result = here.flask("copy-to", postgres_url, check=False)
+    assert (result.returncode, "stays in use" in result.stderr) == (1, True)
+    here.flask("add-customer", "new", "--name", "New")
+
+
+def test_copy_beside_a_running_server_loses_nothing(
+    environment: dict[str, str], postgres_url: str
+) -> None:
+    here = Installation(
+        {name: value for name, value in environment.items() if name != "DATABASE_URL"}
+    )
+    there = Installation({**here.environment, "DATABASE_URL": postgres_url})
+    here.flask("init-db")
+    here.flask("demo")
+    there.flask("init-db")
+    headers, acknowledged, refused = here.key(), set[str](), threading.Event()
+
+    def client(number: int) -> None:
+        for tries in range(10_000):
+            body = reserve_body(requestId=f"{number}-{tries}", amount=1)
+            answer = here.post("/api/budget/reserve", body, headers=headers)
+            if answer.status_code == 200:
+                acknowledged.add(f"{number}-{tries}")
+            elif "accepts no more writes" in answer.text:
+                refused.set()
+                return
+
+    try:
+        here.start()
+        with ThreadPoolExecutor(4) as threads:
+            clients = [threads.submit(client, number) for number in range(4)]
+            wait_until(lambda: len(acknowledged) > 40, "nothing is reserved")
+            here.flask("copy-to", postgres_url)
+            for each in clients:
+                each.result(timeout=60)
+    finally:
+        here.end()
+    assert refused.is_set()
+    rows = found(there.target, """SELECT "requestId" FROM "Reservation" WHERE "heldMinor" = 100""")
+    assert acknowledged - {request_id for (request_id,) in rows} == set()
+    assert there.flask("verify").returncode == 0
+
+
+# Databases and roles with other settings.
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252", "EUC_JP"])
+def test_database_that_is_not_utf8_is_rejected_in_one_line(
+    installed: dict[str, str], outsider: psycopg.Connection[Any], encoding: str
+) -> None:
+    name = f"test_{encoding.lower()}_{os.urandom(4).hex()}"
+    outsider.execute(
+        f"""CREATE DATABASE "{name}" ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' """
+        "TEMPLATE template0".encode()
+    )
+    url = urlsplit(installed["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+    place = Installation(installed | {"DATABASE_URL": url})
+    source = Installation({k: v for k, v in installed.items() if k != "DATABASE_URL"})
+    try:
+        for command in ("init-db", "verify", "serve", "upgrade-db", "list-users", "doctor"):
+            options = ("--port", str(place.port)) if command == "serve" else ()
+            result = place.flask(command, *options, check=False, timeout=30)
+            assert result.returncode == 1, command
+            assert len(result.stderr.splitlines()) == 1, result.stderr
+            assert f"has the encoding {encoding}" in result.stderr + result.stdout
+            assert "createdb --encoding=UTF8" in result.stderr + result.stdout
+        source.flask("init-db")
+        result = source.flask("copy-to", url, check=False)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert f"has the encoding {encoding}" in result.stderr
+        client = create_app(settings.load(place.environment)).test_client()
+        for path in ("/readyz", "/api/budgets", "/sign-in"):
+            status = client.get(path, headers={"Authorization": "Bearer x"}).status_code
+            assert status in (503, 200 if path == "/sign-in" else 503), path
+    finally:
+        database.disconnect()
+        outsider.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.mark.parametrize("of", ["DATABASE", "ROLE"])
+def test_settings_of_the_database_or_role_do_not_reach_our_sessions(
+    installed: dict[str, str], outsider: psycopg.Connection[Any], of: str
+) -> None:
+    with role(outsider, "") as name:
+        url = urlsplit(installed["DATABASE_URL"])
+        target = url.path[1:] if of == "DATABASE" else name
+        for setting in (
+            "client_encoding = 'LATIN1'",
+            "default_transaction_isolation = 'serializable'",
+            "TimeZone = 'Asia/Tokyo'",
+            "DateStyle = 'German, DMY'",
+        ):
+            outsider.execute(f'ALTER {of} "{target}" SET {setting}'.encode())
+        environment = installed | {
+            "DATABASE_URL": url._replace(
+                netloc=f"{name}@{url.hostname}:{url.port}",
+                query="client_encoding=LATIN1&options=-c%20TimeZone%3DAsia/Tokyo",
+            ).geturl()
+        }
+        place = Installation(environment)
+        for command in (("init-db",), ("demo",), ("verify",)):
+            place.flask(*command)
+        app = create_app(settings.load(environment))
+        try:
+            people_name = "Łukasz 山田 €"
+            database.transact(lambda: Customer.update(name=people_name).execute())
+            assert Customer.get_by_id("org-456").name == people_name
+            shown = database.transact(
+                lambda: [
+                    db.execute_sql(f"SHOW {setting}").fetchone()[0]
+                    for setting in ("transaction_isolation", "TimeZone", "client_encoding")
+                ]
+            )
+            assert shown == ["read committed", "UTC", "UTF8"]
+            reply = app.test_client().get("/api/budgets/budget-123", headers=place.key())
+            assert reply.status_code == 200
+        finally:
+            database.disconnect()
+            outsider.execute(f'REASSIGN OWNED BY "{name}" TO CURRENT_USER'.encode())
+            outsider.execute(f'DROP OWNED BY "{name}"'.encode())
+
+
+@contextmanager
+def plain_role(connection: psycopg.Connection[Any]) -> Iterator[str]:
+    """A role that may connect and has no other rights."""
+    name = f"role_{os.urandom(4).hex()}"
+    connection.execute(f'CREATE ROLE "{name}" LOGIN'.encode())
+    try:
+        yield name
+    finally:
+        connection.execute(f'DROP OWNED BY "{name}"'.encode())
+        connection.execute(f'DROP ROLE "{name}"'.encode())
+
+
+@pytest.mark.parametrize("has_schema", [True, False], ids=["schema", "no schema"])
+def test_role_that_may_not_create_tables_is_one_line(
+    installed: dict[str, str], outsider: psycopg.Connection[Any], has_schema: bool
+) -> None:
+    outsider.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    if not has_schema:
+        outsider.execute("DROP SCHEMA public")
+    url = urlsplit(installed["DATABASE_URL"])
+    with plain_role(outsider) as name:
+        limited = url._replace(netloc=f"{name}@{url.hostname}:{url.port}").geturl()
+        place = Installation(installed | {"DATABASE_URL": limited})
+        result = place.flask("init-db", check=False)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert "The tables cannot be created in postgresql://" in result.stderr
+        assert "GRANT CREATE ON SCHEMA" in result.stderr
+
+
+def test_role_that_may_not_use_the_tables_is_one_line(
+    world: Flask, installed: dict[str, str], outsider: psycopg.Connection[Any]
+) -> None:
+    url = urlsplit(installed["DATABASE_URL"])
+    with plain_role(outsider) as name:
+        limited = url._replace(netloc=f"{name}@{url.hostname}:{url.port}").geturl()
+        place = Installation(installed | {"DATABASE_URL": limited})
+        # First none of the tables, then all of them for reading only.
+        for _ in range(2):
+            for command in (
+                ("add-customer", "new", "--name", "New"),
+                ("prune-checks", "--older-than", "1"),
+            ):
+                result = place.flask(*command, check=False)
+                assert result.returncode == 1
+                assert len(result.stderr.splitlines()) == 1, result.stderr
+                assert "permission denied" in result.stderr
+            outsider.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{name}"'.encode())
+        key = place.key()
+        client = create_app(settings.load(place.environment)).test_client()
+        reply = client.post("/api/budget/reserve", json=reserve_body(), headers=key)
+        assert (reply.status_code, reply.get_json()["code"]) == (503, "UNAVAILABLE")
+        database.disconnect()

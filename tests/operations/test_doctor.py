@@ -168,7 +168,7 @@ def test_ready_installation_passes_and_is_not_changed(
         else set()
     )
     assert (result.exit_code, result.stderr) == (
-        (1, "Error: 1 of 23 checks failed.\n") if unhealthy else (0, "")
+        (1, "Error: 1 of 24 checks failed.\n") if unhealthy else (0, "")
     ), result.stdout
     assert [subject for subject in findings if subject in doctor.CHECKLIST] == list(
         doctor.CHECKLIST
@@ -204,7 +204,7 @@ def test_missing_database_fails(chosen: Settings) -> None:
     result = run(create_app(chosen))
     assert result.exit_code == 1
     assert "failed   Database: There is no database at" in result.stdout
-    assert result.stderr == "Error: 1 of 3 checks failed.\n"
+    assert result.stderr == "Error: 1 of 4 checks failed.\n"
     assert not chosen.database_path.exists()
 
 

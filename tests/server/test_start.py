@@ -26,10 +26,10 @@ from flask import cli as flask_cli
 from flask.helpers import get_load_dotenv
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 from support.installation import Installation
-from support.machine import PROJECT, free_port, needs, sqlite_only
+from support.machine import PROJECT, free_port, needs, sqlite_only, wait_until
 
 from app import create_app
-from budget_sync import database, settings
+from budget_sync import __version__, database, settings
 from budget_sync.settings import SettingsError
 
 KEY = "a key for tests, long enough"
@@ -801,3 +801,70 @@ def test_folder_that_cannot_store_the_key_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="SECRET_KEY"):
         settings.load({"INSTANCE_FOLDER": str(tmp_path / "file" / "instance")})
+
+
+def test_misspelled_settings_are_reported_at_start(fresh: Installation) -> None:
+    fresh.environment |= {"TRUSTED_PROXYS": "1", "METRIC_TOKEN": "hunter2", "TEST_NAME": "x"}
+    created = fresh.flask("init-db")
+    sentences = [
+        "METRIC_TOKEN is not a setting and has no effect. Did you mean METRICS_TOKEN?",
+        "TRUSTED_PROXYS is not a setting and has no effect. Did you mean TRUSTED_PROXIES?",
+    ]
+    assert created.stderr.splitlines() == [f"Warning: {sentence}" for sentence in sentences]
+    fresh.start()
+    fresh.end()
+    warnings = [line for line in fresh.log.splitlines() if " WARNING " in line]
+    assert [line.partition("] ")[2] for line in warnings] == sentences
+    assert "hunter2" not in fresh.log
+
+
+def test_misspelled_setting_in_env_file_is_found(project: Path) -> None:
+    (project / ".env").write_text(f"SECRET_KEY={KEY}\nTRUSTED_PROXYS=1\n", encoding="utf-8")
+    assert "TRUSTED_PROXYS" in [found.name for found in settings.load().misspellings]
+
+
+def test_host_localhost_is_accepted_where_its_address_is(fresh: Installation) -> None:
+    fresh.flask("init-db")
+    chosen = settings.load(fresh.environment | {"TRUSTED_HOSTS": "b.example.com,127.0.0.1"})
+    client = create_app(chosen).test_client()
+    for host, status in (
+        ("127.0.0.1:8000", 200),
+        ("localhost", 200),
+        ("localhost:8000", 200),
+        ("b.example.com", 200),
+        ("localhost.example.com", 400),
+        ("other.example.com", 400),
+    ):
+        assert client.get("/api/auth/me", headers={"Host": host}).status_code == (
+            401 if status == 200 else 400
+        ), host
+        assert client.get("/sign-in", headers={"Host": host}).status_code == status, host
+    database.disconnect()
+
+
+def test_liveness_has_the_version(fresh: Installation) -> None:
+    fresh.flask("init-db")
+    client = create_app(settings.load(fresh.environment)).test_client()
+    assert client.get("/healthz").get_json() == {"status": "ok", "version": __version__}
+    assert client.get("/readyz").get_json() == {"status": "ready"}
+    database.disconnect()
+
+
+def test_sigusr2_is_one_log_line_and_ends_nothing(fresh: Installation) -> None:
+    fresh.flask("init-db")
+    fresh.start()
+    try:
+        assert fresh.server is not None
+        workers = fresh.workers
+        for process in (*workers, fresh.server.pid):
+            os.kill(process, signal.SIGUSR2)
+        wait_until(lambda: "SIGUSR2" in fresh.log, "the signal is not logged")
+        for _ in range(10):
+            assert requests.get(f"{fresh.url}/readyz", timeout=10).status_code == 200
+        assert fresh.workers == workers
+        (line,) = [line for line in fresh.log.splitlines() if "USR2" in line]
+        assert line.endswith("Restart the service.")
+        assert fresh.stop() == 0
+        assert "Cannot listen" not in fresh.log
+    finally:
+        fresh.end()

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from budget_sync.database.connection import db, library_version, open_connection, roll_back
 from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.locks import process_lock
-from budget_sync.database.postgres.pool import PostgresServer
+from budget_sync.database.postgres.pool import PostgresServer, connect_once
 from budget_sync.domain import clock
 
 # The values of each setting with which a commit is durable.
@@ -103,7 +103,7 @@ def temporary_schema(url: str) -> Iterator[str]:
     """
     name = f"budget_sync_trial_{secrets.token_hex(4)}"
     try:
-        with psycopg.connect(url, autocommit=True) as connection:
+        with connect_once(url, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     except psycopg.Error as error:
         raise DatabaseUnusableError(
@@ -115,7 +115,7 @@ def temporary_schema(url: str) -> Iterator[str]:
             **parts | {"options": f"{parts.get('options', '')} -c search_path={name}".strip()}
         )
     finally:
-        with psycopg.connect(url, autocommit=True) as connection:
+        with connect_once(url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
 
 

@@ -1,35 +1,103 @@
-"""Migrates from SQLite to PostgreSQL: copies all rows of one snapshot in one transaction."""
+"""Migrates from SQLite to PostgreSQL: copies all rows in one transaction.
+
+No other process writes to the SQLite file during the copy, and the file accepts no writes after it:
+a movement that only the old database has would be lost.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from budget_sync.database.connection import SqliteFile, db, snapshot, sqlite3
+from budget_sync.database.connection import SqliteFile, close_connection, db, file_uri, sqlite3
 from budget_sync.database.engine import GENERATED_KEYS
 from budget_sync.database.errors import DatabaseUnusableError
+from budget_sync.database.locks import process_lock, require_writable
+from budget_sync.database.postgres.pool import connect_once, label_of
 from budget_sync.database.schema import SCHEMA_VERSION, column_names, table_names
+from budget_sync.database.sqlite.moved import accept_writes, reject_writes
 
 _CHUNK_ROWS = 1000
 
 
-def copy_to(url: str) -> dict[str, int]:
+def copy_to(url: str, verify: Callable[[], None]) -> dict[str, int]:
     """Copy all rows to the PostgreSQL database of `url`; return each table's row count there.
+
+    Then `verify` checks the copy, and raises an error if it is wrong. After that, the SQLite file
+    accepts no more writes. Writers of other processes wait until the end.
 
     Raises DatabaseUnusableError, and leaves the target unchanged, unless the source is an SQLite
     file and the target has the current schema and no rows.
     """
+    _require_sqlite()
+    require_writable()
+    with _writers_stopped() as source:
+        copied = _copy_all(url, source)
+        verify()
+        try:
+            reject_writes(source, table_names(), label_of(url))
+            source.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise DatabaseUnusableError(
+                "Everything was copied, but the SQLite file could not be marked as moved: "
+                f"{' '.join(str(error).split())}. Make sure that no server uses it any more."
+            ) from error
+    return copied
+
+
+def undo_copy() -> bool:
+    """Let the SQLite file accept writes again; returns False if it does already."""
+    _require_sqlite()
+    with _writers_stopped() as source:
+        was_marked = accept_writes(source)
+        source.execute("COMMIT")
+    return was_marked
+
+
+def _require_sqlite() -> None:
     if not isinstance(db.obj, SqliteFile):
         raise DatabaseUnusableError(
             "Only an SQLite database can be copied to PostgreSQL. "
             "Set DATABASE_URL to the SQLite file."
         )
+
+
+@contextmanager
+def _writers_stopped() -> Iterator[Any]:
+    """A connection to the SQLite file in a transaction that keeps all writers waiting.
+
+    It is independent of `db`. Without a COMMIT, its changes are undone.
+    """
+    close_connection()
+    uri = file_uri(db.file_path, "mode=rw")
+    with (
+        process_lock(),
+        closing(
+            sqlite3.connect(uri, uri=True, isolation_level=None, timeout=db.busy_timeout_s)
+        ) as connection,
+    ):
+        try:
+            connection.execute("PRAGMA synchronous = full")
+            # The lock is only for this program. This keeps other programs from writing.
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise DatabaseUnusableError(
+                f"The database {db.file_path} cannot be locked, and nothing was changed: "
+                f"{' '.join(str(error).split())}."
+            ) from error
+        yield connection
+
+
+def _copy_all(url: str, source: Any) -> dict[str, int]:
+    """Copy all rows in one transaction of the target."""
     try:
-        with psycopg.connect(url, options="-c TimeZone=UTC") as target, snapshot():
+        with connect_once(url) as target:
             _require_empty(target)
-            copied = copy_rows(target, db.connection())
+            copied = copy_rows(target, source)
             stored = {
                 table: _scalar(
                     target, sql.SQL("SELECT COUNT(*) FROM {}").format(sql.Identifier(table))

@@ -20,6 +20,7 @@ import psycopg
 from playhouse.pool import MaxConnectionsExceeded, PooledDatabase
 from psycopg.conninfo import conninfo_to_dict
 
+from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.hooks import current_observer
 from budget_sync.database.postgres.pipeline import Adapter, Result, Statement, context
 from budget_sync.runtime import greenlets
@@ -36,6 +37,13 @@ STALE_S = 300
 #: How long to wait for a free connection before checking again.
 POOL_WAIT_S = 1.0
 
+# Settings that a database or a role may have, and that the code relies on. They win over the same
+# options in the URL.
+_SESSION_OPTIONS = (
+    "-c TimeZone=UTC -c DateStyle=ISO -c default_transaction_isolation=read\\ committed"
+    " -c standard_conforming_strings=on"
+)
+
 #: How long a statement may run, in addition to its wait for a lock, and how long a transaction may
 #: be idle.
 STATEMENT_S = 30
@@ -51,6 +59,7 @@ _UNAVAILABLE_STATES = {
     "57": "stopping, starting, or too slow",
     "58": "system error",
     "25006": "read-only",
+    "42501": "permission denied",
     "25P03": "idle in a transaction for too long",
     "55P03": "locked",
     "XX001": "damaged",
@@ -64,6 +73,56 @@ RETRYABLE_STATES = {"40001", "40P01"}
 
 class NoConnectionLeftError(peewee.OperationalError):
     """All connections of this process stayed in use until the caller's timeout."""
+
+
+class UnusableServerError(peewee.OperationalError, DatabaseUnusableError):
+    """This database cannot be used as it is. The text is one line: what is wrong, what to do."""
+
+
+def label_of(url: str) -> str:
+    """The URL of a database without user, password and options, for people."""
+    parts = conninfo_to_dict(url)
+    port = f":{parts['port']}" if "port" in parts else ""
+    return f"postgresql://{parts.get('host', '')}{port}/{parts['dbname']}"
+
+
+def connection_parameters(url: str, timeouts: str = "") -> dict[str, Any]:
+    """The parameters of a connection to that URL, with the settings that the code relies on.
+
+    Otherwise the settings of the database or role would apply. `timeouts` are options that the URL
+    may override.
+    """
+    parameters: dict[str, Any] = dict(conninfo_to_dict(url))
+    options = (timeouts, str(parameters.get("options", "")), _SESSION_OPTIONS)
+    return {
+        "application_name": "budget-sync",
+        **parameters,
+        "client_encoding": "UTF8",
+        "options": " ".join(filter(None, options)),
+    }
+
+
+def connect_once(url: str, *, autocommit: bool = False) -> psycopg.Connection[Any]:
+    """A connection outside the pool, for long work. Raises UnusableServerError as the pool does."""
+    no_timeouts = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+    connection = psycopg.connect(**connection_parameters(url, no_timeouts), autocommit=autocommit)
+    _require_utf8(connection, label_of(url))
+    return connection
+
+
+def _require_utf8(connection: psycopg.Connection[Any], label: str) -> None:
+    """Close the connection and raise UnusableServerError if the database cannot store all texts.
+
+    The server has sent its encoding already, so this needs no round trip.
+    """
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        connection.close()
+        raise UnusableServerError(
+            f"The database {label} has the encoding {encoding}, which cannot store every text. "
+            "Create one with the encoding UTF8, for example with `createdb --encoding=UTF8 "
+            "--template=template0 NAME`, and set DATABASE_URL to it."
+        )
 
 
 class _ConnectionState:
@@ -92,13 +151,18 @@ class _ConnectionOpener(peewee.PostgresqlDatabase):
 
     psycopg3_adapter = Adapter
 
+    #: The URL without user and password.
+    label: str
+
     def _connect(self) -> Any:
         raise _NoneIdleError
 
     def open_one(self) -> Any:
         """Open a new connection."""
         with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
-            return super()._connect()  # type: ignore[misc]  # the same
+            connection = super()._connect()  # type: ignore[misc]  # the same
+        _require_utf8(connection, self.label)
+        return connection
 
 
 class PostgresServer(PooledDatabase, _ConnectionOpener):  # type: ignore[misc]  # untyped pool
@@ -108,25 +172,20 @@ class PostgresServer(PooledDatabase, _ConnectionOpener):  # type: ignore[misc]  
     """
 
     def __init__(self, url: str, busy_timeout_s: float) -> None:
-        parameters: dict[str, Any] = dict(conninfo_to_dict(url))
         self.busy_timeout_s = busy_timeout_s
         self._pid = os.getpid()
         self._inherited: list[Any] = []
         # The number of connections that are being opened.
         self._opening = 0
-        name = parameters.pop("dbname")
-        port = f":{parameters['port']}" if "port" in parameters else ""
-        self.label = f"postgresql://{parameters.get('host', '')}{port}/{name}"
+        self.label = label_of(url)
         lock_timeout_ms = round(busy_timeout_s * 1000)
         statement_ms = round((busy_timeout_s + STATEMENT_S) * 1000)
-        options = (
-            f"-c TimeZone=UTC -c DateStyle=ISO -c lock_timeout={lock_timeout_ms}"
-            f" -c statement_timeout={statement_ms}"
-            f" -c idle_in_transaction_session_timeout={statement_ms}"
-            f" {parameters.pop('options', '')}"
+        parameters = connection_parameters(
+            url,
+            f"-c lock_timeout={lock_timeout_ms} -c statement_timeout={statement_ms}"
+            f" -c idle_in_transaction_session_timeout={statement_ms}",
         )
         defaults = {
-            "application_name": "budget-sync",
             "connect_timeout": max(2, math.ceil(busy_timeout_s)),
             # Detects a server that disappeared silently, even while a COMMIT waits for its answer.
             "keepalives_idle": 30,
@@ -135,12 +194,11 @@ class PostgresServer(PooledDatabase, _ConnectionOpener):  # type: ignore[misc]  
             "tcp_user_timeout": statement_ms,
         }
         super().__init__(
-            name,
+            parameters.pop("dbname"),
             max_connections=MAX_CONNECTIONS,
             stale_timeout=STALE_S,
             timeout=busy_timeout_s,
             prefer_psycopg3=True,
-            options=options.strip(),
             context=context(),
             **cast("dict[str, Any]", defaults | parameters),
         )
@@ -290,6 +348,8 @@ def unavailable_reason(error: peewee.PeeweeException) -> str | None:
     """
     if isinstance(error, NoConnectionLeftError):
         return "no free connection"
+    if isinstance(error, UnusableServerError):
+        return "not UTF-8"
     cause = getattr(error, "orig", None)
     state = sqlstate(error)
     if state is None:

@@ -24,10 +24,17 @@ from typing import Any, Generic, TypeVar
 import peewee
 
 from budget_sync.database.connection import db, open_connection, roll_back, unavailable_error
-from budget_sync.database.errors import NESTED_TRANSACT, outcome_unknown, unavailable
+from budget_sync.database.errors import (
+    NESTED_TRANSACT,
+    RETRY_AFTER_S,
+    outcome_unknown,
+    unavailable,
+)
 from budget_sync.database.hooks import current_observer
 from budget_sync.database.locks import process_lock
 from budget_sync.database.sqlite.checkpoints import Checkpointer
+from budget_sync.database.sqlite.moved import DatabaseMovedError, require_not_moved
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.runtime import greenlets
 from budget_sync.runtime.correlation import NO_ID, current_id, join_ids
 
@@ -198,6 +205,7 @@ class _Batch:
                 open_connection()
                 db.begin()
                 try:
+                    require_not_moved()
                     self._run_jobs()
                     current_id.set(self.log_id)
                     self.failure = outcome_unknown
@@ -205,7 +213,7 @@ class _Batch:
                     self.failure = None
                 finally:
                     roll_back()
-        except (peewee.PeeweeException, OSError) as error:
+        except (peewee.PeeweeException, OSError, DatabaseMovedError) as error:
             self._fail(error)
         except _TransactionEndedError as error:
             self._fail(error.cause)
@@ -227,6 +235,11 @@ class _Batch:
         if isinstance(error, OSError):
             # A lock file cannot be opened.
             self.failure = lambda: unavailable("The database is not available right now.")
+            return
+        if isinstance(error, DatabaseMovedError):
+            self.failure = lambda: RequestError(
+                Code.UNAVAILABLE, f"{error} Nothing was changed.", retryAfter=RETRY_AFTER_S
+            )
             return
         self.failure = lambda: (
             (unavailable_error(error) if isinstance(error, peewee.PeeweeException) else None)

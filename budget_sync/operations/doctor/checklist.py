@@ -26,7 +26,6 @@ from budget_sync.settings import (
     MIN_SECRET_LENGTH,
     PROJECT_FOLDER,
     Settings,
-    is_loopback,
 )
 
 #: The lines of the checklist, in the guide's words.
@@ -59,6 +58,7 @@ def examine(
 
     If the schema is not the one that the program needs, the checks of the database are skipped.
     """
+    yield from installation.misspellings(settings)
     yield _cron_secret(settings)
     try:
         database.require_current_schema()
@@ -247,10 +247,7 @@ def _monitoring(settings: Settings) -> Finding:
             "/metrics rejects every caller",
             "set a longer one, such as the output of `openssl rand -hex 32`",
         )
-    # Flask ignores a port in them.
-    if settings.trusted_hosts and not any(
-        is_loopback(host.lstrip(".").partition(":")[0]) for host in settings.trusted_hosts
-    ):
+    if settings.trusted_hosts and "127.0.0.1" not in settings.accepted_hosts:
         hosts = ",".join(settings.trusted_hosts)
         seen = (
             "METRICS_TOKEN is set, but a request to http://127.0.0.1 gets status 400, because "

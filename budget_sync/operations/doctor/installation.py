@@ -10,9 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from budget_sync import database
+from budget_sync.accounts import passwords
 from budget_sync.database import DatabaseUnusableError, db
 from budget_sync.database.models import AuditLog, Customer
 from budget_sync.domain import clock
+from budget_sync.domain.errors import RequestError
 from budget_sync.ledger import verification
 from budget_sync.operations import backups, demo
 from budget_sync.operations.doctor.findings import Finding, failed, ok, warning
@@ -32,17 +34,24 @@ BACKUP_IS_OLD = timedelta(hours=26)
 CLOCK_IS_OFF_S = 60
 
 
+def misspellings(settings: Settings) -> Iterator[Finding]:
+    """Report names in the environment and in `.env` that look like a setting but have no effect."""
+    for found in settings.misspellings:
+        yield warning("Settings", found.sentence, f"remove or correct {found.name}")
+
+
 def files(settings: Settings) -> Iterator[Finding]:
     """Check that only the service's user can read the secrets, and that it owns its files."""
+    yield _instance_folder(settings.instance_folder)
     folder = settings.instance_folder
     env = PROJECT_FOLDER / ".env"
     found = [
         path
         for path in (folder, *folder.glob("*"), *folder.glob("demo/*"), settings.database_path, env)
-        if path.exists()
+        if _exists(path)
     ]
     if settings.google_credentials:
-        if settings.google_credentials.is_file():
+        if _exists(settings.google_credentials) and settings.google_credentials.is_file():
             found.append(settings.google_credentials)
         else:
             yield failed(
@@ -51,12 +60,12 @@ def files(settings: Settings) -> Iterator[Finding]:
                 "put the JSON key of the service account there",
             )
     # If no other user may enter the folder, no other user can read the files in it.
-    is_private = not stat.S_IMODE(folder.stat().st_mode) & 0o077 if folder.exists() else False
+    is_private = not stat.S_IMODE(folder.stat().st_mode) & 0o077 if _exists(folder) else False
     readable = [
         path for path in found if _is_open(path) and not (is_private and path.parent == folder)
     ]
     owner = (
-        settings.database_path.stat().st_uid if settings.database_path.exists() else os.geteuid()
+        settings.database_path.stat().st_uid if settings.database_path in found else os.geteuid()
     )
     others = [path for path in found if path.stat().st_uid != owner and path.is_relative_to(folder)]
     if readable:
@@ -77,6 +86,34 @@ def files(settings: Settings) -> Iterator[Finding]:
             "File permissions",
             f"no other user may read the database, .env or the secrets in {folder}",
         )
+
+
+def _instance_folder(folder: Path) -> Finding:
+    name = "Instance folder"
+    if not os.path.lexists(folder):
+        return warning(
+            name,
+            f"there is no folder {folder}, which signing in needs",
+            "create it for the service's user, as in docs/install.md; otherwise, the service tries "
+            "to create it when it needs it",
+        )
+    try:
+        passwords.require_slots(folder)
+    except RequestError as error:
+        return failed(
+            name,
+            f"{folder} cannot be used: {error.__cause__}",
+            "correct its owner and permissions, or set INSTANCE_FOLDER: no user can sign in",
+        )
+    return ok(name, f"this user can create and open files in {folder}")
+
+
+def _exists(path: Path) -> bool:
+    """Whether the path exists. False if this process may not look, for which Path.exists raises."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _is_open(path: Path) -> bool:
@@ -172,7 +209,7 @@ def surroundings(settings: Settings) -> Iterator[Finding]:
     yield _room(settings, size)
     yield _backup(settings)
     yield from _proxy(settings)
-    if demo.demo_folder(settings.instance_folder).exists() and Customer.get_or_none(
+    if _exists(demo.demo_folder(settings.instance_folder)) and Customer.get_or_none(
         Customer.id == demo.CUSTOMER
     ):
         yield warning(
@@ -184,6 +221,9 @@ def surroundings(settings: Settings) -> Iterator[Finding]:
 
 def _room(settings: Settings, size: int) -> Finding:
     folder = db.file_path.parent if database.is_file() else settings.instance_folder
+    # The folder may be missing, or a file.
+    while not (_exists(folder) and folder.is_dir()) and folder != folder.parent:
+        folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < LEAST_ROOM_BYTES // 10:
         return failed(

@@ -289,7 +289,7 @@ OPERATIONS = (
         "/healthz",
         "Operation",
         "Check liveness",
-        "The process is running. The database may be unreachable.",
+        "The process is running, with the version in the reply. The database may be unreachable.",
         schemas.Status,
         (),
         allowed_callers=("",),
@@ -300,7 +300,8 @@ OPERATIONS = (
         "/readyz",
         "Operation",
         "Check readiness",
-        "The database is reachable and writable, and has this program's schema.",
+        "The database is reachable and writable, and has this program's schema, and the instance "
+        "folder can be used.",
         schemas.Status,
         (Code.UNAVAILABLE,),
         allowed_callers=("",),

@@ -264,6 +264,7 @@ class Status(ReplyModel):
     """The status of the service."""
 
     status: Literal["ok", "ready"]
+    version: str = absent("The version of the program. Only in the reply of /healthz.")
 
 
 class ErrorReply(ReplyModel):
