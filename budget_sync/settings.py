@@ -34,6 +34,10 @@ PROGRAM_FOLDER = _INSTALLED_PROGRAM if IS_INSTALLED else _PACKAGE_FOLDER.parent
 
 MIN_SECRET_LENGTH = 16
 
+# Paths, URLs and lists of hosts are shorter, and so are names of hosts.
+_MAX_LENGTH = 4096
+_MAX_HOST_LENGTH = 255
+
 #: On Linux, the environment that this process was started with.
 _INITIAL_ENVIRONMENT = Path("/proc/self/environ")
 
@@ -223,6 +227,8 @@ def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], defau
     if text is None:
         return default
     try:
+        if len(text) > _MAX_LENGTH:
+            raise ValueError(f"must have at most {_MAX_LENGTH:,} characters")
         return parse(text.strip())
     except ValueError as error:
         example = f". Example: {_EXAMPLES[name]}" if name in _EXAMPLES else ""
@@ -387,6 +393,8 @@ def _kept_secret_key(instance_folder: Path) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address, without a port, means this machine."""
+    if len(host) > _MAX_HOST_LENGTH:
+        return False
     if host.lower() == "localhost":
         return True
     try:
