@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 from flask import Flask
-from support.world import key_headers
+from support.world import key_headers, person, sign_in
 
 import cli
 from budget_sync import settings
@@ -18,6 +18,7 @@ from budget_sync.accounts import authentication
 from budget_sync.commands import support
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.periods import MAX_FORM_LENGTH, fold, period_key
+from budget_sync.domain.permissions import Role
 from budget_sync.domain.request_models import (
     CheckRequest,
     CommitRequest,
@@ -88,6 +89,36 @@ def test_text_that_is_too_long_for_a_key_is_no_key(app: Flask) -> None:
 
 def test_long_address_is_cut_before_it_is_counted() -> None:
     assert len(authentication._network("[" + "1" * 30_000)) <= 100  # noqa: SLF001
+
+
+@pytest.mark.parametrize("path", ["/", "/sign-in", "/api/budgets", "/api/auth/me", "/healthz"])
+def test_long_cookie_header_is_read_at_once(app: Flask, path: str) -> None:
+    """32 KB of spaces after a name took 10 seconds on the event loop, without signing in."""
+    client = app.test_client(use_cookies=False)
+    for name in ("a", "budget_sync_session"):
+        started_s = time.process_time()
+        client.get(path, headers={"Cookie": f'{name}={" " * 30_000}"'})
+        assert time.process_time() - started_s < 2
+
+
+@pytest.mark.parametrize("before", ["", "other=1; ", 'broken="; ', "; ;=;  "])
+def test_session_is_found_among_other_cookies(app: Flask, guides_world: None, before: str) -> None:
+    person("u-cookie", Role.FPA_ADMIN)
+    cookie = sign_in(app, "u-cookie@example.com").get_cookie("budget_sync_session")
+    assert cookie
+    reply = app.test_client(use_cookies=False).get(
+        "/api/auth/me", headers={"Cookie": f"{before}{cookie.key}={cookie.value}; last=2"}
+    )
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize("value", ["", "x" * 5000, '"quoted"', "\u00e9"])
+def test_impossible_session_cookie_is_an_ended_session(app: Flask, value: str) -> None:
+    reply = app.test_client(use_cookies=False).get(
+        "/api/auth/me", headers={"Cookie": f"budget_sync_session={value}"}
+    )
+    assert reply.json
+    assert reply.json["error"].startswith("Authentication required: this session has ended.")
 
 
 @pytest.mark.parametrize("name", ["TRUSTED_PROXIES", "TRUSTED_HOSTS", "INSTANCE_FOLDER"])
