@@ -63,7 +63,7 @@ class _Request(Request):
     """
 
     @cached_property
-    def cookies(self) -> ImmutableMultiDict[str, str]:  # type: ignore[override]  # not a dict
+    def cookies(self) -> ImmutableMultiDict[str, str]:
         """The session's cookie, if it was sent; its value is "" if no session has such a value."""
         wanted = current_app.config["SESSION_COOKIE_NAME"]
         for pair in self.environ.get("HTTP_COOKIE", "").split(";"):
