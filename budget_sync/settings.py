@@ -38,6 +38,10 @@ MIN_SECRET_LENGTH = 16
 #: The names of this machine that monitoring and health checks use.
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
 
+# Paths, URLs and lists of hosts are shorter, and so are names of hosts.
+_MAX_LENGTH = 4096
+_MAX_HOST_LENGTH = 255
+
 #: On Linux, the environment that this process was started with.
 _INITIAL_ENVIRONMENT = Path("/proc/self/environ")
 
@@ -247,6 +251,8 @@ def _read(values: Mapping[str, str], name: str, parse: Callable[[str], T], defau
     if text is None:
         return default
     try:
+        if len(text) > _MAX_LENGTH:
+            raise ValueError(f"must have at most {_MAX_LENGTH:,} characters")
         return parse(text.strip())
     except ValueError as error:
         example = f". Example: {_EXAMPLES[name]}" if name in _EXAMPLES else ""
@@ -412,6 +418,8 @@ def _kept_secret_key(instance_folder: Path) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address, without a port, means this machine."""
+    if len(host) > _MAX_HOST_LENGTH:
+        return False
     if host.lower() == "localhost":
         return True
     try:

@@ -32,6 +32,10 @@ MAX_FAILURES_ADDRESS = 50
 
 KEY_PREFIX = "bsk"
 
+# API keys and addresses of clients are shorter.
+_MAX_KEY_LENGTH = 200
+_MAX_ADDRESS_LENGTH = 100
+
 _WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([\d.]+):\d+")
 
 
@@ -160,6 +164,8 @@ def actor_of_key(key: str) -> Actor | None:
 
     None if the key is malformed, unknown or revoked, or if its customer is disabled.
     """
+    if len(key) > _MAX_KEY_LENGTH:
+        return None
     prefix, _, rest = key.partition("_")
     key_id, _, secret = rest.partition("_")
     row = _KEY.first(key_id=key_id)
@@ -248,6 +254,7 @@ def _network(address: str) -> str:
 
     Some proxies append the client's port, which differs with each connection, so it is removed.
     """
+    address = address[:_MAX_ADDRESS_LENGTH]
     with_port = _WITH_PORT.fullmatch(address)
     try:
         parsed = ipaddress.ip_address(with_port[1] or with_port[2] if with_port else address)

@@ -139,8 +139,8 @@ def add_user(
     require(actor, Action.MANAGE_PEOPLE)
     require_serves(actor, customer_id)
     fields = _bad_names(id=user_id, name=name)
-    if not _EMAIL.fullmatch(email) or len(email) > 254:
-        fields["email"] = f"{email!r} is not an email address"
+    if len(email) > 254 or not _EMAIL.fullmatch(email):
+        fields["email"] = f"{email[:100]!r} is not an email address"
     if role not in PEOPLE_ROLES:
         hint = " (a service gets an API key instead)" if role == Role.API_SYSTEM else ""
         fields["role"] = f"must be one of {', '.join(PEOPLE_ROLES)}{hint}"

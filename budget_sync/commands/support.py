@@ -32,6 +32,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _AMOUNT = re.compile(r"-?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,18})?")
 
 
+#: Paths, names and reasons are shorter.
+MAX_ARGUMENT_LENGTH = 4096
+_MAX_AMOUNT_LENGTH = 100
+
+
 class AmountType(click.ParamType[Decimal]):
     """An exact amount in whole currency units."""
 
@@ -42,6 +47,8 @@ class AmountType(click.ParamType[Decimal]):
     ) -> Decimal:
         """The amount as a Decimal. Raises click.BadParameter if the text is not a number."""
         text = str(value)
+        if len(text) > _MAX_AMOUNT_LENGTH:
+            self.fail(f"must have at most {_MAX_AMOUNT_LENGTH} characters", param, ctx)
         if _AMOUNT.fullmatch(text):
             return Decimal(text.replace(",", ""))
         try:
@@ -74,6 +81,10 @@ class OneLineErrorCommand(click.Command):
         with _drop_unwritable_output(), _errors_as_one_line():
             if any(not _is_text(argument) for argument in args):
                 raise click.UsageError("The arguments must be UTF-8 text.")
+            if any(len(argument) > MAX_ARGUMENT_LENGTH for argument in args):
+                raise click.UsageError(
+                    f"An argument has more than {MAX_ARGUMENT_LENGTH:,} characters. Shorten it."
+                )
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -12,6 +12,12 @@ from datetime import date
 from functools import lru_cache
 from unicodedata import normalize
 
+#: No form of a period is longer. A longer text is not matched against the forms and not cached.
+MAX_FORM_LENGTH = 100
+
+#: No stored name is longer. Composing the accents of a long text can take quadratic time.
+_MAX_COMPOSED_LENGTH = 1000
+
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _YEAR = r"(?:(?:fy\s*)?(?P<year>(?:19|20)[0-9]{2})|(?:fy\s*'?|')(?P<short_year>[0-9]{2}))"
 _PART = (
@@ -31,17 +37,28 @@ _FORMS = [
 def fold(text: str) -> str:
     """Text for comparing names: trimmed, with single spaces, folded letter case and NFC accents.
 
-    NFC means that an accented letter equals a letter followed by a combining accent.
+    NFC means that an accented letter equals a letter followed by a combining accent. A text that is
+    too long for a name keeps its accents as they are.
     """
-    folded = normalize("NFC", " ".join(text.split())).casefold()
+    spaced = " ".join(text.split())
+    if len(spaced) > _MAX_COMPOSED_LENGTH:
+        return spaced.casefold()
+    folded = normalize("NFC", spaced).casefold()
     # A few letters with two accents (\u0390) fold into more characters than their capitals do.
     # After another round of composing and folding, both are equal.
     return normalize("NFC", folded).casefold()
 
 
-@lru_cache(maxsize=4096)
 def period_key(text: str) -> str:
     """The key of a period: "2025", "2025-H1", "2025-Q1", "2025-01", or the folded text."""
+    if len(text) <= MAX_FORM_LENGTH:
+        return _key_of_short(text)
+    folded = fold(text)
+    return _key_of_short(folded) if len(folded) <= MAX_FORM_LENGTH else folded
+
+
+@lru_cache(maxsize=4096)
+def _key_of_short(text: str) -> str:
     folded = fold(text)
     matches = (form.fullmatch(folded) for form in _FORMS)
     match = next(filter(None, matches), None)

@@ -55,7 +55,7 @@ def _amount(value: object) -> Decimal:
 
 
 # The JSON Schema of `clean` and `_amount`. A schema cannot express the decimals of a currency.
-_CLEAN = Field(json_schema_extra={"minLength": 1, "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"})
+_CLEAN = Field(json_schema_extra={"minLength": 1, "pattern": r"^\s*[^\s\u0000][^\u0000]*$"})
 _AMOUNT = WithJsonSchema(
     {
         "type": "number",

@@ -20,6 +20,9 @@ from budget_sync.queries.audit import AuditLine
 #: The console shows at most this many checks, reservations and movements: the latest of each.
 MAX_TIMELINE = 200
 
+#: The most characters of an id of a request or a budget.
+MAX_ID_LENGTH = 200
+
 
 class CheckLine(NamedTuple):
     """A logged check and its answer."""
@@ -196,8 +199,11 @@ def reservations() -> Any:
 
 
 def can_be_an_id(text: str) -> bool:
-    """False for text with a NUL character, which PostgreSQL does not accept as a parameter."""
-    return "\x00" not in text
+    """False for text with a NUL character, which PostgreSQL does not accept as a parameter.
+
+    Also False for text that is longer than any id.
+    """
+    return "\x00" not in text and len(text) <= MAX_ID_LENGTH
 
 
 def _is_of(table: Any, customer_id: str, request_id: str) -> Any:

@@ -33,6 +33,16 @@ from budget_sync.web.server_interface import runs_on_event_loop
 api = Blueprint("api", __name__)
 
 
+#: The most characters of each query parameter.
+MAX_ARGUMENT_LENGTHS = {
+    "customerId": 100,
+    "department": 200,
+    "fiscalPeriod": 100,
+    "cursor": 200,
+    "limit": 100,
+}
+
+
 class _AnyText(PathConverter):
     """A part of a URL path that may be any text, with line breaks and leading slashes."""
 
@@ -214,12 +224,15 @@ def _me(actor: Actor) -> dict[str, object]:
 def _argument(name: str) -> str | None:
     """A query parameter, if given.
 
-    Raises RequestError INVALID_REQUEST if it is repeated, blank, or has NUL or invalid Unicode.
+    Raises RequestError INVALID_REQUEST if it is repeated, blank or too long, or has NUL or invalid
+    Unicode.
     """
-    values = request.args.getlist(name)
+    values, max_length = request.args.getlist(name), MAX_ARGUMENT_LENGTHS[name]
     if len(values) > 1:
         raise invalid_request({name: "must be given only once"})
     if values:
+        if len(values[0]) > max_length:
+            raise invalid_request({name: f"must have at most {max_length} characters"})
         try:
             clean(values[0])
         except ValueError as error:

@@ -8,6 +8,8 @@ from pathlib import Path
 from flask import Flask, Request, Response, current_app, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
+from werkzeug.datastructures import ImmutableMultiDict
+from werkzeug.utils import cached_property
 
 from budget_sync.accounts import authentication
 from budget_sync.domain.errors import Code, RequestError
@@ -28,6 +30,9 @@ login_manager = _LoginManager()
 login_manager.session_protection = None
 
 _NO_CREDENTIAL = "Authentication required. Log in, or send an API key as a bearer token."
+
+# Browsers store no cookie that is longer.
+_MAX_COOKIE_LENGTH = 4096
 
 _FORWARDING_HEADERS = ("forwarded", "via", "x-real-ip")
 
@@ -50,6 +55,25 @@ def _load_session(token: str) -> SignedIn | None:
     return SignedIn(actor, token) if actor else None
 
 
+class _Request(Request):
+    """A request of which only the session's cookie is read.
+
+    Werkzeug's pattern for cookies takes quadratic time: 32 KB of spaces after a name kept a worker
+    busy for 10 seconds.
+    """
+
+    @cached_property
+    def cookies(self) -> ImmutableMultiDict[str, str]:
+        """The session's cookie, if it was sent; its value is "" if no session has such a value."""
+        wanted = current_app.config["SESSION_COOKIE_NAME"]
+        for pair in self.environ.get("HTTP_COOKIE", "").split(";"):
+            name, _, value = pair.partition("=")
+            if name.strip() == wanted:
+                is_possible = len(value) <= _MAX_COOKIE_LENGTH and value.isascii()
+                return ImmutableMultiDict([(wanted, value.strip() if is_possible else "")])
+        return ImmutableMultiDict()
+
+
 class _CookieSessions(SecureCookieSessionInterface):
     """Flask's signed cookie, skipped for requests without a cookie, such as a service's calls."""
 
@@ -67,6 +91,7 @@ class _CookieSessions(SecureCookieSessionInterface):
 
 def init_app(app: Flask) -> None:
     """Set up sessions and Flask-Login."""
+    app.request_class = _Request
     app.session_interface = _CookieSessions()
     # Pages get the user from their view. A lookup while an error page renders could fail again.
     login_manager.init_app(app, add_context_processor=False)

@@ -821,9 +821,7 @@ def test_invalid_query_parameter_is_rejected_with_its_name(
     assert service.dump() == before
 
 
-@pytest.mark.parametrize(
-    "customer_id", ["org-999", "%ff", "%ed%a0%80", "x" * 5_000, "org-456%27--"]
-)
+@pytest.mark.parametrize("customer_id", ["org-999", "%ff", "%ed%a0%80", "x" * 100, "org-456%27--"])
 @pytest.mark.parametrize("path", ["/api/budgets", "/api/requests/intake-789"])
 def test_unknown_customer_in_a_query_is_rejected(
     service: Service, path: str, customer_id: str

@@ -107,6 +107,12 @@ def test_csv_file_has_exact_numbers_and_no_formulas(fiona: FlaskClient) -> None:
     ]
 
 
+@pytest.mark.parametrize("path", ["/audit.csv", "/budgets.csv"])
+def test_csv_replies_have_one_charset(fiona: FlaskClient, path: str) -> None:
+    for response in (fiona.get(path, buffered=True), fiona.head(path)):
+        assert response.headers.getlist("Content-Type") == ["text/csv; charset=utf-8"]
+
+
 def test_audit_log_is_searched_and_exported(fiona: FlaskClient) -> None:
     hold("intake-one", 500)
     hold("intake-two", 700)

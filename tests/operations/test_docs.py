@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,33 @@ def test_setup_commands_work_in_their_order(environment: dict[str, str]) -> None
         )
     assert "Pat Lee" in installation.flask("list-users").stdout
     assert "1 budgets" in installation.flask("verify").stdout
+
+
+def test_rehearsal_of_a_restore_works_as_pasted(server: Installation, tmp_path: Path) -> None:
+    backups = tmp_path / "backups"
+    backups.mkdir()
+    server.flask("backup", str(backups))
+    (block,) = [block for block in blocks(INSTALL, "sh") if "flask restore" in block]
+    rehearsal = tmp_path / "rehearsal"
+    pasted = block.replace("/var/lib/budget-sync/rehearsal", str(rehearsal)).replace(
+        "/var/backups/budget-sync", str(backups)
+    )
+    program = f"{sys.executable} -m flask --app {PROJECT / 'app.py'}"
+    functions = f'flask() {{ {program} "$@"; }}; install() {{ mkdir "${{@: -1}}"; }}; '
+    before = server.flask("stats").stdout
+    done = subprocess.run(
+        ["bash", "-euc", functions + pasted],
+        cwd=tmp_path,
+        env=server.full_environment(),
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert "There was no database before" in done.stdout
+    assert "All balances are consistent" in done.stdout
+    assert done.stdout.endswith(before)
+    assert sorted(path.name for path in rehearsal.iterdir())
+    assert server.flask("verify").stdout
 
 
 def test_table_of_codes_equals_the_code() -> None:

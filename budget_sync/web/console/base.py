@@ -65,7 +65,8 @@ NAVIGATION = (
     ("API keys", "console.keys", Action.MANAGE_KEYS),
 )
 
-CSV = "text/csv; charset=utf-8"
+#: Flask adds the charset.
+CSV = "text/csv"
 
 #: Concurrent CSV downloads per worker. Each occupies a thread for as long as its client takes; the
 #: other threads are for pages and the API.
@@ -208,7 +209,7 @@ def number(name: str) -> int | None:
 
 def link(**changes: object) -> str:
     """This page's query string with `changes`, on page 1 of its list unless they set `page`."""
-    kept = {name: value for name, value in request.args.items() if value and name != "page"}
+    kept = {name: argument(name) for name in request.args if argument(name) and name != "page"}
     return f"?{urlencode(kept | changes)}"
 
 

@@ -78,7 +78,10 @@ STATUSES = {"success": "Success", "partial": "Partial", "failed": "Failed", "ski
 #: ASCII and full-width characters.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
-_AMOUNT = re.compile(r"\d{1,3}(,\d{3})+(\.\d{1,4})?|\d{1,15}(\.\d{1,4})?")
+_AMOUNT = re.compile(r"\d{1,3}(,\d{3}){1,5}(\.\d{1,4})?|\d{1,15}(\.\d{1,4})?")
+
+#: No amount that `_AMOUNT` accepts is longer.
+_MAX_AMOUNT_LENGTH = 30
 
 
 @lru_cache(maxsize=256)
@@ -152,7 +155,7 @@ def stored_amount(text: str | None, currency: str | None, exponent: int | None) 
 def parse_amount(text: str) -> Decimal:
     """An amount typed as "1250.50" or "1,250.50". Raises RequestError INVALID_REQUEST."""
     typed = text.strip()
-    if not _AMOUNT.fullmatch(typed):
+    if len(typed) > _MAX_AMOUNT_LENGTH or not _AMOUNT.fullmatch(typed):
         raise invalid_request({"amount": "must be an amount such as 5000 or 1,250.50"})
     return Decimal(typed.replace(",", ""))
 

@@ -16,7 +16,7 @@ from budget_sync.domain.request_models import (
     ReserveRequest,
 )
 from budget_sync.queries.api import PAGE_SIZE
-from budget_sync.web.api import Login
+from budget_sync.web.api import MAX_ARGUMENT_LENGTHS, Login
 from budget_sync.web.openapi import examples, schemas
 from budget_sync.web.payloads import MAX_KEY_LENGTH
 
@@ -61,6 +61,15 @@ class Operation(NamedTuple):
 
 
 _NOT_EMPTY = {"type": "string", "minLength": 1}
+
+
+def _argument(name: str, description: str) -> Parameter:
+    """A query parameter with text."""
+    return Parameter(
+        name, "query", description, _NOT_EMPTY | {"maxLength": MAX_ARGUMENT_LENGTHS[name]}
+    )
+
+
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     "header",
@@ -68,11 +77,8 @@ IDEMPOTENCY_KEY = Parameter(
     "reply again. The same key with another body is an error.",
     {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
 )
-_CUSTOMER_ID = Parameter(
-    "customerId",
-    "query",
-    "The customer. Required if the credential is for all customers.",
-    _NOT_EMPTY,
+_CUSTOMER_ID = _argument(
+    "customerId", "The customer. Required if the credential is for all customers."
 )
 
 _SERVICE_ERRORS = (Code.INTERNAL_ERROR, Code.UNAVAILABLE)
@@ -187,11 +193,9 @@ OPERATIONS = (
         _READ_ERRORS,
         parameters=(
             _CUSTOMER_ID,
-            Parameter("department", "query", "Only budgets of this department.", _NOT_EMPTY),
-            Parameter(
-                "fiscalPeriod", "query", "Only budgets of this period, in any spelling.", _NOT_EMPTY
-            ),
-            Parameter("cursor", "query", "The `nextCursor` of the previous page.", _NOT_EMPTY),
+            _argument("department", "Only budgets of this department."),
+            _argument("fiscalPeriod", "Only budgets of this period, in any spelling."),
+            _argument("cursor", "The `nextCursor` of the previous page."),
             Parameter(
                 "limit",
                 "query",
