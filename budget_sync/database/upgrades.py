@@ -306,7 +306,7 @@ _TO_4_IN_POSTGRESQL = [
     """,
 ]
 
-# A budget above the ceiling stops the upgrade: the new constraint cannot be created over such a row,
+# A budget above the ceiling stops the upgrade: the constraint cannot be created over such a row,
 # and an exception for the row would let its figures grow until they overflow. The earlier version
 # can still release what is reserved. The comparison is written so that it cannot overflow either.
 _PRECONDITIONS = {
