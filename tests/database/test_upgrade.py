@@ -364,7 +364,7 @@ def test_postgresql_upgrade_names_the_budgets_above_the_ceiling(
     with psycopg.connect(postgres_url) as connection:
         connection.execute(
             'UPDATE "BudgetUtilization" SET "reservedMinor" = %s, "committedMinor" = %s',
-            (2**63 - 1, 2**63 - 1),
+            (9 * 10**17, 9 * 10**17),
         )
     before = (described(postgres_url), all_rows(postgres_url))
     database.connect(postgres_url)

@@ -31,7 +31,6 @@ from budget_sync.domain.request_models import (
 )
 from budget_sync.ledger import verification
 from budget_sync.queries import budgets, monitoring, overview, stats
-from budget_sync.sync.apply import execute_many
 
 pytestmark = pytest.mark.both_engines
 
@@ -233,48 +232,38 @@ def test_database_rejects_figures_at_the_ceiling(acme: Flask, change: str) -> No
 def add_many() -> None:
     """MANY budgets, each with all of it reserved; half of them have two more decimals."""
     now = clock.to_text(clock.now())
-    numbers = [(f"b{number}", 2 + 2 * (number % 2), number) for number in range(MANY)]
-
-    def work() -> None:
-        execute_many(
-            """INSERT INTO "Budget" ("id", "customerId", "department", "departmentKey",
-                "fiscalPeriod", "periodKey", "currency", "currencyExponent", "budgetedMinor",
-                "createdAt", "updatedAt")
-            VALUES (?, 'acme', ?, ?, ?, ?, 'USD', ?, ?, ?, ?)""",
-            [
-                (each, *[f"d{at % 100}"] * 2, *[f"p{at // 100}"] * 2, exponent, MOST, now, now)
-                for each, exponent, at in numbers
-            ],
+    numbers = f"""
+        WITH RECURSIVE numbers(i) AS (
+            SELECT 0 UNION ALL SELECT i + 1 FROM numbers WHERE i < {MANY - 1}
         )
-        execute_many(
-            """INSERT INTO "BudgetUtilization"
-                ("budgetId", "customerId", "currencyExponent", "reservedMinor", "version")
-            VALUES (?, 'acme', ?, ?, 2)""",
-            [(each, exponent, MOST) for each, exponent, _ in numbers],
-        )
-        execute_many(
-            """INSERT INTO "Reservation" ("id", "customerId", "budgetId", "requestId",
-                "requesterId", "requesterName", "requesterEmail", "currencyExponent",
-                "amountMinor", "heldMinor", "status", "createdAt", "reserveReply")
-            VALUES (?, 'acme', ?, 'intake', 'fiona', 'Fiona', '', ?, ?, ?, 'open', ?, '{}')""",
-            [(f"res_{each}", each, exponent, MOST, MOST, now) for each, exponent, _ in numbers],
-        )
-        execute_many(
-            """INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "subject",
-                "requestId", "reservationId", "budgetedDeltaMinor", "reservedDeltaMinor",
-                "principal", "changedBy", "createdAt")
-            VALUES ('acme', ?, ?, ?, ?, ?, ?, ?, ?, 'test', 'test', ?)""",
-            [
-                row
-                for each, _, _ in numbers
-                for row in (
-                    (each, 1, "CREATE", None, None, None, MOST, 0, now),
-                    (each, 2, "RESERVE", "fiona", "intake", f"res_{each}", 0, MOST, now),
-                )
-            ],
-        )
-
-    database.transact(work)
+    """
+    statements = (
+        f"""{numbers} INSERT INTO "Budget" ("id", "customerId", "department", "departmentKey",
+            "fiscalPeriod", "periodKey", "currency", "currencyExponent", "budgetedMinor",
+            "createdAt", "updatedAt")
+        SELECT 'b' || i, '{ACME}', 'd' || i % 100, 'd' || i % 100, 'p' || i / 100,
+            'p' || i / 100, 'USD', 2 + 2 * (i % 2), {MOST}, '{now}', '{now}'
+        FROM numbers""",
+        f"""INSERT INTO "BudgetUtilization"
+            ("budgetId", "customerId", "currencyExponent", "reservedMinor", "version")
+        SELECT "id", "customerId", "currencyExponent", {MOST}, 2 FROM "Budget" """,
+        f"""INSERT INTO "Reservation" ("id", "customerId", "budgetId", "requestId",
+            "requesterId", "requesterName", "requesterEmail", "currencyExponent", "amountMinor",
+            "heldMinor", "status", "createdAt", "reserveReply")
+        SELECT 'res_' || "id", "customerId", "id", 'intake', 'fiona', 'Fiona', '',
+            "currencyExponent", {MOST}, {MOST}, 'open', '{now}', '{{}}'
+        FROM "Budget" """,
+        f"""INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action",
+            "budgetedDeltaMinor", "principal", "changedBy", "createdAt")
+        SELECT "customerId", "id", 1, 'CREATE', {MOST}, 'test', 'test', '{now}' FROM "Budget" """,
+        f"""INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "subject",
+            "requestId", "reservationId", "reservedDeltaMinor", "principal", "changedBy",
+            "createdAt")
+        SELECT "customerId", "budgetId", 2, 'RESERVE', "requesterId", "requestId", "id", {MOST},
+            'test', 'test', '{now}'
+        FROM "Reservation" """,
+    )
+    database.transact(lambda: [db.execute_sql(statement) for statement in statements])
 
 
 @pytest.fixture
