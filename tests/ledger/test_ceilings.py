@@ -241,8 +241,8 @@ def add_many() -> None:
         f"""{numbers} INSERT INTO "Budget" ("id", "customerId", "department", "departmentKey",
             "fiscalPeriod", "periodKey", "currency", "currencyExponent", "budgetedMinor",
             "createdAt", "updatedAt")
-        SELECT 'b' || i, '{ACME}', 'd' || i % 100, 'd' || i % 100, 'p' || i / 100,
-            'p' || i / 100, 'USD', 2 + 2 * (i % 2), {MOST}, '{now}', '{now}'
+        SELECT 'b' || i, '{ACME}', 'd' || (i - i / 100 * 100), 'd' || (i - i / 100 * 100),
+            'p' || i / 100, 'p' || i / 100, 'USD', 2 + 2 * (i & 1), {MOST}, '{now}', '{now}'
         FROM numbers""",
         f"""INSERT INTO "BudgetUtilization"
             ("budgetId", "customerId", "currencyExponent", "reservedMinor", "version")
@@ -295,8 +295,7 @@ def test_sums_of_many_budgets_at_the_ceiling_are_exact(many: Flask) -> None:
 
 
 def test_commands_and_pages_work_with_figures_at_the_ceiling(many: Flask, tmp_path: Path) -> None:
-    backup = str(tmp_path / "many.db")
-    for command in (["verify"], ["stats"], ["backup", backup], ["restore", backup]):
+    for command in (["verify"], ["stats"], ["backup", str(tmp_path / "many.db")]):
         result = many.test_cli_runner().invoke(args=command)
         assert result.exit_code == 0, result.output
     person("alex", Role.ADMIN, ACME)
