@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import peewee
 
@@ -332,7 +332,7 @@ def upgrade_steps(database: peewee.Database) -> dict[int, list[str]]:
     }
 
 
-def require_precondition(database: peewee.Database, step: int) -> None:
+def require_precondition(database: Any, step: int) -> None:
     """Raises DatabaseUnusableError, and names the rows, if the step to that version cannot run."""
     precondition = _PRECONDITIONS.get(step)
     if precondition is None:
