@@ -243,7 +243,7 @@ def add_many() -> None:
             "fiscalPeriod", "periodKey", "currency", "currencyExponent", "budgetedMinor",
             "createdAt", "updatedAt")
         SELECT 'b' || i, '{ACME}', 'd' || (i - i / 100 * 100), 'd' || (i - i / 100 * 100),
-            'p' || i / 100, 'p' || i / 100, 'USD', 2 + 2 * (i & 1), {MOST}, '{now}', '{now}'
+            'p' || (i / 100), 'p' || (i / 100), 'USD', 2 + 2 * (i & 1), {MOST}, '{now}', '{now}'
         FROM numbers""",
         f"""INSERT INTO "BudgetUtilization"
             ("budgetId", "customerId", "currencyExponent", "reservedMinor", "version")
