@@ -76,7 +76,8 @@ CREATE TABLE "ApiKey" (
     "secretHash" TEXT NOT NULL,
     "mayOverspend" BOOLEAN NOT NULL,
     "createdAt" TIMESTAMPTZ NOT NULL,
-    "revokedAt" TIMESTAMPTZ
+    "revokedAt" TIMESTAMPTZ,
+    "lastUsedAt" TIMESTAMPTZ
 );
 
 -- A source: the origin of a customer's budgets, a Google Sheet or a CSV file.
@@ -134,13 +135,14 @@ CREATE INDEX "Budget_sourceId" ON "Budget" ("sourceId");
 
 -- The reserved and committed amounts of a budget: one row per budget, created with it. "version" is
 -- the number of audit rows of the budget. A sheet may cut a budget below the reserved and committed
--- amounts, so no constraint compares them with "budgetedMinor".
+-- amounts, so no constraint compares them with "budgetedMinor". But the ceiling of 10^15 minor units
+-- holds for them together, so every figure of a budget is exact, and no sum of a budget overflows.
 CREATE TABLE "BudgetUtilization" (
     "budgetId" TEXT PRIMARY KEY,
     "customerId" TEXT NOT NULL,
     "currencyExponent" INTEGER NOT NULL,
-    "reservedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("reservedMinor" >= 0),
-    "committedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("committedMinor" >= 0),
+    "reservedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("reservedMinor" >= 0 AND "reservedMinor" < 1000000000000000),
+    "committedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("committedMinor" >= 0 AND "committedMinor" < 1000000000000000),
     "version" BIGINT NOT NULL DEFAULT 0 CHECK ("version" >= 0),
     "reservedAmount" NUMERIC(20, 4) GENERATED ALWAYS AS (
         "reservedMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
@@ -148,7 +150,8 @@ CREATE TABLE "BudgetUtilization" (
     "committedAmount" NUMERIC(20, 4) GENERATED ALWAYS AS (
         "committedMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
     ) STORED,
-    FOREIGN KEY ("budgetId", "customerId", "currencyExponent") REFERENCES "Budget" ("id", "customerId", "currencyExponent")
+    FOREIGN KEY ("budgetId", "customerId", "currencyExponent") REFERENCES "Budget" ("id", "customerId", "currencyExponent"),
+    CHECK ("reservedMinor" + "committedMinor" < 1000000000000000)
 );
 
 -- Money set aside on one budget for one request. Open until all of it is committed or released.
@@ -192,6 +195,7 @@ CREATE INDEX "Reservation_open_age" ON "Reservation" ("customerId", "createdAt")
 CREATE INDEX "Reservation_request" ON "Reservation" ("customerId", "requestId");
 
 -- Replies by Idempotency-Key, stored in the same transaction as the movement that they report.
+-- "principal" is the user, or the service by its name: a new API key of that name continues them.
 CREATE TABLE "StoredReply" (
     "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
     "principal" TEXT NOT NULL,
@@ -237,6 +241,20 @@ CREATE TABLE "BudgetCheckLog" (
 CREATE INDEX "BudgetCheckLog_request" ON "BudgetCheckLog" ("customerId", "requestId");
 CREATE INDEX "BudgetCheckLog_timestamp" ON "BudgetCheckLog" ("timestamp");
 
+-- The actions that the audit log records. It is a table, not a CHECK of "AuditLog", so that an upgrade
+-- can add an action without rewriting the log. The rows belong to the schema: each database of a
+-- schema version has the same ones.
+CREATE TABLE "AuditAction" (
+    "action" TEXT PRIMARY KEY CHECK (LENGTH("action") BETWEEN 1 AND 50)
+);
+
+INSERT INTO "AuditAction" ("action") VALUES
+    ('CREATE'), ('UPDATE'), ('SOFT_DELETE'), ('REVIVE'), ('RESERVE'), ('OVER_BUDGET'), ('COMMIT'), ('RELEASE'),
+    ('ADD_CUSTOMER'), ('SET_CUSTOMER'), ('DISABLE_CUSTOMER'), ('ENABLE_CUSTOMER'),
+    ('ADD_USER'), ('SET_USER'), ('SET_PASSWORD'), ('DISABLE_USER'), ('ENABLE_USER'),
+    ('ADD_KEY'), ('ROTATE_KEY'), ('REVOKE_KEY'), ('ADD_SOURCE'), ('REMOVE_SOURCE'),
+    ('PRUNE_CHECKS'), ('PRUNE_HISTORY'), ('RESTORE');
+
 -- Append-only. One row for every movement and every change of a budget, numbered by "version"
 -- within the budget. The sums of the deltas are the balances. Rows without a budget record changes
 -- of people, keys, sources and logs; RESTORE records that the whole database was restored.
@@ -245,11 +263,7 @@ CREATE TABLE "AuditLog" (
     "customerId" TEXT REFERENCES "Customer" ("id"),
     "budgetId" TEXT REFERENCES "Budget" ("id"),
     "version" BIGINT CHECK ("version" > 0),
-    "action" TEXT NOT NULL CHECK ("action" IN (
-        'CREATE', 'UPDATE', 'SOFT_DELETE', 'REVIVE', 'RESERVE', 'OVER_BUDGET', 'COMMIT', 'RELEASE',
-        'ADD_CUSTOMER', 'DISABLE_CUSTOMER', 'ADD_USER', 'SET_PASSWORD', 'DISABLE_USER', 'ENABLE_USER',
-        'ADD_KEY', 'REVOKE_KEY', 'ADD_SOURCE', 'REMOVE_SOURCE', 'PRUNE_CHECKS', 'RESTORE'
-    )),
+    "action" TEXT NOT NULL REFERENCES "AuditAction" ("action"),
     "field" TEXT,
     "subject" TEXT,
     "requestId" TEXT,

@@ -115,6 +115,7 @@ class ApiKey(Table):
     mayOverspend = BooleanField()
     createdAt = UtcField()
     revokedAt = UtcField(null=True)
+    lastUsedAt = UtcField(null=True)
 
     class Meta:
         table_name = "ApiKey"
@@ -252,6 +253,15 @@ class BudgetCheckLog(Table):
 
     class Meta:
         table_name = "BudgetCheckLog"
+
+
+class AuditAction(Table):
+    """An action that the audit log can record."""
+
+    action = TextField(primary_key=True)
+
+    class Meta:
+        table_name = "AuditAction"
 
 
 class AuditLog(Table):

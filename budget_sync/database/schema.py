@@ -25,17 +25,20 @@ from budget_sync.database.engine import engine_statements
 from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.locks import lock_name
 from budget_sync.database.postgres.pool import sqlstate
-from budget_sync.database.upgrades import upgrade_steps
+from budget_sync.database.upgrades import require_precondition, upgrade_steps
 from budget_sync.domain import clock
 from budget_sync.settings import PROGRAM_FOLDER
 
 #: The version that `schema.sql` describes.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # SQLSTATEs of a role that may not create tables, or has no schema to create them in.
 _MAY_NOT_CREATE = {"42501", "3F000"}
 
 SCHEMA_FILE = PROGRAM_FOLDER / "schema.sql"
+
+#: The tables whose rows `schema.sql` inserts. They are equal in all databases of a version.
+FILLED_TABLES = ("AuditAction",)
 
 
 def statements(text: str) -> list[str]:
@@ -60,6 +63,16 @@ def table_names() -> list[str]:
         r'^CREATE TABLE "(\w+)"', SCHEMA_FILE.read_text(encoding="utf-8"), re.MULTILINE
     )
     return [table for table in found if table != "SchemaVersion"]
+
+
+def audit_actions() -> list[str]:
+    """The audit actions that `schema.sql` inserts."""
+    (insert,) = (
+        statement
+        for statement in schema_statements()
+        if statement.startswith('INSERT INTO "AuditAction"')
+    )
+    return re.findall(r"\('(\w+)'\)", insert)
 
 
 def column_names(connection: Any, table: str) -> list[str]:
@@ -174,7 +187,8 @@ def upgrade_schema(steps: Mapping[int, list[str]] | None = None) -> list[int]:
     """Upgrade the database to the newest version; return the versions it was upgraded to, in order.
 
     All steps run in one transaction: if a step fails, the database is unchanged. Raises
-    DatabaseUnusableError if the database has no tables or a version newer than this program.
+    DatabaseUnusableError if the database has no tables, a version newer than this program, or rows
+    that the newest version does not allow.
     """
     upgrades = upgrade_steps(db.obj) if steps is None else steps
     version = schema_version()
@@ -189,6 +203,7 @@ def upgrade_schema(steps: Mapping[int, list[str]] | None = None) -> list[int]:
         # Read the version again inside the transaction: another process may have upgraded it.
         todo = [step for step in sorted(upgrades) if step > (schema_version() or 0)]
         for step in todo:
+            require_precondition(db.obj, step)
             for statement in upgrades[step]:
                 db.execute_sql(statement)
             _record_version(step)

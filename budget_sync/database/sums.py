@@ -38,7 +38,8 @@ def combine_sums(selected: Sequence[int]) -> tuple[int, list[int]]:
     """
     exponent, *parts = selected
     return exponent, [
-        rescaled(upper * _UPPER_UNIT + lower, MAX_EXPONENT, exponent)
+        # PostgreSQL returns sums as Decimal, whose arithmetic is exact only up to 28 digits.
+        rescaled(int(upper) * _UPPER_UNIT + int(lower), MAX_EXPONENT, exponent)
         for upper, lower in zip(parts[::2], parts[1::2], strict=True)
     ]
 

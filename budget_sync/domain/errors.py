@@ -47,6 +47,7 @@ class Code(StrEnum):
     RESERVATION_CLOSED = "RESERVATION_CLOSED"
     NO_OPEN_RESERVATION = "NO_OPEN_RESERVATION"
     AMOUNT_EXCEEDS_RESERVED = "AMOUNT_EXCEEDS_RESERVED"
+    AMOUNT_TOO_LARGE = "AMOUNT_TOO_LARGE"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 
     # Failures of the service.
@@ -113,6 +114,10 @@ MEANINGS: Mapping[Code, str] = {
     Code.NO_OPEN_RESERVATION: "The request has no open reservation on that budget.",
     Code.AMOUNT_EXCEEDS_RESERVED: (
         "The amount to release is more than the request holds on that budget. Nothing was moved."
+    ),
+    Code.AMOUNT_TOO_LARGE: (
+        "Reserved and committed amounts of a budget stay below 10^15 minor units together, also "
+        "with an approval over budget. Nothing was moved."
     ),
     Code.IDEMPOTENCY_KEY_REUSED: "The Idempotency-Key was used before with another body.",
     Code.UNAVAILABLE: (

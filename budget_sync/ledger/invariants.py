@@ -15,15 +15,34 @@ class Invariant(NamedTuple):
     sql: str
 
 
+def _sum(amount: str) -> str:
+    """The exact sum of an amount, null if there are no rows.
+
+    On SQLite, SUM raises an error if a partial sum exceeds 64 bits. That must not happen even if
+    rows are damaged, because these queries have to report them. So the upper and the lower bits are
+    summed apart, as in `database/sums.py`.
+    """
+    return f"(SUM(({amount}) >> 26) * 67108864 + SUM(({amount}) & 67108863))"
+
+
+_BUDGETED, _RESERVED, _COMMITTED = (
+    _sum(f'a."{name}DeltaMinor"') for name in ("budgeted", "reserved", "committed")
+)
+_RELEASED = _sum("""CASE WHEN a."action" = 'RELEASE' THEN -a."reservedDeltaMinor" END""")
+_SET_ASIDE = _sum(
+    """CASE WHEN a."action" IN ('RESERVE', 'OVER_BUDGET') THEN a."reservedDeltaMinor" END"""
+)
+
 INVARIANTS = (
     Invariant(
         "the counters differ from the sum of its reservations",
-        """
+        f"""
         SELECT u."budgetId", 'reserved ' || u."reservedMinor" || ' against '
             || COALESCE(r."held", 0) || ', committed ' || u."committedMinor" || ' against '
             || COALESCE(r."committed", 0) || ' (minor units)'
         FROM "BudgetUtilization" u LEFT JOIN (
-            SELECT "budgetId", SUM("heldMinor") AS "held", SUM("committedMinor") AS "committed"
+            SELECT "budgetId", {_sum('"heldMinor"')} AS "held",
+                {_sum('"committedMinor"')} AS "committed"
             FROM "Reservation" GROUP BY "budgetId"
         ) r ON r."budgetId" = u."budgetId"
         WHERE u."reservedMinor" <> COALESCE(r."held", 0)
@@ -32,18 +51,18 @@ INVARIANTS = (
     ),
     Invariant(
         "the balances differ from the sum of its audit log",
-        """
+        f"""
         SELECT b."id", 'budgeted ' || b."budgetedMinor" || ' against '
-            || COALESCE(SUM(a."budgetedDeltaMinor"), 0) || ', reserved ' || u."reservedMinor"
-            || ' against ' || COALESCE(SUM(a."reservedDeltaMinor"), 0) || ', committed '
-            || u."committedMinor" || ' against ' || COALESCE(SUM(a."committedDeltaMinor"), 0)
+            || COALESCE({_BUDGETED}, 0) || ', reserved ' || u."reservedMinor"
+            || ' against ' || COALESCE({_RESERVED}, 0) || ', committed '
+            || u."committedMinor" || ' against ' || COALESCE({_COMMITTED}, 0)
             || ' (minor units)'
         FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id"
             LEFT JOIN "AuditLog" a ON a."budgetId" = b."id"
         GROUP BY b."id", b."budgetedMinor", u."reservedMinor", u."committedMinor"
-        HAVING b."budgetedMinor" <> COALESCE(SUM(a."budgetedDeltaMinor"), 0)
-            OR u."reservedMinor" <> COALESCE(SUM(a."reservedDeltaMinor"), 0)
-            OR u."committedMinor" <> COALESCE(SUM(a."committedDeltaMinor"), 0)
+        HAVING b."budgetedMinor" <> COALESCE({_BUDGETED}, 0)
+            OR u."reservedMinor" <> COALESCE({_RESERVED}, 0)
+            OR u."committedMinor" <> COALESCE({_COMMITTED}, 0)
         """,
     ),
     Invariant(
@@ -58,7 +77,7 @@ INVARIANTS = (
     ),
     Invariant(
         "a reservation differs from the sum of its audit rows",
-        """
+        f"""
         SELECT r."budgetId", 'reservation ' || r."id" || ' of request ' || r."requestId"
         FROM "Reservation" r LEFT JOIN "AuditLog" a ON a."reservationId" = r."id"
             AND a."budgetId" = r."budgetId" AND a."requestId" = r."requestId"
@@ -68,13 +87,10 @@ INVARIANTS = (
         HAVING r."heldMinor"
                 <> r."amountMinor" + r."exceededMinor" - r."committedMinor" - r."releasedMinor"
             OR (r."status" = 'open') <> (r."heldMinor" > 0)
-            OR r."releasedMinor" <> COALESCE(
-                SUM(CASE WHEN a."action" = 'RELEASE' THEN -a."reservedDeltaMinor" END), 0)
-            OR r."amountMinor" <> COALESCE(SUM(
-                CASE WHEN a."action" IN ('RESERVE', 'OVER_BUDGET') THEN a."reservedDeltaMinor" END
-            ), 0)
-            OR r."heldMinor" <> COALESCE(SUM(a."reservedDeltaMinor"), 0)
-            OR r."committedMinor" <> COALESCE(SUM(a."committedDeltaMinor"), 0)
+            OR r."releasedMinor" <> COALESCE({_RELEASED}, 0)
+            OR r."amountMinor" <> COALESCE({_SET_ASIDE}, 0)
+            OR r."heldMinor" <> COALESCE({_RESERVED}, 0)
+            OR r."committedMinor" <> COALESCE({_COMMITTED}, 0)
         """,
     ),
     Invariant(

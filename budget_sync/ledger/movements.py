@@ -189,8 +189,9 @@ def move(
     """Add to the balance and to the version in one guarded UPDATE; returns the new budget.
 
     With `within_budget`, the database compares, and None means that the available amount is too
-    small or that the budget is deleted. A negative reserved or committed amount would be a bug:
-    the database's constraints reject it, and the exception stays unhandled.
+    small or that the budget is deleted. A negative reserved or committed amount, or one of 10^15
+    minor units, would be a bug: the database's constraints reject it, and the exception stays
+    unhandled.
     """
     statement = _MOVE_WITHIN_BUDGET if within_budget else _MOVE
     updated = statement.execute(

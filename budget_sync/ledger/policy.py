@@ -13,7 +13,13 @@ from typing import NamedTuple
 
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import Code, RequestError, invalid_request
-from budget_sync.domain.money import MoneyError, currency_exponent, rescaled, to_minor
+from budget_sync.domain.money import (
+    LIMIT_MINOR,
+    MoneyError,
+    currency_exponent,
+    rescaled,
+    to_minor,
+)
 from budget_sync.domain.permissions import APPROVER_ROLES, Actor, Scope
 
 
@@ -324,6 +330,24 @@ def require_approval(
     if approval is None:
         raise insufficient_error(budget_id, balance, balance.available_minor, amount_minor)
     return approval
+
+
+def require_below_ceiling(budget_id: str, balance: Balance, amount_minor: int) -> None:
+    """Raises RequestError AMOUNT_TOO_LARGE if the reserved and committed amounts became too large.
+
+    An amount within the budget never does that, because budgets are below the same ceiling.
+    """
+    largest_minor = max(0, LIMIT_MINOR - 1 - balance.used_minor)
+    if amount_minor > largest_minor:
+        raise RequestError(
+            Code.AMOUNT_TOO_LARGE,
+            "Reserved and committed amounts of a budget must stay below "
+            f"{balance.money(LIMIT_MINOR)} together. This budget can take "
+            f"{balance.money(largest_minor)} more. Reserve less, or release other reservations "
+            "first.",
+            budgetId=budget_id,
+            largestAmount=balance.number(largest_minor),
+        )
 
 
 # commit

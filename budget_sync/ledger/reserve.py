@@ -165,8 +165,8 @@ def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | Non
 
     Raises RequestError FORBIDDEN, OVERSPEND_NOT_ALLOWED, INVALID_CUSTOMER, INVALID_REQUEST,
     BUDGET_NOT_FOUND, NOT_YOUR_REQUEST, IDEMPOTENCY_KEY_REUSED, REQUEST_CONFLICT,
-    RESERVATION_CLOSED, CHECK_REQUIRED, BUDGET_DELETED, INSUFFICIENT_BUDGET, or an error of
-    `transact`.
+    RESERVATION_CLOSED, CHECK_REQUIRED, BUDGET_DELETED, INSUFFICIENT_BUDGET, AMOUNT_TOO_LARGE, or
+    an error of `transact`.
     """
     movements.require_customer(actor, request.customer_id)
     scope = require(actor, Action.RESERVE)
@@ -317,6 +317,7 @@ def _set_aside(
     after = movements.move(budget, reserved_minor=amount_minor, within_budget=True)
     if after is None:
         approval = policy.require_approval(budget.id, balance, amount_minor, approval)
+        policy.require_below_ceiling(budget.id, balance, amount_minor)
         action, reason, approved_by = "OVER_BUDGET", approval.reason, approval.approver
         after = movements.move_always(budget, reserved_minor=amount_minor)
     reservation_id = new_id("res")

@@ -19,12 +19,10 @@ BALANCE = (Budget.currency, Budget.currencyExponent, *AMOUNTS)
 
 USED = BudgetUtilization.reservedMinor + BudgetUtilization.committedMinor
 
-# These two agree with `Balance.state`.
+# These two agree with `Balance.state`. Both amounts are below 10^15, so 100 times as much fits into
+# 64 bits.
 IS_OVERDRAWN = Budget.budgetedMinor < USED
-# `budgeted * 80 / 100 < used` and not `used * 100 > budgeted * 80`: the used amount has no limit,
-# and 100 times as much may not fit into 64 bits. The division rounds down, which cannot change the
-# result of comparing with a whole number.
-IS_HIGH = (Budget.budgetedMinor * HIGH_PERCENT / 100 < USED) & (Budget.budgetedMinor >= USED)
+IS_HIGH = (Budget.budgetedMinor * HIGH_PERCENT < USED * 100) & (Budget.budgetedMinor >= USED)
 
 
 def in_whole_units(minor: Any) -> Any:

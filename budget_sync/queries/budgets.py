@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from peewee import SQL, Case, fn
 
+from budget_sync.database import combine_sums, sums
 from budget_sync.database.models import AuditLog, Budget, BudgetUtilization
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import Code, RequestError
@@ -190,9 +191,12 @@ def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]
     changes: Any = (
         AuditLog.select(
             hour,
-            fn.SUM(AuditLog.budgetedDeltaMinor),
-            fn.SUM(AuditLog.reservedDeltaMinor),
-            fn.SUM(AuditLog.committedDeltaMinor),
+            *sums(
+                SQL(str(budget.balance.exponent)),
+                AuditLog.budgetedDeltaMinor,
+                AuditLog.reservedDeltaMinor,
+                AuditLog.committedDeltaMinor,
+            ),
         )
         .where(AuditLog.budgetId == budget.id, paging.unindexed(AuditLog.customerId) == customer_id)
         .group_by(hour)
@@ -201,7 +205,8 @@ def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]
     )
     points: list[Point] = []
     balance = Balance(budget.balance.currency, budget.balance.exponent, 0, 0, 0)
-    for text, budgeted_delta, reserved_delta, committed_delta in changes:
+    for text, *parts in changes:
+        _, (budgeted_delta, reserved_delta, committed_delta) = combine_sums(parts)
         balance = balance._replace(budgeted_minor=balance.budgeted_minor + budgeted_delta).moved(
             reserved_minor=reserved_delta, committed_minor=committed_delta
         )

@@ -634,6 +634,16 @@ def check_ledger_errors(api: ApiChecker) -> None:
         reserve, Code.INSUFFICIENT_BUDGET, body=reserve_body(requestId=api.new_id(), amount=500_000)
     )
     api.send(
+        reserve,
+        Code.AMOUNT_TOO_LARGE,
+        headers=key_headers(may_overspend=True),
+        body=reserve_body(
+            requestId=api.new_id(),
+            amount=9_999_999_999_999,
+            overBudget=over | {"approvedBy": "fpa-001"},
+        ),
+    )
+    api.send(
         commit, Code.INSUFFICIENT_BUDGET, body=commit_body(requestId=api.held_id(), amount=500_000)
     )
     held = api.held_id()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,6 +23,9 @@ from budget_sync.database.maintenance.migrate import copy_rows
 from budget_sync.database.schema import statements
 from budget_sync.database.upgrades import upgrade_steps
 from budget_sync.ledger import verification
+
+#: The rows of each table, each as its values by column.
+Rows = dict[str, list[dict[str, Any]]]
 
 SCHEMAS = PROJECT / "tests" / "schemas"
 EARLIER = sorted(SCHEMAS.glob("*.sql"), key=lambda path: int(path.stem))
@@ -60,19 +64,51 @@ def description(path: Path) -> dict[str, object]:
     }
 
 
-def rows_of(path: Path) -> dict[str, list[tuple[object, ...]]]:
+def rows_of(path: Path) -> Rows:
     """The rows of every table."""
-    connection = sqlite3.connect(path)
-    try:
-        tables = [
-            name
-            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        ]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         return {
-            table: connection.execute(f'SELECT * FROM "{table}"').fetchall() for table in tables
+            table: [dict(row) for row in connection.execute(f'SELECT * FROM "{table}"')]
+            for (table,) in tables.fetchall()
         }
-    finally:
-        connection.close()
+
+
+def expected_after_upgrade(before: Rows) -> Rows:
+    """The rows of an earlier version as the newest one has them.
+
+    Stored replies and checks belong to the name of their key. Of the replies that several keys of
+    one name stored under one Idempotency-Key, the newest stays.
+    """
+    services = {f"key:{key['id']}": f"service:{key['name']}" for key in before["ApiKey"]}
+
+    def renamed(table: str, column: str) -> list[dict[str, Any]]:
+        return [row | {column: services.get(row[column], row[column])} for row in before[table]]
+
+    replies = {
+        (row["customerId"], row["principal"], row["call"], row["idempotencyKey"]): row
+        for _, row in sorted(
+            zip(before["StoredReply"], renamed("StoredReply", "principal"), strict=True),
+            key=lambda pair: (pair[0]["createdAt"], pair[0]["principal"]),
+        )
+    }
+    return before | {
+        "StoredReply": list(replies.values()),
+        "BudgetCheckLog": renamed("BudgetCheckLog", "checkedBy"),
+    }
+
+
+def comparable(rows: Rows, columns_of: Rows) -> dict[str, list[str]]:
+    """The rows as sorted texts, of the tables and columns of an earlier version."""
+    return {
+        table: sorted(
+            json.dumps({name: row[name] for name in earlier[0]} if earlier else row, sort_keys=True)
+            for row in rows[table]
+        )
+        for table, earlier in columns_of.items()
+        if table != "SchemaVersion"
+    }
 
 
 every_earlier_version = pytest.mark.parametrize(
@@ -111,12 +147,40 @@ def test_upgrade_keeps_every_row_and_balance(earlier: Installation) -> None:
     earlier.flask("upgrade-db")
     after = rows_of(earlier.database)
     assert before["Reservation"]
-    for table, rows in before.items():
-        if table != "SchemaVersion":
-            assert (
-                [row[: len(rows[0])] for row in after[table]] == rows if rows else not after[table]
-            ), table
+    assert comparable(after, before) == comparable(expected_after_upgrade(before), before)
     assert "All balances are consistent" in earlier.flask("verify").stdout
+
+
+def test_newest_reply_of_a_service_is_kept(earlier: Installation) -> None:
+    """Also if two keys of one name stored their replies in the same second."""
+    with closing(sqlite3.connect(earlier.database)) as connection, connection:
+        connection.execute("""UPDATE "StoredReply" SET "createdAt" = '2026-11-30T21:02:00Z'""")
+    before = rows_of(earlier.database)
+    earlier.flask("upgrade-db")
+    after = rows_of(earlier.database)
+    assert comparable(after, before) == comparable(expected_after_upgrade(before), before)
+    if any(key["name"] == "erp" for key in before["ApiKey"]):
+        owners = [(row["principal"], row["call"]) for row in after["StoredReply"]]
+        assert owners.count(("service:erp", "commit")) == 1
+        assert len(before["StoredReply"]) - len(after["StoredReply"]) == 2
+
+
+def test_upgrade_names_the_budgets_above_the_ceiling(earlier: Installation) -> None:
+    with closing(sqlite3.connect(earlier.database)) as connection, connection:
+        connection.execute(
+            """UPDATE "BudgetUtilization" SET "reservedMinor" = 1, "committedMinor" = ?""",
+            (10**15 - 1,),
+        )
+    before = (description(earlier.database), rows_of(earlier.database))
+    names = ", ".join(sorted(row["budgetId"] for row in before[1]["BudgetUtilization"]))
+    result = earlier.flask("upgrade-db", check=False)
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert f"are reserved and committed on {names}: this version keeps every" in result.stderr
+    assert (description(earlier.database), rows_of(earlier.database)) == before
+    with closing(sqlite3.connect(earlier.database)) as connection, connection:
+        connection.execute("""UPDATE "BudgetUtilization" SET "reservedMinor" = 0""")
+    assert earlier.flask("upgrade-db").returncode == 0
 
 
 def test_earlier_version_is_served_only_after_upgrade(earlier: Installation) -> None:
@@ -191,6 +255,8 @@ def test_upgraded_audit_log_is_unchanged_and_append_only(earlier: Installation) 
             db.execute_sql(rewrite)
     with pytest.raises(peewee.IntegrityError, match="leave only by flask prune-checks"):
         db.execute_sql('DELETE FROM "BudgetCheckLog"')
+    with pytest.raises(peewee.IntegrityError, match="append-only"):
+        db.execute_sql("""UPDATE "BudgetCheckLog" SET "checkedBy" = 'another'""")
     audit_log.record(ROOT, "RESTORE", customer_id=None, subject="a.db")
     assert [row[0] for row in found(earlier.database, query)] == [
         *(row[0] for row in before),
@@ -200,6 +266,11 @@ def test_upgraded_audit_log_is_unchanged_and_append_only(earlier: Installation) 
 
 
 # The same on PostgreSQL, where earlier versions had the same tables.
+
+
+def tables_of(text: str) -> list[str]:
+    """The tables of an earlier version, each after those that it references."""
+    return re.findall(r'^CREATE TABLE "(\w+)"', text, re.MULTILINE)
 
 
 def create_earlier(url: str, dump: Path) -> None:
@@ -214,7 +285,7 @@ def create_earlier(url: str, dump: Path) -> None:
             if statement.startswith(("CREATE TABLE", "CREATE INDEX", "CREATE UNIQUE INDEX")):
                 connection.execute(statement.encode())
         connection.execute(postgresql_statements.read_bytes())
-        copy_rows(connection, source)
+        copy_rows(connection, source, tables_of(text)[1:])
         connection.execute("""INSERT INTO "SchemaVersion" VALUES (%s, now())""", (int(dump.stem),))
 
 
@@ -244,19 +315,11 @@ def described(url: str) -> set[tuple[Any, ...]]:
     }
 
 
-def all_rows(url: str) -> dict[str, list[Any]]:
-    """The rows of every table that all versions have, sorted."""
-    tables = re.findall(
-        r'^CREATE TABLE "(\w+)"', EARLIER[0].read_text(encoding="utf-8"), re.MULTILINE
-    )
+def all_rows(url: str) -> Rows:
+    """The rows of every table that all versions have."""
     return {
-        table: sorted(
-            row
-            for (row,) in found(
-                url, f'SELECT (to_jsonb("{table}") - \'lastLoginAt\')::text FROM "{table}"'
-            )
-        )
-        for table in tables
+        table: [row for (row,) in found(url, f'SELECT to_jsonb("{table}") FROM "{table}"')]
+        for table in tables_of(EARLIER[0].read_text(encoding="utf-8"))
     }
 
 
@@ -276,9 +339,9 @@ def test_postgresql_upgrade_equals_new_and_keeps_every_row(
         )
         assert described(postgres_url) == described(fresh)
     after = all_rows(postgres_url)
-    assert before.pop("SchemaVersion") != after.pop("SchemaVersion")
+    assert before["SchemaVersion"] != after["SchemaVersion"]
     assert before["Reservation"]
-    assert after == before
+    assert comparable(after, before) == comparable(expected_after_upgrade(before), before)
     assert verification.verify().findings == []
     audit_log.record(ROOT, "RESTORE", customer_id=None, subject="a.db")
     for rewrite in (
@@ -288,7 +351,27 @@ def test_postgresql_upgrade_equals_new_and_keeps_every_row(
     ):
         with pytest.raises(peewee.IntegrityError, match="append-only"):
             db.execute_sql(rewrite)
+    with pytest.raises(peewee.IntegrityError, match="append-only"):
+        db.execute_sql("""UPDATE "BudgetCheckLog" SET "checkedBy" = 'another'""")
     database.disconnect()
+
+
+@every_earlier_version
+def test_postgresql_upgrade_names_the_budgets_above_the_ceiling(
+    dump: Path, postgres_url: str
+) -> None:
+    create_earlier(postgres_url, dump)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(
+            'UPDATE "BudgetUtilization" SET "reservedMinor" = %s, "committedMinor" = %s',
+            (9 * 10**17, 9 * 10**17),
+        )
+    before = (described(postgres_url), all_rows(postgres_url))
+    database.connect(postgres_url)
+    with pytest.raises(database.DatabaseUnusableError, match=r"committed on .*budget-123: this"):
+        database.upgrade_schema()
+    database.disconnect()
+    assert (described(postgres_url), all_rows(postgres_url)) == before
 
 
 @every_earlier_version

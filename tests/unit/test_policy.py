@@ -350,6 +350,26 @@ def test_reserve_beyond_the_budget_needs_an_approval() -> None:
     assert is_error(raised.value, Expected(Code.INSUFFICIENT_BUDGET, reason, facts))
 
 
+@pytest.mark.parametrize(
+    ("balance", "largest_minor", "money"),
+    [
+        (BALANCE, 10**15 - 1 - 50_000, "$9,999,999,999,499.99"),
+        (Balance("USD", 2, 0, 0, 10**15 - 2), 1, "$0.01"),
+        (Balance("JPY", 0, 0, 5 * 10**14, 5 * 10**14 - 1), 0, "¥0"),
+        (Balance("JPY", 0, 0, 10**15, 10**15), 0, "¥0"),
+    ],
+)
+def test_reserved_and_committed_stay_below_the_ceiling(
+    balance: Balance, largest_minor: int, money: str
+) -> None:
+    policy.require_below_ceiling("b-1", balance, largest_minor)
+    with pytest.raises(RequestError) as raised:
+        policy.require_below_ceiling("b-1", balance, largest_minor + 1)
+    facts = {"budgetId": "b-1", "largestAmount": balance.number(largest_minor)}
+    sentence = f"This budget can take {money} more."
+    assert is_error(raised.value, Expected(Code.AMOUNT_TOO_LARGE, sentence, facts))
+
+
 # commit
 
 

@@ -15,6 +15,7 @@ from budget_sync.database.engine import SQLITE_STATEMENTS
 from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.postgres.pool import PostgresServer
 from budget_sync.database.schema import (
+    FILLED_TABLES,
     column_names,
     schema_statements,
     schema_version,
@@ -82,7 +83,9 @@ def write_rows(target: Any, report_progress: Progress) -> None:
     for table in tables:
         names = column_names(target, table)
         quoted = ", ".join(f'"{name}"' for name in names)
-        insert = f'INSERT INTO "{table}" ({quoted}) VALUES ({", ".join("?" * len(names))})'
+        # Creating the tables has already filled some of them.
+        verb = "INSERT OR IGNORE" if table in FILLED_TABLES else "INSERT"
+        insert = f'{verb} INTO "{table}" ({quoted}) VALUES ({", ".join("?" * len(names))})'
         # A server-side cursor, because a large table does not fit into memory.
         with db.connection().cursor(name="backup") as source:
             source.execute(

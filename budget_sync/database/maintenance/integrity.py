@@ -16,7 +16,12 @@ from budget_sync.database.connection import db, open_connection, sqlite3
 from budget_sync.database.engine import engine_statements
 from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.postgres.pool import PostgresServer
-from budget_sync.database.schema import schema_statements, schema_version, table_names
+from budget_sync.database.schema import (
+    audit_actions,
+    schema_statements,
+    schema_version,
+    table_names,
+)
 
 _CREATE = re.compile(r'CREATE (?:UNIQUE )?(TABLE|INDEX|TRIGGER) "(\w+)"')
 
@@ -69,7 +74,8 @@ def require_intact_file() -> None:
 def require_complete_schema() -> None:
     """Raises DatabaseUnusableError if a table, index or trigger of the newest schema is missing.
 
-    On SQLite also if a column is missing, or if a column, index or trigger was changed.
+    Also if an audit action is missing, because no row of that action can then be written; and on
+    SQLite if a column is missing, or if a column, index or trigger was changed.
     """
     open_connection()
     expected = schema_statements() + engine_statements(db.obj)
@@ -79,7 +85,8 @@ def require_complete_schema() -> None:
             if isinstance(db.obj, PostgresServer)
             else _missing_on_sqlite(expected)
         )
-    except sqlite3.Error as error:
+        missing = missing or _missing_actions()
+    except (sqlite3.Error, peewee.PeeweeException) as error:
         raise DatabaseUnusableError(
             f"its schema cannot be read: {' '.join(str(error).split())}"
         ) from error
@@ -87,6 +94,11 @@ def require_complete_schema() -> None:
         # A missing table also lacks its columns and indexes, so tables are named first.
         first = min(missing, key=lambda name: (not name.startswith("table "), name))
         raise DatabaseUnusableError(f"its schema is incomplete: {first} is missing or changed")
+
+
+def _missing_actions() -> set[str]:
+    stored = {row[0] for row in db.execute_sql('SELECT "action" FROM "AuditAction"').fetchall()}
+    return {f'audit action "{action}"' for action in audit_actions() if action not in stored}
 
 
 def _missing_on_sqlite(expected: Sequence[str]) -> set[str]:

@@ -6,7 +6,7 @@ a movement that only the old database has would be lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from budget_sync.database.engine import GENERATED_KEYS
 from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.locks import process_lock, require_writable
 from budget_sync.database.postgres.pool import connect_once, label_of
-from budget_sync.database.schema import SCHEMA_VERSION, column_names, table_names
+from budget_sync.database.schema import FILLED_TABLES, SCHEMA_VERSION, column_names, table_names
 from budget_sync.database.sqlite.moved import accept_writes, reject_writes
 
 _CHUNK_ROWS = 1000
@@ -115,12 +115,18 @@ def _copy_all(url: str, source: Any) -> dict[str, int]:
     return stored
 
 
-def copy_rows(target: psycopg.Connection[Any], source: Any) -> dict[str, int]:
+def copy_rows(
+    target: psycopg.Connection[Any], source: Any, tables: Sequence[str] | None = None
+) -> dict[str, int]:
     """Copy all rows of an SQLite connection to empty tables; return each table's number of rows.
 
-    Runs in the open transaction of `target`.
+    Copies all tables of the newest schema, or only `tables`. Tables that the schema fills keep
+    their rows and get those that they lack. Runs in the open transaction of `target`.
     """
-    copied = {table: _copy_table(target, source, table) for table in table_names()}
+    copied = {
+        table: (_add_missing if table in FILLED_TABLES else _copy_table)(target, source, table)
+        for table in tables or table_names()
+    }
     for table, key in GENERATED_KEYS:
         _set_sequence(target, table, key)
     return copied
@@ -140,7 +146,7 @@ def _require_empty(target: psycopg.Connection[Any]) -> None:
     for table in table_names():
         # Prevents other connections from writing to the target during the copy.
         target.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(sql.Identifier(table)))
-        if _scalar(
+        if table not in FILLED_TABLES and _scalar(
             target, sql.SQL("SELECT EXISTS (SELECT 1 FROM {})").format(sql.Identifier(table))
         ):
             raise DatabaseUnusableError(
@@ -163,6 +169,21 @@ def _copy_table(target: psycopg.Connection[Any], source: Any, table: str) -> int
                 copy.write_row(row)
             copied += len(rows)
     return copied
+
+
+def _add_missing(target: psycopg.Connection[Any], source: Any, table: str) -> int:
+    names = column_names(source, table)
+    rows = source.execute(
+        'SELECT {} FROM "{}"'.format(", ".join(f'"{name}"' for name in names), table)
+    ).fetchall()
+    statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(map(sql.Identifier, names)),
+        sql.SQL(", ").join(sql.Placeholder() * len(names)),
+    )
+    with target.cursor() as cursor:
+        cursor.executemany(statement, rows)
+    return len(rows)
 
 
 def _set_sequence(target: psycopg.Connection[Any], table: str, key: str) -> None:

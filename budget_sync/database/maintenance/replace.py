@@ -27,6 +27,7 @@ from budget_sync.database.locks import lock_name, process_lock
 from budget_sync.database.maintenance.copy_file import Progress, copy_at, write_rows
 from budget_sync.database.maintenance.migrate import copy_rows
 from budget_sync.database.schema import (
+    FILLED_TABLES,
     SCHEMA_VERSION,
     create_tables,
     schema_version,
@@ -184,7 +185,8 @@ def _save_and_delete_rows(kept: Path, report_progress: Progress) -> None:
     _set_append_only_triggers(enabled=False)
     # Not TRUNCATE, which would wait for readers, and readers may be waiting for this transaction.
     for table in reversed(table_names()):
-        db.connection().execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+        if table not in FILLED_TABLES:
+            db.connection().execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
 
 
 def _set_append_only_triggers(*, enabled: bool) -> None:

@@ -41,6 +41,11 @@ ACTIONS = {
     "REMOVE_SOURCE": "Source removed",
     "PRUNE_CHECKS": "Old checks deleted",
     "RESTORE": "Backup restored",
+    "SET_USER": "Person changed",
+    "SET_CUSTOMER": "Customer changed",
+    "ENABLE_CUSTOMER": "Customer enabled",
+    "PRUNE_HISTORY": "Old sync runs deleted",
+    "ROTATE_KEY": "API key rotated",
 }
 FIELDS = {
     "budgetedAmount": "budgeted amount",

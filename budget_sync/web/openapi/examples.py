@@ -317,6 +317,7 @@ _FACTS: dict[Code, Body] = {
         "available": 2000,
         "shortfall": 3000,
     },
+    Code.AMOUNT_TOO_LARGE: _BUDGET | {"largestAmount": 0.99},
     Code.AMOUNT_EXCEEDS_RESERVED: {"amountReleased": 0, "amountHeld": 5000, "newAvailable": 90_000},
     Code.NOT_YOUR_REQUEST: _REQUEST,
     Code.OVERSPEND_NOT_ALLOWED: {"approvedBy": "fpa-001"},

@@ -140,6 +140,7 @@ OPERATIONS = (
                 Code.REQUEST_CONFLICT,
             ),
             *(Code.RESERVATION_CLOSED, Code.CHECK_REQUIRED, Code.BUDGET_DELETED, *_MOVEMENT_ERRORS),
+            Code.AMOUNT_TOO_LARGE,
         ),
         body=ReserveRequest,
         parameters=(IDEMPOTENCY_KEY,),

@@ -285,6 +285,7 @@ class ErrorReply(ReplyModel):
     amount_reserved: Money = absent("The amount of the request's open reservation.")
     available: Money = absent()
     shortfall: Money = absent("The amount that is missing.")
+    largest_amount: Money = absent("The largest amount that the budget can still take.")
     reason: str = absent("The reason, as in a check.")
     approved_by: str = absent()
     retry_after: int = absent("Seconds to wait, as in the Retry-After header.")
