@@ -159,8 +159,13 @@ def generate_key() -> tuple[str, str, str]:
     return key_id, digest(secret), f"{KEY_PREFIX}_{key_id}_{secret}"
 
 
+def key_id_of(key: str) -> str:
+    """The public id in an API key."""
+    return key.removeprefix(f"{KEY_PREFIX}_").partition("_")[0]
+
+
 def actor_of_key(key: str) -> Actor | None:
-    """The service account of an API key.
+    """The service account of an API key. All keys with the same name are the same service.
 
     None if the key is malformed, unknown or revoked, or if its customer is disabled.
     """
@@ -176,7 +181,7 @@ def actor_of_key(key: str) -> Actor | None:
     ):
         return None
     return Actor(
-        principal=f"key:{row.id}",
+        principal=f"service:{row.name}",
         user_id=None,
         name=row.name,
         email=None,

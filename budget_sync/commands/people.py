@@ -13,6 +13,7 @@ from budget_sync.commands.support import (
     command,
     customer_or_all,
     done,
+    has_terminal,
     me,
     on_current_schema,
     one_of,
@@ -74,13 +75,104 @@ def add_customer(
     done(f"Added customer {customer_id}.")
 
 
+@command("set-customer")
+@click.argument("customer_id", metavar="ID")
+@click.option("--name", help="The customer's name.")
+@click.option(
+    "--auto-approve-limit",
+    type=AMOUNT,
+    help="Amounts up to this limit need no FP&A approval.",
+)
+@click.option("--no-auto-approve-limit", is_flag=True, help="Every amount needs an FP&A approval.")
+@click.option("--time-zone", help="For example Europe/Berlin.")
+@click.option(
+    "--fiscal-year-start",
+    type=click.IntRange(1, 12),
+    metavar="MONTH",
+    help="First month of the fiscal year, 1 to 12.",
+)
+@on_current_schema
+def set_customer(
+    customer_id: str,
+    name: str | None,
+    auto_approve_limit: Decimal | None,
+    no_auto_approve_limit: bool,
+    time_zone: str | None,
+    fiscal_year_start: int | None,
+) -> None:
+    """Change the settings of a customer. Settings that are not given stay."""
+    if auto_approve_limit is not None and no_auto_approve_limit:
+        raise click.UsageError("Give either --auto-approve-limit or --no-auto-approve-limit.")
+    if not no_auto_approve_limit:
+        _require_one(
+            {
+                "--name": name,
+                "--auto-approve-limit": auto_approve_limit,
+                "--time-zone": time_zone,
+                "--fiscal-year-start": fiscal_year_start,
+            }
+        )
+    changed = people.set_customer(
+        me(),
+        customer_id,
+        name=name,
+        auto_approve_limit=auto_approve_limit,
+        no_auto_approve_limit=no_auto_approve_limit,
+        time_zone=time_zone,
+        fiscal_year_start_month=fiscal_year_start,
+    )
+    done(_changed_line(f"customer {customer_id}", changed))
+
+
+def _require_one(options: dict[str, object]) -> None:
+    """Raise click.UsageError if no option is given."""
+    if all(value is None for value in options.values()):
+        raise click.UsageError(f"Give at least one of {', '.join(options)}.")
+
+
+def _changed_line(what: str, fields: list[str]) -> str:
+    if not fields:
+        return f"Nothing to change: {what} has these values already."
+    return f"Changed {what}: {', '.join(fields)}."
+
+
 @command("disable-customer")
 @click.argument("customer_id", metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
 @on_current_schema
-def disable_customer(customer_id: str) -> None:
-    """End all sessions and keys of a customer. Its data stays."""
+def disable_customer(customer_id: str, yes: bool) -> None:
+    """End all sessions and keys of a customer, and stop its syncs. Its data stays."""
+    access = people.customer_access(me(), customer_id)
+    ends = (
+        f"{_count(access.users, 'user')}, {_count(access.sessions, 'session')}, "
+        f"{_count(access.keys, 'API key')} and {_count(access.sources, 'source')}"
+    )
+    if people.get_customer(customer_id).disabledAt is not None:
+        done(f"Customer {customer_id} is disabled already.")
+        return
+    if not yes and _is_typed_on_a_terminal():
+        question = f"Disable customer {customer_id}? This ends the access of {ends}."
+        if not click.confirm(question, err=True):
+            raise click.ClickException("Not confirmed. Nothing was changed.")
     people.disable_customer(me(), customer_id)
-    done(f"Disabled customer {customer_id}.")
+    done(f"Disabled customer {customer_id}. This ended the access of {ends}.")
+
+
+def _is_typed_on_a_terminal() -> bool:
+    return has_terminal() and sys.stdin is not None and sys.stdin.isatty()
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+@command("enable-customer")
+@click.argument("customer_id", metavar="ID")
+@on_current_schema
+def enable_customer(customer_id: str) -> None:
+    """Enable a disabled customer: its users, keys and sources work again."""
+    people.enable_customer(me(), customer_id)
+    done(f"Enabled customer {customer_id}.")
 
 
 @command("list-customers")
@@ -145,6 +237,23 @@ def add_user(
         f"Added user {user_id}."
         + ("" if password else f" Set a password with `flask set-password {user_id}`.")
     )
+
+
+@command("set-user")
+@click.argument("user_id", metavar="ID")
+@click.option("--name", help="The user's name.")
+@click.option("--email", help="Email address, used to sign in.")
+@click.option(
+    "--role",
+    type=click.Choice([str(role) for role in PEOPLE_ROLES]),
+    help="Role, which sets the permissions. A demotion ends the user's sessions.",
+)
+@on_current_schema
+def set_user(user_id: str, name: str | None, email: str | None, role: str | None) -> None:
+    """Change the name, email address or role of a user. What is not given stays."""
+    _require_one({"--name": name, "--email": email, "--role": role})
+    changed = people.set_user(me(), user_id, name=name, email=email, role=role)
+    done(_changed_line(f"user {user_id}", changed))
 
 
 @command("set-password")
@@ -214,7 +323,11 @@ def list_users(customer_id: str | None) -> None:
 
 @command("add-key")
 @customer_or_all
-@click.option("--name", required=True, help="Name of the service, shown in the audit log.")
+@click.option(
+    "--name",
+    required=True,
+    help="Name of the service, shown in the audit log. Keys with the same name are one service.",
+)
 @click.option(
     "--may-overspend",
     is_flag=True,
@@ -240,7 +353,7 @@ def list_keys(customer_id: str | None) -> None:
     """Show the API keys without their secrets."""
     require_known(customer_id)
     show_table(
-        ("id", "customer", "name", "may overspend", "created", "state"),
+        ("id", "customer", "name", "may overspend", "created", "last used", "state"),
         [
             (
                 row.id,
@@ -248,6 +361,7 @@ def list_keys(customer_id: str | None) -> None:
                 row.name,
                 "yes" if row.mayOverspend else "no",
                 clock.to_text(row.createdAt),
+                clock.to_text(row.lastUsedAt) if row.lastUsedAt else "never",
                 state_since(row.revokedAt, "revoked"),
             )
             for row in people.list_keys(me(), customer_id)
@@ -267,9 +381,12 @@ def revoke_key(key_id: str) -> None:
 
 COMMANDS = (
     add_customer,
+    set_customer,
     disable_customer,
+    enable_customer,
     list_customers,
     add_user,
+    set_user,
     set_password,
     disable_user,
     enable_user,

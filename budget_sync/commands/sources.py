@@ -20,7 +20,12 @@ from budget_sync.commands.support import (
     settings,
     show_table,
 )
+from budget_sync.domain import clock
+from budget_sync.queries.sync_runs import last_run
 from budget_sync.runtime import files
+
+#: The list of sources cuts messages of sync runs to this many characters.
+MAX_MESSAGE = 200
 
 
 def column_names(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -102,7 +107,7 @@ def list_sources(customer_id: str | None) -> None:
     """Show the sources."""
     require_known(customer_id)
     show_table(
-        ("id", "customer", "source", "locale", "columns"),
+        ("id", "customer", "source", "locale", "columns", "last sync run", "last result"),
         [
             (
                 source.id,
@@ -110,11 +115,24 @@ def list_sources(customer_id: str | None) -> None:
                 source.label,
                 source.locale or "(the sheet's)",
                 ", ".join(f"{ours}={name}" for ours, name in source.names.items()),
+                *_last_result(source.customer_id, source.id),
             )
             for source in sync.list_sources(me(), customer_id)
         ],
         "There are no sources yet. Create one with `flask add-source`.",
     )
+
+
+def _last_result(customer_id: str, source_id: str) -> tuple[str, str]:
+    """When a source was last synced, and the result in a few words."""
+    run = last_run(customer_id, source_id)
+    if run is None:
+        return "never", ""
+    details = {
+        "success": "",
+        "partial": f"{run.errors:,} rejected rows, {run.held:,} held deletions",
+    }.get(run.status, " ".join((run.message or "").split())[:MAX_MESSAGE])
+    return clock.to_text(run.start), f"{run.status}: {details}" if details else run.status
 
 
 @command("remove-source")

@@ -22,7 +22,7 @@ class Role(StrEnum):
     ANONYMOUS = "anonymous"
 
 
-#: The roles that a person can have.
+#: The roles that a person can have, from the most permissions to the fewest.
 PEOPLE_ROLES = (
     Role.SUPER_ADMIN,
     Role.ADMIN,
@@ -111,8 +111,9 @@ PERMISSIONS: Mapping[str, Mapping[Action, Scope]] = {
 class Actor:
     """The authenticated caller: a session, an API key, or a command on the server.
 
-    `principal` is stable and unique ("user:user-123", "key:ab12"). `customer_id` is None for a
-    caller for all customers.
+    `principal` is stable ("user:user-123", "service:orchestrator"). A service keeps its principal
+    when it gets another API key, because the principal has the service's name. It is unique within
+    a customer. `customer_id` is None for a caller for all customers.
     """
 
     principal: str
@@ -166,6 +167,12 @@ def operator(name: str) -> Actor:
         role=Role.SUPER_ADMIN,
         customer_id=None,
     )
+
+
+def is_demotion(old_role: str, new_role: str) -> bool:
+    """Whether a person's new role comes after the old one in PEOPLE_ROLES."""
+    order = [str(role) for role in PEOPLE_ROLES]
+    return order.index(new_role) > order.index(old_role)
 
 
 def scope_of(actor: Actor, action: Action) -> Scope | None:

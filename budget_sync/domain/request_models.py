@@ -70,6 +70,8 @@ _AMOUNT = WithJsonSchema(
 
 Amount = Annotated[Decimal, BeforeValidator(_amount), _AMOUNT]
 Id = Annotated[str, Field(max_length=100), AfterValidator(clean), _CLEAN]
+#: A user's id, or "service:" and the name of a service.
+RequesterId = Annotated[str, Field(max_length=208), AfterValidator(clean), _CLEAN]
 RequestId = Annotated[str, Field(max_length=200), AfterValidator(clean), _CLEAN]
 Name = Annotated[str, Field(max_length=200), AfterValidator(clean), _CLEAN]
 Email = Annotated[str, Field(max_length=254), AfterValidator(clean), _CLEAN]
@@ -226,7 +228,7 @@ class ReleaseRequest(Body):
     ]
     customer_id: CustomerId = None
     original_requester_id: Annotated[
-        Id | None,
+        RequesterId | None,
         Field(description="The requester. Required if a service or an ordinary user cancels."),
     ] = None
     reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hmac
 from pathlib import Path
 
-from flask import Flask, Request, Response, current_app, request, session
+from flask import Flask, Request, Response, after_this_request, current_app, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.utils import cached_property
 
-from budget_sync.accounts import authentication
+from budget_sync.accounts import authentication, last_use
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import ANONYMOUS, Actor
 from budget_sync.settings import MIN_SECRET_LENGTH, Settings, is_loopback
@@ -112,6 +112,7 @@ def get_user_from_request() -> Actor | None:
                 Code.AUTHENTICATION_REQUIRED,
                 "Authentication required: this API key is not valid. Ask an admin for a new one.",
             )
+        _record_use(authentication.key_id_of(key.strip()))
         return actor
     if current_app.config["SESSION_COOKIE_NAME"] not in request.cookies:
         return None
@@ -123,6 +124,19 @@ def get_user_from_request() -> Actor | None:
     require_same_origin()
     signed_in: SignedIn = current_user
     return signed_in.actor
+
+
+def _record_use(key_id: str) -> None:
+    """Record the use of a key after this request, so that no movement waits for the write."""
+    if not last_use.is_due(key_id):
+        return
+
+    def record(response: Response) -> Response:
+        last_use.record(key_id)
+        return response
+
+    # Flask also calls this after an error.
+    after_this_request(record)
 
 
 def require_user() -> Actor:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,8 +35,16 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from budget_sync import database, manual_budgets, settings
-from budget_sync.accounts import authentication, passwords, people
-from budget_sync.database.models import LoginAttempt, Session, User
+from budget_sync.accounts import authentication, last_use, passwords, people
+from budget_sync.database.models import (
+    ApiKey,
+    BudgetCheckLog,
+    BudgetUtilization,
+    LoginAttempt,
+    Reservation,
+    Session,
+    User,
+)
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Role
 
@@ -291,6 +300,117 @@ def test_revoking_a_key_affects_only_that_key_at_once(acme: Flask) -> None:
     key, other = key_headers(CUSTOMER), key_headers(CUSTOMER)
     people.revoke_key(ROOT, key["Authorization"].split("_")[1])
     assert (identify(acme, key), identify(acme, other)) == (401, "None")
+
+
+def replace_key(old: Headers) -> Headers:
+    """A new key with the name of the old one, which is revoked."""
+    new = key_headers(CUSTOMER)
+    people.revoke_key(ROOT, old["Authorization"].split("_")[1])
+    return new
+
+
+def test_partial_commit_is_replayed_after_its_key_was_replaced(acme: Flask) -> None:
+    old = key_headers(CUSTOMER)
+    assert post(acme, "/api/budget/reserve", reserve_body(), old).status_code == 200
+    body, once = commit_body(amount=1000, final=False), {"Idempotency-Key": "invoice-1"}
+    first = post(acme, "/api/budget/commit", body, old | once)
+    again = post(acme, "/api/budget/commit", body, replace_key(old) | once)
+    assert (first.status_code, again.status_code, again.data) == (200, 200, first.data)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert BudgetUtilization.get_by_id("budget-123").committedMinor == 100_000
+
+
+def test_service_keeps_its_checks_and_reservations_with_a_new_key(acme: Flask) -> None:
+    old = key_headers(CUSTOMER)
+    post(acme, "/api/budget/reserve", reserve_body(requestId="own"), old)
+    new = replace_key(old)
+    post(acme, "/api/budget/check", check_body(), new)
+    assert Reservation.get().requesterId == BudgetCheckLog.get().checkedBy == "service:orchestrator"
+    cancel = release_body(
+        requestId="own", action="cancel", originalRequesterId="service:orchestrator"
+    )
+    assert post(acme, "/api/budget/release", cancel, new).status_code == 200
+
+
+def test_services_with_other_names_share_no_idempotency_keys(acme: Flask) -> None:
+    one, other = key_headers(CUSTOMER), key_headers(CUSTOMER, "billing")
+    assert post(acme, "/api/budget/reserve", reserve_body(), one).status_code == 200
+    body, once = commit_body(amount=1000, final=False), {"Idempotency-Key": "invoice-1"}
+    replies = [post(acme, "/api/budget/commit", body, key | once) for key in (one, other)]
+    assert [reply.headers.get("Idempotent-Replayed") for reply in replies] == [None, None]
+
+
+def test_service_with_the_longest_name_can_cancel(acme: Flask) -> None:
+    key = key_headers(CUSTOMER, "n" * 200)
+    post(acme, "/api/budget/reserve", reserve_body(), key)
+    cancel = release_body(action="cancel", originalRequesterId=f"service:{'n' * 200}")
+    assert post(acme, "/api/budget/release", cancel, key).status_code == 200
+
+
+def last_used(key: Headers) -> datetime | None:
+    """When the key was last used, as stored."""
+    moment: datetime | None = ApiKey.get_by_id(key["Authorization"].split("_")[1]).lastUsedAt
+    return moment
+
+
+def test_last_use_of_a_key_is_written_once_a_minute(
+    acme: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def transact(work: Callable[[], object]) -> object:
+        written.append(work)
+        return database.transact(work)
+
+    monkeypatch.setattr(last_use, "transact", transact)
+    key, start = key_headers(CUSTOMER), datetime(2025, 2, 5, 8, 0, tzinfo=UTC)
+    assert last_used(key) is None
+    with time_machine.travel(start, tick=False) as clock_hand:
+        for seconds, count, stored_s in ((0, 1, 0), (1, 1, 0), (59, 1, 0), (60, 2, 60)):
+            clock_hand.move_to(start + timedelta(seconds=seconds))
+            assert identify(acme, key) == "None"
+            assert (len(written), last_used(key)) == (count, start + timedelta(seconds=stored_s))
+        # Another process wrote less than a minute ago.
+        last_use.written_at.clear()
+        clock_hand.move_to(start + timedelta(seconds=119))
+        identify(acme, key)
+        assert last_used(key) == start + timedelta(seconds=60)
+        # The clock was wrong.
+        last_use.written_at.clear()
+        clock_hand.move_to(start - timedelta(days=1))
+        identify(acme, key)
+        assert last_used(key) == start - timedelta(days=1)
+
+
+def test_invalid_key_is_not_recorded_as_used(acme: Flask) -> None:
+    key = key_headers(CUSTOMER)
+    assert identify(acme, {"Authorization": f"{key['Authorization']}x"}) == 401
+    assert last_used(key) is None
+
+
+@pytest.mark.parametrize("fault", ["write fails", "write hangs", "no thread"])
+def test_request_succeeds_without_the_write_of_the_last_use(
+    acme: Flask, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    ended = threading.Event()
+
+    def fail(*_: object, **__: object) -> None:
+        if fault == "write hangs":
+            ended.wait(30)
+        raise RuntimeError("can't start new thread")
+
+    if fault == "no thread":
+        monkeypatch.setattr(
+            last_use, "threading", SimpleNamespace(Event=threading.Event, Thread=fail)
+        )
+    else:
+        monkeypatch.setattr(last_use, "transact", fail)
+    key = key_headers(CUSTOMER)
+    try:
+        assert identify(acme, key) == "None"
+    finally:
+        ended.set()
+    assert last_used(key) is None
 
 
 @pytest.mark.parametrize(

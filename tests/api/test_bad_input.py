@@ -163,10 +163,11 @@ class Service:
     file: sqlite3.Connection
 
     def dump(self) -> dict[str, list[tuple[object, ...]]]:
-        """Every row of every table."""
+        """Every row of every table, except of ApiKey, which also has the last use of each key."""
         tables = [
             name
             for (name,) in self.file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            if name != "ApiKey"
         ]
         return {table: self.file.execute(f'SELECT * FROM "{table}"').fetchall() for table in tables}
 

@@ -538,7 +538,7 @@ def _invalid_callers(app: Flask) -> dict[str, Caller]:
     people.disable_user(ROOT, "user-disabled")
     people.disable_customer(ROOT, CLOSED)
     Session.insert_many(sessions).execute()
-    people.revoke_key(ROOT, revoked.actor.principal.removeprefix("key:"))
+    people.revoke_key(ROOT, revoked.headers["Authorization"].split("_")[1])
     key = _service(HOME)
     header = key.headers["Authorization"]
     wrong = header[:-1] + ("A" if header[-1] != "A" else "B")
@@ -806,7 +806,7 @@ def key_without(condition: str) -> Callable[[str], Actor | None]:
             ApiKey.id == key_id, *(kept for name, kept in conditions.items() if name != condition)
         ).first()
         return (
-            Actor(f"key:{row.id}", None, row.name, None, Role.API_SYSTEM, row.customerId)
+            Actor(f"service:{row.name}", None, row.name, None, Role.API_SYSTEM, row.customerId)
             if row
             else None
         )

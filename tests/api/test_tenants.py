@@ -355,7 +355,7 @@ def test_requester_never_comes_from_another_customer(world: World) -> None:
     world.reserve(ACME, ACME)
     world.reserve(ACME, ACME, requestId="second", userId=other_user)
     by_itself, by_id = Reservation.select().order_by(Reservation.seq)
-    assert by_itself.requesterId.startswith("key:")
+    assert by_itself.requesterId.startswith("service:")
     # Acme's service named this user; Umbrella's data about the user is not copied.
     assert (by_id.requesterId, by_id.requesterName, by_id.requesterEmail) == (
         other_user,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 from support.console_site import BROWSER, PAGES, hidden, hold, member, send, token
@@ -15,7 +17,7 @@ from support.world import PASSWORD, ROOT, person, sign_in
 
 from budget_sync import manual_budgets
 from budget_sync.accounts import people
-from budget_sync.database.models import AuditLog, LoginAttempt, User
+from budget_sync.database.models import AuditLog, Customer, LoginAttempt, User
 from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
 from budget_sync.queries import paging
@@ -24,11 +26,12 @@ from budget_sync.web.console.session import safe_path
 
 pytestmark = pytest.mark.both_engines
 
+ADMIN_PAGES = ("/team", "/team/add", "/team/customer", "/keys")
 FORBIDDEN = {
-    Role.BUSINESS_USER: {"/sync", "/audit", "/team", "/team/add", "/keys"},
-    Role.MANAGER: {"/sync", "/audit", "/team", "/team/add", "/keys"},
-    Role.FPA_USER: {"/team", "/team/add", "/keys"},
-    Role.FPA_ADMIN: {"/team", "/team/add", "/keys"},
+    Role.BUSINESS_USER: {"/sync", "/audit", *ADMIN_PAGES},
+    Role.MANAGER: {"/sync", "/audit", *ADMIN_PAGES},
+    Role.FPA_USER: {*ADMIN_PAGES},
+    Role.FPA_ADMIN: {*ADMIN_PAGES},
     Role.ADMIN: set[str](),
     Role.SUPER_ADMIN: set[str](),
 }
@@ -367,6 +370,104 @@ def test_added_person_can_sign_in_with_the_shown_password(site: Flask) -> None:
     assert "Disabled" in admin.get("/team").text
     send(admin, "/team/enable", id="nina")
     assert "Disabled" not in admin.get("/team").text
+
+
+def test_person_is_changed_and_signed_out_by_a_demotion(site: Flask) -> None:
+    admin, nina = member(site, "boss", Role.ADMIN), member(site, "nina", Role.FPA_USER)
+    assert 'value="nina@example.com"' in admin.get("/team/person?id=nina").text
+    form = {"id": "nina", "name": "Nina Roe", "email": "roe@example.com", "role": "fpa_user"}
+    changed = send(admin, "/team/set", **form)
+    assert changed.location == "/team/person?id=nina"
+    assert "Nina Roe is changed." in admin.get(changed.location).text
+    assert nina.get("/audit").status_code == 200
+    assert "Nina Roe" in nina.get("/account").text
+    send(admin, "/team/set", **form | {"role": "manager"})
+    assert nina.get("/requests").status_code == 302
+    log = admin.get("/audit").text
+    assert "nina: name Nina → Nina Roe" in log
+    assert "nina: role fpa_user → manager" in log
+
+
+@pytest.mark.parametrize(
+    ("user_id", "changes", "status", "message"),
+    [
+        ("nina", {"email": "boss@example.com"}, 400, "email is taken"),
+        ("nina", {"email": "nobody"}, 400, "is not an email address"),
+        ("nina", {"name": ""}, 400, "name must be 1 to 200 printable characters"),
+        ("nina", {"role": "super_admin"}, 400, "can only be given by a super_admin"),
+        ("boss", {"role": "manager"}, 403, "You cannot change your own role"),
+        ("super", {}, 403, "Only a super_admin can change a super_admin"),
+    ],
+)
+def test_rejected_change_of_a_person_keeps_the_typed_values(
+    site: Flask, user_id: str, changes: dict[str, str], status: int, message: str
+) -> None:
+    admin = member(site, "boss", Role.ADMIN)
+    member(site, "nina", Role.FPA_USER)
+    member(site, "super", Role.SUPER_ADMIN)
+    form = {"id": user_id, "name": "Typed", "email": "typed@example.com", "role": ""} | changes
+    rejected = send(admin, "/team/set", **form)
+    assert (rejected.status_code, message in rejected.text) == (status, True)
+    assert f'value="{form["name"]}"' in rejected.text
+    assert User.get_by_id(user_id).name == user_id.title()
+
+
+def test_last_admin_is_not_demoted_on_the_team_page(site: Flask) -> None:
+    root = member(site, "root", Role.SUPER_ADMIN, None)
+    person("boss", Role.ADMIN)
+    form = {"id": "boss", "name": "Boss", "email": "boss@example.com", "role": "manager"}
+    rejected = send(root, "/team/set", **form)
+    assert (rejected.status_code, "Boss is the last admin" in rejected.text) == (403, True)
+    assert User.get_by_id("boss").role == "admin"
+
+
+def test_customer_settings_are_changed_on_their_page(site: Flask) -> None:
+    admin = member(site, "boss", Role.ADMIN)
+    assert 'name="limit" value="10000"' in admin.get("/team/customer").text
+    form = {"name": "Acme Corp.", "limit": "1,250.50", "time_zone": "Asia/Tokyo", "month": "4"}
+    assert send(admin, "/team/customer", **form).location == "/team/customer"
+    page = admin.get("/team/customer").text
+    assert "The settings are changed." in page
+    assert "Times are in Asia/Tokyo." in page
+    assert 'name="limit" value="1250.5"' in page
+    assert "org-456: auto-approve limit 10000 → 1250.5" in admin.get("/audit").text
+    send(admin, "/team/customer", **form | {"limit": ""})
+    customer = Customer.get_by_id(demo.CUSTOMER)
+    assert (customer.name, customer.autoApproveLimitMinor) == ("Acme Corp.", None)
+    assert customer.fiscalYearStartMonth == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"limit": "much"}, "autoApproveLimit must be an amount such as 5000"),
+        ({"limit": "0.005"}, "autoApproveLimit must have at most 2 decimals"),
+        ({"limit": "-1"}, "autoApproveLimit must be an amount"),
+        ({"time_zone": "Mars"}, "is not a time zone"),
+        ({"time_zone": ""}, "is not a time zone"),
+        ({"month": "13"}, "must be a month from 1 to 12"),
+        ({"month": ""}, "must be a month from 1 to 12"),
+        ({"name": " "}, "name must be 1 to 200 printable characters"),
+    ],
+)
+def test_invalid_setting_of_a_customer_changes_nothing(
+    site: Flask, changes: dict[str, str], message: str
+) -> None:
+    admin = member(site, "boss", Role.ADMIN)
+    form = {"name": "New", "limit": "5", "time_zone": "UTC", "month": "1"} | changes
+    rejected = send(admin, "/team/customer", **form)
+    assert (rejected.status_code, message in rejected.text) == (400, True)
+    assert Customer.get_by_id(demo.CUSTOMER).name == "Acme Inc."
+
+
+def test_page_of_keys_shows_the_last_use(site: Flask) -> None:
+    admin = member(site, "boss", Role.ADMIN)
+    key = people.add_key(ROOT, "billing", customer_id=demo.CUSTOMER)
+    assert "never" in admin.get("/keys").text
+    headers = {"Authorization": f"Bearer {key}"}
+    with time_machine.travel(datetime(2025, 2, 5, 10, 30, tzinfo=UTC), tick=False):
+        site.test_client().get("/api/budgets", headers=headers)
+    assert "2025-02-05T10:30:00Z" in admin.get("/keys").text
 
 
 def test_admin_cannot_disable_themselves(site: Flask) -> None:

@@ -141,11 +141,6 @@ def office(app: Flask) -> Office:
     return Office(app, {"anonymous": {}} | keys)
 
 
-def key_id(office: Office, name: str) -> str:
-    """A service's key as a requester id."""
-    return f"key:{office.credentials[name]['Authorization'].split('_')[1]}"
-
-
 def is_error(response: TestResponse, status: int, code: str) -> bool:
     """Assert that the reply is that error; always true."""
     assert (response.status_code, response.get_json()["code"]) == (status, code), response.json
@@ -189,7 +184,7 @@ def test_check_stores_its_authenticated_sender(office: Office) -> None:
     assert [(row.checkedBy, row.userId) for row in rows] == [
         ("user:jane", "jane"),
         ("user:fiona", "jane"),
-        (key_id(office, "orchestrator"), "jane"),
+        ("service:orchestrator", "jane"),
         (None, "jane"),
     ]
 
@@ -295,7 +290,7 @@ def test_service_is_requester_if_no_user_is_known(
 ) -> None:
     office.check("orchestrator", "jane", requestId="another request")
     assert office.reserve("orchestrator").status_code == 200
-    assert requester() == key_id(office, "orchestrator")
+    assert requester() == "service:orchestrator"
 
 
 def test_named_requester_has_the_name_from_their_check(office: Office) -> None:
@@ -522,7 +517,7 @@ def test_service_names_the_stored_requester(office: Office) -> None:
     missing = office.cancel("orchestrator", None)
     assert is_error(missing, 400, "INVALID_REQUEST")
     assert list(missing.get_json()["fields"]) == ["originalRequesterId"]
-    for named in ("mark", "JANE", key_id(office, "orchestrator"), "orchestrator"):
+    for named in ("mark", "JANE", "service:orchestrator", "orchestrator"):
         assert is_error(office.cancel("orchestrator", named), 403, "NOT_YOUR_REQUEST")
     assert reserved() == 500_000
     assert office.cancel("orchestrator", "jane").status_code == 200
@@ -687,7 +682,7 @@ def test_approver_must_be_fpa_of_same_customer(office: Office) -> None:
         "FIONA",
         "user:fiona",
         "fiona@example.com",
-        key_id(office, "overspender"),
+        "service:overspender",
     ):
         assert is_error(overspend(office, "overspender", approver), 403, "OVERSPEND_NOT_ALLOWED")
     assert reserved() == 0

@@ -154,7 +154,9 @@ TYPED: dict[str, tuple[str, ...]] = {
     "demo": (),
     "serve": ("--port", "8099"),
     "add-customer": ("acme", "--name", "Acme"),
+    "set-customer": ("acme", "--name", "Acme"),
     "disable-customer": ("acme",),
+    "enable-customer": ("acme",),
     "add-source": ("--customer", "acme", "--csv", "plan.csv"),
     "list-sources": (),
     "remove-source": ("src_1",),
@@ -173,6 +175,7 @@ TYPED: dict[str, tuple[str, ...]] = {
         "--role",
         "manager",
     ),
+    "set-user": ("jane", "--role", "manager"),
     "set-password": ("jane",),
     "disable-user": ("jane",),
     "enable-user": ("jane",),
@@ -331,6 +334,16 @@ USAGE_ERRORS = {
         "--auto-approve-limit",
         "much",
     ),
+    "no setting of a customer": ("set-customer", "acme"),
+    "customer with and without limit": (
+        "set-customer",
+        "acme",
+        "--auto-approve-limit",
+        "5",
+        "--no-auto-approve-limit",
+    ),
+    "no field of a user": ("set-user", "jane"),
+    "unknown role of a user": ("set-user", "jane", "--role", "boss"),
     "user without id": (
         "add-user",
         "--customer",
@@ -593,6 +606,33 @@ INVALID_VALUES = {
         ("disable-customer", "nobody"),
         "There is no customer 'nobody'.",
     ),
+    "enable unknown customer": (
+        ("enable-customer", "nobody"),
+        "There is no customer 'nobody'.",
+    ),
+    "set unknown customer": (
+        ("set-customer", "nobody", "--name", "New"),
+        "There is no customer 'nobody'.",
+    ),
+    "set blank customer name": (("set-customer", "acme", "--name", " "), f"name {NAMES}"),
+    "set unknown time zone": (
+        ("set-customer", "acme", "--time-zone", "Mars/Olympus"),
+        "'Mars/Olympus' is not a time zone such as Europe/Berlin",
+    ),
+    "set limit of half a cent": (
+        ("set-customer", "acme", "--auto-approve-limit", "0.005"),
+        "autoApproveLimit must have at most 2 decimals in its currency",
+    ),
+    "set negative limit": (
+        ("set-customer", "acme", "--auto-approve-limit", "-1"),
+        "autoApproveLimit must not be negative",
+    ),
+    "set unknown user": (("set-user", "nobody", "--name", "New"), "There is no user 'nobody'."),
+    "set empty user name": (("set-user", "jane", "--name", ""), f"name {NAMES}"),
+    "set invalid email": (
+        ("set-user", "jane", "--email", "new@"),
+        "email 'new@' is not an email address",
+    ),
     "user of unknown customer": (user(customer="nobody"), "There is no customer 'nobody'."),
     "taken user id": (user(id="jane"), "id or email is taken"),
     "taken email": (user(email="jane@acme.com"), "id or email is taken"),
@@ -788,7 +828,10 @@ def test_customer_gets_defaults_without_options(shell: Shell) -> None:
 def test_disabling_a_customer_ends_its_keys_and_sessions(acme: Shell) -> None:
     key = acme.succeed("add-key", "--customer", "acme", "--name", "orchestrator").strip()
     assert authentication.actor_of_key(key)
-    assert acme.succeed("disable-customer", "acme") == "Disabled customer acme.\n"
+    assert acme.succeed("disable-customer", "acme") == (
+        "Disabled customer acme. "
+        "This ended the access of 1 user, 0 sessions, 1 API key and 0 sources.\n"
+    )
     assert authentication.actor_of_key(key) is None
     assert table(acme.succeed("list-customers"))[1] == [
         "acme",
@@ -802,7 +845,80 @@ def test_disabling_a_customer_ends_its_keys_and_sessions(acme: Shell) -> None:
 def test_disabling_a_customer_twice_changes_nothing(acme: Shell) -> None:
     acme.succeed("disable-customer", "acme")
     before = contents()
-    assert acme.succeed("disable-customer", "acme") == "Disabled customer acme.\n"
+    assert acme.succeed("disable-customer", "acme") == "Customer acme is disabled already.\n"
+    assert contents() == before
+
+
+def test_enabled_customer_works_again_but_sessions_stay_ended(acme: Shell) -> None:
+    key = acme.succeed("add-key", "--customer", "acme", "--name", "orchestrator").strip()
+    acme.succeed("set-password", "jane", "--password-stdin", typed=f"{PASSWORD}\n")
+    session = sign_in(acme.app, "jane@acme.com")
+    assert acme.succeed("disable-customer", "acme", "--yes") == (
+        "Disabled customer acme. "
+        "This ended the access of 1 user, 1 session, 1 API key and 0 sources.\n"
+    )
+    assert acme.succeed("enable-customer", "acme") == "Enabled customer acme.\n"
+    assert authentication.actor_of_key(key)
+    assert me_of(session) == 401
+    sign_in(acme.app, "jane@acme.com")
+    before = contents()
+    acme.succeed("enable-customer", "acme")
+    assert contents() == before
+
+
+@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 1), ("", 1)])
+def test_disabling_a_customer_is_confirmed_on_a_terminal(
+    acme: Shell, environment: dict[str, str], tmp_path: Path, answer: str, status: int
+) -> None:
+    terminal, theirs = pty.openpty()
+    with (
+        open(terminal, "r+b", buffering=0) as shown,
+        open(theirs, "r+b", buffering=0) as both,
+        (tmp_path / "output").open("w+") as output,
+    ):
+        shown.write(f"{answer}\n".encode())
+        run = Installation(environment).begin(("disable-customer", "acme"), [both, output, both])
+        assert run.wait(timeout=60) == status
+        asked = shown.read(1000).decode()
+        output.seek(0)
+        assert ("Disabled customer acme." in output.read()) == (answer == "y")
+    assert "access of 1 user, 0 sessions, 0 API keys and 0 sources. [y/N]" in asked
+    database.open_connection()
+    assert (Customer.get_by_id("acme").disabledAt is not None) == (answer == "y")
+
+
+def test_customer_settings_change_at_once_and_are_audited(acme: Shell) -> None:
+    options = ("--auto-approve-limit", "1,000.50", "--time-zone", "Asia/Tokyo")
+    assert acme.succeed("set-customer", "acme", "--name", "Acme Corp.", *options) == (
+        "Changed customer acme: name, timeZone, autoApproveLimit.\n"
+    )
+    acme.succeed("set-customer", "acme", "--fiscal-year-start", "4")
+    customer = Customer.get_by_id("acme")
+    assert (customer.name, customer.autoApproveLimitMinor) == ("Acme Corp.", 100_050)
+    assert (customer.timeZone, customer.fiscalYearStartMonth) == ("Asia/Tokyo", 4)
+    acme.succeed("set-customer", "acme", "--no-auto-approve-limit")
+    assert Customer.get_by_id("acme").autoApproveLimitMinor is None
+    rows = AuditLog.select().where(AuditLog.action == "SET_CUSTOMER").order_by(AuditLog.id)
+    assert [(row.field, row.oldValue, row.newValue) for row in rows] == [
+        ("name", "Acme Inc.", "Acme Corp."),
+        ("timeZone", "UTC", "Asia/Tokyo"),
+        ("autoApproveLimit", None, "1000.5"),
+        ("fiscalYearStartMonth", "1", "4"),
+        ("autoApproveLimit", "1000.5", None),
+    ]
+    assert {(row.customerId, row.subject, row.changedBy) for row in rows} == {
+        ("acme", "acme", "ada (command line)")
+    }
+
+
+def test_setting_equal_values_changes_nothing(acme: Shell) -> None:
+    before = contents()
+    for line, what in (
+        (("set-customer", "acme", "--name", "Acme Inc."), "customer acme"),
+        (("set-customer", "acme", "--no-auto-approve-limit"), "customer acme"),
+        (("set-user", "jane", "--role", "business_user", "--name", "Jane Doe"), "user jane"),
+    ):
+        assert acme.succeed(*line) == f"Nothing to change: {what} has these values already.\n"
     assert contents() == before
 
 
@@ -947,6 +1063,20 @@ def test_disabling_or_enabling_twice_changes_nothing(acme: Shell, name: str) -> 
     assert contents() == before
 
 
+def test_user_changes_are_effective_at_once_and_audited(acme: Shell) -> None:
+    acme.succeed("set-password", "jane", "--password-stdin", typed=f"{PASSWORD}\n")
+    line = ("--name", "Jane Roe", "--email", "roe@acme.com", "--role", "fpa_admin")
+    assert acme.succeed("set-user", "jane", *line) == "Changed user jane: name, email, role.\n"
+    me = sign_in(acme.app, "roe@acme.com").get("/api/auth/me").get_json()["user"]
+    assert (me["name"], me["email"], me["role"]) == ("Jane Roe", "roe@acme.com", "fpa_admin")
+    rows = AuditLog.select().where(AuditLog.action == "SET_USER").order_by(AuditLog.id)
+    assert [(row.field, row.oldValue, row.newValue, row.subject) for row in rows] == [
+        ("name", "Jane Doe", "Jane Roe", "jane"),
+        ("email", "jane@acme.com", "roe@acme.com", "jane"),
+        ("role", "business_user", "fpa_admin", "jane"),
+    ]
+
+
 def test_users_are_listed_in_columns(shell: Shell) -> None:
     assert (
         shell.succeed("list-users") == "There are no users yet. Create one with `flask add-user`.\n"
@@ -973,7 +1103,7 @@ def test_users_are_listed_in_columns(shell: Shell) -> None:
 
 
 def test_disabled_users_are_listed_as_disabled(acme: Shell) -> None:
-    acme.succeed(*user(), "--password-stdin", typed=f"{PASSWORD}\n")
+    acme.succeed(*user(role="manager"), "--password-stdin", typed=f"{PASSWORD}\n")
     for name in ("jane", "new"):
         acme.succeed("disable-user", name)
     assert {row[0]: row[-1] for row in table(acme.succeed("list-users"))[1:]} == {
@@ -1019,13 +1149,22 @@ def test_keys_are_listed_without_secrets_and_can_be_revoked(
     _, key_id, secret = key.split("_", 2)
     printed = acme.succeed("list-keys")
     assert secret not in printed
-    assert table(printed)[0] == ["id", "customer", "name", "may overspend", "created", "state"]
+    assert table(printed)[0] == [
+        "id",
+        "customer",
+        "name",
+        "may overspend",
+        "created",
+        "last used",
+        "state",
+    ]
     assert table(printed)[1] == [
         key_id,
         "acme",
         "orchestrator",
         "yes",
         "2025-02-05T10:30:00Z",
+        "never",
         "active",
     ]
     assert table(printed)[2][1:4] == ["(all)", "reports", "no"]
@@ -1034,6 +1173,14 @@ def test_keys_are_listed_without_secrets_and_can_be_revoked(
     assert authentication.actor_of_key(key) is None
     assert authentication.actor_of_key(other)
     assert [row[-1] for row in table(acme.succeed("list-keys"))[1:]] == ["revoked", "active"]
+
+
+def test_list_of_keys_shows_the_last_use(acme: Shell) -> None:
+    key = acme.succeed("add-key", "--customer", "acme", "--name", "orchestrator").strip()
+    headers = {"Authorization": f"Bearer {key}"}
+    with time_machine.travel(NOW, tick=False):
+        assert acme.app.test_client().get("/api/budgets", headers=headers).status_code == 200
+    assert "2025-02-05T10:30:00Z" in table(acme.succeed("list-keys"))[1]
 
 
 def test_revoking_a_key_twice_changes_nothing(acme: Shell) -> None:

@@ -203,6 +203,7 @@ class Visits:
             self.token = generate_csrf()
             self.raw_token: str = session["csrf_token"]
         self.cookies = {user_id: self._sign_in(user_id) for user_id in VIEWERS if user_id}
+        self.roles = {user.id: user.role for user in User.select()}
         self.words: dict[str, tuple[str, ...]] = {}
         self.new_count = 0
 
@@ -245,18 +246,21 @@ class Visits:
             ),
             **{
                 f"id /team/{action}": ("user-123", "manager-001")
-                for action in ("person", "password", "disable", "enable")
+                for action in ("person", "set", "password", "disable", "enable")
             },
         }
 
     def note(self, page: Page, visit: Visit, answer: Answer) -> None:
-        """Log in again after a logout, and enable disabled users."""
+        """Log in again after a logout, enable disabled users, and undo changes of roles."""
         if visit.viewer and (
             page.path == "/sign-out" or answer.headers.get("Location", "").startswith("/sign-in")
         ):
             self.cookies[visit.viewer] = self._sign_in(visit.viewer)
         if page.path == "/team/disable" and answer.status == 302:
             User.update(disabledAt=None).execute()
+        if page.path == "/team/set" and answer.status == 302:
+            for user_id, role in self.roles.items():
+                User.update(role=role).where(User.id == user_id).execute()
 
     def make(self, page: Page) -> Visit:
         """Generate a request for this page."""

@@ -31,6 +31,7 @@ PAGES = (
     "/audit",
     "/team",
     "/team/add",
+    "/team/customer",
     "/keys",
     "/account",
 )

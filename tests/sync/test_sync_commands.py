@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -85,6 +86,7 @@ def test_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCli
     listed = shell.invoke(args=["list-sources"]).output
     assert "Department=Team, Budgeted Amount=FY Plan" in listed
     assert "de_DE" in listed
+    assert listed.splitlines()[1].endswith("  never")
     synced = shell.invoke(args=["sync-sheets"])
     assert (synced.exit_code, synced.stdout, synced.stderr) == (
         0,
@@ -93,6 +95,11 @@ def test_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCli
     )
     assert world.budgets() == {"Ops, Q1 2025": "5000"}
     assert shell.invoke(args=["sync-sheets"]).stdout.endswith("success: 1 unchanged\n")
+    listed = shell.invoke(args=["list-sources"]).output
+    assert re.search(r"  20\d\d-\d\d-\d\dT\S+Z  success\n$", listed)
+    world.google.share(KEY, [])
+    assert shell.invoke(args=["sync-sheets"]).exit_code == 1
+    assert "  failed: " in shell.invoke(args=["list-sources"]).output
     removed = shell.invoke(args=["remove-source", source_id])
     assert removed.output == f"Removed source {source_id}; its 1 budgets stay as they are.\n"
     assert shell.invoke(args=["sync-sheets"]).output == ""

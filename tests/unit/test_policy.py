@@ -365,7 +365,7 @@ def test_reserved_and_committed_stay_below_the_ceiling(
     policy.require_below_ceiling("b-1", balance, largest_minor)
     with pytest.raises(RequestError) as raised:
         policy.require_below_ceiling("b-1", balance, largest_minor + 1)
-    facts = {"budgetId": "b-1", "largestAmount": balance.number(largest_minor)}
+    facts: dict[str, object] = {"budgetId": "b-1", "largestAmount": balance.number(largest_minor)}
     sentence = f"This budget can take {money} more."
     assert is_error(raised.value, Expected(Code.AMOUNT_TOO_LARGE, sentence, facts))
 

@@ -149,7 +149,7 @@ def _last_check() -> Finding:
     name = "Test budget check with the orchestrator"
     row = (
         BudgetCheckLog.select(BudgetCheckLog.timestamp)
-        .where(BudgetCheckLog.checkedBy.startswith("key:"))
+        .where(BudgetCheckLog.checkedBy.startswith("service:"))
         .order_by(BudgetCheckLog.id.desc())
         .first()
     )

@@ -55,6 +55,8 @@ FIELDS = {
     "externalId": "Budget ID",
     "sourceId": "source",
     "deletedAt": "deleted",
+    "timeZone": "time zone",
+    "fiscalYearStartMonth": "first month of the fiscal year",
 }
 ROLES = {
     "super_admin": "Super admin",

@@ -1,15 +1,17 @@
-"""The team: list and add people, disable and enable them, reset passwords."""
+"""The team: list, add and change people, disable and enable them; the customer's settings."""
 
 from __future__ import annotations
 
 import secrets
+from decimal import Decimal
 
 from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync.accounts import people
 from budget_sync.database.models import User
-from budget_sync.domain.errors import RequestError
+from budget_sync.domain.errors import RequestError, invalid_request
+from budget_sync.domain.money import to_text
 from budget_sync.domain.permissions import PEOPLE_ROLES, Action, Role, require
 from budget_sync.queries import accounts
 from budget_sync.queries.paging import pages
@@ -45,7 +47,67 @@ def team() -> Response:
 @console.get("/team/person")
 def person() -> Response:
     """One person, with actions."""
-    return page("person.html", person=_person())
+    return _person_page(_person())
+
+
+@console.post("/team/set")
+def change_person() -> AnyResponse:
+    """Change a person's name, email or role. A person keeps their own role."""
+    found = _person()
+    values = {name: typed(name).strip() for name in ("name", "email", "role")}
+    try:
+        changed = people.set_user(
+            viewer().actor,
+            found.id,
+            name=values["name"],
+            email=values["email"],
+            role=values["role"] or None,
+        )
+    except RequestError as error:
+        return _person_page(found, status_of(error), values=values, error=error.sentence)
+    flash(f"{values['name']} is changed." if changed else "Nothing was changed.")
+    return redirect(url_for("console.person", id=found.id))
+
+
+@console.route("/team/customer", methods=["GET", "POST"])
+def customer_settings() -> AnyResponse:
+    """The customer's settings."""
+    who = viewer()
+    require(who.actor, Action.MANAGE_PEOPLE)
+    customer = who.customer
+    limit_minor = customer.autoApproveLimitMinor
+    stored = {
+        "name": customer.name,
+        "limit": "" if limit_minor is None else to_text(limit_minor, customer.currencyExponent),
+        "time_zone": customer.timeZone,
+        "month": str(customer.fiscalYearStartMonth),
+    }
+    if not is_sent():
+        return page("customer.html", values=stored)
+    values = {name: typed(name).strip() for name in stored}
+    try:
+        changed = people.set_customer(
+            who.actor,
+            customer.id,
+            name=values["name"],
+            auto_approve_limit=_limit(values["limit"]),
+            no_auto_approve_limit=not values["limit"],
+            time_zone=values["time_zone"],
+            fiscal_year_start_month=int(values["month"]) if values["month"].isdecimal() else 0,
+        )
+    except RequestError as error:
+        return page("customer.html", status_of(error), values=values, error=error.sentence)
+    flash("The settings are changed." if changed else "Nothing was changed.")
+    return redirect(url_for("console.customer_settings"))
+
+
+def _limit(text: str) -> Decimal | None:
+    """The typed limit; None if the field is empty. Raises RequestError INVALID_REQUEST."""
+    try:
+        return formats.parse_amount(text) if text else None
+    except RequestError:
+        problem = "must be an amount such as 5000 or 1,250.50, or empty"
+        raise invalid_request({"autoApproveLimit": problem}) from None
 
 
 @console.route("/team/add", methods=["GET", "POST"])
@@ -53,11 +115,7 @@ def add_person() -> AnyResponse:
     """Add a person and show the initial password once."""
     who = viewer()
     require(who.actor, Action.MANAGE_PEOPLE)
-    roles = [
-        (str(role), formats.ROLES[role])
-        for role in PEOPLE_ROLES
-        if role is not Role.SUPER_ADMIN or who.actor.role == Role.SUPER_ADMIN
-    ]
+    roles = _roles()
     values = {name: typed(name).strip() for name in ("id", "name", "email", "role")}
     if not is_sent():
         return page("person_add.html", roles=roles, values=values)
@@ -122,3 +180,21 @@ def enable_person() -> AnyResponse:
 
 def _person() -> User:
     return accounts.person(viewer().actor, viewer().customer.id, typed("id"))
+
+
+def _roles() -> list[tuple[str, str]]:
+    """The roles that the viewer may give, with their labels."""
+    return [
+        (str(role), formats.ROLES[role])
+        for role in PEOPLE_ROLES
+        if role is not Role.SUPER_ADMIN or viewer().actor.role == Role.SUPER_ADMIN
+    ]
+
+
+def _person_page(
+    found: User, status: int = 200, *, values: dict[str, str] | None = None, error: str = ""
+) -> Response:
+    stored = {"name": found.name, "email": found.email, "role": found.role}
+    return page(
+        "person.html", status, person=found, roles=_roles(), values=values or stored, error=error
+    )
