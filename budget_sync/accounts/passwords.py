@@ -5,9 +5,7 @@ Each computation needs 32 MB, so at most two run at once on the machine, across 
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from pathlib import Path
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from budget_sync.domain.errors import Code, RequestError, invalid_request
-from budget_sync.runtime import files
+from budget_sync.runtime.slots import try_slot
 
 MIN_LENGTH = 12
 MAX_LENGTH = 200
@@ -57,33 +55,17 @@ def verify(password_hash: str | None, password: str, slots_folder: Path) -> bool
 
 @contextmanager
 def _slot(folder: Path) -> Iterator[None]:
-    """Hold one of the machine's slots.
-
-    A slot is a locked file, because the limit applies to all processes together and the kernel
-    unlocks the slot of a killed process.
-    """
+    """Hold one of the machine's slots. Raises RequestError UNAVAILABLE if none is free in time."""
     deadline = time.monotonic() + _WAIT_S
-    slots = [
-        files.open_or_create(folder / f"password-slot-{number}.lock") for number in range(_SLOTS)
-    ]
-    try:
-        while not any(_try_lock(slot) for slot in slots):
-            if time.monotonic() > deadline:
-                raise RequestError(
-                    Code.UNAVAILABLE,
-                    "Too many people are signing in right now. Try again in a few seconds.",
-                    retryAfter=2,
-                )
-            time.sleep(_POLL_S)
-        yield
-    finally:
-        for slot in slots:
-            os.close(slot)
-
-
-def _try_lock(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    while True:
+        with try_slot(folder, "password", _SLOTS) as is_free:
+            if is_free:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise RequestError(
+                Code.UNAVAILABLE,
+                "Too many people are signing in right now. Try again in a few seconds.",
+                retryAfter=2,
+            )
+        time.sleep(_POLL_S)

@@ -20,6 +20,7 @@ from app import create_app
 from budget_sync import database, settings, sync
 from budget_sync.accounts import people
 from budget_sync.runtime import files
+from budget_sync.runtime.slots import try_file_lock
 
 JANES_NEW_PASSWORD = "a password of Jane's"
 
@@ -204,7 +205,7 @@ def test_links_do_not_change_files_of_root(theirs: Path, tmp_path: Path) -> None
         files.open_or_create(theirs / "lock")
     with (
         pytest.raises(OSError, match=r"sync-1\.lock"),
-        database.try_exclusive_lock("sync-1", theirs),
+        try_file_lock(theirs / "sync-1.lock"),
     ):
         pass
     files.write(theirs / "note", "a note")
