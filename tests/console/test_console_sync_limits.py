@@ -75,7 +75,9 @@ class SlowSheets:
 
 def connections_in_use() -> int:
     """All pooled connections in use on PostgreSQL; on SQLite, this thread's open connection."""
-    return len(db.obj._in_use) if isinstance(db.obj, PostgresServer) else int(not db.is_closed())
+    if isinstance(db.obj, PostgresServer):
+        return len(db.obj._in_use)  # noqa: SLF001  # the pool has no public count
+    return int(not db.is_closed())
 
 
 @pytest.fixture
@@ -155,6 +157,20 @@ def test_page_runs_in_all_are_limited(site: Flask, slow: SlowSheets) -> None:
     assert rejected.status_code == 429
     assert int(rejected.headers["Retry-After"]) > 0
     assert "previews or sync runs of other customers" in rejected.text
+
+
+def test_preview_page_shows_a_limited_number_of_lines(
+    site: Flask, fiona: FlaskClient, source: sync.Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("budget_sync.web.console.sync.MAX_PREVIEW_LINES", 10)
+    file = site.config["SETTINGS"].csv_folder / (source.csv_path or "")
+    rows = "".join(f"Team {number:02},Q1 2025,1\n" for number in range(24))
+    file.write_text(PLAN + rows, encoding="utf-8")
+    page = fiona.get("/sync/preview").text
+    assert "Team 08" in page
+    assert "Team 09" not in page
+    assert "And 15 more." in page
+    assert "25 to create" in page
 
 
 def test_role_without_permission_uses_no_slot(

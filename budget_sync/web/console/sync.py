@@ -42,6 +42,9 @@ WORKERS = 4
 RUNS_PER_CUSTOMER = 2
 RUNS_IN_ALL = 4
 
+#: Lines of a section of a preview that its page shows.
+MAX_PREVIEW_LINES = 1_000
+
 #: The Retry-After of a preview or sync run that is rejected because of these limits, in seconds.
 RETRY_AFTER_S = 10
 
@@ -82,7 +85,10 @@ def sync_preview() -> Response:
                 _job(), customer_id=viewer().customer.id, deadline_s=DEADLINE_S, workers=WORKERS
             )
         )
-    return page("sync_preview.html", previews=previews, names=_names())
+        # In the slot as well, because the page of a large sheet takes long to render.
+        return page(
+            "sync_preview.html", previews=previews, names=_names(), max_lines=MAX_PREVIEW_LINES
+        )
 
 
 @console.post("/sync/run")
