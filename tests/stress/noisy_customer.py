@@ -37,9 +37,13 @@ FLOOR_S = 0.1
 
 #: The length of a window in seconds. A noisy one also lasts until each thread of the noisy customer
 #: has had a reply, up to the limit.
-QUIET_S = 0.7
-NOISY_S = 1.5
-MAX_NOISY_S = 10.0
+QUIET_S = 0.4
+NOISY_S = 0.8
+MAX_NOISY_S = 5.0
+
+#: Seconds between two calls of a thread of the noisy customer. Without a pause, its client processes
+#: alone would use up the machine, whatever the server does.
+PAUSE_S = 0.05
 
 #: Quiet windows before the first noisy one, and noisy windows of a shape above the limit, whose
 #: median counts.
@@ -48,7 +52,7 @@ REPEATS = 3
 
 #: Rows of a sheet: the most that is read, and fewer for the short form.
 MOST_ROWS = 199_999
-FEWER_ROWS = 5_000
+FEWER_ROWS = 1_000
 
 #: More failures of Google than a window can use up.
 MAX_FAULTS = 10_000
@@ -251,6 +255,7 @@ class _Comparison:
                     # The server closes a connection with too long a header.
                     self.statuses[0] += 1
                 replied.add(threading.get_ident())
+                ended.wait(PAUSE_S)
 
         threads = [threading.Thread(target=work, daemon=True) for _ in range(shape.threads)]
         for thread in threads:
