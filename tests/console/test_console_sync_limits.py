@@ -28,6 +28,7 @@ from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
 from budget_sync.operations.doctor import checklist
 from budget_sync.sync import fetch
+from budget_sync.sync.csv_file import fetch_csv
 from budget_sync.web.console.sync import RUNS_IN_ALL, RUNS_PER_CUSTOMER
 
 pytestmark = pytest.mark.both_engines
@@ -44,14 +45,13 @@ class SlowSheets:
         self.go_on.set()
         self.waiting = threading.Semaphore(0)
         self.connections_in_use: list[int] = []
-        self._real: Callable[..., Any] = fetch.fetch_csv
         monkeypatch.setattr(fetch, "fetch_csv", self._fetch)
 
     def _fetch(self, *arguments: Any) -> Any:
         self.connections_in_use.append(connections_in_use())
         self.waiting.release()
         assert self.go_on.wait(20)
-        return self._real(*arguments)
+        return fetch_csv(*arguments)
 
     @contextmanager
     def in_progress(self, *calls: Callable[[], Any]) -> Iterator[list[Any]]:

@@ -41,8 +41,8 @@ QUIET_S = 0.4
 NOISY_S = 0.8
 MAX_NOISY_S = 5.0
 
-#: Seconds between two calls of a thread of the noisy customer. Without a pause, its client processes
-#: alone would use up the machine, whatever the server does.
+#: Seconds between two calls of a thread of the noisy customer. Without a pause, its client alone
+#: would use up the machine, whatever the server does.
 PAUSE_S = 0.05
 
 #: Quiet windows before the first noisy one, and noisy windows of a shape above the limit, whose
@@ -119,7 +119,7 @@ class Window(NamedTuple):
     """The calls of the steady caller in one window."""
 
     p99_s: float
-    count: int
+    call_count: int
     failures: list[str]
 
 
@@ -228,8 +228,8 @@ class _Comparison:
         window = self.steady.end()
         self.outcome.expect(
             not window.failures,
-            f"{name}: {len(window.failures)} of {window.count} calls of the other customer failed:"
-            f" {window.failures[:2]}",
+            f"{name}: {len(window.failures)} of {window.call_count} calls of the other customer"
+            f" failed: {window.failures[:2]}",
         )
         return window.p99_s
 
