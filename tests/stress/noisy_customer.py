@@ -73,7 +73,7 @@ def stress(tries: int, place: Place) -> Outcome:
             workers = server.workers
             noisy = Noisy(server, google)
             noisy.write(changed(1_000))
-            noisy.run()
+            outcome.expect(noisy.run() == 302, "the noisy customer cannot start a sync run")
             with _Steady(server) as steady:
                 measured = _Comparison(steady, noisy, rows, place, outcome)
                 for number in range(tries):

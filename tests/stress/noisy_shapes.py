@@ -52,11 +52,12 @@ class Noisy:
         self.numbers = itertools.count()
         self.released = threading.Event()
         session = server.session("fiona")
-        self.cookies = session.cookies.copy()
         form = session.get(f"{server.url}/account", timeout=TIMEOUT_S).text
         found = re.search(r'name="csrf_token" value="([^"]+)"', form)
         assert found
         self.csrf_token = found[1]
+        # After the form, whose reply puts the token's counterpart into the cookie.
+        self.cookies = session.cookies.copy()
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> int:
         """Open a page, signed in unless there are headers; returns the status."""
