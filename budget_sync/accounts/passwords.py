@@ -5,18 +5,17 @@ Each computation needs 32 MB, so at most two run at once on the machine, across 
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from budget_sync.domain.errors import Code, RequestError, invalid_request
-from budget_sync.runtime import files
+from budget_sync.runtime import slots
+from budget_sync.runtime.slots import try_slot
 
 MIN_LENGTH = 12
 MAX_LENGTH = 200
@@ -60,43 +59,22 @@ def require_slots(folder: Path) -> None:
 
     It takes no slot and never waits.
     """
-    with _open_slots(folder):
-        pass
-
-
-@contextmanager
-def _open_slots(folder: Path) -> Iterator[list[int]]:
-    with ExitStack() as opened:
-        slots = []
-        for number in range(_SLOTS):
-            slots.append(files.open_lock(folder, f"password-slot-{number}.lock"))
-            opened.callback(os.close, slots[-1])
-        yield slots
+    slots.require_usable(folder, "password", _SLOTS)
 
 
 @contextmanager
 def _slot(folder: Path) -> Iterator[None]:
-    """Hold one of the machine's slots.
-
-    A slot is a locked file, because the limit applies to all processes together and the kernel
-    unlocks the slot of a killed process.
-    """
+    """Hold one of the machine's slots. Raises RequestError UNAVAILABLE if none is free in time."""
     deadline = time.monotonic() + _WAIT_S
-    with _open_slots(folder) as slots:
-        while not any(_try_lock(slot) for slot in slots):
-            if time.monotonic() > deadline:
-                raise RequestError(
-                    Code.UNAVAILABLE,
-                    "Too many people are signing in right now. Try again in a few seconds.",
-                    retryAfter=2,
-                )
-            time.sleep(_POLL_S)
-        yield
-
-
-def _try_lock(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    while True:
+        with try_slot(folder, "password", _SLOTS) as is_free:
+            if is_free:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise RequestError(
+                Code.UNAVAILABLE,
+                "Too many people are signing in right now. Try again in a few seconds.",
+                retryAfter=2,
+            )
+        time.sleep(_POLL_S)

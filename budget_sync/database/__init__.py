@@ -21,7 +21,7 @@ from budget_sync.database.connection import (
 )
 from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.hooks import Observer, observe
-from budget_sync.database.locks import lock_name, locked, require_writable, try_exclusive_lock
+from budget_sync.database.locks import lock_name, locked, require_writable
 from budget_sync.database.maintenance.copy_file import write_copy
 from budget_sync.database.maintenance.health import (
     check_append_only,
@@ -92,7 +92,6 @@ __all__ = [
     "sync_folder",
     "temporary_schema",
     "transact",
-    "try_exclusive_lock",
     "unavailable_error",
     "undo_copy",
     "upgrade_schema",

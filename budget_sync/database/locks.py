@@ -1,4 +1,4 @@
-"""Locks: SQLite's writer lock between processes, row and name locks on PostgreSQL, sync run locks.
+"""Locks: SQLite's writer lock between processes, row and name locks on PostgreSQL.
 
 SQLite runs one write transaction at a time, so code inside a transaction needs no lock. PostgreSQL
 runs transactions concurrently, and each statement sees the data that was committed when the
@@ -16,12 +16,9 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import psycopg
-
-from budget_sync.database.connection import close_connection, db, open_connection
+from budget_sync.database.connection import db, open_connection
 from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.postgres.pool import PostgresServer
 from budget_sync.database.sqlite.moved import require_not_moved
@@ -96,41 +93,3 @@ def require_writable() -> None:
         )
     open_connection()
     require_not_moved()
-
-
-@contextmanager
-def try_exclusive_lock(name: str, folder: Path) -> Iterator[bool]:
-    """Try to hold a lock on a name for longer than a transaction; False if it is already held.
-
-    The lock ends with the process, even if the process is killed. On SQLite it is shared by the
-    processes that use `folder`, on PostgreSQL by all processes that use the database. Raises
-    RequestError UNAVAILABLE if the folder cannot be used.
-    """
-    if isinstance(db.obj, PostgresServer):
-        open_connection()
-        connection = db.connection()
-        (is_held,) = connection.execute(
-            "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)
-        ).fetchone()
-        try:
-            yield is_held
-        finally:
-            if is_held:
-                try:
-                    connection.execute(
-                        "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (name,)
-                    )
-                except psycopg.Error:
-                    # The server released the lock when the connection was lost.
-                    close_connection()
-        return
-    file = files.open_lock(folder, f"{name}.lock")
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(file)

@@ -86,7 +86,8 @@ MEANINGS: Mapping[Code, str] = {
     ),
     Code.BAD_CREDENTIALS: "The email or the password is wrong, or the account is disabled.",
     Code.TOO_MANY_ATTEMPTS: (
-        "Too many failed logins from that address. Try again after the seconds in Retry-After."
+        "Too many failed logins from that address, or too many previews and sync runs at once. "
+        "Try again after the seconds in Retry-After."
     ),
     Code.CROSS_ORIGIN: "A browser sent the request from a page of another site.",
     Code.FORBIDDEN: "The caller's role does not allow the call.",

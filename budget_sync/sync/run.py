@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import peewee
+from peewee import fn
 
 from budget_sync.accounts.people import get_customer
 from budget_sync.database import (
@@ -21,7 +22,6 @@ from budget_sync.database import (
     locked,
     open_connection,
     transact,
-    try_exclusive_lock,
     unavailable_error,
 )
 from budget_sync.database.models import BudgetDataSourceConfig, Customer, Reservation, SyncHistory
@@ -29,6 +29,7 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, Role, require
 from budget_sync.runtime.correlation import current_id
+from budget_sync.runtime.slots import try_file_lock
 from budget_sync.sync import apply, fetch, history, summary
 from budget_sync.sync.cancel import Cancellation, Cancelled, OutOfTimeError, TimeLimit
 from budget_sync.sync.history import SyncRunResult
@@ -195,8 +196,11 @@ def _for_each_source(
     if workers == 1:
         yield from map(in_time, itertools.takewhile(lambda _: not job.stop.by, sources))
         return
+    # The threads use connections of their own, and this thread only waits for them.
+    close_connection()
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sync") as pool:
         yield from pool.map(in_thread, sources)
+    open_connection()
 
 
 def _sources(actor: Actor, customer_id: str | None) -> list[Source]:
@@ -214,6 +218,7 @@ class _Run:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.start_time = clock.now()
+        self.latest_id: int | None = None
         self._started_at = time.perf_counter()
 
     @property
@@ -229,6 +234,7 @@ def sync_source(job: Job, source: Source) -> SyncRunResult:
         with _lock_source(job.lock_folder, source.id):
             open_connection()
             _require_active(source)
+            run.latest_id = _latest_applied_id(source)
             return _work(job, run)
     except Skipped as reason:
         return _record(job, run, "skipped", message=str(reason))
@@ -268,8 +274,12 @@ def _held_before(source: Source) -> frozenset[str]:
 
 @contextmanager
 def _lock_source(folder: Path, source_id: str) -> Iterator[None]:
-    """Hold the lock of a source. Raises Skipped if another run holds it."""
-    with try_exclusive_lock(f"sync-{source_id}", folder) as is_locked:
+    """Hold the lock of a source on this machine. Raises Skipped if another run holds it.
+
+    A file and not a lock of PostgreSQL, which would need a connection while the sheet is fetched.
+    Runs on other machines are detected before this run is applied, by `_require_latest`.
+    """
+    with try_file_lock(folder / f"sync-{source_id}.lock") as is_locked:
         if not is_locked:
             raise Skipped("Another sync run of this source is in progress.")
         yield
@@ -286,6 +296,25 @@ def _require_active(source: Source) -> None:
     ).first()
     if row is None or row.removedAt is not None:
         raise Skipped("The source was removed.")
+
+
+def _latest_applied_id(source: Source) -> int | None:
+    """The id of the latest sync run that applied this source; None if there is none."""
+    latest: int | None = (
+        SyncHistory.select(fn.MAX(SyncHistory.id))
+        .where((SyncHistory.sourceId == source.id) & SyncHistory.status.in_(["success", "partial"]))
+        .scalar()
+    )
+    return latest
+
+
+def _require_latest(run: _Run) -> None:
+    """Raise Skipped if another run has applied the source since this one began.
+
+    This run may have read an older version of the sheet. The row of the source must be locked.
+    """
+    if _latest_applied_id(run.source) != run.latest_id:
+        raise Skipped("Another sync run of this source was applied while this one read the sheet.")
 
 
 class _Prepared(NamedTuple):
@@ -350,6 +379,7 @@ def _apply(job: Job, run: _Run, limit: TimeLimit, prepared: _Prepared) -> SyncRu
     def work() -> SyncRunResult:
         limit.check()
         _require_active(source)
+        _require_latest(run)
         plan = prepared.plan
         if not plan.changes_nothing:
             plan = _current_plan(source, prepared)

@@ -33,7 +33,6 @@ from support.world import ROOT, check_body, key_headers, person, reserve_body
 from app import create_app
 from budget_sync import database, ledger, manual_budgets, settings
 from budget_sync.database import Prepared, db, first_row_of_each
-from budget_sync.database.locks import try_exclusive_lock
 from budget_sync.database.models import Customer, Reservation
 from budget_sync.database.postgres.pipeline import Connection, Statement
 from budget_sync.database.postgres.pool import MAX_GREENLET_CONNECTIONS
@@ -542,24 +541,6 @@ def reserve_once(request_id: str) -> str:
             SERVICE, ReserveRequest(budget_id="budget-123", request_id=request_id, amount=AMOUNT)
         ).data["reservationId"]
     )
-
-
-def test_exclusive_lock_ends_with_its_connection(
-    world: Flask, tmp_path: Path, outsider: psycopg.Connection[Any]
-) -> None:
-    def try_it() -> bool:
-        with try_exclusive_lock("sync-src-1", tmp_path) as got:
-            return got
-
-    with try_exclusive_lock("sync-src-1", tmp_path) as got:
-        assert got
-        assert at_once(try_it) == [False]
-        with try_exclusive_lock("sync-src-2", tmp_path) as other:
-            assert other
-    assert at_once(try_it) == [True]
-    with try_exclusive_lock("sync-src-1", tmp_path):
-        end_all(outsider)
-        assert at_once(try_it) == [True]
 
 
 def test_forked_child_does_not_use_inherited_connections(world: Flask) -> None:

@@ -13,6 +13,8 @@ from stress import (
     kills,
     locks,
     mutation,
+    noisy_customer,
+    noisy_shapes,
     pages,
     power,
     slow,
@@ -135,6 +137,14 @@ ROWS = (
         tenants.stress,
         short=500,
         full=10_000,
+        engines=BOTH,
+    ),
+    Row(
+        "noisy-customer",
+        "One customer's p99 stays within 2 times of undisturbed, whatever another one does",
+        noisy_customer.stress,
+        short=30,
+        full=len(noisy_shapes.SHAPES),
         engines=BOTH,
     ),
     Row(

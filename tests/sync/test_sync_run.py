@@ -35,7 +35,7 @@ from budget_sync.domain.request_models import (
 )
 from budget_sync.ledger import verification
 from budget_sync.settings import Settings
-from budget_sync.sync import apply
+from budget_sync.sync import apply, fetch
 
 pytestmark = pytest.mark.both_engines
 
@@ -479,6 +479,32 @@ def test_second_concurrent_run_of_a_source_is_skipped(
     assert world.budgets() == {"Engineering, Q1 2025": "1"}
 
 
+def test_older_sheet_never_replaces_one_applied_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = world.sheet(KEY, plan_rows(Engineering=1))
+    world.sync(source)
+    world.rows(KEY, plan_rows(Engineering=2))
+    real: Callable[..., Any] = fetch.fetch_source
+    meanwhile: list[sync.SyncRunResult] = []
+
+    def fetch_source(*arguments: Any) -> Any:
+        fetched = real(*arguments)
+        monkeypatch.setattr(fetch, "fetch_source", real)
+        world.rows(KEY, plan_rows(Engineering=3))
+        # Another machine has its own lock files.
+        meanwhile.append(world.sync(source, lock_folder=world.folder / "another machine"))
+        return fetched
+
+    monkeypatch.setattr(fetch, "fetch_source", fetch_source)
+    older = world.sync(source)
+    assert (older.status, meanwhile[0].status) == ("skipped", "success")
+    assert "was applied while this one read the sheet" in (older.message or "")
+    assert world.budgets() == {"Engineering, Q1 2025": "3"}
+    assert world.sync(source).status == "success"
+    world.verify()
+
+
 def die(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -543,10 +569,7 @@ def killed(world: World, prepare: Callable[[pytest.MonkeyPatch], object]) -> int
 
 
 def next_run(world: World, source: sync.Source) -> sync.SyncRunResult:
-    """The sync run after a killed one.
-
-    PostgreSQL holds a lock until it notices that the connection is closed.
-    """
+    """The sync run after a killed one, which PostgreSQL may still be rolling back."""
     deadline = time.monotonic() + 20
     while (result := world.sync(source)).status == "skipped":
         assert time.monotonic() < deadline, result.message

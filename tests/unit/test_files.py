@@ -21,6 +21,7 @@ from budget_sync import database, settings, sync
 from budget_sync.accounts import people
 from budget_sync.domain.errors import RequestError
 from budget_sync.runtime import files
+from budget_sync.runtime.slots import try_file_lock
 
 JANES_NEW_PASSWORD = "a password of Jane's"
 
@@ -203,7 +204,7 @@ def test_links_do_not_change_files_of_root(theirs: Path, tmp_path: Path) -> None
     (theirs / "folder").symlink_to(tmp_path)
     with pytest.raises(OSError, match="lock"):
         files.open_or_create(theirs / "lock")
-    with pytest.raises(RequestError) as raised, database.try_exclusive_lock("sync-1", theirs):
+    with pytest.raises(RequestError) as raised, try_file_lock(theirs / "sync-1.lock"):
         pass
     assert "sync-1.lock" in str(raised.value.__cause__)
     files.write(theirs / "note", "a note")

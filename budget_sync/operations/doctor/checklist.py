@@ -200,6 +200,8 @@ def _sheet_sync(actor: Actor, settings: Settings) -> Iterator[Finding]:
                 f"`flask sync-sheets --customer {source.customer_id} --dry-run`",
             )
             continue
+        finally:
+            database.open_connection()
         last = (
             SyncHistory.select()
             .where(SyncHistory.sourceId == source.id)

@@ -27,7 +27,7 @@ _TITLES = {
     405: "Not possible here",
     409: "Not possible now",
     413: "Too much data",
-    429: "Too many attempts",
+    429: "Too many at once",
     500: "Something went wrong",
     503: "Not available right now",
 }

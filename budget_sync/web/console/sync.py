@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from budget_sync import database
 from budget_sync import sync as sheets
 from budget_sync.accounts.authentication import digest
 from budget_sync.domain.errors import Code, RequestError
+from budget_sync.domain.permissions import Action, require
 from budget_sync.queries import sync_runs
 from budget_sync.queries.paging import pages
+from budget_sync.runtime.slots import try_slot
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import (
     argument,
@@ -30,6 +36,17 @@ DEADLINE_S = 50.0
 
 #: Sources read at the same time.
 WORKERS = 4
+
+#: Previews and sync runs started from pages that run at once on this machine: of one customer, and
+#: in all. Each occupies a thread for as long as its sheets take.
+RUNS_PER_CUSTOMER = 2
+RUNS_IN_ALL = 4
+
+#: Lines of a section of a preview that its page shows.
+MAX_PREVIEW_LINES = 1_000
+
+#: The Retry-After of a preview or sync run that is rejected because of these limits, in seconds.
+RETRY_AFTER_S = 10
 
 
 @console.get("/sync")
@@ -62,22 +79,27 @@ def sync_run() -> Response:
 @console.get("/sync/preview")
 def sync_preview() -> Response:
     """The changes that a sync run would apply now, for each source."""
-    previews = list(
-        sheets.preview_all(
-            _job(), customer_id=viewer().customer.id, deadline_s=DEADLINE_S, workers=WORKERS
+    with _slot():
+        previews = list(
+            sheets.preview_all(
+                _job(), customer_id=viewer().customer.id, deadline_s=DEADLINE_S, workers=WORKERS
+            )
         )
-    )
-    return page("sync_preview.html", previews=previews, names=_names())
+        # In the slot as well, because the page of a large sheet takes long to render.
+        return page(
+            "sync_preview.html", previews=previews, names=_names(), max_lines=MAX_PREVIEW_LINES
+        )
 
 
 @console.post("/sync/run")
 def run_sync() -> AnyResponse:
     """Sync every source now."""
-    results = list(
-        sheets.sync_all(
-            _job(), customer_id=viewer().customer.id, deadline_s=DEADLINE_S, workers=WORKERS
+    with _slot():
+        results = list(
+            sheets.sync_all(
+                _job(), customer_id=viewer().customer.id, deadline_s=DEADLINE_S, workers=WORKERS
+            )
         )
-    )
     for result in results:
         _flash(result)
     if not results:
@@ -93,10 +115,12 @@ def sync_held() -> AnyResponse:
     """
     source_id = argument("source")
     if is_sent():
-        try:
-            _flash(_sync_with_approved_deletions(source_id, typed("listed")))
-        except RequestError as error:
-            return _held_page(source_id, status_of(error), error.sentence)
+        with _slot():
+            try:
+                result = _sync_with_approved_deletions(source_id, typed("listed"))
+            except RequestError as error:
+                return _held_page(source_id, status_of(error), error.sentence)
+        _flash(result)
         return redirect(url_for("console.sync"))
     return _held_page(source_id)
 
@@ -135,12 +159,40 @@ def _sync_with_approved_deletions(source_id: str, listed: str) -> sheets.SyncRun
             Code.REQUEST_CONFLICT,
             "The held deletions have changed. Check the list below, then confirm again.",
         )
-    return sheets.sync_source(_job(ids), source)
+    result = sheets.sync_source(_job(ids), source)
+    database.open_connection()
+    return result
 
 
 def _fingerprint(budget_ids: list[str]) -> str:
     """A digest of the list of budgets, for a hidden field of the form."""
     return digest("\n".join(sorted(budget_ids)))
+
+
+@contextmanager
+def _slot() -> Iterator[None]:
+    """Run a preview or sync run in one of the slots.
+
+    Raises RequestError FORBIDDEN, or TOO_MANY_ATTEMPTS if no slot is free.
+    """
+    who, folder = viewer(), settings().instance_folder
+    require(who.actor, Action.MANAGE_SOURCES)
+    with try_slot(folder, f"console-sync-of-{who.customer.id}", RUNS_PER_CUSTOMER) as is_free:
+        if not is_free:
+            raise _too_many(f"{RUNS_PER_CUSTOMER} previews or sync runs of this customer")
+        with try_slot(folder, "console-sync", RUNS_IN_ALL) as is_free_in_all:
+            if not is_free_in_all:
+                raise _too_many("Several previews or sync runs of other customers")
+            yield
+
+
+def _too_many(running: str) -> RequestError:
+    return RequestError(
+        Code.TOO_MANY_ATTEMPTS,
+        f"{running} are in progress. Nothing was changed. Wait until one of them has finished, "
+        "then try again.",
+        retryAfter=RETRY_AFTER_S,
+    )
 
 
 def _names() -> dict[str, str]:
