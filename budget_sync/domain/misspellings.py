@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+_SEPARATOR = re.compile(r"[\W_]")
+
 #: A name that begins with one of these is meant for this program, even if no setting is similar.
 _PREFIXES = (
     "BUDGET",
@@ -60,7 +62,7 @@ def find_misspellings(names: Iterable[str], settings: Iterable[str]) -> list[Mis
 
 def _letters(name: str) -> str:
     """The letters and digits of a name, in upper case."""
-    return re.sub(r"[\W_]", "", name).upper()
+    return _SEPARATOR.sub("", name).upper()
 
 
 def _closest(letters: str, known: dict[str, str]) -> str | None:

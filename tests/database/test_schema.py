@@ -712,6 +712,7 @@ def actions_written() -> set[str]:
                     isinstance(call, ast.Call)
                     and isinstance(call.func, ast.Attribute)
                     and call.func.attr in ("record", "record_movement")
+                    and len(call.args) > 1
                 ):
                     continue
                 action = call.args[1]

@@ -2151,7 +2151,8 @@ def test_sheet_row_revives_a_budget_removed_by_hand(acme: Shell, chosen: Setting
         "Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,100000\n", encoding="utf-8"
     )
     acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
-    acme.succeed("sync-sheets")
+    result = acme.run("sync-sheets")
+    assert (result.exit_code, "takes over Engineering, Q1 2025" in result.stderr) == (0, True)
     _, row = table(acme.succeed("list-budgets"))
     assert (row[0], row[6]) == ("budget-1", "40,000")
     assert acme.succeed("list-budgets", "--deleted") == "No budget matches.\n"

@@ -21,6 +21,7 @@ from budget_sync.database.errors import DatabaseUnusableError
 _MARK = 1_297_045_069
 
 _TRIGGER = "moved_no_{event}_{table}"
+_ANY_TRIGGER = re.compile(r"moved_no_(?:insert|update|delete)_\w+")
 
 
 class DatabaseMovedError(DatabaseUnusableError):
@@ -52,14 +53,13 @@ def reject_writes(connection: Any, tables: Sequence[str], name: str) -> None:
 
 def accept_writes(connection: Any) -> bool:
     """Remove the mark, if there is one; returns False if there is none."""
-    pattern = re.compile(_TRIGGER.format(event="(?:insert|update|delete)", table=r"\w+"))
     with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
         (mark,) = connection.execute("PRAGMA user_version").fetchone()
         if mark != _MARK:
             return False
         triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
         for (trigger,) in triggers.fetchall():
-            if pattern.fullmatch(trigger):
+            if _ANY_TRIGGER.fullmatch(trigger):
                 connection.execute(f'DROP TRIGGER "{trigger}"')
         connection.execute('DROP TABLE "MovedTo"')
         connection.execute("PRAGMA user_version = 0")
