@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from budget_sync.accounts.people import get_customer
+from budget_sync.accounts.customers import get_customer
 from budget_sync.database import audit_log, locked, transact
 from budget_sync.database.models import Budget, BudgetUtilization, Customer
 from budget_sync.domain import clock

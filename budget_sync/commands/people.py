@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import click
 
-from budget_sync.accounts import people
+from budget_sync.accounts import api_keys, customers, people
 from budget_sync.commands.support import (
     AMOUNT,
     command,
@@ -63,7 +63,7 @@ def add_customer(
         )
     except MoneyError as error:
         raise click.ClickException(f"--currency and --auto-approve-limit: {error}.") from None
-    people.add_customer(
+    customers.add_customer(
         me(),
         customer_id,
         name,
@@ -112,7 +112,7 @@ def set_customer(
                 "--fiscal-year-start": fiscal_year_start,
             }
         )
-    changed = people.set_customer(
+    changed = customers.set_customer(
         me(),
         customer_id,
         name=name,
@@ -142,19 +142,19 @@ def _changed_line(what: str, fields: list[str]) -> str:
 @on_current_schema
 def disable_customer(customer_id: str, yes: bool) -> None:
     """End all sessions and keys of a customer, and stop its syncs. Its data stays."""
-    access = people.customer_access(me(), customer_id)
+    access = customers.customer_access(me(), customer_id)
     ends = (
         f"{_count(access.users, 'user')}, {_count(access.sessions, 'session')}, "
         f"{_count(access.keys, 'API key')} and {_count(access.sources, 'source')}"
     )
-    if people.get_customer(customer_id).disabledAt is not None:
+    if customers.get_customer(customer_id).disabledAt is not None:
         done(f"Customer {customer_id} is disabled already.")
         return
     if not yes and _is_typed_on_a_terminal():
         question = f"Disable customer {customer_id}? This ends the access of {ends}."
         if not click.confirm(question, err=True):
             raise click.ClickException("Not confirmed. Nothing was changed.")
-    people.disable_customer(me(), customer_id)
+    customers.disable_customer(me(), customer_id)
     done(f"Disabled customer {customer_id}. This ended the access of {ends}.")
 
 
@@ -171,7 +171,7 @@ def _count(number: int, what: str) -> str:
 @on_current_schema
 def enable_customer(customer_id: str) -> None:
     """Enable a disabled customer: its users, keys and sources work again."""
-    people.enable_customer(me(), customer_id)
+    customers.enable_customer(me(), customer_id)
     done(f"Enabled customer {customer_id}.")
 
 
@@ -183,7 +183,7 @@ def list_customers() -> None:
         ("id", "name", "currency", "time zone", "state"),
         [
             (row.id, row.name, row.currency, row.timeZone, state_since(row.disabledAt, "disabled"))
-            for row in people.list_customers(me())
+            for row in customers.list_customers(me())
         ],
         "There are no customers yet. Create one with `flask add-customer`.",
     )
@@ -336,7 +336,7 @@ def list_users(customer_id: str | None) -> None:
 @on_current_schema
 def add_key(customer_id: str | None, all_customers: bool, name: str, may_overspend: bool) -> None:
     """Create an API key and print it. It cannot be shown again."""
-    key = people.add_key(
+    key = api_keys.add_key(
         me(), name, customer_id=one_of(customer_id, all_customers), may_overspend=may_overspend
     )
     _, key_id, _ = key.split("_", 2)
@@ -364,7 +364,7 @@ def list_keys(customer_id: str | None) -> None:
                 clock.to_text(row.lastUsedAt) if row.lastUsedAt else "never",
                 state_since(row.revokedAt, "revoked"),
             )
-            for row in people.list_keys(me(), customer_id)
+            for row in api_keys.list_keys(me(), customer_id)
         ],
         "There are no API keys yet. Create one with `flask add-key`.",
     )
@@ -375,7 +375,7 @@ def list_keys(customer_id: str | None) -> None:
 @on_current_schema
 def revoke_key(key_id: str) -> None:
     """Revoke an API key. `flask list-keys` shows the IDs."""
-    people.revoke_key(me(), key_id)
+    api_keys.revoke_key(me(), key_id)
     done(f"Revoked key {key_id}.")
 
 

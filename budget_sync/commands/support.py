@@ -20,7 +20,7 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from budget_sync import database
-from budget_sync.accounts import people
+from budget_sync.accounts import customers
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Actor, operator
 from budget_sync.runtime.correlation import current_id, id_of_run
@@ -215,7 +215,7 @@ def one_of(customer_id: str | None, all_customers: bool) -> str | None:
 def require_known(customer_id: str | None) -> None:
     """Raise RequestError INVALID_CUSTOMER if the customer does not exist."""
     if customer_id is not None:
-        people.get_customer(customer_id)
+        customers.get_customer(customer_id)
 
 
 def show_table(header: tuple[str, ...], rows: list[tuple[str, ...]], empty: str) -> None:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from budget_sync import ledger, manual_budgets, sync
-from budget_sync.accounts import authentication, people
+from budget_sync.accounts import api_keys, authentication, customers, people
 from budget_sync.database.models import Budget, BudgetDataSourceConfig, Customer, Reservation, User
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReserveRequest
@@ -55,7 +55,7 @@ def demo_folder(instance_folder: Path) -> Path:
 def _create_customer(actor: Actor) -> bool:
     if Customer.get_or_none(Customer.id == CUSTOMER):
         return False
-    people.add_customer(
+    customers.add_customer(
         actor, CUSTOMER, "Acme Inc.", currency="USD", auto_approve_limit_minor=1_000_000
     )
     return True
@@ -98,7 +98,8 @@ def _create_key(actor: Actor, folder: Path) -> bool:
     if path.exists() and authentication.actor_of_key(path.read_text(encoding="utf-8").split()[-1]):
         return False
     _write_secret(
-        path, f"Authorization: Bearer {people.add_key(actor, 'orchestrator', customer_id=CUSTOMER)}"
+        path,
+        f"Authorization: Bearer {api_keys.add_key(actor, 'orchestrator', customer_id=CUSTOMER)}",
     )
     return True
 

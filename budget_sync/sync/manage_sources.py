@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from budget_sync.accounts.people import get_customer
+from budget_sync.accounts.customers import get_customer
 from budget_sync.database import audit_log, locked, transact
 from budget_sync.database.models import Budget, BudgetDataSourceConfig, BudgetUtilization
 from budget_sync.domain import clock

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import peewee
 from peewee import fn
 
-from budget_sync.accounts.people import get_customer
+from budget_sync.accounts.customers import get_customer
 from budget_sync.database import (
     close_connection,
     locked,

@@ -35,7 +35,7 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from budget_sync import database, manual_budgets, settings
-from budget_sync.accounts import authentication, last_use, passwords, people
+from budget_sync.accounts import api_keys, authentication, customers, last_use, passwords, people
 from budget_sync.database.models import (
     ApiKey,
     BudgetCheckLog,
@@ -69,7 +69,7 @@ CALLS = {
 @pytest.fixture
 def acme(app: Flask) -> Flask:
     """The app with one customer, its budget, and two users, Jane and Mark."""
-    people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
+    customers.add_customer(ROOT, CUSTOMER, "Acme Inc.")
     manual_budgets.set_budget(
         ROOT, CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id="budget-123"
     )
@@ -191,7 +191,7 @@ def test_login_response_is_not_cached(acme: Flask) -> None:
 def test_database_stores_no_usable_secret(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     # The real cost of a hash; other tests run with a cheap one.
     monkeypatch.setattr(passwords, "generate_password_hash", generate_password_hash)
-    people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
+    customers.add_customer(ROOT, CUSTOMER, "Acme Inc.")
     people.add_user(
         ROOT,
         "jane",
@@ -265,7 +265,7 @@ def test_disabling_a_user_ends_their_sessions_for_good(acme: Flask) -> None:
 def test_disabling_a_customer_ends_its_sessions_and_keys(acme: Flask) -> None:
     cookie, key = cookie_of(log_in(acme)), key_headers(CUSTOMER)
     assert (identify(acme, cookie), identify(acme, key)) == ("jane", "None")
-    people.disable_customer(ROOT, CUSTOMER)
+    customers.disable_customer(ROOT, CUSTOMER)
     assert (identify(acme, cookie), identify(acme, key)) == (401, 401)
     assert log_in(acme).status_code == 401
 
@@ -275,7 +275,7 @@ def test_disabled_customer_is_closed_to_every_key(
 ) -> None:
     key = key_headers(None)
     assert post(acme, "/api/budget/reserve", reserve_body(), key).status_code == 200
-    people.disable_customer(ROOT, CUSTOMER)
+    customers.disable_customer(ROOT, CUSTOMER)
     client = acme.test_client()
     replies = [post(acme, f"/api/budget/{call}", body, key) for call, body in CALLS.items()]
     replies += [
@@ -298,14 +298,14 @@ def test_new_password_ends_sessions_and_the_old_password(acme: Flask) -> None:
 
 def test_revoking_a_key_affects_only_that_key_at_once(acme: Flask) -> None:
     key, other = key_headers(CUSTOMER), key_headers(CUSTOMER)
-    people.revoke_key(ROOT, key["Authorization"].split("_")[1])
+    api_keys.revoke_key(ROOT, key["Authorization"].split("_")[1])
     assert (identify(acme, key), identify(acme, other)) == (401, "None")
 
 
 def replace_key(old: Headers) -> Headers:
     """A new key with the name of the old one, which is revoked."""
     new = key_headers(CUSTOMER)
-    people.revoke_key(ROOT, old["Authorization"].split("_")[1])
+    api_keys.revoke_key(ROOT, old["Authorization"].split("_")[1])
     return new
 
 
@@ -417,7 +417,7 @@ def test_request_succeeds_without_the_write_of_the_last_use(
     "change",
     [
         lambda: people.disable_user(ROOT, "jane"),
-        lambda: people.disable_customer(ROOT, CUSTOMER),
+        lambda: customers.disable_customer(ROOT, CUSTOMER),
         lambda: User.update(passwordHash="changed").where(User.id == "jane").execute(),
     ],
     ids=["user disabled", "customer disabled", "password changed"],
@@ -567,7 +567,7 @@ def test_address_is_limited_to_fifty_guesses_in_total(acme: Flask) -> None:
 
 
 def test_hundred_simultaneous_guesses_count_as_a_hundred(app: Flask) -> None:
-    people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
+    customers.add_customer(ROOT, CUSTOMER, "Acme Inc.")
     # At full cost, computing a hash leaves time for other guesses to overlap.
     person("jane", Role.FPA_USER, CUSTOMER)
     # A hundred requests wait for one disk, which can exceed the usual timeout on a busy machine.
@@ -1007,7 +1007,7 @@ def test_credentials_are_always_verified(
     app = app_with(environment, BUDGET_CHECK_AUTH=mode)
     assert check(app, ELSEWHERE, key_headers(CUSTOMER)) == 200
     assert check(app, HERE, {"Authorization": "Bearer wrong"}) == 401
-    people.add_customer(ROOT, "org-789", "Umbrella")
+    customers.add_customer(ROOT, "org-789", "Umbrella")
     response = post(app, "/api/budget/check", check_body(), key_headers("org-789"))
     assert (response.status_code, response.get_json()["fields"]) == (
         400,

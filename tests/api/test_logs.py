@@ -29,7 +29,7 @@ from support.world import ROOT, check_body, key_headers, release_body, reserve_b
 
 from app import create_app
 from budget_sync import database, ledger, settings, sync
-from budget_sync.accounts import people
+from budget_sync.accounts import api_keys, customers, people
 from budget_sync.database import db, transact
 from budget_sync.domain import clock
 from budget_sync.domain.errors import RequestError
@@ -253,7 +253,7 @@ def test_no_call_logs_a_secret(environment: dict[str, str]) -> None:
         | {"LOG_LEVEL": "DEBUG"}
     )
     app = prepare(installation)
-    key = people.add_key(ROOT, "orchestrator", customer_id=demo.CUSTOMER)
+    key = api_keys.add_key(ROOT, "orchestrator", customer_id=demo.CUSTOMER)
     database.disconnect()
     installation.start("--workers", "1")
     session = requests.Session()
@@ -286,7 +286,7 @@ def prepare(installation: Installation) -> Flask:
     chosen.instance_folder.mkdir(parents=True)
     database.connect(chosen.database, create=True)
     database.init_schema()
-    people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.")
+    customers.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.")
     people.add_user(
         ROOT,
         "mark",
@@ -487,7 +487,7 @@ def test_commands_do_not_print_secrets(
     marked = {name: secret(name) for name in ("SECRET_KEY", "CRON_SECRET", "METRICS_TOKEN")}
     installation = Installation(environment | marked)
     app = prepare(installation)
-    key = people.add_key(ROOT, "orchestrator", customer_id=demo.CUSTOMER)
+    key = api_keys.add_key(ROOT, "orchestrator", customer_id=demo.CUSTOMER)
     if not has_database:
         database.disconnect()
         app = create_app(

@@ -31,7 +31,7 @@ from support.world import ROOT, check_body, commit_body, key_headers, release_bo
 
 from app import create_app
 from budget_sync import __version__, database, ledger, manual_budgets, settings, sync
-from budget_sync.accounts import people
+from budget_sync.accounts import customers
 from budget_sync.database.models import Budget, BudgetDataSourceConfig, SyncHistory
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code
@@ -78,7 +78,7 @@ def world(app: Flask) -> Flask:
 
 def make_world() -> None:
     """Create customer org-456 with budget-123, of which 5,000 are committed."""
-    people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
+    customers.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
     manual_budgets.set_budget(
         ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET
     )
@@ -241,7 +241,7 @@ def test_no_label_has_a_value_from_the_caller(world: Flask) -> None:
 
 
 def test_balances_are_in_whole_units_by_currency(world: Flask) -> None:
-    people.add_customer(ROOT, "org-789", 'Odd "Name"', currency="JPY")
+    customers.add_customer(ROOT, "org-789", 'Odd "Name"', currency="JPY")
     manual_budgets.set_budget(ROOT, "org-789", "Travel", "2025", Decimal(90_000), budget_id="trips")
     manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Travel", "2025", Decimal("1000.25"))
     manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Travel", "2026", Decimal(300), currency="EUR")
@@ -290,7 +290,7 @@ def test_balances_of_different_decimals_are_added(world: Flask) -> None:
 def test_overdrawn_budgets_are_counted_by_customer(
     world: Flask,
 ) -> None:
-    people.add_customer(ROOT, "org-789", "Another", currency="JPY")
+    customers.add_customer(ROOT, "org-789", "Another", currency="JPY")
     for number, amount in enumerate((10, 20, 30, 40_000)):
         manual_budgets.set_budget(
             ROOT, "org-789", f"D{number}", "2025", Decimal(amount), budget_id=f"b{number}"
@@ -356,7 +356,7 @@ def thresholds(client: FlaskClient) -> dict[tuple[str, str], float]:
 def test_only_current_periods_count_as_used_up(
     app: Flask, period: str, time_zone: str, first_month: int, at: str, is_current: bool
 ) -> None:
-    people.add_customer(
+    customers.add_customer(
         ROOT, "acme", "Acme", time_zone=time_zone, fiscal_year_start_month=first_month
     )
     manual_budgets.set_budget(ROOT, "acme", "Legal", period, Decimal(5), budget_id="legal")
@@ -391,12 +391,12 @@ def test_empty_budget_counts_as_used_up_only_if_overdrawn(world: Flask) -> None:
 
 @time_machine.travel("2025-02-05T11:00:00Z", tick=False)
 def test_disabled_customer_has_no_used_up_budgets(world: Flask) -> None:
-    people.disable_customer(ROOT, demo.CUSTOMER)
+    customers.disable_customer(ROOT, demo.CUSTOMER)
     assert thresholds(world.test_client()) == {}
 
 
 def test_balances_may_add_up_to_more_than_64_bits(world: Flask) -> None:
-    people.add_customer(ROOT, "rich", "Rich")
+    customers.add_customer(ROOT, "rich", "Rich")
     total_minor = insert_vast_budgets("rich")
     samples = scraped(world.test_client())
     assert value(samples, "database_up") == 1

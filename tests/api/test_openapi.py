@@ -35,7 +35,7 @@ from support.world import (
 from werkzeug.test import TestResponse
 
 from budget_sync import database, ledger, manual_budgets, settings, sync
-from budget_sync.accounts import authentication, people
+from budget_sync.accounts import authentication, customers, people
 from budget_sync.database.models import Customer, LoginAttempt, Session, User
 from budget_sync.domain import clock
 from budget_sync.domain.errors import MEANINGS, Code
@@ -196,7 +196,7 @@ def environment(environment: dict[str, str]) -> dict[str, str]:
 @pytest.fixture
 def world(app: Flask, chosen: settings.Settings) -> Flask:
     """Customer org-456 with people, a CSV source, and budget-123 with 5,000 committed."""
-    people.add_customer(ROOT, "org-456", "Acme Inc.", auto_approve_limit_minor=1_000_000)
+    customers.add_customer(ROOT, "org-456", "Acme Inc.", auto_approve_limit_minor=1_000_000)
     manual_budgets.set_budget(
         ROOT, "org-456", "Engineering", "Q1 2025", Decimal(100_000), budget_id="budget-123"
     )
@@ -541,11 +541,11 @@ def check_request_errors(api: ApiChecker) -> None:
 
 def check_caller_errors(api: ApiChecker) -> None:
     """Errors about the caller or the customer."""
-    people.add_customer(ROOT, "org-789", "Closed Inc.")
+    customers.add_customer(ROOT, "org-789", "Closed Inc.")
     manual_budgets.set_budget(
         ROOT, "org-789", "Engineering", "Q1 2025", Decimal(1), budget_id="abroad"
     )
-    people.disable_customer(ROOT, "org-789")
+    customers.disable_customer(ROOT, "org-789")
     everywhere = key_headers(None, name="everywhere")
     for operation in calls(Code.AUTHENTICATION_REQUIRED):
         api.send(operation, Code.AUTHENTICATION_REQUIRED, headers=bearer("nonsense"))

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from support.world import PASSWORD, ROOT, cheap_hash, person, slots
 
-from budget_sync.accounts import authentication, people
+from budget_sync.accounts import authentication, customers, people
 from budget_sync.database.models import AuditLog, LoginAttempt, User
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import (
@@ -144,18 +144,18 @@ def test_admin_cannot_change_or_create_a_super_admin(world: Flask) -> None:
 
 
 def test_user_and_settings_of_another_customer_cannot_be_changed(world: Flask) -> None:
-    people.add_customer(ROOT, "rival", "Rival Ltd.")
+    customers.add_customer(ROOT, "rival", "Rival Ltd.")
     boss = person("boss", Role.ADMIN, "rival")
     for work, code in (
         (lambda: people.set_user(boss, "fpa-001", name="X"), Code.NOT_FOUND),
-        (lambda: people.set_customer(boss, "org-456", name="X"), Code.FORBIDDEN),
-        (lambda: people.enable_customer(boss, "rival"), Code.FORBIDDEN),
-        (lambda: people.customer_access(boss, "rival"), Code.FORBIDDEN),
+        (lambda: customers.set_customer(boss, "org-456", name="X"), Code.FORBIDDEN),
+        (lambda: customers.enable_customer(boss, "rival"), Code.FORBIDDEN),
+        (lambda: customers.customer_access(boss, "rival"), Code.FORBIDDEN),
     ):
         with pytest.raises(RequestError) as error:
             work()
         assert error.value.code == code
-    assert people.set_customer(boss, "rival", name="Rival & Co.") == ["name"]
+    assert customers.set_customer(boss, "rival", name="Rival & Co.") == ["name"]
 
 
 @pytest.mark.parametrize("role", [Role.FPA_ADMIN, Role.FPA_USER, Role.MANAGER, Role.API_SYSTEM])
@@ -163,7 +163,7 @@ def test_other_roles_change_no_user_and_no_customer(world: Flask, role: Role) ->
     actor = Actor("user:x", "x", "X", "x@example.com", role, "org-456")
     changes: list[Callable[[], object]] = [
         lambda: people.set_user(actor, "fpa-001", name="X"),
-        lambda: people.set_customer(actor, "org-456", name="X"),
+        lambda: customers.set_customer(actor, "org-456", name="X"),
     ]
     for work in changes:
         with pytest.raises(RequestError, match="does not allow this"):

@@ -32,7 +32,7 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from budget_sync import database, ledger, manual_budgets, settings
-from budget_sync.accounts import authentication, people
+from budget_sync.accounts import api_keys, authentication, customers, people
 from budget_sync.database.models import ApiKey, Budget, Customer, Session, User
 from budget_sync.domain import clock, permissions
 from budget_sync.domain.errors import RequestError
@@ -488,7 +488,7 @@ def cast(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iter
 
 def _populate(app: Flask) -> Cast:
     for customer_id in (HOME, OTHER, CLOSED):
-        people.add_customer(ROOT, customer_id, customer_id)
+        customers.add_customer(ROOT, customer_id, customer_id)
     manual_budgets.set_budget(
         ROOT, HOME, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=HOME_BUDGET
     )
@@ -536,9 +536,9 @@ def _invalid_callers(app: Flask) -> dict[str, Caller]:
     # Disabling deletes sessions. They are inserted again, so that calls fail because of disabledAt.
     sessions = _sessions("user-disabled", "user-closed")
     people.disable_user(ROOT, "user-disabled")
-    people.disable_customer(ROOT, CLOSED)
+    customers.disable_customer(ROOT, CLOSED)
     Session.insert_many(sessions).execute()
-    people.revoke_key(ROOT, revoked.headers["Authorization"].split("_")[1])
+    api_keys.revoke_key(ROOT, revoked.headers["Authorization"].split("_")[1])
     key = _service(HOME)
     header = key.headers["Authorization"]
     wrong = header[:-1] + ("A" if header[-1] != "A" else "B")
@@ -594,7 +594,9 @@ def _log_in(app: Flask, email: str) -> dict[str, str]:
 
 def _service(customer_id: str | None, *, may_overspend: bool = False) -> Caller:
     """An API key."""
-    key = people.add_key(ROOT, "orchestrator", customer_id=customer_id, may_overspend=may_overspend)
+    key = api_keys.add_key(
+        ROOT, "orchestrator", customer_id=customer_id, may_overspend=may_overspend
+    )
     actor = authentication.actor_of_key(key)
     assert actor is not None
     return Caller(actor, {"Authorization": f"Bearer {key}"})

@@ -10,7 +10,7 @@ from support.world import PASSWORD, ROOT, person
 
 from app import create_app
 from budget_sync import settings
-from budget_sync.accounts import authentication, people
+from budget_sync.accounts import authentication, customers
 from budget_sync.domain.permissions import Role
 from budget_sync.web import proxies
 
@@ -24,7 +24,7 @@ LogIn = Callable[..., int]
 @pytest.fixture
 def log_in(app: Flask, environment: dict[str, str], request: pytest.FixtureRequest) -> LogIn:
     """A login through the number of proxies in the test's parameter, by default two."""
-    people.add_customer(ROOT, CUSTOMER, "Acme Inc.")
+    customers.add_customer(ROOT, CUSTOMER, "Acme Inc.")
     person("jane", Role.FPA_USER, CUSTOMER)
     app_behind_proxies = create_app(
         settings.load(environment | {"TRUSTED_PROXIES": str(getattr(request, "param", 2))})

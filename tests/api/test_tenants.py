@@ -33,7 +33,7 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from budget_sync import database, manual_budgets, settings
-from budget_sync.accounts import authentication, people
+from budget_sync.accounts import api_keys, authentication, customers, people
 from budget_sync.database.models import (
     ApiKey,
     AuditLog,
@@ -140,7 +140,7 @@ class World:
 def build(app: Flask) -> World:
     """Create both customers. Acme's currency is USD, Umbrella's JPY; everything else is equal."""
     for customer_id, currency in ((ACME, "USD"), (UMBRELLA, "JPY")):
-        people.add_customer(ROOT, customer_id, customer_id, currency=currency)
+        customers.add_customer(ROOT, customer_id, customer_id, currency=currency)
         manual_budgets.set_budget(
             ROOT,
             customer_id,
@@ -465,8 +465,8 @@ def test_request_of_another_customer_looks_nonexistent(world: World, by: str) ->
 
 @pytest.mark.parametrize("by", INSIDERS)
 def test_another_customer_looks_nonexistent(world: World, by: str) -> None:
-    people.add_customer(ROOT, "disabled", "Disabled")
-    people.disable_customer(ROOT, "disabled")
+    customers.add_customer(ROOT, "disabled", "Disabled")
+    customers.disable_customer(ROOT, "disabled")
     unknown = world.check(by, "no_where_")
     assert is_error(unknown, 400, "INVALID_CUSTOMER")
     assert unknown.get_json()["error"] == "Invalid customer"
@@ -626,12 +626,12 @@ REACHES: dict[str, Callable[[Actor, Path], object]] = {
         password=None,
         slots_folder=slots,
     ),
-    "add a key there": lambda actor, _: people.add_key(actor, "spy", customer_id=UMBRELLA),
-    "add a key for all": lambda actor, _: people.add_key(actor, "spy", customer_id=None),
-    "revoke their key": lambda actor, _: people.revoke_key(actor, key_of(UMBRELLA)),
-    "revoke a key for all": lambda actor, _: people.revoke_key(actor, key_of(None)),
-    "add a customer": lambda actor, _: people.add_customer(actor, "third", "Third"),
-    "disable them": lambda actor, _: people.disable_customer(actor, UMBRELLA),
+    "add a key there": lambda actor, _: api_keys.add_key(actor, "spy", customer_id=UMBRELLA),
+    "add a key for all": lambda actor, _: api_keys.add_key(actor, "spy", customer_id=None),
+    "revoke their key": lambda actor, _: api_keys.revoke_key(actor, key_of(UMBRELLA)),
+    "revoke a key for all": lambda actor, _: api_keys.revoke_key(actor, key_of(None)),
+    "add a customer": lambda actor, _: customers.add_customer(actor, "third", "Third"),
+    "disable them": lambda actor, _: customers.disable_customer(actor, UMBRELLA),
     "change their budget": lambda actor, _: manual_budgets.set_budget(
         actor, UMBRELLA, "Engineering", "Q1 2025", Decimal(1)
     ),
@@ -671,16 +671,16 @@ def test_user_or_key_of_another_customer_looks_nonexistent(world: World) -> None
     assert sentence(lambda name: people.disable_user(admin, name), f"{UMBRELLA}-admin") == sentence(
         lambda name: people.disable_user(admin, name), "nobody"
     )
-    assert sentence(lambda name: people.revoke_key(admin, name), key_of(UMBRELLA)) == sentence(
-        lambda name: people.revoke_key(admin, name), "none"
+    assert sentence(lambda name: api_keys.revoke_key(admin, name), key_of(UMBRELLA)) == sentence(
+        lambda name: api_keys.revoke_key(admin, name), "none"
     )
 
 
 def test_admin_lists_only_their_own_customer(world: World) -> None:
     admin = admin_of(ACME)
     assert {user.customerId for user in people.list_users(admin, UMBRELLA)} == {ACME}
-    assert {key.customerId for key in people.list_keys(admin, UMBRELLA)} == {ACME}
-    assert [customer.id for customer in people.list_customers(admin)] == [ACME]
+    assert {key.customerId for key in api_keys.list_keys(admin, UMBRELLA)} == {ACME}
+    assert [customer.id for customer in customers.list_customers(admin)] == [ACME]
 
 
 def test_admin_sees_statistics_of_their_customer_only(world: World) -> None:

@@ -19,7 +19,7 @@ from support.damage import ROWS_OVER_64_BITS, insert_vast_budgets, yen_with_deci
 from support.world import ROOT
 
 from budget_sync import ledger, manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import customers
 from budget_sync.database import audit_log, combine_sums, sums
 from budget_sync.database.models import (
     AuditLog,
@@ -226,7 +226,7 @@ def test_pages_of_requests_continue_without_gaps(
 
 @pytest.mark.parametrize("view", ["open", "uncovered"])
 def test_list_ignores_a_start_row_of_another_customer(fiona: FlaskClient, view: str) -> None:
-    people.add_customer(ROOT, "other", "Other")
+    customers.add_customer(ROOT, "other", "Other")
     manual_budgets.set_budget(
         ROOT, "other", "Engineering", "Q1 2025", Decimal(1000), budget_id="of-other"
     )
@@ -267,7 +267,7 @@ def test_budget_of_zero_has_a_page(fiona: FlaskClient) -> None:
 
 
 def test_times_are_in_the_customers_zone(site: Flask) -> None:
-    people.add_customer(ROOT, "tokyo", "Tokyo KK", currency="JPY", time_zone="Asia/Tokyo")
+    customers.add_customer(ROOT, "tokyo", "Tokyo KK", currency="JPY", time_zone="Asia/Tokyo")
     client = member(site, "ken", Role.FPA_ADMIN, "tokyo")
     with time_machine.travel(datetime(2025, 2, 5, 20, 30, tzinfo=UTC), tick=False):
         manual_budgets.set_budget(
@@ -281,7 +281,7 @@ def test_times_are_in_the_customers_zone(site: Flask) -> None:
 
 
 def test_decisions_are_counted_by_the_customers_days(site: Flask) -> None:
-    people.add_customer(
+    customers.add_customer(
         ROOT,
         "tokyo",
         "Tokyo KK",
@@ -534,7 +534,7 @@ def test_pages_and_files_use_the_decimals_of_the_budget(
 
 def test_budget_page_shows_the_customers_limit(site: Flask) -> None:
     with yen_with_decimals(2):
-        people.add_customer(
+        customers.add_customer(
             ROOT, "tokyo", "Tokyo KK", currency="JPY", auto_approve_limit_minor=10_000
         )
     manual_budgets.set_budget(ROOT, "tokyo", "Sales", "Q1 2025", Decimal(5000), budget_id="tk")

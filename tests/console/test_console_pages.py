@@ -16,7 +16,7 @@ from support.machine import sqlite_only
 from support.world import PASSWORD, ROOT, person, sign_in
 
 from budget_sync import manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import api_keys, customers
 from budget_sync.database.models import AuditLog, Customer, LoginAttempt, User
 from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
@@ -302,13 +302,13 @@ OTHER = "org-9"
 @pytest.fixture
 def two_customers(site: Flask) -> Flask:
     """A second customer with a budget, a request, a person and a key."""
-    people.add_customer(ROOT, OTHER, "Rival Ltd.")
+    customers.add_customer(ROOT, OTHER, "Rival Ltd.")
     manual_budgets.set_budget(
         ROOT, OTHER, "Skunkworks", "Q1 2025", Decimal(1000), budget_id="rival-1"
     )
     hold("rival-request", 100, budget_id="rival-1", user_id="rita")
     person("rita", Role.ADMIN, OTHER)
-    people.add_key(ROOT, "rival-key", customer_id=OTHER)
+    api_keys.add_key(ROOT, "rival-key", customer_id=OTHER)
     return site
 
 
@@ -462,7 +462,7 @@ def test_invalid_setting_of_a_customer_changes_nothing(
 
 def test_page_of_keys_shows_the_last_use(site: Flask) -> None:
     admin = member(site, "boss", Role.ADMIN)
-    key = people.add_key(ROOT, "billing", customer_id=demo.CUSTOMER)
+    key = api_keys.add_key(ROOT, "billing", customer_id=demo.CUSTOMER)
     assert "never" in admin.get("/keys").text
     headers = {"Authorization": f"Bearer {key}"}
     with time_machine.travel(datetime(2025, 2, 5, 10, 30, tzinfo=UTC), tick=False):
@@ -514,9 +514,9 @@ def test_keys_are_paged_with_active_keys_first(
     monkeypatch.setattr(paging, "PAGE_SIZE", 3)
     admin = member(site, "boss", Role.ADMIN)
     for number in range(4):
-        key = people.add_key(ROOT, f"key-{number}", customer_id=demo.CUSTOMER)
+        key = api_keys.add_key(ROOT, f"key-{number}", customer_id=demo.CUSTOMER)
         if number == 3:
-            people.revoke_key(ROOT, key.split("_")[1])
+            api_keys.revoke_key(ROOT, key.split("_")[1])
     first, second = admin.get("/keys").text, admin.get("/keys?page=2").text
     assert "Page 1 of 2" in first
     assert ("key-3" in first, "key-3" in second, "Revoked" in second) == (False, True, True)
@@ -524,7 +524,7 @@ def test_keys_are_paged_with_active_keys_first(
 
 def test_api_key_opens_no_page(site: Flask) -> None:
     headers = {
-        "Authorization": f"Bearer {people.add_key(ROOT, 'robot', customer_id=demo.CUSTOMER)}"
+        "Authorization": f"Bearer {api_keys.add_key(ROOT, 'robot', customer_id=demo.CUSTOMER)}"
     }
     response = site.test_client().get("/budgets", headers=headers)
     assert response.status_code == 403
@@ -581,7 +581,7 @@ def test_user_input_is_escaped(fiona: FlaskClient) -> None:
 
 
 def test_pages_work_for_a_customer_without_data(site: Flask) -> None:
-    people.add_customer(ROOT, "fresh", "Fresh Inc.")
+    customers.add_customer(ROOT, "fresh", "Fresh Inc.")
     client = member(site, "first", Role.ADMIN, "fresh")
     pages = {
         path: client.get(path)

@@ -20,7 +20,7 @@ from support.world import ROOT
 from werkzeug.test import TestResponse
 
 from budget_sync import database, sync
-from budget_sync.accounts import people
+from budget_sync.accounts import customers
 from budget_sync.database import db
 from budget_sync.database.models import BudgetDataSourceConfig, SyncHistory
 from budget_sync.database.postgres.pool import PostgresServer
@@ -99,7 +99,7 @@ def add_source(site: Flask, customer_id: str) -> sync.Source:
 
 def other_admin(site: Flask, customer_id: str) -> FlaskClient:
     """An FP&A admin of another customer, which has a source as well."""
-    people.add_customer(ROOT, customer_id, customer_id)
+    customers.add_customer(ROOT, customer_id, customer_id)
     add_source(site, customer_id)
     return member(site, f"admin-of-{customer_id}", Role.FPA_ADMIN, customer_id)
 

@@ -23,7 +23,7 @@ from support.machine import PROJECT
 from support.world import ROOT
 
 from budget_sync import database, ledger, manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import customers
 from budget_sync.database import audit_log, db, models
 from budget_sync.database.schema import audit_actions
 from budget_sync.domain import clock
@@ -788,7 +788,7 @@ def test_init_db_creates_schema_sql_and_the_triggers(app: Flask) -> None:
 
 
 def test_second_init_db_changes_nothing(app: Flask) -> None:
-    people.add_customer(ROOT, "acme", "Acme")
+    customers.add_customer(ROOT, "acme", "Acme")
     before = described()
     with app.app_context():
         result = app.test_cli_runner().invoke(args=["init-db"])
@@ -847,7 +847,7 @@ GOOD_STEP = [
 )
 @pytest.mark.parametrize("same_step", [True, False])
 def test_failed_upgrade_step_changes_nothing(app: Flask, broken: str, same_step: bool) -> None:
-    people.add_customer(ROOT, "acme", "Acme")
+    customers.add_customer(ROOT, "acme", "Acme")
     before = described()
     steps = (
         {NEXT: [*GOOD_STEP, broken]}
@@ -858,8 +858,8 @@ def test_failed_upgrade_step_changes_nothing(app: Flask, broken: str, same_step:
         database.upgrade_schema(steps)
     assert described() == before
     database.require_current_schema()
-    people.add_customer(ROOT, "globex", "Globex")
-    assert [customer.id for customer in people.list_customers(ROOT)] == ["acme", "globex"]
+    customers.add_customer(ROOT, "globex", "Globex")
+    assert [customer.id for customer in customers.list_customers(ROOT)] == ["acme", "globex"]
 
 
 def test_upgrade_runs_every_step_once_and_in_order(app: Flask) -> None:
@@ -965,7 +965,7 @@ def log_check(customer_id: str, request_id: str) -> None:
 def logs(app: Flask) -> Flask:
     """Two customers, each with a budget, two old checks and one check of today."""
     for customer in ("acme", "globex"):
-        people.add_customer(ROOT, customer, customer.title())
+        customers.add_customer(ROOT, customer, customer.title())
         manual_budgets.set_budget(
             ROOT, customer, "Engineering", "Q1 2025", Decimal(100_000), budget_id=f"{customer}-1"
         )

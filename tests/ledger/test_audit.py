@@ -15,7 +15,7 @@ from support.damage import create_fault_trigger
 from support.world import ROOT, slots
 
 from budget_sync import ledger, manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import api_keys, customers, people
 from budget_sync.database.models import AuditLog, Budget, BudgetUtilization, Reservation
 from budget_sync.domain import clock
 from budget_sync.domain.errors import RequestError
@@ -64,7 +64,7 @@ SERVICE = Actor(
 @pytest.fixture
 def acme(app: Flask) -> Flask:
     """Acme with Jane, Fiona of FP&A, and two budgets: 1,000 for Engineering, 300 for Legal."""
-    people.add_customer(ROOT, "acme", "Acme")
+    customers.add_customer(ROOT, "acme", "Acme")
     for actor in (JANE, FIONA):
         assert actor.user_id
         assert actor.email
@@ -421,12 +421,12 @@ def test_account_change_fails_without_its_audit_row(acme: Flask) -> None:
     with pytest.raises(peewee.IntegrityError, match="a fault"):
         people.disable_user(ROOT, "user-123")
     with pytest.raises(peewee.IntegrityError, match="a fault"):
-        people.disable_customer(ROOT, "acme")
+        customers.disable_customer(ROOT, "acme")
     with pytest.raises(peewee.IntegrityError, match="a fault"):
-        people.add_key(ROOT, "reports", customer_id="acme")
-    assert people.get_customer("acme").disabledAt is None
+        api_keys.add_key(ROOT, "reports", customer_id="acme")
+    assert customers.get_customer("acme").disabledAt is None
     assert [user.disabledAt for user in people.list_users(ROOT)] == [None, None]
-    assert people.list_keys(ROOT) == []
+    assert api_keys.list_keys(ROOT) == []
 
 
 # Budgets, users, keys and logs
@@ -481,12 +481,12 @@ KEY = "the id of the key"
 
 
 def add_key(**options: Any) -> None:
-    people.add_key(ROOT, "reports", **options)
+    api_keys.add_key(ROOT, "reports", **options)
 
 
 ADMINISTERED: dict[str, tuple[Callable[[], object], dict[str, object]]] = {
     "add-customer": (
-        lambda: people.add_customer(ROOT, "globex", "Globex"),
+        lambda: customers.add_customer(ROOT, "globex", "Globex"),
         {
             "action": "ADD_CUSTOMER",
             "customerId": "globex",
@@ -495,7 +495,7 @@ ADMINISTERED: dict[str, tuple[Callable[[], object], dict[str, object]]] = {
         },
     ),
     "disable-customer": (
-        lambda: people.disable_customer(ROOT, "acme"),
+        lambda: customers.disable_customer(ROOT, "acme"),
         {"action": "DISABLE_CUSTOMER", "subject": "acme"},
     ),
     "add-user": (
@@ -564,7 +564,7 @@ def test_rows_of_account_and_key_changes(
     with time_machine.travel(NOW, tick=False):
         work()
     assert len(rows()) == before + 1
-    keys = people.list_keys(ROOT)
+    keys = api_keys.list_keys(ROOT)
     expected = {"customerId": "acme"} | {
         name: keys[-1].id if value is KEY else value for name, value in expected.items()
     }
@@ -583,19 +583,19 @@ def test_enable_user_and_revoke_key_are_logged(acme: Flask) -> None:
     people.enable_user(ROOT, "user-123")
     newest(action="ENABLE_USER", customerId="acme", subject="user-123")
     add_key(customer_id="acme")
-    key_id = people.list_keys(ROOT)[0].id
-    people.revoke_key(ROOT, key_id)
+    key_id = api_keys.list_keys(ROOT)[0].id
+    api_keys.revoke_key(ROOT, key_id)
     newest(action="REVOKE_KEY", customerId="acme", subject=key_id)
 
 
 def test_repeated_change_writes_no_row(acme: Flask) -> None:
     add_key(customer_id="acme")
-    key_id = people.list_keys(ROOT)[0].id
+    key_id = api_keys.list_keys(ROOT)[0].id
     again: list[Callable[[], None]] = [
         lambda: people.enable_user(ROOT, "fiona"),
         lambda: people.disable_user(ROOT, "user-123"),
-        lambda: people.revoke_key(ROOT, key_id),
-        lambda: people.disable_customer(ROOT, "acme"),
+        lambda: api_keys.revoke_key(ROOT, key_id),
+        lambda: customers.disable_customer(ROOT, "acme"),
     ]
     for work in again:
         work()

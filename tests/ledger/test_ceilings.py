@@ -15,7 +15,7 @@ from flask import Flask
 from support.world import ROOT, key_headers, person, reserve_body, sign_in
 
 from budget_sync import database, ledger, manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import customers
 from budget_sync.database import db
 from budget_sync.database.models import AuditLog, Reservation
 from budget_sync.domain import clock
@@ -52,7 +52,7 @@ SERVICE = Actor("key:1", None, "erp", None, Role.API_SYSTEM, ACME, may_overspend
 @pytest.fixture
 def acme(app: Flask) -> Flask:
     """A customer with an approver."""
-    people.add_customer(ROOT, ACME, "Acme")
+    customers.add_customer(ROOT, ACME, "Acme")
     person("fiona", Role.FPA_USER, ACME)
     return app
 
@@ -281,7 +281,7 @@ SUM_OF_MANY = MANY // 2 * MOST * 100 + MANY // 2 * MOST
 def test_sums_of_many_budgets_at_the_ceiling_are_exact(many: Flask) -> None:
     assert SUM_OF_MANY > 2**63
     everything = Balance("USD", 4, SUM_OF_MANY, SUM_OF_MANY, 0)
-    page = overview.overview(ROOT, people.get_customer(ACME), overview.ALL_PERIODS)
+    page = overview.overview(ROOT, customers.get_customer(ACME), overview.ALL_PERIODS)
     assert [(total.balance, total.high) for total in page.totals] == [(everything, MANY)]
     assert {department.balance for department in page.departments} == {
         # The number of a department is even or odd, as the numbers of all its budgets.

@@ -22,7 +22,7 @@ from support.templates import Templates
 from support.world import ROOT, commit_body, release_body, reserve_body
 
 from budget_sync import manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import customers
 from budget_sync.database.models import AuditLog, BudgetUtilization, Reservation
 from budget_sync.ledger import verification
 from budget_sync.settings import Settings
@@ -40,7 +40,7 @@ COPIES = 100
 def test_budget_is_never_oversold(
     app: Flask, chosen: Settings, competitors: int, rounds: int
 ) -> None:
-    people.add_customer(ROOT, "org-456", "Acme Inc.")
+    customers.add_customer(ROOT, "org-456", "Acme Inc.")
     # Fork from a server process without connections: a connection must not cross a fork.
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(["budget_sync.ledger"])

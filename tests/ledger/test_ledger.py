@@ -21,7 +21,7 @@ from support.world import ROOT, check_body, commit_body, key_headers, release_bo
 from werkzeug.test import TestResponse
 
 from budget_sync import ledger, manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import customers, people
 from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, Reservation
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
@@ -149,7 +149,7 @@ def soft_delete(budget_id: str = BUDGET) -> None:
 @pytest.fixture
 def orchestrator(app: Flask) -> Orchestrator:
     """The orchestrator's client; the guide's customer, people and budget, nothing spent yet."""
-    people.add_customer(ROOT, CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
+    customers.add_customer(ROOT, CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
     for actor in (JANE, MARK, FIONA):
         assert actor.user_id
         assert actor.email
@@ -366,7 +366,7 @@ def test_auto_approve_limit_is_the_budgets_or_the_customers(
     amount: float,
     auto_approved: bool,
 ) -> None:
-    people.add_customer(ROOT, "org-7", "Seven", auto_approve_limit_minor=customer_limit_minor)
+    customers.add_customer(ROOT, "org-7", "Seven", auto_approve_limit_minor=customer_limit_minor)
     limit = None if budget_limit is None else Decimal(budget_limit)
     manual_budgets.set_budget(
         ROOT,
@@ -410,7 +410,7 @@ def test_customer_limit_is_rescaled_to_the_budgets_decimals(
     auto_approved: bool,
 ) -> None:
     with yen_with_decimals(customer_decimals):
-        people.add_customer(
+        customers.add_customer(
             ROOT, "org-7", "Seven", currency="JPY", auto_approve_limit_minor=limit_minor
         )
     with yen_with_decimals(budget_decimals):
@@ -781,7 +781,7 @@ def test_key_for_all_customers_fails_for_disabled_customer(
 ) -> None:
     everywhere = Orchestrator(orchestrator.client, key_headers(None))
     succeeded(everywhere.reserve())
-    people.disable_customer(ROOT, CUSTOMER)
+    customers.disable_customer(ROOT, CUSTOMER)
     for call in (everywhere.reserve, everywhere.commit, everywhere.release):
         assert list(failed(call(), 400, Code.INVALID_CUSTOMER)["fields"]) == ["customerId"]
 
@@ -979,7 +979,7 @@ def test_role_without_permission_gets_no_replay(orchestrator: Orchestrator) -> N
 
 
 def test_service_of_other_customer_gets_no_replay(orchestrator: Orchestrator) -> None:
-    people.add_customer(ROOT, "org-7", "Seven")
+    customers.add_customer(ROOT, "org-7", "Seven")
     foreign = Orchestrator(orchestrator.client, key_headers("org-7"))
     succeeded(orchestrator.reserve("key"))
     failed(foreign.reserve("key"), 404, Code.BUDGET_NOT_FOUND)

@@ -16,7 +16,7 @@ from support.damage import create_fault_trigger
 from support.world import ROOT
 
 from budget_sync import database, ledger, manual_budgets, sync
-from budget_sync.accounts import people
+from budget_sync.accounts import customers
 from budget_sync.database.models import (
     AuditLog,
     Budget,
@@ -56,8 +56,8 @@ def person(role: Role, customer_id: str | None = "acme") -> Actor:
 @pytest.fixture
 def acme(app: Flask) -> Flask:
     """Acme and Globex, and Acme's budget of 1,000 for Legal."""
-    people.add_customer(ROOT, "acme", "Acme", auto_approve_limit_minor=10_000)
-    people.add_customer(ROOT, "globex", "Globex")
+    customers.add_customer(ROOT, "acme", "Acme", auto_approve_limit_minor=10_000)
+    customers.add_customer(ROOT, "globex", "Globex")
     add_budget(BUDGET)
     return app
 

@@ -21,7 +21,7 @@ from support.world import (
 from werkzeug.test import TestResponse
 
 from budget_sync import manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import customers, people
 from budget_sync.database.models import (
     AuditLog,
     BudgetCheckLog,
@@ -112,7 +112,7 @@ class Office:
 def office(app: Flask) -> Office:
     """Budgets of 10,000 for Engineering and Sales, all of PEOPLE, and two services."""
     for customer_id in (CUSTOMER, OTHER_CUSTOMER):
-        people.add_customer(ROOT, customer_id, customer_id)
+        customers.add_customer(ROOT, customer_id, customer_id)
     manual_budgets.set_budget(
         ROOT, CUSTOMER, "Engineering", "Q1 2025", Decimal(10_000), budget_id=BUDGET
     )

@@ -17,7 +17,7 @@ from support.machine import ENGINE
 from support.world import ROOT, slots
 
 from budget_sync import database, ledger, manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import customers, people
 from budget_sync.database import db
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Actor, Role
@@ -74,8 +74,8 @@ def release(request_id: str, amount: int, action: ReleaseAction = ReleaseAction.
 
 def move_money() -> None:
     """Every kind of movement on "busy-1", one open reservation on "quiet-1", none on "globex-1"."""
-    people.add_customer(ROOT, "acme", "Acme")
-    people.add_customer(ROOT, "globex", "Globex")
+    customers.add_customer(ROOT, "acme", "Acme")
+    customers.add_customer(ROOT, "globex", "Globex")
     for customer_id, budget_id, department in (
         ("acme", BUSY, "Engineering"),
         ("acme", QUIET, "Legal"),

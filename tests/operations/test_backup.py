@@ -32,7 +32,7 @@ from support.world import PASSWORD, ROOT, check_body, reserve_body
 
 from app import create_app
 from budget_sync import database, ledger, manual_budgets, settings
-from budget_sync.accounts import authentication, people
+from budget_sync.accounts import api_keys, authentication, customers, people
 from budget_sync.database import audit_log, db
 from budget_sync.database.models import ApiKey, AuditLog, BudgetUtilization, Reservation, Session
 from budget_sync.domain.permissions import Actor, Role
@@ -128,7 +128,7 @@ def acme(app: Flask) -> Flask:
 
 
 def set_up(app: Flask) -> Flask:
-    people.add_customer(ROOT, "acme", "Acme Inc.")
+    customers.add_customer(ROOT, "acme", "Acme Inc.")
     people.add_user(
         ROOT,
         "jane",
@@ -408,7 +408,7 @@ def test_restore_by_root_keeps_the_owner_of_the_database(acme: Flask, tmp_path: 
 
 
 def test_restore_ends_sessions_and_names_reactivated_users(acme: Flask, tmp_path: Path) -> None:
-    key = people.add_key(ROOT, "orchestrator", customer_id="acme")
+    key = api_keys.add_key(ROOT, "orchestrator", customer_id="acme")
     people.add_user(
         ROOT,
         "bo",
@@ -423,7 +423,7 @@ def test_restore_ends_sessions_and_names_reactivated_users(acme: Flask, tmp_path
         tokenHash="t", userId="jane", createdAt=NOW, expiresAt=datetime(2099, 1, 1, tzinfo=UTC)
     ).execute()
     succeeds(acme, "backup", tmp_path / "a.db")
-    people.revoke_key(ROOT, key.split("_")[1])
+    api_keys.revoke_key(ROOT, key.split("_")[1])
     people.disable_user(ROOT, "jane")
     people.set_password(ROOT, "bo", PASSWORD, slots_folder=Path(acme.instance_path))
     output = succeeds(acme, "restore", tmp_path / "a.db")
@@ -438,11 +438,11 @@ def test_restore_ends_sessions_and_names_reactivated_users(acme: Flask, tmp_path
 
 
 def test_restore_names_key_revoked_only_in_write_ahead_log(acme: Flask, tmp_path: Path) -> None:
-    key = people.add_key(ROOT, "orchestrator", customer_id="acme").split("_")[1]
+    key = api_keys.add_key(ROOT, "orchestrator", customer_id="acme").split("_")[1]
     succeeds(acme, "backup", tmp_path / "a.db")
     with closing(sqlite3.connect(db.file_path, isolation_level=None)) as reader:
         reader.execute("BEGIN").execute('SELECT COUNT(*) FROM "AuditLog"').fetchall()
-        people.revoke_key(ROOT, key)
+        api_keys.revoke_key(ROOT, key)
         db.obj.busy_timeout_s = 0.1
         output = succeeds(acme, "restore", tmp_path / "a.db")
         assert reader.execute('SELECT "revokedAt" FROM "ApiKey"').fetchall() == [(None,)], (
@@ -746,7 +746,7 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installa
     with templates.copy("tables", tmp_path / "instance") as environment:
         set_up(create_app(settings.load(environment)))
         installation = Installation(
-            environment | {"KEY": people.add_key(ROOT, "orchestrator", customer_id="acme")}
+            environment | {"KEY": api_keys.add_key(ROOT, "orchestrator", customer_id="acme")}
         )
         database.disconnect()
         installation.start()

@@ -33,7 +33,7 @@ from support.world import PASSWORD, ROOT, sign_in
 import cli
 from app import create_app
 from budget_sync import database, ledger, settings
-from budget_sync.accounts import authentication, people
+from budget_sync.accounts import authentication, customers, people
 from budget_sync.database import db
 from budget_sync.database.models import (
     ApiKey,
@@ -113,7 +113,7 @@ def shell(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Shell:
 @pytest.fixture
 def acme(shell: Shell) -> Shell:
     """The same, with a customer, a user without a password, and a budget."""
-    people.add_customer(ROOT, "acme", "Acme Inc.")
+    customers.add_customer(ROOT, "acme", "Acme Inc.")
     people.add_user(
         ROOT,
         "jane",

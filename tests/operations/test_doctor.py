@@ -24,7 +24,7 @@ from support.world import ROOT
 
 from app import create_app
 from budget_sync import database, ledger, manual_budgets, settings, sync
-from budget_sync.accounts import authentication, people
+from budget_sync.accounts import api_keys, authentication, customers, people
 from budget_sync.database import db
 from budget_sync.database.models import AuditLog, BudgetUtilization, SyncHistory
 from budget_sync.domain import clock
@@ -54,7 +54,7 @@ def set_up(chosen: Settings) -> Flask:
     database.connect(chosen.database, create=True)
     database.init_schema()
     app = create_app(chosen)
-    people.add_customer(ROOT, "acme", "Acme Inc.")
+    customers.add_customer(ROOT, "acme", "Acme Inc.")
     people.add_user(
         ROOT,
         "fiona",
@@ -65,7 +65,9 @@ def set_up(chosen: Settings) -> Flask:
         password="a long password",
         slots_folder=chosen.instance_folder,
     )
-    service = authentication.actor_of_key(people.add_key(ROOT, "orchestrator", customer_id="acme"))
+    service = authentication.actor_of_key(
+        api_keys.add_key(ROOT, "orchestrator", customer_id="acme")
+    )
     chosen.csv_folder.mkdir()
     (chosen.csv_folder / "plan.csv").write_text(
         "Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,1000\n", encoding="utf-8"
@@ -181,7 +183,7 @@ def test_ready_installation_passes_and_is_not_changed(
         "Document the orchestrator's API",
     ]
     # The app is connected to its own database again.
-    people.add_customer(ROOT, "later", "Later")
+    customers.add_customer(ROOT, "later", "Later")
     assert found(target, """SELECT "name" FROM "Customer" WHERE "id" = 'later'""") == [("Later",)]
 
 
@@ -218,8 +220,8 @@ def test_every_problem_is_found(live: Flask, chosen: Settings) -> None:
         budget_check_auth="local",
         google_credentials=chosen.instance_folder / "none.json",
     )
-    (key,) = people.list_keys(ROOT)
-    people.revoke_key(ROOT, key.id)
+    (key,) = api_keys.list_keys(ROOT)
+    api_keys.revoke_key(ROOT, key.id)
     chosen.csv_folder.joinpath("plan.csv").unlink()
     BudgetUtilization.update(reservedMinor=5).execute()
     AuditLog.insert(
@@ -402,7 +404,7 @@ def test_tables_may_be_in_another_schema_of_postgresql(tmp_path: Path, postgres_
     assert database.schema_version() is None
     assert database.init_schema()
     assert not database.init_schema()
-    people.add_customer(ROOT, "acme", "Acme Inc.")
+    customers.add_customer(ROOT, "acme", "Acme Inc.")
     manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(1000))
     assert found(
         postgres_url,

@@ -30,7 +30,7 @@ from support.speed import MEMORY
 from support.world import ROOT
 
 from budget_sync import database, ledger, sync
-from budget_sync.accounts import people
+from budget_sync.accounts import customers, people
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
@@ -95,7 +95,7 @@ class Driver:
         if self.source:
             self._follow(sheet)
             return
-        people.add_customer(ROOT, self.customer, self.customer)
+        customers.add_customer(ROOT, self.customer, self.customer)
         people.add_user(
             ROOT,
             fpa,

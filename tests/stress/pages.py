@@ -21,7 +21,7 @@ from support.console_site import BROWSER, hold, short_check
 from support.world import PASSWORD, ROOT
 
 from budget_sync import database, manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import customers, people
 from budget_sync.database.models import (
     ApiKey,
     BudgetDataSourceConfig,
@@ -183,7 +183,7 @@ class Visits:
         self.app = app
         self.rng = rng
         self.sheet = Path(app.instance_path) / "sheets" / "demo.csv"
-        people.add_customer(ROOT, OTHER_CUSTOMER, "Other Inc.", time_zone="Pacific/Kiritimati")
+        customers.add_customer(ROOT, OTHER_CUSTOMER, "Other Inc.", time_zone="Pacific/Kiritimati")
         for user_id, role, customer_id in (
             ("super-001", Role.SUPER_ADMIN, None),
             ("manager-001", Role.MANAGER, demo.CUSTOMER),

@@ -24,7 +24,7 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from budget_sync import database, manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import api_keys, customers
 from budget_sync.ledger import verification
 from budget_sync.settings import load
 from stress.outcome import Outcome, Place
@@ -113,7 +113,7 @@ def _make_app(environment: dict[str, str]) -> tuple[Flask, dict[str, dict[str, s
     app = create_app(chosen)
     keys = {}
     for customer in (ACME, UMBRELLA):
-        people.add_customer(ROOT, customer, customer)
+        customers.add_customer(ROOT, customer, customer)
         for department in DEPARTMENTS:
             manual_budgets.set_budget(
                 ROOT,
@@ -123,9 +123,8 @@ def _make_app(environment: dict[str, str]) -> tuple[Flask, dict[str, dict[str, s
                 Decimal(20_000),
                 budget_id=f"{customer}-{department}",
             )
-        keys[customer] = {
-            "Authorization": f"Bearer {people.add_key(ROOT, 'orchestrator', customer_id=customer)}"
-        }
+        key = api_keys.add_key(ROOT, "orchestrator", customer_id=customer)
+        keys[customer] = {"Authorization": f"Bearer {key}"}
     return app, keys
 
 

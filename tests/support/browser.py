@@ -22,7 +22,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from budget_sync import database, ledger, settings, sync
-from budget_sync.accounts import people
+from budget_sync.accounts import api_keys, customers, people
 from budget_sync.database.models import User
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Actor, Role
@@ -148,7 +148,7 @@ class _Company:
 
     def set_up(self) -> None:
         """Create the customer, people, an API key and the CSV file, as on the first day."""
-        people.add_customer(
+        customers.add_customer(
             ROOT,
             COMPANY,
             "Northwind Traders",
@@ -167,7 +167,7 @@ class _Company:
                 slots_folder=self.folder,
             )
         User.update(passwordHash=cheap_hash()).execute()
-        people.add_key(ROOT, "orchestrator", customer_id=COMPANY)
+        api_keys.add_key(ROOT, "orchestrator", customer_id=COMPANY)
         self.sheet.parent.mkdir(exist_ok=True)
         self.write_sheet()
         sync.add_source(ROOT, COMPANY, csv_path=self.sheet.name, csv_folder=self.sheet.parent)

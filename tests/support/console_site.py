@@ -13,7 +13,7 @@ from jinja2.bccache import Bucket, BytecodeCache
 from werkzeug.test import TestResponse
 
 from budget_sync import ledger, manual_budgets
-from budget_sync.accounts import authentication, people
+from budget_sync.accounts import authentication, customers, people
 from budget_sync.database.models import Session
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor, Role
@@ -68,7 +68,7 @@ _COMPILED = _Compiled()
 def site(app: Flask) -> Flask:
     """The app with the guide's customer and budget. No demo users: hashing passwords is slow."""
     app.jinja_env.bytecode_cache = _COMPILED
-    people.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
+    customers.add_customer(ROOT, demo.CUSTOMER, "Acme Inc.", auto_approve_limit_minor=1_000_000)
     manual_budgets.set_budget(
         ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(100_000), budget_id=demo.BUDGET
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from budget_sync import sync
-from budget_sync.accounts import people
+from budget_sync.accounts import customers
 from budget_sync.database.models import AuditLog, Budget, SyncHistory
 from budget_sync.domain.money import to_text
 from budget_sync.ledger import verification
@@ -41,7 +41,7 @@ class World:
 
     def customer(self, customer_id: str, **options: Any) -> str:
         """Add a customer."""
-        people.add_customer(ROOT, customer_id, customer_id.title(), **options)
+        customers.add_customer(ROOT, customer_id, customer_id.title(), **options)
         return customer_id
 
     def sheet(
@@ -148,7 +148,7 @@ def open_world(instance_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     folder = instance_folder / "sheets"
     folder.mkdir()
-    people.add_customer(ROOT, ORG, "Org One")
+    customers.add_customer(ROOT, ORG, "Org One")
     google = SheetsServer()
     reach = Reach(
         folder,

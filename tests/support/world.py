@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.security import generate_password_hash
 
 from budget_sync import database
-from budget_sync.accounts import people
+from budget_sync.accounts import api_keys, people
 from budget_sync.database.models import User
 from budget_sync.domain.permissions import Actor, Role, operator
 from budget_sync.operations import demo
@@ -61,9 +61,8 @@ def key_headers(
     customer_id: str | None = demo.CUSTOMER, name: str = "orchestrator", **options: bool
 ) -> dict[str, str]:
     """The Authorization header of a new API key."""
-    return {
-        "Authorization": f"Bearer {people.add_key(ROOT, name, customer_id=customer_id, **options)}"
-    }
+    key = api_keys.add_key(ROOT, name, customer_id=customer_id, **options)
+    return {"Authorization": f"Bearer {key}"}
 
 
 def sign_in(app: Flask, email: str, password: str = PASSWORD) -> FlaskClient:

@@ -24,7 +24,7 @@ from support.world import ROOT
 
 from app import create_app
 from budget_sync import ledger, sync
-from budget_sync.accounts import people
+from budget_sync.accounts import customers
 from budget_sync.commands.support import Progress, handle_stop_signals
 from budget_sync.database.models import SyncHistory
 from budget_sync.domain.request_models import ReserveRequest
@@ -278,7 +278,7 @@ def two(app: Flask, installation: Installation) -> Installation:
         ("b.csv", "Legal,Q1 2025,1\nSales,Q1 2025,x\n"),
     ):
         (sheets / name).write_text(CSV_HEADER + rows, encoding="utf-8")
-        people.add_customer(ROOT, name[0], name)
+        customers.add_customer(ROOT, name[0], name)
         sync.add_source(ROOT, name[0], csv_path=name, csv_folder=sheets)
     return installation
 
@@ -369,7 +369,7 @@ def test_signal_during_a_read_is_recorded_and_reported(
             "GOOGLE_SHEETS_API_URL": google.url,
             "NO_PROXY": "127.0.0.1",
         }
-        people.add_customer(ROOT, "c", "C")
+        customers.add_customer(ROOT, "c", "C")
         sync.add_source(ROOT, "c", spreadsheet=KEY, worksheet="Budgets")
         with (
             open(os.devnull, "rb") as nothing,

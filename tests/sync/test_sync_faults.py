@@ -36,7 +36,7 @@ from support.sheets_server import (
 from support.sync_world import HEADER, HEADER_WITH_ID, ORG, World, open_world, plan_rows
 from support.world import ROOT
 
-from budget_sync.accounts import people
+from budget_sync.accounts import customers
 from budget_sync.settings import Settings
 from budget_sync.sync import Cancellation, rows
 
@@ -748,7 +748,7 @@ def test_source_of_a_disabled_customer_is_skipped(two: World) -> None:
     before = two.state()
     change_neighbors(two)
     two.rows(KEY, plan_rows(Design=999))
-    people.disable_customer(ROOT, ORG)
+    customers.disable_customer(ROOT, ORG)
     two.google.calls.clear()
     assert two.sync(source).status == "skipped"
     assert two.last(source).message == "Customer org-1 is disabled."

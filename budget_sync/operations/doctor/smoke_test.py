@@ -18,7 +18,7 @@ import peewee
 from werkzeug.test import Client
 
 from budget_sync import database, manual_budgets
-from budget_sync.accounts import people
+from budget_sync.accounts import api_keys, customers, people
 from budget_sync.database import DatabaseUnusableError
 from budget_sync.database.models import AuditLog
 from budget_sync.domain.errors import RequestError
@@ -106,7 +106,7 @@ class _SmokeTest:
         database.connect(self.settings.database, create=True)
         database.init_schema()
         root, password = operator("doctor"), secrets.token_urlsafe(16)
-        people.add_customer(root, "smoke-test", "Smoke test", auto_approve_limit_minor=1_000_000)
+        customers.add_customer(root, "smoke-test", "Smoke test", auto_approve_limit_minor=1_000_000)
         people.add_user(
             root,
             "fpa",
@@ -120,7 +120,7 @@ class _SmokeTest:
         manual_budgets.set_budget(
             root, "smoke-test", "Engineering", "Q1 2025", Decimal(100_000), budget_id="smoke-1"
         )
-        self.key = people.add_key(root, "orchestrator", customer_id="smoke-test")
+        self.key = api_keys.add_key(root, "orchestrator", customer_id="smoke-test")
         self._post("/api/auth/login", 200, {"email": "fpa@example.com", "password": password})
 
     def _post(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from budget_sync.accounts import people
+from budget_sync.accounts import api_keys
 from budget_sync.database.models import ApiKey
 from budget_sync.domain.errors import RequestError
 from budget_sync.queries import accounts
@@ -25,7 +25,7 @@ def add_key() -> Response:
     """Create a key and show it once."""
     who, name = viewer(), typed("name").strip()
     try:
-        key = people.add_key(
+        key = api_keys.add_key(
             who.actor, name, customer_id=who.customer.id, may_overspend=bool(typed("may_overspend"))
         )
     except RequestError as error:
@@ -50,7 +50,7 @@ def confirm_revoke() -> Response:
 def revoke_key() -> AnyResponse:
     """Revoke a key."""
     key = _key()
-    people.revoke_key(viewer().actor, key.id)
+    api_keys.revoke_key(viewer().actor, key.id)
     flash(f"The key {key.name} is revoked. It no longer works.")
     return redirect(url_for("console.keys"))
 

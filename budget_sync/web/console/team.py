@@ -8,7 +8,7 @@ from decimal import Decimal
 from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from budget_sync.accounts import people
+from budget_sync.accounts import customers, people
 from budget_sync.database.models import User
 from budget_sync.domain.errors import RequestError, invalid_request
 from budget_sync.domain.money import to_text
@@ -86,7 +86,7 @@ def customer_settings() -> AnyResponse:
         return page("customer.html", values=stored)
     values = {name: typed(name).strip() for name in stored}
     try:
-        changed = people.set_customer(
+        changed = customers.set_customer(
             who.actor,
             customer.id,
             name=values["name"],
