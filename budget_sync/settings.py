@@ -135,11 +135,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 
     `environ` replaces both the process's environment and `.env`.
     """
-    values = (
-        _environment()
-        if environ is None
-        else {name: value for name, value in environ.items() if value != ""}
-    )
+    values = _environment() if environ is None else _without_empty(environ)
     instance_folder = _read(
         values,
         "INSTANCE_FOLDER",
@@ -179,15 +175,18 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         trusted_proxies=_read(values, "TRUSTED_PROXIES", _small_number, 0),
         session_cookie_secure=_read(values, "SESSION_COOKIE_SECURE", _yes_or_no, False),
         log_format=_read(values, "LOG_FORMAT", _one_of("text", "json"), "text"),
-        log_level=_read(
-            values,
-            "LOG_LEVEL",
-            lambda text: _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper()),
-            "INFO",
-        ),
+        log_level=_read(values, "LOG_LEVEL", _log_level, "INFO"),
         database_url=database_url,
         other_names=frozenset(values) - frozenset(NAMES),
     )
+
+
+def _without_empty(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if value != ""}
+
+
+def _log_level(text: str) -> str:
+    return _one_of("DEBUG", "INFO", "WARNING", "ERROR")(text.upper())
 
 
 def _environment() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from peewee import JOIN
 
@@ -129,35 +129,53 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
         amount_minor = policy.require_minor(request.amount, currency, exponent, request.currency)
         policy.require_own_user_id(actor, scope, request.user_id)
         decision = policy.decide_check(balance, held_minor, amount_minor, limit_minor)
-        check_id = new_id("chk")
-        reply = _reply(check_id, budget, decision, held_minor)
-        _INSERT.write(
-            checkId=check_id,
-            customerId=request.customer_id,
-            requestId=request.request_id,
-            userId=request.user_id,
-            userName=request.user_name,
-            userEmail=request.user_email,
-            checkedBy=None if actor.is_anonymous else actor.principal,
-            department=request.department,
-            fiscalPeriod=request.fiscal_period,
-            currency=currency,
-            currencyExponent=exponent,
-            amountMinor=amount_minor,
-            vendor=request.vendor,
-            purpose=request.purpose,
-            budgetId=budget.id if budget else None,
-            available=decision.available,
-            canAutoApprove=decision.can_auto_approve,
-            code=str(decision.code),
-            reason=decision.reason,
-            response=reply.text,
-            durationMs=max(0, time.perf_counter_ns() - began_ns) // 1_000_000,
-            timestamp=clock.to_text(clock.now()),
-        )
-        return reply
+        answer = _Answer(budget, decision, held_minor, amount_minor, currency, exponent)
+        return _log(actor, request, answer, began_ns)
 
     return transact(work)
+
+
+class _Answer(NamedTuple):
+    """A decision with the facts that are replied and logged."""
+
+    budget: LedgerBudget | None
+    decision: CheckDecision
+    held_minor: int
+    amount_minor: int
+    currency: str
+    exponent: int
+
+
+def _log(actor: Actor, request: CheckRequest, answer: _Answer, began_ns: int) -> Reply:
+    """Add a check to the check log; returns its reply."""
+    budget, decision = answer.budget, answer.decision
+    check_id = new_id("chk")
+    reply = _reply(check_id, budget, decision, answer.held_minor)
+    _INSERT.write(
+        checkId=check_id,
+        customerId=request.customer_id,
+        requestId=request.request_id,
+        userId=request.user_id,
+        userName=request.user_name,
+        userEmail=request.user_email,
+        checkedBy=None if actor.is_anonymous else actor.principal,
+        department=request.department,
+        fiscalPeriod=request.fiscal_period,
+        currency=answer.currency,
+        currencyExponent=answer.exponent,
+        amountMinor=answer.amount_minor,
+        vendor=request.vendor,
+        purpose=request.purpose,
+        budgetId=budget.id if budget else None,
+        available=decision.available,
+        canAutoApprove=decision.can_auto_approve,
+        code=str(decision.code),
+        reason=decision.reason,
+        response=reply.text,
+        durationMs=max(0, time.perf_counter_ns() - began_ns) // 1_000_000,
+        timestamp=clock.to_text(clock.now()),
+    )
+    return reply
 
 
 def _reply(

@@ -12,6 +12,7 @@ from budget_sync.domain.results import Reply
 from budget_sync.ledger import movements, policy, reservations
 from budget_sync.ledger.idempotency import IdempotencyKey
 from budget_sync.ledger.movements import LedgerBudget, ReservationRef
+from budget_sync.ledger.policy import CommitAmounts
 
 
 def _of_request(value: Any, table: Any) -> Any:
@@ -81,20 +82,7 @@ def _spend(
     """Move the money, record it, and release the rest if the commit is final."""
     held_minor = reservation.heldMinor
     amounts = policy.split_commit(held_minor, amount_minor, final=request.final)
-    after = movements.move(
-        budget,
-        reserved_minor=-amounts.taken_minor,
-        committed_minor=amount_minor,
-        within_budget=amounts.exceeded_minor > 0,
-    )
-    if after is None:
-        raise policy.commit_error(
-            budget.id,
-            budget.balance,
-            held_minor,
-            amount_minor,
-            is_deleted=budget.deleted_at is not None,
-        )
+    after = _move(budget, amounts, held_minor, amount_minor)
     movements.record_movement(
         actor,
         "COMMIT",
@@ -128,3 +116,21 @@ def _spend(
         reply=reply,
     )
     return reply
+
+
+def _move(
+    budget: LedgerBudget, amounts: CommitAmounts, held_minor: int, amount_minor: int
+) -> LedgerBudget:
+    """Move the money to committed, if the budget covers what exceeds the reservation."""
+    after = movements.move(
+        budget,
+        reserved_minor=-amounts.taken_minor,
+        committed_minor=amount_minor,
+        within_budget=amounts.exceeded_minor > 0,
+    )
+    if after is None:
+        is_deleted = budget.deleted_at is not None
+        raise policy.commit_error(
+            budget.id, budget.balance, held_minor, amount_minor, is_deleted=is_deleted
+        )
+    return after

@@ -331,30 +331,38 @@ def _set_aside(
             "newAvailable": balance.number(after.balance.available_minor),
         }
     )
-    _INSERT.write(
-        id=reservation_id,
-        customerId=budget.customer_id,
-        budgetId=budget.id,
-        requestId=request.request_id,
-        requesterId=requester.id,
-        requesterName=requester.name,
-        requesterEmail=requester.email,
-        currencyExponent=balance.exponent,
-        amountMinor=amount_minor,
-        heldMinor=amount_minor,
-        status="open",
-        createdAt=clock.to_text(clock.now()),
-        reserveReply=reply.text,
-    )
+    reservation = ReservationRef(reservation_id, request.request_id, requester)
+    _insert(budget, reservation, amount_minor, reply)
     movements.record_movement(
         actor,
         action,
         budget,
         after,
-        ReservationRef(reservation_id, request.request_id, requester),
+        reservation,
         held_before_minor=0,
         held_after_minor=amount_minor,
         reason=reason,
         approved_by=approved_by,
     )
     return reply
+
+
+def _insert(
+    budget: LedgerBudget, reservation: ReservationRef, amount_minor: int, reply: Reply
+) -> None:
+    """Store a new reservation, which holds the whole amount."""
+    _INSERT.write(
+        id=reservation.id,
+        customerId=budget.customer_id,
+        budgetId=budget.id,
+        requestId=reservation.request_id,
+        requesterId=reservation.requester.id,
+        requesterName=reservation.requester.name,
+        requesterEmail=reservation.requester.email,
+        currencyExponent=budget.balance.exponent,
+        amountMinor=amount_minor,
+        heldMinor=amount_minor,
+        status="open",
+        createdAt=clock.to_text(clock.now()),
+        reserveReply=reply.text,
+    )

@@ -151,20 +151,7 @@ def restore(
     files.create_folder(folder)
     with _installation_draft(db.file_path if database.is_file() else kept) as draft:
         try:
-            is_sealed = _copy(path, draft, report)
-            report("verifying the backup")
-            result, version = _verify_and_upgrade(draft)
-            if result.findings:
-                raise DatabaseUnusableError(
-                    f"{len(result.findings)} contradictions were found in it; "
-                    f"the first: {result.findings[0]}"
-                )
-            if not (is_sealed or without_checksum):
-                raise DatabaseUnusableError(
-                    "its balances are consistent, but it does not end with the checksum of a "
-                    "backup, so a text in it may have changed; if it never had a checksum, as "
-                    "with a database that a restore replaced, add --without-checksum"
-                )
+            result, version = _copy_verified(path, draft, report, without_checksum=without_checksum)
         except DatabaseUnusableError as problem:
             raise DatabaseUnusableError(
                 f"{path} cannot be restored, and nothing was changed: {str(problem).rstrip('.')}."
@@ -194,6 +181,30 @@ def restore(
         replaced,
         _reverted(replaced, restored) if replaced else [],
     )
+
+
+def _copy_verified(
+    path: Path, draft: Path, report: Report, *, without_checksum: bool
+) -> tuple[Verification, int]:
+    """Copy a backup to `draft`, verify the copy and upgrade it; returns the schema version it had.
+
+    Raises DatabaseUnusableError if it must not be restored.
+    """
+    is_sealed = _copy(path, draft, report)
+    report("verifying the backup")
+    result, version = _verify_and_upgrade(draft)
+    if result.findings:
+        raise DatabaseUnusableError(
+            f"{len(result.findings)} contradictions were found in it; "
+            f"the first: {result.findings[0]}"
+        )
+    if not (is_sealed or without_checksum):
+        raise DatabaseUnusableError(
+            "its balances are consistent, but it does not end with the checksum of a "
+            "backup, so a text in it may have changed; if it never had a checksum, as "
+            "with a database that a restore replaced, add --without-checksum"
+        )
+    return result, version
 
 
 def _require_backup(path: Path) -> None:

@@ -119,9 +119,7 @@ def make_plan(
     sheet brought new budgets too. It takes linear time, and calls `check` from time to time.
     """
     matched, errors = match_rows(source_id, sheet, stored, check)
-    owned = [
-        budget for budget in stored if budget.source_id == source_id and budget.deleted_at is None
-    ]
+    owned = _live_budgets(source_id, stored)
     # Rows that were rejected because of stored budgets count too: they also mean a budget.
     bad = [*sheet.errors, *errors]
     on_sheet = {match.budget.id for match in matched if match.budget is not None}
@@ -153,6 +151,12 @@ def make_plan(
         overdrawn_count=_overdrawn_count(owned, deleted_ids, compared.changes),
         live_count=live_count,
     )
+
+
+def _live_budgets(source_id: str, stored: Iterable[StoredBudget]) -> list[StoredBudget]:
+    return [
+        budget for budget in stored if budget.source_id == source_id and budget.deleted_at is None
+    ]
 
 
 def _keep(

@@ -95,3 +95,15 @@ def test_libraries_are_imported_by_their_packages_only(path: Path) -> None:
         if importer not in PACKAGES_OF_LIBRARY.get(name.split(".")[0], {importer})
     }
     assert not misplaced
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_functions_have_at_most_50_lines(path: Path) -> None:
+    tree = ast.parse((PROJECT / path).read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    long = {
+        function.name: function.end_lineno - function.lineno + 1
+        for function in functions
+        if function.end_lineno and function.end_lineno - function.lineno >= 50
+    }
+    assert long == {}
