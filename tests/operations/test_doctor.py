@@ -24,7 +24,7 @@ from support.world import ROOT
 
 from app import create_app
 from budget_sync import database, ledger, manual_budgets, settings, sync
-from budget_sync.accounts import api_keys, authentication, customers, people
+from budget_sync.accounts import api_keys, authentication, customers, passwords, people
 from budget_sync.database import db
 from budget_sync.database.models import AuditLog, BudgetUtilization, SyncHistory
 from budget_sync.domain import clock
@@ -65,6 +65,8 @@ def set_up(chosen: Settings) -> Flask:
         password="a long password",
         slots_folder=chosen.instance_folder,
     )
+    # The running server has created the files of all slots.
+    passwords.require_slots(chosen.instance_folder)
     service = authentication.actor_of_key(
         api_keys.add_key(ROOT, "orchestrator", customer_id="acme")
     )
