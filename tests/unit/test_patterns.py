@@ -67,7 +67,7 @@ REPLACED = {"werkzeug.sansio.http._cookie_re"}
 LENGTH = 4000
 
 # Less processor time than this is not compared. Linear matching takes under 1 ms.
-FLOOR_S = 0.01
+FLOOR_S = 0.003
 #: Quadratic matching takes 16 times as long for the long text, linear matching 4 times.
 MAX_RATIO = 8
 LIMIT_S = 1.0
