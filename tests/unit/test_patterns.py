@@ -67,7 +67,7 @@ REPLACED = {"werkzeug.sansio.http._cookie_re"}
 LENGTH = 4000
 
 # Less processor time than this is not compared. Linear matching takes under 1 ms.
-FLOOR_S = 0.003
+FLOOR_S = 0.01
 #: Quadratic matching takes 16 times as long for the long text, linear matching 4 times.
 MAX_RATIO = 8
 LIMIT_S = 1.0
@@ -380,7 +380,7 @@ def test_time_of_a_pattern_grows_linearly(subject: Subject) -> None:
         (r"[^@\s]+@", "search"),
         (r"\d*\d*x", "fullmatch"),
         (r"\d.*?\s*[^\d\s.,]*", "fullmatch"),
-        (rb"a*a*b", "match"),
+        (rb"a*a*a*b", "match"),
         # An earlier pattern for amounts: "1", many spaces and "x1" kept a worker busy for minutes.
         (
             r"(?P<before>[^\d\s.,+\-()']*)\s*(?P<number>\d.*?)\s*(?P<after>[^\d\s.,+\-()']*)",
