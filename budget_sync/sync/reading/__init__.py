@@ -1,0 +1,1 @@
+"""How a sheet is read: proposed by `detect`, confirmed by a person, followed by `apply`. Pure."""
