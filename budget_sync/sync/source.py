@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from budget_sync.settings import Settings
 from budget_sync.sync.rows import Grid
@@ -17,12 +18,49 @@ MAX_BYTES = 64 * 1024 * 1024
 
 DEFAULT_LOCALE = "en_US"
 
+GOOGLE = "google_sheets"
+CSV = "csv"
+XLSX = "xlsx"
+
 
 class FetchError(Exception):
     """A source could not be read.
 
     The text is one sentence that gives the reason and what to do. It names no path of this machine.
     """
+
+
+class Upload(NamedTuple):
+    """A file that was uploaded in the console."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a sheet is: a tab of a spreadsheet, or a file (in a folder, or uploaded).
+
+    `kind` is GOOGLE, CSV or XLSX. `file_path` is relative to the folder for files. A CSV file has
+    no `worksheet`. `worksheet_gid` is the number of a tab of a Google Sheet.
+    """
+
+    kind: str
+    spreadsheet_key: str | None = None
+    worksheet: str | None = None
+    worksheet_gid: int | None = None
+    file_path: str | None = None
+    upload: Upload | None = None
+
+    @property
+    def label(self) -> str:
+        """The name for people. It has a path if there is one: only for the command line."""
+        if self.kind == GOOGLE:
+            tab = self.worksheet or f"gid {self.worksheet_gid}"
+            return f"Google Sheet {self.spreadsheet_key}, {tab}"
+        name = self.upload.name if self.upload else self.file_path
+        tab = f", {self.worksheet}" if self.worksheet else ""
+        return f"{'CSV' if self.kind == CSV else 'Excel file'} {name}{tab}"
 
 
 @dataclass(frozen=True, slots=True)
