@@ -56,7 +56,7 @@ def add_source(
 
     def work() -> tuple[Source, list[str]]:
         get_customer(customer_id)
-        _require_unused(customer_id, target)
+        require_unused(customer_id, target)
         row = BudgetDataSourceConfig.create(
             id=f"src_{secrets.token_hex(6)}",
             customerId=customer_id,
@@ -223,7 +223,7 @@ def _require_fit(target: Target, reading: Reading) -> None:
         raise invalid_request({"reading": "has the key 'file', which is only for CSV files"})
 
 
-def _require_unused(customer_id: str, target: Target) -> None:
+def require_unused(customer_id: str, target: Target) -> None:
     """Raise RequestError if the customer has a source of the same sheet.
 
     Two sources of one sheet would take its budgets from each other.

@@ -34,7 +34,8 @@ class Proposed:
     """A proposal for a sheet, with what a person needs to judge it.
 
     `target` names the chosen worksheet. `grid` has the first SHOWN_ROWS rows; it is None if the
-    sheet cannot be fetched or split into cells. `worksheets` are the tabs of the file.
+    sheet cannot be fetched or split into cells. `worksheets` are the tabs of the file. A proposal
+    that is refused with `is_wrong_answer` is possible with another answer.
     """
 
     proposal: Proposal
@@ -42,6 +43,8 @@ class Proposed:
     grid: Grid | None = None
     file_name: str = ""
     worksheets: tuple[str, ...] = ()
+    header_row: int = 0
+    is_wrong_answer: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -59,6 +62,7 @@ def propose(
     stored: Reading | None = None,
     say: Say | None = None,
     check: Check = no_check,
+    fetch: Callable[[Target, Reach], Fetched] = fetch_source,
 ) -> Proposed:
     """Fetch a sheet and propose how it is read.
 
@@ -69,16 +73,17 @@ def propose(
     tell = say or _say_nothing
     try:
         tell(f"reading {target.public_label}")
-        fetched = fetch_source(target, reach)
+        fetched = fetch(target, reach)
         if _must_choose(target, fetched):
             chosen = answers.get(WORKSHEET)
             question = _worksheet_question(fetched)
             if chosen is None:
                 return _refer_to(question, target, fetched)
             if len(chosen) != 1 or chosen[0] not in fetched.worksheets:
-                return refusal(target, _no_option(question, chosen))
+                sentence = _no_option(question, chosen)
+                return replace(refusal(target, sentence), is_wrong_answer=True)
             target = replace(target, worksheet=chosen[0])
-            fetched = fetch_source(target, reach)
+            fetched = fetch(target, reach)
     except FetchError as problem:
         return refusal(target, str(problem))
     rest = {key: values for key, values in answers.items() if key != WORKSHEET}
@@ -107,7 +112,9 @@ def propose_fetched(
         else:
             tell("looking for the header, the columns and the amounts")
             proposal = _detected(fetched, customer, answers, stored, check)
-    except (AnswerError, SheetProblem) as problem:
+    except AnswerError as problem:
+        return replace(refusal(target, str(problem)), is_wrong_answer=True)
+    except SheetProblem as problem:
         return refusal(target, str(problem))
     return Proposed(
         proposal,
