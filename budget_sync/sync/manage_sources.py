@@ -17,7 +17,7 @@ from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.periods import fold
 from budget_sync.domain.permissions import Action, Actor, require, require_serves
 from budget_sync.sync.cells import known_locale
-from budget_sync.sync.csv_file import csv_file
+from budget_sync.sync.files import source_file
 from budget_sync.sync.rows import COLUMNS
 from budget_sync.sync.source import FetchError, Source, names_of
 
@@ -261,7 +261,7 @@ def _csv(path: str, folder: Path | None, fields: dict[str, str]) -> str | None:
     try:
         if folder is None:
             raise FetchError("is not possible without a folder")
-        return str(csv_file(folder, path).relative_to(folder.resolve()))
+        return str(source_file(folder, path).relative_to(folder.resolve()))
     except FetchError:
         fields["csv"] = f"must be inside {folder}"
         return None

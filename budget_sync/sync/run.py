@@ -36,9 +36,10 @@ from budget_sync.sync.history import SyncRunResult
 from budget_sync.sync.limits import Check
 from budget_sync.sync.manage_sources import list_sources
 from budget_sync.sync.match import StoredBudget
+from budget_sync.sync.old_grid import OldFetched, as_rows
 from budget_sync.sync.plan import SyncPlan, make_plan, refresh
 from budget_sync.sync.rows import Layout, SheetError, SheetRows, read_rows
-from budget_sync.sync.source import Fetched, FetchError, Reach, Source
+from budget_sync.sync.source import FetchError, Reach, Source
 from budget_sync.sync.summary import Section
 
 log = logging.getLogger(__name__)
@@ -320,7 +321,7 @@ def _require_latest(run: _Run) -> None:
 class _Prepared(NamedTuple):
     """A source that was read, and the plan for it."""
 
-    fetched: Fetched
+    fetched: OldFetched
     sheet: SheetRows
     stored: list[StoredBudget]
     plan: SyncPlan
@@ -330,7 +331,7 @@ def _prepare(job: Job, source: Source, limit: TimeLimit) -> _Prepared:
     """Read the source and plan, outside any transaction."""
     job.report(f"reading {source.label}")
     with job.stop.at_once():
-        fetched = fetch.fetch_source(source, job.reach)
+        fetched = as_rows(fetch.fetch_source(source.target, job.reach), source)
     open_connection()
     customer: Customer = get_customer(source.customer_id)
     job.report(f"reading {len(fetched.grid):,} rows of {source.label}")
@@ -343,7 +344,7 @@ def _prepare(job: Job, source: Source, limit: TimeLimit) -> _Prepared:
 
 
 def _plan(
-    job: Job, source: Source, limit: TimeLimit, fetched: Fetched, sheet: SheetRows
+    job: Job, source: Source, limit: TimeLimit, fetched: OldFetched, sheet: SheetRows
 ) -> _Prepared:
     """Plan the changes that a sheet means for the budgets as they are now."""
     limit.check()
@@ -413,7 +414,7 @@ def _current_plan(source: Source, prepared: _Prepared) -> SyncPlan:
     return plan
 
 
-def _result(run: _Run, plan: SyncPlan, fetched: Fetched) -> SyncRunResult:
+def _result(run: _Run, plan: SyncPlan, fetched: OldFetched) -> SyncRunResult:
     warnings = summary.warnings(plan, fetched.note)
     return SyncRunResult(
         sync_id=None,

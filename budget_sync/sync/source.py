@@ -6,16 +6,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from budget_sync.settings import Settings
-from budget_sync.sync.rows import Grid
 
 GOOGLE_SHEETS_API_URL = "https://sheets.googleapis.com"
 
-#: The most bytes of a source. A larger one is rejected: it cannot be a list of budgets.
-MAX_BYTES = 64 * 1024 * 1024
-
 DEFAULT_LOCALE = "en_US"
+
+GOOGLE = "google_sheets"
+CSV = "csv"
+XLSX = "xlsx"
 
 
 class FetchError(Exception):
@@ -23,6 +24,53 @@ class FetchError(Exception):
 
     The text is one sentence that gives the reason and what to do. It names no path of this machine.
     """
+
+
+class Upload(NamedTuple):
+    """A file that was uploaded in the console."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a sheet is: a tab of a spreadsheet, or a file (in the folder for files, or uploaded).
+
+    `kind` is GOOGLE, CSV or XLSX. `file_path` is relative to the folder. A CSV file has no
+    `worksheet`. `worksheet_gid` is the number of a tab of a Google Sheet. A source's target has its
+    `upload` only after `uploads.with_file`.
+    """
+
+    kind: str
+    spreadsheet_key: str | None = None
+    worksheet: str | None = None
+    worksheet_gid: int | None = None
+    file_path: str | None = None
+    upload: Upload | None = None
+
+    @property
+    def label(self) -> str:
+        """The name for people. It contains a path: only for the command line."""
+        if self.kind == GOOGLE:
+            tab = self.worksheet or f"gid {self.worksheet_gid}"
+            return f"Google Sheet {self.spreadsheet_key}, {tab}"
+        return _file_label(self.kind, self.file_path, self.worksheet)
+
+    @property
+    def public_label(self) -> str:
+        """The name for people, without a path of this machine."""
+        if self.kind == GOOGLE:
+            return self.label
+        return _file_label(self.kind, self.upload.name if self.upload else None, self.worksheet)
+
+
+def _file_label(kind: str, name: str | None, worksheet: str | None) -> str:
+    if name is None:
+        label = "a CSV file" if kind == CSV else "an Excel file"
+    else:
+        label = f"{'CSV' if kind == CSV else 'Excel'} {name}"
+    return f"{label}, {worksheet}" if worksheet else label
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +86,13 @@ class Source:
     csv_path: str | None
     locale: str | None
     names: Mapping[str, str]
+
+    @property
+    def target(self) -> Target:
+        """Where the sheet is."""
+        return Target(
+            self.kind, self.spreadsheet_key, self.worksheet, self.worksheet_gid, self.csv_path
+        )
 
     @property
     def label(self) -> str:
@@ -71,22 +126,6 @@ class Reach:
             credentials_path=settings.google_credentials,
             api_url=settings.google_sheets_api_url,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """The cells of a source.
-
-    `title` names the sheet for people. `gid` is the number of the tab, which stays the same when
-    the tab is renamed. `note` is a remark on how a file was read.
-    """
-
-    grid: Grid
-    title: str
-    locale: str
-    ragged_is_error: bool = False
-    gid: int | None = None
-    note: str | None = None
 
 
 def names_of(column_map: str) -> dict[str, str]:

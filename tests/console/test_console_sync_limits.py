@@ -28,7 +28,7 @@ from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
 from budget_sync.operations.doctor import checklist
 from budget_sync.sync import fetch
-from budget_sync.sync.csv_file import fetch_csv
+from budget_sync.sync.files import read_source_file
 from budget_sync.web.console.sync import RUNS_IN_ALL, RUNS_PER_CUSTOMER
 
 pytestmark = pytest.mark.both_engines
@@ -45,13 +45,13 @@ class SlowSheets:
         self.go_on.set()
         self.waiting = threading.Semaphore(0)
         self.connections_in_use: list[int] = []
-        monkeypatch.setattr(fetch, "fetch_csv", self._fetch)
+        monkeypatch.setattr(fetch, "read_source_file", self._fetch)
 
     def _fetch(self, *arguments: Any) -> Any:
         self.connections_in_use.append(connections_in_use())
         self.waiting.release()
         assert self.go_on.wait(20)
-        return fetch_csv(*arguments)
+        return read_source_file(*arguments)
 
     @contextmanager
     def in_progress(self, *calls: Callable[[], Any]) -> Iterator[list[Any]]:
