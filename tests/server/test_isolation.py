@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -25,7 +26,10 @@ pytestmark = [
 ]
 
 KEY = "the-spreadsheet"
-ROWS = [["Department", "Fiscal Period", "Budgeted Amount"], ["Sales", "Q1 2025", 1000]]
+ROWS: list[list[Any]] = [
+    ["Department", "Fiscal Period", "Budgeted Amount"],
+    ["Sales", "Q1 2025", 1000],
+]
 
 
 class SlowSheet:
