@@ -54,9 +54,7 @@ def find_amount(sheet: Sheet, used: Collection[Column], findings: Findings) -> C
     rivals = [column for rating, column in candidates[1:] if score - rating <= 1.5]
     if rivals:
         others = [column for _, column in candidates]
-        return _ask(
-            "Which column holds the budgeted amount?", [*others, *measures], best, findings
-        )
+        return _ask("Which column holds the budgeted amount?", [*others, *measures], best, findings)
     other_measures = [column for column in measures if column is not best and _is_other(column)]
     if score < 5 and len(other_measures) >= 2:
         return _ask(

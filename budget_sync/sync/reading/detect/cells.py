@@ -60,15 +60,18 @@ def text_of(cell: Cell) -> str:
         return ""
     if isinstance(cell, bool):
         return str(cell).upper()
+    return _special_text(cell) if isinstance(cell, _Special) else number_text(cell)
+
+
+_Special = DateCell | PercentCell | LongCell | UncalculatedCell
+
+
+def _special_text(cell: _Special) -> str:
     if isinstance(cell, DateCell):
         return (cell.shown or "")[:MAX_CELL_CHARS].strip()
     if isinstance(cell, PercentCell):
         return f"{Decimal(str(cell.number)) * 100:f}%"
-    if isinstance(cell, LongCell):
-        return "…"
-    if isinstance(cell, UncalculatedCell):
-        return "#?"
-    return number_text(cell)
+    return "…" if isinstance(cell, LongCell) else "#?"
 
 
 def number_text(number: float | Decimal) -> str:
@@ -162,20 +165,28 @@ def currency_of(text: str) -> str | None:
     if len(text) > MAX_NUMBER_CHARS or text.isdecimal():
         return None
     rest = text.strip(_SPACES + _MINUS + "+()%")
+    return _currency_before(rest, text) or _currency_after(rest, text)
+
+
+def _currency_before(rest: str, text: str) -> str | None:
     match = _CODE_BEFORE.match(rest)
-    if match and match[2]:
+    if match is None:
+        return None
+    if match[2]:
         return _COUNTRY_DOLLARS.get(match[1] or "", _SIGN_CODES[match[2]])
-    if match and match[3] and is_code(match[3]) and core_of(text):
-        return match[3]
-    if match and match[4]:
-        return _WORD_CODES[match[4].lower().rstrip(".")]
+    if match[3]:
+        return match[3] if is_code(match[3]) and core_of(text) else None
+    return _WORD_CODES[match[4].lower().rstrip(".")] if core_of(text) else None
+
+
+def _currency_after(rest: str, text: str) -> str | None:
     if rest and rest[-1] in SIGNS:
         return _SIGN_CODES[rest[-1]]
     match = _CODE_AFTER.search(rest)
-    if match and core_of(text):
-        word = match[1].lower().rstrip(".")
-        return _WORD_CODES.get(word, match[1] if is_code(match[1]) else None)
-    return None
+    if match is None or not core_of(text):
+        return None
+    word = match[1].lower().rstrip(".")
+    return _WORD_CODES.get(word, match[1] if is_code(match[1]) else None)
 
 
 def is_year(text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from budget_sync.domain.names import fold
 from budget_sync.sync.reading.detect.cells import currency_of, is_code
-from budget_sync.sync.reading.detect.findings import Findings, listed
+from budget_sync.sync.reading.detect.findings import Findings, listed, word_set
 from budget_sync.sync.reading.detect.sheet import Column, Sheet
 from budget_sync.sync.reading.headings import Role
 from budget_sync.sync.reading.model import CurrencyColumn, CurrencyConstant
@@ -28,9 +28,9 @@ _SHARED_SIGNS = {
 }
 
 #: Codes that are looked for in titles and headings. Others are also words: ALL, TOP, CUP, TRY.
-_TITLE_CODES = frozenset(
+_TITLE_CODES = word_set(
     """USD EUR GBP CHF CAD AUD NZD JPY CNY INR ILS SEK NOK DKK PLN CZK HUF RON MXN BRL ARS CLP COP
-    ZAR SGD HKD KRW AED SAR KWD BHD OMR""".split()
+    ZAR SGD HKD KRW AED SAR KWD BHD OMR"""
 )
 _CAPITALS = re.compile(r"(?<![^\W_])(T|k)?([A-Z]{3})(?![^\W_])")
 _SIGNS = re.compile(r"(?:(?<![A-Za-z])(?:US|C|A|NZ|HK))?[$€£¥₹₪]")
@@ -107,17 +107,11 @@ def _fits(code: str, own: str) -> bool:
 
 def _codes_in(text: str) -> list[str]:
     """The codes and signs of currencies in a title or a heading."""
-    found = [
-        match[2]
-        for match in _CAPITALS.finditer(text)
-        if match[2] in _TITLE_CODES
-    ]
+    found = [match[2] for match in _CAPITALS.finditer(text) if match[2] in _TITLE_CODES]
     if "TEUR" in text or "T€" in text:
         found.append("EUR")
-    for match in _SIGNS.finditer(text):
-        if code := currency_of(f"{match[0]}1"):
-            found.append(code)
-    return found
+    signs = (currency_of(f"{match[0]}1") for match in _SIGNS.finditer(text))
+    return [*found, *(code for code in signs if code)]
 
 
 def find_sign(amounts: Sequence[Decimal], findings: Findings) -> Literal["as is", "negate"]:

@@ -73,9 +73,7 @@ def _column(
             others = [each for each in candidates if each[1] is not best]
     rivals = [each for rating, each in others if score - rating < 2 and not goes_with(best, each)]
     if rivals:
-        return _ask(
-            "Which column names the department?", best, [best, *rivals, *texts], findings
-        )
+        return _ask("Which column names the department?", best, [best, *rivals, *texts], findings)
     if score < 7:
         is_likely = score >= 6 or texts == [best]
         return _ask(

@@ -32,7 +32,7 @@ def find_fill(
     others = [column for column in sheet.columns if column not in used]
     first_is_blank = False
     blank = 0
-    for number, (index, row) in enumerate(sheet.body()):
+    for number, (index, row) in enumerate(sheet.body):
         if index in merged or not _is_blank_row(row, department, amounts, others):
             continue
         if number == 0:

@@ -103,9 +103,7 @@ def _key(text: str) -> str:
     return fold(text) or text.strip()
 
 
-def _chosen(
-    question: Question, known: Mapping[str, str], given: Sequence[str]
-) -> tuple[str, ...]:
+def _chosen(question: Question, known: Mapping[str, str], given: Sequence[str]) -> tuple[str, ...]:
     """The options that an answer names. Without options, the texts themselves."""
     texts = [given] if isinstance(given, str) else list(given)
     if not question.several and len(texts) != 1:
@@ -151,6 +149,11 @@ def plain_list(texts: Iterable[str], most: int = 8) -> str:
     """Texts without quotes, the first ones if there are many."""
     shown = [cut(text, MAX_SHOWN_CHARS) for text in texts]
     return ", ".join(shown[:most]) + (", …" if len(shown) > most else "")
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text, for lists of words in the code."""
+    return frozenset(text.split())
 
 
 def count(number: int, noun: str) -> str:

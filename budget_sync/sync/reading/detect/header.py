@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.limits import MAX_CELL_CHARS
-from budget_sync.sync.reading.detect.cells import is_numeric, is_number_cell, is_year, text_of
+from budget_sync.sync.reading.detect.cells import is_number_cell, is_numeric, is_year, text_of
 from budget_sync.sync.reading.detect.findings import Refused
 from budget_sync.sync.reading.detect.sheet import HeaderPlace, cell_at
 from budget_sync.sync.reading.grid import Cell, Grid
@@ -98,9 +98,7 @@ def joined_headings(rows: Sequence[Sequence[Cell]], width: int) -> tuple[str, ..
             is_named_below = any(lower[column] for lower in below)
             filled.append(text or (last if is_named_below else ""))
         spread.append(filled)
-    return tuple(
-        JOIN.join(row[column] for row in spread if row[column]) for column in range(width)
-    )
+    return tuple(JOIN.join(row[column] for row in spread if row[column]) for column in range(width))
 
 
 def find_header(grid: Grid, fiscal_year: FiscalYear) -> tuple[HeaderPlace, float]:
@@ -186,9 +184,7 @@ def require_one_table(grid: Grid, place: HeaderPlace) -> None:
         sure = [
             text
             for text in texts
-            if text
-            and len(text) <= MAX_CELL_CHARS
-            and scores(text).get(Role.DEPARTMENT, 0) >= 9
+            if text and len(text) <= MAX_CELL_CHARS and scores(text).get(Role.DEPARTMENT, 0) >= 9
         ]
         for key, times in Counter(map(hkey, sure)).items():
             if times > 1:

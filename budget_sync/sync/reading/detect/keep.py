@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from budget_sync.domain.names import fold
 from budget_sync.sync.limits import cut
@@ -30,9 +30,7 @@ _STATUS_WORDS = frozenset(
 _SCENARIO_WORDS = frozenset(("scenario", "version", "type", "ledger"))
 
 
-def find_filters(
-    sheet: Sheet, used: Collection[Column], findings: Findings
-) -> tuple[Filter, ...]:
+def find_filters(sheet: Sheet, used: Collection[Column], findings: Findings) -> tuple[Filter, ...]:
     """The filters of the sheet. Raises Refused."""
     found = []
     for column in sheet.columns:
@@ -49,9 +47,7 @@ def find_filters(
     return tuple(found)
 
 
-def _filter(
-    column: Column, counts: Counter[str], findings: Findings
-) -> Filter | None:
+def _filter(column: Column, counts: Counter[str], findings: Findings) -> Filter | None:
     """The filter of one column, by the first rule that fits."""
     values = list(counts)
     if all(value in EXPENSE or value in REVENUE for value in values):
@@ -74,7 +70,7 @@ def _filter(
     ):
         return _ask(column, counts, findings)
     if has_status_word and len(good) == len(values):
-        return Filter(column=column.name, kept=tuple(values))
+        return _new_filter(column, values)
     return _scenario_filter(column, counts, findings)
 
 
@@ -83,9 +79,7 @@ def is_bad_status(value: str) -> bool:
     return value in BAD_STATUS or value.startswith(BAD_STATUS_BEGINNINGS)
 
 
-def _scenario_filter(
-    column: Column, counts: Counter[str], findings: Findings
-) -> Filter | None:
+def _scenario_filter(column: Column, counts: Counter[str], findings: Findings) -> Filter | None:
     values = list(counts)
     budgets = [value for value in values if value in BUDGET_SCENARIO]
     known = [value for value in values if value in BUDGET_SCENARIO or value in OTHER_SCENARIO]
@@ -95,7 +89,7 @@ def _scenario_filter(
         default = tuple(budgets) if len(budgets) == 1 else None
         return _ask(column, counts, findings, default=default)
     if budgets:
-        return Filter(column=column.name, kept=tuple(values))
+        return _new_filter(column, values)
     if any(word in _SCENARIO_WORDS for word in column.words):
         return _ask(column, counts, findings)
     return None
@@ -122,11 +116,15 @@ def _ask(
     _use_stored(question, column.name, findings)
     answer = findings.ask(question)
     kept = options if answer is None else answer
-    return Filter(
-        column=column.name,
-        kept=tuple(value for value in options if value in kept),
-        left_out=tuple(value for value in options if value not in kept),
+    return _new_filter(
+        column,
+        [value for value in options if value in kept],
+        [value for value in options if value not in kept],
     )
+
+
+def _new_filter(column: Column, kept: Sequence[str], left_out: Sequence[str] = ()) -> Filter:
+    return Filter.model_validate({"column": column.name, "in": tuple(kept), "out": tuple(left_out)})
 
 
 def _use_stored(question: Question, name: str, findings: Findings) -> None:

@@ -44,10 +44,7 @@ class MarkEvidence:
             return
         if len(set(marks)) > 1:
             self._read_both(core, marks, text)
-        elif len(marks) > 1:
-            if _is_grouped(core):
-                self.groups.setdefault(marks[0], text)
-        elif marks[0] in " '":
+        elif len(marks) > 1 or marks[0] in " '":
             if _is_grouped(core):
                 self.groups.setdefault(marks[0], text)
         else:
@@ -108,7 +105,7 @@ def _completed(seen: MarkEvidence) -> Marks | None:
     if decimal is None and group is None:
         group = next(iter(seen.either))
     decimal = decimal or _DECIMAL_OF[group or ","]
-    group = group or (","if decimal == "." else ".")
+    group = group or ("," if decimal == "." else ".")
     return Marks.model_validate({"decimal": decimal, "group": group})
 
 
@@ -124,7 +121,7 @@ def _ask_which(seen: MarkEvidence, findings: Findings) -> Marks:
         "(first the decimal mark, then the mark between groups)?",
         (". and ,", ", and ."),
     )
-    answer = findings.ask_one(question, {name: option for name, option in _ALIASES.items()})
+    answer = findings.ask_one(question, _ALIASES)
     return _german(seen) if answer == ", and ." else _english(seen)
 
 
@@ -160,7 +157,7 @@ def find_blanks(texts: Iterable[str], findings: Findings) -> tuple[str, ...]:
     """The folded texts of the amount columns that mean "no amount"."""
     found: dict[str, str] = {}
     for text in texts:
-        if len(text) <= 20 and fold(text) in BLANK_AMOUNT:
+        if len(text) <= 20 and not text[0].isdecimal() and fold(text) in BLANK_AMOUNT:
             found.setdefault(fold(text), text)
     if not found:
         return ()

@@ -41,8 +41,6 @@ def _is_negative(text: str) -> bool:
     outside = text.strip(_SPACES)
     is_bracketed = "(" in outside and outside.endswith(")")
     letters = [letter for letter in outside if letter in _MINUS]
-    is_signed = bool(letters) and (
-        not outside[0].isdecimal() or outside.endswith(tuple(_MINUS))
-    )
+    is_signed = bool(letters) and (not outside[0].isdecimal() or outside.endswith(tuple(_MINUS)))
     is_cents = outside.endswith((".-", ",-", ".\u2013", ",\u2013"))
     return is_bracketed or (is_signed and not (is_cents and len(letters) == 1))

@@ -85,27 +85,34 @@ class PeriodStep:
         best = self.columns.best()
         if best is not None and best.index in wide:
             best = None
-        amounts = [
-            score
-            for column in self.sheet.columns
-            if column.index not in wide and column is not best and (score := amount_score(column))
-        ]
-        has_amount = max(amounts, default=0) >= 6
+        score = max(
+            (
+                amount_score(column)
+                for column in self.sheet.columns
+                if column.index not in wide and column is not best
+            ),
+            default=0,
+        )
+        return self._in_columns(best, score) or self._constant()
+
+    def _in_columns(self, best: Column | None, score: float) -> PeriodPlan | None:
+        """The plan for periods in a column or in headings; None if there are none.
+
+        `best` is the best period column, and `score` that of the best amount heading.
+        """
+        has_amount = score >= 6
+        is_column = best is not None and has_amount
         if len(self.parts) >= 3 and len(self.headings) <= 2:
             return self._parts(best)
-        if best is not None and has_amount:
-            return self._column(best)
-        if len(self.headings) >= 2:
-            return self._wide(self.headings)
-        if self.headings and best is None and max(amounts, default=0) < 5:
-            return self._wide(self.headings)
-        if len(self.relatives) >= 2 and not (best is not None and has_amount):
-            return self._relatives()
-        if len(self.parts) == 2 and not has_amount:
-            return self._parts(best)
-        if best is not None:
-            return self._column(best)
-        return self._constant()
+        if not is_column:
+            is_only = self.headings and best is None and score < 5
+            if len(self.headings) >= 2 or is_only:
+                return self._wide(self.headings)
+            if len(self.relatives) >= 2:
+                return self._relatives()
+            if len(self.parts) == 2 and not has_amount:
+                return self._parts(best)
+        return self._column(best) if best is not None else None
 
     def _column(self, column: Column) -> PeriodPlan:
         part = find_part(self.sheet, column, self.texts, self.findings)
@@ -154,9 +161,7 @@ class PeriodStep:
         assumed = {**_assumptions(self.findings), **settled}
         trial = texts
         if choice.is_open:
-            trial = {
-                name: f"FY{_FIRST_ASSUMED + number}" for number, name in enumerate(texts)
-            }
+            trial = {name: f"FY{_FIRST_ASSUMED + number}" for number, name in enumerate(texts)}
         return PeriodPlan(
             PeriodHeadings.model_validate({"headings": texts, "ignored": ignored, **settled}),
             PeriodHeadings.model_validate({"headings": trial, "ignored": ignored, **assumed}),

@@ -156,9 +156,7 @@ class Part:
     kind: PartKind
 
 
-def find_part(
-    sheet: Sheet, year: Column, texts: PeriodTexts, findings: Findings
-) -> Part | None:
+def find_part(sheet: Sheet, year: Column, texts: PeriodTexts, findings: Findings) -> Part | None:
     """The part column, if the period column holds only years. It is asked unless it is settled."""
     years = period_values(year.cells)
     if not years or not all(
@@ -220,4 +218,4 @@ def all_period_values(sheet: Sheet, column: Column) -> Counter[str]:
     """The period texts of a column in all rows."""
     if sheet.is_whole:
         return period_values(column.cells)
-    return period_values(cell_at(row, column.index) for _, row in sheet.body())
+    return period_values(cell_at(row, column.index) for _, row in sheet.body)

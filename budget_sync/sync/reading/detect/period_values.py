@@ -15,7 +15,7 @@ from budget_sync.sync.reading.detect.cells import (
     is_year,
     text_of,
 )
-from budget_sync.sync.reading.detect.findings import AnswerError, Findings
+from budget_sync.sync.reading.detect.findings import AnswerError, Findings, word_set
 from budget_sync.sync.reading.grid import Cell, DateCell
 from budget_sync.sync.reading.headings import plain, words
 from budget_sync.sync.reading.proposal import Question
@@ -33,12 +33,12 @@ _YEAR_MONTH = re.compile(r"(?:19|20)[0-9]{2}[-/](?:0[1-9]|1[0-2])")
 _FOURTH = re.compile(r"(?:t\s*4|4\s*t)(?![0-9])")
 
 # A heading with one of these words is French, Spanish, Italian or Portuguese.
-_ROMANCE = frozenset(
+_ROMANCE = word_set(
     """departamento departamentos département dipartimento periodo período période presupuesto
     presupuestos budgété ejercicio exercice exercicio esercizio trimestre importe montant importo
     monto valor orçamento año année anno ano centro centre coût costo coste unidad unidade unité
     área dirección direction secretaría dependencia moneda devise crédits moeda montante valeur
-    service libellé nombre concepto partida poste rubro""".split()
+    service libellé nombre concepto partida poste rubro"""
 )
 
 
@@ -215,9 +215,7 @@ def _ddmon_question(example: str) -> Question:
     )
 
 
-_TRI = Question(
-    "tri", "Is T1 a quarter (trimestre), or a third of the year?", ("quarter", "third")
-)
+_TRI = Question("tri", "Is T1 a quarter (trimestre), or a third of the year?", ("quarter", "third"))
 
 
 def _mdy_question(example: str) -> Question:

@@ -107,8 +107,7 @@ class Column:
             and len(self.values) >= 2
             and not any(word in CODE_COLUMN_WORDS for word in self.words)
             and not any(
-                self.roles.get(role, 0) >= 5
-                for role in (Role.PERIOD, Role.DEPARTMENT, Role.LIMIT)
+                self.roles.get(role, 0) >= 5 for role in (Role.PERIOD, Role.DEPARTMENT, Role.LIMIT)
             )
         )
 
@@ -129,9 +128,7 @@ class Sheet:
 
     def __post_init__(self) -> None:
         self.rows, profiled = self._profiled_rows()
-        width = max(
-            len(self.header.headings), max((len(row) for row in profiled), default=0)
-        )
+        width = max(len(self.header.headings), max((len(row) for row in profiled), default=0))
         most = max(1, PROFILE_CELLS // max(1, width))
         self.rows, profiled = self.rows[:most], profiled[:most]
         headings = self.header.headings + ("",) * (width - len(self.header.headings))
@@ -141,26 +138,22 @@ class Sheet:
         ]
 
     def _profiled_rows(self) -> tuple[list[int], list[Sequence[Cell]]]:
-        indices, found = [], []
-        for index, row in self.body():
-            indices.append(index)
-            found.append(row)
-            if len(found) == PROFILE_ROWS:
-                break
-        return indices, found
+        profiled = self.body[:PROFILE_ROWS]
+        return [index for index, _ in profiled], [row for _, row in profiled]
 
-    def body(self) -> Iterator[tuple[int, Sequence[Cell]]]:
+    @cached_property
+    def body(self) -> list[tuple[int, Sequence[Cell]]]:
         """All rows below the header with their indices, without blank rows and repeated headers."""
         header = [text_of(cell) for cell in self.grid.rows[self.header.bottom]]
         while header and not header[-1]:
             header.pop()
-        for index in range(self.header.bottom + 1, len(self.grid.rows)):
-            row = self.grid.rows[index]
-            if not any(cell is not None and cell != "" for cell in row):
-                continue
-            if self.header.rows == 1 and row and _same(row, header):
-                continue
-            yield index, row
+        is_repeatable = self.header.rows == 1
+        first = self.header.bottom + 1
+        return [
+            (index, row)
+            for index, row in enumerate(self.grid.rows[first:], first)
+            if not _is_blank(row) and not (is_repeatable and _same(row, header))
+        ]
 
     @property
     def is_whole(self) -> bool:
@@ -180,7 +173,7 @@ class Sheet:
     def counts(self, column: Column) -> Counter[str]:
         """How often each text occurs in a column in all rows, blank ones excluded."""
         if column.index not in self._counts:
-            raw = Counter(_raw(cell_at(row, column.index)) for _, row in self.body())
+            raw = Counter(_raw(cell_at(row, column.index)) for _, row in self.body)
             found: Counter[str] = Counter()
             for cell, times in raw.items():
                 if text := text_of(cell):
@@ -214,6 +207,10 @@ def _raw(cell: Cell) -> Cell:
     return str(cell).upper() if isinstance(cell, bool) else cell
 
 
+def _is_blank(row: Sequence[Cell]) -> bool:
+    return not any(cell is not None and cell != "" for cell in row)
+
+
 def _same(row: Sequence[Cell], header: list[str]) -> bool:
     if text_of(row[0]) != (header[0] if header else ""):
         return False
@@ -225,9 +222,7 @@ def _same(row: Sequence[Cell], header: list[str]) -> bool:
 
 def goes_with(one: Column, other: Column) -> bool:
     """Whether each value of one column has one value of the other, and the reverse."""
-    pairs = {
-        (a, b) for a, b in zip(one.texts, other.texts, strict=True) if a and b
-    }
+    pairs = {(a, b) for a, b in zip(one.texts, other.texts, strict=True) if a and b}
     firsts, seconds = {a for a, _ in pairs}, {b for _, b in pairs}
     return bool(pairs) and len(pairs) == len(firsts) == len(seconds)
 

@@ -6,7 +6,6 @@ from decimal import Decimal
 
 from budget_sync.domain.money import currency_exponent
 from budget_sync.sync.limits import Check
-from budget_sync.sync.reading.detect import marks as marks_step
 from budget_sync.sync.reading.detect.amount import find_amount
 from budget_sync.sync.reading.detect.currency import (
     column_reading,
@@ -20,6 +19,7 @@ from budget_sync.sync.reading.detect.fill import find_fill
 from budget_sync.sync.reading.detect.findings import Findings, Refused
 from budget_sync.sync.reading.detect.header import find_header, is_blank_grid, require_one_table
 from budget_sync.sync.reading.detect.keep import find_filters
+from budget_sync.sync.reading.detect.marks import find_blanks, find_marks
 from budget_sync.sync.reading.detect.numbers import number_of
 from budget_sync.sync.reading.detect.period import PeriodStep
 from budget_sync.sync.reading.detect.refusals import refuse_other_lists, refuse_unknown
@@ -31,7 +31,7 @@ from budget_sync.sync.reading.detect.totals import find_subtotals, find_total_na
 from budget_sync.sync.reading.detect.unit import find_unit
 from budget_sync.sync.reading.grid import Grid
 from budget_sync.sync.reading.headings import Role
-from budget_sync.sync.reading.model import CsvFormat, CurrencyConstant
+from budget_sync.sync.reading.model import CsvFormat, CurrencyConstant, Marks
 from budget_sync.sync.reading.proposal import Proposal
 from budget_sync.sync.reading.result import SheetProblem, SheetResult
 from budget_sync.sync.reading.totals import is_total_like
@@ -39,9 +39,7 @@ from budget_sync.sync.reading.totals import is_total_like
 _MIN_ID_SCORE = 9
 
 
-def propose(
-    source: bytes | Grid, findings: Findings, file_name: str, check: Check
-) -> Proposal:
+def propose(source: bytes | Grid, findings: Findings, file_name: str, check: Check) -> Proposal:
     """The proposal. Raises Refused, SheetProblem and AnswerError."""
     file: CsvFormat | None = None
     if isinstance(source, bytes):
@@ -86,15 +84,14 @@ def _draft(sheet: Sheet, file: CsvFormat | None, findings: Findings) -> Draft:
     used.append(department.column)
     amounts = period.amounts or [find_amount(sheet, used, findings)]
     with_amount = [
-        any(number_of(column.cells[row], marks_step.Marks()) is not None for column in amounts)
+        any(number_of(column.cells[row], Marks()) is not None for column in amounts)
         for row in range(len(sheet.rows))
     ]
     if department.fill != "section":
         require_departments(department.column, with_amount, findings.customer.fiscal_year)
     findings.note(
         f"Header: row {sheet.header.sheet_row}. Department: '{department.column.name}'. "
-        f"{period.evidence}"
-        + ("" if period.amounts else f" Amount: '{amounts[0].name}'.")
+        f"{period.evidence}" + ("" if period.amounts else f" Amount: '{amounts[0].name}'.")
     )
     return Draft(
         sheet,
@@ -120,8 +117,8 @@ def _settle_amounts(draft: Draft, findings: Findings) -> None:
     sheet = draft.sheet
     texts = _amount_texts(draft)
     exponent = currency_exponent(findings.customer.currency)
-    draft.marks = marks_step.find_marks(texts, exponent, findings)
-    draft.blanks = marks_step.find_blanks(texts, findings)
+    draft.marks = find_marks(texts, exponent, findings)
+    draft.blanks = find_blanks(texts, findings)
     draft.keep = find_filters(sheet, draft.used, findings)
     if draft.department.fill == "section":
         draft.fill = "section"
@@ -149,7 +146,7 @@ def _amount_texts(draft: Draft) -> list[str]:
     """The different texts in the amount columns, in all rows. Numbers have no marks."""
     found: dict[str, None] = {}
     indices = [column.index for column in draft.amounts]
-    for _, row in draft.sheet.body():
+    for _, row in draft.sheet.body:
         for index in indices:
             cell = cell_at(row, index)
             if isinstance(cell, str) and cell:

@@ -48,8 +48,10 @@ def _of_period(reading: Reading) -> dict[str, str]:
     if isinstance(period, PeriodConstant):
         found["period"] = period.constant
     elif isinstance(period, PeriodColumn):
-        found["part"] = (period.part or "") if period.part_kind in (None, "quarter") else (
-            period.part_kind or ""
+        found["part"] = (
+            (period.part or "")
+            if period.part_kind in (None, "quarter")
+            else (period.part_kind or "")
         )
     else:
         relatives = {

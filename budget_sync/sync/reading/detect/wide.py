@@ -1,4 +1,4 @@
-"""Step 4, for wide tables: which of the columns with a period in their heading are budgets. Pure."""
+"""Step 4, for wide tables: which columns with a period in the heading are budgets. Pure."""
 
 from __future__ import annotations
 
@@ -122,9 +122,7 @@ class Choice:
     is_open: bool = False
 
 
-def choose(
-    found: Sequence[WideColumn], others: Sequence[WideColumn], findings: Findings
-) -> Choice:
+def choose(found: Sequence[WideColumn], others: Sequence[WideColumn], findings: Findings) -> Choice:
     """Which columns are budgets. `others` hold a period and are out unless a person says so.
 
     Raises Refused if none is a budget.
