@@ -1,8 +1,8 @@
 """The sheet sync: the rows of a source become budgets, and a broken source never changes budgets.
 
 A run passes through these modules: `run` -> `fetch` (outside any transaction) -> `rows` (reads the
-rows) -> `match` (finds the budget of each row) -> `plan` (decides what changes) -> `apply` (writes
-the plan and the row of `SyncHistory` in one transaction). `rows`, `cells`, `match`, `plan` and
+rows) -> `match` (finds the budget of each row) -> `plan` (decides what changes) -> `write` (writes
+the plan and the row of `SyncHistory`). `rows`, `cells`, `match`, `plan` and
 `summary` are pure.
 """
 

@@ -37,10 +37,12 @@ from budget_sync.sync.history import SyncRunResult
 from budget_sync.sync.limits import Check
 from budget_sync.sync.manage_sources import list_sources
 from budget_sync.sync.match import StoredBudget
-from budget_sync.sync.plan import SyncPlan, make_plan, refresh
+from budget_sync.sync.parts import CircleError
+from budget_sync.sync.plan import SyncPlan, make_plan
 from budget_sync.sync.rows import Layout, SheetError, SheetRows, read_rows
 from budget_sync.sync.source import Fetched, FetchError, Reach, Source
 from budget_sync.sync.summary import Section
+from budget_sync.sync.write import PLAN_ATTEMPTS, BudgetsChangedError, Writer, Written
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +52,12 @@ T = TypeVar("T")
 Say = Callable[[str], None]
 
 
-#: How often a sync run plans, if budgets are changed between planning and writing.
-PLAN_ATTEMPTS = 5
-
-
-class BudgetsChangedError(Exception):
-    """The plan no longer fits the customer's budgets; the text says what to do."""
-
-
 class Skipped(Exception):
     """A sync run that must not happen; the text says why."""
+
+
+#: What ends a run with a message for people.
+_ENDS = (FetchError, SheetError, OutOfTimeError, BudgetsChangedError, CircleError, Cancelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +237,17 @@ class _Run:
         self.source = source
         self.start_time = clock.now()
         self.latest_id: int | None = None
+        self.written = Written()
         self._started_at = time.perf_counter()
 
     @property
     def duration_ms(self) -> int:
         """The time since the start."""
         return round((time.perf_counter() - self._started_at) * 1000)
+
+    def result(self, status: str, message: str | None = None) -> SyncRunResult:
+        """A result at this time, without counts."""
+        return SyncRunResult(None, self.source, status, self.start_time, self.duration_ms, message)
 
 
 def sync_source(job: Job, source: Source) -> SyncRunResult:
@@ -266,7 +269,7 @@ def _sync_source(job: Job, source: Source) -> SyncRunResult:
             return _work(job, run)
     except Skipped as reason:
         return _record(job, run, "skipped", message=str(reason))
-    except (FetchError, SheetError, OutOfTimeError, BudgetsChangedError, Cancelled) as problem:
+    except _ENDS as problem:
         return _record(job, run, "failed", message=str(problem))
     except RequestError as error:
         return _record(job, run, "failed", message=error.sentence)
@@ -396,7 +399,7 @@ def _work(job: Job, run: _Run) -> SyncRunResult:
 
 
 def _apply(job: Job, run: _Run, limit: TimeLimit, prepared: _Prepared) -> SyncRunResult:
-    """Write a plan and its row of `SyncHistory` in one transaction.
+    """Write a plan and its row of `SyncHistory`.
 
     Raises BudgetsChangedError if the plan no longer fits the budgets.
     """
@@ -406,41 +409,30 @@ def _apply(job: Job, run: _Run, limit: TimeLimit, prepared: _Prepared) -> SyncRu
         limit.check()
         job.report(f"writing {done:,} of {total:,} rows for {source.label}")
 
-    def work() -> SyncRunResult:
+    def before() -> None:
         limit.check()
         _require_active(source)
         _require_latest(run)
-        plan = prepared.plan
-        if not plan.changes_nothing:
-            plan = _current_plan(source, prepared)
-            apply.apply_plan(
-                job.actor, source.customer_id, source.id, fetched.title, plan, progress
-            )
+
+    def finish(plan: SyncPlan) -> SyncRunResult:
         if source.worksheet_gid is None and fetched.gid is not None:
             BudgetDataSourceConfig.update(worksheetGid=fetched.gid).where(
                 BudgetDataSourceConfig.id == source.id
             ).execute()
-        return history.insert(job.actor.label, _result(run, plan, fetched))
+        return _result(run, plan, fetched)
 
-    return transact(work)
-
-
-def _current_plan(source: Source, prepared: _Prepared) -> SyncPlan:
-    """Lock the budgets; return the plan with their current figures.
-
-    Since planning, money may have moved on a budget, which rarely changes the plan. Raises
-    BudgetsChangedError if the plan must be created again.
-    """
-    changed = apply.lock_and_find_changed(source.customer_id, prepared.stored)
-    if changed == []:
-        return prepared.plan
-    plan = changed and refresh(source.id, prepared.plan, prepared.stored, changed)
-    if not plan:
-        raise BudgetsChangedError(
-            f"The customer's budgets were changed during the sync run, {PLAN_ATTEMPTS} times in a "
-            "row. Nothing was changed; the next sync run tries again."
-        )
-    return plan
+    writer = Writer(
+        actor=job.actor,
+        source=source,
+        title=fetched.title,
+        stored=prepared.stored,
+        written=run.written,
+        progress=progress,
+        before=before,
+        finish=finish,
+        unfinished=lambda: run.result("failed"),
+    )
+    return writer.write(prepared.plan)
 
 
 def _result(run: _Run, plan: SyncPlan, fetched: Fetched) -> SyncRunResult:
@@ -467,8 +459,8 @@ def _result(run: _Run, plan: SyncPlan, fetched: Fetched) -> SyncRunResult:
 
 
 def _record(job: Job, run: _Run, status: str, *, message: str) -> SyncRunResult:
-    """Record a run that changed nothing. If that fails, the result has no `sync_id`."""
-    result = SyncRunResult(None, run.source, status, run.start_time, run.duration_ms, message)
+    """Record a run that ended early. If that fails, the result has no `sync_id`."""
+    result = run.written.failed(run.result(status, message))
     try:
         return transact(lambda: history.insert(job.actor.label, result))
     except (RequestError, peewee.PeeweeException) as error:

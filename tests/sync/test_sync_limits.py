@@ -29,7 +29,7 @@ from budget_sync.database.models import Budget
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.settings import Settings
-from budget_sync.sync import apply, cancel, csv_file, google, limits, run
+from budget_sync.sync import apply, cancel, csv_file, google, limits, run, write
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import make_plan, refresh
 from budget_sync.sync.rows import (
@@ -248,7 +248,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         found.append(inside)
         return make_plan(*arguments, **options)
 
-    monkeypatch.setattr(run, "transact", watched)
+    monkeypatch.setattr(write, "transact", watched)
     monkeypatch.setattr(run, "make_plan", recorded)
     return found
 
@@ -338,11 +338,11 @@ def test_run_gives_up_if_budgets_never_stop_changing(
                 ROOT, ORG, f"New {number}", "Q1 2025", Decimal(1)
             )
         )
-        for number in range(run.PLAN_ATTEMPTS)
+        for number in range(write.PLAN_ATTEMPTS)
     ]
     after_reading_budgets(monkeypatch, *changes)
     result = world.sync(source)
-    assert (result.status, planned) == ("failed", [False] * run.PLAN_ATTEMPTS)
+    assert (result.status, planned) == ("failed", [False] * write.PLAN_ATTEMPTS)
     assert "were changed during the sync run, 5 times in a row" in (result.message or "")
     assert "Engineering, Q1 2025" not in world.budgets()
     assert world.sync(source).created_count == 1
@@ -355,7 +355,7 @@ def test_run_gives_up_if_budgets_never_stop_changing(
         "budget_sync.sync.run.read_rows",
         "budget_sync.sync.apply.read_stored",
         "budget_sync.sync.run.make_plan",
-        "budget_sync.sync.run.transact",
+        "budget_sync.sync.write.transact",
         "budget_sync.sync.apply.lock_and_find_changed",
         "budget_sync.sync.apply.apply_plan",
     ],
