@@ -27,9 +27,7 @@ WORKSHEET = "worksheet"
 
 #: The ids of all questions. Those about the values of a column begin with KEEP.
 QUESTION_IDS = frozenset(
-    """amount blanks code columns currency dash dates ddmon department encoding fill first_year
-    fiscal_year ids locale mdy part period section sign subtotals sum totals tri unit worksheet
-    year""".split()
+    ["amount", "blanks", "code", "columns", "currency", "dash", "dates", "ddmon", "department", "encoding", "fill", "first_year", "fiscal_year", "ids", "locale", "mdy", "part", "period", "section", "sign", "subtotals", "sum", "totals", "tri", "unit", "worksheet", "year"]
 )
 KEEP = "keep:"
 

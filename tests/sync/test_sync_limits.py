@@ -29,7 +29,7 @@ from budget_sync.database.models import Budget
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.settings import Settings
-from budget_sync.sync import apply, cancel, fetch, google, limits, old_grid, run
+from budget_sync.sync import apply, cancel, fetch, google, limits, run, write
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import make_plan, refresh
 from budget_sync.sync.rows import (
