@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from budget_sync.sync.fetch import Fetched, fetch_source
 from budget_sync.sync.limits import Check, no_check
@@ -26,10 +27,13 @@ Say = Callable[[str], None]
 WORKSHEET = "worksheet"
 
 #: The ids of all questions. Those about the values of a column begin with KEEP.
-QUESTION_IDS = frozenset(
-    """amount blanks code columns currency dash dates ddmon department encoding fill first_year
-    fiscal_year ids locale mdy part period section sign subtotals sum totals tri unit worksheet
-    year""".split()
+QUESTION_IDS: Final = frozenset(
+    (
+        *("amount", "blanks", "code", "columns", "currency", "dash", "dates", "ddmon"),
+        *("department", "encoding", "fill", "first_year", "fiscal_year", "ids", "locale", "mdy"),
+        *("part", "period", "section", "sign", "subtotals", "sum", "totals", "tri", "unit"),
+        *(WORKSHEET, "year"),
+    )
 )
 KEEP = "keep:"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from decimal import Decimal
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -52,25 +51,20 @@ class TotalKind(Enum):
 class Name(NamedTuple):
     """A department as written and its key; both are blank if there is a problem, or no name.
 
-    A problem follows the column's name in a sentence. `written` is the text before a code is
-    stripped.
+    A problem follows the column's name in a sentence. A name that does not read like a total is
+    plain.
     """
 
     text: str
     key: str
     problem: str | None = None
     total: TotalKind = TotalKind.NONE
-    written: str = ""
+    is_plain: bool = False
 
     @property
     def is_blank(self) -> bool:
         """Whether there is neither a name nor a problem."""
         return not self.key and self.problem is None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is a name that does not read like a total."""
-        return self.problem is None and self.total is TotalKind.NONE and self.key != ""
 
 
 NO_NAME: Final = Name("", "")
@@ -111,7 +105,8 @@ class Names(dict[Cell, Name]):
         if not key:
             return NO_NAME
         self.spellings.setdefault(key, {})[text] = None
-        return Name(text, key, None, self._total_kind(written, key), written)
+        total = self._total_kind(written, key)
+        return Name(text, key, None, total, is_plain=total is TotalKind.NONE)
 
     def _total_kind(self, written: str, key: str) -> TotalKind:
         keys = {key, fold(written)} if self._strip_codes else {key}
@@ -133,6 +128,14 @@ class BudgetId(NamedTuple):
     text: str | None
     problem: str | None = None
     possible: str | None = None
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is neither an ID nor a problem."""
+        return self.text is None and self.problem is None
+
+
+NO_ID: Final = BudgetId(None)
 
 
 class BudgetIds(dict[Cell, BudgetId]):
@@ -175,8 +178,8 @@ def clean_text(cell: Cell, max_chars: int) -> str:
         raise CellError(f"is {str(cell).upper()}. Enter a name.")
     if isinstance(cell, DateCell | LongCell | PercentCell | UncalculatedCell):
         raise CellError(_sentence(cell.problem(_AS_TEXT)))
-    if isinstance(cell, int | float | Decimal):
-        if abs(cell) >= _LOST_FROM:
+    if not isinstance(cell, str):
+        if abs(float(cell)) >= _LOST_FROM:
             raise CellError(f"is '{cell}', {_LOST}")
         return digits(cell)
     return _clean(cell, max_chars)
