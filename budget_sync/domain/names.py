@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 #: No stored name is longer. Composing the accents of a long text can take quadratic time.
 MAX_COMPOSED_LENGTH = 1000
+
+#: Only folded texts of up to this length are cached: the check of a request folds a name each time.
+_MAX_CACHED_LENGTH = 100
 
 #: The second round changes what the first one has uncovered; more are needed for few texts.
 _MAX_ROUNDS = 8
@@ -82,12 +86,19 @@ def fold(text: str) -> str:
 
     The key of a key is itself. A text that is too long for a name keeps its accents as they are.
     """
+    return _fold_short(text) if len(text) <= _MAX_CACHED_LENGTH else _fold(text)
+
+
+def _fold(text: str) -> str:
     for _ in range(_MAX_ROUNDS):
         folded = _fold_once(text)
         if folded == text:
             break
         text = folded
     return text
+
+
+_fold_short = lru_cache(maxsize=4096)(_fold)
 
 
 def plain(text: str) -> str:
