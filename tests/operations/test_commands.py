@@ -28,6 +28,7 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 from support.damage import insert_vast_budgets, yen_with_decimals
 from support.installation import Installation
 from support.machine import ENGINE, PROJECT, sqlite_only
+from support.sources import add_file
 from support.world import PASSWORD, ROOT, sign_in
 
 import cli
@@ -158,6 +159,11 @@ TYPED: dict[str, tuple[str, ...]] = {
     "disable-customer": ("acme",),
     "enable-customer": ("acme",),
     "add-source": ("--customer", "acme", "--csv", "plan.csv"),
+    "preview-source": ("--customer", "acme", "--csv", "plan.csv"),
+    "reread-source": ("src_1",),
+    "show-reading": ("src_1",),
+    "answer-hold": ("src_1", "--accept-amounts"),
+    "sheet-template": (),
     "list-sources": (),
     "remove-source": ("src_1",),
     "sync-sheets": (),
@@ -206,7 +212,7 @@ TYPED: dict[str, tuple[str, ...]] = {
 }
 
 # These commands create a database, or report problems of a missing one.
-WITHOUT_DATABASE = {"init-db", "restore", "doctor"}
+WITHOUT_DATABASE = {"init-db", "restore", "doctor", "sheet-template"}
 
 
 def test_all_commands_are_tested_here() -> None:
@@ -225,7 +231,12 @@ def test_help_describes_command_and_every_option(shell: Shell, name: str) -> Non
             assert option.help, option.name
             assert option.opts[0] in printed
         else:
-            assert option.make_metavar(click.Context(command)) in ("ID", "URL", "PATH")
+            assert option.make_metavar(click.Context(command)) in (
+                "ID",
+                "URL",
+                "PATH",
+                "SOURCE",
+            )
 
 
 def test_list_of_commands_describes_each(shell: Shell) -> None:
@@ -2089,7 +2100,7 @@ def test_list_budgets_names_the_source_and_the_state(acme: Shell, chosen: Settin
     (chosen.csv_folder / "plan.csv").write_text(
         "Department,Fiscal Period,Budgeted Amount\nSales,2025,10\n", encoding="utf-8"
     )
-    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    add_file("acme", chosen.csv_folder, "plan.csv")
     acme.succeed("sync-sheets")
     sales = Budget.get(Budget.department == "Sales")
     ledger.reserve(ROOT, ReserveRequest(budget_id=sales.id, request_id="r-1", amount=Decimal(9)))
@@ -2144,7 +2155,7 @@ def test_rejected_row_keeps_the_sync_success_rate(acme: Shell, chosen: Settings)
         "Department,Fiscal Period,Budgeted Amount\nSales,2025,10\nOps,2025,#REF!\n",
         encoding="utf-8",
     )
-    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    add_file("acme", chosen.csv_folder, "plan.csv")
     assert acme.run("sync-sheets").exit_code == 0
     run = SyncHistory.get().__data__
     assert run["status"] == "partial"
@@ -2168,7 +2179,7 @@ def test_sheet_row_revives_a_budget_removed_by_hand(acme: Shell, chosen: Setting
     (chosen.csv_folder / "plan.csv").write_text(
         "Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,100000\n", encoding="utf-8"
     )
-    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    add_file("acme", chosen.csv_folder, "plan.csv")
     result = acme.run("sync-sheets")
     assert (result.exit_code, "takes over Engineering, Q1 2025" in result.stderr) == (0, True)
     _, row = table(acme.succeed("list-budgets"))

@@ -19,6 +19,7 @@ from flask.testing import FlaskCliRunner
 from support.installation import Installation, found
 from support.machine import PROJECT, wait_until
 from support.sheets_server import ABOUT, VALUES, SheetsServer, silence, status
+from support.sources import add_file, add_sheet
 from support.sync_world import HEADER_WITH_ID, ORG, World, open_world, plan_rows
 from support.world import ROOT
 
@@ -73,19 +74,13 @@ def test_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCli
             KEY,
             "--worksheet",
             "Budgets",
-            "--locale",
-            "de-DE",
-            "--map",
-            "Department=Team",
-            "--map",
-            "Budgeted Amount=FY Plan",
+            "--accept",
         ]
     )
     assert added.exit_code == 0, added.output
     source_id = added.output.split()[2]
     listed = shell.invoke(args=["list-sources"]).output
-    assert "Department=Team, Budgeted Amount=FY Plan" in listed
-    assert "de_DE" in listed
+    assert "  confirmed by root (command line) 20" in listed
     assert listed.splitlines()[1].endswith("  never")
     synced = shell.invoke(args=["sync-sheets"])
     assert (synced.exit_code, synced.stdout, synced.stderr) == (
@@ -234,7 +229,7 @@ def test_dry_run_of_a_broken_source_fails_with_the_reason(
         ["--spreadsheet", KEY],
         ["--spreadsheet", KEY, "--worksheet", "A", "--csv", "b.csv"],
         ["--csv", "../x.csv"],
-        ["--csv", "x.csv", "--map", "nonsense"],
+        ["--csv", "x.csv", "--answer", "nonsense"],
     ],
 )
 def test_invalid_source_is_rejected(
@@ -254,7 +249,8 @@ def test_crontab_line_works_from_any_directory(installation: Installation, tmp_p
             "NO_PROXY": "127.0.0.1",
         }
         installation.flask(
-            "add-source", "--customer", "org-456", "--spreadsheet", KEY, "--worksheet", "Budgets"
+            *("add-source", "--customer", "org-456", "--accept"),
+            *("--spreadsheet", KEY, "--worksheet", "Budgets"),
         )
         ran = installation.flask(
             "--app", str(PROJECT / "app.py"), "sync-sheets", "--customer", "org-456"
@@ -279,7 +275,7 @@ def two(app: Flask, installation: Installation) -> Installation:
     ):
         (sheets / name).write_text(CSV_HEADER + rows, encoding="utf-8")
         customers.add_customer(ROOT, name[0], name)
-        sync.add_source(ROOT, name[0], csv_path=name, csv_folder=sheets)
+        add_file(name[0], sheets, name)
     return installation
 
 
@@ -370,7 +366,7 @@ def test_signal_during_a_read_is_recorded_and_reported(
             "NO_PROXY": "127.0.0.1",
         }
         customers.add_customer(ROOT, "c", "C")
-        sync.add_source(ROOT, "c", spreadsheet=KEY, worksheet="Budgets")
+        add_sheet("c", KEY)
         with (
             open(os.devnull, "rb") as nothing,
             (tmp_path / "1").open("wb") as output,

@@ -33,8 +33,9 @@ PACKAGES_OF_LIBRARY = {
     "gspread": {"sync"},
     "prometheus_client": {"web"},
     "psycopg": {"database", "settings"},
-    "pydantic": {"domain", "web"},
+    "pydantic": {"domain", "sync", "web"},
     "babel": {"domain", "sync"},
+    "python_calamine": {"sync"},
 }
 
 FILES = sorted(
