@@ -15,9 +15,10 @@ from budget_sync.sync.reading.decode import decode
 from budget_sync.sync.reading.grid import Grid
 from budget_sync.sync.reading.groups import totals_by_currency
 from budget_sync.sync.reading.header import Layout, find_layout
+from budget_sync.sync.reading.heading_periods import heading_period, part_heading, relative_year
 from budget_sync.sync.reading.headings import hkey
 from budget_sync.sync.reading.lines import Lines
-from budget_sync.sync.reading.model import CsvFormat, PeriodHeadings, Reading
+from budget_sync.sync.reading.model import PeriodHeadings, Reading
 from budget_sync.sync.reading.notes import hidden_rows_note, outside_note, spelling_notes
 from budget_sync.sync.reading.result import (
     Customer,
@@ -28,6 +29,10 @@ from budget_sync.sync.reading.result import (
     SheetRow,
 )
 from budget_sync.sync.reading.rows import Sheet
+from budget_sync.sync.reading.sections import Sections
+from budget_sync.sync.reading.upgraded import ENCODING_NOTE, completed, file_format
+
+__all__ = ["apply", "completed"]
 
 
 def apply(
@@ -43,12 +48,14 @@ def apply(
     `before` are the facts of the confirmation and of the last applied sync run. Raises SheetProblem
     if the sheet no longer fits its reading.
     """
-    grid = source if isinstance(source, Grid) else decode(source, reading.file or CsvFormat())
+    reading, grid, notes = _opened(reading, source)
     layout = find_layout(reading, grid, check)
     below = grid.rows[layout.last_row :]
     if problem := size_problem(len(below), count_cells(below)):
         raise SheetProblem(problem)
-    lines = Lines(Sheet(reading, grid, layout, customer))
+    sheet = Sheet(reading, grid, layout, customer)
+    has_sections = reading.department.fill == "section"
+    lines: Lines | Sections = Sections(sheet) if has_sections else Lines(sheet)
     lines.read(check)
     rows, errors = lines.groups.finish(check)
     errors += lines.errors.all()
@@ -61,10 +68,24 @@ def apply(
         rows=rows,
         errors=_new_periods(reading, layout, customer) + errors,
         has_limits=reading.limit is not None,
-        notes=_notes(lines, rows),
+        notes=notes + _notes(lines, rows),
         skipped=lines.skipped,
         facts=_facts(lines, rows),
     )
+
+
+def _opened(reading: Reading, source: bytes | Grid) -> tuple[Reading, Grid, list[str]]:
+    """The reading, the cells, and a note if the encoding was not confirmed.
+
+    A reading of an earlier version has no format of its file yet.
+    """
+    if isinstance(source, Grid):
+        return reading, source, []
+    if reading.file is not None:
+        return reading, decode(source, reading.file), []
+    found = file_format(reading, source)
+    notes = [ENCODING_NOTE] if not found.encoding.startswith("utf") else []
+    return reading.model_copy(update={"file": found}), decode(source, found), notes
 
 
 def _nameless_error(
@@ -87,7 +108,7 @@ def _nameless_error(
     )
 
 
-def _facts(lines: Lines, rows: Sequence[SheetRow]) -> Facts:
+def _facts(lines: Lines | Sections, rows: Sequence[SheetRow]) -> Facts:
     below = lines.sheet.grid.rows[lines.sheet.layout.last_row :]
     return Facts(
         rows=sum(bool(cells) for cells in below),
@@ -98,7 +119,7 @@ def _facts(lines: Lines, rows: Sequence[SheetRow]) -> Facts:
     )
 
 
-def _notes(lines: Lines, rows: Sequence[SheetRow]) -> list[str]:
+def _notes(lines: Lines | Sections, rows: Sequence[SheetRow]) -> list[str]:
     sheet = lines.sheet
     first = sheet.layout.last_row
     spellings = spelling_notes(
@@ -137,4 +158,11 @@ def _new_periods(reading: Reading, layout: Layout, customer: Customer) -> list[R
 
 
 def _is_period(heading: str, period: PeriodHeadings, customer: Customer) -> bool:
-    return False
+    """Whether a heading holds a period, or a part or relative year as the known ones do."""
+    if heading_period(heading, customer.fiscal_year) is not None:
+        return True
+    if period.year is not None and part_heading(heading, customer.fiscal_year) is not None:
+        return True
+    return relative_year(heading) is not None and any(
+        relative_year(known) is not None for known in period.headings
+    )
