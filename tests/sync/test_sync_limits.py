@@ -31,7 +31,8 @@ from budget_sync.database.models import Budget
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.settings import Settings
-from budget_sync.sync import apply, cancel, fetch, google, limits, run
+from budget_sync.sync import apply, cancel, fetch, run
+from budget_sync.sync.google import client, sheet
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import make_plan
 from budget_sync.sync.reading.result import Customer, SheetBudget, SheetProblem, SheetResult
@@ -594,19 +595,19 @@ def test_csv_cell_of_any_length_is_a_row_error(tmp_path: Path) -> None:
 def test_google_reply_that_is_too_large_is_not_parsed(row: str, count: int, says: str) -> None:
     content = f'{{"range": "Budgets!A1:B2", "values": [{",".join([row] * count)}]}}'.encode()
     with pytest.raises(FetchError, match=says):
-        google.require_size(content)
+        client.require_size(content)
 
 
 def test_texts_with_brackets_do_not_count_as_rows() -> None:
     text = json.dumps("[a],\\" * 300_000 + '"[],' * 300_000 + "\\")
-    google.require_size(f'{{"values": [[{text}]]}}'.encode())
+    client.require_size(f'{{"values": [[{text}]]}}'.encode())
 
 
 def test_grid_of_google_is_limited() -> None:
-    values = {"range": "Budgets!A1:B2", "values": [[1]] * 200_010}
-    assert len(google.grid_of(values, "Budgets")) == 200_010
+    values = {"range": "Budgets!A1:B2", "values": [[1]] * 200_050}
+    assert len(sheet.grid_of(values, "Budgets")) == 200_050
     with pytest.raises(FetchError, match="200,000 rows"):
-        google.grid_of(values | {"values": [[1]] * 200_011}, "Budgets")
+        sheet.grid_of(values | {"values": [[1]] * 200_051}, "Budgets")
 
 
 def test_no_text_of_a_sheet_stays_in_memory() -> None:
