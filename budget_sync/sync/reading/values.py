@@ -62,10 +62,17 @@ class Periods(dict[Cell, Period]):
         found = read_period(text, self._fiscal_year, self._settled)
         if found.key is None:
             return Period("", "", f"Period {quoted(text)} {found.problem}")
-        year = self._settled.year
-        if year and read_period(text, self._fiscal_year, self._settled._replace(year=None)).key:
-            year = None
-        return Period(f"{text} {year}" if year else text, found.key)
+        return Period(self._with_year(text, found.key), found.key)
+
+    def _with_year(self, text: str, key: str) -> str:
+        """The text, with the settled year if it has no other one: it has that key by itself."""
+        year, without = self._settled.year, self._settled._replace(year=None)
+        if not year or read_period(text, self._fiscal_year, without).key:
+            return text
+        # "Jul 2026" is another month than the July of the fiscal year 2026.
+        plain = f"{text} {year}"
+        is_same = read_period(plain, self._fiscal_year, without).key == key
+        return plain if is_same else f"{text} FY{year}"
 
 
 class YearsAndParts(dict[tuple[Cell, Cell], Period]):
@@ -208,13 +215,16 @@ class Amounts(dict[Cell, "int | CellError | None"]):
 
     def __missing__(self, cell: Cell) -> int | CellError | None:
         """Read the cell."""
-        found = self._read(cell)
-        if isinstance(cell, str):
-            self[cell] = found
+        if not isinstance(cell, str):
+            return self._read(cell)
+        found: int | CellError | None = self._reader.common(cell, self._currency)
+        if found is None and not self._is_blank(cell):
+            found = self._read(cell)
+        self[cell] = found
         return found
 
     def _read(self, cell: Cell) -> int | CellError | None:
-        if cell is None or (isinstance(cell, str) and self._is_blank(cell)):
+        if cell is None:
             return None
         try:
             return self._reader.scaled(cell, self._currency)
@@ -222,9 +232,6 @@ class Amounts(dict[Cell, "int | CellError | None"]):
             return error
 
     def _is_blank(self, text: str) -> bool:
-        # Most texts begin with a digit, and no text for "no amount" does.
-        if text[:1].isdigit():
-            return False
         text = visible(text[: MAX_CELL_CHARS + 1])
         return not text or (bool(self._blanks) and fold(text) in self._blanks)
 
