@@ -26,6 +26,10 @@ class RowErrors:
         """The errors; rows with the same Budget ID that lost its digits have one."""
         return self._errors + [_merged(errors) for errors in self._lost_ids.values()]
 
+    def add(self, error: RowError) -> None:
+        """Add an error that is not about a single row."""
+        self._errors.append(error)
+
     def reject(self, row: Row, problems: Sequence[str]) -> None:
         """Reject a row as a whole: each of its amounts."""
         self._add(
