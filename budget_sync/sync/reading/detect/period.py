@@ -144,14 +144,15 @@ class PeriodStep:
                 f"The years are in '{years.name}' and the parts of a year in the headings. This "
                 "layout cannot be read. Put each year on a separate tab."
             )
-        if keys and not self.findings.title_years:
+        if years and keys and not self.findings.title_years:
             self.findings.title_years = tuple(keys)
+            self.findings.years_from = f"The column '{years.name}'"
         choice = choose(self.parts, self.headings, self.findings)
         return self._headings(choice, {each.column.name: each.text for each in choice.chosen})
 
     def _headings(self, choice: Choice, texts: dict[str, str]) -> PeriodPlan:
         chosen = choice.chosen
-        reasons = {each.reason: each.text for each in chosen if each.reason}
+        reasons = {each.reason: each.text for each in reversed(chosen) if each.reason}
         headings = [each.heading for each in self.sheet.columns if each.heading]
         needs_year = any(each.reason == "year" for each in chosen)
         settled = settle(texts.values(), self.texts, self.findings, headings, reasons)
@@ -186,10 +187,10 @@ class PeriodStep:
     def _constant(self) -> PeriodPlan:
         self.columns.refuse_unknown()
         year = self.findings.title_year
-        said = f" (The title says {year}.)" if year else ""
         question = Question(
             "period",
-            f"No column gives the period. Which fiscal year or quarter is this sheet for?{said}",
+            f"No column gives the period. Which fiscal year or quarter is this sheet for?"
+            f"{self.findings.title_hint}",
             proposal=year,
         )
         answer = self.findings.ask_one(question)

@@ -72,10 +72,10 @@ def _question(draft: Draft, groups: Groups, names: Mapping[int, str]) -> Questio
 
 def _names_lines(column: Column) -> bool:
     """Whether rows that differ in a column are different lines; other amounts do not name lines."""
-    is_amount = bool(column.roles.get(Role.AMOUNT)) and column.share >= _AMOUNT_SHARE
-    return bool(column.filled) and not (
-        is_amount or any(word in NOT_AMOUNT for word in column.words)
+    is_amount = column.share >= _AMOUNT_SHARE and (
+        bool(column.roles.get(Role.AMOUNT)) or any(word in NOT_AMOUNT for word in column.words)
     )
+    return bool(column.filled) and not is_amount
 
 
 def _text(name: str | None, rows: Sequence[int], column: Column | None) -> str:
