@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from budget_sync.domain.periods import FiscalYear, read_period
 from budget_sync.sync.reading.detect.amount import amount_score
-from budget_sync.sync.reading.detect.findings import AnswerError, Findings, Refused, listed
+from budget_sync.sync.reading.detect.findings import AnswerError, Findings, Refused, count, listed
 from budget_sync.sync.reading.detect.period_column import (
     PeriodColumns,
     all_period_values,
@@ -128,7 +128,7 @@ class PeriodStep:
             PeriodColumn.model_validate(names | settled),
             PeriodColumn.model_validate(names | assumed),
             columns=[column, part.column] if part else [column],
-            evidence=f"Period: '{column.name}' ({len(known)} periods: {listed(known, 3)}).",
+            evidence=f"Period: '{column.name}' ({_shown(known)}).",
         )
 
     def _wide(self, columns: Sequence[WideColumn]) -> PeriodPlan:
@@ -202,6 +202,10 @@ class PeriodStep:
                 )
         period = PeriodConstant(constant=answer or ASSUMED_PERIOD)
         return PeriodPlan(period, period, evidence="One period for the whole sheet.")
+
+
+def _shown(known: Sequence[str]) -> str:
+    return f"{count(len(known), 'period')}: {listed(known, 3)}" if known else "no period"
 
 
 def _assumptions(findings: Findings) -> dict[str, str]:

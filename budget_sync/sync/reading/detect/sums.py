@@ -58,8 +58,11 @@ def _question(draft: Draft, groups: Groups, names: Mapping[int, str]) -> Questio
     differing = Counter(
         column.index for rows in compared for column in others if _differ(draft, rows, column)
     )
-    by_index = {column.index: column for column in others}
-    column = by_index[differing.most_common(1)[0][0]] if differing else None
+    column = max(
+        (each for each in others if differing[each.index]),
+        key=lambda each: (each.share < _AMOUNT_SHARE, differing[each.index]),
+        default=None,
+    )
     are_copies = len(groups) <= _FEW_GROUPS and all(_are_equal(draft, rows) for rows in groups)
     has_default = column is not None and draft.id is None and not are_copies
     return Question(
