@@ -98,7 +98,7 @@ def key_of(text: str) -> Key:
 
 
 def mismatches(expect: Case, result: SheetResult) -> list[str]:
-    """What differs between a result and the expected one."""
+    """The differences between a result and the expected one."""
     return [
         *_amounts_that_differ(expect, amounts_of(result)),
         *_errors_that_differ(expect, result),

@@ -6,7 +6,7 @@ import pytest
 from support.detection import EURO, JANUARY, JULY, asked, budgets, proposal, question
 
 from budget_sync.sync.reading.detect import detect
-from budget_sync.sync.reading.grid import DateCell, Grid, Merge
+from budget_sync.sync.reading.grid import Cell, DateCell, Grid, Merge
 from budget_sync.sync.reading.model import PeriodColumn, PeriodHeadings
 from budget_sync.sync.reading.result import Customer
 
@@ -51,7 +51,7 @@ def test_header_of_two_rows_joins_its_headings() -> None:
     assert budgets(found)["A|2026-Q2"] == 6
 
 
-def test_year_column_with_whole_periods_beside_it_is_not_used() -> None:
+def test_year_column_next_to_whole_periods_is_not_used() -> None:
     found = proposal("Department,Year,Quarter,Budget\nA,2026,Q1 2026,5\nB,2026,Q2 2026,6\n")
     assert found.reading is not None
     assert found.reading.period == PeriodColumn(column="Quarter")
@@ -83,7 +83,7 @@ def test_quarters_of_several_years_in_a_column_are_rejected() -> None:
 
 
 def test_dates_as_headings_are_periods() -> None:
-    cells = [
+    cells: list[list[Cell]] = [
         ["Department", DateCell(46023, "Jan-26"), DateCell(46054, "Feb-26")],
         ["A", 5, 6],
         ["B", 7, 8],
@@ -92,14 +92,22 @@ def test_dates_as_headings_are_periods() -> None:
 
 
 def test_merged_departments_are_not_asked() -> None:
-    rows = [["Department", "Line", "FY", "Budget"], ["A", "x", 2026, 5], [None, "y", 2026, 6]]
+    rows: list[list[Cell]] = [
+        ["Department", "Line", "FY", "Budget"],
+        ["A", "x", 2026, 5],
+        [None, "y", 2026, 6],
+    ]
     found = detect(Grid(rows, merges=(Merge(1, 0, 2, 0),)), JANUARY)
     assert "fill" not in asked(found)
     assert budgets(found) == {"A|2026": 11}
 
 
 def test_booleans_are_values_of_a_filter() -> None:
-    rows = [["Department", "FY", "Budget", "Final"], ["A", 2026, 5, True], ["B", 2026, 6, False]]
+    rows: list[list[Cell]] = [
+        ["Department", "FY", "Budget", "Final"],
+        ["A", 2026, 5, True],
+        ["B", 2026, 6, False],
+    ]
     found = proposal(rows, JANUARY, {"keep:Final": ["true"]})
     assert budgets(found) == {"A|2026": 5}
 
@@ -177,7 +185,7 @@ def test_what_is_not_a_budget_is_rejected(sheet: str, words: str) -> None:
     assert words in found.refused
 
 
-def test_numbers_that_nobody_asks_for_reject_the_sheet() -> None:
+def test_numbers_instead_of_names_reject_the_sheet() -> None:
     found = proposal("department_id,Year,Budget\n1,2026,50\n2,2026,70\n", JANUARY, {"ids": "no"})
     assert found.refused == "Departments are numbers here. Add a column with their names."
 
@@ -208,6 +216,6 @@ def test_period_columns_are_found_by_their_values() -> None:
     assert found.reading.period == PeriodColumn(column="Cycle")
 
 
-def test_column_of_changes_is_no_period() -> None:
+def test_column_of_change_dates_is_not_the_period() -> None:
     found = proposal("Department,Updated On,Budget\nA,2026-01-01,5\nB,2026-02-01,6\n")
     assert found.open == ["period"]

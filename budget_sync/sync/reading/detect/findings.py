@@ -44,7 +44,7 @@ class Findings:
     stored: dict[str, Sequence[str]] = field(default_factory=dict)
     reading: Reading | None = None
     title_years: tuple[str, ...] = ()
-    #: What the years come from, for a question.
+    #: The source of the years, for a question.
     years_from: str = "The title"
     questions: list[Question] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Findings:
 
     @property
     def title_hint(self) -> str:
-        """What a question adds about that year: " (The title says 2026.)"."""
+        """The end of a question about that year: " (The title says 2026.)"."""
         return f" ({self.years_from} says {self.title_year}.)" if self.title_year else ""
 
     def asked(self, question_id: str) -> bool:

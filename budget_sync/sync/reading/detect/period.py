@@ -1,4 +1,4 @@
-"""Step 4: where the periods of a sheet come from. Pure."""
+"""Step 4: the source of the periods of a sheet. Pure."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from budget_sync.sync.reading.proposal import Question
 #: The period of the trial while the question for it is open.
 ASSUMED_PERIOD = f"FY{SOME_YEAR}"
 
-#: The first of the years that stand for columns while the question for them is open.
+#: The years of the trial begin here while the question for the columns is open.
 _FIRST_ASSUMED = 1901
 
 
 @dataclass
 class PeriodPlan:
-    """Where the periods come from.
+    """The source of the periods.
 
     `columns` are the columns with the role period, `amounts` the amount columns of a wide table,
     and `ignored` its columns that are not budgets. `trial` is the same with assumptions for open
@@ -57,7 +57,7 @@ class PeriodPlan:
 
     @property
     def is_wide(self) -> bool:
-        """Whether each amount column has a period of its own."""
+        """Whether the amount columns have different periods."""
         return isinstance(self.period, PeriodHeadings)
 
 
@@ -209,7 +209,7 @@ def _shown(known: Sequence[str]) -> str:
 
 
 def _assumptions(findings: Findings) -> dict[str, str]:
-    """What the trial assumes for the open questions about periods."""
+    """The assumptions of the trial for open questions about periods."""
     assumed = {
         "year": findings.title_year or SOME_YEAR,
         "dash": "month",

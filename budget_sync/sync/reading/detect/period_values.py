@@ -50,7 +50,7 @@ class PeriodTexts:
     _known: dict[str, PeriodText] = field(default_factory=dict)
 
     def read(self, text: str) -> PeriodText:
-        """What a text means without any answer."""
+        """The meaning of a text without any answer."""
         if len(text) > _MAX_CHARS:
             return _NOT_A_PERIOD
         found = self._known.get(text)
@@ -102,7 +102,7 @@ def settle(
 ) -> dict[str, str]:
     """The settled ambiguities of a column or of headings, as in a reading's `period`.
 
-    What the values do not settle is asked. `reasons` are examples of texts by the reason for which
+    The rest is asked. `reasons` are examples of texts by the reason for which
     they have no key; without it they come from the values.
     """
     distinct = list(values)
@@ -269,7 +269,7 @@ def _mdy(values: list[str]) -> str | None:
 def _dates(
     values: list[str], texts: PeriodTexts, findings: Findings, settled: Mapping[str, str]
 ) -> str | None:
-    """What first days mean: months, unless all are first days of quarters or of years."""
+    """The meaning of first days: months, unless all are first days of quarters or of years."""
     dated = [value for value in values if _is_date(value)]
     if not dated:
         return None

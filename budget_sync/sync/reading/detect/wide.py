@@ -28,7 +28,7 @@ _NO_AMOUNT = frozenset(("#missing", "n/a", "na", "tbd", "-", "\u2013", "\u2014",
 
 @dataclass(frozen=True, slots=True)
 class WideColumn:
-    """A column whose heading holds a period. `key` is its key, or what it is compared by."""
+    """A column with a period in its heading. `key` is its key, or a text to compare it by."""
 
     column: Column
     text: str
