@@ -194,11 +194,13 @@ def _clean(text: str, max_chars: int) -> str:
     # The CSV export of the console puts an apostrophe before a text that may be a formula.
     if clean[:1] == "'" and clean[1:2] in ("-", "+", "@", "="):
         clean = clean[1:]
-    reject_unfinished(clean)
-    if _LOST_DIGITS.fullmatch(clean):
-        raise CellError(f"is {quoted(clean)}, {_LOST}")
-    if number := _WHOLE_NUMBER.fullmatch(clean):
-        clean = number[1]
+    if clean[:1].isdecimal():
+        if _LOST_DIGITS.fullmatch(clean):
+            raise CellError(f"is {quoted(clean)}, {_LOST}")
+        if number := _WHOLE_NUMBER.fullmatch(clean):
+            clean = number[1]
+    elif clean[:1] in "#eE" or clean[-1:] in ".…":
+        reject_unfinished(clean)
     if len(clean) > max_chars:
         raise CellError(f"is longer than {max_chars} characters. Shorten it.")
     if not clean.isprintable():

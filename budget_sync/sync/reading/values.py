@@ -208,13 +208,16 @@ class Amounts(dict[Cell, "int | CellError | None"]):
 
     def __missing__(self, cell: Cell) -> int | CellError | None:
         """Read the cell."""
-        found = self._read(cell)
-        if isinstance(cell, str):
-            self[cell] = found
+        if not isinstance(cell, str):
+            return self._read(cell)
+        found: int | CellError | None = self._reader.common(cell, self._currency)
+        if found is None and not self._is_blank(cell):
+            found = self._read(cell)
+        self[cell] = found
         return found
 
     def _read(self, cell: Cell) -> int | CellError | None:
-        if cell is None or (isinstance(cell, str) and self._is_blank(cell)):
+        if cell is None:
             return None
         try:
             return self._reader.scaled(cell, self._currency)
@@ -222,9 +225,6 @@ class Amounts(dict[Cell, "int | CellError | None"]):
             return error
 
     def _is_blank(self, text: str) -> bool:
-        # Most texts begin with a digit, and no text for "no amount" does.
-        if text[:1].isdigit():
-            return False
         text = visible(text[: MAX_CELL_CHARS + 1])
         return not text or (bool(self._blanks) and fold(text) in self._blanks)
 

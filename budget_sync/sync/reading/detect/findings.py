@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from budget_sync.domain.names import fold
 from budget_sync.sync.limits import cut, quoted
@@ -17,6 +17,10 @@ MAX_SHOWN_CHARS = 60
 
 #: An error about an answer lists at most this many options.
 MAX_LISTED_OPTIONS = 30
+
+
+#: Why a sheet with lone surrogates in its headings or values is rejected.
+BROKEN_TEXT = "A heading or a value of the sheet holds broken characters. Type it again."
 
 
 class AnswerError(ValueError):
@@ -40,6 +44,8 @@ class Findings:
     stored: dict[str, Sequence[str]] = field(default_factory=dict)
     reading: Reading | None = None
     title_years: tuple[str, ...] = ()
+    #: The source of the years, for a question.
+    years_from: str = "The title"
     questions: list[Question] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
@@ -48,6 +54,11 @@ class Findings:
     def title_year(self) -> str | None:
         """The only year in the title and the file name."""
         return self.title_years[0] if len(self.title_years) == 1 else None
+
+    @property
+    def title_hint(self) -> str:
+        """The end of a question about that year: " (The title says 2026.)"."""
+        return f" ({self.years_from} says {self.title_year}.)" if self.title_year else ""
 
     def asked(self, question_id: str) -> bool:
         """Whether the question is in the list already."""
@@ -64,7 +75,7 @@ class Findings:
 
         `names` are further spellings of options. Raises AnswerError for an answer that fits none.
         """
-        self.questions.append(question)
+        self.questions.append(replace(question, text=unbroken(question.text)))
         known = {_key(option): option for option in question.options}
         known |= {_key(name): option for name, option in (names or {}).items()}
         if question.id in self.answers:
@@ -89,7 +100,7 @@ class Findings:
     def note(self, sentence: str) -> None:
         """Add to the evidence, once."""
         if sentence not in self.evidence:
-            self.evidence.append(sentence)
+            self.evidence.append(unbroken(sentence))
 
     def note_unused_answers(self) -> None:
         """Say which answers belong to no question of this sheet."""
@@ -137,6 +148,16 @@ def _unique_headings(options: Iterable[str]) -> dict[str, str]:
         key = hkey(option)
         found[key] = None if key in found else option
     return {key: option for key, option in found.items() if option is not None}
+
+
+def is_broken(text: str) -> bool:
+    """Whether a text has lone surrogates, which no database and no terminal takes."""
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def unbroken(text: str) -> str:
+    """The text with "?" in place of lone surrogates."""
+    return text.encode(errors="replace").decode() if is_broken(text) else text
 
 
 def listed(texts: Iterable[str], most: int = 8) -> str:
