@@ -78,7 +78,9 @@ class SyncRunResult:
     def to_command_json(self) -> dict[str, object]:
         """As JSON for the command line, with everything that it found."""
         is_applied = self.status in APPLIED
-        whole = [] if is_applied else [{"rows": [], "message": self.message}]
+        whole: list[dict[str, object]] = (
+            [] if is_applied else [{"rows": [], "message": self.message}]
+        )
         return {
             "source": self.source.id,
             "status": self.status,
@@ -128,10 +130,15 @@ def error_lines(result: SyncRunResult, max_errors: int = 20) -> list[str]:
 
 
 def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
-    """Write the row of `SyncHistory` in the open transaction; return the result with its id."""
-    sync_id = _free_sync_id(
+    """Write the row of `SyncHistory` in the open transaction; return the result with its id.
+
+    The row of a result that has an id already is replaced.
+    """
+    sync_id = result.sync_id or _free_sync_id(
         f"sync_{int(result.start_time.timestamp())}_{result.source.customer_id}"
     )
+    if result.sync_id:
+        SyncHistory.delete().where(SyncHistory.syncId == sync_id).execute()
     SyncHistory.insert(
         syncId=sync_id,
         customerId=result.source.customer_id,

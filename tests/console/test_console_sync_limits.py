@@ -29,6 +29,7 @@ from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
 from budget_sync.operations.doctor import checklist
 from budget_sync.sync import fetch
+from budget_sync.sync.files import read_source_file
 from budget_sync.web.console.sync import RUNS_IN_ALL, RUNS_PER_CUSTOMER
 
 pytestmark = pytest.mark.both_engines
@@ -45,7 +46,7 @@ class SlowSheets:
         self.go_on.set()
         self.waiting = threading.Semaphore(0)
         self.connections_in_use: list[int] = []
-        self._read = fetch.read_source_file
+        self._read = read_source_file
         monkeypatch.setattr(fetch, "read_source_file", self._fetch)
 
     def _fetch(self, *arguments: Any) -> Any:
@@ -164,7 +165,7 @@ def test_preview_page_shows_a_limited_number_of_lines(
     site: Flask, fiona: FlaskClient, source: sync.Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("budget_sync.web.console.sync.MAX_PREVIEW_LINES", 10)
-    file = site.config["SETTINGS"].csv_folder / (source.csv_path or "")
+    file = site.config["SETTINGS"].csv_folder / (source.target.file_path or "")
     rows = "".join(f"Team {number:02},Q1 2025,1\n" for number in range(24))
     file.write_text(PLAN + rows, encoding="utf-8")
     page = fiona.get("/sync/preview").text
@@ -225,7 +226,7 @@ def test_no_connection_is_held_while_a_sheet_is_fetched(
 
 def lose_rows(site: Flask, source: sync.Source) -> None:
     """Sync a sheet from which most rows disappear, so that deletions are held."""
-    file = site.config["SETTINGS"].csv_folder / (source.csv_path or "")
+    file = site.config["SETTINGS"].csv_folder / (source.target.file_path or "")
     file.write_text(PLAN + "A,Q1 2025,1\nB,Q1 2025,1\nC,Q1 2025,1\n", encoding="utf-8")
     sync.sync_source(job(site), source)
     file.write_text(PLAN, encoding="utf-8")
