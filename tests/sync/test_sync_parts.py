@@ -67,7 +67,10 @@ def change(before: StoredBudget, name: str, amount: int) -> Change:
 def plan_of(**lists: Any) -> SyncPlan:
     empty: dict[str, Any] = {
         name: []
-        for name in ("creates", "updates", "revivals", "moved", "deletes", "held", "kept", "errors")
+        for name in (
+            *("creates", "updates", "revivals", "moved", "deletes", "held", "kept", "errors"),
+            *("applied_answers", "expired_answers"),
+        )
     }
     counts = {"unchanged_count": 0, "overdrawn_count": 0, "live_count": 0}
     return SyncPlan(**(empty | counts | lists))
