@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     monkeypatch = pytest.MonkeyPatch()
     speed.compile_routes_once(monkeypatch)
     speed.use_cheap_password_hashes(monkeypatch)
+    speed.call_in_this_process(monkeypatch)
     config.add_cleanup(monkeypatch.undo)
 
 

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from gunicorn import util
 from gunicorn.workers.gthread import ThreadWorker
 
+from budget_sync.runtime import isolate
 from budget_sync.runtime.correlation import NO_ID, current_id, id_of_request
 from budget_sync.runtime.greenlets import TICK_S, Scheduler
 from budget_sync.server.accept_balance import ABSENT, ConnectionCounts
@@ -132,6 +133,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         # `systemctl kill` sends a signal to every process. SIGUSR2 would end the worker.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFERRED_SIGNALS)
+
+    def handle_exit(self, number: int, frame: object) -> None:
+        """Stop after the requests in progress. Sheets that are being read end their requests."""
+        isolate.stop_children()
+        super().handle_exit(number, frame)
+
+    def handle_quit(self, number: int, frame: object) -> None:
+        """Stop at once."""
+        isolate.stop_children()
+        super().handle_quit(number, frame)
 
     def run(self) -> None:
         """Serve until stopped."""

@@ -9,12 +9,14 @@ the plan and the row of `SyncHistory` in one transaction). `rows`, `cells`, `mat
 from budget_sync.sync.cancel import Cancellation
 from budget_sync.sync.fetch import fetch_source
 from budget_sync.sync.history import SyncRunResult, error_lines, result_line
+from budget_sync.sync.isolated import Database
 from budget_sync.sync.manage_sources import add_source, list_sources, remove_source
 from budget_sync.sync.run import Job, Preview, cron_actor, preview_all, sync_all, sync_source
 from budget_sync.sync.source import FetchError, Reach, Source
 
 __all__ = [
     "Cancellation",
+    "Database",
     "FetchError",
     "Job",
     "Preview",

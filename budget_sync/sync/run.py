@@ -29,8 +29,9 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, Role, require
 from budget_sync.runtime.correlation import current_id
+from budget_sync.runtime.isolate import IsolatedError, out_of_memory
 from budget_sync.runtime.slots import try_file_lock
-from budget_sync.sync import apply, fetch, history, summary
+from budget_sync.sync import apply, fetch, history, isolated, summary
 from budget_sync.sync.cancel import Cancellation, Cancelled, OutOfTimeError, TimeLimit
 from budget_sync.sync.history import SyncRunResult
 from budget_sync.sync.limits import Check
@@ -76,7 +77,11 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """How to run syncs. `approved_ids` are budgets with deletions that a person approved."""
+    """How to run syncs. `approved_ids` are budgets with deletions that a person approved.
+
+    With `child_database`, each source is read, planned and written in a child process, which
+    connects to that database. Commands need none: they are a process of their own.
+    """
 
     actor: Actor
     reach: Reach
@@ -85,6 +90,14 @@ class Job:
     approved_ids: Collection[str] = frozenset()
     say: Say | None = None
     stop: Cancellation = field(default_factory=Cancellation)
+    child_database: isolated.Database | None = None
+
+    def call(self, work: Callable[[Job, Source], T], source: Source) -> T:
+        """Call `work` in a child process, or in this one. Raises IsolatedError."""
+        if self.child_database is None:
+            return work(self, source)
+        job = replace(self, child_database=None, say=None)
+        return isolated.call(self.child_database, work, job, source)
 
     def plan(
         self, source: Source, sheet: SheetRows, stored: list[StoredBudget], check: Check
@@ -154,16 +167,23 @@ def preview_all(
                 summary="The time limit of this preview was reached before this source was read.",
             )
         try:
-            open_connection()
-            _require_active(source)
-            prepared = _prepare(timed, source, TimeLimit(timed.stop, timed.reach.deadline_s))
-        except (FetchError, SheetError, OutOfTimeError, Skipped) as problem:
-            return Preview(source, not isinstance(problem, Skipped), str(problem))
-        reservations = _open_reservations(prepared.plan, prepared.stored)
-        described = summary.summarize(prepared.plan, prepared.sheet, reservations)
-        return Preview(source, False, described.line, described.sections)
+            return timed.call(_preview_source, source)
+        except IsolatedError as problem:
+            return Preview(source, failed=True, summary=str(problem))
 
     return _for_each_source(job, preview, customer_id, deadline_s, workers)
+
+
+def _preview_source(job: Job, source: Source) -> Preview:
+    try:
+        open_connection()
+        _require_active(source)
+        prepared = _prepare(job, source, TimeLimit(job.stop, job.reach.deadline_s))
+    except (FetchError, SheetError, OutOfTimeError, Cancelled, Skipped) as problem:
+        return Preview(source, not isinstance(problem, Skipped), str(problem))
+    reservations = _open_reservations(prepared.plan, prepared.stored)
+    described = summary.summarize(prepared.plan, prepared.sheet, reservations)
+    return Preview(source, False, described.line, described.sections)
 
 
 def _for_each_source(
@@ -231,6 +251,14 @@ def sync_source(job: Job, source: Source) -> SyncRunResult:
     """Sync one source. Any failure becomes the message of the result; none is raised."""
     run = _Run(source)
     try:
+        return job.call(_sync_source, source)
+    except IsolatedError as problem:
+        return _record(job, run, "failed", message=str(problem))
+
+
+def _sync_source(job: Job, source: Source) -> SyncRunResult:
+    run = _Run(source)
+    try:
         with _lock_source(job.lock_folder, source.id):
             open_connection()
             _require_active(source)
@@ -255,6 +283,8 @@ def sync_source(job: Job, source: Source) -> SyncRunResult:
 
 
 def _internal_error(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"{out_of_memory()} Nothing was changed."
     return (
         f"Something went wrong on our side ({type(error).__name__}) and was logged. "
         "Nothing was changed."
@@ -264,12 +294,13 @@ def _internal_error(error: Exception) -> str:
 def _held_before(source: Source) -> frozenset[str]:
     """The budgets with a deletion that the latest successful or partial run held back."""
     latest = (
-        SyncHistory.select(SyncHistory.heldBudgetIds)
+        SyncHistory.select(SyncHistory.held)
         .where((SyncHistory.sourceId == source.id) & SyncHistory.status.in_(["success", "partial"]))
         .order_by(SyncHistory.id.desc())
         .first()
     )
-    return frozenset(json.loads(latest.heldBudgetIds)) if latest else frozenset()
+    held = json.loads(latest.held) if latest else []
+    return frozenset(each["budgetId"] for each in held if each["kind"] == "deletion")
 
 
 @contextmanager

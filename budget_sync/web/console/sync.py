@@ -228,4 +228,5 @@ def _job(approved_ids: list[str] | None = None) -> sheets.Job:
         sheets.Reach.of(settings()),
         settings().instance_folder,
         approved_ids=frozenset(approved_ids or ()),
+        child_database=sheets.Database.of(settings()),
     )
