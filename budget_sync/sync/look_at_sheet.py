@@ -1,0 +1,64 @@
+"""Reads a sheet for a page, in a child process: the proposal, some cells and the budgets to come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from budget_sync.database import close_connection, open_connection
+from budget_sync.runtime import isolate
+from budget_sync.runtime.isolate import IsolatedError
+from budget_sync.sync.propose import Proposed, propose
+from budget_sync.sync.reading.model import Reading
+from budget_sync.sync.reading.proposal import Answers, Proposal
+from budget_sync.sync.reading.result import Customer
+from budget_sync.sync.sheet_view import SheetView, view_of
+from budget_sync.sync.source import Reach, Target
+
+T = TypeVar("T")
+
+#: A child process gets this many seconds more than the fetch, to start and to read the sheet.
+EXTRA_S = 20.0
+
+
+def look_at_sheet(
+    target: Target,
+    customer: Customer,
+    answers: Answers,
+    reach: Reach,
+    stored: Reading | None = None,
+) -> SheetView:
+    """Fetch a sheet and propose how it is read. Holds no database connection in the meantime.
+
+    `stored` is the reading of a source that is read again. A sheet that cannot be read, or that
+    takes too much time or memory, has a proposal that is refused.
+    """
+    try:
+        return in_child(
+            _look, target, customer, answers, reach, stored, deadline_s=reach.deadline_s
+        )
+    except IsolatedError as problem:
+        return SheetView("", None, Proposal(None, refused=str(problem)))
+
+
+def in_child(work: Callable[..., T], *arguments: object, deadline_s: float) -> T:
+    """Call `work` in a child process, without this thread's database connection.
+
+    Raises what `work` raises, and IsolatedError.
+    """
+    close_connection()
+    try:
+        return isolate.call(work, *arguments, timeout_s=deadline_s + EXTRA_S)
+    finally:
+        open_connection()
+
+
+def _look(
+    target: Target, customer: Customer, answers: Answers, reach: Reach, stored: Reading | None
+) -> SheetView:
+    proposed = propose(target, customer, answers, reach, stored=stored)
+    return _to_view(proposed)
+
+
+def _to_view(proposed: Proposed) -> SheetView:
+    raise NotImplementedError
