@@ -1,0 +1,240 @@
+"""Proposes how the sheet of a source is read: fetch it, then `detect`, or `apply` a given reading.
+
+Nothing here uses the database, so that it can run in a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from budget_sync.sync.fetch import Fetched, fetch_source
+from budget_sync.sync.limits import Check, no_check
+from budget_sync.sync.reading.apply import apply
+from budget_sync.sync.reading.decode import decode
+from budget_sync.sync.reading.detect import AnswerError, answers_of, detect
+from budget_sync.sync.reading.grid import Grid
+from budget_sync.sync.reading.model import PeriodHeadings, Reading
+from budget_sync.sync.reading.proposal import Answers, Proposal, Question
+from budget_sync.sync.reading.result import Customer, SheetProblem
+from budget_sync.sync.source import CSV, FetchError, Reach, Target
+
+#: Called with the current step.
+Say = Callable[[str], None]
+
+#: The id of the question for the worksheet of an Excel file or the tab of a spreadsheet.
+WORKSHEET = "worksheet"
+
+#: A proposal has this many rows of the sheet, to show where its columns are.
+SHOWN_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A proposal for a sheet, with what a person needs to judge it.
+
+    `target` names the chosen worksheet. `grid` has the first SHOWN_ROWS rows; it is None if the
+    sheet cannot be fetched or split into cells. `worksheets` are the tabs of the file. A proposal
+    that is refused with `is_wrong_answer` is possible with another answer.
+    """
+
+    proposal: Proposal
+    target: Target
+    grid: Grid | None = None
+    file_name: str = ""
+    worksheets: tuple[str, ...] = ()
+    header_row: int = 0
+    is_wrong_answer: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the reading can be confirmed."""
+        return self.proposal.reading is not None and not self.proposal.open
+
+
+def propose(
+    target: Target,
+    customer: Customer,
+    answers: Answers,
+    reach: Reach,
+    *,
+    reading: Reading | None = None,
+    stored: Reading | None = None,
+    say: Say | None = None,
+    check: Check = no_check,
+    fetch: Callable[[Target, Reach], Fetched] = fetch_source,
+) -> Proposed:
+    """Fetch a sheet and propose how it is read.
+
+    With `reading`, it is applied, and nothing is asked. `stored` is the reading of a source that is
+    read again: it answers the questions for which its answer is still possible. Wrong answers and
+    sheets that cannot be read are `refused`; nothing is raised.
+    """
+    tell = say or _say_nothing
+    try:
+        tell(f"reading {target.public_label}")
+        fetched = fetch(target, reach)
+        if _must_choose(target, fetched):
+            chosen = answers.get(WORKSHEET)
+            question = _worksheet_question(fetched)
+            if chosen is None:
+                return _refer_to(question, target, fetched)
+            if len(chosen) != 1 or chosen[0] not in fetched.worksheets:
+                sentence = _no_option(question, chosen)
+                return replace(refusal(target, sentence), is_wrong_answer=True)
+            target = replace(target, worksheet=chosen[0])
+            fetched = fetch(target, reach)
+    except FetchError as problem:
+        return refusal(target, str(problem))
+    rest = {key: values for key, values in answers.items() if key != WORKSHEET}
+    return propose_fetched(
+        target, fetched, customer, rest, reading=reading, stored=stored, say=say, check=check
+    )
+
+
+def propose_fetched(
+    target: Target,
+    fetched: Fetched,
+    customer: Customer,
+    answers: Answers,
+    *,
+    reading: Reading | None = None,
+    stored: Reading | None = None,
+    say: Say | None = None,
+    check: Check = no_check,
+) -> Proposed:
+    """Propose how a fetched sheet is read. Parameters and result are those of `propose`."""
+    tell = say or _say_nothing
+    try:
+        if reading is not None:
+            tell("applying the reading")
+            proposal = _applied(reading, fetched, customer, check)
+        else:
+            tell("looking for the header, the columns and the amounts")
+            proposal = _detected(fetched, customer, answers, stored, check)
+    except AnswerError as problem:
+        return replace(refusal(target, str(problem)), is_wrong_answer=True)
+    except SheetProblem as problem:
+        return refusal(target, str(problem))
+    return Proposed(
+        proposal,
+        target,
+        _first_rows(fetched, proposal.reading),
+        fetched.file_name,
+        fetched.worksheets,
+    )
+
+
+def refusal(target: Target, sentence: str) -> Proposed:
+    """A proposal without a reading, and why."""
+    return Proposed(Proposal(None, refused=sentence), target)
+
+
+def _say_nothing(_step: str) -> None:
+    """Progress that nobody sees."""
+
+
+def _must_choose(target: Target, fetched: Fetched) -> bool:
+    return (
+        target.kind != CSV
+        and target.worksheet is None
+        and target.worksheet_gid is None
+        and len(fetched.worksheets) > 1
+    )
+
+
+def _worksheet_question(fetched: Fetched) -> Question:
+    return Question(
+        WORKSHEET,
+        f"The file has {len(fetched.worksheets)} worksheets. Which one has the budgets?",
+        options=fetched.worksheets,
+    )
+
+
+def _refer_to(question: Question, target: Target, fetched: Fetched) -> Proposed:
+    """A proposal that only asks for the worksheet."""
+    return Proposed(
+        Proposal(None, [question], [question.id]),
+        target,
+        file_name=fetched.file_name,
+        worksheets=fetched.worksheets,
+    )
+
+
+def _no_option(question: Question, values: Sequence[str]) -> str:
+    options = ", ".join(map(repr, question.options[:20]))
+    return f"{', '.join(map(repr, values))} is not an answer to {question.id!r}. Choose {options}."
+
+
+def _applied(reading: Reading, fetched: Fetched, customer: Customer, check: Check) -> Proposal:
+    """The proposal of a given reading. Raises SheetProblem."""
+    source = fetched.source
+    if isinstance(source, bytes) and reading.file is None:
+        raise SheetProblem("The reading has no key 'file', which a CSV file needs.")
+    return Proposal(reading, trial=apply(reading, source, customer, check=check))
+
+
+def _detected(
+    fetched: Fetched,
+    customer: Customer,
+    answers: Answers,
+    stored: Reading | None,
+    check: Check,
+) -> Proposal:
+    """The proposal of `detect`. Raises AnswerError.
+
+    An answer of the stored reading may lead to the next question, and is only given if it fits: the
+    heading that it names may be gone.
+    """
+    given = dict(answers)
+    left = {} if stored is None else {**answers_of(stored)}
+    while True:
+        proposal = detect(fetched.source, customer, given, file_name=fetched.file_name, check=check)
+        fitting = {
+            question.id: left.pop(question.id)
+            for question in proposal.questions
+            if question.id in left
+            and question.id not in given
+            and _still_fits(question, left[question.id], stored)
+        }
+        if not fitting:
+            return proposal
+        given |= fitting
+
+
+def _still_fits(question: Question, values: Sequence[str], stored: Reading | None) -> bool:
+    """Whether a stored answer is still possible, and complete.
+
+    An answer that lists columns or values says nothing about those that are new in the sheet.
+    """
+    options = set(question.options)
+    if options and not options.issuperset(values):
+        return False
+    return not question.several or options <= _known_options(question, stored)
+
+
+def _known_options(question: Question, stored: Reading | None) -> set[str]:
+    """The options that a person has seen when the stored reading was confirmed."""
+    if stored is None:
+        return set()
+    if question.id == "columns" and isinstance(stored.period, PeriodHeadings):
+        return {*stored.period.headings, *stored.period.ignored}
+    return {
+        value
+        for each in stored.keep
+        if question.id == f"keep:{each.column}"
+        for value in (*each.kept, *each.left_out)
+    }
+
+
+def _first_rows(fetched: Fetched, reading: Reading | None) -> Grid | None:
+    """The first rows of the sheet, as `apply` sees them."""
+    grid = fetched.source
+    if isinstance(grid, bytes):
+        if reading is None or reading.file is None:
+            return None
+        try:
+            grid = decode(grid, reading.file)
+        except SheetProblem:
+            return None
+    return replace(grid, rows=grid.rows[:SHOWN_ROWS])
