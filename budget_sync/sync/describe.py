@@ -20,7 +20,8 @@ from budget_sync.sync.reading.model import (
     Reading,
 )
 from budget_sync.sync.reading.proposal import Proposal
-from budget_sync.sync.reading.result import RowError, SheetBudget, SheetResult, SheetRow
+from budget_sync.sync.reading.result import SheetBudget, SheetResult, SheetRow
+from budget_sync.sync.summary import errors_json, rows_text
 
 #: The JSON object lists this many budgets.
 MAX_BUDGETS: Final = 20
@@ -51,11 +52,6 @@ def proposal_json(proposed: Proposed, source_id: str | None) -> dict[str, object
         "errors": errors_json(trial.errors if trial else ()),
         "notes": [*proposal.evidence, *(trial.notes if trial else ())],
     }
-
-
-def errors_json(errors: Iterable[RowError]) -> list[dict[str, object]]:
-    """Rejected rows as JSON."""
-    return [{"rows": list(error.rows), "message": error.message} for error in errors]
 
 
 def _budgets_json(trial: SheetResult | None) -> dict[str, object]:
@@ -222,15 +218,6 @@ def _left_out(skipped: Mapping[int, str]) -> str:
             named = f"{len(rows):,} rows"
         parts.append(f"{named} ({why})")
     return "; ".join(parts)
-
-
-def rows_text(rows: tuple[int, ...]) -> str:
-    """The rows of an error, to precede its message: "rows 4, 9: "."""
-    if not rows:
-        return ""
-    named = ", ".join(map(str, rows[:_MAX_NAMED]))
-    more = f" and {len(rows) - _MAX_NAMED:,} more" if len(rows) > _MAX_NAMED else ""
-    return f"row{'s' * (len(rows) > 1)} {named}{more}: "
 
 
 def _sum_sentence(rows: list[SheetRow]) -> str:

@@ -21,7 +21,7 @@ from budget_sync.settings import Settings
 from budget_sync.sync.source import Source
 
 if TYPE_CHECKING:
-    from budget_sync.sync.run import Job
+    from budget_sync.sync.job import Job
 
 T = TypeVar("T")
 

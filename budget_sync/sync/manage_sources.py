@@ -112,6 +112,21 @@ def set_reading(
     _record_reading(actor, row, row.reading, reading)
 
 
+def complete_reading(actor: Actor, source: Source, reading: Reading, facts: Facts) -> None:
+    """Store what the first sync run found out about a reading from an upgrade.
+
+    Belongs to the transaction of that run, which has locked the row. The reading stays confirmed by
+    the upgrade.
+    """
+    BudgetDataSourceConfig.update(
+        reading=reading.to_text(), readingFacts=facts_to_text(facts)
+    ).where(BudgetDataSourceConfig.id == source.id).execute()
+    if reading != source.reading:
+        row = BudgetDataSourceConfig.get_by_id(source.id)
+        old = source.reading.to_text() if source.reading else None
+        _record_reading(actor, row, old, reading)
+
+
 def get_source(actor: Actor, source_id: str) -> Source:
     """One active source. Raises RequestError NOT_FOUND or FORBIDDEN."""
     require(actor, Action.MANAGE_SOURCES)

@@ -17,7 +17,7 @@ from budget_sync.sync.reading.grid import Grid
 from budget_sync.sync.reading.model import PeriodHeadings, Reading
 from budget_sync.sync.reading.proposal import Answers, Proposal, Question
 from budget_sync.sync.reading.result import Customer, SheetProblem
-from budget_sync.sync.source import CSV, FetchError, Reach, Target
+from budget_sync.sync.source import FetchError, Reach, Target
 
 #: Called with the current step.
 Say = Callable[[str], None]
@@ -74,7 +74,7 @@ def propose(
     try:
         tell(f"reading {target.public_label}")
         fetched = fetch(target, reach)
-        if _must_choose(target, fetched):
+        if not fetched.is_chosen:
             chosen = answers.get(WORKSHEET)
             question = _worksheet_question(fetched)
             if chosen is None:
@@ -132,15 +132,6 @@ def refusal(target: Target, sentence: str) -> Proposed:
 
 def _say_nothing(_step: str) -> None:
     """Progress that nobody sees."""
-
-
-def _must_choose(target: Target, fetched: Fetched) -> bool:
-    return (
-        target.kind != CSV
-        and target.worksheet is None
-        and target.worksheet_gid is None
-        and len(fetched.worksheets) > 1
-    )
 
 
 def _worksheet_question(fetched: Fetched) -> Question:

@@ -13,9 +13,6 @@ from budget_sync.sync.reading.result import Facts
 
 GOOGLE_SHEETS_API_URL = "https://sheets.googleapis.com"
 
-#: The most bytes of a source. A larger one is rejected: it cannot be a list of budgets.
-MAX_BYTES = 64 * 1024 * 1024
-
 DEFAULT_LOCALE = "en_US"
 
 GOOGLE = "google_sheets"

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from budget_sync.domain.errors import invalid_request
+from budget_sync.sync.files import source_file
 from budget_sync.sync.source import CSV, GOOGLE, XLSX, FetchError, Target, Upload
 
 #: The most bytes of an uploaded file. The database stores it.
@@ -60,13 +61,10 @@ def file_target(kind: str, path: str, folder: Path, worksheet: str | None = None
 
     Raises RequestError INVALID_REQUEST with every field that is wrong.
     """
-    # Local, because `fetch` imports the module of each kind of source.
-    from budget_sync.sync.csv_file import csv_file  # noqa: PLC0415
-
     fields: dict[str, str] = {}
     relative = None
     try:
-        relative = str(csv_file(folder, path).relative_to(folder.resolve()))
+        relative = str(source_file(folder, path, kind).relative_to(folder.resolve()))
     except FetchError:
         fields[kind] = f"must be inside {folder}"
     title = _worksheet(kind, worksheet, fields)

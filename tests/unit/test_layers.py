@@ -33,7 +33,7 @@ PACKAGES_OF_LIBRARY = {
     "gspread": {"sync"},
     "prometheus_client": {"web"},
     "psycopg": {"database", "settings"},
-    "pydantic": {"domain", "web"},
+    "pydantic": {"domain", "sync", "web"},
     "babel": {"domain", "sync"},
 }
 
