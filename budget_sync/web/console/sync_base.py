@@ -133,4 +133,4 @@ def reach() -> sheets.Reach:
 
 def customer_of_sheets() -> SheetCustomer:
     """The part of the viewer's customer that the reading of a sheet depends on."""
-    return sheets.sheet_customer(viewer().customer)
+    return sheets.reading_customer(viewer().customer)

@@ -9,14 +9,18 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import sync as sheets
 from budget_sync.domain.errors import RequestError
+from budget_sync.domain import clock
 from budget_sync.domain.permissions import Action, require
+from budget_sync.sync.look_at_sheet import google_account, look_at_sheet, look_at_tabs
+from budget_sync.sync.standard import template
+from budget_sync.sync.targets import MAX_UPLOAD_BYTES, google_target, upload_target
 from budget_sync.web.console.base import console, page, settings, typed, viewer
 from budget_sync.web.console.errors import status_of
 from budget_sync.web.console.sync_base import customer_of_sheets, reach, sentence_of, slot
 from budget_sync.web.server_interface import accepts_upload
 
 #: The size of a file in the texts of pages, in MB.
-MAX_MB = sheets.MAX_UPLOAD_BYTES // 1024 // 1024
+MAX_MB = MAX_UPLOAD_BYTES // 1024 // 1024
 
 
 class TabChoice(NamedTuple):
@@ -40,7 +44,7 @@ def sync_template() -> Response:
     """A CSV file to start from, with a header and examples."""
     require(viewer().actor, Action.MANAGE_SOURCES)
     headers = {"Content-Disposition": 'attachment; filename="budgets.csv"'}
-    return Response(sheets.template_csv(), mimetype="text/csv", headers=headers)
+    return Response(template(clock.now().year), mimetype="text/csv", headers=headers)
 
 
 @console.get("/sync/help")
@@ -67,7 +71,7 @@ def sync_tab() -> AnyResponse:
     """Add a source for a tab, unless it cannot be read."""
     address = typed("address")
     try:
-        target = sheets.google_target(address, typed("tab"))
+        target = google_target(address, typed("tab"))
         refused = _refusal(target)
         if refused is not None:
             return _tabs_page(address, 409, refused=refused)
@@ -87,7 +91,7 @@ def sync_file() -> AnyResponse:
     if file is None or not file.filename:
         return _connect_page(400, error="Choose a file.")
     try:
-        target = sheets.upload_target(file.filename, file.read())
+        target = upload_target(file.filename, file.read())
         refused = _refusal(target)
         if refused is not None:
             name = target.upload.name if target.upload else "The file"
@@ -100,7 +104,7 @@ def sync_file() -> AnyResponse:
 def _refusal(target: sheets.Target) -> str | None:
     """Why a sheet cannot be read; None if it can, or if questions are open."""
     with slot():
-        view = sheets.look_at_sheet(target, customer_of_sheets(), {}, reach())
+        view = look_at_sheet(target, customer_of_sheets(), {}, reach())
     return view.proposal.refused
 
 
@@ -111,23 +115,23 @@ def _add(target: sheets.Target) -> AnyResponse:
 
 
 def _connect_page(status: int = 200, **values: str) -> Response:
-    account, problem = sheets.google_account(settings().google_credentials)
+    account, problem = google_account(settings().google_credentials)
     return page(
         "sync_connect.html",
         status,
         account=account,
         account_problem=problem,
         max_mb=MAX_MB,
-        max_bytes=sheets.MAX_UPLOAD_BYTES,
+        max_bytes=MAX_UPLOAD_BYTES,
         **values,
     )
 
 
 def _tabs_page(address: str, status: int = 200, refused: str | None = None) -> Response:
     """The tabs of a spreadsheet. Raises RequestError or FetchError."""
-    target = sheets.google_target(address, needs_worksheet=False)
+    target = google_target(address, needs_worksheet=False)
     with slot():
-        found = sheets.look_at_tabs(target, reach())
+        found = look_at_tabs(target, reach())
     wanted = typed("tab") or f"gid={target.worksheet_gid}"
     values = [f"gid={tab.gid}" for tab in found.tabs]
     chosen = wanted if wanted in values else values[0] if values else ""

@@ -10,6 +10,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import sync as sheets
 from budget_sync.domain.errors import Code, RequestError
+from budget_sync.sync import uploads
+from budget_sync.sync.look_at_sheet import look_at_sheet
+from budget_sync.sync.reading.detect import answers_of
 from budget_sync.sync.reading.model import Reading
 from budget_sync.sync.sheet_view import SheetView
 from budget_sync.web.console.base import argument, console, is_sent, page, typed, viewer
@@ -96,11 +99,12 @@ def _proposal(source: sheets.Source, *, is_again: bool) -> AnyResponse:
     """Show the proposal with the answers so far; once it is confirmed, store it and sync."""
     sent = from_form(request.form.lists()) if is_sent() else SentAnswers({})
     stored = source.reading if is_again else None
-    shown = _Shown(source, stored, sent)
+    pending = uploads.stored_file(viewer().actor, source.id) if is_again else None
+    shown = _Shown(source, stored, sent, pending)
     try:
         with slot():
-            target = sheets.with_file(source)
-            view = sheets.look_at_sheet(target, customer_of_sheets(), sent.answers, reach(), stored)
+            target = sheets.with_file(source, pending=pending is not None)
+            view = look_at_sheet(target, customer_of_sheets(), sent.answers, reach(), stored)
     except sheets.FetchError as problem:
         return shown.page(None, 409, str(problem))
     if not is_sent():
@@ -112,14 +116,18 @@ def _proposal(source: sheets.Source, *, is_again: bool) -> AnyResponse:
         error = CHANGED
     if error or not view.is_complete:
         return shown.page(view, 409, error)
-    return _confirm(source, view)
+    return _confirm(source, view, pending)
 
 
-def _confirm(source: sheets.Source, view: SheetView) -> AnyResponse:
-    """Store the reading, start a sync run, and show its result."""
+def _confirm(
+    source: sheets.Source, view: SheetView, pending: uploads.StoredFile | None
+) -> AnyResponse:
+    """Store the reading, use the pending file, start a sync run, and show its result."""
     reading = view.proposal.reading
     if reading is None:
         raise RequestError(Code.REQUEST_CONFLICT, CHANGED)
+    if pending is not None:
+        uploads.use_upload(viewer().actor, source.id, pending.digest)
     confirmed = sheets.store_reading(
         viewer().actor, source.id, reading, view.facts, worksheet=view.worksheet
     )
@@ -138,10 +146,11 @@ class _Shown:
     source: sheets.Source
     stored: Reading | None
     sent: SentAnswers
+    pending: uploads.StoredFile | None
 
     def page(self, view: SheetView | None, status: int = 200, error: str = "") -> Response:
         """Render it. `view` is None if the sheet cannot be fetched."""
-        known = sheets.answers_of(self.stored) if self.stored else {}
+        known = answers_of(self.stored) if self.stored else {}
         proposal = view.proposal if view else None
         reading = proposal.reading if proposal else None
         return page(
@@ -149,7 +158,8 @@ class _Shown:
             status,
             source=self.source,
             name=source_names().get(self.source.id),
-            is_again=self.stored is not None,
+            is_again=self.source.confirmed_at is not None,
+            pending=self.pending,
             view=view,
             questions=to_fields(proposal, self.sent.answers, known) if proposal else [],
             differences=differences(self.stored, reading) if self.stored and reading else [],

@@ -7,6 +7,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import sync as sheets
 from budget_sync.domain.errors import Code, RequestError
+from budget_sync.sync import uploads
+from budget_sync.sync.targets import MAX_UPLOAD_BYTES
 from budget_sync.web.console.base import argument, console, is_sent, page, typed, viewer
 from budget_sync.web.console.errors import status_of
 from budget_sync.web.console.sync import MAX_PREVIEW_LINES
@@ -33,7 +35,7 @@ def sync_upload() -> AnyResponse:
     if file is None or not file.filename:
         return _upload_page(source, 400, "Choose a file.")
     try:
-        sheets.store_upload(viewer().actor, source.id, file.filename, file.read())
+        uploads.store_upload(viewer().actor, source.id, file.filename, file.read())
     except RequestError as error:
         return _upload_page(source, status_of(error), sentence_of(error))
     return redirect(url_for("console.sync_upload", source=source.id))
@@ -44,7 +46,7 @@ def sync_use_upload() -> AnyResponse:
     """Make the pending file the current one, and sync it."""
     source = _uploaded(argument("source"))
     try:
-        sheets.use_upload(viewer().actor, source.id, typed("shown"))
+        uploads.use_upload(viewer().actor, source.id, typed("shown"))
     except RequestError as error:
         return _upload_page(source, status_of(error), error.sentence)
     with slot():
@@ -59,7 +61,7 @@ def sync_use_upload() -> AnyResponse:
 def sync_discard_upload() -> AnyResponse:
     """Delete the pending file."""
     source = _uploaded(argument("source"))
-    sheets.discard_upload(viewer().actor, source.id)
+    uploads.discard_upload(viewer().actor, source.id)
     flash("The newer file was discarded. Nothing was changed.")
     return redirect(url_for("console.sync"))
 
@@ -74,19 +76,19 @@ def _uploaded(source_id: str) -> sheets.Source:
 
 def _upload_page(source: sheets.Source, status: int = 200, error: str = "") -> Response:
     """The page, with the plan of the pending file if there is one."""
-    pending = sheets.stored_file(viewer().actor, source.id)
+    pending = uploads.stored_file(viewer().actor, source.id)
     values = {
         "source": source,
         "name": source_names().get(source.id),
         "pending": pending,
         "error": error,
         "max_mb": MAX_MB,
-        "max_bytes": sheets.MAX_UPLOAD_BYTES,
+        "max_bytes": MAX_UPLOAD_BYTES,
         "max_lines": MAX_PREVIEW_LINES,
     }
     if pending is None:
         return page("sync_upload.html", status, **values)
     with slot():
-        preview = sheets.preview_upload(job(), source)
+        preview = sheets.preview_source(job(), source, pending=True)
         # In the slot as well, because the page of a large sheet takes long to render.
         return page("sync_upload.html", status, preview=preview, **values)
