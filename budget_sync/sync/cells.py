@@ -7,7 +7,6 @@ import unicodedata
 from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
-from typing import NamedTuple
 
 from babel import Locale, UnknownLocaleError
 from babel.numbers import (
@@ -21,35 +20,7 @@ from babel.numbers import (
 
 from budget_sync.domain.money import LIMIT_MINOR
 from budget_sync.sync.limits import MAX_CELL_CHARS, MAX_QUOTED_CHARS, cut, quoted
-
-
-class DateCell(NamedTuple):
-    """A number that a sheet shows as a date, a time or a duration.
-
-    `shown` is None if the cell changed while the sheet was read, so that its text is unknown.
-    """
-
-    number: int | Decimal
-    shown: str | None
-
-    def problem(self, advice: str) -> str:
-        """What is wrong with the cell, in any column, and what to do."""
-        if self.shown is None:
-            return "changed while the sheet was being read: the next sync run reads it again"
-        return f"is {quoted(self.shown)}, which the sheet stores as a date or a time: {advice}"
-
-
-class LongCell(NamedTuple):
-    """A text that is too long for every column; `length` counts its characters."""
-
-    length: int
-
-    def problem(self, _advice: str) -> str:
-        """What is wrong with the cell, in any column, and what to do."""
-        return (
-            f"has {self.length:,} characters: shorten it to at most {MAX_CELL_CHARS:,} characters"
-        )
-
+from budget_sync.sync.reading.grid import DateCell, LongCell
 
 #: A cell of a source: Google's JSON value, with fractions as Decimal and dates as DateCell, or the
 #: text in a CSV file. LongCell replaces a text that is too long.

@@ -31,11 +31,20 @@ from gspread.urls import SPREADSHEETS_API_V4_BASE_URL
 from gspread.utils import DateTimeOption, ValueRenderOption, absolute_range_name
 
 from budget_sync.domain import clock
-from budget_sync.sync.cells import Cell, DateCell, known_locale
+from budget_sync.sync.cells import known_locale
 from budget_sync.sync.credentials import Credentials, load_credentials
-from budget_sync.sync.limits import MAX_CELLS, MAX_ROWS, count_cells, quoted, size_problem
+from budget_sync.sync.fetched import Fetched
+from budget_sync.sync.limits import (
+    MAX_BYTES,
+    MAX_CELLS,
+    MAX_ROWS,
+    count_cells,
+    quoted,
+    size_problem,
+)
+from budget_sync.sync.reading.grid import Cell, DateCell, Grid
 from budget_sync.sync.rows import HEADER_WITHIN_ROWS
-from budget_sync.sync.source import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchError, Reach, Source
+from budget_sync.sync.source import DEFAULT_LOCALE, FetchError, Reach, Target
 
 #: The longest wait between two attempts, even if a Retry-After header asks for more: the next sync
 #: run comes soon enough.
@@ -68,7 +77,7 @@ class TemporaryError(Exception):
         self.after_s = after_s
 
 
-def fetch_sheet(source: Source, reach: Reach) -> Fetched:
+def fetch_sheet(source: Target, reach: Reach) -> Fetched:
     """Read one worksheet, within the deadline in every case. Raises FetchError."""
     outcome: queue.SimpleQueue[Fetched | BaseException] = queue.SimpleQueue()
 
@@ -80,7 +89,7 @@ def fetch_sheet(source: Source, reach: Reach) -> Fetched:
 
     # In a separate thread, because no timeout covers a DNS lookup or headers that arrive byte by
     # byte. An abandoned thread is harmless: it holds no lock and no transaction.
-    threading.Thread(target=work, name=f"fetch {source.id}", daemon=True).start()
+    threading.Thread(target=work, name=f"fetch {source.spreadsheet_key}", daemon=True).start()
     try:
         found = outcome.get(timeout=reach.deadline_s + 1)
     except queue.Empty:
@@ -90,7 +99,7 @@ def fetch_sheet(source: Source, reach: Reach) -> Fetched:
     return found
 
 
-def _fetch(source: Source, reach: Reach) -> Fetched:
+def _fetch(source: Target, reach: Reach) -> Fetched:
     credentials, account = load_credentials(reach.credentials_path)
     with requests.Session() as session:
         client = SheetsClient(credentials, session, reach)
@@ -98,7 +107,7 @@ def _fetch(source: Source, reach: Reach) -> Fetched:
             about = client.fetch_sheet_metadata(source.spreadsheet_key or "")
             title, gid = _find_worksheet(source, about)
             grid = _read_cells(client, source.spreadsheet_key or "", title)
-            return Fetched(grid, f"sheet {title!r}", _locale(source, about), gid=gid)
+            return Fetched(Grid(grid), f"sheet {title!r}", gid=gid, locale=_locale(about))
         except APIError as error:
             raise FetchError(_sentence(error, source, account)) from None
         except google.auth.exceptions.RefreshError as error:
@@ -372,7 +381,7 @@ def _read_body(
     response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001  # no public API
 
 
-def _find_worksheet(source: Source, about: Mapping[str, Any]) -> tuple[str, int]:
+def _find_worksheet(source: Target, about: Mapping[str, Any]) -> tuple[str, int]:
     """The title and number of the source's tab.
 
     It is found by its number if that is known, because a tab can be renamed, or else by its title.
@@ -456,14 +465,12 @@ def _title_of(a1: str) -> str:
     return title[1:-1].replace("''", "'") if title.startswith("'") else title
 
 
-def _locale(source: Source, about: Mapping[str, Any]) -> str:
-    """The locale for amounts in text: that of the source, or else that of the sheet."""
-    return (
-        source.locale or known_locale(str(about["properties"].get("locale", ""))) or DEFAULT_LOCALE
-    )
+def _locale(about: Mapping[str, Any]) -> str:
+    """The locale of the spreadsheet."""
+    return known_locale(str(about["properties"].get("locale", ""))) or DEFAULT_LOCALE
 
 
-def _sentence(error: APIError, source: Source, account: str) -> str:
+def _sentence(error: APIError, source: Target, account: str) -> str:
     """What an error reply of Google means, and what to do."""
     status = error.response.status_code
     message = _short(error.error.get("message", "") if isinstance(error.error, Mapping) else "")

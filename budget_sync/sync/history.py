@@ -11,12 +11,12 @@ from budget_sync.database.models import SyncHistory
 from budget_sync.domain import clock
 from budget_sync.domain.results import dumps
 from budget_sync.sync import summary
-from budget_sync.sync.describe import errors_json, rows_text
 from budget_sync.sync.facts import facts_from_text, facts_to_text
-from budget_sync.sync.holds import Held
+from budget_sync.sync.holds.model import Hold
 from budget_sync.sync.limits import MAX_MESSAGE_CHARS, cut
 from budget_sync.sync.reading.result import Facts, RowError
 from budget_sync.sync.source import Source
+from budget_sync.sync.summary import errors_json, rows_text
 
 #: The most row errors, notes and skipped rows that SyncHistory lists; `errorCount` counts all row
 #: errors.
@@ -48,7 +48,7 @@ class SyncRunResult:
     error_count: int = 0
     overdrawn_count: int = 0
     errors: list[RowError] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)
+    held: list[Hold] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: dict[int, str] = field(default_factory=dict)
@@ -147,7 +147,7 @@ def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
         overdrawnCount=result.overdrawn_count,
         message=result.message and cut(result.message, 4 * MAX_MESSAGE_CHARS),
         errors=dumps([_error_json(error) for error in result.errors[:MAX_LISTED]]),
-        held=dumps([each.to_json() for each in result.held]),
+        held=dumps([each.to_stored() for each in result.held]),
         notes=dumps([cut(note, MAX_MESSAGE_CHARS) for note in result.notes[:MAX_LISTED]]),
         skippedRows=dumps(dict(list(result.skipped.items())[:MAX_LISTED])),
         facts=facts_to_text(result.facts) if result.facts else None,

@@ -19,8 +19,6 @@ from budget_sync.domain.periods import fold, period_key
 from budget_sync.sync.cells import (
     Cell,
     CellError,
-    DateCell,
-    LongCell,
     amount_minor,
     is_blank,
     parse_amount,
@@ -37,6 +35,7 @@ from budget_sync.sync.limits import (
     no_check,
     size_problem,
 )
+from budget_sync.sync.reading.grid import DateCell, LongCell
 
 DEPARTMENT: Final = "Department"
 PERIOD: Final = "Fiscal Period"

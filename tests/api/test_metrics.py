@@ -27,6 +27,7 @@ from stress.locks import HOLD_LOCK
 from support.damage import insert_vast_budgets, yen_with_decimals
 from support.installation import Installation
 from support.machine import ENGINE, PROJECT, needs, sqlite_only, wait_until
+from support.sources import add_file
 from support.world import ROOT, check_body, commit_body, key_headers, release_body, reserve_body
 
 from app import create_app
@@ -427,9 +428,7 @@ def test_each_source_has_its_age_and_last_result(world: Flask, chosen: settings.
     chosen.csv_folder.mkdir()
     sheet = chosen.csv_folder / "budgets.csv"
     sheet.write_text("Department,Fiscal Period,Budgeted Amount\nSales,2025,10\n", encoding="utf-8")
-    source, _ = sync.add_source(
-        ROOT, demo.CUSTOMER, csv_path="budgets.csv", csv_folder=chosen.csv_folder
-    )
+    source = add_file(demo.CUSTOMER, chosen.csv_folder, "budgets.csv")
     labels = {"customer": demo.CUSTOMER, "source": source.id}
     client = world.test_client()
 

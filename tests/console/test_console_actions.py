@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from support.console_site import hidden, hold, member, send, short_check
 from support.damage import yen_with_decimals
+from support.sources import add_file
 from support.world import ROOT
 
 from budget_sync import ledger, manual_budgets, sync
@@ -317,7 +318,7 @@ def held_source(site: Flask) -> Path:
     folder.mkdir(parents=True)
     file: Path = folder / "plan.csv"
     write_plan(file, "Sales", "Legal", "Design", "Data")
-    sync.add_source(ROOT, demo.CUSTOMER, csv_path="plan.csv", csv_folder=folder)
+    add_file(demo.CUSTOMER, folder, "plan.csv")
     sync_sources(site)
     write_plan(file, "Sales")
     sync_sources(site)

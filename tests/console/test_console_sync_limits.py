@@ -16,6 +16,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from support.console_site import hidden, member, send
+from support.sources import add_file
 from support.world import ROOT
 from werkzeug.test import TestResponse
 
@@ -28,7 +29,6 @@ from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
 from budget_sync.operations.doctor import checklist
 from budget_sync.sync import fetch
-from budget_sync.sync.csv_file import fetch_csv
 from budget_sync.web.console.sync import RUNS_IN_ALL, RUNS_PER_CUSTOMER
 
 pytestmark = pytest.mark.both_engines
@@ -45,13 +45,14 @@ class SlowSheets:
         self.go_on.set()
         self.waiting = threading.Semaphore(0)
         self.connections_in_use: list[int] = []
-        monkeypatch.setattr(fetch, "fetch_csv", self._fetch)
+        self._read = fetch.read_source_file
+        monkeypatch.setattr(fetch, "read_source_file", self._fetch)
 
     def _fetch(self, *arguments: Any) -> Any:
         self.connections_in_use.append(connections_in_use())
         self.waiting.release()
         assert self.go_on.wait(20)
-        return fetch_csv(*arguments)
+        return self._read(*arguments)
 
     @contextmanager
     def in_progress(self, *calls: Callable[[], Any]) -> Iterator[list[Any]]:
@@ -94,7 +95,7 @@ def add_source(site: Flask, customer_id: str) -> sync.Source:
     folder: Path = site.config["SETTINGS"].csv_folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{customer_id}.csv").write_text(PLAN, encoding="utf-8")
-    return sync.add_source(ROOT, customer_id, csv_path=f"{customer_id}.csv", csv_folder=folder)[0]
+    return add_file(customer_id, folder, f"{customer_id}.csv")
 
 
 def other_admin(site: Flask, customer_id: str) -> FlaskClient:

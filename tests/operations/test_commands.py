@@ -28,6 +28,7 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 from support.damage import insert_vast_budgets, yen_with_decimals
 from support.installation import Installation
 from support.machine import ENGINE, PROJECT, sqlite_only
+from support.sources import add_file
 from support.world import PASSWORD, ROOT, sign_in
 
 import cli
@@ -2071,7 +2072,7 @@ def test_list_budgets_names_the_source_and_the_state(acme: Shell, chosen: Settin
     (chosen.csv_folder / "plan.csv").write_text(
         "Department,Fiscal Period,Budgeted Amount\nSales,2025,10\n", encoding="utf-8"
     )
-    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    add_file("acme", chosen.csv_folder, "plan.csv")
     acme.succeed("sync-sheets")
     sales = Budget.get(Budget.department == "Sales")
     ledger.reserve(ROOT, ReserveRequest(budget_id=sales.id, request_id="r-1", amount=Decimal(9)))
@@ -2126,7 +2127,7 @@ def test_rejected_row_keeps_the_sync_success_rate(acme: Shell, chosen: Settings)
         "Department,Fiscal Period,Budgeted Amount\nSales,2025,10\nOps,2025,#REF!\n",
         encoding="utf-8",
     )
-    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    add_file("acme", chosen.csv_folder, "plan.csv")
     assert acme.run("sync-sheets").exit_code == 0
     run = SyncHistory.get().__data__
     assert run["status"] == "partial"
@@ -2150,7 +2151,7 @@ def test_sheet_row_revives_a_budget_removed_by_hand(acme: Shell, chosen: Setting
     (chosen.csv_folder / "plan.csv").write_text(
         "Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,100000\n", encoding="utf-8"
     )
-    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    add_file("acme", chosen.csv_folder, "plan.csv")
     result = acme.run("sync-sheets")
     assert (result.exit_code, "takes over Engineering, Q1 2025" in result.stderr) == (0, True)
     _, row = table(acme.succeed("list-budgets"))

@@ -64,7 +64,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
         ),
         "",
     ),
-    "add-source": (("--customer", "org-456", "--csv", "plan.csv"), ""),
+    "add-source": (("--customer", "org-456", "--csv", "plan.csv", "--accept"), ""),
     "list-sources": ((), ""),
     "sync-sheets": ((), ""),
     "prune-checks": (("--older-than", "30"), ""),

@@ -22,9 +22,11 @@ from typing import NamedTuple, Self
 import requests
 from support.installation import Installation
 from support.sheets_server import SheetsServer
+from support.sources import write_reading
 from support.sync_world import plan_rows
 
 from budget_sync.operations import demo
+from budget_sync.sync.standard import standard_reading
 from stress import steady_caller
 from stress.load import verify_balances
 from stress.noisy_shapes import CRON_SECRET, HEADER, SHAPES, SPREADSHEET, Noisy, Shape, changed
@@ -108,7 +110,8 @@ def _prepare(server: Installation, google: SheetsServer) -> None:
     }
     server.flask(
         *("add-source", "--customer", demo.CUSTOMER),
-        *("--spreadsheet", SPREADSHEET, "--worksheet", "Budgets"),
+        *("--spreadsheet", SPREADSHEET, "--worksheet", "Budgets", "--accept"),
+        *("--reading", str(write_reading(server.folder, standard_reading(is_csv=False)))),
     )
     server.flask("add-customer", QUIET, "--name", "Quiet Inc.", "--currency", "USD")
     server.flask(

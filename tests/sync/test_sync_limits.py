@@ -29,7 +29,7 @@ from budget_sync.database.models import Budget
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.settings import Settings
-from budget_sync.sync import apply, cancel, csv_file, google, limits, run
+from budget_sync.sync import apply, cancel, fetch, google, limits, old_grid, run
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import make_plan, refresh
 from budget_sync.sync.rows import (
@@ -548,7 +548,7 @@ def test_sheet_with_the_most_cells_is_read_and_one_more_fails() -> None:
 def read_csv(folder: Path, content: str) -> Any:
     (folder / "plan.csv").write_text(content, encoding="utf-8")
     source = sync.Source("src", ORG, "csv", None, None, None, "plan.csv", None, {})
-    return csv_file.fetch_csv(source, folder)
+    return old_grid.as_rows(fetch.fetch_source(source.target, sync.Reach(folder)), source)
 
 
 CSV_HEADER = "Department,Fiscal Period,Budgeted Amount\n"

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget_sync.domain.periods import fold, period_key
-from budget_sync.sync.cells import DateCell
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import SyncPlan, make_plan
+from budget_sync.sync.reading.grid import DateCell
 from budget_sync.sync.rows import (
     AMOUNT,
     BUDGET_ID,

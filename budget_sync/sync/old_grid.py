@@ -1,18 +1,25 @@
-"""CSV sources: files in the configured folder."""
+"""The cells of a fetched source as `read_rows` takes them, until `apply` reads all sources."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
-from budget_sync.sync.limits import MAX_CELLS, MAX_ROWS, size_problem, without_trailing_blanks
-from budget_sync.sync.rows import HEADER_WITHIN_ROWS
-from budget_sync.sync.source import DEFAULT_LOCALE, MAX_BYTES, Fetched, FetchError, Source
+from budget_sync.sync.cells import known_locale
+from budget_sync.sync.fetch import Fetched
+from budget_sync.sync.limits import (
+    MAX_BYTES,
+    MAX_CELLS,
+    MAX_ROWS,
+    size_problem,
+    without_trailing_blanks,
+)
+from budget_sync.sync.reading.grid import PercentCell
+from budget_sync.sync.rows import HEADER_WITHIN_ROWS, Grid
+from budget_sync.sync.source import DEFAULT_LOCALE, FetchError, Source
 
 DELIMITERS = ",;\t"
 
@@ -29,9 +36,32 @@ _UNDECODED = re.compile("[\udc80-\udcff]")
 _DECODED = re.compile("[^\x00-\x7f\udc80-\udcff]")
 
 
-def fetch_csv(source: Source, folder: Path) -> Fetched:
-    """Read a CSV file. Raises FetchError."""
-    data = _read_bytes(csv_file(folder, source.csv_path or ""))
+@dataclass(frozen=True, slots=True)
+class OldFetched:
+    """The cells of a source, and how they are read."""
+
+    grid: Grid
+    title: str
+    locale: str
+    ragged_is_error: bool = False
+    gid: int | None = None
+    note: str | None = None
+
+
+def as_rows(fetched: Fetched, source: Source) -> OldFetched:
+    """The cells of a fetched source. Raises FetchError."""
+    if isinstance(fetched.source, bytes):
+        return csv_rows(fetched.source, source)
+    locale = source.locale or known_locale(fetched.locale or "") or DEFAULT_LOCALE
+    grid = [
+        [cell.number if isinstance(cell, PercentCell) else cell for cell in row]
+        for row in fetched.source.rows
+    ]
+    return OldFetched(grid, fetched.title, locale, gid=fetched.gid)  # type: ignore[arg-type]
+
+
+def csv_rows(data: bytes, source: Source) -> OldFetched:
+    """The cells of a CSV file. Raises FetchError."""
     text, note = _decode(data)
     delimiter, text = _delimiter(text)
     try:
@@ -42,9 +72,8 @@ def fetch_csv(source: Source, folder: Path) -> Fetched:
         raise FetchError(
             f"The CSV file cannot be read: {error}. Save it again from the spreadsheet program."
         ) from None
-    return Fetched(
-        grid, "the CSV file", source.locale or DEFAULT_LOCALE, ragged_is_error=True, note=note
-    )
+    locale = source.locale or DEFAULT_LOCALE
+    return OldFetched(grid, "the CSV file", locale, ragged_is_error=True, note=note)
 
 
 def _read_grid(text: str, delimiter: str) -> list[Sequence[str]]:
@@ -96,36 +125,6 @@ class _Lines:
             if self.cells_in_row > MAX_CELLS:
                 raise FetchError(size_problem(0, self.cells_in_row) or "")
             yield line
-
-
-def csv_file(folder: Path, path: str) -> Path:
-    """The file of a source. Raises FetchError unless it is inside the folder, links resolved."""
-    try:
-        root = folder.resolve()
-        file = (root / path).resolve()
-        inside = file.is_relative_to(root) and file != root
-    except (OSError, ValueError, RuntimeError):
-        inside = False
-    if not inside:
-        raise FetchError("The CSV file's path is not inside the folder for CSV files.")
-    return file
-
-
-def _read_bytes(file: Path) -> bytes:
-    try:
-        # The resolved path contains no link (O_NOFOLLOW holds if one appears now), and a pipe must
-        # not block the sync run (O_NONBLOCK).
-        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
-            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-                raise FetchError("The CSV path is not a regular file.")
-            data = opened.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise FetchError("The CSV file is not in the folder for CSV files: put it there.") from None
-    except OSError as error:
-        raise FetchError(f"The CSV file cannot be opened: {error.strerror}.") from None
-    if len(data) > MAX_BYTES:
-        raise FetchError(f"The CSV file is larger than {MAX_BYTES // 1024 // 1024} MB.")
-    return data
 
 
 def _decode(data: bytes) -> tuple[str, str | None]:
