@@ -8,7 +8,8 @@ from typing import TypeVar
 from budget_sync.database import close_connection, open_connection
 from budget_sync.runtime import isolate
 from budget_sync.runtime.isolate import IsolatedError
-from budget_sync.sync.propose import Proposed, propose
+from budget_sync.sync.propose import propose
+from budget_sync.sync.reading.grid import Grid
 from budget_sync.sync.reading.model import Reading
 from budget_sync.sync.reading.proposal import Answers, Proposal
 from budget_sync.sync.reading.result import Customer
@@ -57,8 +58,5 @@ def _look(
     target: Target, customer: Customer, answers: Answers, reach: Reach, stored: Reading | None
 ) -> SheetView:
     proposed = propose(target, customer, answers, reach, stored=stored)
-    return _to_view(proposed)
-
-
-def _to_view(proposed: Proposed) -> SheetView:
-    raise NotImplementedError
+    name, worksheet = proposed.file_name, proposed.target.worksheet
+    return view_of(name, worksheet, proposed.grid or Grid([]), proposed.proposal)

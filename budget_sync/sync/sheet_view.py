@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from budget_sync.sync.reading.grid import (
     PercentCell,
     UncalculatedCell,
 )
+from budget_sync.sync.reading.header import Layout, find_layout
 from budget_sync.sync.reading.model import (
     CurrencyColumn,
     PeriodColumn,
@@ -31,6 +32,7 @@ from budget_sync.sync.reading.result import (
     Facts,
     RowError,
     SheetBudget,
+    SheetProblem,
     SheetResult,
     SheetRow,
 )
@@ -50,11 +52,10 @@ MESSAGE_CHARS = 300
 
 
 class ShownColumn(NamedTuple):
-    """A column: its index from 0, its letters, its heading, and its role or ""."""
+    """A column: its index from 0, its letters, and its role or ""."""
 
     index: int
     letters: str
-    heading: str
     role: str
 
 
@@ -93,7 +94,6 @@ class SheetView:
     proposal: Proposal
     columns: tuple[ShownColumn, ...] = ()
     rows: tuple[ShownRow, ...] = ()
-    row_count: int = 0
     column_count: int = 0
     budgets: tuple[SheetRow, ...] = ()
     budget_count: int = 0
@@ -117,24 +117,19 @@ def view_of(
     worksheet: str | None,
     grid: Grid,
     proposal: Proposal,
-    headings: Mapping[str, int],
-    header: range,
 ) -> SheetView:
-    """The view of a sheet.
-
-    `headings` are the indices of the columns that the reading uses, by heading; `header` are the
-    sheet rows of the header, from 1.
-    """
+    """The view of a sheet. `grid` has at least its first rows."""
     trial = proposal.trial
+    layout = _layout(proposal.reading, grid)
+    header = range(layout.header_rows[0], layout.last_row + 1) if layout else range(1, 1)
     shown = SheetView(
         name,
         worksheet,
         replace(proposal, trial=None),
-        row_count=len(grid.rows),
         column_count=max(map(len, grid.rows[: header.stop + SHOWN_ROWS]), default=0),
         fingerprint=_fingerprint(proposal, trial),
     )
-    columns = _columns(grid, proposal.reading, headings, header)
+    columns = _columns(grid, proposal.reading, layout, header)
     shown = replace(shown, columns=columns, rows=_rows(grid, columns, header, trial))
     return shown if trial is None else _with_result(shown, trial)
 
@@ -174,35 +169,36 @@ def _totals(budgets: Sequence[SheetBudget]) -> tuple[Total, ...]:
     return tuple(sorted(sums.values(), key=lambda total: (-total.count, total.currency)))
 
 
+def _layout(reading: Reading | None, grid: Grid) -> Layout | None:
+    """Where the reading's columns are; None if they cannot be found."""
+    if reading is None:
+        return None
+    try:
+        return find_layout(reading, grid)
+    except SheetProblem:
+        return None
+
+
 def _columns(
-    grid: Grid, reading: Reading | None, headings: Mapping[str, int], header: range
+    grid: Grid, reading: Reading | None, layout: Layout | None, header: range
 ) -> tuple[ShownColumn, ...]:
     """The first columns, and all that the reading uses."""
-    roles = {} if reading is None else roles_of(reading)
-    used = {index: roles.get(heading, "") for heading, index in headings.items()}
-    names = {index: heading for heading, index in headings.items()}
-    first, last = max(header.start - 1, 0), header.stop - 1
-    rows = grid.rows[first : last + SHOWN_ROWS]
+    used = _used(reading, layout) if reading and layout else {}
+    rows = grid.rows[max(header.start - 1, 0) : header.stop - 1 + SHOWN_ROWS]
     width = max(map(len, rows), default=0)
     indices = sorted({*range(min(width, SHOWN_COLUMNS)), *sorted(used)[:SHOWN_COLUMNS]})
-    return tuple(
-        ShownColumn(
-            index,
-            letters(index),
-            _cut(names.get(index) or _heading(grid, header, index), CELL_CHARS),
-            used.get(index, ""),
-        )
-        for index in indices
-    )
+    return tuple(ShownColumn(index, letters(index), used.get(index, "")) for index in indices)
 
 
-def _heading(grid: Grid, header: range, index: int) -> str:
-    texts = [
-        cell_text(row[index])
-        for row in grid.rows[max(header.start - 1, 0) : header.stop - 1]
-        if index < len(row)
-    ]
-    return " / ".join(filter(None, texts))
+def _used(reading: Reading, layout: Layout) -> dict[int, str]:
+    """The role of each column that has one, by its index."""
+    roles = roles_of(reading)
+    used = {
+        index: roles[heading]
+        for index, heading in enumerate(layout.headings)
+        if roles.get(heading) == "ignored"
+    }
+    return used | {index: roles.get(heading, "") for heading, index in layout.columns.items()}
 
 
 def roles_of(reading: Reading) -> dict[str, str]:

@@ -43,7 +43,7 @@ def sync_run() -> Response:
     return page(
         "sync_run.html",
         line=line,
-        errors=sync_runs.row_errors(who.actor, who.customer.id, line.sync_id),
+        details=sync_runs.run_details(who.actor, who.customer.id, line.sync_id),
         name=source_names().get(line.source_id),
     )
 
