@@ -12,7 +12,7 @@ from budget_sync.database import sums
 from budget_sync.database.models import Budget, BudgetDataSourceConfig, Customer, SyncHistory
 from budget_sync.domain import clock
 from budget_sync.domain.balance import HIGH_PERCENT, Balance
-from budget_sync.domain.periods import is_current
+from budget_sync.domain.periods import FiscalYear, is_current
 from budget_sync.queries.balances import (
     AMOUNTS,
     IS_OVERDRAWN,
@@ -105,7 +105,7 @@ def over_threshold() -> list[ThresholdCount]:
     counts: Counter[tuple[str, int]] = Counter()
     for customer_id, time_zone, first_month, period_key, *used in query.tuples():
         today = now.astimezone(ZoneInfo(time_zone)).date()
-        is_counted = is_current(period_key, first_month, today)
+        is_counted = is_current(period_key, FiscalYear(first_month), today)
         for threshold, budgets in zip(THRESHOLDS, used, strict=True):
             counts[customer_id, threshold] += budgets if is_counted else 0
     return [

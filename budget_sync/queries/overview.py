@@ -19,7 +19,7 @@ from budget_sync.database.models import (
 from budget_sync.domain import clock
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import Code
-from budget_sync.domain.periods import is_current
+from budget_sync.domain.periods import FiscalYear, is_current
 from budget_sync.domain.permissions import Action, Actor, Scope, require_for, scope_of
 from budget_sync.queries import sync_runs
 from budget_sync.queries.balances import (
@@ -154,9 +154,9 @@ def _periods(customer_id: str) -> list[Period]:
 def _current(known: list[Period], customer: Customer) -> Period | None:
     """Today's period; of several (a quarter and its year), the one with the most budgets."""
     today = clock.now().astimezone(ZoneInfo(customer.timeZone)).date()
-    first_month = customer.fiscalYearStartMonth
+    fiscal_year = FiscalYear(customer.fiscalYearStartMonth)
     return max(
-        (period for period in known if is_current(period.key, first_month, today)),
+        (period for period in known if is_current(period.key, fiscal_year, today)),
         key=lambda period: period.budgets,
         default=None,
     )
