@@ -40,7 +40,7 @@ _UNDECODED = re.compile("[\udc80-\udcff]")
 _DECODED = re.compile("[^\x00-\x7f\udc80-\udcff]")
 
 _SEP_LINE = re.compile(r"\ufeff?\"?sep=([,;\t|])\"?(?:\r\n|\n|\r|\Z)", re.IGNORECASE)
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[^\s,;|\"]+")
 _DAMAGED = "The CSV file is damaged UTF-8. Save it again."
 
 
