@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from budget_sync.database import close_connection, open_connection
 from budget_sync.runtime import isolate
@@ -14,7 +14,10 @@ from budget_sync.sync.reading.model import Reading
 from budget_sync.sync.reading.proposal import Answers, Proposal
 from budget_sync.sync.reading.result import Customer
 from budget_sync.sync.sheet_view import SheetView, view_of
-from budget_sync.sync.source import Reach, Target
+from budget_sync.sync.source import FetchError, Reach, Target
+
+if TYPE_CHECKING:
+    from budget_sync.sync.google import Tab
 
 T = TypeVar("T")
 
@@ -40,6 +43,47 @@ def look_at_sheet(
         )
     except IsolatedError as problem:
         return SheetView("", None, Proposal(None, refused=str(problem)))
+
+
+class Tabs(NamedTuple):
+    """The tabs of a spreadsheet, and its title."""
+
+    title: str
+    tabs: tuple[Tab, ...]
+
+
+def look_at_tabs(target: Target, reach: Reach) -> Tabs:
+    """The tabs of the target's spreadsheet. Raises FetchError."""
+    try:
+        return in_child(_tabs, target.spreadsheet_key, reach, deadline_s=reach.deadline_s)
+    except IsolatedError as problem:
+        raise FetchError(str(problem)) from None
+
+
+def _tabs(key: str, reach: Reach) -> Tabs:
+    # Local, as in `fetch`: importing gspread takes long.
+    from budget_sync.sync.google import list_tabs  # noqa: PLC0415
+
+    about = list_tabs(key, reach)
+    return Tabs(about.title, about.tabs)
+
+
+class Account(NamedTuple):
+    """The account to share sheets with. Without an address, `problem` says why."""
+
+    address: str | None
+    problem: str
+
+
+def google_account(reach: Reach) -> Account:
+    """The account that reads Google Sheets."""
+    from budget_sync.sync.google import sharing_address  # noqa: PLC0415
+
+    try:
+        address = sharing_address(reach)
+    except FetchError as problem:
+        return Account(None, str(problem))
+    return Account(address, "")
 
 
 def in_child(work: Callable[..., T], *arguments: object, deadline_s: float) -> T:

@@ -14,7 +14,7 @@ from budget_sync.domain.permissions import Action, require
 from budget_sync.sync.look_at_sheet import google_account, look_at_sheet, look_at_tabs
 from budget_sync.sync.standard import template
 from budget_sync.sync.targets import MAX_UPLOAD_BYTES, google_target, upload_target
-from budget_sync.web.console.base import console, page, settings, typed, viewer
+from budget_sync.web.console.base import console, page, typed, viewer
 from budget_sync.web.console.errors import status_of
 from budget_sync.web.console.sync_base import customer_of_sheets, reach, sentence_of, slot
 from budget_sync.web.server_interface import accepts_upload
@@ -115,12 +115,11 @@ def _add(target: sheets.Target) -> AnyResponse:
 
 
 def _connect_page(status: int = 200, **values: str) -> Response:
-    account, problem = google_account(settings().google_credentials)
+    account = google_account(reach())
     return page(
         "sync_connect.html",
         status,
         account=account,
-        account_problem=problem,
         max_mb=MAX_MB,
         max_bytes=MAX_UPLOAD_BYTES,
         **values,
