@@ -21,9 +21,10 @@ from budget_sync.domain import clock
 from budget_sync.domain.ids import CHOSEN_ID
 from budget_sync.domain.money import to_text
 from budget_sync.domain.permissions import Actor
+from budget_sync.sync.changes import Change
 from budget_sync.sync.match import StoredBudget
-from budget_sync.sync.plan import Change, SyncPlan
-from budget_sync.sync.rows import SheetBudget, SheetRow
+from budget_sync.sync.plan import SyncPlan
+from budget_sync.sync.reading.result import SheetBudget, SheetRow
 
 #: Called from time to time with the number of rows written and the total.
 Progress = Callable[[int, int], None]

@@ -11,7 +11,13 @@ from typing import NamedTuple
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.sync.limits import Check, checked, no_check
-from budget_sync.sync.rows import BudgetKey, RowError, SheetBudget, SheetRow, SheetRows, rejected
+from budget_sync.sync.reading.result import (
+    BudgetKey,
+    RowError,
+    SheetBudget,
+    SheetResult,
+    SheetRow,
+)
 
 
 class StoredBudget(NamedTuple):
@@ -80,7 +86,7 @@ class Matches(NamedTuple):
 
 def match_rows(
     source_id: str,
-    sheet: SheetRows,
+    sheet: SheetResult,
     stored: Collection[StoredBudget],
     check: Check = no_check,
 ) -> Matches:
@@ -296,3 +302,15 @@ def _used_elsewhere(old: StoredBudget) -> str:
 def ids_of(errors: Iterable[RowError]) -> set[str]:
     """The Budget IDs in rejected rows."""
     return {error.external_id for error in errors if error.external_id is not None}
+
+
+def rejected(row: SheetRow, message: str) -> RowError:
+    """The error of a row that describes a budget and cannot be used."""
+    budget = row.budget
+    return RowError(
+        (row.number,),
+        message,
+        external_id=budget.external_id,
+        department_key=budget.department_key,
+        period_key=budget.period_key,
+    )

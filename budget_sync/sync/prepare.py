@@ -8,7 +8,7 @@ from budget_sync.accounts.customers import get_customer
 from budget_sync.database import locked, open_connection
 from budget_sync.database.models import BudgetDataSourceConfig, Customer
 from budget_sync.domain.periods import FiscalYear
-from budget_sync.sync import apply, fetch, history
+from budget_sync.sync import answers, apply, fetch, history
 from budget_sync.sync.cancel import TimeLimit
 from budget_sync.sync.job import Job, Skipped
 from budget_sync.sync.match import StoredBudget
@@ -116,7 +116,8 @@ def plan_for(
         sheet,
         stored,
         allow_deletes=job.allow_deletes,
-        held_before=history.held_before(source.id),
+        previous=answers.previous_holds(source.id),
+        answers=answers.open_answers(source.id),
         check=limit.check,
     )
     return stored, plan

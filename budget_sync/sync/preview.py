@@ -84,7 +84,7 @@ def _preview_source(job: Job, source: Source, *, reading: Reading | None, pendin
 def _open_reservations(plan: SyncPlan, stored: list[StoredBudget]) -> dict[str, int]:
     """The number of open reservations on each budget that the plan affects and that has any."""
     affected = {change.before.id for change in (*plan.updates, *plan.revivals)} | {
-        budget.id for budget in (*plan.deletes, *plan.held)
+        budget.id for budget in plan.deletes
     }
     reserved_ids = [
         budget.id for budget in stored if budget.id in affected and budget.reserved_minor

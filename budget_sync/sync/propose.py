@@ -12,9 +12,9 @@ from budget_sync.sync.fetch import Fetched, fetch_source
 from budget_sync.sync.limits import Check, no_check
 from budget_sync.sync.reading.apply import apply
 from budget_sync.sync.reading.decode import decode
-from budget_sync.sync.reading.detect import AnswerError, answers_of, detect
+from budget_sync.sync.reading.detect import AnswerError, detect
 from budget_sync.sync.reading.grid import Grid
-from budget_sync.sync.reading.model import PeriodHeadings, Reading
+from budget_sync.sync.reading.model import Reading
 from budget_sync.sync.reading.proposal import Answers, Proposal, Question
 from budget_sync.sync.reading.result import Customer, SheetProblem
 from budget_sync.sync.source import FetchError, Reach, Target
@@ -25,17 +25,22 @@ Say = Callable[[str], None]
 #: The id of the question for the worksheet of an Excel file or the tab of a spreadsheet.
 WORKSHEET = "worksheet"
 
-#: A proposal has this many rows of the sheet, to show where its columns are.
-SHOWN_ROWS = 100
+#: The ids of all questions. Those about the values of a column begin with KEEP.
+QUESTION_IDS = frozenset(
+    """amount blanks code columns currency dash dates ddmon department encoding fill first_year
+    fiscal_year ids locale mdy part period section sign subtotals sum totals tri unit worksheet
+    year""".split()
+)
+KEEP = "keep:"
 
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
     """A proposal for a sheet, with what a person needs to judge it.
 
-    `target` names the chosen worksheet. `grid` has the first SHOWN_ROWS rows; it is None if the
-    sheet cannot be fetched or split into cells. `worksheets` are the tabs of the file. A proposal
-    that is refused with `is_wrong_answer` is possible with another answer.
+    `target` names the chosen worksheet. `grid` is None if the sheet cannot be fetched or split into
+    cells. `worksheets` are the tabs of the file. A proposal that is refused with `is_wrong_answer`
+    is possible with another answer.
     """
 
     proposal: Proposal
@@ -71,6 +76,9 @@ def propose(
     sheets that cannot be read are `refused`; nothing is raised.
     """
     tell = say or _say_nothing
+    unknown = [each for each in answers if each not in QUESTION_IDS and not each.startswith(KEEP)]
+    if unknown:
+        return refusal(target, f"There is no question {unknown[0]!r}.")
     try:
         tell(f"reading {target.public_label}")
         fetched = fetch(target, reach)
@@ -111,7 +119,14 @@ def propose_fetched(
             proposal = _applied(reading, fetched, customer, check)
         else:
             tell("looking for the header, the columns and the amounts")
-            proposal = _detected(fetched, customer, answers, stored, check)
+            proposal = detect(
+                fetched.source,
+                customer,
+                answers,
+                file_name=fetched.file_name,
+                check=check,
+                stored=stored,
+            )
     except AnswerError as problem:
         return replace(refusal(target, str(problem)), is_wrong_answer=True)
     except SheetProblem as problem:
@@ -119,7 +134,7 @@ def propose_fetched(
     return Proposed(
         proposal,
         target,
-        _first_rows(fetched, proposal.reading),
+        _grid(fetched, proposal.reading),
         fetched.file_name,
         fetched.worksheets,
     )
@@ -165,67 +180,14 @@ def _applied(reading: Reading, fetched: Fetched, customer: Customer, check: Chec
     return Proposal(reading, trial=apply(reading, source, customer, check=check))
 
 
-def _detected(
-    fetched: Fetched,
-    customer: Customer,
-    answers: Answers,
-    stored: Reading | None,
-    check: Check,
-) -> Proposal:
-    """The proposal of `detect`. Raises AnswerError.
-
-    An answer of the stored reading may lead to the next question, and is only given if it fits: the
-    heading that it names may be gone.
-    """
-    given = dict(answers)
-    left = {} if stored is None else {**answers_of(stored)}
-    while True:
-        proposal = detect(fetched.source, customer, given, file_name=fetched.file_name, check=check)
-        fitting = {
-            question.id: left.pop(question.id)
-            for question in proposal.questions
-            if question.id in left
-            and question.id not in given
-            and _still_fits(question, left[question.id], stored)
-        }
-        if not fitting:
-            return proposal
-        given |= fitting
-
-
-def _still_fits(question: Question, values: Sequence[str], stored: Reading | None) -> bool:
-    """Whether a stored answer is still possible, and complete.
-
-    An answer that lists columns or values says nothing about those that are new in the sheet.
-    """
-    options = set(question.options)
-    if options and not options.issuperset(values):
-        return False
-    return not question.several or options <= _known_options(question, stored)
-
-
-def _known_options(question: Question, stored: Reading | None) -> set[str]:
-    """The options that a person has seen when the stored reading was confirmed."""
-    if stored is None:
-        return set()
-    if question.id == "columns" and isinstance(stored.period, PeriodHeadings):
-        return {*stored.period.headings, *stored.period.ignored}
-    return {
-        value
-        for each in stored.keep
-        if question.id == f"keep:{each.column}"
-        for value in (*each.kept, *each.left_out)
-    }
-
-
-def _first_rows(fetched: Fetched, reading: Reading | None) -> Grid | None:
-    """The first rows of the sheet, as `apply` sees them."""
-    grid = fetched.source
-    if isinstance(grid, bytes):
-        if reading is None or reading.file is None:
-            return None
-        try:
-            grid = decode(grid, reading.file)
-        except SheetProblem:
-            return None
-    return replace(grid, rows=grid.rows[:SHOWN_ROWS])
+def _grid(fetched: Fetched, reading: Reading | None) -> Grid | None:
+    """The cells of the sheet, as `apply` sees them."""
+    source = fetched.source
+    if not isinstance(source, bytes):
+        return source
+    if reading is None or reading.file is None:
+        return None
+    try:
+        return decode(source, reading.file)
+    except SheetProblem:
+        return None

@@ -22,9 +22,10 @@ from budget_sync.sync.cancel import Cancelled, OutOfTimeError, TimeLimit
 from budget_sync.sync.history import SyncRunResult
 from budget_sync.sync.job import BudgetsChangedError, Job, Skipped
 from budget_sync.sync.manage_sources import complete_reading
-from budget_sync.sync.plan import SyncPlan, refresh
+from budget_sync.sync.plan import SyncPlan
 from budget_sync.sync.prepare import Prepared, current_source, plan_for, prepare
 from budget_sync.sync.reading.result import SheetProblem, SheetResult
+from budget_sync.sync.refresh import refresh
 from budget_sync.sync.source import FetchError, Source
 
 log = logging.getLogger(__name__)

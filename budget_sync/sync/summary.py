@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from budget_sync.domain.balance import Balance
+from budget_sync.sync.changes import Change, FieldChange
 from budget_sync.sync.match import StoredBudget
-from budget_sync.sync.plan import Change, FieldChange, SyncPlan
+from budget_sync.sync.plan import SyncPlan
 from budget_sync.sync.reading.result import RowError, SheetResult, SheetRow
 
 #: A section describes at most this many rows or budgets: a page with all rows of a large sheet
@@ -67,7 +68,9 @@ def summarize(
         Section("Would be changed", changes(plan.updates)),
         Section("Would be revived, with their old ids", changes(plan.revivals)),
         Section("Would be deleted", deletions(plan.deletes)),
-        Section(held_title, deletions(plan.held), is_held=True),
+        Section(
+            held_title, _lines(plan.held, lambda hold: [f"{hold.kind}: {hold.name}"]), is_held=True
+        ),
         Section(
             "Kept, though not in the sheet",
             _lines(plan.kept, lambda kept: [f"{_named(kept.budget)}: {kept.reason}"]),

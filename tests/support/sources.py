@@ -21,7 +21,7 @@ def reading_of(header: str | list[Any], **changes: Any) -> Reading:
     """
     if isinstance(header, str):
         delimiter = max(",;\t|", key=header[:200].count)
-        changes = {"file": CsvFormat(delimiter=delimiter)} | changes
+        changes = {"file": CsvFormat.model_validate({"delimiter": delimiter})} | changes
         names = header.split("\n", 1)[0].split(delimiter)
     else:
         names = [str(cell) for cell in header]

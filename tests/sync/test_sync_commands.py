@@ -19,6 +19,7 @@ from flask.testing import FlaskCliRunner
 from support.installation import Installation, found
 from support.machine import PROJECT, wait_until
 from support.sheets_server import ABOUT, VALUES, SheetsServer, silence, status
+from support.sources import add_file, add_sheet
 from support.sync_world import HEADER_WITH_ID, ORG, World, open_world, plan_rows
 from support.world import ROOT
 
@@ -279,7 +280,7 @@ def two(app: Flask, installation: Installation) -> Installation:
     ):
         (sheets / name).write_text(CSV_HEADER + rows, encoding="utf-8")
         customers.add_customer(ROOT, name[0], name)
-        sync.add_source(ROOT, name[0], csv_path=name, csv_folder=sheets)
+        add_file(name[0], sheets, name)
     return installation
 
 
@@ -370,7 +371,7 @@ def test_signal_during_a_read_is_recorded_and_reported(
             "NO_PROXY": "127.0.0.1",
         }
         customers.add_customer(ROOT, "c", "C")
-        sync.add_source(ROOT, "c", spreadsheet=KEY, worksheet="Budgets")
+        add_sheet("c", KEY)
         with (
             open(os.devnull, "rb") as nothing,
             (tmp_path / "1").open("wb") as output,

@@ -19,6 +19,7 @@ from budget_sync.domain.periods.read import (
     read_period,
     read_year_and_part,
 )
+from budget_sync.domain.periods.settle import is_romance, settle, unsettled
 from budget_sync.domain.periods.words import MAX_FORM_LENGTH
 
 __all__ = [
@@ -31,11 +32,14 @@ __all__ = [
     "api_period_key",
     "fold",
     "is_current",
+    "is_romance",
     "is_same_for_all",
     "period_dates",
     "period_key",
     "read_period",
     "read_year_and_part",
+    "settle",
+    "unsettled",
 ]
 
 

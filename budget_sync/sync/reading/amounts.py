@@ -10,19 +10,25 @@ from typing import Final
 
 from budget_sync.domain.money import LIMIT_MINOR, currency_exponent
 from budget_sync.sync.limits import MAX_CELL_CHARS, MAX_QUOTED_CHARS, cut, quoted
-from budget_sync.sync.reading.currencies import INDIAN_GROUPS, fits, name_currency
+from budget_sync.sync.reading.currencies import INDIAN_GROUPS, fits, marks_of, name_currency
 from budget_sync.sync.reading.grid import Cell, DateCell, LongCell, PercentCell, UncalculatedCell
 from budget_sync.sync.reading.model import Marks
 
 #: Amounts are added as integers with this many decimals. The noise of a formula has up to 27.
 SCALE_DIGITS: Final = 30
 SCALE: Final = 10**SCALE_DIGITS
+_POWERS: Final = [10 ** (SCALE_DIGITS - decimals) for decimals in range(3)]
 
 # Sheets and Excel: #REF!, #VALUE!, #NAME?, #DIV/0!, #N/A, and other languages' spellings of them.
 _FORMULA_ERROR = re.compile(r"#\S*[!?]|#N/A|#NV|#N/D|#ND|#GETTING_DATA|Err:[0-9]{3}", re.IGNORECASE)
 _LOADING = re.compile(
     r"(?:loading|wird geladen|chargement|cargando|caricamento|carregando)\s*(?:\.\.\.|…)",
     re.IGNORECASE,
+)
+# Most amounts. With at most two decimals, they are never ambiguous.
+_COMMON = re.compile(
+    r"(?P<minus>-?)(?P<sign>\$?)(?P<whole>[1-9][0-9]{0,2}(?:,[0-9]{3}){1,4}|[0-9]{1,15})"
+    r"(?:\.(?P<decimals>[0-9]{1,2}))?"
 )
 _PLAIN_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+")
 _GROUPED = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
@@ -63,6 +69,10 @@ class AmountReader:
     def __init__(self, marks: Marks) -> None:
         self._decimal, self._group = marks.decimal, marks.group
         self._example = f"5{marks.group}000{marks.decimal}50"
+        # Common amounts are matched as if they were written 5,000.50.
+        self._usual = str.maketrans(
+            {**dict.fromkeys(".,' ", "?"), marks.decimal: ".", marks.group: ","}
+        )
         self._found: dict[tuple[str, str], int | CellError] = {}
 
     def read(self, cell: Cell, currency: str) -> Decimal:
@@ -86,8 +96,12 @@ class AmountReader:
         return _within_limit(_number(cell, currency), currency)
 
     def _text(self, cell: str, currency: str) -> int:
-        if cell.isdecimal() and cell.isascii() and len(cell) < 16:
-            return _within_limit(int(cell) * SCALE, currency)
+        common = _COMMON.fullmatch(cell.translate(self._usual)) if len(cell) < 30 else None
+        if common and (not common["sign"] or "$" in marks_of(currency)):
+            decimals = common["decimals"] or ""
+            digits = common["whole"].replace(",", "") + decimals
+            scaled = int(digits) * _POWERS[len(decimals)]
+            return _within_limit(-scaled if common["minus"] else scaled, currency)
         if len(cell) > MAX_CELL_CHARS:
             raise CellError(LongCell(len(cell)).problem(""))
         text = plain_number(cell)
@@ -226,7 +240,7 @@ def from_decimal(number: Decimal) -> int:
 
 def round_minor(scaled: int, exponent: int) -> int:
     """An amount that was multiplied by SCALE, in minor units, rounded half-even."""
-    unit = 10 ** (SCALE_DIGITS - exponent)
+    unit: int = 10 ** (SCALE_DIGITS - exponent)
     minor, rest = divmod(scaled, unit)
     if 2 * rest > unit or (2 * rest == unit and minor % 2):
         minor += 1

@@ -1,0 +1,93 @@
+"""Step 12: whether rows of one department and period are added up. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from budget_sync.sync.reading.detect.draft import Draft, Trials, without
+from budget_sync.sync.reading.detect.findings import Findings
+from budget_sync.sync.reading.detect.sheet import Column, cell_at
+from budget_sync.sync.reading.proposal import Question
+from budget_sync.sync.reading.result import SheetResult
+
+#: Groups of rows that are compared in detail.
+_COMPARED_GROUPS = 200
+_FEW_GROUPS = 2
+
+Groups = list[tuple[int, ...]]
+
+
+def find_sum(draft: Draft, trials: Trials, findings: Findings) -> SheetResult:
+    """Ask whether rows are added up if several are of one budget. Changes the draft.
+
+    Returns the trial with the answer. Raises SheetProblem.
+    """
+    result = trials.run(draft, sums=True)
+    several = any(row.row_count > 1 for row in result.rows)
+    if not several and not any(len(error.rows) > 1 and error.key for error in result.errors):
+        draft.sum = False
+        return trials.run(draft)
+    groups = _groups(draft, trials)
+    if not groups and not several:
+        draft.sum = False
+        return trials.run(draft)
+    question = _question(draft, groups)
+    answer = findings.ask_one(question)
+    draft.sum = answer == "sum"
+    return trials.run(draft, sums=True if answer is None else None)
+
+
+def _groups(draft: Draft, trials: Trials) -> Groups:
+    """The rows of each budget that has several, as they are named if rows are not added up."""
+    result = trials.run(draft, sums=False)
+    return [error.rows for error in result.errors if len(error.rows) > 1 and error.key]
+
+
+def _question(draft: Draft, groups: Groups) -> Question:
+    sheet = draft.sheet
+    others = [
+        column
+        for column in without(sheet.columns, draft.used)
+        if column.filled and not column.is_measure
+    ]
+    compared = groups[:_COMPARED_GROUPS]
+    differing = Counter(
+        column.index for rows in compared for column in others if _differ(draft, rows, column)
+    )
+    by_index = {column.index: column for column in others}
+    column = by_index[differing.most_common(1)[0][0]] if differing else None
+    are_copies = len(groups) <= _FEW_GROUPS and all(_are_equal(draft, rows) for rows in groups)
+    has_default = column is not None and draft.id is None and not are_copies
+    if not groups:
+        # Two columns of a wide table are of one period.
+        has_default = draft.period.is_wide
+    return Question(
+        "sum",
+        _text(draft, groups, column),
+        ("sum", "refuse"),
+        default=("sum",) if has_default else None,
+    )
+
+
+def _text(draft: Draft, groups: Groups, column: Column | None) -> str:
+    if not groups:
+        return "Some budgets have amounts in several columns. Add them up?"
+    rows = groups[0]
+    name = draft.sheet.text(rows[0] - 1, draft.department.column) or f"The budget in row {rows[0]}"
+    if column is None:
+        shown = ", ".join(map(str, rows[:5]))
+        return f"{name} has {len(rows)} rows (rows {shown}) that differ in no column. Add them up?"
+    return f"{name} has {len(rows)} rows that differ in '{column.name}'. Add them up?"
+
+
+def _differ(draft: Draft, rows: Sequence[int], column: Column) -> bool:
+    """Whether rows differ in a column."""
+    return len({draft.sheet.text(row - 1, column) for row in rows}) > 1
+
+
+def _are_equal(draft: Draft, rows: Sequence[int]) -> bool:
+    """Whether rows are equal in every cell."""
+    grid = draft.sheet.grid.rows
+    width = max(len(grid[row - 1]) for row in rows)
+    return len({tuple(str(cell_at(grid[r - 1], c)) for c in range(width)) for r in rows}) == 1
