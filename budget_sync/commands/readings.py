@@ -5,15 +5,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from budget_sync import database, sync
 from budget_sync.accounts import customers
 from budget_sync.commands.dialogue import Dialogue, has_dialogue
-from budget_sync.commands.reading_answers import open_question_lines, parse_answers
+from budget_sync.commands.reading_answers import parse_answers
+from budget_sync.commands.reading_options import (
+    Options,
+    accept_option,
+    answer_options,
+    reading_text,
+    sheet_options,
+    target_of_options,
+)
+from budget_sync.commands.reading_output import (
+    Stored,
+    difference_lines,
+    print_json,
+    print_text,
+    warn,
+)
 from budget_sync.commands.support import (
     command,
     done,
@@ -24,110 +37,18 @@ from budget_sync.commands.support import (
 )
 from budget_sync.domain.errors import RequestError, invalid_request
 from budget_sync.domain.results import dumps
-from budget_sync.runtime import files
-from budget_sync.sync.describe import difference, proposal_json, proposal_lines
+from budget_sync.sync.describe import proposal_json, proposal_lines
 from budget_sync.sync.fetch import Fetched, fetch_source
 from budget_sync.sync.propose import Proposed, propose, refusal
 from budget_sync.sync.reading.model import Reading, ReadingError
 from budget_sync.sync.reading.proposal import Answers
-from budget_sync.sync.source import CSV, XLSX, Reach, Source, Target
-from budget_sync.sync.targets import file_target, google_target
-
-#: A larger file cannot be a reading.
-MAX_READING_BYTES = 1_000_000
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Stored(NamedTuple):
-    """What a command stored: the source, a sentence about it, and warnings."""
-
-    source_id: str
-    sentence: str
-    warnings: list[str]
-
-
-class Options(NamedTuple):
-    """The options that all these commands share."""
-
-    answers: tuple[str, ...]
-    reading_file: str | None
-    as_json: bool
-    accept: bool = False
-
-
-def _answer_options(run: Command) -> Command:
-    """Decorator for --answer, --reading and --json."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-        click.option(
-            "--reading",
-            "reading_file",
-            metavar="FILE",
-            help="Use this reading (JSON, as show-reading prints it) and ask nothing.",
-        ),
-        click.option(
-            "--answer",
-            "answers",
-            multiple=True,
-            metavar="ID=VALUE",
-            help="The answer to a question. May be repeated, also for several values.",
-        ),
-    ):
-        run = option(run)
-    return run
-
-
-def _sheet_options(run: Command) -> Command:
-    """Decorator for the options that name a sheet."""
-    for option in (
-        click.option(
-            "--worksheet",
-            metavar="NAME",
-            help='Title of the tab, or its number as in "gid=0".',
-        ),
-        click.option(
-            "--xlsx",
-            "xlsx_path",
-            metavar="FILE",
-            help="An Excel file inside CSV_FOLDER.",
-        ),
-        click.option(
-            "--csv",
-            "csv_path",
-            metavar="FILE",
-            help="A CSV file inside CSV_FOLDER (by default instance/sheets).",
-        ),
-        click.option(
-            "--spreadsheet",
-            metavar="KEY",
-            help="Key or address of a Google spreadsheet.",
-        ),
-        click.option(
-            "--customer",
-            "customer_id",
-            required=True,
-            metavar="ID",
-            help="The customer that the budgets belong to.",
-        ),
-    ):
-        run = option(run)
-    return run
-
-
-def _accept_option(run: Command) -> Command:
-    """Decorator for --accept."""
-    return click.option(
-        "--accept",
-        is_flag=True,
-        help="Confirm the reading if no question is open.",
-    )(run)
+from budget_sync.sync.source import CSV, Reach, Source, Target
 
 
 @command("add-source")
-@_sheet_options
-@_answer_options
-@_accept_option
+@sheet_options
+@answer_options
+@accept_option
 @on_current_schema
 def add_source(
     customer_id: str,
@@ -148,7 +69,7 @@ def add_source(
     options = Options(answers, reading_file, as_json, accept)
 
     def run() -> int:
-        target = _target(spreadsheet, worksheet, csv_path, xlsx_path)
+        target = target_of_options(spreadsheet, worksheet, csv_path, xlsx_path)
         customers.get_customer(customer_id)
         sync.require_unused(customer_id, target)
         proposer = Proposer(target, customer_id, options)
@@ -174,8 +95,8 @@ def add_source(
 
 
 @command("preview-source")
-@_sheet_options
-@_answer_options
+@sheet_options
+@answer_options
 @on_current_schema
 def preview_source(
     customer_id: str,
@@ -194,7 +115,7 @@ def preview_source(
     options = Options(answers, reading_file, as_json)
 
     def run() -> int:
-        target = _target(spreadsheet, worksheet, csv_path, xlsx_path)
+        target = target_of_options(spreadsheet, worksheet, csv_path, xlsx_path)
         return _conclude(Proposer(target, customer_id, options), options, None)
 
     _exit(run, options)
@@ -202,8 +123,8 @@ def preview_source(
 
 @command("reread-source")
 @click.argument("source_id", metavar="SOURCE")
-@_answer_options
-@_accept_option
+@answer_options
+@accept_option
 @on_current_schema
 def reread_source(
     source_id: str,
@@ -236,22 +157,6 @@ def reread_source(
     _exit(run, options)
 
 
-def _target(
-    spreadsheet: str | None, worksheet: str | None, csv_path: str | None, xlsx_path: str | None
-) -> Target:
-    """The sheet of the options. Raises click.UsageError unless exactly one is named."""
-    named = [each for each in (spreadsheet, csv_path, xlsx_path) if each is not None]
-    if len(named) != 1:
-        raise click.UsageError("Give one of --spreadsheet, --csv and --xlsx.")
-    if csv_path is not None and worksheet is not None:
-        raise click.UsageError("--worksheet is not for a CSV file.")
-    if spreadsheet is not None:
-        return google_target(spreadsheet, worksheet)
-    folder = settings().csv_folder
-    files.create_folder(folder)
-    return file_target(XLSX if csv_path is None else CSV, named[0], folder, worksheet)
-
-
 def _target_of(source: Source) -> Target:
     """The target of a source. Raises RequestError if its uploaded file is missing."""
     try:
@@ -274,7 +179,7 @@ class Proposer:
         self._file = options.reading_file
         if self._file is not None and options.answers:
             raise click.UsageError("--reading and --answer cannot be combined.")
-        self._text = None if self._file is None else _reading_text(self._file)
+        self._text = None if self._file is None else reading_text(self._file)
 
         @cache
         def fetch(target: Target, reach: Reach) -> Fetched:
@@ -313,20 +218,6 @@ class Proposer:
         return {question.id for question in self(answers).proposal.questions}
 
 
-def _reading_text(path: str) -> str:
-    """The text of a reading. Raises click.UsageError if the file cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_READING_BYTES + 1)
-        if len(data) > MAX_READING_BYTES:
-            raise click.UsageError(f"--reading {path!r} is larger than {MAX_READING_BYTES} bytes.")
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise click.UsageError(f"--reading {path!r} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise click.UsageError(f"--reading {path!r} is not UTF-8.") from None
-
-
 def _exit(run: Callable[[], int], options: Options) -> None:
     """Run a command and exit with its status. With --json, an error is a JSON object too."""
     try:
@@ -354,67 +245,13 @@ def _conclude(
     if store is not None and options.accept and proposed.is_complete:
         stored = store(proposed)
     if options.as_json:
-        _print_json(proposer, proposed, stored)
+        print_json(proposer.source, proposed, stored)
     else:
-        _print_text(proposer, proposed, stored, store is None)
+        print_text(proposer.source, proposed, stored, store is None)
     if proposed.proposal.refused is not None:
         return 1
     is_done = proposed.is_complete and (store is None or stored is not None)
     return 0 if is_done else 2
-
-
-def _print_json(proposer: Proposer, proposed: Proposed, stored: Stored | None) -> None:
-    found = proposal_json(proposed, stored.source_id if stored else None)
-    if proposer.source is not None:
-        found["difference"] = difference(proposer.source.reading, proposed.proposal.reading)
-    text = dumps(found)
-    if stored is None:
-        click.echo(text)
-        return
-    done(text, instead=stored.sentence)
-    _warn(stored.warnings)
-
-
-def _print_text(
-    proposer: Proposer, proposed: Proposed, stored: Stored | None, is_preview: bool
-) -> None:
-    """Print a proposal for a caller without a terminal. Raises click.ClickException if refused."""
-    proposal = proposed.proposal
-    if proposal.refused is not None:
-        raise click.ClickException(proposal.refused)
-    if stored is not None:
-        for line in (*proposal_lines(proposed), *_difference_lines(proposer, proposed)):
-            click.echo(line, err=True)
-        done(stored.sentence)
-        _warn(stored.warnings)
-        return
-    for line in (*proposal_lines(proposed), *_difference_lines(proposer, proposed)):
-        click.echo(line)
-    questions = [each for each in proposal.questions if each.id in proposal.open]
-    if questions:
-        click.echo("\nOpen questions:\n")
-        for line in open_question_lines(questions):
-            click.echo(line)
-    elif not is_preview:
-        click.echo("\nNothing was stored. Add --accept to confirm this reading.")
-
-
-def _difference_lines(proposer: Proposer, proposed: Proposed) -> list[str]:
-    """What differs from the stored reading, a line each."""
-    if proposer.source is None or proposed.proposal.reading is None:
-        return []
-    changes = difference(proposer.source.reading, proposed.proposal.reading)
-    if not changes:
-        return ["The reading is the stored one."]
-    return [
-        "Different from the stored reading:",
-        *(f"  {each['key']}: {dumps(each['old'])} → {dumps(each['new'])}" for each in changes),
-    ]
-
-
-def _warn(warnings: list[str]) -> None:
-    for warning in warnings:
-        click.echo(f"Warning: {warning}", err=True)
 
 
 def _converse(
@@ -426,7 +263,7 @@ def _converse(
     """Ask the open questions on the terminal, then for confirmation; returns the exit status."""
     dialogue = Dialogue(
         proposer,
-        lambda proposed: [*proposal_lines(proposed), *_difference_lines(proposer, proposed)],
+        lambda proposed: [*proposal_lines(proposed), *difference_lines(proposer.source, proposed)],
         answers,
     )
     needs_confirmation = store is not None and not options.accept
@@ -440,7 +277,7 @@ def _converse(
     if store is not None:
         stored = store(proposed)
         done(stored.sentence)
-        _warn(stored.warnings)
+        warn(stored.warnings)
     return 0
 
 

@@ -141,15 +141,23 @@ def answer_hold(
     """
     if not (renames or different or accept_amounts or allow_deletes):
         raise click.UsageError("Give --rename, --different, --accept-amounts or --allow-deletes.")
-    pairs = []
-    for text in renames:
-        budget_id, equals, key = text.partition("=")
-        if not equals or "|" not in key:
-            raise click.UsageError(
-                f"--rename {text!r} must look like 'bud_17=Lampe North|2026-Q1'."
-            )
-        pairs.append((budget_id, key))
-    done(f"{source_id} {pairs} {different} {accept_amounts} {allow_deletes}")
+    choice = sync.Choice(
+        [_rename(text) for text in renames], different, accept_amounts, allow_deletes
+    )
+    holds = [change.hold for change in sync.show_holds(me(), source_id)]
+    count = sync.answer_holds(me(), source_id, sync.choose(holds, choice))
+    done(
+        f"Stored {count} answer{'s' * (count != 1)} for source {source_id}. The next sync run "
+        "applies them."
+    )
+
+
+def _rename(text: str) -> tuple[str, str]:
+    """The budget and the key of a --rename option. Raises click.UsageError."""
+    budget_id, equals, key = text.partition("=")
+    if not equals or "|" not in key:
+        raise click.UsageError(f"--rename {text!r} must look like 'bud_17=Lampe North|2026-Q1'.")
+    return budget_id.strip(), key
 
 
 COMMANDS = (sync_sheets, answer_hold)

@@ -9,6 +9,7 @@ plan and the row of `SyncHistory` in one transaction). `reading`, `match`, `plan
 `propose` finds out how a new sheet is read, and asks what the sheet does not say.
 """
 
+from budget_sync.sync.answer_holds import Choice, HeldChange, answer_holds, choose, show_holds
 from budget_sync.sync.cancel import Cancellation
 from budget_sync.sync.every_source import preview_all, sync_all
 from budget_sync.sync.fetch import fetch_source
@@ -32,8 +33,10 @@ from budget_sync.sync.uploads import with_file
 __all__ = [
     "UNCONFIRMED",
     "Cancellation",
+    "Choice",
     "Database",
     "FetchError",
+    "HeldChange",
     "Job",
     "Preview",
     "Reach",
@@ -41,6 +44,8 @@ __all__ = [
     "SyncRunResult",
     "Target",
     "add_source",
+    "answer_holds",
+    "choose",
     "cron_actor",
     "error_lines",
     "fetch_source",
@@ -52,6 +57,7 @@ __all__ = [
     "remove_source",
     "require_unused",
     "result_line",
+    "show_holds",
     "store_reading",
     "sync_all",
     "sync_source",
