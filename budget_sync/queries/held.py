@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
+from typing import Any
 
-from budget_sync.database.models import Budget, SyncHistory
+from budget_sync.database.models import Budget
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import budgets
 from budget_sync.queries.budgets import BudgetLine
-from budget_sync.sync.holds import Hold
-
-#: The statuses of a sync run that read its source and applied it.
-WORKED = ("success", "partial")
+from budget_sync.sync.answers import open_answers, previous_holds
+from budget_sync.sync.holds import Hold, Question
 
 #: The ids in one query.
 _CHUNK = 500
@@ -29,25 +27,19 @@ def still_held(customer_id: str, source_id: str) -> list[Hold]:
 
     A change of a budget that was deleted or has another source does not wait any more.
     """
-    run = (
-        SyncHistory.select(SyncHistory.held)
-        .where(
-            SyncHistory.customerId == customer_id,
-            SyncHistory.sourceId == source_id,
-            SyncHistory.status.in_(WORKED),
-        )
-        .order_by(SyncHistory.id.desc())
-        .first()
-    )
-    if run is None:
-        return []
-    holds = [Hold.from_stored(stored) for stored in json.loads(run.held)]
+    holds = previous_holds(source_id)
     live = _live_ids(customer_id, source_id) if holds else set()
     return [hold for hold in holds if hold.budget_id is None or hold.budget_id in live]
 
 
+def answered(actor: Actor, customer_id: str, source_id: str) -> set[Question]:
+    """What is answered already: the next sync run that works applies it."""
+    require_for(actor, Action.READ_SYNC, customer_id)
+    return {answer.question for answer in open_answers(source_id)}
+
+
 def _live_ids(customer_id: str, source_id: str) -> set[str]:
-    rows = Budget.select(Budget.id).where(
+    rows: Any = Budget.select(Budget.id).where(
         Budget.customerId == customer_id,
         Budget.sourceId == source_id,
         Budget.deletedAt.is_null(),

@@ -10,11 +10,12 @@ from budget_sync.database.models import Budget, BudgetDataSourceConfig, SourceFi
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import held, paging
+from budget_sync.sync.history import APPLIED
 from budget_sync.sync.reading.result import RowError
 from budget_sync.sync.source import UPGRADE
 
 #: The statuses of a sync run that read its source and applied it.
-WORKED = held.WORKED
+WORKED = APPLIED
 
 #: The note of a sync run that found that a source of an earlier version could be read better.
 BETTER_NOW = "Reread this source. It can be read better now."

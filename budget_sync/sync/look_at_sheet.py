@@ -1,4 +1,4 @@
-"""Reads a sheet for a page, in a child process: the proposal, some cells and the budgets to come."""
+"""Reads a sheet for a page, in a child process: the proposal, some cells and its budgets."""
 
 from __future__ import annotations
 

@@ -52,9 +52,9 @@ MESSAGE_CHARS = 300
 
 
 class ShownColumn(NamedTuple):
-    """A column: its index from 0, its letters, and its role or ""."""
+    """A column: its position from 0, its letters, and its role or ""."""
 
-    index: int
+    position: int
     letters: str
     role: str
 
@@ -78,7 +78,7 @@ class Total(NamedTuple):
     currency: str
     exponent: int
     minor: int
-    count: int
+    budget_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +164,9 @@ def _totals(budgets: Sequence[SheetBudget]) -> tuple[Total, ...]:
     for each in budgets:
         before = sums.get(each.currency, Total(each.currency, each.exponent, 0, 0))
         sums[each.currency] = before._replace(
-            minor=before.minor + each.budgeted_minor, count=before.count + 1
+            minor=before.minor + each.budgeted_minor, budget_count=before.budget_count + 1
         )
-    return tuple(sorted(sums.values(), key=lambda total: (-total.count, total.currency)))
+    return tuple(sorted(sums.values(), key=lambda total: (-total.budget_count, total.currency)))
 
 
 def _layout(reading: Reading | None, grid: Grid) -> Layout | None:
@@ -231,7 +231,7 @@ def _rows(
     for number in range(max(1, header.start - ROWS_ABOVE), len(grid.rows) + 1):
         row = grid.rows[number - 1]
         cells = tuple(
-            _cut(cell_text(row[column.index]), CELL_CHARS) if column.index < len(row) else ""
+            _cut(cell_text(row[column.position]), CELL_CHARS) if column.position < len(row) else ""
             for column in columns
         )
         kind = "above" if number < header.start else "header" if number in header else "counted"

@@ -98,10 +98,11 @@ def amounts_text(holds: Sequence[Hold]) -> AmountsText:
             f"{count(len(holds), 'amount')} changed, from {old:,.2f} to {new:,.2f} in total.",
             "Is another column or another unit read?",
         )
-    subject = "One amount" if len(holds) == 1 else count(len(holds), "amount")
+    subject, before = ("One amount", "it was")
+    if len(holds) > 1:
+        subject, before = f"{len(holds):,} amounts", "they were"
     return AmountsText(
-        f"{subject} became 100 times or more of what {'it was' if len(holds) == 1 else 'they were'}.",
-        "Is a decimal mark missing?",
+        f"{subject} became 100 times or more of what {before}.", "Is a decimal mark missing?"
     )
 
 

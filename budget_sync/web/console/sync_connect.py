@@ -8,8 +8,8 @@ from flask import Response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import sync as sheets
-from budget_sync.domain.errors import RequestError
 from budget_sync.domain import clock
+from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Action, require
 from budget_sync.sync.look_at_sheet import google_account, look_at_sheet, look_at_tabs
 from budget_sync.sync.standard import template

@@ -10,7 +10,7 @@ from budget_sync import sync as sheets
 from budget_sync.accounts.authentication import digest
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.queries import held
-from budget_sync.sync.answer_holds import answer_holds
+from budget_sync.sync.answer_holds import Choice, answer_holds, choose
 from budget_sync.sync.holds import Answer, Hold, Kind, Reply
 from budget_sync.web.console.base import (
     argument,
@@ -27,12 +27,6 @@ from budget_sync.web.console.sync_base import find_source, flash_result, job, sl
 
 #: Held amounts and creations that the page lists.
 MAX_LISTED = 200
-
-#: The kinds of changes that each answer covers. The answer to a rename covers only that one.
-_COVERED = {
-    Reply.APPLY: (Kind.AMOUNT, Kind.CREATION),
-    Reply.APPROVE: (Kind.DELETION, Kind.CREATION),
-}
 
 
 @console.route("/sync/held", methods=["GET", "POST"])
@@ -65,16 +59,20 @@ def _answers(source_id: str) -> list[Answer]:
             Code.REQUEST_CONFLICT,
             "The held changes are others now. Check them below, then answer again.",
         )
-    try:
-        reply = Reply(typed("answer"))
-    except ValueError:
-        raise RequestError(Code.INVALID_REQUEST, "Choose one of the answers.") from None
-    if reply in _COVERED:
-        covered = [hold for hold in holds if hold.kind in _COVERED[reply]]
-    else:
-        budget_id = typed("budget")
-        covered = [hold for hold in of_kind(holds, Kind.RENAME) if hold.budget_id == budget_id]
-    return [Answer(hold.question, reply) for hold in covered]
+    budget_id = typed("budget")
+    match typed("answer"):
+        case Reply.SAME:
+            renames = [hold for hold in of_kind(holds, Kind.RENAME) if hold.budget_id == budget_id]
+            choice = Choice(renames=[(budget_id, hold.new.name) for hold in renames if hold.new])
+        case Reply.DIFFERENT:
+            choice = Choice(different=[budget_id])
+        case Reply.APPLY:
+            choice = Choice(accept_amounts=True)
+        case Reply.APPROVE:
+            choice = Choice(allow_deletes=True)
+        case _:
+            raise RequestError(Code.INVALID_REQUEST, "Choose one of the answers.")
+    return choose(holds, choice)
 
 
 def _held_page(source_id: str, status: int = 200, error: str | None = None) -> Response:
@@ -91,6 +89,7 @@ def _held_page(source_id: str, status: int = 200, error: str | None = None) -> R
         error=error,
         listed=_fingerprint(holds),
         has_holds=bool(holds),
+        answered=held.answered(who.actor, who.customer.id, source_id),
         renames=[
             rename_text(hold, lines[hold.budget_id].balance if hold.budget_id in lines else None)
             for hold in of_kind(holds, Kind.RENAME)
