@@ -80,7 +80,9 @@ class SyncRunResult:
     def to_command_json(self) -> dict[str, object]:
         """As JSON for the command line, with everything that it found."""
         is_applied = self.status in APPLIED
-        whole = [] if is_applied else [{"rows": [], "message": self.message}]
+        whole: list[dict[str, object]] = (
+            [] if is_applied else [{"rows": [], "message": self.message}]
+        )
         return {
             "source": self.source.id,
             "status": self.status,

@@ -17,7 +17,7 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import RequestError
 from budget_sync.runtime.isolate import IsolatedError, out_of_memory
 from budget_sync.runtime.slots import try_file_lock
-from budget_sync.sync import apply, history, summary
+from budget_sync.sync import answers, apply, history, summary
 from budget_sync.sync.cancel import Cancelled, OutOfTimeError, TimeLimit
 from budget_sync.sync.history import SyncRunResult
 from budget_sync.sync.job import BudgetsChangedError, Job, Skipped
@@ -161,7 +161,9 @@ def _apply(job: Job, run: Run, limit: TimeLimit, prepared: Prepared) -> SyncRunR
             ).execute()
         if source.is_upgraded:
             complete_reading(job.actor, source, prepared.reading, prepared.sheet.facts)
-        return history.insert(job.actor.label, result_of(run, plan, prepared.sheet))
+        result = history.insert(job.actor.label, result_of(run, plan, prepared.sheet))
+        answers.close_answers(result.sync_id or "", plan.applied_answers, plan.expired_answers)
+        return result
 
     return transact(work)
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from budget_sync.domain.balance import Balance
 from budget_sync.sync.changes import Change, FieldChange
+from budget_sync.sync.hold_lines import hold_lines, hold_sentences
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import SyncPlan
 from budget_sync.sync.reading.result import RowError, SheetResult, SheetRow
@@ -53,8 +54,8 @@ def summarize(
 ) -> PlanSummary:
     """Describe a plan. `open_reservations` counts the open reservations by budget id."""
     held_title = (
-        f"Held back: {len(plan.held)} of the source's {plan.live_count} live budgets are not in "
-        "the sheet, which may be a mistake"
+        f"Held back until a person answers, of {_count(plan.live_count, 'live budget')} of the "
+        "source"
     )
 
     def changes(of: Sequence[Change]) -> list[str]:
@@ -68,9 +69,7 @@ def summarize(
         Section("Would be changed", changes(plan.updates)),
         Section("Would be revived, with their old ids", changes(plan.revivals)),
         Section("Would be deleted", deletions(plan.deletes)),
-        Section(
-            held_title, _lines(plan.held, lambda hold: [f"{hold.kind}: {hold.name}"]), is_held=True
-        ),
+        Section(held_title, _lines(plan.held, hold_lines), is_held=True),
         Section(
             "Kept, though not in the sheet",
             _lines(plan.kept, lambda kept: [f"{_named(kept.budget)}: {kept.reason}"]),
@@ -102,13 +101,7 @@ def rejections(plan: SyncPlan) -> list[str]:
 
 def warnings(plan: SyncPlan) -> list[str]:
     """Sentences about held and kept budgets, overdrafts and takeovers."""
-    sentences = []
-    if plan.held:
-        sentences.append(
-            f"{_count(len(plan.held), 'deletion')} held back, out of "
-            f"{_count(plan.live_count, 'live budget')}: if they are correct, approve them on the "
-            "Sync page or with `flask sync-sheets --allow-deletes`."
-        )
+    sentences = hold_sentences(plan.held, plan.live_count)
     if plan.kept:
         first = plan.kept[0]
         sentences.append(

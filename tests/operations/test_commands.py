@@ -159,6 +159,11 @@ TYPED: dict[str, tuple[str, ...]] = {
     "disable-customer": ("acme",),
     "enable-customer": ("acme",),
     "add-source": ("--customer", "acme", "--csv", "plan.csv"),
+    "preview-source": ("--customer", "acme", "--csv", "plan.csv"),
+    "reread-source": ("src_1",),
+    "show-reading": ("src_1",),
+    "answer-hold": ("src_1", "--accept-amounts"),
+    "sheet-template": (),
     "list-sources": (),
     "remove-source": ("src_1",),
     "sync-sheets": (),
@@ -207,7 +212,7 @@ TYPED: dict[str, tuple[str, ...]] = {
 }
 
 # These commands create a database, or report problems of a missing one.
-WITHOUT_DATABASE = {"init-db", "restore", "doctor"}
+WITHOUT_DATABASE = {"init-db", "restore", "doctor", "sheet-template"}
 
 
 def test_all_commands_are_tested_here() -> None:
@@ -226,7 +231,12 @@ def test_help_describes_command_and_every_option(shell: Shell, name: str) -> Non
             assert option.help, option.name
             assert option.opts[0] in printed
         else:
-            assert option.make_metavar(click.Context(command)) in ("ID", "URL", "PATH")
+            assert option.make_metavar(click.Context(command)) in (
+                "ID",
+                "URL",
+                "PATH",
+                "SOURCE",
+            )
 
 
 def test_list_of_commands_describes_each(shell: Shell) -> None:

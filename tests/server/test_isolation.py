@@ -17,8 +17,10 @@ import requests
 from support.installation import Installation, found
 from support.machine import wait_until
 from support.sheets_server import VALUES, Handler, SheetsServer
+from support.sources import write_reading
 
 from budget_sync.operations import demo
+from budget_sync.sync.standard import standard_reading
 
 pytestmark = [
     pytest.mark.both_engines,
@@ -102,7 +104,8 @@ def slow_sheet(installation: Installation) -> Iterator[SlowSheet]:
         installation.flask("remove-source", source[0])
     installation.flask(
         *("add-source", "--customer", demo.CUSTOMER),
-        *("--spreadsheet", KEY, "--worksheet", "Budgets"),
+        *("--spreadsheet", KEY, "--worksheet", "Budgets", "--accept"),
+        *("--reading", str(write_reading(installation.folder, standard_reading(is_csv=False)))),
     )
     installation.start()
     yield SlowSheet(installation, google)

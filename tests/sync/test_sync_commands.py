@@ -74,19 +74,13 @@ def test_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCli
             KEY,
             "--worksheet",
             "Budgets",
-            "--locale",
-            "de-DE",
-            "--map",
-            "Department=Team",
-            "--map",
-            "Budgeted Amount=FY Plan",
+            "--accept",
         ]
     )
     assert added.exit_code == 0, added.output
     source_id = added.output.split()[2]
     listed = shell.invoke(args=["list-sources"]).output
-    assert "Department=Team, Budgeted Amount=FY Plan" in listed
-    assert "de_DE" in listed
+    assert "  confirmed by root (command line) 20" in listed
     assert listed.splitlines()[1].endswith("  never")
     synced = shell.invoke(args=["sync-sheets"])
     assert (synced.exit_code, synced.stdout, synced.stderr) == (
@@ -235,7 +229,7 @@ def test_dry_run_of_a_broken_source_fails_with_the_reason(
         ["--spreadsheet", KEY],
         ["--spreadsheet", KEY, "--worksheet", "A", "--csv", "b.csv"],
         ["--csv", "../x.csv"],
-        ["--csv", "x.csv", "--map", "nonsense"],
+        ["--csv", "x.csv", "--answer", "nonsense"],
     ],
 )
 def test_invalid_source_is_rejected(
@@ -255,7 +249,8 @@ def test_crontab_line_works_from_any_directory(installation: Installation, tmp_p
             "NO_PROXY": "127.0.0.1",
         }
         installation.flask(
-            "add-source", "--customer", "org-456", "--spreadsheet", KEY, "--worksheet", "Budgets"
+            *("add-source", "--customer", "org-456", "--accept"),
+            *("--spreadsheet", KEY, "--worksheet", "Budgets"),
         )
         ran = installation.flask(
             "--app", str(PROJECT / "app.py"), "sync-sheets", "--customer", "org-456"

@@ -52,25 +52,20 @@ class TotalKind(Enum):
 class Name(NamedTuple):
     """A department as written and its key; both are blank if there is a problem, or no name.
 
-    A problem follows the column's name in a sentence. `written` is the text before a code is
-    stripped.
+    A problem follows the column's name in a sentence. A name that does not read like a total is
+    plain.
     """
 
     text: str
     key: str
     problem: str | None = None
     total: TotalKind = TotalKind.NONE
-    written: str = ""
+    is_plain: bool = False
 
     @property
     def is_blank(self) -> bool:
         """Whether there is neither a name nor a problem."""
         return not self.key and self.problem is None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is a name that does not read like a total."""
-        return self.problem is None and self.total is TotalKind.NONE and self.key != ""
 
 
 NO_NAME: Final = Name("", "")
@@ -111,7 +106,8 @@ class Names(dict[Cell, Name]):
         if not key:
             return NO_NAME
         self.spellings.setdefault(key, {})[text] = None
-        return Name(text, key, None, self._total_kind(written, key), written)
+        total = self._total_kind(written, key)
+        return Name(text, key, None, total, is_plain=total is TotalKind.NONE)
 
     def _total_kind(self, written: str, key: str) -> TotalKind:
         keys = {key, fold(written)} if self._strip_codes else {key}

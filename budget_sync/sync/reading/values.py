@@ -108,7 +108,7 @@ def period_text(cell: Cell, *, is_part: bool = False) -> str:
             raise CellError(f"is longer than {MAX_PERIOD_CHARS} characters. Shorten it.")
         reject_unfinished(text)
         if not text.isprintable():
-            raise CellError(f"has control characters ({ascii(text)}). Type it again.")
+            raise CellError(f"has control characters ({text!a}). Type it again.")
         return text
     if isinstance(cell, bool):
         raise CellError(f"is {str(cell).upper()}. Enter a period such as Q1 2025.")
@@ -222,27 +222,24 @@ class Amounts(dict[Cell, "int | CellError | None"]):
             return error
 
     def _is_blank(self, text: str) -> bool:
+        # Most texts begin with a digit, and no text for "no amount" does.
         if text[:1].isdigit():
             return False
         text = visible(text[: MAX_CELL_CHARS + 1])
-        return not text or (text[0] not in "$(" and fold(text) in self._blanks)
+        return not text or (bool(self._blanks) and fold(text) in self._blanks)
 
 
 def shown(cell: Cell) -> str:
-    """The text of a cell for comparison and for messages; blank for a blank cell."""
-    if cell is None:
-        return ""
+    """The text of a cell for comparison and for messages; blank for a cell without one."""
     if isinstance(cell, str):
         return visible(cell[:MAX_CELL_CHARS])
     if isinstance(cell, bool):
         return str(cell).upper()
-    if isinstance(cell, DateCell):
-        return cell.shown or ""
     if isinstance(cell, int | float | Decimal):
         return digits(cell)
     if isinstance(cell, PercentCell):
         return f"{digits(Decimal(str(cell.number)) * 100)}%"
-    return ""
+    return (cell.shown or "") if isinstance(cell, DateCell) else ""
 
 
 def is_blank(cell: Cell) -> bool:
