@@ -2,9 +2,8 @@
 
 A run passes through these modules: `run` -> `prepare` -> `fetch` (outside any transaction) ->
 `reading.apply` (reads the sheet as a person has confirmed) -> `match` (finds the budget of each
-row) -> `plan` (decides what changes, and holds what looks like a mistake) -> `apply` (writes the
-plan and the row of `SyncHistory` in one transaction). `reading`, `match`, `plan`, `holds` and
-`summary` are pure.
+row) -> `plan` (decides what changes, and holds what looks like a mistake) -> `write` (writes the
+plan and the row of `SyncHistory`). `reading`, `match`, `plan`, `holds` and `summary` are pure.
 
 `propose` finds out how a new sheet is read, and asks what the sheet does not say.
 """

@@ -128,8 +128,9 @@ def proposal_lines(proposed: Proposed) -> list[str]:
 def _column_sentences(proposed: Proposed, reading: Reading) -> Iterator[str]:
     """Which columns mean what."""
     trial = proposed.proposal.trial
-    if proposed.header_row:
-        yield f"Header: row {proposed.header_row}."
+    if proposed.layout:
+        rows = proposed.layout.header_rows
+        yield f"Header: row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))}."
     fill = {"down": ", also for the rows below it", "section": ", on separate lines", "no": ""}
     yield f"Department: {reading.department.column!r}{fill[reading.department.fill]}."
     periods = _period_list(trial.rows if trial else [])

@@ -132,10 +132,15 @@ def error_lines(result: SyncRunResult, max_errors: int = 20) -> list[str]:
 
 
 def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
-    """Write the row of `SyncHistory` in the open transaction; return the result with its id."""
-    sync_id = _free_sync_id(
+    """Write the row of `SyncHistory` in the open transaction; return the result with its id.
+
+    The row of a result that has an id already is replaced.
+    """
+    sync_id = result.sync_id or _free_sync_id(
         f"sync_{int(result.start_time.timestamp())}_{result.source.customer_id}"
     )
+    if result.sync_id:
+        SyncHistory.delete().where(SyncHistory.syncId == sync_id).execute()
     SyncHistory.insert(
         syncId=sync_id,
         customerId=result.source.customer_id,

@@ -18,10 +18,6 @@ T = TypeVar("T")
 Say = Callable[[str], None]
 
 
-class BudgetsChangedError(Exception):
-    """The plan no longer fits the customer's budgets; the text says what to do."""
-
-
 class Skipped(Exception):
     """A sync run that must not happen; the text says why."""
 

@@ -15,7 +15,6 @@ from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import SyncPlan, make_plan
 from budget_sync.sync.reading import result
 from budget_sync.sync.reading.apply import apply as apply_reading
-from budget_sync.sync.reading.apply import completed
 from budget_sync.sync.reading.model import Reading
 from budget_sync.sync.reading.result import Facts, SheetResult
 from budget_sync.sync.source import Source
@@ -92,8 +91,6 @@ def prepare(job: Job, source: Source, limit: TimeLimit, *, pending: bool = False
     customer = reading_customer(get_customer(source.customer_id))
     job.report(f"applying the reading of {source.label}")
     with job.stop.at_once():
-        if source.is_upgraded:
-            reading = completed(reading, fetched.source)
         sheet = apply_reading(reading, fetched.source, customer, before=before, check=limit.check)
     stored, plan = plan_for(job, source, sheet, limit)
     return Prepared(fetched.title, fetched.gid, reading, sheet, stored, plan)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from budget_sync.sync.fetch import Fetched, fetch_source
 from budget_sync.sync.limits import Check, no_check
@@ -14,6 +15,7 @@ from budget_sync.sync.reading.apply import apply
 from budget_sync.sync.reading.decode import decode
 from budget_sync.sync.reading.detect import AnswerError, detect
 from budget_sync.sync.reading.grid import Grid
+from budget_sync.sync.reading.header import Layout, find_layout
 from budget_sync.sync.reading.model import Reading
 from budget_sync.sync.reading.proposal import Answers, Proposal, Question
 from budget_sync.sync.reading.result import Customer, SheetProblem
@@ -26,10 +28,13 @@ Say = Callable[[str], None]
 WORKSHEET = "worksheet"
 
 #: The ids of all questions. Those about the values of a column begin with KEEP.
-QUESTION_IDS = frozenset(
-    """amount blanks code columns currency dash dates ddmon department encoding fill first_year
-    fiscal_year ids locale mdy part period section sign subtotals sum totals tri unit worksheet
-    year""".split()
+QUESTION_IDS: Final = frozenset(
+    (
+        *("amount", "blanks", "code", "columns", "currency", "dash", "dates", "ddmon"),
+        *("department", "encoding", "fill", "first_year", "fiscal_year", "ids", "locale", "mdy"),
+        *("part", "period", "section", "sign", "subtotals", "sum", "totals", "tri", "unit"),
+        *(WORKSHEET, "year"),
+    )
 )
 KEEP = "keep:"
 
@@ -39,8 +44,8 @@ class Proposed:
     """A proposal for a sheet, with what a person needs to judge it.
 
     `target` names the chosen worksheet. `grid` is None if the sheet cannot be fetched or split into
-    cells. `worksheets` are the tabs of the file. A proposal that is refused with `is_wrong_answer`
-    is possible with another answer.
+    cells, and `layout` if the columns of the reading are not in it. `worksheets` are the tabs of
+    the file. A proposal that is refused with `is_wrong_answer` is possible with another answer.
     """
 
     proposal: Proposal
@@ -48,7 +53,7 @@ class Proposed:
     grid: Grid | None = None
     file_name: str = ""
     worksheets: tuple[str, ...] = ()
-    header_row: int = 0
+    layout: Layout | None = None
     is_wrong_answer: bool = False
 
     @property
@@ -131,12 +136,14 @@ def propose_fetched(
         return replace(refusal(target, str(problem)), is_wrong_answer=True)
     except SheetProblem as problem:
         return refusal(target, str(problem))
+    grid = _grid(fetched, proposal.reading)
     return Proposed(
         proposal,
         target,
-        _grid(fetched, proposal.reading),
+        grid,
         fetched.file_name,
         fetched.worksheets,
+        _layout(proposal.reading, grid),
     )
 
 
@@ -189,5 +196,15 @@ def _grid(fetched: Fetched, reading: Reading | None) -> Grid | None:
         return None
     try:
         return decode(source, reading.file)
+    except SheetProblem:
+        return None
+
+
+def _layout(reading: Reading | None, grid: Grid | None) -> Layout | None:
+    """Where the columns of the reading are."""
+    if reading is None or grid is None:
+        return None
+    try:
+        return find_layout(reading, grid)
     except SheetProblem:
         return None

@@ -17,21 +17,22 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import RequestError
 from budget_sync.runtime.isolate import IsolatedError, out_of_memory
 from budget_sync.runtime.slots import try_file_lock
-from budget_sync.sync import answers, apply, history, summary
+from budget_sync.sync import answers, history, summary
 from budget_sync.sync.cancel import Cancelled, OutOfTimeError, TimeLimit
 from budget_sync.sync.history import SyncRunResult
-from budget_sync.sync.job import BudgetsChangedError, Job, Skipped
+from budget_sync.sync.job import Job, Skipped
 from budget_sync.sync.manage_sources import complete_reading
+from budget_sync.sync.parts import CircleError
 from budget_sync.sync.plan import SyncPlan
 from budget_sync.sync.prepare import Prepared, current_source, plan_for, prepare
 from budget_sync.sync.reading.result import SheetProblem, SheetResult
-from budget_sync.sync.refresh import refresh
 from budget_sync.sync.source import FetchError, Source
+from budget_sync.sync.write import PLAN_ATTEMPTS, BudgetsChangedError, Writer, Written
 
 log = logging.getLogger(__name__)
 
-#: How often a sync run plans, if budgets are changed between planning and writing.
-PLAN_ATTEMPTS = 5
+#: What ends a run with a message for people.
+_ENDS = (FetchError, SheetProblem, OutOfTimeError, BudgetsChangedError, CircleError, Cancelled)
 
 
 class Run:
@@ -41,12 +42,17 @@ class Run:
         self.source = source
         self.start_time = clock.now()
         self.latest_id: int | None = None
+        self.written = Written()
         self._started_at = time.perf_counter()
 
     @property
     def duration_ms(self) -> int:
         """The time since the start."""
         return round((time.perf_counter() - self._started_at) * 1000)
+
+    def result(self, status: str, message: str | None = None) -> SyncRunResult:
+        """A result at this time, without counts."""
+        return SyncRunResult(None, self.source, status, self.start_time, self.duration_ms, message)
 
 
 def sync_source(job: Job, source: Source) -> SyncRunResult:
@@ -68,7 +74,7 @@ def _sync_source(job: Job, source: Source) -> SyncRunResult:
             return _work(job, run)
     except Skipped as reason:
         return record(job, run, "skipped", message=str(reason))
-    except (FetchError, SheetProblem, OutOfTimeError, BudgetsChangedError, Cancelled) as problem:
+    except _ENDS as problem:
         return record(job, run, "failed", message=str(problem))
     except RequestError as error:
         return record(job, run, "failed", message=error.sentence)
@@ -136,7 +142,7 @@ def _work(job: Job, run: Run) -> SyncRunResult:
 
 
 def _apply(job: Job, run: Run, limit: TimeLimit, prepared: Prepared) -> SyncRunResult:
-    """Write a plan and its row of `SyncHistory` in one transaction.
+    """Write a plan and its row of `SyncHistory`.
 
     Raises BudgetsChangedError if the plan no longer fits the budgets.
     """
@@ -146,56 +152,43 @@ def _apply(job: Job, run: Run, limit: TimeLimit, prepared: Prepared) -> SyncRunR
         limit.check()
         job.report(f"writing {done:,} of {total:,} rows for {source.label}")
 
-    def work() -> SyncRunResult:
+    def before() -> None:
         limit.check()
         _require_latest(run)
-        plan = prepared.plan
-        if not plan.changes_nothing:
-            plan = _current_plan(source, prepared)
-            apply.apply_plan(
-                job.actor, source.customer_id, source.id, prepared.title, plan, progress
-            )
+
+    def finish(plan: SyncPlan) -> SyncRunResult:
         if source.target.worksheet_gid is None and prepared.gid is not None:
             BudgetDataSourceConfig.update(worksheetGid=prepared.gid).where(
                 BudgetDataSourceConfig.id == source.id
             ).execute()
         if source.is_upgraded:
             complete_reading(job.actor, source, prepared.reading, prepared.sheet.facts)
-        result = history.insert(job.actor.label, result_of(run, plan, prepared.sheet))
+        return result_of(run, plan, prepared.sheet)
+
+    def close_answers(plan: SyncPlan, result: SyncRunResult) -> None:
         answers.close_answers(result.sync_id or "", plan.applied_answers, plan.expired_answers)
-        return result
 
-    return transact(work)
-
-
-def _current_plan(source: Source, prepared: Prepared) -> SyncPlan:
-    """Lock the budgets; return the plan with their current figures.
-
-    Since planning, money may have moved on a budget, which rarely changes the plan. Raises
-    BudgetsChangedError if the plan must be created again.
-    """
-    changed = apply.lock_and_find_changed(source.customer_id, prepared.stored)
-    if changed == []:
-        return prepared.plan
-    plan = changed and refresh(source.id, prepared.plan, prepared.stored, changed)
-    if not plan:
-        raise BudgetsChangedError(
-            f"The customer's budgets were changed during the sync run, {PLAN_ATTEMPTS} times in a "
-            "row. Nothing was changed; the next sync run tries again."
-        )
-    return plan
+    writer = Writer(
+        actor=job.actor,
+        source=source,
+        title=prepared.title,
+        stored=prepared.stored,
+        written=run.written,
+        progress=progress,
+        before=before,
+        finish=finish,
+        saved=close_answers,
+        unfinished=lambda: run.result("failed"),
+    )
+    return writer.write(prepared.plan)
 
 
 def result_of(run: Run, plan: SyncPlan, sheet: SheetResult) -> SyncRunResult:
     """The result of a plan that was written, or would be."""
     warnings = summary.warnings(plan)
-    return SyncRunResult(
-        sync_id=None,
-        source=run.source,
-        status="partial" if plan.errors or plan.held or plan.kept else "success",
-        start_time=run.start_time,
-        duration_ms=run.duration_ms,
-        message=" ".join([*summary.rejections(plan), *warnings]) or None,
+    status = "partial" if plan.errors or plan.held or plan.kept else "success"
+    return replace(
+        run.result(status, " ".join([*summary.rejections(plan), *warnings]) or None),
         created_count=len(plan.creates),
         updated_count=len(plan.updates),
         unchanged_count=plan.unchanged_count,
@@ -214,8 +207,8 @@ def result_of(run: Run, plan: SyncPlan, sheet: SheetResult) -> SyncRunResult:
 
 
 def record(job: Job, run: Run, status: str, *, message: str) -> SyncRunResult:
-    """Record a run that changed nothing. If that fails, the result has no `sync_id`."""
-    result = SyncRunResult(None, run.source, status, run.start_time, run.duration_ms, message)
+    """Record a run that ended early. If that fails, the result has no `sync_id`."""
+    result = run.written.failed(run.result(status, message))
     try:
         return transact(lambda: history.insert(job.actor.label, result))
     except (RequestError, peewee.PeeweeException) as error:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from budget_sync import sync
 from budget_sync.sync import Source
+from budget_sync.sync.limits import Check, no_check
+from budget_sync.sync.reading.apply import apply
+from budget_sync.sync.reading.grid import Grid
 from budget_sync.sync.reading.model import CsvFormat, Reading
+from budget_sync.sync.reading.result import Customer, SheetResult
 from budget_sync.sync.source import CSV, XLSX
 from budget_sync.sync.standard import HEADINGS, standard_reading
 from budget_sync.sync.targets import file_target, google_target
@@ -29,6 +34,14 @@ def reading_of(header: str | list[Any], **changes: Any) -> Reading:
     optional = [heading for heading in HEADINGS[3:] if heading.casefold() in folded]
     reading = standard_reading(optional, is_csv="file" in changes)
     return Reading.model_validate({**dict(reading), **changes})
+
+
+def read_grid(
+    cells: Sequence[Sequence[Any]], currency: str = "USD", check: Check = no_check
+) -> SheetResult:
+    """What `apply` finds in the cells of a sheet with our headings, without a database."""
+    reading = reading_of(list(cells[0]) if cells else [])
+    return apply(reading, Grid(cells), Customer(currency), check=check)
 
 
 def add_file(customer_id: str, folder: Path, name: str, reading: Reading | None = None) -> Source:

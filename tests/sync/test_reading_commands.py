@@ -245,7 +245,11 @@ def test_preview_stores_nothing_and_exits_with_0(shell: FlaskCliRunner) -> None:
 def test_sheet_that_cannot_be_read_is_refused(
     world: World, shell: FlaskCliRunner, file: str, says: str
 ) -> None:
-    world.write("payroll.csv", "Employee ID,Base Salary,Hire Date\n1,50000,2020-01-01\n")
+    world.write(
+        "payroll.csv",
+        "Employee ID,Department,Job Title,Base Salary,Hire Date\n"
+        + "".join(f"{n},Sales,Clerk,{50000 + n},2020-01-01\n" for n in range(9)),
+    )
     world.write("empty.csv", "")
     ran = add(shell, file, "--json", "--accept")
     assert (ran.exit_code, sources()) == (1, 0)

@@ -18,7 +18,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from budget_sync.sync.reading.apply import apply as apply_reading
 from flask import Flask
+from support.sources import read_grid
 from support.sync_world import HEADER, HEADER_WITH_ID, ORG, World, open_world, plan_rows
 from support.world import ROOT
 
@@ -29,29 +31,20 @@ from budget_sync.database.models import Budget
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.settings import Settings
-from budget_sync.sync import apply, cancel, fetch, google, limits, old_grid, run
+from budget_sync.sync import apply, cancel, fetch, google, limits, run
 from budget_sync.sync.match import StoredBudget
-from budget_sync.sync.plan import make_plan, refresh
-from budget_sync.sync.rows import (
-    AMOUNT,
-    COLUMNS,
-    DEPARTMENT,
-    PERIOD,
-    Layout,
-    SheetBudget,
-    SheetError,
-    SheetRows,
-    read_rows,
-)
-from budget_sync.sync.source import FetchError
+from budget_sync.sync.plan import make_plan
+from budget_sync.sync.reading.result import Customer, SheetBudget, SheetProblem, SheetResult
+from budget_sync.sync.refresh import refresh
+from budget_sync.sync.source import CSV, FetchError, Target
+from budget_sync.sync.standard import AMOUNT, DEPARTMENT, PERIOD, standard_reading
 
 SOURCE = "src_1"
-LAYOUT = Layout("USD", "en_US")
 KEY = "the-only-key"
 
 
-def read(cells: Sequence[Any], check: limits.Check = limits.no_check) -> SheetRows:
-    return read_rows(cells, LAYOUT, check)
+def read(cells: Sequence[Any], check: limits.Check = limits.no_check) -> SheetResult:
+    return read_grid(cells, check=check)
 
 
 @pytest.fixture
@@ -199,7 +192,7 @@ def test_reading_and_planning_take_linear_time(shape: Callable[[int], Any]) -> N
 def test_short_rows_below_a_wide_header_take_no_more_time() -> None:
     header = [*[""] * 100_000, *HEADER]
     began_s = time.process_time()
-    with pytest.raises(SheetError, match="empty below its header"):
+    with pytest.raises(SheetProblem, match="empty below its header"):
         read([header, *[["a note"]] * 20_000])
     # A row that is extended to the width of the header takes 0.2 ms.
     assert time.process_time() - began_s < 1
@@ -352,7 +345,7 @@ def test_run_gives_up_if_budgets_never_stop_changing(
 @pytest.mark.parametrize(
     "step",
     [
-        "budget_sync.sync.run.read_rows",
+        "budget_sync.sync.prepare.apply_reading",
         "budget_sync.sync.apply.read_stored",
         "budget_sync.sync.run.make_plan",
         "budget_sync.sync.run.transact",
@@ -531,24 +524,27 @@ def test_messages_quote_only_the_start_of_a_cell(text: str) -> None:
 
 def test_sheet_with_the_most_rows_is_read_and_one_more_fails() -> None:
     most = [HEADER, *[[]] * 200_000]
-    with pytest.raises(SheetError, match="is empty below"):
+    with pytest.raises(SheetProblem, match="is empty below"):
         read(most)
-    with pytest.raises(SheetError, match=r"^The sheet has more than 200,000 rows: remove"):
+    with pytest.raises(SheetProblem, match=r"^The sheet has more than 200,000 rows: remove"):
         read([*most, []])
 
 
 def test_sheet_with_the_most_cells_is_read_and_one_more_fails() -> None:
     most = [HEADER, *[[None] * 20] * 100_000]
-    with pytest.raises(SheetError, match="is empty below"):
+    with pytest.raises(SheetProblem, match="is empty below"):
         read(most)
-    with pytest.raises(SheetError, match=r"^The sheet has more than 2,000,000 used cells: remove"):
+    with pytest.raises(
+        SheetProblem, match=r"^The sheet has more than 2,000,000 used cells: remove"
+    ):
         read([*most, [None]])
 
 
-def read_csv(folder: Path, content: str) -> Any:
+def read_csv(folder: Path, content: str) -> SheetResult:
+    """What `apply` finds in a CSV file with our headings."""
     (folder / "plan.csv").write_text(content, encoding="utf-8")
-    source = sync.Source("src", ORG, "csv", None, None, None, "plan.csv", None, {})
-    return old_grid.as_rows(fetch.fetch_source(source.target, sync.Reach(folder)), source)
+    fetched = fetch.fetch_source(Target(CSV, file_path="plan.csv"), sync.Reach(folder))
+    return apply_reading(standard_reading(), fetched.source, Customer("USD"))
 
 
 CSV_HEADER = "Department,Fiscal Period,Budgeted Amount\n"
@@ -567,7 +563,7 @@ def test_csv_file_that_is_too_large_fails_with_little_memory(name: str, tmp_path
     content, says = TOO_LARGE[name]
     tracemalloc.start()
     try:
-        with pytest.raises(FetchError, match=says):
+        with pytest.raises(SheetProblem, match=says):
             read_csv(tmp_path, content)
         # The text of 12 MB is held up to four times, once with four bytes for a character.
         assert tracemalloc.get_traced_memory()[1] < 250_000_000
@@ -577,14 +573,12 @@ def test_csv_file_that_is_too_large_fails_with_little_memory(name: str, tmp_path
 
 def test_csv_file_may_end_with_many_blank_rows_and_cells(tmp_path: Path) -> None:
     blank = ",,,,\n" * 250_000
-    fetched = read_csv(tmp_path, f"{CSV_HEADER}\nSales,Q1 2025,5,,,\n{blank}")
-    found = read(fetched.grid)
+    found = read_csv(tmp_path, f"{CSV_HEADER}\nSales,Q1 2025,5,,,\n{blank}")
     assert [(row.number, row.budget.department) for row in found.rows] == [(3, "Sales")]
 
 
 def test_csv_cell_of_any_length_is_a_row_error(tmp_path: Path) -> None:
-    fetched = read_csv(tmp_path, f"{CSV_HEADER}Sales,Q1 2025,5\n{'x' * 500_000},Q1 2025,5\n")
-    found = read(fetched.grid)
+    found = read_csv(tmp_path, f"{CSV_HEADER}Sales,Q1 2025,5\n{'x' * 500_000},Q1 2025,5\n")
     assert [error.row for error in found.errors] == [3]
 
 

@@ -8,27 +8,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.sources import read_grid
 
 from budget_sync.domain.periods import fold, period_key
+from budget_sync.sync.holds.model import Answer, Hold, Kind, Reason, Reply, held_budget
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import SyncPlan, make_plan
 from budget_sync.sync.reading.grid import DateCell
-from budget_sync.sync.rows import (
-    AMOUNT,
-    BUDGET_ID,
-    CURRENCY,
-    DEPARTMENT,
-    LIMIT,
-    PERIOD,
-    Layout,
-    SheetBudget,
-    SheetError,
-    SheetRows,
-    read_rows,
-)
+from budget_sync.sync.reading.result import SheetBudget, SheetProblem, SheetResult
+from budget_sync.sync.standard import AMOUNT, BUDGET_ID, CURRENCY, DEPARTMENT, LIMIT, PERIOD
 
 SOURCE = "src_1"
-LAYOUT = Layout(currency="USD", locale="en_US")
+GONE = (Kind.DELETION, Kind.RENAME)
 HEADER = [BUDGET_ID, DEPARTMENT, PERIOD, AMOUNT]
 
 
@@ -65,16 +56,31 @@ def changed(budget: StoredBudget, **changes: Any) -> StoredBudget:
     return budget._replace(**own, sheet=budget.sheet._replace(**changes))
 
 
-def sheet(*rows: list[Any], header: list[Any] = HEADER) -> SheetRows:
-    return read_rows([header, *rows], LAYOUT)
+def sheet(*rows: list[Any], header: list[Any] = HEADER) -> SheetResult:
+    return read_grid([header, *rows])
 
 
-def plan_for(rows: SheetRows, existing: Iterable[StoredBudget], **options: Any) -> SyncPlan:
+def plan_for(rows: SheetResult, existing: Iterable[StoredBudget], **options: Any) -> SyncPlan:
     return make_plan(SOURCE, rows, list(existing), **options)
 
 
 def ids(budgets: Iterable[StoredBudget]) -> list[str]:
     return [budget.id for budget in budgets]
+
+
+def held_ids(plan: SyncPlan) -> list[str]:
+    """The budgets with a held deletion or rename."""
+    return [hold.budget_id for hold in plan.held if hold.kind in GONE and hold.budget_id]
+
+
+def held_deletions(budgets: Iterable[StoredBudget]) -> list[Hold]:
+    """What a run holds that finds too many of these budgets missing."""
+    return [held_budget(Kind.DELETION, budget, None, Reason.LIMIT) for budget in budgets]
+
+
+def approvals(budgets: Iterable[StoredBudget]) -> list[Answer]:
+    """The approvals of the held deletions of these budgets."""
+    return [Answer(hold.question, Reply.APPROVE) for hold in held_deletions(budgets)]
 
 
 def test_row_with_budget_id_is_matched_by_it() -> None:
@@ -495,7 +501,7 @@ def many(count: int) -> list[StoredBudget]:
     return [stored(f"b{number}", f"Department {number}") for number in range(count)]
 
 
-def without(existing: list[StoredBudget], gone: int) -> SheetRows:
+def without(existing: list[StoredBudget], gone: int) -> SheetResult:
     return sheet(
         *(["", budget.sheet.department, budget.sheet.period, 100] for budget in existing[gone:])
     )
@@ -529,23 +535,29 @@ def test_allow_deletes_switches_the_deletion_limit_off() -> None:
 
 def test_approval_covers_only_the_listed_budgets() -> None:
     existing = many(10)
-    plan = plan_for(without(existing, 9), existing, approved_ids={"b0", "b1"})
+    plan = plan_for(without(existing, 9), existing, answers=approvals(existing[:2]))
     assert (ids(plan.deletes), len(plan.held)) == (["b0", "b1"], 7)
-    assert len(plan_for(without(existing, 6), existing, approved_ids={"b0", "b1"}).deletes) == 6
+    assert (
+        len(plan_for(without(existing, 6), existing, answers=approvals(existing[:2])).deletes) == 6
+    )
 
 
 def test_approved_deletions_do_not_raise_the_limit_for_others() -> None:
     existing = many(20)
-    approved = ids(existing[5:])
+    approved = existing[5:]
+    answered = {"previous": held_deletions(approved), "answers": approvals(approved)}
     only_first = sheet(["", existing[0].sheet.department, "Q1 2025", 100])
-    plan = plan_for(only_first, existing, held_before=approved, approved_ids=approved)
-    assert (ids(plan.deletes), ids(plan.held), plan.live_count) == (approved, ids(existing[1:5]), 5)
+    plan = plan_for(only_first, existing, **answered)
+    assert (ids(plan.deletes), held_ids(plan), plan.live_count) == (
+        ids(approved),
+        ids(existing[1:5]),
+        5,
+    )
     # An approved budget that is back in the sheet stays, and counts as a live budget.
     plan = plan_for(
         sheet(*(["", budget.sheet.department, "Q1 2025", 100] for budget in existing[4:])),
         existing,
-        held_before=approved,
-        approved_ids=approved,
+        **answered,
     )
     assert (ids(plan.deletes), plan.held) == (ids(existing[:4]), [])
 
@@ -556,18 +568,16 @@ def test_held_deletions_stay_held_when_budgets_are_added() -> None:
     first = plan_for(swapped, existing)
     assert (len(first.held), len(first.creates)) == (4, 20)
     after = applied(first, existing)
-    assert len(plan_for(swapped, after, held_before=ids(first.held)).held) == 4
+    assert len(plan_for(swapped, after, previous=first.held).held) == 4
     assert ids(
-        plan_for(swapped, after, held_before=ids(first.held), approved_ids={"b0"}).deletes
+        plan_for(swapped, after, previous=first.held, answers=approvals(after[:1])).deletes
     ) == ["b0"]
-    assert (
-        len(plan_for(swapped, after, held_before=ids(first.held), allow_deletes=True).deletes) == 4
-    )
+    assert len(plan_for(swapped, after, previous=first.held, allow_deletes=True).deletes) == 4
 
 
 def test_held_deletions_count_toward_the_limit() -> None:
     existing = many(20)
-    plan = plan_for(without(existing, 11), existing, held_before=ids(existing[:8]))
+    plan = plan_for(without(existing, 11), existing, previous=held_deletions(existing[:8]))
     assert (plan.deletes, len(plan.held)) == ([], 11)
 
 
@@ -764,12 +774,12 @@ def budgets(draw: st.DrawFn) -> list[StoredBudget]:
     return drawn
 
 
-def read(rows: list[tuple[Any, ...]]) -> SheetRows:
+def read(rows: list[tuple[Any, ...]]) -> SheetResult:
     """The rows of a sheet; none if the sheet cannot be read."""
     try:
-        return read_rows([HEADER, *(list(row) for row in rows)], LAYOUT)
-    except SheetError:
-        return SheetRows([], [], has_limits=False)
+        return read_grid([HEADER, *(list(row) for row in rows)])
+    except SheetProblem:
+        return SheetResult([], [], has_limits=False)
 
 
 def applied(plan: SyncPlan, existing: list[StoredBudget]) -> list[StoredBudget]:
@@ -828,8 +838,8 @@ def test_applying_a_plan_gives_the_sheet_and_is_idempotent(
             )
     # A live budget of the source without a row is held or kept, or its row was rejected.
     on_sheet = {row.number for row in found.rows} - rejected
-    waiting = {budget.id for budget in plan.held} | {budget.id for budget, _ in plan.kept}
-    again = plan_for(found, after, allow_deletes=allow, held_before=set(ids(plan.held)))
+    waiting = set(held_ids(plan)) | {budget.id for budget, _ in plan.kept}
+    again = plan_for(found, after, allow_deletes=allow, previous=plan.held)
     assert again.changes_nothing
     assert again.unchanged_count == len(on_sheet)
     assert waiting <= {budget.id for budget in live}
@@ -840,7 +850,8 @@ def test_applying_a_plan_gives_the_sheet_and_is_idempotent(
 def test_no_plan_exceeds_the_limit_or_deletes_foreign_budgets(
     rows: list[tuple[Any, ...]], existing: list[StoredBudget], approved: set[str]
 ) -> None:
-    plan = plan_for(read(rows), existing, approved_ids=approved)
+    answers = approvals(budget for budget in existing if budget.id in approved)
+    plan = plan_for(read(rows), existing, answers=answers)
     owned = {
         budget.id for budget in existing if budget.source_id == SOURCE and budget.deleted_at is None
     }

@@ -68,8 +68,7 @@ class Group:
             self.currencies = (self.currencies or {self.currency}) | {currency}
         self.rows.append(number)
         self.total += amount
-        if budget_id is not None:
-            self.budget_ids.append(budget_id)
+        self.budget_ids.append(budget_id)
 
     @property
     def label(self) -> str:
@@ -152,7 +151,7 @@ class Groups:
         groups_by_id: dict[str, list[Group]] = {}
         rows_by_id: dict[str, list[int]] = {}
         for group in self.by_key.values():
-            for number, budget_id in zip(group.rows, group.budget_ids, strict=False):
+            for number, budget_id in zip(group.rows, group.budget_ids, strict=True):
                 if budget_id is not None:
                     rows_by_id.setdefault(budget_id, []).append(number)
                     groups_by_id.setdefault(budget_id, []).append(group)
@@ -183,11 +182,11 @@ def _twice_error(budget_id: str, rows: Sequence[int], groups: Iterable[Group]) -
 def _error_of(group: Group, problem: str) -> RowError:
     """One error for all rows of a group. Each of their Budget IDs may mean another budget."""
     key = group.name.key, group.period.key
-    ids = list(dict.fromkeys(each for each in group.budget_ids if each is not None)) or [None]
+    ids = list(dict.fromkeys(each for each in group.budget_ids if each is not None))
     return RowError(
         tuple(group.all_rows),
         problem,
-        ids[0],
+        ids[0] if ids else None,
         False,
         *key,
         others=tuple(Identity(each, False, *key) for each in ids[1:]),
@@ -207,7 +206,7 @@ def _budget(group: Group, minor: int) -> SheetBudget:
     exponent = currency_exponent(group.currency)
     limit = None if group.limit is None else round_minor(group.limit, exponent)
     return SheetBudget(
-        group.budget_ids[0] if group.budget_ids else None,
+        group.budget_ids[0],
         group.name.text,
         group.name.key,
         group.period.text,

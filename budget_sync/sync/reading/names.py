@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from decimal import Decimal
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -130,6 +129,14 @@ class BudgetId(NamedTuple):
     problem: str | None = None
     possible: str | None = None
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is neither an ID nor a problem."""
+        return self.text is None and self.problem is None
+
+
+NO_ID: Final = BudgetId(None)
+
 
 class BudgetIds(dict[Cell, BudgetId]):
     """The Budget IDs of the cells of one sheet."""
@@ -171,8 +178,8 @@ def clean_text(cell: Cell, max_chars: int) -> str:
         raise CellError(f"is {str(cell).upper()}. Enter a name.")
     if isinstance(cell, DateCell | LongCell | PercentCell | UncalculatedCell):
         raise CellError(_sentence(cell.problem(_AS_TEXT)))
-    if isinstance(cell, int | float | Decimal):
-        if abs(cell) >= _LOST_FROM:
+    if not isinstance(cell, str):
+        if abs(float(cell)) >= _LOST_FROM:
             raise CellError(f"is '{cell}', {_LOST}")
         return digits(cell)
     return _clean(cell, max_chars)

@@ -18,7 +18,7 @@ from budget_sync.sync.reading.model import (
     PeriodHeadings,
     Reading,
 )
-from budget_sync.sync.reading.names import NO_NAME, BudgetId, BudgetIds, Name, Names
+from budget_sync.sync.reading.names import NO_ID, NO_NAME, BudgetId, BudgetIds, Name, Names
 from budget_sync.sync.reading.result import Customer, SheetProblem
 from budget_sync.sync.reading.values import (
     Amounts,
@@ -33,8 +33,6 @@ from budget_sync.sync.reading.values import (
 )
 
 LIMIT_COLUMN: Final = "Auto-Approve Limit"
-
-_NO_ID = BudgetId(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +96,14 @@ class Sheet:
     def __init__(self, reading: Reading, grid: Grid, layout: Layout, customer: Customer) -> None:
         self.reading, self.grid, self.layout, self.customer = reading, grid, layout, customer
         self.columns = _columns(reading, layout)
+        #: Whether each amount column has a period of its own.
+        self.is_wide = isinstance(reading.period, PeriodHeadings)
+        #: Whether a Budget ID names a budget. It names a line if rows are added up.
+        self.uses_ids = (
+            self.columns.budget_id is not None
+            and not reading.sum
+            and len(self.columns.amounts) == 1
+        )
         self.names = Names(
             strip_codes=reading.department.code == "strip",
             subtotals=reading.totals.names,
@@ -123,20 +129,6 @@ class Sheet:
             self.years_and_parts = YearsAndParts(reading.period, customer.fiscal_year, settled)
         self.fixed_periods = self._fixed_periods()
 
-    @property
-    def is_wide(self) -> bool:
-        """Whether each amount column has a period of its own."""
-        return isinstance(self.reading.period, PeriodHeadings)
-
-    @property
-    def uses_ids(self) -> bool:
-        """Whether a Budget ID names a budget. It names a line if rows are added up."""
-        return (
-            self.columns.budget_id is not None
-            and not self.reading.sum
-            and len(self.columns.amounts) == 1
-        )
-
     def amounts(self, currency: str) -> Amounts:
         """The amounts of the cells in a currency."""
         if currency not in self._amounts:
@@ -153,10 +145,10 @@ class Sheet:
             number=number,
             cells=cells,
             name=self.name(number, cells),
-            budget_id=self.ids[self.cell(cells, columns.budget_id)] if self.uses_ids else _NO_ID,
+            budget_id=self.ids[self.cell(cells, columns.budget_id)] if self.uses_ids else NO_ID,
             currency=currency,
             amounts=[amounts[self.cell(cells, column)] for column in columns.amounts],
-            periods=self._periods_of(cells),
+            periods=self.periods_of(cells),
             verdict=verdict,
             filter=rule,
             has_period=not is_blank(self.cell(cells, columns.period)),
@@ -197,7 +189,8 @@ class Sheet:
                 strictest, name = verdict, rule.column
         return strictest, name
 
-    def _periods_of(self, cells: Sequence[Cell]) -> Sequence[Period]:
+    def periods_of(self, cells: Sequence[Cell]) -> Sequence[Period]:
+        """The period of each amount column of a row."""
         if self.fixed_periods is not None:
             return self.fixed_periods
         cell = self.cell(cells, self.columns.period)
