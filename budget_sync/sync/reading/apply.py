@@ -15,9 +15,10 @@ from budget_sync.sync.reading.decode import decode
 from budget_sync.sync.reading.grid import Grid
 from budget_sync.sync.reading.groups import totals_by_currency
 from budget_sync.sync.reading.header import Layout, find_layout
+from budget_sync.sync.reading.heading_periods import heading_period, part_heading, relative_year
 from budget_sync.sync.reading.headings import hkey
 from budget_sync.sync.reading.lines import Lines
-from budget_sync.sync.reading.model import CsvFormat, PeriodHeadings, Reading
+from budget_sync.sync.reading.model import PeriodHeadings, Reading
 from budget_sync.sync.reading.notes import hidden_rows_note, outside_note, spelling_notes
 from budget_sync.sync.reading.result import (
     Customer,
@@ -28,6 +29,9 @@ from budget_sync.sync.reading.result import (
     SheetRow,
 )
 from budget_sync.sync.reading.rows import Sheet
+from budget_sync.sync.reading.upgraded import ENCODING_NOTE, completed, file_format
+
+__all__ = ["apply", "completed"]
 
 
 def apply(
@@ -43,7 +47,7 @@ def apply(
     `before` are the facts of the confirmation and of the last applied sync run. Raises SheetProblem
     if the sheet no longer fits its reading.
     """
-    grid = source if isinstance(source, Grid) else decode(source, reading.file or CsvFormat())
+    reading, grid, notes = _opened(reading, source)
     layout = find_layout(reading, grid, check)
     below = grid.rows[layout.last_row :]
     if problem := size_problem(len(below), count_cells(below)):
@@ -61,10 +65,24 @@ def apply(
         rows=rows,
         errors=_new_periods(reading, layout, customer) + errors,
         has_limits=reading.limit is not None,
-        notes=_notes(lines, rows),
+        notes=notes + _notes(lines, rows),
         skipped=lines.skipped,
         facts=_facts(lines, rows),
     )
+
+
+def _opened(reading: Reading, source: bytes | Grid) -> tuple[Reading, Grid, list[str]]:
+    """The reading, the cells, and a note if the encoding was not confirmed.
+
+    A reading of an earlier version has no format of its file yet.
+    """
+    if isinstance(source, Grid):
+        return reading, source, []
+    if reading.file is not None:
+        return reading, decode(source, reading.file), []
+    found = file_format(reading, source)
+    notes = [ENCODING_NOTE] if not found.encoding.startswith("utf") else []
+    return reading.model_copy(update={"file": found}), decode(source, found), notes
 
 
 def _nameless_error(
@@ -137,4 +155,11 @@ def _new_periods(reading: Reading, layout: Layout, customer: Customer) -> list[R
 
 
 def _is_period(heading: str, period: PeriodHeadings, customer: Customer) -> bool:
-    return False
+    """Whether a heading holds a period, or a part or relative year as the known ones do."""
+    if heading_period(heading, customer.fiscal_year) is not None:
+        return True
+    if period.year is not None and part_heading(heading, customer.fiscal_year) is not None:
+        return True
+    return relative_year(heading) is not None and any(
+        relative_year(known) is not None for known in period.headings
+    )

@@ -44,7 +44,7 @@ class Lines:
         self.blank_amounts = 0
         self._rows = sheet.grid.rows[sheet.layout.last_row :]
         self._last_column = max(sheet.columns.used)
-        self._has_ids = sheet.uses_ids
+        self._id_column = sheet.columns.budget_id if sheet.uses_ids else None
         self._last_amount_row = self._find_last_amount_row()
         self._filters = list(zip(sheet.filters, sheet.columns.keep, strict=True))
         self._fills = sheet.reading.department.fill == "down"
@@ -80,7 +80,9 @@ class Lines:
         currency = sheet.default_currency
         if columns.currency is not None:
             currency = sheet.currencies[cells[columns.currency]].code
-        budget_id = sheet.ids[cells[columns.budget_id]] if self._has_ids else NO_ID
+        budget_id = NO_ID
+        if self._id_column is not None:
+            budget_id = sheet.ids[cells[self._id_column]]
         if not currency or budget_id.problem is not None:
             return False
         amounts_of = sheet.amounts(currency)
