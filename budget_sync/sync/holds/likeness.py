@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
+from heapq import nlargest
 from typing import Final
 
 #: Names with at least this `difflib` ratio are alike.
@@ -14,19 +16,20 @@ MIN_RATIO: Final = 0.75
 #: Names are alike if one begins with the other, which has at least this many characters.
 MIN_PREFIX_CHARS: Final = 4
 
-#: The work of all comparisons of one sync run, in pairs of characters: some seconds. Two names of
-#: 20 characters cost 400.
-MAX_WORK: Final = 20_000_000
+#: The work of all comparisons of one sync run, in pairs of characters: a few seconds. Two names of
+#: 20 characters cost 400, or 40 if they have too few characters in common.
+MAX_WORK: Final = 5_000_000
 
 # With at most this many names, each is a candidate.
 _MAX_COMPARED = 200
 
 # Of more names, those that share the most pairs of characters with a name are its candidates: this
 # many, found by looking at this many names.
-_MAX_CANDIDATES = 10
-_MAX_LOOKED_AT = 1000
+_MAX_CANDIDATES = 5
+_MAX_LOOKED_AT = 200
 
 _DECIMAL_ZEROS = re.compile(r"(?<=[0-9])\.0{1,9}(?![0-9])")
+_ASCII_PUNCTUATION = re.compile(r"[^0-9A-Za-z]+")
 _LEADING_ZEROS = re.compile(r"(?<![0-9])0{1,200}(?=[0-9])")
 
 
@@ -36,8 +39,10 @@ def bare(folded_name: str) -> str:
     "0410" and "410.0" become "410". Marks of letters stay, because they distinguish words in many
     scripts. Empty if there is nothing else in the name.
     """
-    text = _DECIMAL_ZEROS.sub("", folded_name)
-    text = _LEADING_ZEROS.sub("", text)
+    text = _DECIMAL_ZEROS.sub("", folded_name) if ".0" in folded_name else folded_name
+    text = _LEADING_ZEROS.sub("", text) if "0" in text else text
+    if text.isascii():
+        return _ASCII_PUNCTUATION.sub("", text)
     return "".join(char for char in text if unicodedata.category(char)[0] in "LMN")
 
 
@@ -48,12 +53,30 @@ def begins_alike(one: str, other: str) -> bool:
 
 
 class Comparer:
-    """Compares names by their ratio, up to a limit on the work."""
+    """Compares the names of one sync run, by their ratio up to a limit on the work."""
 
     def __init__(self, max_work: int = MAX_WORK) -> None:
         self._left = max_work
+        self._bare: dict[str, str] = {}
+        self._counts: dict[str, Counter[str]] = {}
         self._matcher = SequenceMatcher(autojunk=False)
-        self._second = ""
+
+    def bare(self, name: str) -> str:
+        """The bare name, as the function of this name returns it."""
+        found = self._bare.get(name)
+        if found is None:
+            found = self._bare[name] = bare(name)
+        return found
+
+    def is_same(self, one: str, other: str) -> bool:
+        """Whether two folded names are equal but for punctuation, spaces and zeros."""
+        return one == other or ((name := self.bare(one)) != "" and name == self.bare(other))
+
+    def _count(self, name: str) -> Counter[str]:
+        found = self._counts.get(name)
+        if found is None:
+            found = self._counts[name] = Counter(name)
+        return found
 
     @property
     def is_exhausted(self) -> bool:
@@ -65,16 +88,14 @@ class Comparer:
         total = len(old) + len(new)
         if self._left < 0 or 2 * min(len(old), len(new)) < MIN_RATIO * total:
             return 0.0
+        self._left -= total
+        # The ratio cannot be more than that of the common characters in any order.
+        if 2 * (self._count(old) & self._count(new)).total() < MIN_RATIO * total:
+            return 0.0
         self._left -= len(old) * len(new)
         if self._left < 0:
             return 0.0
-        # The matcher keeps what it knows about the second name.
-        if self._second != new:
-            self._second = new
-            self._matcher.set_seq2(new)
-        self._matcher.set_seq1(old)
-        if self._matcher.quick_ratio() < MIN_RATIO:
-            return 0.0
+        self._matcher.set_seqs(old, new)
         ratio = self._matcher.ratio()
         return ratio if ratio >= MIN_RATIO else 0.0
 
@@ -107,7 +128,7 @@ class NameIndex:
             left -= len(numbers)
             if left <= 0:
                 break
-        return sorted(shared, key=lambda number: (-shared[number], number))[:_MAX_CANDIDATES]
+        return nlargest(_MAX_CANDIDATES, shared, key=lambda number: (shared[number], -number))
 
 
 def _pairs(name: str) -> set[str]:

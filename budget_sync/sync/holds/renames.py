@@ -20,7 +20,6 @@ from budget_sync.sync.holds.likeness import (
     MIN_PREFIX_CHARS,
     Comparer,
     NameIndex,
-    bare,
     begins_alike,
 )
 from budget_sync.sync.holds.model import Reason
@@ -71,7 +70,7 @@ def find_renames(
     if not gone or not rows:
         return Renames([], is_complete=True)
     comparer = comparer or Comparer()
-    candidates = _Candidates(rows)
+    candidates = _Candidates(rows, comparer)
     pairs: list[Pair] = []
     left: list[StoredBudget] = []
     for old in gone:
@@ -126,7 +125,7 @@ def _score(old: StoredBudget, row: SheetRow, comparer: Comparer) -> _Score | Non
         )
         return _Score((True, difference == 0, True, 1.0), (Reason.MONEY,)) if is_moved else None
     is_equal = is_same_currency and difference == 0 and stored.budgeted_minor > 0
-    is_same_name = _is_same_name(department_key, wanted.department_key)
+    is_same_name = comparer.is_same(department_key, wanted.department_key)
     if not (has_money or is_equal or is_same_name):
         return None
     ratio = 1.0 if is_same_name else comparer.ratio(department_key, wanted.department_key)
@@ -141,11 +140,6 @@ def _score(old: StoredBudget, row: SheetRow, comparer: Comparer) -> _Score | Non
     return _Score((is_same_name, is_equal, is_near, ratio), reasons)
 
 
-def _is_same_name(one: str, other: str) -> bool:
-    """Whether two folded names are equal but for punctuation, spaces and zeros."""
-    return one == other or ((name := bare(one)) != "" and name == bare(other))
-
-
 def _year(period_key: str) -> str | None:
     """The year of a period key; None for a text of no known form."""
     year = period_key[:4]
@@ -155,7 +149,8 @@ def _year(period_key: str) -> str | None:
 class _Candidates:
     """The rows that are new, indexed by everything in which a budget may be like them."""
 
-    def __init__(self, rows: Sequence[SheetRow]) -> None:
+    def __init__(self, rows: Sequence[SheetRow], comparer: Comparer) -> None:
+        self._bare = comparer.bare
         self._free = bytearray(b"\x01") * len(rows)
         self._by_key: dict[BudgetKey, int] = {}
         self._same_names: dict[tuple[str, str], Line] = {}
@@ -167,7 +162,7 @@ class _Candidates:
             budget = row.budget
             self._by_key[budget.key] = number
             in_period.setdefault(budget.period_key, []).append(number)
-            if name := bare(budget.department_key):
+            if name := self._bare(budget.department_key):
                 same_names.setdefault((budget.period_key, name), []).append(number)
             if year := _year(budget.period_key):
                 department_years.setdefault((budget.department_key, year), []).append(number)
@@ -194,14 +189,14 @@ class _Candidates:
     def has_same_name(self, old: StoredBudget) -> bool:
         """Whether a row has the same name but for punctuation and zeros."""
         department_key, period_key = old.key
-        return (period_key, bare(department_key)) in self._same_names
+        return (period_key, self._bare(department_key)) in self._same_names
 
     def of(self, old: StoredBudget) -> list[int]:
         """The numbers of the free rows that may be this budget, in a fixed order."""
         department_key, period_key = old.key
         has_money = old.reserved_minor + old.committed_minor > 0
         found: list[int] = []
-        if line := self._same_names.get((period_key, bare(department_key))):
+        if line := self._same_names.get((period_key, self._bare(department_key))):
             found += line.first(_MAX_ALIKE)
         year = _year(period_key)
         if has_money and year and (line := self._department_years.get((department_key, year))):
@@ -221,6 +216,8 @@ class _Period:
         self._index = NameIndex(names)
         by_name = sorted(zip(names, numbers, strict=True))
         self._names = [name for name, _ in by_name]
+        self._exact = dict(by_name)
+        self._lengths = sorted({len(name) for name in names if len(name) >= MIN_PREFIX_CHARS})
         self._by_name = Line([number for _, number in by_name], free)
         by_currency: dict[str, list[tuple[int, int]]] = {}
         for number in numbers:
@@ -233,11 +230,16 @@ class _Period:
             self._amounts[currency] = [amount for amount, _ in amounts], line
 
     def like(self, old: StoredBudget, *, has_money: bool) -> list[int]:
-        """The free rows with an equal or near amount, a common beginning or a likely name."""
+        """The free rows with an equal or near amount, a common beginning or a likely name.
+
+        Without money on the budget, only a row with an equal amount is of use here.
+        """
         department_key = old.key[0]
         found = self._of_amount(old, has_money=has_money)
+        if not found and not has_money:
+            return []
         found += self._beginning_with(department_key)
-        for length in range(MIN_PREFIX_CHARS, len(department_key)):
+        for length in self._lengths:
             found += self._named(department_key[:length])
         numbers = (self._numbers[at] for at in self._index.candidates(department_key))
         found += [number for number in numbers if self._free[number]]
@@ -265,10 +267,8 @@ class _Period:
 
     def _named(self, name: str) -> list[int]:
         """The row with exactly this name, if it is free."""
-        at = bisect_left(self._names, name)
-        if at < len(self._names) and self._names[at] == name:
-            return self._by_name.first(1, at, at + 1)
-        return []
+        number = self._exact.get(name)
+        return [] if number is None or not self._free[number] else [number]
 
 
 class Line:
