@@ -113,7 +113,8 @@ def test_sync_prints_a_line_per_source_and_errors_to_stderr(
     failed, bad_row = ran.stderr.splitlines()
     assert failed == (
         f"org-1 {bad.id} (Google Sheet {KEY}, Budgets): failed: "
-        f"There is no spreadsheet {KEY}: check the key, and whether it was deleted."
+        f"There is no spreadsheet {KEY}: check the address, and whether the spreadsheet was "
+        "deleted. It must be shared with budget-sync@example.iam.gserviceaccount.com."
     )
     assert bad_row == (
         f"{good.id} row 3: Budgeted Amount is 'x', which is not a number: enter one such as 5000"
