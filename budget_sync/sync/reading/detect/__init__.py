@@ -7,7 +7,7 @@ sync run, and nothing that it finds is applied before a person confirms it. Pure
 from __future__ import annotations
 
 from budget_sync.sync.limits import Check, no_check
-from budget_sync.sync.reading.detect.findings import AnswerError, Findings, Refused
+from budget_sync.sync.reading.detect.findings import AnswerError, Findings, Refused, unbroken
 from budget_sync.sync.reading.detect.steps import propose
 from budget_sync.sync.reading.detect.stored import answers_of
 from budget_sync.sync.reading.grid import Grid
@@ -45,7 +45,7 @@ def detect(
             None,
             findings.questions,
             findings.open,
-            refused=str(problem),
+            refused=unbroken(str(problem)),
             evidence=findings.evidence,
         )
     findings.note_unused_answers()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from budget_sync.domain.names import fold
 from budget_sync.sync.limits import cut, quoted
@@ -17,6 +17,10 @@ MAX_SHOWN_CHARS = 60
 
 #: An error about an answer lists at most this many options.
 MAX_LISTED_OPTIONS = 30
+
+
+#: Why a sheet with lone surrogates in its headings or values is rejected.
+BROKEN_TEXT = "A heading or a value of the sheet holds broken characters. Type it again."
 
 
 class AnswerError(ValueError):
@@ -64,7 +68,7 @@ class Findings:
 
         `names` are further spellings of options. Raises AnswerError for an answer that fits none.
         """
-        self.questions.append(question)
+        self.questions.append(replace(question, text=unbroken(question.text)))
         known = {_key(option): option for option in question.options}
         known |= {_key(name): option for name, option in (names or {}).items()}
         if question.id in self.answers:
@@ -89,7 +93,7 @@ class Findings:
     def note(self, sentence: str) -> None:
         """Add to the evidence, once."""
         if sentence not in self.evidence:
-            self.evidence.append(sentence)
+            self.evidence.append(unbroken(sentence))
 
     def note_unused_answers(self) -> None:
         """Say which answers belong to no question of this sheet."""
@@ -137,6 +141,16 @@ def _unique_headings(options: Iterable[str]) -> dict[str, str]:
         key = hkey(option)
         found[key] = None if key in found else option
     return {key: option for key, option in found.items() if option is not None}
+
+
+def is_broken(text: str) -> bool:
+    """Whether a text has lone surrogates, which no database and no terminal takes."""
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def unbroken(text: str) -> str:
+    """The text with "?" in place of lone surrogates."""
+    return text.encode(errors="replace").decode() if is_broken(text) else text
 
 
 def listed(texts: Iterable[str], most: int = 8) -> str:

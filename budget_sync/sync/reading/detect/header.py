@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import accumulate
 
 from budget_sync.domain.periods import FiscalYear
@@ -28,6 +28,12 @@ MIN_SCORE = 1.2
 
 _ROWS_BELOW = 30
 _LONG_HEADING = 60
+
+#: Roles are searched in this many columns. Periods are searched in all.
+_ROLE_COLUMNS = 200
+
+#: Six roles, four headings of numbers and five rows below.
+_MOST_WITHOUT_PERIODS = 0.3 * 6 * 10 + 0.6 * 4 + 0.2 * 5
 
 
 class TopRows:
@@ -116,6 +122,8 @@ def find_header(grid: Grid, fiscal_year: FiscalYear) -> tuple[HeaderPlace, float
             place = _candidate(top, bottom, count)
             if place is None:
                 continue
+            if _most(top, place) < best_score:
+                continue
             score = round(_score(top, place), 6)
             if score > best_score or (best is None and score >= MIN_SCORE):
                 best, best_score = place, score
@@ -142,14 +150,27 @@ def _candidate(top: TopRows, bottom: int, count: int) -> HeaderPlace | None:
     return HeaderPlace(first, count, headings)
 
 
+def _most(top: TopRows, place: HeaderPlace) -> float:
+    """No less than the score, without a look at the words: rows of numbers need none."""
+    periods = 0.9 * len(place.headings)
+    return _MOST_WITHOUT_PERIODS + periods - 2 * _numbers(top, place.bottom)
+
+
+def _numbers(top: TopRows, row: int) -> int:
+    """How many cells of a row are numbers and not years."""
+    cells = zip(top.texts[row], top.numeric[row], strict=True)
+    return sum(1 for text, numeric in cells if numeric and not is_year(text))
+
+
 def _score(top: TopRows, place: HeaderPlace) -> float:
     roles: dict[Role, float] = {}
     periods = others = 0
     for column, heading in enumerate(place.headings):
         if not heading:
             continue
-        for role, score in top.roles(heading).items():
-            roles[role] = max(score, roles.get(role, 0))
+        if column < _ROLE_COLUMNS:
+            for role, score in top.roles(heading).items():
+                roles[role] = max(score, roles.get(role, 0))
         if top.share_below(place.bottom, column) < 0.6:
             continue
         if top.has_period(heading):
@@ -157,12 +178,7 @@ def _score(top: TopRows, place: HeaderPlace) -> float:
         elif not is_numeric(heading):
             others += 1
     lowest = top.texts[place.bottom]
-    is_number = partial(map, is_numeric)
-    numbers = sum(
-        1
-        for text, numeric in zip(lowest, is_number(lowest), strict=True)
-        if numeric and not is_year(text)
-    )
+    numbers = _numbers(top, place.bottom)
     return (
         0.3 * sum(score for score in roles.values() if score >= 4)
         + 0.9 * periods

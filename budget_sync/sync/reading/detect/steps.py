@@ -16,7 +16,7 @@ from budget_sync.sync.reading.detect.currency import (
 from budget_sync.sync.reading.detect.department import find_department, require_departments
 from budget_sync.sync.reading.detect.draft import Draft, Trials
 from budget_sync.sync.reading.detect.fill import find_fill
-from budget_sync.sync.reading.detect.findings import Findings, Refused
+from budget_sync.sync.reading.detect.findings import BROKEN_TEXT, Findings, Refused, is_broken
 from budget_sync.sync.reading.detect.header import find_header, is_blank_grid, require_one_table
 from budget_sync.sync.reading.detect.keep import find_filters
 from budget_sync.sync.reading.detect.marks import find_blanks, find_marks
@@ -62,6 +62,8 @@ def _sheet(grid: Grid, findings: Findings, file_name: str) -> Sheet:
         raise Refused("The sheet is empty.")
     place, _ = find_header(grid, findings.customer.fiscal_year)
     require_one_table(grid, place)
+    if any(map(is_broken, place.headings)):
+        raise Refused(BROKEN_TEXT)
     sheet = Sheet(grid, place, file_name)
     texts = (*sheet.title, file_name.rsplit("/", 1)[-1])
     findings.title_years = years_in(texts, findings.customer.fiscal_year)
@@ -180,12 +182,8 @@ def _with_trial(draft: Draft, findings: Findings, check: Check) -> Proposal:
     if result is not None and not result.rows and not findings.open:
         raise Refused(result.errors[0].message if result.errors else "No row can be read.")
     reading = draft.reading()
-    try:
-        reading.to_text().encode()
-    except UnicodeEncodeError:
-        raise Refused(
-            "A heading or a value of the sheet holds broken characters. Type it again."
-        ) from None
+    if is_broken(reading.to_text()):
+        raise Refused(BROKEN_TEXT)
     return Proposal(
         reading, findings.questions, findings.open, evidence=findings.evidence, trial=result
     )

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from budget_sync.sync.reading.detect.draft import Draft, Trials, without
 from budget_sync.sync.reading.detect.findings import Findings
 from budget_sync.sync.reading.detect.sheet import Column, cell_at
+from budget_sync.sync.reading.headings import Role
 from budget_sync.sync.reading.proposal import Question
 from budget_sync.sync.reading.result import SheetResult
+from budget_sync.sync.reading.vocabulary import NOT_AMOUNT
 
 #: Groups of rows that are compared in detail.
 _COMPARED_GROUPS = 200
 _FEW_GROUPS = 2
+_AMOUNT_SHARE = 0.5
 
 Groups = list[tuple[int, ...]]
 
@@ -29,7 +32,7 @@ def find_sum(draft: Draft, trials: Trials, findings: Findings) -> SheetResult:
         draft.sum = False
         return trials.run(draft)
     groups = _groups(draft, trials)
-    if not groups and not several:
+    if not groups:
         draft.sum = False
         return trials.run(draft)
     question = _question(draft, groups)
@@ -46,11 +49,10 @@ def _groups(draft: Draft, trials: Trials) -> Groups:
 
 def _question(draft: Draft, groups: Groups) -> Question:
     sheet = draft.sheet
-    others = [
-        column
-        for column in without(sheet.columns, draft.used)
-        if column.filled and not column.is_measure
-    ]
+    others = [column for column in without(sheet.columns, draft.used) if _names_lines(column)]
+    if draft.fill == "section":
+        # The lines of a section have their names in the department column.
+        others.append(draft.department.column)
     compared = groups[:_COMPARED_GROUPS]
     differing = Counter(
         column.index for rows in compared for column in others if _differ(draft, rows, column)
@@ -59,9 +61,6 @@ def _question(draft: Draft, groups: Groups) -> Question:
     column = by_index[differing.most_common(1)[0][0]] if differing else None
     are_copies = len(groups) <= _FEW_GROUPS and all(_are_equal(draft, rows) for rows in groups)
     has_default = column is not None and draft.id is None and not are_copies
-    if not groups:
-        # Two columns of a wide table are of one period.
-        has_default = draft.period.is_wide
     return Question(
         "sum",
         _text(draft, groups, column),
@@ -70,9 +69,15 @@ def _question(draft: Draft, groups: Groups) -> Question:
     )
 
 
+def _names_lines(column: Column) -> bool:
+    """Whether rows that differ in a column are different lines; other amounts do not name lines."""
+    is_amount = bool(column.roles.get(Role.AMOUNT)) and column.share >= _AMOUNT_SHARE
+    return bool(column.filled) and not (
+        is_amount or any(word in NOT_AMOUNT for word in column.words)
+    )
+
+
 def _text(draft: Draft, groups: Groups, column: Column | None) -> str:
-    if not groups:
-        return "Some budgets have amounts in several columns. Add them up?"
     rows = groups[0]
     name = draft.sheet.text(rows[0] - 1, draft.department.column) or f"The budget in row {rows[0]}"
     if column is None:
