@@ -178,7 +178,7 @@ def test_file_over_the_limit_is_not_read(fiona: FlaskClient) -> None:
         "/sync/file",
         data=b"x",
         content_type="multipart/form-data; boundary=x",
-        headers={"Content-Length": str(server_interface.MAX_UPLOAD_BYTES + 1)},
+        environ_overrides={"CONTENT_LENGTH": str(server_interface.MAX_UPLOAD_BYTES + 1)},
     )
     assert too_large.status_code == 413
     assert "The file is larger than 16 MB" in too_large.text

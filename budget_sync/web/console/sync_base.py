@@ -118,11 +118,11 @@ _FIELDS = {
 
 def sentence_of(error: RequestError) -> str:
     """An error's sentence for the page of its form."""
-    fields = error.facts.get("fields")
-    if not isinstance(fields, dict) or not fields:
+    if not error.fields:
         return error.sentence
     return " ".join(
-        f"{_FIELDS.get(name, name)} {problem.rstrip('.')}." for name, problem in fields.items()
+        f"{_FIELDS.get(name, name)} {problem.rstrip('.')}."
+        for name, problem in error.fields.items()
     )
 
 

@@ -69,6 +69,7 @@ def sync_tabs() -> Response:
 @console.post("/sync/tab")
 def sync_tab() -> AnyResponse:
     """Add a source for a tab, unless it cannot be read."""
+    require(viewer().actor, Action.MANAGE_SOURCES)
     address = typed("address")
     try:
         target = google_target(address, typed("tab"))

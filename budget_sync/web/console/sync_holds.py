@@ -62,8 +62,10 @@ def _answers(source_id: str) -> list[Answer]:
     budget_id = typed("budget")
     match typed("answer"):
         case Reply.SAME:
-            renames = [hold for hold in of_kind(holds, Kind.RENAME) if hold.budget_id == budget_id]
-            choice = Choice(renames=[(budget_id, hold.new.name) for hold in renames if hold.new])
+            names = {
+                hold.budget_id: hold.new.name for hold in of_kind(holds, Kind.RENAME) if hold.new
+            }
+            choice = Choice(renames=[(budget_id, names.get(budget_id, ""))])
         case Reply.DIFFERENT:
             choice = Choice(different=[budget_id])
         case Reply.APPLY:
