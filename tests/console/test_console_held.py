@@ -96,7 +96,7 @@ def test_answer_is_valid_only_for_the_changes_on_the_page(
     source_id, old = renamed
     stale = send(fiona, f"/sync/held?source={source_id}", listed="x", answer="same", budget=old.id)
     assert stale.status_code == 409
-    assert "others now" in stale.text
+    assert "What is held has changed." in stale.text
     for answer in ("", "maybe"):
         assert reply(fiona, source_id, answer, budget=old.id).status_code == 400
     for wrong in ("apply", "approve"):

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import sync as sheets
 from budget_sync.domain import clock
-from budget_sync.domain.errors import RequestError
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, require
 from budget_sync.sync.look_at_sheet import google_account, look_at_sheet, look_at_tabs
 from budget_sync.sync.standard import template
@@ -61,6 +61,7 @@ def sync_tabs() -> Response:
     try:
         return _tabs_page(typed("address"))
     except RequestError as error:
+        _require_invalid(error)
         return _connect_page(status_of(error), error=sentence_of(error), address=typed("address"))
     except sheets.FetchError as problem:
         return _connect_page(409, error=str(problem), address=typed("address"))
@@ -78,6 +79,7 @@ def sync_tab() -> AnyResponse:
             return _tabs_page(address, 409, refused=refused)
         return _add(target)
     except RequestError as error:
+        _require_invalid(error)
         return _connect_page(status_of(error), error=sentence_of(error), address=address)
     except sheets.FetchError as problem:
         return _connect_page(409, error=str(problem), address=address)
@@ -99,7 +101,14 @@ def sync_file() -> AnyResponse:
             return _connect_page(409, refused=refused, refused_name=name)
         return _add(target)
     except RequestError as error:
+        _require_invalid(error)
         return _connect_page(status_of(error), error=sentence_of(error))
+
+
+def _require_invalid(error: RequestError) -> None:
+    """Raise an error that is not about the form again, for its own page."""
+    if error.code is not Code.INVALID_REQUEST:
+        raise error
 
 
 def _refusal(target: sheets.Target) -> str | None:

@@ -57,7 +57,7 @@ def _answers(source_id: str) -> list[Answer]:
     if not holds or typed("listed") != _fingerprint(holds):
         raise RequestError(
             Code.REQUEST_CONFLICT,
-            "The held changes are others now. Check them below, then answer again.",
+            "What is held has changed. Check it below, then answer again.",
         )
     budget_id = typed("budget")
     match typed("answer"):
