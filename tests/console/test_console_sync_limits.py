@@ -30,6 +30,7 @@ from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
 from budget_sync.operations.doctor import checklist
 from budget_sync.sync import fetch
+from budget_sync.sync.files import read_source_file
 from budget_sync.web.console.sync_base import RUNS_IN_ALL, RUNS_PER_CUSTOMER
 
 pytestmark = pytest.mark.both_engines
@@ -46,7 +47,7 @@ class SlowSheets:
         self.go_on.set()
         self.waiting = threading.Semaphore(0)
         self.connections_in_use: list[int] = []
-        self._read = fetch.read_source_file
+        self._read = read_source_file
         monkeypatch.setattr(fetch, "read_source_file", self._fetch)
 
     def _fetch(self, *arguments: Any) -> Any:

@@ -337,6 +337,7 @@ USAGE_ERRORS = {
         "--fiscal-year-start",
         "May",
     ),
+    "fiscal year named by its middle": ("set-customer", "acme", "--fiscal-year-named-by", "middle"),
     "limit not an amount": (
         "add-customer",
         "new",
@@ -849,6 +850,7 @@ def test_disabling_a_customer_ends_its_keys_and_sessions(acme: Shell) -> None:
         "Acme Inc.",
         "USD",
         "UTC",
+        "from month 1, named by its end",
         "disabled",
     ]
 
@@ -904,6 +906,9 @@ def test_customer_settings_change_at_once_and_are_audited(acme: Shell) -> None:
         "Changed customer acme: name, timeZone, autoApproveLimit.\n"
     )
     acme.succeed("set-customer", "acme", "--fiscal-year-start", "4")
+    assert acme.succeed("set-customer", "acme", "--fiscal-year-named-by", "start") == (
+        "Changed customer acme: fiscalYearNamedBy.\n"
+    )
     customer = Customer.get_by_id("acme")
     assert (customer.name, customer.autoApproveLimitMinor) == ("Acme Corp.", 100_050)
     assert (customer.timeZone, customer.fiscalYearStartMonth) == ("Asia/Tokyo", 4)
@@ -915,6 +920,7 @@ def test_customer_settings_change_at_once_and_are_audited(acme: Shell) -> None:
         ("timeZone", "UTC", "Asia/Tokyo"),
         ("autoApproveLimit", None, "1000.5"),
         ("fiscalYearStartMonth", "1", "4"),
+        ("fiscalYearNamedBy", "end", "start"),
         ("autoApproveLimit", "1000.5", None),
     ]
     assert {(row.customerId, row.subject, row.changedBy) for row in rows} == {
@@ -947,12 +953,16 @@ def test_customers_are_listed_in_columns(shell: Shell) -> None:
         "EUR",
         "--time-zone",
         "Europe/Berlin",
+        *("--fiscal-year-start", "4", "--fiscal-year-named-by", "start"),
     )
     shell.succeed("add-customer", "acme", "--name", "Acme")
     assert shell.succeed("list-customers") == (
-        "id      name                currency  time zone      state\n"
-        "acme    Acme                USD       UTC            active\n"
-        "globex  Globex Corporation  EUR       Europe/Berlin  active\n"
+        "id      name                currency  time zone      fiscal year                       "
+        "state\n"
+        "acme    Acme                USD       UTC            from month 1, named by its end    "
+        "active\n"
+        "globex  Globex Corporation  EUR       Europe/Berlin  from month 4, named by its start  "
+        "active\n"
     )
 
 
@@ -2067,6 +2077,14 @@ def test_list_budgets_filters(acme: Shell) -> None:
     assert listed("--customer", "acme", "--department", "Legal", "--period", "q2 fy2025") == [
         "legal-2"
     ]
+    acme.succeed("set-customer", "globex", "--fiscal-year-start", "7")
+    assert listed("--period", "Jan-Mar 2025") == ["budget-1", "legal-1"]
+    assert listed("--period", "Jul-Sep 2024") == ["globex-1"]
+    assert listed("--period", "FY2024-25") == []
+    assert acme.fail("list-budgets", "--period", "Q5 2025") == (
+        "The request is not valid: period 'Q5 2025' is not a known period. Enter a period such as "
+        "Q1 2025."
+    )
     assert acme.succeed("list-budgets", "--department", "Leg") == "No budget matches.\n"
     assert acme.fail("list-budgets", "--customer", "nobody") == "There is no customer 'nobody'."
 

@@ -13,12 +13,11 @@ from dataclasses import replace
 from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from budget_sync.sync.reading.apply import apply as apply_reading
 from flask import Flask
 from support.sources import read_grid
 from support.sync_world import HEADER, HEADER_WITH_ID, ORG, World, open_world, plan_rows
@@ -31,13 +30,15 @@ from budget_sync.database.models import Budget
 from budget_sync.domain.periods import fold, period_key
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.settings import Settings
-from budget_sync.sync import apply, cancel, fetch, google, limits, run
+from budget_sync.sync import apply, cancel, fetch, limits, prepare, write
+from budget_sync.sync.google import client, sheet
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import make_plan
+from budget_sync.sync.reading.apply import apply as apply_reading
 from budget_sync.sync.reading.result import Customer, SheetBudget, SheetProblem, SheetResult
 from budget_sync.sync.refresh import refresh
 from budget_sync.sync.source import CSV, FetchError, Target
-from budget_sync.sync.standard import AMOUNT, DEPARTMENT, PERIOD, standard_reading
+from budget_sync.sync.standard import AMOUNT, DEPARTMENT, HEADINGS, PERIOD, standard_reading
 
 SOURCE = "src_1"
 KEY = "the-only-key"
@@ -241,8 +242,8 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         found.append(inside)
         return make_plan(*arguments, **options)
 
-    monkeypatch.setattr(run, "transact", watched)
-    monkeypatch.setattr(run, "make_plan", recorded)
+    monkeypatch.setattr(write, "transact", watched)
+    monkeypatch.setattr(prepare, "make_plan", recorded)
     return found
 
 
@@ -331,11 +332,11 @@ def test_run_gives_up_if_budgets_never_stop_changing(
                 ROOT, ORG, f"New {number}", "Q1 2025", Decimal(1)
             )
         )
-        for number in range(run.PLAN_ATTEMPTS)
+        for number in range(write.PLAN_ATTEMPTS)
     ]
     after_reading_budgets(monkeypatch, *changes)
     result = world.sync(source)
-    assert (result.status, planned) == ("failed", [False] * run.PLAN_ATTEMPTS)
+    assert (result.status, planned) == ("failed", [False] * write.PLAN_ATTEMPTS)
     assert "were changed during the sync run, 5 times in a row" in (result.message or "")
     assert "Engineering, Q1 2025" not in world.budgets()
     assert world.sync(source).created_count == 1
@@ -385,7 +386,7 @@ def test_time_limit_holds_in_each_step(
 def test_preview_has_the_same_time_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.sheet(KEY, plan_rows(Engineering=100))
     monkeypatch.setattr(
-        "budget_sync.sync.run.TimeLimit", lambda stop, _: cancel.TimeLimit(stop, -1)
+        "budget_sync.sync.preview.TimeLimit", lambda stop, _: cancel.TimeLimit(stop, -1)
     )
     (preview,) = sync.preview_all(world.job)
     assert (preview.failed, "was not finished within" in preview.summary) == (True, True)
@@ -433,17 +434,16 @@ LONG = {
 
 
 @pytest.mark.parametrize("text", LONG.values(), ids=LONG)
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", HEADINGS)
 def test_long_cell_is_a_row_error_before_any_pattern(
     column: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("cells", "rows"):
-        for name, value in vars(import_module(f"budget_sync.sync.{module}")).items():
-            if isinstance(value, re.Pattern):
-                monkeypatch.setattr(f"budget_sync.sync.{module}.{name}", ShortTextsOnly(value))
+    for name, value in patterns().items():
+        if name.startswith("budget_sync.sync.reading."):
+            monkeypatch.setattr(name, ShortTextsOnly(value))
     values = ["Sales", "Q1 2025", 5, "B-1", "USD", 1]
-    values[COLUMNS.index(column)] = text
-    (error,) = read([list(COLUMNS), values]).errors
+    values[HEADINGS.index(column)] = text
+    (error,) = read([list(HEADINGS), values]).errors
     assert error.message == (
         f"{column} has {len(text):,} characters: shorten it to at most 1,000 characters"
     )
@@ -492,8 +492,8 @@ def patterns() -> dict[str, re.Pattern[str]]:
     """Every compiled pattern of the package."""
     return {
         f"{info.name}.{name}": value
-        for info in iter_modules(budget_sync.sync.__path__)
-        for name, value in vars(import_module(f"budget_sync.sync.{info.name}")).items()
+        for info in walk_packages(budget_sync.sync.__path__, "budget_sync.sync.")
+        for name, value in vars(import_module(info.name)).items()
         if isinstance(value, re.Pattern)
     }
 
@@ -512,10 +512,10 @@ def test_pattern_takes_linear_time_for_any_text(name: str) -> None:
 @pytest.mark.parametrize("text", ADVERSARIAL[::5])
 def test_messages_quote_only_the_start_of_a_cell(text: str) -> None:
     cell = text[:1000]
-    for column in COLUMNS:
+    for column in HEADINGS:
         values = ["Sales", "Q1 2025", 5, "B-1", "USD", 1]
-        values[COLUMNS.index(column)] = cell
-        for error in read([list(COLUMNS), values]).errors:
+        values[HEADINGS.index(column)] = cell
+        for error in read([list(HEADINGS), values]).errors:
             assert len(error.message) < 300
 
 
@@ -594,19 +594,19 @@ def test_csv_cell_of_any_length_is_a_row_error(tmp_path: Path) -> None:
 def test_google_reply_that_is_too_large_is_not_parsed(row: str, count: int, says: str) -> None:
     content = f'{{"range": "Budgets!A1:B2", "values": [{",".join([row] * count)}]}}'.encode()
     with pytest.raises(FetchError, match=says):
-        google.require_size(content)
+        client.require_size(content)
 
 
 def test_texts_with_brackets_do_not_count_as_rows() -> None:
     text = json.dumps("[a],\\" * 300_000 + '"[],' * 300_000 + "\\")
-    google.require_size(f'{{"values": [[{text}]]}}'.encode())
+    client.require_size(f'{{"values": [[{text}]]}}'.encode())
 
 
 def test_grid_of_google_is_limited() -> None:
-    values = {"range": "Budgets!A1:B2", "values": [[1]] * 200_010}
-    assert len(google.grid_of(values, "Budgets")) == 200_010
+    values = {"range": "Budgets!A1:B2", "values": [[1]] * 200_050}
+    assert len(sheet.grid_of(values, "Budgets")) == 200_050
     with pytest.raises(FetchError, match="200,000 rows"):
-        google.grid_of(values | {"values": [[1]] * 200_011}, "Budgets")
+        sheet.grid_of(values | {"values": [[1]] * 200_051}, "Budgets")
 
 
 def test_no_text_of_a_sheet_stays_in_memory() -> None:

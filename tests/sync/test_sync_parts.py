@@ -20,10 +20,11 @@ from budget_sync.database.models import Budget, SyncHistory
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.settings import Settings
 from budget_sync.sync import Cancellation, Source, parts, write
+from budget_sync.sync.changes import Change, MovedRow
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.parts import CircleError, Counts, split
-from budget_sync.sync.plan import Change, MovedRow, SyncPlan
-from budget_sync.sync.rows import SheetBudget, SheetRow
+from budget_sync.sync.plan import SyncPlan
+from budget_sync.sync.reading.result import SheetBudget, SheetRow
 
 KEY = "the-only-key"
 

@@ -60,6 +60,7 @@ FIELDS = {
     "deletedAt": "deleted",
     "timeZone": "time zone",
     "fiscalYearStartMonth": "first month of the fiscal year",
+    "fiscalYearNamedBy": "naming of the fiscal year",
 }
 ROLES = {
     "super_admin": "Super admin",
