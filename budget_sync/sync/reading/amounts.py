@@ -17,7 +17,7 @@ from budget_sync.sync.reading.model import Marks
 #: Amounts are added as integers with this many decimals. The noise of a formula has up to 27.
 SCALE_DIGITS: Final = 30
 SCALE: Final = 10**SCALE_DIGITS
-_POWERS: Final = [10 ** (SCALE_DIGITS - decimals) for decimals in range(3)]
+_POWERS: Final[list[int]] = [10 ** (SCALE_DIGITS - decimals) for decimals in range(3)]
 
 # Sheets and Excel: #REF!, #VALUE!, #NAME?, #DIV/0!, #N/A, and other languages' spellings of them.
 _FORMULA_ERROR = re.compile(r"#\S*[!?]|#N/A|#NV|#N/D|#ND|#GETTING_DATA|Err:[0-9]{3}", re.IGNORECASE)
@@ -64,7 +64,7 @@ class CellError(ValueError):
 
 
 class AmountReader:
-    """Reads the amounts of one sheet. Each text is parsed once for each currency."""
+    """Reads the amounts of one sheet."""
 
     def __init__(self, marks: Marks) -> None:
         self._decimal, self._group = marks.decimal, marks.group
@@ -73,7 +73,6 @@ class AmountReader:
         self._usual = str.maketrans(
             {**dict.fromkeys(".,' ", "?"), marks.decimal: ".", marks.group: ","}
         )
-        self._found: dict[tuple[str, str], int | CellError] = {}
 
     def read(self, cell: Cell, currency: str) -> Decimal:
         """The amount in a cell. Raises CellError."""
@@ -82,28 +81,28 @@ class AmountReader:
     def scaled(self, cell: Cell, currency: str) -> int:
         """As `read`, as an integer: the amount times SCALE."""
         if isinstance(cell, str):
-            key = cell, currency
-            found = self._found.get(key)
-            if found is None:
-                try:
-                    found = self._text(cell, currency)
-                except CellError as error:
-                    found = error
-                self._found[key] = found
-            if isinstance(found, CellError):
-                raise CellError(*found.args)
-            return found
+            common = self.common(cell, currency)
+            return self._text(cell, currency) if common is None else common
         return _within_limit(_number(cell, currency), currency)
 
+    def common(self, cell: str, currency: str) -> int | None:
+        """As `scaled`, for the way in which most amounts are written; None for other text."""
+        if len(cell) < 10 and cell.isdecimal() and cell.isascii():
+            return int(cell) * SCALE
+        found = _COMMON.fullmatch(cell.translate(self._usual)) if len(cell) < 18 else None
+        if found is None:
+            return None
+        minus, sign, whole, decimals = found.groups("")
+        if sign and "$" not in marks_of(currency):
+            return None
+        scaled: int = int(whole.replace(",", "") + decimals) * _POWERS[len(decimals)]
+        if scaled >= limit_of(currency) * SCALE:
+            return None
+        return -scaled if minus else scaled
+
     def _text(self, cell: str, currency: str) -> int:
-        common = _COMMON.fullmatch(cell.translate(self._usual)) if len(cell) < 30 else None
-        if common and (not common["sign"] or "$" in marks_of(currency)):
-            decimals = common["decimals"] or ""
-            digits = common["whole"].replace(",", "") + decimals
-            scaled = int(digits) * _POWERS[len(decimals)]
-            return _within_limit(-scaled if common["minus"] else scaled, currency)
         if len(cell) > MAX_CELL_CHARS:
-            raise CellError(LongCell(len(cell)).problem(""))
+            raise CellError(sentence(LongCell(len(cell)).problem("")))
         text = plain_number(cell)
         if not text:
             raise CellError("is blank. Enter an amount, or 0.")
@@ -221,6 +220,11 @@ def reject_unfinished(text: str) -> None:
         )
 
 
+def sentence(problem: str) -> str:
+    """A problem that ends with a full stop, so that another sentence can follow."""
+    return problem if problem.endswith(".") else f"{problem}."
+
+
 def to_decimal(scaled: int) -> Decimal:
     """An amount that was multiplied by SCALE, exactly."""
     whole, rest = divmod(abs(scaled), SCALE)
@@ -263,8 +267,8 @@ def is_numeric(cell: Cell) -> bool:
 
 def _is_unit(token: str) -> bool:
     """Whether a text next to a number multiplies it: k, Mio., m€."""
-    letters = "".join(c for c in token if unicodedata.category(c) != "Sc").rstrip(".")
-    return letters.casefold() in _UNIT_WORDS
+    letters = "".join(c for c in token if unicodedata.category(c) != "Sc").rstrip(".").casefold()
+    return letters in _UNIT_WORDS or (letters == "t" and len(token) > 1)
 
 
 def _is_negative(before: str, after: str) -> bool | None:
@@ -306,7 +310,7 @@ def _number(cell: Cell, currency: str) -> int:
             f"is {quoted(cell.shown)}, which the sheet stores as a date. Enter a number."
         )
     if isinstance(cell, DateCell | LongCell | PercentCell | UncalculatedCell):
-        raise CellError(cell.problem("Enter a number."))
+        raise CellError(sentence(cell.problem("Enter a number.")))
     if isinstance(cell, int):
         return cell * SCALE
     number = Decimal(repr(cell)) if isinstance(cell, float) else Decimal(cell)

@@ -29,6 +29,7 @@ from budget_sync.sync.reading.result import (
     SheetRow,
 )
 from budget_sync.sync.reading.rows import Sheet
+from budget_sync.sync.reading.sections import Sections
 from budget_sync.sync.reading.upgraded import ENCODING_NOTE, completed, file_format
 
 __all__ = ["apply", "completed"]
@@ -52,7 +53,9 @@ def apply(
     below = grid.rows[layout.last_row :]
     if problem := size_problem(len(below), count_cells(below)):
         raise SheetProblem(problem)
-    lines = Lines(Sheet(reading, grid, layout, customer))
+    sheet = Sheet(reading, grid, layout, customer)
+    has_sections = reading.department.fill == "section"
+    lines: Lines | Sections = Sections(sheet) if has_sections else Lines(sheet)
     lines.read(check)
     rows, errors = lines.groups.finish(check)
     errors += lines.errors.all()
@@ -105,7 +108,7 @@ def _nameless_error(
     )
 
 
-def _facts(lines: Lines, rows: Sequence[SheetRow]) -> Facts:
+def _facts(lines: Lines | Sections, rows: Sequence[SheetRow]) -> Facts:
     below = lines.sheet.grid.rows[lines.sheet.layout.last_row :]
     return Facts(
         rows=sum(bool(cells) for cells in below),
@@ -116,7 +119,7 @@ def _facts(lines: Lines, rows: Sequence[SheetRow]) -> Facts:
     )
 
 
-def _notes(lines: Lines, rows: Sequence[SheetRow]) -> list[str]:
+def _notes(lines: Lines | Sections, rows: Sequence[SheetRow]) -> list[str]:
     sheet = lines.sheet
     first = sheet.layout.last_row
     spellings = spelling_notes(

@@ -24,21 +24,23 @@ class CommaCheck:
         self._sheet = sheet
         self._columns = sheet.columns
         self.is_needed = sheet.grid.delimiter == ","
+        #: The columns to the right of the amounts, in a file that must be checked.
+        self.next_columns = [column + 1 for column in self._columns.amounts if self.is_needed]
         self._is_text: dict[int, bool] = {}
 
-    def may_be_split(self, cells: Sequence[Cell]) -> bool:
-        """Whether a row must be checked. This is fast, and right for most rows."""
-        if not self.is_needed:
-            return False
-        count = len(cells)
+    def may_be_split(self, cells: Sequence[Cell], count: int) -> bool:
+        """Whether a row must be checked. This is fast, and False for most rows.
+
+        The row has `count` cells, and is padded so that it includes the `next_columns`.
+        """
         if count > self._columns.width:
             return True
-        return any(
-            column + 1 < count
-            and isinstance(rest := cells[column + 1], str)
-            and rest.lstrip()[:3].isdecimal()
-            for column in self._columns.amounts
-        )
+        for column in self.next_columns:
+            rest = cells[column]
+            # Digits, spaces and signs are before the colon.
+            if isinstance(rest, str) and "" < rest < ":" and _NEXT_DIGITS.fullmatch(rest.strip()):
+                return True
+        return False
 
     def problem(self, cells: Sequence[Cell]) -> str | None:
         """What is wrong with a row; None if its amounts are whole."""

@@ -26,6 +26,10 @@ class RowErrors:
         """The errors; rows with the same Budget ID that lost its digits have one."""
         return self._errors + [_merged(errors) for errors in self._lost_ids.values()]
 
+    def add(self, error: RowError) -> None:
+        """Add an error that is not about a single row."""
+        self._errors.append(error)
+
     def reject(self, row: Row, problems: Sequence[str]) -> None:
         """Reject a row as a whole: each of its amounts."""
         self._add(
@@ -89,7 +93,7 @@ class RowErrors:
         keys = dict.fromkeys(period.key or None for period in periods) or {None: None}
         for period in periods:
             if row.name.key and period.key:
-                self._groups.of(row.name, period).bad_rows.append(row.number)
+                self._groups.of(row.name, period).add_bad(row.number)
         first, *others = (
             Identity(external_id, found.problem is not None, row.name.key or None, key)
             for key in keys

@@ -17,7 +17,7 @@ Amounts = Sequence[int | None]
 _TOLERANCE: Final = SCALE // 200
 
 
-class _Sum:
+class Sum:
     """The sum of rows, and their number."""
 
     __slots__ = ("amounts", "rows")
@@ -27,6 +27,7 @@ class _Sum:
         self.rows = 0
 
     def add(self, amounts: Amounts) -> None:
+        """Add a row."""
         self.rows += 1
         for place, amount in enumerate(amounts):
             if amount:
@@ -48,10 +49,10 @@ class RunningTotals:
         self._width = width
         self._rows: list[tuple[str | None, Amounts]] = []
         self._added = 0
-        self._since = _Sum(width)
-        self._all = _Sum(width)
-        self._subtotals = _Sum(width)
-        self._periods: dict[str, _Sum] = {}
+        self._since = Sum(width)
+        self._all = Sum(width)
+        self._subtotals = Sum(width)
+        self._periods: dict[str, Sum] = {}
         #: Adds a row that counts, with its period if there is a period column.
         self.add = self._rows.append
 
@@ -70,7 +71,7 @@ class RunningTotals:
         self._add_all()
         if self._since.rows and equal(total, self._since.amounts):
             self._subtotals.add(total)
-        self._since = _Sum(self._width)
+        self._since = Sum(self._width)
 
     def _add_all(self) -> None:
         for period_key, amounts in self._rows[self._added :]:
@@ -78,14 +79,14 @@ class RunningTotals:
             self._all.add(amounts)
             if period_key is not None:
                 if period_key not in self._periods:
-                    self._periods[period_key] = _Sum(self._width)
+                    self._periods[period_key] = Sum(self._width)
                 self._periods[period_key].add(amounts)
         self._added = len(self._rows)
 
 
 def fits_below(total: Amounts, below: Iterable[Amounts]) -> bool:
     """Whether a row is the sum of at least two rows directly below it."""
-    found = _Sum(len(total))
+    found = Sum(len(total))
     for amounts in below:
         found.add(amounts)
         if found.rows >= 2 and equal(total, found.amounts):

@@ -15,7 +15,7 @@ from budget_sync.domain.money import MoneyError, currency_exponent
 from budget_sync.domain.names import fold
 from budget_sync.domain.periods import FiscalYear, Settled, read_period, read_year_and_part
 from budget_sync.sync.limits import MAX_CELL_CHARS, MAX_QUOTED_CHARS, cut, quoted
-from budget_sync.sync.reading.amounts import AmountReader, CellError, reject_unfinished
+from budget_sync.sync.reading.amounts import AmountReader, CellError, reject_unfinished, sentence
 from budget_sync.sync.reading.grid import Cell, DateCell, LongCell, PercentCell, UncalculatedCell
 from budget_sync.sync.reading.header import digits
 from budget_sync.sync.reading.model import Filter, PeriodColumn
@@ -117,7 +117,7 @@ def period_text(cell: Cell, *, is_part: bool = False) -> str:
             f"is {quoted(cell.shown)}, which the sheet stores as a date. Format it as plain text."
         )
     if isinstance(cell, DateCell | LongCell | PercentCell | UncalculatedCell):
-        raise CellError(cell.problem("format it as plain text"))
+        raise CellError(sentence(cell.problem("format it as plain text")))
     text = digits(cell)
     is_known = text.isdecimal() and (is_part or int(text) in _YEARS)
     if not is_known:
@@ -208,13 +208,16 @@ class Amounts(dict[Cell, "int | CellError | None"]):
 
     def __missing__(self, cell: Cell) -> int | CellError | None:
         """Read the cell."""
-        found = self._read(cell)
-        if isinstance(cell, str):
-            self[cell] = found
+        if not isinstance(cell, str):
+            return self._read(cell)
+        found: int | CellError | None = self._reader.common(cell, self._currency)
+        if found is None and not self._is_blank(cell):
+            found = self._read(cell)
+        self[cell] = found
         return found
 
     def _read(self, cell: Cell) -> int | CellError | None:
-        if cell is None or (isinstance(cell, str) and self._is_blank(cell)):
+        if cell is None:
             return None
         try:
             return self._reader.scaled(cell, self._currency)
@@ -222,9 +225,6 @@ class Amounts(dict[Cell, "int | CellError | None"]):
             return error
 
     def _is_blank(self, text: str) -> bool:
-        # Most texts begin with a digit, and no text for "no amount" does.
-        if text[:1].isdigit():
-            return False
         text = visible(text[: MAX_CELL_CHARS + 1])
         return not text or (bool(self._blanks) and fold(text) in self._blanks)
 
