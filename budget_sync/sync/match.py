@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from budget_sync.domain.balance import Balance
-from budget_sync.domain.periods import fold, period_key
+from budget_sync.domain.names import fold
+from budget_sync.domain.periods import is_period_key
 from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.reading.result import (
     BudgetKey,
@@ -18,6 +19,11 @@ from budget_sync.sync.reading.result import (
     SheetResult,
     SheetRow,
 )
+
+
+def _folded_period(key: str) -> str:
+    """A stored key; one that is the text of a name is folded again."""
+    return key if is_period_key(key) else fold(key)
 
 
 class StoredBudget(NamedTuple):
@@ -40,7 +46,7 @@ class StoredBudget(NamedTuple):
     def key(self) -> BudgetKey:
         """The department and period, folded again: an earlier version may have stored old keys."""
         sheet = self.sheet
-        return fold(sheet.department_key), period_key(sheet.period_key)
+        return fold(sheet.department_key), _folded_period(sheet.period_key)
 
     @property
     def balance(self) -> Balance:
@@ -211,7 +217,7 @@ def problem_of(source_id: str, wanted: SheetBudget, budget: StoredBudget) -> str
             f"{budget.full_name} has {stored.currency} with {stored.exponent} decimals, which now "
             f"has {wanted.exponent}: it stays as it is until the operator of this service fixes it"
         )
-    if wanted.period_key != period_key(stored.period_key) and budget.balance.used_minor:
+    if wanted.period_key != _folded_period(stored.period_key) and budget.balance.used_minor:
         # The money was set aside for the old period and must not move to another.
         return (
             f"money is reserved or committed on {budget.full_name}, so it cannot become "

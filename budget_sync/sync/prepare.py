@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from budget_sync.accounts.customers import get_customer
+from budget_sync.accounts.customers import fiscal_year_of, get_customer
 from budget_sync.database import locked, open_connection
 from budget_sync.database.models import BudgetDataSourceConfig, Customer
-from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync import answers, apply, fetch, history
 from budget_sync.sync.cancel import TimeLimit
 from budget_sync.sync.job import Job, Skipped
@@ -30,12 +29,13 @@ class Prepared:
     """A source that was read, and the plan for it.
 
     `title` names the sheet for people, and `gid` is the number of its tab. `reading` is the
-    source's, completed if it is from an upgrade.
+    source's, completed if it is from an upgrade. `customer` is the customer as the sheet was read.
     """
 
     title: str
     gid: int | None
     reading: Reading
+    customer: result.Customer
     sheet: SheetResult
     stored: list[StoredBudget]
     plan: SyncPlan
@@ -45,7 +45,7 @@ def reading_customer(customer: Customer) -> result.Customer:
     """What a reading needs to know about a customer."""
     return result.Customer(
         currency=customer.currency,
-        fiscal_year=FiscalYear(customer.fiscalYearStartMonth, customer.fiscalYearNamedBy),
+        fiscal_year=fiscal_year_of(customer),
     )
 
 
@@ -93,7 +93,7 @@ def prepare(job: Job, source: Source, limit: TimeLimit, *, pending: bool = False
     with job.stop.at_once():
         sheet = apply_reading(reading, fetched.source, customer, before=before, check=limit.check)
     stored, plan = plan_for(job, source, sheet, limit)
-    return Prepared(fetched.title, fetched.gid, reading, sheet, stored, plan)
+    return Prepared(fetched.title, fetched.gid, reading, customer, sheet, stored, plan)
 
 
 def _facts_before(source: Source) -> list[Facts]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import peewee
 
+from budget_sync.accounts.customers import locked_customer
 from budget_sync.database import open_connection, transact, unavailable_error
 from budget_sync.database.models import BudgetDataSourceConfig
 from budget_sync.domain import clock
@@ -24,8 +25,14 @@ from budget_sync.sync.job import Job, Skipped
 from budget_sync.sync.manage_sources import complete_reading
 from budget_sync.sync.parts import CircleError
 from budget_sync.sync.plan import SyncPlan
-from budget_sync.sync.prepare import Prepared, current_source, plan_for, prepare
-from budget_sync.sync.reading.result import SheetProblem, SheetResult
+from budget_sync.sync.prepare import (
+    Prepared,
+    current_source,
+    plan_for,
+    prepare,
+    reading_customer,
+)
+from budget_sync.sync.reading.result import Customer, SheetProblem, SheetResult
 from budget_sync.sync.source import FetchError, Source
 from budget_sync.sync.write import PLAN_ATTEMPTS, BudgetsChangedError, Writer, Written
 
@@ -112,12 +119,18 @@ def _lock_source(folder: Path, source_id: str) -> Iterator[None]:
         yield
 
 
-def _require_latest(run: Run) -> None:
-    """Raise Skipped if the source has changed or was synced since this run began.
+def _require_latest(run: Run, customer: Customer) -> None:
+    """Raise Skipped if the source or its customer has changed, or the source was synced.
 
-    Another run may have read a newer version of the sheet. The row of the source must be locked.
+    `customer` is the customer as the sheet was read: in another fiscal year, its periods are other
+    ones. Another run may have read a newer version of the sheet. Locks the row of the source.
     """
     now = current_source(run.source)
+    if reading_customer(locked_customer(run.source.customer_id)) != customer:
+        raise Skipped(
+            "The customer's fiscal year was changed while this sync run read the sheet; the next "
+            "one uses the change."
+        )
     if now.reading != run.source.reading or now.uploaded_at != run.source.uploaded_at:
         raise Skipped(
             "The source was changed while this sync run read the sheet; the next one uses the "
@@ -154,7 +167,7 @@ def _apply(job: Job, run: Run, limit: TimeLimit, prepared: Prepared) -> SyncRunR
 
     def before() -> None:
         limit.check()
-        _require_latest(run)
+        _require_latest(run, prepared.customer)
 
     def finish(plan: SyncPlan) -> SyncRunResult:
         if source.target.worksheet_gid is None and prepared.gid is not None:

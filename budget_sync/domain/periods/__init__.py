@@ -8,7 +8,13 @@ its form, `read` turns the form into a key, and `settle` looks at all values of 
 from __future__ import annotations
 
 from budget_sync.domain.names import fold
-from budget_sync.domain.periods.fiscal_year import NAMED_BY, FiscalYear, is_current, period_dates
+from budget_sync.domain.periods.fiscal_year import (
+    NAMED_BY,
+    FiscalYear,
+    is_current,
+    is_period_key,
+    period_dates,
+)
 from budget_sync.domain.periods.read import (
     PROBLEMS,
     PeriodError,
@@ -35,6 +41,7 @@ __all__ = [
     "field_problem",
     "fold",
     "is_current",
+    "is_period_key",
     "is_romance",
     "is_same_for_all",
     "period_dates",

@@ -71,6 +71,11 @@ def period_dates(key: str, fiscal_year: FiscalYear) -> tuple[date, date] | None:
     return _first_of(first.year, month), _first_of(first.year, month + length)
 
 
+def is_period_key(key: str) -> bool:
+    """Whether a key has the form of a period, and is not the folded text of a name."""
+    return _KEY.fullmatch(key) is not None
+
+
 def _first_of(year: int, month: int) -> date:
     """The first day of a month; month 13 is January of the next year."""
     return date(year + (month - 1) // 12, (month - 1) % 12 + 1, 1)

@@ -151,12 +151,13 @@ def _creation_reasons(
 ) -> list[Reason]:
     """Why the creation of the row's budget is held; empty if it is not."""
     question = held_creation(row).question
+    # Both are asked for, so that both count as used.
+    is_approved = answers.have(question, Reply.APPROVE)
+    is_applied = answers.have(question, Reply.APPLY)
     reasons: list[Reason] = []
-    if row.budget.period_key in deletions.blocked_periods and not answers.have(
-        question, Reply.APPROVE
-    ):
+    if row.budget.period_key in deletions.blocked_periods and not is_approved:
         reasons.append(Reason.LIMIT)
-    if amounts.bulk is not None and not answers.have(question, Reply.APPLY):
+    if amounts.bulk is not None and not is_applied:
         reasons.append(amounts.bulk)
     return reasons
 

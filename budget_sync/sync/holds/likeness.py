@@ -18,7 +18,7 @@ MIN_PREFIX_CHARS: Final = 4
 
 #: The work of all comparisons of one sync run, in pairs of characters: a few seconds. Two names of
 #: 20 characters cost 400, or 40 if they have too few characters in common.
-MAX_WORK: Final = 5_000_000
+MAX_WORK: Final = 3_000_000
 
 # With at most this many names, each is a candidate.
 _MAX_COMPARED = 200

@@ -62,10 +62,17 @@ class Periods(dict[Cell, Period]):
         found = read_period(text, self._fiscal_year, self._settled)
         if found.key is None:
             return Period("", "", f"Period {quoted(text)} {found.problem}")
-        year = self._settled.year
-        if year and read_period(text, self._fiscal_year, self._settled._replace(year=None)).key:
-            year = None
-        return Period(f"{text} {year}" if year else text, found.key)
+        return Period(self._with_year(text, found.key), found.key)
+
+    def _with_year(self, text: str, key: str) -> str:
+        """The text, with the settled year if it has no other one: it has that key by itself."""
+        year, without = self._settled.year, self._settled._replace(year=None)
+        if not year or read_period(text, self._fiscal_year, without).key:
+            return text
+        # "Jul 2026" is another month than the July of the fiscal year 2026.
+        plain = f"{text} {year}"
+        is_same = read_period(plain, self._fiscal_year, without).key == key
+        return plain if is_same else f"{text} FY{year}"
 
 
 class YearsAndParts(dict[tuple[Cell, Cell], Period]):
