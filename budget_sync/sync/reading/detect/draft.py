@@ -30,7 +30,7 @@ from budget_sync.sync.reading.result import Customer, SheetResult
 
 @dataclass
 class Draft:
-    """A reading in progress. `file` is None for a grid that is not a CSV file."""
+    """A reading in progress. `file` is None unless the source is a CSV file."""
 
     sheet: Sheet
     file: CsvFormat | None
@@ -99,7 +99,7 @@ class Trials:
         return customer
 
     def run(self, draft: Draft, *, sums: bool | None = None) -> SheetResult:
-        """What the draft finds. Raises SheetProblem."""
+        """The budgets and errors of the draft. Raises SheetProblem."""
         reading = draft.reading(is_trial=True, sums=sums)
         key = reading.to_text()
         if key not in self._known:

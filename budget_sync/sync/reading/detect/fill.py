@@ -53,7 +53,7 @@ def find_fill(
 
 
 def _merged_rows(sheet: Sheet, department: Column) -> set[int]:
-    """The rows whose department comes from a merged range."""
+    """The rows with a department from a merged range."""
     return {
         row
         for merge in sheet.grid.merges

@@ -38,6 +38,9 @@ from budget_sync.sync.reading.totals import is_total_like
 
 _MIN_ID_SCORE = 9
 
+#: A reading stores no longer heading. A header of four rows may have one.
+_MAX_HEADING_CHARS = 4000
+
 
 def propose(source: bytes | Grid, findings: Findings, file_name: str, check: Check) -> Proposal:
     """The proposal. Raises Refused, SheetProblem and AnswerError."""
@@ -64,6 +67,11 @@ def _sheet(grid: Grid, findings: Findings, file_name: str) -> Sheet:
     require_one_table(grid, place)
     if any(map(is_broken, place.headings)):
         raise Refused(BROKEN_TEXT)
+    if max(map(len, place.headings)) > _MAX_HEADING_CHARS:
+        raise Refused(
+            f"A heading has more than {_MAX_HEADING_CHARS:,} characters. Shorten the headings in "
+            f"row {place.sheet_row}."
+        )
     sheet = Sheet(grid, place, file_name)
     texts = (*sheet.title, file_name.rsplit("/", 1)[-1])
     findings.title_years = years_in(texts, findings.customer.fiscal_year)
@@ -121,7 +129,7 @@ def _settle_amounts(draft: Draft, findings: Findings) -> None:
     exponent = currency_exponent(findings.customer.currency)
     draft.marks = find_marks(texts, exponent, findings)
     draft.blanks = find_blanks(texts, findings)
-    draft.keep = find_filters(sheet, draft.used, findings)
+    draft.keep = find_filters(sheet, draft.department.column, draft.used, findings)
     if draft.department.fill == "section":
         draft.fill = "section"
     else:

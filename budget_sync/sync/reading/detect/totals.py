@@ -70,8 +70,8 @@ def find_total_names(draft: Draft, result: SheetResult, findings: Findings) -> N
 def find_subtotals(draft: Draft, result: SheetResult, findings: Findings) -> None:
     """Ask about rows that are the sum of other rows without a word that says so.
 
-    Changes the draft. Raises Refused if a person says that rows are totals whose names are also
-    those of other rows.
+    Changes the draft. Raises Refused if a person says that rows are totals, and
+    other rows have the same names.
     """
     if draft.fill == "section" or len(draft.sheet.rows) > MAX_ROWS or not draft.sheet.is_whole:
         return
