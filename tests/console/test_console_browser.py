@@ -136,7 +136,7 @@ def test_sync_from_preview_to_approved_deletions(browser: Browser) -> None:
     assert "Held back: 16 of the source's 24 live budgets" in browser.text
     browser.press("Run now")
     browser.says("Partial. 6 unchanged, 16 held back")
-    browser.press("Review deletions")
+    browser.press("Review held changes")
     browser.says("deletes only these budgets")
     listed = [name.text for name in browser.all("tbody th")]
     assert len(listed) == 16
