@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from support.console_sheets import upload
 from support.console_site import hidden, member, send
 from support.sources import add_file
 from support.world import ROOT
@@ -30,7 +31,7 @@ from budget_sync.operations import demo
 from budget_sync.operations.doctor import checklist
 from budget_sync.sync import fetch
 from budget_sync.sync.files import read_source_file
-from budget_sync.web.console.sync import RUNS_IN_ALL, RUNS_PER_CUSTOMER
+from budget_sync.web.console.sync_base import RUNS_IN_ALL, RUNS_PER_CUSTOMER
 
 pytestmark = pytest.mark.both_engines
 
@@ -127,7 +128,7 @@ def job(site: Flask) -> sync.Job:
     return sync.Job(ROOT, sync.Reach.of(chosen), chosen.instance_folder)
 
 
-@pytest.mark.parametrize("page", ["preview", "run", "held"])
+@pytest.mark.parametrize("page", ["preview", "run", "held", "again", "file"])
 def test_page_runs_of_a_customer_are_limited(
     site: Flask, fiona: FlaskClient, source: sync.Source, slow: SlowSheets, page: str
 ) -> None:
@@ -140,8 +141,12 @@ def test_page_runs_of_a_customer_are_limited(
             rejected = preview(fiona)
         elif page == "run":
             rejected = send(fiona, "/sync/run")
-        else:
+        elif page == "held":
             rejected = send(fiona, f"/sync/held?source={source.id}", listed="x")
+        elif page == "again":
+            rejected = fiona.get(f"/sync/again?source={source.id}")
+        else:
+            rejected = upload(fiona, PLAN.encode())
     assert rejected.status_code == 429
     assert int(rejected.headers["Retry-After"]) > 0
     assert f"{RUNS_PER_CUSTOMER} previews or sync runs of this customer" in rejected.text
@@ -189,6 +194,7 @@ WAYS: dict[str, Callable[[Flask, FlaskClient, sync.Source], object]] = {
     "a preview page": lambda _, fiona, __: fiona.get("/sync/preview"),
     "a run from a page": lambda _, fiona, __: send(fiona, "/sync/run"),
     "approved deletions": lambda _, fiona, source: approve(fiona, source),
+    "reading a sheet again": lambda _, fiona, source: fiona.get(f"/sync/again?source={source.id}"),
     "the cron call": lambda site, *_: call_cron(site),
     "the doctor": lambda site, *_: list(
         checklist._sheet_sync(ROOT, site.config["SETTINGS"])  # noqa: SLF001  # only this line of it
@@ -198,7 +204,8 @@ WAYS: dict[str, Callable[[Flask, FlaskClient, sync.Source], object]] = {
 
 def approve(fiona: FlaskClient, source: sync.Source) -> None:
     page = fiona.get(f"/sync/held?source={source.id}").text
-    response = send(fiona, f"/sync/held?source={source.id}", listed=hidden(page, "listed"))
+    listed = hidden(page, "listed")
+    response = send(fiona, f"/sync/held?source={source.id}", listed=listed, answer="approve")
     assert response.status_code == 302
 
 
