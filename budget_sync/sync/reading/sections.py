@@ -197,7 +197,7 @@ class Sections:
         for row in rows:
             for period in row.periods:
                 if section.name.key and period.key:
-                    self.groups.of(section.name, period).bad_rows.append(row.number)
+                    self.groups.of(section.name, period).add_bad(row.number)
         keys = {period.key for row in rows for period in row.periods}
         self.errors.add(
             RowError(
