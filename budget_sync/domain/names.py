@@ -92,8 +92,9 @@ def fold(text: str) -> str:
 def _fold(text: str) -> str:
     for _ in range(_MAX_ROUNDS):
         folded = _fold_once(text)
-        if folded == text:
-            break
+        # ASCII text is folded in one round.
+        if folded == text or folded.isascii():
+            return folded
         text = folded
     return text
 

@@ -237,7 +237,8 @@ class SyncTrouble(NamedTuple):
     - failed: its latest sync run failed
     - stale: it has not been read for STALE_AFTER
     - never: it has not been read at all
-    - held: deletions wait for approval
+    - held: changes wait for an answer
+    - waiting: nobody has confirmed yet how it is read
     """
 
     kind: str
@@ -328,6 +329,8 @@ def _sync_troubles(customer_id: str) -> list[SyncTrouble]:
 
 def _troubles_of(source: BudgetDataSourceConfig) -> list[SyncTrouble]:
     """The source's problems, at most one of each kind."""
+    if source.reading is None:
+        return [SyncTrouble("waiting", source.id, None, source.createdAt, None, 0)]
     last = sync_runs.last_run(source.customerId, source.id, sync_runs.FINISHED)
     is_failed = last is not None and last.status == "failed"
     good = sync_runs.last_run(source.customerId, source.id, sync_runs.WORKED) if is_failed else last

@@ -8,7 +8,7 @@ from budget_sync.sync.files import read_source_file
 from budget_sync.sync.limits import Check, no_check, quoted
 from budget_sync.sync.source import CSV, GOOGLE, Reach, Target
 
-__all__ = ["Fetched", "fetch_source"]
+__all__ = ["Fetched", "fetch_source", "read_target"]
 
 
 def fetch_source(target: Target, reach: Reach, check: Check = no_check) -> Fetched:
@@ -18,6 +18,11 @@ def fetch_source(target: Target, reach: Reach, check: Check = no_check) -> Fetch
     closed first, and the caller opens it again.
     """
     close_connection()
+    return read_target(target, reach, check)
+
+
+def read_target(target: Target, reach: Reach, check: Check = no_check) -> Fetched:
+    """Read a sheet once, without a database. Raises as `fetch_source`."""
     # gspread, google-auth and python-calamine are imported only by installations that use them.
     if target.kind == GOOGLE:
         from budget_sync.sync.google import fetch_sheet  # noqa: PLC0415

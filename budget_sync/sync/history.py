@@ -68,6 +68,8 @@ class SyncRunResult:
             "softDeletedCount": self.soft_deleted_count,
             "revivedCount": self.revived_count,
             "heldCount": self.held_count,
+            "held": [each.to_json() for each in self.held[:MAX_LISTED]],
+            "notes": self.notes[:MAX_LISTED],
             "errorCount": self.error_count,
             "overdrawnCount": self.overdrawn_count,
             "message": self.message,

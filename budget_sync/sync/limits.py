@@ -25,7 +25,7 @@ MAX_UNPACKED_BYTES: Final = 128 * 1024 * 1024
 MAX_ZIP_ENTRIES: Final = 10_000
 
 #: The most XML elements of one part of an Excel file: a cell with a formula has three.
-MAX_XML_ELEMENTS: Final = 10_000_000
+MAX_XML_ELEMENTS: Final = 7_000_000
 
 #: The most cells of the rectangle around the used cells of an Excel sheet, empty ones included.
 #: python-calamine stores all of them.

@@ -85,11 +85,17 @@ def add_source(
 
 
 def store_reading(
-    actor: Actor, source_id: str, reading: Reading, facts: Facts | None = None
+    actor: Actor,
+    source_id: str,
+    reading: Reading,
+    facts: Facts | None = None,
+    *,
+    worksheet: str | None = None,
 ) -> Source:
     """Store a reading that the actor has confirmed; return the source.
 
-    `facts` are the counts of the sheet, as read by it. Raises RequestError NOT_FOUND, FORBIDDEN or
+    `facts` are the counts of the sheet, as read by it. `worksheet` is the worksheet that was chosen
+    for a file that has several. Raises RequestError NOT_FOUND, FORBIDDEN or
     INVALID_REQUEST.
     """
     require(actor, Action.MANAGE_SOURCES)
@@ -98,6 +104,10 @@ def store_reading(
         row = locked_row(actor, source_id)
         _require_fit(to_source(row).target, reading)
         set_reading(actor, row, reading, facts)
+        if worksheet is not None and row.worksheetGid is None:
+            BudgetDataSourceConfig.update(worksheet=worksheet).where(
+                BudgetDataSourceConfig.id == source_id
+            ).execute()
         return to_source(BudgetDataSourceConfig.get_by_id(source_id))
 
     return transact(work)

@@ -604,5 +604,5 @@ def test_pages_work_for_a_customer_without_data(site: Flask) -> None:
     assert "No budgets yet" in pages["/"].text
     assert "There are no budgets yet" in pages["/budgets"].text
     assert "No open reservations" in pages["/requests"].text
-    assert "No source yet" in pages["/sync"].text
+    assert "No sheet yet" in pages["/sync"].text
     assert "No key yet" in pages["/keys"].text

@@ -11,8 +11,6 @@ from typing import Any
 
 from budget_sync.sync.number_formats import NumberFormat
 
-_FORMATS = ("userEnteredFormat", "effectiveFormat")
-
 EMAIL = "budget-sync@example.iam.gserviceaccount.com"
 
 
@@ -29,7 +27,7 @@ class Tab:
     """A worksheet.
 
     `merges` are first row, first column, last row and last column; `formats` are patterns by row
-    and column. All indices are from 0.
+    and column, which `effective_formats` overrides. All indices are from 0.
     """
 
     title: str
@@ -40,6 +38,7 @@ class Tab:
     hidden_rows: set[int] = field(default_factory=set)
     filtered_rows: set[int] = field(default_factory=set)
     formats: dict[tuple[int, int], str] = field(default_factory=dict)
+    effective_formats: dict[tuple[int, int], str] = field(default_factory=dict)
 
 
 @dataclass
@@ -119,21 +118,28 @@ def _row_metadata(tab: Tab, row: int) -> dict[str, bool]:
 
 def _row_data(tab: Tab, row: int, width: int) -> dict[str, Any]:
     """The formats of a row, in Google's form: cells without one are empty objects."""
-    patterns = [tab.formats.get((row, column)) for column in range(width)]
-    if not any(patterns):
+    places = [(row, column) for column in range(width)]
+    if not any(place in tab.formats for place in places):
         return {}
     return {
         "values": [
-            {name: {"numberFormat": _number_format(pattern)} for name in _FORMATS}
-            if pattern
+            {
+                "userEnteredFormat": {"numberFormat": _number_format(tab.formats[place])},
+                "effectiveFormat": {
+                    "numberFormat": _number_format(
+                        tab.effective_formats.get(place, tab.formats[place])
+                    )
+                },
+            }
+            if place in tab.formats
             else {}
-            for pattern in patterns
+            for place in places
         ]
     }
 
 
 def _number_format(pattern: str) -> dict[str, str]:
-    if "%" in pattern or pattern.upper() == "PERCENT":
+    if NumberFormat(pattern).is_percent(1) or pattern.upper() == "PERCENT":
         return {"type": "PERCENT", "pattern": pattern}
     is_date = NumberFormat(pattern).is_date(1)
     return {"type": "DATE" if is_date else "NUMBER", "pattern": pattern}

@@ -679,7 +679,7 @@ def test_losing_60_percent_of_rows_holds_deletions_only(two: World) -> None:
     }
     assert "3 deletions held back, out of 5 live budgets" in str(two.last(source).message)
     held = {two.budget(name).id for name in ("Finance", "Legal", "Sales")}
-    assert set(result.held_ids) == held
+    assert {hold.budget_id for hold in result.held} == held
     two.verify()
 
 

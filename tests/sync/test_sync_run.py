@@ -646,10 +646,9 @@ CSVS: dict[str, str | bytes] = {
 
 @pytest.mark.parametrize("name", CSVS)
 def test_csv_encodings_and_dialects_are_read(world: World, name: str) -> None:
-    file = CsvFormat(
-        delimiter={"semicolons": ";", "tabs": "\t", "Excel sep line": ";"}.get(name, ","),
-        encoding="cp1252" if name == "Windows-1252" else "utf-8",
-    )
+    delimiter = {"semicolons": ";", "tabs": "\t", "Excel sep line": ";"}.get(name, ",")
+    encoding = "cp1252" if name == "Windows-1252" else "utf-8"
+    file = CsvFormat.model_validate({"delimiter": delimiter, "encoding": encoding})
     source = world.csv("plan.csv", CSVS[name], reading=reading_of(CSV_HEADER, file=file))
     assert world.sync(source).status == "success", world.last(source).message
     assert world.budgets() == {"Büro, Q1 2025": "5000"}

@@ -159,13 +159,16 @@ def merges_of(details: Json, rows: Sequence[Sequence[Cell]]) -> tuple[Merge, ...
     return tuple(found)
 
 
-def hidden_rows(details: Json, row_count: int) -> frozenset[int]:
-    """The sheet rows, from 1, that a person or a filter hides. Raises as `_parse`."""
+def hidden_rows(details: Json, rows: Sequence[Sequence[Cell]]) -> frozenset[int]:
+    """The rows with cells, from 1, that a person or a filter hides. Raises as `_parse`."""
     return frozenset(
         row
         for data in details.get("data") or ()
         for row, each in enumerate(data.get("rowMetadata") or (), int(data.get("startRow", 0)) + 1)
-        if each and row <= row_count and (each.get("hiddenByUser") or each.get("hiddenByFilter"))
+        if each
+        and row <= len(rows)
+        and rows[row - 1]
+        and (each.get("hiddenByUser") or each.get("hiddenByFilter"))
     )
 
 

@@ -98,7 +98,7 @@ def _fetch(client: SheetsClient, target: Target) -> Fetched:
     details = book.details.get(tab.gid, {})
     about.mark_percentages(details, rows)
     return Fetched(
-        Grid(rows, about.merges_of(details, rows), about.hidden_rows(details, len(rows))),
+        Grid(rows, about.merges_of(details, rows), about.hidden_rows(details, rows)),
         f"sheet {tab.title!r}",
         f"{book.title}, {tab.title}",
         tab.gid,

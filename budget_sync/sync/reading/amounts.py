@@ -102,7 +102,7 @@ class AmountReader:
 
     def _text(self, cell: str, currency: str) -> int:
         if len(cell) > MAX_CELL_CHARS:
-            raise CellError(LongCell(len(cell)).problem(""))
+            raise CellError(sentence(LongCell(len(cell)).problem("")))
         text = plain_number(cell)
         if not text:
             raise CellError("is blank. Enter an amount, or 0.")
@@ -220,6 +220,11 @@ def reject_unfinished(text: str) -> None:
         )
 
 
+def sentence(problem: str) -> str:
+    """A problem that ends with a full stop, so that another sentence can follow."""
+    return problem if problem.endswith(".") else f"{problem}."
+
+
 def to_decimal(scaled: int) -> Decimal:
     """An amount that was multiplied by SCALE, exactly."""
     whole, rest = divmod(abs(scaled), SCALE)
@@ -262,8 +267,8 @@ def is_numeric(cell: Cell) -> bool:
 
 def _is_unit(token: str) -> bool:
     """Whether a text next to a number multiplies it: k, Mio., m€."""
-    letters = "".join(c for c in token if unicodedata.category(c) != "Sc").rstrip(".")
-    return letters.casefold() in _UNIT_WORDS
+    letters = "".join(c for c in token if unicodedata.category(c) != "Sc").rstrip(".").casefold()
+    return letters in _UNIT_WORDS or (letters == "t" and len(token) > 1)
 
 
 def _is_negative(before: str, after: str) -> bool | None:
@@ -305,7 +310,7 @@ def _number(cell: Cell, currency: str) -> int:
             f"is {quoted(cell.shown)}, which the sheet stores as a date. Enter a number."
         )
     if isinstance(cell, DateCell | LongCell | PercentCell | UncalculatedCell):
-        raise CellError(cell.problem("Enter a number."))
+        raise CellError(sentence(cell.problem("Enter a number.")))
     if isinstance(cell, int):
         return cell * SCALE
     number = Decimal(repr(cell)) if isinstance(cell, float) else Decimal(cell)

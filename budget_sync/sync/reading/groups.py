@@ -23,12 +23,17 @@ from budget_sync.sync.reading.values import Period
 #: A message names at most this many rows.
 _NAMED_ROWS: Final = 20
 
+# Never changed. Most groups have no such rows, and one list less makes long sheets faster.
+_NO_ROWS: Final[list[int]] = []
+_NO_IDS: Final[dict[int, str]] = {}
+
 
 class Group:
     """The lines of one department and period.
 
     `rows` are the lines that can be read, `bad_rows` the others. `total` is the sum of the amounts
-    as written, times SCALE. `limit` is that of the first line.
+    as written, times SCALE. `limit` is that of the first line. `budget_ids` are those of the rows
+    that have one.
     """
 
     __slots__ = (
@@ -46,12 +51,12 @@ class Group:
     def __init__(self, name: Name, period: Period) -> None:
         self.name, self.period = name, period
         self.rows: list[int] = []
-        self.bad_rows: list[int] = []
+        self.bad_rows: list[int] = _NO_ROWS
         self.total = 0
         self.currency = ""
         self.currencies: set[str] | None = None
         self.limit: int | None = None
-        self.budget_ids: list[str | None] = []
+        self.budget_ids: dict[int, str] = _NO_IDS
 
     def add(
         self,
@@ -68,7 +73,16 @@ class Group:
             self.currencies = (self.currencies or {self.currency}) | {currency}
         self.rows.append(number)
         self.total += amount
-        self.budget_ids.append(budget_id)
+        if budget_id is not None:
+            if self.budget_ids is _NO_IDS:
+                self.budget_ids = {}
+            self.budget_ids[number] = budget_id
+
+    def add_bad(self, number: int) -> None:
+        """Add a line that cannot be read."""
+        if self.bad_rows is _NO_ROWS:
+            self.bad_rows = []
+        self.bad_rows.append(number)
 
     @property
     def label(self) -> str:
@@ -151,10 +165,9 @@ class Groups:
         groups_by_id: dict[str, list[Group]] = {}
         rows_by_id: dict[str, list[int]] = {}
         for group in self.by_key.values():
-            for number, budget_id in zip(group.rows, group.budget_ids, strict=True):
-                if budget_id is not None:
-                    rows_by_id.setdefault(budget_id, []).append(number)
-                    groups_by_id.setdefault(budget_id, []).append(group)
+            for number, budget_id in group.budget_ids.items():
+                rows_by_id.setdefault(budget_id, []).append(number)
+                groups_by_id.setdefault(budget_id, []).append(group)
         for budget_id, number in self._bad_ids:
             if budget_id in rows_by_id:
                 rows_by_id[budget_id].append(number)
@@ -182,7 +195,7 @@ def _twice_error(budget_id: str, rows: Sequence[int], groups: Iterable[Group]) -
 def _error_of(group: Group, problem: str) -> RowError:
     """One error for all rows of a group. Each of their Budget IDs may mean another budget."""
     key = group.name.key, group.period.key
-    ids = list(dict.fromkeys(each for each in group.budget_ids if each is not None))
+    ids = list(dict.fromkeys(group.budget_ids.values()))
     return RowError(
         tuple(group.all_rows),
         problem,
@@ -206,7 +219,7 @@ def _budget(group: Group, minor: int) -> SheetBudget:
     exponent = currency_exponent(group.currency)
     limit = None if group.limit is None else round_minor(group.limit, exponent)
     return SheetBudget(
-        group.budget_ids[0],
+        group.budget_ids.get(group.rows[0]),
         group.name.text,
         group.name.key,
         group.period.text,

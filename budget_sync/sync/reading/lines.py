@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from budget_sync.sync.limits import CHECK_EVERY_ROWS, Check
 from budget_sync.sync.reading.amounts import CellError
 from budget_sync.sync.reading.commas import CommaCheck
 from budget_sync.sync.reading.grid import Cell
-from budget_sync.sync.reading.groups import Groups
+from budget_sync.sync.reading.groups import Group, Groups
 from budget_sync.sync.reading.header import heading_text
 from budget_sync.sync.reading.headings import hkey
 from budget_sync.sync.reading.names import NO_ID, NO_NAME, BudgetId, Name, TotalKind
@@ -17,7 +18,7 @@ from budget_sync.sync.reading.notes import Notes
 from budget_sync.sync.reading.row_errors import RowErrors
 from budget_sync.sync.reading.rows import Row, Sheet
 from budget_sync.sync.reading.total_rows import TOTAL, TotalError, TotalRows
-from budget_sync.sync.reading.values import Period, Verdict, is_blank
+from budget_sync.sync.reading.values import Amounts, Period, Verdict, is_blank
 
 BELOW_TABLE: Final = "text below the table"
 REPEATED_HEADER: Final = "repeated header"
@@ -25,6 +26,14 @@ NOTHING: Final = "neither a department nor an amount"
 
 #: A row that is shorter by more cells than this is not read in the fast way.
 _MAX_PADDING: Final = 64
+
+
+class _Owner(NamedTuple):
+    """The group of the rows with equal cells in all columns but that of the amount."""
+
+    group: Group
+    period_key: str | None
+    amounts: Amounts
 
 
 class Lines:
@@ -43,7 +52,10 @@ class Lines:
         self.nameless: list[tuple[int, int]] = []
         self.blank_amounts = 0
         self._rows = sheet.grid.rows[sheet.layout.last_row :]
-        self._groups_by_key = self.groups.by_key
+        columns = sheet.columns
+        keys = (columns.department, columns.period, columns.part, columns.currency, *columns.keep)
+        self._owner_cells = itemgetter(*(column for column in (*keys, 0) if column is not None))
+        self._owners: dict[tuple[Cell, ...], _Owner] = {}
         self._id_column = sheet.columns.budget_id if sheet.uses_ids else None
         self._last_amount_row = self._find_last_amount_row()
         self._filters = list(zip(sheet.filters, sheet.columns.keep, strict=True))
@@ -51,25 +63,56 @@ class Lines:
         self._last_named = NO_NAME
         self._commas = CommaCheck(sheet)
         self._totals = TotalRows(sheet, self.skipped, self.notes)
+        self._remembers_owners = not (
+            sheet.is_wide or self._fills or self._id_column is not None or columns.limit is not None
+        )
         self._has_commas = self._commas.is_needed
         self._add_total = self._totals.running.add
         self._fewest_cells = 1 + max(*sheet.columns.used, *(self._commas.next_columns))
 
     def read(self, check: Check) -> None:
         """Read all rows."""
-        number = self.sheet.layout.last_row
+        first = self.sheet.layout.last_row + 1
         for start in range(0, len(self._rows), CHECK_EVERY_ROWS):
             check()
-            for cells in self._rows[start : start + CHECK_EVERY_ROWS]:
-                number += 1
+            rows = self._rows[start : start + CHECK_EVERY_ROWS]
+            for number, cells in self._without_known(rows, first + start):
                 if not self._add_plain(number, cells) and not self.sheet.is_blank(cells):
                     self._read(number, cells)
 
-    def _add_plain(self, number: int, cells: Sequence[Cell]) -> bool:
-        """Add a row that has nothing unusual to its groups; False if it must be read in full.
+    def _without_known(
+        self, rows: Sequence[Sequence[Cell]], first: int
+    ) -> Iterator[tuple[int, Sequence[Cell]]]:
+        """Add the rows with the same cells as an earlier one, but for the amount; the others.
 
-        Most rows of most sheets end here, so this does nothing but look up cells.
+        Most rows of long sheets end here.
         """
+        owner_cells, owners = self._owner_cells, self._owners
+        column, add_total = self.sheet.columns.amounts[0], self._add_total
+        width, after, has_commas = self.sheet.columns.width, column + 1, self._has_commas
+        for number, cells in enumerate(rows, first):
+            try:
+                owner = owners[owner_cells(cells)]
+                amount = owner.amounts[cells[column]]
+            except (KeyError, IndexError):
+                yield number, cells
+                continue
+            count = len(cells)
+            rest = cells[after] if has_commas and count > after else None
+            if (
+                not isinstance(amount, int)
+                or (has_commas and count > width)
+                or (isinstance(rest, str) and "" < rest < ":")
+            ):
+                yield number, cells
+                continue
+            group = owner.group
+            group.rows.append(number)
+            group.total += amount
+            add_total((owner.period_key, (amount,)))
+
+    def _add_plain(self, number: int, cells: Sequence[Cell]) -> bool:
+        """Add a row that has nothing unusual to its groups; False if it must be read in full."""
         sheet, columns = self.sheet, self.sheet.columns
         count = len(cells)
         if count < self._fewest_cells:
@@ -115,10 +158,13 @@ class Lines:
         self._add_total((periods[0].key if columns.period is not None else None, amounts))
         for period, amount in zip(periods, amounts, strict=True):
             if amount is not None:
-                group = self._groups_by_key.get((name.key, period.key))
-                if group is None:
-                    group = self.groups.of(name, period)
+                group = self.groups.of(name, period)
                 group.add(number, amount, currency, budget_id.text, limit)
+        if self._remembers_owners:
+            key = self._owner_cells(cells)
+            if all(isinstance(cell, str) for cell in key) and group.currency == currency:
+                period_key = periods[0].key if columns.period is not None else None
+                self._owners[key] = _Owner(group, period_key, amounts_of)
         return True
 
     def _read(self, number: int, cells: Sequence[Cell]) -> None:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from budget_sync.domain.names import fold
 from budget_sync.sync.limits import MAX_CELL_CHARS, MAX_QUOTED_CHARS, cut, quoted
-from budget_sync.sync.reading.amounts import CellError, reject_unfinished
+from budget_sync.sync.reading.amounts import CellError, reject_unfinished, sentence
 from budget_sync.sync.reading.grid import Cell, DateCell, LongCell, PercentCell, UncalculatedCell
 from budget_sync.sync.reading.header import digits
 from budget_sync.sync.reading.totals import is_pure_total, is_total_like
@@ -150,7 +150,7 @@ class BudgetIds(dict[Cell, BudgetId]):
 
 
 def _budget_id(cell: Cell) -> BudgetId:
-    if isinstance(cell, str) and _PLAIN_ID.fullmatch(cell):
+    if isinstance(cell, str) and len(cell) <= MAX_ID_CHARS and _PLAIN_ID.fullmatch(cell):
         return BudgetId(cell)
     try:
         return BudgetId(clean_text(cell, MAX_ID_CHARS) or None)
@@ -177,7 +177,7 @@ def clean_text(cell: Cell, max_chars: int) -> str:
     if isinstance(cell, bool):
         raise CellError(f"is {str(cell).upper()}. Enter a name.")
     if isinstance(cell, DateCell | LongCell | PercentCell | UncalculatedCell):
-        raise CellError(_sentence(cell.problem(_AS_TEXT)))
+        raise CellError(sentence(cell.problem(_AS_TEXT)))
     if not isinstance(cell, str):
         if abs(float(cell)) >= _LOST_FROM:
             raise CellError(f"is '{cell}', {_LOST}")
@@ -189,7 +189,7 @@ def _clean(text: str, max_chars: int) -> str:
     if len(text) > MAX_CELL_CHARS:
         if not text.strip():
             return ""
-        raise CellError(_sentence(LongCell(len(text)).problem("")))
+        raise CellError(sentence(LongCell(len(text)).problem("")))
     clean = visible(text)
     # The CSV export of the console puts an apostrophe before a text that may be a formula.
     if clean[:1] == "'" and clean[1:2] in ("-", "+", "@", "="):
@@ -214,10 +214,6 @@ def visible(text: str) -> str:
     if not text.isascii():
         text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
     return " ".join(text.split())
-
-
-def _sentence(problem: str) -> str:
-    return problem if problem.endswith(".") else f"{problem}."
 
 
 def without_code(name: str) -> str:

@@ -93,7 +93,7 @@ class RowErrors:
         keys = dict.fromkeys(period.key or None for period in periods) or {None: None}
         for period in periods:
             if row.name.key and period.key:
-                self._groups.of(row.name, period).bad_rows.append(row.number)
+                self._groups.of(row.name, period).add_bad(row.number)
         first, *others = (
             Identity(external_id, found.problem is not None, row.name.key or None, key)
             for key in keys

@@ -139,7 +139,7 @@ class Sections:
         return None
 
     def _is_unreadable(self, line: Row) -> bool:
-        """Whether a line cannot be read; what is wrong with it is an error of its own."""
+        """Whether a line cannot be read. If so, add an error that says why."""
         problem = line.periods[0].problem or line.currency.problem
         if line.verdict is Verdict.UNKNOWN:
             problem = self.errors.filter_problem(line)
@@ -197,7 +197,7 @@ class Sections:
         for row in rows:
             for period in row.periods:
                 if section.name.key and period.key:
-                    self.groups.of(section.name, period).bad_rows.append(row.number)
+                    self.groups.of(section.name, period).add_bad(row.number)
         keys = {period.key for row in rows for period in row.periods}
         self.errors.add(
             RowError(

@@ -15,7 +15,7 @@ from budget_sync.domain.money import MoneyError, currency_exponent
 from budget_sync.domain.names import fold
 from budget_sync.domain.periods import FiscalYear, Settled, read_period, read_year_and_part
 from budget_sync.sync.limits import MAX_CELL_CHARS, MAX_QUOTED_CHARS, cut, quoted
-from budget_sync.sync.reading.amounts import AmountReader, CellError, reject_unfinished
+from budget_sync.sync.reading.amounts import AmountReader, CellError, reject_unfinished, sentence
 from budget_sync.sync.reading.grid import Cell, DateCell, LongCell, PercentCell, UncalculatedCell
 from budget_sync.sync.reading.header import digits
 from budget_sync.sync.reading.model import Filter, PeriodColumn
@@ -124,7 +124,7 @@ def period_text(cell: Cell, *, is_part: bool = False) -> str:
             f"is {quoted(cell.shown)}, which the sheet stores as a date. Format it as plain text."
         )
     if isinstance(cell, DateCell | LongCell | PercentCell | UncalculatedCell):
-        raise CellError(cell.problem("format it as plain text"))
+        raise CellError(sentence(cell.problem("format it as plain text")))
     text = digits(cell)
     is_known = text.isdecimal() and (is_part or int(text) in _YEARS)
     if not is_known:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from budget_sync.sync.xlsx.package import DamagedFileError, Package
 from budget_sync.sync.xlsx.scan import IsoDate, SharedTexts, SheetScan, Special
 from budget_sync.sync.xlsx.workbook import Workbook, Worksheet, read_formats, read_workbook
 
+_EPOCH = datetime(1899, 12, 30, tzinfo=UTC)
+
 # Doubles represent all integers up to here.
 _MAX_EXACT = 2**53
 
@@ -30,6 +32,7 @@ _CONTENT = "application/vnd.openxmlformats-officedocument.spreadsheetml"
 # An Excel file with one worksheet and no styles, so that all numbers and dates are plain numbers.
 _SHEET_PART = "xl/worksheets/sheet1.xml"
 _TEXTS_PART = "xl/sharedStrings.xml"
+_NO_TEXTS = f'<sst xmlns="{_MAIN}"/>'.encode()
 _FRAME = {
     "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types"><Override PartName='
     f'"/xl/workbook.xml" ContentType="{_CONTENT}.sheet.main+xml"/></Types>',
@@ -89,29 +92,53 @@ def _choose(workbook: Workbook, name: str | None) -> Worksheet | None:
 
 
 def _read_grid(package: Package, workbook: Workbook, worksheet: Worksheet, check: Check) -> Grid:
+    texts = SharedTexts()
+    if workbook.shared_strings is not None:
+        texts.read(package.chunks(workbook.shared_strings), check)
+    formats = read_formats(package, workbook.styles)
+    scan = SheetScan(formats, texts.lengths, recalculates=workbook.recalculates)
+    scan.read(package.chunks(worksheet.part), check)
+    merges = scan.merges()
+    check()
+    copy = _copy(package, workbook.shared_strings, worksheet.part, scan.unknown_errors)
+    rows = _Cells(scan, from_1904=workbook.from_1904).rows(_open(copy))
+    hidden = frozenset(row + 1 for row in scan.hidden if row < len(rows) and rows[row])
+    return Grid(rows, merges, hidden, is_xlsx=True)
+
+
+def _copy(
+    package: Package, texts: str | None, sheet: str, unknown_errors: Sequence[tuple[int, int]]
+) -> io.BytesIO:
+    """A file with one worksheet of the package and its texts, for python-calamine."""
     copy = io.BytesIO()
     with zipfile.ZipFile(copy, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, text in _FRAME.items():
             archive.writestr(name, text)
-        texts = SharedTexts()
         with archive.open(_TEXTS_PART, "w") as part:
-            if workbook.shared_strings is None or not package.has(workbook.shared_strings):
-                part.write(f'<sst xmlns="{_MAIN}"/>'.encode())
-            else:
-                texts.read(package.chunks(workbook.shared_strings), copy=part.write, check=check)
-        formats = read_formats(package, workbook.styles)
-        scan = SheetScan(formats, texts.lengths, recalculates=workbook.recalculates)
+            for chunk in package.chunks(texts) if texts else (_NO_TEXTS,):
+                part.write(chunk)
         with archive.open(_SHEET_PART, "w") as part:
-            scan.read(package.chunks(worksheet.part), copy=part.write, check=check)
-    merges = scan.merges()
-    check()
-    rows = _Cells(scan, from_1904=workbook.from_1904).rows(_open(copy))
-    hidden = frozenset(row + 1 for row in scan.hidden if row < len(rows))
-    return Grid(rows, merges, hidden, is_xlsx=True)
+            chunks = package.chunks(sheet)
+            for chunk in _with_known_errors(chunks, unknown_errors) if unknown_errors else chunks:
+                part.write(chunk)
+    copy.seek(0)
+    return copy
+
+
+def _with_known_errors(
+    chunks: Iterable[bytes], unknown_errors: Sequence[tuple[int, int]]
+) -> Iterator[bytes]:
+    """The XML of a worksheet with #N/A in these places; the scan knows the errors themselves."""
+    data = b"".join(chunks)
+    done = 0
+    for start, end in unknown_errors:
+        yield data[done : data.index(b">", start) + 1]
+        yield b"#N/A"
+        done = end
+    yield data[done:]
 
 
 def _open(copy: io.BytesIO) -> CalamineSheet:
-    copy.seek(0)
     return _calamine(lambda: CalamineWorkbook.from_filelike(copy).get_sheet_by_index(0))
 
 
@@ -161,7 +188,7 @@ class _Cells:
 
     def _special_cell(self, special: Special, cell: Cell) -> Cell:
         if isinstance(special, IsoDate):
-            return DateCell(0, special.text)
+            return _iso_date(special.text)
         if not isinstance(special, NumberFormat):
             return special
         if isinstance(cell, bool) or not isinstance(cell, int | float | Decimal):
@@ -185,4 +212,14 @@ def _cell(value: str | float | bool | date | datetime | time | timedelta) -> Cel
         return value if len(value) <= MAX_CELL_CHARS else LongCell(len(value))
     if isinstance(value, int):
         return value
-    return DateCell(0, str(value))
+    return _iso_date(str(value))
+
+
+def _iso_date(text: str) -> DateCell:
+    """A date that is stored as text, with the days since 1900; 0 if they are unknown."""
+    try:
+        passed = datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH
+    except ValueError:
+        return DateCell(0, text)
+    days = Decimal(passed // timedelta(seconds=1)) / 86_400
+    return DateCell(int(days) if days == int(days) else days, text)

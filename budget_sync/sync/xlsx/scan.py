@@ -36,6 +36,9 @@ _DIGITS = "0123456789"
 _TYPES = frozenset(("n", "s", "str", "b", "e", "d", "inlineStr"))
 _COLLECTED_TYPES = frozenset(("s", "e", "d"))
 
+# The errors that python-calamine knows. It rejects a file with another one.
+_KNOWN_ERRORS = frozenset(("#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!"))
+
 #: What takes the place of a cell's value: an error's text, or a formula without a value.
 Replacement = str | UncalculatedCell
 
@@ -87,7 +90,10 @@ class SheetScan(XmlReader):
     ) -> None:
         """`formats` are those of the styles, `shared` the lengths of the shared texts."""
         super().__init__()
+        self.forbid_markup_in_texts()
         self.specials: dict[int, dict[int, Special]] = {}
+        #: The bytes from the start tag to the end tag of values that python-calamine rejects.
+        self.unknown_errors: list[tuple[int, int]] = []
         self.hidden: list[int] = []
         self.row_count = 0
         self.column_count = 0
@@ -107,6 +113,7 @@ class SheetScan(XmlReader):
         self._format: NumberFormat | None = None
         self._has_formula = False
         self._value: str | None = None
+        self._value_start = 0
         self._is_collecting = False
 
     def start(self, name: str, attributes: Attributes) -> None:
@@ -132,6 +139,8 @@ class SheetScan(XmlReader):
             if self._is_collecting:
                 self._is_collecting = False
                 self._value = self.collected()
+                if self._type == "e" and self._value and self._value not in _KNOWN_ERRORS:
+                    self.unknown_errors.append((self._value_start, self.position()))
         elif name == "c" and self._is_in_cell:
             self._is_in_cell = False
             special = self._special()
@@ -167,7 +176,7 @@ class SheetScan(XmlReader):
                         "save the file again."
                     )
                 taken[start : start + width] = b"\1" * width
-        return tuple(merges)
+        return tuple(sorted(merges))
 
     def _start_row(self, attributes: Attributes) -> None:
         text = attributes.get("r")
@@ -183,16 +192,19 @@ class SheetScan(XmlReader):
 
     def _start_cell(self, attributes: Attributes) -> None:
         reference = attributes.get("r")
+        previous = self._column
         if reference is None:
-            self._column += 1
+            self._column = previous + 1
         else:
             letters = reference.rstrip(_DIGITS)
             column = self._columns.get(letters)
             self._column = self._learn(letters) if column is None else column
             if reference[len(letters) :] != self._row_text:
                 raise DamagedFileError("a cell is not in its row")
-        if self._column >= MAX_COLUMNS or self._row < 0 or self._is_in_cell:
-            raise DamagedFileError("a cell is out of place")
+        if self._column >= MAX_COLUMNS:
+            raise DamagedFileError(f"it has more than {MAX_COLUMNS:,} columns")
+        if self._column <= previous or self._row < 0 or self._is_in_cell:
+            raise DamagedFileError("its cells are not in order")
         self._is_in_cell = True
         self._type = attributes.get("t", "n")
         self._format = self._formats.get(attributes.get("s", "0"))
@@ -203,10 +215,7 @@ class SheetScan(XmlReader):
         """The index of a column, which is then known."""
         if not _REFERENCE.fullmatch(f"{letters}1"):
             raise DamagedFileError("a cell has no column")
-        column = _column_index(letters)
-        if column >= MAX_COLUMNS:
-            raise DamagedFileError(f"it has more than {MAX_COLUMNS:,} columns")
-        self._columns[letters] = column
+        column = self._columns[letters] = _column_index(letters)
         return column
 
     def _start_value(self) -> None:
@@ -214,6 +223,7 @@ class SheetScan(XmlReader):
         self._value = ""
         if self._has_formula or self._type in _COLLECTED_TYPES:
             self._is_collecting = True
+            self._value_start = self.position()
             self.collect()
 
     def _use_cell(self) -> None:

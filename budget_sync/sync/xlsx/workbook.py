@@ -48,16 +48,20 @@ def read_workbook(package: Package) -> Workbook:
     others = {kind: target for kind, target in relations.values() if kind != "worksheet"}
     return Workbook(
         tuple(found),
-        others.get("sharedStrings"),
-        others.get("styles"),
+        _existing(package, others.get("sharedStrings", "xl/sharedStrings.xml")),
+        _existing(package, others.get("styles", "xl/styles.xml")),
         reader.from_1904,
         reader.recalculates,
     )
 
 
+def _existing(package: Package, part: str) -> str | None:
+    return part if package.has(part) else None
+
+
 def read_formats(package: Package, part: str | None) -> list[NumberFormat | None]:
     """The formats by style; None for a style that shows no number as a percentage or a date."""
-    if part is None or not package.has(part):
+    if part is None:
         return []
     reader = _StylesReader()
     reader.read(package.chunks(part))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from xml.parsers import expat
 
 from budget_sync.sync.limits import MAX_XML_ELEMENTS, Check, no_check
@@ -31,6 +31,15 @@ class XmlReader:
         self._parser.StartDoctypeDeclHandler = _reject_doctype
         self._parser.XmlDeclHandler = _require_utf8
 
+    def forbid_markup_in_texts(self) -> None:
+        """Reject comments, CDATA and processing instructions below the root element.
+
+        python-calamine drops texts next to them.
+        """
+        self._parser.CommentHandler = self._reject_markup
+        self._parser.StartCdataSectionHandler = self._reject_markup
+        self._parser.ProcessingInstructionHandler = self._reject_markup
+
     def start(self, name: str, attributes: Attributes) -> None:
         """Called for the start of an element."""
 
@@ -47,14 +56,12 @@ class XmlReader:
         self._parser.CharacterDataHandler = None
         return "".join(self._text)
 
-    def read(
-        self,
-        chunks: Iterable[bytes],
-        *,
-        copy: Callable[[bytes], object] | None = None,
-        check: Check = no_check,
-    ) -> None:
-        """Read a part, and copy its bytes as they are checked. Raises FetchError."""
+    def position(self) -> int:
+        """The index of the first byte of the current tag."""
+        return self._parser.CurrentByteIndex
+
+    def read(self, chunks: Iterable[bytes], check: Check = no_check) -> None:
+        """Read a part. Raises FetchError."""
         size = 0
         try:
             for chunk in chunks:
@@ -65,8 +72,6 @@ class XmlReader:
                 self._parser.Parse(chunk)
                 if size - self._parser.CurrentByteIndex > _MAX_TAG_BYTES:
                     raise DamagedFileError("a tag is too long")
-                if copy is not None:
-                    copy(chunk)
             self._parser.Parse(b"", True)
         except expat.ExpatError:
             raise DamagedFileError("its XML is not valid") from None
@@ -79,6 +84,10 @@ class XmlReader:
         if self._depth > _MAX_DEPTH:
             raise DamagedFileError("its XML is nested too deeply")
         self.start(name.rpartition(":")[2] if ":" in name else name, attributes)
+
+    def _reject_markup(self, *_: object) -> None:
+        if self._depth:
+            raise DamagedFileError("its XML has comments or CDATA")
 
     def _on_end(self, name: str) -> None:
         self._depth -= 1

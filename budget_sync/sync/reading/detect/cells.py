@@ -17,7 +17,7 @@ from budget_sync.sync.reading.grid import (
     UncalculatedCell,
 )
 
-#: A longer text is no number and no code.
+#: A longer text is not read as a number.
 MAX_NUMBER_CHARS = 60
 
 #: The signs of currencies, as in CURRENCY_WORDS.
@@ -35,7 +35,7 @@ _CODE_BEFORE = re.compile(
 )
 _CODE_AFTER = re.compile(r"([A-Z]{3}|kr\.?|Rs\.?|Fr\.?|SFr\.?)$")
 _YEAR = re.compile(r"(?:19|20)[0-9]{2}(?:\.0+)?")
-_DASH = re.compile(r"(?:[A-Z]{3}|US|C|A)?\s*[$€£¥₹₪]?\s*-+\s*[$€£¥₹₪]?\s*(?:[A-Z]{3})?")
+_DASH = re.compile(r"(?:[A-Z]{3}|US|C|A)?[$€£¥₹₪]?-+[$€£¥₹₪]?(?:[A-Z]{3})?")
 
 #: The codes of the currency signs that name a country.
 _COUNTRY_DOLLARS = {
@@ -126,7 +126,9 @@ def _core(text: str) -> str | None:
 
 
 def core_of(text: str) -> str | None:
-    """The digits and marks of a number, without signs, brackets and currency; None if it is none.
+    """The digits and marks of a number, without signs, brackets and currency.
+
+    None for another text.
 
     "$(1,234.50)" has "1,234.50".
     """
@@ -196,6 +198,7 @@ def is_year(text: str) -> bool:
 
 def is_lone_dash(text: str) -> bool:
     """Whether a text is a dash for "nothing", with or without a currency."""
-    if len(text) > 12:
+    if len(text) > MAX_NUMBER_CHARS:
         return False
-    return bool(_DASH.fullmatch(text.translate(dict.fromkeys(map(ord, _MINUS), "-")).strip()))
+    plain = text.translate(dict.fromkeys(map(ord, _MINUS), "-"))
+    return bool(_DASH.fullmatch("".join(plain.split())))

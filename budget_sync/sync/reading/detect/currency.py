@@ -20,7 +20,7 @@ _MIN_SHARE = 0.8
 _MIN_NEGATIVE_SHARE = 0.95
 _MAX_OPTIONS = 10
 
-#: The dollar, yen and kroner currencies; the sign alone does not say which one is meant.
+#: The currencies that share a sign: dollars, yen and kroner.
 _SHARED_SIGNS = {
     "$": ("USD", "CAD", "AUD", "NZD", "HKD", "SGD", "MXN", "COP", "CLP", "ARS"),
     "¥": ("JPY", "CNY"),

@@ -81,7 +81,7 @@ def _column(
             best,
             [best, *(each for _, each in others), *texts],
             findings,
-            default=(best.name,) if is_likely else None,
+            default=(best.name,) if is_likely or not (others or texts) else None,
         )
     return best
 

@@ -30,7 +30,7 @@ from budget_sync.sync.reading.result import Customer, SheetResult
 
 @dataclass
 class Draft:
-    """A reading in progress. `file` is None for a grid that is not a CSV file."""
+    """A reading in progress. `file` is None unless the source is a CSV file."""
 
     sheet: Sheet
     file: CsvFormat | None
@@ -50,6 +50,8 @@ class Draft:
     sum: bool = False
     totals: tuple[str, ...] = ()
     total_departments: tuple[str, ...] = ()
+    #: Subtotals of the trial while the question for them is open.
+    assumed_totals: tuple[str, ...] = ()
 
     @property
     def used(self) -> list[Column]:
@@ -74,7 +76,10 @@ class Draft:
             currency=self.currency,
             sum=self.sum if sums is None else sums,
             keep=self.keep,
-            totals=Totals(names=self.totals, departments=self.total_departments),
+            totals=Totals(
+                names=self.totals + (self.assumed_totals if is_trial else ()),
+                departments=self.total_departments,
+            ),
             unit=self.unit,
             sign=self.sign,
             marks=self.marks,
@@ -99,7 +104,7 @@ class Trials:
         return customer
 
     def run(self, draft: Draft, *, sums: bool | None = None) -> SheetResult:
-        """What the draft finds. Raises SheetProblem."""
+        """The budgets and errors of the draft. Raises SheetProblem."""
         reading = draft.reading(is_trial=True, sums=sums)
         key = reading.to_text()
         if key not in self._known:

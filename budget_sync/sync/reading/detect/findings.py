@@ -44,6 +44,8 @@ class Findings:
     stored: dict[str, Sequence[str]] = field(default_factory=dict)
     reading: Reading | None = None
     title_years: tuple[str, ...] = ()
+    #: The source of the years, for a question.
+    years_from: str = "The title"
     questions: list[Question] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
@@ -52,6 +54,11 @@ class Findings:
     def title_year(self) -> str | None:
         """The only year in the title and the file name."""
         return self.title_years[0] if len(self.title_years) == 1 else None
+
+    @property
+    def title_hint(self) -> str:
+        """The end of a question about that year: " (The title says 2026.)"."""
+        return f" ({self.years_from} says {self.title_year}.)" if self.title_year else ""
 
     def asked(self, question_id: str) -> bool:
         """Whether the question is in the list already."""

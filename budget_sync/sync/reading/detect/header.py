@@ -8,13 +8,13 @@ from functools import cached_property
 from itertools import accumulate
 
 from budget_sync.domain.periods import FiscalYear
-from budget_sync.sync.limits import MAX_CELL_CHARS
 from budget_sync.sync.reading.detect.cells import is_number_cell, is_numeric, is_year, text_of
 from budget_sync.sync.reading.detect.findings import Refused
-from budget_sync.sync.reading.detect.sheet import HeaderPlace, cell_at
+from budget_sync.sync.reading.detect.sheet import HeaderPlace
 from budget_sync.sync.reading.grid import Cell, Grid
+from budget_sync.sync.reading.header import joined_headings
 from budget_sync.sync.reading.heading_periods import heading_period, relative_year
-from budget_sync.sync.reading.headings import JOIN, Role, hkey, scores
+from budget_sync.sync.reading.headings import Role, hkey, scores
 
 #: The header is among the first rows of a sheet, and has at most this many rows.
 SEARCHED_ROWS = 50
@@ -47,6 +47,10 @@ class TopRows:
         self.width = max(map(len, self.rows), default=0)
         self.filled_counts = [sum(map(bool, row)) for row in self.texts]
         self.numeric_counts = [sum(row) for row in self.numeric]
+        self.number_counts = [
+            sum(1 for text, numeric in zip(*row, strict=True) if numeric and not is_year(text))
+            for row in zip(self.texts, self.numeric, strict=True)
+        ]
         self._periods: dict[str, bool] = {}
         self._best: dict[str, dict[Role, float]] = {}
 
@@ -69,6 +73,10 @@ class TopRows:
         count = filled[end] - filled[row + 1]
         return (numeric[end] - numeric[row + 1]) / count if count else 0.0
 
+    def most(self, row: int) -> float:
+        """No less than the score of a header that ends at a row, without a look at its words."""
+        return _MOST_WITHOUT_PERIODS + 0.9 * self.width - 2 * self.number_counts[row]
+
     def roles(self, heading: str) -> dict[Role, float]:
         """The scores of a heading, which are computed once."""
         if heading not in self._best:
@@ -85,28 +93,6 @@ class TopRows:
         return self._periods[heading]
 
 
-def joined_headings(rows: Sequence[Sequence[Cell]], width: int) -> tuple[str, ...]:
-    """The headings of a header of one or more rows: the texts of each column joined by " / ".
-
-    A text in an upper row continues to the right over blank cells, for columns with a text below.
-    """
-    texts = [
-        [" ".join(text_of(cell_at(row, column)).split()) for column in range(width)] for row in rows
-    ]
-    if len(texts) == 1:
-        return tuple(texts[0])
-    spread = []
-    for number, row in enumerate(texts):
-        below = texts[number + 1 :]
-        last, filled = "", []
-        for column, text in enumerate(row):
-            last = text or last
-            is_named_below = any(lower[column] for lower in below)
-            filled.append(text or (last if is_named_below else ""))
-        spread.append(filled)
-    return tuple(JOIN.join(row[column] for row in spread if row[column]) for column in range(width))
-
-
 def find_header(grid: Grid, fiscal_year: FiscalYear) -> tuple[HeaderPlace, float]:
     """The best header and its score. Raises Refused if nothing looks like one."""
     top = TopRows(grid.rows, fiscal_year)
@@ -119,10 +105,10 @@ def find_header(grid: Grid, fiscal_year: FiscalYear) -> tuple[HeaderPlace, float
     best_score = MIN_SCORE
     for bottom in range(min(SEARCHED_ROWS, len(top.rows))):
         for count in range(1, min(MAX_HEADER_ROWS, bottom + 1) + 1):
+            if top.most(bottom) < best_score:
+                continue
             place = _candidate(top, bottom, count)
             if place is None:
-                continue
-            if _most(top, place) < best_score:
                 continue
             score = round(_score(top, place), 6)
             if score > best_score or (best is None and score >= MIN_SCORE):
@@ -141,25 +127,12 @@ def _candidate(top: TopRows, bottom: int, count: int) -> HeaderPlace | None:
         return None
     if count == 1 and top.filled_counts[bottom] < 2:
         return None
-    width = max(len(top.rows[row]) for row in range(first, bottom + 1))
-    headings = joined_headings(top.rows[first : bottom + 1], width)
+    headings = tuple(joined_headings(top.rows[first : bottom + 1]))
     named = [heading for heading in headings if heading]
     numbers = sum(1 for heading in named if is_numeric(heading) and not is_year(heading))
     if len(named) < 2 or numbers > 0.2 * len(named):
         return None
     return HeaderPlace(first, count, headings)
-
-
-def _most(top: TopRows, place: HeaderPlace) -> float:
-    """No less than the score, without a look at the words: rows of numbers need none."""
-    periods = 0.9 * len(place.headings)
-    return _MOST_WITHOUT_PERIODS + periods - 2 * _numbers(top, place.bottom)
-
-
-def _numbers(top: TopRows, row: int) -> int:
-    """How many cells of a row are numbers and not years."""
-    cells = zip(top.texts[row], top.numeric[row], strict=True)
-    return sum(1 for text, numeric in cells if numeric and not is_year(text))
 
 
 def _score(top: TopRows, place: HeaderPlace) -> float:
@@ -178,7 +151,7 @@ def _score(top: TopRows, place: HeaderPlace) -> float:
         elif not is_numeric(heading):
             others += 1
     lowest = top.texts[place.bottom]
-    numbers = _numbers(top, place.bottom)
+    numbers = top.number_counts[place.bottom]
     return (
         0.3 * sum(score for score in roles.values() if score >= 4)
         + 0.9 * periods
@@ -197,16 +170,12 @@ def require_one_table(grid: Grid, place: HeaderPlace) -> None:
     first, last = max(0, place.top - 2), place.bottom + 3
     rows = [[text_of(cell) for cell in row] for row in grid.rows[first : last + 1]]
     for texts in (*rows, place.headings):
-        sure = [
-            text
-            for text in texts
-            if text and len(text) <= MAX_CELL_CHARS and scores(text).get(Role.DEPARTMENT, 0) >= 9
-        ]
-        for key, times in Counter(map(hkey, sure)).items():
-            if times > 1:
-                name = next(text for text in sure if hkey(text) == key)
+        keys = Counter(key for text in texts if text and (key := hkey(text)))
+        for text in texts:
+            times = keys[hkey(text)] if text else 0
+            if times > 1 and scores(text).get(Role.DEPARTMENT, 0) >= 9:
                 raise Refused(
-                    f"The tab has several tables side by side (the heading '{name}' occurs "
+                    f"The tab has several tables side by side (the heading '{text}' occurs "
                     f"{times} times). Put each table on a separate tab."
                 )
 

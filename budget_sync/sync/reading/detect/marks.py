@@ -26,7 +26,7 @@ _DECIMAL_OF: dict[str, Literal[".", ","]] = {" ": ",", "'": ".", ",": ".", ".": 
 
 @dataclass
 class MarkEvidence:
-    """What amounts say about the marks, with one example for each."""
+    """The marks in the amounts, with one example for each."""
 
     decimals: dict[str, str] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Step 4: where the periods of a sheet come from. Pure."""
+"""Step 4: the source of the periods of a sheet. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from budget_sync.domain.periods import FiscalYear, read_period
 from budget_sync.sync.reading.detect.amount import amount_score
-from budget_sync.sync.reading.detect.findings import AnswerError, Findings, Refused, listed
+from budget_sync.sync.reading.detect.findings import AnswerError, Findings, Refused, count, listed
 from budget_sync.sync.reading.detect.period_column import (
     PeriodColumns,
     all_period_values,
@@ -32,16 +32,13 @@ from budget_sync.sync.reading.detect.wide import (
 from budget_sync.sync.reading.model import Period, PeriodColumn, PeriodConstant, PeriodHeadings
 from budget_sync.sync.reading.proposal import Question
 
-#: The period of the trial while the question for it is open.
-ASSUMED_PERIOD = f"FY{SOME_YEAR}"
-
-#: The first of the years that stand for columns while the question for them is open.
+#: The years of the trial begin here while the question for the columns is open.
 _FIRST_ASSUMED = 1901
 
 
 @dataclass
 class PeriodPlan:
-    """Where the periods come from.
+    """The source of the periods.
 
     `columns` are the columns with the role period, `amounts` the amount columns of a wide table,
     and `ignored` its columns that are not budgets. `trial` is the same with assumptions for open
@@ -57,7 +54,7 @@ class PeriodPlan:
 
     @property
     def is_wide(self) -> bool:
-        """Whether each amount column has a period of its own."""
+        """Whether the amount columns have different periods."""
         return isinstance(self.period, PeriodHeadings)
 
 
@@ -128,7 +125,7 @@ class PeriodStep:
             PeriodColumn.model_validate(names | settled),
             PeriodColumn.model_validate(names | assumed),
             columns=[column, part.column] if part else [column],
-            evidence=f"Period: '{column.name}' ({len(known)} periods: {listed(known, 3)}).",
+            evidence=f"Period: '{column.name}' ({_shown(known)}).",
         )
 
     def _wide(self, columns: Sequence[WideColumn]) -> PeriodPlan:
@@ -144,14 +141,15 @@ class PeriodStep:
                 f"The years are in '{years.name}' and the parts of a year in the headings. This "
                 "layout cannot be read. Put each year on a separate tab."
             )
-        if keys and not self.findings.title_years:
+        if years and keys and not self.findings.title_years:
             self.findings.title_years = tuple(keys)
+            self.findings.years_from = f"The column '{years.name}'"
         choice = choose(self.parts, self.headings, self.findings)
         return self._headings(choice, {each.column.name: each.text for each in choice.chosen})
 
     def _headings(self, choice: Choice, texts: dict[str, str]) -> PeriodPlan:
         chosen = choice.chosen
-        reasons = {each.reason: each.text for each in chosen if each.reason}
+        reasons = {each.reason: each.text for each in reversed(chosen) if each.reason}
         headings = [each.heading for each in self.sheet.columns if each.heading]
         needs_year = any(each.reason == "year" for each in chosen)
         settled = settle(texts.values(), self.texts, self.findings, headings, reasons)
@@ -186,10 +184,10 @@ class PeriodStep:
     def _constant(self) -> PeriodPlan:
         self.columns.refuse_unknown()
         year = self.findings.title_year
-        said = f" (The title says {year}.)" if year else ""
         question = Question(
             "period",
-            f"No column gives the period. Which fiscal year or quarter is this sheet for?{said}",
+            f"No column gives the period. Which fiscal year or quarter is this sheet for?"
+            f"{self.findings.title_hint}",
             proposal=year,
         )
         answer = self.findings.ask_one(question)
@@ -199,12 +197,16 @@ class PeriodStep:
                 raise AnswerError(
                     f"'{answer}' is not an answer to 'period'. Enter a period such as FY2026."
                 )
-        period = PeriodConstant(constant=answer or ASSUMED_PERIOD)
+        period = PeriodConstant(constant=answer or f"FY{year or SOME_YEAR}")
         return PeriodPlan(period, period, evidence="One period for the whole sheet.")
 
 
+def _shown(known: Sequence[str]) -> str:
+    return f"{count(len(known), 'period')}: {listed(known, 3)}" if known else "no period"
+
+
 def _assumptions(findings: Findings) -> dict[str, str]:
-    """What the trial assumes for the open questions about periods."""
+    """The assumptions of the trial for open questions about periods."""
     assumed = {
         "year": findings.title_year or SOME_YEAR,
         "dash": "month",

@@ -15,7 +15,7 @@ from budget_sync.sync.reading.proposal import Question
 
 PartKind = Literal["quarter", "fiscal", "calendar"]
 
-#: A column without a known heading that has more different values is no period column.
+#: A column without a known heading is not used if it has more different values.
 _MAX_DISTINCT = 120
 
 #: A heading with one of these words or beginnings says when a row was changed.
@@ -123,7 +123,7 @@ class PeriodColumns:
         return None
 
     def _years_column(self) -> Column | None:
-        """A rated column of years, for a column whose periods have no year."""
+        """A rated column of years, for a column of periods without a year."""
         for each in self.rated:
             if all(self.texts.is_year(value) for value in period_values(each.column.cells)):
                 return each.column

@@ -50,7 +50,7 @@ class PeriodTexts:
     _known: dict[str, PeriodText] = field(default_factory=dict)
 
     def read(self, text: str) -> PeriodText:
-        """What a text means without any answer."""
+        """The meaning of a text without any answer."""
         if len(text) > _MAX_CHARS:
             return _NOT_A_PERIOD
         found = self._known.get(text)
@@ -102,7 +102,7 @@ def settle(
 ) -> dict[str, str]:
     """The settled ambiguities of a column or of headings, as in a reading's `period`.
 
-    What the values do not settle is asked. `reasons` are examples of texts by the reason for which
+    The rest is asked. `reasons` are examples of texts by the reason for which
     they have no key; without it they come from the values.
     """
     distinct = list(values)
@@ -171,12 +171,11 @@ def _ask_fiscal_year(example: str, findings: Findings) -> None:
 
 
 def _ask_year(example: str, findings: Findings) -> str | None:
-    said = f" (The title says {findings.title_year}.)" if findings.title_year else ""
     return ask_for_year(
         findings,
         Question(
             "year",
-            f"'{example}' has no year. Which fiscal year is it?{said}",
+            f"'{example}' has no year. Which fiscal year is it?{findings.title_hint}",
             proposal=findings.title_year,
         ),
     )
@@ -270,15 +269,16 @@ def _mdy(values: list[str]) -> str | None:
 def _dates(
     values: list[str], texts: PeriodTexts, findings: Findings, settled: Mapping[str, str]
 ) -> str | None:
-    """What first days mean: months, unless all are first days of quarters or of years."""
+    """The meaning of first days: months, unless all are first days of quarters or of years."""
     dated = [value for value in values if _is_date(value)]
     if not dated:
         return None
     others = [v for v in values if not _is_date(v) and texts.read(v).reason != "placeholder"]
-    months = {_month_of(value, texts, settled) for value in dated}
+    orders = [settled["mdy"]] if "mdy" in settled else ["mdy", "dmy"]
     start = texts.fiscal_year.first_month
     quarters = {(start + 3 * number - 1) % 12 + 1 for number in range(4)}
-    if others or None in months or not (months <= quarters or months <= {1, 4, 7, 10}):
+    in_orders = [{_month_of(value, texts, order) for value in dated} for order in orders]
+    if others or not any(months <= quarters or months <= {1, 4, 7, 10} for months in in_orders):
         return "month"
     question = Question(
         "dates",
@@ -294,8 +294,7 @@ def _is_date(value: str) -> bool:
     return bool(_ISO_DATE.fullmatch(text) or _SLASHED.fullmatch(text))
 
 
-def _month_of(value: str, texts: PeriodTexts, settled: Mapping[str, str]) -> int | None:
-    order = settled.get("mdy")
-    mdy = Settled(mdy=order if order in ("mdy", "dmy") else "mdy")
-    found = read_period(value, texts.fiscal_year, mdy)
+def _month_of(value: str, texts: PeriodTexts, order: str) -> int | None:
+    """The month that begins on a day; None for any other day."""
+    found = read_period(value, texts.fiscal_year, Settled(mdy=order))
     return int(found.key[5:]) if found.key and found.key[5:].isdecimal() else None

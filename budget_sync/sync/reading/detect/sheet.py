@@ -21,7 +21,7 @@ PROFILE_CELLS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class HeaderPlace:
-    """Where the header is: the index of its first row, its rows, and the headings by column.
+    """The place of the header: the index of its first row, its rows, and the headings by column.
 
     A column without a heading has "".
     """
@@ -189,7 +189,7 @@ class Sheet:
         return found
 
     def column(self, name: str) -> Column:
-        """The column with this name. Raises StopIteration if there is none."""
+        """The column with this name. Raises StopIteration if it is missing."""
         return next(each for each in self.columns if each.name == name)
 
     def text(self, index: int, column: Column) -> str:

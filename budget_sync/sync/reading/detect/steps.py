@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 
 from budget_sync.domain.money import currency_exponent
+from budget_sync.domain.names import fold
 from budget_sync.sync.limits import Check
 from budget_sync.sync.reading.detect.amount import find_amount
 from budget_sync.sync.reading.detect.currency import (
@@ -38,6 +40,9 @@ from budget_sync.sync.reading.totals import is_total_like
 
 _MIN_ID_SCORE = 9
 
+#: A reading stores no longer heading. A header of four rows may have one.
+_MAX_HEADING_CHARS = 4000
+
 
 def propose(source: bytes | Grid, findings: Findings, file_name: str, check: Check) -> Proposal:
     """The proposal. Raises Refused, SheetProblem and AnswerError."""
@@ -64,6 +69,11 @@ def _sheet(grid: Grid, findings: Findings, file_name: str) -> Sheet:
     require_one_table(grid, place)
     if any(map(is_broken, place.headings)):
         raise Refused(BROKEN_TEXT)
+    if max(map(len, place.headings)) > _MAX_HEADING_CHARS:
+        raise Refused(
+            f"A heading has more than {_MAX_HEADING_CHARS:,} characters. Shorten the headings in "
+            f"row {place.sheet_row}."
+        )
     sheet = Sheet(grid, place, file_name)
     texts = (*sheet.title, file_name.rsplit("/", 1)[-1])
     findings.title_years = years_in(texts, findings.customer.fiscal_year)
@@ -95,7 +105,7 @@ def _draft(sheet: Sheet, file: CsvFormat | None, findings: Findings) -> Draft:
         f"Header: row {sheet.header.sheet_row}. Department: '{department.column.name}'. "
         f"{period.evidence}" + ("" if period.amounts else f" Amount: '{amounts[0].name}'.")
     )
-    return Draft(
+    draft = Draft(
         sheet,
         file,
         department,
@@ -106,6 +116,20 @@ def _draft(sheet: Sheet, file: CsvFormat | None, findings: Findings) -> Draft:
         currency_column=currency,
         currency=column_reading(sheet, currency) if currency else None,
     )
+    _require_different(sheet, draft)
+    return draft
+
+
+def _require_different(sheet: Sheet, draft: Draft) -> None:
+    """Raise Refused if the heading of a used column is that of another column, too."""
+    headings = Counter(fold(each.heading) for each in sheet.columns if each.heading)
+    for column in draft.used:
+        is_used = column not in draft.period.ignored
+        if is_used and headings[fold(column.heading)] > 1:
+            raise Refused(
+                f"The header (row {sheet.header.sheet_row}) has '{column.heading}' twice. Rename "
+                "one of them."
+            )
 
 
 def _best(sheet: Sheet, role: Role) -> Column | None:
@@ -121,7 +145,7 @@ def _settle_amounts(draft: Draft, findings: Findings) -> None:
     exponent = currency_exponent(findings.customer.currency)
     draft.marks = find_marks(texts, exponent, findings)
     draft.blanks = find_blanks(texts, findings)
-    draft.keep = find_filters(sheet, draft.used, findings)
+    draft.keep = find_filters(sheet, draft.department.column, draft.used, findings)
     if draft.department.fill == "section":
         draft.fill = "section"
     else:
@@ -131,6 +155,7 @@ def _settle_amounts(draft: Draft, findings: Findings) -> None:
             draft.amounts,
             draft.used,
             draft.keep,
+            draft.marks,
             findings,
         )
     headings = [*sheet.title, *(column.heading for column in draft.amounts)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from budget_sync.sync.reading.detect.draft import Draft, Trials, without
 from budget_sync.sync.reading.detect.findings import Findings
@@ -32,10 +32,11 @@ def find_sum(draft: Draft, trials: Trials, findings: Findings) -> SheetResult:
         draft.sum = False
         return trials.run(draft)
     groups = _groups(draft, trials)
+    names = {row.number: row.budget.department for row in result.rows}
     if not groups:
         draft.sum = False
         return trials.run(draft)
-    question = _question(draft, groups)
+    question = _question(draft, groups, names)
     answer = findings.ask_one(question)
     draft.sum = answer == "sum"
     return trials.run(draft, sums=True if answer is None else None)
@@ -47,7 +48,7 @@ def _groups(draft: Draft, trials: Trials) -> Groups:
     return [error.rows for error in result.errors if len(error.rows) > 1 and error.key]
 
 
-def _question(draft: Draft, groups: Groups) -> Question:
+def _question(draft: Draft, groups: Groups, names: Mapping[int, str]) -> Question:
     sheet = draft.sheet
     others = [column for column in without(sheet.columns, draft.used) if _names_lines(column)]
     if draft.fill == "section":
@@ -57,13 +58,16 @@ def _question(draft: Draft, groups: Groups) -> Question:
     differing = Counter(
         column.index for rows in compared for column in others if _differ(draft, rows, column)
     )
-    by_index = {column.index: column for column in others}
-    column = by_index[differing.most_common(1)[0][0]] if differing else None
+    column = max(
+        (each for each in others if differing[each.index]),
+        key=lambda each: (each.share < _AMOUNT_SHARE, differing[each.index]),
+        default=None,
+    )
     are_copies = len(groups) <= _FEW_GROUPS and all(_are_equal(draft, rows) for rows in groups)
     has_default = column is not None and draft.id is None and not are_copies
     return Question(
         "sum",
-        _text(draft, groups, column),
+        _text(names.get(groups[0][0]), groups[0], column),
         ("sum", "refuse"),
         default=("sum",) if has_default else None,
     )
@@ -71,19 +75,23 @@ def _question(draft: Draft, groups: Groups) -> Question:
 
 def _names_lines(column: Column) -> bool:
     """Whether rows that differ in a column are different lines; other amounts do not name lines."""
-    is_amount = bool(column.roles.get(Role.AMOUNT)) and column.share >= _AMOUNT_SHARE
-    return bool(column.filled) and not (
-        is_amount or any(word in NOT_AMOUNT for word in column.words)
+    is_amount = column.share >= _AMOUNT_SHARE and (
+        bool(column.roles.get(Role.AMOUNT)) or any(word in NOT_AMOUNT for word in column.words)
     )
+    return bool(column.filled) and not is_amount
 
 
-def _text(draft: Draft, groups: Groups, column: Column | None) -> str:
-    rows = groups[0]
-    name = draft.sheet.text(rows[0] - 1, draft.department.column) or f"The budget in row {rows[0]}"
+def _text(name: str | None, rows: Sequence[int], column: Column | None) -> str:
+    """The question, with the rows of one budget as the example."""
+    subject = name or f"The budget in row {rows[0]}"
     if column is None:
         shown = ", ".join(map(str, rows[:5]))
-        return f"{name} has {len(rows)} rows (rows {shown}) that differ in no column. Add them up?"
-    return f"{name} has {len(rows)} rows that differ in '{column.name}'. Add them up?"
+        return (
+            f"{subject} has {len(rows)} rows (rows {shown}) that differ in no column. Add them up?"
+        )
+    if column.heading:
+        return f"{subject} has {len(rows)} rows that differ in '{column.name}'. Add them up?"
+    return f"{subject} has {len(rows)} rows. Add them up?"
 
 
 def _differ(draft: Draft, rows: Sequence[int], column: Column) -> bool:

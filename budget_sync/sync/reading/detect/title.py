@@ -30,7 +30,7 @@ def years_in(texts: Iterable[str], fiscal_year: FiscalYear) -> tuple[str, ...]:
 
 
 def _year(text: str, fiscal_year: FiscalYear) -> str | None:
-    """The year that a text names; None for two years of a customer whose year has one."""
+    """The year that a text names; None for two years if the customer's year is a calendar year."""
     read = read_period(text, fiscal_year)
     if read.reason == "dash":
         read = read_period(text if text.startswith(("fy", "gj")) else f"FY{text}", fiscal_year)

@@ -70,8 +70,8 @@ def find_total_names(draft: Draft, result: SheetResult, findings: Findings) -> N
 def find_subtotals(draft: Draft, result: SheetResult, findings: Findings) -> None:
     """Ask about rows that are the sum of other rows without a word that says so.
 
-    Changes the draft. Raises Refused if a person says that rows are totals whose names are also
-    those of other rows.
+    Changes the draft. Raises Refused if a person says that rows are totals, and
+    other rows have the same names.
     """
     if draft.fill == "section" or len(draft.sheet.rows) > MAX_ROWS or not draft.sheet.is_whole:
         return
@@ -89,11 +89,16 @@ def find_subtotals(draft: Draft, result: SheetResult, findings: Findings) -> Non
     )
     if findings.reading and set(names) <= set(map(fold, findings.reading.totals.names)):
         findings.stored[question.id] = ["totals"]
-    if findings.ask_one(question) != "totals":
+    answer = findings.ask_one(question)
+    if answer == "departments":
         return
     sums = {line.index for line in found}
     others = {fold(line.name) for line in lines if line.index not in sums and not line.is_total}
-    if both := [name for folded, name in names.items() if folded in others]:
+    both = [name for folded, name in names.items() if folded in others]
+    if answer is None:
+        draft.assumed_totals = () if both else tuple(names)
+        return
+    if both:
         raise Refused(
             f"The name '{both[0]}' is that of a total and of other rows. Rename the totals, or "
             "remove them from the sheet."

@@ -16,11 +16,13 @@ Unit = Literal[1, 1000, 1_000_000]
 _THOUSANDS = re.compile(
     r"(?<![^\W_])(?:thousands?|teur|tsd\.?|tausend|t€|k€|k\$|\$k|€k|keur|kusd|kgbp|kchf|tchf|tusd|"
     r"tgbp|milliers|miles|mille|migliaia)(?![^\W_])|[$€£]\s?0{3}s?(?![0-9])|'0{3}s?(?![0-9])|"
-    r"(?<![0-9.,])0{3}s(?![^\W_])|(?<![0-9.,])000 ?[$€£]|\([$€£]?k\)|[$€£] ?\(?k\)"
+    r"(?<![0-9.,])0{3}s(?![^\W_])|(?<![0-9.,])000 ?[$€£]|\([$€£]?k\)|[$€£] ?\(?k\)",
+    re.IGNORECASE,
 )
 _MILLIONS = re.compile(
     r"(?<![^\W_])(?:millions?|mio\.?|mill\.|mln\.?|m€|m\$|\$m|€m|£m|meur|musd|\$mm|mm\$|millionen|"
-    r"millones|milioni)(?![^\W_])"
+    r"millones|milioni)(?![^\W_])",
+    re.IGNORECASE,
 )
 _SEARCHED_CHARS = 1000
 
@@ -32,10 +34,10 @@ _MIN_DIGITS = 3.5
 
 def unit_in(text: str) -> tuple[Unit, str] | None:
     """The unit that a title or a heading names, with the words that name it."""
-    folded = plain(text[:_SEARCHED_CHARS]).casefold()
+    searched = plain(text[:_SEARCHED_CHARS])
     units: tuple[tuple[Unit, re.Pattern[str]], ...] = ((1000, _THOUSANDS), (1_000_000, _MILLIONS))
     for unit, pattern in units:
-        if match := pattern.search(folded):
+        if match := pattern.search(searched):
             return unit, match[0]
     return None
 

@@ -16,7 +16,7 @@ from budget_sync.sync.reading.heading_periods import (
     relative_year,
     scenario_of,
 )
-from budget_sync.sync.reading.headings import Role, hkey
+from budget_sync.sync.reading.headings import JOIN, Role, hkey
 from budget_sync.sync.reading.model import PeriodHeadings
 from budget_sync.sync.reading.proposal import Question
 
@@ -28,7 +28,7 @@ _NO_AMOUNT = frozenset(("#missing", "n/a", "na", "tbd", "-", "\u2013", "\u2014",
 
 @dataclass(frozen=True, slots=True)
 class WideColumn:
-    """A column whose heading holds a period. `key` is its key, or what it is compared by."""
+    """A column with a period in its heading. `key` is its key, or a text to compare it by."""
 
     column: Column
     text: str
@@ -107,7 +107,12 @@ def _wide(column: Column, period: HeadingPeriod, fiscal_year: FiscalYear) -> Wid
         settled = Settled(year=SOME_YEAR, tri="quarter", ddmon="year", dash="span")
         moved = FiscalYear(7, "end") if period.reason == "fiscal_year" else fiscal_year
         key = read_period(period.text, moved, settled).key or period.text
-    return WideColumn(column, period.text, key, period.reason, period.scenario)
+    text = period.text
+    last = text.rsplit(JOIN.strip(), 1)[-1].strip()
+    if last != text and read_period(last, fiscal_year).key == period.key is not None:
+        # The rows of a header are joined: "Year / 2026".
+        text = last
+    return WideColumn(column, text, key, period.reason, period.scenario)
 
 
 @dataclass(frozen=True, slots=True)
