@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from budget_sync.runtime import greenlets
@@ -40,11 +41,16 @@ OnProgress = Callable[[str], None]
 #: The address space of a child, in bytes. The largest sheet within the limits needs less than half.
 MEMORY_BYTES: Final = 2 * 2**30
 
-#: How much lower the priority of a child is: about a tenth of the share of a normal process.
-NICENESS: Final = 10
+#: How much lower the priority of a child is. While a normal process wants to run as well, the
+#: child gets a quarter of the processor time. With much less, a sheet would not be read in time on
+#: a busy machine.
+NICENESS: Final = 5
 
 #: A child that is out of time ends itself this many seconds after its parent has given up.
 GRACE_S: Final = 5
+
+#: How long a child that has closed its connection may take to end, in seconds.
+_EXIT_S: Final = 5
 
 _STOPPED = "The server is stopping, so the work was not finished. Try again in a minute."
 
@@ -69,7 +75,6 @@ class _Call(NamedTuple):
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
-    lowers_priority: bool
     memory_bytes: int
     log_id: str
     log_level: int
@@ -87,20 +92,18 @@ def call(
     *arguments: Any,
     timeout_s: float,
     on_progress: OnProgress | None = None,
-    lowers_priority: bool = True,
 ) -> T:
     """Call a function of a module in a child process; return its result or raise its error.
 
     Arguments and result must be picklable, and so must the errors, which are those of this package.
-    Any other error is logged and becomes IsolatedError. The function may call `report`.
+    Any other error is logged and becomes IsolatedError. The function may call `report` and
+    `at_normal_priority`. In a greenlet, the other greenlets go on.
 
-    Raises IsolatedError if the child runs out of time or memory, is stopped, or dies. With
-    `lowers_priority` false, the function itself calls `lower_priority` once it has started the
-    threads that others wait for. In a greenlet, the other greenlets go on.
+    Raises IsolatedError if the child runs out of time or memory, is stopped, or dies.
     """
 
     def run() -> T:
-        result: T = _call(function, arguments, timeout_s, on_progress, lowers_priority)
+        result: T = _call(function, arguments, timeout_s, on_progress)
         return result
 
     return greenlets.run_in_thread(run) if greenlets.in_greenlet() else run()
@@ -112,9 +115,16 @@ def report(text: str) -> None:
         _Child.current.send("progress", text)
 
 
-def lower_priority() -> None:
-    """Lower the priority of this thread, and of those that it starts from now on."""
-    os.nice(NICENESS)
+def at_normal_priority(work: Callable[[], None]) -> None:
+    """Do work that others wait for, such as starting a thread that will hold a lock.
+
+    A thread inherits the priority of the thread that starts it. Outside of a child, every thread
+    has the normal priority.
+    """
+    if _Child.current:
+        _Child.current.normal_thread.run(work)
+    else:
+        work()
 
 
 def stop_children() -> None:
@@ -129,13 +139,12 @@ def _call(
     arguments: tuple[Any, ...],
     timeout_s: float,
     on_progress: OnProgress | None,
-    lowers_priority: bool,
 ) -> Any:
     if _is_stopping.is_set():
         raise IsolatedError(_STOPPED)
     ends_at = time.monotonic() + timeout_s
     level = logging.getLogger(__package__.partition(".")[0]).getEffectiveLevel()
-    sent = _Call(function, arguments, lowers_priority, MEMORY_BYTES, current_id.get(), level)
+    sent = _Call(function, arguments, MEMORY_BYTES, current_id.get(), level)
     ours, theirs = Pipe()
     with ours, _started(theirs, timeout_s) as process:
         try:
@@ -194,7 +203,7 @@ def _handle(message: _Message, on_progress: OnProgress | None) -> None:
 def _status(process: subprocess.Popen[bytes]) -> int:
     """The exit status of a child that has closed its connection."""
     try:
-        return process.wait(GRACE_S)
+        return process.wait(_EXIT_S)
     except subprocess.TimeoutExpired:
         return 0
 
@@ -227,14 +236,39 @@ def out_of_memory() -> str:
     )
 
 
+class _NormalThread:
+    """A thread of a child that was started before the priority was lowered."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[tuple[Callable[[], None], threading.Event]] = SimpleQueue()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Do the work on the thread, and wait until it is done."""
+        done = threading.Event()
+        self._work.put((work, done))
+        done.wait()
+
+    def _run(self) -> None:
+        while True:
+            work, done = self._work.get()
+            try:
+                work()
+            except Exception:
+                log.exception("A step of a child process failed.")
+            finally:
+                done.set()
+
+
 class _Child:
     """This process, as a child: its connection to its parent, for all its threads."""
 
     current: _Child | None = None
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, normal_thread: _NormalThread) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self.normal_thread = normal_thread
 
     def send(self, kind: str, value: object) -> None:
         """Send a message. Raises an exception if the value cannot be pickled."""
@@ -278,22 +312,32 @@ def run_child(descriptor: int, parent: int, lifetime_s: int) -> NoReturn:
     """
     signal.setitimer(signal.ITIMER_REAL, lifetime_s)
     _end_with(parent)
+    normal_thread = _NormalThread()
+    # On Linux, this is the priority of the calling thread and of those that it will start. Before
+    # the modules of the function are imported, which takes most of the start.
+    with suppress(OSError):
+        os.nice(NICENESS)
     connection = Connection(descriptor)
     sent: _Call = connection.recv()
-    resource.setrlimit(resource.RLIMIT_AS, (sent.memory_bytes, sent.memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError):
-        # If the machine is short of memory, the kernel ends this process before the server.
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     current_id.set(sent.log_id)
-    child = _Child.current = _Child(connection)
+    child = _Child.current = _Child(connection, normal_thread)
     logging.getLogger().handlers = [_ToParent(child)]
     logging.getLogger(__package__.partition(".")[0]).setLevel(sent.log_level)
-    if sent.lowers_priority:
-        lower_priority()
+    _limit_memory(sent.memory_bytes)
     child.run(sent)
     # At once, because threads may still wait for a connection of theirs.
     os._exit(0)
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    except (OSError, ValueError) as error:
+        # A sandbox may forbid it, or a lower limit may be set already.
+        log.warning("The memory of a child process could not be limited: %s", error)
+    with suppress(OSError):
+        # If the machine is short of memory, the kernel ends this process before the server.
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _end_with(parent: int) -> None:

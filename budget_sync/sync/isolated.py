@@ -50,9 +50,7 @@ def call(database: Database, work: Callable[[Job, Source], T], job: Job, source:
     close_connection()
     try:
         limit_s = job.reach.deadline_s + EXTRA_S
-        result: T = isolate.call(
-            _in_child, database, work, job, source, timeout_s=limit_s, lowers_priority=False
-        )
+        result: T = isolate.call(_in_child, database, work, job, source, timeout_s=limit_s)
     finally:
         open_connection()
     return result
@@ -62,9 +60,8 @@ def _in_child(database: Database, work: Callable[[Job, Source], T], job: Job, so
     """Connect, and call `work`; SIGTERM cancels it."""
     signal.signal(signal.SIGTERM, lambda number, _: job.stop.request(signal.Signals(number)))
     connect(database.target, busy_timeout_s=database.busy_timeout_s)
-    # Before the priority is lowered: the writers of other processes wait for this thread.
-    start_writer()
-    isolate.lower_priority()
+    # The writers of other processes wait for the writer thread.
+    isolate.at_normal_priority(start_writer)
     try:
         return work(job, source)
     except peewee.PeeweeException as error:

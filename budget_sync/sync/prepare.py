@@ -16,6 +16,7 @@ from budget_sync.sync.reading import result
 from budget_sync.sync.reading.apply import apply as apply_reading
 from budget_sync.sync.reading.model import Reading
 from budget_sync.sync.reading.result import Facts, SheetResult
+from budget_sync.sync.reading.upgraded import ENCODING_NOTE, completed
 from budget_sync.sync.source import Source
 from budget_sync.sync.source_rows import to_source
 from budget_sync.sync.uploads import with_file
@@ -91,7 +92,11 @@ def prepare(job: Job, source: Source, limit: TimeLimit, *, pending: bool = False
     customer = reading_customer(get_customer(source.customer_id))
     job.report(f"applying the reading of {source.label}")
     with job.stop.at_once():
+        if source.is_upgraded:
+            reading = completed(reading, fetched.source)
         sheet = apply_reading(reading, fetched.source, customer, before=before, check=limit.check)
+    if source.is_upgraded and reading.file and reading.file.encoding == "cp1252":
+        sheet.notes.insert(0, ENCODING_NOTE)
     stored, plan = plan_for(job, source, sheet, limit)
     return Prepared(fetched.title, fetched.gid, reading, customer, sheet, stored, plan)
 

@@ -118,7 +118,7 @@ REJECTED: list[tuple[Marks, str, Cell, str]] = [
         ENGLISH,
         "USD",
         "12.500",
-        "is '12.500': 12500, or 12 and a fraction? Write it without the mark, or with two decimals.",
+        "is '12.500': 12500, or 12 and a fraction? Write it without the mark",
     ),
     (ENGLISH, "USD", "$1,234.567", "is '$1,234.567': 1234567, or 1234 and a fraction?"),
     (ENGLISH, "JPY", "12.500", "is '12.500': 12500, or 12 and a fraction?"),

@@ -25,7 +25,7 @@ from budget_sync.runtime.isolate import IsolatedError
 OUR_FAULT = "Something went wrong on our side"
 
 
-def call(function: Callable[..., Any], *arguments: Any, timeout_s: float = 20.0) -> Any:
+def call(function: Callable[..., Any], *arguments: Any, timeout_s: float = 60.0) -> Any:
     return speed.call_in_child(function, *arguments, timeout_s=timeout_s)
 
 
@@ -38,7 +38,7 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> bool:
     ends_at = time.monotonic() + seconds
     while not condition() and time.monotonic() < ends_at:
         time.sleep(0.01)
@@ -114,9 +114,12 @@ def test_child_that_is_killed_says_why(
 def test_child_is_killed_when_its_time_is_over(
     tmp_path: Path, work: Callable[[Path], None]
 ) -> None:
-    with pytest.raises(IsolatedError, match=r"needs more than 1 s\. Remove the rows"):
-        call(work, tmp_path / "pid", timeout_s=1)
-    assert not is_alive(pid_in(tmp_path / "pid"))
+    file = tmp_path / "pid"
+    with pytest.raises(IsolatedError, match=r"needs more than 2 s\. Remove the rows"):
+        call(work, file, timeout_s=2)
+    assert not isolate._children  # noqa: SLF001  # there is no public list
+    # On a busy machine, the child may not have come to its work.
+    assert not file.exists() or not is_alive(pid_in(file))
 
 
 def test_child_ends_itself_if_its_parent_does_not_end_it(
@@ -130,7 +133,7 @@ def test_child_ends_itself_if_its_parent_does_not_end_it(
 def test_progress_and_log_lines_reach_the_parent(caplog: pytest.LogCaptureFixture) -> None:
     said: list[str] = []
     logging.getLogger("budget_sync").setLevel(logging.INFO)
-    assert speed.call_in_child(isolated_work.speak, timeout_s=20, on_progress=said.append) == "done"
+    assert speed.call_in_child(isolated_work.speak, timeout_s=60, on_progress=said.append) == "done"
     assert said == ["half"]
     assert "A line about it." in caplog.messages
     assert "Not wanted." not in caplog.messages
@@ -141,7 +144,7 @@ def test_error_of_the_progress_callback_ends_the_child() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        speed.call_in_child(isolated_work.speak, timeout_s=20, on_progress=cancel)
+        speed.call_in_child(isolated_work.speak, timeout_s=60, on_progress=cancel)
     assert not isolate._children  # noqa: SLF001  # there is no public list
 
 
@@ -177,7 +180,7 @@ def test_stopping_ends_children_and_starts_no_others(
     thread.start()
     pid_in(tmp_path / "pid")
     isolate.stop_children()
-    thread.join(10)
+    thread.join(60)
     assert errors == [
         "The server is stopping, so the work was not finished. Try again in a minute."
     ]
@@ -201,6 +204,6 @@ def test_other_greenlets_go_on_meanwhile() -> None:
     scheduler.spawn(isolated)
     scheduler.spawn(lambda: order.append("other"))
     assert order == ["other"]
-    assert woken.wait(20)
+    assert woken.wait(60)
     scheduler.resume_notified()
     assert order == ["other", "done"]

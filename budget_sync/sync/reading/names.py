@@ -150,7 +150,7 @@ class BudgetIds(dict[Cell, BudgetId]):
 
 
 def _budget_id(cell: Cell) -> BudgetId:
-    if isinstance(cell, str) and _PLAIN_ID.fullmatch(cell):
+    if isinstance(cell, str) and len(cell) <= MAX_ID_CHARS and _PLAIN_ID.fullmatch(cell):
         return BudgetId(cell)
     try:
         return BudgetId(clean_text(cell, MAX_ID_CHARS) or None)

@@ -59,7 +59,7 @@ class Row:
     """What the cells of a row say.
 
     `amounts` and `periods` have one entry for each amount column; a blank amount is None.
-    `verdict` is the strictest one of the filters, and `filter` the column that gives it.
+    `verdict` is the strictest verdict of the filters, and `filter` is the column behind it.
     `has_period` is whether the cell of a period column is not blank.
     """
 

@@ -139,7 +139,7 @@ class Sections:
         return None
 
     def _is_unreadable(self, line: Row) -> bool:
-        """Whether a line cannot be read; what is wrong with it is an error of its own."""
+        """Whether a line cannot be read. If so, add an error that says why."""
         problem = line.periods[0].problem or line.currency.problem
         if line.verdict is Verdict.UNKNOWN:
             problem = self.errors.filter_problem(line)

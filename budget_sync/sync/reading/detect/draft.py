@@ -50,6 +50,8 @@ class Draft:
     sum: bool = False
     totals: tuple[str, ...] = ()
     total_departments: tuple[str, ...] = ()
+    #: Subtotals of the trial while the question for them is open.
+    assumed_totals: tuple[str, ...] = ()
 
     @property
     def used(self) -> list[Column]:
@@ -74,7 +76,10 @@ class Draft:
             currency=self.currency,
             sum=self.sum if sums is None else sums,
             keep=self.keep,
-            totals=Totals(names=self.totals, departments=self.total_departments),
+            totals=Totals(
+                names=self.totals + (self.assumed_totals if is_trial else ()),
+                departments=self.total_departments,
+            ),
             unit=self.unit,
             sign=self.sign,
             marks=self.marks,

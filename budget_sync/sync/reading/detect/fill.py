@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 from typing import Literal
 
 from budget_sync.domain.names import fold
 from budget_sync.sync.reading.detect.cells import is_numeric, is_numeric_text
 from budget_sync.sync.reading.detect.findings import Findings, count
+from budget_sync.sync.reading.detect.numbers import number_of
 from budget_sync.sync.reading.detect.sheet import Column, Sheet, cell_at
 from budget_sync.sync.reading.grid import Cell
-from budget_sync.sync.reading.model import Filter
+from budget_sync.sync.reading.model import Filter, Marks
 from budget_sync.sync.reading.proposal import Question
 from budget_sync.sync.reading.totals import is_total_like
 
@@ -21,6 +23,7 @@ def find_fill(
     amounts: Sequence[Column],
     used: Collection[Column],
     filters: Sequence[Filter],
+    marks: Marks,
     findings: Findings,
 ) -> Literal["no", "down"]:
     """Whether a blank department is that of the row above; it is asked if there are such rows.
@@ -42,14 +45,37 @@ def find_fill(
     if not blank:
         return "no"
     have, their = ("has", "it belong") if blank == 1 else ("have", "they belong")
+    hint = ""
+    if _fits_only_filled(sheet, department, amounts[0], marks):
+        hint = " The totals fit only if they do."
     question = Question(
         "fill",
         f"{count(blank, 'row')} {have} an amount but no department. Do{'es' * (blank == 1)} "
-        f"{their} to the department above?",
+        f"{their} to the department above?{hint}",
         ("down", "no"),
         default=("no",) if first_is_blank else None,
     )
     return "no" if findings.ask_one(question) == "no" else "down"
+
+
+def _fits_only_filled(sheet: Sheet, department: Column, amount: Column, marks: Marks) -> bool:
+    """Whether a total is the sum of the rows above it only with the rows without a department."""
+    named = blank = Decimal(0)
+    fits = False
+    for index, row in sheet.body:
+        number = number_of(cell_at(row, amount.index), marks)
+        name = sheet.text(index, department)
+        if number is None:
+            continue
+        if not is_total_like(name):
+            named += number if name else 0
+            blank += 0 if name else number
+            continue
+        if blank and number == named:
+            return False
+        fits = fits or (bool(blank) and number == named + blank)
+        named = blank = Decimal(0)
+    return fits
 
 
 def _merged_rows(sheet: Sheet, department: Column) -> set[int]:

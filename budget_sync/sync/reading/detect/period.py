@@ -32,9 +32,6 @@ from budget_sync.sync.reading.detect.wide import (
 from budget_sync.sync.reading.model import Period, PeriodColumn, PeriodConstant, PeriodHeadings
 from budget_sync.sync.reading.proposal import Question
 
-#: The period of the trial while the question for it is open.
-ASSUMED_PERIOD = f"FY{SOME_YEAR}"
-
 #: The years of the trial begin here while the question for the columns is open.
 _FIRST_ASSUMED = 1901
 
@@ -200,7 +197,7 @@ class PeriodStep:
                 raise AnswerError(
                     f"'{answer}' is not an answer to 'period'. Enter a period such as FY2026."
                 )
-        period = PeriodConstant(constant=answer or ASSUMED_PERIOD)
+        period = PeriodConstant(constant=answer or f"FY{year or SOME_YEAR}")
         return PeriodPlan(period, period, evidence="One period for the whole sheet.")
 
 

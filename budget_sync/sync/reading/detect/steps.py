@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 
 from budget_sync.domain.money import currency_exponent
+from budget_sync.domain.names import fold
 from budget_sync.sync.limits import Check
 from budget_sync.sync.reading.detect.amount import find_amount
 from budget_sync.sync.reading.detect.currency import (
@@ -103,7 +105,7 @@ def _draft(sheet: Sheet, file: CsvFormat | None, findings: Findings) -> Draft:
         f"Header: row {sheet.header.sheet_row}. Department: '{department.column.name}'. "
         f"{period.evidence}" + ("" if period.amounts else f" Amount: '{amounts[0].name}'.")
     )
-    return Draft(
+    draft = Draft(
         sheet,
         file,
         department,
@@ -114,6 +116,20 @@ def _draft(sheet: Sheet, file: CsvFormat | None, findings: Findings) -> Draft:
         currency_column=currency,
         currency=column_reading(sheet, currency) if currency else None,
     )
+    _require_different(sheet, draft)
+    return draft
+
+
+def _require_different(sheet: Sheet, draft: Draft) -> None:
+    """Raise Refused if the heading of a used column is that of another column, too."""
+    headings = Counter(fold(each.heading) for each in sheet.columns if each.heading)
+    for column in draft.used:
+        is_used = column not in draft.period.ignored
+        if is_used and headings[fold(column.heading)] > 1:
+            raise Refused(
+                f"The header (row {sheet.header.sheet_row}) has '{column.heading}' twice. Rename "
+                "one of them."
+            )
 
 
 def _best(sheet: Sheet, role: Role) -> Column | None:
@@ -139,6 +155,7 @@ def _settle_amounts(draft: Draft, findings: Findings) -> None:
             draft.amounts,
             draft.used,
             draft.keep,
+            draft.marks,
             findings,
         )
     headings = [*sheet.title, *(column.heading for column in draft.amounts)]

@@ -89,11 +89,16 @@ def find_subtotals(draft: Draft, result: SheetResult, findings: Findings) -> Non
     )
     if findings.reading and set(names) <= set(map(fold, findings.reading.totals.names)):
         findings.stored[question.id] = ["totals"]
-    if findings.ask_one(question) != "totals":
+    answer = findings.ask_one(question)
+    if answer == "departments":
         return
     sums = {line.index for line in found}
     others = {fold(line.name) for line in lines if line.index not in sums and not line.is_total}
-    if both := [name for folded, name in names.items() if folded in others]:
+    both = [name for folded, name in names.items() if folded in others]
+    if answer is None:
+        draft.assumed_totals = () if both else tuple(names)
+        return
+    if both:
         raise Refused(
             f"The name '{both[0]}' is that of a total and of other rows. Rename the totals, or "
             "remove them from the sheet."
