@@ -145,7 +145,7 @@ def replies(holds: Iterable[Hold], reply: Reply) -> list[Answer]:
     ],
 )
 def test_rename_is_held_if_money_or_name_says_so(
-    old: tuple[Any, ...], new: tuple[Any, ...], used: float, expected: str
+    old: tuple[str, str, float], new: tuple[str, str, float], used: float, expected: str
 ) -> None:
     assert outcome(plan([budget("x", *old, used=used)], [new])) == expected
 

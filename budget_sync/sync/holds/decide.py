@@ -215,10 +215,15 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
     }
     if too_many:
         limited_ids |= {budget.id for budget in (*fresh, *waiting, *(pair.old for pair in pairs))}
-        waiting += fresh
     else:
         result.deletes += fresh
-    _hold(result, pairs, waiting, limited_ids)
+    deleted_ids = {budget.id for budget in result.deletes}
+    held = [
+        budget
+        for budget in found.missing
+        if budget.id not in paired_ids and budget.id not in deleted_ids
+    ]
+    _hold(result, sorted(pairs, key=lambda pair: pair.row.number), held, limited_ids)
     return result
 
 
