@@ -493,3 +493,10 @@ def test_answers_of_a_reading_name_its_parts() -> None:
     assert found["locale"] == (", and .",)
     assert found["currency"] == ("EUR",)
     assert found["keep:Status"] == ("final",)
+
+
+def test_mostly_unknown_statuses_are_not_asked() -> None:
+    rows = "A,2026,5,Blue\nB,2026,6,Red\nC,2026,7,Draft\n"
+    assert asked(proposal(f"Department,FY,Budget,Status\n{rows}")) == []
+    known = rows.replace("Red", "Approved")
+    assert asked(proposal(f"Department,FY,Budget,Status\n{known}")) == ["keep:Status"]

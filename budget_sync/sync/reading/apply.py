@@ -138,7 +138,8 @@ def _new_periods(reading: Reading, layout: Layout, customer: Customer) -> list[R
     """One error for each column that looks like a new period of a wide table."""
     if not isinstance(reading.period, PeriodHeadings):
         return []
-    known = {layout.headings[column] for column in layout.columns.values()}
+    width = len(layout.headings)
+    known = {layout.headings[column] for column in layout.columns.values() if column < width}
     ignored = reading.period.ignored
     folded, keys = set(map(fold, ignored)), set(map(hkey, ignored))
     return [
