@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from budget_sync.database import close_connection, open_connection
 from budget_sync.runtime import isolate
 from budget_sync.runtime.isolate import IsolatedError
-from budget_sync.sync.propose import propose
+from budget_sync.sync.propose import propose, worksheet_question
 from budget_sync.sync.reading.grid import Grid
 from budget_sync.sync.reading.model import Reading
 from budget_sync.sync.reading.proposal import Answers, Proposal
 from budget_sync.sync.reading.result import Customer
 from budget_sync.sync.sheet_view import SheetView, view_of
-from budget_sync.sync.source import FetchError, Reach, Target
+from budget_sync.sync.source import GOOGLE, FetchError, Reach, Target
 
 if TYPE_CHECKING:
     from budget_sync.sync.google import Tab
@@ -102,5 +103,9 @@ def _look(
     target: Target, customer: Customer, answers: Answers, reach: Reach, stored: Reading | None
 ) -> SheetView:
     proposed = propose(target, customer, answers, reach, stored=stored)
-    name, worksheet = proposed.file_name, proposed.target.worksheet
-    return view_of(name, worksheet, proposed.grid or Grid([]), proposed.proposal)
+    proposal, worksheet = proposed.proposal, proposed.target.worksheet
+    if worksheet is not None and target.worksheet is None and target.kind != GOOGLE:
+        # It stays on the page, so that the form keeps the answer.
+        question = worksheet_question(proposed.worksheets)
+        proposal = replace(proposal, questions=[question, *proposal.questions])
+    return view_of(proposed.file_name, worksheet, proposed.grid or Grid([]), proposal)

@@ -89,7 +89,7 @@ def propose(
         fetched = fetch(target, reach)
         if not fetched.is_chosen:
             chosen = answers.get(WORKSHEET)
-            question = _worksheet_question(fetched)
+            question = worksheet_question(fetched.worksheets)
             if chosen is None:
                 return _refer_to(question, target, fetched)
             if len(chosen) != 1 or chosen[0] not in fetched.worksheets:
@@ -156,11 +156,12 @@ def _say_nothing(_step: str) -> None:
     """Progress that nobody sees."""
 
 
-def _worksheet_question(fetched: Fetched) -> Question:
+def worksheet_question(worksheets: tuple[str, ...]) -> Question:
+    """The question for the worksheet of a file that has several."""
     return Question(
         WORKSHEET,
-        f"The file has {len(fetched.worksheets)} worksheets. Which one has the budgets?",
-        options=fetched.worksheets,
+        f"The file has {len(worksheets)} worksheets. Which one has the budgets?",
+        options=worksheets,
     )
 
 

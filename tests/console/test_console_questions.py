@@ -121,7 +121,11 @@ READING = Reading(
     period=PeriodColumn(column="FY", part="@3", part_kind="quarter", dash="month"),
     amount=Amount(columns=("Adopted",)),
     sum=True,
-    keep=(Filter(column="Status", kept=("approved",), left_out=("draft",)),),
+    keep=(
+        Filter.model_validate(
+            {"column": "Status", "in": ["approved"], "out": ["draft"]}, strict=False
+        ),
+    ),
     totals=Totals(names=("public works",), departments=("total care",)),
     unit=1000,
     sign="negate",

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from openpyxl import Workbook
 from support.console_sheets import (
     PLAIN,
     REVENUE,
     WITH_STATUS,
+    Answers,
     answer,
     connect,
     fields,
@@ -20,6 +25,7 @@ from support.console_sheets import (
     upload,
 )
 from support.console_site import member, send, token
+from support.sheets_server import EMAIL, SheetsServer
 from support.world import ROOT
 
 from budget_sync.accounts import customers
@@ -32,7 +38,7 @@ from budget_sync.web.payloads import MAX_BODY_BYTES
 
 pytestmark = pytest.mark.both_engines
 
-APPROVED = {"keep:Status": ["approved"]}
+APPROVED: Answers = {"keep:Status": ["approved"]}
 
 
 def from_sheets() -> dict[str, int]:
@@ -100,9 +106,9 @@ def test_open_question_blocks_the_confirmation(fiona: FlaskClient) -> None:
 
 
 def test_answers_lead_to_the_budgets(fiona: FlaskClient) -> None:
-    source_id = connect(fiona, WITH_STATUS, **APPROVED)
+    source_id = connect(fiona, WITH_STATUS, APPROVED)
     assert from_sheets() == {"Distillery, FY2026": 12_000_000, "Cooperage, FY2026": 1_250_000}
-    reading = json.loads(sources()[0].reading)
+    reading = json.loads(sources()[0].reading or "")
     assert reading["keep"] == [{"column": "Status", "in": ["approved"], "out": ["draft"]}]
     run = SyncHistory.get(SyncHistory.sourceId == source_id)
     details = fiona.get(f"/sync/pass?id={run.syncId}").text
@@ -111,7 +117,7 @@ def test_answers_lead_to_the_budgets(fiona: FlaskClient) -> None:
 
 def test_left_out_rows_are_struck_through_with_the_reason(fiona: FlaskClient) -> None:
     path = upload(fiona, WITH_STATUS).location
-    page = answer(fiona, path, **APPROVED).text
+    page = answer(fiona, path, APPROVED).text
     assert "<s>38,000</s>" in page
     assert "left out by Status" in page
     assert "<s>Total</s>" in page
@@ -121,9 +127,9 @@ def test_left_out_rows_are_struck_through_with_the_reason(fiona: FlaskClient) ->
 
 def test_answers_are_kept_when_the_sheet_is_read_again(fiona: FlaskClient) -> None:
     path = upload(fiona, WITH_STATUS).location
-    page = answer(fiona, path, **APPROVED).text
+    page = answer(fiona, path, APPROVED).text
     assert fields(page)['answer:"keep:Status"'] == ['"approved"']
-    page = send_answers(fiona, path, page, "read", sum=["refuse"]).text
+    page = send_answers(fiona, path, page, "read", {"sum": ["refuse"]}).text
     assert fields(page)['answer:"keep:Status"'] == ['"approved"']
     assert fields(page)['answer:"sum"'] == ['"refuse"']
     assert "Rejected rows" in page
@@ -131,10 +137,26 @@ def test_answers_are_kept_when_the_sheet_is_read_again(fiona: FlaskClient) -> No
 
 def test_confirmation_is_valid_only_for_the_result_on_the_page(fiona: FlaskClient) -> None:
     path = upload(fiona, WITH_STATUS).location
-    page = answer(fiona, path, **APPROVED).text
-    changed = send_answers(fiona, path, page, "confirm", **{"keep:Status": ["draft"]})
+    page = answer(fiona, path, APPROVED).text
+    changed = send_answers(fiona, path, page, "confirm", {"keep:Status": ["draft"]})
     assert changed.status_code == 409
     assert "have changed the result" in changed.text
+    assert sources()[0].reading is None
+
+
+QUARTERS = b"""Department,Status,Q1,Q2,Q3
+Loft,Final,10,20,30
+Barn,Draft,40,50,60
+"""
+
+
+def test_wrong_answer_is_explained_and_the_others_are_kept(fiona: FlaskClient) -> None:
+    path = upload(fiona, QUARTERS).location
+    page = answer(fiona, path, {"keep:Status": ["final"], "year": ["soon"]})
+    assert page.status_code == 400
+    assert "soon" in page.text
+    assert fields(page.text)['answer:"keep:Status"'] == ['"final"']
+    assert fields(page.text)['text:"year"'] == [""]
     assert sources()[0].reading is None
 
 
@@ -259,7 +281,7 @@ def test_template_can_be_connected_without_questions(fiona: FlaskClient) -> None
 
 
 def test_stored_reading_is_shown_in_words_and_as_json(fiona: FlaskClient) -> None:
-    source_id = connect(fiona, WITH_STATUS, **APPROVED)
+    source_id = connect(fiona, WITH_STATUS, APPROVED)
     page = fiona.get(f"/sync/reading?source={source_id}").text
     for text in (
         "“Cost Center”",
@@ -272,25 +294,25 @@ def test_stored_reading_is_shown_in_words_and_as_json(fiona: FlaskClient) -> Non
 
 
 def test_reading_again_keeps_the_answers_and_shows_the_difference(fiona: FlaskClient) -> None:
-    source_id = connect(fiona, WITH_STATUS, **APPROVED)
+    source_id = connect(fiona, WITH_STATUS, APPROVED)
     path = f"/sync/again?source={source_id}"
     page = fiona.get(path).text
     assert fields(page)['answer:"keep:Status"'] == ['"approved"']
     assert "The sheet is read as before." in page
-    page = answer(fiona, path, **{"keep:Status": ["approved", "draft"]}).text
+    page = answer(fiona, path, {"keep:Status": ["approved", "draft"]}).text
     assert "<strong>counted if approved, draft; other values are rejected</strong>" in page
     confirmed = send_answers(fiona, path, page, "confirm")
     assert confirmed.location.startswith("/sync/pass")
     assert from_sheets()["Cooperage, FY2026"] == 5_050_000
     (change,) = AuditLog.select().where(AuditLog.action == "SET_READING").offset(1).limit(1)
-    assert json.loads(change.oldValue)["keep"][0]["in"] == ["approved"]
-    assert json.loads(change.newValue)["keep"][0]["in"] == ["approved", "draft"]
+    assert json.loads(change.oldValue or "")["keep"][0]["in"] == ["approved"]
+    assert json.loads(change.newValue or "")["keep"][0]["in"] == ["approved", "draft"]
 
 
 def test_reading_again_changes_nothing_before_the_confirmation(fiona: FlaskClient) -> None:
-    source_id = connect(fiona, WITH_STATUS, **APPROVED)
+    source_id = connect(fiona, WITH_STATUS, APPROVED)
     before = sources()[0].reading
-    answer(fiona, f"/sync/again?source={source_id}", **{"keep:Status": ["draft"]})
+    answer(fiona, f"/sync/again?source={source_id}", {"keep:Status": ["draft"]})
     assert sources()[0].reading == before
 
 
@@ -308,3 +330,88 @@ def test_wrong_address_is_explained(fiona: FlaskClient, address: str) -> None:
     rejected = send(fiona, "/sync/tabs", address=address)
     assert rejected.status_code == 400
     assert "The address must be the spreadsheet" in rejected.text
+
+
+@pytest.fixture
+def google(site: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SheetsServer]:
+    """A fake Google that the app uses."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = SheetsServer()
+    site.config["SETTINGS"] = replace(
+        site.config["SETTINGS"],
+        google_credentials=server.credentials_file(tmp_path),
+        google_sheets_api_url=server.url,
+    )
+    yield server
+    server.stop()
+
+
+ADDRESS = "https://docs.google.com/spreadsheets/d/{}/edit"
+
+
+def test_tab_of_a_google_sheet_is_connected(fiona: FlaskClient, google: SheetsServer) -> None:
+    rows = [line.split(",") for line in PLAIN.decode().splitlines()]
+    google.share("shared-by-finance", rows, title="FY 2025", gid=7)
+    assert EMAIL in fiona.get("/sync/connect").text
+    address = ADDRESS.format("shared-by-finance")
+    tabs = send(fiona, "/sync/tabs", address=address).text
+    assert "FY 2025" in tabs
+    connected = send(fiona, "/sync/tab", address=address, tab="gid=7")
+    assert connected.location == f"/sync/reading?source={sources()[0].id}"
+    assert send_answers(
+        fiona, connected.location, fiona.get(connected.location).text, "confirm"
+    ).location.startswith("/sync/pass")
+    assert from_sheets() == {"Sales, Q1 2025": 100_000, "Design, Q1 2025": 250_000}
+    again = send(fiona, "/sync/tab", address=address, tab="gid=7")
+    assert "A source of this sheet exists already" in again.text
+
+
+def test_sheet_that_is_not_shared_says_with_whom(fiona: FlaskClient, google: SheetsServer) -> None:
+    rejected = send(fiona, "/sync/tabs", address=ADDRESS.format("not-shared-at-all"))
+    assert rejected.status_code == 409
+    assert EMAIL in rejected.text
+
+
+def test_tab_that_cannot_be_read_creates_no_source(
+    fiona: FlaskClient, google: SheetsServer
+) -> None:
+    rows = [line.split(",") for line in REVENUE.decode().splitlines()]
+    google.share("revenue-of-parks", rows, title="Fees", gid=3)
+    refused = send(fiona, "/sync/tab", address=ADDRESS.format("revenue-of-parks"), tab="gid=3")
+    assert refused.status_code == 409
+    assert "This tab cannot be used as it is." in refused.text
+    assert sources() == []
+
+
+def workbook(**sheets: list[list[object]]) -> bytes:
+    """An Excel file with these worksheets."""
+    book = Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append(row)
+    file = BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+HEADER: list[object] = ["Department", "Fiscal Period", "Budgeted Amount"]
+
+
+def test_worksheet_of_an_excel_file_is_chosen(fiona: FlaskClient) -> None:
+    content = workbook(
+        Notes=[["Only text"]],
+        Plan=[HEADER, ["Sales", "Q1 2025", 1000], ["Design", "Q1 2025", 2500.5]],
+    )
+    path = upload(fiona, content, name="plan.xlsx").location
+    page = fiona.get(path).text
+    assert "The file has 2 worksheets. Which one has the budgets?" in page
+    page = send_answers(fiona, path, page, "read", {"worksheet": ["Plan"]}).text
+    assert "$3,500.50" in page
+    assert send_answers(fiona, path, page, "confirm").status_code == 302
+    assert sources()[0].worksheet == "Plan"
+    assert from_sheets() == {"Sales, Q1 2025": 100_000, "Design, Q1 2025": 250_050}
+    assert "Excel file plan.xlsx, worksheet “Plan”" in fiona.get("/sync").text
+    send(fiona, "/sync/run")
+    assert [run.status for run in SyncHistory.select()] == ["success", "success"]

@@ -1,4 +1,4 @@
-"""Uploaded sheets of the example company, for screenshots: one that waits, one with held changes."""
+"""Uploaded sheets of the example company, for screenshots: one waits, two have held changes."""
 
 from __future__ import annotations
 

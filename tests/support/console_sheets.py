@@ -12,6 +12,9 @@ from werkzeug.test import TestResponse
 from budget_sync.database.models import BudgetDataSourceConfig
 from support.console_site import hidden, token
 
+#: Answers by question id.
+Answers = dict[str, list[str]]
+
 PLAIN = b"Department,Fiscal Period,Budgeted Amount\nSales,Q1 2025,1000\nDesign,Q1 2025,2500\n"
 
 #: A sheet that asks which rows count.
@@ -53,41 +56,38 @@ def fields(page: str) -> dict[str, list[str]]:
     return found
 
 
-def answer(
-    client: FlaskClient, path: str, do: str = "read", **answers: list[str] | None
-) -> TestResponse:
-    """Answer the questions of the page at a path; `do` is the button.
-
-    The names of `answers` are question ids. None takes the answer away.
-    """
-    page = client.get(path).text
-    return send_answers(client, path, page, do, **answers)
+def answer(client: FlaskClient, path: str, answers: Answers) -> TestResponse:
+    """Use answers, by question id, on the page at a path."""
+    return send_answers(client, path, client.get(path).text, "read", answers)
 
 
 def send_answers(
-    client: FlaskClient, path: str, page: str, do: str, **answers: list[str] | None
+    client: FlaskClient, path: str, page: str, do: str, answers: Answers | None = None
 ) -> TestResponse:
-    """Send the form of a page with some of its answers changed."""
+    """Send the form of a page with some of its answers changed; `do` is the button."""
     sent = fields(page) | {"do": [do]}
-    for question_id, values in answers.items():
+    for question_id, values in (answers or {}).items():
         (name,) = {
             html.unescape(each)
             for each in re.findall(r'name="((?:answer|text):[^"]*)"', page)
             if html.unescape(each).partition(":")[2] == f'"{question_id}"'
         }
-        sent.pop(name, None)
-        if values:
-            is_typed = name.startswith("text:")
-            sent[name] = values if is_typed else [f'"{value}"' for value in values]
+        is_typed = name.startswith("text:")
+        sent[name] = values if is_typed else [f'"{value}"' for value in values]
     return client.post(path, data=sent)
 
 
-def connect(client: FlaskClient, content: bytes = PLAIN, **answers: list[str] | None) -> str:
+def connect(
+    client: FlaskClient,
+    content: bytes = PLAIN,
+    answers: Answers | None = None,
+    name: str = "plan.csv",
+) -> str:
     """Connect a file and confirm how it is read; return the source's id."""
-    path = upload(client, content).location
+    path = upload(client, content, name=name).location
     page = client.get(path).text
     if answers:
-        page = send_answers(client, path, page, "read", **answers).text
+        page = send_answers(client, path, page, "read", answers).text
     response = send_answers(client, path, page, "confirm")
     assert response.status_code == 302, response.text
     return path.partition("source=")[2]

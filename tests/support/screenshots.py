@@ -50,7 +50,7 @@ PAGES = (
     ("forbidden", "jane", "/team"),
     ("not-found", "fiona", "/nothing-here"),
 )
-#: Pages that the sync page links to, for Fiona: name, the start of the path, and which of the links.
+#: Pages that the sync page links to, for Fiona: name, start of the path, and which of the links.
 LINKED = (
     ("sync-run", "/sync/pass", 0),
     ("sync-held", "/sync/held", 0),

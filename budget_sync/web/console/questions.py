@@ -169,6 +169,11 @@ def from_form(fields: Iterable[tuple[str, Sequence[str]]]) -> SentAnswers:
     return SentAnswers(kept, problems)
 
 
+def without_typed(answers: Answers) -> Answers:
+    """The answers that were chosen and not typed."""
+    return {each: given for each, given in answers.items() if each not in EXAMPLES}
+
+
 def _text(value: str) -> str | None:
     try:
         text = json.loads(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flask import Response, flash, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -16,7 +16,7 @@ from budget_sync.sync.reading.detect import answers_of
 from budget_sync.sync.reading.model import Reading
 from budget_sync.sync.sheet_view import SheetView
 from budget_sync.web.console.base import argument, console, is_sent, page, typed, viewer
-from budget_sync.web.console.questions import SentAnswers, from_form, to_fields
+from budget_sync.web.console.questions import SentAnswers, from_form, to_fields, without_typed
 from budget_sync.web.console.reading_texts import differences, reading_lines
 from budget_sync.web.console.sync_base import (
     customer_of_sheets,
@@ -104,9 +104,10 @@ def _proposal(source: sheets.Source, *, is_again: bool) -> AnyResponse:
     try:
         with slot():
             target = sheets.with_file(source, pending=pending is not None)
-            view = look_at_sheet(target, customer_of_sheets(), sent.answers, reach(), stored)
+            view, sent = _view(target, sent, stored)
     except sheets.FetchError as problem:
         return shown.page(None, 409, str(problem))
+    shown = replace(shown, sent=sent)
     if not is_sent():
         return shown.page(view)
     error = " ".join(sent.problems)
@@ -117,6 +118,26 @@ def _proposal(source: sheets.Source, *, is_again: bool) -> AnyResponse:
     if error or not view.is_complete:
         return shown.page(view, 409, error)
     return _confirm(source, view, pending)
+
+
+def _view(
+    target: sheets.Target, sent: SentAnswers, stored: Reading | None
+) -> tuple[SheetView, SentAnswers]:
+    """The sheet, read with the answers, and those that are possible.
+
+    If the sheet is rejected with the answers, it is read again without the typed ones, and then
+    without any: the questions stay on the page, with the reason.
+    """
+    view = look_at_sheet(target, customer_of_sheets(), sent.answers, reach(), stored)
+    refused = view.proposal.refused
+    if refused is None:
+        return view, sent
+    for fewer in (without_typed(sent.answers), {}):
+        if fewer != sent.answers:
+            again = look_at_sheet(target, customer_of_sheets(), fewer, reach(), stored)
+            if again.proposal.refused is None:
+                return again, SentAnswers(fewer, [*sent.problems, refused])
+    return view, sent
 
 
 def _confirm(
