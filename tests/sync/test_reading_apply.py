@@ -152,13 +152,10 @@ def test_name_with_a_total_word_that_is_no_sum_is_an_error() -> None:
 
 def test_confirmed_subtotal_is_skipped_only_while_it_fits() -> None:
     by = reading(totals={"names": ("public works",)})
-    rows: list[Sequence[Cell]] = [
-        ("Public Works", "2026", 11),
-        ("Roads", "2026", 5),
-        ("Bridges", "2026", 6),
-    ]
+    parts: Rows = [("Roads", "2026", 5), ("Bridges", "2026", 6)]
+    rows: Rows = [("Public Works", "2026", 11), *parts]
     assert read(rows, by).skipped == {2: "subtotal"}
-    rows[0] = ("Public Works", "2026", 12)
+    rows = [("Public Works", "2026", 12), *parts]
     assert errors(read(rows, by)) == [
         (
             (2,),
