@@ -64,7 +64,7 @@ def shell(world: World, chosen: Settings) -> Iterator[FlaskCliRunner]:
 
 
 def test_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCliRunner) -> None:
-    world.google.share(KEY, [["Team", "Fiscal Period", "FY Plan"], ["Ops", "Q1 2025", "5.000,00"]])
+    world.google.share(KEY, [["Team", "Fiscal Period", "Plan"], ["Ops", "Q1 2025", "5.000,00"]])
     added = shell.invoke(
         args=[
             "add-source",
@@ -117,7 +117,8 @@ def test_sync_prints_a_line_per_source_and_errors_to_stderr(
         "deleted. It must be shared with budget-sync@example.iam.gserviceaccount.com."
     )
     assert bad_row == (
-        f"{good.id} row 3: Budgeted Amount is 'x', which is not a number: enter one such as 5000"
+        f"{good.id} row 3: Amount is 'x', which is not a number in this sheet. Enter one such as "
+        "5,000.50."
     )
     only = shell.invoke(args=["sync-sheets", "--customer", "org-2"])
     assert (only.exit_code, only.stdout) == (
@@ -186,7 +187,7 @@ def test_dry_run_describes_the_plan_and_changes_nothing(
         "    Team 2, Q1 2025 [B-2]: row 8 means it, and cannot be used\n"
         "\n"
         "  Rejected rows, which change nothing:\n"
-        "    row 8     Budgeted Amount shows #REF!: fix its formula\n"
+        "    row 8: Amount shows #REF!. Repair its formula.\n"
     )
     assert (world.state(), SyncHistory.select().count()) == (before, runs)
 
@@ -198,10 +199,7 @@ def test_dry_run_shows_held_deletions_for_allow_deletes(
     world.sync(source)
     world.rows(KEY, plan_rows(A=1))
     page = shell.invoke(args=["sync-sheets", "--dry-run"]).stdout
-    assert (
-        "Held back: 2 of the source's 3 live budgets are not in the sheet, "
-        "which may be a mistake. --allow-deletes deletes them:" in page
-    )
+    assert "Held back until a person answers, of 3 live budgets of the source:" in page
     assert "    B, Q1 2025 [" in page
     held = shell.invoke(args=["sync-sheets"])
     assert (held.exit_code, held.stdout.strip().split(": ", 1)[1]) == (

@@ -131,7 +131,8 @@ def test_sync_history_row_is_as_in_the_guide(world: World) -> None:
         "held": "[]",
         "notes": "[]",
         "skippedRows": "{}",
-        "facts": None,
+        "facts": '{"rows": 50, "budgets": 50, "total": {"USD": 5203}, "namelessRows": 0, '
+        '"blankAmounts": 0}',
         "startedBy": "root (command line)",
         "startTime": "2024-02-05T12:00:00Z",
         "endTime": "2024-02-05T12:00:00Z",
@@ -550,13 +551,13 @@ def dies_after_commit(patch: pytest.MonkeyPatch) -> None:
         real(work)
         die()
 
-    patch.setattr("budget_sync.sync.run.transact", transact)
+    patch.setattr("budget_sync.sync.write.transact", transact)
 
 
 STEPS = {
     "before fetching": dies_before("budget_sync.sync.fetch.fetch_source"),
-    "before reading rows": dies_before("budget_sync.sync.run.read_rows"),
-    "before planning": dies_before("budget_sync.sync.run.make_plan"),
+    "before reading rows": dies_before("budget_sync.sync.prepare.apply_reading"),
+    "before planning": dies_before("budget_sync.sync.prepare.make_plan"),
     "before applying": dies_before("budget_sync.sync.apply.apply_plan"),
     **{f"at statement {number}": dies_at_statement(number) for number in range(1, 7)},
     "before recording it": dies_before("budget_sync.sync.history._free_sync_id"),
@@ -661,10 +662,10 @@ def test_csv_encodings_and_dialects_are_read(world: World, name: str) -> None:
         (CSV_HEADER + 'A,"Q1 2025,1\nB,Q1 2025,2\n', "cannot be read"),
         (
             (CSV_HEADER + "Büro und Café,Q1 2025,1\n").encode().replace("é".encode(), b"\xc3"),
-            "damaged UTF-8",
+            "no longer UTF-8",
         ),
         ((CSV_HEADER + "B,Q1 2025,1\n").encode("utf-16-le"), "encoding is unknown"),
-        ((CSV_HEADER + "B,Q1 2025,1\n").encode() + b"\x81", "encoding is unknown"),
+        ((CSV_HEADER + "B,Q1 2025,1\n").encode() + b"\x81", "no longer UTF-8"),
         (None, "is not in the folder"),
     ],
 )
@@ -692,8 +693,8 @@ def test_csv_rows_with_too_many_or_few_cells_are_rejected(world: World) -> None:
     world.write("plan.csv", CSV_HEADER + "A,Q1 2025,5,000\nB,Q1 2025\nC,Q1 2025,4\n")
     assert world.sync(source).status == "partial"
     assert world.bad_rows(source) == {
-        2: "has more cells than the header: put quotes around an amount that contains a comma",
-        3: "Budgeted Amount is blank: enter an amount, or 0",
+        2: "The row has more cells than the header. Quote an amount that contains a comma.",
+        3: "Amount is blank. Enter an amount, or 0.",
     }
     assert world.budgets() == {"A, Q1 2025": "1", "B, Q1 2025": "2", "C, Q1 2025": "4"}
 
