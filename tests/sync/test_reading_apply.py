@@ -58,6 +58,16 @@ def test_filled_line_equal_to_the_line_above_counts() -> None:
     assert budgets(read(rows, by)) == {"A|2026": 400}
 
 
+def test_filled_line_without_a_text_counts() -> None:
+    by = reading(
+        department={"column": "Department", "fill": "down"},
+        period={"constant": "FY2026"},
+        sum=True,
+    )
+    rows: Rows = [("Department", "Budget"), ("A", 100), ("", 100), ("B", 5)]
+    assert budgets(read(rows, by)) == {"A|2026": 200, "B|2026": 5}
+
+
 def test_filters_skip_keep_and_reject() -> None:
     by = reading(keep=({"column": "Status", "in": ("approved",), "out": ("draft",)},))
     rows: Rows = [
@@ -152,13 +162,10 @@ def test_name_with_a_total_word_that_is_no_sum_is_an_error() -> None:
 
 def test_confirmed_subtotal_is_skipped_only_while_it_fits() -> None:
     by = reading(totals={"names": ("public works",)})
-    rows: list[Sequence[Cell]] = [
-        ("Public Works", "2026", 11),
-        ("Roads", "2026", 5),
-        ("Bridges", "2026", 6),
-    ]
+    parts: Rows = [("Roads", "2026", 5), ("Bridges", "2026", 6)]
+    rows: Rows = [("Public Works", "2026", 11), *parts]
     assert read(rows, by).skipped == {2: "subtotal"}
-    rows[0] = ("Public Works", "2026", 12)
+    rows = [("Public Works", "2026", 12), *parts]
     assert errors(read(rows, by)) == [
         (
             (2,),

@@ -17,6 +17,9 @@ from budget_sync.sync.reading.headings import JOIN, hkey
 from budget_sync.sync.reading.model import CurrencyColumn, PeriodColumn, Reading
 from budget_sync.sync.reading.result import SheetProblem
 
+#: Headings are searched in this many columns. No spreadsheet program has more.
+MAX_COLUMNS: Final = 20_000
+
 #: A heading is a likely new name of a missing one from this `difflib` ratio.
 _LIKELY_RATIO: Final = 0.6
 
@@ -92,7 +95,7 @@ def joined_headings(rows: Sequence[Sequence[Cell]]) -> list[str]:
     A text in an upper row continues to the right over blank cells, until the next text of that row,
     for all columns with a text in a lower row.
     """
-    texts = [[heading_text(cell) for cell in cells] for cells in rows]
+    texts = [[heading_text(cell) for cell in cells[:MAX_COLUMNS]] for cells in rows]
     width = max(map(len, texts), default=0)
     joined = texts[-1] + [""] * (width - len(texts[-1])) if texts else []
     for upper in reversed(texts[:-1]):

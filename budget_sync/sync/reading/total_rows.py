@@ -22,7 +22,7 @@ WITHOUT_NAME: Final = "no department, period or ID"
 _ROWS_BELOW: Final = 200
 
 #: All totals of a sheet together look at this many rows below them.
-_MAX_LOOKS_BELOW: Final = 2_000_000
+_MAX_LOOKS_BELOW: Final = 100_000
 
 
 class TotalError(Exception):
