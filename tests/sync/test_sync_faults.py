@@ -40,7 +40,8 @@ from support.world import ROOT
 from budget_sync import sync
 from budget_sync.accounts import customers
 from budget_sync.settings import Settings
-from budget_sync.sync import Cancellation, prepare
+from budget_sync.sync import Cancellation
+from budget_sync.sync.reading.apply import apply
 from budget_sync.sync.reading.model import Marks
 
 pytestmark = pytest.mark.both_engines
@@ -762,14 +763,14 @@ def test_source_of_a_disabled_customer_is_skipped(two: World) -> None:
 def test_unhandled_exception_does_not_stop_other_sources(
     two: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = prepare.apply_reading
+    real = apply
 
     def failing(reading: Any, source: Any, *arguments: Any, **options: Any) -> Any:
         if not isinstance(source, bytes) and len(source.rows) == 6:
             raise ZeroDivisionError
         return real(reading, source, *arguments, **options)
 
-    monkeypatch.setattr(prepare, "apply_reading", failing)
+    monkeypatch.setattr("budget_sync.sync.prepare.apply_reading", failing)
     change_neighbors(two)
     assert two.sync(two.sources[KEY]).status == "failed"
     assert "Something went wrong on our side (ZeroDivisionError)" in str(
