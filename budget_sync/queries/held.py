@@ -33,7 +33,7 @@ def still_held(customer_id: str, source_id: str) -> list[Hold]:
 
 
 def answered(actor: Actor, customer_id: str, source_id: str) -> set[Question]:
-    """What is answered already: the next sync run that works applies it."""
+    """The questions with an answer, which the next successful sync run applies."""
     require_for(actor, Action.READ_SYNC, customer_id)
     return {answer.question for answer in open_answers(source_id)}
 

@@ -238,7 +238,7 @@ class SyncTrouble(NamedTuple):
     - stale: it has not been read for STALE_AFTER
     - never: it has not been read at all
     - held: changes wait for an answer
-    - waiting: nobody has confirmed yet how it is read
+    - waiting: its reading is not confirmed yet
     """
 
     kind: str

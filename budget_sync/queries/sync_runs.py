@@ -10,15 +10,13 @@ from budget_sync.database.models import Budget, BudgetDataSourceConfig, SourceFi
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import held, paging
+from budget_sync.sync.better_now import BETTER_NOW
 from budget_sync.sync.history import APPLIED
 from budget_sync.sync.reading.result import RowError
 from budget_sync.sync.source import UPGRADE
 
 #: The statuses of a sync run that read its source and applied it.
 WORKED = APPLIED
-
-#: The note of a sync run that found that a source of an earlier version could be read better.
-BETTER_NOW = "Reread this source. It can be read better now."
 
 #: The statuses of a sync run that was not skipped.
 FINISHED = (*WORKED, "failed")
@@ -49,7 +47,7 @@ class SourceLine(NamedTuple):
     """A source with its latest sync run, and with the latest one that has a status in WORKED.
 
     `held` is the number of the latter's changes that still wait for an answer. `name` never has a
-    path of this machine. `is_waiting`: nobody has confirmed yet how it is read. `has_pending`: a
+    path of this machine. `is_waiting`: its reading is not confirmed yet. `has_pending`: a
     newer file was uploaded and is not used yet. `is_better_now`: an upgrade took over how it is
     read, and reading it again would find more.
     """
@@ -67,7 +65,7 @@ class SourceLine(NamedTuple):
 
 
 class RunDetails(NamedTuple):
-    """What a sync run found in the sheet.
+    """The rows and notes of a sync run.
 
     `errors` are the rejected rows, `skipped` the rows that did not count and why. Both are cut.
     """
@@ -138,12 +136,10 @@ def _is_upload(source: BudgetDataSourceConfig) -> bool:
 
 
 def _is_better_now(source: BudgetDataSourceConfig, good: SyncRunLine | None) -> bool:
-    """Whether rows of one department and period are rejected that could be added up."""
+    """Whether the latest sync run found that reading the sheet again would help."""
     if source.readingConfirmedBy != UPGRADE or good is None:
         return False
-    found = _details(source.customerId, good.sync_id)
-    repeated = [error for error in found.errors if len(error.rows) > 1]
-    return bool(repeated) or BETTER_NOW in found.notes
+    return BETTER_NOW in _details(source.customerId, good.sync_id).notes
 
 
 def _name(source: BudgetDataSourceConfig) -> str:
@@ -188,7 +184,7 @@ def sync_run(actor: Actor, customer_id: str, sync_id: str) -> SyncRunLine:
 
 
 def run_details(actor: Actor, customer_id: str, sync_id: str) -> RunDetails:
-    """What a sync run found; nothing if there is no such run."""
+    """The details of a sync run; empty if there is no such run."""
     require_for(actor, Action.READ_SYNC, customer_id)
     return _details(customer_id, sync_id)
 

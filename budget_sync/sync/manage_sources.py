@@ -57,18 +57,7 @@ def add_source(
     def work() -> tuple[Source, list[str]]:
         get_customer(customer_id)
         require_unused(customer_id, target)
-        row = BudgetDataSourceConfig.create(
-            id=f"src_{secrets.token_hex(6)}",
-            customerId=customer_id,
-            sourceType=target.kind,
-            spreadsheetKey=target.spreadsheet_key,
-            worksheet=target.worksheet,
-            worksheetGid=target.worksheet_gid,
-            csvPath=target.file_path,
-            isActive=True,
-            createdAt=clock.now(),
-            **_reading_columns(actor, reading, facts),
-        )
+        row = _create_row(actor, customer_id, target, reading, facts)
         # Paths are only shown on the command line, and the audit log has other readers.
         label = target.public_label
         audit_log.record(
@@ -82,6 +71,25 @@ def add_source(
         return source, _warnings(source)
 
     return transact(work)
+
+
+def _create_row(
+    actor: Actor, customer_id: str, target: Target, reading: Reading | None, facts: Facts | None
+) -> BudgetDataSourceConfig:
+    """The row of a new source."""
+    row: BudgetDataSourceConfig = BudgetDataSourceConfig.create(
+        id=f"src_{secrets.token_hex(6)}",
+        customerId=customer_id,
+        sourceType=target.kind,
+        spreadsheetKey=target.spreadsheet_key,
+        worksheet=target.worksheet,
+        worksheetGid=target.worksheet_gid,
+        csvPath=target.file_path,
+        isActive=True,
+        createdAt=clock.now(),
+        **_reading_columns(actor, reading, facts),
+    )
+    return row
 
 
 def store_reading(

@@ -19,6 +19,7 @@ from budget_sync.domain.errors import RequestError
 from budget_sync.runtime.isolate import IsolatedError, out_of_memory
 from budget_sync.runtime.slots import try_file_lock
 from budget_sync.sync import answers, history, summary
+from budget_sync.sync.better_now import better_now_notes
 from budget_sync.sync.cancel import Cancelled, OutOfTimeError, TimeLimit
 from budget_sync.sync.history import SyncRunResult
 from budget_sync.sync.job import Job, Skipped
@@ -33,7 +34,7 @@ from budget_sync.sync.prepare import (
     reading_customer,
 )
 from budget_sync.sync.reading.result import Customer, SheetProblem, SheetResult
-from budget_sync.sync.source import FetchError, Source
+from budget_sync.sync.source import UPGRADE, FetchError, Source
 from budget_sync.sync.write import PLAN_ATTEMPTS, BudgetsChangedError, Writer, Written
 
 log = logging.getLogger(__name__)
@@ -199,6 +200,7 @@ def _apply(job: Job, run: Run, limit: TimeLimit, prepared: Prepared) -> SyncRunR
 def result_of(run: Run, plan: SyncPlan, sheet: SheetResult) -> SyncRunResult:
     """The result of a plan that was written, or would be."""
     warnings = summary.warnings(plan)
+    is_upgraded = run.source.confirmed_by == UPGRADE
     status = "partial" if plan.errors or plan.held or plan.kept else "success"
     return replace(
         run.result(status, " ".join([*summary.rejections(plan), *warnings]) or None),
@@ -213,7 +215,7 @@ def result_of(run: Run, plan: SyncPlan, sheet: SheetResult) -> SyncRunResult:
         errors=plan.errors,
         held=plan.held,
         warnings=warnings,
-        notes=sheet.notes,
+        notes=sheet.notes + (better_now_notes(sheet) if is_upgraded else []),
         skipped=sheet.skipped,
         facts=sheet.facts,
     )

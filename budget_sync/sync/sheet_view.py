@@ -1,6 +1,6 @@
-"""What a page shows of a sheet and its reading: some cells with their roles, and the budgets. Pure.
+"""The part of a sheet and its reading that a page shows: some cells, and the budgets. Pure.
 
-It is small, whatever the size of the sheet, because another process creates it.
+A child process creates it, so its size is bounded for a sheet of any size.
 """
 
 from __future__ import annotations

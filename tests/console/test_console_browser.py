@@ -133,7 +133,7 @@ def test_sync_from_preview_to_approved_deletions(browser: Browser) -> None:
     browser.go("/sync")
     browser.press("Preview next sync")
     browser.says("Nothing was changed")
-    assert "Held back: 16 of the source's 24 live budgets" in browser.text
+    assert "Held back until a person answers, of 24 live budgets" in browser.text
     browser.press("Run now")
     browser.says("Partial. 6 unchanged, 16 held back")
     browser.press("Review held changes")

@@ -26,10 +26,17 @@ from support.console_sheets import (
 )
 from support.console_site import member, send, token
 from support.sheets_server import EMAIL, SheetsServer
+from support.sources import add_file
 from support.world import ROOT
 
 from budget_sync.accounts import customers
-from budget_sync.database.models import AuditLog, Budget, SourceFile, SyncHistory
+from budget_sync.database.models import (
+    AuditLog,
+    Budget,
+    BudgetDataSourceConfig,
+    SourceFile,
+    SyncHistory,
+)
 from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
 from budget_sync.sync import targets
@@ -316,7 +323,7 @@ def test_reading_again_changes_nothing_before_the_confirmation(fiona: FlaskClien
     assert sources()[0].reading == before
 
 
-def test_page_without_google_credentials_tells_an_operator(site: Flask, fiona: FlaskClient) -> None:
+def test_page_without_google_credentials_names_the_setting(site: Flask, fiona: FlaskClient) -> None:
     site.config["SETTINGS"] = replace(site.config["SETTINGS"], google_credentials=None)
     page = fiona.get("/sync/connect").text
     assert "Google Sheets are not set up on this server." in page
@@ -330,6 +337,31 @@ def test_wrong_address_is_explained(fiona: FlaskClient, address: str) -> None:
     rejected = send(fiona, "/sync/tabs", address=address)
     assert rejected.status_code == 400
     assert "The address must be the spreadsheet" in rejected.text
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "is_better"),
+    [
+        ("", ["Sales,Q1 2025,1000"], False),
+        (",Status", ["Sales,Q1 2025,1000,Approved"], True),
+        (",ExpenseRevenue", ["Sales,Q1 2025,1000,Expense"], True),
+        ("", ["Sales,Q1 2025,1000", "Sales,Q1 2025,5", "Legal,Q1 2025,7"], True),
+        ("", ["Sales,Q1 2025,1000", "Sales,Q1 2025,lots"], True),
+        ("", ["Sales,Q1 2025,1000", "Legal,Q1 2025,lots"], False),
+    ],
+)
+def test_upgraded_source_that_can_be_read_better_says_so(
+    site: Flask, fiona: FlaskClient, header: str, rows: list[str], is_better: bool
+) -> None:
+    folder = site.config["SETTINGS"].csv_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [f"Department,Fiscal Period,Budgeted Amount{header}", *rows]
+    (folder / "plan.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    add_file(demo.CUSTOMER, folder, "plan.csv")
+    BudgetDataSourceConfig.update(readingConfirmedBy="upgrade", readingFacts=None).execute()
+    send(fiona, "/sync/run")
+    hint = "Reread this source. It can be read better now."
+    assert (hint in fiona.get("/sync").text) is is_better
 
 
 @pytest.fixture

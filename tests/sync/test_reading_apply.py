@@ -58,6 +58,16 @@ def test_filled_line_equal_to_the_line_above_counts() -> None:
     assert budgets(read(rows, by)) == {"A|2026": 400}
 
 
+def test_filled_line_without_a_text_counts() -> None:
+    by = reading(
+        department={"column": "Department", "fill": "down"},
+        period={"constant": "FY2026"},
+        sum=True,
+    )
+    rows: Rows = [("Department", "Budget"), ("A", 100), ("", 100), ("B", 5)]
+    assert budgets(read(rows, by)) == {"A|2026": 200, "B|2026": 5}
+
+
 def test_filters_skip_keep_and_reject() -> None:
     by = reading(keep=({"column": "Status", "in": ("approved",), "out": ("draft",)},))
     rows: Rows = [

@@ -79,6 +79,13 @@ def test_amount_in_two_cells_is_an_error(line: str) -> None:
     assert "side by side. Quote an amount that contains a comma." in result.errors[0].message
 
 
+def test_zeros_beside_an_amount_are_a_part_of_it() -> None:
+    text = "Department,Period,Budget,Fund\nA,2026,6,000\nB,2026,7,101\nC,2026,8,102\n"
+    result = apply(reading(is_csv=True), text.encode(), USD)
+    assert budgets(result) == {"B|2026": 7, "C|2026": 8}
+    assert [error.rows for error in result.errors] == [(2,)]
+
+
 def test_cells_beside_the_table_are_noted() -> None:
     result = read([("A", "2026", 5, "seen"), ("B", "2026", 6)])
     assert result.notes == ["1 cell is outside the table, in row 2."]

@@ -1,4 +1,4 @@
-"""What a page shows of a sheet: roles of columns, the first rows, budgets, and a fingerprint."""
+"""The view of a sheet for a page: roles of columns, first rows, budgets, fingerprint."""
 
 from __future__ import annotations
 

@@ -71,6 +71,7 @@ def apply(
         notes=notes + _notes(lines, rows),
         skipped=lines.skipped,
         facts=_facts(lines, rows),
+        headings=layout.headings,
     )
 
 

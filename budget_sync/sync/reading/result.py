@@ -126,7 +126,7 @@ class SheetResult:
     """What a sheet says. `rows` and `errors` are in sheet order.
 
     `skipped` are the rows that do not count, and why. `has_limits`: the sheet has a column for
-    auto-approve limits. `notes` are sentences for people.
+    auto-approve limits. `notes` are sentences for people. `headings` are those of all columns.
     """
 
     rows: list[SheetRow]
@@ -135,3 +135,4 @@ class SheetResult:
     notes: list[str] = field(default_factory=list)
     skipped: dict[int, str] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
+    headings: tuple[str, ...] = ()

@@ -51,7 +51,7 @@ class Difference(NamedTuple):
 
 
 def reading_lines(reading: Reading) -> list[Line]:
-    """What a reading says, point by point."""
+    """A reading as a list of points."""
     lines = [
         Line("Header", "1 row" if reading.header.rows == 1 else f"{reading.header.rows} rows"),
         Line("Department", _department(reading)),

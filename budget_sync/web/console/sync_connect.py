@@ -49,7 +49,7 @@ def sync_template() -> Response:
 
 @console.get("/sync/help")
 def sync_help() -> Response:
-    """What kinds of sheet work."""
+    """Help: the kinds of sheets that can be read."""
     require(viewer().actor, Action.READ_SYNC)
     return page("sync_help.html", max_mb=MAX_MB)
 
