@@ -78,7 +78,7 @@ def test_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCli
         ]
     )
     assert added.exit_code == 0, added.output
-    source_id = added.output.split()[2]
+    source_id = added.stdout.split()[2]
     listed = shell.invoke(args=["list-sources"]).output
     assert "  confirmed by root (command line) 20" in listed
     assert listed.splitlines()[1].endswith("  never")

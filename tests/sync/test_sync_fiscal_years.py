@@ -19,7 +19,7 @@ from budget_sync.sync.reading.values import Period, Periods
 
 pytestmark = pytest.mark.both_engines
 
-ROWS = [
+ROWS: list[list[Any]] = [
     HEADER,
     ["Legal", "FY2024-25", 100],
     ["Legal", "Q3 FY2024-25", 20],
