@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from flask import Flask
 
-from budget_sync.commands import budgets, database, people, server, setup, sources
+from budget_sync.commands import (
+    budgets,
+    database,
+    people,
+    readings,
+    server,
+    setup,
+    sources,
+    sync_sheets,
+)
 
 COMMANDS = (
     *setup.COMMANDS,
@@ -12,7 +21,9 @@ COMMANDS = (
     *database.COMMANDS,
     *people.COMMANDS,
     *budgets.COMMANDS,
+    *readings.COMMANDS,
     *sources.COMMANDS,
+    *sync_sheets.COMMANDS,
 )
 
 

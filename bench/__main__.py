@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from bench import machine, places, report, sheet
+from bench import machine, places, reading, report, sheet
 from bench.cells import Cell, plan
 from bench.measure import WARM_UP_S, Bench, Side
 from bench.places import BenchError, Sqlite, Template, UnavailableError, create
@@ -48,7 +48,7 @@ MAX_RELEASES_PER_S = 6000
     type=click.IntRange(1000),
     help="Reservations in the large history. [default: 1,000,000; quick: 50,000]",
 )
-@click.option("--only-sheet", is_flag=True, help="Measure the sheet sync only.")
+@click.option("--only-sheet", is_flag=True, help="Measure the sync and the reading of sheets only.")
 def main(
     quick: bool, rounds: int | None, seconds: int | None, stored: int | None, only_sheet: bool
 ) -> None:
@@ -99,6 +99,7 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
                 place, slices=4 if quick else 8, seconds=1 if quick else 3, clients=16
             )
         times, loaded_checks, no_sheet = measure_sheet(side.empty.place, sqlite, rounds, seconds)
+        read = measure_reading(folder, rounds)
         say("", *lines, f"Load average after the run: {os.getloadavg()[0]:.1f}")
         say(
             f"Rounds: {rounds}, {seconds} s each; the median of each figure, the sum of errors and "
@@ -127,7 +128,7 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
             "",
         )
         say(*([f"PostgreSQL: not measured: {skipped}", ""] if skipped else []))
-        say(*report.demand_lines(report.demands(samples, stored, growth_mb, times)))
+        say(*report.demand_lines(report.demands(samples, stored, growth_mb, times) + read))
         return bench.problems
 
 
@@ -148,7 +149,8 @@ def run_sheet(rounds: int, seconds: int) -> None:
             *report.loaded_lines(loaded_checks),
             "",
         )
-        say(*report.demand_lines(report.sheet_demands(times)))
+        found = report.sheet_demands(times) + measure_reading(Path(name), rounds)
+        say(*report.demand_lines(found))
 
 
 def sqlite_side(sqlite: Sqlite, seconds: int, stored: int) -> Side:
@@ -229,6 +231,12 @@ def measure_sheet(
     )
     loaded_checks = sheet.checks_during_sync(template, sqlite, max(5, 2 * seconds), clients=16)
     return times, loaded_checks, None
+
+
+def measure_reading(folder: Path, rounds: int) -> list[report.Demand]:
+    """The limits of reading sheets, with what was measured."""
+    say("Reading sheets: a CSV file of 22,000 lines, and an Excel file of 100,000 cells …")
+    return report.reading_demands(reading.measure(folder, rounds))
 
 
 def say(*lines: str) -> None:

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 #: No stored name is longer. Composing the accents of a long text can take quadratic time.
 MAX_COMPOSED_LENGTH = 1000
+
+#: Only folded texts of up to this length are cached: the check of a request folds a name each time.
+_MAX_CACHED_LENGTH = 100
 
 #: The second round changes what the first one has uncovered; more are needed for few texts.
 _MAX_ROUNDS = 8
@@ -30,8 +34,8 @@ _INVISIBLE = (
     range(0xE0000, 0xE1000),
 )
 _SINGLE_QUOTES = (
-    "`\u00b4\u1ffd\u02b9\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\u02ca\u02cb\u055a\u05f3\u2018\u2019\u201a"
-    "\u201b\u2032\u2035\u2039\u203a\u275b\u275c\ua78b\ua78c\uff07\uff40"
+    "`\u00b4\u1ffd\u02b9\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\u02ca\u02cb\u055a\u05f3\u2018\u2019"
+    "\u201a\u201b\u2032\u2035\u2039\u203a\u275b\u275c\ua78b\ua78c\uff07\uff40"
 )
 _DOUBLE_QUOTES = (
     "\u00ab\u00bb\u02ba\u02dd\u02ee\u05f4\u201c\u201d\u201e\u201f\u2033\u2036\u275d\u275e\u301d"
@@ -82,12 +86,20 @@ def fold(text: str) -> str:
 
     The key of a key is itself. A text that is too long for a name keeps its accents as they are.
     """
+    return _fold_short(text) if len(text) <= _MAX_CACHED_LENGTH else _fold(text)
+
+
+def _fold(text: str) -> str:
     for _ in range(_MAX_ROUNDS):
         folded = _fold_once(text)
-        if folded == text:
-            break
+        # ASCII text is folded in one round.
+        if folded == text or folded.isascii():
+            return folded
         text = folded
     return text
+
+
+_fold_short = lru_cache(maxsize=4096)(_fold)
 
 
 def plain(text: str) -> str:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from peewee import SQL, Case, fn
 
+from budget_sync.accounts.customers import fiscal_year_of
 from budget_sync.database import Prepared, approximate_sum, snapshot, sums
 from budget_sync.database.models import (
     Budget,
@@ -19,7 +20,7 @@ from budget_sync.database.models import (
 from budget_sync.domain import clock
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import Code
-from budget_sync.domain.periods import FiscalYear, is_current
+from budget_sync.domain.periods import is_current
 from budget_sync.domain.permissions import Action, Actor, Scope, require_for, scope_of
 from budget_sync.queries import sync_runs
 from budget_sync.queries.balances import (
@@ -154,7 +155,7 @@ def _periods(customer_id: str) -> list[Period]:
 def _current(known: list[Period], customer: Customer) -> Period | None:
     """Today's period; of several (a quarter and its year), the one with the most budgets."""
     today = clock.now().astimezone(ZoneInfo(customer.timeZone)).date()
-    fiscal_year = FiscalYear(customer.fiscalYearStartMonth)
+    fiscal_year = fiscal_year_of(customer)
     return max(
         (period for period in known if is_current(period.key, fiscal_year, today)),
         key=lambda period: period.budgets,
@@ -236,7 +237,8 @@ class SyncTrouble(NamedTuple):
     - failed: its latest sync run failed
     - stale: it has not been read for STALE_AFTER
     - never: it has not been read at all
-    - held: deletions wait for approval
+    - held: changes wait for an answer
+    - waiting: its reading is not confirmed yet
     """
 
     kind: str
@@ -327,6 +329,8 @@ def _sync_troubles(customer_id: str) -> list[SyncTrouble]:
 
 def _troubles_of(source: BudgetDataSourceConfig) -> list[SyncTrouble]:
     """The source's problems, at most one of each kind."""
+    if source.reading is None:
+        return [SyncTrouble("waiting", source.id, None, source.createdAt, None, 0)]
     last = sync_runs.last_run(source.customerId, source.id, sync_runs.FINISHED)
     is_failed = last is not None and last.status == "failed"
     good = sync_runs.last_run(source.customerId, source.id, sync_runs.WORKED) if is_failed else last

@@ -1,6 +1,6 @@
 """Take a screenshot of every page, wide and narrow, light and dark, into .screenshots/.
 
-With --readme: the three pictures of the README, into docs/images/.
+With --readme: the pictures of the README and of docs/sheets.md, into docs/images/.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from pathlib import Path
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1:3]]
 
 from support.browser import Browser, build_company  # noqa: E402
+from support.company_sheets import add_sheets  # noqa: E402
 from support.installation import Installation  # noqa: E402
 from support.machine import PROJECT  # noqa: E402
+from support.sheets_server import SheetsServer  # noqa: E402
 
 #: Name, user and path of each page.
 PAGES = (
@@ -38,6 +40,8 @@ PAGES = (
     ("approve", "fiona", "/request/approve?id=intake-2001"),
     ("sync", "fiona", "/sync"),
     ("sync-preview", "fiona", "/sync/preview"),
+    ("sync-connect", "fiona", "/sync/connect"),
+    ("sync-help", "fiona", "/sync/help"),
     ("audit", "fiona", "/audit?q=legal"),
     ("team", "alex", "/team"),
     ("person", "alex", "/team/person?id=jane"),
@@ -47,8 +51,20 @@ PAGES = (
     ("forbidden", "jane", "/team"),
     ("not-found", "fiona", "/nothing-here"),
 )
-#: Pages that the sync page links to, for Fiona: name, and the start of the path.
-LINKED = (("sync-run", "/sync/pass"), ("sync-held", "/sync/held"))
+#: Pages that the sync page links to, for Fiona: name, start of the path, and which of the links.
+LINKED = (
+    ("sync-run", "/sync/pass", 0),
+    ("sync-held", "/sync/held", 0),
+    ("sync-stored", "/sync/reading", 0),
+)
+#: The same, if the company also has the sheets of `add_sheets`.
+LINKED_SHEETS = (
+    *LINKED,
+    ("sync-held-rename", "/sync/held", 1),
+    ("sync-held-amounts", "/sync/held", 2),
+    ("sync-reading", "/sync/reading", -1),
+    ("sync-upload", "/sync/upload", 0),
+)
 WIDTHS = (1440, 375)
 
 #: Pictures of the README: name, path, whether dark, height.
@@ -57,20 +73,34 @@ README = (
     ("budget", "/budget?id=marketing-1", False, 620),
     ("approve", "/request/approve?id=intake-2001", True, 600),
 )
+#: Pictures of docs/sheets.md: name, start of the path of a link on the Sync page, which of these
+#: links, height.
+SHEETS = (
+    ("sheet-connect", "/sync/connect", 0, 560),
+    ("sheet-questions", "/sync/reading", -1, 1180),
+    ("sheet-rename", "/sync/held", 1, 420),
+    ("sheet-amounts", "/sync/held", 2, 600),
+    ("sheet-newer-file", "/sync/upload", 0, 640),
+)
 PICTURES = PROJECT / "docs" / "images"
 
 
 def main(folder: Path | None) -> None:
     """Take all screenshots into a folder; without a folder, those of the README."""
+    google = SheetsServer()
     with tempfile.TemporaryDirectory() as instance:
         installation = Installation(
             {
                 "INSTANCE_FOLDER": instance,
                 "SECRET_KEY": "a key for screenshots",
                 "LOG_LEVEL": "ERROR",
+                "GOOGLE_APPLICATION_CREDENTIALS": str(google.credentials_file(Path(instance))),
+                "GOOGLE_SHEETS_API_URL": google.url,
             }
         )
         build_company(installation)
+        if folder:
+            add_sheets(installation)
         installation.start("--workers", "1")
         browser = Browser(installation.url)
         try:
@@ -79,9 +109,13 @@ def main(folder: Path | None) -> None:
                 take(browser, folder)
             else:
                 take_for_readme(browser)
+                # Afterwards, because they change the overview.
+                add_sheets(installation)
+                take_for_sheets(browser)
         finally:
             browser.close()
             installation.stop(signal.SIGTERM)
+            google.stop()
 
 
 def take_for_readme(browser: Browser) -> None:
@@ -93,9 +127,19 @@ def take_for_readme(browser: Browser) -> None:
         browser.driver.save_screenshot(str(PICTURES / f"{name}.png"))
 
 
+def take_for_sheets(browser: Browser) -> None:
+    """Take the pictures of docs/sheets.md; the user is signed in."""
+    for name, path, which, height in SHEETS:
+        browser.set_screen(1120, height)
+        browser.go("/sync")
+        found = [link.get_attribute("href") or "" for link in browser.all("main a")]
+        browser.driver.get([link for link in found if path in link][which])
+        browser.driver.save_screenshot(str(PICTURES / f"{name}.png"))
+
+
 def take(browser: Browser, folder: Path) -> None:
     """Take each page in each width and color scheme, signed in as its user."""
-    for who, found in pages(browser).items():
+    for who, found in pages(browser, LINKED_SHEETS).items():
         browser.sign_out()
         if who:
             browser.sign_in(who)
@@ -112,8 +156,10 @@ def take(browser: Browser, folder: Path) -> None:
                 )
 
 
-def pages(browser: Browser) -> dict[str | None, list[tuple[str, str]]]:
-    """Name and path of all pages, by user, including those in LINKED."""
+def pages(
+    browser: Browser, linked: tuple[tuple[str, str, int], ...] = LINKED
+) -> dict[str | None, list[tuple[str, str]]]:
+    """Name and path of all pages, by user, including the linked ones."""
     browser.sign_in("fiona")
     browser.go("/sync")
     links = [
@@ -124,8 +170,8 @@ def pages(browser: Browser) -> dict[str | None, list[tuple[str, str]]]:
     found = [
         *PAGES,
         *(
-            (name, "fiona", next(link for link in links if link.startswith(path)))
-            for name, path in LINKED
+            (name, "fiona", [link for link in links if link.startswith(path)][which])
+            for name, path, which in linked
         ),
     ]
     return {

@@ -35,6 +35,7 @@ PACKAGES_OF_LIBRARY = {
     "psycopg": {"database", "settings"},
     "pydantic": {"domain", "sync", "web"},
     "babel": {"domain", "sync"},
+    "python_calamine": {"sync"},
 }
 
 FILES = sorted(

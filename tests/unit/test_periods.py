@@ -28,6 +28,8 @@ from budget_sync.domain.periods import (
     period_key,
     read_period,
     read_year_and_part,
+    settle,
+    unsettled,
 )
 
 JANUARY, JULY, APRIL = FiscalYear(), FiscalYear(7), FiscalYear(4, "start")
@@ -562,3 +564,53 @@ def test_any_text_has_a_key_or_a_problem(text: str) -> None:
         found = read_period(text, fiscal_year)
         assert (found.key is None) == (found.reason in PROBLEMS)
         assert found.key is None or period_dates(found.key, fiscal_year)
+
+
+@pytest.mark.parametrize(
+    ("texts", "fiscal_year", "headings", "settled"),
+    [
+        (["2011-12", "2011-07"], JULY, (), Settled(dash="month")),
+        (["2011-12", "2012-13"], JULY, (), Settled(dash="span")),
+        (["2011-12", "2012-13"], JANUARY, (), Settled()),
+        (["2011-12", "2012-13", "2011-07"], JULY, (), Settled()),
+        (["2011-12", "FY2012-13"], JULY, (), Settled(dash="span")),
+        (["2011-12", "Jan 2011"], JULY, (), Settled()),
+        (["2011-12", "2010-11"], JULY, (), Settled()),
+        (["2012-13", "2011-07"], JULY, (), Settled()),
+        (["25-Jan", "26-Jan"], JANUARY, (), Settled()),
+        (["T1 2025", "T2 2025"], JANUARY, ("Department", "Budget"), Settled()),
+        (["T1 2025", "T4 2025"], JANUARY, (), Settled(tri="quarter")),
+        (["1T2025"], JANUARY, ("Departamento",), Settled(tri="quarter")),
+        (["T1 2025"], JANUARY, ("Centre de co\u00fbts",), Settled(tri="quarter")),
+        (["1/2/2025", "1/15/2025"], JANUARY, (), Settled(mdy="mdy", dates="month")),
+        (["1/2/2025", "15/1/2025"], JANUARY, (), Settled(mdy="dmy", dates="month")),
+        (["15/1/2025", "1/15/2025", "2/1/2025"], JANUARY, (), Settled(dates="month")),
+        (["2025-01-01", "2025-02-01"], JANUARY, (), Settled(dates="month")),
+        (["2025-01-01", "2025-04-01", ""], JANUARY, (), Settled()),
+        (["2025-02-01", "2025-05-01"], FiscalYear(2), (), Settled()),
+        (["2025-02-01", "2025-05-01"], JANUARY, (), Settled(dates="month")),
+        (["2024-01-01", "2025-01-01"], JANUARY, (), Settled()),
+        (["2025-01-01", "Q2 2025"], JANUARY, (), Settled(dates="month")),
+        (["Q1 2025", "TBD", ""], JANUARY, (), Settled()),
+    ],
+)
+def test_values_of_a_column_settle_ambiguities(
+    texts: list[str], fiscal_year: FiscalYear, headings: tuple[str, ...], settled: Settled
+) -> None:
+    assert settle(texts, fiscal_year, headings) == settled
+    assert settle(texts[::-1], fiscal_year, headings) == settled
+
+
+def test_open_questions_of_a_column() -> None:
+    texts = ["2025", "Q1", "T1", "T2 2025", "26-Jan", "2011-12", "1/2/2025", "FY24-25", "TBD"]
+    assert unsettled(texts, JANUARY) == {
+        "year": "Q1",
+        "tri": "T1",
+        "ddmon": "26-Jan",
+        "dash": "2011-12",
+        "mdy": "1/2/2025",
+        "dates": "1/2/2025",
+        "fiscal_year": "FY24-25",
+    }
+    answers = Settled("2025", "month", "year", "quarter", "mdy", "month")
+    assert unsettled(texts, JULY, answers) == {}

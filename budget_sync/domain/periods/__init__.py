@@ -8,7 +8,13 @@ its form, `read` turns the form into a key, and `settle` looks at all values of 
 from __future__ import annotations
 
 from budget_sync.domain.names import fold
-from budget_sync.domain.periods.fiscal_year import FiscalYear, is_current, period_dates
+from budget_sync.domain.periods.fiscal_year import (
+    NAMED_BY,
+    FiscalYear,
+    is_current,
+    is_period_key,
+    period_dates,
+)
 from budget_sync.domain.periods.read import (
     PROBLEMS,
     PeriodError,
@@ -19,23 +25,32 @@ from budget_sync.domain.periods.read import (
     read_period,
     read_year_and_part,
 )
+from budget_sync.domain.periods.requests import field_problem, requested_period_key
+from budget_sync.domain.periods.settle import is_romance, settle, unsettled
 from budget_sync.domain.periods.words import MAX_FORM_LENGTH
 
 __all__ = [
     "MAX_FORM_LENGTH",
+    "NAMED_BY",
     "PROBLEMS",
     "FiscalYear",
     "PeriodError",
     "PeriodText",
     "Settled",
     "api_period_key",
+    "field_problem",
     "fold",
     "is_current",
+    "is_period_key",
+    "is_romance",
     "is_same_for_all",
     "period_dates",
     "period_key",
     "read_period",
     "read_year_and_part",
+    "requested_period_key",
+    "settle",
+    "unsettled",
 ]
 
 

@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 _KEY = re.compile(r"((?:19|20)[0-9]{2})(?:-(Q[1-4]|H[12]|0[1-9]|1[0-2]))?")
 
+#: What a fiscal year is named by: the calendar year in which it ends or starts.
+NAMED_BY = ("end", "start")
+
 
 class FiscalYear(NamedTuple):
     """The first month of a customer's fiscal year, 1 to 12, and how the year is named.
 
-    `named_by` is "end" or "start": the calendar year in which the fiscal year ends or starts.
+    `named_by` is one of NAMED_BY.
     """
 
     first_month: int = 1
@@ -66,6 +69,11 @@ def period_dates(key: str, fiscal_year: FiscalYear) -> tuple[date, date] | None:
     first = fiscal_year.first_day(name)
     month = first.month + (int(part[1:]) - 1 if part else 0) * length
     return _first_of(first.year, month), _first_of(first.year, month + length)
+
+
+def is_period_key(key: str) -> bool:
+    """Whether a key has the form of a period, and is not the folded text of a name."""
+    return _KEY.fullmatch(key) is not None
 
 
 def _first_of(year: int, month: int) -> date:

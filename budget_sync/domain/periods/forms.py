@@ -1,4 +1,4 @@
-"""The forms of a period's text: what it says, whatever the customer's fiscal year is.
+"""The forms of periods: what a text says, before the customer's fiscal year is known.
 
 `parse` finds the form of a text, and `read` turns forms into keys.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from budget_sync.domain.periods.forms import (
     Day,
@@ -77,6 +78,11 @@ def parse(text: str) -> Form:
         text = " ".join(text.split())
     if len(text) > MAX_FORM_LENGTH:
         return Unreadable("unknown", is_free=True)
+    return _parse_short(text)
+
+
+@lru_cache(maxsize=4096)
+def _parse_short(text: str) -> Form:
     folded = fold_period(text)
     if not folded:
         return Unreadable("blank" if not text.strip() else "placeholder")

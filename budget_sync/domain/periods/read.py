@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from budget_sync.domain.names import fold
@@ -21,7 +20,7 @@ from budget_sync.domain.periods.forms import (
     Year,
 )
 from budget_sync.domain.periods.parse import parse
-from budget_sync.domain.periods.words import CALENDAR, FISCAL, MAX_FORM_LENGTH
+from budget_sync.domain.periods.words import CALENDAR, FISCAL
 
 _EXAMPLE = "Enter a period such as Q1 2025."
 
@@ -79,6 +78,7 @@ class PeriodError(ValueError):
 
     def __init__(self, text: str, problem: str) -> None:
         super().__init__(f"Period {text!r} {problem}")
+        self.text = text
         self.problem = problem
 
 
@@ -89,13 +89,6 @@ def read_period(
     text: str, fiscal_year: FiscalYear, settled: Settled = NOTHING_SETTLED
 ) -> PeriodText:
     """The key of a period's text, or why it has none."""
-    if len(text) <= MAX_FORM_LENGTH:
-        return _read_short(text, fiscal_year, settled)
-    return resolve(parse(text), fiscal_year, settled)
-
-
-@lru_cache(maxsize=4096)
-def _read_short(text: str, fiscal_year: FiscalYear, settled: Settled) -> PeriodText:
     return resolve(parse(text), fiscal_year, settled)
 
 
@@ -169,13 +162,12 @@ def api_period_key(text: str, fiscal_year: FiscalYear) -> str:
     form = parse(text)
     if isinstance(form, Unreadable) and form.is_free:
         return fold(text)
-    found = read_period(text, fiscal_year)
+    found = resolve(form, fiscal_year, NOTHING_SETTLED)
     if found.key is None:
         raise PeriodError(text, found.problem or "")
     return found.key
 
 
-@lru_cache(maxsize=4096)
 def is_same_for_all(text: str) -> bool:
     """Whether a text has the same key, or the same problem, in every fiscal year."""
     form = parse(text)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import urlencode
@@ -30,6 +31,11 @@ from budget_sync.queries.accounts import customers
 from budget_sync.settings import Settings
 from budget_sync.web import auth, charts
 from budget_sync.web.console import formats
+from budget_sync.web.server_interface import (
+    MAX_UPLOAD_BYTES,
+    BrokenBodyError,
+    may_accept_upload,
+)
 
 console = Blueprint(
     "console",
@@ -108,9 +114,39 @@ def _before_request() -> None:
     if request.endpoint == "console.static":
         return
     database.open_connection()
-    csrf.protect()
-    if request.endpoint not in PUBLIC:
+    if request.method == "POST" and may_accept_upload(_view()):
+        # Before the file is read, unlike for other forms.
         g.viewer = _load_viewer()
+        _read_upload()
+    csrf.protect()
+    if request.endpoint not in PUBLIC and "viewer" not in g:
+        g.viewer = _load_viewer()
+
+
+def _view() -> Callable[..., Any]:
+    return current_app.view_functions[request.endpoint or ""]
+
+
+def _read_upload() -> None:
+    """Read a form of up to MAX_UPLOAD_BYTES at once: in parts, each would copy the rest.
+
+    Raises RequestError BODY_TOO_LARGE or INVALID_REQUEST.
+    """
+    length = request.content_length
+    if length is None:
+        raise RequestError(Code.INVALID_REQUEST, "The form has no length. Send it from a browser.")
+    if length > MAX_UPLOAD_BYTES:
+        raise RequestError(
+            Code.BODY_TOO_LARGE,
+            f"The file is larger than {MAX_UPLOAD_BYTES // 1024 // 1024} MB, so it was not read. "
+            "Remove worksheets and columns that are not needed, or share it as a Google Sheet.",
+        )
+    try:
+        body = request.environ["wsgi.input"].read(length)
+    except OSError:
+        raise BrokenBodyError from None
+    request.environ["wsgi.input"] = BytesIO(body)
+    request.max_content_length = MAX_UPLOAD_BYTES
 
 
 def _load_viewer() -> Viewer:
