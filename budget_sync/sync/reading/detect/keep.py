@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from budget_sync.domain.names import fold
 from budget_sync.sync.limits import cut
 from budget_sync.sync.reading.detect.findings import MAX_SHOWN_CHARS, Findings, Refused, count
 from budget_sync.sync.reading.detect.sheet import Column, Sheet, cell_at
+from budget_sync.sync.reading.headings import words_of
 from budget_sync.sync.reading.model import Filter
 from budget_sync.sync.reading.proposal import Question
 from budget_sync.sync.reading.totals import is_total_like
@@ -18,9 +20,11 @@ from budget_sync.sync.reading.vocabulary import (
     BAD_STATUS_BEGINNINGS,
     BUDGET_SCENARIO,
     EXPENSE,
+    EXPENSE_ENDINGS,
     GOOD_STATUS,
     OTHER_SCENARIO,
     REVENUE,
+    REVENUE_ENDINGS,
 )
 
 _MAX_VALUES = 12
@@ -30,6 +34,13 @@ _STATUS_WORDS = frozenset(
     ("status", "final", "approval", "approved", "state", "stage", "phase", "statut", "estado")
 )
 _SCENARIO_WORDS = frozenset(("scenario", "version", "type", "ledger"))
+
+
+class Side(Enum):
+    """The side of the budget that a text names."""
+
+    EXPENSE = "expense"
+    REVENUE = "revenue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,12 @@ def _filter(found: Values, findings: Findings) -> Filter | None:
         if not is_only_cost and (len(values) >= 2 or revenue):
             expense = tuple(value for value in values if value not in REVENUE)
             return _ask(found, findings, default=expense)
+    sides = [_side(value) for value in values]
+    if Side.REVENUE in sides and Side.EXPENSE in sides and None not in sides:
+        expense = tuple(v for v, side in zip(values, sides, strict=True) if side is Side.EXPENSE)
+        return _ask(found, findings, default=expense)
+    if len(values) >= 2 and names_both_sides(column.words):
+        return _ask(found, findings)
     has_status_word = any(word in _STATUS_WORDS for word in column.words)
     good = [value for value in values if value in GOOD_STATUS]
     bad = [value for value in values if is_bad_status(value) and value not in GOOD_STATUS]
@@ -99,6 +116,24 @@ def _filter(found: Values, findings: Findings) -> Filter | None:
     return _scenario_filter(found, findings)
 
 
+def _side(text: str) -> Side | None:
+    """Whether a text of several words is about expense or revenue; None for neither or both.
+
+    "Ord. Aufwendungen" and "Operating expenses" are expense. Single letters do not count.
+    """
+    found = [word for word in words_of(text) if len(word) > 1]
+    is_expense = any(word in EXPENSE or word.endswith(EXPENSE_ENDINGS) for word in found)
+    is_revenue = any(word in REVENUE or word.endswith(REVENUE_ENDINGS) for word in found)
+    if is_expense == is_revenue:
+        return None
+    return Side.EXPENSE if is_expense else Side.REVENUE
+
+
+def names_both_sides(words: Collection[str]) -> bool:
+    """Whether a heading names expense and revenue ("Einnahme/Ausgabe"): a column of the two."""
+    return not EXPENSE.isdisjoint(words) and not REVENUE.isdisjoint(words)
+
+
 def is_bad_status(value: str) -> bool:
     """Whether a folded status says that a row is not approved."""
     return value in BAD_STATUS or value.startswith(BAD_STATUS_BEGINNINGS)
@@ -107,8 +142,8 @@ def is_bad_status(value: str) -> bool:
 def _scenario_filter(found: Values, findings: Findings) -> Filter | None:
     column, values = found.column, list(found.counts)
     budgets = [value for value in values if value in BUDGET_SCENARIO]
-    known = [value for value in values if value in BUDGET_SCENARIO or value in OTHER_SCENARIO]
-    if 10 * len(known) < 6 * len(values):
+    others = [value for value in values if value in OTHER_SCENARIO]
+    if 10 * (len(budgets) + len(others)) < 6 * len(values) and not (budgets and others):
         return None
     if len(values) > 1:
         default = tuple(budgets) if len(budgets) == 1 else None
