@@ -131,9 +131,7 @@ class Sections:
         One amount may be the sum of two others by chance.
         """
         amounts = total.readable_amounts
-        enough = self._totals.rows >= 3 or (
-            self._totals.rows == 2 and sum(map(bool, amounts)) >= 2
-        )
+        enough = self._totals.rows >= 3 or (self._totals.rows == 2 and sum(map(bool, amounts)) >= 2)
         return enough and any(amounts) and equal(amounts, self._totals.amounts)
 
     def _end_with(self, section: _Section, total: Row) -> None:

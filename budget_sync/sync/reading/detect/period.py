@@ -30,6 +30,7 @@ from budget_sync.sync.reading.detect.wide import (
     relative_years,
     texts_with_periods,
 )
+from budget_sync.sync.reading.headings import Role
 from budget_sync.sync.reading.model import Period, PeriodColumn, PeriodConstant, PeriodHeadings
 from budget_sync.sync.reading.proposal import Question
 
@@ -157,8 +158,10 @@ class PeriodStep:
         if needs_year and self.findings.is_open("year"):
             settled.pop("year", None)
         outside = [each.column for each in choice.ignored]
-        outside += texts_with_periods(self.sheet, self.fiscal_year)
-        ignored = tuple(dict.fromkeys(column.name for column in outside))
+        texts_only = texts_with_periods(self.sheet, self.fiscal_year)
+        ignored = tuple(dict.fromkeys(column.name for column in (*outside, *texts_only)))
+        # A department may be among them: "Department 2026".
+        outside += [each for each in texts_only if each.roles.get(Role.DEPARTMENT, 0) < 7]
         assumed = {**_assumptions(self.findings), **settled}
         trial = texts
         if choice.is_open:

@@ -26,8 +26,10 @@ _CHANGE_BEGINNINGS = ("approv",)
 
 #: A heading with one of these words may hold periods that are numbers: 202601.
 _PERIOD_WORDS = frozenset(
-    """month monat mois mes mese period periode période periodo yearmonth yyyymm calmonth
-    monthyear date datum fecha""".split()
+    (
+        *("month", "monat", "mois", "mes", "mese", "monthyear", "yearmonth", "calmonth"),
+        *("period", "periode", "période", "periodo", "yyyymm", "date", "datum", "fecha"),
+    )
 )
 
 _QUARTER_HEADINGS = frozenset(

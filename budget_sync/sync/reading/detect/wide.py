@@ -86,8 +86,7 @@ def texts_with_periods(sheet: Sheet, fiscal_year: FiscalYear) -> list[Column]:
         column
         for column in sheet.columns
         if column.heading
-        and column.roles.get(Role.DEPARTMENT, 0) < 7
-        and not may_hold_amounts(column)
+        and (column.roles.get(Role.DEPARTMENT, 0) >= 7 or not may_hold_amounts(column))
         and heading_period(column.heading, fiscal_year)
     ]
 
