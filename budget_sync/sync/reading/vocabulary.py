@@ -169,7 +169,8 @@ NOT_AMOUNT: Final = _words(
 
 EXPENSE: Final = _words(
     """e exp expense expenses expenditure expenditures aufwand aufwendungen ausgabe ausgaben dépense
-    dépenses depense depenses gasto gastos opex capex cost costs"""
+    dépenses depense depenses gasto gastos opex capex cost costs spending outlay outlays
+    disbursements"""
 )
 
 REVENUE: Final = _words(
