@@ -121,14 +121,18 @@ def _filter(found: Values, findings: Findings, *, is_exclusive: bool) -> Filter 
     `is_exclusive`: each period has only one of its values.
     """
     column, values = found.column, list(found.counts)
+    sides = [_side(value) for value in values]
     if all(value in EXPENSE or value in REVENUE for value in values):
-        revenue = [value for value in values if value in REVENUE]
-        if len(revenue) == len(values):
+        if "expense" not in sides:
             raise Refused(f"Every row is revenue (column '{column.name}').")
         is_only_cost = all(value in ("cost", "costs") for value in values)
-        if not is_only_cost and (len(values) >= 2 or revenue):
-            expense = tuple(value for value in values if value not in REVENUE)
-            return _ask(found, findings, default=expense)
+        if not is_only_cost and (len(values) >= 2 or "revenue" in sides):
+            return _ask(found, findings, default=_expenses(values))
+    elif None not in sides and "expense" in sides and "revenue" in sides:
+        return _ask(found, findings, default=_expenses(values))
+    elif not EXPENSE.isdisjoint(values) and not REVENUE.isdisjoint(values):
+        # A value that is neither, such as Transfer, is for a person to decide.
+        return _ask(found, findings)
     has_status_word = any(word in _STATUS_WORDS for word in column.words)
     good = [value for value in values if value in GOOD_STATUS]
     bad = [value for value in values if is_bad_status(value) and value not in GOOD_STATUS]
@@ -188,6 +192,26 @@ def _phrase_filter(found: Sequence[Values], findings: Findings) -> Filter | None
 def _without_side(text: str) -> tuple[str, ...]:
     """The words of a text that name no side."""
     return tuple(word for word in words_of(text) if _side(word) is None)
+
+
+def _side(value: str) -> str | None:
+    """Whether a folded value names expenses or revenue: "expense", "revenue" or None.
+
+    "operating expenses" and "revenue budget" do, by their first or last word.
+    """
+    if value in EXPENSE or value in REVENUE:
+        return "revenue" if value in REVENUE else "expense"
+    words = value.split()
+    ends = {word for word in (*words[:1], *words[-1:]) if len(word) > 2}
+    is_expense, is_revenue = bool(ends & EXPENSE), bool(ends & REVENUE)
+    if is_expense == is_revenue:
+        return None
+    return "expense" if is_expense else "revenue"
+
+
+def _expenses(values: Sequence[str]) -> tuple[str, ...]:
+    """The values that name expenses."""
+    return tuple(value for value in values if _side(value) == "expense")
 
 
 def is_bad_status(value: str) -> bool:
