@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.detection import EURO, JANUARY, asked, budgets, proposal, question
 
+from budget_sync.sync.reading.grid import Cell
 from budget_sync.sync.reading.model import PeriodColumn, PeriodHeadings
 
 
@@ -132,7 +133,7 @@ def test_account_that_reads_like_a_total_counts_with_a_note() -> None:
     assert found.trial.notes == ["Row 3 ('Total quality') reads like a total. It was counted."]
 
 
-SECTIONS = [
+SECTIONS: list[list[Cell]] = [
     ["", 2026, 2025],
     ["Harbor"],
     ["Staff", 30, 20],
@@ -214,7 +215,7 @@ def test_text_columns_of_a_year_are_no_new_periods() -> None:
 
 
 def test_rows_of_a_pivot_table_are_no_header() -> None:
-    rows = [
+    rows: list[list[Cell]] = [
         ["Sum of Plan", "Fund"],
         ["Row Labels", "1080", "2240", "3300"],
         ["01 - Harbor Department", 2000, "", 65000],
