@@ -11,6 +11,9 @@ from budget_sync.sync.reading.result import SheetResult
 #: The answers to questions by their ids. Questions that take several values have several.
 Answers = Mapping[str, Sequence[str]]
 
+#: How the evidence about the header and the columns begins.
+HEADER_EVIDENCE = "Header: row "
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
