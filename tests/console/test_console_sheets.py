@@ -163,7 +163,7 @@ def test_wrong_answer_is_explained_and_the_others_are_kept(fiona: FlaskClient) -
     assert page.status_code == 400
     assert "soon" in page.text
     assert fields(page.text)['answer:"keep:Status"'] == ['"final"']
-    assert fields(page.text)['text:"year"'] == [""]
+    assert fields(page.text)['text:"year"'] == ["soon"]
     assert sources()[0].reading is None
 
 
@@ -184,8 +184,10 @@ def test_sheet_that_cannot_be_read_creates_no_source(fiona: FlaskClient) -> None
         (b"\xd0\xcf\x11\xe0 old", "Save it as .xlsx without a password."),
         (b"PK\x03\x04 not a workbook", "cannot"),
         (b"\x00" * 100, "cannot"),
+        (b"\x89PNG\r\n\x1a\n\x00", "The file is a picture and not a sheet."),
+        (b"%PDF-1.7 \xe2", "The file is a PDF file and not a sheet."),
     ],
-    ids=["empty", "old Excel", "broken Excel", "binary"],
+    ids=["empty", "old Excel", "broken Excel", "binary", "picture", "PDF"],
 )
 def test_files_of_other_kinds_are_rejected(
     fiona: FlaskClient, content: bytes, sentence: str

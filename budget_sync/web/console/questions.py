@@ -24,6 +24,13 @@ EXAMPLES = {"period": "FY2026", "year": "2026", "first_year": "2026"}
 
 #: The labels of options that are words of the program. Others are values of the sheet.
 LABELS: Mapping[str, Mapping[str, str]] = {
+    "encoding": {
+        "cp1252": "cp1252 (Western Europe)",
+        "mac_roman": "mac_roman (Western Europe, old Macs)",
+        "cp1250": "cp1250 (Central Europe)",
+        "cp1251": "cp1251 (Cyrillic)",
+        "cp1255": "cp1255 (Hebrew)",
+    },
     "locale": {
         "thousands": "Thousands",
         "decimals": "Decimals",

@@ -32,6 +32,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 _MAX_CONTROL_SHARE = 0.01
 
 _NOT_TEXT = "The file is not text. Save the table as CSV in UTF-8, and add that file."
+_PICTURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8")
 _FORMATS = (
     (b"PK\x03\x04", "The file is an Excel file or an archive, not a CSV file. Add it as Excel."),
     (
@@ -39,6 +40,10 @@ _FORMATS = (
         "The file is an old Excel file (.xls). Save it as .xlsx or as CSV, and add that file.",
     ),
     (b"%PDF", "The file is a PDF, not a CSV file. Save the table as CSV."),
+    *(
+        (start, "The file is a picture, not a CSV file. Save the table as CSV.")
+        for start in _PICTURES
+    ),
     (b"\x1f\x8b", "The file is compressed. Unpack it, and add the CSV file in it."),
 )
 
