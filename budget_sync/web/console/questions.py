@@ -32,8 +32,8 @@ LABELS: Mapping[str, Mapping[str, str]] = {
         "cp1255": "cp1255 (Hebrew)",
     },
     "locale": {
-        "thousands": "Thousands",
-        "decimals": "Decimals",
+        "thousands": "The mark separates thousands",
+        "decimals": "The mark is the decimal mark",
         ". and ,": "1,234.50: a point before the decimals",
         ", and .": "1.234,50: a comma before the decimals",
     },
