@@ -247,7 +247,7 @@ def _conclude(
     if options.as_json:
         print_json(proposer.source, proposed, stored)
     else:
-        print_text(proposer.source, proposed, stored, store is None)
+        print_text(proposer.source, proposed, stored, answered=answers, is_preview=store is None)
     if proposed.proposal.refused is not None:
         return 1
     is_done = proposed.is_complete and (store is None or stored is not None)

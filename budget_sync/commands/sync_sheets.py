@@ -32,7 +32,8 @@ from budget_sync.domain.results import dumps
 def sync_sheets(customer_id: str | None, dry_run: bool, allow_deletes: bool, as_json: bool) -> None:
     """Sync budgets from their sources. Exit status 1 if a source failed.
 
-    Prints one line for each source.
+    Prints a line for each source, and its notes. Rejected rows, held changes and failures are
+    printed to standard error.
     """
     progress = Progress()
     job = sync.Job(
@@ -87,6 +88,8 @@ def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress, as_
                 lines.print(dumps(result.to_command_json()))
                 continue
             lines.print(sync.result_line(result), err=result.status == "failed")
+            for line in sync.note_lines(result):
+                lines.print(line)
             for line in sync.error_lines(result):
                 lines.print(line, err=True)
     if job.stop.by:

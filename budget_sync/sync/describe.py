@@ -19,7 +19,7 @@ from budget_sync.sync.reading.model import (
     PeriodHeadings,
     Reading,
 )
-from budget_sync.sync.reading.proposal import Proposal
+from budget_sync.sync.reading.proposal import COLUMNS_EVIDENCE, Proposal
 from budget_sync.sync.reading.result import SheetBudget, SheetResult, SheetRow
 from budget_sync.sync.summary import errors_json, rows_text
 
@@ -132,28 +132,44 @@ def _column_sentences(proposed: Proposed, reading: Reading) -> Iterator[str]:
         rows = proposed.layout.header_rows
         yield f"Header: row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))}."
     fill = {"down": ", also for the rows below it", "section": ", on separate lines", "no": ""}
-    yield f"Department: {reading.department.column!r}{fill[reading.department.fill]}."
+    yield f"Department: {_heading(reading.department.column)}{fill[reading.department.fill]}."
     periods = _period_list(trial.rows if trial else [])
     period = reading.period
     if isinstance(period, PeriodColumn):
-        part = f" with {period.part!r}" if period.part else ""
-        yield f"Period: {period.column!r}{part}{periods}."
+        part = f" with {_heading(period.part)}" if period.part else ""
+        yield f"Period: {_heading(period.column)}{part}{periods}."
     elif isinstance(period, PeriodConstant):
         yield f"Period: {period.constant} for all rows{periods}."
     if isinstance(period, PeriodHeadings):
-        yield f"Amounts: {len(period.headings)} columns, one for each period{periods}."
-        if period.ignored:
-            yield f"Not read: {_some(list(map(repr, period.ignored)))}."
+        yield from _amounts_of_periods(period, periods)
     else:
-        yield f"Amount: {reading.amount.columns[0]!r}."
+        yield f"Amount: {_heading(reading.amount.columns[0])}."
     if reading.id:
-        yield f"Budget ID: {reading.id!r}."
+        yield f"Budget ID: {_heading(reading.id)}."
     if reading.limit:
-        yield f"Auto-approve limit: {reading.limit!r}."
+        yield f"Auto-approve limit: {_heading(reading.limit)}."
     if isinstance(reading.currency, CurrencyColumn):
-        yield f"Currency: {reading.currency.column!r}."
+        yield f"Currency: {_heading(reading.currency.column)}."
     elif isinstance(reading.currency, CurrencyConstant):
         yield f"Currency: {reading.currency.constant}."
+
+
+def _amounts_of_periods(period: PeriodHeadings, periods: str) -> Iterator[str]:
+    """The amount columns of a sheet with periods in its headings."""
+    headings = list(map(_heading, period.headings))
+    if len(headings) == 1:
+        yield f"Amount: {headings[0]}{periods}."
+    else:
+        yield f"Amounts: {len(headings)} columns, one for each period{periods}."
+    if period.ignored:
+        yield f"Not read: {_some(list(map(_heading, period.ignored)))}."
+
+
+def _heading(heading: str) -> str:
+    """A heading in quotes; a column without one by its number, from 1."""
+    if heading.startswith("@") and heading[1:].isdecimal():
+        return f"column {int(heading[1:]) + 1}, which has no heading"
+    return repr(heading)
 
 
 def _period_list(rows: Iterable[SheetRow]) -> str:
@@ -181,7 +197,7 @@ def _rule_sentences(reading: Reading) -> Iterator[str]:
         yield "Codes before the names of departments are left out."
     for each in reading.keep:
         kept = _some(list(each.kept))
-        yield f"Only rows count whose {each.column!r} is {kept}."
+        yield f"Only rows count whose {_heading(each.column)} is {kept}."
     if reading.blanks:
         yield f"These texts mean that there is no amount: {_some(list(reading.blanks))}."
 
@@ -193,7 +209,8 @@ def _trial_lines(proposal: Proposal, trial: SheetResult) -> Iterator[str]:
             yield f"Rows of one department and period are added up: up to {most} rows a budget."
     if trial.skipped:
         yield f"Left out: {_left_out(trial.skipped)}."
-    yield from proposal.evidence
+    # The columns are in the first line already.
+    yield from (each for each in proposal.evidence if not each.startswith(COLUMNS_EVIDENCE))
     yield from trial.notes
     if trial.errors:
         yield f"Rejected: {len(trial.errors)}."

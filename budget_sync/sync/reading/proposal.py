@@ -11,6 +11,9 @@ from budget_sync.sync.reading.result import SheetResult
 #: The answers to questions by their ids. Questions that take several values have several.
 Answers = Mapping[str, Sequence[str]]
 
+#: How the sentence of the evidence begins that names the columns.
+COLUMNS_EVIDENCE = "Header: row"
+
 
 @dataclass(frozen=True, slots=True)
 class Question:

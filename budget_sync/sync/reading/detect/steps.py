@@ -34,7 +34,7 @@ from budget_sync.sync.reading.detect.unit import find_unit
 from budget_sync.sync.reading.grid import Grid
 from budget_sync.sync.reading.headings import Role
 from budget_sync.sync.reading.model import CsvFormat, CurrencyConstant, Marks
-from budget_sync.sync.reading.proposal import Proposal
+from budget_sync.sync.reading.proposal import COLUMNS_EVIDENCE, Proposal
 from budget_sync.sync.reading.result import SheetProblem, SheetResult
 from budget_sync.sync.reading.totals import is_total_like
 
@@ -102,8 +102,8 @@ def _draft(sheet: Sheet, file: CsvFormat | None, findings: Findings) -> Draft:
     if department.fill != "section":
         require_departments(department.column, with_amount, findings.customer.fiscal_year)
     findings.note(
-        f"Header: row {sheet.header.sheet_row}. Department: '{department.column.name}'. "
-        f"{period.evidence}" + ("" if period.amounts else f" Amount: '{amounts[0].name}'.")
+        f"{COLUMNS_EVIDENCE} {sheet.header.sheet_row}. Department: {department.column.label}. "
+        f"{period.evidence}" + ("" if period.amounts else f" Amount: {amounts[0].label}.")
     )
     draft = Draft(
         sheet,
