@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1:3]]
 
 from support.browser import Browser, build_company  # noqa: E402
-from support.company_sheets import add_sheets  # noqa: E402
+from support.company_sheets import add_examples, add_sheets  # noqa: E402
 from support.installation import Installation  # noqa: E402
 from support.machine import PROJECT  # noqa: E402
 from support.sheets_server import SheetsServer  # noqa: E402
@@ -82,6 +82,8 @@ SHEETS = (
     ("sheet-amounts", "/sync/held", 2, 600),
     ("sheet-newer-file", "/sync/upload", 0, 640),
 )
+#: Pictures of docs/sheets.md of how a file of examples/ is read.
+EXAMPLES = ("quarters", "sections")
 PICTURES = PROJECT / "docs" / "images"
 
 
@@ -112,6 +114,7 @@ def main(folder: Path | None) -> None:
                 # Afterwards, because they change the overview.
                 add_sheets(installation)
                 take_for_sheets(browser)
+                take_examples(browser, installation)
         finally:
             browser.close()
             installation.stop(signal.SIGTERM)
@@ -135,6 +138,16 @@ def take_for_sheets(browser: Browser) -> None:
         found = [link.get_attribute("href") or "" for link in browser.all("main a")]
         browser.driver.get([link for link in found if path in link][which])
         browser.driver.save_screenshot(str(PICTURES / f"{name}.png"))
+
+
+def take_examples(browser: Browser, installation: Installation) -> None:
+    """Take a picture of the first rows of each example; the user is signed in."""
+    browser.set_screen(1120, 1400)
+    ids = add_examples(installation, *(f"{name}.csv" for name in EXAMPLES))
+    for name, source_id in zip(EXAMPLES, ids, strict=True):
+        browser.go(f"/sync/reading?source={source_id}")
+        (section,) = browser.all("section[aria-labelledby=sheet]")
+        section.screenshot(str(PICTURES / f"sheet-{name}.png"))
 
 
 def take(browser: Browser, folder: Path) -> None:
