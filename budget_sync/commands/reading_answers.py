@@ -81,7 +81,10 @@ def option_text(question_id: str, value: str) -> str:
 
 
 def assumed_lines(questions: Iterable[Question], answers: Collection[str]) -> list[str]:
-    """Questions whose default was taken, with the other answers. `answers` are the ids answered."""
+    """Questions that got their default answer, with the other options.
+
+    `answers` are the ids of the answered questions.
+    """
     lines: list[str] = []
     for question in questions:
         if question.default is None or question.id in answers:

@@ -16,7 +16,7 @@ from budget_sync.sync.source import Source
 
 
 class Stored(NamedTuple):
-    """What a command stored: the source, a sentence about it, and warnings."""
+    """The result of storing: the source, a sentence about it, and warnings."""
 
     source_id: str
     sentence: str
@@ -76,7 +76,7 @@ def _print_list(title: str, lines: list[str]) -> None:
 
 
 def difference_lines(source: Source | None, proposed: Proposed) -> list[str]:
-    """What differs from the stored reading, a line each."""
+    """The differences to the stored reading, a line each."""
     if source is None or proposed.proposal.reading is None:
         return []
     changes = difference(source.reading, proposed.proposal.reading)

@@ -28,7 +28,7 @@ MAX_MESSAGE = 200
 @click.option("--customer", "customer_id", metavar="ID", help="Only of this customer.")
 @on_current_schema
 def list_sources(customer_id: str | None) -> None:
-    """Show the sources, who confirmed how they are read, and their last sync run."""
+    """Show the sources, their confirmation, and their last sync run."""
     require_known(customer_id)
     show_table(
         ("id", "customer", "source", "reading", "last sync run", "last result"),

@@ -191,7 +191,7 @@ def _error_json(error: RowError) -> dict[str, object]:
 
 
 def latest_applied_id(source_id: str) -> int | None:
-    """The id of the latest sync run that applied a source; None if there is none."""
+    """The id of the latest sync run that applied a source; None before the first one."""
     latest: int | None = (
         SyncHistory.select(fn.MAX(SyncHistory.id))
         .where((SyncHistory.sourceId == source_id) & SyncHistory.status.in_(APPLIED))

@@ -69,7 +69,7 @@ def _options(hold: Hold) -> dict[str, str]:
 
 
 def hold_sentences(held: Collection[Hold], live_count: int) -> list[str]:
-    """What is held, and how to answer. `live_count` is the number of the source's live budgets."""
+    """The held changes, and how to answer them. The source has `live_count` live budgets."""
     of_kind = {kind: [hold for hold in held if hold.kind is kind] for kind in Kind}
     sentences: list[str] = []
     for kind, command in _COMMANDS.items():
