@@ -127,12 +127,12 @@ def test_sheets_page_commands_work_in_their_order(server: Installation) -> None:
     lines = [line for block in blocks(SHEETS, "sh") for line in block.splitlines()]
     ran = {line.removeprefix(".venv/bin/"): run_line(line, server, check=False) for line in lines}
     failed = {line: each.stderr for line, each in ran.items() if each.returncode}
-    # Without a terminal, it waits for --accept.
-    waiting = "flask add-source --customer org-456 --csv quarters.csv"
-    assert list(failed) == [waiting]
-    assert "Nothing was stored. Add --accept" in ran[waiting].stdout
-    assert "3 to create" in ran["flask sync-sheets --dry-run"].stdout
-    assert "3 created" in ran["flask sync-sheets"].stdout
+    # Without a terminal, it lists its question and exits with 2.
+    asking = "flask add-source --customer org-456 --csv sections.csv"
+    assert list(failed) == [asking]
+    assert "--answer unit=1000\n" in ran[asking].stdout
+    assert "4 to create" in ran["flask sync-sheets --dry-run"].stdout
+    assert "4 created" in ran["flask sync-sheets"].stdout
 
 
 @pytest.mark.parametrize(
