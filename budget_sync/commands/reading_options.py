@@ -57,7 +57,7 @@ def sheet_options(run: Command) -> Command:
         click.option(
             "--worksheet",
             metavar="NAME",
-            help='Title of the tab or worksheet; for a Google Sheet also its number, as in "gid=0".',
+            help='Title of the tab or worksheet; of a Google Sheet also its number, as in "gid=0".',
         ),
         click.option(
             "--xlsx",

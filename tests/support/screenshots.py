@@ -77,13 +77,17 @@ README = (
 #: links, height.
 SHEETS = (
     ("sheet-connect", "/sync/connect", 0, 560),
-    ("sheet-questions", "/sync/reading", -1, 1180),
     ("sheet-rename", "/sync/held", 1, 420),
     ("sheet-amounts", "/sync/held", 2, 600),
     ("sheet-newer-file", "/sync/upload", 0, 640),
 )
-#: Pictures of docs/sheets.md of how a file of examples/ is read.
-EXAMPLES = ("quarters", "sections")
+#: Pictures of docs/sheets.md of how files of examples/ are read: name, file, height of the page;
+#: without a height, of the first rows only.
+EXAMPLES = (
+    ("sheet-questions", "lines.csv", 940),
+    ("sheet-quarters", "quarters.csv", 0),
+    ("sheet-sections", "sections.csv", 0),
+)
 PICTURES = PROJECT / "docs" / "images"
 
 
@@ -141,13 +145,17 @@ def take_for_sheets(browser: Browser) -> None:
 
 
 def take_examples(browser: Browser, installation: Installation) -> None:
-    """Take a picture of the first rows of each example; the user is signed in."""
-    browser.set_screen(1120, 1400)
-    ids = add_examples(installation, *(f"{name}.csv" for name in EXAMPLES))
-    for name, source_id in zip(EXAMPLES, ids, strict=True):
+    """Take a picture of how each example is read; the user is signed in."""
+    ids = add_examples(installation, *(file for _, file, _ in EXAMPLES))
+    for (name, _, height), source_id in zip(EXAMPLES, ids, strict=True):
+        browser.set_screen(1120, height or 1400)
         browser.go(f"/sync/reading?source={source_id}")
         (section,) = browser.all("section[aria-labelledby=sheet]")
-        section.screenshot(str(PICTURES / f"sheet-{name}.png"))
+        picture = str(PICTURES / f"{name}.png")
+        if height:
+            browser.driver.save_screenshot(picture)
+        else:
+            section.screenshot(picture)
 
 
 def take(browser: Browser, folder: Path) -> None:
