@@ -13,6 +13,7 @@ from budget_sync.sync.reading.grid import Cell
 from budget_sync.sync.reading.groups import Group, Groups
 from budget_sync.sync.reading.header import heading_text
 from budget_sync.sync.reading.headings import hkey
+from budget_sync.sync.reading.line_totals import LineTotals
 from budget_sync.sync.reading.names import NO_ID, NO_NAME, BudgetId, Name, TotalKind
 from budget_sync.sync.reading.notes import Notes
 from budget_sync.sync.reading.row_errors import RowErrors
@@ -63,8 +64,14 @@ class Lines:
         self._last_named = NO_NAME
         self._commas = CommaCheck(sheet)
         self._totals = TotalRows(sheet, self.skipped, self.notes)
+        self._line_totals = LineTotals(sheet, self._rows)
+        self._has_line_totals = self._line_totals.is_needed
         self._remembers_owners = not (
-            sheet.is_wide or self._fills or self._id_column is not None or columns.limit is not None
+            sheet.is_wide
+            or self._fills
+            or self._id_column is not None
+            or columns.limit is not None
+            or self._has_line_totals
         )
         self._has_commas = self._commas.is_needed
         self._add_total = self._totals.running.add
@@ -79,6 +86,11 @@ class Lines:
             for number, cells in self._without_known(rows, first + start):
                 if not self._add_plain(number, cells) and not self.sheet.is_blank(cells):
                     self._read(number, cells)
+        rejected, notes = self._line_totals.doubtful()
+        for row, problem in rejected:
+            self.errors.reject(row, [problem])
+        for note in notes:
+            self.notes.add("rows that read like totals", note)
 
     def _without_known(
         self, rows: Sequence[Sequence[Cell]], first: int
@@ -121,6 +133,8 @@ class Lines:
             cells = [*cells, *[None] * (self._fewest_cells - count)]
         if self._has_commas and self._commas.may_be_split(cells, count):
             return False
+        if self._has_line_totals and self._line_totals.column(cells) is not None:
+            return False
         name = sheet.names[cells[columns.department]]
         periods = sheet.fixed_periods or sheet.periods_of(cells)
         if not name.is_plain or periods[0].problem is not None:
@@ -156,6 +170,8 @@ class Lines:
             return False
         self._last_named = name
         self._add_total((periods[0].key if columns.period is not None else None, amounts))
+        if self._has_line_totals:
+            self._line_totals.add(name.key, periods[0].key, amounts)
         for period, amount in zip(periods, amounts, strict=True):
             if amount is not None:
                 group = self.groups.of(name, period)
@@ -193,7 +209,20 @@ class Lines:
             self._last_named = NO_NAME
             return
         self._fill(row)
-        self._line(row)
+        if not self._is_line_total(row):
+            self._line(row)
+
+    def _is_line_total(self, row: Row) -> bool:
+        """Whether a row is the sum of other lines of its department; then it is skipped."""
+        if not self._has_line_totals or row.verdict is not Verdict.KEPT or row.name.is_blank:
+            return False
+        column = self._line_totals.column(row.cells) if row.has_amount else None
+        if column is not None and self._line_totals.skips(row, column):
+            self.skipped[row.number] = TOTAL
+            return True
+        if row.has_amount:
+            self._line_totals.add(row.name.key, row.periods[0].key, row.readable_amounts)
+        return False
 
     @property
     def _is_filled(self) -> bool:

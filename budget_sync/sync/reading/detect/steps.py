@@ -145,7 +145,9 @@ def _settle_amounts(draft: Draft, findings: Findings) -> None:
     exponent = currency_exponent(findings.customer.currency)
     draft.marks = find_marks(texts, exponent, findings)
     draft.blanks = find_blanks(texts, findings)
-    draft.keep = find_filters(sheet, draft.department.column, draft.used, findings)
+    draft.keep = find_filters(
+        sheet, draft.department.column, draft.period.columns, draft.used, findings
+    )
     if draft.department.fill == "section":
         draft.fill = "section"
     else:
