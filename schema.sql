@@ -26,6 +26,7 @@ CREATE TABLE "Customer" (
     ) STORED,
     "timeZone" TEXT NOT NULL DEFAULT 'UTC',
     "fiscalYearStartMonth" INTEGER NOT NULL DEFAULT 1 CHECK ("fiscalYearStartMonth" BETWEEN 1 AND 12),
+    "fiscalYearNamedBy" TEXT NOT NULL DEFAULT 'end' CHECK ("fiscalYearNamedBy" IN ('end', 'start')),
     "createdAt" TIMESTAMPTZ NOT NULL,
     "disabledAt" TIMESTAMPTZ
 );
@@ -80,26 +81,46 @@ CREATE TABLE "ApiKey" (
     "lastUsedAt" TIMESTAMPTZ
 );
 
--- A source: the origin of a customer's budgets, a Google Sheet or a CSV file.
+-- A source: the origin of a customer's budgets, a Google Sheet, a CSV file or an Excel file. A file
+-- without "csvPath" was uploaded and is in "SourceFile". "reading" says how the sheet is read; it is
+-- null until a person confirms it. It and "readingFacts" are JSON.
 CREATE TABLE "BudgetDataSourceConfig" (
     "id" TEXT PRIMARY KEY,
     "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
-    "sourceType" TEXT NOT NULL CHECK ("sourceType" IN ('google_sheets', 'csv')),
+    "sourceType" TEXT NOT NULL CHECK ("sourceType" IN ('google_sheets', 'csv', 'xlsx')),
     "spreadsheetKey" TEXT,
     "worksheet" TEXT,
     "worksheetGid" BIGINT,
     "csvPath" TEXT,
-    "locale" TEXT,
-    "columnMap" TEXT NOT NULL DEFAULT '{}',
+    "reading" TEXT,
+    "readingConfirmedBy" TEXT,
+    "readingConfirmedAt" TIMESTAMPTZ,
+    "readingFacts" TEXT,
     "isActive" BOOLEAN NOT NULL,
     "createdAt" TIMESTAMPTZ NOT NULL,
     "removedAt" TIMESTAMPTZ,
     UNIQUE ("id", "customerId"),
     CHECK (("sourceType" = 'google_sheets') = ("spreadsheetKey" IS NOT NULL)),
-    CHECK (("sourceType" = 'csv') = ("csvPath" IS NOT NULL))
+    CHECK ("sourceType" <> 'google_sheets' OR "csvPath" IS NULL),
+    CHECK (("reading" IS NULL) = ("readingConfirmedBy" IS NULL) AND ("reading" IS NULL) = ("readingConfirmedAt" IS NULL)),
+    CHECK ("reading" IS NOT NULL OR "readingFacts" IS NULL)
 );
 
 CREATE INDEX "BudgetDataSourceConfig_customerId" ON "BudgetDataSourceConfig" ("customerId");
+
+-- A file that was uploaded for a source. Sync runs read the current one; the pending one waits for
+-- the confirmation of its reading.
+CREATE TABLE "SourceFile" (
+    "sourceId" TEXT NOT NULL,
+    "customerId" TEXT NOT NULL,
+    "state" TEXT NOT NULL CHECK ("state" IN ('current', 'pending')),
+    "name" TEXT NOT NULL CHECK (LENGTH("name") BETWEEN 1 AND 255),
+    "content" BYTEA NOT NULL,
+    "uploadedBy" TEXT NOT NULL,
+    "uploadedAt" TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY ("sourceId", "state"),
+    FOREIGN KEY ("sourceId", "customerId") REFERENCES "BudgetDataSourceConfig" ("id", "customerId")
+);
 
 -- The amount that a department may spend in a fiscal period: one row of the finance team's sheet.
 CREATE TABLE "Budget" (
@@ -253,6 +274,7 @@ INSERT INTO "AuditAction" ("action") VALUES
     ('ADD_CUSTOMER'), ('SET_CUSTOMER'), ('DISABLE_CUSTOMER'), ('ENABLE_CUSTOMER'),
     ('ADD_USER'), ('SET_USER'), ('SET_PASSWORD'), ('DISABLE_USER'), ('ENABLE_USER'),
     ('ADD_KEY'), ('ROTATE_KEY'), ('REVOKE_KEY'), ('ADD_SOURCE'), ('REMOVE_SOURCE'),
+    ('SET_READING'), ('SET_FILE'), ('ANSWER_HOLD'),
     ('PRUNE_CHECKS'), ('PRUNE_HISTORY'), ('RESTORE');
 
 -- Append-only. One row for every movement and every change of a budget, numbered by "version"
@@ -289,7 +311,9 @@ CREATE INDEX "AuditLog_customer" ON "AuditLog" ("customerId", "id");
 CREATE INDEX "AuditLog_request" ON "AuditLog" ("customerId", "requestId") WHERE "requestId" IS NOT NULL;
 CREATE INDEX "AuditLog_prune" ON "AuditLog" ("customerId", "newValue") WHERE "action" = 'PRUNE_CHECKS';
 
--- One sync run of one source. "errors" and "heldBudgetIds" are JSON lists.
+-- One sync run of one source. "errors", "held" and "notes" are JSON lists, "skippedRows" and "facts"
+-- JSON objects. "held" are the changes that wait for an answer: kind, budgetId, department, period,
+-- old, new.
 CREATE TABLE "SyncHistory" (
     "id" INTEGER PRIMARY KEY,
     "syncId" TEXT NOT NULL UNIQUE,
@@ -306,7 +330,10 @@ CREATE TABLE "SyncHistory" (
     "overdrawnCount" INTEGER NOT NULL DEFAULT 0,
     "message" TEXT,
     "errors" TEXT NOT NULL DEFAULT '[]',
-    "heldBudgetIds" TEXT NOT NULL DEFAULT '[]',
+    "held" TEXT NOT NULL DEFAULT '[]',
+    "notes" TEXT NOT NULL DEFAULT '[]',
+    "skippedRows" TEXT NOT NULL DEFAULT '{}',
+    "facts" TEXT,
     "startedBy" TEXT NOT NULL,
     "durationMs" INTEGER NOT NULL CHECK ("durationMs" >= 0),
     "startTime" TIMESTAMPTZ NOT NULL,
@@ -316,3 +343,38 @@ CREATE TABLE "SyncHistory" (
 
 CREATE INDEX "SyncHistory_customer" ON "SyncHistory" ("customerId", "startTime");
 CREATE INDEX "SyncHistory_source" ON "SyncHistory" ("sourceId", "id");
+
+-- A person's answer to a held change, with what it was given for: another change of the budget is
+-- another question. The sync run that applies an answer, or finds that its change is no longer held,
+-- closes it once; "closedBySyncId" is the "syncId" of that run. Otherwise append-only.
+CREATE TABLE "HoldAnswer" (
+    "id" INTEGER PRIMARY KEY,
+    "customerId" TEXT NOT NULL,
+    "sourceId" TEXT NOT NULL,
+    "kind" TEXT NOT NULL CHECK ("kind" IN ('rename', 'deletion', 'creation', 'amount')),
+    "answer" TEXT NOT NULL,
+    "budgetId" TEXT,
+    "newDepartmentKey" TEXT,
+    "newPeriodKey" TEXT,
+    "currency" TEXT NOT NULL CHECK (LENGTH("currency") = 3),
+    "currencyExponent" INTEGER NOT NULL CHECK ("currencyExponent" BETWEEN 0 AND 4),
+    "newMinor" BIGINT CHECK ("newMinor" >= 0 AND "newMinor" < 1000000000000000),
+    "newAmount" NUMERIC(20, 4) GENERATED ALWAYS AS (
+        "newMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
+    ) STORED,
+    "answeredBy" TEXT NOT NULL,
+    "answeredAt" TIMESTAMPTZ NOT NULL,
+    "outcome" TEXT CHECK ("outcome" IN ('applied', 'expired')),
+    "closedBySyncId" TEXT,
+    "closedAt" TIMESTAMPTZ,
+    FOREIGN KEY ("sourceId", "customerId") REFERENCES "BudgetDataSourceConfig" ("id", "customerId"),
+    FOREIGN KEY ("budgetId", "customerId", "currencyExponent") REFERENCES "Budget" ("id", "customerId", "currencyExponent"),
+    CHECK (CASE "kind" WHEN 'rename' THEN "answer" IN ('same', 'different') WHEN 'deletion' THEN "answer" = 'approve' WHEN 'creation' THEN "answer" IN ('approve', 'apply') ELSE "answer" = 'apply' END),
+    CHECK (("kind" = 'creation') = ("budgetId" IS NULL)),
+    CHECK (("kind" IN ('rename', 'creation')) = ("newDepartmentKey" IS NOT NULL)),
+    CHECK (("kind" IN ('rename', 'creation')) = ("newPeriodKey" IS NOT NULL)),
+    CHECK (("kind" = 'deletion') = ("newMinor" IS NULL)),
+    CHECK (("outcome" IS NULL) = ("closedBySyncId" IS NULL) AND ("outcome" IS NULL) = ("closedAt" IS NULL))
+);
+
+CREATE INDEX "HoldAnswer_open" ON "HoldAnswer" ("sourceId") WHERE "outcome" IS NULL;

@@ -11,7 +11,15 @@ from budget_sync.database.postgres.pool import PostgresServer
 
 _AUDIT_ERROR = "the audit log is append-only"
 _CHECK_ERROR = "the check log is append-only"
+_ANSWER_ERROR = "answers to held changes are append-only"
+_CLOSED_ERROR = "an answer to a held change is closed only once"
 _PRUNE_ERROR = "check log rows leave only by flask prune-checks, which audits it"
+
+#: The columns of an answer to a held change that never change.
+_ANSWER_COLUMNS = (
+    '"id", "customerId", "sourceId", "kind", "answer", "budgetId", "newDepartmentKey", '
+    '"newPeriodKey", "currency", "currencyExponent", "newMinor", "answeredBy", "answeredAt"'
+)
 
 #: Statements to run after `schema.sql` on SQLite.
 #:
@@ -55,6 +63,24 @@ SQLITE_STATEMENTS = [
     )
     BEGIN SELECT RAISE(ABORT, '{_PRUNE_ERROR}'); END
     """,
+    f"""
+    CREATE TRIGGER "HoldAnswer_no_update" BEFORE UPDATE OF {_ANSWER_COLUMNS} ON "HoldAnswer"
+    BEGIN SELECT RAISE(ABORT, '{_ANSWER_ERROR}'); END
+    """,
+    f"""
+    CREATE TRIGGER "HoldAnswer_closed_once" BEFORE UPDATE ON "HoldAnswer"
+    WHEN OLD."outcome" IS NOT NULL
+    BEGIN SELECT RAISE(ABORT, '{_CLOSED_ERROR}'); END
+    """,
+    f"""
+    CREATE TRIGGER "HoldAnswer_no_replace" BEFORE INSERT ON "HoldAnswer"
+    WHEN EXISTS (SELECT 1 FROM "HoldAnswer" WHERE "id" = NEW."id")
+    BEGIN SELECT RAISE(ABORT, '{_ANSWER_ERROR}'); END
+    """,
+    f"""
+    CREATE TRIGGER "HoldAnswer_no_delete" BEFORE DELETE ON "HoldAnswer"
+    BEGIN SELECT RAISE(ABORT, '{_ANSWER_ERROR}'); END
+    """,
 ]
 
 #: Keys that the database generates. SQLite does so for every INTEGER PRIMARY KEY.
@@ -64,13 +90,23 @@ GENERATED_KEYS = (
     ("AuditLog", "id"),
     ("SyncHistory", "id"),
     ("LoginAttempt", "id"),
+    ("HoldAnswer", "id"),
 )
 
 
 def _rejecting(
-    trigger: str, table: str, event: str, message: str, condition: str = "TRUE"
+    trigger: str,
+    table: str,
+    event: str,
+    message: str,
+    condition: str = "TRUE",
+    *,
+    otherwise: str = "OLD",
 ) -> list[str]:
-    """The function and the trigger, with one name, that reject an event on a table."""
+    """The function and the trigger, with one name, that reject an event on a table.
+
+    If the condition is false, the event goes on with the row `otherwise`.
+    """
     level = "STATEMENT" if event == "TRUNCATE" else "ROW"
     return [
         f"""
@@ -79,7 +115,7 @@ def _rejecting(
             IF {condition} THEN
                 RAISE EXCEPTION '{message}' USING ERRCODE = 'integrity_constraint_violation';
             END IF;
-            RETURN OLD;
+            RETURN {otherwise};
         END $$
         """,
         f"""
@@ -113,6 +149,19 @@ _POSTGRESQL_STATEMENTS = [
                     > to_char(OLD."timestamp" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
         )""",
     ),
+    *_rejecting(
+        "HoldAnswer_no_update", "HoldAnswer", f"UPDATE OF {_ANSWER_COLUMNS}", _ANSWER_ERROR
+    ),
+    *_rejecting(
+        "HoldAnswer_closed_once",
+        "HoldAnswer",
+        "UPDATE",
+        _CLOSED_ERROR,
+        'OLD."outcome" IS NOT NULL',
+        otherwise="NEW",
+    ),
+    *_rejecting("HoldAnswer_no_delete", "HoldAnswer", "DELETE", _ANSWER_ERROR),
+    *_rejecting("HoldAnswer_no_truncate", "HoldAnswer", "TRUNCATE", _ANSWER_ERROR),
 ]
 
 

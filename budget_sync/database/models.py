@@ -38,6 +38,16 @@ class UtcField(Field):
         return clock.from_text(value)
 
 
+class BytesField(Field):
+    """Bytes: a BLOB in SQLite, a bytea in PostgreSQL."""
+
+    field_type = "BYTEA"
+
+    def python_value(self, value: bytes | memoryview) -> bytes:
+        """The stored value as bytes."""
+        return bytes(value)
+
+
 class Table(Model):
     """Base class of all models."""
 
@@ -56,6 +66,7 @@ class Customer(Table):
     autoApproveLimitMinor = BigIntegerField(null=True)
     timeZone = TextField()
     fiscalYearStartMonth = IntegerField()
+    fiscalYearNamedBy = TextField(default="end")
     createdAt = UtcField()
     disabledAt = UtcField(null=True)
 
@@ -131,14 +142,32 @@ class BudgetDataSourceConfig(Table):
     worksheet = TextField(null=True)
     worksheetGid = BigIntegerField(null=True)
     csvPath = TextField(null=True)
-    locale = TextField(null=True)
-    columnMap = TextField(default="{}")
+    reading = TextField(null=True)
+    readingConfirmedBy = TextField(null=True)
+    readingConfirmedAt = UtcField(null=True)
+    readingFacts = TextField(null=True)
     isActive = BooleanField()
     createdAt = UtcField()
     removedAt = UtcField(null=True)
 
     class Meta:
         table_name = "BudgetDataSourceConfig"
+
+
+class SourceFile(Table):
+    """A file that was uploaded for a source."""
+
+    sourceId = TextField()
+    customerId = TextField()
+    state = TextField()
+    name = TextField()
+    content = BytesField()
+    uploadedBy = TextField()
+    uploadedAt = UtcField()
+
+    class Meta:
+        table_name = "SourceFile"
+        primary_key = CompositeKey("sourceId", "state")
 
 
 class Budget(Table):
@@ -311,7 +340,10 @@ class SyncHistory(Table):
     overdrawnCount = IntegerField(default=0)
     message = TextField(null=True)
     errors = TextField(default="[]")
-    heldBudgetIds = TextField(default="[]")
+    held = TextField(default="[]")
+    notes = TextField(default="[]")
+    skippedRows = TextField(default="{}")
+    facts = TextField(null=True)
     startedBy = TextField()
     durationMs = IntegerField()
     startTime = UtcField()
@@ -319,3 +351,27 @@ class SyncHistory(Table):
 
     class Meta:
         table_name = "SyncHistory"
+
+
+class HoldAnswer(Table):
+    """A person's answer to a held change."""
+
+    id = IntegerField(primary_key=True)
+    customerId = TextField()
+    sourceId = TextField()
+    kind = TextField()
+    answer = TextField()
+    budgetId = TextField(null=True)
+    newDepartmentKey = TextField(null=True)
+    newPeriodKey = TextField(null=True)
+    currency = TextField()
+    currencyExponent = IntegerField()
+    newMinor = BigIntegerField(null=True)
+    answeredBy = TextField()
+    answeredAt = UtcField()
+    outcome = TextField(null=True)
+    closedBySyncId = TextField(null=True)
+    closedAt = UtcField(null=True)
+
+    class Meta:
+        table_name = "HoldAnswer"

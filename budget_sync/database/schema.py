@@ -30,7 +30,7 @@ from budget_sync.domain import clock
 from budget_sync.settings import PROGRAM_FOLDER
 
 #: The version that `schema.sql` describes.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # SQLSTATEs of a role that may not create tables, or has no schema to create them in.
 _MAY_NOT_CREATE = {"42501", "3F000"}

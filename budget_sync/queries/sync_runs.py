@@ -177,7 +177,8 @@ def _still_held(customer_id: str, source_id: str) -> list[str]:
     run = last_run(customer_id, source_id, WORKED)
     if run is None or not run.held:
         return []
-    held = set(json.loads(SyncHistory.get_by_id(run.id).heldBudgetIds))
+    listed = json.loads(SyncHistory.get_by_id(run.id).held)
+    held = {each["budgetId"] for each in listed if each["kind"] == "deletion"}
     live: Any = (
         Budget.select(Budget.id)
         .where(

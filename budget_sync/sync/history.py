@@ -117,7 +117,7 @@ def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
         overdrawnCount=result.overdrawn_count,
         message=result.message and cut(result.message, 4 * MAX_MESSAGE_CHARS),
         errors=to_json(listed),
-        heldBudgetIds=to_json(result.held_ids),
+        held=to_json({"kind": "deletion", "budgetId": each} for each in result.held_ids),
         startedBy=started_by,
         durationMs=result.duration_ms,
         startTime=result.start_time,

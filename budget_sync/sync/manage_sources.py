@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from budget_sync.domain.permissions import Action, Actor, require, require_serve
 from budget_sync.sync.cells import known_locale
 from budget_sync.sync.csv_file import csv_file
 from budget_sync.sync.rows import COLUMNS
-from budget_sync.sync.source import FetchError, Source, names_of
+from budget_sync.sync.source import FetchError, Source
 
 GOOGLE = "google_sheets"
 CSV = "csv"
@@ -82,8 +81,6 @@ def add_source(
             worksheet=new.worksheet,
             worksheetGid=new.worksheet_gid,
             csvPath=new.csv_path,
-            locale=new.locale,
-            columnMap=json.dumps(dict(new.names), ensure_ascii=False),
             isActive=True,
             createdAt=clock.now(),
         )
@@ -178,8 +175,8 @@ def to_source(row: BudgetDataSourceConfig) -> Source:
         worksheet=row.worksheet,
         worksheet_gid=row.worksheetGid,
         csv_path=row.csvPath,
-        locale=row.locale,
-        names=names_of(row.columnMap),
+        locale=None,
+        names={},
     )
 
 

@@ -264,12 +264,13 @@ def _internal_error(error: Exception) -> str:
 def _held_before(source: Source) -> frozenset[str]:
     """The budgets with a deletion that the latest successful or partial run held back."""
     latest = (
-        SyncHistory.select(SyncHistory.heldBudgetIds)
+        SyncHistory.select(SyncHistory.held)
         .where((SyncHistory.sourceId == source.id) & SyncHistory.status.in_(["success", "partial"]))
         .order_by(SyncHistory.id.desc())
         .first()
     )
-    return frozenset(json.loads(latest.heldBudgetIds)) if latest else frozenset()
+    held = json.loads(latest.held) if latest else []
+    return frozenset(each["budgetId"] for each in held if each["kind"] == "deletion")
 
 
 @contextmanager

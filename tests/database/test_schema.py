@@ -233,7 +233,38 @@ ROWS: dict[str, Row] = {
         "startTime": NOW,
         "endTime": NOW,
     },
+    "SourceFile": {
+        "sourceId": "source-acme",
+        "customerId": "acme",
+        "state": "current",
+        "name": "budgets.csv",
+        "content": b"Department\x00\xff",
+        "uploadedBy": "Jane Doe (jane@acme.com)",
+        "uploadedAt": NOW,
+    },
+    "HoldAnswer": {
+        "id": 9,
+        "customerId": "acme",
+        "sourceId": "source-acme",
+        "kind": "amount",
+        "answer": "apply",
+        "budgetId": "engineering",
+        "currency": "USD",
+        "currencyExponent": 2,
+        "newMinor": 500000,
+        "answeredBy": "Jane Doe (jane@acme.com)",
+        "answeredAt": NOW,
+    },
 }
+
+# The columns of an answer to a held rename, and of an answer to a held creation.
+RENAMED: Row = {
+    "kind": "rename",
+    "answer": "same",
+    "newDepartmentKey": "engineering 2",
+    "newPeriodKey": "2025-Q1",
+}
+CREATED: Row = {**RENAMED, "kind": "creation", "answer": "apply", "budgetId": None}
 
 # The columns of a reservation after all of it was released.
 CLOSED: Row = {
@@ -314,6 +345,7 @@ GENERATED = {
     ("Reservation", "amount"): "amountMinor",
     ("Reservation", "heldAmount"): "heldMinor",
     ("BudgetCheckLog", "amount"): "amountMinor",
+    ("HoldAnswer", "newAmount"): "newMinor",
 }
 
 
@@ -347,7 +379,7 @@ def test_generated_amounts_are_in_whole_units(
     row: dict[str, object] = {"currencyExponent": exponent, GENERATED[place]: minor}
     if table == "Reservation":
         row |= {"amountMinor": minor, "heldMinor": minor}
-    if table in ("BudgetUtilization", "Reservation"):
+    if table in ("BudgetUtilization", "Reservation", "HoldAnswer"):
         # These tables reference a budget with the same exponent.
         engine.insert("Budget", {"currencyExponent": exponent})
         row["budgetId"] = ROWS["Budget"]["id"]
@@ -563,10 +595,77 @@ INVALID = {
         "BudgetDataSourceConfig", {"sourceType": "excel"}, {"sourceType": "google_sheets"}
     ),
     "sheet without key": Invalid("BudgetDataSourceConfig", {"spreadsheetKey": None}),
-    "CSV file without path": Invalid(
+    "sheet with a path": Invalid(
         "BudgetDataSourceConfig",
-        {"sourceType": "csv", "spreadsheetKey": None},
+        {"csvPath": "budgets.csv"},
         {"sourceType": "csv", "spreadsheetKey": None, "csvPath": "budgets.csv"},
+    ),
+    "Excel file with a spreadsheet key": Invalid(
+        "BudgetDataSourceConfig",
+        {"sourceType": "xlsx"},
+        {"sourceType": "xlsx", "spreadsheetKey": None},
+    ),
+    "reading that no person confirmed": Invalid(
+        "BudgetDataSourceConfig",
+        {"reading": "{}", "readingConfirmedAt": NOW},
+        {"reading": "{}", "readingConfirmedAt": NOW, "readingConfirmedBy": "upgrade"},
+    ),
+    "reading without the time of its confirmation": Invalid(
+        "BudgetDataSourceConfig",
+        {"reading": "{}", "readingConfirmedBy": "upgrade"},
+    ),
+    "confirmation without a reading": Invalid(
+        "BudgetDataSourceConfig",
+        {"readingConfirmedAt": NOW, "readingConfirmedBy": "upgrade"},
+    ),
+    "facts without a reading": Invalid("BudgetDataSourceConfig", {"readingFacts": "{}"}),
+    "fiscal year named by its middle": Invalid(
+        "Customer", {"fiscalYearNamedBy": "middle"}, {"fiscalYearNamedBy": "start"}
+    ),
+    "unknown state of a file": Invalid("SourceFile", {"state": "old"}, {"state": "pending"}),
+    "file of the source of another customer": Invalid("SourceFile", {"customerId": "globex"}),
+    "file without a name": Invalid("SourceFile", {"name": ""}),
+    "unknown kind of hold": Invalid("HoldAnswer", {"kind": "total"}),
+    "amounts answered with a word for renames": Invalid("HoldAnswer", {"answer": "same"}),
+    "rename answered with a word for amounts": Invalid(
+        "HoldAnswer", {**RENAMED, "answer": "apply"}, {**RENAMED, "answer": "different"}
+    ),
+    "rename without the new department": Invalid(
+        "HoldAnswer", {**RENAMED, "newDepartmentKey": None}, RENAMED
+    ),
+    "rename without the new period": Invalid("HoldAnswer", {**RENAMED, "newPeriodKey": None}),
+    "amount with a new department": Invalid(
+        "HoldAnswer", {"newDepartmentKey": "engineering 2", "newPeriodKey": "2025-Q1"}
+    ),
+    "amount without the new amount": Invalid("HoldAnswer", {"newMinor": None}),
+    "new amount of 16 digits": Invalid(
+        "HoldAnswer", {"newMinor": 10**15}, {"newMinor": 10**15 - 1}
+    ),
+    "negative new amount": Invalid("HoldAnswer", {"newMinor": -1}, {"newMinor": 0}),
+    "deletion with a new amount": Invalid(
+        "HoldAnswer",
+        {"kind": "deletion", "answer": "approve"},
+        {"kind": "deletion", "answer": "approve", "newMinor": None},
+    ),
+    "amount of no budget": Invalid("HoldAnswer", {"budgetId": None}),
+    "creation of a budget that exists": Invalid(
+        "HoldAnswer", {**CREATED, "budgetId": "spare"}, CREATED
+    ),
+    "answer for the budget of another customer": Invalid("HoldAnswer", {"budgetId": "globex-1"}),
+    "answer with the exponent of another currency": Invalid("HoldAnswer", {"currencyExponent": 0}),
+    "answer for the source of another customer": Invalid(
+        "HoldAnswer", {"sourceId": "source-globex"}
+    ),
+    "unknown outcome of an answer": Invalid(
+        "HoldAnswer",
+        {"outcome": "ignored", "closedBySyncId": "sync_1_acme", "closedAt": NOW},
+        {"outcome": "expired", "closedBySyncId": "sync_1_acme", "closedAt": NOW},
+    ),
+    "closed answer without its sync run": Invalid(
+        "HoldAnswer", {"outcome": "applied", "closedAt": NOW}
+    ),
+    "closed answer without a time": Invalid(
+        "HoldAnswer", {"outcome": "applied", "closedBySyncId": "sync_1_acme"}
     ),
     "unknown sync status": Invalid("SyncHistory", {"status": "done"}, {"status": "partial"}),
     "sync id twice": Invalid("SyncHistory", {"syncId": "sync_1_acme"}),
@@ -617,6 +716,7 @@ TYPES = {
     "INT": ("INTEGER", "integer"),
     "BIGINT": ("BIGINT", "bigint"),
     "BOOL": ("BOOLEAN", "boolean"),
+    "BYTEA": ("BYTEA", "bytea"),
     "TIMESTAMPTZ": ("TIMESTAMPTZ", "timestamp with time zone"),
 }
 
@@ -780,10 +880,14 @@ def test_init_db_creates_schema_sql_and_the_triggers(app: Flask) -> None:
         for rows in single_spaced
     ]
     assert without_comments[0] == without_comments[1]
-    assert {name for kind, name, _ in created if kind == "trigger"} == {
+    rejected = {
         f"{table}_no_{verb}"
-        for table in ("AuditLog", "BudgetCheckLog")
+        for table in ("AuditLog", "BudgetCheckLog", "HoldAnswer")
         for verb in ("update", "delete", "replace")
+    }
+    assert {name for kind, name, _ in created if kind == "trigger"} == {
+        *rejected,
+        "HoldAnswer_closed_once",
     }
 
 

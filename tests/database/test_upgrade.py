@@ -20,7 +20,7 @@ from support.world import ROOT
 from budget_sync import database
 from budget_sync.database import audit_log, db
 from budget_sync.database.maintenance.migrate import copy_rows
-from budget_sync.database.schema import statements
+from budget_sync.database.schema import FILLED_TABLES, statements
 from budget_sync.database.upgrades import upgrade_steps
 from budget_sync.ledger import verification
 
@@ -94,23 +94,40 @@ def expected_after_upgrade(before: Rows) -> Rows:
         )
     }
     return before | {
+        "SyncHistory": [_without(row, "heldBudgetIds") for row in before["SyncHistory"]],
+        "BudgetDataSourceConfig": [
+            _without(row, "columnMap", "locale") for row in before["BudgetDataSourceConfig"]
+        ],
         "StoredReply": list(replies.values()),
         "BudgetCheckLog": renamed("BudgetCheckLog", "checkedBy"),
     }
 
 
+def _without(row: dict[str, Any], *columns: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in columns}
+
+
 def comparable(rows: Rows, columns_of: Rows) -> dict[str, list[str]]:
-    """The rows as sorted texts, of the tables and columns of an earlier version."""
+    """The rows as sorted texts, of the tables and columns of an earlier version.
+
+    Without the tables that the schema fills, because each version has its own rows in them.
+    """
     return {
         table: sorted(
-            json.dumps({name: row[name] for name in earlier[0]} if earlier else row, sort_keys=True)
+            json.dumps(
+                {name: row[name] for name in earlier[0] if name in row} if earlier else row,
+                sort_keys=True,
+            )
             for row in rows[table]
         )
         for table, earlier in columns_of.items()
-        if table != "SchemaVersion"
+        if table not in ("SchemaVersion", *FILLED_TABLES)
     }
 
 
+before_the_ceiling = pytest.mark.parametrize(
+    "dump", EARLIER[:3], ids=lambda path: f"version {path.stem}"
+)
 every_earlier_version = pytest.mark.parametrize(
     "dump", EARLIER, ids=lambda path: f"version {path.stem}"
 )
@@ -151,6 +168,7 @@ def test_upgrade_keeps_every_row_and_balance(earlier: Installation) -> None:
     assert "All balances are consistent" in earlier.flask("verify").stdout
 
 
+@pytest.mark.parametrize("earlier", EARLIER[:3], indirect=True, ids=lambda path: path.stem)
 def test_newest_reply_of_a_service_is_kept(earlier: Installation) -> None:
     """Also if two keys of one name stored their replies in the same second."""
     with closing(sqlite3.connect(earlier.database)) as connection, connection:
@@ -165,6 +183,7 @@ def test_newest_reply_of_a_service_is_kept(earlier: Installation) -> None:
         assert len(before["StoredReply"]) - len(after["StoredReply"]) == 2
 
 
+@pytest.mark.parametrize("earlier", EARLIER[:3], indirect=True, ids=lambda path: path.stem)
 def test_upgrade_names_the_budgets_above_the_ceiling(earlier: Installation) -> None:
     with closing(sqlite3.connect(earlier.database)) as connection, connection:
         connection.execute(
@@ -356,7 +375,7 @@ def test_postgresql_upgrade_equals_new_and_keeps_every_row(
     database.disconnect()
 
 
-@every_earlier_version
+@before_the_ceiling
 def test_postgresql_upgrade_names_the_budgets_above_the_ceiling(
     dump: Path, postgres_url: str
 ) -> None:

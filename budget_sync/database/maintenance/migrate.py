@@ -128,7 +128,8 @@ def copy_rows(
         for table in tables or table_names()
     }
     for table, key in GENERATED_KEYS:
-        _set_sequence(target, table, key)
+        if table in copied:
+            _set_sequence(target, table, key)
     return copied
 
 

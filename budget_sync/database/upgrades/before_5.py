@@ -1,32 +1,10 @@
-"""The steps from each schema version to the next. A released step is never edited."""
+"""The steps to the schema versions 2, 3 and 4."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-import peewee
-
-from budget_sync.database.errors import DatabaseUnusableError
-from budget_sync.database.postgres.pool import PostgresServer
-
-#: The names of rows that an error sentence lists.
-_MAX_NAMED = 10
-
-
-class Precondition(NamedTuple):
-    """What must hold before a step runs.
-
-    `violations` is a query for the ids of the rows that prevent the step. `problem` is the sentence
-    for people, with `{ids}` in place of those ids.
-    """
-
-    violations: str
-    problem: str
-
-
 # Adds the time of the last login, and indexes for a customer's audit log and its oldest open
 # reservations.
-_TO_2 = [
+TO_2 = [
     'ALTER TABLE "User" ADD COLUMN "lastLoginAt" TIMESTAMPTZ',
     'CREATE INDEX "AuditLog_customer" ON "AuditLog" ("customerId", "id")',
     (
@@ -41,7 +19,7 @@ _TO_2 = [
 # order that SQLite's documentation of ALTER TABLE gives. The only reference to the table is a
 # trigger of the check log, which must not exist while there is no table of that name. The table's
 # own triggers are dropped with the old table and created again after the rows are copied.
-_TO_3_IN_SQLITE = [
+TO_3_IN_SQLITE = [
     """
     CREATE TABLE "AuditLog_3" (
         "id" INTEGER PRIMARY KEY,
@@ -130,7 +108,7 @@ _TO_3_IN_SQLITE = [
     END
     """,
 ]
-_TO_3_IN_POSTGRESQL = [
+TO_3_IN_POSTGRESQL = [
     """
     ALTER TABLE "AuditLog" DROP CONSTRAINT "AuditLog_action_check",
     ADD CONSTRAINT "AuditLog_action_check" CHECK ("action" IN (
@@ -205,7 +183,7 @@ _RENAME_IN_CHECKS = """
 
 # SQLite needs two new tables. The audit log is copied with the same statements as in the step to
 # version 3: all except its CREATE TABLE.
-_TO_4_IN_SQLITE = [
+TO_4_IN_SQLITE = [
     *_CREATE_ACTIONS,
     """
     CREATE TABLE "AuditLog_4" (
@@ -236,7 +214,7 @@ _TO_4_IN_SQLITE = [
             AND "reservedDeltaMinor" = 0 AND "committedDeltaMinor" = 0))
     )
     """,
-    *(statement.replace('"AuditLog_3"', '"AuditLog_4"') for statement in _TO_3_IN_SQLITE[1:]),
+    *(statement.replace('"AuditLog_3"', '"AuditLog_4"') for statement in TO_3_IN_SQLITE[1:]),
     """
     CREATE TABLE "BudgetUtilization_4" (
         "budgetId" TEXT PRIMARY KEY,
@@ -278,7 +256,7 @@ _TO_4_IN_SQLITE = [
     BEGIN SELECT RAISE(ABORT, 'the check log is append-only'); END
     """,
 ]
-_TO_4_IN_POSTGRESQL = [
+TO_4_IN_POSTGRESQL = [
     *_CREATE_ACTIONS,
     """
     ALTER TABLE "AuditLog" DROP CONSTRAINT "AuditLog_action_check",
@@ -305,43 +283,3 @@ _TO_4_IN_POSTGRESQL = [
     FOR EACH ROW EXECUTE FUNCTION "BudgetCheckLog_no_update"()
     """,
 ]
-
-# A budget above the ceiling stops the upgrade: the constraint cannot be created over such a row,
-# and an exception for the row would let its figures grow until they overflow. The earlier version
-# can still release what is reserved. The comparison is written so that it cannot overflow either.
-_PRECONDITIONS = {
-    4: Precondition(
-        """
-        SELECT "budgetId" FROM "BudgetUtilization"
-        WHERE "reservedMinor" >= 1000000000000000 - "committedMinor" ORDER BY "budgetId"
-        """,
-        "10^15 minor units or more are reserved and committed on {ids}: this version keeps every "
-        "budget below that, and nothing was changed. Release reservations with the earlier version "
-        "of the program, or restore a backup with it if the committed amounts alone are too large. "
-        "Then upgrade again.",
-    )
-}
-
-
-def upgrade_steps(database: peewee.Database) -> dict[int, list[str]]:
-    """The upgrade steps for the engine of `database`, by the version that they lead to."""
-    return {
-        2: _TO_2,
-        3: _TO_3_IN_POSTGRESQL if isinstance(database, PostgresServer) else _TO_3_IN_SQLITE,
-        4: _TO_4_IN_POSTGRESQL if isinstance(database, PostgresServer) else _TO_4_IN_SQLITE,
-    }
-
-
-def require_precondition(database: Any, step: int) -> None:
-    """Raises DatabaseUnusableError, and names the rows, if the step to that version cannot run."""
-    precondition = _PRECONDITIONS.get(step)
-    if precondition is None:
-        return
-    ids = [str(row[0]) for row in database.execute_sql(precondition.violations).fetchall()]
-    if ids:
-        more = len(ids) - _MAX_NAMED
-        named = ", ".join(ids[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
-        raise DatabaseUnusableError(
-            f"The database cannot be upgraded to schema version {step}. "
-            + precondition.problem.format(ids=named)
-        )
