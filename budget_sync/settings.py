@@ -53,6 +53,7 @@ _EXAMPLES = {
     "GOOGLE_SHEETS_API_URL": "GOOGLE_SHEETS_API_URL=https://sheets.googleapis.com",
     "CSV_FOLDER": "CSV_FOLDER=/var/lib/budget-sync/sheets",
     "BUDGET_CHECK_AUTH": "BUDGET_CHECK_AUTH=required",
+    "IDENTITY_FILE": "IDENTITY_FILE=/etc/budget-sync/identity.toml",
     "TRUSTED_HOSTS": "TRUSTED_HOSTS=budgets.example.com,localhost",
     "TRUSTED_PROXIES": "TRUSTED_PROXIES=1",
     "SESSION_COOKIE_SECURE": "SESSION_COOKIE_SECURE=true",
@@ -107,6 +108,11 @@ class Settings:
     log_level: str = "INFO"
     busy_timeout_s: float = 5.0
     database_url: str | None = field(default=None, repr=False)
+    #: The file of the identity providers; it need not exist unless it is named in the settings.
+    identity_file: Path = PROJECT_FOLDER / "identity.toml"
+    is_identity_file_named: bool = False
+    #: All variables, for the secrets that the identity file names.
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: The names in the environment and in `.env` that are no settings.
     other_names: frozenset[str] = field(default=frozenset(), repr=False)
 
@@ -177,6 +183,14 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         log_format=_read(values, "LOG_FORMAT", _one_of("text", "json"), "text"),
         log_level=_read(values, "LOG_LEVEL", _log_level, "INFO"),
         database_url=database_url,
+        identity_file=_read(
+            values,
+            "IDENTITY_FILE",
+            lambda text: _path(text, PROJECT_FOLDER),
+            PROJECT_FOLDER / "identity.toml",
+        ),
+        is_identity_file_named="IDENTITY_FILE" in values,
+        variables=values,
         other_names=frozenset(values) - frozenset(NAMES),
     )
 

@@ -21,7 +21,7 @@ from budget_sync.database import Prepared, lock_name, locked, transact
 from budget_sync.database.models import ApiKey, Customer, LoginAttempt, Session, User
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
-from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.permissions import Actor, ApiScope, Role
 
 SESSION_LIFETIME = timedelta(hours=12)
 
@@ -56,7 +56,12 @@ _KEY = Prepared(
     lambda value: (
         ApiKey.select(ApiKey)
         .join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == ApiKey.customerId))
-        .where(ApiKey.id == value.key_id, ApiKey.revokedAt.is_null(), Customer.disabledAt.is_null())
+        .where(
+            ApiKey.id == value.key_id,
+            ApiKey.revokedAt.is_null(),
+            ApiKey.expiresAt.is_null() | (ApiKey.expiresAt > value.now),
+            Customer.disabledAt.is_null(),
+        )
     )
 )
 
@@ -80,7 +85,7 @@ def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple
         forget_attempts(email, address)
 
     transact(work)
-    return _person(user), token
+    return actor_of_user(user), token
 
 
 def verify_password(email: str, password: str, address: str, slots_folder: Path) -> User:
@@ -150,13 +155,18 @@ def actor_of_session(token: str) -> Actor | None:
     None if the session is unknown or expired, or if its user or customer is disabled.
     """
     user = _SESSION_USER.first(token_hash=digest(token), now=clock.to_text(clock.now()))
-    return _person(user) if user else None
+    return actor_of_user(user) if user else None
 
 
 def generate_key() -> tuple[str, str, str]:
     """A new API key: its public id, the hash of its secret, and the key, which is never stored."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     return key_id, digest(secret), f"{KEY_PREFIX}_{key_id}_{secret}"
+
+
+def is_key(text: str) -> bool:
+    """Whether a text has the form of an API key, valid or not."""
+    return text.startswith(f"{KEY_PREFIX}_")
 
 
 def key_id_of(key: str) -> str:
@@ -167,13 +177,13 @@ def key_id_of(key: str) -> str:
 def actor_of_key(key: str) -> Actor | None:
     """The service account of an API key. All keys with the same name are the same service.
 
-    None if the key is malformed, unknown or revoked, or if its customer is disabled.
+    None if the key is malformed, unknown, revoked or expired, or if its customer is disabled.
     """
     if len(key) > _MAX_KEY_LENGTH:
         return None
     prefix, _, rest = key.partition("_")
     key_id, _, secret = rest.partition("_")
-    row = _KEY.first(key_id=key_id)
+    row = _KEY.first(key_id=key_id, now=clock.to_text(clock.now()))
     if (
         prefix != KEY_PREFIX
         or row is None
@@ -188,7 +198,16 @@ def actor_of_key(key: str) -> Actor | None:
         role=Role.API_SYSTEM,
         customer_id=row.customerId,
         may_overspend=bool(row.mayOverspend),
+        scopes=scopes_of(row.scopes),
     )
+
+
+def scopes_of(text: str | None) -> frozenset[ApiScope] | None:
+    """The stored scopes of a key; None for all. A scope that is not known allows nothing."""
+    if text is None:
+        return None
+    known = {str(scope) for scope in ApiScope}
+    return frozenset(ApiScope(name) for name in text.split() if name in known)
 
 
 def email_key(email: str) -> str:
@@ -205,7 +224,8 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _person(user: User) -> Actor:
+def actor_of_user(user: User) -> Actor:
+    """The actor of a user, who must be enabled."""
     return Actor(
         principal=f"user:{user.id}",
         user_id=user.id,

@@ -61,7 +61,7 @@ def add_user(
         if customer_id is not None:
             get_customer(customer_id)
         try:
-            _free_email(email, user_id)
+            free_email(email, user_id)
             user: User = User.create(
                 id=user_id,
                 customerId=customer_id,
@@ -135,12 +135,12 @@ def _change_role(actor: Actor, user: User, role: str) -> None:
 
 
 def _email_key_for(user: User, email: str) -> str:
-    if not _free_email(email, user.id):
+    if not free_email(email, user.id):
         raise invalid_request({"email": "is taken"})
     return authentication.email_key(email)
 
 
-def _free_email(email: str, user_id: str) -> bool:
+def free_email(email: str, user_id: str) -> bool:
     """Free an email address for a user if a disabled user has it; False if an enabled user has it.
 
     The disabled user keeps the address, but cannot be enabled while another user signs in with it.
@@ -225,7 +225,7 @@ def enable_user(actor: Actor, user_id: str) -> None:
     def work() -> None:
         user = _user_of(actor, user_id)
         if user.disabledAt is not None:
-            if not _free_email(user.email, user.id):
+            if not free_email(user.email, user.id):
                 raise RequestError(
                     Code.INVALID_REQUEST,
                     f"Another user has the email address {user.email} now. "
@@ -261,7 +261,19 @@ def _keep_an_admin(actor: Actor, user: User) -> None:
     """
     if user.customerId is None and actor.user_id is None:
         return
-    # Two admins may be about to disable each other.
+    if is_last_admin(user):
+        raise RequestError(
+            Code.FORBIDDEN,
+            f"{user.name} is the last admin that can sign in. "
+            "Add another admin with a password first.",
+        )
+
+
+def is_last_admin(user: User) -> bool:
+    """Whether a user is the customer's only enabled admin with a password.
+
+    In a transaction: two admins may be about to disable each other.
+    """
     lock_name(f"admins {user.customerId}")
     can_manage = (
         (User.customerId == user.customerId)
@@ -269,13 +281,7 @@ def _keep_an_admin(actor: Actor, user: User) -> None:
         & User.disabledAt.is_null()
         & User.passwordHash.is_null(False)
     )
-    admins = {row.id for row in User.select(User.id).where(can_manage)}
-    if admins == {user.id}:
-        raise RequestError(
-            Code.FORBIDDEN,
-            f"{user.name} is the last admin that can sign in. "
-            "Add another admin with a password first.",
-        )
+    return {row.id for row in User.select(User.id).where(can_manage)} == {user.id}
 
 
 def _user_of(actor: Actor, user_id: str) -> User:
@@ -305,3 +311,37 @@ def _bad_role(actor: Actor, role: str) -> dict[str, str]:
     if role == Role.SUPER_ADMIN and actor.role != Role.SUPER_ADMIN:
         return {"role": "super_admin can only be given by a super_admin"}
     return {}
+
+
+def link_user(actor: Actor, user_id: str, *, provider: str, subject: str) -> None:
+    """Link a user to an account at an identity provider; audited. An earlier link is replaced.
+
+    Raises RequestError NOT_FOUND, or INVALID_REQUEST if the account is another user's.
+    """
+    require(actor, Action.MANAGE_PEOPLE)
+    fields = bad_names(provider=provider, subject=subject)
+    if fields:
+        raise invalid_request(fields)
+
+    def work() -> None:
+        user = _user_of(actor, user_id)
+        lock_name(f"identity {provider} {subject}")
+        other: User | None = User.get_or_none(
+            (User.provider == provider) & (User.subject == subject) & (User.id != user_id)
+        )
+        if other is not None:
+            known = actor.serves(other.customerId or "")
+            raise invalid_request(
+                {"subject": f"is linked to user {other.id}" if known else "is linked already"}
+            )
+        User.update(provider=provider, subject=subject).where(User.id == user_id).execute()
+        authentication.end_sessions(user_id)
+        audit_log.record(
+            actor,
+            "LINK_USER",
+            customer_id=user.customerId,
+            subject=user_id,
+            newValue=f"{provider}: {subject}",
+        )
+
+    transact(work)

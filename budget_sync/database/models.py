@@ -87,6 +87,8 @@ class User(Table):
     createdAt = UtcField()
     disabledAt = UtcField(null=True)
     lastLoginAt = UtcField(null=True)
+    provider = TextField(null=True)
+    subject = TextField(null=True)
 
     class Meta:
         table_name = "User"
@@ -99,6 +101,8 @@ class Session(Table):
     userId = TextField()
     createdAt = UtcField()
     expiresAt = UtcField()
+    provider = TextField(null=True)
+    confirmedAt = UtcField(null=True)
 
     class Meta:
         table_name = "Session"
@@ -127,6 +131,8 @@ class ApiKey(Table):
     createdAt = UtcField()
     revokedAt = UtcField(null=True)
     lastUsedAt = UtcField(null=True)
+    scopes = TextField(null=True)
+    expiresAt = UtcField(null=True)
 
     class Meta:
         table_name = "ApiKey"
