@@ -52,15 +52,12 @@ CREATE TABLE "User" (
 CREATE UNIQUE INDEX "User_provider_subject" ON "User" ("provider", "subject") WHERE "provider" IS NOT NULL;
 CREATE INDEX "User_customerId" ON "User" ("customerId");
 
--- A signed-in browser or client. The cookie holds the token; this table has only its hash. A session
--- that began at an identity provider names it, and when the provider last confirmed the person.
+-- A signed-in browser or client. The cookie holds the token; this table has only its hash.
 CREATE TABLE "Session" (
     "tokenHash" TEXT PRIMARY KEY,
     "userId" TEXT NOT NULL REFERENCES "User" ("id"),
     "createdAt" TIMESTAMPTZ NOT NULL,
-    "expiresAt" TIMESTAMPTZ NOT NULL,
-    "provider" TEXT,
-    "confirmedAt" TIMESTAMPTZ CHECK (("provider" IS NULL) = ("confirmedAt" IS NULL))
+    "expiresAt" TIMESTAMPTZ NOT NULL
 );
 
 CREATE INDEX "Session_userId" ON "Session" ("userId");

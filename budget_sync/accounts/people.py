@@ -19,7 +19,6 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import (
     PEOPLE_ROLES,
-    PERMISSIONS,
     Action,
     Actor,
     Role,
@@ -28,8 +27,6 @@ from budget_sync.domain.permissions import (
     require_serves,
 )
 
-# Roles that may enable a disabled user.
-_ADMINS = [str(role) for role in PEOPLE_ROLES if Action.MANAGE_PEOPLE in PERMISSIONS[role]]
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
@@ -128,7 +125,7 @@ def _change_role(actor: Actor, user: User, role: str) -> None:
         raise RequestError(Code.FORBIDDEN, "You cannot change your own role. Ask another admin.")
     if user.customerId is None and role != Role.SUPER_ADMIN:
         raise invalid_request({"role": "must be super_admin for a user for all customers"})
-    if role not in _ADMINS:
+    if role not in authentication.ADMIN_ROLES:
         _keep_an_admin(actor, user)
     if is_demotion(user.role, role):
         authentication.end_sessions(user.id)
@@ -261,27 +258,12 @@ def _keep_an_admin(actor: Actor, user: User) -> None:
     """
     if user.customerId is None and actor.user_id is None:
         return
-    if is_last_admin(user):
+    if authentication.is_last_admin(user):
         raise RequestError(
             Code.FORBIDDEN,
             f"{user.name} is the last admin that can sign in. "
             "Add another admin with a password first.",
         )
-
-
-def is_last_admin(user: User) -> bool:
-    """Whether a user is the customer's only enabled admin with a password.
-
-    In a transaction: two admins may be about to disable each other.
-    """
-    lock_name(f"admins {user.customerId}")
-    can_manage = (
-        (User.customerId == user.customerId)
-        & (User.role << _ADMINS)
-        & User.disabledAt.is_null()
-        & User.passwordHash.is_null(False)
-    )
-    return {row.id for row in User.select(User.id).where(can_manage)} == {user.id}
 
 
 def _user_of(actor: Actor, user_id: str) -> User:

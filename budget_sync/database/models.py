@@ -101,8 +101,6 @@ class Session(Table):
     userId = TextField()
     createdAt = UtcField()
     expiresAt = UtcField()
-    provider = TextField(null=True)
-    confirmedAt = UtcField(null=True)
 
     class Meta:
         table_name = "Session"

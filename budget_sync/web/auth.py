@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from flask import Flask, Request, Response, after_this_request, current_app, request, session
@@ -16,6 +18,7 @@ from budget_sync.accounts import authentication, last_use
 from budget_sync.accounts.identity import (
     AUTHORIZATION,
     Provider,
+    Token,
     TokenError,
     Verifier,
     load_verifier,
@@ -42,6 +45,11 @@ _NO_CREDENTIAL = "Authentication required. Log in, or send an API key as a beare
 
 # Browsers store no cookie that is longer.
 _MAX_COOKIE_LENGTH = 4096
+
+#: A session that began at an identity provider is confirmed there when a page is opened after the
+#: first time, and is not accepted after the second: a person who leaves is locked out by then.
+CONFIRM_AFTER_S = 5 * 60
+CONFIRM_WITHIN_S = 15 * 60
 
 _FORWARDING_HEADERS = ("forwarded", "via", "x-real-ip")
 
@@ -210,6 +218,11 @@ def _caller_by_session() -> Actor:
             Code.AUTHENTICATION_REQUIRED,
             "Authentication required: this session has ended. Log in again.",
         )
+    if not is_confirmed(CONFIRM_WITHIN_S):
+        raise RequestError(
+            Code.AUTHENTICATION_REQUIRED,
+            "Authentication required: your sign-in must be confirmed again. Open any page.",
+        )
     require_same_origin()
     signed_in: SignedIn = current_user
     return signed_in.actor
@@ -295,19 +308,77 @@ def require_same_origin() -> None:
 
 
 def log_in(email: str, password: str) -> Actor:
-    """Sign a person in, with a new session even if the request has a cookie."""
+    """Sign a person in, with a new session even if the request has a cookie.
+
+    Raises RequestError BAD_CREDENTIALS or TOO_MANY_ATTEMPTS, and FORBIDDEN if this installation has
+    no passwords for this person.
+    """
     actor, token = authentication.log_in(
-        email, password, request.remote_addr or "", _slots_folder()
+        email,
+        password,
+        request.remote_addr or "",
+        _slots_folder(),
+        needs_password_right=not verifier().identity.password_sign_in,
     )
     session.clear()
     login_user(SignedIn(actor, token))
     return actor
 
 
+def log_in_with_token(token: Token) -> Actor:
+    """Sign in the person of a token that an identity provider's sign-in returned.
+
+    The session must be confirmed by the provider again from time to time, see `is_confirmed`.
+    """
+    actor = actor_of_token(token)
+    if actor.user_id is None:
+        raise RequestError(Code.FORBIDDEN, "These pages are for people.")
+    lifetime = timedelta(hours=token.provider.session_hours)
+    session_token = authentication.start_session(actor.user_id, lifetime)
+    zone, customer = session.get("zone"), session.get("customer")
+    session.clear()
+    session.update(
+        {
+            name: value
+            for name, value in (("zone", zone), ("customer", customer))
+            if value is not None
+        }
+    )
+    login_user(SignedIn(actor, session_token))
+    session["confirmed"] = [token.provider.name, int(time.time())]
+    return actor
+
+
+def provider_of_session() -> Provider | None:
+    """The provider at which this session began; None for a session with a password."""
+    confirmed = session.get("confirmed")
+    if not confirmed:
+        return None
+    providers = verifier().identity.provider
+    return next((provider for provider in providers if provider.name == confirmed[0]), None)
+
+
+def is_confirmed(max_age_s: float) -> bool:
+    """Whether the provider has confirmed the person of this session within that time.
+
+    True for a session with a password.
+    """
+    confirmed = session.get("confirmed")
+    return not confirmed or 0 <= time.time() - confirmed[1] + 60 <= max_age_s + 60
+
+
 def log_out() -> None:
     """End the caller's session, if any. Every copy of its cookie becomes invalid."""
     if current_user.is_authenticated:
         require_same_origin()
+        authentication.log_out(current_user.token)
+    logout_user()
+    session.clear()
+
+
+def end_session() -> None:
+    """End this browser's session, if any, because its provider does not confirm it any more."""
+    if current_user.is_authenticated:
         authentication.log_out(current_user.token)
     logout_user()
     session.clear()

@@ -24,7 +24,7 @@ LAYERS = (
 
 # Libraries, with the only packages that may import them.
 PACKAGES_OF_LIBRARY = {
-    "authlib": {"web"},
+    "authlib": {"accounts"},
     "flask": {"__main__", "app", "cli", "commands", "web", "server"},
     "flask_login": {"web"},
     "flask_wtf": {"web"},

@@ -143,6 +143,8 @@ class Provider(_Part):
     create_users: bool = True
     session_hours: Annotated[int, Field(ge=1, le=24)] = 8
     sign_in: SignIn | None = None
+    #: Comes from the environment, never from the file.
+    client_secret: str | None = Field(default=None, repr=False)
     service: list[Service] = []
 
     @field_validator("issuer", "jwks_url")
@@ -235,9 +237,13 @@ def load(path: Path, environ: Mapping[str, str], *, is_required: bool = False) -
         raise IdentityFileError(f"{path} is not TOML: {error}.") from None
     except ValidationError as error:
         raise IdentityFileError(f"{path}: {_problems(error)}.") from None
-    for provider in identity.provider:
-        _require_files(path, provider, environ)
-    return identity
+    if any(provider.client_secret is not None for provider in identity.provider):
+        raise IdentityFileError(
+            f"{path}: client_secret must not be in the file. Name an environment variable with "
+            "client_secret_env."
+        )
+    providers = [_with_secret(path, provider, environ) for provider in identity.provider]
+    return identity.model_copy(update={"provider": providers})
 
 
 def _problems(error: ValidationError) -> str:
@@ -249,8 +255,8 @@ def _problems(error: ValidationError) -> str:
     return "; ".join(found)
 
 
-def _require_files(path: Path, provider: Provider, environ: Mapping[str, str]) -> None:
-    """Check what the file refers to: the file of keys, and the variable of the secret."""
+def _with_secret(path: Path, provider: Provider, environ: Mapping[str, str]) -> Provider:
+    """The provider with its secret, after a look at the file of keys that it names."""
     if provider.jwks_file is not None:
         keys = path.parent / provider.jwks_file
         try:
@@ -259,8 +265,11 @@ def _require_files(path: Path, provider: Provider, environ: Mapping[str, str]) -
             raise IdentityFileError(
                 f"{path}: the jwks_file {keys} of {provider.name} cannot be read: {error.strerror}."
             ) from None
-    secret = provider.sign_in.client_secret_env if provider.sign_in else None
-    if secret is not None and not environ.get(secret):
+    name = provider.sign_in.client_secret_env if provider.sign_in else None
+    if name is None:
+        return provider
+    if not environ.get(name):
         raise IdentityFileError(
-            f"{path}: the environment variable {secret} of {provider.name} is not set."
+            f"{path}: the environment variable {name} of {provider.name} is not set."
         )
+    return provider.model_copy(update={"client_secret": environ[name]})

@@ -179,10 +179,28 @@ def fetch_keys(provider: Provider, folder: Path) -> list[Key]:
 
 
 def discover(provider: Provider) -> dict[str, str]:
-    """The provider's own description (OpenID Connect Discovery 1.0). Raises KeyFetchError.
+    """The provider's own description (OpenID Connect Discovery 1.0), at most a minute old.
 
-    Its issuer must be the configured one, and its addresses must be safe.
+    Its issuer must be the configured one, and its addresses must be safe. Raises KeyFetchError.
     """
+    known = _descriptions.get(provider.issuer)
+    if known is not None and time.monotonic() - known[0] < MIN_INTERVAL_S:
+        return known[1]
+    found = _discover(provider)
+    _descriptions[provider.issuer] = (time.monotonic(), found)
+    return found
+
+
+def forget_descriptions() -> None:
+    """Fetch the descriptions of all providers again when they are needed next."""
+    _descriptions.clear()
+
+
+#: The descriptions by issuer, with the time of the fetch. Only configured issuers are in it.
+_descriptions: dict[str, tuple[float, dict[str, str]]] = {}
+
+
+def _discover(provider: Provider) -> dict[str, str]:
     url = f"{provider.issuer.rstrip('/')}/.well-known/openid-configuration"
     found = _json_object(_get(url))
     if found.get("issuer") != provider.issuer:
@@ -193,6 +211,7 @@ def discover(provider: Provider) -> dict[str, str]:
         "authorization_endpoint",
         "token_endpoint",
         "end_session_endpoint",
+        "userinfo_endpoint",
     ):
         value = found.get(name)
         if value is None and name != "jwks_uri":

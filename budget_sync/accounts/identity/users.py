@@ -12,7 +12,7 @@ from budget_sync.accounts.changes import Change, record_changes
 from budget_sync.accounts.customers import get_customer
 from budget_sync.accounts.identity.claims import Machine, Person, identify
 from budget_sync.accounts.identity.tokens import Token
-from budget_sync.accounts.people import free_email, is_last_admin
+from budget_sync.accounts.people import free_email
 from budget_sync.database import Prepared, audit_log, lock_name, locked, transact
 from budget_sync.database.models import Customer, User
 from budget_sync.domain import clock
@@ -190,7 +190,7 @@ def _update(user_id: str, person: Person) -> User:
 
 def _may_change_role(user: User, person: Person) -> bool:
     """Whether the role may change: the last admin of a customer stays an admin."""
-    if is_demotion(user.role, person.role) and is_last_admin(user):
+    if is_demotion(user.role, person.role) and authentication.is_last_admin(user):
         log.warning("User %s stays %s, as the last admin of the customer.", user.id, user.role)
         return False
     return True

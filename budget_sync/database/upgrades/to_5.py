@@ -79,13 +79,6 @@ _BEFORE_THE_DATA = [
         'WHERE "provider" IS NOT NULL'
     ),
     *(
-        f'ALTER TABLE "Session" ADD COLUMN {column}'
-        for column in (
-            '"provider" TEXT',
-            '"confirmedAt" TIMESTAMPTZ CHECK (("provider" IS NULL) = ("confirmedAt" IS NULL))',
-        )
-    ),
-    *(
         f'ALTER TABLE "ApiKey" ADD COLUMN {column}'
         for column in (
             '"scopes" TEXT CHECK (LENGTH("scopes") BETWEEN 1 AND 200)',

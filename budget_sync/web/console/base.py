@@ -15,12 +15,15 @@ from flask import (
     Response,
     current_app,
     g,
+    redirect,
     render_template,
     request,
     session,
     stream_with_context,
+    url_for,
 )
 from flask_wtf.csrf import CSRFProtect
+from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import database
 from budget_sync.database.models import Customer
@@ -41,7 +44,13 @@ console = Blueprint(
 csrf = CSRFProtect()
 
 #: The views that work without signing in.
-PUBLIC = {"console.static", "console.sign_in", "console.sign_out"}
+PUBLIC = {
+    "console.static",
+    "console.sign_in",
+    "console.sign_out",
+    "console.begin_sign_in",
+    "console.finish_sign_in",
+}
 
 #: Security headers of every page.
 HEADERS = {
@@ -104,13 +113,33 @@ def settings() -> Settings:
 
 
 @console.before_request
-def _before_request() -> None:
+def _before_request() -> AnyResponse | None:
     if request.endpoint == "console.static":
-        return
+        return None
     database.open_connection()
     csrf.protect()
-    if request.endpoint not in PUBLIC:
-        g.viewer = _load_viewer()
+    if request.endpoint in PUBLIC:
+        return None
+    if address := _confirmation_address():
+        return redirect(address)
+    g.viewer = _load_viewer()
+    return None
+
+
+def _confirmation_address() -> str | None:
+    """Where the identity provider confirms this session; None if it need not or cannot now.
+
+    The redirect to the provider and back suits only a whole page, not a form.
+    """
+    if request.method != "GET" or "HX-Request" in request.headers:
+        return None
+    if auth.is_confirmed(auth.CONFIRM_AFTER_S):
+        return None
+    provider = auth.provider_of_session()
+    if provider is None or provider.sign_in is None:
+        return None
+    back = request.full_path.rstrip("?")
+    return url_for("console.begin_sign_in", name=provider.name, silent="1", next=back)
 
 
 def _load_viewer() -> Viewer:
@@ -151,6 +180,8 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
         here=here,
         Action=Action,
         formats=formats,
+        providers=[each for each in auth.verifier().identity.provider if each.sign_in],
+        has_passwords=auth.verifier().identity.password_sign_in,
         patterns=charts.PATTERNS,
         link=link,
         **values,
