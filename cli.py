@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from flask import Flask
 
-from budget_sync.commands import budgets, database, people, server, setup, sources
+from budget_sync.commands import (
+    budgets,
+    database,
+    identity,
+    keys,
+    people,
+    server,
+    setup,
+    sources,
+)
 
 COMMANDS = (
     *setup.COMMANDS,
     *server.COMMANDS,
     *database.COMMANDS,
     *people.COMMANDS,
+    *keys.COMMANDS,
+    *identity.COMMANDS,
     *budgets.COMMANDS,
     *sources.COMMANDS,
 )

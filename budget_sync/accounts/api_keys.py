@@ -191,23 +191,24 @@ def list_keys(actor: Actor, customer_id: str | None = None) -> list[ApiKey]:
     return list(query if wanted is None else query.where(ApiKey.customerId == wanted))
 
 
-def expiring_keys(actor: Actor, customer_id: str | None = None) -> list[ApiKey]:
-    """The valid keys that expire within EXPIRES_SOON and have no valid successor."""
+def expiring_keys() -> list[ApiKey]:
+    """The valid keys of all customers that expire within EXPIRES_SOON and have no successor.
+
+    A successor is a key of the same service that is valid for longer.
+    """
     now = clock.now()
-    keys = [
-        key
-        for key in list_keys(actor, customer_id)
-        if key.revokedAt is None and (key.expiresAt is None or key.expiresAt > now)
-    ]
+    query = ApiKey.select().where(
+        ApiKey.revokedAt.is_null() & (ApiKey.expiresAt.is_null() | (ApiKey.expiresAt > now))
+    )
+    keys = list(query.order_by(ApiKey.customerId, ApiKey.name, ApiKey.id))
+    soon = now + EXPIRES_SOON
     lasting = {
-        (key.customerId, key.name)
-        for key in keys
-        if key.expiresAt is None or key.expiresAt > now + EXPIRES_SOON
+        (key.customerId, key.name) for key in keys if key.expiresAt is None or key.expiresAt > soon
     }
     return [
         key
         for key in keys
         if key.expiresAt is not None
-        and key.expiresAt <= now + EXPIRES_SOON
+        and key.expiresAt <= soon
         and (key.customerId, key.name) not in lasting
     ]

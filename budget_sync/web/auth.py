@@ -145,7 +145,8 @@ def get_user_from_request() -> Actor | None:
     if (
         "HTTP_AUTHORIZATION" not in request.environ
         and current_app.config["SESSION_COOKIE_NAME"] in request.cookies
-        and not _is_anonymous_session()
+        # Next to a token, the cookie may hold only what the sign-in page stored.
+        and not (callers and "_user_id" not in session)
     ):
         callers.append(_caller_by_session())
     if any(
@@ -205,11 +206,6 @@ def _caller_by_token(text: str, providers: Sequence[Provider]) -> Actor:
             Code.AUTHENTICATION_REQUIRED,
             f"Authentication required: this token is not accepted. {error}",
         ) from None
-
-
-def _is_anonymous_session() -> bool:
-    """Whether the session's cookie holds no session of a user, such as that of the sign-in page."""
-    return bool(verifier().identity.provider) and "_user_id" not in session
 
 
 def _caller_by_session() -> Actor:

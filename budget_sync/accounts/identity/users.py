@@ -76,14 +76,40 @@ def user_of(person: Person, *, may_create: bool) -> User:
     )
     if user is None:
         if not may_create:
-            raise RequestError(
-                Code.FORBIDDEN,
-                f"There is no user for this account of {person.provider}. Ask an admin to create "
-                "one and to link it.",
-            )
+            raise _no_user(person)
         return transact(lambda: _create(person))
     _require_usable(user, person)
     return transact(lambda: _update(user.id, person))
+
+
+def describe_user(person: Person, *, may_create: bool) -> str:
+    """The user that a person would be, for people. Changes nothing.
+
+    Raises RequestError FORBIDDEN if the person would be refused.
+    """
+    user: User | None = User.get_or_none(
+        (User.provider == person.provider) & (User.subject == person.subject)
+    )
+    if user is not None:
+        _require_usable(user, person)
+        return f"{user.id} ({user.role})"
+    if not may_create:
+        raise _no_user(person)
+    _require_enabled(person.customer_id)
+    taken = User.select().where(
+        (User.emailKey == authentication.email_key(person.email)) & User.disabledAt.is_null()
+    )
+    if taken.exists():
+        raise _taken(person)
+    return "would be created"
+
+
+def _no_user(person: Person) -> RequestError:
+    return RequestError(
+        Code.FORBIDDEN,
+        f"There is no user for this account of {person.provider}. Ask an admin to create one and "
+        "to link it.",
+    )
 
 
 def _is_current(user: User, person: Person) -> bool:

@@ -18,7 +18,7 @@ from budget_sync.database import DatabaseUnusableError
 from budget_sync.database.models import ApiKey, AuditLog, BudgetCheckLog, SyncHistory, User
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
-from budget_sync.operations.doctor import installation, smoke_test
+from budget_sync.operations.doctor import identity, installation, smoke_test
 from budget_sync.operations.doctor.findings import Finding, by_hand, failed, ok, warning
 from budget_sync.queries import overview
 from budget_sync.settings import (
@@ -67,6 +67,8 @@ def examine(
         yield from installation.files(settings)
         return
     yield _callers(settings)
+    yield from identity.providers(settings)
+    yield from identity.expiring_keys()
     yield from smoke_test.try_calls(settings, make_app)
     yield _last_check()
     yield _audit_log()
