@@ -71,7 +71,7 @@ class Keys:
     ) -> None:
         self.provider = provider
         self._folder = folder
-        self._clock = clock
+        self.clock = clock
         self._mutex = threading.Lock()
         self._keys: list[Key] = []
         #: Counts the changes of the keys: what was verified with earlier keys must not be trusted.
@@ -88,12 +88,12 @@ class Keys:
         An unknown id causes a new fetch, at most once in MIN_INTERVAL_S. Raises
         KeysUnavailableError if no keys are known.
         """
-        now = self._clock()
+        now = self.clock()
         age = None if self._fetched_at is None else now - self._fetched_at
         if age is None or age > EXPIRE_AFTER_S:
             if self._failed_at is None or now - self._failed_at >= RETRY_AFTER_FAILURE_S:
                 self._fetch_and_wait()
-            if self._fetched_at is None or self._clock() - self._fetched_at > EXPIRE_AFTER_S:
+            if self._fetched_at is None or self.clock() - self._fetched_at > EXPIRE_AFTER_S:
                 raise KeysUnavailableError(self.provider.name)
         elif age > REFRESH_AFTER_S and self._may_try(now):
             self._start_fetch(None)
@@ -128,7 +128,7 @@ class Keys:
             if self._is_fetching:
                 return
             self._is_fetching = True
-            self._tried_at = self._clock()
+            self._tried_at = self.clock()
         try:
             threading.Thread(target=self._fetch, name="identity-keys", daemon=True).start()
         except RuntimeError:
@@ -139,10 +139,10 @@ class Keys:
         try:
             self._store(fetch_keys(self.provider, self._folder))
         except KeyFetchError as error:
-            self._failed_at = self._clock()
+            self._failed_at = self.clock()
             log.warning("The keys of %s were not fetched: %s", self.provider.name, error)
         except Exception:
-            self._failed_at = self._clock()
+            self._failed_at = self.clock()
             log.exception("The keys of %s were not fetched.", self.provider.name)
         finally:
             self._end_fetch()
@@ -158,7 +158,7 @@ class Keys:
         if [_thumbprint(key) for key in keys] != [_thumbprint(key) for key in self._keys]:
             self._keys = keys
             self.generation += 1
-        self._fetched_at = self._clock()
+        self._fetched_at = self.clock()
         self._failed_at = None
 
 
