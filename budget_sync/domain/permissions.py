@@ -218,7 +218,7 @@ def require(actor: Actor, action: Action) -> Scope:
         if missing is not None and lacks_api_scope(actor, action):
             raise RequestError(
                 Code.FORBIDDEN,
-                f"This credential does not have the scope {missing!r}, which this call needs.",
+                f"This credential does not have the scope '{missing}', which this call needs.",
             )
         raise RequestError(
             Code.FORBIDDEN, f"Your role ({actor.role}) does not allow this: {action}."
