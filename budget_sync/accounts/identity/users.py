@@ -36,6 +36,13 @@ _USER = Prepared(
 )
 
 
+_CUSTOMER = Prepared(
+    lambda value: Customer.select(Customer.id).where(
+        Customer.id == value.customer_id, Customer.disabledAt.is_null()
+    )
+)
+
+
 def actor_of_token(token: Token) -> Actor:
     """The caller of a verified token.
 
@@ -44,7 +51,8 @@ def actor_of_token(token: Token) -> Actor:
     """
     found = identify(token)
     if isinstance(found, Machine):
-        _require_enabled(found.customer_id)
+        if _CUSTOMER.first(customer_id=found.customer_id) is None:
+            _require_enabled(found.customer_id)
         return Actor(
             principal=f"service:{found.name}",
             user_id=None,
