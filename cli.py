@@ -10,9 +10,11 @@ from budget_sync.commands import (
     identity,
     keys,
     people,
+    readings,
     server,
     setup,
     sources,
+    sync_sheets,
 )
 
 COMMANDS = (
@@ -23,7 +25,9 @@ COMMANDS = (
     *keys.COMMANDS,
     *identity.COMMANDS,
     *budgets.COMMANDS,
+    *readings.COMMANDS,
     *sources.COMMANDS,
+    *sync_sheets.COMMANDS,
 )
 
 

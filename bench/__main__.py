@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from bench import credentials, machine, places, report, sheet
+from bench import credentials, machine, places, reading, report, sheet
 from bench.cells import Cell, plan
 from bench.measure import WARM_UP_S, Bench, Side
 from bench.places import BenchError, Sqlite, Template, UnavailableError, create
@@ -48,7 +48,7 @@ MAX_RELEASES_PER_S = 6000
     type=click.IntRange(1000),
     help="Reservations in the large history. [default: 1,000,000; quick: 50,000]",
 )
-@click.option("--only-sheet", is_flag=True, help="Measure the sheet sync only.")
+@click.option("--only-sheet", is_flag=True, help="Measure the sync and the reading of sheets only.")
 @click.option("--only-tokens", is_flag=True, help="Measure tokens against API keys only.")
 def main(
     quick: bool,
@@ -108,6 +108,7 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
                 place, slices=4 if quick else 8, seconds=1 if quick else 3, clients=16
             )
         times, loaded_checks, no_sheet = measure_sheet(side.empty.place, sqlite, rounds, seconds)
+        read = measure_reading(folder, rounds)
         say("", *lines, f"Load average after the run: {os.getloadavg()[0]:.1f}")
         say(
             f"Rounds: {rounds}, {seconds} s each; the median of each figure, the sum of errors and "
@@ -138,7 +139,7 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
         say(*([f"PostgreSQL: not measured: {skipped}", ""] if skipped else []))
         with sqlite.copy(side.empty.place) as place:
             costs = credentials.token_against_key(place, rounds, seconds)
-        found = report.demands(samples, stored, growth_mb, times)
+        found = report.demands(samples, stored, growth_mb, times) + read
         say(*report.demand_lines(found + credentials.demands(costs)))
         return bench.problems
 
@@ -171,7 +172,8 @@ def run_sheet(rounds: int, seconds: int) -> None:
             *report.loaded_lines(loaded_checks),
             "",
         )
-        say(*report.demand_lines(report.sheet_demands(times)))
+        found = report.sheet_demands(times) + measure_reading(Path(name), rounds)
+        say(*report.demand_lines(found))
 
 
 def sqlite_side(sqlite: Sqlite, seconds: int, stored: int) -> Side:
@@ -252,6 +254,12 @@ def measure_sheet(
     )
     loaded_checks = sheet.checks_during_sync(template, sqlite, max(5, 2 * seconds), clients=16)
     return times, loaded_checks, None
+
+
+def measure_reading(folder: Path, rounds: int) -> list[report.Demand]:
+    """The limits of reading sheets, with what was measured."""
+    say("Reading sheets: a CSV file of 22,000 lines, and an Excel file of 100,000 cells …")
+    return report.reading_demands(reading.measure(folder, rounds))
 
 
 def say(*lines: str) -> None:

@@ -7,6 +7,7 @@ from statistics import median
 from typing import NamedTuple
 
 from bench.cells import Cell, Sample
+from bench.reading import Figures
 from bench.sheet import LoadedChecks, Times
 
 Samples = dict[Cell, list[Sample]]
@@ -218,6 +219,33 @@ def sheet_demands(sheet: Times | None) -> list[Demand]:
             sheet and sheet.unchanged_s / sheet.plain_s,
             3,
             at_most=True,
+        ),
+    ]
+
+
+def reading_demands(found: Figures) -> list[Demand]:
+    """The lines of the reading of sheets in that table."""
+    return [
+        Demand(
+            "CSV file of 22,000 lines: apply, CPU against csv.reader",
+            found.apply_s / found.csv_s,
+            4,
+            at_most=True,
+        ),
+        Demand("… detect, CPU", found.detect_s, 1.5, at_most=True, unit=" s"),
+        Demand(
+            "Excel file of 100,000 cells: fetch and apply, CPU beyond python-calamine",
+            found.xlsx_s - found.calamine_s,
+            1,
+            at_most=True,
+            unit=" s",
+        ),
+        Demand(
+            "… largest memory beyond python-calamine",
+            found.xlsx_mb - found.calamine_mb,
+            60,
+            at_most=True,
+            unit=" MB",
         ),
     ]
 

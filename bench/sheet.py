@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app import create_app
 from bench.machine import PROJECT
@@ -23,7 +23,7 @@ from bench.places import BenchError, Place, Sqlite, UnavailableError
 from bench.servers import Load, free_port, product_command, running, wrk
 from budget_sync.database import db
 from budget_sync.domain.periods import fold, period_key
-from budget_sync.domain.permissions import operator
+from budget_sync.domain.permissions import Actor, operator
 
 ROWS = 10_000
 FILE = "sheet.csv"
@@ -160,17 +160,33 @@ def _end(process: subprocess.Popen[str]) -> int:
 # The rest runs in the new process, with the place's environment.
 
 
+def _add(actor: Actor, folder: Path) -> None:
+    """Add the sheet as a source, with our headings."""
+    from budget_sync import sync  # noqa: PLC0415
+
+    if importlib.util.find_spec("budget_sync.sync.standard") is None:
+        # Versions before readings.
+        add: Any = sync.add_source
+        add(actor, CUSTOMER, csv_path=FILE, csv_folder=folder)
+        return
+    from budget_sync.sync.source import CSV  # noqa: PLC0415
+    from budget_sync.sync.standard import standard_reading  # noqa: PLC0415
+    from budget_sync.sync.targets import file_target  # noqa: PLC0415
+
+    sync.add_source(actor, CUSTOMER, file_target(CSV, FILE, folder), reading=standard_reading())
+
+
 def _run_step(name: str) -> str:
     app = create_app()
     folder = Path(app.instance_path)
     if name == "plain":
         return str(_plain(folder))
     # Imported here because not every version of the product has it.
-    from budget_sync.sync import Job, Reach, add_source, sync_all  # noqa: PLC0415
+    from budget_sync.sync import Job, Reach, sync_all  # noqa: PLC0415
 
     actor = operator("bench")
     if name == "add":
-        add_source(actor, CUSTOMER, csv_path=FILE, csv_folder=folder)
+        _add(actor, folder)
         return "added"
     job = Job(actor, Reach(folder), folder)
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from budget_sync.accounts.customers import get_customer
+from budget_sync.accounts.customers import fiscal_year_of, locked_customer
 from budget_sync.database import audit_log, locked, transact
 from budget_sync.database.models import Budget, BudgetUtilization, Customer
 from budget_sync.domain import clock
@@ -19,7 +19,8 @@ from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.ids import CHOSEN_ID, CHOSEN_ID_RULE
 from budget_sync.domain.money import MoneyError, currency_exponent, format_money, to_minor, to_text
-from budget_sync.domain.periods import fold, period_key
+from budget_sync.domain.names import fold
+from budget_sync.domain.periods import PeriodError, api_period_key, field_problem
 from budget_sync.domain.permissions import Action, Actor, require, require_serves
 
 
@@ -28,6 +29,14 @@ class BudgetFigures(NamedTuple):
 
     budget: Budget
     balance: Balance
+
+
+class _Period(NamedTuple):
+    """A period as written, and its key; or an empty key, and what is wrong with the text."""
+
+    text: str
+    key: str
+    problem: str | None = None
 
 
 def set_budget(
@@ -55,18 +64,19 @@ def set_budget(
     _require_options(reason, auto_approve_limit, no_limit=no_auto_approve_limit)
 
     def work() -> tuple[Budget, str]:
-        customer = get_customer(customer_id)
+        customer = locked_customer(customer_id)
+        period = _read_period(customer, fiscal_period)
         same = (
             (Budget.customerId == customer_id)
             & (Budget.departmentKey == fold(department))
-            & (Budget.periodKey == period_key(fiscal_period))
+            & (Budget.periodKey == period.key)
         )
         budget = locked(Budget.select().where(same & Budget.deletedAt.is_null())).first()
         wanted = _validated(
             customer,
             budget,
             department,
-            fiscal_period,
+            period,
             amount,
             budget_id,
             currency,
@@ -132,10 +142,9 @@ def restore_budget(actor: Actor, budget_id: str, *, reason: str | None = None) -
         if budget.deletedAt is None:
             raise _rejected(budget, "was not removed. Nothing is left to do.")
         # As in a sync run, a revived budget gets the keys of today's program.
-        budget.departmentKey, budget.periodKey = (
-            fold(budget.department),
-            period_key(budget.fiscalPeriod),
-        )
+        budget.departmentKey = fold(budget.department)
+        period = _read_period(locked_customer(budget.customerId), budget.fiscalPeriod)
+        budget.periodKey = period.key or budget.periodKey
         _require_revivable(budget, budget.deletedAt, _same_key(budget))
         removed_at = clock.to_text(budget.deletedAt)
         budget.deletedAt, budget.updatedAt = None, clock.now()
@@ -258,7 +267,7 @@ def _validated(
     customer: Customer,
     budget: Budget | None,
     department: str,
-    fiscal_period: str,
+    period: _Period,
     amount: Decimal,
     budget_id: str | None,
     currency: str | None,
@@ -266,7 +275,8 @@ def _validated(
 ) -> Budget:
     """The wanted budget, not stored. Raises RequestError INVALID_REQUEST with every wrong field."""
     code = currency or (budget.currency if budget else customer.currency)
-    fields = _bad_texts({"department": (department, 200), "period": (fiscal_period, 100)})
+    fields = {} if period.problem is None else {"period": period.problem}
+    fields |= _bad_texts({"department": (department, 200), "period": (period.text, 100)})
     fields |= _bad_change(budget, budget_id, code) if budget else _bad_new_id(budget_id)
     exponent, amounts_minor = 0, {}
     try:
@@ -290,13 +300,20 @@ def _validated(
         customerId=customer.id,
         department=department.strip(),
         departmentKey=fold(department),
-        fiscalPeriod=fiscal_period.strip(),
-        periodKey=period_key(fiscal_period),
+        fiscalPeriod=period.text.strip(),
+        periodKey=period.key,
         currency=code,
         currencyExponent=exponent,
         budgetedMinor=amounts_minor["amount"],
         autoApproveLimitMinor=amounts_minor["autoApproveLimit"],
     )
+
+
+def _read_period(customer: Customer, text: str) -> _Period:
+    try:
+        return _Period(text, api_period_key(text, fiscal_year_of(customer)))
+    except PeriodError as error:
+        return _Period(text, "", field_problem(error))
 
 
 def _bad_texts(texts: dict[str, tuple[str, int]]) -> dict[str, str]:

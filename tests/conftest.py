@@ -23,10 +23,15 @@ if TYPE_CHECKING:
     # pytest imports this plugin itself.
     from support.templates import Start, Templates
 
-pytest_plugins = ["support.postgres", "support.templates", "support.console_site"]
+pytest_plugins = [
+    "support.postgres",
+    "support.templates",
+    "support.console_site",
+    "support.chromium",
+]
 
 #: The test files that take longest.
-LONG = ("test_console_browser", "test_stress")
+LONG = ("test_console_browser", "test_console_sheets_browser", "test_stress")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     monkeypatch = pytest.MonkeyPatch()
     speed.compile_routes_once(monkeypatch)
     speed.use_cheap_password_hashes(monkeypatch)
+    speed.call_in_this_process(monkeypatch)
     config.add_cleanup(monkeypatch.undo)
 
 

@@ -12,11 +12,18 @@ from zoneinfo import ZoneInfo
 
 from budget_sync.accounts import authentication
 from budget_sync.accounts.changes import Change, bad_names, record_changes
+from budget_sync.accounts.fiscal_years import change_keys
 from budget_sync.database import audit_log, locked, transact
 from budget_sync.database.models import ApiKey, BudgetDataSourceConfig, Customer, Session, User
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import MoneyError, currency_exponent, to_minor, to_text
+from budget_sync.domain.periods import (
+    NAMED_BY,
+    FiscalYear,
+    is_same_for_all,
+    requested_period_key,
+)
 from budget_sync.domain.permissions import Action, Actor, Role, require, require_serves
 
 
@@ -39,6 +46,7 @@ def add_customer(
     auto_approve_limit_minor: int | None = None,
     time_zone: str = "UTC",
     fiscal_year_start_month: int = 1,
+    fiscal_year_named_by: str = "end",
 ) -> Customer:
     """Create a customer.
 
@@ -51,7 +59,7 @@ def add_customer(
         exponent = currency_exponent(currency)
     except MoneyError as error:
         fields["currency"] = str(error)
-    fields |= _bad_calendar(time_zone, fiscal_year_start_month)
+    fields |= _bad_calendar(time_zone, fiscal_year_start_month, fiscal_year_named_by)
     if fields:
         raise invalid_request(fields)
 
@@ -66,6 +74,7 @@ def add_customer(
             autoApproveLimitMinor=auto_approve_limit_minor,
             timeZone=time_zone,
             fiscalYearStartMonth=fiscal_year_start_month,
+            fiscalYearNamedBy=fiscal_year_named_by,
             createdAt=clock.now(),
         )
         audit_log.record(
@@ -85,21 +94,24 @@ def set_customer(
     no_auto_approve_limit: bool = False,
     time_zone: str | None = None,
     fiscal_year_start_month: int | None = None,
+    fiscal_year_named_by: str | None = None,
 ) -> list[str]:
     """Change a customer's settings and return the names of the changed ones. None keeps a setting.
 
-    Without an auto-approve limit, every amount needs an approval. Raises RequestError
+    Without an auto-approve limit, every amount needs an approval. With another fiscal year, budgets
+    get the keys of their periods in it (`fiscal_years.change_keys`). Raises RequestError
     INVALID_CUSTOMER, FORBIDDEN, or INVALID_REQUEST with every field that is wrong.
     """
     require(actor, Action.MANAGE_PEOPLE)
     require_serves(actor, customer_id)
     exponent = get_customer(customer_id).currencyExponent
     fields = {} if name is None else bad_names(name=name)
-    fields |= _bad_calendar(time_zone, fiscal_year_start_month)
+    fields |= _bad_calendar(time_zone, fiscal_year_start_month, fiscal_year_named_by)
     given = {
         "name": name,
         "timeZone": time_zone,
         "fiscalYearStartMonth": fiscal_year_start_month,
+        "fiscalYearNamedBy": fiscal_year_named_by,
     }
     wanted: dict[str, str | int | None] = {
         column: value for column, value in given.items() if value is not None
@@ -123,6 +135,7 @@ def _apply_settings(
 ) -> list[str]:
     """Write the settings that differ, by column, with an audit row for each; return their names."""
     customer = locked_customer(customer_id)
+    fiscal_year = fiscal_year_of(customer)
     changes = [
         Change(
             column.removesuffix("Minor"),
@@ -134,6 +147,9 @@ def _apply_settings(
     ]
     if changes:
         Customer.update(wanted).where(Customer.id == customer_id).execute()
+        new_fiscal_year = fiscal_year_of(get_customer(customer_id))
+        if new_fiscal_year != fiscal_year:
+            change_keys(customer_id, fiscal_year, new_fiscal_year)
     record_changes(actor, "SET_CUSTOMER", changes, customer_id=customer_id, subject=customer_id)
     return [change.field for change in changes]
 
@@ -232,7 +248,25 @@ def require_all_customers(actor: Actor) -> None:
         raise RequestError(Code.FORBIDDEN, "Only a super_admin for all customers can do this.")
 
 
-def _bad_calendar(time_zone: str | None, fiscal_year_start_month: int | None) -> dict[str, str]:
+def fiscal_year_of(customer: Customer) -> FiscalYear:
+    """When the customer's fiscal year begins, and how it is named."""
+    return FiscalYear(customer.fiscalYearStartMonth, customer.fiscalYearNamedBy)
+
+
+def period_key_of(customer_id: str, text: str) -> str:
+    """The key of a period in a request about a customer.
+
+    Raises RequestError INVALID_REQUEST, or INVALID_CUSTOMER. It looks up the customer only if the
+    key depends on the fiscal year.
+    """
+    is_same = is_same_for_all(text)
+    fiscal_year = FiscalYear() if is_same else fiscal_year_of(get_customer(customer_id))
+    return requested_period_key(text, fiscal_year)
+
+
+def _bad_calendar(
+    time_zone: str | None, fiscal_year_start_month: int | None, fiscal_year_named_by: str | None
+) -> dict[str, str]:
     fields = {}
     try:
         ZoneInfo("UTC" if time_zone is None else time_zone)
@@ -240,4 +274,6 @@ def _bad_calendar(time_zone: str | None, fiscal_year_start_month: int | None) ->
         fields["timeZone"] = f"{time_zone!r} is not a time zone such as Europe/Berlin"
     if fiscal_year_start_month is not None and not 1 <= fiscal_year_start_month <= 12:
         fields["fiscalYearStartMonth"] = "must be a month from 1 to 12"
+    if fiscal_year_named_by not in (None, *NAMED_BY):
+        fields["fiscalYearNamedBy"] = f"must be one of {', '.join(NAMED_BY)}"
     return fields

@@ -15,6 +15,7 @@ from budget_sync.commands.support import (
     progress_line,
     settings,
 )
+from budget_sync.database.upgrades.report import Report
 from budget_sync.domain import clock
 from budget_sync.ledger import verification
 from budget_sync.operations import backups
@@ -39,12 +40,16 @@ def upgrade_db() -> None:
     """Upgrade the schema to this version of the program, in one transaction."""
     if settings().database_url is None and not settings().database_path.exists():
         database.require_current_schema()
-    steps = database.upgrade_schema()
-    done(
+    notes: list[str] = []
+    with progress_line() as progress:
+        steps = database.upgrade_schema(report=Report(progress, notes.append))
+    lines = [
         f"Upgraded to schema version {steps[-1]}."
         if steps
-        else f"Already at schema version {database.schema_version()}."
-    )
+        else f"Already at schema version {database.schema_version()}.",
+        *notes,
+    ]
+    done("\n".join(lines))
 
 
 @command("verify")

@@ -24,6 +24,7 @@ from budget_sync.commands.support import (
 )
 from budget_sync.domain import clock
 from budget_sync.domain.money import MoneyError, currency_exponent, to_minor
+from budget_sync.domain.periods import NAMED_BY
 from budget_sync.domain.permissions import PEOPLE_ROLES
 
 
@@ -45,6 +46,13 @@ from budget_sync.domain.permissions import PEOPLE_ROLES
     metavar="MONTH",
     help="First month of the fiscal year, 1 to 12.",
 )
+@click.option(
+    "--fiscal-year-named-by",
+    default="end",
+    show_default=True,
+    type=click.Choice(NAMED_BY),
+    help="The calendar year that names a fiscal year: that of its end or of its start.",
+)
 @on_current_schema
 def add_customer(
     customer_id: str,
@@ -53,6 +61,7 @@ def add_customer(
     auto_approve_limit: Decimal | None,
     time_zone: str,
     fiscal_year_start: int,
+    fiscal_year_named_by: str,
 ) -> None:
     """Create a customer."""
     try:
@@ -71,6 +80,7 @@ def add_customer(
         auto_approve_limit_minor=limit_minor,
         time_zone=time_zone,
         fiscal_year_start_month=fiscal_year_start,
+        fiscal_year_named_by=fiscal_year_named_by,
     )
     done(f"Added customer {customer_id}.")
 
@@ -91,6 +101,11 @@ def add_customer(
     metavar="MONTH",
     help="First month of the fiscal year, 1 to 12.",
 )
+@click.option(
+    "--fiscal-year-named-by",
+    type=click.Choice(NAMED_BY),
+    help="The calendar year that names a fiscal year: that of its end or of its start.",
+)
 @on_current_schema
 def set_customer(
     customer_id: str,
@@ -99,8 +114,14 @@ def set_customer(
     no_auto_approve_limit: bool,
     time_zone: str | None,
     fiscal_year_start: int | None,
+    fiscal_year_named_by: str | None,
 ) -> None:
-    """Change the settings of a customer. Settings that are not given stay."""
+    """Change the settings of a customer. Settings that are not given stay.
+
+    With another fiscal year, each budget keeps the period that its text names: "FY2024-25" gets
+    another key. The change is rejected if a budget would lose its period, or if two budgets would
+    have one.
+    """
     if auto_approve_limit is not None and no_auto_approve_limit:
         raise click.UsageError("Give either --auto-approve-limit or --no-auto-approve-limit.")
     if not no_auto_approve_limit:
@@ -110,6 +131,7 @@ def set_customer(
                 "--auto-approve-limit": auto_approve_limit,
                 "--time-zone": time_zone,
                 "--fiscal-year-start": fiscal_year_start,
+                "--fiscal-year-named-by": fiscal_year_named_by,
             }
         )
     changed = customers.set_customer(
@@ -120,6 +142,7 @@ def set_customer(
         no_auto_approve_limit=no_auto_approve_limit,
         time_zone=time_zone,
         fiscal_year_start_month=fiscal_year_start,
+        fiscal_year_named_by=fiscal_year_named_by,
     )
     done(_changed_line(f"customer {customer_id}", changed))
 
@@ -180,9 +203,13 @@ def enable_customer(customer_id: str) -> None:
 def list_customers() -> None:
     """Show the customers."""
     show_table(
-        ("id", "name", "currency", "time zone", "state"),
+        ("id", "name", "currency", "time zone", "fiscal year", "state"),
         [
-            (row.id, row.name, row.currency, row.timeZone, state_since(row.disabledAt, "disabled"))
+            (
+                *(row.id, row.name, row.currency, row.timeZone),
+                f"from month {row.fiscalYearStartMonth}, named by its {row.fiscalYearNamedBy}",
+                state_since(row.disabledAt, "disabled"),
+            )
             for row in customers.list_customers(me())
         ],
         "There are no customers yet. Create one with `flask add-customer`.",

@@ -47,7 +47,7 @@ from budget_sync.database.schema import (
 )
 from budget_sync.database.sqlite.moved import DatabaseMovedError, accept_writes
 from budget_sync.database.sums import approximate_sum, combine_sums, sums
-from budget_sync.database.transact import transact
+from budget_sync.database.transact import start_writer, transact
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -88,6 +88,7 @@ __all__ = [
     "require_writable",
     "schema_version",
     "snapshot",
+    "start_writer",
     "sums",
     "sync_folder",
     "temporary_schema",

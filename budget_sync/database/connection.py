@@ -231,9 +231,12 @@ def open_connection() -> None:
 
 
 def close_connection() -> None:
-    """Close this thread's connection, if it has one. An error while closing is only logged."""
+    """Close this thread's connection, if it has one. An error while closing is only logged.
+
+    A process without a database has none.
+    """
     try:
-        if not db.is_closed():
+        if db.obj is not None and not db.is_closed():
             db.close()
     except peewee.PeeweeException:
         log.warning("The database connection could not be closed cleanly.", exc_info=True)

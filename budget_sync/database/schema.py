@@ -8,7 +8,7 @@ the next.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.locks import lock_name
 from budget_sync.database.postgres.pool import sqlstate
 from budget_sync.database.upgrades import require_precondition, upgrade_steps
+from budget_sync.database.upgrades.report import Report, Step
 from budget_sync.domain import clock
 from budget_sync.settings import PROGRAM_FOLDER
 
@@ -34,6 +35,8 @@ SCHEMA_VERSION = 5
 
 # SQLSTATEs of a role that may not create tables, or has no schema to create them in.
 _MAY_NOT_CREATE = {"42501", "3F000"}
+
+_QUIET = Report()
 
 SCHEMA_FILE = PROGRAM_FOLDER / "schema.sql"
 
@@ -183,10 +186,13 @@ def create_tables() -> None:
     _record_version(SCHEMA_VERSION)
 
 
-def upgrade_schema(steps: Mapping[int, list[str]] | None = None) -> list[int]:
+def upgrade_schema(
+    steps: Mapping[int, Sequence[Step]] | None = None, report: Report = _QUIET
+) -> list[int]:
     """Upgrade the database to the newest version; return the versions it was upgraded to, in order.
 
-    All steps run in one transaction: if a step fails, the database is unchanged. Raises
+    All steps run in one transaction: if a step fails, the database is unchanged. `report` gets the
+    progress, and notes on rows that need a person. Raises
     DatabaseUnusableError if the database has no tables, a version newer than this program, or rows
     that the newest version does not allow.
     """
@@ -204,8 +210,12 @@ def upgrade_schema(steps: Mapping[int, list[str]] | None = None) -> list[int]:
         todo = [step for step in sorted(upgrades) if step > (schema_version() or 0)]
         for step in todo:
             require_precondition(db.obj, step)
+            report.progress(f"upgrading to schema version {step}")
             for statement in upgrades[step]:
-                db.execute_sql(statement)
+                if isinstance(statement, str):
+                    db.execute_sql(statement)
+                else:
+                    statement(db, report)
             _record_version(step)
         db.commit()
     except BaseException:

@@ -55,6 +55,12 @@ def transact(work: Callable[[], T]) -> T:
     return writer_thread().run(work)
 
 
+def start_writer() -> None:
+    """On SQLite, start this process's writer thread, with the priority of the calling thread."""
+    if not isinstance(db.obj, PostgresServer):
+        writer_thread().start()
+
+
 def _transact_on_postgresql(work: Callable[[], T]) -> T:
     """Run one transaction on the caller's connection; retry while it was certainly rolled back."""
     local_vars = greenlets.local_vars()

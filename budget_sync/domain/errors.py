@@ -151,6 +151,10 @@ class RequestError(Exception):
         self.fields = dict(fields or {})
         self.facts = facts
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """How to pickle the error. By default, the class would be called with the text only."""
+        return RequestError, (self.code, self.sentence), self.__dict__
+
 
 def invalid_request(fields: Mapping[str, str]) -> RequestError:
     """An INVALID_REQUEST error that names every bad field and its problem."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 from decimal import Decimal
 from functools import lru_cache
 
+from babel.core import UnknownLocaleError
 from babel.numbers import (
     UnknownCurrencyError,
     format_currency,
     get_currency_precision,
+    get_decimal_symbol,
+    get_group_symbol,
     validate_currency,
 )
 
@@ -38,6 +41,22 @@ def currency_exponent(currency: str) -> int:
     except UnknownCurrencyError:
         raise MoneyError(f"{currency!r} is not a currency code such as USD or EUR") from None
     return get_currency_precision(currency)
+
+
+def locale_marks(locale: str) -> tuple[str, str]:
+    """The decimal mark and the mark between groups of a locale such as de_DE: ("," and ".").
+
+    Groups have a dot, a comma, a space or an apostrophe, in one spelling each. A locale with other
+    marks, and one that is not known, has those of English.
+    """
+    try:
+        decimal, group = get_decimal_symbol(locale), get_group_symbol(locale)
+    except (UnknownLocaleError, ValueError):
+        return ".", ","
+    group = " " if group.isspace() else group.replace("\u2019", "'")
+    if decimal not in (".", ",") or group not in (".", ",", " ", "'") or decimal == group:
+        return ".", ","
+    return decimal, group
 
 
 def require_plausible(amount: int | Decimal) -> None:

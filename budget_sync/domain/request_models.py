@@ -110,9 +110,21 @@ class CheckRequest(Body):
     user_name: Name
     user_email: Email
     customer_id: Id
-    department: Annotated[Name, Field(description="Letter case and extra spaces do not matter.")]
+    department: Annotated[
+        Name,
+        Field(
+            description="Letter case, extra spaces, and kinds of dashes, quotes and digits do not "
+            "matter."
+        ),
+    ]
     fiscal_period: Annotated[
-        Period, Field(description='"Q1 2025", "2025-Q1" and "q1 fy2025" are the same period.')
+        Period,
+        Field(
+            description='"Q1 2025", "2025-Q1" and "q1 fy2025" are the same period, and "FY2024-25" '
+            "is the fiscal year as the customer names it. A text of words that periods do not have "
+            '("Summer Campaign") is a period by itself. Any other text is rejected: "Q5 2025", '
+            '"Q1" without a year, "TBD".'
+        ),
     ]
     amount: Amount
     currency: Annotated[

@@ -17,7 +17,8 @@ from budget_sync.database.models import (
 )
 from budget_sync.domain import clock
 from budget_sync.domain.ids import new_id
-from budget_sync.domain.periods import fold, period_key
+from budget_sync.domain.names import fold
+from budget_sync.domain.periods import FiscalYear, is_same_for_all, requested_period_key
 from budget_sync.domain.permissions import Action, Actor, Scope, require
 from budget_sync.domain.request_models import CheckRequest
 from budget_sync.domain.results import Reply
@@ -63,6 +64,13 @@ def _facts(value: Any, *, own: bool) -> Any:
 _FACTS = Prepared(lambda value: _facts(value, own=False))
 _FACTS_FOR_OWN = Prepared(lambda value: _facts(value, own=True))
 
+# The fiscal year of an enabled customer, for the few periods whose key depends on it.
+_FISCAL_YEAR = Prepared(
+    lambda value: Customer.select(Customer.fiscalYearStartMonth, Customer.fiscalYearNamedBy).where(
+        (Customer.id == value.customer_id) & Customer.disabledAt.is_null()
+    )
+)
+
 _LOGGED = (
     "checkId",
     "customerId",
@@ -96,7 +104,7 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
     """Decide whether the budget covers the amount, and log the answer.
 
     `started_ns` is the start of the HTTP request by `time.perf_counter_ns`, for the logged
-    duration. Raises RequestError INVALID_CUSTOMER, INVALID_REQUEST (currency or decimals),
+    duration. Raises RequestError INVALID_CUSTOMER, INVALID_REQUEST (period, currency or decimals),
     NOT_YOUR_REQUEST, or an error of `transact`.
     """
     began_ns = time.perf_counter_ns() if started_ns is None else started_ns
@@ -109,7 +117,7 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
         row = facts.first(
             customer_id=request.customer_id,
             department=fold(request.department),
-            period=period_key(request.fiscal_period),
+            period=_period_key(request),
             request_id=request.request_id,
             user_id=actor.user_id,
         )
@@ -133,6 +141,20 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
         return _log(actor, request, answer, began_ns)
 
     return transact(work)
+
+
+def _period_key(request: CheckRequest) -> str:
+    """The key of the period, in the customer's fiscal year.
+
+    Raises RequestError INVALID_REQUEST or INVALID_CUSTOMER.
+    """
+    text = request.fiscal_period
+    if is_same_for_all(text):
+        return requested_period_key(text, FiscalYear())
+    row = _FISCAL_YEAR.first(customer_id=request.customer_id)
+    if row is None:
+        raise movements.invalid_customer()
+    return requested_period_key(text, FiscalYear(*row))
 
 
 class _Answer(NamedTuple):

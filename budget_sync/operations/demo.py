@@ -13,10 +13,14 @@ from pathlib import Path
 
 from budget_sync import ledger, manual_budgets, sync
 from budget_sync.accounts import api_keys, authentication, customers, people
+from budget_sync.database import open_connection
 from budget_sync.database.models import Budget, BudgetDataSourceConfig, Customer, Reservation, User
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReserveRequest
 from budget_sync.runtime import files
+from budget_sync.sync.propose import propose
+from budget_sync.sync.source import CSV
+from budget_sync.sync.targets import file_target
 
 CUSTOMER = "org-456"
 BUDGET = "budget-123"
@@ -166,10 +170,17 @@ def _create_source(actor: Actor, instance_folder: Path, csv_folder: Path) -> boo
     path = csv_folder / "demo.csv"
     if not path.exists():
         files.create_once(path, PLAN)
-    sync.add_source(actor, CUSTOMER, csv_path="demo.csv", csv_folder=csv_folder)
-    for result in sync.sync_all(
-        sync.Job(actor, sync.Reach(csv_folder), instance_folder), customer_id=CUSTOMER
-    ):
+    reach = sync.Reach(csv_folder)
+    customer = sync.reading_customer(customers.get_customer(CUSTOMER))
+    proposed = propose(file_target(CSV, "demo.csv", csv_folder), customer, {}, reach)
+    proposal = proposed.proposal
+    if proposal.reading is None or proposal.trial is None or proposal.open:
+        raise RuntimeError(proposal.refused or f"demo.csv has open questions: {proposal.open}")
+    open_connection()
+    sync.add_source(
+        actor, CUSTOMER, proposed.target, reading=proposal.reading, facts=proposal.trial.facts
+    )
+    for result in sync.sync_all(sync.Job(actor, reach, instance_folder), customer_id=CUSTOMER):
         if result.status != "success":
             raise RuntimeError(sync.result_line(result))
     return True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from budget_sync.accounts.customers import period_key_of
 from budget_sync.database.models import Budget
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import to_number
-from budget_sync.domain.periods import fold, period_key
+from budget_sync.domain.names import fold
 from budget_sync.domain.permissions import Action, Actor, require
 from budget_sync.ledger import movements
 from budget_sync.queries import budgets
@@ -34,7 +35,8 @@ def list_budgets(
 ) -> dict[str, object]:
     """A page of a customer's live budgets, by id: `{"items": [...], "nextCursor": ...}`.
 
-    The cursor is null on the last page.
+    The cursor is null on the last page. Raises RequestError INVALID_REQUEST for a text that is not
+    a period.
     """
     customer = _customer_for(actor, customer_id)
     require(actor, Action.READ_BUDGETS)
@@ -42,7 +44,7 @@ def list_budgets(
     if department is not None:
         query = query.where(Budget.departmentKey == fold(department))
     if fiscal_period is not None:
-        query = query.where(Budget.periodKey == period_key(fiscal_period))
+        query = query.where(Budget.periodKey == period_key_of(customer, fiscal_period))
     if cursor is not None:
         query = query.where(Budget.id > cursor)
     lines = [budgets.to_line(row) for row in query.order_by(Budget.id).limit(limit + 1)]

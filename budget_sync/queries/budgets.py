@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 from peewee import SQL, Case, fn
 
+from budget_sync.accounts import customers
 from budget_sync.database import combine_sums, sums
 from budget_sync.database.models import AuditLog, Budget, BudgetUtilization
 from budget_sync.domain.balance import Balance
-from budget_sync.domain.errors import Code, RequestError
-from budget_sync.domain.periods import fold, period_key
+from budget_sync.domain.errors import Code, RequestError, invalid_request
+from budget_sync.domain.names import fold
+from budget_sync.domain.periods import PeriodError, api_period_key, field_problem
 from budget_sync.domain.permissions import Action, Actor, require, require_for
 from budget_sync.queries import paging
 from budget_sync.queries.balances import BALANCE, IS_HIGH, IS_OVERDRAWN, USED, in_whole_units
@@ -96,7 +101,8 @@ def list_budgets(
     """The live or the deleted budgets that the caller may read, by customer and department.
 
     Without `customer_id`, the budgets of all customers that the caller serves. Department and
-    period are compared as in a check.
+    period are compared as in a check, the period in the fiscal year of each customer. Raises
+    RequestError INVALID_REQUEST if the text is not a period of any of them.
     """
     require(actor, Action.READ_BUDGETS)
     wanted = actor.customer_id or customer_id
@@ -106,9 +112,31 @@ def list_budgets(
     if department is not None:
         found = found.where(Budget.departmentKey == fold(department))
     if fiscal_period is not None:
-        found = found.where(Budget.periodKey == period_key(fiscal_period))
+        found = found.where(_is_period(actor, wanted, fiscal_period))
     order = (Budget.customerId, Budget.departmentKey, Budget.periodKey, Budget.deletedAt, Budget.id)
     return [to_line(row) for row in found.order_by(*order)]
+
+
+def _is_period(actor: Actor, customer_id: str | None, text: str) -> Any:
+    """The condition that a budget has the period, in the fiscal year of its customer."""
+    customers_of_key = defaultdict(list)
+    problem: PeriodError | None = None
+    for customer in customers.list_customers(actor):
+        if customer_id not in (None, customer.id):
+            continue
+        try:
+            key = api_period_key(text, customers.fiscal_year_of(customer))
+        except PeriodError as error:
+            problem = error
+        else:
+            customers_of_key[key].append(customer.id)
+    if problem is not None and not customers_of_key:
+        raise invalid_request({"period": field_problem(problem)})
+    conditions = [
+        (Budget.periodKey == key) & Budget.customerId.in_(ids)
+        for key, ids in customers_of_key.items()
+    ]
+    return reduce(or_, conditions) if conditions else Budget.id.is_null()
 
 
 def budget_line(actor: Actor, customer_id: str, budget_id: str) -> BudgetLine:

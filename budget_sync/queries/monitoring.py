@@ -19,7 +19,7 @@ from budget_sync.database.models import (
 )
 from budget_sync.domain import clock
 from budget_sync.domain.balance import HIGH_PERCENT, Balance
-from budget_sync.domain.periods import is_current
+from budget_sync.domain.periods import FiscalYear, is_current
 from budget_sync.queries.balances import (
     AMOUNTS,
     IS_OVERDRAWN,
@@ -100,19 +100,26 @@ def over_threshold() -> list[ThresholdCount]:
             Customer.id,
             Customer.timeZone,
             Customer.fiscalYearStartMonth,
+            Customer.fiscalYearNamedBy,
             Budget.periodKey,
             *(fn.COUNT(Budget.id).filter(_is_used_to(percent)) for percent in THRESHOLDS),
         )
         .join(Customer, on=(Customer.id == Budget.customerId))
         .where(Customer.disabledAt.is_null())
-        .group_by(Customer.id, Customer.timeZone, Customer.fiscalYearStartMonth, Budget.periodKey)
+        .group_by(
+            Customer.id,
+            Customer.timeZone,
+            Customer.fiscalYearStartMonth,
+            Customer.fiscalYearNamedBy,
+            Budget.periodKey,
+        )
         .order_by(Customer.id)
     )
     now = clock.now()
     counts: Counter[tuple[str, int]] = Counter()
-    for customer_id, time_zone, first_month, period_key, *used in query.tuples():
+    for customer_id, time_zone, first_month, named_by, period_key, *used in query.tuples():
         today = now.astimezone(ZoneInfo(time_zone)).date()
-        is_counted = is_current(period_key, first_month, today)
+        is_counted = is_current(period_key, FiscalYear(first_month, named_by), today)
         for threshold, budgets in zip(THRESHOLDS, used, strict=True):
             counts[customer_id, threshold] += budgets if is_counted else 0
     return [

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from peewee import SQL, Case, fn
 
+from budget_sync.accounts.customers import fiscal_year_of
 from budget_sync.database import Prepared, approximate_sum, snapshot, sums
 from budget_sync.database.models import (
     Budget,
@@ -154,9 +155,9 @@ def _periods(customer_id: str) -> list[Period]:
 def _current(known: list[Period], customer: Customer) -> Period | None:
     """Today's period; of several (a quarter and its year), the one with the most budgets."""
     today = clock.now().astimezone(ZoneInfo(customer.timeZone)).date()
-    first_month = customer.fiscalYearStartMonth
+    fiscal_year = fiscal_year_of(customer)
     return max(
-        (period for period in known if is_current(period.key, first_month, today)),
+        (period for period in known if is_current(period.key, fiscal_year, today)),
         key=lambda period: period.budgets,
         default=None,
     )
@@ -236,7 +237,8 @@ class SyncTrouble(NamedTuple):
     - failed: its latest sync run failed
     - stale: it has not been read for STALE_AFTER
     - never: it has not been read at all
-    - held: deletions wait for approval
+    - held: changes wait for an answer
+    - waiting: its reading is not confirmed yet
     """
 
     kind: str
@@ -327,6 +329,8 @@ def _sync_troubles(customer_id: str) -> list[SyncTrouble]:
 
 def _troubles_of(source: BudgetDataSourceConfig) -> list[SyncTrouble]:
     """The source's problems, at most one of each kind."""
+    if source.reading is None:
+        return [SyncTrouble("waiting", source.id, None, source.createdAt, None, 0)]
     last = sync_runs.last_run(source.customerId, source.id, sync_runs.FINISHED)
     is_failed = last is not None and last.status == "failed"
     good = sync_runs.last_run(source.customerId, source.id, sync_runs.WORKED) if is_failed else last

@@ -1,4 +1,4 @@
-"""Sources, their sync runs, and the deletions that wait for approval."""
+"""Sources, their sync runs, and what these found."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import json
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from budget_sync.database.models import Budget, BudgetDataSourceConfig, SyncHistory
+from budget_sync.database.models import Budget, BudgetDataSourceConfig, SourceFile, SyncHistory
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, require_for
-from budget_sync.queries import budgets, paging
-from budget_sync.queries.budgets import BudgetLine
+from budget_sync.queries import held, paging
+from budget_sync.sync.better_now import BETTER_NOW
+from budget_sync.sync.history import APPLIED
+from budget_sync.sync.reading.result import RowError
+from budget_sync.sync.source import UPGRADE
 
 #: The statuses of a sync run that read its source and applied it.
-WORKED = ("success", "partial")
+WORKED = APPLIED
 
 #: The statuses of a sync run that was not skipped.
 FINISHED = (*WORKED, "failed")
@@ -43,8 +46,10 @@ class SyncRunLine(NamedTuple):
 class SourceLine(NamedTuple):
     """A source with its latest sync run, and with the latest one that has a status in WORKED.
 
-    `held` is the number of the latter's deletions that still wait for approval. `name` never has a
-    path.
+    `held` is the number of the latter's changes that still wait for an answer. `name` never has a
+    path of this machine. `is_waiting`: its reading is not confirmed yet. `has_pending`: a
+    newer file was uploaded and is not used yet. `is_better_now`: an upgrade took over how it is
+    read, and reading it again would find more.
     """
 
     id: str
@@ -53,13 +58,21 @@ class SourceLine(NamedTuple):
     last: SyncRunLine | None
     last_good: SyncRunLine | None
     held: int
+    is_waiting: bool = False
+    is_upload: bool = False
+    has_pending: bool = False
+    is_better_now: bool = False
 
 
-class Held(NamedTuple):
-    """A page of the budgets with a held deletion, and their total number."""
+class RunDetails(NamedTuple):
+    """The rows and notes of a sync run.
 
-    lines: list[BudgetLine]
-    total: int
+    `errors` are the rejected rows, `skipped` the rows that did not count and why. Both are cut.
+    """
+
+    errors: list[RowError]
+    notes: list[str]
+    skipped: list[tuple[str, str]]
 
 
 def source_lines(actor: Actor, customer_id: str) -> list[SourceLine]:
@@ -100,22 +113,52 @@ def last_run(
 
 def _source_line(source: BudgetDataSourceConfig) -> SourceLine:
     live = Budget.select().where(Budget.sourceId == source.id, Budget.deletedAt.is_null())
+    good = last_run(source.customerId, source.id, WORKED)
+    pending = SourceFile.select().where(
+        SourceFile.sourceId == source.id, SourceFile.state == "pending"
+    )
     return SourceLine(
         source.id,
         _name(source),
         live.count(),
         last_run(source.customerId, source.id),
-        last_run(source.customerId, source.id, WORKED),
-        len(_still_held(source.customerId, source.id)),
+        good,
+        len(held.still_held(source.customerId, source.id)),
+        is_waiting=source.reading is None,
+        is_upload=_is_upload(source),
+        has_pending=_is_upload(source) and pending.exists(),
+        is_better_now=_is_better_now(source, good),
     )
 
 
+def _is_upload(source: BudgetDataSourceConfig) -> bool:
+    return source.sourceType != "google_sheets" and source.csvPath is None
+
+
+def _is_better_now(source: BudgetDataSourceConfig, good: SyncRunLine | None) -> bool:
+    """Whether the latest sync run found that reading the sheet again would help."""
+    if source.readingConfirmedBy != UPGRADE or good is None:
+        return False
+    return BETTER_NOW in _details(source.customerId, good.sync_id).notes
+
+
 def _name(source: BudgetDataSourceConfig) -> str:
-    if source.sourceType == "csv":
-        return "CSV file"
-    if source.worksheet:
-        return f"Google Sheet, tab “{source.worksheet}”"
-    return f"Google Sheet, tab no. {source.worksheetGid}"
+    if source.sourceType == "google_sheets":
+        tab = f"“{source.worksheet}”" if source.worksheet else f"no. {source.worksheetGid}"
+        return f"Google Sheet, tab {tab}"
+    kind = "CSV file" if source.sourceType == "csv" else "Excel file"
+    name = f" {_file_name(source.id)}" if _is_upload(source) else ""
+    return f"{kind}{name}, worksheet “{source.worksheet}”" if source.worksheet else kind + name
+
+
+def _file_name(source_id: str) -> str:
+    """The name of the uploaded file of a source."""
+    row = (
+        SourceFile.select(SourceFile.name)
+        .where(SourceFile.sourceId == source_id, SourceFile.state == "current")
+        .first()
+    )
+    return row.name if row else ""
 
 
 def sync_runs_page(
@@ -140,55 +183,25 @@ def sync_run(actor: Actor, customer_id: str, sync_id: str) -> SyncRunLine:
     return SyncRunLine(*row)
 
 
-def row_errors(actor: Actor, customer_id: str, sync_id: str) -> list[dict[str, Any]]:
-    """The rows that a sync run rejected: `row` and `message` of each."""
+def run_details(actor: Actor, customer_id: str, sync_id: str) -> RunDetails:
+    """The details of a sync run; empty if there is no such run."""
     require_for(actor, Action.READ_SYNC, customer_id)
+    return _details(customer_id, sync_id)
+
+
+def _details(customer_id: str, sync_id: str) -> RunDetails:
     found = SyncHistory.get_or_none(
         SyncHistory.syncId == sync_id, SyncHistory.customerId == customer_id
     )
-    errors: list[dict[str, Any]] = json.loads(found.errors) if found else []
-    return errors
-
-
-def held_budgets(actor: Actor, customer_id: str, source_id: str, page: int = 1) -> Held:
-    """A page of the live budgets with a deletion that waits for approval.
-
-    The source's latest sync run that worked held it back. Ordered by department and period.
-    """
-    require_for(actor, Action.READ_SYNC, customer_id)
-    ids = _still_held(customer_id, source_id)
-    first = (page - 1) * paging.PAGE_SIZE
-    shown = ids[first : first + paging.PAGE_SIZE]
-    found = (budgets.to_line(row) for row in budgets.rows().where(Budget.id << shown))
-    lines = {line.id: line for line in found}
-    return Held([lines[budget_id] for budget_id in shown if budget_id in lines], len(ids))
-
-
-def held_ids(actor: Actor, customer_id: str, source_id: str) -> list[str]:
-    """The ids of all budgets with a held deletion.
-
-    Raises RequestError FORBIDDEN if the caller may not approve the deletions.
-    """
-    require_for(actor, Action.MANAGE_SOURCES, customer_id)
-    return _still_held(customer_id, source_id)
-
-
-def _still_held(customer_id: str, source_id: str) -> list[str]:
-    run = last_run(customer_id, source_id, WORKED)
-    if run is None or not run.held:
-        return []
-    listed = json.loads(SyncHistory.get_by_id(run.id).held)
-    held = {each["budgetId"] for each in listed if each["kind"] == "deletion"}
-    live: Any = (
-        Budget.select(Budget.id)
-        .where(
-            Budget.customerId == customer_id,
-            Budget.sourceId == source_id,
-            Budget.deletedAt.is_null(),
-        )
-        .order_by(Budget.departmentKey, Budget.periodKey, Budget.id)
-    )
-    return [budget_id for (budget_id,) in live.tuples() if budget_id in held]
+    if found is None:
+        return RunDetails([], [], [])
+    errors = [
+        # Runs of earlier versions have one row for each error.
+        RowError(tuple(each.get("rows", (each["row"],))), each["message"])
+        for each in json.loads(found.errors)
+    ]
+    skipped = list(json.loads(found.skippedRows).items())
+    return RunDetails(errors, json.loads(found.notes), skipped)
 
 
 def _rows(customer_id: str) -> Any:

@@ -84,10 +84,12 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         address: object,
         listener: object,
         linger: Callable[[Connection], None],
+        uploads: tuple[bytes, ...] = (),
     ) -> None:
         super().__init__(cfg, client, address, listener)
         self._linger = linger
-        self.buffer = RequestBuffer()
+        self.uploads = uploads
+        self.buffer = RequestBuffer(uploads)
         self.is_cut = False
         self.drained = 0
         # Otherwise gunicorn creates a parser later, and gives it the socket.

@@ -1,10 +1,10 @@
-"""Which requests run on the event loop, by their first bytes."""
+"""Which requests run on the event loop, and which may be uploads, by their first bytes."""
 
 from __future__ import annotations
 
 from flask import Flask
 
-from budget_sync.web.server_interface import may_run_on_event_loop
+from budget_sync.web.server_interface import may_accept_upload, may_run_on_event_loop
 
 
 def event_loop_requests(app: Flask) -> tuple[bytes, ...]:
@@ -22,3 +22,13 @@ def event_loop_requests(app: Flask) -> tuple[bytes, ...]:
         for method in sorted((rule.methods or set()) - {"OPTIONS"}):
             beginnings += [f"{method} {rule.rule}{end}".encode() for end in (" ", "?")]
     return tuple(beginnings)
+
+
+def upload_requests(app: Flask) -> tuple[bytes, ...]:
+    """The beginnings of the request lines of the views with `@accepts_upload`."""
+    return tuple(
+        f"POST {rule.rule}{end}".encode()
+        for rule in app.url_map.iter_rules()
+        if may_accept_upload(app.view_functions[rule.endpoint])
+        for end in (" ", "?")
+    )

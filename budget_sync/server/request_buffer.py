@@ -11,6 +11,7 @@ import re
 import sys
 
 from budget_sync.web.payloads import MAX_BODY_BYTES
+from budget_sync.web.server_interface import MAX_UPLOAD_BYTES
 
 #: The longest head, in bytes. Gunicorn accepts lines of 8 KiB, and clients send few of them.
 MAX_HEAD_BYTES = 32 * 1024
@@ -28,7 +29,11 @@ _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,8})(?:[ \t]*;[^\r\n]*)?\r\n")
 
 
 class RequestBuffer:
-    """The bytes of a request so far."""
+    """The bytes of a request so far.
+
+    A body may have MAX_BODY_BYTES. If the request begins with one of `uploads` and announces its
+    length, it may have MAX_UPLOAD_BYTES.
+    """
 
     __slots__ = (
         "_at",
@@ -36,18 +41,23 @@ class RequestBuffer:
         "_end",
         "_has_last_chunk",
         "_is_chunked",
+        "_uploads",
         "awaits_continue",
         "data",
         "fault",
         "is_cut",
+        "is_upload",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, uploads: tuple[bytes, ...] = ()) -> None:
+        self._uploads = uploads
         self.data = bytearray()
         #: Whether the client sends its body only after a 100 Continue.
         self.awaits_continue = False
         #: Whether the rest of the request may be missing, because the request is rejected anyway.
         self.is_cut = False
+        #: Whether the body is larger than MAX_BODY_BYTES, and may be.
+        self.is_upload = False
         #: Why the end of the request is ambiguous, or empty.
         self.fault = ""
         # Position of the next byte to read: in the head, then at the next chunk, then after the
@@ -104,11 +114,17 @@ class RequestBuffer:
             self._end = sys.maxsize
         elif not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
             self.fault = "invalid length"
-        elif int(value) > MAX_BODY_BYTES:
-            # Rejected because of the announced length.
+        else:
+            self._read_length(int(value))
+
+    def _read_length(self, length: int) -> None:
+        """Find the end of a body of an announced length, or reject it because of its length."""
+        is_upload = length > MAX_BODY_BYTES and self.data.startswith(self._uploads)
+        if length > (MAX_UPLOAD_BYTES if is_upload else MAX_BODY_BYTES):
             self.is_cut = True
         else:
-            self._end = self._at + int(value)
+            self._end = self._at + length
+            self.is_upload = is_upload
 
     def _read_chunks(self) -> None:
         """Find the end of the last chunk and of the trailers, as far as they have arrived."""

@@ -17,12 +17,13 @@ from http import HTTPStatus
 from gunicorn import util
 from gunicorn.workers.gthread import ThreadWorker
 
+from budget_sync.runtime import isolate
 from budget_sync.runtime.correlation import NO_ID, current_id, id_of_request
 from budget_sync.runtime.greenlets import TICK_S, Scheduler
 from budget_sync.server.accept_balance import ABSENT, ConnectionCounts
 from budget_sync.server.connection import SEND_TIMEOUT_S, Connection, unsent_bytes
 from budget_sync.server.early_errors import MALFORMED, json_error, malformed
-from budget_sync.server.event_loop import event_loop_requests
+from budget_sync.server.event_loop import event_loop_requests, upload_requests
 from budget_sync.server.lingering_close import LingeringConnections
 from budget_sync.server.request_buffer import RequestBuffer
 from budget_sync.web.payloads import MAX_BODY_BYTES
@@ -36,6 +37,14 @@ CHECK_COUNTS_S = 0.001
 
 #: The most time for a request to arrive, in seconds. 64 KiB need less, even on the slowest line.
 ARRIVAL_S = 10.0
+
+#: The same for an upload, in seconds. 16 MiB need 54 s at 2.5 Mbit/s.
+UPLOAD_S = 60.0
+
+#: Uploads that may arrive at once in a worker, because they are kept in memory.
+MAX_UPLOADS = 4
+
+TOO_MANY_UPLOADS = "Several other files are being uploaded right now. Try again shortly."
 
 #: A client with more unread bytes of earlier replies gets no thread for its next request. With
 #: fewer, the kernel's send buffer has room for another page or reply, so the thread does not block.
@@ -83,6 +92,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     scheduler: Scheduler
     lingering: LingeringConnections
     event_loop_requests: tuple[bytes, ...]
+    upload_requests: tuple[bytes, ...]
 
     #: False only in the benchmark, to measure the difference.
     uses_greenlets = True
@@ -111,6 +121,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         # Connections with an incomplete request, and those with unread replies, by their deadlines.
         self.arriving: dict[Connection, None] = {}
+        self.uploading: dict[Connection, None] = {}
         self.blocked: dict[Connection, None] = {}
         super().init_process()
 
@@ -123,6 +134,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFERRED_SIGNALS)
 
+    def handle_exit(self, number: int, frame: object) -> None:
+        """Stop after the requests in progress. Sheets that are being read end their requests."""
+        isolate.stop_children()
+        super().handle_exit(number, frame)
+
+    def handle_quit(self, number: int, frame: object) -> None:
+        """Stop at once."""
+        isolate.stop_children()
+        super().handle_quit(number, frame)
+
     def run(self) -> None:
         """Serve until stopped."""
         self.scheduler = Scheduler(
@@ -132,6 +153,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         )
         self.lingering = LingeringConnections(self.poller)
         self.event_loop_requests = event_loop_requests(self.wsgi) if self.uses_greenlets else ()
+        self.upload_requests = upload_requests(self.wsgi)
         self.connection_counts.set(self.age, 0)
         super().run()
 
@@ -205,7 +227,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if self.nr_conns >= self.worker_connections:
             self.set_accept_enabled(False)
         self._await_request(
-            Connection(self.cfg, client, address, listener.getsockname(), self.lingering.add)
+            Connection(
+                self.cfg,
+                client,
+                address,
+                listener.getsockname(),
+                self.lingering.add,
+                self.upload_requests,
+            )
         )
 
     def _wait_for_room(self, error: OSError) -> None:
@@ -238,7 +267,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Parse and handle the request. Runs in a thread, or in a greenlet on the event loop."""
         conn.parser.unreader.unread(bytes(conn.buffer.data))
         conn.is_cut = conn.parser.unreader.is_cut = conn.buffer.is_cut
-        conn.buffer = RequestBuffer()
+        conn.buffer = RequestBuffer(conn.uploads)
         try:
             return super().handle(conn)
         finally:
@@ -273,7 +302,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             else:
                 del self.blocked[conn]
                 super().enqueue_req(conn)
-        for conn in list(itertools.takewhile(lambda conn: conn.timeout <= now, self.arriving)):
+        for conn in [
+            conn
+            for waiting in (self.arriving, self.uploading)
+            for conn in itertools.takewhile(lambda conn: conn.timeout <= now, waiting)
+        ]:
             if conn.buffer.data:
                 self._reject(
                     conn, HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive."
@@ -295,7 +328,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.timeout = time.monotonic() + ARRIVAL_S
         if (not read_ahead or self._add(conn, read_ahead, is_ahead=True)) and self._read(conn):
             self.poller.register(conn.sock, selectors.EVENT_READ, lambda _: self._read(conn))
-            self.arriving[conn] = None
+            if conn not in self.uploading:
+                self.arriving[conn] = None
 
     def _read(self, conn: Connection) -> bool:
         """Read what has arrived; returns as `_add` does."""
@@ -330,6 +364,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._submit(conn)
         elif not data:
             self._drop(conn)
+        elif conn.buffer.is_upload and not self._may_upload(conn):
+            self._reject(conn, HTTPStatus.SERVICE_UNAVAILABLE, TOO_MANY_UPLOADS)
         else:
             if conn.buffer.awaits_continue:
                 conn.buffer.awaits_continue = False
@@ -337,6 +373,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                     conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             return True
         return False
+
+    def _may_upload(self, conn: Connection) -> bool:
+        """Give an upload that has begun more time; False if MAX_UPLOADS others are arriving."""
+        if conn not in self.uploading:
+            if len(self.uploading) >= MAX_UPLOADS:
+                return False
+            self.arriving.pop(conn, None)
+            conn.timeout = time.monotonic() + UPLOAD_S
+            self.uploading[conn] = None
+        return True
 
     def _may_run_here(self, conn: Connection) -> bool:
         """Whether its view may run on the event loop and neither side has to wait."""
@@ -351,9 +397,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.finish_request(conn, _Done(self.handle(conn)))
 
     def _stop_waiting(self, conn: Connection) -> None:
-        if conn in self.arriving:
-            del self.arriving[conn]
-            self.poller.unregister(conn.sock)
+        if conn in self.arriving or conn in self.uploading:
+            self.arriving.pop(conn, None)
+            self.uploading.pop(conn, None)
+            # Not registered yet if the first bytes were read when the connection was accepted.
+            with suppress(KeyError):
+                self.poller.unregister(conn.sock)
 
     def _drop(self, conn: Connection) -> None:
         self._stop_waiting(conn)

@@ -1,6 +1,6 @@
 """Reads a customer's budgets for planning, and writes a plan.
 
-Nothing here opens a transaction: a plan is written in the transaction of its sync run.
+Nothing here opens a transaction: a plan, or a part of it, is written in the one of its caller.
 
 The statements are plain SQL instead of models: a sheet of 10,000 rows means 30,000 rows to write,
 and Peewee's `insert_many` takes twenty times as long for them, with the write lock held.
@@ -21,9 +21,10 @@ from budget_sync.domain import clock
 from budget_sync.domain.ids import CHOSEN_ID
 from budget_sync.domain.money import to_text
 from budget_sync.domain.permissions import Actor
+from budget_sync.sync.changes import Change
 from budget_sync.sync.match import StoredBudget
-from budget_sync.sync.plan import Change, SyncPlan
-from budget_sync.sync.rows import SheetBudget, SheetRow
+from budget_sync.sync.plan import SyncPlan
+from budget_sync.sync.reading.result import SheetBudget, SheetRow
 
 #: Called from time to time with the number of rows written and the total.
 Progress = Callable[[int, int], None]
@@ -72,6 +73,9 @@ _UPDATE_VERSION = (
 _UPDATE_ROW = 'UPDATE "Budget" SET "sourceRow" = ? WHERE "id" = ?'
 
 _CHUNK = 1000
+
+#: Ids in one query.
+_IDS = 500
 
 #: A plan is not compared with more changed budgets than this: another one is created instead.
 MAX_CHANGED = 5000
@@ -135,12 +139,29 @@ def lock_and_find_changed(
     changed_ids = [now[0] for now, before in zip(found, known, strict=True) if now != before]
     if len(changed_ids) > MAX_CHANGED:
         return None
-    changed: list[StoredBudget] = []
-    for start in range(0, len(changed_ids), 500):
-        ids = changed_ids[start : start + 500]
-        marks = ", ".join("?" * len(ids))
-        changed += _read_stored(customer_id, f'AND b."id" IN ({marks})', ids)
-    return changed
+    return _read_by_id(customer_id, changed_ids)
+
+
+def lock_and_find_changed_of(
+    customer_id: str, stored: Sequence[StoredBudget]
+) -> list[StoredBudget]:
+    """Lock these budgets; return those that have changed since they were read."""
+    ids = sorted(budget.id for budget in stored)
+    for start in range(0, len(ids), _IDS):
+        chosen = Budget.id << ids[start : start + _IDS]
+        list(locked(Budget.select(Budget.id).where(chosen).order_by(Budget.id)).tuples())
+    versions = {budget.id: budget.version for budget in stored}
+    now = _read_by_id(customer_id, ids)
+    return [budget for budget in now if budget.version != versions[budget.id]]
+
+
+def _read_by_id(customer_id: str, ids: Sequence[str]) -> list[StoredBudget]:
+    found: list[StoredBudget] = []
+    for start in range(0, len(ids), _IDS):
+        chosen = ids[start : start + _IDS]
+        marks = ", ".join("?" * len(chosen))
+        found += _read_stored(customer_id, f'AND b."id" IN ({marks})', chosen)
+    return found
 
 
 def apply_plan(

@@ -5,16 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from peewee import fn
+
 from budget_sync.database.models import SyncHistory
 from budget_sync.domain import clock
+from budget_sync.domain.results import dumps
 from budget_sync.sync import summary
-from budget_sync.sync.apply import to_json
+from budget_sync.sync.facts import facts_from_text, facts_to_text
+from budget_sync.sync.holds.model import Hold
 from budget_sync.sync.limits import MAX_MESSAGE_CHARS, cut
-from budget_sync.sync.rows import RowError
+from budget_sync.sync.reading.result import Facts, RowError
 from budget_sync.sync.source import Source
+from budget_sync.sync.summary import errors_json, rows_text
 
-#: The most row errors that SyncHistory lists; `errorCount` counts all of them.
+#: The most row errors, notes and skipped rows that SyncHistory lists; `errorCount` counts all row
+#: errors.
 MAX_LISTED = 200
+
+#: The most rows of one error that SyncHistory lists.
+MAX_LISTED_ROWS = 100
+
+#: The statuses of a sync run that read its source and applied it.
+APPLIED = ("success", "partial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +48,11 @@ class SyncRunResult:
     error_count: int = 0
     overdrawn_count: int = 0
     errors: list[RowError] = field(default_factory=list)
-    held_ids: list[str] = field(default_factory=list)
+    held: list[Hold] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    skipped: dict[int, str] = field(default_factory=dict)
+    facts: Facts | None = None
 
     def to_json(self) -> dict[str, object]:
         """As JSON for a reply, without paths of this machine."""
@@ -53,11 +68,33 @@ class SyncRunResult:
             "softDeletedCount": self.soft_deleted_count,
             "revivedCount": self.revived_count,
             "heldCount": self.held_count,
+            "held": [each.to_json() for each in self.held[:MAX_LISTED]],
+            "notes": self.notes[:MAX_LISTED],
             "errorCount": self.error_count,
             "overdrawnCount": self.overdrawn_count,
             "message": self.message,
             "durationMs": self.duration_ms,
             "startTime": clock.to_text(self.start_time),
+        }
+
+    def to_command_json(self) -> dict[str, object]:
+        """As JSON for the command line, with everything that it found."""
+        is_applied = self.status in APPLIED
+        whole: list[dict[str, object]] = (
+            [] if is_applied else [{"rows": [], "message": self.message}]
+        )
+        return {
+            "source": self.source.id,
+            "status": self.status,
+            "created": self.created_count,
+            "updated": self.updated_count,
+            "unchanged": self.unchanged_count,
+            "deleted": self.soft_deleted_count,
+            "revived": self.revived_count,
+            "held": [each.to_json() for each in self.held],
+            "errors": [*whole, *errors_json(self.errors)],
+            "notes": self.notes,
+            "skipped": {str(row): why for row, why in self.skipped.items()},
         }
 
 
@@ -73,8 +110,8 @@ def result_line(result: SyncRunResult) -> str:
         "rejected": result.error_count,
         "overdrawn": result.overdrawn_count,
     }
-    is_done = result.status in ("success", "partial")
-    outcome = summary.counts_line(counts) if is_done else result.message
+    is_applied = result.status in APPLIED
+    outcome = summary.counts_line(counts) if is_applied else result.message
     unrecorded = "" if result.sync_id else " (not recorded in SyncHistory)"
     source = result.source
     name = f"{source.customer_id} {source.id} ({source.label})"
@@ -82,26 +119,28 @@ def result_line(result: SyncRunResult) -> str:
 
 
 def error_lines(result: SyncRunResult, max_errors: int = 20) -> list[str]:
-    """The rejected rows and the warnings of a sync run, a line each."""
+    """The rejected rows, the warnings and the notes of a sync run, a line each."""
     lines = [
-        f"{result.source.id} row {error.row}: {error.message}"
+        f"{result.source.id} {rows_text(error.rows)}{error.message}"
         for error in result.errors[:max_errors]
     ]
     more = len(result.errors) - max_errors
     if more > 0:
         lines.append(f"{result.source.id}: and {more} more; see {result.sync_id} in SyncHistory")
-    return lines + [f"{result.source.id}: {warning}" for warning in result.warnings]
+    sentences = (*result.warnings, *result.notes[:max_errors])
+    return lines + [f"{result.source.id}: {sentence}" for sentence in sentences]
 
 
 def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
-    """Write the row of `SyncHistory` in the open transaction; return the result with its id."""
-    sync_id = _free_sync_id(
+    """Write the row of `SyncHistory` in the open transaction; return the result with its id.
+
+    The row of a result that has an id already is replaced.
+    """
+    sync_id = result.sync_id or _free_sync_id(
         f"sync_{int(result.start_time.timestamp())}_{result.source.customer_id}"
     )
-    listed = [
-        {"row": error.row, "message": cut(error.message, MAX_MESSAGE_CHARS)}
-        for error in result.errors[:MAX_LISTED]
-    ]
+    if result.sync_id:
+        SyncHistory.delete().where(SyncHistory.syncId == sync_id).execute()
     SyncHistory.insert(
         syncId=sync_id,
         customerId=result.source.customer_id,
@@ -116,8 +155,11 @@ def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
         errorCount=result.error_count,
         overdrawnCount=result.overdrawn_count,
         message=result.message and cut(result.message, 4 * MAX_MESSAGE_CHARS),
-        errors=to_json(listed),
-        held=to_json({"kind": "deletion", "budgetId": each} for each in result.held_ids),
+        errors=dumps([_error_json(error) for error in result.errors[:MAX_LISTED]]),
+        held=dumps([each.to_stored() for each in result.held]),
+        notes=dumps([cut(note, MAX_MESSAGE_CHARS) for note in result.notes[:MAX_LISTED]]),
+        skippedRows=dumps(dict(list(result.skipped.items())[:MAX_LISTED])),
+        facts=facts_to_text(result.facts) if result.facts else None,
         startedBy=started_by,
         durationMs=result.duration_ms,
         startTime=result.start_time,
@@ -134,3 +176,28 @@ def _free_sync_id(sync_id: str) -> str:
         number += 1
         free = f"{sync_id}_{number}"
     return free
+
+
+def _error_json(error: RowError) -> dict[str, object]:
+    return {
+        "row": error.row,
+        "rows": list(error.rows[:MAX_LISTED_ROWS]),
+        "message": cut(error.message, MAX_MESSAGE_CHARS),
+    }
+
+
+def latest_applied_id(source_id: str) -> int | None:
+    """The id of the latest sync run that applied a source; None if there is none."""
+    latest: int | None = (
+        SyncHistory.select(fn.MAX(SyncHistory.id))
+        .where((SyncHistory.sourceId == source_id) & SyncHistory.status.in_(APPLIED))
+        .scalar()
+    )
+    return latest
+
+
+def latest_facts(source_id: str) -> Facts | None:
+    """The counts of the latest sync run that applied a source; None if they are not known."""
+    latest = latest_applied_id(source_id)
+    text = None if latest is None else SyncHistory.get_by_id(latest).facts
+    return facts_from_text(text) if text else None

@@ -11,6 +11,30 @@ MAX_ROWS: Final = 200_000
 #: The most used cells below the header. A row counts up to its last cell that is not empty.
 MAX_CELLS: Final = 2_000_000
 
+#: The most rows above and including the header. Files count them in addition to MAX_ROWS, which
+#: `apply` counts exactly.
+HEADER_WITHIN_ROWS: Final = 50
+
+#: The most bytes of a source. A larger one is rejected: it cannot be a list of budgets.
+MAX_BYTES: Final = 64 * 1024 * 1024
+
+#: The most bytes of one unpacked part of an Excel file: 2,000,000 cells take about 80 MB.
+MAX_UNPACKED_BYTES: Final = 128 * 1024 * 1024
+
+#: The most parts of an Excel file. One with 100 worksheets and many pictures has some hundred.
+MAX_ZIP_ENTRIES: Final = 10_000
+
+#: The most XML elements of one part of an Excel file: a cell with a formula has three.
+MAX_XML_ELEMENTS: Final = 7_000_000
+
+#: The most cells of the rectangle around the used cells of an Excel sheet, empty ones included.
+#: python-calamine stores all of them.
+MAX_AREA_CELLS: Final = 4_000_000
+
+#: The most characters in the cells of an Excel sheet. A text that is stored once and used in many
+#: cells counts for each.
+MAX_TEXT_CHARS: Final = 64_000_000
+
 #: A longer text in one of our columns is a row error. No pattern and no parser reads it.
 MAX_CELL_CHARS: Final = 1000
 

@@ -1,98 +1,159 @@
-"""Adds, lists and removes sources. Each change is audited."""
+"""Adds, lists and removes sources, and stores how they are read. Each change is audited."""
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 from budget_sync.accounts.customers import get_customer
 from budget_sync.database import audit_log, locked, transact
-from budget_sync.database.models import Budget, BudgetDataSourceConfig, BudgetUtilization
+from budget_sync.database.models import (
+    Budget,
+    BudgetDataSourceConfig,
+    BudgetUtilization,
+    SourceFile,
+)
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
-from budget_sync.domain.periods import fold
 from budget_sync.domain.permissions import Action, Actor, require, require_serves
-from budget_sync.sync.cells import known_locale
-from budget_sync.sync.csv_file import csv_file
-from budget_sync.sync.rows import COLUMNS
-from budget_sync.sync.source import FetchError, Source
-
-GOOGLE = "google_sheets"
-CSV = "csv"
+from budget_sync.sync.facts import facts_to_text
+from budget_sync.sync.reading.model import CsvFormat, Reading
+from budget_sync.sync.reading.result import Facts
+from budget_sync.sync.source import CSV, GOOGLE, Source, Target
+from budget_sync.sync.source_rows import locked_row, to_source, unknown_source
+from budget_sync.sync.uploads import insert_file
 
 #: The principal of the command line. Only the command line may add files of this machine.
 SHELL = "command"
 
-_KEY = re.compile(r"[A-Za-z0-9_-]{5,200}")
-_ADDRESS = re.compile(
-    r"https://docs\.google\.com/spreadsheets/(?:u/\d+/)?d/([A-Za-z0-9_-]+)(?:[/?#].*)?"
-)
-_ADDRESS_GID = re.compile(r"[#?&]gid=(\d{1,15})")
-_GID = re.compile(r"#?gid[=:]\s*(?P<gid>\d{1,15})")
-
-
-@dataclass(frozen=True, slots=True)
-class NewSource:
-    """A validated source that is to be added."""
-
-    kind: str
-    spreadsheet_key: str | None
-    worksheet: str | None
-    worksheet_gid: int | None
-    csv_path: str | None
-    locale: str | None
-    names: Mapping[str, str]
+#: A reading with a longer text is rejected: it names thousands of columns.
+MAX_READING_CHARS = 200_000
 
 
 def add_source(
     actor: Actor,
     customer_id: str,
+    target: Target,
     *,
-    spreadsheet: str | None = None,
-    worksheet: str | None = None,
-    csv_path: str | None = None,
-    csv_folder: Path | None = None,
-    locale: str | None = None,
-    names: Mapping[str, str] | None = None,
+    reading: Reading | None = None,
+    facts: Facts | None = None,
 ) -> tuple[Source, list[str]]:
     """Create a source; return it with warnings for the caller.
 
-    `spreadsheet` is the key or the address of a spreadsheet. `worksheet` is the title of a tab, or
-    its number as "gid=123". `names` maps our columns to the sheet's. Raises RequestError
-    INVALID_REQUEST (with every field that is wrong), INVALID_CUSTOMER or FORBIDDEN.
+    `target` is from `targets`. With `reading`, the actor has confirmed it, and `facts` are the
+    counts of the sheet; without, the source is not synced until `store_reading`. Raises
+    RequestError INVALID_REQUEST, INVALID_CUSTOMER or FORBIDDEN.
     """
     require(actor, Action.MANAGE_SOURCES)
     require_serves(actor, customer_id)
-    if csv_path is not None and actor.principal != SHELL:
-        raise RequestError(Code.FORBIDDEN, "A CSV source can only be added on the command line.")
-    new = _validated(spreadsheet, worksheet, csv_path, csv_folder, locale, names or {})
+    if target.file_path is not None and actor.principal != SHELL:
+        raise RequestError(
+            Code.FORBIDDEN, "A file on the server can only be added on the command line."
+        )
+    if reading is not None:
+        _require_fit(target, reading)
+    if target.kind != GOOGLE and target.file_path is None and target.upload is None:
+        raise invalid_request({"source": "must have a file"})
 
     def work() -> tuple[Source, list[str]]:
         get_customer(customer_id)
-        _require_unused(customer_id, new)
-        row = BudgetDataSourceConfig.create(
-            id=f"src_{secrets.token_hex(6)}",
-            customerId=customer_id,
-            sourceType=new.kind,
-            spreadsheetKey=new.spreadsheet_key,
-            worksheet=new.worksheet,
-            worksheetGid=new.worksheet_gid,
-            csvPath=new.csv_path,
-            isActive=True,
-            createdAt=clock.now(),
-        )
-        source = to_source(row)
+        require_unused(customer_id, target)
+        row = _create_row(actor, customer_id, target, reading, facts)
         # Paths are only shown on the command line, and the audit log has other readers.
-        label = "a CSV file" if new.kind == CSV else source.label
+        label = target.public_label
         audit_log.record(
-            actor, "ADD_SOURCE", customer_id=customer_id, subject=source.id, newValue=label
+            actor, "ADD_SOURCE", customer_id=customer_id, subject=row.id, newValue=label
         )
+        if target.upload is not None:
+            insert_file(actor, customer_id, row.id, "current", target.upload)
+        if reading is not None:
+            _record_reading(actor, row, None, reading)
+        source = to_source(row)
         return source, _warnings(source)
 
     return transact(work)
+
+
+def _create_row(
+    actor: Actor, customer_id: str, target: Target, reading: Reading | None, facts: Facts | None
+) -> BudgetDataSourceConfig:
+    """The row of a new source."""
+    row: BudgetDataSourceConfig = BudgetDataSourceConfig.create(
+        id=f"src_{secrets.token_hex(6)}",
+        customerId=customer_id,
+        sourceType=target.kind,
+        spreadsheetKey=target.spreadsheet_key,
+        worksheet=target.worksheet,
+        worksheetGid=target.worksheet_gid,
+        csvPath=target.file_path,
+        isActive=True,
+        createdAt=clock.now(),
+        **_reading_columns(actor, reading, facts),
+    )
+    return row
+
+
+def store_reading(
+    actor: Actor,
+    source_id: str,
+    reading: Reading,
+    facts: Facts | None = None,
+    *,
+    worksheet: str | None = None,
+) -> Source:
+    """Store a reading that the actor has confirmed; return the source.
+
+    `facts` are the counts of the sheet, as read by it. `worksheet` is the worksheet that was chosen
+    for a file that has several. Raises RequestError NOT_FOUND, FORBIDDEN or
+    INVALID_REQUEST.
+    """
+    require(actor, Action.MANAGE_SOURCES)
+
+    def work() -> Source:
+        row = locked_row(actor, source_id)
+        _require_fit(to_source(row).target, reading)
+        set_reading(actor, row, reading, facts)
+        if worksheet is not None and row.worksheetGid is None:
+            BudgetDataSourceConfig.update(worksheet=worksheet).where(
+                BudgetDataSourceConfig.id == source_id
+            ).execute()
+        return to_source(BudgetDataSourceConfig.get_by_id(source_id))
+
+    return transact(work)
+
+
+def set_reading(
+    actor: Actor, row: BudgetDataSourceConfig, reading: Reading, facts: Facts | None
+) -> None:
+    """Replace the reading of a locked row in the open transaction."""
+    columns = _reading_columns(actor, reading, facts)
+    BudgetDataSourceConfig.update(**columns).where(BudgetDataSourceConfig.id == row.id).execute()
+    _record_reading(actor, row, row.reading, reading)
+
+
+def complete_reading(actor: Actor, source: Source, reading: Reading, facts: Facts) -> None:
+    """Store what the first sync run found out about a reading from an upgrade.
+
+    Belongs to the transaction of that run, which has locked the row. The reading stays confirmed by
+    the upgrade.
+    """
+    BudgetDataSourceConfig.update(
+        reading=reading.to_text(), readingFacts=facts_to_text(facts)
+    ).where(BudgetDataSourceConfig.id == source.id).execute()
+    if reading != source.reading:
+        row = BudgetDataSourceConfig.get_by_id(source.id)
+        old = source.reading.to_text() if source.reading else None
+        _record_reading(actor, row, old, reading)
+
+
+def get_source(actor: Actor, source_id: str) -> Source:
+    """One active source. Raises RequestError NOT_FOUND or FORBIDDEN."""
+    require(actor, Action.MANAGE_SOURCES)
+    row = BudgetDataSourceConfig.get_or_none(
+        (BudgetDataSourceConfig.id == source_id) & BudgetDataSourceConfig.removedAt.is_null()
+    )
+    if row is None or not actor.serves(row.customerId):
+        raise unknown_source(source_id)
+    return to_source(row)
 
 
 def list_sources(actor: Actor, customer_id: str | None = None) -> list[Source]:
@@ -113,27 +174,19 @@ def list_sources(actor: Actor, customer_id: str | None = None) -> list[Source]:
 
 
 def remove_source(actor: Actor, source_id: str) -> int:
-    """Remove a source; return the number of its budgets. Raises RequestError NOT_FOUND.
+    """Remove a source and its uploaded files; return the number of its budgets.
 
     The budgets stay as they are, without a source: they can be changed by hand, and another source
-    may adopt them.
+    may adopt them. Raises RequestError NOT_FOUND.
     """
     require(actor, Action.MANAGE_SOURCES)
 
     def work() -> int:
-        row = locked(
-            BudgetDataSourceConfig.select().where(
-                (BudgetDataSourceConfig.id == source_id)
-                & BudgetDataSourceConfig.removedAt.is_null()
-            )
-        ).first()
-        if row is None or not actor.serves(row.customerId):
-            raise RequestError(
-                Code.NOT_FOUND, f"There is no source {source_id!r}; see list-sources."
-            )
+        row = locked_row(actor, source_id)
         BudgetDataSourceConfig.update(isActive=False, removedAt=clock.now()).where(
             BudgetDataSourceConfig.id == source_id
         ).execute()
+        SourceFile.delete().where(SourceFile.sourceId == source_id).execute()
         audit_log.record(actor, "REMOVE_SOURCE", customer_id=row.customerId, subject=source_id)
         owned = list(
             locked(Budget.select(Budget.id).where(Budget.sourceId == source_id).order_by(Budget.id))
@@ -165,134 +218,73 @@ def _detach(actor: Actor, customer_id: str, budget_id: str, source_id: str) -> N
     )
 
 
-def to_source(row: BudgetDataSourceConfig) -> Source:
-    """The source of a database row."""
-    return Source(
-        id=row.id,
+def _reading_columns(
+    actor: Actor, reading: Reading | None, facts: Facts | None
+) -> dict[str, object]:
+    """The columns of a confirmed reading."""
+    if reading is None:
+        return {}
+    return {
+        "reading": reading.to_text(),
+        "readingConfirmedBy": actor.label,
+        "readingConfirmedAt": clock.now(),
+        "readingFacts": facts_to_text(facts) if facts else None,
+    }
+
+
+def _record_reading(
+    actor: Actor, row: BudgetDataSourceConfig, old: str | None, reading: Reading
+) -> None:
+    audit_log.record(
+        actor,
+        "SET_READING",
         customer_id=row.customerId,
-        kind=row.sourceType,
-        spreadsheet_key=row.spreadsheetKey,
-        worksheet=row.worksheet,
-        worksheet_gid=row.worksheetGid,
-        csv_path=row.csvPath,
-        locale=None,
-        names={},
+        subject=row.id,
+        field="reading",
+        oldValue=old,
+        newValue=reading.to_text(),
     )
 
 
-def _validated(
-    spreadsheet: str | None,
-    worksheet: str | None,
-    csv_path: str | None,
-    csv_folder: Path | None,
-    locale: str | None,
-    names: Mapping[str, str],
-) -> NewSource:
-    """The new source. Raises RequestError INVALID_REQUEST with every field that is wrong."""
-    fields = _bad_names(names)
-    known = None if locale is None else known_locale(locale)
-    if locale is not None and known is None:
-        fields["locale"] = f"{locale!r} is not a locale such as en_US or de_DE"
-    key, title, gid = _sheet(spreadsheet, worksheet, fields)
-    path = None if csv_path is None else _csv(csv_path, csv_folder, fields)
-    if (spreadsheet is None) == (csv_path is None):
-        fields["source"] = "must be either a spreadsheet or a CSV file"
-    elif csv_path is not None and worksheet is not None:
-        fields["worksheet"] = "is for a spreadsheet; a CSV file has none"
-    if fields:
-        raise invalid_request(fields)
-    columns = {fold(column): column for column in COLUMNS}
-    return NewSource(
-        GOOGLE if csv_path is None else CSV,
-        key,
-        title,
-        gid,
-        path,
-        known,
-        {columns[fold(column)]: " ".join(name.split()) for column, name in names.items()},
-    )
+def _require_fit(target: Target, reading: Reading) -> None:
+    """Raise RequestError INVALID_REQUEST if the reading cannot be one of this kind of source."""
+    if len(reading.to_text()) > MAX_READING_CHARS:
+        raise invalid_request({"reading": f"is longer than {MAX_READING_CHARS:,} characters"})
+    if target.kind == CSV and reading.file is None:
+        raise invalid_request({"reading": "has no key 'file', which a CSV file needs"})
+    if target.kind != CSV and reading.file not in (None, CsvFormat()):
+        raise invalid_request({"reading": "has the key 'file', which is only for CSV files"})
 
 
-def _bad_names(names: Mapping[str, str]) -> dict[str, str]:
-    known = {fold(column) for column in COLUMNS}
-    unknown = [column for column in names if fold(column) not in known]
-    if unknown:
-        return {
-            "map": f"names {', '.join(map(repr, unknown))}, "
-            f"but the columns are {', '.join(COLUMNS)}"
-        }
-    headings = [fold(name) for name in names.values()]
-    if not all(headings) or len(set(headings)) < len(headings):
-        return {"map": "must give each column a different name in the sheet"}
-    return {}
-
-
-def _sheet(
-    spreadsheet: str | None, worksheet: str | None, fields: dict[str, str]
-) -> tuple[str | None, str | None, int | None]:
-    """The key of a spreadsheet, and the title or number of its tab."""
-    if spreadsheet is None:
-        return None, None, None
-    address = _ADDRESS.fullmatch(spreadsheet.strip())
-    key = address[1] if address else spreadsheet.strip()
-    if not _KEY.fullmatch(key):
-        fields["spreadsheet"] = (
-            "must be the spreadsheet's address, or the key between /d/ and /edit in it"
-        )
-    numbered = _GID.fullmatch((worksheet or "").strip())
-    if numbered:
-        return key, None, int(numbered["gid"])
-    if worksheet is not None:
-        if not worksheet.strip() or len(worksheet) > 100 or not worksheet.isprintable():
-            fields["worksheet"] = 'must be the title of a tab, or its number as in "gid=0"'
-        return key, worksheet, None
-    gid = _ADDRESS_GID.search(spreadsheet) if address else None
-    if gid:
-        return key, None, int(gid[1])
-    fields["worksheet"] = "is required: name a tab of the spreadsheet"
-    return key, None, None
-
-
-def _csv(path: str, folder: Path | None, fields: dict[str, str]) -> str | None:
-    """The path relative to the folder."""
-    try:
-        if folder is None:
-            raise FetchError("is not possible without a folder")
-        return str(csv_file(folder, path).relative_to(folder.resolve()))
-    except FetchError:
-        fields["csv"] = f"must be inside {folder}"
-        return None
-
-
-def _require_unused(customer_id: str, new: NewSource) -> None:
+def require_unused(customer_id: str, target: Target) -> None:
     """Raise RequestError if the customer has a source of the same sheet.
 
     Two sources of one sheet would take its budgets from each other.
     """
-    same = BudgetDataSourceConfig.select().where(
-        (BudgetDataSourceConfig.customerId == customer_id)
-        & BudgetDataSourceConfig.isActive
-        & (
-            (BudgetDataSourceConfig.csvPath == new.csv_path)
-            if new.kind == CSV
-            else (BudgetDataSourceConfig.spreadsheetKey == new.spreadsheet_key)
-            & (
-                (BudgetDataSourceConfig.worksheetGid == new.worksheet_gid)
-                if new.worksheet_gid is not None
-                else (BudgetDataSourceConfig.worksheet == new.worksheet)
-            )
+    if target.upload is not None:
+        return
+    row = BudgetDataSourceConfig
+    if target.kind == GOOGLE:
+        is_same = (row.spreadsheetKey == target.spreadsheet_key) & (
+            (row.worksheetGid == target.worksheet_gid)
+            if target.worksheet_gid is not None
+            else (row.worksheet == target.worksheet)
         )
-    )
-    existing = same.first()
+    else:
+        is_same = row.csvPath == target.file_path
+        if target.worksheet is not None:
+            is_same &= row.worksheet == target.worksheet
+    existing = row.select().where((row.customerId == customer_id) & row.isActive & is_same).first()
     if existing is not None:
         raise invalid_request({"source": f"exists already, as {existing.id}"})
 
 
 def _warnings(source: Source) -> list[str]:
-    if source.spreadsheet_key is None:
+    key = source.target.spreadsheet_key
+    if key is None:
         return []
     others = BudgetDataSourceConfig.select(BudgetDataSourceConfig.customerId).where(
-        (BudgetDataSourceConfig.spreadsheetKey == source.spreadsheet_key)
+        (BudgetDataSourceConfig.spreadsheetKey == key)
         & (BudgetDataSourceConfig.customerId != source.customer_id)
         & BudgetDataSourceConfig.isActive
     )

@@ -9,9 +9,21 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from budget_sync.domain.balance import Balance
-from budget_sync.domain.periods import fold, period_key
+from budget_sync.domain.names import fold
+from budget_sync.domain.periods import is_period_key
 from budget_sync.sync.limits import Check, checked, no_check
-from budget_sync.sync.rows import BudgetKey, RowError, SheetBudget, SheetRow, SheetRows, rejected
+from budget_sync.sync.reading.result import (
+    BudgetKey,
+    RowError,
+    SheetBudget,
+    SheetResult,
+    SheetRow,
+)
+
+
+def _folded_period(key: str) -> str:
+    """A stored key; one that is the text of a name is folded again."""
+    return key if is_period_key(key) else fold(key)
 
 
 class StoredBudget(NamedTuple):
@@ -34,7 +46,7 @@ class StoredBudget(NamedTuple):
     def key(self) -> BudgetKey:
         """The department and period, folded again: an earlier version may have stored old keys."""
         sheet = self.sheet
-        return fold(sheet.department_key), period_key(sheet.period_key)
+        return fold(sheet.department_key), _folded_period(sheet.period_key)
 
     @property
     def balance(self) -> Balance:
@@ -80,7 +92,7 @@ class Matches(NamedTuple):
 
 def match_rows(
     source_id: str,
-    sheet: SheetRows,
+    sheet: SheetResult,
     stored: Collection[StoredBudget],
     check: Check = no_check,
 ) -> Matches:
@@ -205,7 +217,7 @@ def problem_of(source_id: str, wanted: SheetBudget, budget: StoredBudget) -> str
             f"{budget.full_name} has {stored.currency} with {stored.exponent} decimals, which now "
             f"has {wanted.exponent}: it stays as it is until the operator of this service fixes it"
         )
-    if wanted.period_key != period_key(stored.period_key) and budget.balance.used_minor:
+    if wanted.period_key != _folded_period(stored.period_key) and budget.balance.used_minor:
         # The money was set aside for the old period and must not move to another.
         return (
             f"money is reserved or committed on {budget.full_name}, so it cannot become "
@@ -296,3 +308,15 @@ def _used_elsewhere(old: StoredBudget) -> str:
 def ids_of(errors: Iterable[RowError]) -> set[str]:
     """The Budget IDs in rejected rows."""
     return {error.external_id for error in errors if error.external_id is not None}
+
+
+def rejected(row: SheetRow, message: str) -> RowError:
+    """The error of a row that describes a budget and cannot be used."""
+    budget = row.budget
+    return RowError(
+        (row.number,),
+        message,
+        external_id=budget.external_id,
+        department_key=budget.department_key,
+        period_key=budget.period_key,
+    )

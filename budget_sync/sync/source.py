@@ -1,21 +1,26 @@
-"""Sources of budgets: how one is configured, how it is reached, and its fetched cells."""
+"""Sources of budgets: where a sheet is, how it is read, and how it is reached."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from budget_sync.settings import Settings
-from budget_sync.sync.rows import Grid
+from budget_sync.sync.reading.model import Reading
+from budget_sync.sync.reading.result import Facts
 
 GOOGLE_SHEETS_API_URL = "https://sheets.googleapis.com"
 
-#: The most bytes of a source. A larger one is rejected: it cannot be a list of budgets.
-MAX_BYTES = 64 * 1024 * 1024
-
 DEFAULT_LOCALE = "en_US"
+
+GOOGLE = "google_sheets"
+CSV = "csv"
+XLSX = "xlsx"
+
+#: Who confirmed the reading of a source that was added by a version without readings.
+UPGRADE = "upgrade"
 
 
 class FetchError(Exception):
@@ -25,27 +30,95 @@ class FetchError(Exception):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A configured source. `names` maps our columns to the sheet's names for them."""
+class Upload(NamedTuple):
+    """A file that was uploaded in the console."""
 
-    id: str
-    customer_id: str
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a sheet is: a tab of a spreadsheet, or a file (in the folder for files, or uploaded).
+
+    `kind` is GOOGLE, CSV or XLSX. `file_path` is relative to the folder. A CSV file has no
+    `worksheet`. `worksheet_gid` is the number of a tab of a Google Sheet. A source's target has its
+    `upload` only after `uploads.with_file`.
+    """
+
     kind: str
-    spreadsheet_key: str | None
-    worksheet: str | None
-    worksheet_gid: int | None
-    csv_path: str | None
-    locale: str | None
-    names: Mapping[str, str]
+    spreadsheet_key: str | None = None
+    worksheet: str | None = None
+    worksheet_gid: int | None = None
+    file_path: str | None = None
+    upload: Upload | None = None
 
     @property
     def label(self) -> str:
-        """The name for people."""
-        if self.kind == "csv":
-            return f"CSV {self.csv_path}"
-        tab = self.worksheet or f"gid {self.worksheet_gid}"
-        return f"Google Sheet {self.spreadsheet_key}, {tab}"
+        """The name for people. It contains a path: only for the command line."""
+        if self.kind == GOOGLE:
+            tab = self.worksheet or f"gid {self.worksheet_gid}"
+            return f"Google Sheet {self.spreadsheet_key}, {tab}"
+        return _file_label(self.kind, self.file_path, self.worksheet)
+
+    @property
+    def public_label(self) -> str:
+        """The name for people, without a path of this machine."""
+        if self.kind == GOOGLE:
+            return self.label
+        return _file_label(self.kind, self.upload.name if self.upload else None, self.worksheet)
+
+
+def _file_label(kind: str, name: str | None, worksheet: str | None) -> str:
+    if name is None:
+        label = "a CSV file" if kind == CSV else "an Excel file"
+    else:
+        label = f"{'CSV' if kind == CSV else 'Excel'} {name}"
+    return f"{label}, {worksheet}" if worksheet else label
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A configured source.
+
+    `reading` is None until a person has confirmed one, and if the stored one cannot be used, which
+    `reading_problem` then explains. `facts` are the counts at the confirmation; None after an
+    upgrade until the first sync run. An uploaded file has a name and the time of its upload.
+    """
+
+    id: str
+    customer_id: str
+    target: Target
+    reading: Reading | None = None
+    confirmed_by: str | None = None
+    confirmed_at: datetime | None = None
+    facts: Facts | None = None
+    reading_problem: str | None = None
+    upload_name: str | None = None
+    uploaded_at: datetime | None = None
+
+    @property
+    def kind(self) -> str:
+        """GOOGLE, CSV or XLSX."""
+        return self.target.kind
+
+    @property
+    def label(self) -> str:
+        """The name for people. It may contain a path: only for the command line."""
+        target = self.target
+        if target.kind == GOOGLE or target.file_path is not None:
+            return target.label
+        return _file_label(target.kind, self.upload_name or "(uploaded)", target.worksheet)
+
+    @property
+    def is_upload(self) -> bool:
+        """Whether the file is uploaded in the console, and not read from a folder."""
+        return self.target.kind != GOOGLE and self.target.file_path is None
+
+    @property
+    def is_upgraded(self) -> bool:
+        """Whether the reading is from an upgrade and no sync run has completed it yet."""
+        return self.confirmed_by == UPGRADE and self.facts is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +144,3 @@ class Reach:
             credentials_path=settings.google_credentials,
             api_url=settings.google_sheets_api_url,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """The cells of a source.
-
-    `title` names the sheet for people. `gid` is the number of the tab, which stays the same when
-    the tab is renamed. `note` is a remark on how a file was read.
-    """
-
-    grid: Grid
-    title: str
-    locale: str
-    ragged_is_error: bool = False
-    gid: int | None = None
-    note: str | None = None
-
-
-def names_of(column_map: str) -> dict[str, str]:
-    """A stored column map: our column -> the sheet's name for it."""
-    names: dict[str, str] = json.loads(column_map)
-    return names

@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from budget_sync.domain.balance import Balance
+from budget_sync.sync.changes import Change, FieldChange
+from budget_sync.sync.hold_lines import hold_lines, hold_sentences
 from budget_sync.sync.match import StoredBudget
-from budget_sync.sync.plan import Change, FieldChange, SyncPlan
-from budget_sync.sync.rows import SheetRow, SheetRows
+from budget_sync.sync.plan import SyncPlan
+from budget_sync.sync.reading.result import RowError, SheetResult, SheetRow
 
 #: A section describes at most this many rows or budgets: a page with all rows of a large sheet
 #: would take seconds to create.
 MAX_ITEMS: Final = 2000
+
+#: A message names at most this many rows.
+MAX_NAMED_ROWS: Final = 3
 
 T = TypeVar("T")
 
@@ -45,12 +50,12 @@ class PlanSummary(NamedTuple):
 
 
 def summarize(
-    plan: SyncPlan, sheet: SheetRows, open_reservations: Mapping[str, int]
+    plan: SyncPlan, sheet: SheetResult, open_reservations: Mapping[str, int]
 ) -> PlanSummary:
     """Describe a plan. `open_reservations` counts the open reservations by budget id."""
     held_title = (
-        f"Held back: {len(plan.held)} of the source's {plan.live_count} live budgets are not in "
-        "the sheet, which may be a mistake"
+        f"Held back until a person answers, of {_count(plan.live_count, 'live budget')} of the "
+        "source"
     )
 
     def changes(of: Sequence[Change]) -> list[str]:
@@ -64,14 +69,14 @@ def summarize(
         Section("Would be changed", changes(plan.updates)),
         Section("Would be revived, with their old ids", changes(plan.revivals)),
         Section("Would be deleted", deletions(plan.deletes)),
-        Section(held_title, deletions(plan.held), is_held=True),
+        Section(held_title, _lines(plan.held, hold_lines), is_held=True),
         Section(
             "Kept, though not in the sheet",
             _lines(plan.kept, lambda kept: [f"{_named(kept.budget)}: {kept.reason}"]),
         ),
         Section(
             "Rejected rows, which change nothing",
-            _lines(plan.errors, lambda error: [f"row {error.row:<5} {error.message}"]),
+            _lines(plan.errors, lambda error: [f"{rows_text(error.rows)}{error.message}"]),
         ),
     ]
     return PlanSummary(f"{_counts(plan)}.", [section for section in sections if section.lines])
@@ -89,19 +94,14 @@ def rejections(plan: SyncPlan) -> list[str]:
     if not plan.errors:
         return []
     first = plan.errors[0]
-    rows = _count(len(plan.errors), "row")
-    return [f"{rows} rejected, the first is row {first.row}: {first.message}."]
+    count = _count(len(plan.errors), "problem")
+    sentence = f"{rows_text(first.rows)}{first.message}".rstrip(".")
+    return [f"{count} in the sheet, the first is {sentence}."]
 
 
-def warnings(plan: SyncPlan, note: str | None) -> list[str]:
-    """Sentences about held and kept budgets and overdrafts, and the note on the file."""
-    sentences = []
-    if plan.held:
-        sentences.append(
-            f"{_count(len(plan.held), 'deletion')} held back, out of "
-            f"{_count(plan.live_count, 'live budget')}: if they are correct, approve them on the "
-            "Sync page or with `flask sync-sheets --allow-deletes`."
-        )
+def warnings(plan: SyncPlan) -> list[str]:
+    """Sentences about held and kept budgets, overdrafts and takeovers."""
+    sentences = hold_sentences(plan.held, plan.live_count)
     if plan.kept:
         first = plan.kept[0]
         sentences.append(
@@ -119,9 +119,21 @@ def warnings(plan: SyncPlan, note: str | None) -> list[str]:
     if takeovers:
         more = f" (and {len(takeovers) - 1:,} more)" if len(takeovers) > 1 else ""
         sentences.append(f"{_takeover(takeovers[0])}{more}.")
-    if note:
-        sentences.append(f"The file was {note}.")
     return sentences
+
+
+def errors_json(errors: Iterable[RowError]) -> list[dict[str, object]]:
+    """Rejected rows as JSON."""
+    return [{"rows": list(error.rows), "message": error.message} for error in errors]
+
+
+def rows_text(rows: tuple[int, ...]) -> str:
+    """The rows of an error, to precede its message: "rows 4, 9: "."""
+    if not rows:
+        return ""
+    named = ", ".join(map(str, rows[:MAX_NAMED_ROWS]))
+    more = f" and {len(rows) - MAX_NAMED_ROWS:,} more" if len(rows) > MAX_NAMED_ROWS else ""
+    return f"row{'s' * (len(rows) > 1)} {named}{more}: "
 
 
 def counts_line(counts: Mapping[str, int]) -> str:
@@ -148,7 +160,7 @@ def _count(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def _creation_line(row: SheetRow, sheet: SheetRows) -> str:
+def _creation_line(row: SheetRow, sheet: SheetResult) -> str:
     budget = row.budget
     money = Balance(budget.currency, budget.exponent, budget.budgeted_minor, 0, 0).money
     line = f"row {row.number:<5} {budget.label}: {money(budget.budgeted_minor)}"

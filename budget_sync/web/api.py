@@ -168,7 +168,12 @@ def sync_google_sheets() -> Response:
     _require_cron(settings)
     if request.method == "HEAD":
         return json_response({"success": True})
-    job = sync.Job(sync.cron_actor(), sync.Reach.of(settings), settings.instance_folder)
+    job = sync.Job(
+        sync.cron_actor(),
+        sync.Reach.of(settings),
+        settings.instance_folder,
+        child_database=sync.Database.of(settings),
+    )
     results = list(sync.sync_all(job, deadline_s=CRON_DEADLINE_S, workers=CRON_WORKERS))
     return json_response({"success": True, "results": [result.to_json() for result in results]})
 

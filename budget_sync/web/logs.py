@@ -37,7 +37,8 @@ class _Formatter(logging.Formatter):
         """
         log_id = current_id.get()
         message = record.getMessage()
-        trace = self.formatException(record.exc_info) if record.exc_info else None
+        # A record from a child process has its traceback as text.
+        trace = self.formatException(record.exc_info) if record.exc_info else record.exc_text
         if self.as_json:
             entry = {
                 "time": self.formatTime(record),

@@ -7,8 +7,12 @@ from typing import Any, TypeVar
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-#: The attribute that marks a view.
+#: The attributes that mark a view.
 _MARK = "runs_on_event_loop"
+_UPLOAD_MARK = "accepts_upload"
+
+#: The largest body of a view with `@accepts_upload`: a file, and the other fields of its form.
+MAX_UPLOAD_BYTES = 16 * 1024 * 1024 + 64 * 1024
 
 
 class BrokenBodyError(Exception):
@@ -31,3 +35,17 @@ def runs_on_event_loop(view: View) -> View:
 def may_run_on_event_loop(view: Callable[..., Any]) -> bool:
     """Whether the view has the decorator `runs_on_event_loop`."""
     return getattr(view, _MARK, False)
+
+
+def accepts_upload(view: View) -> View:
+    """Let the server accept a body of up to MAX_UPLOAD_BYTES for this view, sent with POST.
+
+    All other views accept at most MAX_BODY_BYTES. The view's URL has no variables.
+    """
+    setattr(view, _UPLOAD_MARK, True)
+    return view
+
+
+def may_accept_upload(view: Callable[..., Any]) -> bool:
+    """Whether the view has the decorator `accepts_upload`."""
+    return getattr(view, _UPLOAD_MARK, False)

@@ -17,7 +17,7 @@ from budget_sync import settings
 from budget_sync.accounts import authentication
 from budget_sync.commands import support
 from budget_sync.domain.errors import Code, RequestError
-from budget_sync.domain.periods import MAX_FORM_LENGTH, fold, period_key
+from budget_sync.domain.periods import MAX_FORM_LENGTH, fold, parse, period_key
 from budget_sync.domain.permissions import Role
 from budget_sync.domain.request_models import (
     CheckRequest,
@@ -163,9 +163,7 @@ def test_long_period_is_no_known_form_and_not_cached() -> None:
 
 
 def period_key_cache_size() -> int:
-    from budget_sync.domain import periods  # noqa: PLC0415
-
-    return int(periods._key_of_short.cache_info().currsize)  # noqa: SLF001
+    return int(parse._parse_short.cache_info().currsize)  # noqa: SLF001
 
 
 @pytest.mark.parametrize("parse", [fold, period_key])

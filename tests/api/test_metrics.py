@@ -27,6 +27,7 @@ from stress.locks import HOLD_LOCK
 from support.damage import insert_vast_budgets, yen_with_decimals
 from support.installation import Installation
 from support.machine import ENGINE, PROJECT, needs, sqlite_only, wait_until
+from support.sources import add_file
 from support.world import ROOT, check_body, commit_body, key_headers, release_body, reserve_body
 
 from app import create_app
@@ -35,6 +36,7 @@ from budget_sync.accounts import customers
 from budget_sync.database.models import Budget, BudgetDataSourceConfig, SyncHistory
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code
+from budget_sync.domain.periods import FiscalYear
 from budget_sync.domain.request_models import CommitRequest, ReserveRequest
 from budget_sync.operations import demo
 from budget_sync.queries import monitoring
@@ -337,27 +339,35 @@ def thresholds(client: FlaskClient) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.parametrize(
-    ("period", "time_zone", "first_month", "at", "is_current"),
+    ("period", "time_zone", "fiscal_year", "at", "is_current"),
     [
-        ("Q1 2025", "UTC", 1, "2025-01-01T00:00:00Z", True),
-        ("Q1 2025", "UTC", 1, "2024-12-31T23:59:59Z", False),
-        ("Q1 2025", "UTC", 1, "2025-03-31T23:59:59Z", True),
-        ("Q1 2025", "UTC", 1, "2025-04-01T00:00:00Z", False),
+        ("Q1 2025", "UTC", FiscalYear(), "2025-01-01T00:00:00Z", True),
+        ("Q1 2025", "UTC", FiscalYear(), "2024-12-31T23:59:59Z", False),
+        ("Q1 2025", "UTC", FiscalYear(), "2025-03-31T23:59:59Z", True),
+        ("Q1 2025", "UTC", FiscalYear(), "2025-04-01T00:00:00Z", False),
         # The day in the customer's time zone counts.
-        ("Q1 2025", "Asia/Tokyo", 1, "2024-12-31T15:00:00Z", True),
-        ("Q1 2025", "America/New_York", 1, "2025-01-01T04:59:59Z", False),
+        ("Q1 2025", "Asia/Tokyo", FiscalYear(), "2024-12-31T15:00:00Z", True),
+        ("Q1 2025", "America/New_York", FiscalYear(), "2025-01-01T04:59:59Z", False),
         # The fiscal year 2025 from April is the one that ends in 2025.
-        ("Q1 2025", "UTC", 4, "2024-05-01T00:00:00Z", True),
-        ("Q1 2025", "UTC", 4, "2025-02-01T00:00:00Z", False),
-        ("FY2025", "UTC", 4, "2025-02-01T00:00:00Z", True),
-        ("Launch party", "UTC", 1, "2025-02-01T00:00:00Z", False),
+        ("Q1 2025", "UTC", FiscalYear(4), "2024-05-01T00:00:00Z", True),
+        ("Q1 2025", "UTC", FiscalYear(4), "2025-02-01T00:00:00Z", False),
+        ("FY2025", "UTC", FiscalYear(4), "2025-02-01T00:00:00Z", True),
+        # Named by its start, it is the one that begins in 2025.
+        ("FY2025", "UTC", FiscalYear(4, "start"), "2025-05-01T00:00:00Z", True),
+        ("FY2025", "UTC", FiscalYear(4, "start"), "2025-02-01T00:00:00Z", False),
+        ("Launch party", "UTC", FiscalYear(), "2025-02-01T00:00:00Z", False),
     ],
 )
 def test_only_current_periods_count_as_used_up(
-    app: Flask, period: str, time_zone: str, first_month: int, at: str, is_current: bool
+    app: Flask, period: str, time_zone: str, fiscal_year: FiscalYear, at: str, is_current: bool
 ) -> None:
     customers.add_customer(
-        ROOT, "acme", "Acme", time_zone=time_zone, fiscal_year_start_month=first_month
+        ROOT,
+        "acme",
+        "Acme",
+        time_zone=time_zone,
+        fiscal_year_start_month=fiscal_year.first_month,
+        fiscal_year_named_by=fiscal_year.named_by,
     )
     manual_budgets.set_budget(ROOT, "acme", "Legal", period, Decimal(5), budget_id="legal")
     hold("all", "5", "legal")
@@ -427,9 +437,7 @@ def test_each_source_has_its_age_and_last_result(world: Flask, chosen: settings.
     chosen.csv_folder.mkdir()
     sheet = chosen.csv_folder / "budgets.csv"
     sheet.write_text("Department,Fiscal Period,Budgeted Amount\nSales,2025,10\n", encoding="utf-8")
-    source, _ = sync.add_source(
-        ROOT, demo.CUSTOMER, csv_path="budgets.csv", csv_folder=chosen.csv_folder
-    )
+    source = add_file(demo.CUSTOMER, chosen.csv_folder, "budgets.csv")
     labels = {"customer": demo.CUSTOMER, "source": source.id}
     client = world.test_client()
 

@@ -23,6 +23,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import TypeAdapter
 from support.damage import without_checks
 from support.installation import Installation, found
+from support.sources import add_file
 from support.world import (
     ROOT,
     cheap_hash,
@@ -34,7 +35,7 @@ from support.world import (
 )
 from werkzeug.test import TestResponse
 
-from budget_sync import database, ledger, manual_budgets, settings, sync
+from budget_sync import database, ledger, manual_budgets, settings
 from budget_sync.accounts import authentication, customers, people
 from budget_sync.database.models import Customer, LoginAttempt, Session, User
 from budget_sync.domain import clock
@@ -207,7 +208,7 @@ def world(app: Flask, chosen: settings.Settings) -> Flask:
     (chosen.csv_folder / "budgets.csv").write_text(
         "Department,Fiscal Period,Budgeted Amount\nSales,2025,10\n", encoding="utf-8"
     )
-    sync.add_source(ROOT, "org-456", csv_path="budgets.csv", csv_folder=chosen.csv_folder)
+    add_file("org-456", chosen.csv_folder, "budgets.csv")
     return app
 
 

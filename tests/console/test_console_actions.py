@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from support.console_site import hidden, hold, member, send, short_check
 from support.damage import yen_with_decimals
+from support.sources import add_file
 from support.world import ROOT
 
 from budget_sync import ledger, manual_budgets, sync
@@ -317,7 +318,7 @@ def held_source(site: Flask) -> Path:
     folder.mkdir(parents=True)
     file: Path = folder / "plan.csv"
     write_plan(file, "Sales", "Legal", "Design", "Data")
-    sync.add_source(ROOT, demo.CUSTOMER, csv_path="plan.csv", csv_folder=folder)
+    add_file(demo.CUSTOMER, folder, "plan.csv")
     sync_sources(site)
     write_plan(file, "Sales")
     sync_sources(site)
@@ -359,7 +360,8 @@ def test_approved_deletions_are_those_that_were_listed(
     assert all(name in page for name in ("Legal", "Design", "Data", "Delete these 3 budgets"))
     # One of them is in the sheet again before the approval.
     write_plan(held_source, "Sales", "Design")
-    assert send(fiona, act, listed=hidden(page, "listed")).location == "/sync"
+    answered = send(fiona, act, listed=hidden(page, "listed"), answer="approve")
+    assert answered.location == "/sync"
     assert live_departments() == {"Engineering", "Sales", "Design"}
 
 
@@ -375,9 +377,9 @@ def test_approval_covers_no_budget_missing_since_then(
     page = fiona.get(act).text
     assert "Delete these 18 budgets" in page
     write_plan(held_source, "Sales")
-    send(fiona, act, listed=hidden(page, "listed"))
+    send(fiona, act, listed=hidden(page, "listed"), answer="approve")
     assert live_departments() == {"Engineering", "Sales", "Legal", "Design", "Data", *names[:12]}
-    assert "15 budgets" in fiona.get("/sync").text
+    assert "15 changes" in fiona.get("/sync").text
 
 
 def test_approval_of_an_outdated_list_deletes_nothing(
@@ -387,20 +389,22 @@ def test_approval_of_an_outdated_list_deletes_nothing(
     page = fiona.get(act).text
     write_plan(held_source, "Legal")
     sync_sources(site)
-    rejected = send(fiona, act, listed=hidden(page, "listed"))
+    rejected = send(fiona, act, listed=hidden(page, "listed"), answer="approve")
     assert rejected.status_code == 409
-    assert "have changed" in rejected.text
+    assert "What is held has changed." in rejected.text
     assert "Sales" in rejected.text
     assert live_departments() == {"Engineering", "Sales", "Legal", "Design", "Data"}
     for nothing in ("", "made up"):
-        assert send(fiona, act, listed=nothing).status_code == 409
+        assert send(fiona, act, listed=nothing, answer="approve").status_code == 409
 
 
 def test_fpa_user_sees_held_deletions_but_cannot_approve(site: Flask, held_source: Path) -> None:
     client = member(site, "felix", Role.FPA_USER)
-    assert "An FP&amp;A admin can approve them" in client.get("/sync").text
-    for path in (f"/sync/held?source={BudgetDataSourceConfig.get().id}", "/sync/preview"):
-        assert client.get(path).status_code == 403
+    assert "An FP&amp;A admin can answer them" in client.get("/sync").text
+    page = client.get(f"/sync/held?source={BudgetDataSourceConfig.get().id}").text
+    assert "3 budgets are missing from the sheet" in page
+    assert "Delete these" not in page
+    assert client.get("/sync/preview").status_code == 403
     assert (
         send(client, f"/sync/held?source={BudgetDataSourceConfig.get().id}", listed="x").status_code
         == 403

@@ -6,42 +6,22 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
 import requests
 from operations.test_docs import README, run_line
 from selenium.webdriver.common.keys import Keys
-from support.browser import CHROMEDRIVER, CHROMIUM, COMPANY, PEOPLE, Browser, build_company, email
+from support.browser import COMPANY, PEOPLE, Browser, email
+from support.chromium import require_accessible
 from support.installation import Installation
 from support.machine import PROJECT, needs
 from support.screenshots import PAGES, pages
 from support.world import PASSWORD
 
 TESTS = PROJECT / "tests"
-AXE = (TESTS / "vendor" / "axe.min.js").read_text(encoding="utf-8")
-
-#: All rules of axe for a page, and the rules that depend on its colors and width.
-RULES: dict[str, object] = {
-    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-    "resultTypes": ["violations"],
-}
-PAINT: dict[str, object] = {
-    "runOnly": {
-        "type": "rule",
-        "values": [
-            "color-contrast",
-            "link-in-text-block",
-            "scrollable-region-focusable",
-            "target-size",
-        ],
-    }
-}
-
 NAVIGATION = {
     "Overview": "/",
     "Budgets": "/budgets",
@@ -52,60 +32,6 @@ NAVIGATION = {
     "API keys": "/keys",
 }
 REACHED = {"max": 3, "jane": 3, "felix": 5, "fiona": 5, "alex": 7}
-
-
-@pytest.fixture(scope="module")
-def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """The example company and its server."""
-    needs(CHROMIUM and CHROMEDRIVER, "chromium or chromedriver")
-    installation = Installation(
-        {
-            "INSTANCE_FOLDER": str(tmp_path_factory.mktemp("company")),
-            "SECRET_KEY": "a key for tests, long enough",
-        }
-    )
-    build_company(installation, busy=0.06)
-    installation.start("--workers", "1")
-    yield installation
-    installation.end()
-
-
-@pytest.fixture(scope="module")
-def chromium(company: Installation) -> Iterator[Browser]:
-    """The browser, shared by all tests."""
-    opened = Browser(company.url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def browser(chromium: Browser, company: Installation) -> Iterator[Browser]:
-    """The browser, signed out. Its console must stay clean, and it must contact no other host."""
-    chromium.sign_out()
-    chromium.set_screen()
-    chromium.log("browser")
-    chromium.log("performance")
-    yield chromium
-    warnings = [
-        entry["message"]
-        for entry in chromium.log("browser")
-        if entry["level"] in ("SEVERE", "WARNING")
-    ]
-    # Chromium logs every response of 400 and above. Tests cause those on purpose.
-    assert [
-        text
-        for text in warnings
-        if "Failed to load resource: the server responded with a status of 4" not in text
-    ] == []
-    events = [json.loads(entry["message"])["message"] for entry in chromium.log("performance")]
-    requested = [
-        urlsplit(each["params"]["request"]["url"])
-        for each in events
-        if each["method"] == "Network.requestWillBeSent"
-    ]
-    assert {url.hostname for url in requested if url.scheme not in ("about", "data")} == {
-        "127.0.0.1"
-    }
 
 
 def audit_row(browser: Browser, query: str) -> str:
@@ -124,27 +50,7 @@ def test_every_page_is_accessible_and_fits_its_width(browser: Browser, who: str 
         browser.enter(who)
     for name, path in found:
         browser.go(path)
-        browser.driver.execute_script(AXE)
-        for width, dark, rules in ((1440, False, RULES), (375, True, PAINT)):
-            browser.set_screen(width, dark=dark)
-            assert serious(browser, rules) == [], f"{name} at {width} px"
-            assert browser.driver.execute_script(
-                "return document.documentElement.scrollWidth <= window.innerWidth"
-            ), f"{name} is wider than {width} px"
-        assert len(browser.all("h1")) == 1, name
-
-
-def serious(browser: Browser, rules: dict[str, object]) -> list[str]:
-    """The serious and critical accessibility problems that axe finds on the page."""
-    found = browser.driver.execute_async_script(
-        "axe.run(document, {preload: false, ...arguments[0]}).then(arguments[1])", rules
-    )
-    return [
-        f"{each['id']}: {node['html'][:150]} {node['failureSummary'][:300]}"
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"][:3]
-    ]
+        require_accessible(browser, name)
 
 
 @pytest.mark.parametrize("user_id", [user_id for user_id, _, _ in PEOPLE])
@@ -227,10 +133,10 @@ def test_sync_from_preview_to_approved_deletions(browser: Browser) -> None:
     browser.go("/sync")
     browser.press("Preview next sync")
     browser.says("Nothing was changed")
-    assert "Held back: 16 of the source's 24 live budgets" in browser.text
+    assert "Held back until a person answers, of 24 live budgets" in browser.text
     browser.press("Run now")
     browser.says("Partial. 6 unchanged, 16 held back")
-    browser.press("Review deletions")
+    browser.press("Review held changes")
     browser.says("deletes only these budgets")
     listed = [name.text for name in browser.all("tbody th")]
     assert len(listed) == 16

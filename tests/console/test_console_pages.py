@@ -434,7 +434,10 @@ def test_customer_settings_are_changed_on_their_page(site: Flask) -> None:
     send(admin, "/team/customer", **form | {"limit": ""})
     customer = Customer.get_by_id(demo.CUSTOMER)
     assert (customer.name, customer.autoApproveLimitMinor) == ("Acme Corp.", None)
-    assert customer.fiscalYearStartMonth == 4
+    assert (customer.fiscalYearStartMonth, customer.fiscalYearNamedBy) == (4, "end")
+    send(admin, "/team/customer", **form | {"named_by": "start"})
+    assert Customer.get_by_id(demo.CUSTOMER).fiscalYearNamedBy == "start"
+    assert '<option value="start" selected>' in admin.get("/team/customer").text
 
 
 @pytest.mark.parametrize(
@@ -446,6 +449,7 @@ def test_customer_settings_are_changed_on_their_page(site: Flask) -> None:
         ({"time_zone": "Mars"}, "is not a time zone"),
         ({"time_zone": ""}, "is not a time zone"),
         ({"month": "13"}, "must be a month from 1 to 12"),
+        ({"named_by": "middle"}, "fiscalYearNamedBy must be one of end, start"),
         ({"month": ""}, "must be a month from 1 to 12"),
         ({"name": " "}, "name must be 1 to 200 printable characters"),
     ],
@@ -600,5 +604,5 @@ def test_pages_work_for_a_customer_without_data(site: Flask) -> None:
     assert "No budgets yet" in pages["/"].text
     assert "There are no budgets yet" in pages["/budgets"].text
     assert "No open reservations" in pages["/requests"].text
-    assert "No source yet" in pages["/sync"].text
+    assert "No sheet yet" in pages["/sync"].text
     assert "No key yet" in pages["/keys"].text

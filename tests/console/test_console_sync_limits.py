@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from support.console_sheets import upload
 from support.console_site import hidden, member, send
+from support.sources import add_file
 from support.world import ROOT
 from werkzeug.test import TestResponse
 
@@ -28,8 +30,8 @@ from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
 from budget_sync.operations.doctor import checklist
 from budget_sync.sync import fetch
-from budget_sync.sync.csv_file import fetch_csv
-from budget_sync.web.console.sync import RUNS_IN_ALL, RUNS_PER_CUSTOMER
+from budget_sync.sync.files import read_source_file
+from budget_sync.web.console.sync_base import RUNS_IN_ALL, RUNS_PER_CUSTOMER
 
 pytestmark = pytest.mark.both_engines
 
@@ -45,13 +47,14 @@ class SlowSheets:
         self.go_on.set()
         self.waiting = threading.Semaphore(0)
         self.connections_in_use: list[int] = []
-        monkeypatch.setattr(fetch, "fetch_csv", self._fetch)
+        self._read = read_source_file
+        monkeypatch.setattr(fetch, "read_source_file", self._fetch)
 
     def _fetch(self, *arguments: Any) -> Any:
         self.connections_in_use.append(connections_in_use())
         self.waiting.release()
         assert self.go_on.wait(20)
-        return fetch_csv(*arguments)
+        return self._read(*arguments)
 
     @contextmanager
     def in_progress(self, *calls: Callable[[], Any]) -> Iterator[list[Any]]:
@@ -94,7 +97,7 @@ def add_source(site: Flask, customer_id: str) -> sync.Source:
     folder: Path = site.config["SETTINGS"].csv_folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{customer_id}.csv").write_text(PLAN, encoding="utf-8")
-    return sync.add_source(ROOT, customer_id, csv_path=f"{customer_id}.csv", csv_folder=folder)[0]
+    return add_file(customer_id, folder, f"{customer_id}.csv")
 
 
 def other_admin(site: Flask, customer_id: str) -> FlaskClient:
@@ -125,7 +128,7 @@ def job(site: Flask) -> sync.Job:
     return sync.Job(ROOT, sync.Reach.of(chosen), chosen.instance_folder)
 
 
-@pytest.mark.parametrize("page", ["preview", "run", "held"])
+@pytest.mark.parametrize("page", ["preview", "run", "held", "again", "file"])
 def test_page_runs_of_a_customer_are_limited(
     site: Flask, fiona: FlaskClient, source: sync.Source, slow: SlowSheets, page: str
 ) -> None:
@@ -138,8 +141,12 @@ def test_page_runs_of_a_customer_are_limited(
             rejected = preview(fiona)
         elif page == "run":
             rejected = send(fiona, "/sync/run")
-        else:
+        elif page == "held":
             rejected = send(fiona, f"/sync/held?source={source.id}", listed="x")
+        elif page == "again":
+            rejected = fiona.get(f"/sync/again?source={source.id}")
+        else:
+            rejected = upload(fiona, PLAN.encode())
     assert rejected.status_code == 429
     assert int(rejected.headers["Retry-After"]) > 0
     assert f"{RUNS_PER_CUSTOMER} previews or sync runs of this customer" in rejected.text
@@ -163,7 +170,7 @@ def test_preview_page_shows_a_limited_number_of_lines(
     site: Flask, fiona: FlaskClient, source: sync.Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("budget_sync.web.console.sync.MAX_PREVIEW_LINES", 10)
-    file = site.config["SETTINGS"].csv_folder / (source.csv_path or "")
+    file = site.config["SETTINGS"].csv_folder / (source.target.file_path or "")
     rows = "".join(f"Team {number:02},Q1 2025,1\n" for number in range(24))
     file.write_text(PLAN + rows, encoding="utf-8")
     page = fiona.get("/sync/preview").text
@@ -187,6 +194,7 @@ WAYS: dict[str, Callable[[Flask, FlaskClient, sync.Source], object]] = {
     "a preview page": lambda _, fiona, __: fiona.get("/sync/preview"),
     "a run from a page": lambda _, fiona, __: send(fiona, "/sync/run"),
     "approved deletions": lambda _, fiona, source: approve(fiona, source),
+    "reading a sheet again": lambda _, fiona, source: fiona.get(f"/sync/again?source={source.id}"),
     "the cron call": lambda site, *_: call_cron(site),
     "the doctor": lambda site, *_: list(
         checklist._sheet_sync(ROOT, site.config["SETTINGS"])  # noqa: SLF001  # only this line of it
@@ -196,7 +204,8 @@ WAYS: dict[str, Callable[[Flask, FlaskClient, sync.Source], object]] = {
 
 def approve(fiona: FlaskClient, source: sync.Source) -> None:
     page = fiona.get(f"/sync/held?source={source.id}").text
-    response = send(fiona, f"/sync/held?source={source.id}", listed=hidden(page, "listed"))
+    listed = hidden(page, "listed")
+    response = send(fiona, f"/sync/held?source={source.id}", listed=listed, answer="approve")
     assert response.status_code == 302
 
 
@@ -224,7 +233,7 @@ def test_no_connection_is_held_while_a_sheet_is_fetched(
 
 def lose_rows(site: Flask, source: sync.Source) -> None:
     """Sync a sheet from which most rows disappear, so that deletions are held."""
-    file = site.config["SETTINGS"].csv_folder / (source.csv_path or "")
+    file = site.config["SETTINGS"].csv_folder / (source.target.file_path or "")
     file.write_text(PLAN + "A,Q1 2025,1\nB,Q1 2025,1\nC,Q1 2025,1\n", encoding="utf-8")
     sync.sync_source(job(site), source)
     file.write_text(PLAN, encoding="utf-8")

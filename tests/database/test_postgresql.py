@@ -913,6 +913,20 @@ def test_copy_has_every_row_and_continues_the_keys(
     there = Installation({**here.environment, "DATABASE_URL": postgres_url})
     here.flask("init-db")
     here.flask("demo")
+    content = bytes(range(256)) * 300
+    with closing(sqlite3.connect(here.database)) as connection, connection:
+        connection.execute(
+            """INSERT INTO "SourceFile" SELECT "id", "customerId", 'current', 'a.csv', ?, 'Jane',
+                "createdAt" FROM "BudgetDataSourceConfig" LIMIT 1""",
+            (content,),
+        )
+        connection.execute(
+            """INSERT INTO "HoldAnswer" ("id", "customerId", "sourceId", "kind", "answer",
+                "budgetId", "currency", "currencyExponent", "newMinor", "answeredBy", "answeredAt")
+            SELECT 7, b."customerId", b."sourceId", 'amount', 'apply', b."id", b."currency",
+                b."currencyExponent", 500, 'Jane', b."createdAt"
+            FROM "Budget" b WHERE b."sourceId" IS NOT NULL LIMIT 1"""
+        )
     too_early = here.flask("copy-to", postgres_url, check=False)
     assert (too_early.returncode, "has no tables yet" in too_early.stderr) == (1, True)
     there.flask("init-db")
@@ -923,9 +937,12 @@ def test_copy_has_every_row_and_continues_the_keys(
         ("AuditLog", '"id", "action", "newValue"'),
         ("User", '"id", "passwordHash"'),
         ("BudgetCheckLog", '"id", "response"'),
+        ("HoldAnswer", '"id", "budgetId", "newMinor", "outcome"'),
     ):
         query = f'SELECT {order} FROM "{table}" ORDER BY "id"'
         assert found(there.target, query) == found(here.target, query) != []
+    ((copied,),) = found(there.target, 'SELECT "content" FROM "SourceFile"')
+    assert bytes(copied) == content
     again = here.flask("copy-to", postgres_url, check=False)
     assert (again.returncode, "was copied to" in again.stderr, again.stderr.count("\n")) == (
         1,

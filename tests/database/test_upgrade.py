@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from budget_sync.database import audit_log, db
 from budget_sync.database.maintenance.migrate import copy_rows
 from budget_sync.database.schema import FILLED_TABLES, statements
 from budget_sync.database.upgrades import upgrade_steps
+from budget_sync.database.upgrades.report import Step
 from budget_sync.ledger import verification
 
 #: The rows of each table, each as its values by column.
@@ -245,7 +246,7 @@ def test_failed_upgrade_changes_nothing(dump: Path, tmp_path: Path) -> None:
     database.disconnect()
 
 
-def broken_upgrades(version: int) -> Iterator[dict[int, list[str]]]:
+def broken_upgrades(version: int) -> Iterator[dict[int, Sequence[Step]]]:
     """The steps after a version, with a wrong statement after each of their statements in turn."""
     steps = {
         step: statements for step, statements in upgrade_steps(db.obj).items() if step > version

@@ -28,6 +28,7 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 from support.damage import insert_vast_budgets, yen_with_decimals
 from support.installation import Installation
 from support.machine import ENGINE, PROJECT, sqlite_only
+from support.sources import add_file
 from support.world import PASSWORD, ROOT, sign_in
 
 import cli
@@ -158,6 +159,11 @@ TYPED: dict[str, tuple[str, ...]] = {
     "disable-customer": ("acme",),
     "enable-customer": ("acme",),
     "add-source": ("--customer", "acme", "--csv", "plan.csv"),
+    "preview-source": ("--customer", "acme", "--csv", "plan.csv"),
+    "reread-source": ("src_1",),
+    "show-reading": ("src_1",),
+    "answer-hold": ("src_1", "--accept-amounts"),
+    "sheet-template": (),
     "list-sources": (),
     "remove-source": ("src_1",),
     "sync-sheets": (),
@@ -206,7 +212,7 @@ TYPED: dict[str, tuple[str, ...]] = {
 }
 
 # These commands create a database, or report problems of a missing one.
-WITHOUT_DATABASE = {"init-db", "restore", "doctor"}
+WITHOUT_DATABASE = {"init-db", "restore", "doctor", "sheet-template"}
 
 
 def test_all_commands_are_tested_here() -> None:
@@ -225,7 +231,12 @@ def test_help_describes_command_and_every_option(shell: Shell, name: str) -> Non
             assert option.help, option.name
             assert option.opts[0] in printed
         else:
-            assert option.make_metavar(click.Context(command)) in ("ID", "URL", "PATH")
+            assert option.make_metavar(click.Context(command)) in (
+                "ID",
+                "URL",
+                "PATH",
+                "SOURCE",
+            )
 
 
 def test_list_of_commands_describes_each(shell: Shell) -> None:
@@ -326,6 +337,7 @@ USAGE_ERRORS = {
         "--fiscal-year-start",
         "May",
     ),
+    "fiscal year named by its middle": ("set-customer", "acme", "--fiscal-year-named-by", "middle"),
     "limit not an amount": (
         "add-customer",
         "new",
@@ -838,6 +850,7 @@ def test_disabling_a_customer_ends_its_keys_and_sessions(acme: Shell) -> None:
         "Acme Inc.",
         "USD",
         "UTC",
+        "from month 1, named by its end",
         "disabled",
     ]
 
@@ -893,6 +906,9 @@ def test_customer_settings_change_at_once_and_are_audited(acme: Shell) -> None:
         "Changed customer acme: name, timeZone, autoApproveLimit.\n"
     )
     acme.succeed("set-customer", "acme", "--fiscal-year-start", "4")
+    assert acme.succeed("set-customer", "acme", "--fiscal-year-named-by", "start") == (
+        "Changed customer acme: fiscalYearNamedBy.\n"
+    )
     customer = Customer.get_by_id("acme")
     assert (customer.name, customer.autoApproveLimitMinor) == ("Acme Corp.", 100_050)
     assert (customer.timeZone, customer.fiscalYearStartMonth) == ("Asia/Tokyo", 4)
@@ -904,6 +920,7 @@ def test_customer_settings_change_at_once_and_are_audited(acme: Shell) -> None:
         ("timeZone", "UTC", "Asia/Tokyo"),
         ("autoApproveLimit", None, "1000.5"),
         ("fiscalYearStartMonth", "1", "4"),
+        ("fiscalYearNamedBy", "end", "start"),
         ("autoApproveLimit", "1000.5", None),
     ]
     assert {(row.customerId, row.subject, row.changedBy) for row in rows} == {
@@ -936,12 +953,16 @@ def test_customers_are_listed_in_columns(shell: Shell) -> None:
         "EUR",
         "--time-zone",
         "Europe/Berlin",
+        *("--fiscal-year-start", "4", "--fiscal-year-named-by", "start"),
     )
     shell.succeed("add-customer", "acme", "--name", "Acme")
     assert shell.succeed("list-customers") == (
-        "id      name                currency  time zone      state\n"
-        "acme    Acme                USD       UTC            active\n"
-        "globex  Globex Corporation  EUR       Europe/Berlin  active\n"
+        "id      name                currency  time zone      fiscal year                       "
+        "state\n"
+        "acme    Acme                USD       UTC            from month 1, named by its end    "
+        "active\n"
+        "globex  Globex Corporation  EUR       Europe/Berlin  from month 4, named by its start  "
+        "active\n"
     )
 
 
@@ -2056,6 +2077,14 @@ def test_list_budgets_filters(acme: Shell) -> None:
     assert listed("--customer", "acme", "--department", "Legal", "--period", "q2 fy2025") == [
         "legal-2"
     ]
+    acme.succeed("set-customer", "globex", "--fiscal-year-start", "7")
+    assert listed("--period", "Jan-Mar 2025") == ["budget-1", "legal-1"]
+    assert listed("--period", "Jul-Sep 2024") == ["globex-1"]
+    assert listed("--period", "FY2024-25") == []
+    assert acme.fail("list-budgets", "--period", "Q5 2025") == (
+        "The request is not valid: period 'Q5 2025' is not a known period. Enter a period such as "
+        "Q1 2025."
+    )
     assert acme.succeed("list-budgets", "--department", "Leg") == "No budget matches.\n"
     assert acme.fail("list-budgets", "--customer", "nobody") == "There is no customer 'nobody'."
 
@@ -2071,7 +2100,7 @@ def test_list_budgets_names_the_source_and_the_state(acme: Shell, chosen: Settin
     (chosen.csv_folder / "plan.csv").write_text(
         "Department,Fiscal Period,Budgeted Amount\nSales,2025,10\n", encoding="utf-8"
     )
-    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    add_file("acme", chosen.csv_folder, "plan.csv")
     acme.succeed("sync-sheets")
     sales = Budget.get(Budget.department == "Sales")
     ledger.reserve(ROOT, ReserveRequest(budget_id=sales.id, request_id="r-1", amount=Decimal(9)))
@@ -2126,7 +2155,7 @@ def test_rejected_row_keeps_the_sync_success_rate(acme: Shell, chosen: Settings)
         "Department,Fiscal Period,Budgeted Amount\nSales,2025,10\nOps,2025,#REF!\n",
         encoding="utf-8",
     )
-    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    add_file("acme", chosen.csv_folder, "plan.csv")
     assert acme.run("sync-sheets").exit_code == 0
     run = SyncHistory.get().__data__
     assert run["status"] == "partial"
@@ -2150,7 +2179,7 @@ def test_sheet_row_revives_a_budget_removed_by_hand(acme: Shell, chosen: Setting
     (chosen.csv_folder / "plan.csv").write_text(
         "Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,100000\n", encoding="utf-8"
     )
-    acme.succeed("add-source", "--customer", "acme", "--csv", "plan.csv")
+    add_file("acme", chosen.csv_folder, "plan.csv")
     result = acme.run("sync-sheets")
     assert (result.exit_code, "takes over Engineering, Q1 2025" in result.stderr) == (0, True)
     _, row = table(acme.succeed("list-budgets"))

@@ -258,8 +258,7 @@ def test_alerts_on_used_up_budgets_do_not_use_sums() -> None:
     ids=["overdrawn", "used up", "partial"],
 )
 def test_alerts_fire_when_they_should(tmp_path: Path, series: str) -> None:
-    if not shutil.which("promtool"):
-        pytest.skip("promtool is missing")
+    needs(shutil.which("promtool"), "promtool")
     shutil.copy(DEPLOY / "alerts.yml", tmp_path)
     (tmp_path / "tests.yml").write_text(series, encoding="utf-8")
     done = subprocess.run(

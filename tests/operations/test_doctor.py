@@ -20,6 +20,7 @@ import time_machine
 from flask import Flask
 from support.installation import found
 from support.machine import ENGINE
+from support.sources import add_file
 from support.world import ROOT
 
 from app import create_app
@@ -74,7 +75,7 @@ def set_up(chosen: Settings) -> Flask:
     (chosen.csv_folder / "plan.csv").write_text(
         "Department,Fiscal Period,Budgeted Amount\nEngineering,Q1 2025,1000\n", encoding="utf-8"
     )
-    sync.add_source(ROOT, "acme", csv_path="plan.csv", csv_folder=chosen.csv_folder)
+    add_file("acme", chosen.csv_folder, "plan.csv")
     assert [
         result.status
         for result in sync.sync_all(sync.Job(ROOT, sync.Reach.of(chosen), chosen.instance_folder))

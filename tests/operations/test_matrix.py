@@ -64,7 +64,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
         ),
         "",
     ),
-    "add-source": (("--customer", "org-456", "--csv", "plan.csv"), ""),
+    "add-source": (("--customer", "org-456", "--csv", "plan.csv", "--accept"), ""),
     "list-sources": ((), ""),
     "sync-sheets": ((), ""),
     "prune-checks": (("--older-than", "30"), ""),
@@ -212,8 +212,8 @@ def test_missing_folder_is_created_at_first_need(
     finally:
         os.umask(before)
     assert {name: result for name, result in results.items() if result[3]} == {}
-    # The test server is not durable, which the doctor finds, and a new source has no file yet.
-    failed = {name for name in COMMANDS if results[name][0]} - {"doctor", "sync-sheets"}
+    # The test server is not durable, which the doctor finds, and there is no plan.csv.
+    failed = {name for name in COMMANDS if results[name][0]} - {"doctor", "add-source"}
     assert {name: results[name] for name in failed} == {}
     status = folder.stat()
     assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (UNPRIVILEGED_UID, 0o700)

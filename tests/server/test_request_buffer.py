@@ -28,7 +28,7 @@ from budget_sync.server.request_buffer import (
 )
 from budget_sync.server.worker import ARRIVAL_S
 from budget_sync.web.payloads import MAX_BODY_BYTES
-from budget_sync.web.server_interface import BrokenBodyError
+from budget_sync.web.server_interface import MAX_UPLOAD_BYTES, BrokenBodyError
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: localhost\r\ncontent-LENGTH : 5\r\n\r\n12345"
@@ -84,6 +84,30 @@ def test_too_large_request_is_cut_off(sent: bytes) -> None:
     assert buffer.add(sent)
     assert buffer.is_cut
     assert not buffer.fault
+
+
+UPLOAD = b"POST /sync/file HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("uploads", "length", "is_cut"),
+    [
+        ((b"POST /sync/file ",), MAX_BODY_BYTES + 1, False),
+        ((b"POST /sync/file ",), MAX_UPLOAD_BYTES, False),
+        ((b"POST /sync/file ",), MAX_UPLOAD_BYTES + 1, True),
+        ((b"POST /sync/files ",), MAX_BODY_BYTES + 1, True),
+        ((), MAX_BODY_BYTES + 1, True),
+    ],
+)
+def test_only_an_upload_may_have_a_large_body(
+    uploads: tuple[bytes, ...], length: int, is_cut: bool
+) -> None:
+    buffer = RequestBuffer(uploads)
+    assert buffer.add(UPLOAD % length) is is_cut
+    assert (buffer.is_cut, buffer.is_upload) == (is_cut, not is_cut)
+    if not is_cut:
+        assert not buffer.add(bytes(length - 1))
+        assert buffer.add(b" ")
 
 
 INVALID_LENGTHS = (

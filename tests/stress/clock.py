@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 from support.installation import Installation, found
+from support.sources import write_reading
 from support.world import ROOT, check_body, release_body, reserve_body
 
 from budget_sync import database
@@ -74,7 +75,10 @@ def stress(tries: int, place: Place) -> Outcome:
         preload(server, STRESS_CLOCK=clock.path)
         server.start()
         write_sheet(server, SHEET, BUDGETS, 1)
-        server.flask("add-source", "--customer", demo.CUSTOMER, "--csv", SHEET)
+        server.flask(
+            *("add-source", "--customer", demo.CUSTOMER, "--csv", SHEET, "--accept"),
+            *("--reading", str(write_reading(server.folder))),
+        )
         jumper = Jumper(server, clock, place, outcome, server.session("fiona"))
         with Load(server, "clock", threads_count=4, pause_s=0.05, checks=True) as load:
             for number in range(tries):

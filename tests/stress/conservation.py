@@ -26,6 +26,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from support.installation import Installation
+from support.sources import add_file
 from support.speed import MEMORY
 from support.world import ROOT
 
@@ -107,9 +108,7 @@ class Driver:
             slots_folder=self.folder,
         )
         self._write_sheet(sheet)
-        self.source, _ = sync.add_source(
-            ROOT, self.customer, csv_path=f"{self.customer}.csv", csv_folder=self.folder
-        )
+        self.source = add_file(self.customer, self.folder, f"{self.customer}.csv")
         self.sync(sheet)
 
     def budget_id(self, department: str) -> str:

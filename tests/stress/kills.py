@@ -18,6 +18,7 @@ import requests
 from support.installation import Installation, found
 from support.machine import wait_until
 from support.postgres import CLUSTERS
+from support.sources import write_reading
 
 from stress.load import Load, verify_balances
 from stress.outcome import Outcome, Place
@@ -72,7 +73,10 @@ class Victim:
     def prepare(self) -> None:
         """Sync a sheet of many budgets, and start the server."""
         self._write_sheet()
-        self.server.flask("add-source", "--customer", "org-456", "--csv", SHEET)
+        self.server.flask(
+            *("add-source", "--customer", "org-456", "--csv", SHEET, "--accept"),
+            *("--reading", str(write_reading(self.server.folder))),
+        )
         self.server.flask("sync-sheets", check=False)
         self.server.start()
 

@@ -20,6 +20,7 @@ from urllib.parse import quote, urljoin
 
 import requests
 from support.installation import Installation
+from support.sources import write_reading
 from support.world import check_body, reserve_body
 
 from stress.load import verify_balances
@@ -205,7 +206,10 @@ def _look_at_terminal(server: Installation, texts: list[str], outcome: Outcome) 
         rows.writerows([text, "Q2 2026", text] for text in texts)
         # The visible part of each text, unless it contains invisible characters.
         rows.writerows([piece, "Q3 2026", "100"] for piece in PLAIN)
-    server.flask("add-source", "--customer", "org-456", "--csv", "hostile.csv")
+    server.flask(
+        *("add-source", "--customer", "org-456", "--csv", "hostile.csv", "--accept"),
+        *("--reading", str(write_reading(server.folder))),
+    )
     commands = [
         ["sync-sheets", "--dry-run"],
         ["sync-sheets"],

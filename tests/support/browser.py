@@ -35,6 +35,7 @@ from budget_sync.domain.request_models import (
     ReserveRequest,
 )
 from support.installation import Installation
+from support.sources import add_file, add_sheet
 from support.world import PASSWORD, ROOT, cheap_hash
 
 COMPANY = "northwind"
@@ -170,7 +171,7 @@ class _Company:
         api_keys.add_key(ROOT, "orchestrator", customer_id=COMPANY)
         self.sheet.parent.mkdir(exist_ok=True)
         self.write_sheet()
-        sync.add_source(ROOT, COMPANY, csv_path=self.sheet.name, csv_folder=self.sheet.parent)
+        add_file(COMPANY, self.sheet.parent, self.sheet.name)
         self.sync()
 
     def write_sheet(
@@ -305,12 +306,7 @@ class _Company:
                 Finance=12_000,
             )
             self.sync()
-            sync.add_source(
-                ROOT,
-                COMPANY,
-                spreadsheet="1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgVE2upms",
-                worksheet="FY plan",
-            )
+            add_sheet(COMPANY, "1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgVE2upms", "FY plan")
             self.sync()
 
     def over_budget(self, budget_id: str, request: str, amount: int) -> None:

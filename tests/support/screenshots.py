@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1:3]]
 
 from support.browser import Browser, build_company  # noqa: E402
+from support.company_sheets import add_sheets  # noqa: E402
 from support.installation import Installation  # noqa: E402
 from support.machine import PROJECT  # noqa: E402
 
@@ -38,6 +39,8 @@ PAGES = (
     ("approve", "fiona", "/request/approve?id=intake-2001"),
     ("sync", "fiona", "/sync"),
     ("sync-preview", "fiona", "/sync/preview"),
+    ("sync-connect", "fiona", "/sync/connect"),
+    ("sync-help", "fiona", "/sync/help"),
     ("audit", "fiona", "/audit?q=legal"),
     ("team", "alex", "/team"),
     ("person", "alex", "/team/person?id=jane"),
@@ -47,8 +50,20 @@ PAGES = (
     ("forbidden", "jane", "/team"),
     ("not-found", "fiona", "/nothing-here"),
 )
-#: Pages that the sync page links to, for Fiona: name, and the start of the path.
-LINKED = (("sync-run", "/sync/pass"), ("sync-held", "/sync/held"))
+#: Pages that the sync page links to, for Fiona: name, start of the path, and which of the links.
+LINKED = (
+    ("sync-run", "/sync/pass", 0),
+    ("sync-held", "/sync/held", 0),
+    ("sync-stored", "/sync/reading", 0),
+)
+#: The same, if the company also has the sheets of `add_sheets`.
+LINKED_SHEETS = (
+    *LINKED,
+    ("sync-held-rename", "/sync/held", 1),
+    ("sync-held-amounts", "/sync/held", 2),
+    ("sync-reading", "/sync/reading", -1),
+    ("sync-upload", "/sync/upload", 0),
+)
 WIDTHS = (1440, 375)
 
 #: Pictures of the README: name, path, whether dark, height.
@@ -71,6 +86,8 @@ def main(folder: Path | None) -> None:
             }
         )
         build_company(installation)
+        if folder:
+            add_sheets(installation)
         installation.start("--workers", "1")
         browser = Browser(installation.url)
         try:
@@ -95,7 +112,7 @@ def take_for_readme(browser: Browser) -> None:
 
 def take(browser: Browser, folder: Path) -> None:
     """Take each page in each width and color scheme, signed in as its user."""
-    for who, found in pages(browser).items():
+    for who, found in pages(browser, LINKED_SHEETS).items():
         browser.sign_out()
         if who:
             browser.sign_in(who)
@@ -112,8 +129,10 @@ def take(browser: Browser, folder: Path) -> None:
                 )
 
 
-def pages(browser: Browser) -> dict[str | None, list[tuple[str, str]]]:
-    """Name and path of all pages, by user, including those in LINKED."""
+def pages(
+    browser: Browser, linked: tuple[tuple[str, str, int], ...] = LINKED
+) -> dict[str | None, list[tuple[str, str]]]:
+    """Name and path of all pages, by user, including the linked ones."""
     browser.sign_in("fiona")
     browser.go("/sync")
     links = [
@@ -124,8 +143,8 @@ def pages(browser: Browser) -> dict[str | None, list[tuple[str, str]]]:
     found = [
         *PAGES,
         *(
-            (name, "fiona", next(link for link in links if link.startswith(path)))
-            for name, path in LINKED
+            (name, "fiona", [link for link in links if link.startswith(path)][which])
+            for name, path, which in linked
         ),
     ]
     return {

@@ -1,10 +1,12 @@
 """A fake Google: an HTTP server on loopback that issues tokens and serves the Sheets API's reads.
 
-Tests can make its replies fail in many ways.
+Tests can make its replies fail in many ways. `python -m tests.support.sheets_server` runs it as a
+program, to which `PUT /books/KEY` gives spreadsheets.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import functools
 import json
@@ -14,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,19 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-EMAIL = "budget-sync@example.iam.gserviceaccount.com"
+from .sheets_book import (
+    EMAIL,
+    Date,
+    Spreadsheet,
+    Tab,
+    about_reply,
+    corpus_tab,
+    named_tab,
+    values_reply,
+)
+
+__all__ = ["EMAIL", "Date", "Spreadsheet", "Tab"]
+
 REFRESH_TOKEN = "a refresh token"
 
 #: The kinds of call: for a token, the properties of a spreadsheet, or a range of its values.
@@ -43,42 +56,16 @@ def private_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
 
 
-@dataclass(frozen=True)
-class Date:
-    """A cell with a date, a time or a duration: the text shown, and the stored count of days."""
-
-    shown: str
-    days: float
-
-
-@dataclass
-class Tab:
-    """A worksheet."""
-
-    title: str
-    rows: list[list[Any]]
-    gid: int = 0
-
-
-@dataclass
-class Spreadsheet:
-    """A spreadsheet; only the accounts in `readers` may read it."""
-
-    tabs: list[Tab]
-    locale: str = "en_US"
-    readers: set[str] = field(default_factory=lambda: {EMAIL, "user"})
-
-
 class SheetsServer:
     """The server, its spreadsheets by key, the calls that it received, and its planned faults."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.spreadsheets: dict[str, Spreadsheet] = {}
         self.tokens: dict[str, str] = {}
         self.calls: list[str] = []
         self.faults: dict[str, list[Fault]] = {}
         self.stopping = threading.Event()
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, self))
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), functools.partial(Handler, self))
         self.http.daemon_threads = True
         self.thread = threading.Thread(
             target=self.http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True
@@ -110,6 +97,10 @@ class SheetsServer:
         tab = Tab(title, rows, gid)
         self.spreadsheets[key] = Spreadsheet([tab], locale)
         return tab
+
+    def put(self, key: str, content: Mapping[str, Any]) -> None:
+        """Serve a sheet of the corpus as the tab "Budgets" of this spreadsheet."""
+        self.spreadsheets[key] = Spreadsheet([corpus_tab(content)])
 
     def fail(self, call: str, *faults: Fault, key: str | None = None) -> None:
         """Use these faults, one per call (for that spreadsheet), and then reply normally again."""
@@ -181,14 +172,26 @@ class Handler(BaseHTTPRequestHandler):
             TOKEN, 200, {"access_token": token, "expires_in": 3599, "token_type": "Bearer"}
         )
 
+    def do_PUT(self) -> None:
+        """Replace a spreadsheet: /books/KEY, with a sheet of the corpus as JSON."""
+        content = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        key = unquote(urlsplit(self.path).path.removeprefix("/books/"))
+        self.google.put(key, content)
+        self.send(200, b"{}")
+
     def do_GET(self) -> None:
         """Serve a read."""
         found = self._wanted()
-        if found is not None:
-            self._serve(*found)
+        if found is None:
+            return
+        call, key, spreadsheet, ranges = found
+        if call == ABOUT:
+            self._serve_about(key, spreadsheet, ranges)
+        else:
+            self._serve_values(key, spreadsheet, ranges)
 
-    def _wanted(self) -> tuple[str, Spreadsheet, list[str]] | None:
-        """The key, the spreadsheet and the ranges that a call asks for; no ranges: the properties.
+    def _wanted(self) -> tuple[str, str, Spreadsheet, list[str]] | None:
+        """The kind of call, the key, the spreadsheet and the ranges that a call asks for.
 
         If the call is not allowed, send an error reply and return None.
         """
@@ -213,21 +216,32 @@ class Handler(BaseHTTPRequestHandler):
             self._send_error(404, "NOT_FOUND", "Requested entity was not found.", call)
         elif account not in spreadsheet.readers:
             self._send_error(403, "PERMISSION_DENIED", "The caller does not have permission", call)
+        elif spreadsheet.is_excel_file:
+            message = "This operation is not supported for this document"
+            self._send_error(400, "FAILED_PRECONDITION", message, call)
         else:
             return (
+                call,
                 key,
                 spreadsheet,
                 [unquote(a1)] if a1 else parse_qs(address.query).get("ranges", []),
             )
         return None
 
-    def _serve(self, key: str, spreadsheet: Spreadsheet, ranges: list[str]) -> None:
-        if not ranges:
-            self._answer(ABOUT, 200, _about(key, spreadsheet))
+    def _serve_about(self, key: str, spreadsheet: Spreadsheet, ranges: list[str]) -> None:
+        (fields,) = parse_qs(urlsplit(self.path).query).get("fields", [""])
+        tabs = [named_tab(spreadsheet, each) for each in ranges]
+        if None in tabs:
+            message = f"Unable to parse range: {ranges[0]}"
+            self._send_error(400, "INVALID_ARGUMENT", message, ABOUT)
             return
+        wanted = [tab for tab in spreadsheet.tabs if not ranges or tab in tabs]
+        self._answer(ABOUT, 200, about_reply(key, spreadsheet, wanted, fields))
+
+    def _serve_values(self, key: str, spreadsheet: Spreadsheet, ranges: list[str]) -> None:
         options = parse_qs(urlsplit(self.path).query)
         (dates,) = options.get("dateTimeRenderOption", ["SERIAL_NUMBER"])
-        values = [_values(spreadsheet, each, dates) for each in ranges]
+        values = [values_reply(spreadsheet, each, dates) for each in ranges]
         if options.get("valueRenderOption") != ["UNFORMATTED_VALUE"]:
             self._send_error(
                 400, "INVALID_ARGUMENT", "these tests only read unformatted values", VALUES
@@ -367,63 +381,6 @@ def hang_up(handler: Handler, _: bytes) -> None:
     handler.connection.close()
 
 
-def _about(key: str, spreadsheet: Spreadsheet) -> dict[str, Any]:
-    sheets = [
-        {
-            "properties": {
-                "sheetId": tab.gid,
-                "title": tab.title,
-                "index": index,
-                "sheetType": "GRID",
-                "gridProperties": {"rowCount": 1000, "columnCount": 26},
-            }
-        }
-        for index, tab in enumerate(spreadsheet.tabs)
-    ]
-    return {
-        "spreadsheetId": key,
-        "properties": {
-            "title": "A spreadsheet",
-            "locale": spreadsheet.locale,
-            "timeZone": "Etc/UTC",
-        },
-        "sheets": sheets,
-    }
-
-
-def _values(spreadsheet: Spreadsheet, a1: str, dates: str) -> dict[str, Any] | None:
-    """The values of a tab as Google sends them.
-
-    Trailing empty cells and rows are missing, and `values` is missing if there are none.
-    """
-    quoted = re.fullmatch(r"'((?:[^']|'')*)'", a1)
-    title = quoted[1].replace("''", "'") if quoted else a1
-    tab = next((tab for tab in spreadsheet.tabs if tab.title == title), None)
-    if tab is None:
-        return None
-    rows = [_trimmed([_cell(cell, dates) for cell in row], "") for row in tab.rows]
-    values = _trimmed(rows, [])
-    # Google puts quotes around titles that need them, even if the request had none.
-    shown = (
-        title if re.fullmatch(r"[A-Za-z_]\w*", title) else "'{}'".format(title.replace("'", "''"))
-    )
-    found: dict[str, Any] = {"range": f"{shown}!A1:Z1000", "majorDimension": "ROWS"}
-    return found | ({"values": values} if values else {})
-
-
-def _cell(cell: Any, dates: str) -> Any:
-    if isinstance(cell, Date):
-        return cell.shown if dates == "FORMATTED_STRING" else cell.days
-    return cell if cell is not None else ""
-
-
-def _trimmed(items: list[Any], empty: object) -> list[Any]:
-    kept = list(items)
-    while kept and kept[-1] == empty and type(kept[-1]) is type(empty):
-        kept.pop()
-    return kept
-
-
 def _issuer(assertion: str) -> str | None:
     """The account that signed a JWT; None if the signature or a claim is wrong."""
     head, claims_part, signature = assertion.split(".")
@@ -449,3 +406,23 @@ def _issuer(assertion: str) -> str | None:
 
 def _unbase64(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def main() -> None:
+    """Serve until the program is interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument(
+        "--credentials", type=Path, default=Path(), help="the folder for service_account.json"
+    )
+    options = parser.parse_args()
+    server = SheetsServer(options.port)
+    path = server.credentials_file(options.credentials)
+    print(f"SHEETS_URL={server.url} GOOGLE_APPLICATION_CREDENTIALS={path.resolve()}", flush=True)  # noqa: T201  # a program
+    with suppress(KeyboardInterrupt):
+        server.thread.join()
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()

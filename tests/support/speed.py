@@ -1,4 +1,4 @@
-"""Makes tests faster: files in memory, URL builders compiled once, cheap password hashes."""
+"""Makes tests faster: files in memory, routes compiled once, cheap hashes, no child processes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from werkzeug.routing import Rule
 from werkzeug.security import generate_password_hash
 
 from budget_sync.accounts import passwords
+from budget_sync.runtime import isolate
+from budget_sync.sync import isolated
+
+#: Calls a function in a child process, as the service does.
+call_in_child = isolate.call
 
 #: Compiles the function that builds a route's URLs.
 Compiler = Callable[[Rule, bool], Callable[..., tuple[str, str]]]
@@ -49,6 +54,17 @@ def use_cheap_password_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
         "generate_password_hash",
         partial(generate_password_hash, method="scrypt:256:8:1"),
     )
+
+
+def call_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run isolated work in the test's process, so that tests can replace parts of it.
+
+    Tests of the server and of `isolate` use child processes.
+    """
+    monkeypatch.setattr(
+        isolate, "call", lambda function, *arguments, **_options: function(*arguments)
+    )
+    monkeypatch.setattr(isolated, "call", lambda _database, work, job, source: work(job, source))
 
 
 def _cached(compile_builder: Compiler) -> Compiler:

@@ -17,7 +17,9 @@ from budget_sync.database.models import AuditLog, Budget, SyncHistory
 from budget_sync.domain.money import to_text
 from budget_sync.ledger import verification
 from budget_sync.sync import Job, Reach, Source, SyncRunResult
+from budget_sync.sync.reading.model import Reading
 from support.sheets_server import SheetsServer
+from support.sources import add_file, add_sheet, reading_of
 from support.world import ROOT
 
 ORG = "org-1"
@@ -52,25 +54,26 @@ class World:
         customer_id: str = ORG,
         worksheet: str = "Budgets",
         locale: str = "en_US",
-        **options: Any,
+        reading: Reading | None = None,
     ) -> Source:
-        """Share a Google Sheet and add its source."""
+        """Share a Google Sheet and add its source, with our headings unless `reading` is given."""
         self.google.share(key, rows, locale=locale)
-        source, _ = sync.add_source(
-            ROOT, customer_id, spreadsheet=key, worksheet=worksheet, **options
-        )
+        reading = reading or reading_of(rows[0] if rows else [])
+        source = add_sheet(customer_id, key, worksheet, reading)
         self.sources[key] = source
         return source
 
     def csv(
-        self, name: str, content: str | bytes, *, customer_id: str = ORG, **options: Any
+        self,
+        name: str,
+        content: str | bytes,
+        *,
+        customer_id: str = ORG,
+        reading: Reading | None = None,
     ) -> Source:
-        """Write a CSV file and add its source."""
+        """Write a CSV file and add its source, with our headings unless `reading` is given."""
         self.write(name, content)
-        source, _ = sync.add_source(
-            ROOT, customer_id, csv_path=name, csv_folder=self.folder, **options
-        )
-        return source
+        return add_file(customer_id, self.folder, name, reading)
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a CSV file."""

@@ -19,6 +19,7 @@ from flask.testing import FlaskCliRunner
 from support.installation import Installation, found
 from support.machine import PROJECT, wait_until
 from support.sheets_server import ABOUT, VALUES, SheetsServer, silence, status
+from support.sources import add_file, add_sheet
 from support.sync_world import HEADER_WITH_ID, ORG, World, open_world, plan_rows
 from support.world import ROOT
 
@@ -63,7 +64,7 @@ def shell(world: World, chosen: Settings) -> Iterator[FlaskCliRunner]:
 
 
 def test_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCliRunner) -> None:
-    world.google.share(KEY, [["Team", "Fiscal Period", "FY Plan"], ["Ops", "Q1 2025", "5.000,00"]])
+    world.google.share(KEY, [["Team", "Fiscal Period", "Plan"], ["Ops", "Q1 2025", "5.000,00"]])
     added = shell.invoke(
         args=[
             "add-source",
@@ -73,19 +74,13 @@ def test_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCli
             KEY,
             "--worksheet",
             "Budgets",
-            "--locale",
-            "de-DE",
-            "--map",
-            "Department=Team",
-            "--map",
-            "Budgeted Amount=FY Plan",
+            "--accept",
         ]
     )
     assert added.exit_code == 0, added.output
-    source_id = added.output.split()[2]
+    source_id = added.stdout.split()[2]
     listed = shell.invoke(args=["list-sources"]).output
-    assert "Department=Team, Budgeted Amount=FY Plan" in listed
-    assert "de_DE" in listed
+    assert "  confirmed by root (command line) 20" in listed
     assert listed.splitlines()[1].endswith("  never")
     synced = shell.invoke(args=["sync-sheets"])
     assert (synced.exit_code, synced.stdout, synced.stderr) == (
@@ -118,10 +113,12 @@ def test_sync_prints_a_line_per_source_and_errors_to_stderr(
     failed, bad_row = ran.stderr.splitlines()
     assert failed == (
         f"org-1 {bad.id} (Google Sheet {KEY}, Budgets): failed: "
-        f"There is no spreadsheet {KEY}: check the key, and whether it was deleted."
+        f"There is no spreadsheet {KEY}: check the address, and whether the spreadsheet was "
+        "deleted. It must be shared with budget-sync@example.iam.gserviceaccount.com."
     )
     assert bad_row == (
-        f"{good.id} row 3: Budgeted Amount is 'x', which is not a number: enter one such as 5000"
+        f"{good.id} row 3: Amount is 'x', which is not a number in this sheet. Enter one such as "
+        "5,000.50."
     )
     only = shell.invoke(args=["sync-sheets", "--customer", "org-2"])
     assert (only.exit_code, only.stdout) == (
@@ -190,7 +187,7 @@ def test_dry_run_describes_the_plan_and_changes_nothing(
         "    Team 2, Q1 2025 [B-2]: row 8 means it, and cannot be used\n"
         "\n"
         "  Rejected rows, which change nothing:\n"
-        "    row 8     Budgeted Amount shows #REF!: fix its formula\n"
+        "    row 8: Amount shows #REF!. Repair its formula.\n"
     )
     assert (world.state(), SyncHistory.select().count()) == (before, runs)
 
@@ -202,10 +199,7 @@ def test_dry_run_shows_held_deletions_for_allow_deletes(
     world.sync(source)
     world.rows(KEY, plan_rows(A=1))
     page = shell.invoke(args=["sync-sheets", "--dry-run"]).stdout
-    assert (
-        "Held back: 2 of the source's 3 live budgets are not in the sheet, "
-        "which may be a mistake. --allow-deletes deletes them:" in page
-    )
+    assert "Held back until a person answers, of 3 live budgets of the source:" in page
     assert "    B, Q1 2025 [" in page
     held = shell.invoke(args=["sync-sheets"])
     assert (held.exit_code, held.stdout.strip().split(": ", 1)[1]) == (
@@ -234,7 +228,7 @@ def test_dry_run_of_a_broken_source_fails_with_the_reason(
         ["--spreadsheet", KEY],
         ["--spreadsheet", KEY, "--worksheet", "A", "--csv", "b.csv"],
         ["--csv", "../x.csv"],
-        ["--csv", "x.csv", "--map", "nonsense"],
+        ["--csv", "x.csv", "--answer", "nonsense"],
     ],
 )
 def test_invalid_source_is_rejected(
@@ -254,7 +248,8 @@ def test_crontab_line_works_from_any_directory(installation: Installation, tmp_p
             "NO_PROXY": "127.0.0.1",
         }
         installation.flask(
-            "add-source", "--customer", "org-456", "--spreadsheet", KEY, "--worksheet", "Budgets"
+            *("add-source", "--customer", "org-456", "--accept"),
+            *("--spreadsheet", KEY, "--worksheet", "Budgets"),
         )
         ran = installation.flask(
             "--app", str(PROJECT / "app.py"), "sync-sheets", "--customer", "org-456"
@@ -279,7 +274,7 @@ def two(app: Flask, installation: Installation) -> Installation:
     ):
         (sheets / name).write_text(CSV_HEADER + rows, encoding="utf-8")
         customers.add_customer(ROOT, name[0], name)
-        sync.add_source(ROOT, name[0], csv_path=name, csv_folder=sheets)
+        add_file(name[0], sheets, name)
     return installation
 
 
@@ -370,7 +365,7 @@ def test_signal_during_a_read_is_recorded_and_reported(
             "NO_PROXY": "127.0.0.1",
         }
         customers.add_customer(ROOT, "c", "C")
-        sync.add_source(ROOT, "c", spreadsheet=KEY, worksheet="Budgets")
+        add_sheet("c", KEY)
         with (
             open(os.devnull, "rb") as nothing,
             (tmp_path / "1").open("wb") as output,

@@ -33,12 +33,16 @@ from support.sheets_server import (
     slow_headers,
     status,
 )
+from support.sources import reading_of
 from support.sync_world import HEADER, HEADER_WITH_ID, ORG, World, open_world, plan_rows
 from support.world import ROOT
 
+from budget_sync import sync
 from budget_sync.accounts import customers
 from budget_sync.settings import Settings
-from budget_sync.sync import Cancellation, rows
+from budget_sync.sync import Cancellation
+from budget_sync.sync.reading.apply import apply
+from budget_sync.sync.reading.model import Marks
 
 pytestmark = pytest.mark.both_engines
 
@@ -202,16 +206,18 @@ FAILURES = {
     ),
     "missing column": Failure(
         rows_are([["Department", "Fiscal Period"], ["Sales", "Q1 2025"]]),
-        "with the column 'Budgeted Amount'",
+        "has the heading 'Budgeted Amount'",
     ),
-    "no header": Failure(rows_are([["Sales", "Q1 2025", 1]]), "no header row"),
+    "no header": Failure(
+        rows_are([["Sales", "Q1 2025", 1]]), "No row among the first 50 has the headings"
+    ),
     "duplicate column": Failure(
         rows_are([[*HEADER, "budgeted amount"], ["Sales", "Q1 2025", 1, 2]]),
-        "a column twice: 'Budgeted Amount'",
+        "has 'Budgeted Amount' twice",
     ),
-    "only a header": Failure(rows_are([HEADER]), "empty below its header"),
+    "only a header": Failure(rows_are([HEADER]), "No row below the header counts"),
     "empty sheet": Failure(rows_are([]), "The sheet is empty"),
-    "blank cells only": Failure(rows_are([["", " "], [None, ""]]), "The sheet is empty"),
+    "blank cells only": Failure(rows_are([["", " "], [None, ""]]), "No row among the first 50 has"),
 }
 
 
@@ -329,13 +335,13 @@ def stopping_at(step: str, stop: Cancellation) -> Callable[[str], None]:
     return lambda text: stop.request(signal.SIGTERM) if re.match(step, text) else None
 
 
-@pytest.mark.parametrize("step", ["reading Google", "reading 1,", "writing"])
+@pytest.mark.parametrize("step", ["reading Google", "applying", "writing"])
 def test_run_cancelled_at_any_step_changes_nothing(two: World, step: str) -> None:
     source, before, others = two.sources[KEY], two.state(), two.history(two.sources[GOOD])
     # More rows than one statement writes.
     two.rows(KEY, plan_rows(**{f"Team{number}": number for number in range(1500)}))
     stop = Cancellation()
-    result = two.sync(source, stop=stop, say=stopping_at(step, stop))
+    result = two.sync(source, stop=stop, say=stopping_at(step, stop), allow_deletes=True)
     assert (result.status, result.message) == ("failed", "Stopped by SIGTERM. Nothing was changed.")
     assert (two.last(source).status, two.last(source).message) == ("failed", result.message)
     assert two.state() == before
@@ -356,16 +362,30 @@ def test_run_cancelled_after_writing_is_complete_and_last(two: World) -> None:
     two.verify()
 
 
+ENGLISH = Marks()
+GERMAN = Marks(decimal=",", group=".")
+
+
+def use_marks(world: World, marks: Marks) -> None:
+    """Confirm a reading with these marks."""
+    sync.store_reading(
+        ROOT,
+        world.sources[KEY].id,
+        reading_of(HEADER, marks=marks),
+        world.sources[KEY].facts,
+    )
+
+
 class BadRow(NamedTuple):
     """Engineering's row as it is read, and the error in SyncHistory."""
 
     row: list[Any]
     says: str
-    locale: str = "en_US"
+    marks: Marks = ENGLISH
 
 
-def amount(cell: Any, says: str, locale: str = "en_US") -> BadRow:
-    return BadRow(["Engineering", "Q1 2025", cell], f"Budgeted Amount {says}", locale)
+def amount(cell: Any, says: str, marks: Marks = ENGLISH) -> BadRow:
+    return BadRow(["Engineering", "Q1 2025", cell], f"Amount {says}", marks)
 
 
 AS_TEXT = (
@@ -373,57 +393,50 @@ AS_TEXT = (
 )
 
 BAD_ROWS = {
-    "#REF!": amount("#REF!", "shows #REF!: fix its formula"),
-    "#N/A": amount("#N/A", "shows #N/A: fix its formula"),
-    "Loading…": amount("Loading…", "shows 'Loading…': the sheet had not finished"),
+    "#REF!": amount("#REF!", "shows #REF!. Repair its formula."),
+    "#N/A": amount("#N/A", "shows #N/A. Repair its formula."),
+    "Loading…": amount("Loading…", "shows 'Loading…'. The sheet had not finished"),
     "Loading...": amount("Loading...", "shows 'Loading...'"),
-    "5,00 in en_US": amount("5,00", "is '5,00', which is not a number in the sheet's locale en_US"),
-    "5.00 in de_DE": amount(
-        "5.00", "is '5.00', which is not a number in the sheet's locale de_DE", "de_DE"
-    ),
+    "5,00 in English": amount("5,00", "is '5,00', which is not a number in this sheet"),
+    "5.00 in German": amount("5.00", "is '5.00', which is not a number in this sheet", GERMAN),
     "sign of another currency": amount("€5,000", "is '€5,000', but the row is in USD"),
-    "blank": amount("", "is blank: enter an amount, or 0"),
+    "blank": amount("", "is blank. Enter an amount, or 0."),
     "spaces": amount("  ", "is blank"),
-    "negative": amount(-5, "is negative"),
-    "negative in parentheses": amount("(5,000)", "is negative"),
+    "negative": BadRow(["Engineering", "Q1 2025", -5], "Q1 2025 is -5. A budget is 0 or more."),
+    "negative in parentheses": BadRow(
+        ["Engineering", "Q1 2025", "(5,000)"], "Q1 2025 is -5000. A budget is 0 or more."
+    ),
     "1e308": amount(1e308, "is too large"),
     "16 digits": amount(10**15, "is too large"),
-    "NaN": amount(float("nan"), "is NaN: enter a number"),
-    "infinity": amount(float("inf"), "is Infinity: enter a number"),
-    "TRUE": amount(True, "is TRUE: enter a number"),  # a cell's value
-    "words": amount("about 5k", "is 'about 5k', which is not a number"),
+    "NaN": amount(float("nan"), "is NaN. Enter a number."),
+    "infinity": amount(float("inf"), "is Infinity. Enter a number."),
+    "TRUE": amount(True, "is TRUE. Enter a number."),  # a cell's value
+    "words": amount("about 5k", "is 'about 5k'. Write the number out."),
     "percentage": amount("50%", "is '50%'"),
     "date": amount(
         Date("2025-05-01", 45778),
-        "is '2025-05-01', which the sheet stores as a date or a time: "
-        "enter a number, and format the cell as one",
+        "is '2025-05-01', which the sheet stores as a date. Enter a number.",
     ),
     "day and month": amount(Date("1-2", 45659), "is '1-2', which the sheet stores as a date"),
     "date that looks like an amount": amount(
         Date("5,000", 45778), "is '5,000', which the sheet stores as a date"
     ),
-    "time": amount(
-        Date("8:30", 0.3541666666666667), "is '8:30', which the sheet stores as a date or a time"
-    ),
-    "duration": amount(
-        Date("120:00:00", 5), "is '120:00:00', which the sheet stores as a date or a time"
-    ),
+    "time": amount(Date("8:30", 0.3541666666666667), "is '8:30', which the sheet stores as a date"),
+    "duration": amount(Date("120:00:00", 5), "is '120:00:00', which the sheet stores as a date"),
     "date as period": BadRow(
-        ["Engineering", Date("Jan 2025", 45658), 200], f"Fiscal Period is 'Jan 2025', {AS_TEXT}"
+        ["Engineering", Date("Jan 2025", 45658), 200],
+        "Period is 'Jan 2025', which the sheet stores as a date. Format it as plain text.",
     ),
     "date as department": BadRow(
         [Date("3-4", 45720), "Q1 2025", 200], f"Department is '3-4', {AS_TEXT}"
     ),
-    "blank period": BadRow(["Engineering", "", 200], "Fiscal Period is blank"),
+    "blank period": BadRow(["Engineering", "", 200], "Period is blank"),
     "date as period, in number format": BadRow(
-        ["Engineering", 45658, 200], "Fiscal Period is a date or a number (45658)"
+        ["Engineering", 45658, 200], "Period is the number 45658"
     ),
-    "broken period": BadRow(["Engineering", "#REF!", 200], "Fiscal Period shows #REF!"),
-    "blank department": BadRow(["", "Q1 2025", 200], "Department is blank"),
+    "broken period": BadRow(["Engineering", "#REF!", 200], "Period shows #REF!"),
+    "blank department": BadRow(["", "Q1 2025", 200], "1 row has an amount but no department"),
     "broken department": BadRow(["#N/A", "Q1 2025", 200], "Department shows #N/A"),
-    "invisible character in department": BadRow(
-        ["Eng\u200bineering", "Q1 2025", 200], "invisible characters"
-    ),
     "everything broken": BadRow(["#REF!", "#REF!", "#REF!"], "Department shows #REF!"),
 }
 
@@ -433,7 +446,7 @@ def test_bad_row_keeps_its_budget_and_good_rows_are_applied(two: World, name: st
     bad = BAD_ROWS[name]
     source = two.sources[KEY]
     engineering = two.budget("Engineering").__data__
-    spreadsheet(two).locale = bad.locale
+    use_marks(two, bad.marks)
     two.rows(
         KEY,
         [
@@ -467,7 +480,7 @@ class GoodCell(NamedTuple):
 
     cell: Any
     means: str
-    locale: str = "en_US"
+    marks: Marks = ENGLISH
 
 
 @pytest.mark.parametrize(
@@ -476,10 +489,10 @@ class GoodCell(NamedTuple):
         GoodCell("$5,000", "5000"),
         GoodCell("$ 5,000.50", "5000.5"),
         GoodCell("USD 5,000", "5000"),
-        GoodCell("5.000,00", "5000", "de_DE"),
-        GoodCell("5.000,00 $", "5000", "de_DE"),
-        GoodCell("5 000,50", "5000.5", "fr_FR"),
-        GoodCell("5'000.50", "5000.5", "de_CH"),
+        GoodCell("5.000,00", "5000", GERMAN),
+        GoodCell("5.000,00 $", "5000", GERMAN),
+        GoodCell("5 000,50", "5000.5", Marks(decimal=",", group=" ")),
+        GoodCell("5'000.50", "5000.5", Marks(group="'")),
         GoodCell(0.1 + 0.2, "0.3"),
         GoodCell(2.675, "2.68"),
         GoodCell(2.665, "2.66"),
@@ -489,20 +502,20 @@ class GoodCell(NamedTuple):
         GoodCell("0012", "12"),
         GoodCell(99999999999.99, "99999999999.99"),
     ],
-    ids=lambda good: f"{good.cell} in {good.locale}",
+    ids=lambda good: f"{good.cell} in {good.marks.group}{good.marks.decimal}",
 )
-def test_amount_is_read_exactly_in_the_sheets_locale(two: World, good: GoodCell) -> None:
-    spreadsheet(two).locale = good.locale
+def test_amount_is_read_exactly_with_the_marks_of_the_sheet(two: World, good: GoodCell) -> None:
+    use_marks(two, good.marks)
     two.rows(
         KEY,
         [
             HEADER,
-            ["Design", "Q1 2025", good.cell],
-            *plan_rows(Engineering=200, Finance=300, Legal=400, Sales=500)[1:],
+            ["Procurement", "Q1 2025", good.cell],
+            *plan_rows(Design=100, Engineering=200, Finance=300, Legal=400, Sales=500)[1:],
         ],
     )
     assert two.sync(two.sources[KEY]).status == "success"
-    assert two.budgets()["Design, Q1 2025"] == good.means
+    assert two.budgets()["Procurement, Q1 2025"] == good.means
 
 
 def test_date_is_rejected_in_each_used_column(two: World) -> None:
@@ -512,15 +525,13 @@ def test_date_is_rejected_in_each_used_column(two: World) -> None:
         "dates", [header, good, [Date(f"1-{day}", 45657 + day) for day in range(2, 9)]]
     )
     assert (two.sync(source).status, two.budgets()["Ops, Q1 2025"]) == ("partial", "5")
-    stores = "which the sheet stores as a date or a time:"
-    assert two.bad_rows(source)[3].split("; ") == [
-        f"Department is '1-3', {AS_TEXT}",
-        f"Fiscal Period is '1-4', {AS_TEXT}",
-        f"Budget ID is '1-2', {AS_TEXT}",
-        f"Currency is '1-6', {stores} enter a code such as USD",
-        f"Budgeted Amount is '1-5', {stores} enter a number, and format the cell as one",
-        f"Auto-Approve Limit is '1-7', {stores} enter a number, and format the cell as one",
-    ]
+    for name, shown in (
+        ("Department", "1-3"),
+        ("Period", "1-4"),
+        ("Budget ID", "1-2"),
+        ("Currency", "1-6"),
+    ):
+        assert f"{name} is '{shown}'" in two.bad_rows(source)[3]
 
 
 @pytest.mark.parametrize(
@@ -574,25 +585,19 @@ def test_cell_that_becomes_a_date_changes_no_budget(
         assert two.budgets() == before
 
 
-PERIODS = ["2025-01-06", "2025:01", "2024-25-1", "2025.4.1", "1/1/2025", "8:30"]
+PERIODS = ["2025-01-06", "2024-25-1", "8:30", "2025/13"]
 
 
-def test_period_text_that_looks_like_a_date_is_accepted(two: World) -> None:
-    source = two.sheet("periods-as-text", [HEADER, *(["Ops", period, 5] for period in PERIODS)])
-    csv = two.csv(
-        "text.csv",
-        "\n".join(
-            [
-                "Department,Fiscal Period,Budgeted Amount",
-                *(f"Support,{period},5" for period in PERIODS),
-            ]
-        ),
-        customer_id="org-2",
+def test_period_text_that_looks_like_a_date_is_rejected(two: World) -> None:
+    source = two.sheet(
+        "periods-as-text",
+        [HEADER, ["Ops", "2025.4.1", 5], *(["Ops", period, 5] for period in PERIODS)],
     )
-    assert two.sync(source).status == "success"
-    assert two.last(csv).status == "success"
-    assert {f"Ops, {period}" for period in PERIODS} <= set(two.budgets())
-    assert {f"Support, {period}" for period in PERIODS} <= set(two.budgets("org-2"))
+    assert two.sync(source).status == "partial"
+    assert list(two.bad_rows(source)) == [3, 4, 5, 6]
+    assert two.budgets()["Ops, 2025.4.1"] == "5"
+    two.rows("periods-as-text", [HEADER, ["Ops", "April 2025", 5]])
+    assert (two.sync(source).updated_count, two.sync(source).unchanged_count) == (1, 1)
 
 
 def test_sheet_that_grows_during_a_read_is_read_again(two: World) -> None:
@@ -614,7 +619,7 @@ def test_sorting_during_a_read_turns_no_date_into_an_amount(two: World) -> None:
     before = two.budgets()
     assert two.sync(two.sources[KEY]).status == "partial"
     assert two.bad_rows(two.sources[KEY])[2] == (
-        "Budgeted Amount changed while the sheet was being read: the next sync run reads it again"
+        "Amount changed while the sheet was being read: the next sync run reads it again."
     )
     assert two.budgets() == before
     assert two.sync(two.sources[KEY]).unchanged_count == 4
@@ -642,8 +647,7 @@ def test_rows_with_duplicate_keys_are_all_rejected(two: World) -> None:
     )
     assert two.sync(source).status == "partial"
     assert two.bad_rows(source) == {
-        3: "Engineering, Q1 2025 is also in row 7: keep one of them",
-        7: "ENGINEERING, 2025-Q1 is also in row 3: keep one of them",
+        3: "Engineering, Q1 2025 is in rows 3, 7. Keep one, or let this source add such rows up."
     }
     assert two.budget("Engineering").__data__ == before
 
@@ -659,10 +663,10 @@ def test_rows_with_duplicate_budget_ids_are_all_rejected(two: World) -> None:
         ],
     )
     assert two.sync(source).created_count == 1
-    assert two.bad_rows(source)[2] == "Budget ID 'B-1' is also in row 3: keep one of them"
+    assert two.bad_rows(source)[2] == "Budget ID 'B-1' is in rows 2, 3."
 
 
-def test_losing_60_percent_of_rows_holds_deletions_only(two: World) -> None:
+def test_losing_60_percent_of_rows_holds_deletions_and_creations(two: World) -> None:
     source = two.sources[KEY]
     two.rows(KEY, plan_rows(Design=101, Engineering=200, Marketing=50))
     result = two.sync(source)
@@ -672,14 +676,13 @@ def test_losing_60_percent_of_rows_holds_deletions_only(two: World) -> None:
         result.held_count,
         result.updated_count,
         result.created_count,
-    ) == ("partial", 0, 3, 1, 1)
+    ) == ("partial", 0, 4, 1, 0)
     assert set(two.budgets()) == {
-        f"{name}, Q1 2025"
-        for name in ("Design", "Engineering", "Finance", "Legal", "Marketing", "Sales")
+        f"{name}, Q1 2025" for name in ("Design", "Engineering", "Finance", "Legal", "Sales")
     }
     assert "3 deletions held back, out of 5 live budgets" in str(two.last(source).message)
     held = {two.budget(name).id for name in ("Finance", "Legal", "Sales")}
-    assert set(result.held_ids) == held
+    assert {hold.budget_id for hold in result.held} == held | {None}
     two.verify()
 
 
@@ -731,7 +734,7 @@ def test_moved_rows_change_only_their_numbers(two: World) -> None:
         '=HYPERLINK("http://evil.example")',
         "+1",
         "-cmd|' /C calc'!A0",
-        "@SUM(1)",
+        "@IF(1)",
         "#marketing",
         "'quoted'",
         "Loading bay",
@@ -760,14 +763,14 @@ def test_source_of_a_disabled_customer_is_skipped(two: World) -> None:
 def test_unhandled_exception_does_not_stop_other_sources(
     two: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = rows.read_rows
+    real = apply
 
-    def failing(grid: Any, *arguments: Any) -> Any:
-        if len(grid) == 6:
+    def failing(reading: Any, source: Any, *arguments: Any, **options: Any) -> Any:
+        if not isinstance(source, bytes) and len(source.rows) == 6:
             raise ZeroDivisionError
-        return real(grid, *arguments)
+        return real(reading, source, *arguments, **options)
 
-    monkeypatch.setattr("budget_sync.sync.run.read_rows", failing)
+    monkeypatch.setattr("budget_sync.sync.prepare.apply_reading", failing)
     change_neighbors(two)
     assert two.sync(two.sources[KEY]).status == "failed"
     assert "Something went wrong on our side (ZeroDivisionError)" in str(

@@ -19,6 +19,7 @@ import time_machine
 from flask import Flask
 from support.damage import yen_with_decimals
 from support.machine import ENGINE
+from support.sources import reading_of
 from support.sync_world import HEADER_WITH_ID, ORG, World, open_world, plan_rows
 from support.world import ROOT, person
 
@@ -36,6 +37,9 @@ from budget_sync.domain.request_models import (
 from budget_sync.ledger import verification
 from budget_sync.settings import Settings
 from budget_sync.sync import apply, fetch
+from budget_sync.sync.reading.model import Amount, CsvFormat, Department
+from budget_sync.sync.source import CSV, XLSX
+from budget_sync.sync.targets import file_target, google_target
 
 pytestmark = pytest.mark.both_engines
 
@@ -127,7 +131,8 @@ def test_sync_history_row_is_as_in_the_guide(world: World) -> None:
         "held": "[]",
         "notes": "[]",
         "skippedRows": "{}",
-        "facts": None,
+        "facts": '{"rows": 50, "budgets": 50, "total": {"USD": 5203}, "namelessRows": 0, '
+        '"blankAmounts": 0}',
         "startedBy": "root (command line)",
         "startTime": "2024-02-05T12:00:00Z",
         "endTime": "2024-02-05T12:00:00Z",
@@ -441,11 +446,15 @@ def test_first_run_stores_the_gid_of_the_tab(world: World) -> None:
     assert BudgetDataSourceConfig.get_by_id(source.id).worksheetGid == 4711
 
 
-def test_mapped_column_is_found_by_its_name_in_the_sheet(world: World) -> None:
+def test_columns_are_found_by_the_headings_of_the_reading(world: World) -> None:
     source = world.sheet(
         KEY,
         [["Team", "Fiscal Period", "FY Plan", "Budgeted Amount"], ["Ops", "Q1 2025", 7, 9]],
-        names={"department": "TEAM", "Budgeted Amount": "fy plan"},
+        reading=reading_of(
+            ["Team"],
+            department=Department(column="TEAM"),
+            amount=Amount(columns=("fy plan",)),
+        ),
     )
     world.sync(source)
     assert world.budgets() == {"Ops, Q1 2025": "7"}
@@ -542,13 +551,13 @@ def dies_after_commit(patch: pytest.MonkeyPatch) -> None:
         real(work)
         die()
 
-    patch.setattr("budget_sync.sync.run.transact", transact)
+    patch.setattr("budget_sync.sync.write.transact", transact)
 
 
 STEPS = {
     "before fetching": dies_before("budget_sync.sync.fetch.fetch_source"),
-    "before reading rows": dies_before("budget_sync.sync.run.read_rows"),
-    "before planning": dies_before("budget_sync.sync.run.make_plan"),
+    "before reading rows": dies_before("budget_sync.sync.prepare.apply_reading"),
+    "before planning": dies_before("budget_sync.sync.prepare.make_plan"),
     "before applying": dies_before("budget_sync.sync.apply.apply_plan"),
     **{f"at statement {number}": dies_at_statement(number) for number in range(1, 7)},
     "before recording it": dies_before("budget_sync.sync.history._free_sync_id"),
@@ -638,7 +647,10 @@ CSVS: dict[str, str | bytes] = {
 
 @pytest.mark.parametrize("name", CSVS)
 def test_csv_encodings_and_dialects_are_read(world: World, name: str) -> None:
-    source = world.csv("plan.csv", CSVS[name])
+    delimiter = {"semicolons": ";", "tabs": "\t", "Excel sep line": ";"}.get(name, ",")
+    encoding = "cp1252" if name == "Windows-1252" else "utf-8"
+    file = CsvFormat.model_validate({"delimiter": delimiter, "encoding": encoding})
+    source = world.csv("plan.csv", CSVS[name], reading=reading_of(CSV_HEADER, file=file))
     assert world.sync(source).status == "success", world.last(source).message
     assert world.budgets() == {"Büro, Q1 2025": "5000"}
 
@@ -650,10 +662,10 @@ def test_csv_encodings_and_dialects_are_read(world: World, name: str) -> None:
         (CSV_HEADER + 'A,"Q1 2025,1\nB,Q1 2025,2\n', "cannot be read"),
         (
             (CSV_HEADER + "Büro und Café,Q1 2025,1\n").encode().replace("é".encode(), b"\xc3"),
-            "damaged UTF-8",
+            "no longer UTF-8",
         ),
         ((CSV_HEADER + "B,Q1 2025,1\n").encode("utf-16-le"), "encoding is unknown"),
-        ((CSV_HEADER + "B,Q1 2025,1\n").encode() + b"\x81", "encoding is unknown"),
+        ((CSV_HEADER + "B,Q1 2025,1\n").encode() + b"\x81", "no longer UTF-8"),
         (None, "is not in the folder"),
     ],
 )
@@ -681,8 +693,8 @@ def test_csv_rows_with_too_many_or_few_cells_are_rejected(world: World) -> None:
     world.write("plan.csv", CSV_HEADER + "A,Q1 2025,5,000\nB,Q1 2025\nC,Q1 2025,4\n")
     assert world.sync(source).status == "partial"
     assert world.bad_rows(source) == {
-        2: "has more cells than the header: put quotes around an amount that contains a comma",
-        3: "Budgeted Amount is blank: enter an amount, or 0",
+        2: "The row has more cells than the header. Quote an amount that contains a comma.",
+        3: "Amount is blank. Enter an amount, or 0.",
     }
     assert world.budgets() == {"A, Q1 2025": "1", "B, Q1 2025": "2", "C, Q1 2025": "4"}
 
@@ -695,7 +707,7 @@ def test_csv_path_cannot_leave_its_folder(world: World, path: str) -> None:
     (world.folder / "link.csv").symlink_to(world.folder.parent / "outside.csv")
     (world.folder / "folder-link").symlink_to(world.folder.parent)
     with pytest.raises(RequestError) as error:
-        sync.add_source(ROOT, ORG, csv_path=path, csv_folder=world.folder)
+        file_target(CSV, path, world.folder)
     assert "csv" in error.value.fields
 
 
@@ -722,14 +734,14 @@ def test_pipe_instead_of_a_csv_does_not_block_the_run(world: World) -> None:
 def test_who_may_add_and_remove_sources(world: World) -> None:
     admin = person("admin-1", Role.FPA_ADMIN, ORG)
     with pytest.raises(RequestError) as error:
-        sync.add_source(admin, ORG, csv_path="plan.csv", csv_folder=world.folder)
+        sync.add_source(admin, ORG, file_target(CSV, "plan.csv", world.folder))
     assert error.value.code == Code.FORBIDDEN
-    source, _ = sync.add_source(admin, ORG, spreadsheet=KEY, worksheet="gid=7")
-    assert (source.worksheet, source.worksheet_gid) == (None, 7)
+    source, _ = sync.add_source(admin, ORG, google_target(KEY, "gid=7"))
+    assert (source.target.worksheet, source.target.worksheet_gid) == (None, 7)
     world.customer("org-2")
     for actor, customer in ((admin, "org-2"), (person("user-1", Role.FPA_USER, ORG), ORG)):
         with pytest.raises(RequestError) as error:
-            sync.add_source(actor, customer, spreadsheet=KEY, worksheet="X")
+            sync.add_source(actor, customer, google_target(KEY, "X"))
         assert error.value.code == Code.FORBIDDEN
     with pytest.raises(RequestError) as error:
         sync.remove_source(replace(admin, customer_id="org-2"), source.id)
@@ -738,24 +750,11 @@ def test_who_may_add_and_remove_sources(world: World) -> None:
 
 def test_all_errors_of_a_new_source_are_reported_at_once(world: World) -> None:
     with pytest.raises(RequestError) as error:
-        sync.add_source(
-            ROOT,
-            ORG,
-            spreadsheet="no key!",
-            worksheet=" ",
-            csv_path="../x",
-            csv_folder=world.folder,
-            locale="xx",
-            names={"Colour": "x"},
-        )
-    assert set(error.value.fields) == {
-        "spreadsheet",
-        "worksheet",
-        "csv",
-        "locale",
-        "map",
-        "source",
-    }
+        google_target("no key!", " ")
+    assert set(error.value.fields) == {"spreadsheet", "worksheet"}
+    with pytest.raises(RequestError) as error:
+        file_target(XLSX, "../x", world.folder, " ")
+    assert set(error.value.fields) == {"xlsx", "worksheet"}
 
 
 def test_sheet_cannot_be_added_twice_and_sharing_it_warns(
@@ -763,13 +762,13 @@ def test_sheet_cannot_be_added_twice_and_sharing_it_warns(
 ) -> None:
     world.customer("org-2")
     address = f"https://docs.google.com/spreadsheets/d/{KEY}/edit?usp=sharing#gid=12"
-    source, warnings = sync.add_source(ROOT, ORG, spreadsheet=address)
-    assert (source.spreadsheet_key, source.worksheet_gid, warnings) == (KEY, 12, [])
-    assert sync.add_source(ROOT, "org-2", spreadsheet=KEY, worksheet="Other")[1] == [
+    source, warnings = sync.add_source(ROOT, ORG, google_target(address))
+    assert (source.target.spreadsheet_key, source.target.worksheet_gid, warnings) == (KEY, 12, [])
+    assert sync.add_source(ROOT, "org-2", google_target(KEY, "Other"))[1] == [
         "Customer org-1 has a source in this spreadsheet too: is that intended?"
     ]
     with pytest.raises(RequestError) as error:
-        sync.add_source(ROOT, ORG, spreadsheet=KEY, worksheet="gid=12")
+        sync.add_source(ROOT, ORG, google_target(KEY, "gid=12"))
     assert source.id in error.value.sentence
 
 

@@ -37,6 +37,7 @@ PACKAGES_OF_LIBRARY = {
     "psycopg": {"database", "settings"},
     "pydantic": {"accounts", "domain", "sync", "web"},
     "babel": {"domain", "sync"},
+    "python_calamine": {"sync"},
 }
 
 FILES = sorted(

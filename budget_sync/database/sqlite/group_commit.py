@@ -93,7 +93,7 @@ class _Job(Generic[T]):
 class WriterThread:
     """The queue and the writer thread of one process.
 
-    The thread starts with the first job, so never before a fork.
+    The thread starts with the first job or by `start`, so never before a fork.
     """
 
     def __init__(self) -> None:
@@ -102,6 +102,11 @@ class WriterThread:
         self._queue_changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._checkpointer = Checkpointer()
+
+    def start(self) -> None:
+        """Start the thread before its first job."""
+        with self._queue_changed:
+            self._ensure_thread()
 
     def run(self, work: Callable[[], T]) -> T:
         """Run `work` on the writer thread; return its result or raise its error once durable."""

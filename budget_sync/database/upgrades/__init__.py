@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import peewee
@@ -15,6 +16,7 @@ from budget_sync.database.upgrades.before_5 import (
     TO_4_IN_POSTGRESQL,
     TO_4_IN_SQLITE,
 )
+from budget_sync.database.upgrades.report import Step
 from budget_sync.database.upgrades.to_5 import TO_5_IN_POSTGRESQL, TO_5_IN_SQLITE
 
 #: The names of rows that an error sentence lists.
@@ -49,7 +51,7 @@ _PRECONDITIONS = {
 }
 
 
-def upgrade_steps(database: peewee.Database) -> dict[int, list[str]]:
+def upgrade_steps(database: peewee.Database) -> dict[int, Sequence[Step]]:
     """The upgrade steps for the engine of `database`, by the version that they lead to."""
     if isinstance(database, PostgresServer):
         return {2: TO_2, 3: TO_3_IN_POSTGRESQL, 4: TO_4_IN_POSTGRESQL, 5: TO_5_IN_POSTGRESQL}

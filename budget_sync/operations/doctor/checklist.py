@@ -193,7 +193,7 @@ def _sheet_sync(actor: Actor, settings: Settings) -> Iterator[Finding]:
     for source in sources:
         label = f"{source.customer_id} {source.label}"
         try:
-            sync.fetch_source(source, sync.Reach.of(settings))
+            sync.fetch_source(source.target, sync.Reach.of(settings))
         except sync.FetchError as problem:
             yield failed(
                 name,

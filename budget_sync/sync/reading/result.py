@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
 
+from budget_sync.domain.periods import FiscalYear
+
 #: Department and period, each in its one spelling: unique among the live budgets of a customer.
 BudgetKey = tuple[str, str]
 
@@ -52,13 +54,29 @@ class SheetRow(NamedTuple):
     row_count: int = 1
 
 
+class Customer(NamedTuple):
+    """What reading a sheet needs to know about its customer."""
+
+    currency: str
+    fiscal_year: FiscalYear = FiscalYear()
+
+
+class Identity(NamedTuple):
+    """What indicates the budget that a rejected row means."""
+
+    external_id: str | None = None
+    id_unknown: bool = False
+    department_key: str | None = None
+    period_key: str | None = None
+
+
 class RowError(NamedTuple):
     """Rejected rows, and everything that indicates which budget they mean.
 
     `rows` are sheet rows in ascending order; empty if the error is not about rows (a new period
     column). If `id_unknown`, the row has a Budget ID that cannot be read; `external_id` is then its
     possible value if the cell is a date, and None otherwise. An error with `blocks` keeps the
-    budgets that it may mean from being deleted.
+    budgets that it may mean from being deleted. Rows that may mean several budgets have `others`.
     """
 
     rows: tuple[int, ...]
@@ -68,6 +86,12 @@ class RowError(NamedTuple):
     department_key: str | None = None
     period_key: str | None = None
     blocks: bool = True
+    others: tuple[Identity, ...] = ()
+
+    def each(self) -> list[RowError]:
+        """The error once for each budget that its rows may mean."""
+        alone = self._replace(others=())
+        return [alone, *(alone._replace(**other._asdict()) for other in self.others)]
 
     @property
     def row(self) -> int:
@@ -102,7 +126,7 @@ class SheetResult:
     """What a sheet says. `rows` and `errors` are in sheet order.
 
     `skipped` are the rows that do not count, and why. `has_limits`: the sheet has a column for
-    auto-approve limits. `notes` are sentences for people.
+    auto-approve limits. `notes` are sentences for people. `headings` are those of all columns.
     """
 
     rows: list[SheetRow]
@@ -111,3 +135,4 @@ class SheetResult:
     notes: list[str] = field(default_factory=list)
     skipped: dict[int, str] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
+    headings: tuple[str, ...] = ()

@@ -18,6 +18,10 @@ from budget_sync.web.console import (  # noqa: F401  # importing an area registe
     requests,
     session,
     sync,
+    sync_connect,
+    sync_holds,
+    sync_reading,
+    sync_upload,
     team,
 )
 from budget_sync.web.console.base import console, csrf

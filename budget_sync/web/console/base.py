@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import urlencode
@@ -33,6 +34,11 @@ from budget_sync.queries.accounts import customers
 from budget_sync.settings import Settings
 from budget_sync.web import auth, charts
 from budget_sync.web.console import formats
+from budget_sync.web.server_interface import (
+    MAX_UPLOAD_BYTES,
+    BrokenBodyError,
+    may_accept_upload,
+)
 
 console = Blueprint(
     "console",
@@ -117,12 +123,15 @@ def _before_request() -> AnyResponse | None:
     if request.endpoint == "console.static":
         return None
     database.open_connection()
-    csrf.protect()
-    if request.endpoint in PUBLIC:
-        return None
     if address := _confirmation_address():
         return redirect(address)
-    g.viewer = _load_viewer()
+    if request.method == "POST" and may_accept_upload(_view()):
+        # Before the file is read, unlike for other forms.
+        g.viewer = _load_viewer()
+        _read_upload()
+    csrf.protect()
+    if request.endpoint not in PUBLIC and "viewer" not in g:
+        g.viewer = _load_viewer()
     return None
 
 
@@ -131,7 +140,7 @@ def _confirmation_address() -> str | None:
 
     The redirect to the provider and back suits only a whole page, not a form.
     """
-    if request.method != "GET" or "HX-Request" in request.headers:
+    if request.endpoint in PUBLIC or request.method != "GET" or "HX-Request" in request.headers:
         return None
     if auth.is_confirmed(auth.CONFIRM_AFTER_S):
         return None
@@ -140,6 +149,32 @@ def _confirmation_address() -> str | None:
         return None
     back = request.full_path.rstrip("?")
     return url_for("console.begin_sign_in", name=provider.name, silent="1", next=back)
+
+
+def _view() -> Callable[..., Any]:
+    return current_app.view_functions[request.endpoint or ""]
+
+
+def _read_upload() -> None:
+    """Read a form of up to MAX_UPLOAD_BYTES at once: in parts, each would copy the rest.
+
+    Raises RequestError BODY_TOO_LARGE or INVALID_REQUEST.
+    """
+    length = request.content_length
+    if length is None:
+        raise RequestError(Code.INVALID_REQUEST, "The form has no length. Send it from a browser.")
+    if length > MAX_UPLOAD_BYTES:
+        raise RequestError(
+            Code.BODY_TOO_LARGE,
+            f"The file is larger than {MAX_UPLOAD_BYTES // 1024 // 1024} MB, so it was not read. "
+            "Remove worksheets and columns that are not needed, or share it as a Google Sheet.",
+        )
+    try:
+        body = request.environ["wsgi.input"].read(length)
+    except OSError:
+        raise BrokenBodyError from None
+    request.environ["wsgi.input"] = BytesIO(body)
+    request.max_content_length = MAX_UPLOAD_BYTES
 
 
 def _load_viewer() -> Viewer:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from flask import Response
 
+from budget_sync.accounts.customers import fiscal_year_of
 from budget_sync.database.models import Customer
 from budget_sync.domain import clock
 from budget_sync.domain.periods import period_dates
@@ -185,7 +186,7 @@ def _burn(line: BudgetLine, points: list[Point], customer: Customer) -> dict[str
 
 def _midnights(period_key: str, customer: Customer) -> tuple[datetime, datetime] | None:
     """When a period starts and ends in the customer's time zone; None if its dates are unknown."""
-    dates = period_dates(period_key, customer.fiscalYearStartMonth)
+    dates = period_dates(period_key, fiscal_year_of(customer))
     if dates is None:
         return None
     zone = ZoneInfo(customer.timeZone)

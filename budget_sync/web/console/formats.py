@@ -46,6 +46,9 @@ ACTIONS = {
     "ENABLE_CUSTOMER": "Customer enabled",
     "PRUNE_HISTORY": "Old sync runs deleted",
     "ROTATE_KEY": "API key rotated",
+    "SET_READING": "Reading confirmed",
+    "SET_FILE": "Newer file used",
+    "ANSWER_HOLD": "Held change answered",
 }
 FIELDS = {
     "budgetedAmount": "budgeted amount",
@@ -57,6 +60,7 @@ FIELDS = {
     "deletedAt": "deleted",
     "timeZone": "time zone",
     "fiscalYearStartMonth": "first month of the fiscal year",
+    "fiscalYearNamedBy": "naming of the fiscal year",
 }
 ROLES = {
     "super_admin": "Super admin",

@@ -81,6 +81,7 @@ def customer_settings() -> AnyResponse:
         "limit": "" if limit_minor is None else to_text(limit_minor, customer.currencyExponent),
         "time_zone": customer.timeZone,
         "month": str(customer.fiscalYearStartMonth),
+        "named_by": customer.fiscalYearNamedBy,
     }
     if not is_sent():
         return page("customer.html", values=stored)
@@ -94,6 +95,7 @@ def customer_settings() -> AnyResponse:
             no_auto_approve_limit=not values["limit"],
             time_zone=values["time_zone"],
             fiscal_year_start_month=int(values["month"]) if values["month"].isdecimal() else 0,
+            fiscal_year_named_by=values["named_by"] or None,
         )
     except RequestError as error:
         return page("customer.html", status_of(error), values=values, error=error.sentence)

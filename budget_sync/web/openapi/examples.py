@@ -292,6 +292,8 @@ SYNC = {
                     "softDeletedCount": 1,
                     "revivedCount": 0,
                     "heldCount": 0,
+                    "held": [],
+                    "notes": [],
                     "errorCount": 0,
                 }
                 | {

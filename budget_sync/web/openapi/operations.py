@@ -195,7 +195,10 @@ OPERATIONS = (
         parameters=(
             _CUSTOMER_ID,
             _argument("department", "Only budgets of this department."),
-            _argument("fiscalPeriod", "Only budgets of this period, in any spelling."),
+            _argument(
+                "fiscalPeriod",
+                "Only budgets of this period, in any spelling. Rejected if a check rejects it.",
+            ),
             _argument("cursor", "The `nextCursor` of the previous page."),
             Parameter(
                 "limit",

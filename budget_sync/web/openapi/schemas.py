@@ -232,20 +232,37 @@ class Done(ReplyModel):
     success: Literal[True]
 
 
+class HeldChange(ReplyModel):
+    """A change of a sheet that looks like a mistake and waits for the answer of a person.
+
+    `old` and `new` are amounts, or of a rename the keys of both budgets, such as
+    "Lampe North|2026-Q1". A deletion has no new amount, a creation no budget and no old amount.
+    """
+
+    kind: Literal["rename", "deletion", "creation", "amount"]
+    budget_id: str | None
+    department: str
+    period: str = Field(description="The key of the fiscal period, such as 2026-Q1.")
+    old: str | Money | None
+    new: str | Money | None
+
+
 class SyncResult(ReplyModel):
     """The result of a sync run of one source, as stored in `SyncHistory`."""
 
     sync_id: str | None = Field(description="null if the sync history could not be written.")
     customer_id: str
     source_id: str
-    source_type: Literal["google_sheets", "csv"]
+    source_type: Literal["google_sheets", "csv", "xlsx"]
     status: Literal["success", "partial", "failed", "skipped"]
     created_count: int
     updated_count: int
     unchanged_count: int
     soft_deleted_count: int
     revived_count: int
-    held_count: int = Field(description="Deletions that wait for approval.")
+    held_count: int = Field(description="Changes that wait for an answer.")
+    held: list[HeldChange] = Field(description="The first 200 of them.")
+    notes: list[str] = Field(description="The first 200 remarks on how the sheet was read.")
     error_count: int
     overdrawn_count: int
     message: str | None

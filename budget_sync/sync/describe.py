@@ -1,0 +1,246 @@
+"""Describes a proposed reading: as sentences for people, and as JSON for programs. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Final
+
+from budget_sync.domain.money import to_number
+from budget_sync.sync.facts import plain_number
+from budget_sync.sync.limits import cut
+from budget_sync.sync.propose import Proposed
+from budget_sync.sync.reading.model import (
+    CurrencyColumn,
+    CurrencyConstant,
+    PeriodColumn,
+    PeriodConstant,
+    PeriodHeadings,
+    Reading,
+)
+from budget_sync.sync.reading.proposal import Proposal
+from budget_sync.sync.reading.result import SheetBudget, SheetResult, SheetRow
+from budget_sync.sync.summary import errors_json, rows_text
+
+#: The JSON object lists this many budgets.
+MAX_BUDGETS: Final = 20
+
+#: Sentences name at most this many rows, periods or headings.
+_MAX_NAMED: Final = 3
+
+#: Sentences list at most this many rejected rows.
+_MAX_ERRORS: Final = 10
+
+#: Objects of a reading whose keys are texts of the sheet, so that a difference does not name them.
+_WHOLE_KEYS: Final = frozenset({"period.headings", "currency.words"})
+
+
+def proposal_json(proposed: Proposed, source_id: str | None) -> dict[str, object]:
+    """The JSON object of `add-source`, `preview-source` and `reread-source`."""
+    proposal, trial = proposed.proposal, proposed.proposal.trial
+    return {
+        "sourceId": source_id,
+        "reading": proposal.reading.to_json() if proposal.reading else None,
+        "open": list(proposal.open),
+        "questions": [question.to_json() for question in proposal.questions],
+        "refused": proposal.refused,
+        "budgets": None if proposal.refused is not None else _budgets_json(trial),
+        "skipped": [
+            {"row": row, "why": why} for row, why in (trial.skipped if trial else {}).items()
+        ],
+        "errors": errors_json(trial.errors if trial else ()),
+        "notes": [*proposal.evidence, *(trial.notes if trial else ())],
+    }
+
+
+def _budgets_json(trial: SheetResult | None) -> dict[str, object]:
+    rows = trial.rows if trial else []
+    return {
+        "count": len(rows),
+        "total": {currency: plain_number(total) for currency, total in totals(rows).items()},
+        "first": [_budget_json(row) for row in rows[:MAX_BUDGETS]],
+    }
+
+
+def _budget_json(row: SheetRow) -> dict[str, object]:
+    budget = row.budget
+    return {
+        "department": budget.department,
+        "fiscalPeriod": budget.period,
+        # A trial has no key for a period that depends on an open question.
+        "period": budget.period_key or None,
+        "amount": to_number(budget.budgeted_minor, budget.exponent),
+        "currency": budget.currency,
+        "row": row.number,
+        "rows": row.row_count,
+    }
+
+
+def totals(rows: Iterable[SheetRow]) -> dict[str, Decimal]:
+    """The sum of the budgets by currency, in whole units."""
+    sums: dict[tuple[str, int], int] = defaultdict(int)
+    for row in rows:
+        sums[row.budget.currency, row.budget.exponent] += row.budget.budgeted_minor
+    return {
+        currency: Decimal(minor).scaleb(-exponent) for (currency, exponent), minor in sums.items()
+    }
+
+
+def difference(old: Reading | None, new: Reading | None) -> list[dict[str, object]]:
+    """What differs between two readings, by key: `[{"key": "sum", "old": false, "new": true}]`."""
+    before = _flat(old.to_json() if old else {})
+    after = _flat(new.to_json() if new else {})
+    return [
+        {"key": key, "old": before.get(key), "new": after.get(key)}
+        for key in dict.fromkeys((*before, *after))
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(reading: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """The values of a reading by dotted keys."""
+    flat: dict[str, object] = {}
+    for key, value in reading.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and name not in _WHOLE_KEYS:
+            flat |= _flat(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def proposal_lines(proposed: Proposed) -> list[str]:
+    """A proposal as sentences, a line each."""
+    proposal = proposed.proposal
+    if proposal.refused is not None:
+        return [proposal.refused]
+    lines: list[str] = []
+    if proposal.reading is not None:
+        lines.append(" ".join(_column_sentences(proposed, proposal.reading)))
+        lines += _rule_sentences(proposal.reading)
+    trial = proposal.trial
+    if trial is not None:
+        lines += _trial_lines(proposal, trial)
+    return lines
+
+
+def _column_sentences(proposed: Proposed, reading: Reading) -> Iterator[str]:
+    """Which columns mean what."""
+    trial = proposed.proposal.trial
+    if proposed.layout:
+        rows = proposed.layout.header_rows
+        yield f"Header: row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))}."
+    fill = {"down": ", also for the rows below it", "section": ", on separate lines", "no": ""}
+    yield f"Department: {reading.department.column!r}{fill[reading.department.fill]}."
+    periods = _period_list(trial.rows if trial else [])
+    period = reading.period
+    if isinstance(period, PeriodColumn):
+        part = f" with {period.part!r}" if period.part else ""
+        yield f"Period: {period.column!r}{part}{periods}."
+    elif isinstance(period, PeriodConstant):
+        yield f"Period: {period.constant} for all rows{periods}."
+    if isinstance(period, PeriodHeadings):
+        yield f"Amounts: {len(period.headings)} columns, one for each period{periods}."
+        if period.ignored:
+            yield f"Not read: {_some(list(map(repr, period.ignored)))}."
+    else:
+        yield f"Amount: {reading.amount.columns[0]!r}."
+    if reading.id:
+        yield f"Budget ID: {reading.id!r}."
+    if reading.limit:
+        yield f"Auto-approve limit: {reading.limit!r}."
+    if isinstance(reading.currency, CurrencyColumn):
+        yield f"Currency: {reading.currency.column!r}."
+    elif isinstance(reading.currency, CurrencyConstant):
+        yield f"Currency: {reading.currency.constant}."
+
+
+def _period_list(rows: Iterable[SheetRow]) -> str:
+    """The periods of the budgets, such as " (3 periods: FY24 → 2024, …)"."""
+    keys: dict[str, str] = {}
+    for row in rows:
+        keys.setdefault(row.budget.period, row.budget.period_key)
+    if not keys:
+        return ""
+    named = [f"{text} → {key}" if key else text for text, key in list(keys.items())[:_MAX_NAMED]]
+    more = ", …" if len(keys) > _MAX_NAMED else ""
+    count = f"{len(keys)} period{'s' * (len(keys) != 1)}"
+    return f" ({count}: {', '.join(named)}{more})"
+
+
+def _rule_sentences(reading: Reading) -> Iterator[str]:
+    """How the values of the columns are read, as far as it is not the usual way."""
+    if reading.unit != 1:
+        yield f"Amounts are multiplied by {reading.unit:,}."
+    if reading.sign == "negate":
+        yield "The sign of the amounts is reversed."
+    if reading.marks.decimal == ",":
+        yield "Amounts have a decimal comma, as in 1.234,50."
+    if reading.department.code == "strip":
+        yield "Codes before the names of departments are left out."
+    for each in reading.keep:
+        kept = _some(list(each.kept))
+        yield f"Only rows count whose {each.column!r} is {kept}."
+    if reading.blanks:
+        yield f"These texts mean that there is no amount: {_some(list(reading.blanks))}."
+
+
+def _trial_lines(proposal: Proposal, trial: SheetResult) -> Iterator[str]:
+    if proposal.reading is not None and proposal.reading.sum:
+        most = max((row.row_count for row in trial.rows), default=1)
+        if most > 1:
+            yield f"Rows of one department and period are added up: up to {most} rows a budget."
+    if trial.skipped:
+        yield f"Left out: {_left_out(trial.skipped)}."
+    yield from proposal.evidence
+    yield from trial.notes
+    if trial.errors:
+        yield f"Rejected: {len(trial.errors)}."
+        for error in trial.errors[:_MAX_ERRORS]:
+            yield f"  {rows_text(error.rows)}{error.message}"
+        if len(trial.errors) > _MAX_ERRORS:
+            yield f"  and {len(trial.errors) - _MAX_ERRORS:,} more"
+    yield _sum_sentence(trial.rows)
+
+
+def _left_out(skipped: Mapping[int, str]) -> str:
+    """The rows that were left out, by reason: "829 rows (left out by Status); row 31 (total)"."""
+    by_reason: dict[str, list[int]] = defaultdict(list)
+    for row, why in skipped.items():
+        by_reason[why].append(row)
+    parts = []
+    for why, rows in by_reason.items():
+        if len(rows) == 1:
+            named = f"row {rows[0]}"
+        elif len(rows) <= _MAX_NAMED:
+            named = f"rows {', '.join(map(str, rows))}"
+        else:
+            named = f"{len(rows):,} rows"
+        parts.append(f"{named} ({why})")
+    return "; ".join(parts)
+
+
+def _sum_sentence(rows: list[SheetRow]) -> str:
+    """The number of budgets, their sum and the largest one."""
+    count = f"{len(rows):,} budget{'s' * (len(rows) != 1)}"
+    if not rows:
+        return f"{count}."
+    sums = " and ".join(f"{total:,} {currency}" for currency, total in totals(rows).items())
+    largest = max((row.budget for row in rows), key=_whole_units)
+    return f"{count}, {sums} in total. The largest is {largest.label}: {_money(largest)}."
+
+
+def _whole_units(budget: SheetBudget) -> Decimal:
+    return Decimal(budget.budgeted_minor).scaleb(-budget.exponent)
+
+
+def _money(budget: SheetBudget) -> str:
+    return f"{_whole_units(budget):,} {budget.currency}"
+
+
+def _some(texts: list[str]) -> str:
+    """The first texts of a list."""
+    shown = [cut(text, 60) for text in texts[:_MAX_NAMED]]
+    more = len(texts) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")

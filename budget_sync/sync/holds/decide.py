@@ -1,0 +1,317 @@
+"""Decides which changes of a sync run are applied and which are held. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from budget_sync.sync.holds.amounts import AmountPair, bulk_reason, is_hundredfold
+from budget_sync.sync.holds.model import (
+    BULK,
+    Answer,
+    Hold,
+    Kind,
+    Question,
+    Reason,
+    Reply,
+    held_budget,
+    held_creation,
+)
+from budget_sync.sync.holds.renames import Pair, find_renames
+from budget_sync.sync.limits import Check, checked, no_check
+from budget_sync.sync.match import Match, StoredBudget, problem_of
+from budget_sync.sync.reading.result import SheetRow
+
+#: The deletion limit: deletions are held if they are more than half of the source's live budgets,
+#: or more than this count and more than a tenth.
+DELETION_LIMIT_COUNT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a run found: `missing` budgets are live, not in the sheet, and no bad row means them.
+
+    `live_count` is the number of the source's live budgets. `previous` is what the source's latest
+    applied run held, and `answers` are the open answers. `allow_deletes` approves all deletions.
+    """
+
+    source_id: str
+    matched: list[Match]
+    missing: list[StoredBudget]
+    live_count: int
+    previous: Collection[Hold] = ()
+    answers: Collection[Answer] = ()
+    allow_deletes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is applied, and what is held.
+
+    `matched` are the rows to apply, with the old amounts of budgets whose new amount is held.
+    `live_count` is the number of the source's live budgets without approved deletions.
+    `applied_ids` are the stored answers that had an effect, and `expired_ids` those that fit
+    nothing; the others are still open.
+    """
+
+    matched: list[Match]
+    deletes: list[StoredBudget]
+    held: list[Hold]
+    live_count: int
+    applied_ids: list[int]
+    expired_ids: list[int]
+
+
+class _Answers:
+    """The open answers, and which of them were used."""
+
+    def __init__(self, answers: Iterable[Answer]) -> None:
+        self._answers = list(answers)
+        self._given = {(answer.question, answer.reply) for answer in self._answers}
+        self._used: set[tuple[Question, Reply]] = set()
+
+    def have(self, question: Question, reply: Reply) -> bool:
+        """Whether this is the answer to the question. Then it counts as used."""
+        if (question, reply) not in self._given:
+            return False
+        self._used.add((question, reply))
+        return True
+
+    def closed(self, held: Iterable[Hold]) -> tuple[list[int], list[int]]:
+        """The ids of the applied and of the expired answers.
+
+        An answer to what is still held stays open: it did not answer all, or is not possible now.
+        """
+        still_asked = {hold.question for hold in held}
+        applied: list[int] = []
+        expired: list[int] = []
+        for answer in self._answers:
+            if answer.id is not None and answer.question not in still_asked:
+                is_used = (answer.question, answer.reply) in self._used
+                (applied if is_used else expired).append(answer.id)
+        return applied, expired
+
+
+def decide(found: Found, check: Check = no_check) -> Decision:
+    """Decide which changes are held: renames, deletions, creations and amounts, in this order."""
+    answers = _Answers(found.answers)
+    deletions = _decide_deletions(found, answers, check)
+    check()
+    amounts = _decide_amounts(found, answers, check)
+    held = [*deletions.held, *amounts.held.values()]
+    matched: list[Match] = []
+    for match in checked(found.matched, check):
+        row, budget = match
+        if match.row.number in deletions.held_rows:
+            continue
+        if same := deletions.same.get(row.number):
+            matched.append(Match(row, same))
+        elif budget is not None and budget.id in amounts.held:
+            matched.append(Match(_with_old_amount(row, budget), budget))
+        elif not _is_new(match) or row.number in deletions.different_rows:
+            matched.append(match)
+        elif reasons := _creation_reasons(row, deletions, amounts, answers):
+            held.append(held_creation(row, *reasons))
+        else:
+            matched.append(match)
+    applied_ids, expired_ids = answers.closed(held)
+    return Decision(
+        matched, deletions.deletes, held, deletions.live_count, applied_ids, expired_ids
+    )
+
+
+def _is_new(match: Match) -> bool:
+    """Whether the row creates a budget, or revives a deleted one."""
+    return match.budget is None or match.budget.deleted_at is not None
+
+
+def _may_be_renamed(match: Match) -> bool:
+    """Whether the row may be another budget under a new name.
+
+    Not if it names a deleted budget by its Budget ID.
+    """
+    budget = match.budget
+    return budget is None or (
+        budget.deleted_at is not None and match.row.budget.external_id != budget.sheet_id
+    )
+
+
+def _with_old_amount(row: SheetRow, budget: StoredBudget) -> SheetRow:
+    """The row with the stored amount, and with the stored limit, which may be misread too."""
+    return row._replace(
+        budget=row.budget._replace(
+            budgeted_minor=budget.sheet.budgeted_minor, limit_minor=budget.sheet.limit_minor
+        )
+    )
+
+
+def _creation_reasons(
+    row: SheetRow, deletions: _Deletions, amounts: _Amounts, answers: _Answers
+) -> list[Reason]:
+    """Why the creation of the row's budget is held; empty if it is not."""
+    question = held_creation(row).question
+    # Both are asked for, so that both count as used.
+    is_approved = answers.have(question, Reply.APPROVE)
+    is_applied = answers.have(question, Reply.APPLY)
+    reasons: list[Reason] = []
+    if row.budget.period_key in deletions.blocked_periods and not is_approved:
+        reasons.append(Reason.LIMIT)
+    if amounts.bulk is not None and not is_applied:
+        reasons.append(amounts.bulk)
+    return reasons
+
+
+@dataclass(slots=True)
+class _Deletions:
+    """What is deleted, renamed and held of the budgets that are gone. Rows are by their number."""
+
+    live_count: int
+    deletes: list[StoredBudget] = field(default_factory=list)
+    held: list[Hold] = field(default_factory=list)
+    held_rows: set[int] = field(default_factory=set)
+    same: dict[int, StoredBudget] = field(default_factory=dict)
+    different_rows: set[int] = field(default_factory=set)
+    blocked_periods: set[str] = field(default_factory=set)
+
+
+def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletions:
+    """Pair suspected renames, apply the answers, then apply the deletion limit to the rest."""
+    before = {
+        hold.budget_id: hold
+        for hold in found.previous
+        if hold.kind in (Kind.RENAME, Kind.DELETION) and hold.budget_id is not None
+    }
+    renames = find_renames(
+        found.missing,
+        [match.row for match in found.matched if _may_be_renamed(match)],
+        {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new},
+        check,
+    )
+    result = _Deletions(found.live_count)
+    pairs = _answered_pairs(found, renames.pairs, answers, result)
+    paired_ids = {pair.old.id for pair in renames.pairs}
+    waiting: list[StoredBudget] = []
+    fresh: list[StoredBudget] = []
+    for budget in found.missing:
+        if budget.id in paired_ids:
+            continue
+        question = held_budget(Kind.DELETION, budget, None).question
+        if found.allow_deletes or answers.have(question, Reply.APPROVE):
+            result.deletes.append(budget)
+            result.live_count -= not found.allow_deletes
+        elif budget.id in before:
+            waiting.append(budget)
+        else:
+            fresh.append(budget)
+    too_many = not found.allow_deletes and (
+        not renames.is_complete
+        or _exceeds_limit(len(fresh) + len(waiting) + len(pairs), result.live_count)
+    )
+    limited_ids = {
+        budget_id
+        for budget_id, hold in before.items()
+        if Reason.LIMIT in hold.reasons and not found.allow_deletes
+    }
+    if too_many:
+        limited_ids |= {budget.id for budget in (*fresh, *waiting, *(pair.old for pair in pairs))}
+    else:
+        result.deletes += fresh
+    deleted_ids = {budget.id for budget in result.deletes}
+    held = [
+        budget
+        for budget in found.missing
+        if budget.id not in paired_ids and budget.id not in deleted_ids
+    ]
+    _hold(result, sorted(pairs, key=lambda pair: pair.row.number), held, limited_ids)
+    return result
+
+
+def _answered_pairs(
+    found: Found, pairs: Sequence[Pair], answers: _Answers, result: _Deletions
+) -> list[Pair]:
+    """Apply the answers to suspected renames; return the pairs that are held."""
+    held: list[Pair] = []
+    for pair in pairs:
+        old, row, _ = pair
+        question = held_budget(Kind.RENAME, old, row).question
+        if answers.have(question, Reply.DIFFERENT):
+            result.deletes.append(old)
+            result.different_rows.add(row.number)
+            result.live_count -= 1
+        elif (
+            answers.have(question, Reply.SAME)
+            and problem_of(found.source_id, row.budget, old) is None
+        ):
+            result.same[row.number] = old
+        else:
+            held.append(pair)
+    return held
+
+
+def _hold(
+    result: _Deletions,
+    pairs: Iterable[Pair],
+    deletions: Iterable[StoredBudget],
+    limited_ids: Collection[str],
+) -> None:
+    """Hold renames and deletions; those over the limit block the creations of their period."""
+    for old, row, reasons in pairs:
+        limit = (Reason.LIMIT,) if old.id in limited_ids else ()
+        result.held.append(held_budget(Kind.RENAME, old, row, *reasons, *limit))
+        result.held_rows.add(row.number)
+    for budget in deletions:
+        reason = Reason.LIMIT if budget.id in limited_ids else Reason.RENAME
+        result.held.append(held_budget(Kind.DELETION, budget, None, reason))
+    result.blocked_periods = {
+        hold.period_key for hold in result.held if Reason.LIMIT in hold.reasons
+    }
+
+
+def _exceeds_limit(count: int, live_count: int) -> bool:
+    return count * 2 > live_count or (count > DELETION_LIMIT_COUNT and count * 10 > live_count)
+
+
+class _Amounts(NamedTuple):
+    """The held amounts by budget id, and why all of them and all creations are held, if so."""
+
+    held: dict[str, Hold]
+    bulk: Reason | None
+
+
+def _decide_amounts(found: Found, answers: _Answers, check: Check) -> _Amounts:
+    """Hold the changed amounts that look misread, and those that are still held."""
+    before = {
+        hold.budget_id: hold
+        for hold in found.previous
+        if hold.kind is Kind.AMOUNT and hold.budget_id is not None
+    }
+    pairs: list[AmountPair] = []
+    changed: list[tuple[AmountPair, Match, StoredBudget]] = []
+    for match in checked(found.matched, check):
+        row, budget = match
+        if budget is None or budget.deleted_at is not None or budget.source_id != found.source_id:
+            continue
+        pair = AmountPair(
+            budget.id,
+            budget.sheet.currency,
+            budget.sheet.budgeted_minor,
+            row.budget.budgeted_minor,
+        )
+        if not pair.is_changed:
+            pairs.append(pair)
+        elif not answers.have(held_budget(Kind.AMOUNT, budget, row).question, Reply.APPLY):
+            pairs.append(pair)
+            changed.append((pair, match, budget))
+    now = bulk_reason(pairs)
+    held: dict[str, Hold] = {}
+    for pair, match, budget in changed:
+        reason = now
+        if reason is None and (hold := before.get(budget.id)):
+            reason = hold.reasons[0]
+        if reason is None and is_hundredfold(pair):
+            reason = Reason.HUNDREDFOLD
+        if reason is not None:
+            held[budget.id] = held_budget(Kind.AMOUNT, budget, match.row, reason)
+    bulk = next((hold.reasons[0] for hold in held.values() if hold.reasons[0] in BULK), None)
+    return _Amounts(held, bulk)

@@ -1,0 +1,91 @@
+"""Budgets that are not in the sheet and are kept, because a rejected row means or may mean them.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from budget_sync.sync.match import StoredBudget
+from budget_sync.sync.reading.result import BudgetKey, RowError
+
+
+class KeptBudget(NamedTuple):
+    """A budget that is not in the sheet but is not deleted, and the reason."""
+
+    budget: StoredBudget
+    reason: str
+
+
+def keep(
+    missing: list[StoredBudget], bad: Collection[RowError], stored: Iterable[StoredBudget]
+) -> tuple[list[KeptBudget], list[StoredBudget]]:
+    """The missing budgets that a bad row means or may mean; and the rest of the missing budgets."""
+    stored_by_id = {
+        name: budget
+        for budget in stored
+        for name in (budget.id, budget.sheet.external_id)
+        if name is not None
+    }
+    live_keys = {budget.key for budget in stored if budget.deleted_at is None}
+    error_by_id: dict[str, RowError] = {}
+    error_by_key: dict[BudgetKey, RowError] = {}
+    unclear = _UnclearRows()
+    for error in bad:
+        meant = stored_by_id.get(error.external_id) if error.external_id is not None else None
+        key = error.key
+        if meant is not None:
+            error_by_id[meant.id] = error
+        if key is not None:
+            error_by_key[key] = error
+        if meant is None and (key is None or (error.id_unknown and key not in live_keys)):
+            unclear.add(error)
+    kept: list[KeptBudget] = []
+    rest: list[StoredBudget] = []
+    for budget in missing:
+        if certain := error_by_id.get(budget.id) or error_by_key.get(budget.key):
+            reason = f"row {certain.row} means it, and cannot be used"
+        elif possible := unclear.first_for(budget):
+            reason = f"row {possible.row} cannot be read, and may mean it"
+        else:
+            rest.append(budget)
+            continue
+        kept.append(KeptBudget(budget, reason))
+    return kept, rest
+
+
+class _UnclearRows:
+    """Rejected rows that do not identify their budget, indexed by what can be read of them."""
+
+    def __init__(self) -> None:
+        # The first row with each department and period, None if it cannot be read, and its place.
+        self._first: dict[tuple[str | None, str | None], tuple[int, RowError]] = {}
+        self._first_without_id: tuple[int, RowError] | None = None
+        self._count = 0
+
+    def add(self, error: RowError) -> None:
+        """Add a row."""
+        found = (self._count, error)
+        self._count += 1
+        if error.key is None:
+            self._first.setdefault((error.department_key, error.period_key), found)
+        elif self._first_without_id is None:
+            # Only the Budget ID cannot be read, and a budget with an ID may have been renamed.
+            self._first_without_id = found
+
+    def first_for(self, budget: StoredBudget) -> RowError | None:
+        """The row that was added first, of those that may mean this budget.
+
+        Every part of the row that can be read must agree with the budget.
+        """
+        department_key, period_key = budget.key
+        found = [
+            self._first.get((None, None)),
+            self._first.get((department_key, None)),
+            self._first.get((None, period_key)),
+            self._first_without_id if budget.sheet.external_id is not None else None,
+        ]
+        first = min((each for each in found if each), key=lambda each: each[0], default=None)
+        return first and first[1]

@@ -1,0 +1,306 @@
+"""Large plans are written in parts: the end is the same, and each state on the way is valid."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.sync_world import HEADER_WITH_ID, ORG, World, open_world
+from support.world import ROOT
+
+from budget_sync import ledger, manual_budgets
+from budget_sync.database.models import Budget, SyncHistory
+from budget_sync.domain.request_models import ReserveRequest
+from budget_sync.settings import Settings
+from budget_sync.sync import Cancellation, Source, parts, write
+from budget_sync.sync.changes import Change, MovedRow
+from budget_sync.sync.match import StoredBudget
+from budget_sync.sync.parts import CircleError, Counts, split
+from budget_sync.sync.plan import SyncPlan
+from budget_sync.sync.reading.result import SheetBudget, SheetRow
+
+KEY = "the-only-key"
+
+NEXT = "If this run has ended, the next one makes the others."
+
+#: Changes of a part in these tests.
+PART = 3
+
+
+def budget(number: int, name: str, amount: int = 100) -> StoredBudget:
+    return StoredBudget(
+        id=f"b-{number:03}",
+        source_id="src_1",
+        source_row=number,
+        deleted_at=None,
+        reserved_minor=0,
+        committed_minor=0,
+        version=1,
+        sheet=SheetBudget(
+            external_id=str(number),
+            department=name,
+            department_key=name,
+            period="2025",
+            period_key="2025",
+            currency="USD",
+            budgeted_minor=amount,
+            limit_minor=None,
+            exponent=2,
+        ),
+    )
+
+
+def change(before: StoredBudget, name: str, amount: int) -> Change:
+    after = before._replace(
+        sheet=before.sheet._replace(department=name, department_key=name, budgeted_minor=amount)
+    )
+    return Change(1, before, after, ())
+
+
+def plan_of(**lists: Any) -> SyncPlan:
+    empty: dict[str, Any] = {
+        name: []
+        for name in (
+            *("creates", "updates", "revivals", "moved", "deletes", "held", "kept", "errors"),
+            *("applied_answers", "expired_answers"),
+        )
+    }
+    counts = {"unchanged_count": 0, "overdrawn_count": 0, "live_count": 0}
+    return SyncPlan(**(empty | counts | lists))
+
+
+def names_after(names: dict[str, str], part: SyncPlan) -> dict[str, str]:
+    """The names of the live budgets by id, once a part is written; they must be unique."""
+    names = dict(names)
+    for deleted in part.deletes:
+        del names[deleted.id]
+    for changed in part.updates:
+        names[changed.before.id] = changed.after.sheet.department
+    for row in part.creates:
+        names[f"new-{row.number}"] = row.budget.department
+    assert len(set(names.values())) == len(names)
+    return names
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.permutations(range(12)), st.integers(0, 12), st.integers(1, 7), st.integers(0, 5))
+def test_every_part_of_any_renames_leaves_unique_names(
+    order: list[int], renamed: int, size: int, extra: int
+) -> None:
+    stored = [budget(number, f"name {number}") for number in range(12)]
+    # Some budgets exchange their names, some take free ones, and their old ones are taken again.
+    updates = [
+        change(
+            stored[number],
+            f"name {number + 100 if number < extra else order[number]}",
+            100 + order[number] - number,
+        )
+        for number in range(12)
+        if order[number] < renamed or number < extra
+    ]
+    taken = {each.after.sheet.department for each in updates}
+    changed_ids = {each.before.id for each in updates}
+    deletes = [
+        each for each in stored if each.sheet.department in taken and each.id not in changed_ids
+    ]
+    new = [SheetRow(number, budget(number, f"new {number}").sheet) for number in range(extra)]
+    plan = plan_of(updates=updates, deletes=deletes, creates=new, moved=[MovedRow(1, "b-001")])
+    if len(taken) < len(updates):
+        return
+    found = split(plan, size)
+    names = {each.id: each.sheet.department for each in stored}
+    for part in found:
+        names = names_after(names, part)
+    for kind in ("deletes", "updates", "creates", "moved"):
+        assert sorted((item for part in found for item in getattr(part, kind)), key=repr) == sorted(
+            getattr(plan, kind), key=repr
+        )
+    assert all(Counts.of(part).total <= max(size, len(order)) for part in found)
+
+
+def test_lower_amounts_are_written_before_higher_ones() -> None:
+    stored = [budget(number, f"name {number}") for number in range(6)]
+    updates = [
+        change(each, each.sheet.department, 50 if number % 2 else 150)
+        for number, each in enumerate(stored)
+    ]
+    first, second = split(plan_of(updates=updates), PART)
+    assert {each.after.sheet.budgeted_minor for each in first.updates} == {50}
+    assert {each.after.sheet.budgeted_minor for each in second.updates} == {150}
+
+
+def test_small_plan_is_one_part() -> None:
+    stored = [budget(number, f"name {number}") for number in range(parts.MAX_CHANGES)]
+    plan = plan_of(deletes=stored)
+    assert split(plan) == [plan]
+
+
+def test_long_chain_of_renames_is_split_but_a_circle_is_not() -> None:
+    count = parts.MAX_CIRCLE + 1
+    stored = [budget(number, f"name {number}") for number in range(count)]
+    chain = [change(each, f"name {number + 1}", 1) for number, each in enumerate(stored)]
+    found = split(plan_of(updates=chain))
+    assert len(found) == 1 + count // parts.MAX_CHANGES
+    assert found[0].updates[0].before is stored[-1]
+    chain[-1] = change(stored[-1], "name 0", 1)
+    with pytest.raises(CircleError, match=r"More than 5,000 budgets exchange their names\. Noth"):
+        split(plan_of(updates=chain))
+
+
+@pytest.fixture
+def world(app: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(write, "split", partial(split, max_changes=PART))
+    with open_world(chosen.instance_folder, monkeypatch) as world:
+        yield world
+
+
+@pytest.fixture
+def source(world: World) -> Source:
+    return world.sheet(KEY, rows(10))
+
+
+def rows(count: int, amount: int = 100, shift: int = 0) -> list[list[Any]]:
+    """Rows with Budget IDs; with `shift`, each budget has the name of another one."""
+    return [
+        HEADER_WITH_ID,
+        *(
+            [f"id-{number}", f"Team {(number + shift) % count}", "Q1 2025", amount]
+            for number in range(count)
+        ),
+    ]
+
+
+def between_parts(monkeypatch: pytest.MonkeyPatch, *actions: Callable[[], object]) -> None:
+    """Call each action once, after one part of a plan is written."""
+    add, left = write.Written.add, list(actions)
+
+    def then_act(*arguments: Any) -> None:
+        add(*arguments)
+        if left:
+            left.pop(0)()
+
+    monkeypatch.setattr(write.Written, "add", then_act)
+
+
+@pytest.mark.both_engines
+def test_result_of_parts_is_that_of_one_transaction(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int, str | None]] = []
+
+    def look() -> None:
+        row = world.last(source)
+        seen.append((row.status, row.createdCount, row.message))
+        world.verify()
+
+    between_parts(monkeypatch, look, look, look)
+    result = world.sync(source)
+    assert (result.status, result.created_count, result.message) == ("success", 10, None)
+    assert seen[:2] == [
+        (
+            "failed",
+            done,
+            f"{done} of 10 changes were made so far. {NEXT}",
+        )
+        for done in (3, 6)
+    ]
+    (row,) = world.history(source)
+    assert (row.syncId, row.status, row.createdCount) == (result.sync_id, "success", 10)
+    assert len(world.budgets()) == 10
+    result = world.sync(source)
+    assert (result.unchanged_count, result.updated_count) == (10, 0)
+    world.verify()
+
+
+@pytest.mark.both_engines
+def test_cancelled_run_says_what_it_made_and_the_next_one_ends_it(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Cancellation()
+    between_parts(monkeypatch, lambda: None, lambda: stop.request(signal.SIGTERM))
+    result = world.sync(source, stop=stop)
+    assert (result.status, result.message) == (
+        "failed",
+        "Stopped by SIGTERM. 6 of 10 changes were made.",
+    )
+    (row,) = world.history(source)
+    assert (row.status, row.message, row.createdCount) == ("failed", result.message, 6)
+    assert len(world.budgets()) == 6
+    world.verify()
+    result = world.sync(source)
+    assert (result.status, result.created_count, result.unchanged_count) == ("success", 4, 6)
+    world.verify()
+
+
+@pytest.mark.both_engines
+def test_money_reserved_between_parts_stays_reserved(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.sync(source)
+    world.rows(KEY, rows(10, amount=40))
+    budgets = list(Budget.select())
+
+    def reserve() -> None:
+        for each in budgets:
+            ledger.reserve(
+                ROOT,
+                ReserveRequest(budget_id=each.id, request_id=each.id, amount=Decimal(30)),
+            )
+
+    between_parts(monkeypatch, reserve)
+    result = world.sync(source)
+    assert (result.status, result.updated_count) == ("success", 10)
+    assert set(world.budgets().values()) == {"40"}
+    world.verify()
+
+
+@pytest.mark.both_engines
+def test_name_taken_between_parts_is_planned_again(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between_parts(
+        monkeypatch,
+        lambda: manual_budgets.set_budget(ROOT, ORG, "Team 9", "Q1 2025", Decimal(70)),
+    )
+    result = world.sync(source)
+    assert (result.status, result.created_count, result.updated_count) == ("success", 9, 1)
+    assert result.unchanged_count == 0
+    assert world.budgets()["Team 9, Q1 2025"] == "100"
+    assert SyncHistory.select().count() == 1
+    world.verify()
+
+
+@pytest.mark.both_engines
+def test_names_exchanged_in_a_circle_change_together(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.sync(source)
+    names = sorted(world.budgets())
+    seen: list[list[str]] = []
+    between_parts(monkeypatch, lambda: seen.append(sorted(world.budgets())))
+    world.rows(KEY, [*rows(10, shift=1), ["id-10", "New", "Q1 2025", 1]])
+    result = world.sync(source)
+    assert (result.status, result.updated_count, result.created_count) == ("success", 10, 1)
+    assert seen == [names]
+    world.verify()
+
+
+@pytest.mark.both_engines
+def test_too_large_a_circle_of_names_changes_nothing(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.sync(source)
+    before = world.state()
+    monkeypatch.setattr(parts, "MAX_CIRCLE", 9)
+    world.rows(KEY, rows(10, shift=1))
+    result = world.sync(source)
+    assert result.status == "failed"
+    assert "exchange their names. Nothing was changed. Check the" in (result.message or "")
+    assert world.state() == before
