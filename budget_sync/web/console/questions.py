@@ -54,7 +54,7 @@ LABELS: Mapping[str, Mapping[str, str]] = {
 
 
 class Choice(NamedTuple):
-    """An option as a radio button or a check box. `note` says why it is chosen or likely; "" if there is no reason."""
+    """An option as a radio button or a check box. `note` is a reason to choose it, or ""."""
 
     value: str
     label: str
