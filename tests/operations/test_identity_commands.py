@@ -202,7 +202,7 @@ def test_partial_commits_repeated_over_a_rotation_count_once(world: Flask) -> No
     """Each commit is sent before and after the key was replaced, with the same Idempotency-Key."""
     client = world.test_client()
     headers = key_headers()
-    body = reserve_body(amount=1000, requestId="rotated")
+    body = reserve_body(amount=2000, requestId="rotated")
     assert client.post("/api/budget/reserve", json=body, headers=headers).status_code == 200
     budget = reserve_body()["budgetId"]
 
@@ -219,12 +219,12 @@ def test_partial_commits_repeated_over_a_rotation_count_once(world: Flask) -> No
     committed = client.get(f"/api/budgets/{budget}", headers=headers).json
     assert committed is not None
     first = []
-    for number in range(200):
+    for number in range(1000):
         first.append(commit(number))
-        if number % 50 == 49:
+        if number % 250 == 249:
             key = api_keys.rotate_key(ROOT, "orchestrator", customer_id="org-456")
             headers = {"Authorization": f"Bearer {key}"}
-    again = [commit(number) for number in range(200)]
+    again = [commit(number) for number in range(1000)]
     assert [json.loads(text) for text in first] == [json.loads(text) for text in again]
     after = client.get(f"/api/budgets/{budget}", headers=headers).json
     assert after is not None
@@ -232,4 +232,4 @@ def test_partial_commits_repeated_over_a_rotation_count_once(world: Flask) -> No
         after["budget"]["committedAmount"] - committed["budget"]["committedAmount"]
         if "budget" in after
         else after["committedAmount"] - committed["committedAmount"]
-    ) == 200
+    ) == 1000
