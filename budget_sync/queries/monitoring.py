@@ -11,7 +11,6 @@ from peewee import fn
 from budget_sync.accounts import api_keys
 from budget_sync.database import sums
 from budget_sync.database.models import (
-    ApiKey,
     Budget,
     BudgetDataSourceConfig,
     Customer,
@@ -140,10 +139,10 @@ def _is_used_to(percent: int) -> Any:
 def expiring_keys() -> dict[str, int]:
     """The number of keys that expire soon, by customer id; "" for keys for all customers.
 
-    Only customers with keys that are not revoked are in it.
+    Every enabled customer is in it.
     """
-    of_keys = ApiKey.select(ApiKey.customerId).where(ApiKey.revokedAt.is_null()).distinct()
-    counts = {key.customerId or "": 0 for key in of_keys}
+    enabled = Customer.select(Customer.id).where(Customer.disabledAt.is_null())
+    counts = {customer.id: 0 for customer in enabled.order_by(Customer.id)}
     return counts | Counter(key.customerId or "" for key in api_keys.expiring_keys())
 
 

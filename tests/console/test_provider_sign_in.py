@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +14,7 @@ import pytest
 import requests
 from flask import Flask
 from flask.testing import FlaskClient
-from support.tokens import write_identity_file
+from support.tokens import openid_provider, write_identity_file
 from support.world import ROOT
 
 from app import create_app
@@ -28,36 +24,12 @@ from budget_sync.database.models import AuditLog, Session, User
 from budget_sync.settings import Settings
 from budget_sync.web import auth
 
-CLAIMS = {
-    "sub": "mia",
-    "org_id": "acme",
-    "email": "mia@acme.example",
-    "name": "Mia Meyer",
-    "groups": ["fpa-admins"],
-}
-
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[str]:
     """The address of a running OpenID provider that knows mia, and nobody else."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = Path(sys.executable).with_name("oidc-provider-mock")
-    command = [str(program), "--port", str(port), "--user-claims", json.dumps(CLAIMS)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(200):
-            try:
-                requests.get(f"{url}/.well-known/openid-configuration", timeout=1)
-                break
-            except requests.ConnectionError:
-                time.sleep(0.05)
+    with openid_provider() as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,8 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import requests
 from joserfc import jws
 from joserfc.jwk import ECKey, KeySet, RSAKey
+
+from support.machine import free_port, wait_until
 
 AUDIENCE = "budget-sync"
 
@@ -134,3 +139,44 @@ def key_server() -> Iterator[KeyServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+#: The person that the provider of `openid_provider` knows.
+MIA = {
+    "sub": "mia",
+    "org_id": "acme",
+    "email": "mia@acme.example",
+    "name": "Mia Meyer",
+    "groups": ["fpa-admins"],
+}
+
+#: The part of the identity file for the sign-in at that provider. The secret is in ACME_SECRET.
+SIGN_IN = """[provider.sign_in]
+client_id = "budget-sync"
+client_secret_env = "ACME_SECRET"
+scopes = ["openid", "email", "profile"]
+"""
+
+
+@contextmanager
+def openid_provider() -> Iterator[str]:
+    """The address of a running OpenID provider on loopback that knows MIA."""
+    port = free_port()
+    program = Path(sys.executable).with_name("oidc-provider-mock")
+    command = [str(program), "--port", str(port), "--user-claims", json.dumps(MIA)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _answers(url), "the OpenID provider does not start", 30)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        requests.get(f"{url}/.well-known/openid-configuration", timeout=1)
+    except requests.RequestException:
+        return False
+    return True

@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from budget_sync.accounts import api_keys
 from budget_sync.accounts.identity import IdentityFileError, load_verifier
 from budget_sync.accounts.identity.keys import KeyFetchError
 from budget_sync.domain import clock
-from budget_sync.operations.doctor.findings import Finding, failed, ok, warning
+from budget_sync.operations.doctor.findings import Finding, failed, warning
 from budget_sync.settings import Settings
 
-_NAME = "Identity providers"
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """The identity providers whose keys can be fetched, in words, and what is wrong with others."""
+
+    working: str
+    problems: list[Finding]
 
 
-def providers(settings: Settings) -> Iterator[Finding]:
-    """Whether the identity file is valid, and whether the keys of each provider can be fetched."""
+def providers(settings: Settings) -> Providers:
+    """Look at the identity file, and fetch the keys of each provider."""
     try:
         verifier = load_verifier(settings)
     except IdentityFileError as problem:
-        yield failed(_NAME, str(problem), "correct the file, then restart the service")
-        return
-    if not verifier.identity.provider:
-        yield warning(
-            _NAME,
-            "none: people have local passwords, and services have API keys",
-            "to sign people in with the customer's own identity, see docs/sign-in.md",
-        )
+        todo = "correct the file, then restart the service"
+        return Providers("", [failed("Identity providers", str(problem), todo)])
+    working: list[str] = []
+    problems: list[Finding] = []
     for provider in verifier.identity.provider:
-        name = f"Identity provider {provider.name}"
         try:
             count = verifier.keys[provider.name].refresh()
         except KeyFetchError as error:
-            yield failed(
-                name,
-                f"{provider.issuer}: its keys cannot be fetched: {error}",
-                "check the address and the network; `flask identity-check` tries again",
+            problems.append(
+                failed(
+                    f"Identity provider {provider.name}",
+                    f"{provider.issuer}: its keys cannot be fetched: {error}",
+                    "check the address and the network; `flask identity-check` tries again",
+                )
             )
         else:
-            yield ok(name, f"{provider.issuer}, {count} keys")
+            working.append(f"{provider.name} ({count} keys)")
+    return Providers(", ".join(working), problems)
 
 
 def expiring_keys() -> Iterator[Finding]:
