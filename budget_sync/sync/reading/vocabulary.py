@@ -172,7 +172,8 @@ EXPENSE: Final = _words(
     """e exp expense expenses expenditure expenditures aufwand aufwände aufwendung aufwendungen
     ausgabe ausgaben dépense dépenses depense depenses gasto gastos opex capex cost costs outlay
     outlays outflow outflows auszahlung auszahlungen kosten charge charges egreso egresos
-    despesa despesas spesa spese uscita uscite lasten uitgaven udgift udgifter"""
+    despesa despesas spesa spese uscita uscite lasten uitgaven udgift udgifter
+    spending disbursements"""
 )
 
 REVENUE: Final = _words(

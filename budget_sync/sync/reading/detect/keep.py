@@ -121,14 +121,16 @@ def _filter(found: Values, findings: Findings, *, is_exclusive: bool) -> Filter 
     `is_exclusive`: each period has only one of its values.
     """
     column, values = found.column, list(found.counts)
+    sides = [_side(value) for value in values]
     if all(value in EXPENSE or value in REVENUE for value in values):
-        revenue = [value for value in values if value in REVENUE]
-        if len(revenue) == len(values):
+        if Side.EXPENSE not in sides:
             raise Refused(f"Every row is revenue (column '{column.name}').")
         is_only_cost = all(value in ("cost", "costs") for value in values)
-        if not is_only_cost and (len(values) >= 2 or revenue):
-            expense = tuple(value for value in values if value not in REVENUE)
-            return _ask(found, findings, default=expense)
+        if not is_only_cost and (len(values) >= 2 or Side.REVENUE in sides):
+            return _ask(found, findings, default=_expenses(values))
+    elif not EXPENSE.isdisjoint(values) and not REVENUE.isdisjoint(values):
+        # A value that is neither, such as Transfer, is for a person to decide.
+        return _ask(found, findings)
     has_status_word = any(word in _STATUS_WORDS for word in column.words)
     good = [value for value in values if value in GOOD_STATUS]
     bad = [value for value in values if is_bad_status(value) and value not in GOOD_STATUS]
@@ -150,6 +152,8 @@ def _side(text: str) -> Side | None:
 
     "Ord. Aufwendungen" and "Operating expenses" are expense. Single letters do not count.
     """
+    if text in EXPENSE or text in REVENUE:
+        return Side.REVENUE if text in REVENUE else Side.EXPENSE
     found = [word for word in words_of(text) if len(word) > 1]
     is_expense = any(word in EXPENSE or word.endswith(EXPENSE_ENDINGS) for word in found)
     is_revenue = any(word in REVENUE or word.endswith(REVENUE_ENDINGS) for word in found)
@@ -188,6 +192,11 @@ def _phrase_filter(found: Sequence[Values], findings: Findings) -> Filter | None
 def _without_side(text: str) -> tuple[str, ...]:
     """The words of a text that name no side."""
     return tuple(word for word in words_of(text) if _side(word) is None)
+
+
+def _expenses(values: Sequence[str]) -> tuple[str, ...]:
+    """The values that name expenses."""
+    return tuple(value for value in values if _side(value) is Side.EXPENSE)
 
 
 def is_bad_status(value: str) -> bool:

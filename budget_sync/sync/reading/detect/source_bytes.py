@@ -37,7 +37,9 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 #: A text file has hardly any control characters; a program has one in ten.
 _MAX_CONTROL_SHARE = 0.01
 
+_WHICH_ENCODING = "The file is not UTF-8. With which encoding are these words correct?"
 _NOT_TEXT = "The file is not text. Save the table as CSV in UTF-8, and add that file."
+_PICTURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8")
 _FORMATS = (
     (b"PK\x03\x04", "The file is an Excel file or an archive, not a CSV file. Add it as Excel."),
     (
@@ -45,6 +47,10 @@ _FORMATS = (
         "The file is an old Excel file (.xls). Save it as .xlsx or as CSV, and add that file.",
     ),
     (b"%PDF", "The file is a PDF, not a CSV file. Save the table as CSV."),
+    *(
+        (start, "The file is a picture, not a CSV file. Save the table as CSV.")
+        for start in _PICTURES
+    ),
     (b"\x1f\x8b", "The file is compressed. Unpack it, and add the CSV file in it."),
 )
 
@@ -76,11 +82,15 @@ def _encoding(data: bytes, findings: Findings) -> str:
     candidates = encodings(data)
     if len(candidates) == 1 and not candidates[0].words:
         return candidates[0].name
-    shown = "; ".join(f"{each.name}: {', '.join(each.words)}" for each in candidates)
+    examples = tuple(", ".join(each.words) for each in candidates)
+    names = tuple(each.name for each in candidates)
+    shown = "; ".join(f"{name}: {words}" for name, words in zip(names, examples, strict=True))
     question = Question(
         "encoding",
-        f"The file is not UTF-8. With which encoding are these words correct? {shown}.",
-        tuple(each.name for each in candidates),
+        f"{_WHICH_ENCODING} {shown}.",
+        names,
+        examples=examples,
+        short_text=_WHICH_ENCODING,
     )
     return findings.ask_one(question) or candidates[0].name
 
