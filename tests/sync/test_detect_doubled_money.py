@@ -275,3 +275,13 @@ def test_sign_is_asked_for_the_rows_that_count() -> None:
     )
     assert asked(found) == ["keep:Side", "sign"]
     assert budgets(found) == {"Harbor|2026": 300, "Orchard|2026": 40}
+
+
+def test_row_that_says_total_and_nothing_else_is_no_line() -> None:
+    found = proposal(
+        "Department,FY,Account,Budget\nHarbor,2026,Rope,300\nOrchard,2026,Ladder,40\n"
+        "Orchard,2026,Basket,2\nOrchard,2026,Total,341\n"
+    )
+    assert budgets(found) == {"Harbor|2026": 300}
+    assert found.trial is not None
+    assert [error.rows for error in found.trial.errors] == [(3, 4, 5), (5,)]

@@ -94,18 +94,19 @@ class LineTotals:
         """What the rows are that read like totals, once all rows are known.
 
         A column holds totals if one of them is the sum of several lines, or if at least two rows
-        are equal to one line and none is doubtful. Otherwise its rows are lines.
+        are equal to one line and none is doubtful. Otherwise its rows are lines, except for those
+        that read "Total" and nothing else.
         """
         doubtful = {column for _, column in self._doubtful}
         singles = Counter(column for _, column in self._single)
         sure = self._sure | {c for c, times in singles.items() if times >= 2 and c not in doubtful}
         verdicts = Verdicts([], [], [])
         for row, column in self._single:
-            if column not in sure:
+            if column not in sure and not _is_pure(row, column):
                 verdicts.lines.append(row)
                 verdicts.notes.append(_note(row, column))
         for row, column in self._doubtful:
-            if column in sure:
+            if column in sure or _is_pure(row, column):
                 problem = f"{_text(row, column)} reads like a total but is not the sum of the rows"
                 verdicts.rejected.append(
                     (row, f"{problem} above. Correct its amount, or rename it.")
@@ -125,6 +126,10 @@ class Verdicts(NamedTuple):
 
 def _text(row: Row, column: int) -> str:
     return quoted(str(Sheet.cell(row.cells, column)).strip())
+
+
+def _is_pure(row: Row, column: int) -> bool:
+    return is_pure_total(str(Sheet.cell(row.cells, column)))
 
 
 def _note(row: Row, column: int) -> str:
