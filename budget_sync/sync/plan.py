@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.changes import Change, MovedRow, compare, overdrawn_count
 from budget_sync.sync.holds.decide import Found, decide
 from budget_sync.sync.holds.model import Answer, Hold, Kind
@@ -17,6 +18,8 @@ from budget_sync.sync.kept import KeptBudget, keep
 from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.match import Match, Matches, StoredBudget, match_rows, rejected
 from budget_sync.sync.reading.result import BudgetKey, RowError, SheetResult, SheetRow
+
+_CALENDAR_YEAR = FiscalYear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +69,13 @@ def make_plan(
     previous: Collection[Hold] = (),
     answers: Collection[Answer] = (),
     allow_deletes: bool = False,
+    fiscal_year: FiscalYear = _CALENDAR_YEAR,
     check: Check = no_check,
 ) -> SyncPlan:
     """The changes that a source's sheet means for a customer's stored budgets.
 
     `previous` is what the source's latest applied run held, and `answers` are the open answers to
-    that. `allow_deletes` approves all deletions. It takes linear time, apart from sorting, and
+    that. `allow_deletes` approves all deletions. `fiscal_year` is the customer's. It takes linear time, apart from sorting, and
     calls `check` from time to time.
     """
     matched, errors = match_rows(source_id, sheet, stored, check)
@@ -85,7 +89,17 @@ def make_plan(
     if bad and missing:
         kept, missing = _keep(missing, bad, stored, previous)
     decision = decide(
-        Found(source_id, matched, missing, len(owned), previous, answers, allow_deletes), check
+        Found(
+            source_id,
+            matched,
+            missing,
+            len(owned),
+            previous,
+            answers,
+            allow_deletes,
+            fiscal_year,
+        ),
+        check,
     )
     deleted_ids = {budget.id for budget in decision.deletes}
     matched, collisions = _without_collisions(decision.matched, stored, deleted_ids)

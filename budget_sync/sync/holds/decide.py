@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.holds.amounts import AmountPair, bulk_reason, is_hundredfold
 from budget_sync.sync.holds.model import (
     BULK,
@@ -18,6 +19,7 @@ from budget_sync.sync.holds.model import (
     held_budget,
     held_creation,
 )
+from budget_sync.sync.holds.periods import Spans
 from budget_sync.sync.holds.renames import Pair, find_renames
 from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.match import Match, StoredBudget, problem_of
@@ -34,6 +36,7 @@ class Found:
 
     `live_count` is the number of the source's live budgets. `previous` is what the source's latest
     applied run held, and `answers` are the open answers. `allow_deletes` approves all deletions.
+    `fiscal_year` is the customer's.
     """
 
     source_id: str
@@ -43,6 +46,7 @@ class Found:
     previous: Collection[Hold] = ()
     answers: Collection[Answer] = ()
     allow_deletes: bool = False
+    fiscal_year: FiscalYear = FiscalYear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +104,14 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     check()
     amounts = _decide_amounts(found, answers, check)
     held = [*deletions.held, *amounts.held.values()]
+    # In most runs, no row that has a budget is held.
+    is_applied = not (deletions.held_rows or deletions.same or amounts.held)
     matched: list[Match] = []
     for match in checked(found.matched, check):
         row, budget = match
+        if is_applied and budget is not None and budget.deleted_at is None:
+            matched.append(match)
+            continue
         if match.row.number in deletions.held_rows:
             continue
         if same := deletions.same.get(row.number):
@@ -155,7 +164,7 @@ def _creation_reasons(
     is_approved = answers.have(question, Reply.APPROVE)
     is_applied = answers.have(question, Reply.APPLY)
     reasons: list[Reason] = []
-    if row.budget.period_key in deletions.blocked_periods and not is_approved:
+    if deletions.blocked_periods.overlap(row.budget.period_key) and not is_approved:
         reasons.append(Reason.LIMIT)
     if amounts.bulk is not None and not is_applied:
         reasons.append(amounts.bulk)
@@ -172,7 +181,7 @@ class _Deletions:
     held_rows: set[int] = field(default_factory=set)
     same: dict[int, StoredBudget] = field(default_factory=dict)
     different_rows: set[int] = field(default_factory=set)
-    blocked_periods: set[str] = field(default_factory=set)
+    blocked_periods: Spans = field(default_factory=lambda: Spans((), FiscalYear()))
 
 
 def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletions:
@@ -184,7 +193,7 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
     }
     renames = find_renames(
         found.missing,
-        [match.row for match in found.matched if _may_be_renamed(match)],
+        [match.row for match in found.matched if _may_be_renamed(match)] if found.missing else [],
         {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new},
         check,
     )
@@ -224,6 +233,11 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
         if budget.id not in paired_ids and budget.id not in deleted_ids
     ]
     _hold(result, sorted(pairs, key=lambda pair: pair.row.number), held, limited_ids)
+    # A year whose deletions are held also blocks its quarters: the money would be there twice.
+    result.blocked_periods = Spans(
+        (hold.period_key for hold in result.held if Reason.LIMIT in hold.reasons),
+        found.fiscal_year,
+    )
     return result
 
 
@@ -255,7 +269,7 @@ def _hold(
     deletions: Iterable[StoredBudget],
     limited_ids: Collection[str],
 ) -> None:
-    """Hold renames and deletions; those over the limit block the creations of their period."""
+    """Hold renames and deletions."""
     for old, row, reasons in pairs:
         limit = (Reason.LIMIT,) if old.id in limited_ids else ()
         result.held.append(held_budget(Kind.RENAME, old, row, *reasons, *limit))
@@ -263,9 +277,6 @@ def _hold(
     for budget in deletions:
         reason = Reason.LIMIT if budget.id in limited_ids else Reason.RENAME
         result.held.append(held_budget(Kind.DELETION, budget, None, reason))
-    result.blocked_periods = {
-        hold.period_key for hold in result.held if Reason.LIMIT in hold.reasons
-    }
 
 
 def _exceeds_limit(count: int, live_count: int) -> bool:
@@ -281,6 +292,11 @@ class _Amounts(NamedTuple):
 
 def _decide_amounts(found: Found, answers: _Answers, check: Check) -> _Amounts:
     """Hold the changed amounts that look misread, and those that are still held."""
+    if all(
+        budget is None or row.budget.budgeted_minor == budget.sheet.budgeted_minor
+        for row, budget in checked(found.matched, check)
+    ):
+        return _Amounts({}, None)
     before = {
         hold.budget_id: hold
         for hold in found.previous

@@ -10,7 +10,13 @@ from collections import Counter
 from typing import Literal
 
 from budget_sync.domain.periods import FiscalYear
-from budget_sync.sync.reading.decode import decode_text, encodings, sep_line, split
+from budget_sync.sync.reading.decode import (
+    decode_text,
+    encodings,
+    sep_line,
+    split_lenient,
+    without_spaces_after_quotes,
+)
 from budget_sync.sync.reading.detect.findings import Findings, Refused
 from budget_sync.sync.reading.detect.header import find_header
 from budget_sync.sync.reading.grid import Grid
@@ -96,7 +102,11 @@ def _ranked_delimiters(text: str, fiscal_year: FiscalYear) -> list[Delimiter]:
     for delimiter in DELIMITERS:
         if delimiter not in text:
             continue
-        rows = _head_rows(head, delimiter, is_whole=len(head) == len(text))
+        is_whole = len(head) == len(text)
+        rows = _head_rows(head, delimiter, is_whole=is_whole)
+        if rows is None or (not is_whole and len(rows) < _HEAD_ROWS):
+            closed = without_spaces_after_quotes(head, delimiter)
+            rows = rows if closed == head else _head_rows(closed, delimiter, is_whole=is_whole)
         if rows is None:
             continue
         try:
@@ -130,7 +140,7 @@ def _common_width(rows: list[list[str]]) -> float:
 def _first_that_parses(text: str, delimiters: list[Delimiter]) -> tuple[Grid, Delimiter]:
     for delimiter in delimiters:
         try:
-            return Grid(split(text, delimiter), delimiter=delimiter), delimiter
+            return Grid(split_lenient(text, delimiter), delimiter=delimiter), delimiter
         except csv.Error:
             continue
     raise Refused("The file cannot be split into columns. A quote may not be closed.")

@@ -102,8 +102,8 @@ def _draft(sheet: Sheet, file: CsvFormat | None, findings: Findings) -> Draft:
     if department.fill != "section":
         require_departments(department.column, with_amount, findings.customer.fiscal_year)
     findings.note(
-        f"{HEADER_EVIDENCE}{sheet.header.sheet_row}. Department: '{department.column.name}'. "
-        f"{period.evidence}" + ("" if period.amounts else f" Amount: '{amounts[0].name}'.")
+        f"{HEADER_EVIDENCE}{sheet.header.sheet_row}. Department: {department.column.label}. "
+        f"{period.evidence}" + ("" if period.amounts else f" Amount: {amounts[0].label}.")
     )
     draft = Draft(
         sheet,
@@ -145,7 +145,9 @@ def _settle_amounts(draft: Draft, findings: Findings) -> None:
     exponent = currency_exponent(findings.customer.currency)
     draft.marks = find_marks(texts, exponent, findings)
     draft.blanks = find_blanks(texts, findings)
-    draft.keep = find_filters(sheet, draft.department.column, draft.used, findings)
+    draft.keep = find_filters(
+        sheet, draft.department.column, draft.period.columns, draft.used, findings
+    )
     if draft.department.fill == "section":
         draft.fill = "section"
     else:
