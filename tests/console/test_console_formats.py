@@ -26,7 +26,17 @@ from budget_sync.web.console import formats
         ("Save it as UTF-8, or run reread-source.", "Save it as UTF-8, or read the sheet again."),
         ("Run reread-source to confirm.", "Read the sheet again to confirm."),
         (
-            "Answer on the Sync page or with `flask answer-hold` with --rename or --different.",
+            (
+                "Answer on the Sync page or with `flask answer-hold SOURCE` and "
+                "--rename 'bud_1=No. 1 or 2|2026-Q1' or --different bud_1. 1 creation held back."
+            ),
+            "Answer on the Sync page. 1 creation held back.",
+        ),
+        (
+            (
+                "Answer on the Sync page or with `flask answer-hold SOURCE` and "
+                "--rename 'a. b=Lamp|2026' or --different 'a. b'."
+            ),
             "Answer on the Sync page.",
         ),
         (

@@ -27,7 +27,14 @@ _ANSWERS = {"same": "same budget", "different": "different budgets"}
 #: Commands in the messages of sync runs, which the console and the command line share, and what the
 #: pages say instead.
 _COMMANDS = (
-    (re.compile(r" or with `flask [^`]{1,80}`(?: with --rename or --different)?"), ""),
+    (
+        re.compile(
+            r" or with `flask answer-hold SOURCE` and --rename .{1,1000}? or --different "
+            r"(?:'[^']{1,200}'|[^\s']{1,200}?)(?=\.(?:\s|$))"
+        ),
+        "",
+    ),
+    (re.compile(r" or with `flask [^`]{1,80}`"), ""),
     (re.compile(r"\bRun reread-source\b"), "Read the sheet again"),
     (re.compile(r"\brun reread-source\b"), "read the sheet again"),
 )
