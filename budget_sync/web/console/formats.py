@@ -68,6 +68,8 @@ ACTIONS = {
     "SET_READING": "Reading confirmed",
     "SET_FILE": "Newer file used",
     "ANSWER_HOLD": "Held change answered",
+    "SET_ROLE": "Role set by the identity provider",
+    "LINK_USER": "Person linked to an identity provider",
 }
 FIELDS = {
     "budgetedAmount": "budgeted amount",
