@@ -100,14 +100,9 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     check()
     amounts = _decide_amounts(found, answers, check)
     held = [*deletions.held, *amounts.held.values()]
-    # In most runs, no row that has a budget is held.
-    is_applied = not (deletions.held_rows or deletions.same or amounts.held)
     matched: list[Match] = []
     for match in checked(found.matched, check):
         row, budget = match
-        if is_applied and budget is not None and budget.deleted_at is None:
-            matched.append(match)
-            continue
         if match.row.number in deletions.held_rows:
             continue
         if same := deletions.same.get(row.number):
@@ -286,11 +281,6 @@ class _Amounts(NamedTuple):
 
 def _decide_amounts(found: Found, answers: _Answers, check: Check) -> _Amounts:
     """Hold the changed amounts that look misread, and those that are still held."""
-    if all(
-        budget is None or row.budget.budgeted_minor == budget.sheet.budgeted_minor
-        for row, budget in checked(found.matched, check)
-    ):
-        return _Amounts({}, None)
     before = {
         hold.budget_id: hold
         for hold in found.previous
