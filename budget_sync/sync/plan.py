@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.changes import Change, MovedRow, compare, overdrawn_count
 from budget_sync.sync.holds.decide import Found, decide
 from budget_sync.sync.holds.model import Answer, Hold, Kind
@@ -17,6 +18,8 @@ from budget_sync.sync.kept import KeptBudget, keep
 from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.match import Match, Matches, StoredBudget, match_rows, rejected
 from budget_sync.sync.reading.result import BudgetKey, RowError, SheetResult, SheetRow
+
+_CALENDAR_YEAR = FiscalYear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,14 @@ def make_plan(
     previous: Collection[Hold] = (),
     answers: Collection[Answer] = (),
     allow_deletes: bool = False,
+    fiscal_year: FiscalYear = _CALENDAR_YEAR,
     check: Check = no_check,
 ) -> SyncPlan:
     """The changes that a source's sheet means for a customer's stored budgets.
 
     `previous` is what the source's latest applied run held, and `answers` are the open answers to
-    that. `allow_deletes` approves all deletions. It takes linear time, apart from sorting, and
-    calls `check` from time to time.
+    that. `allow_deletes` approves all deletions. `fiscal_year` is the customer's. It takes linear
+    time, apart from sorting, and calls `check` from time to time.
     """
     matched, errors = match_rows(source_id, sheet, stored, check)
     owned = _live_budgets(source_id, stored)
@@ -83,10 +87,9 @@ def make_plan(
     compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
     is_unchanged = not (missing or compared.creates or compared.changes)
     # Then nothing is held, and only the answers are left to decide.
-    rows = [] if is_unchanged else matched
-    decision = decide(
-        Found(source_id, rows, missing, len(owned), previous, answers, allow_deletes), check
-    )
+    rest = [] if is_unchanged else matched
+    facts = (source_id, rest, missing, len(owned), previous, answers, allow_deletes, fiscal_year)
+    decision = decide(Found(*facts), check)
     deleted_ids = {budget.id for budget in decision.deletes}
     collisions: list[RowError] = []
     if not is_unchanged:

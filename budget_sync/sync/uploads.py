@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -57,7 +58,7 @@ def store_upload(actor: Actor, source_id: str, name: str, content: bytes) -> Sto
 
 
 def stored_file(actor: Actor, source_id: str, state: str = PENDING) -> StoredFile | None:
-    """The pending or the current file of a source, without its content; None if there is none.
+    """The pending or the current file of a source, without its content; None if it does not exist.
 
     Raises RequestError FORBIDDEN.
     """
@@ -68,7 +69,7 @@ def stored_file(actor: Actor, source_id: str, state: str = PENDING) -> StoredFil
 
 
 def pending_upload(actor: Actor, source_id: str) -> Upload | None:
-    """The pending file of a source; None if there is none. Raises RequestError FORBIDDEN."""
+    """The pending file of a source, or None. Raises RequestError FORBIDDEN."""
     row = _file(actor, source_id, PENDING)
     return Upload(row.name, bytes(row.content)) if row else None
 
@@ -84,7 +85,8 @@ def use_upload(actor: Actor, source_id: str, digest: str) -> None:
     def work() -> None:
         row = locked_row(actor, source_id)
         pending = stored_file(actor, source_id, PENDING)
-        if pending is None or pending.digest != digest:
+        is_same = pending is not None and hmac.compare_digest(pending.digest, digest)
+        if pending is None or not is_same:
             raise RequestError(
                 Code.REQUEST_CONFLICT,
                 "Another file was uploaded, used or discarded meanwhile. Look at it again.",
@@ -121,7 +123,7 @@ def discard_upload(actor: Actor, source_id: str) -> None:
 def with_file(source: Source, *, pending: bool = False) -> Target:
     """The target of a source, with its uploaded file if it is one.
 
-    Does not check permissions. Raises FetchError if there is no such file.
+    Does not check permissions. Raises FetchError if it does not exist.
     """
     if not source.is_upload:
         return source.target

@@ -50,9 +50,7 @@ _VERSIONS = """
     SELECT DISTINCT u."version" FROM "BudgetUtilization" u
     JOIN "Budget" b ON b."id" = u."budgetId" WHERE b."department" LIKE 'Department %'
 """
-_PASSES = (
-    f"""SELECT "status" FROM "SyncHistory" WHERE "createdCount" + "updatedCount" = {BUDGETS}"""
-)
+_RUNS = f"""SELECT "status" FROM "SyncHistory" WHERE "createdCount" + "updatedCount" = {BUDGETS}"""
 
 
 @dataclass
@@ -158,7 +156,7 @@ class Victim:
 
     def _expect_followed(self, when: str) -> None:
         """Each budget has the sheet's amount and was changed once per sheet; the history agrees."""
-        state = [found(self.server.target, sql) for sql in (_AMOUNTS, _VERSIONS, _PASSES)]
+        state = [found(self.server.target, sql) for sql in (_AMOUNTS, _VERSIONS, _RUNS)]
         self.outcome.expect(
             state
             == [

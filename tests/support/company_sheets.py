@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+
+import time_machine
 
 from budget_sync import database, ledger, settings, sync
 from budget_sync.database.models import Budget
@@ -12,6 +15,7 @@ from budget_sync.sync.standard import standard_reading
 from budget_sync.sync.targets import upload_target
 from support.browser import COMPANY
 from support.installation import Installation
+from support.machine import PROJECT
 from support.world import ROOT
 
 #: Asks which rows count; has a title, a total, rows that are added up, and an unreadable amount.
@@ -51,9 +55,25 @@ def add_sheets(installation: Installation) -> None:
     database.connect(chosen.database_path)
     try:
         job = sync.Job(ROOT, sync.Reach.of(chosen), chosen.instance_folder)
-        _add(job, "Plan 2027.csv", rows("Lamp - North"), rows("Lampe North"))
-        _add(job, "Cellars 2027.csv", _others(1), _others(1000))
+        now = datetime.now(UTC)
+        # Apart in time, because the Sync page lists the oldest source first.
+        with time_machine.travel(now - timedelta(minutes=20), tick=False):
+            _add(job, "Plan 2027.csv", rows("Lamp - North"), rows("Lampe North"))
+        with time_machine.travel(now - timedelta(minutes=10), tick=False):
+            _add(job, "Cellars 2027.csv", _others(1), _others(1000))
         sync.add_source(ROOT, COMPANY, upload_target("Spending plan 2027.csv", WAITING.encode()))
+    finally:
+        database.close_connection()
+
+
+def add_examples(installation: Installation, *names: str) -> list[str]:
+    """Add files of examples/ as sources that wait for a confirmation; returns their ids."""
+    database.connect(settings.load(installation.environment).database_path)
+    try:
+        return [
+            sync.add_source(ROOT, COMPANY, upload_target(path.name, path.read_bytes()))[0].id
+            for path in (PROJECT / "examples" / name for name in names)
+        ]
     finally:
         database.close_connection()
 

@@ -1,6 +1,6 @@
 """Take a screenshot of every page, wide and narrow, light and dark, into .screenshots/.
 
-With --readme: the three pictures of the README, into docs/images/.
+With --readme: the pictures of the README and of docs/sheets.md, into docs/images/.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1:3]]
 
 from support.browser import Browser, build_company  # noqa: E402
-from support.company_sheets import add_sheets  # noqa: E402
+from support.company_sheets import add_examples, add_sheets  # noqa: E402
 from support.installation import Installation  # noqa: E402
 from support.machine import PROJECT  # noqa: E402
+from support.sheets_server import SheetsServer  # noqa: E402
 
 #: Name, user and path of each page.
 PAGES = (
@@ -72,17 +73,35 @@ README = (
     ("budget", "/budget?id=marketing-1", False, 620),
     ("approve", "/request/approve?id=intake-2001", True, 600),
 )
+#: Pictures of docs/sheets.md: name, start of the path of a link on the Sync page, which of these
+#: links, height.
+SHEETS = (
+    ("sheet-connect", "/sync/connect", 0, 560),
+    ("sheet-rename", "/sync/held", 1, 420),
+    ("sheet-amounts", "/sync/held", 2, 600),
+    ("sheet-newer-file", "/sync/upload", 0, 640),
+)
+#: Pictures of docs/sheets.md of how files of examples/ are read: name, file, height of the page;
+#: without a height, of the first rows only.
+EXAMPLES = (
+    ("sheet-questions", "lines.csv", 940),
+    ("sheet-quarters", "quarters.csv", 0),
+    ("sheet-sections", "sections.csv", 0),
+)
 PICTURES = PROJECT / "docs" / "images"
 
 
 def main(folder: Path | None) -> None:
     """Take all screenshots into a folder; without a folder, those of the README."""
+    google = SheetsServer()
     with tempfile.TemporaryDirectory() as instance:
         installation = Installation(
             {
                 "INSTANCE_FOLDER": instance,
                 "SECRET_KEY": "a key for screenshots",
                 "LOG_LEVEL": "ERROR",
+                "GOOGLE_APPLICATION_CREDENTIALS": str(google.credentials_file(Path(instance))),
+                "GOOGLE_SHEETS_API_URL": google.url,
             }
         )
         build_company(installation)
@@ -96,9 +115,14 @@ def main(folder: Path | None) -> None:
                 take(browser, folder)
             else:
                 take_for_readme(browser)
+                # Afterwards, because they change the overview.
+                add_sheets(installation)
+                take_for_sheets(browser)
+                take_examples(browser, installation)
         finally:
             browser.close()
             installation.stop(signal.SIGTERM)
+            google.stop()
 
 
 def take_for_readme(browser: Browser) -> None:
@@ -108,6 +132,30 @@ def take_for_readme(browser: Browser) -> None:
         browser.set_screen(1120, height, dark=dark)
         browser.go(path)
         browser.driver.save_screenshot(str(PICTURES / f"{name}.png"))
+
+
+def take_for_sheets(browser: Browser) -> None:
+    """Take the pictures of docs/sheets.md; the user is signed in."""
+    for name, path, which, height in SHEETS:
+        browser.set_screen(1120, height)
+        browser.go("/sync")
+        found = [link.get_attribute("href") or "" for link in browser.all("main a")]
+        browser.driver.get([link for link in found if path in link][which])
+        browser.driver.save_screenshot(str(PICTURES / f"{name}.png"))
+
+
+def take_examples(browser: Browser, installation: Installation) -> None:
+    """Take a picture of how each example is read; the user is signed in."""
+    ids = add_examples(installation, *(file for _, file, _ in EXAMPLES))
+    for (name, _, height), source_id in zip(EXAMPLES, ids, strict=True):
+        browser.set_screen(1120, height or 1400)
+        browser.go(f"/sync/reading?source={source_id}")
+        (section,) = browser.all("section[aria-labelledby=sheet]")
+        picture = str(PICTURES / f"{name}.png")
+        if height:
+            browser.driver.save_screenshot(picture)
+        else:
+            section.screenshot(picture)
 
 
 def take(browser: Browser, folder: Path) -> None:

@@ -19,6 +19,7 @@ from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskCliRunner
 from support.installation import Installation
+from support.machine import PROJECT
 from support.sources import add_file, write_reading
 from support.sync_world import ORG, World, open_world
 
@@ -370,11 +371,38 @@ def test_open_questions_are_listed_with_their_answers(shell: FlaskCliRunner) -> 
     assert "Department: 'Cost Center'" in ran.stdout
 
 
+def test_assumed_answers_are_listed_with_the_others(shell: FlaskCliRunner) -> None:
+    ran = add(shell, "spending.csv", f"--answer={STATUS}=approved", command="preview-source")
+    assert "Add them up? Assumed: sum.\n  --answer sum=refuse\n" in ran.stdout
+    ran = add(
+        shell,
+        "spending.csv",
+        f"--answer={STATUS}=approved",
+        "--answer=sum=sum",
+        command="preview-source",
+    )
+    assert "Assumed" not in ran.stdout
+
+
+def test_text_says_each_column_once(shell: FlaskCliRunner) -> None:
+    ran = add(shell, "spending.csv", command="preview-source")
+    assert ran.stdout.count("Department: ") == 1
+
+
+def test_column_without_heading_has_a_number(shell: FlaskCliRunner, world: World) -> None:
+    text = (PROJECT / "examples" / "sections.csv").read_text(encoding="utf-8")
+    world.write("sections.csv", text)
+    ran = add(shell, "sections.csv", command="preview-source")
+    assert "Department: column 1, which has no heading, on separate lines." in ran.stdout
+    assert "@0" not in ran.stdout
+
+
 def test_text_names_columns_sums_and_the_largest_budget(shell: FlaskCliRunner) -> None:
     ran = add(shell, "spending.csv", f"--answer={STATUS}=approved", command="preview-source")
     assert ran.exit_code == 0
     assert "Header: row 2. Department: 'Cost Center'. Period: 'FY'" in ran.stdout
     assert "Amount: 'Adopted Budget'." in ran.stdout
+    assert ran.stdout.count("Header: row") == 1
     assert "up to 2 rows a budget" in ran.stdout
     assert "row 7 (total)" in ran.stdout
     assert (
@@ -635,3 +663,25 @@ def _read(terminal: int) -> str:
     with suppress(OSError):
         return os.read(terminal, 4096).decode(errors="replace")
     return ""
+
+
+# Periods of a trial.
+
+
+def test_period_that_depends_on_an_open_question_is_null(
+    world: World, shell: FlaskCliRunner
+) -> None:
+    world.write("undated.csv", "Department,Budgeted Amount\nSales,1000\nLegal,2000\n")
+    world.write(
+        "dashes.csv",
+        "Department,Period,Budgeted Amount\nSales,2011-12,1\nLegal,2011-12,2\nIT,Q1 2012,3\n",
+    )
+    undated = said(add(shell, "undated.csv", "--json"))
+    assert undated["open"] == ["period"]
+    assert [each["period"] for each in undated["budgets"]["first"]] == [None, None]
+    assert undated["reading"]["period"] == {"constant": None}
+    dashes = said(add(shell, "dashes.csv", "--json"))
+    assert "dash" in dashes["open"]
+    periods = {each["department"]: each["period"] for each in dashes["budgets"]["first"]}
+    assert periods == {"Sales": None, "Legal": None, "IT": "2012-Q1"}
+    assert "Period: not known yet." in add(shell, "undated.csv").stdout

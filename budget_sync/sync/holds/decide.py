@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.holds.amounts import AmountPair, bulk_reason, is_hundredfold
 from budget_sync.sync.holds.model import (
     BULK,
@@ -18,7 +19,8 @@ from budget_sync.sync.holds.model import (
     held_budget,
     held_creation,
 )
-from budget_sync.sync.holds.renames import Pair, find_renames
+from budget_sync.sync.holds.periods import Spans
+from budget_sync.sync.holds.renames import Pair, Renames, find_renames
 from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.match import Match, StoredBudget, problem_of
 from budget_sync.sync.reading.result import SheetRow
@@ -34,6 +36,7 @@ class Found:
 
     `live_count` is the number of the source's live budgets. `previous` is what the source's latest
     applied run held, and `answers` are the open answers. `allow_deletes` approves all deletions.
+    `fiscal_year` is the customer's.
     """
 
     source_id: str
@@ -43,6 +46,7 @@ class Found:
     previous: Collection[Hold] = ()
     answers: Collection[Answer] = ()
     allow_deletes: bool = False
+    fiscal_year: FiscalYear = FiscalYear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,7 @@ def _creation_reasons(
     is_approved = answers.have(question, Reply.APPROVE)
     is_applied = answers.have(question, Reply.APPLY)
     reasons: list[Reason] = []
-    if row.budget.period_key in deletions.blocked_periods and not is_approved:
+    if deletions.blocked_periods.overlap(row.budget.period_key) and not is_approved:
         reasons.append(Reason.LIMIT)
     if amounts.bulk is not None and not is_applied:
         reasons.append(amounts.bulk)
@@ -172,7 +176,7 @@ class _Deletions:
     held_rows: set[int] = field(default_factory=set)
     same: dict[int, StoredBudget] = field(default_factory=dict)
     different_rows: set[int] = field(default_factory=set)
-    blocked_periods: set[str] = field(default_factory=set)
+    blocked_periods: Spans = field(default_factory=lambda: Spans((), FiscalYear()))
 
 
 def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletions:
@@ -182,12 +186,7 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
         for hold in found.previous
         if hold.kind in (Kind.RENAME, Kind.DELETION) and hold.budget_id is not None
     }
-    renames = find_renames(
-        found.missing,
-        [match.row for match in found.matched if _may_be_renamed(match)] if found.missing else [],
-        {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new},
-        check,
-    )
+    renames = _find_renames(found, before, check)
     result = _Deletions(found.live_count)
     pairs = _answered_pairs(found, renames.pairs, answers, result)
     paired_ids = {pair.old.id for pair in renames.pairs}
@@ -224,7 +223,21 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
         if budget.id not in paired_ids and budget.id not in deleted_ids
     ]
     _hold(result, sorted(pairs, key=lambda pair: pair.row.number), held, limited_ids)
+    # A year whose deletions are held also blocks its quarters: the money would be there twice.
+    result.blocked_periods = Spans(
+        (hold.period_key for hold in result.held if Reason.LIMIT in hold.reasons),
+        found.fiscal_year,
+    )
     return result
+
+
+def _find_renames(found: Found, before: Mapping[str, Hold], check: Check) -> Renames:
+    """The suspected renames. `before` is what the latest run held, by budget."""
+    rows: list[SheetRow] = []
+    if found.missing:
+        rows = [match.row for match in found.matched if _may_be_renamed(match)]
+    keys = {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new}
+    return find_renames(found.missing, rows, keys, check)
 
 
 def _answered_pairs(
@@ -255,7 +268,7 @@ def _hold(
     deletions: Iterable[StoredBudget],
     limited_ids: Collection[str],
 ) -> None:
-    """Hold renames and deletions; those over the limit block the creations of their period."""
+    """Hold renames and deletions."""
     for old, row, reasons in pairs:
         limit = (Reason.LIMIT,) if old.id in limited_ids else ()
         result.held.append(held_budget(Kind.RENAME, old, row, *reasons, *limit))
@@ -263,9 +276,6 @@ def _hold(
     for budget in deletions:
         reason = Reason.LIMIT if budget.id in limited_ids else Reason.RENAME
         result.held.append(held_budget(Kind.DELETION, budget, None, reason))
-    result.blocked_periods = {
-        hold.period_key for hold in result.held if Reason.LIMIT in hold.reasons
-    }
 
 
 def _exceeds_limit(count: int, live_count: int) -> bool:

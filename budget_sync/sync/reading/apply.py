@@ -30,6 +30,7 @@ from budget_sync.sync.reading.result import (
 )
 from budget_sync.sync.reading.rows import Sheet
 from budget_sync.sync.reading.sections import Sections
+from budget_sync.sync.reading.title import other_year_note
 from budget_sync.sync.reading.upgraded import ENCODING_NOTE, completed, file_format
 
 __all__ = ["apply", "completed"]
@@ -129,6 +130,7 @@ def _notes(lines: Lines | Sections, rows: Sequence[SheetRow]) -> list[str]:
     )
     spellings = spelling_notes(several, list(keys))
     found = [
+        other_year_note(sheet.grid, sheet.layout.header_rows[0], sheet.reading, sheet.customer),
         *lines.notes.sentences(),
         hidden_rows_note(sheet.grid, first, lines.skipped),
         *spellings.sentences(),

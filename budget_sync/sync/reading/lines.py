@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from budget_sync.sync.limits import CHECK_EVERY_ROWS, Check
@@ -12,6 +12,7 @@ from budget_sync.sync.reading.grid import Cell
 from budget_sync.sync.reading.groups import Groups
 from budget_sync.sync.reading.header import heading_text
 from budget_sync.sync.reading.headings import hkey
+from budget_sync.sync.reading.line_totals import LineTotals
 from budget_sync.sync.reading.names import NO_NAME, BudgetId, TotalKind
 from budget_sync.sync.reading.notes import Notes
 from budget_sync.sync.reading.plain_rows import PlainRows
@@ -45,6 +46,8 @@ class Lines:
         self._fills = sheet.reading.department.fill == "down"
         self._commas = CommaCheck(sheet)
         self._totals = TotalRows(sheet, self.skipped, self.notes)
+        self._line_totals = LineTotals(sheet, self._rows)
+        self._has_line_totals = self._line_totals.is_needed
         self._plain = PlainRows(sheet, self.groups, self._commas, self._totals.running)
 
     def read(self, check: Check) -> None:
@@ -53,9 +56,19 @@ class Lines:
         for start in range(0, len(self._rows), CHECK_EVERY_ROWS):
             check()
             rows = self._rows[start : start + CHECK_EVERY_ROWS]
-            for number, cells in self._plain.others(rows, first + start):
+            for number, cells in self._unusual(rows, first + start):
                 if not self.sheet.is_blank(cells):
                     self._read(number, cells)
+        self._finish_line_totals()
+
+    def _unusual(
+        self, rows: Sequence[Sequence[Cell]], first: int
+    ) -> Iterator[tuple[int, Sequence[Cell]]]:
+        """Add the plain rows, of which the first one has this number; the other rows.
+
+        If there are totals among the lines, each row is looked at in full.
+        """
+        return enumerate(rows, first) if self._has_line_totals else self._plain.others(rows, first)
 
     def _read(self, number: int, cells: Sequence[Cell]) -> None:
         """Read a row with anything unusual, by the rules in their order."""
@@ -85,7 +98,31 @@ class Lines:
             self._plain.last_named = NO_NAME
             return
         self._fill(row)
-        self._line(row)
+        if not self._is_line_total(row):
+            self._line(row)
+
+    def _is_line_total(self, row: Row) -> bool:
+        """Whether a row is the sum of other lines of its department; then it is skipped."""
+        if not self._has_line_totals or row.verdict is not Verdict.KEPT or row.name.is_blank:
+            return False
+        column = self._line_totals.column(row.cells) if row.has_amount else None
+        if column is not None and self._line_totals.skips(row, column):
+            self.skipped[row.number] = TOTAL
+            return True
+        if row.has_amount:
+            self._line_totals.add(row.name.key, row.periods[0].key, row.readable_amounts)
+        return False
+
+    def _finish_line_totals(self) -> None:
+        """Add the rows that are lines after all, and reject those that are neither."""
+        verdicts = self._line_totals.finish()
+        for row in verdicts.lines:
+            del self.skipped[row.number]
+            self._line(row)
+        for row, problem in verdicts.rejected:
+            self.errors.reject(row, [problem])
+        for note in verdicts.notes:
+            self.notes.add("rows that read like totals", note)
 
     @property
     def _is_filled(self) -> bool:
