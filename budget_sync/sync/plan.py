@@ -75,35 +75,26 @@ def make_plan(
     """The changes that a source's sheet means for a customer's stored budgets.
 
     `previous` is what the source's latest applied run held, and `answers` are the open answers to
-    that. `allow_deletes` approves all deletions. `fiscal_year` is the customer's. It takes linear time, apart from sorting, and
-    calls `check` from time to time.
+    that. `allow_deletes` approves all deletions. `fiscal_year` is the customer's. It takes linear
+    time, apart from sorting, and calls `check` from time to time.
     """
     matched, errors = match_rows(source_id, sheet, stored, check)
     owned = _live_budgets(source_id, stored)
     # Rows that were rejected because of stored budgets count too: they also mean a budget.
     bad = [error for error in (*sheet.errors, *errors) if error.blocks]
-    on_sheet = {match.budget.id for match in matched if match.budget is not None}
-    missing = [budget for budget in owned if budget.id not in on_sheet]
-    kept: list[KeptBudget] = []
     check()
-    if bad and missing:
-        kept, missing = _keep(missing, bad, stored, previous)
-    decision = decide(
-        Found(
-            source_id,
-            matched,
-            missing,
-            len(owned),
-            previous,
-            answers,
-            allow_deletes,
-            fiscal_year,
-        ),
-        check,
-    )
-    deleted_ids = {budget.id for budget in decision.deletes}
-    matched, collisions = _without_collisions(decision.matched, stored, deleted_ids)
+    missing, kept = _missing(owned, matched, bad, stored, previous)
     compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
+    is_unchanged = not (missing or compared.creates or compared.changes)
+    # Then nothing is held, and only the answers are left to decide.
+    rest = [] if is_unchanged else matched
+    facts = (source_id, rest, missing, len(owned), previous, answers, allow_deletes, fiscal_year)
+    decision = decide(Found(*facts), check)
+    deleted_ids = {budget.id for budget in decision.deletes}
+    collisions: list[RowError] = []
+    if not is_unchanged:
+        matched, collisions = _without_collisions(decision.matched, stored, deleted_ids)
+        compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
     return SyncPlan(
         creates=compared.creates,
         updates=[change for change in compared.changes if not change.is_revival],
@@ -123,6 +114,22 @@ def make_plan(
 
 def _place(error: RowError) -> tuple[tuple[int, ...], str]:
     return error.rows, error.message
+
+
+def _missing(
+    owned: Iterable[StoredBudget],
+    matched: Iterable[Match],
+    bad: Collection[RowError],
+    stored: Collection[StoredBudget],
+    previous: Collection[Hold],
+) -> tuple[list[StoredBudget], list[KeptBudget]]:
+    """The live budgets that no row means, and those of them that are kept because of a bad row."""
+    on_sheet = {match.budget.id for match in matched if match.budget is not None}
+    missing = [budget for budget in owned if budget.id not in on_sheet]
+    if not (bad and missing):
+        return missing, []
+    kept, missing = _keep(missing, bad, stored, previous)
+    return missing, kept
 
 
 def _keep(

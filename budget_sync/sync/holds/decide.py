@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from budget_sync.sync.holds.model import (
     held_creation,
 )
 from budget_sync.sync.holds.periods import Spans
-from budget_sync.sync.holds.renames import Pair, find_renames
+from budget_sync.sync.holds.renames import Pair, Renames, find_renames
 from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.match import Match, StoredBudget, problem_of
 from budget_sync.sync.reading.result import SheetRow
@@ -104,14 +104,9 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     check()
     amounts = _decide_amounts(found, answers, check)
     held = [*deletions.held, *amounts.held.values()]
-    # In most runs, no row that has a budget is held.
-    is_applied = not (deletions.held_rows or deletions.same or amounts.held)
     matched: list[Match] = []
     for match in checked(found.matched, check):
         row, budget = match
-        if is_applied and budget is not None and budget.deleted_at is None:
-            matched.append(match)
-            continue
         if match.row.number in deletions.held_rows:
             continue
         if same := deletions.same.get(row.number):
@@ -191,12 +186,7 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
         for hold in found.previous
         if hold.kind in (Kind.RENAME, Kind.DELETION) and hold.budget_id is not None
     }
-    renames = find_renames(
-        found.missing,
-        [match.row for match in found.matched if _may_be_renamed(match)] if found.missing else [],
-        {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new},
-        check,
-    )
+    renames = _find_renames(found, before, check)
     result = _Deletions(found.live_count)
     pairs = _answered_pairs(found, renames.pairs, answers, result)
     paired_ids = {pair.old.id for pair in renames.pairs}
@@ -239,6 +229,15 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
         found.fiscal_year,
     )
     return result
+
+
+def _find_renames(found: Found, before: Mapping[str, Hold], check: Check) -> Renames:
+    """The suspected renames. `before` is what the latest run held, by budget."""
+    rows: list[SheetRow] = []
+    if found.missing:
+        rows = [match.row for match in found.matched if _may_be_renamed(match)]
+    keys = {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new}
+    return find_renames(found.missing, rows, keys, check)
 
 
 def _answered_pairs(
@@ -292,11 +291,6 @@ class _Amounts(NamedTuple):
 
 def _decide_amounts(found: Found, answers: _Answers, check: Check) -> _Amounts:
     """Hold the changed amounts that look misread, and those that are still held."""
-    if all(
-        budget is None or row.budget.budgeted_minor == budget.sheet.budgeted_minor
-        for row, budget in checked(found.matched, check)
-    ):
-        return _Amounts({}, None)
     before = {
         hold.budget_id: hold
         for hold in found.previous
