@@ -77,7 +77,7 @@ def make_plan(
     matched, errors = match_rows(source_id, sheet, stored, check)
     owned = _live_budgets(source_id, stored)
     # Rows that were rejected because of stored budgets count too: they also mean a budget.
-    bad = [error for error in (*sheet.errors, *errors) if error.blocks]
+    bad = [each for error in (*sheet.errors, *errors) if error.blocks for each in error.each()]
     on_sheet = {match.budget.id for match in matched if match.budget is not None}
     missing = [budget for budget in owned if budget.id not in on_sheet]
     kept: list[KeptBudget] = []

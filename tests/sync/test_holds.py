@@ -14,7 +14,13 @@ from budget_sync.sync.holds.amounts import AmountPair, bulk_reason, is_hundredfo
 from budget_sync.sync.holds.likeness import Comparer, bare
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import SyncPlan, make_plan
-from budget_sync.sync.reading.result import RowError, SheetBudget, SheetResult, SheetRow
+from budget_sync.sync.reading.result import (
+    Identity,
+    RowError,
+    SheetBudget,
+    SheetResult,
+    SheetRow,
+)
 from budget_sync.sync.refresh import refresh
 
 SOURCE = "src_1"
@@ -274,6 +280,24 @@ def test_row_that_a_bad_row_may_mean_is_kept_and_not_renamed() -> None:
         [budget("x", "Lamp North", used=5), *OTHERS],
     )
     assert ([each.budget.id for each in found.kept], found.held) == (["x"], [])
+
+
+def test_every_budget_that_a_bad_row_means_is_kept() -> None:
+    """A row of a wide table has two amounts that cannot be read."""
+    second = Identity(department_key="lamp", period_key="2026-Q2")
+    error = RowError((9,), "", department_key="lamp", period_key="2026-Q1", others=(second,))
+    existing = [budget("x", "Lamp", Q1), budget("y", "Lamp", Q2), *OTHERS]
+    found = make_plan(SOURCE, sheet(*OTHER_ROWS, errors=[error]), existing)
+    assert ([each.budget.id for each in found.kept], found.deletes) == (["x", "y"], [])
+
+
+def test_budget_ids_of_all_bad_lines_are_taken() -> None:
+    """A new row has the department and period of a budget that the second bad line means."""
+    error = RowError((9, 10), "", "x", department_key="a", period_key="2026-Q1")
+    error = error._replace(others=(Identity("y", False, "a", "2026-Q1"),))
+    existing = [budget("y", "Lamp", external_id="y"), *OTHERS]
+    found = make_plan(SOURCE, sheet(("Lamp", Q1, 900), *OTHER_ROWS, errors=[error]), existing)
+    assert (found.updates, found.creates, len(found.errors)) == ([], [], 2)
 
 
 def test_error_that_blocks_nothing_keeps_no_budget() -> None:
