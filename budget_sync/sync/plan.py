@@ -80,13 +80,10 @@ def make_plan(
     bad = [each for error in (*sheet.errors, *errors) if error.blocks for each in error.each()]
     on_sheet = {match.budget.id for match in matched if match.budget is not None}
     missing = [budget for budget in owned if budget.id not in on_sheet]
-    kept: list[KeptBudget] = []
     check()
-    if bad and missing:
-        kept, missing = _keep(missing, bad, stored, previous)
-    decision = decide(
-        Found(source_id, matched, missing, len(owned), previous, answers, allow_deletes), check
-    )
+    kept = _keep(missing, bad, stored, previous) if bad and missing else []
+    found = Found(source_id, matched, missing, len(owned), kept, previous, answers, allow_deletes)
+    decision = decide(found, check)
     deleted_ids = {budget.id for budget in decision.deletes}
     matched, collisions = _without_collisions(decision.matched, stored, deleted_ids)
     compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
@@ -98,7 +95,7 @@ def make_plan(
         moved=compared.moved,
         deletes=decision.deletes,
         held=decision.held,
-        kept=kept,
+        kept=decision.kept,
         errors=sorted([*sheet.errors, *errors, *collisions], key=_place),
         applied_answers=decision.applied_ids,
         expired_answers=decision.expired_ids,
@@ -112,16 +109,14 @@ def _place(error: RowError) -> tuple[tuple[int, ...], str]:
 
 
 def _keep(
-    missing: list[StoredBudget],
+    missing: Iterable[StoredBudget],
     bad: Collection[RowError],
     stored: Collection[StoredBudget],
     previous: Collection[Hold],
-) -> tuple[list[KeptBudget], list[StoredBudget]]:
-    """The missing budgets to keep, and the rest. What the previous run held stays held instead."""
+) -> list[KeptBudget]:
+    """The missing budgets to keep. What the previous run held stays held instead."""
     held_ids = {hold.budget_id for hold in previous if hold.kind in (Kind.RENAME, Kind.DELETION)}
-    kept, _ = keep([budget for budget in missing if budget.id not in held_ids], bad, stored)
-    kept_ids = {budget.id for budget, _ in kept}
-    return kept, [budget for budget in missing if budget.id not in kept_ids] if kept else missing
+    return keep([budget for budget in missing if budget.id not in held_ids], bad, stored)
 
 
 def _live_budgets(source_id: str, stored: Iterable[StoredBudget]) -> list[StoredBudget]:

@@ -282,6 +282,18 @@ def test_row_that_a_bad_row_may_mean_is_kept_and_not_renamed() -> None:
     assert ([each.budget.id for each in found.kept], found.held) == (["x"], [])
 
 
+def test_rename_is_held_when_a_bad_row_may_mean_its_budget() -> None:
+    error = RowError((9,), "Department shows #REF!. Repair its formula.", period_key="2026-Q1")
+    existing = [budget("x", "Lamp - North", used=95), budget("y", "Zither"), *OTHERS]
+    rows = sheet(("Lampe North", Q1, 100), *OTHER_ROWS, errors=[error])
+    found = make_plan(SOURCE, rows, existing)
+    assert (kinds(found), found.creates, found.deletes) == (["rename"], [], [])
+    assert [each.budget.id for each in found.kept] == ["y"]
+    same = make_plan(SOURCE, rows, existing, answers=replies(found.held, Reply.SAME))
+    assert [change.before.id for change in same.updates] == ["x"]
+    assert ([each.budget.id for each in same.kept], same.held) == (["y"], [])
+
+
 def test_every_budget_that_a_bad_row_means_is_kept() -> None:
     """A row of a wide table has two amounts that cannot be read."""
     second = Identity(department_key="lamp", period_key="2026-Q2")
@@ -387,6 +399,23 @@ def test_deletion_stays_held_when_the_new_name_is_gone_again() -> None:
         ["rename"],
         ["Zither"],
     )
+
+
+def test_rename_stays_held_when_its_row_was_bad_for_a_run() -> None:
+    existing = [budget("x", "Lamp", used=95), *OTHERS]
+    first = make_plan(SOURCE, sheet(("Zither", Q1, 100), *OTHER_ROWS), existing)
+    bad = RowError((9,), "Amount is 'abc'.", department_key="zither", period_key="2026-Q1")
+    rows = sheet(*OTHER_ROWS, errors=[bad])
+    second = make_plan(SOURCE, rows, existing, previous=first.held)
+    stored = [Hold.from_stored(each.to_stored()) for each in second.held]
+    assert kinds(second) == ["deletion"]
+    # The amount is another one now, which would not be a rename by itself.
+    third = plan(existing[:1], [("Zither", Q1, 150)], previous=stored)
+    assert (kinds(third), third.creates) == (["rename"], [])
+    approved = make_plan(
+        SOURCE, rows, existing, previous=stored, answers=replies(stored, Reply.APPROVE)
+    )
+    assert ([each.id for each in approved.deletes], approved.held) == (["x"], [])
 
 
 def test_rename_is_over_when_the_old_name_is_back() -> None:
@@ -667,6 +696,33 @@ def test_held_amounts_stay_held_when_the_sheet_goes_half_back() -> None:
     later = make_plan(SOURCE, sheet(*rows, ("Zither", Q1, 5)), EIGHT, previous=first.held)
     assert kinds(later) == ["amount", "amount", "creation"]
     assert later.updates == []
+
+
+def test_amount_stays_held_when_its_row_was_bad_for_a_run() -> None:
+    existing = [budget("x", "Lamp"), *OTHERS]
+    first = make_plan(SOURCE, sheet(("Lamp", Q1, 10_000), *OTHER_ROWS), existing)
+    bad = RowError((9,), "Amount is 'abc'.", department_key="lamp", period_key="2026-Q1")
+    rows = sheet(*OTHER_ROWS, errors=[bad])
+    second = make_plan(SOURCE, rows, existing, previous=first.held)
+    assert (second.held, [each.budget.id for each in second.kept]) == (first.held, ["x"])
+    # 99 times the old amount would not be held by itself.
+    third = plan(existing[:1], [("Lamp", Q1, 9_900)], previous=second.held)
+    assert (kinds(third), third.updates) == (["amount"], [])
+
+
+def test_takeover_with_more_money_is_held_like_a_creation() -> None:
+    theirs = [
+        budget("m", "More", amount=1, source_id=None),
+        budget("e", "Equal", amount=5, source_id=None),
+    ]
+    rows = sheet(*THOUSANDTHS, ("More", Q1, 2), ("Equal", Q1, 5))
+    found = make_plan(SOURCE, rows, [*EIGHT, *theirs])
+    creations = [hold for hold in found.held if hold.kind is Kind.CREATION]
+    assert [hold.department for hold in creations] == ["More"]
+    assert [change.before.id for change in found.updates] == ["e"]
+    answers = replies(found.held, Reply.APPLY)
+    applied = make_plan(SOURCE, rows, [*EIGHT, *theirs], previous=found.held, answers=answers)
+    assert (len(applied.updates), applied.held) == (10, [])
 
 
 def test_held_amount_is_over_when_the_sheet_goes_back() -> None:
