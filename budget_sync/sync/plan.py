@@ -45,6 +45,11 @@ class SyncPlan:
     live_count: int
 
     @property
+    def has_new(self) -> bool:
+        """Whether it creates or revives a budget."""
+        return bool(self.creates or self.revivals)
+
+    @property
     def changes_nothing(self) -> bool:
         """Whether there is nothing to write."""
         return not (

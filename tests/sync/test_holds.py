@@ -764,10 +764,10 @@ def test_money_on_a_budget_to_delete_needs_a_new_plan() -> None:
     found = plan(existing[:1], [("Zither", Q1, 100)])
     assert outcome(found) == "applied"
     spent = existing[0]._replace(committed_minor=500, version=2)
-    assert refresh(SOURCE, found, existing, [spent]) is None
+    assert refresh(SOURCE, found, existing, [spent], has_new=found.has_new) is None
     # Without a new budget, the deletion cannot be a rename.
     alone = plan(existing[:1], [])
-    refreshed = refresh(SOURCE, alone, existing, [spent])
+    refreshed = refresh(SOURCE, alone, existing, [spent], has_new=alone.has_new)
     assert refreshed is not None
     assert refreshed.deletes == [spent]
 
@@ -776,7 +776,7 @@ def test_held_rename_shows_the_newest_money() -> None:
     existing = [budget("x", "Lamp", used=5), *OTHERS]
     found = plan(existing[:1], [("Lampe", Q1, 100)])
     spent = existing[0]._replace(committed_minor=80_00, version=2)
-    refreshed = refresh(SOURCE, found, existing, [spent])
+    refreshed = refresh(SOURCE, found, existing, [spent], has_new=found.has_new)
     assert refreshed is not None
     assert [hold.used_minor for hold in refreshed.held] == [80_00]
 
