@@ -149,7 +149,13 @@ def reread_source(
             reading, trial = proposed.proposal.reading, proposed.proposal.trial
             if reading is None:
                 raise RuntimeError("there is no reading to store")
-            sync.store_reading(me(), source.id, reading, trial.facts if trial else None)
+            sync.store_reading(
+                me(),
+                source.id,
+                reading,
+                trial.facts if trial else None,
+                worksheet=proposed.target.worksheet,
+            )
             return Stored(source.id, f"Stored the new reading of source {source.id}.", [])
 
         return _conclude(proposer, options, store)

@@ -22,6 +22,7 @@ from budget_sync.sync.reading.model import (
 from budget_sync.sync.reading.proposal import Proposal
 from budget_sync.sync.reading.result import SheetBudget, SheetResult, SheetRow
 from budget_sync.sync.summary import errors_json, rows_text
+from budget_sync.sync.trial_periods import PERIOD, known_period
 
 #: The JSON object lists this many budgets.
 MAX_BUDGETS: Final = 20
@@ -39,13 +40,16 @@ _WHOLE_KEYS: Final = frozenset({"period.headings", "currency.words"})
 def proposal_json(proposed: Proposed, source_id: str | None) -> dict[str, object]:
     """The JSON object of `add-source`, `preview-source` and `reread-source`."""
     proposal, trial = proposed.proposal, proposed.proposal.trial
+    reading = proposal.reading.to_json() if proposal.reading else None
+    if reading is not None and PERIOD in proposal.open:
+        reading["period"] = {"constant": None}
     return {
         "sourceId": source_id,
-        "reading": proposal.reading.to_json() if proposal.reading else None,
+        "reading": reading,
         "open": list(proposal.open),
         "questions": [question.to_json() for question in proposal.questions],
         "refused": proposal.refused,
-        "budgets": None if proposal.refused is not None else _budgets_json(trial),
+        "budgets": None if proposal.refused is not None else _budgets_json(proposed),
         "skipped": [
             {"row": row, "why": why} for row, why in (trial.skipped if trial else {}).items()
         ],
@@ -54,22 +58,22 @@ def proposal_json(proposed: Proposed, source_id: str | None) -> dict[str, object
     }
 
 
-def _budgets_json(trial: SheetResult | None) -> dict[str, object]:
+def _budgets_json(proposed: Proposed) -> dict[str, object]:
+    trial = proposed.proposal.trial
     rows = trial.rows if trial else []
     return {
         "count": len(rows),
         "total": {currency: plain_number(total) for currency, total in totals(rows).items()},
-        "first": [_budget_json(row) for row in rows[:MAX_BUDGETS]],
+        "first": [_budget_json(row, proposed) for row in rows[:MAX_BUDGETS]],
     }
 
 
-def _budget_json(row: SheetRow) -> dict[str, object]:
+def _budget_json(row: SheetRow, proposed: Proposed) -> dict[str, object]:
     budget = row.budget
     return {
         "department": budget.department,
-        "fiscalPeriod": budget.period,
-        # A trial has no key for a period that depends on an open question.
-        "period": budget.period_key or None,
+        "fiscalPeriod": None if PERIOD in proposed.proposal.open else budget.period,
+        "period": known_period(budget, proposed),
         "amount": to_number(budget.budgeted_minor, budget.exponent),
         "currency": budget.currency,
         "row": row.number,
@@ -133,17 +137,12 @@ def _column_sentences(proposed: Proposed, reading: Reading) -> Iterator[str]:
         yield f"Header: row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))}."
     fill = {"down": ", also for the rows below it", "section": ", on separate lines", "no": ""}
     yield f"Department: {reading.department.column!r}{fill[reading.department.fill]}."
-    periods = _period_list(trial.rows if trial else [])
-    period = reading.period
-    if isinstance(period, PeriodColumn):
-        part = f" with {period.part!r}" if period.part else ""
-        yield f"Period: {period.column!r}{part}{periods}."
-    elif isinstance(period, PeriodConstant):
-        yield f"Period: {period.constant} for all rows{periods}."
-    if isinstance(period, PeriodHeadings):
-        yield f"Amounts: {len(period.headings)} columns, one for each period{periods}."
-        if period.ignored:
-            yield f"Not read: {_some(list(map(repr, period.ignored)))}."
+    periods = _period_list(trial.rows if trial else [], proposed)
+    is_open = PERIOD in proposed.proposal.open
+    yield "Period: not known yet." if is_open else _period_sentence(reading, periods)
+    if isinstance(reading.period, PeriodHeadings):
+        if reading.period.ignored:
+            yield f"Not read: {_some(list(map(repr, reading.period.ignored)))}."
     else:
         yield f"Amount: {reading.amount.columns[0]!r}."
     if reading.id:
@@ -156,11 +155,22 @@ def _column_sentences(proposed: Proposed, reading: Reading) -> Iterator[str]:
         yield f"Currency: {reading.currency.constant}."
 
 
-def _period_list(rows: Iterable[SheetRow]) -> str:
+def _period_sentence(reading: Reading, periods: str) -> str:
+    period = reading.period
+    if isinstance(period, PeriodColumn):
+        part = f" with {period.part!r}" if period.part else ""
+        return f"Period: {period.column!r}{part}{periods}."
+    if isinstance(period, PeriodConstant):
+        return f"Period: {period.constant} for all rows{periods}."
+    return f"Amounts: {len(period.headings)} columns, one for each period{periods}."
+
+
+def _period_list(rows: Iterable[SheetRow], proposed: Proposed) -> str:
     """The periods of the budgets, such as " (3 periods: FY24 → 2024, …)"."""
-    keys: dict[str, str] = {}
+    keys: dict[str, str | None] = {}
     for row in rows:
-        keys.setdefault(row.budget.period, row.budget.period_key)
+        if row.budget.period not in keys:
+            keys[row.budget.period] = known_period(row.budget, proposed)
     if not keys:
         return ""
     named = [f"{text} → {key}" if key else text for text, key in list(keys.items())[:_MAX_NAMED]]

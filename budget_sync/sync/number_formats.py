@@ -115,11 +115,11 @@ class NumberFormat:
 def _split_sections(code: str) -> list[str]:
     """The sections between semicolons, at most three: the fourth is for texts."""
     sections = [""]
-    for token in _TOKEN.findall(code):
-        if token == ";":  # noqa: S105  # no password
+    for part in _TOKEN.findall(code):
+        if part == ";":
             sections.append("")
         else:
-            sections[-1] += token
+            sections[-1] += part
     return sections[:3]
 
 

@@ -6,9 +6,10 @@ Nothing here uses the database, so that it can run in a process of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.fetch import Fetched, fetch_source
 from budget_sync.sync.limits import Check, no_check
 from budget_sync.sync.reading.apply import apply
@@ -45,7 +46,8 @@ class Proposed:
 
     `target` names the chosen worksheet. `grid` is None if the sheet cannot be fetched or split into
     cells, and `layout` if the columns of the reading are not in it. `worksheets` are the tabs of
-    the file. A proposal that is refused with `is_wrong_answer` is possible with another answer.
+    the file, and `fiscal_year` is the customer's. A proposal that is refused with `is_wrong_answer`
+    is possible with another answer.
     """
 
     proposal: Proposal
@@ -54,6 +56,7 @@ class Proposed:
     file_name: str = ""
     worksheets: tuple[str, ...] = ()
     layout: Layout | None = None
+    fiscal_year: FiscalYear = field(default_factory=FiscalYear)
     is_wrong_answer: bool = False
 
     @property
@@ -144,6 +147,7 @@ def propose_fetched(
         fetched.file_name,
         fetched.worksheets,
         _layout(proposal.reading, grid),
+        customer.fiscal_year,
     )
 
 

@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -84,7 +85,8 @@ def use_upload(actor: Actor, source_id: str, digest: str) -> None:
     def work() -> None:
         row = locked_row(actor, source_id)
         pending = stored_file(actor, source_id, PENDING)
-        if pending is None or pending.digest != digest:
+        is_same = pending is not None and hmac.compare_digest(pending.digest, digest)
+        if pending is None or not is_same:
             raise RequestError(
                 Code.REQUEST_CONFLICT,
                 "Another file was uploaded, used or discarded meanwhile. Look at it again.",

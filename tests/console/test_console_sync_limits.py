@@ -60,6 +60,8 @@ class SlowSheets:
     def in_progress(self, *calls: Callable[[], Any]) -> Iterator[list[Any]]:
         """Calls that wait for their sheets inside, and have ended after it, with their results."""
         results: list[Any] = []
+        # Without the fetches of earlier calls.
+        self.waiting = threading.Semaphore(0)
         self.go_on.clear()
         threads = [
             threading.Thread(target=lambda call=call: results.append(call())) for call in calls

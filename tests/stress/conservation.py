@@ -43,6 +43,7 @@ from budget_sync.domain.request_models import (
     ReserveRequest,
 )
 from budget_sync.ledger import verification
+from budget_sync.sync.answer_holds import Choice, answer_holds, choose, show_holds
 from stress.balances import BALANCES, StoredBalance
 from stress.ledger_model import DONE, REPLAYED, LedgerModel
 from stress.outcome import Outcome, Place
@@ -190,13 +191,21 @@ class Driver:
         )
 
     def sync(self, sheet: dict[str, int]) -> None:
-        """Sync a sheet with these departments and amounts: changes, deletes and revives budgets."""
+        """Sync a sheet with these departments and amounts: changes, deletes and revives budgets.
+
+        A person approves what the sync run holds.
+        """
         self._write_sheet(sheet)
         self._follow(sheet)
 
         def run_sync() -> str:
             assert self.source
             result = sync.sync_source(self.job, self.source)
+            # A rename that is answered may show that amounts are held, too.
+            for _ in range(2):
+                if result.held_count:
+                    self._approve_holds(self.source.id)
+                    result = sync.sync_source(self.job, self.source)
             return (
                 DONE
                 if result.status == "success"
@@ -204,6 +213,19 @@ class Driver:
             )
 
         self._compare(f"sync {sheet}", DONE, run_sync)
+
+    def _approve_holds(self, source_id: str) -> None:
+        """Answer everything that the last sync run holds: it is as the sheet says."""
+        database.open_connection()
+        holds = [change.hold for change in show_holds(ROOT, source_id)]
+        choice = Choice(
+            different=[
+                hold.budget_id for hold in holds if hold.kind == "rename" and hold.budget_id
+            ],
+            accept_amounts=any(hold.kind == "amount" for hold in holds),
+            allow_deletes=any(hold.kind == "deletion" for hold in holds),
+        )
+        answer_holds(ROOT, source_id, choose(holds, choice))
 
     def _follow(self, sheet: dict[str, int]) -> None:
         self.model.sync(

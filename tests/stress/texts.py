@@ -39,7 +39,7 @@ PIECES = (
     "=cmd|' /C calc'!A0",
     "+1+1",
     "-1",
-    "@SUM(A1)",
+    "@IF(A1)",
     "\t=1+1",
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',

@@ -635,3 +635,25 @@ def _read(terminal: int) -> str:
     with suppress(OSError):
         return os.read(terminal, 4096).decode(errors="replace")
     return ""
+
+
+# Periods of a trial.
+
+
+def test_period_that_depends_on_an_open_question_is_null(
+    world: World, shell: FlaskCliRunner
+) -> None:
+    world.write("undated.csv", "Department,Budgeted Amount\nSales,1000\nLegal,2000\n")
+    world.write(
+        "dashes.csv",
+        "Department,Period,Budgeted Amount\nSales,2011-12,1\nLegal,2011-12,2\nIT,Q1 2012,3\n",
+    )
+    undated = said(add(shell, "undated.csv", "--json"))
+    assert undated["open"] == ["period"]
+    assert [each["period"] for each in undated["budgets"]["first"]] == [None, None]
+    assert undated["reading"]["period"] == {"constant": None}
+    dashes = said(add(shell, "dashes.csv", "--json"))
+    assert "dash" in dashes["open"]
+    periods = {each["department"]: each["period"] for each in dashes["budgets"]["first"]}
+    assert periods == {"Sales": None, "Legal": None, "IT": "2012-Q1"}
+    assert "Period: not known yet." in add(shell, "undated.csv").stdout

@@ -191,7 +191,7 @@ def test_reading_and_planning_take_linear_time(shape: Callable[[int], Any]) -> N
 
 
 def test_short_rows_below_a_wide_header_take_no_more_time() -> None:
-    header = [*[""] * 100_000, *HEADER]
+    header = [*[""] * 19_000, *HEADER]
     began_s = time.process_time()
     with pytest.raises(SheetProblem, match="No row below the header counts"):
         read([header, *[["a note"]] * 20_000])
