@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Final
 
+from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.changes import Change, MovedRow, compare, overdrawn_count
 from budget_sync.sync.holds.decide import Found, decide
 from budget_sync.sync.holds.model import Answer, Hold, Kind
@@ -17,6 +19,8 @@ from budget_sync.sync.kept import KeptBudget, keep
 from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.match import Match, Matches, StoredBudget, match_rows, rejected
 from budget_sync.sync.reading.result import BudgetKey, RowError, SheetResult, SheetRow
+
+_CALENDAR_YEAR: Final = FiscalYear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +75,32 @@ def make_plan(
     previous: Collection[Hold] = (),
     answers: Collection[Answer] = (),
     allow_deletes: bool = False,
+    fiscal_year: FiscalYear = _CALENDAR_YEAR,
     check: Check = no_check,
 ) -> SyncPlan:
     """The changes that a source's sheet means for a customer's stored budgets.
 
     `previous` is what the source's latest applied run held, and `answers` are the open answers to
-    that. `allow_deletes` approves all deletions. It takes linear time, apart from sorting, and
-    calls `check` from time to time.
+    that. `allow_deletes` approves all deletions. `fiscal_year` is the customer's. It takes linear
+    time, apart from sorting, and calls `check` from time to time.
     """
     matched, errors = match_rows(source_id, sheet, stored, check)
     owned = _live_budgets(source_id, stored)
-    # Rows that were rejected because of stored budgets count too: they also mean a budget.
-    bad = [each for error in (*sheet.errors, *errors) if error.blocks for each in error.each()]
     on_sheet = {match.budget.id for match in matched if match.budget is not None}
     missing = [budget for budget in owned if budget.id not in on_sheet]
     check()
-    kept = _keep(missing, bad, stored, previous) if bad and missing else []
-    found = Found(source_id, matched, missing, len(owned), kept, previous, answers, allow_deletes)
+    kept = _keep(missing, [*sheet.errors, *errors], stored, previous)
+    found = Found(
+        source_id,
+        matched,
+        missing,
+        len(owned),
+        fiscal_year,
+        kept,
+        previous,
+        answers,
+        allow_deletes,
+    )
     decision = decide(found, check)
     deleted_ids = {budget.id for budget in decision.deletes}
     matched, collisions = _without_collisions(decision.matched, stored, deleted_ids)
@@ -114,12 +127,18 @@ def _place(error: RowError) -> tuple[tuple[int, ...], str]:
 
 
 def _keep(
-    missing: Iterable[StoredBudget],
-    bad: Collection[RowError],
+    missing: Collection[StoredBudget],
+    errors: Iterable[RowError],
     stored: Collection[StoredBudget],
     previous: Collection[Hold],
 ) -> list[KeptBudget]:
-    """The missing budgets to keep. What the previous run held stays held instead."""
+    """The missing budgets to keep. What the previous run held stays held instead.
+
+    Rows that were rejected because of stored budgets count too: they also mean a budget.
+    """
+    bad = [each for error in errors if error.blocks for each in error.each()]
+    if not bad or not missing:
+        return []
     held_ids = {hold.budget_id for hold in previous if hold.kind in (Kind.RENAME, Kind.DELETION)}
     return keep([budget for budget in missing if budget.id not in held_ids], bad, stored)
 

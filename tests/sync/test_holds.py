@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from budget_sync.domain.names import fold
-from budget_sync.domain.periods import period_key
+from budget_sync.domain.periods import FiscalYear, period_key
 from budget_sync.sync.holds import Answer, Hold, Kind, Reason, Reply
 from budget_sync.sync.holds.amounts import AmountPair, bulk_reason, is_hundredfold
 from budget_sync.sync.holds.likeness import Comparer, bare
@@ -456,6 +456,28 @@ def test_creations_in_periods_of_held_deletions_are_held() -> None:
         "old": None,
         "new": 700,
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_held"),
+    [
+        ("Q1 2026", "FY2026", True),
+        ("FY2026", "Q3 2026", True),
+        ("2026-H2", "Oct 2026", False),
+        ("2026-H2", "Feb 2026", True),
+        ("FY2026", "Aug 2025", True),
+        ("FY2026", "FY2027", False),
+        ("Q1 2026", "Q2 2026", False),
+        ("Summer", "FY2026", False),
+    ],
+)
+def test_creations_in_overlapping_periods_are_held(old: str, new: str, is_held: bool) -> None:
+    """The fiscal year 2026 begins in July 2025: the sheet has years instead of quarters now."""
+    existing = departments(4, period=old)
+    rows = sheet(("Zither", new, 400))
+    found = make_plan(SOURCE, rows, existing, fiscal_year=FiscalYear(7))
+    assert kinds(found) == ["creation"] * is_held + ["deletion"] * 4
+    assert len(found.creates) == (not is_held)
 
 
 def test_suspected_renames_count_as_deletions() -> None:

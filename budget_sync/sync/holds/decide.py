@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from budget_sync.domain.periods import FiscalYear, overlapping
 from budget_sync.sync.holds.amounts import AmountPair, bulk_reason, is_hundredfold
 from budget_sync.sync.holds.model import (
     BULK,
@@ -36,13 +37,14 @@ class Found:
     `live_count` is the number of the source's live budgets. The `kept` ones are missing too, but
     are not deleted. One that a bad row only may mean can have a new name. `previous` is what the
     source's latest applied run held, and `answers` are the open answers. `allow_deletes` approves
-    all deletions.
+    all deletions. `fiscal_year` is the customer's.
     """
 
     source_id: str
     matched: list[Match]
     missing: list[StoredBudget]
     live_count: int
+    fiscal_year: FiscalYear
     kept: Collection[KeptBudget] = ()
     previous: Collection[Hold] = ()
     answers: Collection[Answer] = ()
@@ -103,6 +105,10 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     answers = _Answers(found.answers)
     deletions = _decide_deletions(found, answers, check)
     check()
+    limited = {hold.period_key for hold in deletions.held if Reason.LIMIT in hold.reasons}
+    new_periods = {match.row.budget.period_key for match in found.matched if _is_new(match)}
+    # A year is blocked with its quarters: the same money may be planned in other periods.
+    deletions.blocked_periods = overlapping(limited, new_periods, found.fiscal_year)
     amounts = _decide_amounts(found, deletions.kept_ids, answers, check)
     held = [*deletions.held, *amounts.held.values()]
     matched: list[Match] = []
@@ -281,7 +287,7 @@ def _hold(
     deletions: Iterable[tuple[StoredBudget, Hold | None]],
     limited_ids: Collection[str],
 ) -> None:
-    """Hold renames and deletions; those over the limit block the creations of their period.
+    """Hold renames and deletions, those over the limit for that reason.
 
     `deletions` have what the previous run held. The new name of a held rename is remembered: its
     row may be back later.
@@ -294,9 +300,6 @@ def _hold(
         reason = Reason.LIMIT if budget.id in limited_ids else Reason.RENAME
         hold = held_budget(Kind.DELETION, budget, None, reason)
         result.held.append(hold._replace(new=earlier and earlier.new))
-    result.blocked_periods = {
-        hold.period_key for hold in result.held if Reason.LIMIT in hold.reasons
-    }
 
 
 def _exceeds_limit(count: int, live_count: int) -> bool:
