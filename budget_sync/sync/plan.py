@@ -91,15 +91,7 @@ def make_plan(
     check()
     kept = _keep(missing, [*sheet.errors, *errors], stored, previous)
     found = Found(
-        source_id,
-        matched,
-        missing,
-        len(owned),
-        fiscal_year,
-        kept,
-        previous,
-        answers,
-        allow_deletes,
+        source_id, matched, missing, len(owned), fiscal_year, kept, previous, answers, allow_deletes
     )
     decision = decide(found, check)
     deleted_ids = {budget.id for budget in decision.deletes}
