@@ -88,7 +88,8 @@ def remove_source(source_id: str) -> None:
     The budgets can then be changed by hand or adopted by another source.
     """
     budgets = sync.remove_source(me(), source_id)
-    done(f"Removed source {source_id}; its {budgets} budgets stay as they are.")
+    stay = "budget stays as it is" if budgets == 1 else "budgets stay as they are"
+    done(f"Removed source {source_id}; its {budgets:,} {stay}.")
 
 
 @command("sheet-template")

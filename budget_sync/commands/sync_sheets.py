@@ -148,7 +148,7 @@ def answer_hold(
     count = sync.answer_holds(me(), source_id, sync.choose(holds, choice))
     done(
         f"Stored {count} answer{'s' * (count != 1)} for source {source_id}. The next sync run "
-        "applies them."
+        f"applies {'it' if count == 1 else 'them'}."
     )
 
 

@@ -59,7 +59,8 @@ def choose(holds: Collection[Hold], choice: Choice) -> list[Answer]:
     for budget_id, new_key in choice.renames:
         hold = renames.get(budget_id)
         if hold is None or hold.new is None or hold.new.key != _key(new_key):
-            raise _conflict(f"No held rename of budget {budget_id} to {new_key!r} was found.")
+            held = f" It is held as {budget_id}={hold.new.name}." if hold and hold.new else ""
+            raise _conflict(f"No held rename of budget {budget_id} to {new_key!r} was found.{held}")
         answers.append(Answer(hold.question, Reply.SAME))
     for budget_id in choice.different:
         if budget_id not in renames:

@@ -19,9 +19,9 @@ from budget_sync.sync.reading.model import (
     PeriodHeadings,
     Reading,
 )
-from budget_sync.sync.reading.proposal import Proposal
+from budget_sync.sync.reading.proposal import HEADER_EVIDENCE, Proposal
 from budget_sync.sync.reading.result import SheetBudget, SheetResult, SheetRow
-from budget_sync.sync.summary import errors_json, rows_text
+from budget_sync.sync.summary import errors_json, left_out_lines, rows_text
 from budget_sync.sync.trial_periods import PERIOD, known_period
 
 #: The JSON object lists this many budgets.
@@ -202,8 +202,9 @@ def _trial_lines(proposal: Proposal, trial: SheetResult) -> Iterator[str]:
         if most > 1:
             yield f"Rows of one department and period are added up: up to {most} rows a budget."
     if trial.skipped:
-        yield f"Left out: {_left_out(trial.skipped)}."
-    yield from proposal.evidence
+        yield f"Left out: {'; '.join(left_out_lines(trial.skipped))}."
+    # The first sentences of a proposal with a reading say the same as the evidence on the columns.
+    yield from (each for each in proposal.evidence if not each.startswith(HEADER_EVIDENCE))
     yield from trial.notes
     if trial.errors:
         yield f"Rejected: {len(trial.errors)}."
@@ -212,23 +213,6 @@ def _trial_lines(proposal: Proposal, trial: SheetResult) -> Iterator[str]:
         if len(trial.errors) > _MAX_ERRORS:
             yield f"  and {len(trial.errors) - _MAX_ERRORS:,} more"
     yield _sum_sentence(trial.rows)
-
-
-def _left_out(skipped: Mapping[int, str]) -> str:
-    """The rows that were left out, by reason: "829 rows (left out by Status); row 31 (total)"."""
-    by_reason: dict[str, list[int]] = defaultdict(list)
-    for row, why in skipped.items():
-        by_reason[why].append(row)
-    parts = []
-    for why, rows in by_reason.items():
-        if len(rows) == 1:
-            named = f"row {rows[0]}"
-        elif len(rows) <= _MAX_NAMED:
-            named = f"rows {', '.join(map(str, rows))}"
-        else:
-            named = f"{len(rows):,} rows"
-        parts.append(f"{named} ({why})")
-    return "; ".join(parts)
 
 
 def _sum_sentence(rows: list[SheetRow]) -> str:

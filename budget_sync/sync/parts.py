@@ -1,7 +1,8 @@
-"""Splits a large plan into parts, each of which is written in a transaction of its own. Pure.
+"""Splits a huge plan into parts, each of which is written in a transaction of its own. Pure.
 
-On SQLite, the writes of all customers wait while a transaction is open: 50,000 new budgets in one
-transaction would stop them for two seconds. A plan of at most MAX_CHANGES changes is one part.
+A sync run is all or nothing: a plan of at most MAX_ATOMIC changes is one transaction. But on
+SQLite, the writes of all customers wait while a transaction is open, and 200,000 new budgets in one
+would stop them for nine seconds. So a larger plan is written in parts.
 
 After each part, every budget is as it was before the run or as the sheet says. If a run ends
 between two parts, the next run makes the other changes.
@@ -16,7 +17,11 @@ from typing import Final, NamedTuple
 from budget_sync.sync.changes import Change
 from budget_sync.sync.plan import SyncPlan
 
-#: The most changes in a transaction. On SQLite, they take about 30 ms of processor time.
+#: The most changes in one transaction. On SQLite, they take about a second of processor time. The
+#: largest budget sheets that we know have some thousand rows.
+MAX_ATOMIC: Final = 20_000
+
+#: The most changes in a part of a larger plan. On SQLite, they take about 30 ms.
 MAX_CHANGES: Final = 500
 
 #: Rows that only moved within the sheet are written faster: this many count as one change.
@@ -58,15 +63,17 @@ class Counts(NamedTuple):
         return sum(self)
 
 
-def split(plan: SyncPlan, max_changes: int = MAX_CHANGES) -> list[SyncPlan]:
-    """The parts of a plan in their order; one part for a small plan. Raises CircleError.
+def split(
+    plan: SyncPlan, max_changes: int = MAX_CHANGES, max_atomic: int = MAX_ATOMIC
+) -> list[SyncPlan]:
+    """The parts of a plan in their order; one part for all but huge plans. Raises CircleError.
 
     Deletions and changes of names free names for the budgets after them. Deletions and lower
     amounts come before higher amounts and before new budgets, so that money that moves between
     budgets is not in both of them. Only a budget with a new name may be lowered after another one
     with a new name was raised: the order of names decides.
     """
-    if Counts.of(plan).total + len(plan.moved) / MOVED_PER_CHANGE <= max_changes:
+    if Counts.of(plan).total + len(plan.moved) / MOVED_PER_CHANGE <= max_atomic:
         return [plan]
     filling = _Parts(plan, max_changes)
     for budget in plan.deletes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.changes import Change, MovedRow, compare, overdrawn_count
@@ -20,7 +19,7 @@ from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.match import Match, Matches, StoredBudget, match_rows, rejected
 from budget_sync.sync.reading.result import BudgetKey, RowError, SheetResult, SheetRow
 
-_CALENDAR_YEAR: Final = FiscalYear()
+_CALENDAR_YEAR = FiscalYear()
 
 
 @dataclass(frozen=True, slots=True)

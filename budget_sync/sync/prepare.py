@@ -97,7 +97,7 @@ def prepare(job: Job, source: Source, limit: TimeLimit, *, pending: bool = False
         sheet = apply_reading(reading, fetched.source, customer, before=before, check=limit.check)
     if source.is_upgraded and reading.file and reading.file.encoding == "cp1252":
         sheet.notes.insert(0, ENCODING_NOTE)
-    stored, plan = plan_for(job, source, sheet, customer, limit)
+    stored, plan = plan_for(job, source, customer, sheet, limit)
     return Prepared(fetched.title, fetched.gid, reading, customer, sheet, stored, plan)
 
 
@@ -107,7 +107,7 @@ def _facts_before(source: Source) -> list[Facts]:
 
 
 def plan_for(
-    job: Job, source: Source, sheet: SheetResult, customer: result.Customer, limit: TimeLimit
+    job: Job, source: Source, customer: result.Customer, sheet: SheetResult, limit: TimeLimit
 ) -> tuple[list[StoredBudget], SyncPlan]:
     """The budgets as they are now, and the changes that a sheet means for them."""
     limit.check()

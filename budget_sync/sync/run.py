@@ -150,7 +150,7 @@ def _work(job: Job, run: Run) -> SyncRunResult:
         except BudgetsChangedError:
             # Planned outside the transaction, because writers of all customers wait for it.
             open_connection()
-            stored, plan = plan_for(job, run.source, prepared.sheet, prepared.customer, limit)
+            stored, plan = plan_for(job, run.source, prepared.customer, prepared.sheet, limit)
             prepared = replace(prepared, stored=stored, plan=plan)
     return _apply(job, run, limit, prepared)
 

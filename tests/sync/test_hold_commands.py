@@ -116,7 +116,7 @@ def test_same_budget_keeps_its_id_and_money(
     said(shell)
     # The department is compared folded.
     assert answer(shell, source, "--rename", f"{old_id}=LAMPE  north|2026-Q1") == (
-        f"Stored 1 answer for source {source.id}. The next sync run applies them."
+        f"Stored 1 answer for source {source.id}. The next sync run applies it."
     )
     found = said(shell)
     assert (found["status"], found["updated"], found["held"]) == ("success", 1, [])
@@ -180,7 +180,7 @@ def test_answers_are_bound_to_what_was_held(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--rename", "{id}=Other|2026-Q1"], "No held rename"),
+        (["--rename", "{id}=Other|2026-Q1"], "=Lampe North|2026-Q1."),
         (["--rename", "{id}=Lampe North|2026-Q2"], "No held rename"),
         (["--rename", "bud_none=Lampe North|2026-Q1"], "No held rename of budget bud_none"),
         (["--different", "bud_none"], "No held rename of budget bud_none"),

@@ -229,10 +229,10 @@ def test_budget_with_the_most_money_is_paired_first() -> None:
     [
         # The same name but for punctuation comes before an equal amount,
         ([("Lamp North!", 900), ("Zither", 100), ("Lampe North", 95)], "Lamp North!"),
-        # which comes before a near one,
+        # which comes before a name that is alike,
         ([("Lampe North", 95), ("Zither", 100)], "Zither"),
-        # which comes before a better likeness.
-        ([("Zither", 95), ("Lampe North", 900)], "Zither"),
+        # which comes before a near amount. A better likeness comes last.
+        ([("Zither", 95), ("Lampe North", 900)], "Lampe North"),
         ([("Lamp Nord", 900), ("Lampe North", 900)], "Lampe North"),
     ],
 )
@@ -241,6 +241,17 @@ def test_best_partner_of_a_rename(rows: list[tuple[str, float]], best: str) -> N
     found = plan(existing, [(name, Q1, amount) for name, amount in rows])
     assert [hold.new and hold.new.department for hold in found.held] == [best]
     assert len(found.creates) == len(rows) - 1
+
+
+def test_near_amount_does_not_take_a_like_name() -> None:
+    existing = [
+        *OTHERS,
+        budget("q", "Quarry Works", amount=140, used=70),
+        budget("k", "Kiln Department", amount=125, used=62),
+    ]
+    found = plan(existing, [*OTHER_ROWS, ("Kiln", Q1, 135), ("North Quarry Works", Q1, 162)])
+    pairs = {(hold.department, hold.new.department) for hold in found.held if hold.new}
+    assert pairs == {("Quarry Works", "North Quarry Works"), ("Kiln Department", "Kiln")}
 
 
 def test_new_row_is_in_one_rename_only() -> None:

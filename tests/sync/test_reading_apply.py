@@ -311,3 +311,28 @@ def test_ids_that_lost_their_digits_are_one_error() -> None:
 def test_ids_name_lines_if_rows_are_added_up() -> None:
     rows: Rows = [(*HEADER, "ID"), ("A", "2026", 1, "S-1"), ("A", "2026", 2, "S-1")]
     assert budgets(read(rows, reading(id="ID", sum=True))) == {"A|2026": 3}
+
+
+# The title
+
+
+@pytest.mark.parametrize(
+    ("title", "period", "is_noted"),
+    [
+        ("Plan FY2026", {"constant": "FY2026"}, False),
+        ("Plan FY2027", {"constant": "FY2026"}, True),
+        (2027, {"constant": "Q1 2026"}, True),
+        ("Plan 2026, with the actuals of 2025", {"constant": "FY2026"}, False),
+        ("Plan", {"constant": "FY2026"}, False),
+        ("Plan FY2027", {"column": "Period", "year": "2026"}, True),
+        ("Plan FY2027", {"column": "Period"}, False),
+    ],
+)
+def test_title_with_another_year_is_noted(
+    title: str | int, period: dict[str, str], is_noted: bool
+) -> None:
+    rows: Rows = [(title,), HEADER, ("A", "Q1 2026", 5)]
+    result = apply(reading(period=period), Grid(rows), USD)
+    assert len(budgets(result)) == 1
+    noted = [note for note in result.notes if "is confirmed for this sheet" in note]
+    assert bool(noted) == is_noted

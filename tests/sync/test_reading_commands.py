@@ -375,6 +375,7 @@ def test_text_names_columns_sums_and_the_largest_budget(shell: FlaskCliRunner) -
     assert ran.exit_code == 0
     assert "Header: row 2. Department: 'Cost Center'. Period: 'FY'" in ran.stdout
     assert "Amount: 'Adopted Budget'." in ran.stdout
+    assert ran.stdout.count("Header: row") == 1
     assert "up to 2 rows a budget" in ran.stdout
     assert "row 7 (total)" in ran.stdout
     assert (

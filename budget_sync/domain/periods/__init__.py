@@ -13,7 +13,6 @@ from budget_sync.domain.periods.fiscal_year import (
     FiscalYear,
     is_current,
     is_period_key,
-    overlapping,
     period_dates,
 )
 from budget_sync.domain.periods.read import (
@@ -45,7 +44,6 @@ __all__ = [
     "is_period_key",
     "is_romance",
     "is_same_for_all",
-    "overlapping",
     "period_dates",
     "period_key",
     "read_period",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from datetime import date
 from typing import NamedTuple
 
@@ -42,7 +41,7 @@ class FiscalYear(NamedTuple):
         return self.first_day(name).year + (month < self.first_month)
 
     def key_of(self, year: int, month: int, length: int) -> str | None:
-        """The key of the quarter, half or year that begins with a month; None if there is none.
+        """The key of the quarter, half or year that begins with a month, or None.
 
         `length` is the number of months.
         """
@@ -70,23 +69,6 @@ def period_dates(key: str, fiscal_year: FiscalYear) -> tuple[date, date] | None:
     first = fiscal_year.first_day(name)
     month = first.month + (int(part[1:]) - 1 if part else 0) * length
     return _first_of(first.year, month), _first_of(first.year, month + length)
-
-
-def overlapping(keys: Iterable[str], others: Iterable[str], fiscal_year: FiscalYear) -> set[str]:
-    """Those of the other keys that are among the keys or share a month with one of them."""
-    known = set(keys)
-    months = {month for key in known for month in _months(key, fiscal_year)}
-    return {
-        key
-        for key in others
-        if key in known or any(month in months for month in _months(key, fiscal_year))
-    }
-
-
-def _months(key: str, fiscal_year: FiscalYear) -> Iterable[int]:
-    """The calendar months of a period, counted from the year 0; none if the key has no form."""
-    dates = period_dates(key, fiscal_year)
-    return () if dates is None else range(*(12 * day.year + day.month for day in dates))
 
 
 def is_period_key(key: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from budget_sync.domain.periods import FiscalYear, overlapping
+from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.holds.amounts import AmountPair, bulk_reason, is_hundredfold
 from budget_sync.sync.holds.model import (
     BULK,
@@ -19,6 +19,7 @@ from budget_sync.sync.holds.model import (
     held_budget,
     held_creation,
 )
+from budget_sync.sync.holds.periods import Spans
 from budget_sync.sync.holds.renames import Pair, Renames, find_renames
 from budget_sync.sync.kept import KeptBudget
 from budget_sync.sync.limits import Check, checked, no_check
@@ -105,15 +106,16 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     answers = _Answers(found.answers)
     deletions = _decide_deletions(found, answers, check)
     check()
-    limited = {hold.period_key for hold in deletions.held if Reason.LIMIT in hold.reasons}
-    new_periods = {match.row.budget.period_key for match in found.matched if _is_new(match)}
-    # A year is blocked with its quarters: the same money may be planned in other periods.
-    deletions.blocked_periods = overlapping(limited, new_periods, found.fiscal_year)
     amounts = _decide_amounts(found, deletions.kept_ids, answers, check)
     held = [*deletions.held, *amounts.held.values()]
+    # In most runs, no row that has a budget is held.
+    is_applied = not (deletions.held_rows or deletions.same or amounts.held)
     matched: list[Match] = []
     for match in checked(found.matched, check):
         row, budget = match
+        if is_applied and not _is_new(match):
+            matched.append(match)
+            continue
         if match.row.number in deletions.held_rows:
             continue
         if same := deletions.same.get(row.number):
@@ -180,7 +182,7 @@ def _creation_reasons(
     is_approved = answers.have(question, Reply.APPROVE)
     is_applied = answers.have(question, Reply.APPLY)
     reasons: list[Reason] = []
-    if row.budget.period_key in deletions.blocked_periods and not is_approved:
+    if deletions.blocked_periods.overlap(row.budget.period_key) and not is_approved:
         reasons.append(Reason.LIMIT)
     if amounts.bulk is not None and not is_applied:
         reasons.append(amounts.bulk)
@@ -198,7 +200,7 @@ class _Deletions:
     held_rows: set[int] = field(default_factory=set)
     same: dict[int, StoredBudget] = field(default_factory=dict)
     different_rows: set[int] = field(default_factory=set)
-    blocked_periods: set[str] = field(default_factory=set)
+    blocked_periods: Spans = field(default_factory=lambda: Spans((), FiscalYear()))
 
 
 def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletions:
@@ -245,6 +247,11 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
     deleted_ids = {budget.id for budget in result.deletes}
     held = [(budget, before.get(budget.id)) for budget in gone if budget.id not in deleted_ids]
     _hold(result, sorted(pairs, key=lambda pair: pair.row.number), held, limited_ids)
+    # A year whose deletions are held also blocks its quarters: the money would be there twice.
+    result.blocked_periods = Spans(
+        (hold.period_key for hold in result.held if Reason.LIMIT in hold.reasons),
+        found.fiscal_year,
+    )
     return result
 
 
@@ -253,7 +260,7 @@ def _find_renames(found: Found, before: Mapping[str, Hold], check: Check) -> Ren
     certain_ids = {each.budget.id for each in found.kept if each.is_certain}
     return find_renames(
         [budget for budget in found.missing if budget.id not in certain_ids],
-        [match.row for match in found.matched if _may_be_renamed(match)],
+        [match.row for match in found.matched if _may_be_renamed(match)] if found.missing else [],
         {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new},
         check,
     )
@@ -287,7 +294,7 @@ def _hold(
     deletions: Iterable[tuple[StoredBudget, Hold | None]],
     limited_ids: Collection[str],
 ) -> None:
-    """Hold renames and deletions, those over the limit for that reason.
+    """Hold renames and deletions.
 
     `deletions` have what the previous run held. The new name of a held rename is remembered: its
     row may be back later.
@@ -320,6 +327,11 @@ def _decide_amounts(
 
     The held amount of a kept budget stays held: its row cannot be read now.
     """
+    if not kept_ids and all(
+        budget is None or row.budget.budgeted_minor == budget.sheet.budgeted_minor
+        for row, budget in checked(found.matched, check)
+    ):
+        return _Amounts({}, None)
     before = {
         hold.budget_id: hold
         for hold in found.previous

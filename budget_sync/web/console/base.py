@@ -264,6 +264,11 @@ def _money_short(minor: int, currency: str, exponent: int) -> str:
     return formats.money_short(minor, currency, exponent)
 
 
+@console.app_template_filter("in_console")
+def _in_console(message: str | None) -> str:
+    return formats.in_console(message or "")
+
+
 @console.app_template_filter("when")
 def _when(moment: datetime | None) -> str:
     return formats.when(moment, viewer().zone)
