@@ -91,12 +91,12 @@ def plan(
 
 
 def kinds(found: SyncPlan) -> list[str]:
-    """What is held, by kind."""
+    """The held changes, by kind."""
     return sorted(hold.kind.value for hold in found.held)
 
 
 def outcome(found: SyncPlan) -> str:
-    """What happened to one budget that is gone and one that is new."""
+    """The result for one budget that is gone and one that is new."""
     if kinds(found) == ["rename"]:
         assert not found.deletes
         assert not found.creates
@@ -260,7 +260,7 @@ def test_new_row_is_in_one_rename_only() -> None:
     assert len(found.deletes) == 1
 
 
-def test_row_with_the_budget_id_of_a_deleted_budget_is_no_rename() -> None:
+def test_row_with_the_budget_id_of_a_deleted_budget_is_not_a_rename() -> None:
     deleted = budget("z", "Lampe North", external_id="L-1", deleted_at="2026-01-01T00:00:00Z")
     row = described("Lampe North", external_id="L-1")
     found = plan([budget("x", "Lamp North", used=5), deleted], [row])

@@ -135,7 +135,7 @@ def test_totals_are_skipped_by_word_and_sum(rows: Rows, skipped: dict[int, str])
     assert not result.notes
 
 
-def test_pure_total_that_is_no_sum_is_skipped_with_a_note() -> None:
+def test_pure_total_that_is_not_a_sum_is_skipped_with_note() -> None:
     result = read([("A", "2026", 5), ("Total", "2026", 12)])
     assert budgets(result) == {"A|2026": 5}
     assert result.notes == [
@@ -143,7 +143,7 @@ def test_pure_total_that_is_no_sum_is_skipped_with_a_note() -> None:
     ]
 
 
-def test_name_with_a_total_word_that_is_no_sum_is_an_error() -> None:
+def test_total_word_that_is_not_a_sum_is_an_error() -> None:
     rows: Rows = [("A", "2026", 5), ("Total Care", "2026", 12)]
     result = read(rows)
     assert errors(result) == [
@@ -177,7 +177,7 @@ def test_confirmed_subtotal_is_skipped_only_while_it_fits() -> None:
     ]
 
 
-def test_row_without_a_name_that_is_no_sum_is_noted() -> None:
+def test_row_without_name_that_is_not_a_sum_is_noted() -> None:
     result = read([("A", "2026", 5), ("", "", 12)])
     assert result.skipped == {3: "no department, period or ID"}
     assert result.notes == [

@@ -335,7 +335,7 @@ class Line:
         return found
 
     def _free_from(self, at: int) -> int:
-        """The first free place from `at`; the number of places if there is none."""
+        """The first free place from `at`; the number of places if all are taken."""
         passed = []
         while at < len(self._numbers) and (self._up[at] != at or not self._free[self._numbers[at]]):
             passed.append(at)
@@ -345,7 +345,7 @@ class Line:
         return at
 
     def _free_before(self, at: int) -> int:
-        """One more than the last free place before `at`; 0 if there is none."""
+        """One more than the last free place before `at`; 0 if all are taken."""
         passed = []
         while at > 0 and (self._down[at] != at or not self._free[self._numbers[at - 1]]):
             passed.append(at)

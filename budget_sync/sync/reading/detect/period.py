@@ -127,7 +127,7 @@ class PeriodStep:
             PeriodColumn.model_validate(names | settled),
             PeriodColumn.model_validate(names | assumed),
             columns=[column, part.column] if part else [column],
-            evidence=f"Period: '{column.name}' ({_shown(known)}).",
+            evidence=f"Period: {column.label} ({_shown(known)}).",
         )
 
     def _wide(self, columns: Sequence[WideColumn]) -> PeriodPlan:
@@ -179,7 +179,7 @@ class PeriodStep:
         first = min(choice.chosen, key=lambda each: each.key)
         question = Question(
             "first_year",
-            f"Which fiscal year is '{first.column.name}'?",
+            f"Which fiscal year is {first.column.label}?",
             proposal=self.findings.title_year,
         )
         answer = ask_for_year(self.findings, question)

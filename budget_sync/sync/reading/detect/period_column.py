@@ -206,7 +206,7 @@ def _ask_part(year: Column, column: Column, findings: Findings, *, is_quarter: b
     if is_quarter:
         question = Question(
             "part",
-            f"Are '{year.name}' and '{column.name}' together the period?",
+            f"Are {year.label} and {column.label} together the period?",
             (column.name, ""),
             default=(column.name,),
         )
@@ -215,7 +215,7 @@ def _ask_part(year: Column, column: Column, findings: Findings, *, is_quarter: b
         return Part(column, "calendar")
     question = Question(
         "part",
-        f"'{column.name}' holds months next to '{year.name}'. Is month 1 January, or the first "
+        f"{column.label} holds months next to {year.label}. Is month 1 January, or the first "
         "month of the fiscal year?",
         ("fiscal", "calendar"),
     )

@@ -102,8 +102,8 @@ def _draft(sheet: Sheet, file: CsvFormat | None, findings: Findings) -> Draft:
     if department.fill != "section":
         require_departments(department.column, with_amount, findings.customer.fiscal_year)
     findings.note(
-        f"{HEADER_EVIDENCE}{sheet.header.sheet_row}. Department: '{department.column.name}'. "
-        f"{period.evidence}" + ("" if period.amounts else f" Amount: '{amounts[0].name}'.")
+        f"{HEADER_EVIDENCE}{sheet.header.sheet_row}. Department: {department.column.label}. "
+        f"{period.evidence}" + ("" if period.amounts else f" Amount: {amounts[0].label}.")
     )
     draft = Draft(
         sheet,
