@@ -123,13 +123,11 @@ def _filter(found: Values, findings: Findings, *, is_exclusive: bool) -> Filter 
     column, values = found.column, list(found.counts)
     sides = [_side(value) for value in values]
     if all(value in EXPENSE or value in REVENUE for value in values):
-        if "expense" not in sides:
+        if Side.EXPENSE not in sides:
             raise Refused(f"Every row is revenue (column '{column.name}').")
         is_only_cost = all(value in ("cost", "costs") for value in values)
-        if not is_only_cost and (len(values) >= 2 or "revenue" in sides):
+        if not is_only_cost and (len(values) >= 2 or Side.REVENUE in sides):
             return _ask(found, findings, default=_expenses(values))
-    elif None not in sides and "expense" in sides and "revenue" in sides:
-        return _ask(found, findings, default=_expenses(values))
     elif not EXPENSE.isdisjoint(values) and not REVENUE.isdisjoint(values):
         # A value that is neither, such as Transfer, is for a person to decide.
         return _ask(found, findings)
@@ -154,6 +152,8 @@ def _side(text: str) -> Side | None:
 
     "Ord. Aufwendungen" and "Operating expenses" are expense. Single letters do not count.
     """
+    if text in EXPENSE or text in REVENUE:
+        return Side.REVENUE if text in REVENUE else Side.EXPENSE
     found = [word for word in words_of(text) if len(word) > 1]
     is_expense = any(word in EXPENSE or word.endswith(EXPENSE_ENDINGS) for word in found)
     is_revenue = any(word in REVENUE or word.endswith(REVENUE_ENDINGS) for word in found)
@@ -194,24 +194,9 @@ def _without_side(text: str) -> tuple[str, ...]:
     return tuple(word for word in words_of(text) if _side(word) is None)
 
 
-def _side(value: str) -> str | None:
-    """Whether a folded value names expenses or revenue: "expense", "revenue" or None.
-
-    "operating expenses" and "revenue budget" do, by their first or last word.
-    """
-    if value in EXPENSE or value in REVENUE:
-        return "revenue" if value in REVENUE else "expense"
-    words = value.split()
-    ends = {word for word in (*words[:1], *words[-1:]) if len(word) > 2}
-    is_expense, is_revenue = bool(ends & EXPENSE), bool(ends & REVENUE)
-    if is_expense == is_revenue:
-        return None
-    return "expense" if is_expense else "revenue"
-
-
 def _expenses(values: Sequence[str]) -> tuple[str, ...]:
     """The values that name expenses."""
-    return tuple(value for value in values if _side(value) == "expense")
+    return tuple(value for value in values if _side(value) is Side.EXPENSE)
 
 
 def is_bad_status(value: str) -> bool:
