@@ -79,6 +79,7 @@ def test_same_budget_keeps_its_money(fiona: FlaskClient, renamed: tuple[str, Bud
     )
     assert "No held changes" in page_of(fiona, source_id)
     assert AuditLog.select().where(AuditLog.action == "ANSWER_HOLD").count() == 1
+    assert f"rename of {old.id}: same budget (lampe north, 2026-Q1)" in fiona.get("/audit").text
 
 
 def test_different_budget_starts_without_money(

@@ -238,3 +238,50 @@ def test_spaces_after_a_closing_quote_are_accepted(end: str) -> None:
 def test_quote_inside_a_quoted_cell_is_rejected() -> None:
     found = proposal('"Department";"FY";"Budget"\n"The "old" pier ";2026;5\n"Orchard";2026;6\n')
     assert found.refused == "The file cannot be split into columns. A quote may not be closed."
+
+
+def test_text_that_only_begins_like_a_total_is_a_line() -> None:
+    found = proposal(
+        "Department,FY,Account,Budget\nHarbor,2026,Rope,300\nHarbor,2026,Overall planning,300\n"
+        "Orchard,2026,Ladder,40\n"
+    )
+    assert budgets(found) == {"Harbor|2026": 600, "Orchard|2026": 40}
+
+
+def test_single_row_equal_to_the_line_above_is_a_line() -> None:
+    found = proposal(
+        "Department,FY,Account,Budget\nHarbor,2026,Rope,300\nHarbor,2026,Total rewards,300\n"
+        "Orchard,2026,Ladder,40\nOrchard,2026,Basket,2\n"
+    )
+    assert budgets(found) == {"Harbor|2026": 600, "Orchard|2026": 42}
+    assert found.trial is not None
+    assert found.trial.notes == ["Row 3 ('Total rewards') reads like a total. It was counted."]
+
+
+def test_totals_of_one_line_each_are_totals() -> None:
+    found = proposal(
+        "Department,FY,Account,Budget\nHarbor,2026,Rope,300\nHarbor,2026,Total,300\n"
+        "Orchard,2026,Ladder,40\nOrchard,2026,Total,40\n"
+    )
+    assert budgets(found) == {"Harbor|2026": 300, "Orchard|2026": 40}
+
+
+def test_sign_is_asked_for_the_rows_that_count() -> None:
+    found = proposal(
+        "Department,FY,Side,Budget\nHarbor,2026,Income,900\nHarbor,2026,Expense,-300\n"
+        "Orchard,2026,Income,800\nOrchard,2026,Expense,-40\n",
+        JANUARY,
+        {"sign": "negate"},
+    )
+    assert asked(found) == ["keep:Side", "sign"]
+    assert budgets(found) == {"Harbor|2026": 300, "Orchard|2026": 40}
+
+
+def test_row_that_says_total_and_nothing_else_is_no_line() -> None:
+    found = proposal(
+        "Department,FY,Account,Budget\nHarbor,2026,Rope,300\nOrchard,2026,Ladder,40\n"
+        "Orchard,2026,Basket,2\nOrchard,2026,Total,341\n"
+    )
+    assert budgets(found) == {"Harbor|2026": 300}
+    assert found.trial is not None
+    assert [error.rows for error in found.trial.errors] == [(3, 4, 5), (5,)]

@@ -7,23 +7,31 @@ the money counts twice. It is left out if it is the sum of lines above it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from budget_sync.sync.limits import quoted
 from budget_sync.sync.reading.grid import Cell
 from budget_sync.sync.reading.headings import words_of
 from budget_sync.sync.reading.rows import Row, Sheet
 from budget_sync.sync.reading.running_totals import Amounts, Sum, equal
-from budget_sync.sync.reading.totals import is_pure_total, is_total_like
+from budget_sync.sync.reading.totals import is_pure_total
 from budget_sync.sync.reading.values import is_blank
-from budget_sync.sync.reading.vocabulary import TOTAL_WORDS
 
 #: A total of one sheet is compared with the sums of at most this many lines in all.
 _MAX_LOOKS: Final = 1_000_000
 
+#: A text that begins or ends with such a word reads like a total. "Overall planning" does not.
+_TOTAL_WORDS: Final = frozenset(
+    (
+        *("total", "totals", "totale", "totales", "totaux", "totaal", "subtotal", "subtotals"),
+        *("summe", "summa", "suma", "gesamtsumme", "zwischensumme", "insgesamt", "gesamt"),
+    )
+)
+
 #: Texts without such a word need no closer look.
-_HINT: Final = re.compile("|".join(sorted(TOTAL_WORDS)), re.IGNORECASE)
+_HINT: Final = re.compile("tota|sum|gesamt", re.IGNORECASE)
 
 
 class LineTotals:
@@ -39,7 +47,9 @@ class LineTotals:
         self._department: str | None = None
         self._lines: dict[str, list[Amounts]] = {}
         self._looks_left = _MAX_LOOKS
-        self._found: set[int] = set()
+        #: Columns with a total of several lines, and the rows that are equal to one line.
+        self._sure: set[int] = set()
+        self._single: list[tuple[Row, int]] = []
         self._doubtful: list[tuple[Row, int]] = []
 
     def column(self, cells: Sequence[Cell]) -> int | None:
@@ -71,27 +81,59 @@ class LineTotals:
                 self._looks_left -= 1
                 found.add(lines[place])
                 if equal(total, found.amounts):
+                    if found.rows == 1:
+                        self._single.append((row, column))
+                    else:
+                        self._sure.add(column)
                     lines[place:] = [tuple(total)]
-                    self._found.add(column)
                     return True
         self._doubtful.append((row, column))
         return False
 
-    def doubtful(self) -> tuple[list[tuple[Row, str]], list[str]]:
-        """The rows that are neither sums nor lines with what is wrong, and notes on lines.
+    def finish(self) -> Verdicts:
+        """What the rows are that read like totals, once all rows are known.
 
-        A row is a line if its column has no totals that are sums.
+        A column holds totals if one of them is the sum of several lines, or if at least two rows
+        are equal to one line and none is doubtful. Otherwise its rows are lines, except for those
+        that read "Total" and nothing else.
         """
-        errors: list[tuple[Row, str]] = []
-        notes: list[str] = []
+        doubtful = {column for _, column in self._doubtful}
+        singles = Counter(column for _, column in self._single)
+        sure = self._sure | {c for c, times in singles.items() if times >= 2 and c not in doubtful}
+        verdicts = Verdicts([], [], [])
+        for row, column in self._single:
+            if column not in sure and not _is_pure(row, column):
+                verdicts.lines.append(row)
+                verdicts.notes.append(_note(row, column))
         for row, column in self._doubtful:
-            text = quoted(str(Sheet.cell(row.cells, column)).strip())
-            if column in self._found:
-                problem = f"{text} reads like a total but is not the sum of the rows above."
-                errors.append((row, f"{problem} Correct its amount, or rename it."))
+            if column in sure or _is_pure(row, column):
+                problem = f"{_text(row, column)} reads like a total but is not the sum of the rows"
+                verdicts.rejected.append(
+                    (row, f"{problem} above. Correct its amount, or rename it.")
+                )
             else:
-                notes.append(f"Row {row.number} ({text}) reads like a total. It was counted.")
-        return errors, notes
+                verdicts.notes.append(_note(row, column))
+        return verdicts
+
+
+class Verdicts(NamedTuple):
+    """Rows that were skipped and are lines, rejected rows with their problems, and notes."""
+
+    lines: list[Row]
+    rejected: list[tuple[Row, str]]
+    notes: list[str]
+
+
+def _text(row: Row, column: int) -> str:
+    return quoted(str(Sheet.cell(row.cells, column)).strip())
+
+
+def _is_pure(row: Row, column: int) -> bool:
+    return is_pure_total(str(Sheet.cell(row.cells, column)))
+
+
+def _note(row: Row, column: int) -> str:
+    return f"Row {row.number} ({_text(row, column)}) reads like a total. It was counted."
 
 
 def _total_texts(sheet: Sheet, rows: Sequence[Sequence[Cell]]) -> dict[int, frozenset[Cell]]:
@@ -110,7 +152,9 @@ def _total_texts(sheet: Sheet, rows: Sequence[Sequence[Cell]]) -> dict[int, froz
 
 def _is_total(text: str) -> bool:
     """Whether a text is a total or begins or ends with a word for one: "Travel - Total*"."""
-    if _HINT.search(text) is None or is_blank(text) or not is_total_like(text):
+    if _HINT.search(text) is None or is_blank(text):
         return False
     words = words_of(text)
-    return words[0] in TOTAL_WORDS or words[-1] in TOTAL_WORDS or is_pure_total(text)
+    return bool(words) and (
+        words[0] in _TOTAL_WORDS or words[-1] in _TOTAL_WORDS or is_pure_total(text)
+    )

@@ -59,11 +59,7 @@ class Lines:
             for number, cells in self._unusual(rows, first + start):
                 if not self.sheet.is_blank(cells):
                     self._read(number, cells)
-        rejected, notes = self._line_totals.doubtful()
-        for row, problem in rejected:
-            self.errors.reject(row, [problem])
-        for note in notes:
-            self.notes.add("rows that read like totals", note)
+        self._finish_line_totals()
 
     def _unusual(
         self, rows: Sequence[Sequence[Cell]], first: int
@@ -116,6 +112,17 @@ class Lines:
         if row.has_amount:
             self._line_totals.add(row.name.key, row.periods[0].key, row.readable_amounts)
         return False
+
+    def _finish_line_totals(self) -> None:
+        """Add the rows that are lines after all, and reject those that are neither."""
+        verdicts = self._line_totals.finish()
+        for row in verdicts.lines:
+            del self.skipped[row.number]
+            self._line(row)
+        for row, problem in verdicts.rejected:
+            self.errors.reject(row, [problem])
+        for note in verdicts.notes:
+            self.notes.add("rows that read like totals", note)
 
     @property
     def _is_filled(self) -> bool:

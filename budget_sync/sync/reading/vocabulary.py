@@ -40,7 +40,8 @@ DEPARTMENT_HEADINGS: Final[Mapping[float, tuple[str, ...]]] = {
     7: _entries(
         """Organization, Organisation, Agency, Agency Name, Agency/Department, Fachbereich, Bereich,
         Dienststelle, Direction, Dirección, Secretaría, Dependencia, Responsibility Center,
-        Profit Center, Ministry, Ministry Name, Ministerium, Ministère, Ministerio"""
+        Profit Center, Ministry, Ministry Name, Ministerium, Ministère, Ministerio,
+        Secretaria"""
     ),
     6: _entries(
         """Team, Area, Área, Bureau, Budget Holder, Department/Division, Budget Unit, Ressort,
@@ -93,11 +94,13 @@ AMOUNT_HEADINGS: Final[Mapping[float, tuple[str, ...]]] = {
     ),
     8: _entries(
         """Appropriation, Plan, Planned, Planwert, Budgetwert, Ansatz, Haushaltsansatz,
-        Presupuesto, Budget voté, Crédits votés, Crédits ouverts"""
+        Presupuesto, Budget voté, Crédits votés, Crédits ouverts, Montant voté, Monto aprobado,
+        Importe aprobado, Presupuesto vigente, Créditos iniciales, Orçamento, Valor orçado,
+        Dotação, Stanziamento, Begroting"""
     ),
     7: _entries(
         """Adopted, Allocation, Recommended, Planned Budget, Betrag, Summe, Montant, Importe,
-        Monto"""
+        Monto, Importo, Bedrag"""
     ),
     6: _entries(
         """Amount, Amt, Amount USD, Budget USD, Proposed, How Much, Mt. prévision, Valor,

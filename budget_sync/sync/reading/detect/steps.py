@@ -184,13 +184,18 @@ def _amount_texts(draft: Draft) -> list[str]:
 
 
 def _amounts(draft: Draft) -> list[Decimal]:
-    """The amounts of the profiled rows, without those of totals."""
+    """The amounts of the profiled rows, without those of totals and of rows that are left out."""
     names = draft.department.column.texts
+    columns = {column.name: column for column in draft.sheet.columns}
+    out = [(columns[each.column].texts, set(each.left_out)) for each in draft.keep]
+    is_out = [any(fold(texts[row]) in values for texts, values in out) for row in range(len(names))]
     return [
         number
         for column in draft.amounts
-        for name, cell in zip(names, column.cells, strict=True)
-        if not is_total_like(name) and (number := number_of(cell, draft.marks)) is not None
+        for name, cell, left_out in zip(names, column.cells, is_out, strict=True)
+        if not left_out
+        and not is_total_like(name)
+        and (number := number_of(cell, draft.marks)) is not None
     ]
 
 
