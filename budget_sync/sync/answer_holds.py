@@ -11,7 +11,16 @@ from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.names import fold
 from budget_sync.domain.permissions import Action, Actor, require
 from budget_sync.sync.answers import open_answers, previous_holds, store_answers
-from budget_sync.sync.holds.model import BULK, Answer, Hold, Kind, NewBudget, Reason, Reply
+from budget_sync.sync.holds.model import (
+    BULK,
+    Answer,
+    Hold,
+    Kind,
+    NewBudget,
+    Question,
+    Reason,
+    Reply,
+)
 from budget_sync.sync.manage_sources import get_source
 from budget_sync.sync.source_rows import locked_row
 
@@ -43,14 +52,10 @@ def show_holds(actor: Actor, source_id: str) -> list[HeldChange]:
 
 
 def _held_changes(source_id: str) -> list[HeldChange]:
-    answers = open_answers(source_id)
-    return [
-        HeldChange(
-            hold,
-            tuple(answer.reply for answer in answers if answer.question == hold.question),
-        )
-        for hold in previous_holds(source_id)
-    ]
+    replies: dict[Question, tuple[Reply, ...]] = {}
+    for answer in open_answers(source_id):
+        replies[answer.question] = (*replies.get(answer.question, ()), answer.reply)
+    return [HeldChange(hold, replies.get(hold.question, ())) for hold in previous_holds(source_id)]
 
 
 def choose(holds: Collection[Hold], choice: Choice) -> list[Answer]:

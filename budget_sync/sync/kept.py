@@ -13,16 +13,20 @@ from budget_sync.sync.reading.result import BudgetKey, RowError
 
 
 class KeptBudget(NamedTuple):
-    """A budget that is not in the sheet but is not deleted, and the reason."""
+    """A budget that is not in the sheet but is not deleted, and the reason.
+
+    `is_certain`: a bad row has its Budget ID, or its department and period.
+    """
 
     budget: StoredBudget
     reason: str
+    is_certain: bool
 
 
 def keep(
-    missing: list[StoredBudget], bad: Collection[RowError], stored: Iterable[StoredBudget]
-) -> tuple[list[KeptBudget], list[StoredBudget]]:
-    """The missing budgets that a bad row means or may mean; and the rest of the missing budgets."""
+    missing: Iterable[StoredBudget], bad: Collection[RowError], stored: Iterable[StoredBudget]
+) -> list[KeptBudget]:
+    """The missing budgets that a bad row means or may mean."""
     stored_by_id = {
         name: budget
         for budget in stored
@@ -43,17 +47,14 @@ def keep(
         if meant is None and (key is None or (error.id_unknown and key not in live_keys)):
             unclear.add(error)
     kept: list[KeptBudget] = []
-    rest: list[StoredBudget] = []
     for budget in missing:
         if certain := error_by_id.get(budget.id) or error_by_key.get(budget.key):
             reason = f"row {certain.row} means it, and cannot be used"
+            kept.append(KeptBudget(budget, reason, is_certain=True))
         elif possible := unclear.first_for(budget):
             reason = f"row {possible.row} cannot be read, and may mean it"
-        else:
-            rest.append(budget)
-            continue
-        kept.append(KeptBudget(budget, reason))
-    return kept, rest
+            kept.append(KeptBudget(budget, reason, is_certain=False))
+    return kept
 
 
 class _UnclearRows:

@@ -320,7 +320,12 @@ def _used_elsewhere(old: StoredBudget) -> str:
 
 def ids_of(errors: Iterable[RowError]) -> set[str]:
     """The Budget IDs in rejected rows."""
-    return {error.external_id for error in errors if error.external_id is not None}
+    return {
+        each.external_id
+        for error in errors
+        for each in error.each()
+        if each.external_id is not None
+    }
 
 
 def rejected(row: SheetRow, message: str) -> RowError:

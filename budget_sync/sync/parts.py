@@ -68,21 +68,18 @@ def split(
 ) -> list[SyncPlan]:
     """The parts of a plan in their order; one part for all but huge plans. Raises CircleError.
 
-    Deletions come first, then changes of names: they free names for the budgets after them. Lower
-    amounts come before higher ones and before new budgets, so that money that moves between
-    budgets is never in both of them.
+    Deletions and changes of names free names for the budgets after them. Deletions and lower
+    amounts come before higher amounts and before new budgets, so that money that moves between
+    budgets is not in both of them. Only a budget with a new name may be lowered after another one
+    with a new name was raised: the order of names decides.
     """
     if Counts.of(plan).total + len(plan.moved) / MOVED_PER_CHANGE <= max_atomic:
         return [plan]
     filling = _Parts(plan, max_changes)
     for budget in plan.deletes:
         filling.make_room().deletes.append(budget)
-    renames = [change for change in plan.updates if change.before.key != change.after.key]
-    for group in _in_order(renames):
+    for group in _groups(plan.updates):
         filling.make_room(len(group)).updates.extend(group)
-    others = (change for change in plan.updates if change.before.key == change.after.key)
-    for change in sorted(others, key=_is_higher):
-        filling.make_room().updates.append(change)
     for change in plan.revivals:
         filling.make_room().revivals.append(change)
     for row in plan.creates:
@@ -114,6 +111,15 @@ class _Parts:
 
 def _is_higher(change: Change) -> bool:
     return change.after.sheet.budgeted_minor > change.before.sheet.budgeted_minor
+
+
+def _groups(updates: Sequence[Change]) -> Iterator[list[Change]]:
+    """The changes in their order; those of a group belong to one part. Raises CircleError."""
+    renames = [change for change in updates if change.before.key != change.after.key]
+    others = [change for change in updates if change.before.key == change.after.key]
+    yield from ([change] for change in others if not _is_higher(change))
+    yield from _in_order(renames)
+    yield from ([change] for change in others if _is_higher(change))
 
 
 def _in_order(renames: Sequence[Change]) -> Iterator[list[Change]]:

@@ -48,6 +48,11 @@ class SyncPlan:
     live_count: int
 
     @property
+    def has_new(self) -> bool:
+        """Whether it creates or revives a budget."""
+        return bool(self.creates or self.revivals)
+
+    @property
     def changes_nothing(self) -> bool:
         """Whether there is nothing to write."""
         return not (
@@ -80,16 +85,18 @@ def make_plan(
     """
     matched, errors = match_rows(source_id, sheet, stored, check)
     owned = _live_budgets(source_id, stored)
-    # Rows that were rejected because of stored budgets count too: they also mean a budget.
-    bad = [error for error in (*sheet.errors, *errors) if error.blocks]
+    on_sheet = {match.budget.id for match in matched if match.budget is not None}
+    missing = [budget for budget in owned if budget.id not in on_sheet]
     check()
-    missing, kept = _missing(owned, matched, bad, stored, previous)
+    kept = _keep(missing, [*sheet.errors, *errors], stored, previous)
     compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
     is_unchanged = not (missing or compared.creates or compared.changes)
     # Then nothing is held, and only the answers are left to decide.
     rest = [] if is_unchanged else matched
-    facts = (source_id, rest, missing, len(owned), previous, answers, allow_deletes, fiscal_year)
-    decision = decide(Found(*facts), check)
+    found = Found(
+        source_id, rest, missing, len(owned), fiscal_year, kept, previous, answers, allow_deletes
+    )
+    decision = decide(found, check)
     deleted_ids = {budget.id for budget in decision.deletes}
     collisions: list[RowError] = []
     if not is_unchanged:
@@ -103,7 +110,7 @@ def make_plan(
         moved=compared.moved,
         deletes=decision.deletes,
         held=decision.held,
-        kept=kept,
+        kept=decision.kept,
         errors=sorted([*sheet.errors, *errors, *collisions], key=_place),
         applied_answers=decision.applied_ids,
         expired_answers=decision.expired_ids,
@@ -116,33 +123,21 @@ def _place(error: RowError) -> tuple[tuple[int, ...], str]:
     return error.rows, error.message
 
 
-def _missing(
-    owned: Iterable[StoredBudget],
-    matched: Iterable[Match],
-    bad: Collection[RowError],
-    stored: Collection[StoredBudget],
-    previous: Collection[Hold],
-) -> tuple[list[StoredBudget], list[KeptBudget]]:
-    """The live budgets that no row means, and those of them that are kept because of a bad row."""
-    on_sheet = {match.budget.id for match in matched if match.budget is not None}
-    missing = [budget for budget in owned if budget.id not in on_sheet]
-    if not (bad and missing):
-        return missing, []
-    kept, missing = _keep(missing, bad, stored, previous)
-    return missing, kept
-
-
 def _keep(
-    missing: list[StoredBudget],
-    bad: Collection[RowError],
+    missing: Collection[StoredBudget],
+    errors: Iterable[RowError],
     stored: Collection[StoredBudget],
     previous: Collection[Hold],
-) -> tuple[list[KeptBudget], list[StoredBudget]]:
-    """The missing budgets to keep, and the rest. What the previous run held stays held instead."""
+) -> list[KeptBudget]:
+    """The missing budgets to keep. What the previous run held stays held instead.
+
+    Rows that were rejected because of stored budgets count too: they also mean a budget.
+    """
+    bad = [each for error in errors if error.blocks for each in error.each()]
+    if not bad or not missing:
+        return []
     held_ids = {hold.budget_id for hold in previous if hold.kind in (Kind.RENAME, Kind.DELETION)}
-    kept, _ = keep([budget for budget in missing if budget.id not in held_ids], bad, stored)
-    kept_ids = {budget.id for budget, _ in kept}
-    return kept, [budget for budget in missing if budget.id not in kept_ids] if kept else missing
+    return keep([budget for budget in missing if budget.id not in held_ids], bad, stored)
 
 
 def _live_budgets(source_id: str, stored: Iterable[StoredBudget]) -> list[StoredBudget]:

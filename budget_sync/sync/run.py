@@ -132,7 +132,7 @@ def _require_latest(run: Run, customer: Customer) -> None:
             "The customer's fiscal year was changed while this sync run read the sheet; the next "
             "one uses the change."
         )
-    if now.reading != run.source.reading or now.uploaded_at != run.source.uploaded_at:
+    if now != run.source:
         raise Skipped(
             "The source was changed while this sync run read the sheet; the next one uses the "
             "change."

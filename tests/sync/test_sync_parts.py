@@ -136,6 +136,14 @@ def test_lower_amounts_are_written_before_higher_ones() -> None:
     assert {each.after.sheet.budgeted_minor for each in second.updates} == {150}
 
 
+def test_lower_amounts_are_written_before_raised_renames() -> None:
+    stored = [budget(number, f"name {number}") for number in range(6)]
+    raised = [change(each, f"new {each.id}", 150) for each in stored[:PART]]
+    lowered = [change(each, each.sheet.department, 50) for each in stored[PART:]]
+    first, second = split(plan_of(updates=[*raised, *lowered]), PART, PART)
+    assert (first.updates, second.updates) == (lowered, raised)
+
+
 def test_small_plan_is_one_part() -> None:
     stored = [budget(number, f"name {number}") for number in range(parts.MAX_CHANGES)]
     plan = plan_of(deletes=stored)
@@ -258,6 +266,24 @@ def test_money_reserved_between_parts_stays_reserved(
     result = world.sync(source)
     assert (result.status, result.updated_count) == ("success", 10)
     assert set(world.budgets().values()) == {"40"}
+    world.verify()
+
+
+@pytest.mark.both_engines
+def test_money_on_a_budget_to_delete_is_seen_between_parts(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With money on it, its name may have become one of the new names of a later part."""
+    world.rows(KEY, rows(20))
+    world.sync(source)
+    last = Budget.get(Budget.department == "Team 19")
+    new = [[f"new-{number}", f"Zither {number}", "Q1 2025", 100] for number in range(9)]
+    world.rows(KEY, [*rows(20)[:12], *new])
+    spent = ReserveRequest(budget_id=last.id, request_id="r1", amount=Decimal(30))
+    between_parts(monkeypatch, lambda: ledger.reserve(ROOT, spent))
+    result = world.sync(source)
+    assert [hold.budget_id for hold in result.held] == [last.id]
+    assert (result.status, result.soft_deleted_count, result.created_count) == ("partial", 8, 8)
     world.verify()
 
 

@@ -21,6 +21,7 @@ from budget_sync.sync.holds.model import (
 )
 from budget_sync.sync.holds.periods import Spans
 from budget_sync.sync.holds.renames import Pair, Renames, find_renames
+from budget_sync.sync.kept import KeptBudget
 from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.match import Match, StoredBudget, problem_of
 from budget_sync.sync.reading.result import SheetRow
@@ -32,21 +33,23 @@ DELETION_LIMIT_COUNT = 10
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a run found: `missing` budgets are live, not in the sheet, and no bad row means them.
+    """What a run found: `missing` budgets are live, and no good row of the sheet means them.
 
-    `live_count` is the number of the source's live budgets. `previous` is what the source's latest
-    applied run held, and `answers` are the open answers. `allow_deletes` approves all deletions.
-    `fiscal_year` is the customer's.
+    `live_count` is the number of the source's live budgets. The `kept` ones are missing too, but
+    are not deleted. One that a bad row only may mean can have a new name. `previous` is what the
+    source's latest applied run held, and `answers` are the open answers. `allow_deletes` approves
+    all deletions. `fiscal_year` is the customer's.
     """
 
     source_id: str
     matched: list[Match]
     missing: list[StoredBudget]
     live_count: int
+    fiscal_year: FiscalYear
+    kept: Collection[KeptBudget] = ()
     previous: Collection[Hold] = ()
     answers: Collection[Answer] = ()
     allow_deletes: bool = False
-    fiscal_year: FiscalYear = FiscalYear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +57,15 @@ class Decision:
     """What is applied, and what is held.
 
     `matched` are the rows to apply, with the old amounts of budgets whose new amount is held.
-    `live_count` is the number of the source's live budgets without approved deletions.
-    `applied_ids` are the stored answers that had an effect, and `expired_ids` those that fit
-    nothing; the others are still open.
+    `kept` are the kept budgets that are not renamed. `live_count` is the number of the source's
+    live budgets without approved deletions. `applied_ids` are the stored answers that had an
+    effect, and `expired_ids` those that fit nothing; the others are still open.
     """
 
     matched: list[Match]
     deletes: list[StoredBudget]
     held: list[Hold]
+    kept: list[KeptBudget]
     live_count: int
     applied_ids: list[int]
     expired_ids: list[int]
@@ -102,7 +106,7 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     answers = _Answers(found.answers)
     deletions = _decide_deletions(found, answers, check)
     check()
-    amounts = _decide_amounts(found, answers, check)
+    amounts = _decide_amounts(found, deletions.kept_ids, answers, check)
     held = [*deletions.held, *amounts.held.values()]
     matched: list[Match] = []
     for match in checked(found.matched, check):
@@ -121,13 +125,27 @@ def decide(found: Found, check: Check = no_check) -> Decision:
             matched.append(match)
     applied_ids, expired_ids = answers.closed(held)
     return Decision(
-        matched, deletions.deletes, held, deletions.live_count, applied_ids, expired_ids
+        matched,
+        deletions.deletes,
+        held,
+        [each for each in found.kept if each.budget.id in deletions.kept_ids],
+        deletions.live_count,
+        applied_ids,
+        expired_ids,
     )
 
 
 def _is_new(match: Match) -> bool:
-    """Whether the row creates a budget, or revives a deleted one."""
-    return match.budget is None or match.budget.deleted_at is not None
+    """Whether the row creates a budget, revives a deleted one, or takes one over with more money.
+
+    The source had none of these budgets before.
+    """
+    row, budget = match
+    return (
+        budget is None
+        or budget.deleted_at is not None
+        or (budget.source_id is None and row.budget.budgeted_minor > budget.sheet.budgeted_minor)
+    )
 
 
 def _may_be_renamed(match: Match) -> bool:
@@ -171,6 +189,7 @@ class _Deletions:
     """What is deleted, renamed and held of the budgets that are gone. Rows are by their number."""
 
     live_count: int
+    kept_ids: set[str] = field(default_factory=set)
     deletes: list[StoredBudget] = field(default_factory=list)
     held: list[Hold] = field(default_factory=list)
     held_rows: set[int] = field(default_factory=set)
@@ -190,11 +209,15 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
     result = _Deletions(found.live_count)
     pairs = _answered_pairs(found, renames.pairs, answers, result)
     paired_ids = {pair.old.id for pair in renames.pairs}
+    result.kept_ids = {each.budget.id for each in found.kept} - paired_ids
+    gone = [
+        budget
+        for budget in found.missing
+        if budget.id not in paired_ids and budget.id not in result.kept_ids
+    ]
     waiting: list[StoredBudget] = []
     fresh: list[StoredBudget] = []
-    for budget in found.missing:
-        if budget.id in paired_ids:
-            continue
+    for budget in gone:
         question = held_budget(Kind.DELETION, budget, None).question
         if found.allow_deletes or answers.have(question, Reply.APPROVE):
             result.deletes.append(budget)
@@ -217,11 +240,7 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
     else:
         result.deletes += fresh
     deleted_ids = {budget.id for budget in result.deletes}
-    held = [
-        budget
-        for budget in found.missing
-        if budget.id not in paired_ids and budget.id not in deleted_ids
-    ]
+    held = [(budget, before.get(budget.id)) for budget in gone if budget.id not in deleted_ids]
     _hold(result, sorted(pairs, key=lambda pair: pair.row.number), held, limited_ids)
     # A year whose deletions are held also blocks its quarters: the money would be there twice.
     result.blocked_periods = Spans(
@@ -232,12 +251,14 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
 
 
 def _find_renames(found: Found, before: Mapping[str, Hold], check: Check) -> Renames:
-    """The suspected renames. `before` is what the latest run held, by budget."""
+    """The suspected renames; `before` are the renames and deletions that the last run held."""
+    certain_ids = {each.budget.id for each in found.kept if each.is_certain}
+    missing = [budget for budget in found.missing if budget.id not in certain_ids]
     rows: list[SheetRow] = []
-    if found.missing:
+    if missing:
         rows = [match.row for match in found.matched if _may_be_renamed(match)]
     keys = {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new}
-    return find_renames(found.missing, rows, keys, check)
+    return find_renames(missing, rows, keys, check)
 
 
 def _answered_pairs(
@@ -265,17 +286,22 @@ def _answered_pairs(
 def _hold(
     result: _Deletions,
     pairs: Iterable[Pair],
-    deletions: Iterable[StoredBudget],
+    deletions: Iterable[tuple[StoredBudget, Hold | None]],
     limited_ids: Collection[str],
 ) -> None:
-    """Hold renames and deletions."""
+    """Hold renames and deletions.
+
+    `deletions` have what the previous run held. The new name of a held rename is remembered: its
+    row may be back later.
+    """
     for old, row, reasons in pairs:
         limit = (Reason.LIMIT,) if old.id in limited_ids else ()
         result.held.append(held_budget(Kind.RENAME, old, row, *reasons, *limit))
         result.held_rows.add(row.number)
-    for budget in deletions:
+    for budget, earlier in deletions:
         reason = Reason.LIMIT if budget.id in limited_ids else Reason.RENAME
-        result.held.append(held_budget(Kind.DELETION, budget, None, reason))
+        hold = held_budget(Kind.DELETION, budget, None, reason)
+        result.held.append(hold._replace(new=earlier and earlier.new))
 
 
 def _exceeds_limit(count: int, live_count: int) -> bool:
@@ -289,8 +315,13 @@ class _Amounts(NamedTuple):
     bulk: Reason | None
 
 
-def _decide_amounts(found: Found, answers: _Answers, check: Check) -> _Amounts:
-    """Hold the changed amounts that look misread, and those that are still held."""
+def _decide_amounts(
+    found: Found, kept_ids: Collection[str], answers: _Answers, check: Check
+) -> _Amounts:
+    """Hold the changed amounts that look misread, and those that are still held.
+
+    The held amount of a kept budget stays held: its row cannot be read now.
+    """
     before = {
         hold.budget_id: hold
         for hold in found.previous
@@ -314,7 +345,7 @@ def _decide_amounts(found: Found, answers: _Answers, check: Check) -> _Amounts:
             pairs.append(pair)
             changed.append((pair, match, budget))
     now = bulk_reason(pairs)
-    held: dict[str, Hold] = {}
+    held = {budget_id: hold for budget_id, hold in before.items() if budget_id in kept_ids}
     for pair, match, budget in changed:
         reason = now
         if reason is None and (hold := before.get(budget.id)):

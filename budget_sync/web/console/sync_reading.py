@@ -151,10 +151,13 @@ def _confirm(
     reading = view.proposal.reading
     if reading is None:
         raise RequestError(Code.REQUEST_CONFLICT, CHANGED)
-    if pending is not None:
-        uploads.use_upload(viewer().actor, source.id, pending.digest)
     confirmed = sheets.store_reading(
-        viewer().actor, source.id, reading, view.facts, worksheet=view.worksheet
+        viewer().actor,
+        source.id,
+        reading,
+        view.facts,
+        worksheet=view.worksheet,
+        upload=pending.digest if pending else None,
     )
     with slot():
         result = sheets.sync_source(job(), confirmed)
