@@ -68,12 +68,6 @@ def stored_file(actor: Actor, source_id: str, state: str = PENDING) -> StoredFil
     return _stored(Upload(row.name, bytes(row.content)), row.uploadedBy, row.uploadedAt)
 
 
-def pending_upload(actor: Actor, source_id: str) -> Upload | None:
-    """The pending file of a source, or None. Raises RequestError FORBIDDEN."""
-    row = _file(actor, source_id, PENDING)
-    return Upload(row.name, bytes(row.content)) if row else None
-
-
 def use_upload(actor: Actor, source_id: str, digest: str) -> None:
     """Make the pending file the current one.
 

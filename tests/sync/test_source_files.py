@@ -96,7 +96,7 @@ def test_file_and_its_reading_change_together(world: World, source: Source) -> N
 def test_discarded_file_is_gone(world: World, source: Source) -> None:
     seen = uploads.store_upload(ADMIN, source.id, "new.csv", SECOND)
     uploads.discard_upload(ADMIN, source.id)
-    assert uploads.pending_upload(ADMIN, source.id) is None
+    assert uploads.stored_file(ADMIN, source.id) is None
     with pytest.raises(RequestError):
         uploads.use_upload(ADMIN, source.id, seen.digest)
     assert world.sync(source).unchanged_count == 2
