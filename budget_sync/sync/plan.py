@@ -8,7 +8,7 @@ person answers them.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.changes import Change, MovedRow, compare, overdrawn_count
@@ -75,32 +75,20 @@ def make_plan(
     """The changes that a source's sheet means for a customer's stored budgets.
 
     `previous` is what the source's latest applied run held, and `answers` are the open answers to
-    that. `allow_deletes` approves all deletions. `fiscal_year` is the customer's. It takes linear time, apart from sorting, and
-    calls `check` from time to time.
+    that. `allow_deletes` approves all deletions. `fiscal_year` is the customer's. It takes linear
+    time, apart from sorting, and calls `check` from time to time.
     """
     matched, errors = match_rows(source_id, sheet, stored, check)
     owned = _live_budgets(source_id, stored)
     # Rows that were rejected because of stored budgets count too: they also mean a budget.
     bad = [error for error in (*sheet.errors, *errors) if error.blocks]
-    on_sheet = {match.budget.id for match in matched if match.budget is not None}
-    missing = [budget for budget in owned if budget.id not in on_sheet]
+    missing = _missing(owned, matched)
     kept: list[KeptBudget] = []
     check()
     if bad and missing:
         kept, missing = _keep(missing, bad, stored, previous)
-    decision = decide(
-        Found(
-            source_id,
-            matched,
-            missing,
-            len(owned),
-            previous,
-            answers,
-            allow_deletes,
-            fiscal_year,
-        ),
-        check,
-    )
+    found = Found(source_id, matched, missing, len(owned), previous, answers, allow_deletes)
+    decision = decide(replace(found, fiscal_year=fiscal_year), check)
     deleted_ids = {budget.id for budget in decision.deletes}
     matched, collisions = _without_collisions(decision.matched, stored, deleted_ids)
     compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
@@ -119,6 +107,12 @@ def make_plan(
         overdrawn_count=overdrawn_count(owned, deleted_ids, compared.changes),
         live_count=decision.live_count,
     )
+
+
+def _missing(owned: Iterable[StoredBudget], matched: Iterable[Match]) -> list[StoredBudget]:
+    """The source's live budgets that no row means."""
+    on_sheet = {match.budget.id for match in matched if match.budget is not None}
+    return [budget for budget in owned if budget.id not in on_sheet]
 
 
 def _place(error: RowError) -> tuple[tuple[int, ...], str]:

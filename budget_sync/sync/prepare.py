@@ -107,7 +107,7 @@ def _facts_before(source: Source) -> list[Facts]:
 
 
 def plan_for(
-    job: Job, source: Source, customer: Customer, sheet: SheetResult, limit: TimeLimit
+    job: Job, source: Source, customer: result.Customer, sheet: SheetResult, limit: TimeLimit
 ) -> tuple[list[StoredBudget], SyncPlan]:
     """The budgets as they are now, and the changes that a sheet means for them."""
     limit.check()

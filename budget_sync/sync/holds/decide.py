@@ -29,6 +29,8 @@ from budget_sync.sync.reading.result import SheetRow
 #: or more than this count and more than a tenth.
 DELETION_LIMIT_COUNT = 10
 
+_CALENDAR_YEAR = FiscalYear()
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -46,7 +48,7 @@ class Found:
     previous: Collection[Hold] = ()
     answers: Collection[Answer] = ()
     allow_deletes: bool = False
-    fiscal_year: FiscalYear = FiscalYear()
+    fiscal_year: FiscalYear = _CALENDAR_YEAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     """Decide which changes are held: renames, deletions, creations and amounts, in this order."""
     answers = _Answers(found.answers)
     deletions = _decide_deletions(found, answers, check)
+    deletions.blocked_periods = _blocked_periods(deletions.held, found.fiscal_year)
     check()
     amounts = _decide_amounts(found, answers, check)
     held = [*deletions.held, *amounts.held.values()]
@@ -176,7 +179,7 @@ class _Deletions:
     held_rows: set[int] = field(default_factory=set)
     same: dict[int, StoredBudget] = field(default_factory=dict)
     different_rows: set[int] = field(default_factory=set)
-    blocked_periods: Spans = field(default_factory=lambda: Spans((), FiscalYear()))
+    blocked_periods: Spans = field(default_factory=lambda: Spans((), _CALENDAR_YEAR))
 
 
 def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletions:
@@ -228,11 +231,6 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
         if budget.id not in paired_ids and budget.id not in deleted_ids
     ]
     _hold(result, sorted(pairs, key=lambda pair: pair.row.number), held, limited_ids)
-    # A year whose deletions are held also blocks its quarters: the money would be there twice.
-    result.blocked_periods = Spans(
-        (hold.period_key for hold in result.held if Reason.LIMIT in hold.reasons),
-        found.fiscal_year,
-    )
     return result
 
 
@@ -272,6 +270,15 @@ def _hold(
     for budget in deletions:
         reason = Reason.LIMIT if budget.id in limited_ids else Reason.RENAME
         result.held.append(held_budget(Kind.DELETION, budget, None, reason))
+
+
+def _blocked_periods(held: Iterable[Hold], fiscal_year: FiscalYear) -> Spans:
+    """The periods in which nothing is created, because deletions over the limit are held.
+
+    A year also blocks its quarters: the money would be there twice.
+    """
+    keys = (hold.period_key for hold in held if Reason.LIMIT in hold.reasons)
+    return Spans(keys, fiscal_year)
 
 
 def _exceeds_limit(count: int, live_count: int) -> bool:
