@@ -21,7 +21,7 @@ _MAX_NAMED = 3
 
 
 class _Source(NamedTuple):
-    """How a source's periods are read: what is settled, and whether months are fiscal ones."""
+    """The settled ambiguities of a source's periods, and whether months are fiscal ones."""
 
     settled: Settled
     has_fiscal_months: bool

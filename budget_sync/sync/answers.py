@@ -1,4 +1,4 @@
-"""Answers to held changes in the database: what the last run held, and what people answered."""
+"""Held changes of the last run, and the answers of people, in the database."""
 
 from __future__ import annotations
 

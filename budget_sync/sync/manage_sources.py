@@ -174,7 +174,7 @@ def list_sources(actor: Actor, customer_id: str | None = None) -> list[Source]:
 
 
 def remove_source(actor: Actor, source_id: str) -> int:
-    """Remove a source and its uploaded files; return the number of its budgets.
+    """Remove a source and its uploaded files; return the number of its live budgets.
 
     The budgets stay as they are, without a source: they can be changed by hand, and another source
     may adopt them. Raises RequestError NOT_FOUND.
@@ -189,11 +189,15 @@ def remove_source(actor: Actor, source_id: str) -> int:
         SourceFile.delete().where(SourceFile.sourceId == source_id).execute()
         audit_log.record(actor, "REMOVE_SOURCE", customer_id=row.customerId, subject=source_id)
         owned = list(
-            locked(Budget.select(Budget.id).where(Budget.sourceId == source_id).order_by(Budget.id))
+            locked(
+                Budget.select(Budget.id, Budget.deletedAt)
+                .where(Budget.sourceId == source_id)
+                .order_by(Budget.id)
+            )
         )
         for budget in owned:
             _detach(actor, row.customerId, budget.id, source_id)
-        return len(owned)
+        return sum(budget.deletedAt is None for budget in owned)
 
     return transact(work)
 

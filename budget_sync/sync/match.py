@@ -6,6 +6,7 @@ A row is identified by its Budget ID, or without one by its department and perio
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from budget_sync.domain.balance import Balance
@@ -21,6 +22,7 @@ from budget_sync.sync.reading.result import (
 )
 
 
+@lru_cache(maxsize=1024)
 def _folded_period(key: str) -> str:
     """A stored key; one that is the text of a name is folded again."""
     return key if is_period_key(key) else fold(key)
@@ -217,7 +219,8 @@ def problem_of(source_id: str, wanted: SheetBudget, budget: StoredBudget) -> str
             f"{budget.full_name} has {stored.currency} with {stored.exponent} decimals, which now "
             f"has {wanted.exponent}: it stays as it is until the operator of this service fixes it"
         )
-    if wanted.period_key != _folded_period(stored.period_key) and budget.balance.used_minor:
+    is_moved = wanted.period_key not in (stored.period_key, _folded_period(stored.period_key))
+    if is_moved and budget.balance.used_minor:
         # The money was set aside for the old period and must not move to another.
         return (
             f"money is reserved or committed on {budget.full_name}, so it cannot become "

@@ -43,7 +43,7 @@ class Prepared:
 
 
 def reading_customer(customer: Customer) -> result.Customer:
-    """What a reading needs to know about a customer."""
+    """The settings of a customer that a reading needs."""
     return result.Customer(
         currency=customer.currency,
         fiscal_year=fiscal_year_of(customer),

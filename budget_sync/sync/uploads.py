@@ -58,7 +58,7 @@ def store_upload(actor: Actor, source_id: str, name: str, content: bytes) -> Sto
 
 
 def stored_file(actor: Actor, source_id: str, state: str = PENDING) -> StoredFile | None:
-    """The pending or the current file of a source, without its content; None if there is none.
+    """The pending or the current file of a source, without its content; None if it does not exist.
 
     Raises RequestError FORBIDDEN.
     """
@@ -69,7 +69,7 @@ def stored_file(actor: Actor, source_id: str, state: str = PENDING) -> StoredFil
 
 
 def pending_upload(actor: Actor, source_id: str) -> Upload | None:
-    """The pending file of a source; None if there is none. Raises RequestError FORBIDDEN."""
+    """The pending file of a source, or None. Raises RequestError FORBIDDEN."""
     row = _file(actor, source_id, PENDING)
     return Upload(row.name, bytes(row.content)) if row else None
 
@@ -123,7 +123,7 @@ def discard_upload(actor: Actor, source_id: str) -> None:
 def with_file(source: Source, *, pending: bool = False) -> Target:
     """The target of a source, with its uploaded file if it is one.
 
-    Does not check permissions. Raises FetchError if there is no such file.
+    Does not check permissions. Raises FetchError if it does not exist.
     """
     if not source.is_upload:
         return source.target

@@ -116,6 +116,12 @@ SYNC_RESULT = Definition(
     ("customer", "source", "result"),
     "1 for the result of the latest sync run of the source (success, partial, failed), else 0.",
 )
+KEYS_EXPIRING = Definition(
+    "budget_sync_api_keys_expiring",
+    ("customer",),
+    "Number of API keys that expire within 14 days and have no valid successor. The label is empty "
+    "for keys for all customers.",
+)
 BUDGETED = Definition(
     "budget_sync_budgeted_amount",
     ("customer", "currency"),
@@ -164,6 +170,7 @@ DEFINITIONS = (
     *(
         SYNC_AGE,
         SYNC_RESULT,
+        KEYS_EXPIRING,
         BUDGETED,
         RESERVED,
         COMMITTED,
@@ -435,7 +442,7 @@ def _database_metrics() -> Iterator[Metric]:
         yield _gauge(DATABASE_UP, {(): 0})
         return
     yield _gauge(DATABASE_UP, {(): 1})
-    for read in (_balances, _overdrawn, _over_threshold, _sources):
+    for read in (_balances, _overdrawn, _over_threshold, _sources, _keys):
         try:
             yield from read()
         except peewee.PeeweeException:
@@ -496,6 +503,11 @@ def _over_threshold() -> list[Metric]:
             },
         )
     ]
+
+
+def _keys() -> list[Metric]:
+    counts = monitoring.expiring_keys()
+    return [_gauge(KEYS_EXPIRING, {(customer_id,): n for customer_id, n in counts.items()})]
 
 
 def _sources() -> list[Metric]:

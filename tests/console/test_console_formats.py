@@ -20,6 +20,26 @@ from budget_sync.web import charts
 from budget_sync.web.console import formats
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Save it as UTF-8, or run reread-source.", "Save it as UTF-8, or read the sheet again."),
+        ("Run reread-source to confirm.", "Read the sheet again to confirm."),
+        (
+            "Answer on the Sync page or with `flask answer-hold` with --rename or --different.",
+            "Answer on the Sync page.",
+        ),
+        (
+            "Approve them on the Sync page or with `flask sync-sheets --allow-deletes`.",
+            "Approve them on the Sync page.",
+        ),
+        ("3 created", "3 created"),
+    ],
+)
+def test_messages_name_no_command_in_the_console(message: str, shown: str) -> None:
+    assert formats.in_console(message) == shown
+
+
 @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "\uff1d1"])
 def test_formula_cells_are_quoted(text: str) -> None:
     assert formats.safe_cell(text) == f"'{text}"

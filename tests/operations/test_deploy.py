@@ -238,7 +238,8 @@ tests:
           - exp_labels: {severity: ticket, customer: a, source: s, result: partial}
             exp_annotations:
               summary: >-
-                For a day, s of a has had rejected rows, or deletions that wait for approval
+                For a day, s of a has had rejected rows, or held changes that wait for an
+                answer
 """
 
 

@@ -85,12 +85,12 @@ def plan(
 
 
 def kinds(found: SyncPlan) -> list[str]:
-    """What is held, by kind."""
+    """The held changes, by kind."""
     return sorted(hold.kind.value for hold in found.held)
 
 
 def outcome(found: SyncPlan) -> str:
-    """What happened to one budget that is gone and one that is new."""
+    """The result for one budget that is gone and one that is new."""
     if kinds(found) == ["rename"]:
         assert not found.deletes
         assert not found.creates
@@ -223,10 +223,10 @@ def test_budget_with_the_most_money_is_paired_first() -> None:
     [
         # The same name but for punctuation comes before an equal amount,
         ([("Lamp North!", 900), ("Zither", 100), ("Lampe North", 95)], "Lamp North!"),
-        # which comes before a near one,
+        # which comes before a name that is alike,
         ([("Lampe North", 95), ("Zither", 100)], "Zither"),
-        # which comes before a better likeness.
-        ([("Zither", 95), ("Lampe North", 900)], "Zither"),
+        # which comes before a near amount. A better likeness comes last.
+        ([("Zither", 95), ("Lampe North", 900)], "Lampe North"),
         ([("Lamp Nord", 900), ("Lampe North", 900)], "Lampe North"),
     ],
 )
@@ -237,13 +237,24 @@ def test_best_partner_of_a_rename(rows: list[tuple[str, float]], best: str) -> N
     assert len(found.creates) == len(rows) - 1
 
 
+def test_near_amount_does_not_take_a_like_name() -> None:
+    existing = [
+        *OTHERS,
+        budget("q", "Quarry Works", amount=140, used=70),
+        budget("k", "Kiln Department", amount=125, used=62),
+    ]
+    found = plan(existing, [*OTHER_ROWS, ("Kiln", Q1, 135), ("North Quarry Works", Q1, 162)])
+    pairs = {(hold.department, hold.new.department) for hold in found.held if hold.new}
+    assert pairs == {("Quarry Works", "North Quarry Works"), ("Kiln Department", "Kiln")}
+
+
 def test_new_row_is_in_one_rename_only() -> None:
     found = plan([budget("a", "0410"), budget("b", "410.")], [("410", Q1, 100)])
     assert kinds(found) == ["rename"]
     assert len(found.deletes) == 1
 
 
-def test_row_with_the_budget_id_of_a_deleted_budget_is_no_rename() -> None:
+def test_row_with_the_budget_id_of_a_deleted_budget_is_not_a_rename() -> None:
     deleted = budget("z", "Lampe North", external_id="L-1", deleted_at="2026-01-01T00:00:00Z")
     row = described("Lampe North", external_id="L-1")
     found = plan([budget("x", "Lamp North", used=5), deleted], [row])

@@ -107,9 +107,14 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     check()
     amounts = _decide_amounts(found, answers, check)
     held = [*deletions.held, *amounts.held.values()]
+    # In most runs, no row that has a budget is held.
+    is_applied = not (deletions.held_rows or deletions.same or amounts.held)
     matched: list[Match] = []
     for match in checked(found.matched, check):
         row, budget = match
+        if is_applied and budget is not None and budget.deleted_at is None:
+            matched.append(match)
+            continue
         if match.row.number in deletions.held_rows:
             continue
         if same := deletions.same.get(row.number):
@@ -191,7 +196,7 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
     }
     renames = find_renames(
         found.missing,
-        [match.row for match in found.matched if _may_be_renamed(match)],
+        [match.row for match in found.matched if _may_be_renamed(match)] if found.missing else [],
         {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new},
         check,
     )
@@ -294,6 +299,11 @@ class _Amounts(NamedTuple):
 
 def _decide_amounts(found: Found, answers: _Answers, check: Check) -> _Amounts:
     """Hold the changed amounts that look misread, and those that are still held."""
+    if all(
+        budget is None or row.budget.budgeted_minor == budget.sheet.budgeted_minor
+        for row, budget in checked(found.matched, check)
+    ):
+        return _Amounts({}, None)
     before = {
         hold.budget_id: hold
         for hold in found.previous

@@ -17,7 +17,7 @@ from budget_sync.sync.reading.result import BudgetKey, SheetRow
 
 
 class Kind(StrEnum):
-    """What a held change would do."""
+    """The effect that a held change would have."""
 
     RENAME = "rename"
     DELETION = "deletion"
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 
 class Reply(StrEnum):
-    """What a person answers.
+    """The answer of a person.
 
     SAME and DIFFERENT answer a rename. APPROVE answers deletions and the creations that are held
     with them, APPLY amounts and the creations that are held with them.

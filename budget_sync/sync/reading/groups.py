@@ -100,6 +100,7 @@ class Groups:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
+        self._factor = reading.unit * (-1 if reading.sign == "negate" else 1)
         self.by_key: dict[BudgetKey, Group] = {}
         self._bad_ids: list[tuple[str, int]] = []
 
@@ -124,15 +125,20 @@ class Groups:
                 continue
             if rejected and not rejected.isdisjoint(group.rows) and rejected.issuperset(group.rows):
                 continue
-            problem = self._problem(group)
+            problem = None
+            if group.bad_rows or group.currencies or len(group.rows) > 1:
+                problem = self._problem(group)
             if problem is not None:
                 errors.append(_error_of(group, problem))
                 continue
-            minor = self._minor(group)
+            exponent = currency_exponent(group.currency)
+            minor = round_minor(group.total * self._factor, exponent)
             if minor < 0 or minor >= LIMIT_MINOR:
                 errors.append(_error_of(group, _size_problem(group, minor)))
             else:
-                rows.append(SheetRow(group.rows[0], _budget(group, minor), len(group.rows)))
+                rows.append(
+                    SheetRow(group.rows[0], _budget(group, minor, exponent), len(group.rows))
+                )
         return rows, errors
 
     def _problem(self, group: Group) -> str | None:
@@ -154,11 +160,6 @@ class Groups:
                 "such rows up."
             )
         return None
-
-    def _minor(self, group: Group) -> int:
-        sign = -1 if self._reading.sign == "negate" else 1
-        total = group.total * self._reading.unit * sign
-        return round_minor(total, currency_exponent(group.currency))
 
     def _twice(self) -> tuple[list[RowError], set[int]]:
         """One error for each Budget ID that occurs twice, and the rows with such an ID."""
@@ -215,8 +216,7 @@ def _size_problem(group: Group, minor: int) -> str:
     return f"{group.label} {verb} {amount:f}. A budget is 0 or more."
 
 
-def _budget(group: Group, minor: int) -> SheetBudget:
-    exponent = currency_exponent(group.currency)
+def _budget(group: Group, minor: int, exponent: int) -> SheetBudget:
     limit = None if group.limit is None else round_minor(group.limit, exponent)
     return SheetBudget(
         group.budget_ids.get(group.rows[0]),
@@ -240,11 +240,11 @@ def row_list(rows: Sequence[int]) -> str:
 
 def totals_by_currency(rows: Iterable[SheetRow]) -> dict[str, Decimal]:
     """The sum of the budgets in each currency, in whole units."""
-    minor: dict[tuple[str, int], int] = {}
+    minor: dict[str, int] = {}
     for row in rows:
-        key = row.budget.currency, row.budget.exponent
-        minor[key] = minor.get(key, 0) + row.budget.budgeted_minor
+        budget = row.budget
+        minor[budget.currency] = minor.get(budget.currency, 0) + budget.budgeted_minor
     return {
-        currency: to_decimal(total * SCALE // 10**exponent)
-        for (currency, exponent), total in minor.items()
+        currency: to_decimal(total * SCALE // 10 ** currency_exponent(currency))
+        for currency, total in minor.items()
     }

@@ -20,6 +20,14 @@ from budget_sync.domain.money import format_money
 
 MINUS = "\u2212"
 
+#: Commands in the messages of sync runs, which the console and the command line share, and what the
+#: pages say instead.
+_COMMANDS = (
+    (re.compile(r" or with `flask [^`]{1,80}`(?: with --rename or --different)?"), ""),
+    (re.compile(r"\bRun reread-source\b"), "Read the sheet again"),
+    (re.compile(r"\brun reread-source\b"), "read the sheet again"),
+)
+
 ACTIONS = {
     "CREATE": "Budget created",
     "UPDATE": "Budget changed",
@@ -93,6 +101,13 @@ _AMOUNT = re.compile(r"\d{1,3}(,\d{3}){1,5}(\.\d{1,4})?|\d{1,15}(\.\d{1,4})?")
 
 #: No amount that `_AMOUNT` accepts is longer.
 _MAX_AMOUNT_LENGTH = 30
+
+
+def in_console(message: str) -> str:
+    """A message of a sync run without the commands of the command line."""
+    for command, instead in _COMMANDS:
+        message = command.sub(instead, message)
+    return message
 
 
 @lru_cache(maxsize=256)

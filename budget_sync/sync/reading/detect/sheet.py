@@ -54,6 +54,11 @@ class Column:
         """The heading as the reading writes it: "@3" for a column without one."""
         return self.heading or f"@{self.index}"
 
+    @property
+    def label(self) -> str:
+        """The heading in quotes, for people; the number of a column without one, from 1."""
+        return f"'{self.heading}'" if self.heading else f"column {self.index + 1}"
+
     @cached_property
     def texts(self) -> list[str]:
         """The cells as texts."""

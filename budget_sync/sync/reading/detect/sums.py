@@ -101,7 +101,7 @@ def _text(name: str | None, rows: Sequence[int], column: Column | None) -> str:
             f"{subject} has {len(rows)} rows (rows {shown}) that differ in no column. Add them up?"
         )
     if column.heading:
-        return f"{subject} has {len(rows)} rows that differ in '{column.name}'. Add them up?"
+        return f"{subject} has {len(rows)} rows that differ in {column.label}. Add them up?"
     return f"{subject} has {len(rows)} rows. Add them up?"
 
 
