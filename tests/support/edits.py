@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 Rows = list[list[Any]]
@@ -23,7 +24,7 @@ class Edit(NamedTuple):
 
     name: str
     versions: Sequence[Version]
-    says: Sums = {}
+    says: Mapping[str, Decimal] = MappingProxyType({})
 
 
 class Sheet(NamedTuple):
@@ -191,6 +192,21 @@ def _name_edits() -> list[Edit]:
             ("Lamp North", "Lamp North Division"),
             ("100,000.00", "40,000.00"),
             says=lower,
+        ),
+        Edit(
+            "renamed, and its amount unreadable at first",
+            [
+                file_of(_replaced(rows, ("Lamp North", "Lampe North"), ("100,000.00", amount)))
+                for amount in ("TBD", "101,000.00")
+            ],
+            sums | {"2026-Q1": sums["2026-Q1"] + 1000},
+        ),
+        Edit(
+            "another name, and its amount unreadable at first",
+            [
+                file_of(_replaced(rows, ("Lamp North", "Illumination"), ("100,000.00", amount)))
+                for amount in ("TBD", "100,000.00")
+            ],
         ),
         edit("two departments renamed", ("Lamp North", "Lampe North"), ("Docks", "Dockyard")),
         edit("names of two departments swapped", ("Legal", "Docks"), ("Docks", "Legal")),
@@ -416,7 +432,7 @@ def google_edits() -> list[Edit]:
     order = [0, 1, 2, 3, 4, 5, 6, 8, 9, 7, 11, 10, 12]
     paired = [rows[i] for i in order]
     merged = [
-        [None if i == 11 and c == 0 else cell for c, cell in enumerate(row)]
+        [None if i == 10 and c == 0 else cell for c, cell in enumerate(row)]
         for i, row in enumerate(paired)
     ]
     formulas = _replaced(rows, ("100,000.00", "#REF!"))
@@ -428,7 +444,7 @@ def google_edits() -> list[Edit]:
         Edit("a row hidden", [tab_of(rows, hidden=[8])]),
         Edit("rows hidden by a filter", [tab_of(rows, hidden=[1, 2, 3, 8, 12])]),
         Edit("all rows hidden", [tab_of(rows, hidden=list(range(1, 13)))]),
-        Edit("departments merged", [tab_of(merged, merges=[[10, 0, 11, 0]])]),
+        Edit("departments merged", [tab_of(merged, merges=[[9, 0, 10, 0]])]),
         Edit(
             "a title merged above",
             [tab_of([["Budgets", None, None, None], *rows], merges=[[0, 0, 0, 3]])],

@@ -323,6 +323,30 @@ def test_budget_ids_of_all_bad_lines_are_taken() -> None:
     assert (found.updates, found.creates, len(found.errors)) == ([], [], 2)
 
 
+@pytest.mark.parametrize(
+    ("name", "used", "is_kept"),
+    [
+        ("lampe north", 0, True),
+        ("illumination", 0, False),
+        ("illumination", 5, True),
+    ],
+)
+def test_unreadable_row_of_no_budget_may_be_a_rename(name: str, used: int, is_kept: bool) -> None:
+    """Its amount is not known. The next run would create it, with all of the money."""
+    error = RowError((9,), "Amount is 'TBD'.", department_key=name, period_key="2026-Q1")
+    existing = [budget("x", "Lamp North", used=used), *OTHERS]
+    found = make_plan(SOURCE, sheet(*OTHER_ROWS, errors=[error]), existing)
+    assert bool(found.kept) == is_kept
+    assert bool(found.deletes) != is_kept
+
+
+def test_unreadable_row_of_another_period_keeps_no_budget() -> None:
+    error = RowError((9,), "Amount is 'TBD'.", department_key="lampe", period_key="2026-Q2")
+    existing = [budget("x", "Lamp North", used=5), *OTHERS]
+    found = make_plan(SOURCE, sheet(*OTHER_ROWS, errors=[error]), existing)
+    assert (found.kept, [each.id for each in found.deletes]) == ([], ["x"])
+
+
 def test_error_that_blocks_nothing_keeps_no_budget() -> None:
     error = RowError((), "The column 'Q3 2026' is new and looks like a period.", blocks=False)
     found = make_plan(SOURCE, sheet(*OTHER_ROWS, errors=[error]), [budget("x", "Lamp"), *OTHERS])
@@ -489,6 +513,31 @@ def test_creations_in_overlapping_periods_are_held(old: str, new: str, is_held: 
     found = make_plan(SOURCE, rows, existing, fiscal_year=FiscalYear(7))
     assert kinds(found) == ["creation"] * is_held + ["deletion"] * 4
     assert len(found.creates) == (not is_held)
+
+
+@pytest.mark.parametrize(
+    ("period", "fiscal_year", "is_held"),
+    [
+        ("2026", FiscalYear(), True),
+        ("2026-H1", FiscalYear(), True),
+        ("2026-03", FiscalYear(), True),
+        ("2026-04", FiscalYear(), False),
+        ("2026-H2", FiscalYear(), False),
+        ("2027", FiscalYear(), False),
+        ("2025-09", FiscalYear(7), True),
+        ("2026-03", FiscalYear(7), False),
+        ("a text", FiscalYear(), False),
+    ],
+)
+def test_creations_in_periods_that_share_days_are_held(
+    period: str, fiscal_year: FiscalYear, is_held: bool
+) -> None:
+    """A sheet of quarters becomes one of months: the money would be there twice."""
+    existing = departments(4)
+    rows = sheet(*(described(f"Other {number}", period, 7) for number in range(4)))
+    found = make_plan(SOURCE, rows, existing, fiscal_year=fiscal_year)
+    held = [hold for hold in found.held if hold.kind is Kind.CREATION]
+    assert (len(held), len(found.creates)) == ((4, 0) if is_held else (0, 4))
 
 
 def test_suspected_renames_count_as_deletions() -> None:

@@ -72,6 +72,7 @@ class Book(NamedTuple):
     sheet: Sheet
 
     def put(self, version: Version) -> None:
+        """Replace the sheet."""
         name = self.source.customer_id
         if isinstance(version, bytes):
             self.world.write(f"{name}.csv", version)
@@ -79,6 +80,7 @@ class Book(NamedTuple):
             self.world.google.put(f"sheet-{name}", version)
 
     def sync(self, *, allow_deletes: bool = False) -> SyncRunResult:
+        """A sync run."""
         job = replace(self.world.job, allow_deletes=allow_deletes)
         return sync.sync_source(job, sync.get_source(ROOT, self.source.id))
 
@@ -151,7 +153,8 @@ def said_available(sheet: Sheet, edit: Edit, stock: Stock) -> Sums:
 
 def try_edit(book: Book, edit: Edit) -> tuple[str, list[str]]:
     """Apply an edit and take it back. Returns what it did, and what is wrong with that."""
-    first, wrong = book.stock(), []
+    first = book.stock()
+    wrong: list[str] = []
     for version in edit.versions:
         before = book.stock()
         book.put(version)

@@ -30,6 +30,8 @@ from budget_sync.sync.reading.result import SheetRow
 #: or more than this count and more than a tenth.
 DELETION_LIMIT_COUNT = 10
 
+_CALENDAR_YEAR = FiscalYear()
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -105,6 +107,7 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     """Decide which changes are held: renames, deletions, creations and amounts, in this order."""
     answers = _Answers(found.answers)
     deletions = _decide_deletions(found, answers, check)
+    deletions.blocked_periods = _blocked_periods(deletions.held, found.fiscal_year)
     check()
     amounts = _decide_amounts(found, deletions.kept_ids, answers, check)
     held = [*deletions.held, *amounts.held.values()]
@@ -195,7 +198,7 @@ class _Deletions:
     held_rows: set[int] = field(default_factory=set)
     same: dict[int, StoredBudget] = field(default_factory=dict)
     different_rows: set[int] = field(default_factory=set)
-    blocked_periods: Spans = field(default_factory=lambda: Spans((), FiscalYear()))
+    blocked_periods: Spans = field(default_factory=lambda: Spans((), _CALENDAR_YEAR))
 
 
 def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletions:
@@ -242,11 +245,6 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
     deleted_ids = {budget.id for budget in result.deletes}
     held = [(budget, before.get(budget.id)) for budget in gone if budget.id not in deleted_ids]
     _hold(result, sorted(pairs, key=lambda pair: pair.row.number), held, limited_ids)
-    # A year whose deletions are held also blocks its quarters: the money would be there twice.
-    result.blocked_periods = Spans(
-        (hold.period_key for hold in result.held if Reason.LIMIT in hold.reasons),
-        found.fiscal_year,
-    )
     return result
 
 
@@ -302,6 +300,15 @@ def _hold(
         reason = Reason.LIMIT if budget.id in limited_ids else Reason.RENAME
         hold = held_budget(Kind.DELETION, budget, None, reason)
         result.held.append(hold._replace(new=earlier and earlier.new))
+
+
+def _blocked_periods(held: Iterable[Hold], fiscal_year: FiscalYear) -> Spans:
+    """The periods in which nothing is created, because deletions over the limit are held.
+
+    A year also blocks its quarters: the money would be there twice.
+    """
+    keys = (hold.period_key for hold in held if Reason.LIMIT in hold.reasons)
+    return Spans(keys, fiscal_year)
 
 
 def _exceeds_limit(count: int, live_count: int) -> bool:
