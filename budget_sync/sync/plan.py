@@ -85,17 +85,22 @@ def make_plan(
     """
     matched, errors = match_rows(source_id, sheet, stored, check)
     owned = _live_budgets(source_id, stored)
-    on_sheet = {match.budget.id for match in matched if match.budget is not None}
-    missing = [budget for budget in owned if budget.id not in on_sheet]
     check()
+    missing = _missing(owned, matched)
     kept = _keep(missing, [*sheet.errors, *errors], stored, previous)
+    compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
+    is_unchanged = not (missing or compared.creates or compared.changes)
+    # Then nothing is held, and only the answers are left to decide.
+    rest = [] if is_unchanged else matched
     found = Found(
-        source_id, matched, missing, len(owned), fiscal_year, kept, previous, answers, allow_deletes
+        source_id, rest, missing, len(owned), fiscal_year, kept, previous, answers, allow_deletes
     )
     decision = decide(found, check)
     deleted_ids = {budget.id for budget in decision.deletes}
-    matched, collisions = _without_collisions(decision.matched, stored, deleted_ids)
-    compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
+    collisions: list[RowError] = []
+    if not is_unchanged:
+        matched, collisions = _without_collisions(decision.matched, stored, deleted_ids)
+        compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
     return SyncPlan(
         creates=compared.creates,
         updates=[change for change in compared.changes if not change.is_revival],
@@ -111,6 +116,12 @@ def make_plan(
         overdrawn_count=overdrawn_count(owned, deleted_ids, compared.changes),
         live_count=decision.live_count,
     )
+
+
+def _missing(owned: Iterable[StoredBudget], matched: Iterable[Match]) -> list[StoredBudget]:
+    """The live budgets that no good row means."""
+    on_sheet = {match.budget.id for match in matched if match.budget is not None}
+    return [budget for budget in owned if budget.id not in on_sheet]
 
 
 def _place(error: RowError) -> tuple[tuple[int, ...], str]:

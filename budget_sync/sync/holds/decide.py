@@ -108,14 +108,9 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     check()
     amounts = _decide_amounts(found, deletions.kept_ids, answers, check)
     held = [*deletions.held, *amounts.held.values()]
-    # In most runs, no row that has a budget is held.
-    is_applied = not (deletions.held_rows or deletions.same or amounts.held)
     matched: list[Match] = []
     for match in checked(found.matched, check):
         row, budget = match
-        if is_applied and not _is_new(match):
-            matched.append(match)
-            continue
         if match.row.number in deletions.held_rows:
             continue
         if same := deletions.same.get(row.number):
@@ -327,11 +322,6 @@ def _decide_amounts(
 
     The held amount of a kept budget stays held: its row cannot be read now.
     """
-    if not kept_ids and all(
-        budget is None or row.budget.budgeted_minor == budget.sheet.budgeted_minor
-        for row, budget in checked(found.matched, check)
-    ):
-        return _Amounts({}, None)
     before = {
         hold.budget_id: hold
         for hold in found.previous

@@ -99,13 +99,16 @@ class AmountReader:
         """As `scaled`, for the way in which most amounts are written; None for other text."""
         size = len(cell)
         if size <= _SHORT and cell.isascii():
-            whole, mark, decimals = cell.partition(self._decimal)
+            if cell.isdecimal():
+                return int(cell) * SCALE
+            whole, _, decimals = cell.partition(self._decimal)
             digits = whole + decimals
-            is_whole = bool(whole) and bool(decimals) == bool(mark)
-            if digits.isdecimal() and is_whole and len(decimals) < len(_POWERS):
+            if digits.isdecimal() and whole and 1 <= len(decimals) <= 2:
                 return int(digits) * _POWERS[len(decimals)]
-        elif size > _MAX_COMMON:
-            return None
+        return self._matched(cell, currency) if size <= _MAX_COMMON else None
+
+    def _matched(self, cell: str, currency: str) -> int | None:
+        """As `common`, for an amount that may have a sign and groups."""
         usual = cell if self._usual is None else cell.translate(self._usual)
         found = _COMMON.fullmatch(usual)
         if found is None:

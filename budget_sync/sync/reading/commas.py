@@ -38,7 +38,11 @@ class CommaCheck:
         self._columns = sheet.columns
         self.is_needed = sheet.grid.delimiter == ","
         #: The columns to the right of the amounts, in a file that must be checked.
-        self.next_columns = [column + 1 for column in self._columns.amounts if self.is_needed]
+        self.next_columns = [
+            column + 1
+            for column in self._columns.amounts
+            if self.is_needed and column + 1 < self._columns.width
+        ]
         self.may_follow = _NextDigits()
         self._is_text: dict[int, bool] = {}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from budget_sync.sync.limits import quoted
@@ -29,6 +29,9 @@ _TOTAL_WORDS: Final = frozenset(
         *("summe", "summa", "suma", "gesamtsumme", "zwischensumme", "insgesamt", "gesamt"),
     )
 )
+
+#: Rows are looked at column by column if their cells are at least one in so many.
+_MAX_PADDED: Final = 4
 
 #: Texts without such a word need no closer look.
 _HINT: Final = re.compile("tota|sum|gesamt", re.IGNORECASE)
@@ -140,14 +143,30 @@ def _total_texts(sheet: Sheet, rows: Sequence[Sequence[Cell]]) -> dict[int, froz
     """The texts that read like totals, by the columns that are not used."""
     used = set(sheet.columns.used)
     found: dict[int, frozenset[Cell]] = {}
-    for column in range(sheet.columns.width):
+    for column, texts in _cells_by_column(rows, sheet.columns.width):
         if column in used:
             continue
-        texts = {row[column] for row in rows if len(row) > column}
         totals = frozenset(text for text in texts if isinstance(text, str) and _is_total(text))
         if totals:
             found[column] = totals
     return found
+
+
+def _cells_by_column(
+    rows: Sequence[Sequence[Cell]], width: int
+) -> Iterable[tuple[int, Collection[Cell]]]:
+    """The different cells of each column, in time that is linear in the number of cells."""
+    widest = min(width, max(map(len, rows), default=0))
+    if widest * len(rows) <= _MAX_PADDED * sum(map(len, rows)):
+        # Column by column is faster, unless most rows are short.
+        return (
+            (column, {row[column] for row in rows if len(row) > column}) for column in range(widest)
+        )
+    found: dict[int, set[Cell]] = {}
+    for row in rows:
+        for column, cell in enumerate(row[:widest]):
+            found.setdefault(column, set()).add(cell)
+    return found.items()
 
 
 def _is_total(text: str) -> bool:

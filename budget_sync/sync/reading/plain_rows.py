@@ -48,6 +48,7 @@ class PlainRows:
         self._has_simple_lines = (
             not sheet.is_wide and self._id_column is None and columns.limit is None
         )
+        self._has_default_currency = columns.currency is None and not self._filters
         self._remembers_owners = sheet.reading.department.fill != "down"
         self._fewest_cells = 1 + max(*columns.used, *commas.next_columns)
         has_own_period = sheet.years_and_parts is None and columns.period is not None
@@ -99,7 +100,9 @@ class PlainRows:
         if self._commas.is_needed and self._commas.may_be_split(cells, count):
             return False
         name = sheet.names[cells[columns.department]]
-        currency = self._currency(cells)
+        currency = sheet.default_currency
+        if not self._has_default_currency:
+            currency = self._currency(cells)
         if self._period_column is None:
             periods = sheet.periods_of(cells)
         else:
@@ -158,14 +161,18 @@ class PlainRows:
         if type(amount) is not int:
             return False
         self.last_named = name
-        period_key = period.key if self._has_periods else None
+        key = name.key, period.key
+        period_key = key[1] if self._has_periods else None
         self._running.add_period(period_key)
         self._running.add_amount(amount)
-        group = self._groups.of(name, period)
-        is_new = not group.rows
+        group = self._groups.by_key.get(key)
+        if group is None:
+            group = self._groups.by_key[key] = Group(name, period)
+            group.add(number, amount, currency)
+            return True
         group.add(number, amount, currency)
-        if self._remembers_owners and not is_new and group.currency == currency:
-            self._remember(cells, (amounts, group, group.rows.append, period_key))
+        if self._remembers_owners and group.currency == currency:
+            self._remember(cells, (amounts, group, group.adder(), period_key))
         return True
 
     def _remember(self, cells: Sequence[Cell], owner: _Owner) -> None:

@@ -230,7 +230,8 @@ class Amounts(dict[Cell, "int | CellError | None"]):
         try:
             return self._reader.scaled(cell, self._currency)
         except CellError as error:
-            return error
+            # The traceback would keep all frames in memory, for each bad amount of a sheet.
+            return error.with_traceback(None)
 
     def _is_blank(self, text: str) -> bool:
         text = visible(text[: MAX_CELL_CHARS + 1])
