@@ -253,12 +253,12 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
 def _find_renames(found: Found, before: Mapping[str, Hold], check: Check) -> Renames:
     """The suspected renames; `before` are the renames and deletions that the last run held."""
     certain_ids = {each.budget.id for each in found.kept if each.is_certain}
-    return find_renames(
-        [budget for budget in found.missing if budget.id not in certain_ids],
-        [match.row for match in found.matched if _may_be_renamed(match)] if found.missing else [],
-        {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new},
-        check,
-    )
+    missing = [budget for budget in found.missing if budget.id not in certain_ids]
+    rows: list[SheetRow] = []
+    if missing:
+        rows = [match.row for match in found.matched if _may_be_renamed(match)]
+    keys = {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new}
+    return find_renames(missing, rows, keys, check)
 
 
 def _answered_pairs(
