@@ -85,9 +85,8 @@ def make_plan(
     """
     matched, errors = match_rows(source_id, sheet, stored, check)
     owned = _live_budgets(source_id, stored)
-    on_sheet = {match.budget.id for match in matched if match.budget is not None}
-    missing = [budget for budget in owned if budget.id not in on_sheet]
     check()
+    missing = _missing(owned, matched)
     kept = _keep(missing, [*sheet.errors, *errors], stored, previous)
     compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
     is_unchanged = not (missing or compared.creates or compared.changes)
@@ -117,6 +116,12 @@ def make_plan(
         overdrawn_count=overdrawn_count(owned, deleted_ids, compared.changes),
         live_count=decision.live_count,
     )
+
+
+def _missing(owned: Iterable[StoredBudget], matched: Iterable[Match]) -> list[StoredBudget]:
+    """The live budgets that no good row means."""
+    on_sheet = {match.budget.id for match in matched if match.budget is not None}
+    return [budget for budget in owned if budget.id not in on_sheet]
 
 
 def _place(error: RowError) -> tuple[tuple[int, ...], str]:
