@@ -63,7 +63,7 @@ bench: install-dev  ## Compare with an empty Flask reply, a simple Flask + Peewe
 screenshots: install-dev  ## Save screenshots of every page in .screenshots/, in both sizes and colors
 	$(BIN)/python tests/support/screenshots.py
 
-pictures: install-dev  ## Update the screenshots of the README
+pictures: install-dev  ## Update the pictures of the README and of docs/sheets.md
 	$(BIN)/python tests/support/screenshots.py --readme
 
 wheel: install-dev  ## Build a wheel with the `budget-sync` command, in dist/

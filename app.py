@@ -12,6 +12,7 @@ from flask import Flask
 import cli
 from budget_sync import database, settings
 from budget_sync.accounts import authentication
+from budget_sync.accounts.identity import IdentityFileError
 from budget_sync.settings import Settings, SettingsError
 from budget_sync.web import api, auth, console, errors, headers, logs, metrics, openapi, payloads
 from budget_sync.web.proxies import TrustedProxies
@@ -28,10 +29,14 @@ class BudgetSync(Flask):
 def create_app(chosen: Settings | None = None) -> Flask:
     """The app with the given settings, or with those of the environment.
 
-    A wrong setting in the environment ends the process with one line on standard error.
+    A wrong setting in the environment, or a wrong identity file, ends the process with one line on
+    standard error. With given settings, IdentityFileError is raised.
     """
     if chosen is None:
-        chosen = _settings_of_environment()
+        try:
+            return create_app(_settings_of_environment())
+        except IdentityFileError as problem:
+            sys.exit(f"budget-sync: {problem}")
     app = BudgetSync("budget_sync", instance_path=str(chosen.instance_folder))
     configure(app, chosen)
     metrics.init_app(app)
@@ -39,7 +44,7 @@ def create_app(chosen: Settings | None = None) -> Flask:
     logs.init_app(app, chosen)
     database.connect(chosen.database, busy_timeout_s=chosen.busy_timeout_s)
     app.teardown_request(lambda _: database.end_request())
-    auth.init_app(app)
+    auth.init_app(app, chosen)
     errors.init_app(app)
     app.register_blueprint(api.api)
     app.register_blueprint(openapi.blueprint)

@@ -7,6 +7,8 @@ from flask import Flask
 from budget_sync.commands import (
     budgets,
     database,
+    identity,
+    keys,
     people,
     readings,
     server,
@@ -20,6 +22,8 @@ COMMANDS = (
     *server.COMMANDS,
     *database.COMMANDS,
     *people.COMMANDS,
+    *keys.COMMANDS,
+    *identity.COMMANDS,
     *budgets.COMMANDS,
     *readings.COMMANDS,
     *sources.COMMANDS,

@@ -31,7 +31,8 @@ CREATE TABLE "Customer" (
     "disabledAt" TIMESTAMPTZ
 );
 
--- A person. Only a super admin may have no customer, which means all customers.
+-- A person. Only a super admin may have no customer, which means all customers. "provider" and
+-- "subject" are the person's account at an identity provider.
 CREATE TABLE "User" (
     "id" TEXT PRIMARY KEY CHECK (LENGTH("id") BETWEEN 1 AND 100),
     "customerId" TEXT REFERENCES "Customer" ("id"),
@@ -43,9 +44,12 @@ CREATE TABLE "User" (
     "createdAt" TIMESTAMPTZ NOT NULL,
     "disabledAt" TIMESTAMPTZ,
     "lastLoginAt" TIMESTAMPTZ,
+    "provider" TEXT,
+    "subject" TEXT CONSTRAINT "User_subject" CHECK (("provider" IS NULL) = ("subject" IS NULL)),
     CHECK ("customerId" IS NOT NULL OR "role" = 'super_admin')
 );
 
+CREATE UNIQUE INDEX "User_provider_subject" ON "User" ("provider", "subject") WHERE "provider" IS NOT NULL;
 CREATE INDEX "User_customerId" ON "User" ("customerId");
 
 -- A signed-in browser or client. The cookie holds the token; this table has only its hash.
@@ -69,7 +73,8 @@ CREATE TABLE "LoginAttempt" (
 
 CREATE INDEX "LoginAttempt_network" ON "LoginAttempt" ("network", "account");
 
--- A service's API key. No customer means all customers.
+-- A service's API key. No customer means all customers. All keys with the same name and customer are
+-- the same service. "scopes" are separated by spaces; null means all.
 CREATE TABLE "ApiKey" (
     "id" TEXT PRIMARY KEY,
     "customerId" TEXT REFERENCES "Customer" ("id"),
@@ -78,7 +83,9 @@ CREATE TABLE "ApiKey" (
     "mayOverspend" BOOLEAN NOT NULL,
     "createdAt" TIMESTAMPTZ NOT NULL,
     "revokedAt" TIMESTAMPTZ,
-    "lastUsedAt" TIMESTAMPTZ
+    "lastUsedAt" TIMESTAMPTZ,
+    "scopes" TEXT CHECK (LENGTH("scopes") BETWEEN 1 AND 200),
+    "expiresAt" TIMESTAMPTZ
 );
 
 -- A source: the origin of a customer's budgets, a Google Sheet, a CSV file or an Excel file. A file
@@ -274,7 +281,7 @@ INSERT INTO "AuditAction" ("action") VALUES
     ('ADD_CUSTOMER'), ('SET_CUSTOMER'), ('DISABLE_CUSTOMER'), ('ENABLE_CUSTOMER'),
     ('ADD_USER'), ('SET_USER'), ('SET_PASSWORD'), ('DISABLE_USER'), ('ENABLE_USER'),
     ('ADD_KEY'), ('ROTATE_KEY'), ('REVOKE_KEY'), ('ADD_SOURCE'), ('REMOVE_SOURCE'),
-    ('SET_READING'), ('SET_FILE'), ('ANSWER_HOLD'),
+    ('SET_READING'), ('SET_FILE'), ('ANSWER_HOLD'), ('SET_ROLE'), ('LINK_USER'),
     ('PRUNE_CHECKS'), ('PRUNE_HISTORY'), ('RESTORE');
 
 -- Append-only. One row for every movement and every change of a budget, numbered by "version"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from bench import machine, places, reading, report, sheet
+from bench import credentials, machine, places, reading, report, sheet
 from bench.cells import Cell, plan
 from bench.measure import WARM_UP_S, Bench, Side
 from bench.places import BenchError, Sqlite, Template, UnavailableError, create
@@ -49,8 +49,14 @@ MAX_RELEASES_PER_S = 6000
     help="Reservations in the large history. [default: 1,000,000; quick: 50,000]",
 )
 @click.option("--only-sheet", is_flag=True, help="Measure the sync and the reading of sheets only.")
+@click.option("--only-tokens", is_flag=True, help="Measure tokens against API keys only.")
 def main(
-    quick: bool, rounds: int | None, seconds: int | None, stored: int | None, only_sheet: bool
+    quick: bool,
+    rounds: int | None,
+    seconds: int | None,
+    stored: int | None,
+    only_sheet: bool,
+    only_tokens: bool,
 ) -> None:
     """Compare this service with a bare Flask reply, a plain Flask + Peewee app and pgbench."""
     # If it is terminated, it still stops the processes that it has started.
@@ -58,6 +64,9 @@ def main(
     try:
         if only_sheet:
             run_sheet(rounds or (1 if quick else 3), seconds or (1 if quick else 3))
+            return
+        if only_tokens:
+            run_tokens(rounds or 3, seconds or 3)
             return
         problems = run(
             quick=quick,
@@ -128,8 +137,22 @@ def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
             "",
         )
         say(*([f"PostgreSQL: not measured: {skipped}", ""] if skipped else []))
-        say(*report.demand_lines(report.demands(samples, stored, growth_mb, times) + read))
+        with sqlite.copy(side.empty.place) as place:
+            costs = credentials.token_against_key(place, rounds, seconds)
+        found = report.demands(samples, stored, growth_mb, times) + read
+        say(*report.demand_lines(found + credentials.demands(costs)))
         return bench.problems
+
+
+def run_tokens(rounds: int, seconds: int) -> None:
+    """Measure and print the cost of tokens only."""
+    if shutil.which("wrk") is None:
+        raise BenchError("wrk is missing. On Debian: apt-get install wrk.")
+    with tempfile.TemporaryDirectory(prefix="budget-sync-bench-run-") as name:
+        place = create(Sqlite(Path(name)).new("empty"))
+        costs = credentials.token_against_key(place, rounds, seconds)
+        say(f"{os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
+        say(*report.demand_lines(credentials.demands(costs)))
 
 
 def run_sheet(rounds: int, seconds: int) -> None:

@@ -1,4 +1,7 @@
-"""(f) Reading sheets: `apply` and `detect` on a CSV file of 22,000 lines, and an Excel file.
+"""(f) Reading sheets: `apply` and `detect` on CSV files of 22,000 lines, and an Excel file.
+
+The limits are for a budget of a city: 15 columns, and 60 departments with many lines each. The two
+other files have short lines, and one line for each department.
 
 Each figure is measured in a new process, which runs this module as `python -m bench.reading STEP
 FILE`. Times are processor time.
@@ -22,18 +25,28 @@ from bench.places import BenchError
 
 LINES = 22_000
 XLSX_ROWS, XLSX_COLUMNS = 10_000, 10
-_STEPS = ("csv", "apply", "detect", "calamine", "xlsx")
+DEPARTMENTS = 60
+_STEPS = (
+    *("csv", "apply", "detect", "csv-narrow", "apply-narrow", "csv-single", "apply-single"),
+    *("calamine", "xlsx"),
+)
 _KB_PER_MB = 1024
 _READING = """{"version": 1, "file": {"delimiter": ","}, "department": {"column": "Department"},
     "period": {"column": "Fiscal Year"}, "amount": {"columns": ["Adopted Budget"]}, "sum": true}"""
 
 
 class Figures(NamedTuple):
-    """Processor seconds, medians of the rounds, and the growth of the largest memory in MB."""
+    """Processor seconds, medians of the rounds, and the growth of the largest memory in MB.
+
+    `narrow_times` and `single_times` are what `apply` takes for the two other files, in multiples
+    of `csv.reader` alone.
+    """
 
     csv_s: float
     apply_s: float
     detect_s: float
+    narrow_times: float
+    single_times: float
     calamine_s: float
     calamine_mb: float
     xlsx_s: float
@@ -42,20 +55,30 @@ class Figures(NamedTuple):
 
 def measure(folder: Path, rounds: int) -> Figures:
     """Measure each step `rounds` times, in turn."""
-    files = {"csv": folder / "lines.csv", "xlsx": folder / "cells.xlsx"}
-    write_csv(files["csv"])
+    files = {
+        "": folder / "lines.csv",
+        "narrow": folder / "narrow.csv",
+        "single": folder / "single.csv",
+        "xlsx": folder / "cells.xlsx",
+    }
+    write_csv(files[""], DEPARTMENTS, is_wide=True)
+    write_csv(files["narrow"], DEPARTMENTS)
+    write_csv(files["single"], LINES)
     write_xlsx(files["xlsx"])
     found: dict[str, list[tuple[float, float]]] = {step: [] for step in _STEPS}
     for _ in range(rounds):
         for step in _STEPS:
-            kind = "xlsx" if step in ("calamine", "xlsx") else "csv"
-            found[step].append(_step(step, files[kind]))
+            name, _, kind = step.partition("-")
+            kind = "xlsx" if step in ("calamine", "xlsx") else kind
+            found[step].append(_step(name, files[kind]))
     times = {step: median(time for time, _ in pairs) for step, pairs in found.items()}
     memory = {step: median(size for _, size in pairs) for step, pairs in found.items()}
     return Figures(
         times["csv"],
         times["apply"],
         times["detect"],
+        times["apply-narrow"] / times["csv-narrow"],
+        times["apply-single"] / times["csv-single"],
         times["calamine"],
         memory["calamine"],
         times["xlsx"],
@@ -63,21 +86,23 @@ def measure(folder: Path, rounds: int) -> Figures:
     )
 
 
-def write_csv(path: Path) -> None:
-    """Write 22,000 lines of a plan: several lines per department, and codes beside them."""
+def write_csv(path: Path, departments: int, *, is_wide: bool = False) -> None:
+    """Write 22,000 lines of a plan, with codes beside them; nine more columns if `is_wide`."""
     rng = random.Random(1)  # noqa: S311  # no secret
+    more = [f"Description {number}" for number in range(9 if is_wide else 0)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
-            ("Fiscal Year", "Fund", "Department", "Account Code", "Class", "Adopted Budget")
+            ("Fiscal Year", "Fund", "Department", "Account Code", "Class", *more, "Adopted Budget")
         )
         writer.writerows(
             (
-                f"FY{2024 + number % 3}",
+                f"FY{2024 + number // departments % 3}",
                 f"{100 + rng.randrange(20)}",
-                f"Department of Subject {rng.randrange(60)}",
+                f"Department of Subject {number % departments}",
                 f"{50_000 + number}",
                 rng.choice(("Personnel", "Supplies", "Services", "Capital")),
+                *(f"Text of the {place} {rng.randrange(300)}" for place in more),
                 f"{rng.randrange(1000, 10**8) / 100:.2f}",
             )
             for number in range(LINES)

@@ -3,7 +3,7 @@
 Terms used throughout the package:
 
 - **customer**: the tenant. No customer can see or change anything of another customer.
-- **source**: the origin of a customer's budgets: a Google Sheet or a CSV file.
+- **source**: the origin of a customer's budgets: a Google Sheet, a CSV file or an Excel file.
 - **sync run**: one sync of one source.
 - **budget**: the amount that a department may spend in a fiscal period. It is one row of the
   finance team's sheet.

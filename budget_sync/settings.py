@@ -53,6 +53,7 @@ _EXAMPLES = {
     "GOOGLE_SHEETS_API_URL": "GOOGLE_SHEETS_API_URL=https://sheets.googleapis.com",
     "CSV_FOLDER": "CSV_FOLDER=/var/lib/budget-sync/sheets",
     "BUDGET_CHECK_AUTH": "BUDGET_CHECK_AUTH=required",
+    "IDENTITY_FILE": "IDENTITY_FILE=/etc/budget-sync/identity.toml",
     "TRUSTED_HOSTS": "TRUSTED_HOSTS=budgets.example.com,localhost",
     "TRUSTED_PROXIES": "TRUSTED_PROXIES=1",
     "SESSION_COOKIE_SECURE": "SESSION_COOKIE_SECURE=true",
@@ -83,6 +84,9 @@ def _data_folder() -> Path:
 PROJECT_FOLDER = _data_folder() if IS_INSTALLED else PROGRAM_FOLDER
 
 
+_IDENTITY_FILE = PROJECT_FOLDER / "identity.toml"
+
+
 class SettingsError(ValueError):
     """A setting has an invalid value. The text names the setting and gives an example."""
 
@@ -107,6 +111,11 @@ class Settings:
     log_level: str = "INFO"
     busy_timeout_s: float = 5.0
     database_url: str | None = field(default=None, repr=False)
+    #: The file of the identity providers; it need not exist unless it is named in the settings.
+    identity_file: Path = _IDENTITY_FILE
+    is_identity_file_named: bool = False
+    #: All variables, for the secrets that the identity file names.
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: The names in the environment and in `.env` that are no settings.
     other_names: frozenset[str] = field(default=frozenset(), repr=False)
 
@@ -156,9 +165,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         # A secret that is too short does not stop the start: requests that send it are rejected.
         cron_secret=values.get("CRON_SECRET"),
         metrics_token=values.get("METRICS_TOKEN"),
-        google_credentials=_read(
-            values, "GOOGLE_APPLICATION_CREDENTIALS", lambda text: _path(text, PROJECT_FOLDER), None
-        ),
+        google_credentials=_read(values, "GOOGLE_APPLICATION_CREDENTIALS", _project_path, None),
         google_sheets_api_url=_read(
             values, "GOOGLE_SHEETS_API_URL", _sheets_url, "https://sheets.googleapis.com"
         ),
@@ -177,6 +184,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         log_format=_read(values, "LOG_FORMAT", _one_of("text", "json"), "text"),
         log_level=_read(values, "LOG_LEVEL", _log_level, "INFO"),
         database_url=database_url,
+        identity_file=_read(values, "IDENTITY_FILE", _project_path, _IDENTITY_FILE),
+        is_identity_file_named="IDENTITY_FILE" in values,
+        variables=values,
         other_names=frozenset(values) - frozenset(NAMES),
     )
 
@@ -267,6 +277,10 @@ def _path(text: str, start: Path) -> Path:
         return start / Path(text).expanduser()
     except RuntimeError as error:
         raise ValueError(f"must be a path, not {text!r}: {error}") from None
+
+
+def _project_path(text: str) -> Path:
+    return _path(text, PROJECT_FOLDER)
 
 
 def _folder(text: str, start: Path) -> Path:

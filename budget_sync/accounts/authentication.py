@@ -21,7 +21,14 @@ from budget_sync.database import Prepared, lock_name, locked, transact
 from budget_sync.database.models import ApiKey, Customer, LoginAttempt, Session, User
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
-from budget_sync.domain.permissions import Actor, Role
+from budget_sync.domain.permissions import (
+    PEOPLE_ROLES,
+    PERMISSIONS,
+    Action,
+    Actor,
+    ApiScope,
+    Role,
+)
 
 SESSION_LIFETIME = timedelta(hours=12)
 
@@ -31,6 +38,9 @@ MAX_FAILURES_ACCOUNT = 5
 MAX_FAILURES_ADDRESS = 50
 
 KEY_PREFIX = "bsk"
+
+#: The roles that may manage people, and so enable a disabled user.
+ADMIN_ROLES = [str(role) for role in PEOPLE_ROLES if Action.MANAGE_PEOPLE in PERMISSIONS[role]]
 
 # API keys and addresses of clients are shorter.
 _MAX_KEY_LENGTH = 200
@@ -56,31 +66,70 @@ _KEY = Prepared(
     lambda value: (
         ApiKey.select(ApiKey)
         .join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == ApiKey.customerId))
-        .where(ApiKey.id == value.key_id, ApiKey.revokedAt.is_null(), Customer.disabledAt.is_null())
+        .where(
+            ApiKey.id == value.key_id,
+            ApiKey.revokedAt.is_null(),
+            ApiKey.expiresAt.is_null() | (ApiKey.expiresAt > value.now),
+            Customer.disabledAt.is_null(),
+        )
     )
 )
 
 
-def log_in(email: str, password: str, address: str, slots_folder: Path) -> tuple[Actor, str]:
+def log_in(
+    email: str,
+    password: str,
+    address: str,
+    slots_folder: Path,
+    *,
+    needs_password_right: bool = False,
+) -> tuple[Actor, str]:
     """Start a session and return its user and token.
 
-    Raises RequestError TOO_MANY_ATTEMPTS or BAD_CREDENTIALS.
+    With `needs_password_right`, only super admins and the last admin of a customer may sign in with
+    a password. Raises RequestError TOO_MANY_ATTEMPTS, BAD_CREDENTIALS or FORBIDDEN.
     """
     user = verify_password(email, password, address, slots_folder)
     token = secrets.token_urlsafe(32)
 
     def work() -> None:
         require_unchanged(user)
-        now = clock.now()
-        Session.insert(
-            tokenHash=digest(token), userId=user.id, createdAt=now, expiresAt=now + SESSION_LIFETIME
-        ).execute()
-        Session.delete().where(Session.expiresAt < now).execute()
-        User.update(lastLoginAt=now).where(User.id == user.id).execute()
+        if needs_password_right and user.role != Role.SUPER_ADMIN and not is_last_admin(user):
+            raise RequestError(
+                Code.FORBIDDEN, "Passwords are not used here. Sign in at your identity provider."
+            )
+        _insert_session(token, user.id, SESSION_LIFETIME)
         forget_attempts(email, address)
 
     transact(work)
-    return _person(user), token
+    return actor_of_user(user), token
+
+
+def start_session(user_id: str, lifetime: timedelta) -> str:
+    """Start a session of a user who was identified otherwise; return its token.
+
+    Raises RequestError BAD_CREDENTIALS if the user is disabled.
+    """
+    token = secrets.token_urlsafe(32)
+
+    def work() -> None:
+        user = locked(User.select().where(User.id == user_id)).first()
+        if user is None or not _is_enabled(user):
+            raise _bad_credentials()
+        _insert_session(token, user_id, lifetime)
+
+    transact(work)
+    return token
+
+
+def _insert_session(token: str, user_id: str, lifetime: timedelta) -> None:
+    """Store a session in the open transaction, and delete those that have expired."""
+    now = clock.now()
+    Session.insert(
+        tokenHash=digest(token), userId=user_id, createdAt=now, expiresAt=now + lifetime
+    ).execute()
+    Session.delete().where(Session.expiresAt < now).execute()
+    User.update(lastLoginAt=now).where(User.id == user_id).execute()
 
 
 def verify_password(email: str, password: str, address: str, slots_folder: Path) -> User:
@@ -150,13 +199,18 @@ def actor_of_session(token: str) -> Actor | None:
     None if the session is unknown or expired, or if its user or customer is disabled.
     """
     user = _SESSION_USER.first(token_hash=digest(token), now=clock.to_text(clock.now()))
-    return _person(user) if user else None
+    return actor_of_user(user) if user else None
 
 
 def generate_key() -> tuple[str, str, str]:
     """A new API key: its public id, the hash of its secret, and the key, which is never stored."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     return key_id, digest(secret), f"{KEY_PREFIX}_{key_id}_{secret}"
+
+
+def is_key(text: str) -> bool:
+    """Whether a text has the form of an API key, valid or not."""
+    return text.startswith(f"{KEY_PREFIX}_")
 
 
 def key_id_of(key: str) -> str:
@@ -167,13 +221,13 @@ def key_id_of(key: str) -> str:
 def actor_of_key(key: str) -> Actor | None:
     """The service account of an API key. All keys with the same name are the same service.
 
-    None if the key is malformed, unknown or revoked, or if its customer is disabled.
+    None if the key is malformed, unknown, revoked or expired, or if its customer is disabled.
     """
     if len(key) > _MAX_KEY_LENGTH:
         return None
     prefix, _, rest = key.partition("_")
     key_id, _, secret = rest.partition("_")
-    row = _KEY.first(key_id=key_id)
+    row = _KEY.first(key_id=key_id, now=clock.to_text(clock.now()))
     if (
         prefix != KEY_PREFIX
         or row is None
@@ -188,7 +242,31 @@ def actor_of_key(key: str) -> Actor | None:
         role=Role.API_SYSTEM,
         customer_id=row.customerId,
         may_overspend=bool(row.mayOverspend),
+        scopes=scopes_of(row.scopes),
     )
+
+
+def scopes_of(text: str | None) -> frozenset[ApiScope] | None:
+    """The stored scopes of a key; None for all. A scope that is not known allows nothing."""
+    if text is None:
+        return None
+    known = {str(scope) for scope in ApiScope}
+    return frozenset(ApiScope(name) for name in text.split() if name in known)
+
+
+def is_last_admin(user: User) -> bool:
+    """Whether a user is the customer's only enabled admin with a password.
+
+    In a transaction: two admins may be about to disable each other.
+    """
+    lock_name(f"admins {user.customerId}")
+    can_manage = (
+        (User.customerId == user.customerId)
+        & (User.role << ADMIN_ROLES)
+        & User.disabledAt.is_null()
+        & User.passwordHash.is_null(False)
+    )
+    return {row.id for row in User.select(User.id).where(can_manage)} == {user.id}
 
 
 def email_key(email: str) -> str:
@@ -205,7 +283,8 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _person(user: User) -> Actor:
+def actor_of_user(user: User) -> Actor:
+    """The actor of a user, who must be enabled."""
     return Actor(
         principal=f"user:{user.id}",
         user_id=user.id,

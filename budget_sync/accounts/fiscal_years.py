@@ -21,10 +21,15 @@ _MAX_NAMED = 3
 
 
 class _Source(NamedTuple):
-    """How a source's periods are read: what is settled, and whether months are fiscal ones."""
+    """How a source's periods are read: what is settled, and whether months are fiscal ones.
+
+    With `has_parts`, years and their quarters or months are in two columns. The year is not stored
+    as written: a "2025-26" has another name with another naming, a "2026" has not.
+    """
 
     settled: Settled
     has_fiscal_months: bool
+    has_parts: bool
 
 
 def change_keys(customer_id: str, old: FiscalYear, new: FiscalYear) -> int:
@@ -63,7 +68,7 @@ def _sources(customer_id: str) -> Mapping[str, _Source]:
 def _source(reading: str | None) -> _Source:
     period = json.loads(reading)["period"] if reading else {}
     settled = Settled(**{name: period.get(name) for name in Settled._fields})
-    return _Source(settled, period.get("partKind") == "fiscal")
+    return _Source(settled, period.get("partKind") == "fiscal", period.get("part") is not None)
 
 
 def _new_key(
@@ -76,6 +81,8 @@ def _new_key(
         # A name, such as "Summer Campaign".
         return str(budget.periodKey)
     if was.key != budget.periodKey or (source and source.has_fiscal_months):
+        return None
+    if source and source.has_parts and old.named_by != new.named_by:
         return None
     return read_period(budget.fiscalPeriod, new, settled).key
 

@@ -19,7 +19,6 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import (
     PEOPLE_ROLES,
-    PERMISSIONS,
     Action,
     Actor,
     Role,
@@ -28,8 +27,6 @@ from budget_sync.domain.permissions import (
     require_serves,
 )
 
-# Roles that may enable a disabled user.
-_ADMINS = [str(role) for role in PEOPLE_ROLES if Action.MANAGE_PEOPLE in PERMISSIONS[role]]
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
@@ -61,7 +58,7 @@ def add_user(
         if customer_id is not None:
             get_customer(customer_id)
         try:
-            _free_email(email, user_id)
+            free_email(email, user_id)
             user: User = User.create(
                 id=user_id,
                 customerId=customer_id,
@@ -128,19 +125,19 @@ def _change_role(actor: Actor, user: User, role: str) -> None:
         raise RequestError(Code.FORBIDDEN, "You cannot change your own role. Ask another admin.")
     if user.customerId is None and role != Role.SUPER_ADMIN:
         raise invalid_request({"role": "must be super_admin for a user for all customers"})
-    if role not in _ADMINS:
+    if role not in authentication.ADMIN_ROLES:
         _keep_an_admin(actor, user)
     if is_demotion(user.role, role):
         authentication.end_sessions(user.id)
 
 
 def _email_key_for(user: User, email: str) -> str:
-    if not _free_email(email, user.id):
+    if not free_email(email, user.id):
         raise invalid_request({"email": "is taken"})
     return authentication.email_key(email)
 
 
-def _free_email(email: str, user_id: str) -> bool:
+def free_email(email: str, user_id: str) -> bool:
     """Free an email address for a user if a disabled user has it; False if an enabled user has it.
 
     The disabled user keeps the address, but cannot be enabled while another user signs in with it.
@@ -225,7 +222,7 @@ def enable_user(actor: Actor, user_id: str) -> None:
     def work() -> None:
         user = _user_of(actor, user_id)
         if user.disabledAt is not None:
-            if not _free_email(user.email, user.id):
+            if not free_email(user.email, user.id):
                 raise RequestError(
                     Code.INVALID_REQUEST,
                     f"Another user has the email address {user.email} now. "
@@ -261,16 +258,7 @@ def _keep_an_admin(actor: Actor, user: User) -> None:
     """
     if user.customerId is None and actor.user_id is None:
         return
-    # Two admins may be about to disable each other.
-    lock_name(f"admins {user.customerId}")
-    can_manage = (
-        (User.customerId == user.customerId)
-        & (User.role << _ADMINS)
-        & User.disabledAt.is_null()
-        & User.passwordHash.is_null(False)
-    )
-    admins = {row.id for row in User.select(User.id).where(can_manage)}
-    if admins == {user.id}:
+    if authentication.is_last_admin(user):
         raise RequestError(
             Code.FORBIDDEN,
             f"{user.name} is the last admin that can sign in. "
@@ -305,3 +293,37 @@ def _bad_role(actor: Actor, role: str) -> dict[str, str]:
     if role == Role.SUPER_ADMIN and actor.role != Role.SUPER_ADMIN:
         return {"role": "super_admin can only be given by a super_admin"}
     return {}
+
+
+def link_user(actor: Actor, user_id: str, *, provider: str, subject: str) -> None:
+    """Link a user to an account at an identity provider; audited. An earlier link is replaced.
+
+    Raises RequestError NOT_FOUND, or INVALID_REQUEST if the account is another user's.
+    """
+    require(actor, Action.MANAGE_PEOPLE)
+    fields = bad_names(provider=provider, subject=subject)
+    if fields:
+        raise invalid_request(fields)
+
+    def work() -> None:
+        user = _user_of(actor, user_id)
+        lock_name(f"identity {provider} {subject}")
+        other: User | None = User.get_or_none(
+            (User.provider == provider) & (User.subject == subject) & (User.id != user_id)
+        )
+        if other is not None:
+            known = actor.serves(other.customerId or "")
+            raise invalid_request(
+                {"subject": f"is linked to user {other.id}" if known else "is linked already"}
+            )
+        User.update(provider=provider, subject=subject).where(User.id == user_id).execute()
+        authentication.end_sessions(user_id)
+        audit_log.record(
+            actor,
+            "LINK_USER",
+            customer_id=user.customerId,
+            subject=user_id,
+            newValue=f"{provider}: {subject}",
+        )
+
+    transact(work)

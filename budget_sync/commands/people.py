@@ -1,4 +1,4 @@
-"""Commands for customers, users and API keys."""
+"""Commands for customers and users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import click
 
-from budget_sync.accounts import api_keys, customers, people
+from budget_sync.accounts import customers, people
 from budget_sync.commands.support import (
     AMOUNT,
     command,
@@ -348,62 +348,22 @@ def list_users(customer_id: str | None) -> None:
     )
 
 
-@command("add-key")
-@customer_or_all
+@command("link-user")
+@click.argument("user_id", metavar="ID")
+@click.option("--provider", required=True, metavar="NAME", help="The provider's name.")
 @click.option(
-    "--name",
+    "--subject",
     required=True,
-    help="Name of the service, shown in the audit log. Keys with the same name are one service.",
-)
-@click.option(
-    "--may-overspend",
-    is_flag=True,
-    help="The service may submit over-budget approvals on behalf of FP&A.",
+    help="The person's id at the provider: the claim `user_id` names it.",
 )
 @on_current_schema
-def add_key(customer_id: str | None, all_customers: bool, name: str, may_overspend: bool) -> None:
-    """Create an API key and print it. It cannot be shown again."""
-    key = api_keys.add_key(
-        me(), name, customer_id=one_of(customer_id, all_customers), may_overspend=may_overspend
-    )
-    _, key_id, _ = key.split("_", 2)
-    done(
-        key,
-        instead=f"revoke the key, which was not shown, with `flask revoke-key {key_id}`.",
-    )
+def link_user(user_id: str, provider: str, subject: str) -> None:
+    """Link a user to an account at an identity provider.
 
-
-@command("list-keys")
-@click.option("--customer", "customer_id", metavar="ID", help="Only of this customer.")
-@on_current_schema
-def list_keys(customer_id: str | None) -> None:
-    """Show the API keys without their secrets."""
-    require_known(customer_id)
-    show_table(
-        ("id", "customer", "name", "may overspend", "created", "last used", "state"),
-        [
-            (
-                row.id,
-                row.customerId or "(all)",
-                row.name,
-                "yes" if row.mayOverspend else "no",
-                clock.to_text(row.createdAt),
-                clock.to_text(row.lastUsedAt) if row.lastUsedAt else "never",
-                state_since(row.revokedAt, "revoked"),
-            )
-            for row in api_keys.list_keys(me(), customer_id)
-        ],
-        "There are no API keys yet. Create one with `flask add-key`.",
-    )
-
-
-@command("revoke-key")
-@click.argument("key_id", metavar="ID")
-@on_current_schema
-def revoke_key(key_id: str) -> None:
-    """Revoke an API key. `flask list-keys` shows the IDs."""
-    api_keys.revoke_key(me(), key_id)
-    done(f"Revoked key {key_id}.")
+    The user's sessions end. `flask identity-check` shows the subject of a token.
+    """
+    people.link_user(me(), user_id, provider=provider, subject=subject)
+    done(f"Linked user {user_id} to {subject} of {provider}.")
 
 
 COMMANDS = (
@@ -418,7 +378,5 @@ COMMANDS = (
     disable_user,
     enable_user,
     list_users,
-    add_key,
-    list_keys,
-    revoke_key,
+    link_user,
 )

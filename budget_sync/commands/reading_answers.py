@@ -80,6 +80,24 @@ def option_text(question_id: str, value: str) -> str:
     return "--answer '" + text.replace("'", "'\\''") + "'"
 
 
+def assumed_lines(questions: Iterable[Question], answers: Collection[str]) -> list[str]:
+    """Questions that got their default answer, with the other options.
+
+    `answers` are the ids of the answered questions.
+    """
+    lines: list[str] = []
+    for question in questions:
+        if question.default is None or question.id in answers:
+            continue
+        lines.append(f"{question.text} Assumed: {', '.join(question.default) or 'no'}.")
+        lines += [
+            f"  {option_text(question.id, option)}"
+            for option in question.options
+            if option not in question.default
+        ]
+    return lines
+
+
 def open_question_lines(questions: Iterable[Question]) -> list[str]:
     """Questions with their options, as lines for a caller without a terminal."""
     lines: list[str] = []

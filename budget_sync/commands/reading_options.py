@@ -31,19 +31,20 @@ class Options(NamedTuple):
 def answer_options(run: Command) -> Command:
     """Decorator for --answer, --reading and --json."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object, ask nothing."),
         click.option(
             "--reading",
             "reading_file",
             metavar="FILE",
-            help="Use this reading (JSON, as show-reading prints it) and ask nothing.",
+            help="Use the reading in this file (JSON, as show-reading prints it), and ask nothing.",
         ),
         click.option(
             "--answer",
             "answers",
             multiple=True,
             metavar="ID=VALUE",
-            help="The answer to a question. May be repeated, also for several values.",
+            help="The answer to a question, such as unit=1000. Repeat it for other questions, and "
+            "for several values of one.",
         ),
     ):
         run = option(run)
@@ -56,13 +57,13 @@ def sheet_options(run: Command) -> Command:
         click.option(
             "--worksheet",
             metavar="NAME",
-            help='Title of the tab, or its number as in "gid=0".',
+            help='Title of the tab or worksheet; of a Google Sheet also its number, as in "gid=0".',
         ),
         click.option(
             "--xlsx",
             "xlsx_path",
             metavar="FILE",
-            help="An Excel file inside CSV_FOLDER.",
+            help="An Excel file (.xlsx) inside CSV_FOLDER.",
         ),
         click.option(
             "--csv",
@@ -92,7 +93,7 @@ def accept_option(run: Command) -> Command:
     return click.option(
         "--accept",
         is_flag=True,
-        help="Confirm the reading if no question is open.",
+        help="Confirm the reading without being asked, if no question is open.",
     )(run)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import click
 
-from budget_sync.commands.reading_answers import open_question_lines
+from budget_sync.commands.reading_answers import assumed_lines, open_question_lines
 from budget_sync.commands.support import done
 from budget_sync.domain.results import dumps
 from budget_sync.sync.describe import difference, proposal_json, proposal_lines
@@ -15,7 +16,7 @@ from budget_sync.sync.source import Source
 
 
 class Stored(NamedTuple):
-    """What a command stored: the source, a sentence about it, and warnings."""
+    """The result of storing: the source, a sentence about it, and warnings."""
 
     source_id: str
     sentence: str
@@ -36,9 +37,17 @@ def print_json(source: Source | None, proposed: Proposed, stored: Stored | None)
 
 
 def print_text(
-    source: Source | None, proposed: Proposed, stored: Stored | None, is_preview: bool
+    source: Source | None,
+    proposed: Proposed,
+    stored: Stored | None,
+    *,
+    answered: Collection[str],
+    is_preview: bool,
 ) -> None:
-    """Print a proposal for a caller without a terminal. Raises click.ClickException if refused."""
+    """Print a proposal for a caller without a terminal. Raises click.ClickException if refused.
+
+    `answered` are the ids of the questions that the command has answers to.
+    """
     proposal = proposed.proposal
     if proposal.refused is not None:
         raise click.ClickException(proposal.refused)
@@ -50,17 +59,24 @@ def print_text(
         return
     for line in (*proposal_lines(proposed), *difference_lines(source, proposed)):
         click.echo(line)
+    _print_list("Answers that were assumed", assumed_lines(proposal.questions, answered))
     questions = [each for each in proposal.questions if each.id in proposal.open]
     if questions:
-        click.echo("\nOpen questions:\n")
-        for line in open_question_lines(questions):
-            click.echo(line)
+        _print_list("Open questions", open_question_lines(questions))
     elif not is_preview:
         click.echo("\nNothing was stored. Add --accept to confirm this reading.")
 
 
+def _print_list(title: str, lines: list[str]) -> None:
+    """Print lines below a title; nothing if there are no lines."""
+    if lines:
+        click.echo(f"\n{title}:\n")
+        for line in lines:
+            click.echo(line)
+
+
 def difference_lines(source: Source | None, proposed: Proposed) -> list[str]:
-    """What differs from the stored reading, a line each."""
+    """The differences to the stored reading, a line each."""
     if source is None or proposed.proposal.reading is None:
         return []
     changes = difference(source.reading, proposed.proposal.reading)

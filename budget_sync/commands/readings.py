@@ -61,10 +61,12 @@ def add_source(
     as_json: bool,
     accept: bool,
 ) -> None:
-    """Add a Google Sheet, a CSV file or an Excel file as a source of budgets.
+    """Add a sheet as a source of budgets.
 
-    Shows how the sheet is read, asks what it does not say, and stores the source when the reading
-    is confirmed. Exit status 2 if questions are open or the reading is not confirmed.
+    The sheet is a Google Sheet, a CSV file or an Excel file. The command shows how it reads the
+    sheet, asks what the sheet does not say, and stores the source when you confirm. Without a
+    terminal, it lists the questions: answer them with --answer, and confirm with --accept. Exit
+    status 2 if questions are open or the reading is not confirmed.
     """
     options = Options(answers, reading_file, as_json, accept)
 
@@ -133,10 +135,11 @@ def reread_source(
     as_json: bool,
     accept: bool,
 ) -> None:
-    """Propose again how the sheet of a source is read, starting from the stored reading.
+    """Read the sheet of a source in a new way.
 
-    Prints the difference to the stored reading. Exit status 2 if questions are open or the reading
-    is not confirmed.
+    Use it after the layout of the sheet has changed. The command proposes a reading, with the
+    stored one as the answers, and prints the difference. The new reading replaces the stored one
+    when you confirm. Exit status 2 if questions are open or the reading is not confirmed.
     """
     options = Options(answers, reading_file, as_json, accept)
 
@@ -253,7 +256,7 @@ def _conclude(
     if options.as_json:
         print_json(proposer.source, proposed, stored)
     else:
-        print_text(proposer.source, proposed, stored, store is None)
+        print_text(proposer.source, proposed, stored, answered=answers, is_preview=store is None)
     if proposed.proposal.refused is not None:
         return 1
     is_done = proposed.is_complete and (store is None or stored is not None)

@@ -28,7 +28,7 @@ MAX_MESSAGE = 200
 @click.option("--customer", "customer_id", metavar="ID", help="Only of this customer.")
 @on_current_schema
 def list_sources(customer_id: str | None) -> None:
-    """Show the sources, who confirmed how they are read, and their last sync run."""
+    """Show the sources, their confirmation, and their last sync run."""
     require_known(customer_id)
     show_table(
         ("id", "customer", "source", "reading", "last sync run", "last result"),
@@ -72,7 +72,10 @@ def _last_result(customer_id: str, source_id: str) -> tuple[str, str]:
 @click.argument("source_id", metavar="SOURCE")
 @on_current_schema
 def show_reading(source_id: str) -> None:
-    """Print how a source is read, as JSON that --reading accepts."""
+    """Print how a source is read, as JSON.
+
+    `add-source` and `reread-source` accept it with --reading.
+    """
     source = sync.get_source(me(), source_id)
     if source.reading is None:
         raise click.ClickException(source.reading_problem or sync.UNCONFIRMED)
@@ -85,15 +88,20 @@ def show_reading(source_id: str) -> None:
 def remove_source(source_id: str) -> None:
     """Remove a source. Its budgets stay.
 
-    The budgets can then be changed by hand or adopted by another source.
+    The budgets can then be changed by hand, or taken over by another source.
     """
     budgets = sync.remove_source(me(), source_id)
-    done(f"Removed source {source_id}; its {budgets} budgets stay as they are.")
+    stay = "budget stays as it is" if budgets == 1 else "budgets stay as they are"
+    done(f"Removed source {source_id}; its {budgets:,} {stay}.")
 
 
 @command("sheet-template")
 def sheet_template() -> None:
-    """Print a CSV file to start from: our headings and two budgets as an example."""
+    """Print a CSV file to start a sheet from.
+
+    It has a heading for each column, and two budgets as an example. A sheet with these headings
+    needs no questions.
+    """
     click.echo(template(clock.now().year), nl=False)
 
 

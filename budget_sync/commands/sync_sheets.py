@@ -32,7 +32,8 @@ from budget_sync.domain.results import dumps
 def sync_sheets(customer_id: str | None, dry_run: bool, allow_deletes: bool, as_json: bool) -> None:
     """Sync budgets from their sources. Exit status 1 if a source failed.
 
-    Prints one line for each source.
+    Prints a line for each source, and its notes. Rejected rows, held changes and failures are
+    printed to standard error.
     """
     progress = Progress()
     job = sync.Job(
@@ -87,6 +88,8 @@ def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress, as_
                 lines.print(dumps(result.to_command_json()))
                 continue
             lines.print(sync.result_line(result), err=result.status == "failed")
+            for line in sync.note_lines(result):
+                lines.print(line)
             for line in sync.error_lines(result):
                 lines.print(line, err=True)
     if job.stop.by:
@@ -108,7 +111,8 @@ def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress, as_
     "renames",
     multiple=True,
     metavar="OLD_BUDGET_ID=NEW_KEY",
-    help="Same budget: it takes the name of the new row, such as 'bud_17=Lampe North|2026-Q1'.",
+    help="Same budget: it keeps its money and takes the name of the new row, such as "
+    "'bud_17=Lampe North|2026-Q1'.",
 )
 @click.option(
     "--different",
@@ -135,9 +139,10 @@ def answer_hold(
     accept_amounts: bool,
     allow_deletes: bool,
 ) -> None:
-    """Answer what the last sync run of a source holds. The next sync run applies the answers.
+    """Answer the changes that the last sync run of a source holds.
 
-    Stores all answers or none.
+    The next sync run applies the answers. `sync-sheets` prints what is held, with the options that
+    answer it. To leave a change as it is, do nothing. Stores all answers or none.
     """
     if not (renames or different or accept_amounts or allow_deletes):
         raise click.UsageError("Give --rename, --different, --accept-amounts or --allow-deletes.")
@@ -148,7 +153,7 @@ def answer_hold(
     count = sync.answer_holds(me(), source_id, sync.choose(holds, choice))
     done(
         f"Stored {count} answer{'s' * (count != 1)} for source {source_id}. The next sync run "
-        "applies them."
+        f"applies {'it' if count == 1 else 'them'}."
     )
 
 

@@ -136,7 +136,7 @@ def connect(target: Path | str, *, busy_timeout_s: float = 5.0, create: bool = F
 
 
 def max_concurrent_calls(target: Path | str) -> int | None:
-    """How many greenlets may use that database at once; None if there is no limit."""
+    """How many greenlets may use that database at once; None for no limit."""
     return MAX_GREENLET_CONNECTIONS if isinstance(target, str) else None
 
 
@@ -192,7 +192,7 @@ def label() -> str:
 
 
 def wal_size() -> int:
-    """The size of SQLite's write-ahead log in bytes; 0 if there is no log."""
+    """The size of SQLite's write-ahead log in bytes; 0 without a log."""
     try:
         size: int = db.file_path.with_name(f"{db.file_path.name}-wal").stat().st_size
     except OSError:

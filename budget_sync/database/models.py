@@ -87,6 +87,8 @@ class User(Table):
     createdAt = UtcField()
     disabledAt = UtcField(null=True)
     lastLoginAt = UtcField(null=True)
+    provider = TextField(null=True)
+    subject = TextField(null=True)
 
     class Meta:
         table_name = "User"
@@ -127,6 +129,8 @@ class ApiKey(Table):
     createdAt = UtcField()
     revokedAt = UtcField(null=True)
     lastUsedAt = UtcField(null=True)
+    scopes = TextField(null=True)
+    expiresAt = UtcField(null=True)
 
     class Meta:
         table_name = "ApiKey"

@@ -25,6 +25,8 @@ LIMIT_MINOR = 10**15
 #: No currency has more decimals than this (CLF and UYW have four).
 MAX_EXPONENT = 4
 
+_CODE_LENGTH = 3
+
 
 class MoneyError(ValueError):
     """An invalid amount or currency; the text says what is wrong with it."""
@@ -37,6 +39,9 @@ def currency_exponent(currency: str) -> int:
     Raises MoneyError for an unknown currency.
     """
     try:
+        # Babel compares with a new set of all codes each time.
+        if len(currency) != _CODE_LENGTH:
+            raise UnknownCurrencyError(currency)
         validate_currency(currency)
     except UnknownCurrencyError:
         raise MoneyError(f"{currency!r} is not a currency code such as USD or EUR") from None

@@ -90,6 +90,8 @@ def fold(text: str) -> str:
 
 
 def _fold(text: str) -> str:
+    if _is_plain(text):
+        return _folded(text)
     for _ in range(_MAX_ROUNDS):
         folded = _fold_once(text)
         # ASCII text is folded in one round.
@@ -104,7 +106,7 @@ _fold_short = lru_cache(maxsize=4096)(_fold)
 
 def plain(text: str) -> str:
     """The text with plain dashes, quotes and digits, and without invisible characters."""
-    if text.isascii() and text.isprintable() and "`" not in text:
+    if _is_plain(text):
         return text
     text = text.translate(_PLAIN_CHARACTERS)
     if len(text) <= MAX_COMPOSED_LENGTH:
@@ -112,9 +114,21 @@ def plain(text: str) -> str:
     return text
 
 
+def _is_plain(text: str) -> bool:
+    """Whether a text has only characters of ASCII that have a width and are not folded."""
+    return text.isascii() and text.isprintable() and "`" not in text
+
+
 def _fold_once(text: str) -> str:
     """One round. A few letters need two: \u0390 folds into more characters than its capital."""
-    spaced = " ".join(plain(text).casefold().split())
-    folded = _AROUND_JOINERS.sub(r"\1", spaced).strip()
-    number = _WHOLE_NUMBER.fullmatch(folded)
-    return number[1] if number else folded
+    return _folded(plain(text))
+
+
+def _folded(text: str) -> str:
+    folded = " ".join(text.casefold().split())
+    # Most names have none of these, and no digit at the start.
+    if "-" in folded or "/" in folded or "&" in folded:
+        folded = _AROUND_JOINERS.sub(r"\1", folded).strip()
+    if folded[:1].isdigit() and (number := _WHOLE_NUMBER.fullmatch(folded)):
+        return number[1]
+    return folded

@@ -53,6 +53,16 @@ class Action(StrEnum):
     MANAGE_SOURCES = "manage sources"
 
 
+class ApiScope(StrEnum):
+    """What a credential of a service may be limited to."""
+
+    CHECK = "check"
+    RESERVE = "reserve"
+    COMMIT = "commit"
+    RELEASE = "release"
+    READ = "read"
+
+
 class Scope(StrEnum):
     """The reach of a permission within the caller's customer."""
 
@@ -95,6 +105,17 @@ _SERVICE = dict.fromkeys(
     Scope.ANY,
 )
 
+#: The scope that a service needs for each of its actions.
+API_SCOPE_OF_ACTION: Mapping[Action, ApiScope] = {
+    Action.CHECK: ApiScope.CHECK,
+    Action.RESERVE: ApiScope.RESERVE,
+    Action.COMMIT: ApiScope.COMMIT,
+    Action.RELEASE: ApiScope.RELEASE,
+    Action.CANCEL: ApiScope.RELEASE,
+    Action.READ_BUDGETS: ApiScope.READ,
+    Action.READ_REQUESTS: ApiScope.READ,
+}
+
 PERMISSIONS: Mapping[str, Mapping[Action, Scope]] = {
     Role.SUPER_ADMIN: _ADMIN,
     Role.ADMIN: _ADMIN,
@@ -113,7 +134,8 @@ class Actor:
 
     `principal` is stable ("user:user-123", "service:orchestrator"). A service keeps its principal
     when it gets another API key, because the principal has the service's name. It is unique within
-    a customer. `customer_id` is None for a caller for all customers.
+    a customer. `customer_id` is None for a caller for all customers. `scopes` limit a service to
+    some of its actions; None means all of them.
     """
 
     principal: str
@@ -123,6 +145,7 @@ class Actor:
     role: str
     customer_id: str | None
     may_overspend: bool = False
+    scopes: frozenset[ApiScope] | None = None
 
     @property
     def label(self) -> str:
@@ -177,13 +200,26 @@ def is_demotion(old_role: str, new_role: str) -> bool:
 
 def scope_of(actor: Actor, action: Action) -> Scope | None:
     """The scope of a permission, or None if the role does not have it. Unknown roles have none."""
+    if lacks_api_scope(actor, action):
+        return None
     return PERMISSIONS.get(actor.role, {}).get(action)
+
+
+def lacks_api_scope(actor: Actor, action: Action) -> bool:
+    """Whether the credential of a service is limited to other actions."""
+    return actor.scopes is not None and API_SCOPE_OF_ACTION.get(action) not in actor.scopes
 
 
 def require(actor: Actor, action: Action) -> Scope:
     """The scope of a permission. Raises RequestError FORBIDDEN if the role does not have it."""
     scope = scope_of(actor, action)
     if scope is None:
+        missing = API_SCOPE_OF_ACTION.get(action)
+        if missing is not None and lacks_api_scope(actor, action):
+            raise RequestError(
+                Code.FORBIDDEN,
+                f"This credential does not have the scope '{missing}', which this call needs.",
+            )
         raise RequestError(
             Code.FORBIDDEN, f"Your role ({actor.role}) does not allow this: {action}."
         )

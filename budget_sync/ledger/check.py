@@ -64,7 +64,7 @@ def _facts(value: Any, *, own: bool) -> Any:
 _FACTS = Prepared(lambda value: _facts(value, own=False))
 _FACTS_FOR_OWN = Prepared(lambda value: _facts(value, own=True))
 
-# The fiscal year of an enabled customer, for the few periods whose key depends on it.
+# The fiscal year of an enabled customer, for the few periods with a key that depends on it.
 _FISCAL_YEAR = Prepared(
     lambda value: Customer.select(Customer.fiscalYearStartMonth, Customer.fiscalYearNamedBy).where(
         (Customer.id == value.customer_id) & Customer.disabledAt.is_null()

@@ -27,7 +27,7 @@ _INSERT = Prepared(
     lambda value: StoredReply.insert({column: getattr(value, column) for column in _COLUMNS})
 )
 
-#: A reply, or None if there is none yet.
+#: A reply, or None before the first one.
 MaybeReply = TypeVar("MaybeReply", Reply, Reply | None)
 
 

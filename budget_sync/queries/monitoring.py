@@ -8,8 +8,14 @@ from zoneinfo import ZoneInfo
 
 from peewee import fn
 
+from budget_sync.accounts import api_keys
 from budget_sync.database import sums
-from budget_sync.database.models import Budget, BudgetDataSourceConfig, Customer, SyncHistory
+from budget_sync.database.models import (
+    Budget,
+    BudgetDataSourceConfig,
+    Customer,
+    SyncHistory,
+)
 from budget_sync.domain import clock
 from budget_sync.domain.balance import HIGH_PERCENT, Balance
 from budget_sync.domain.periods import FiscalYear, is_current
@@ -128,6 +134,16 @@ def _is_used_to(percent: int) -> Any:
     times as much may not fit into 64 bits.
     """
     return (USED > 0) & ((Budget.budgetedMinor * percent + 99) / 100 <= USED)
+
+
+def expiring_keys() -> dict[str, int]:
+    """The number of keys that expire soon, by customer id; "" for keys for all customers.
+
+    Every enabled customer is in it.
+    """
+    enabled = Customer.select(Customer.id).where(Customer.disabledAt.is_null())
+    counts = {customer.id: 0 for customer in enabled.order_by(Customer.id)}
+    return counts | Counter(key.customerId or "" for key in api_keys.expiring_keys())
 
 
 def sources() -> list[SourceState]:

@@ -184,7 +184,7 @@ def sync_run(actor: Actor, customer_id: str, sync_id: str) -> SyncRunLine:
 
 
 def run_details(actor: Actor, customer_id: str, sync_id: str) -> RunDetails:
-    """The details of a sync run; empty if there is no such run."""
+    """The details of a sync run; empty for an unknown run."""
     require_for(actor, Action.READ_SYNC, customer_id)
     return _details(customer_id, sync_id)
 

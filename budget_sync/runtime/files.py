@@ -25,7 +25,7 @@ _RETRY_AFTER_S = 5
 def create(path: Path, *, like: str | None = None) -> int:
     """Create an empty file that only its owner may read, and return its open descriptor.
 
-    Root gives it to the owner of the file `like` in the same folder, or, if there is no such file,
+    Root gives it to the owner of the file `like` in the same folder, or, without such a file,
     to the owner of the folder. Raises FileExistsError if the name is taken.
     """
     # Use the folder's descriptor for every step: a moment later, its path may lead to another

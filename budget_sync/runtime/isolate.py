@@ -71,7 +71,7 @@ class IsolatedError(Exception):
 
 
 class _Call(NamedTuple):
-    """What a child runs. `log_level` is the level of this package's loggers."""
+    """The work of a child. `log_level` is the level of this package's loggers."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]

@@ -12,7 +12,7 @@ from budget_sync.sync.answer_holds import Choice, HeldChange, answer_holds, choo
 from budget_sync.sync.cancel import Cancellation
 from budget_sync.sync.every_source import preview_all, sync_all
 from budget_sync.sync.fetch import fetch_source
-from budget_sync.sync.history import SyncRunResult, error_lines, result_line
+from budget_sync.sync.history import SyncRunResult, error_lines, note_lines, result_line
 from budget_sync.sync.isolated import Database
 from budget_sync.sync.job import Job, cron_actor
 from budget_sync.sync.manage_sources import (
@@ -50,6 +50,7 @@ __all__ = [
     "fetch_source",
     "get_source",
     "list_sources",
+    "note_lines",
     "preview_all",
     "preview_source",
     "reading_customer",

@@ -11,7 +11,16 @@ from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.names import fold
 from budget_sync.domain.permissions import Action, Actor, require
 from budget_sync.sync.answers import open_answers, previous_holds, store_answers
-from budget_sync.sync.holds.model import BULK, Answer, Hold, Kind, Reason, Reply
+from budget_sync.sync.holds.model import (
+    BULK,
+    Answer,
+    Hold,
+    Kind,
+    NewBudget,
+    Question,
+    Reason,
+    Reply,
+)
 from budget_sync.sync.manage_sources import get_source
 from budget_sync.sync.source_rows import locked_row
 
@@ -43,14 +52,10 @@ def show_holds(actor: Actor, source_id: str) -> list[HeldChange]:
 
 
 def _held_changes(source_id: str) -> list[HeldChange]:
-    answers = open_answers(source_id)
-    return [
-        HeldChange(
-            hold,
-            tuple(answer.reply for answer in answers if answer.question == hold.question),
-        )
-        for hold in previous_holds(source_id)
-    ]
+    replies: dict[Question, tuple[Reply, ...]] = {}
+    for answer in open_answers(source_id):
+        replies[answer.question] = (*replies.get(answer.question, ()), answer.reply)
+    return [HeldChange(hold, replies.get(hold.question, ())) for hold in previous_holds(source_id)]
 
 
 def choose(holds: Collection[Hold], choice: Choice) -> list[Answer]:
@@ -62,8 +67,9 @@ def choose(holds: Collection[Hold], choice: Choice) -> list[Answer]:
     answers: list[Answer] = []
     for budget_id, new_key in choice.renames:
         hold = renames.get(budget_id)
-        if hold is None or hold.new is None or hold.new.key != _key(new_key):
-            raise _conflict(f"No held rename of budget {budget_id} to {new_key!r} was found.")
+        if hold is None or hold.new is None or not _is_named(hold.new, new_key):
+            held = f" It is held as {budget_id}={hold.new.name}." if hold and hold.new else ""
+            raise _conflict(f"No held rename of budget {budget_id} to {new_key!r} was found.{held}")
         answers.append(Answer(hold.question, Reply.SAME))
     for budget_id in choice.different:
         if budget_id not in renames:
@@ -76,10 +82,13 @@ def choose(holds: Collection[Hold], choice: Choice) -> list[Answer]:
     return answers
 
 
-def _key(text: str) -> tuple[str, str]:
-    """The folded department and the period key of "Department|period key"."""
+def _is_named(new: NewBudget, text: str) -> bool:
+    """Whether "Department|period" names a new budget; the period is its key or its text."""
     department, _, period = text.rpartition("|")
-    return fold(department), period.strip()
+    return fold(department) == new.department_key and fold(period) in (
+        fold(new.period_key),
+        fold(new.fiscal_period),
+    )
 
 
 def _bulk_answers(

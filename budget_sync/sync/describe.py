@@ -19,9 +19,9 @@ from budget_sync.sync.reading.model import (
     PeriodHeadings,
     Reading,
 )
-from budget_sync.sync.reading.proposal import Proposal
+from budget_sync.sync.reading.proposal import HEADER_EVIDENCE, Proposal
 from budget_sync.sync.reading.result import SheetBudget, SheetResult, SheetRow
-from budget_sync.sync.summary import errors_json, rows_text
+from budget_sync.sync.summary import errors_json, left_out_lines, rows_text
 from budget_sync.sync.trial_periods import PERIOD, known_period
 
 #: The JSON object lists this many budgets.
@@ -92,7 +92,7 @@ def totals(rows: Iterable[SheetRow]) -> dict[str, Decimal]:
 
 
 def difference(old: Reading | None, new: Reading | None) -> list[dict[str, object]]:
-    """What differs between two readings, by key: `[{"key": "sum", "old": false, "new": true}]`."""
+    """The differences of two readings, by key: `[{"key": "sum", "old": false, "new": true}]`."""
     before = _flat(old.to_json() if old else {})
     after = _flat(new.to_json() if new else {})
     return [
@@ -136,33 +136,43 @@ def _column_sentences(proposed: Proposed, reading: Reading) -> Iterator[str]:
         rows = proposed.layout.header_rows
         yield f"Header: row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))}."
     fill = {"down": ", also for the rows below it", "section": ", on separate lines", "no": ""}
-    yield f"Department: {reading.department.column!r}{fill[reading.department.fill]}."
+    yield f"Department: {_heading(reading.department.column)}{fill[reading.department.fill]}."
     periods = _period_list(trial.rows if trial else [], proposed)
     is_open = PERIOD in proposed.proposal.open
     yield "Period: not known yet." if is_open else _period_sentence(reading, periods)
     if isinstance(reading.period, PeriodHeadings):
         if reading.period.ignored:
-            yield f"Not read: {_some(list(map(repr, reading.period.ignored)))}."
+            yield f"Not read: {_some(list(map(_heading, reading.period.ignored)))}."
     else:
-        yield f"Amount: {reading.amount.columns[0]!r}."
+        yield f"Amount: {_heading(reading.amount.columns[0])}."
     if reading.id:
-        yield f"Budget ID: {reading.id!r}."
+        yield f"Budget ID: {_heading(reading.id)}."
     if reading.limit:
-        yield f"Auto-approve limit: {reading.limit!r}."
+        yield f"Auto-approve limit: {_heading(reading.limit)}."
     if isinstance(reading.currency, CurrencyColumn):
-        yield f"Currency: {reading.currency.column!r}."
+        yield f"Currency: {_heading(reading.currency.column)}."
     elif isinstance(reading.currency, CurrencyConstant):
         yield f"Currency: {reading.currency.constant}."
 
 
 def _period_sentence(reading: Reading, periods: str) -> str:
+    """Where the periods are; with periods in the headings, also where the amounts are."""
     period = reading.period
     if isinstance(period, PeriodColumn):
-        part = f" with {period.part!r}" if period.part else ""
-        return f"Period: {period.column!r}{part}{periods}."
+        part = f" with {_heading(period.part)}" if period.part else ""
+        return f"Period: {_heading(period.column)}{part}{periods}."
     if isinstance(period, PeriodConstant):
         return f"Period: {period.constant} for all rows{periods}."
+    if len(period.headings) == 1:
+        return f"Amount: {_heading(*period.headings)}{periods}."
     return f"Amounts: {len(period.headings)} columns, one for each period{periods}."
+
+
+def _heading(heading: str) -> str:
+    """A heading in quotes; a column without one by its number, from 1."""
+    if heading.startswith("@") and heading[1:].isdecimal():
+        return f"column {int(heading[1:]) + 1}, which has no heading"
+    return repr(heading)
 
 
 def _period_list(rows: Iterable[SheetRow], proposed: Proposed) -> str:
@@ -191,7 +201,7 @@ def _rule_sentences(reading: Reading) -> Iterator[str]:
         yield "Codes before the names of departments are left out."
     for each in reading.keep:
         kept = _some(list(each.kept))
-        yield f"Only rows count whose {each.column!r} is {kept}."
+        yield f"Only rows count whose {_heading(each.column)} is {kept}."
     if reading.blanks:
         yield f"These texts mean that there is no amount: {_some(list(reading.blanks))}."
 
@@ -202,8 +212,9 @@ def _trial_lines(proposal: Proposal, trial: SheetResult) -> Iterator[str]:
         if most > 1:
             yield f"Rows of one department and period are added up: up to {most} rows a budget."
     if trial.skipped:
-        yield f"Left out: {_left_out(trial.skipped)}."
-    yield from proposal.evidence
+        yield f"Left out: {'; '.join(left_out_lines(trial.skipped))}."
+    # The first sentences of a proposal with a reading say the same as the evidence on the columns.
+    yield from (each for each in proposal.evidence if not each.startswith(HEADER_EVIDENCE))
     yield from trial.notes
     if trial.errors:
         yield f"Rejected: {len(trial.errors)}."
@@ -212,23 +223,6 @@ def _trial_lines(proposal: Proposal, trial: SheetResult) -> Iterator[str]:
         if len(trial.errors) > _MAX_ERRORS:
             yield f"  and {len(trial.errors) - _MAX_ERRORS:,} more"
     yield _sum_sentence(trial.rows)
-
-
-def _left_out(skipped: Mapping[int, str]) -> str:
-    """The rows that were left out, by reason: "829 rows (left out by Status); row 31 (total)"."""
-    by_reason: dict[str, list[int]] = defaultdict(list)
-    for row, why in skipped.items():
-        by_reason[why].append(row)
-    parts = []
-    for why, rows in by_reason.items():
-        if len(rows) == 1:
-            named = f"row {rows[0]}"
-        elif len(rows) <= _MAX_NAMED:
-            named = f"rows {', '.join(map(str, rows))}"
-        else:
-            named = f"{len(rows):,} rows"
-        parts.append(f"{named} ({why})")
-    return "; ".join(parts)
 
 
 def _sum_sentence(rows: list[SheetRow]) -> str:

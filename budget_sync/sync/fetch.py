@@ -1,4 +1,4 @@
-"""Fetches a source, whatever its kind."""
+"""Fetches a source of any kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fetching a source returns."""
+"""The result of fetching a source."""
 
 from __future__ import annotations
 

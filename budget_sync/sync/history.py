@@ -119,7 +119,7 @@ def result_line(result: SyncRunResult) -> str:
 
 
 def error_lines(result: SyncRunResult, max_errors: int = 20) -> list[str]:
-    """The rejected rows, the warnings and the notes of a sync run, a line each."""
+    """The rejected rows and the warnings of a sync run, a line each."""
     lines = [
         f"{result.source.id} {rows_text(error.rows)}{error.message}"
         for error in result.errors[:max_errors]
@@ -127,8 +127,12 @@ def error_lines(result: SyncRunResult, max_errors: int = 20) -> list[str]:
     more = len(result.errors) - max_errors
     if more > 0:
         lines.append(f"{result.source.id}: and {more} more; see {result.sync_id} in SyncHistory")
-    sentences = (*result.warnings, *result.notes[:max_errors])
-    return lines + [f"{result.source.id}: {sentence}" for sentence in sentences]
+    return lines + [f"{result.source.id}: {sentence}" for sentence in result.warnings]
+
+
+def note_lines(result: SyncRunResult, max_notes: int = 20) -> list[str]:
+    """The notes of a sync run, a line each. They need no action, so they are no errors."""
+    return [f"{result.source.id}: {note}" for note in result.notes[:max_notes]]
 
 
 def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
@@ -187,7 +191,7 @@ def _error_json(error: RowError) -> dict[str, object]:
 
 
 def latest_applied_id(source_id: str) -> int | None:
-    """The id of the latest sync run that applied a source; None if there is none."""
+    """The id of the latest sync run that applied a source; None before the first one."""
     latest: int | None = (
         SyncHistory.select(fn.MAX(SyncHistory.id))
         .where((SyncHistory.sourceId == source_id) & SyncHistory.status.in_(APPLIED))

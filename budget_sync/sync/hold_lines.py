@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -21,11 +22,11 @@ REASONS: Final = {
     Reason.HUNDREDFOLD: "the amount became 100 times or more of what it was",
 }
 
-#: How each kind of held change is answered on the command line.
+#: The kinds of held changes that a person answers, and how on the command line.
 _COMMANDS: Final = {
-    Kind.RENAME: "`flask answer-hold` with --rename or --different",
+    Kind.RENAME: "`flask answer-hold SOURCE` and {rename} or {different}",
     Kind.DELETION: "`flask sync-sheets --allow-deletes`",
-    Kind.AMOUNT: "`flask answer-hold --accept-amounts`",
+    Kind.AMOUNT: "`flask answer-hold SOURCE --accept-amounts`",
 }
 
 
@@ -56,8 +57,19 @@ def _change(hold: Hold) -> str:
     return f"{budget} [{hold.budget_id}]: {old} would become {new}"
 
 
+def _options(hold: Hold) -> dict[str, str]:
+    """The options of `answer-hold` that answer a rename, as they are typed in a shell."""
+    if hold.budget_id is None or hold.new is None:
+        return {}
+    same = shlex.quote(f"{hold.budget_id}={hold.new.name}")
+    return {
+        "rename": f"--rename {same}",
+        "different": f"--different {shlex.quote(hold.budget_id)}",
+    }
+
+
 def hold_sentences(held: Collection[Hold], live_count: int) -> list[str]:
-    """What is held, and how to answer. `live_count` is the number of the source's live budgets."""
+    """The held changes, and how to answer them. The source has `live_count` live budgets."""
     of_kind = {kind: [hold for hold in held if hold.kind is kind] for kind in Kind}
     sentences: list[str] = []
     for kind, command in _COMMANDS.items():
@@ -76,7 +88,7 @@ def hold_sentences(held: Collection[Hold], live_count: int) -> list[str]:
         else:
             sentences.append(
                 f"Held because {REASONS[holds[0].reasons[0]]}: {first}{more}. Answer on the Sync "
-                f"page or with {command}."
+                f"page or with {command.format_map(_options(holds[0]))}."
             )
     created = len(of_kind[Kind.CREATION])
     if created:

@@ -20,7 +20,7 @@ from budget_sync.sync.reading.model import CsvFormat, Reading
 from budget_sync.sync.reading.result import Facts
 from budget_sync.sync.source import CSV, GOOGLE, Source, Target
 from budget_sync.sync.source_rows import locked_row, to_source, unknown_source
-from budget_sync.sync.uploads import insert_file
+from budget_sync.sync.uploads import insert_file, use_pending
 
 #: The principal of the command line. Only the command line may add files of this machine.
 SHELL = "command"
@@ -99,18 +99,22 @@ def store_reading(
     facts: Facts | None = None,
     *,
     worksheet: str | None = None,
+    upload: str | None = None,
 ) -> Source:
     """Store a reading that the actor has confirmed; return the source.
 
     `facts` are the counts of the sheet, as read by it. `worksheet` is the worksheet that was chosen
-    for a file that has several. Raises RequestError NOT_FOUND, FORBIDDEN or
-    INVALID_REQUEST.
+    for a file that has several. `upload` is the digest of the pending file that the reading was
+    confirmed for: no sync run may read that file by the old reading. Raises RequestError NOT_FOUND,
+    FORBIDDEN, INVALID_REQUEST, or REQUEST_CONFLICT if another file is pending now.
     """
     require(actor, Action.MANAGE_SOURCES)
 
     def work() -> Source:
         row = locked_row(actor, source_id)
         _require_fit(to_source(row).target, reading)
+        if upload is not None:
+            use_pending(actor, row, upload)
         set_reading(actor, row, reading, facts)
         if worksheet is not None and row.worksheetGid is None:
             BudgetDataSourceConfig.update(worksheet=worksheet).where(
@@ -174,7 +178,7 @@ def list_sources(actor: Actor, customer_id: str | None = None) -> list[Source]:
 
 
 def remove_source(actor: Actor, source_id: str) -> int:
-    """Remove a source and its uploaded files; return the number of its budgets.
+    """Remove a source and its uploaded files; return the number of its live budgets.
 
     The budgets stay as they are, without a source: they can be changed by hand, and another source
     may adopt them. Raises RequestError NOT_FOUND.
@@ -189,11 +193,15 @@ def remove_source(actor: Actor, source_id: str) -> int:
         SourceFile.delete().where(SourceFile.sourceId == source_id).execute()
         audit_log.record(actor, "REMOVE_SOURCE", customer_id=row.customerId, subject=source_id)
         owned = list(
-            locked(Budget.select(Budget.id).where(Budget.sourceId == source_id).order_by(Budget.id))
+            locked(
+                Budget.select(Budget.id, Budget.deletedAt)
+                .where(Budget.sourceId == source_id)
+                .order_by(Budget.id)
+            )
         )
         for budget in owned:
             _detach(actor, row.customerId, budget.id, source_id)
-        return len(owned)
+        return sum(budget.deletedAt is None for budget in owned)
 
     return transact(work)
 

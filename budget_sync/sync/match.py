@@ -6,6 +6,7 @@ A row is identified by its Budget ID, or without one by its department and perio
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from budget_sync.domain.balance import Balance
@@ -21,6 +22,7 @@ from budget_sync.sync.reading.result import (
 )
 
 
+@lru_cache(maxsize=1024)
 def _folded_period(key: str) -> str:
     """A stored key; one that is the text of a name is folded again."""
     return key if is_period_key(key) else fold(key)
@@ -195,7 +197,7 @@ def _latest_deleted(budgets: Iterable[StoredBudget]) -> StoredBudget | None:
 def problem_of(source_id: str, wanted: SheetBudget, budget: StoredBudget) -> str | None:
     """Why a row of the source may not change the budget that it means; None if it may."""
     stored = budget.sheet
-    if budget.source_id not in (source_id, None):
+    if budget.source_id != source_id and budget.source_id is not None:
         if budget.deleted_at is None:
             advice = ": keep it in only one sheet"
         else:
@@ -217,13 +219,24 @@ def problem_of(source_id: str, wanted: SheetBudget, budget: StoredBudget) -> str
             f"{budget.full_name} has {stored.currency} with {stored.exponent} decimals, which now "
             f"has {wanted.exponent}: it stays as it is until the operator of this service fixes it"
         )
-    if wanted.period_key != _folded_period(stored.period_key) and budget.balance.used_minor:
+    if (
+        wanted.period_key != stored.period_key
+        and wanted.period_key != _folded_period(stored.period_key)
+        and budget.balance.used_minor
+    ):
         # The money was set aside for the old period and must not move to another.
         return (
             f"money is reserved or committed on {budget.full_name}, so it cannot become "
             f"{wanted.period}: add a row for {wanted.period}"
         )
-    used_minor = budget.balance.used_minor if budget.source_id is None else 0
+    if budget.source_id is None:
+        return _takeover_problem(wanted, budget)
+    return None
+
+
+def _takeover_problem(wanted: SheetBudget, budget: StoredBudget) -> str | None:
+    """As `problem_of`, for a budget that was set by hand or lost its source."""
+    used_minor, stored = budget.balance.used_minor, budget.sheet
     if wanted.budgeted_minor < min(used_minor, stored.budgeted_minor):
         # The sheet would overwrite an amount that a person set, and overdraw the budget.
         money = budget.balance.money
@@ -307,7 +320,12 @@ def _used_elsewhere(old: StoredBudget) -> str:
 
 def ids_of(errors: Iterable[RowError]) -> set[str]:
     """The Budget IDs in rejected rows."""
-    return {error.external_id for error in errors if error.external_id is not None}
+    return {
+        each.external_id
+        for error in errors
+        for each in error.each()
+        if each.external_id is not None
+    }
 
 
 def rejected(row: SheetRow, message: str) -> RowError:

@@ -147,7 +147,7 @@ def _is_date_token(token: str) -> bool:
 
 
 def _plain_tokens(tokens: list[str]) -> list[str]:
-    """A format with digits only, for one whose words are in another language."""
+    """A format with digits only, for one with words of another language."""
     letters = {token[0].lower() for token in tokens if _is_date_token(token)}
     code = "yyyy-mm-dd" if letters & {"y", "d", "e"} or not letters & {"h", "s"} else ""
     time = "hh:mm:ss" if letters & {"h", "s"} else ""
@@ -219,7 +219,7 @@ def _elapsed(unit: str, seconds: float) -> str:
 
 
 def _literal(token: str) -> str:
-    """What a token that is not part of a date shows."""
+    """The text that a token outside of a date shows."""
     if token.startswith('"'):
         return token.strip('"')
     if token.startswith("\\"):

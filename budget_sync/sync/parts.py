@@ -1,7 +1,8 @@
-"""Splits a large plan into parts, each of which is written in a transaction of its own. Pure.
+"""Splits a huge plan into parts, each of which is written in a transaction of its own. Pure.
 
-On SQLite, the writes of all customers wait while a transaction is open: 50,000 new budgets in one
-transaction would stop them for two seconds. A plan of at most MAX_CHANGES changes is one part.
+A sync run is all or nothing: a plan of at most MAX_ATOMIC changes is one transaction. But on
+SQLite, the writes of all customers wait while a transaction is open, and 200,000 new budgets in one
+would stop them for nine seconds. So a larger plan is written in parts.
 
 After each part, every budget is as it was before the run or as the sheet says. If a run ends
 between two parts, the next run makes the other changes.
@@ -16,7 +17,11 @@ from typing import Final, NamedTuple
 from budget_sync.sync.changes import Change
 from budget_sync.sync.plan import SyncPlan
 
-#: The most changes in a transaction. On SQLite, they take about 30 ms of processor time.
+#: The most changes in one transaction. On SQLite, they take about a second of processor time. The
+#: largest budget sheets that we know have some thousand rows.
+MAX_ATOMIC: Final = 20_000
+
+#: The most changes in a part of a larger plan. On SQLite, they take about 30 ms.
 MAX_CHANGES: Final = 500
 
 #: Rows that only moved within the sheet are written faster: this many count as one change.
@@ -58,24 +63,23 @@ class Counts(NamedTuple):
         return sum(self)
 
 
-def split(plan: SyncPlan, max_changes: int = MAX_CHANGES) -> list[SyncPlan]:
-    """The parts of a plan in their order; one part for a small plan. Raises CircleError.
+def split(
+    plan: SyncPlan, max_changes: int = MAX_CHANGES, max_atomic: int = MAX_ATOMIC
+) -> list[SyncPlan]:
+    """The parts of a plan in their order; one part for all but huge plans. Raises CircleError.
 
-    Deletions come first, then changes of names: they free names for the budgets after them. Lower
-    amounts come before higher ones and before new budgets, so that money that moves between
-    budgets is never in both of them.
+    Deletions and changes of names free names for the budgets after them. Deletions and lower
+    amounts come before higher amounts and before new budgets, so that money that moves between
+    budgets is not in both of them. Only a budget with a new name may be lowered after another one
+    with a new name was raised: the order of names decides.
     """
-    if Counts.of(plan).total + len(plan.moved) / MOVED_PER_CHANGE <= max_changes:
+    if Counts.of(plan).total + len(plan.moved) / MOVED_PER_CHANGE <= max_atomic:
         return [plan]
     filling = _Parts(plan, max_changes)
     for budget in plan.deletes:
         filling.make_room().deletes.append(budget)
-    renames = [change for change in plan.updates if change.before.key != change.after.key]
-    for group in _in_order(renames):
+    for group in _groups(plan.updates):
         filling.make_room(len(group)).updates.extend(group)
-    others = (change for change in plan.updates if change.before.key == change.after.key)
-    for change in sorted(others, key=_is_higher):
-        filling.make_room().updates.append(change)
     for change in plan.revivals:
         filling.make_room().revivals.append(change)
     for row in plan.creates:
@@ -107,6 +111,15 @@ class _Parts:
 
 def _is_higher(change: Change) -> bool:
     return change.after.sheet.budgeted_minor > change.before.sheet.budgeted_minor
+
+
+def _groups(updates: Sequence[Change]) -> Iterator[list[Change]]:
+    """The changes in their order; those of a group belong to one part. Raises CircleError."""
+    renames = [change for change in updates if change.before.key != change.after.key]
+    others = [change for change in updates if change.before.key == change.after.key]
+    yield from ([change] for change in others if not _is_higher(change))
+    yield from _in_order(renames)
+    yield from ([change] for change in others if _is_higher(change))
 
 
 def _in_order(renames: Sequence[Change]) -> Iterator[list[Change]]:

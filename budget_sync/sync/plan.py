@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.changes import Change, MovedRow, compare, overdrawn_count
 from budget_sync.sync.holds.decide import Found, decide
 from budget_sync.sync.holds.model import Answer, Hold, Kind
@@ -17,6 +18,8 @@ from budget_sync.sync.kept import KeptBudget, keep
 from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.match import Match, Matches, StoredBudget, match_rows, rejected
 from budget_sync.sync.reading.result import BudgetKey, RowError, SheetResult, SheetRow
+
+_CALENDAR_YEAR = FiscalYear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,11 @@ class SyncPlan:
     live_count: int
 
     @property
+    def has_new(self) -> bool:
+        """Whether it creates or revives a budget."""
+        return bool(self.creates or self.revivals)
+
+    @property
     def changes_nothing(self) -> bool:
         """Whether there is nothing to write."""
         return not (
@@ -66,30 +74,33 @@ def make_plan(
     previous: Collection[Hold] = (),
     answers: Collection[Answer] = (),
     allow_deletes: bool = False,
+    fiscal_year: FiscalYear = _CALENDAR_YEAR,
     check: Check = no_check,
 ) -> SyncPlan:
     """The changes that a source's sheet means for a customer's stored budgets.
 
     `previous` is what the source's latest applied run held, and `answers` are the open answers to
-    that. `allow_deletes` approves all deletions. It takes linear time, apart from sorting, and
-    calls `check` from time to time.
+    that. `allow_deletes` approves all deletions. `fiscal_year` is the customer's. It takes linear
+    time, apart from sorting, and calls `check` from time to time.
     """
     matched, errors = match_rows(source_id, sheet, stored, check)
     owned = _live_budgets(source_id, stored)
-    # Rows that were rejected because of stored budgets count too: they also mean a budget.
-    bad = [error for error in (*sheet.errors, *errors) if error.blocks]
-    on_sheet = {match.budget.id for match in matched if match.budget is not None}
-    missing = [budget for budget in owned if budget.id not in on_sheet]
-    kept: list[KeptBudget] = []
     check()
-    if bad and missing:
-        kept, missing = _keep(missing, bad, stored, previous)
-    decision = decide(
-        Found(source_id, matched, missing, len(owned), previous, answers, allow_deletes), check
-    )
-    deleted_ids = {budget.id for budget in decision.deletes}
-    matched, collisions = _without_collisions(decision.matched, stored, deleted_ids)
+    missing = _missing(owned, matched)
+    kept = _keep(missing, [*sheet.errors, *errors], stored, previous)
     compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
+    is_unchanged = not (missing or compared.creates or compared.changes)
+    # Then nothing is held, and only the answers are left to decide.
+    rest = [] if is_unchanged else matched
+    found = Found(
+        source_id, rest, missing, len(owned), fiscal_year, kept, previous, answers, allow_deletes
+    )
+    decision = decide(found, check)
+    deleted_ids = {budget.id for budget in decision.deletes}
+    collisions: list[RowError] = []
+    if not is_unchanged:
+        matched, collisions = _without_collisions(decision.matched, stored, deleted_ids)
+        compared = compare(source_id, checked(matched, check), has_limits=sheet.has_limits)
     return SyncPlan(
         creates=compared.creates,
         updates=[change for change in compared.changes if not change.is_revival],
@@ -98,7 +109,7 @@ def make_plan(
         moved=compared.moved,
         deletes=decision.deletes,
         held=decision.held,
-        kept=kept,
+        kept=decision.kept,
         errors=sorted([*sheet.errors, *errors, *collisions], key=_place),
         applied_answers=decision.applied_ids,
         expired_answers=decision.expired_ids,
@@ -107,21 +118,31 @@ def make_plan(
     )
 
 
+def _missing(owned: Iterable[StoredBudget], matched: Iterable[Match]) -> list[StoredBudget]:
+    """The live budgets that no good row means."""
+    on_sheet = {match.budget.id for match in matched if match.budget is not None}
+    return [budget for budget in owned if budget.id not in on_sheet]
+
+
 def _place(error: RowError) -> tuple[tuple[int, ...], str]:
     return error.rows, error.message
 
 
 def _keep(
-    missing: list[StoredBudget],
-    bad: Collection[RowError],
+    missing: Collection[StoredBudget],
+    errors: Iterable[RowError],
     stored: Collection[StoredBudget],
     previous: Collection[Hold],
-) -> tuple[list[KeptBudget], list[StoredBudget]]:
-    """The missing budgets to keep, and the rest. What the previous run held stays held instead."""
+) -> list[KeptBudget]:
+    """The missing budgets to keep. What the previous run held stays held instead.
+
+    Rows that were rejected because of stored budgets count too: they also mean a budget.
+    """
+    bad = [each for error in errors if error.blocks for each in error.each()]
+    if not bad or not missing:
+        return []
     held_ids = {hold.budget_id for hold in previous if hold.kind in (Kind.RENAME, Kind.DELETION)}
-    kept, _ = keep([budget for budget in missing if budget.id not in held_ids], bad, stored)
-    kept_ids = {budget.id for budget, _ in kept}
-    return kept, [budget for budget in missing if budget.id not in kept_ids] if kept else missing
+    return keep([budget for budget in missing if budget.id not in held_ids], bad, stored)
 
 
 def _live_budgets(source_id: str, stored: Iterable[StoredBudget]) -> list[StoredBudget]:

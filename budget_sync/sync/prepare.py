@@ -43,7 +43,7 @@ class Prepared:
 
 
 def reading_customer(customer: Customer) -> result.Customer:
-    """What a reading needs to know about a customer."""
+    """The settings of a customer that a reading needs."""
     return result.Customer(
         currency=customer.currency,
         fiscal_year=fiscal_year_of(customer),
@@ -97,7 +97,7 @@ def prepare(job: Job, source: Source, limit: TimeLimit, *, pending: bool = False
         sheet = apply_reading(reading, fetched.source, customer, before=before, check=limit.check)
     if source.is_upgraded and reading.file and reading.file.encoding == "cp1252":
         sheet.notes.insert(0, ENCODING_NOTE)
-    stored, plan = plan_for(job, source, sheet, limit)
+    stored, plan = plan_for(job, source, customer, sheet, limit)
     return Prepared(fetched.title, fetched.gid, reading, customer, sheet, stored, plan)
 
 
@@ -107,7 +107,7 @@ def _facts_before(source: Source) -> list[Facts]:
 
 
 def plan_for(
-    job: Job, source: Source, sheet: SheetResult, limit: TimeLimit
+    job: Job, source: Source, customer: result.Customer, sheet: SheetResult, limit: TimeLimit
 ) -> tuple[list[StoredBudget], SyncPlan]:
     """The budgets as they are now, and the changes that a sheet means for them."""
     limit.check()
@@ -120,6 +120,7 @@ def plan_for(
         allow_deletes=job.allow_deletes,
         previous=answers.previous_holds(source.id),
         answers=answers.open_answers(source.id),
+        fiscal_year=customer.fiscal_year,
         check=limit.check,
     )
     return stored, plan

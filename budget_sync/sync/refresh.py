@@ -16,15 +16,21 @@ def refresh(
     plan: SyncPlan,
     stored: Iterable[StoredBudget],
     newer: Collection[StoredBudget],
+    *,
+    has_new: bool,
 ) -> SyncPlan | None:
     """The plan with the newer figures of budgets on which money moved since it was created.
 
-    `newer` are the changed ones of the `stored` budgets. None if a change is more than a movement,
-    or if the plan would be another one with the new figures: then it must be planned again.
+    `newer` are the changed ones of the `stored` budgets. `has_new` is whether the sync run creates
+    or revives any budget, perhaps in another part of its plan. None if a change is more than a
+    movement, or if the plan would be another one with the new figures: then it must be planned
+    again.
     """
     newer_by_id = {budget.id: budget for budget in newer}
     moved = [(old, newer_by_id[old.id]) for old in stored if old.id in newer_by_id]
-    if not all(_is_movement(old, new) for old, new in moved) or _may_become_renames(plan, moved):
+    if not all(_is_movement(old, new) for old, new in moved):
+        return None
+    if has_new and _has_money_to_delete(plan, moved):
         return None
 
     def latest(budget: StoredBudget) -> StoredBudget:
@@ -73,13 +79,14 @@ def _more_overdrawn(
     return more
 
 
-def _may_become_renames(plan: SyncPlan, moved: Iterable[tuple[StoredBudget, StoredBudget]]) -> bool:
-    """Whether money arrived on a budget to be deleted, so that its deletion may have to be held.
+def _has_money_to_delete(
+    plan: SyncPlan, moved: Iterable[tuple[StoredBudget, StoredBudget]]
+) -> bool:
+    """Whether money arrived on a budget to be deleted.
 
-    With money on it, it may be the old name of a budget that the plan creates or revives.
+    It may be the old name of a budget that is created or revived, so its deletion may have to be
+    held.
     """
-    if not (plan.creates or plan.revivals):
-        return False
     deleted_ids = {budget.id for budget in plan.deletes}
     return any(
         old.id in deleted_ids and new.balance.used_minor > 0 and old.balance.used_minor == 0

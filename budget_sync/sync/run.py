@@ -132,7 +132,7 @@ def _require_latest(run: Run, customer: Customer) -> None:
             "The customer's fiscal year was changed while this sync run read the sheet; the next "
             "one uses the change."
         )
-    if now.reading != run.source.reading or now.uploaded_at != run.source.uploaded_at:
+    if now != run.source:
         raise Skipped(
             "The source was changed while this sync run read the sheet; the next one uses the "
             "change."
@@ -150,7 +150,7 @@ def _work(job: Job, run: Run) -> SyncRunResult:
         except BudgetsChangedError:
             # Planned outside the transaction, because writers of all customers wait for it.
             open_connection()
-            stored, plan = plan_for(job, run.source, prepared.sheet, limit)
+            stored, plan = plan_for(job, run.source, prepared.customer, prepared.sheet, limit)
             prepared = replace(prepared, stored=stored, plan=plan)
     return _apply(job, run, limit, prepared)
 

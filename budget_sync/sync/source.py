@@ -13,8 +13,6 @@ from budget_sync.sync.reading.result import Facts
 
 GOOGLE_SHEETS_API_URL = "https://sheets.googleapis.com"
 
-DEFAULT_LOCALE = "en_US"
-
 GOOGLE = "google_sheets"
 CSV = "csv"
 XLSX = "xlsx"

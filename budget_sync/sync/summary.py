@@ -78,6 +78,8 @@ def summarize(
             "Rejected rows, which change nothing",
             _lines(plan.errors, lambda error: [f"{rows_text(error.rows)}{error.message}"]),
         ),
+        Section("Left out", left_out_lines(sheet.skipped)),
+        Section("Notes", sheet.notes),
     ]
     return PlanSummary(f"{_counts(plan)}.", [section for section in sections if section.lines])
 
@@ -134,6 +136,23 @@ def rows_text(rows: tuple[int, ...]) -> str:
     named = ", ".join(map(str, rows[:MAX_NAMED_ROWS]))
     more = f" and {len(rows) - MAX_NAMED_ROWS:,} more" if len(rows) > MAX_NAMED_ROWS else ""
     return f"row{'s' * (len(rows) > 1)} {named}{more}: "
+
+
+def left_out_lines(skipped: Mapping[int, str]) -> list[str]:
+    """The rows that do not count, by reason: "829 rows (left out by Status)", "row 31 (total)"."""
+    by_reason: dict[str, list[int]] = {}
+    for row, why in skipped.items():
+        by_reason.setdefault(why, []).append(row)
+    lines = []
+    for why, rows in by_reason.items():
+        if len(rows) == 1:
+            named = f"row {rows[0]}"
+        elif len(rows) <= MAX_NAMED_ROWS:
+            named = f"rows {', '.join(map(str, rows))}"
+        else:
+            named = f"{len(rows):,} rows"
+        lines.append(f"{named} ({why})")
+    return lines
 
 
 def counts_line(counts: Mapping[str, int]) -> str:

@@ -28,6 +28,14 @@ _ZIP = b"PK\x03\x04"
 #: How an Excel file of an old version begins, and one that is protected with a password.
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 
+#: How files begin that are often uploaded by mistake, and what they are.
+_OTHER_FILES = (
+    (b"\x89PNG\r\n", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+    (b"GIF8", "a picture"),
+    (b"%PDF-", "a PDF file"),
+)
+
 
 def google_target(
     spreadsheet: str, worksheet: str | None = None, *, needs_worksheet: bool = True
@@ -90,7 +98,7 @@ def upload_target(name: str, content: bytes, worksheet: str | None = None) -> Ta
 def checked_upload(name: str, content: bytes) -> Upload:
     """The uploaded file, with a clean name.
 
-    Raises RequestError INVALID_REQUEST if it is empty, too large, or an old Excel file.
+    Raises RequestError INVALID_REQUEST if it is empty, too large, an old Excel file, or no sheet.
     """
     problem = None
     if not content:
@@ -99,6 +107,9 @@ def checked_upload(name: str, content: bytes) -> Upload:
         problem = f"is larger than {MAX_UPLOAD_BYTES // 1024 // 1024} MB"
     elif content.startswith(_OLD_EXCEL):
         problem = "is an .xls file or has a password. Save it as .xlsx without a password"
+    else:
+        other = next((what for start, what in _OTHER_FILES if content.startswith(start)), None)
+        problem = other and f"is {other} and not a sheet. Upload a .csv or .xlsx file"
     if problem:
         raise invalid_request({"file": problem})
     return Upload(clean_name(name), content)

@@ -10,10 +10,10 @@ import hashlib
 import hmac
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from budget_sync.database import audit_log, transact
-from budget_sync.database.models import SourceFile
+from budget_sync.database.models import BudgetDataSourceConfig, SourceFile
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import Action, Actor, require
@@ -58,7 +58,7 @@ def store_upload(actor: Actor, source_id: str, name: str, content: bytes) -> Sto
 
 
 def stored_file(actor: Actor, source_id: str, state: str = PENDING) -> StoredFile | None:
-    """The pending or the current file of a source, without its content; None if there is none.
+    """The pending or the current file of a source, without its content; None if it does not exist.
 
     Raises RequestError FORBIDDEN.
     """
@@ -66,12 +66,6 @@ def stored_file(actor: Actor, source_id: str, state: str = PENDING) -> StoredFil
     if row is None:
         return None
     return _stored(Upload(row.name, bytes(row.content)), row.uploadedBy, row.uploadedAt)
-
-
-def pending_upload(actor: Actor, source_id: str) -> Upload | None:
-    """The pending file of a source; None if there is none. Raises RequestError FORBIDDEN."""
-    row = _file(actor, source_id, PENDING)
-    return Upload(row.name, bytes(row.content)) if row else None
 
 
 def use_upload(actor: Actor, source_id: str, digest: str) -> None:
@@ -82,31 +76,31 @@ def use_upload(actor: Actor, source_id: str, digest: str) -> None:
     """
     require(actor, Action.MANAGE_SOURCES)
 
-    def work() -> None:
-        row = locked_row(actor, source_id)
-        pending = stored_file(actor, source_id, PENDING)
-        is_same = pending is not None and hmac.compare_digest(pending.digest, digest)
-        if pending is None or not is_same:
-            raise RequestError(
-                Code.REQUEST_CONFLICT,
-                "Another file was uploaded, used or discarded meanwhile. Look at it again.",
-            )
-        current = stored_file(actor, source_id, CURRENT)
-        _delete(source_id, CURRENT)
-        SourceFile.update(state=CURRENT).where(
-            (SourceFile.sourceId == source_id) & (SourceFile.state == PENDING)
-        ).execute()
-        audit_log.record(
-            actor,
-            "SET_FILE",
-            customer_id=row.customerId,
-            subject=source_id,
-            field="file",
-            oldValue=current.name if current else None,
-            newValue=pending.name,
-        )
+    transact(lambda: use_pending(actor, locked_row(actor, source_id), digest))
 
-    transact(work)
+
+def use_pending(actor: Actor, row: BudgetDataSourceConfig, digest: str) -> None:
+    """As `use_upload`, for the locked row of a source, in the open transaction."""
+    pending = stored_file(actor, row.id, PENDING)
+    if pending is None or not hmac.compare_digest(pending.digest, digest):
+        raise RequestError(
+            Code.REQUEST_CONFLICT,
+            "Another file was uploaded, used or discarded meanwhile. Look at it again.",
+        )
+    current: str | None = (
+        SourceFile.select(SourceFile.name).where(_is_file(row.id, CURRENT)).scalar()
+    )
+    _delete(row.id, CURRENT)
+    SourceFile.update(state=CURRENT).where(_is_file(row.id, PENDING)).execute()
+    audit_log.record(
+        actor,
+        "SET_FILE",
+        customer_id=row.customerId,
+        subject=row.id,
+        field="file",
+        oldValue=current,
+        newValue=pending.name,
+    )
 
 
 def discard_upload(actor: Actor, source_id: str) -> None:
@@ -123,12 +117,12 @@ def discard_upload(actor: Actor, source_id: str) -> None:
 def with_file(source: Source, *, pending: bool = False) -> Target:
     """The target of a source, with its uploaded file if it is one.
 
-    Does not check permissions. Raises FetchError if there is no such file.
+    Does not check permissions. Raises FetchError if it does not exist.
     """
     if not source.is_upload:
         return source.target
     state = PENDING if pending else CURRENT
-    row = SourceFile.get_or_none((SourceFile.sourceId == source.id) & (SourceFile.state == state))
+    row = SourceFile.get_or_none(_is_file(source.id, state))
     if row is None:
         raise FetchError("The source has no uploaded file. Upload one on the Sync page.")
     return replace(source.target, upload=Upload(row.name, bytes(row.content)))
@@ -156,15 +150,16 @@ def _stored(upload: Upload, uploaded_by: str, uploaded_at: datetime) -> StoredFi
     return StoredFile(upload.name, len(upload.content), digest, uploaded_by, uploaded_at)
 
 
+def _is_file(source_id: str, state: str) -> Any:
+    """The condition for the file of a source in this state."""
+    return (SourceFile.sourceId == source_id) & (SourceFile.state == state)
+
+
 def _delete(source_id: str, state: str) -> None:
-    SourceFile.delete().where(
-        (SourceFile.sourceId == source_id) & (SourceFile.state == state)
-    ).execute()
+    SourceFile.delete().where(_is_file(source_id, state)).execute()
 
 
 def _file(actor: Actor, source_id: str, state: str) -> SourceFile | None:
     require(actor, Action.MANAGE_SOURCES)
-    row: SourceFile | None = SourceFile.get_or_none(
-        (SourceFile.sourceId == source_id) & (SourceFile.state == state)
-    )
+    row: SourceFile | None = SourceFile.get_or_none(_is_file(source_id, state))
     return row if row is not None and actor.serves(row.customerId) else None

@@ -126,29 +126,29 @@ class Writer:
         if not firsts:
             return transact(partial(self._write_all, plan))
         for part in firsts:
-            self.written.add(part, transact(partial(self._write_part, part)))
+            self.written.add(part, transact(partial(self._write_part, part, plan)))
         return transact(partial(self._write_last, last, plan))
 
     def _write_all(self, plan: SyncPlan) -> SyncRunResult:
         self.before()
         if not plan.changes_nothing:
             changed = apply.lock_and_find_changed(self.source.customer_id, self.stored)
-            plan = self._refreshed(plan, changed)
+            plan = self._refreshed(plan, changed, has_new=plan.has_new)
             self._apply(plan)
         return self._save_last(plan, plan)
 
-    def _write_part(self, part: SyncPlan) -> SyncRunResult:
+    def _write_part(self, part: SyncPlan, plan: SyncPlan) -> SyncRunResult:
         self.before()
-        self._apply_part(part)
+        self._apply_part(part, plan)
         return self._save(self.written.unfinished(self.unfinished(), part))
 
     def _write_last(self, part: SyncPlan, plan: SyncPlan) -> SyncRunResult:
         self.before()
-        self._apply_part(part)
+        self._apply_part(part, plan)
         return self._save_last(plan, part)
 
-    def _apply_part(self, part: SyncPlan) -> None:
-        """Write a part, if nothing but money moved on its own budgets since they were read.
+    def _apply_part(self, part: SyncPlan, plan: SyncPlan) -> None:
+        """Write a part of a plan, if only money moved on its own budgets since they were read.
 
         Comparing all budgets of the customer would take longer than writing the part. Others have
         an effect only if they took a name that the part needs, which the database rejects.
@@ -157,15 +157,20 @@ class Writer:
         own = [*part.deletes, *(change.before for change in changes)]
         changed = apply.lock_and_find_changed_of(self.source.customer_id, own)
         try:
-            self._apply(self._refreshed(part, changed))
+            self._apply(self._refreshed(part, changed, has_new=plan.has_new))
         except peewee.IntegrityError as error:
             raise BudgetsChangedError from error
 
-    def _refreshed(self, plan: SyncPlan, changed: list[StoredBudget] | None) -> SyncPlan:
-        """The plan with the current figures of changed budgets; see `lock_and_find_changed`."""
+    def _refreshed(
+        self, plan: SyncPlan, changed: list[StoredBudget] | None, *, has_new: bool
+    ) -> SyncPlan:
+        """The plan with the current figures of changed budgets; see `refresh`.
+
+        `changed` is from `lock_and_find_changed`.
+        """
         if changed == []:
             return plan
-        found = changed and refresh(self.source.id, plan, self.stored, changed)
+        found = changed and refresh(self.source.id, plan, self.stored, changed, has_new=has_new)
         if not found:
             raise BudgetsChangedError
         return found

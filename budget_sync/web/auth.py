@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import time
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from flask import Flask, Request, Response, after_this_request, current_app, request, session
@@ -12,6 +15,15 @@ from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.utils import cached_property
 
 from budget_sync.accounts import authentication, last_use
+from budget_sync.accounts.identity import (
+    AUTHORIZATION,
+    Provider,
+    Token,
+    TokenError,
+    Verifier,
+    load_verifier,
+)
+from budget_sync.accounts.identity.users import actor_of_token
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import ANONYMOUS, Actor
 from budget_sync.settings import MIN_SECRET_LENGTH, Settings, is_loopback
@@ -33,6 +45,11 @@ _NO_CREDENTIAL = "Authentication required. Log in, or send an API key as a beare
 
 # Browsers store no cookie that is longer.
 _MAX_COOKIE_LENGTH = 4096
+
+#: A session that began at an identity provider is confirmed there when a page is opened after the
+#: first time, and is not accepted after the second: a person who leaves is locked out by then.
+CONFIRM_AFTER_S = 5 * 60
+CONFIRM_WITHIN_S = 15 * 60
 
 _FORWARDING_HEADERS = ("forwarded", "via", "x-real-ip")
 
@@ -56,7 +73,7 @@ def _load_session(token: str) -> SignedIn | None:
 
 
 class _Request(Request):
-    """A request of which only the session's cookie is read.
+    """A request of which only the cookies with a credential are read.
 
     Werkzeug's pattern for cookies takes quadratic time: 32 KB of spaces after a name kept a worker
     busy for 10 seconds.
@@ -64,14 +81,16 @@ class _Request(Request):
 
     @cached_property
     def cookies(self) -> ImmutableMultiDict[str, str]:
-        """The session's cookie, if it was sent; its value is "" if no session has such a value."""
-        wanted = current_app.config["SESSION_COOKIE_NAME"]
+        """The cookies of sessions and tokens; a value is "" if no credential has such a value."""
+        wanted: tuple[str, ...] = current_app.config["CREDENTIAL_COOKIES"]
+        found: dict[str, str] = {}
         for pair in self.environ.get("HTTP_COOKIE", "").split(";"):
             name, _, value = pair.partition("=")
-            if name.strip() == wanted:
+            name = name.strip()
+            if name in wanted and name not in found:
                 is_possible = len(value) <= _MAX_COOKIE_LENGTH and value.isascii()
-                return ImmutableMultiDict([(wanted, value.strip() if is_possible else "")])
-        return ImmutableMultiDict()
+                found[name] = value.strip() if is_possible else ""
+        return ImmutableMultiDict(found)
 
 
 class _CookieSessions(SecureCookieSessionInterface):
@@ -89,37 +108,116 @@ class _CookieSessions(SecureCookieSessionInterface):
             super().save_session(app, session, response)
 
 
-def init_app(app: Flask) -> None:
-    """Set up sessions and Flask-Login."""
+def init_app(app: Flask, settings: Settings) -> None:
+    """Set up sessions, tokens and Flask-Login. Raises IdentityFileError."""
+    verifier = load_verifier(settings)
+    providers = verifier.identity.provider
+    app.extensions["identity"] = verifier
+    app.config["CREDENTIAL_COOKIES"] = (
+        app.config["SESSION_COOKIE_NAME"],
+        *{provider.cookie for provider in providers if provider.cookie},
+    )
     app.request_class = _Request
     app.session_interface = _CookieSessions()
     # Pages get the user from their view. A lookup while an error page renders could fail again.
     login_manager.init_app(app, add_context_processor=False)
 
 
-def get_user_from_request() -> Actor | None:
-    """The caller, by API key or session; None if the request has no credential.
+def verifier() -> Verifier:
+    """The verifier of tokens, with the identity providers of this installation."""
+    found: Verifier = current_app.extensions["identity"]
+    return found
 
-    A credential is always verified. Raises RequestError AUTHENTICATION_REQUIRED if it is invalid,
-    expired or revoked, and CROSS_ORIGIN if a page of another site had a browser send its session.
+
+def get_user_from_request() -> Actor | None:
+    """The caller, by API key, token or session; None if the request has no credential.
+
+    A credential is always verified, and two credentials must be of the same caller. Raises
+    RequestError AUTHENTICATION_REQUIRED if one is invalid, expired or revoked, FORBIDDEN if a token
+    is valid but names no caller of this service, and CROSS_ORIGIN if a page of another site had a
+    browser send its session or token.
     """
+    providers = verifier().identity.provider
+    callers = [caller for caller in (_caller_by_authorization(providers),) if caller]
+    if providers:
+        callers += _callers_by_browser_token(providers)
+    # A program that sends its own credential is not asked about a session.
+    if (
+        "HTTP_AUTHORIZATION" not in request.environ
+        and current_app.config["SESSION_COOKIE_NAME"] in request.cookies
+        # Next to a token, the cookie may hold only what the sign-in page stored.
+        and not (callers and "_user_id" not in session)
+    ):
+        callers.append(_caller_by_session())
+    if any(
+        (caller.principal, caller.customer_id) != (callers[0].principal, callers[0].customer_id)
+        for caller in callers
+    ):
+        raise RequestError(
+            Code.AUTHENTICATION_REQUIRED,
+            "Authentication required: this request has credentials of two different callers. "
+            "Send one of them.",
+        )
+    return callers[0] if callers else None
+
+
+def _caller_by_authorization(providers: Sequence[Provider]) -> Actor | None:
+    """The caller by the Authorization header: an API key, or the token of a provider."""
     authorization = request.environ.get("HTTP_AUTHORIZATION")
-    if authorization is not None:
-        scheme, _, key = authorization.partition(" ")
-        actor = authentication.actor_of_key(key.strip()) if scheme.lower() == "bearer" else None
-        if actor is None:
-            raise RequestError(
-                Code.AUTHENTICATION_REQUIRED,
-                "Authentication required: this API key is not valid. Ask an admin for a new one.",
-            )
-        _record_use(authentication.key_id_of(key.strip()))
-        return actor
-    if current_app.config["SESSION_COOKIE_NAME"] not in request.cookies:
+    if authorization is None:
         return None
+    scheme, _, text = authorization.partition(" ")
+    text = text.strip()
+    accepted = [provider for provider in providers if provider.token_header == AUTHORIZATION]
+    if scheme.lower() == "bearer" and accepted and not authentication.is_key(text):
+        return _caller_by_token(text, accepted)
+    actor = authentication.actor_of_key(text) if scheme.lower() == "bearer" else None
+    if actor is None:
+        raise RequestError(
+            Code.AUTHENTICATION_REQUIRED,
+            "Authentication required: this API key is not valid. Ask an admin for a new one.",
+        )
+    _record_use(authentication.key_id_of(text))
+    return actor
+
+
+def _callers_by_browser_token(providers: Sequence[Provider]) -> list[Actor]:
+    """The callers by tokens that a browser or a proxy adds by itself, each token once."""
+    accepted: dict[str, list[Provider]] = {}
+    for provider in providers:
+        header = provider.token_header
+        texts = [
+            None if header in (None, AUTHORIZATION) else request.headers.get(header),
+            request.cookies.get(provider.cookie) if provider.cookie else None,
+        ]
+        for text in texts:
+            if text is not None:
+                accepted.setdefault(text.strip(), []).append(provider)
+    if accepted:
+        require_same_origin()
+    return [_caller_by_token(text, candidates) for text, candidates in accepted.items()]
+
+
+def _caller_by_token(text: str, providers: Sequence[Provider]) -> Actor:
+    try:
+        return actor_of_token(verifier().verify(text, providers))
+    except TokenError as error:
+        raise RequestError(
+            Code.AUTHENTICATION_REQUIRED,
+            f"Authentication required: this token is not accepted. {error}",
+        ) from None
+
+
+def _caller_by_session() -> Actor:
     if not current_user.is_authenticated:
         raise RequestError(
             Code.AUTHENTICATION_REQUIRED,
             "Authentication required: this session has ended. Log in again.",
+        )
+    if not is_confirmed(CONFIRM_WITHIN_S):
+        raise RequestError(
+            Code.AUTHENTICATION_REQUIRED,
+            "Authentication required: your sign-in must be confirmed again. Open any page.",
         )
     require_same_origin()
     signed_in: SignedIn = current_user
@@ -206,19 +304,77 @@ def require_same_origin() -> None:
 
 
 def log_in(email: str, password: str) -> Actor:
-    """Sign a person in, with a new session even if the request has a cookie."""
+    """Sign a person in, with a new session even if the request has a cookie.
+
+    Raises RequestError BAD_CREDENTIALS or TOO_MANY_ATTEMPTS, and FORBIDDEN if this installation has
+    no passwords for this person.
+    """
     actor, token = authentication.log_in(
-        email, password, request.remote_addr or "", _slots_folder()
+        email,
+        password,
+        request.remote_addr or "",
+        _slots_folder(),
+        needs_password_right=not verifier().identity.password_sign_in,
     )
     session.clear()
     login_user(SignedIn(actor, token))
     return actor
 
 
+def log_in_with_token(token: Token) -> Actor:
+    """Sign in the person of a token that an identity provider's sign-in returned.
+
+    The session must be confirmed by the provider again from time to time, see `is_confirmed`.
+    """
+    actor = actor_of_token(token)
+    if actor.user_id is None:
+        raise RequestError(Code.FORBIDDEN, "These pages are for people.")
+    lifetime = timedelta(hours=token.provider.session_hours)
+    session_token = authentication.start_session(actor.user_id, lifetime)
+    zone, customer = session.get("zone"), session.get("customer")
+    session.clear()
+    session.update(
+        {
+            name: value
+            for name, value in (("zone", zone), ("customer", customer))
+            if value is not None
+        }
+    )
+    login_user(SignedIn(actor, session_token))
+    session["confirmed"] = [token.provider.name, int(time.time())]
+    return actor
+
+
+def provider_of_session() -> Provider | None:
+    """The provider at which this session began; None for a session with a password."""
+    confirmed = session.get("confirmed")
+    if not confirmed:
+        return None
+    providers = verifier().identity.provider
+    return next((provider for provider in providers if provider.name == confirmed[0]), None)
+
+
+def is_confirmed(max_age_s: float) -> bool:
+    """Whether the provider has confirmed the person of this session within that time.
+
+    True for a session with a password.
+    """
+    confirmed = session.get("confirmed")
+    return not confirmed or 0 <= time.time() - confirmed[1] + 60 <= max_age_s + 60
+
+
 def log_out() -> None:
     """End the caller's session, if any. Every copy of its cookie becomes invalid."""
     if current_user.is_authenticated:
         require_same_origin()
+        authentication.log_out(current_user.token)
+    logout_user()
+    session.clear()
+
+
+def end_session() -> None:
+    """End this browser's session, if any, because its provider does not confirm it any more."""
+    if current_user.is_authenticated:
         authentication.log_out(current_user.token)
     logout_user()
     session.clear()

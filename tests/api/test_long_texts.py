@@ -83,7 +83,7 @@ def test_query_parameters_are_documented_with_their_length(app: Flask) -> None:
     }
 
 
-def test_text_that_is_too_long_for_a_key_is_no_key(app: Flask) -> None:
+def test_text_too_long_for_a_key_has_no_key(app: Flask) -> None:
     assert authentication.actor_of_key("bsk_" + "a" * 1_000_000) is None
 
 
@@ -154,7 +154,7 @@ def test_longest_amount_in_a_form_is_accepted() -> None:
     assert formats.parse_amount("999,999,999,999,999.9999") == Decimal("999999999999999.9999")
 
 
-def test_long_period_is_no_known_form_and_not_cached() -> None:
+def test_long_period_has_no_known_form_and_is_not_cached() -> None:
     text = "Q1" + "-" * MAX_FORM_LENGTH + "2025"
     before = period_key_cache_size()
     assert period_key(text) == text.casefold()

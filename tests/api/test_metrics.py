@@ -40,7 +40,7 @@ from budget_sync.domain.periods import FiscalYear
 from budget_sync.domain.request_models import CommitRequest, ReserveRequest
 from budget_sync.operations import demo
 from budget_sync.queries import monitoring
-from budget_sync.web import metrics
+from budget_sync.web import metric_definitions, metrics
 
 pytestmark = pytest.mark.both_engines
 
@@ -498,7 +498,7 @@ def test_scrape_has_the_build_and_the_database(world: Flask) -> None:
     )
     assert value(samples, "database_up") == 1
     names = {name for name, _ in samples}
-    for definition in metrics.DEFINITIONS:
+    for definition in metric_definitions.DEFINITIONS:
         is_scraped = any(name.startswith(definition.name) for name in names)
         assert is_scraped == (
             definition.engine in {None, engine}
@@ -705,8 +705,8 @@ def test_removed_folder_does_not_stop_a_worker(
             sample for metric in instruments.collect() for sample in metric.samples if sample.value
         ]
         assert {sample.name for sample in samples} >= {
-            metrics.LEDGER_CALLS.name,
-            f"{metrics.LATENCY.name}_count",
+            metric_definitions.LEDGER_CALLS.name,
+            f"{metric_definitions.LATENCY.name}_count",
         }
 
 
@@ -724,6 +724,6 @@ def test_docs_list_every_metric() -> None:
             if definition.engine
             else definition.meaning,
         )
-        for definition in metrics.DEFINITIONS
+        for definition in metric_definitions.DEFINITIONS
     ]
     assert rows == expected

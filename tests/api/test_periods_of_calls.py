@@ -36,7 +36,7 @@ def named_by(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def client(app: Flask, named_by: str) -> FlaskClient:
-    """A client with a key of a customer whose fiscal year begins in July."""
+    """A client with a key of a customer with a fiscal year from July."""
     customers.add_customer(
         ROOT, "acme", "Acme", fiscal_year_start_month=7, fiscal_year_named_by=named_by
     )

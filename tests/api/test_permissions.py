@@ -6,6 +6,7 @@ The calls concern the caller's own request, a colleague's, and one of another cu
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import FrozenInstanceError, dataclass, field, replace
 from datetime import timedelta
@@ -19,6 +20,7 @@ from flask import Flask
 from peewee import JOIN
 from support.damage import without_checks
 from support.templates import Templates
+from support.tokens import OTHER_RSA, bearer, claims, sign, write_identity_file
 from support.world import (
     PASSWORD,
     ROOT,
@@ -76,6 +78,12 @@ CALLERS = {
     "super_admin*": "the session of a super_admin for all customers",
     "auditor": "the session of a user with an unknown role, stored despite the database's check",
     "cron": "CRON_SECRET",
+    "admin token": "the token of an identity provider, with such a role",
+    "fpa_admin token": "the token of an identity provider, with such a role",
+    "fpa_user token": "the token of an identity provider, with such a role",
+    "manager token": "the token of an identity provider, with such a role",
+    "business_user token": "the token of an identity provider, with such a role",
+    "service token": "the token of a service of the customer",
 }
 
 #: Callers whose credential is invalid or no longer valid.
@@ -87,6 +95,8 @@ INVALID = (
     "wrong secret",
     "disabled customer",
     "disabled customer's key",
+    "expired token",
+    "token with another signature",
 )
 
 #: The columns of the table, each with its callers.
@@ -94,10 +104,10 @@ COLUMNS = {
     "anon": ("local",),
     "away": ("remote",),
     "bad": INVALID,
-    "adm": ("super_admin", "admin"),
-    "fpa": ("fpa_admin", "fpa_user"),
-    "user": ("manager", "business_user"),
-    "key": ("api_system",),
+    "adm": ("super_admin", "admin", "admin token"),
+    "fpa": ("fpa_admin", "fpa_user", "fpa_admin token", "fpa_user token"),
+    "user": ("manager", "business_user", "manager token", "business_user token"),
+    "key": ("api_system", "service token"),
     "key+": ("api_system+",),
     "key*": ("api_system*",),
     "sup*": ("super_admin*",),
@@ -476,10 +486,16 @@ CASES = [
 @pytest.fixture(scope="module")
 def cast(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> Iterator[Cast]:
     """One app for all cases: each case has its own request, and the budget covers all of them."""
+    identity_folder = tmp_path_factory.mktemp("identity")
     with templates.copy("tables", tmp_path_factory.mktemp("permissions")) as environment:
         app = create_app(
             settings.load(
-                environment | {"CRON_SECRET": CRON_SECRET, "METRICS_TOKEN": METRICS_TOKEN}
+                environment
+                | {
+                    "CRON_SECRET": CRON_SECRET,
+                    "METRICS_TOKEN": METRICS_TOKEN,
+                    "IDENTITY_FILE": str(write_identity_file(identity_folder)),
+                }
             )
         )
         yield _populate(app)
@@ -521,6 +537,17 @@ def _valid_callers(app: Flask) -> dict[str, Caller]:
         "super_admin*": _person(app, "user-super-all", Role.SUPER_ADMIN, None),
         "auditor": auditor,
         "cron": Caller(ANONYMOUS, {"Authorization": f"Bearer {CRON_SECRET}"}),
+        **{
+            f"{role} token": _token(app, sub=f"{role}-at-acme", groups=[group])
+            for role, group in {
+                "admin": "admins",
+                "fpa_admin": "fpa-admins",
+                "fpa_user": "fpa",
+                "manager": "managers",
+                "business_user": "staff",
+            }.items()
+        },
+        "service token": _token(app, sub="orchestrator@clients"),
     }
 
 
@@ -550,7 +577,19 @@ def _invalid_callers(app: Flask) -> dict[str, Caller]:
         "wrong secret": Caller(key.actor, {"Authorization": wrong}),
         "disabled customer": replace(closed, app=None),
         "disabled customer's key": closed_key,
+        "expired token": Caller(expired.actor, bearer(sign(claims(exp=1)))),
+        "token with another signature": Caller(expired.actor, bearer(sign(claims(), OTHER_RSA))),
     }
+
+
+def _token(app: Flask, **changes: object) -> Caller:
+    """The token of an identity provider. It is valid for as long as the tests may take."""
+    email = f"{changes['sub']}@acme.example"
+    headers = bearer(sign(claims(email=email, exp=int(time.time()) + 12 * 3600, **changes)))
+    with app.test_request_context(headers=headers):
+        actor = get_user_from_request()
+    assert actor is not None
+    return Caller(actor, headers)
 
 
 def _sessions(*user_ids: str) -> list[dict[str, object]]:

@@ -171,7 +171,7 @@ def test_created_key_works_until_it_is_revoked(browser: Browser, company: Instal
     browser.press("Done")
     browser.says("reporting")
     assert key not in browser.driver.page_source
-    browser.one("tbody tr a").click()
+    browser.one("tbody tr a[href*='revoke']").click()
     browser.press("Revoke the key")
     browser.says("is revoked")
     assert (

@@ -20,6 +20,70 @@ from budget_sync.web import charts
 from budget_sync.web.console import formats
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Save it as UTF-8, or run reread-source.", "Save it as UTF-8, or read the sheet again."),
+        ("Run reread-source to confirm.", "Read the sheet again to confirm."),
+        (
+            (
+                "Answer on the Sync page or with `flask answer-hold SOURCE` and "
+                "--rename 'bud_1=No. 1 or 2|2026-Q1' or --different bud_1. 1 creation held back."
+            ),
+            "Answer on the Sync page. 1 creation held back.",
+        ),
+        (
+            (
+                "Answer on the Sync page or with `flask answer-hold SOURCE` and "
+                "--rename 'a. b=Lamp|2026' or --different 'a. b'."
+            ),
+            "Answer on the Sync page.",
+        ),
+        (
+            "Approve them on the Sync page or with `flask sync-sheets --allow-deletes`.",
+            "Approve them on the Sync page.",
+        ),
+        ("3 created", "3 created"),
+    ],
+)
+def test_messages_name_no_command_in_the_console(message: str, shown: str) -> None:
+    assert formats.in_console(message) == shown
+
+
+@pytest.mark.parametrize(
+    ("budget_id", "stored", "shown"),
+    [
+        (
+            "bud_1",
+            '{"answer": "same", "newKey": "lampe north|2026-Q1"}',
+            "rename of bud_1: same budget (lampe north, 2026-Q1)",
+        ),
+        (None, '{"answer": "approve", "newKey": null}', "rename: approve"),
+        ("bud_1", "not JSON", "rename of bud_1"),
+        ("bud_1", None, "rename of bud_1"),
+    ],
+)
+def test_answer_to_a_held_change_names_budget_and_answer(
+    budget_id: str | None, stored: str | None, shown: str
+) -> None:
+    assert formats.hold_answer("rename", budget_id, stored) == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        ("240000.5", "EUR", "€240,000.50"),
+        ("132500", "USD", "$132,500.00"),
+        ("500", "JPY", "¥500"),
+        ("0.5", "JPY", "0.5 JPY"),
+    ],
+)
+def test_whole_money_has_the_decimals_of_its_currency(
+    amount: str, currency: str, text: str
+) -> None:
+    assert formats.whole_money(Decimal(amount), currency) == text
+
+
 @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "\uff1d1"])
 def test_formula_cells_are_quoted(text: str) -> None:
     assert formats.safe_cell(text) == f"'{text}"

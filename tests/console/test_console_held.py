@@ -79,6 +79,7 @@ def test_same_budget_keeps_its_money(fiona: FlaskClient, renamed: tuple[str, Bud
     )
     assert "No held changes" in page_of(fiona, source_id)
     assert AuditLog.select().where(AuditLog.action == "ANSWER_HOLD").count() == 1
+    assert f"rename of {old.id}: same budget (lampe north, 2026-Q1)" in fiona.get("/audit").text
 
 
 def test_different_budget_starts_without_money(
@@ -155,6 +156,23 @@ def test_newer_file_changes_nothing_before_it_is_applied(fiona: FlaskClient) -> 
     assert budget("Sales").budgetedMinor == 10_000
 
 
+def test_newer_file_shows_what_is_left_out(fiona: FlaskClient) -> None:
+    source_id = connect(fiona, sheet(Sales=100, Design=500))
+    path = f"/sync/upload?source={source_id}"
+    upload(fiona, sheet(Sales=100, Design=500) + b"Total,,600\n", path)
+    assert "row 4 (total)" in fiona.get(path).text
+
+
+def test_title_with_another_year_is_noted(fiona: FlaskClient) -> None:
+    plan = b"Plan FY2031,\nDepartment,Amount\nSales,100\nDesign,500\n"
+    source_id = connect(fiona, plan, {"period": ["FY2031"]})
+    path = f"/sync/upload?source={source_id}"
+    upload(fiona, plan.replace(b"2031", b"2032"), path)
+    page = fiona.get(path).text
+    assert "The title says 2032, but &#39;FY2031&#39; is confirmed for this sheet." in page
+    assert "read the sheet again.</li>" in page
+
+
 def test_applied_file_is_synced_and_audited(fiona: FlaskClient) -> None:
     source_id = connect(fiona, sheet(Sales=100))
     applied = newer(fiona, source_id, sheet(Sales=200, Design=5))
@@ -191,7 +209,8 @@ def test_file_with_another_layout_is_read_again(fiona: FlaskClient) -> None:
     upload(fiona, other, path)
     page = fiona.get(path).text
     assert "Budgeted Amount" in page
-    assert "read the sheet again" in page
+    assert "Read the sheet again to confirm." in page
+    assert "reread-source" not in page
     assert ">Apply</button>" not in page
     again = f"/sync/again?source={source_id}"
     page = fiona.get(again).text
@@ -208,6 +227,7 @@ def test_runs_show_notes_and_left_out_rows(fiona: FlaskClient) -> None:
     run = SyncHistory.get(SyncHistory.sourceId == source_id)
     page = fiona.get(f"/sync/pass?id={run.syncId}").text
     assert "1 row left out" in page
+    assert "CSV file plan.csv, <time" in page
     assert "total" in page
 
 

@@ -163,7 +163,24 @@ def test_wrong_answer_is_explained_and_the_others_are_kept(fiona: FlaskClient) -
     assert page.status_code == 400
     assert "soon" in page.text
     assert fields(page.text)['answer:"keep:Status"'] == ['"final"']
-    assert fields(page.text)['text:"year"'] == [""]
+    assert fields(page.text)['text:"year"'] == ["soon"]
+    assert sources()[0].reading is None
+
+
+def test_encodings_are_shown_with_words_of_the_file(fiona: FlaskClient) -> None:
+    path = upload(fiona, PLAIN.replace(b"Sales", "Verkäufe".encode("cp1252"))).location
+    page = fiona.get(path).text
+    assert "With which encoding are these words correct? <span" in page
+    assert "<span>Verkäufe (cp1252, Western Europe)</span>" in page
+    assert "Verk‰ufe (mac_roman, Western Europe, old Macs)" in page
+
+
+def test_answers_that_do_not_fit_the_sheet_stay_on_the_page(fiona: FlaskClient) -> None:
+    german = b"Department;Year;Budget\nSales;2029;12.000\nDesign;2029;7.500\n"
+    page = answer(fiona, upload(fiona, german).location, {"locale": ["decimals"]})
+    assert page.status_code == 400
+    assert "The sheet cannot be read with these answers. Amount is" in page.text
+    assert fields(page.text)['answer:"locale"'] == ['"decimals"']
     assert sources()[0].reading is None
 
 
@@ -184,8 +201,10 @@ def test_sheet_that_cannot_be_read_creates_no_source(fiona: FlaskClient) -> None
         (b"\xd0\xcf\x11\xe0 old", "Save it as .xlsx without a password."),
         (b"PK\x03\x04 not a workbook", "cannot"),
         (b"\x00" * 100, "cannot"),
+        (b"\x89PNG\r\n\x1a\n\x00", "The file is a picture and not a sheet."),
+        (b"%PDF-1.7 \xe2", "The file is a PDF file and not a sheet."),
     ],
-    ids=["empty", "old Excel", "broken Excel", "binary"],
+    ids=["empty", "old Excel", "broken Excel", "binary", "picture", "PDF"],
 )
 def test_files_of_other_kinds_are_rejected(
     fiona: FlaskClient, content: bytes, sentence: str

@@ -42,7 +42,7 @@ from budget_sync.domain.permissions import Role
 from budget_sync.domain.request_models import CheckRequest, CommitRequest, ReserveRequest
 from budget_sync.ledger import movements, retention, verification
 from budget_sync.settings import Settings, SettingsError
-from budget_sync.web.metrics import POOL
+from budget_sync.web.metric_definitions import POOL
 
 SECRET = "a key for tests, long enough"
 

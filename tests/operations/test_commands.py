@@ -94,7 +94,7 @@ class Shell:
 
 
 def contents() -> dict[str, list[Any]]:
-    """All rows of the connected database; empty if there is no database."""
+    """All rows of the connected database; empty without a database."""
     if ENGINE == "sqlite" and not db.file_path.exists():
         return {}
     database.open_connection()

@@ -29,7 +29,7 @@ from support.world import check_body, reserve_body
 import cli
 from budget_sync.accounts import authentication, passwords
 from budget_sync.queries import overview
-from budget_sync.web import auth, metrics, payloads
+from budget_sync.web import auth, metric_definitions, payloads
 
 pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="not about an engine")
 
@@ -143,10 +143,10 @@ def test_security_page_has_the_numbers_of_the_code() -> None:
 
 
 def test_alerts_use_existing_metrics() -> None:
-    there = {definition.name for definition in metrics.DEFINITIONS}
+    there = {definition.name for definition in metric_definitions.DEFINITIONS}
     there |= {
         f"{definition.name}_{part}"
-        for definition in metrics.DEFINITIONS
+        for definition in metric_definitions.DEFINITIONS
         for part in ("bucket", "sum", "count")
         if "Histogram" in definition.meaning
     }
@@ -238,7 +238,8 @@ tests:
           - exp_labels: {severity: ticket, customer: a, source: s, result: partial}
             exp_annotations:
               summary: >-
-                For a day, s of a has had rejected rows, or deletions that wait for approval
+                For a day, s of a has had rejected rows, or held changes that wait for an
+                answer
 """
 
 

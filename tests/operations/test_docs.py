@@ -21,6 +21,11 @@ from support.world import sign_in
 import cli
 from budget_sync.domain.errors import MEANINGS, Code
 from budget_sync.operations import demo
+from budget_sync.sync.describe import proposal_json
+from budget_sync.sync.propose import Proposed
+from budget_sync.sync.reading.detect import detect
+from budget_sync.sync.reading.result import Customer
+from budget_sync.sync.source import CSV, Target
 from budget_sync.web.payloads import STATUSES
 
 DOCS = PROJECT / "docs"
@@ -46,6 +51,7 @@ def read(page: str) -> str:
 README = read("README.md")
 API = read("docs/api.md")
 INSTALL = read("docs/install.md")
+SHEETS = read("docs/sheets.md")
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -53,7 +59,9 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
-def run_line(line: str, server: Installation) -> subprocess.CompletedProcess[str]:
+def run_line(
+    line: str, server: Installation, *, check: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run a line in a shell as if pasted in the project's folder.
 
     The address, the instance folder and the programs are replaced by this installation's.
@@ -62,6 +70,7 @@ def run_line(line: str, server: Installation) -> subprocess.CompletedProcess[str
         line.replace("http://127.0.0.1:8000", server.url)
         .replace(" instance/", f" {server.folder}/")
         .replace("@instance/", f"@{server.folder}/")
+        .replace(".venv/bin/flask", "flask")
     )
     return subprocess.run(
         ["bash", "-euc", pasted],
@@ -69,7 +78,7 @@ def run_line(line: str, server: Installation) -> subprocess.CompletedProcess[str
         env=server.full_environment(),
         text=True,
         capture_output=True,
-        check=True,
+        check=check,
     )
 
 
@@ -112,6 +121,46 @@ def test_readme_fits_on_a_screen_or_two() -> None:
 
 def test_readme_links_every_page() -> None:
     assert [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in README] == []
+
+
+def test_sheets_page_commands_work_in_their_order(server: Installation) -> None:
+    lines = [line for block in blocks(SHEETS, "sh") for line in block.splitlines()]
+    ran = {line.removeprefix(".venv/bin/"): run_line(line, server, check=False) for line in lines}
+    failed = {line: each.stderr for line, each in ran.items() if each.returncode}
+    # Without a terminal, it lists its question and exits with 2.
+    asking = "flask add-source --customer org-456 --csv sections.csv"
+    assert list(failed) == [asking]
+    assert "--answer unit=1000\n" in ran[asking].stdout
+    assert "4 to create" in ran["flask sync-sheets --dry-run"].stdout
+    assert "4 created" in ran["flask sync-sheets"].stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "answers", "expected"),
+    [
+        ("german.csv", ["currency=EUR"], {"count": 4, "total": {"EUR": 161650}}),
+        ("lines.csv", ["keep:Status=approved"], {"count": 3, "total": {"USD": 196500}}),
+        ("quarters.csv", [], {"count": 12, "total": {"USD": 394000}}),
+        ("sections.csv", ["unit=1000"], {"count": 3, "total": {"USD": 2414500}}),
+    ],
+)
+def test_examples_are_read_with_their_answers(
+    name: str, answers: list[str], expected: dict[str, object]
+) -> None:
+    parsed = {text.split("=")[0]: [text.split("=")[1]] for text in answers}
+    proposal = detect((PROJECT / "examples" / name).read_bytes(), Customer("USD"), parsed)
+    assert proposal.open == []
+    found = proposal_json(Proposed(proposal, Target(CSV)), None)["budgets"]
+    assert isinstance(found, dict)
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_every_question_is_documented() -> None:
+    folder = PROJECT / "budget_sync" / "sync" / "reading" / "detect"
+    code = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    asked = set(re.findall(r'Question\(\s*f?"([a-z_]+:?)', code))
+    assert {"department", "keep:", "sum", "dash", "encoding"} <= asked
+    assert [name for name in sorted(asked) if f"`{name}`" not in SHEETS] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

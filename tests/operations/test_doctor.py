@@ -21,6 +21,7 @@ from flask import Flask
 from support.installation import found
 from support.machine import ENGINE
 from support.sources import add_file
+from support.tokens import write_identity_file
 from support.world import ROOT
 
 from app import create_app
@@ -180,7 +181,7 @@ def test_ready_installation_passes_and_is_not_changed(
     )
     assert {
         subject for subject, (state, _) in findings.items() if state in ("failed", "warning")
-    } == unhealthy
+    } == unhealthy | {"getUserFromRequest"}
     assert [subject for subject, (state, _) in findings.items() if state == "by hand"] == [
         "Load test",
         "Document the orchestrator's API",
@@ -194,6 +195,7 @@ def test_new_installation_gets_warnings_with_next_steps(world: Flask) -> None:
     findings = lines(run(world))
     assert {subject for subject, (state, _) in findings.items() if state == "warning"} == {
         "Configure CRON_SECRET",
+        "getUserFromRequest",
         "Test budget check with the orchestrator",
         "Monitoring alerts",
         "Backup",
@@ -414,3 +416,26 @@ def test_tables_may_be_in_another_schema_of_postgresql(tmp_path: Path, postgres_
         """SELECT table_schema FROM information_schema.tables WHERE table_name = 'Budget'""",
     ) == [("apart",)]
     database.disconnect()
+
+
+def test_identity_providers_are_checked(world: Flask, tmp_path: Path) -> None:
+    settings = replace(
+        world.config["SETTINGS"],
+        identity_file=write_identity_file(tmp_path),
+        is_identity_file_named=True,
+    )
+    state, text = lines(run(create_app(settings)))["getUserFromRequest"]
+    assert state == "ok"
+    assert "identity providers: Acme (2 keys)" in text
+    (tmp_path / "keys.json").write_text("{}", encoding="utf-8")
+    found = lines(run(create_app(settings)))
+    assert found["Identity provider Acme"][0] == "failed"
+    assert found["getUserFromRequest"][0] == "warning"
+
+
+def test_key_that_expires_soon_is_reported(world: Flask) -> None:
+    api_keys.add_key(ROOT, "soon", customer_id=demo.CUSTOMER, lifetime=timedelta(days=3))
+    state, text = lines(run(world))["API keys"]
+    assert state == "warning"
+    assert "service soon" in text
+    assert "flask rotate-key" in text

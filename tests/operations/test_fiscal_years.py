@@ -147,6 +147,14 @@ def test_fiscal_months_in_two_columns_cannot_change() -> None:
         set_named_by("start")
 
 
+def test_years_and_quarters_in_two_columns_keep_their_naming() -> None:
+    """The year may be written as 2025-26, of which the key would be 2025-Q1."""
+    add("a", "2026-Q1")
+    add_source(column="FY", part="Quarter", partKind="quarter")
+    with pytest.raises(RequestError, match="would have no period: Legal, 2026-Q1"):
+        set_named_by("start")
+
+
 def test_unknown_naming_is_rejected() -> None:
     with pytest.raises(RequestError) as raised:
         set_named_by("middle")

@@ -761,7 +761,7 @@ def test_given_secret_key_is_used_and_not_stored(tmp_path: Path) -> None:
 def test_simultaneous_first_starts_agree_on_one_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The worst case: every start finds that there is no key before any of them creates one.
+    # The worst case: every start finds no key before any of them creates one.
     together, token_hex, arrived = threading.Barrier(8), secrets.token_hex, set[int]()
 
     def together_token_hex(length: int) -> str:

@@ -510,7 +510,7 @@ def _judge(
 
 @lru_cache(maxsize=64)
 def _read(body: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; None if it is none. Cached, because many errors are equal."""
+    """Parse a JSON object; None for other texts. Cached, because many errors are equal."""
     try:
         data = json.loads(body)
     except ValueError:

@@ -46,7 +46,7 @@ NOISY_S = 0.8
 MAX_NOISY_S = 5.0
 
 #: Seconds between two calls of a thread of the noisy customer. Without a pause, its client alone
-#: would use up the machine, whatever the server does.
+#: would use up the machine in any case.
 PAUSE_S = 0.05
 
 #: Quiet windows before the first noisy one.
@@ -205,7 +205,7 @@ class _Comparison:
         self.outcome.tries += 1
 
     def _limit_s(self, quiet_s: list[float]) -> float:
-        """The highest p99 that is no violation."""
+        """The highest p99 that is not a violation."""
         return max(self.floor_s, MAX_FACTOR * median(quiet_s))
 
     def report(self) -> None:

@@ -15,6 +15,7 @@ from budget_sync.sync.standard import standard_reading
 from budget_sync.sync.targets import upload_target
 from support.browser import COMPANY
 from support.installation import Installation
+from support.machine import PROJECT
 from support.world import ROOT
 
 #: Asks which rows count; has a title, a total, rows that are added up, and an unreadable amount.
@@ -61,6 +62,18 @@ def add_sheets(installation: Installation) -> None:
         with time_machine.travel(now - timedelta(minutes=10), tick=False):
             _add(job, "Cellars 2027.csv", _others(1), _others(1000))
         sync.add_source(ROOT, COMPANY, upload_target("Spending plan 2027.csv", WAITING.encode()))
+    finally:
+        database.close_connection()
+
+
+def add_examples(installation: Installation, *names: str) -> list[str]:
+    """Add files of examples/ as sources that wait for a confirmation; returns their ids."""
+    database.connect(settings.load(installation.environment).database_path)
+    try:
+        return [
+            sync.add_source(ROOT, COMPANY, upload_target(path.name, path.read_bytes()))[0].id
+            for path in (PROJECT / "examples" / name for name in names)
+        ]
     finally:
         database.close_connection()
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from budget_sync.domain.names import fold
 from budget_sync.domain.periods import FiscalYear
-from budget_sync.sync.reading.grid import Cell, Grid, Merge, PercentCell
+from budget_sync.sync.number_formats import NumberFormat
+from budget_sync.sync.reading.grid import Cell, DateCell, Grid, Merge, PercentCell
 from budget_sync.sync.reading.result import Customer, SheetResult
 
 Case = Mapping[str, Any]
@@ -49,10 +50,10 @@ def source_of(version: Case) -> bytes | Grid:
         return base64.b64decode(version["base64"])
     if "text" in version:
         return str(version["text"]).encode()
-    percent = {(r, c) for r, c, shape in version.get("number_formats") or () if "%" in shape}
+    formats = {(r, c): shape for r, c, shape in version.get("number_formats") or ()}
     return Grid(
         [
-            [_cell(value, is_percent=(r, c) in percent) for c, value in enumerate(row)]
+            [_cell(value, formats.get((r, c), "")) for c, value in enumerate(row)]
             for r, row in enumerate(version["cells"])
         ],
         merges=tuple(Merge(*merge) for merge in version.get("merges") or ()),
@@ -60,11 +61,14 @@ def source_of(version: Case) -> bytes | Grid:
     )
 
 
-def _cell(value: Any, *, is_percent: bool) -> Cell:
+def _cell(value: Any, shape: str) -> Cell:
+    """A cell; `shape` is its number format."""
     if value is None or value == "":
         return None
-    if is_percent:
+    if "%" in shape:
         return PercentCell(Decimal(str(value)))
+    if "yy" in shape:
+        return DateCell(value, NumberFormat(shape).show_date(value))
     cell: Cell = Decimal(str(value)) if isinstance(value, float) else value
     return cell
 

@@ -18,7 +18,7 @@ log = logging.getLogger("budget_sync.work")
 
 
 def facts() -> dict[str, object]:
-    """What a child is: its process id, its priority and its open files."""
+    """The state of a child: its process id, its priority and its open files."""
     files = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
     return {"pid": os.getpid(), "niceness": os.nice(0), "files": files, "id": current_id.get()}
 

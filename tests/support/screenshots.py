@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1:3]]
 
 from support.browser import Browser, build_company  # noqa: E402
-from support.company_sheets import add_sheets  # noqa: E402
+from support.company_sheets import add_examples, add_sheets  # noqa: E402
 from support.installation import Installation  # noqa: E402
 from support.machine import PROJECT  # noqa: E402
 from support.sheets_server import SheetsServer  # noqa: E402
@@ -77,10 +77,16 @@ README = (
 #: links, height.
 SHEETS = (
     ("sheet-connect", "/sync/connect", 0, 560),
-    ("sheet-questions", "/sync/reading", -1, 1180),
     ("sheet-rename", "/sync/held", 1, 420),
     ("sheet-amounts", "/sync/held", 2, 600),
     ("sheet-newer-file", "/sync/upload", 0, 640),
+)
+#: Pictures of docs/sheets.md of how files of examples/ are read: name, file, height of the page;
+#: without a height, of the first rows only.
+EXAMPLES = (
+    ("sheet-questions", "lines.csv", 940),
+    ("sheet-quarters", "quarters.csv", 0),
+    ("sheet-sections", "sections.csv", 0),
 )
 PICTURES = PROJECT / "docs" / "images"
 
@@ -112,6 +118,7 @@ def main(folder: Path | None) -> None:
                 # Afterwards, because they change the overview.
                 add_sheets(installation)
                 take_for_sheets(browser)
+                take_examples(browser, installation)
         finally:
             browser.close()
             installation.stop(signal.SIGTERM)
@@ -135,6 +142,20 @@ def take_for_sheets(browser: Browser) -> None:
         found = [link.get_attribute("href") or "" for link in browser.all("main a")]
         browser.driver.get([link for link in found if path in link][which])
         browser.driver.save_screenshot(str(PICTURES / f"{name}.png"))
+
+
+def take_examples(browser: Browser, installation: Installation) -> None:
+    """Take a picture of how each example is read; the user is signed in."""
+    ids = add_examples(installation, *(file for _, file, _ in EXAMPLES))
+    for (name, _, height), source_id in zip(EXAMPLES, ids, strict=True):
+        browser.set_screen(1120, height or 1400)
+        browser.go(f"/sync/reading?source={source_id}")
+        (section,) = browser.all("section[aria-labelledby=sheet]")
+        picture = str(PICTURES / f"{name}.png")
+        if height:
+            browser.driver.save_screenshot(picture)
+        else:
+            section.screenshot(picture)
 
 
 def take(browser: Browser, folder: Path) -> None:

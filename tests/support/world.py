@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from werkzeug.security import generate_password_hash
 from budget_sync import database
 from budget_sync.accounts import api_keys, people
 from budget_sync.database.models import User
-from budget_sync.domain.permissions import Actor, Role, operator
+from budget_sync.domain.permissions import Actor, ApiScope, Role, operator
 from budget_sync.operations import demo
 
 PASSWORD = "correct horse battery"
@@ -58,10 +59,16 @@ def slots() -> Path:
 
 
 def key_headers(
-    customer_id: str | None = demo.CUSTOMER, name: str = "orchestrator", **options: bool
+    customer_id: str | None = demo.CUSTOMER,
+    name: str = "orchestrator",
+    *,
+    may_overspend: bool = False,
+    scopes: Collection[ApiScope] | None = None,
 ) -> dict[str, str]:
     """The Authorization header of a new API key."""
-    key = api_keys.add_key(ROOT, name, customer_id=customer_id, **options)
+    key = api_keys.add_key(
+        ROOT, name, customer_id=customer_id, may_overspend=may_overspend, scopes=scopes
+    )
     return {"Authorization": f"Bearer {key}"}
 
 

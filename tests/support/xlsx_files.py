@@ -90,7 +90,7 @@ def package(parts: Mapping[str, str | bytes]) -> bytes:
 def parts(
     rows: str = "", *, after: str = "", names: tuple[str, ...] = ("Budgets",)
 ) -> dict[str, str | bytes]:
-    """The parts of a file whose worksheets all have these rows."""
+    """The parts of a file in which all worksheets have these rows."""
     sheets = {
         f"xl/worksheets/sheet{number}.xml": sheet_xml(rows, after)
         for number in range(1, len(names) + 1)

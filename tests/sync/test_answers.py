@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from decimal import Decimal
 
 import pytest
@@ -15,6 +16,7 @@ from budget_sync.database.models import AuditLog, BudgetDataSourceConfig, HoldAn
 from budget_sync.domain import clock
 from budget_sync.domain.results import dumps
 from budget_sync.operations.demo import CUSTOMER
+from budget_sync.sync.answer_holds import answer_holds, show_holds
 from budget_sync.sync.answers import (
     close_answers,
     open_answers,
@@ -142,3 +144,32 @@ def test_previous_holds_are_those_of_the_latest_applied_run(source: str) -> None
     assert previous_holds(source) == [hold]
     record_run(source, "success", [])
     assert previous_holds(source) == []
+
+
+def test_many_answers_are_stored_and_shown_in_linear_time(source: str) -> None:
+    """Other writers wait while answers are stored."""
+    holds = [
+        Hold(
+            Kind.CREATION,
+            None,
+            f"New {number}",
+            "Q1 2026",
+            "2026-Q1",
+            "USD",
+            2,
+            None,
+            100,
+            0,
+            NewBudget(number, f"New {number}", f"new {number}", "Q1 2026", "2026-Q1"),
+            (Reason.LIMIT,),
+        )
+        for number in range(3000)
+    ]
+    record_run(source, "partial", holds)
+    answers = [Answer(hold.question, Reply.APPROVE) for hold in holds]
+    began_s = time.process_time()
+    answer_holds(ROOT, source, answers)
+    changes = show_holds(ROOT, source)
+    # One comparison of each change with each answer takes more than ten seconds.
+    assert time.process_time() - began_s < 3
+    assert {change.replies for change in changes} == {(Reply.APPROVE,)}

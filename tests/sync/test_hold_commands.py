@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -116,7 +117,7 @@ def test_same_budget_keeps_its_id_and_money(
     said(shell)
     # The department is compared folded.
     assert answer(shell, source, "--rename", f"{old_id}=LAMPE  north|2026-Q1") == (
-        f"Stored 1 answer for source {source.id}. The next sync run applies them."
+        f"Stored 1 answer for source {source.id}. The next sync run applies it."
     )
     found = said(shell)
     assert (found["status"], found["updated"], found["held"]) == ("success", 1, [])
@@ -124,6 +125,36 @@ def test_same_budget_keeps_its_id_and_money(
     assert [row.outcome for row in HoldAnswer.select()] == ["applied"]
     assert AuditLog.select().where(AuditLog.action == "ANSWER_HOLD").count() == 1
     world.verify()
+
+
+def test_printed_options_answer_a_held_rename(
+    world: World, shell: FlaskCliRunner, source: Source
+) -> None:
+    rename(world)
+    printed = shell.invoke(args=["sync-sheets"]).stderr
+    _, _, options = printed.partition("`flask answer-hold SOURCE` and ")
+    option, value, *_ = shlex.split(options)
+    answer(shell, source, option, value)
+    assert said(shell)["updated"] == 1
+
+
+def test_rename_may_name_the_text_of_the_period(
+    world: World, shell: FlaskCliRunner, source: Source
+) -> None:
+    old_id = rename(world)
+    said(shell)
+    answer(shell, source, "--rename", f"{old_id}=Lampe North|q1 2026")
+    assert said(shell)["updated"] == 1
+
+
+def test_notes_are_not_mailed_by_cron(world: World, shell: FlaskCliRunner, source: Source) -> None:
+    text = plan(Lamp_North=100_000, Sales=200, Legal=300, IT=400)
+    world.write("plan.csv", f"{text}Total,,1\n")
+    ran = shell.invoke(args=["sync-sheets"])
+    assert ran.stderr == ""
+    assert ran.stdout.splitlines()[1:] == [
+        f"{source.id}: Row 6 (Total) is called a total but is not the sum of the rows above."
+    ]
 
 
 def test_different_budgets_are_deleted_and_created(
@@ -180,7 +211,7 @@ def test_answers_are_bound_to_what_was_held(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--rename", "{id}=Other|2026-Q1"], "No held rename"),
+        (["--rename", "{id}=Other|2026-Q1"], "=Lampe North|2026-Q1."),
         (["--rename", "{id}=Lampe North|2026-Q2"], "No held rename"),
         (["--rename", "bud_none=Lampe North|2026-Q1"], "No held rename of budget bud_none"),
         (["--different", "bud_none"], "No held rename of budget bud_none"),

@@ -97,7 +97,7 @@ def replied(holds: list[Hold], replies: list[Reply], first_id: int) -> list[Answ
 def require_money_is_explained(plan: SyncPlan, answers: list[Answer]) -> None:
     """Nothing that is held changes a balance, and nothing is both held and applied."""
     held_ids = {hold.budget_id for hold in plan.held if hold.budget_id}
-    held_rows = {hold.new.row for hold in plan.held if hold.new}
+    held_rows = {hold.new.row for hold in plan.held if hold.new and hold.kind is not Kind.DELETION}
     assert not held_ids & {budget.id for budget in plan.deletes}
     assert not held_rows & {row.number for row in plan.creates}
     for change in (*plan.updates, *plan.revivals):

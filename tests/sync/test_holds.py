@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 
 from budget_sync.domain.names import fold
-from budget_sync.domain.periods import period_key
+from budget_sync.domain.periods import FiscalYear, period_key
 from budget_sync.sync.holds import Answer, Hold, Kind, Reason, Reply
 from budget_sync.sync.holds.amounts import AmountPair, bulk_reason, is_hundredfold
 from budget_sync.sync.holds.likeness import Comparer, bare
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.plan import SyncPlan, make_plan
-from budget_sync.sync.reading.result import RowError, SheetBudget, SheetResult, SheetRow
+from budget_sync.sync.reading.result import (
+    Identity,
+    RowError,
+    SheetBudget,
+    SheetResult,
+    SheetRow,
+)
 from budget_sync.sync.refresh import refresh
 
 SOURCE = "src_1"
@@ -85,12 +91,12 @@ def plan(
 
 
 def kinds(found: SyncPlan) -> list[str]:
-    """What is held, by kind."""
+    """The held changes, by kind."""
     return sorted(hold.kind.value for hold in found.held)
 
 
 def outcome(found: SyncPlan) -> str:
-    """What happened to one budget that is gone and one that is new."""
+    """The result for one budget that is gone and one that is new."""
     if kinds(found) == ["rename"]:
         assert not found.deletes
         assert not found.creates
@@ -223,10 +229,10 @@ def test_budget_with_the_most_money_is_paired_first() -> None:
     [
         # The same name but for punctuation comes before an equal amount,
         ([("Lamp North!", 900), ("Zither", 100), ("Lampe North", 95)], "Lamp North!"),
-        # which comes before a near one,
+        # which comes before a name that is alike,
         ([("Lampe North", 95), ("Zither", 100)], "Zither"),
-        # which comes before a better likeness.
-        ([("Zither", 95), ("Lampe North", 900)], "Zither"),
+        # which comes before a near amount. A better likeness comes last.
+        ([("Zither", 95), ("Lampe North", 900)], "Lampe North"),
         ([("Lamp Nord", 900), ("Lampe North", 900)], "Lampe North"),
     ],
 )
@@ -237,13 +243,24 @@ def test_best_partner_of_a_rename(rows: list[tuple[str, float]], best: str) -> N
     assert len(found.creates) == len(rows) - 1
 
 
+def test_near_amount_does_not_take_a_like_name() -> None:
+    existing = [
+        *OTHERS,
+        budget("q", "Quarry Works", amount=140, used=70),
+        budget("k", "Kiln Department", amount=125, used=62),
+    ]
+    found = plan(existing, [*OTHER_ROWS, ("Kiln", Q1, 135), ("North Quarry Works", Q1, 162)])
+    pairs = {(hold.department, hold.new.department) for hold in found.held if hold.new}
+    assert pairs == {("Quarry Works", "North Quarry Works"), ("Kiln Department", "Kiln")}
+
+
 def test_new_row_is_in_one_rename_only() -> None:
     found = plan([budget("a", "0410"), budget("b", "410.")], [("410", Q1, 100)])
     assert kinds(found) == ["rename"]
     assert len(found.deletes) == 1
 
 
-def test_row_with_the_budget_id_of_a_deleted_budget_is_no_rename() -> None:
+def test_row_with_the_budget_id_of_a_deleted_budget_is_not_a_rename() -> None:
     deleted = budget("z", "Lampe North", external_id="L-1", deleted_at="2026-01-01T00:00:00Z")
     row = described("Lampe North", external_id="L-1")
     found = plan([budget("x", "Lamp North", used=5), deleted], [row])
@@ -274,6 +291,60 @@ def test_row_that_a_bad_row_may_mean_is_kept_and_not_renamed() -> None:
         [budget("x", "Lamp North", used=5), *OTHERS],
     )
     assert ([each.budget.id for each in found.kept], found.held) == (["x"], [])
+
+
+def test_rename_is_held_when_a_bad_row_may_mean_its_budget() -> None:
+    error = RowError((9,), "Department shows #REF!. Repair its formula.", period_key="2026-Q1")
+    existing = [budget("x", "Lamp - North", used=95), budget("y", "Zither"), *OTHERS]
+    rows = sheet(("Lampe North", Q1, 100), *OTHER_ROWS, errors=[error])
+    found = make_plan(SOURCE, rows, existing)
+    assert (kinds(found), found.creates, found.deletes) == (["rename"], [], [])
+    assert [each.budget.id for each in found.kept] == ["y"]
+    same = make_plan(SOURCE, rows, existing, answers=replies(found.held, Reply.SAME))
+    assert [change.before.id for change in same.updates] == ["x"]
+    assert ([each.budget.id for each in same.kept], same.held) == (["y"], [])
+
+
+def test_every_budget_that_a_bad_row_means_is_kept() -> None:
+    """A row of a wide table has two amounts that cannot be read."""
+    second = Identity(department_key="lamp", period_key="2026-Q2")
+    error = RowError((9,), "", department_key="lamp", period_key="2026-Q1", others=(second,))
+    existing = [budget("x", "Lamp", Q1), budget("y", "Lamp", Q2), *OTHERS]
+    found = make_plan(SOURCE, sheet(*OTHER_ROWS, errors=[error]), existing)
+    assert ([each.budget.id for each in found.kept], found.deletes) == (["x", "y"], [])
+
+
+def test_budget_ids_of_all_bad_lines_are_taken() -> None:
+    """A new row has the department and period of a budget that the second bad line means."""
+    error = RowError((9, 10), "", "x", department_key="a", period_key="2026-Q1")
+    error = error._replace(others=(Identity("y", False, "a", "2026-Q1"),))
+    existing = [budget("y", "Lamp", external_id="y"), *OTHERS]
+    found = make_plan(SOURCE, sheet(("Lamp", Q1, 900), *OTHER_ROWS, errors=[error]), existing)
+    assert (found.updates, found.creates, len(found.errors)) == ([], [], 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "used", "is_kept"),
+    [
+        ("lampe north", 0, True),
+        ("illumination", 0, False),
+        ("illumination", 5, True),
+    ],
+)
+def test_unreadable_row_of_no_budget_may_be_a_rename(name: str, used: int, is_kept: bool) -> None:
+    """Its amount is not known. The next run would create it, with all of the money."""
+    error = RowError((9,), "Amount is 'TBD'.", department_key=name, period_key="2026-Q1")
+    existing = [budget("x", "Lamp North", used=used), *OTHERS]
+    found = make_plan(SOURCE, sheet(*OTHER_ROWS, errors=[error]), existing)
+    assert bool(found.kept) == is_kept
+    assert bool(found.deletes) != is_kept
+
+
+def test_unreadable_row_of_another_period_keeps_no_budget() -> None:
+    error = RowError((9,), "Amount is 'TBD'.", department_key="lampe", period_key="2026-Q2")
+    existing = [budget("x", "Lamp North", used=5), *OTHERS]
+    found = make_plan(SOURCE, sheet(*OTHER_ROWS, errors=[error]), existing)
+    assert (found.kept, [each.id for each in found.deletes]) == ([], ["x"])
 
 
 def test_error_that_blocks_nothing_keeps_no_budget() -> None:
@@ -365,6 +436,23 @@ def test_deletion_stays_held_when_the_new_name_is_gone_again() -> None:
     )
 
 
+def test_rename_stays_held_when_its_row_was_bad_for_a_run() -> None:
+    existing = [budget("x", "Lamp", used=95), *OTHERS]
+    first = make_plan(SOURCE, sheet(("Zither", Q1, 100), *OTHER_ROWS), existing)
+    bad = RowError((9,), "Amount is 'abc'.", department_key="zither", period_key="2026-Q1")
+    rows = sheet(*OTHER_ROWS, errors=[bad])
+    second = make_plan(SOURCE, rows, existing, previous=first.held)
+    stored = [Hold.from_stored(each.to_stored()) for each in second.held]
+    assert kinds(second) == ["deletion"]
+    # The amount is another one now, which would not be a rename by itself.
+    third = plan(existing[:1], [("Zither", Q1, 150)], previous=stored)
+    assert (kinds(third), third.creates) == (["rename"], [])
+    approved = make_plan(
+        SOURCE, rows, existing, previous=stored, answers=replies(stored, Reply.APPROVE)
+    )
+    assert ([each.id for each in approved.deletes], approved.held) == (["x"], [])
+
+
 def test_rename_is_over_when_the_old_name_is_back() -> None:
     existing = [budget("x", "Lamp", used=5)]
     first = plan(existing, [("Lampe", Q1, 100)])
@@ -403,6 +491,53 @@ def test_creations_in_periods_of_held_deletions_are_held() -> None:
         "old": None,
         "new": 700,
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_held"),
+    [
+        ("Q1 2026", "FY2026", True),
+        ("FY2026", "Q3 2026", True),
+        ("2026-H2", "Oct 2026", False),
+        ("2026-H2", "Feb 2026", True),
+        ("FY2026", "Aug 2025", True),
+        ("FY2026", "FY2027", False),
+        ("Q1 2026", "Q2 2026", False),
+        ("Summer", "FY2026", False),
+    ],
+)
+def test_creations_in_overlapping_periods_are_held(old: str, new: str, is_held: bool) -> None:
+    """The fiscal year 2026 begins in July 2025: the sheet has years instead of quarters now."""
+    existing = departments(4, period=old)
+    rows = sheet(("Zither", new, 400))
+    found = make_plan(SOURCE, rows, existing, fiscal_year=FiscalYear(7))
+    assert kinds(found) == ["creation"] * is_held + ["deletion"] * 4
+    assert len(found.creates) == (not is_held)
+
+
+@pytest.mark.parametrize(
+    ("period", "fiscal_year", "is_held"),
+    [
+        ("2026", FiscalYear(), True),
+        ("2026-H1", FiscalYear(), True),
+        ("2026-03", FiscalYear(), True),
+        ("2026-04", FiscalYear(), False),
+        ("2026-H2", FiscalYear(), False),
+        ("2027", FiscalYear(), False),
+        ("2025-09", FiscalYear(7), True),
+        ("2026-03", FiscalYear(7), False),
+        ("a text", FiscalYear(), False),
+    ],
+)
+def test_creations_in_periods_that_share_days_are_held(
+    period: str, fiscal_year: FiscalYear, is_held: bool
+) -> None:
+    """A sheet of quarters becomes one of months: the money would be there twice."""
+    existing = departments(4)
+    rows = sheet(*(described(f"Other {number}", period, 7) for number in range(4)))
+    found = make_plan(SOURCE, rows, existing, fiscal_year=fiscal_year)
+    held = [hold for hold in found.held if hold.kind is Kind.CREATION]
+    assert (len(held), len(found.creates)) == ((4, 0) if is_held else (0, 4))
 
 
 def test_suspected_renames_count_as_deletions() -> None:
@@ -645,6 +780,33 @@ def test_held_amounts_stay_held_when_the_sheet_goes_half_back() -> None:
     assert later.updates == []
 
 
+def test_amount_stays_held_when_its_row_was_bad_for_a_run() -> None:
+    existing = [budget("x", "Lamp"), *OTHERS]
+    first = make_plan(SOURCE, sheet(("Lamp", Q1, 10_000), *OTHER_ROWS), existing)
+    bad = RowError((9,), "Amount is 'abc'.", department_key="lamp", period_key="2026-Q1")
+    rows = sheet(*OTHER_ROWS, errors=[bad])
+    second = make_plan(SOURCE, rows, existing, previous=first.held)
+    assert (second.held, [each.budget.id for each in second.kept]) == (first.held, ["x"])
+    # 99 times the old amount would not be held by itself.
+    third = plan(existing[:1], [("Lamp", Q1, 9_900)], previous=second.held)
+    assert (kinds(third), third.updates) == (["amount"], [])
+
+
+def test_takeover_with_more_money_is_held_like_a_creation() -> None:
+    theirs = [
+        budget("m", "More", amount=1, source_id=None),
+        budget("e", "Equal", amount=5, source_id=None),
+    ]
+    rows = sheet(*THOUSANDTHS, ("More", Q1, 2), ("Equal", Q1, 5))
+    found = make_plan(SOURCE, rows, [*EIGHT, *theirs])
+    creations = [hold for hold in found.held if hold.kind is Kind.CREATION]
+    assert [hold.department for hold in creations] == ["More"]
+    assert [change.before.id for change in found.updates] == ["e"]
+    answers = replies(found.held, Reply.APPLY)
+    applied = make_plan(SOURCE, rows, [*EIGHT, *theirs], previous=found.held, answers=answers)
+    assert (len(applied.updates), applied.held) == (10, [])
+
+
 def test_held_amount_is_over_when_the_sheet_goes_back() -> None:
     first = make_plan(SOURCE, sheet(*THOUSANDTHS), EIGHT)
     back = make_plan(
@@ -684,10 +846,10 @@ def test_money_on_a_budget_to_delete_needs_a_new_plan() -> None:
     found = plan(existing[:1], [("Zither", Q1, 100)])
     assert outcome(found) == "applied"
     spent = existing[0]._replace(committed_minor=500, version=2)
-    assert refresh(SOURCE, found, existing, [spent]) is None
+    assert refresh(SOURCE, found, existing, [spent], has_new=found.has_new) is None
     # Without a new budget, the deletion cannot be a rename.
     alone = plan(existing[:1], [])
-    refreshed = refresh(SOURCE, alone, existing, [spent])
+    refreshed = refresh(SOURCE, alone, existing, [spent], has_new=alone.has_new)
     assert refreshed is not None
     assert refreshed.deletes == [spent]
 
@@ -696,7 +858,7 @@ def test_held_rename_shows_the_newest_money() -> None:
     existing = [budget("x", "Lamp", used=5), *OTHERS]
     found = plan(existing[:1], [("Lampe", Q1, 100)])
     spent = existing[0]._replace(committed_minor=80_00, version=2)
-    refreshed = refresh(SOURCE, found, existing, [spent])
+    refreshed = refresh(SOURCE, found, existing, [spent], has_new=found.has_new)
     assert refreshed is not None
     assert [hold.used_minor for hold in refreshed.held] == [80_00]
 

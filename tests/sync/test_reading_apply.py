@@ -135,7 +135,7 @@ def test_totals_are_skipped_by_word_and_sum(rows: Rows, skipped: dict[int, str])
     assert not result.notes
 
 
-def test_pure_total_that_is_no_sum_is_skipped_with_a_note() -> None:
+def test_pure_total_that_is_not_a_sum_is_skipped_with_note() -> None:
     result = read([("A", "2026", 5), ("Total", "2026", 12)])
     assert budgets(result) == {"A|2026": 5}
     assert result.notes == [
@@ -143,7 +143,7 @@ def test_pure_total_that_is_no_sum_is_skipped_with_a_note() -> None:
     ]
 
 
-def test_name_with_a_total_word_that_is_no_sum_is_an_error() -> None:
+def test_total_word_that_is_not_a_sum_is_an_error() -> None:
     rows: Rows = [("A", "2026", 5), ("Total Care", "2026", 12)]
     result = read(rows)
     assert errors(result) == [
@@ -177,7 +177,7 @@ def test_confirmed_subtotal_is_skipped_only_while_it_fits() -> None:
     ]
 
 
-def test_row_without_a_name_that_is_no_sum_is_noted() -> None:
+def test_row_without_name_that_is_not_a_sum_is_noted() -> None:
     result = read([("A", "2026", 5), ("", "", 12)])
     assert result.skipped == {3: "no department, period or ID"}
     assert result.notes == [
@@ -311,3 +311,28 @@ def test_ids_that_lost_their_digits_are_one_error() -> None:
 def test_ids_name_lines_if_rows_are_added_up() -> None:
     rows: Rows = [(*HEADER, "ID"), ("A", "2026", 1, "S-1"), ("A", "2026", 2, "S-1")]
     assert budgets(read(rows, reading(id="ID", sum=True))) == {"A|2026": 3}
+
+
+# The title
+
+
+@pytest.mark.parametrize(
+    ("title", "period", "is_noted"),
+    [
+        ("Plan FY2026", {"constant": "FY2026"}, False),
+        ("Plan FY2027", {"constant": "FY2026"}, True),
+        (2027, {"constant": "Q1 2026"}, True),
+        ("Plan 2026, with the actuals of 2025", {"constant": "FY2026"}, False),
+        ("Plan", {"constant": "FY2026"}, False),
+        ("Plan FY2027", {"column": "Period", "year": "2026"}, True),
+        ("Plan FY2027", {"column": "Period"}, False),
+    ],
+)
+def test_title_with_another_year_is_noted(
+    title: str | int, period: dict[str, str], is_noted: bool
+) -> None:
+    rows: Rows = [(title,), HEADER, ("A", "Q1 2026", 5)]
+    result = apply(reading(period=period), Grid(rows), USD)
+    assert len(budgets(result)) == 1
+    noted = [note for note in result.notes if "is confirmed for this sheet" in note]
+    assert bool(noted) == is_noted

@@ -59,7 +59,7 @@ def apply_lines(lines: Rows, *, is_sum: bool) -> SheetResult | None:
 
 
 def without_rows(result: SheetResult | None) -> object:
-    """What a result says, without row numbers."""
+    """The content of a result, without row numbers."""
     if result is None:
         return None
     return (

@@ -19,6 +19,7 @@ from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskCliRunner
 from support.installation import Installation
+from support.machine import PROJECT
 from support.sources import add_file, write_reading
 from support.sync_world import ORG, World, open_world
 
@@ -370,11 +371,38 @@ def test_open_questions_are_listed_with_their_answers(shell: FlaskCliRunner) -> 
     assert "Department: 'Cost Center'" in ran.stdout
 
 
+def test_assumed_answers_are_listed_with_the_others(shell: FlaskCliRunner) -> None:
+    ran = add(shell, "spending.csv", f"--answer={STATUS}=approved", command="preview-source")
+    assert "Add them up? Assumed: sum.\n  --answer sum=refuse\n" in ran.stdout
+    ran = add(
+        shell,
+        "spending.csv",
+        f"--answer={STATUS}=approved",
+        "--answer=sum=sum",
+        command="preview-source",
+    )
+    assert "Assumed" not in ran.stdout
+
+
+def test_text_says_each_column_once(shell: FlaskCliRunner) -> None:
+    ran = add(shell, "spending.csv", command="preview-source")
+    assert ran.stdout.count("Department: ") == 1
+
+
+def test_column_without_heading_has_a_number(shell: FlaskCliRunner, world: World) -> None:
+    text = (PROJECT / "examples" / "sections.csv").read_text(encoding="utf-8")
+    world.write("sections.csv", text)
+    ran = add(shell, "sections.csv", command="preview-source")
+    assert "Department: column 1, which has no heading, on separate lines." in ran.stdout
+    assert "@0" not in ran.stdout
+
+
 def test_text_names_columns_sums_and_the_largest_budget(shell: FlaskCliRunner) -> None:
     ran = add(shell, "spending.csv", f"--answer={STATUS}=approved", command="preview-source")
     assert ran.exit_code == 0
     assert "Header: row 2. Department: 'Cost Center'. Period: 'FY'" in ran.stdout
     assert "Amount: 'Adopted Budget'." in ran.stdout
+    assert ran.stdout.count("Header: row") == 1
     assert "up to 2 rows a budget" in ran.stdout
     assert "row 7 (total)" in ran.stdout
     assert (

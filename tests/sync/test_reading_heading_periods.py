@@ -79,7 +79,7 @@ def test_part_of_a_year_without_a_year(heading: str) -> None:
 
 
 @pytest.mark.parametrize("heading", ["P13", "1", "Total", "Q1 Notes", "Q1 2025", ""])
-def test_heading_that_is_no_part_of_a_year(heading: str) -> None:
+def test_heading_that_is_not_a_part_of_a_year(heading: str) -> None:
     assert part_heading(heading, JULY) is None
 
 

@@ -79,10 +79,24 @@ def test_only_the_file_that_was_seen_is_used(source: Source) -> None:
     assert AuditLog.select().where(AuditLog.action == "SET_FILE").count() == 0
 
 
+def test_file_and_its_reading_change_together(world: World, source: Source) -> None:
+    seen = uploads.store_upload(ADMIN, source.id, "new.csv", SECOND)
+    reading = standard_reading().model_copy(update={"unit": 1000})
+    with pytest.raises(RequestError):
+        sync.store_reading(ADMIN, source.id, reading, upload="of another file")
+    without_format = reading.model_copy(update={"file": None})
+    with pytest.raises(RequestError):
+        sync.store_reading(ADMIN, source.id, without_format, upload=seen.digest)
+    now = sync.get_source(ADMIN, source.id)
+    assert (now.upload_name, now.reading) == ("budgets.csv", standard_reading())
+    now = sync.store_reading(ADMIN, source.id, reading, upload=seen.digest)
+    assert (now.upload_name, now.reading) == ("new.csv", reading)
+
+
 def test_discarded_file_is_gone(world: World, source: Source) -> None:
     seen = uploads.store_upload(ADMIN, source.id, "new.csv", SECOND)
     uploads.discard_upload(ADMIN, source.id)
-    assert uploads.pending_upload(ADMIN, source.id) is None
+    assert uploads.stored_file(ADMIN, source.id) is None
     with pytest.raises(RequestError):
         uploads.use_upload(ADMIN, source.id, seen.digest)
     assert world.sync(source).unchanged_count == 2

@@ -96,7 +96,7 @@ def test_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCli
     assert shell.invoke(args=["sync-sheets"]).exit_code == 1
     assert "  failed: " in shell.invoke(args=["list-sources"]).output
     removed = shell.invoke(args=["remove-source", source_id])
-    assert removed.output == f"Removed source {source_id}; its 1 budgets stay as they are.\n"
+    assert removed.output == f"Removed source {source_id}; its 1 budget stays as it is.\n"
     assert shell.invoke(args=["sync-sheets"]).output == ""
 
 

@@ -418,7 +418,7 @@ def test_refreshed_plan_is_the_plan_for_the_new_figures(change: str) -> None:
     for index in range(4):
         newer = existing[index]._replace(**changes[change])
         after = [newer if budget.id == newer.id else budget for budget in existing]
-        refreshed = refresh(SOURCE, plan, existing, [newer])
+        refreshed = refresh(SOURCE, plan, existing, [newer], has_new=plan.has_new)
         if change in ("delete", "rename"):
             assert refreshed is None
         else:

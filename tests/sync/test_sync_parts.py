@@ -114,7 +114,7 @@ def test_every_part_of_any_renames_leaves_unique_names(
     plan = plan_of(updates=updates, deletes=deletes, creates=new, moved=[MovedRow(1, "b-001")])
     if len(taken) < len(updates):
         return
-    found = split(plan, size)
+    found = split(plan, size, size)
     names = {each.id: each.sheet.department for each in stored}
     for part in found:
         names = names_after(names, part)
@@ -131,9 +131,17 @@ def test_lower_amounts_are_written_before_higher_ones() -> None:
         change(each, each.sheet.department, 50 if number % 2 else 150)
         for number, each in enumerate(stored)
     ]
-    first, second = split(plan_of(updates=updates), PART)
+    first, second = split(plan_of(updates=updates), PART, PART)
     assert {each.after.sheet.budgeted_minor for each in first.updates} == {50}
     assert {each.after.sheet.budgeted_minor for each in second.updates} == {150}
+
+
+def test_lower_amounts_are_written_before_raised_renames() -> None:
+    stored = [budget(number, f"name {number}") for number in range(6)]
+    raised = [change(each, f"new {each.id}", 150) for each in stored[:PART]]
+    lowered = [change(each, each.sheet.department, 50) for each in stored[PART:]]
+    first, second = split(plan_of(updates=[*raised, *lowered]), PART, PART)
+    assert (first.updates, second.updates) == (lowered, raised)
 
 
 def test_small_plan_is_one_part() -> None:
@@ -146,17 +154,17 @@ def test_long_chain_of_renames_is_split_but_a_circle_is_not() -> None:
     count = parts.MAX_CIRCLE + 1
     stored = [budget(number, f"name {number}") for number in range(count)]
     chain = [change(each, f"name {number + 1}", 1) for number, each in enumerate(stored)]
-    found = split(plan_of(updates=chain))
+    found = split(plan_of(updates=chain), max_atomic=parts.MAX_CHANGES)
     assert len(found) == 1 + count // parts.MAX_CHANGES
     assert found[0].updates[0].before is stored[-1]
     chain[-1] = change(stored[-1], "name 0", 1)
     with pytest.raises(CircleError, match=r"More than 5,000 budgets exchange their names\. Noth"):
-        split(plan_of(updates=chain))
+        split(plan_of(updates=chain), max_atomic=parts.MAX_CHANGES)
 
 
 @pytest.fixture
 def world(app: Flask, chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(write, "split", partial(split, max_changes=PART))
+    monkeypatch.setattr(write, "split", partial(split, max_changes=PART, max_atomic=PART))
     with open_world(chosen.instance_folder, monkeypatch) as world:
         yield world
 
@@ -258,6 +266,24 @@ def test_money_reserved_between_parts_stays_reserved(
     result = world.sync(source)
     assert (result.status, result.updated_count) == ("success", 10)
     assert set(world.budgets().values()) == {"40"}
+    world.verify()
+
+
+@pytest.mark.both_engines
+def test_money_on_a_budget_to_delete_is_seen_between_parts(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With money on it, its name may have become one of the new names of a later part."""
+    world.rows(KEY, rows(20))
+    world.sync(source)
+    last = Budget.get(Budget.department == "Team 19")
+    new = [[f"new-{number}", f"Zither {number}", "Q1 2025", 100] for number in range(9)]
+    world.rows(KEY, [*rows(20)[:12], *new])
+    spent = ReserveRequest(budget_id=last.id, request_id="r1", amount=Decimal(30))
+    between_parts(monkeypatch, lambda: ledger.reserve(ROOT, spent))
+    result = world.sync(source)
+    assert [hold.budget_id for hold in result.held] == [last.id]
+    assert (result.status, result.soft_deleted_count, result.created_count) == ("partial", 8, 8)
     world.verify()
 
 

@@ -145,7 +145,7 @@ def test_budgets_with_equivalent_old_keys_are_kept_together(
 ) -> None:
     existing = [stored("x", COMPOSED), stored("y", APART, department_key=OLD_KEY)][::order]
     plan = plan_for(sheet(["", COMPOSED, "Q1 2025", 100], ["", APART, "Q1 2025", 100]), existing)
-    assert ([budget.id for budget, _ in plan.kept], plan.changes_nothing) == (
+    assert ([each.budget.id for each in plan.kept], plan.changes_nothing) == (
         ["x", "y"][::order],
         True,
     )
@@ -195,7 +195,7 @@ def test_row_with_a_date_as_id_keeps_all_budgets_it_may_mean() -> None:
     plan = plan_for(
         sheet([DateCell(45659, "1-2"), "Sales", "Q1 2025", 100]), existing, allow_deletes=True
     )
-    assert ([budget.id for budget, _ in plan.kept], ids(plan.deletes)) == (["x", "y"], ["z"])
+    assert ([each.budget.id for each in plan.kept], ids(plan.deletes)) == (["x", "y"], ["z"])
 
 
 def test_row_with_a_date_as_department_keeps_budgets_of_period() -> None:
@@ -203,7 +203,7 @@ def test_row_with_a_date_as_department_keeps_budgets_of_period() -> None:
     plan = plan_for(
         sheet(["", DateCell(45720, "3-4"), "Q1 2025", 100]), existing, allow_deletes=True
     )
-    assert ([budget.id for budget, _ in plan.kept], ids(plan.deletes)) == (["x", "y"], ["z"])
+    assert ([each.budget.id for each in plan.kept], ids(plan.deletes)) == (["x", "y"], ["z"])
 
 
 def test_row_with_a_date_as_period_keeps_department_budgets() -> None:
@@ -215,7 +215,7 @@ def test_row_with_a_date_as_period_keeps_department_budgets() -> None:
     plan = plan_for(
         sheet(["", "Ops", DateCell(45720, "Mar-25"), 100]), existing, allow_deletes=True
     )
-    assert ([budget.id for budget, _ in plan.kept], ids(plan.deletes)) == (["x", "y"], ["z"])
+    assert ([each.budget.id for each in plan.kept], ids(plan.deletes)) == (["x", "y"], ["z"])
 
 
 def test_row_that_only_moved_in_the_sheet_is_unchanged() -> None:
@@ -589,7 +589,7 @@ def test_bad_row_keeps_its_budget_with_deletes_allowed() -> None:
     rows = sheet(["B-1", "#REF!", "#REF!", 100], ["", "Sales", "Q1 2025", "#REF!"])
     plan = plan_for(rows, existing, allow_deletes=True)
     assert ids(plan.deletes) == ["z"]
-    assert [(budget.id, reason) for budget, reason in plan.kept] == [
+    assert [(each.budget.id, each.reason) for each in plan.kept] == [
         ("x", "row 2 means it, and cannot be used"),
         ("y", "row 3 means it, and cannot be used"),
     ]
@@ -604,7 +604,7 @@ def test_bad_row_may_use_the_internal_id_of_a_budget() -> None:
         ),
         existing,
     )
-    assert ([(budget.id, reason) for budget, reason in plan.kept], ids(plan.deletes)) == (
+    assert ([(each.budget.id, each.reason) for each in plan.kept], ids(plan.deletes)) == (
         [("b0", "row 2 means it, and cannot be used")],
         ["b1"],
     )
@@ -634,7 +634,7 @@ def test_bad_row_keeps_every_budget_that_it_may_mean(row: list[Any], kept: list[
         row, *(["", budget.sheet.department, budget.sheet.period, 100] for budget in existing[3:])
     )
     plan = plan_for(rows, existing)
-    assert [budget.id for budget, _ in plan.kept] == kept
+    assert [each.budget.id for each in plan.kept] == kept
     assert ids(plan.deletes) == [name for name in ("a1", "a2", "c1") if name not in kept]
 
 
@@ -843,7 +843,7 @@ def test_applying_a_plan_gives_the_sheet_and_is_idempotent(
             )
     # A live budget of the source without a row is held or kept, or its row was rejected.
     on_sheet = {row.number for row in found.rows} - rejected
-    waiting = set(held_ids(plan)) | {budget.id for budget, _ in plan.kept}
+    waiting = set(held_ids(plan)) | {each.budget.id for each in plan.kept}
     again = plan_for(found, after, allow_deletes=allow, previous=plan.held)
     assert again.changes_nothing
     assert again.unchanged_count == len(on_sheet)

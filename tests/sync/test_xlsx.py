@@ -122,7 +122,7 @@ def test_formula(name: str) -> None:
     assert list(cells(xml, "<c><v>9</v></c>")) == [cell, 9]
 
 
-def test_zero_is_no_value_if_the_file_asks_to_calculate() -> None:
+def test_zero_is_uncalculated_if_file_asks_to_calculate() -> None:
     workbook = workbook_xml("Budgets").replace(
         "</workbook>", "<calcPr fullCalcOnLoad='1'/></workbook>"
     )
@@ -258,7 +258,7 @@ def test_date_as_a_person_sees_it(number: str, code: str, shown: str) -> None:
 @pytest.mark.parametrize(
     "code", ["#,##0.00", "0.0E+00", '0 "days"', "General", "@", "0\\d", "[Red]0"]
 )
-def test_format_that_is_no_date(code: str) -> None:
+def test_format_that_is_not_a_date(code: str) -> None:
     assert cells('<c s="1"><v>46025</v></c>', styles=styles_xml(code)) == [46025]
 
 
@@ -404,7 +404,7 @@ def test_file_without_a_visible_worksheet() -> None:
         read_xlsx(three_sheets(**states), None)
 
 
-def test_chart_sheet_is_no_worksheet() -> None:
+def test_chart_sheet_is_not_a_worksheet() -> None:
     content = parts(row("<c><v>1</v></c>"), names=("Chart", "Budgets"))
     content["xl/_rels/workbook.xml.rels"] = relations_xml(
         ("chartsheet", "chartsheets/sheet1.xml"), ("worksheet", "worksheets/sheet2.xml")

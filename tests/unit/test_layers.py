@@ -24,6 +24,7 @@ LAYERS = (
 
 # Libraries, with the only packages that may import them.
 PACKAGES_OF_LIBRARY = {
+    "authlib": {"accounts"},
     "flask": {"__main__", "app", "cli", "commands", "web", "server"},
     "flask_login": {"web"},
     "flask_wtf": {"web"},
@@ -32,8 +33,9 @@ PACKAGES_OF_LIBRARY = {
     "greenlet": {"runtime"},
     "gspread": {"sync"},
     "prometheus_client": {"web"},
+    "joserfc": {"accounts"},
     "psycopg": {"database", "settings"},
-    "pydantic": {"domain", "sync", "web"},
+    "pydantic": {"accounts", "domain", "sync", "web"},
     "babel": {"domain", "sync"},
     "python_calamine": {"sync"},
 }

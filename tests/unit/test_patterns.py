@@ -59,6 +59,7 @@ LIBRARIES = (
 # An app without a database, for functions that need its configuration.
 SERVER = Flask("patterns")
 SERVER.config["SESSION_COOKIE_NAME"] = "a"
+SERVER.config["CREDENTIAL_COOKIES"] = ("a",)
 
 # The app reads cookies in another way: see `session_cookie`.
 REPLACED = {"werkzeug.sansio.http._cookie_re"}

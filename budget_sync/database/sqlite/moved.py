@@ -52,7 +52,7 @@ def reject_writes(connection: Any, tables: Sequence[str], name: str) -> None:
 
 
 def accept_writes(connection: Any) -> bool:
-    """Remove the mark, if there is one; returns False if there is none."""
+    """Remove the mark; returns False without one."""
     with peewee.__exception_wrapper__:  # type: ignore[attr-defined]  # missing from the stubs
         (mark,) = connection.execute("PRAGMA user_version").fetchone()
         if mark != _MARK:

@@ -1,4 +1,4 @@
-"""What an upgrade reports while it runs."""
+"""The reports of a running upgrade."""
 
 from __future__ import annotations
 

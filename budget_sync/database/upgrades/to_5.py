@@ -1,4 +1,4 @@
-"""The step to schema version 5: readings, holds and their answers, uploaded files."""
+"""The step to schema version 5: readings, holds, uploaded files, identity providers, scopes."""
 
 from __future__ import annotations
 
@@ -64,8 +64,30 @@ _BEFORE_THE_REST: list[Step] = [
         CHECK ("fiscalYearNamedBy" IN ('end', 'start'))
     """,
     """
-    INSERT INTO "AuditAction" ("action") VALUES ('SET_READING'), ('SET_FILE'), ('ANSWER_HOLD')
+    INSERT INTO "AuditAction" ("action") VALUES ('SET_READING'), ('SET_FILE'), ('ANSWER_HOLD'),
+        ('SET_ROLE'), ('LINK_USER')
     """,
+    *(
+        f'ALTER TABLE "User" ADD COLUMN {column}'
+        for column in (
+            '"provider" TEXT',
+            (
+                '"subject" TEXT CONSTRAINT "User_subject" '
+                'CHECK (("provider" IS NULL) = ("subject" IS NULL))'
+            ),
+        )
+    ),
+    (
+        'CREATE UNIQUE INDEX "User_provider_subject" ON "User" ("provider", "subject") '
+        'WHERE "provider" IS NOT NULL'
+    ),
+    *(
+        f'ALTER TABLE "ApiKey" ADD COLUMN {column}'
+        for column in (
+            '"scopes" TEXT CHECK (LENGTH("scopes") BETWEEN 1 AND 200)',
+            '"expiresAt" TIMESTAMPTZ',
+        )
+    ),
     *(
         f'ALTER TABLE "BudgetDataSourceConfig" ADD COLUMN {column}'
         for column in (

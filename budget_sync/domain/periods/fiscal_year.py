@@ -41,7 +41,7 @@ class FiscalYear(NamedTuple):
         return self.first_day(name).year + (month < self.first_month)
 
     def key_of(self, year: int, month: int, length: int) -> str | None:
-        """The key of the quarter, half or year that begins with a month; None if there is none.
+        """The key of the quarter, half or year that begins with a month, or None.
 
         `length` is the number of months.
         """

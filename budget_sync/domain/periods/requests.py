@@ -19,5 +19,5 @@ def requested_period_key(text: str, fiscal_year: FiscalYear) -> str:
 
 
 def field_problem(error: PeriodError) -> str:
-    """What is wrong with a period, as the problem of a field: it follows the field's name."""
+    """The problem of a period, as that of a field: it follows the field's name."""
     return f"{error.text!r} {error.problem.removesuffix('.')}"

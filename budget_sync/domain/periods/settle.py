@@ -84,7 +84,7 @@ def is_romance(headings: Iterable[str]) -> bool:
 
 
 def _month_or_span(forms: dict[str, Form], fiscal_year: FiscalYear) -> str | None:
-    """What 2011-12 is, by the other cells."""
+    """The meaning of 2011-12, by the other cells."""
     if not any(isinstance(form, MonthOrSpan) for form in forms.values()):
         return None
     is_span = any(
@@ -106,7 +106,7 @@ def _is_year_and_number(folded: str) -> bool:
 
 
 def _quarter(forms: Iterable[Form], headings: Sequence[str]) -> str | None:
-    """What T1 is: a quarter if there is a T4, or by the language of the headings."""
+    """The meaning of T1: a quarter if there is a T4, or by the language of the headings."""
     numbers = {form.number for form in forms if isinstance(form, Part) and form.letter == "T"}
     if not numbers:
         return None

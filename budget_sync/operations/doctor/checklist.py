@@ -18,7 +18,7 @@ from budget_sync.database import DatabaseUnusableError
 from budget_sync.database.models import ApiKey, AuditLog, BudgetCheckLog, SyncHistory, User
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
-from budget_sync.operations.doctor import installation, smoke_test
+from budget_sync.operations.doctor import identity, installation, smoke_test
 from budget_sync.operations.doctor.findings import Finding, by_hand, failed, ok, warning
 from budget_sync.queries import overview
 from budget_sync.settings import (
@@ -66,7 +66,10 @@ def examine(
         yield failed("Database", str(problem), "then run `flask doctor` again")
         yield from installation.files(settings)
         return
-    yield _callers(settings)
+    providers = identity.providers(settings)
+    yield _callers(settings, providers.working)
+    yield from providers.problems
+    yield from identity.expiring_keys()
     yield from smoke_test.try_calls(settings, make_app)
     yield _last_check()
     yield _audit_log()
@@ -104,7 +107,7 @@ def _cron_secret(settings: Settings) -> Finding:
     return ok(name, f"set, {len(secret)} characters")
 
 
-def _callers(settings: Settings) -> Finding:
+def _callers(settings: Settings, providers: str) -> Finding:
     name = "getUserFromRequest"
     keys = ApiKey.select().where(ApiKey.revokedAt.is_null()).count()
     roles = Counter(
@@ -117,7 +120,8 @@ def _callers(settings: Settings) -> Finding:
     auth = settings.budget_check_auth
     seen = (
         f"{keys} API keys; users who can sign in: {people}; "
-        f"BUDGET_CHECK_AUTH is {auth}: {_AUTH_MEANS[auth]}"
+        f"identity providers: {providers or 'none'}; BUDGET_CHECK_AUTH is {auth}: "
+        f"{_AUTH_MEANS[auth]}"
     )
     if not keys:
         return failed(
@@ -141,6 +145,10 @@ def _callers(settings: Settings) -> Finding:
             name,
             seen,
             "add an FP&A user with `flask add-user` and `flask set-password`",
+        )
+    if not providers:
+        return warning(
+            name, seen, "to sign people in with the customer's own identity, see docs/sign-in.md"
         )
     return ok(name, seen)
 

@@ -85,7 +85,7 @@ def find_tab(client: SheetsClient, target: Target) -> tuple[Spreadsheet, Tab]:
 
 
 def _with_details(client: SheetsClient, key: str, title: str) -> Spreadsheet | None:
-    """The spreadsheet with the details of one tab; None if there is no such tab.
+    """The spreadsheet with the details of one tab; None if the tab does not exist.
 
     Also None for a reply without tabs, as of a proxy that does not know `ranges` in this call.
     """

@@ -9,7 +9,7 @@ from gspread.exceptions import APIError
 
 from budget_sync.sync.google.transport import short
 
-#: For an address whose document is an Excel file.
+#: For the address of an Excel file.
 EXCEL_FILE = (
     "This is an Excel file in Drive. Use File > Save as Google Sheets, and enter that address."
 )
@@ -21,7 +21,7 @@ def status_name(error: APIError) -> str:
 
 
 def sentence(error: APIError, key: str | None, account: str) -> str:
-    """What an error reply means, for the account that reads the spreadsheet."""
+    """The meaning of an error reply, for the account that reads the spreadsheet."""
     status = error.response.status_code
     message = short(error.error.get("message", "") if isinstance(error.error, Mapping) else "")
     if status == requests.codes.bad_request and status_name(error) == "FAILED_PRECONDITION":

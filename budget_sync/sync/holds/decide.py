@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from budget_sync.domain.periods import FiscalYear
 from budget_sync.sync.holds.amounts import AmountPair, bulk_reason, is_hundredfold
 from budget_sync.sync.holds.model import (
     BULK,
@@ -18,7 +19,9 @@ from budget_sync.sync.holds.model import (
     held_budget,
     held_creation,
 )
-from budget_sync.sync.holds.renames import Pair, find_renames
+from budget_sync.sync.holds.periods import Spans
+from budget_sync.sync.holds.renames import Pair, Renames, find_renames
+from budget_sync.sync.kept import KeptBudget
 from budget_sync.sync.limits import Check, checked, no_check
 from budget_sync.sync.match import Match, StoredBudget, problem_of
 from budget_sync.sync.reading.result import SheetRow
@@ -27,19 +30,25 @@ from budget_sync.sync.reading.result import SheetRow
 #: or more than this count and more than a tenth.
 DELETION_LIMIT_COUNT = 10
 
+_CALENDAR_YEAR = FiscalYear()
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a run found: `missing` budgets are live, not in the sheet, and no bad row means them.
+    """What a run found: `missing` budgets are live, and no good row of the sheet means them.
 
-    `live_count` is the number of the source's live budgets. `previous` is what the source's latest
-    applied run held, and `answers` are the open answers. `allow_deletes` approves all deletions.
+    `live_count` is the number of the source's live budgets. The `kept` ones are missing too, but
+    are not deleted. One that a bad row only may mean can have a new name. `previous` is what the
+    source's latest applied run held, and `answers` are the open answers. `allow_deletes` approves
+    all deletions. `fiscal_year` is the customer's.
     """
 
     source_id: str
     matched: list[Match]
     missing: list[StoredBudget]
     live_count: int
+    fiscal_year: FiscalYear
+    kept: Collection[KeptBudget] = ()
     previous: Collection[Hold] = ()
     answers: Collection[Answer] = ()
     allow_deletes: bool = False
@@ -50,14 +59,15 @@ class Decision:
     """What is applied, and what is held.
 
     `matched` are the rows to apply, with the old amounts of budgets whose new amount is held.
-    `live_count` is the number of the source's live budgets without approved deletions.
-    `applied_ids` are the stored answers that had an effect, and `expired_ids` those that fit
-    nothing; the others are still open.
+    `kept` are the kept budgets that are not renamed. `live_count` is the number of the source's
+    live budgets without approved deletions. `applied_ids` are the stored answers that had an
+    effect, and `expired_ids` those that fit nothing; the others are still open.
     """
 
     matched: list[Match]
     deletes: list[StoredBudget]
     held: list[Hold]
+    kept: list[KeptBudget]
     live_count: int
     applied_ids: list[int]
     expired_ids: list[int]
@@ -97,8 +107,9 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     """Decide which changes are held: renames, deletions, creations and amounts, in this order."""
     answers = _Answers(found.answers)
     deletions = _decide_deletions(found, answers, check)
+    deletions.blocked_periods = _blocked_periods(deletions.held, found.fiscal_year)
     check()
-    amounts = _decide_amounts(found, answers, check)
+    amounts = _decide_amounts(found, deletions.kept_ids, answers, check)
     held = [*deletions.held, *amounts.held.values()]
     matched: list[Match] = []
     for match in checked(found.matched, check):
@@ -117,13 +128,27 @@ def decide(found: Found, check: Check = no_check) -> Decision:
             matched.append(match)
     applied_ids, expired_ids = answers.closed(held)
     return Decision(
-        matched, deletions.deletes, held, deletions.live_count, applied_ids, expired_ids
+        matched,
+        deletions.deletes,
+        held,
+        [each for each in found.kept if each.budget.id in deletions.kept_ids],
+        deletions.live_count,
+        applied_ids,
+        expired_ids,
     )
 
 
 def _is_new(match: Match) -> bool:
-    """Whether the row creates a budget, or revives a deleted one."""
-    return match.budget is None or match.budget.deleted_at is not None
+    """Whether the row creates a budget, revives a deleted one, or takes one over with more money.
+
+    The source had none of these budgets before.
+    """
+    row, budget = match
+    return (
+        budget is None
+        or budget.deleted_at is not None
+        or (budget.source_id is None and row.budget.budgeted_minor > budget.sheet.budgeted_minor)
+    )
 
 
 def _may_be_renamed(match: Match) -> bool:
@@ -155,7 +180,7 @@ def _creation_reasons(
     is_approved = answers.have(question, Reply.APPROVE)
     is_applied = answers.have(question, Reply.APPLY)
     reasons: list[Reason] = []
-    if row.budget.period_key in deletions.blocked_periods and not is_approved:
+    if deletions.blocked_periods.overlap(row.budget.period_key) and not is_approved:
         reasons.append(Reason.LIMIT)
     if amounts.bulk is not None and not is_applied:
         reasons.append(amounts.bulk)
@@ -167,12 +192,13 @@ class _Deletions:
     """What is deleted, renamed and held of the budgets that are gone. Rows are by their number."""
 
     live_count: int
+    kept_ids: set[str] = field(default_factory=set)
     deletes: list[StoredBudget] = field(default_factory=list)
     held: list[Hold] = field(default_factory=list)
     held_rows: set[int] = field(default_factory=set)
     same: dict[int, StoredBudget] = field(default_factory=dict)
     different_rows: set[int] = field(default_factory=set)
-    blocked_periods: set[str] = field(default_factory=set)
+    blocked_periods: Spans = field(default_factory=lambda: Spans((), _CALENDAR_YEAR))
 
 
 def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletions:
@@ -182,20 +208,19 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
         for hold in found.previous
         if hold.kind in (Kind.RENAME, Kind.DELETION) and hold.budget_id is not None
     }
-    renames = find_renames(
-        found.missing,
-        [match.row for match in found.matched if _may_be_renamed(match)],
-        {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new},
-        check,
-    )
+    renames = _find_renames(found, before, check)
     result = _Deletions(found.live_count)
     pairs = _answered_pairs(found, renames.pairs, answers, result)
     paired_ids = {pair.old.id for pair in renames.pairs}
+    result.kept_ids = {each.budget.id for each in found.kept} - paired_ids
+    gone = [
+        budget
+        for budget in found.missing
+        if budget.id not in paired_ids and budget.id not in result.kept_ids
+    ]
     waiting: list[StoredBudget] = []
     fresh: list[StoredBudget] = []
-    for budget in found.missing:
-        if budget.id in paired_ids:
-            continue
+    for budget in gone:
         question = held_budget(Kind.DELETION, budget, None).question
         if found.allow_deletes or answers.have(question, Reply.APPROVE):
             result.deletes.append(budget)
@@ -218,13 +243,20 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
     else:
         result.deletes += fresh
     deleted_ids = {budget.id for budget in result.deletes}
-    held = [
-        budget
-        for budget in found.missing
-        if budget.id not in paired_ids and budget.id not in deleted_ids
-    ]
+    held = [(budget, before.get(budget.id)) for budget in gone if budget.id not in deleted_ids]
     _hold(result, sorted(pairs, key=lambda pair: pair.row.number), held, limited_ids)
     return result
+
+
+def _find_renames(found: Found, before: Mapping[str, Hold], check: Check) -> Renames:
+    """The suspected renames; `before` are the renames and deletions that the last run held."""
+    certain_ids = {each.budget.id for each in found.kept if each.is_certain}
+    missing = [budget for budget in found.missing if budget.id not in certain_ids]
+    rows: list[SheetRow] = []
+    if missing:
+        rows = [match.row for match in found.matched if _may_be_renamed(match)]
+    keys = {budget_id: hold.new.key for budget_id, hold in before.items() if hold.new}
+    return find_renames(missing, rows, keys, check)
 
 
 def _answered_pairs(
@@ -252,20 +284,31 @@ def _answered_pairs(
 def _hold(
     result: _Deletions,
     pairs: Iterable[Pair],
-    deletions: Iterable[StoredBudget],
+    deletions: Iterable[tuple[StoredBudget, Hold | None]],
     limited_ids: Collection[str],
 ) -> None:
-    """Hold renames and deletions; those over the limit block the creations of their period."""
+    """Hold renames and deletions.
+
+    `deletions` have what the previous run held. The new name of a held rename is remembered: its
+    row may be back later.
+    """
     for old, row, reasons in pairs:
         limit = (Reason.LIMIT,) if old.id in limited_ids else ()
         result.held.append(held_budget(Kind.RENAME, old, row, *reasons, *limit))
         result.held_rows.add(row.number)
-    for budget in deletions:
+    for budget, earlier in deletions:
         reason = Reason.LIMIT if budget.id in limited_ids else Reason.RENAME
-        result.held.append(held_budget(Kind.DELETION, budget, None, reason))
-    result.blocked_periods = {
-        hold.period_key for hold in result.held if Reason.LIMIT in hold.reasons
-    }
+        hold = held_budget(Kind.DELETION, budget, None, reason)
+        result.held.append(hold._replace(new=earlier and earlier.new))
+
+
+def _blocked_periods(held: Iterable[Hold], fiscal_year: FiscalYear) -> Spans:
+    """The periods in which nothing is created, because deletions over the limit are held.
+
+    A year also blocks its quarters: the money would be there twice.
+    """
+    keys = (hold.period_key for hold in held if Reason.LIMIT in hold.reasons)
+    return Spans(keys, fiscal_year)
 
 
 def _exceeds_limit(count: int, live_count: int) -> bool:
@@ -279,8 +322,13 @@ class _Amounts(NamedTuple):
     bulk: Reason | None
 
 
-def _decide_amounts(found: Found, answers: _Answers, check: Check) -> _Amounts:
-    """Hold the changed amounts that look misread, and those that are still held."""
+def _decide_amounts(
+    found: Found, kept_ids: Collection[str], answers: _Answers, check: Check
+) -> _Amounts:
+    """Hold the changed amounts that look misread, and those that are still held.
+
+    The held amount of a kept budget stays held: its row cannot be read now.
+    """
     before = {
         hold.budget_id: hold
         for hold in found.previous
@@ -304,7 +352,7 @@ def _decide_amounts(found: Found, answers: _Answers, check: Check) -> _Amounts:
             pairs.append(pair)
             changed.append((pair, match, budget))
     now = bulk_reason(pairs)
-    held: dict[str, Hold] = {}
+    held = {budget_id: hold for budget_id, hold in before.items() if budget_id in kept_ids}
     for pair, match, budget in changed:
         reason = now
         if reason is None and (hold := before.get(budget.id)):

@@ -17,7 +17,7 @@ from budget_sync.sync.reading.result import BudgetKey, SheetRow
 
 
 class Kind(StrEnum):
-    """What a held change would do."""
+    """The effect that a held change would have."""
 
     RENAME = "rename"
     DELETION = "deletion"
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 
 
 class Reply(StrEnum):
-    """What a person answers.
+    """The answer of a person.
 
     SAME and DIFFERENT answer a rename. APPROVE answers deletions and the creations that are held
     with them, APPLY amounts and the creations that are held with them.
@@ -106,7 +106,8 @@ class Hold(NamedTuple):
 
     `department`, `fiscal_period` (as text) and `period_key` are those of the budget; of a creation,
     those of its row. `old_minor` and `new_minor` are the amounts before and after, and `used_minor`
-    is the money on the budget. `new` is the new budget of a rename and of a creation.
+    is the money on the budget. `new` is the new budget of a rename and of a creation. A deletion
+    that was a rename in an earlier run keeps the new budget of that.
     """
 
     kind: Kind
@@ -125,9 +126,8 @@ class Hold(NamedTuple):
     @property
     def question(self) -> Question:
         """What an answer to this change is bound to."""
-        return Question(
-            self.kind, self.budget_id, self.new and self.new.key, self.currency, self.new_minor
-        )
+        new = None if self.kind is Kind.DELETION else self.new
+        return Question(self.kind, self.budget_id, new and new.key, self.currency, self.new_minor)
 
     @property
     def name(self) -> str:

@@ -81,16 +81,45 @@ def find_renames(
             score = _score(old, rows[number], comparer)
             pairs.append(Pair(old, rows[number], (score and score.reasons) or (Reason.RENAME,)))
     left.sort(key=lambda old: (-_used(old), not candidates.has_same_name(old)))
+    # A near amount alone says less than a name: "Public Works" must not take "Fire" from "Fire
+    # Department".
+    unpaired: list[StoredBudget] = []
     for old in checked(left, check):
-        best: tuple[_Score, int] | None = None
-        for number in candidates.of(old):
-            score = _score(old, rows[number], comparer)
-            if score is not None and (best is None or score.rank > best[0].rank):
-                best = score, number
-        if best is not None:
-            candidates.take(best[1])
-            pairs.append(Pair(old, rows[best[1]], best[0].reasons))
+        best = _best(old, rows, candidates, comparer)
+        if best is None or not best.is_likely:
+            unpaired += [old] if best else []
+            continue
+        candidates.take(best.number)
+        pairs.append(Pair(old, rows[best.number], best.score.reasons))
+    for old in checked(unpaired, check):
+        if best := _best(old, rows, candidates, comparer):
+            candidates.take(best.number)
+            pairs.append(Pair(old, rows[best.number], best.score.reasons))
     return Renames(pairs, is_complete=not comparer.is_exhausted)
+
+
+class _Best(NamedTuple):
+    """The row that fits a budget best, by its number."""
+
+    score: _Score
+    number: int
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether more than a near amount says that it is the same budget."""
+        return any(self.score.rank[:3])
+
+
+def _best(
+    old: StoredBudget, rows: Sequence[SheetRow], candidates: _Candidates, comparer: Comparer
+) -> _Best | None:
+    """The free row that fits a budget best; None if none does."""
+    best: _Best | None = None
+    for number in candidates.of(old):
+        score = _score(old, rows[number], comparer)
+        if score is not None and (best is None or score.rank > best.score.rank):
+            best = _Best(score, number)
+    return best
 
 
 def _used(budget: StoredBudget) -> int:
@@ -102,7 +131,7 @@ def _used(budget: StoredBudget) -> int:
 class _Score(NamedTuple):
     """How well a row fits a budget; greater ranks fit better."""
 
-    rank: tuple[bool, bool, bool, float]
+    rank: tuple[bool, bool, bool, bool, float]
     reasons: tuple[Reason, ...]
 
 
@@ -123,7 +152,9 @@ def _score(old: StoredBudget, row: SheetRow, comparer: Comparer) -> _Score | Non
             and department_key == wanted.department_key
             and _year(period_key) == _year(wanted.period_key) is not None
         )
-        return _Score((True, difference == 0, True, 1.0), (Reason.MONEY,)) if is_moved else None
+        return (
+            _Score((True, difference == 0, True, True, 1.0), (Reason.MONEY,)) if is_moved else None
+        )
     is_equal = is_same_currency and difference == 0 and stored.budgeted_minor > 0
     is_same_name = comparer.is_same(department_key, wanted.department_key)
     if not (has_money or is_equal or is_same_name):
@@ -137,7 +168,7 @@ def _score(old: StoredBudget, row: SheetRow, comparer: Comparer) -> _Score | Non
         *((Reason.NAME,) if is_same_name else ()),
         *((Reason.AMOUNT,) if is_equal else ()),
     )
-    return _Score((is_same_name, is_equal, is_near, ratio), reasons)
+    return _Score((is_same_name, is_equal, is_alike, is_near, ratio), reasons)
 
 
 def _year(period_key: str) -> str | None:
@@ -304,7 +335,7 @@ class Line:
         return found
 
     def _free_from(self, at: int) -> int:
-        """The first free place from `at`; the number of places if there is none."""
+        """The first free place from `at`; the number of places if all are taken."""
         passed = []
         while at < len(self._numbers) and (self._up[at] != at or not self._free[self._numbers[at]]):
             passed.append(at)
@@ -314,7 +345,7 @@ class Line:
         return at
 
     def _free_before(self, at: int) -> int:
-        """One more than the last free place before `at`; 0 if there is none."""
+        """One more than the last free place before `at`; 0 if all are taken."""
         passed = []
         while at > 0 and (self._down[at] != at or not self._free[self._numbers[at - 1]]):
             passed.append(at)

@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
 from typing import Final
 
-from budget_sync.domain.money import LIMIT_MINOR, currency_exponent
+from budget_sync.domain.money import LIMIT_MINOR, MAX_EXPONENT, currency_exponent
 from budget_sync.sync.limits import MAX_CELL_CHARS, MAX_QUOTED_CHARS, cut, quoted
 from budget_sync.sync.reading.currencies import INDIAN_GROUPS, fits, marks_of, name_currency
 from budget_sync.sync.reading.grid import Cell, DateCell, LongCell, PercentCell, UncalculatedCell
@@ -18,6 +18,7 @@ from budget_sync.sync.reading.model import Marks
 SCALE_DIGITS: Final = 30
 SCALE: Final = 10**SCALE_DIGITS
 _POWERS: Final[list[int]] = [10 ** (SCALE_DIGITS - decimals) for decimals in range(3)]
+_UNITS: Final[list[int]] = [10 ** (SCALE_DIGITS - each) for each in range(MAX_EXPONENT + 1)]
 
 # Sheets and Excel: #REF!, #VALUE!, #NAME?, #DIV/0!, #N/A, and other languages' spellings of them.
 _FORMULA_ERROR = re.compile(r"#\S*[!?]|#N/A|#NV|#N/D|#ND|#GETTING_DATA|Err:[0-9]{3}", re.IGNORECASE)
@@ -25,6 +26,13 @@ _LOADING = re.compile(
     r"(?:loading|wird geladen|chargement|cargando|caricamento|carregando)\s*(?:\.\.\.|…)",
     re.IGNORECASE,
 )
+#: A number of so many digits is below the limit of every currency.
+_SHORT: Final = 11
+_MAX_COMMON: Final = 17
+
+#: Whole numbers below it are exact as floats.
+_EXACT: Final = 2.0**53
+
 # Most amounts. With at most two decimals, they are never ambiguous.
 _COMMON = re.compile(
     r"(?P<minus>-?)(?P<sign>\$?)(?P<whole>[1-9][0-9]{0,2}(?:,[0-9]{3}){1,4}|[0-9]{1,15})"
@@ -70,9 +78,11 @@ class AmountReader:
         self._decimal, self._group = marks.decimal, marks.group
         self._example = f"5{marks.group}000{marks.decimal}50"
         # Common amounts are matched as if they were written 5,000.50.
-        self._usual = str.maketrans(
-            {**dict.fromkeys(".,' ", "?"), marks.decimal: ".", marks.group: ","}
-        )
+        self._usual = None
+        if (marks.decimal, marks.group) != (".", ","):
+            self._usual = str.maketrans(
+                {**dict.fromkeys(".,' ", "?"), marks.decimal: ".", marks.group: ","}
+            )
 
     def read(self, cell: Cell, currency: str) -> Decimal:
         """The amount in a cell. Raises CellError."""
@@ -87,9 +97,20 @@ class AmountReader:
 
     def common(self, cell: str, currency: str) -> int | None:
         """As `scaled`, for the way in which most amounts are written; None for other text."""
-        if len(cell) < 10 and cell.isdecimal() and cell.isascii():
-            return int(cell) * SCALE
-        found = _COMMON.fullmatch(cell.translate(self._usual)) if len(cell) < 18 else None
+        size = len(cell)
+        if size <= _SHORT and cell.isascii():
+            if cell.isdecimal():
+                return int(cell) * SCALE
+            whole, _, decimals = cell.partition(self._decimal)
+            digits = whole + decimals
+            if digits.isdecimal() and whole and 1 <= len(decimals) <= 2:
+                return int(digits) * _POWERS[len(decimals)]
+        return self._matched(cell, currency) if size <= _MAX_COMMON else None
+
+    def _matched(self, cell: str, currency: str) -> int | None:
+        """As `common`, for an amount that may have a sign and groups."""
+        usual = cell if self._usual is None else cell.translate(self._usual)
+        found = _COMMON.fullmatch(usual)
         if found is None:
             return None
         minus, sign, whole, decimals = found.groups("")
@@ -244,7 +265,7 @@ def from_decimal(number: Decimal) -> int:
 
 def round_minor(scaled: int, exponent: int) -> int:
     """An amount that was multiplied by SCALE, in minor units, rounded half-even."""
-    unit: int = 10 ** (SCALE_DIGITS - exponent)
+    unit = _UNITS[exponent]
     minor, rest = divmod(scaled, unit)
     if 2 * rest > unit or (2 * rest == unit and minor % 2):
         minor += 1
@@ -313,6 +334,8 @@ def _number(cell: Cell, currency: str) -> int:
         raise CellError(sentence(cell.problem("Enter a number.")))
     if isinstance(cell, int):
         return cell * SCALE
+    if isinstance(cell, float) and -_EXACT < cell < _EXACT and cell.is_integer():
+        return int(cell) * SCALE
     number = Decimal(repr(cell)) if isinstance(cell, float) else Decimal(cell)
     if not number.is_finite():
         raise CellError(f"is {cut(str(number), MAX_QUOTED_CHARS)}. Enter a number.")

@@ -30,6 +30,7 @@ from budget_sync.sync.reading.result import (
 )
 from budget_sync.sync.reading.rows import Sheet
 from budget_sync.sync.reading.sections import Sections
+from budget_sync.sync.reading.title import other_year_note
 from budget_sync.sync.reading.upgraded import ENCODING_NOTE, completed, file_format
 
 __all__ = ["apply", "completed"]
@@ -112,7 +113,7 @@ def _nameless_error(
 def _facts(lines: Lines | Sections, rows: Sequence[SheetRow]) -> Facts:
     below = lines.sheet.grid.rows[lines.sheet.layout.last_row :]
     return Facts(
-        rows=sum(bool(cells) for cells in below),
+        rows=sum(map(bool, below)),
         budgets=len(rows),
         total=totals_by_currency(rows),
         nameless_rows=len(lines.nameless),
@@ -123,10 +124,13 @@ def _facts(lines: Lines | Sections, rows: Sequence[SheetRow]) -> Facts:
 def _notes(lines: Lines | Sections, rows: Sequence[SheetRow]) -> list[str]:
     sheet = lines.sheet
     first = sheet.layout.last_row
-    spellings = spelling_notes(
-        sheet.names.spellings, list(dict.fromkeys(row.budget.department_key for row in rows))
+    several = sheet.names.spellings
+    keys = dict.fromkeys(
+        key for row in rows if several and (key := row.budget.department_key) in several
     )
+    spellings = spelling_notes(several, list(keys))
     found = [
+        other_year_note(sheet.grid, sheet.layout.header_rows[0], sheet.reading, sheet.customer),
         *lines.notes.sentences(),
         hidden_rows_note(sheet.grid, first, lines.skipped),
         *spellings.sentences(),

@@ -17,6 +17,19 @@ _FIRST_DIGITS = re.compile(r"[-(]?[^\w\s.,()-]?[0-9]{1,3}")
 _SURPLUS = "The row has more cells than the header. Quote an amount that contains a comma."
 
 
+class _NextDigits(dict[Cell, bool]):
+    """Whether a cell may be the end of an amount that a comma splits. Texts are read once."""
+
+    def __missing__(self, cell: Cell) -> bool:
+        """Read the cell."""
+        if not isinstance(cell, str):
+            return False
+        # Digits, spaces and signs are before the colon.
+        found = "" < cell < ":" and _NEXT_DIGITS.fullmatch(cell.strip()) is not None
+        self[cell] = found
+        return found
+
+
 class CommaCheck:
     """Checks the rows of one sheet. It does nothing unless the file's delimiter is a comma."""
 
@@ -25,7 +38,12 @@ class CommaCheck:
         self._columns = sheet.columns
         self.is_needed = sheet.grid.delimiter == ","
         #: The columns to the right of the amounts, in a file that must be checked.
-        self.next_columns = [column + 1 for column in self._columns.amounts if self.is_needed]
+        self.next_columns = [
+            column + 1
+            for column in self._columns.amounts
+            if self.is_needed and column + 1 < self._columns.width
+        ]
+        self.may_follow = _NextDigits()
         self._is_text: dict[int, bool] = {}
 
     def may_be_split(self, cells: Sequence[Cell], count: int) -> bool:
@@ -36,10 +54,10 @@ class CommaCheck:
         if count > self._columns.width:
             return True
         for column in self.next_columns:
-            rest = cells[column]
-            # Digits, spaces and signs are before the colon.
-            if isinstance(rest, str) and "" < rest < ":" and _NEXT_DIGITS.fullmatch(rest.strip()):
-                return True
+            if self.may_follow[cells[column]]:
+                amount = cells[column - 1]
+                if isinstance(amount, str) and _FIRST_DIGITS.fullmatch(amount.strip()):
+                    return True
         return False
 
     def problem(self, cells: Sequence[Cell]) -> str | None:

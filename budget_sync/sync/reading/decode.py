@@ -180,13 +180,39 @@ def sep_line(text: str) -> tuple[str | None, str]:
 
 
 def rows_of(text: str, delimiter: str) -> list[Sequence[str]]:
-    """As `split`, with SheetProblem for text that cannot be split."""
+    """As `split_lenient`, with SheetProblem for text that cannot be split."""
     try:
-        return split(text, delimiter)
+        return split_lenient(text, delimiter)
     except csv.Error as error:
         raise SheetProblem(
             f"The CSV file cannot be read: {error}. Save it again from the spreadsheet program."
         ) from None
+
+
+def split_lenient(text: str, delimiter: str) -> list[Sequence[str]]:
+    """As `split`, also if there are spaces between a closing quote and the next delimiter."""
+    try:
+        return split(text, delimiter)
+    except csv.Error:
+        closed = without_spaces_after_quotes(text, delimiter)
+        if closed == text:
+            raise
+        return split(closed, delimiter)
+
+
+def without_spaces_after_quotes(text: str, delimiter: str) -> str:
+    """The text without spaces between a closing quote and the end of its cell.
+
+    Some programs write `"North" ;12`. Spreadsheet programs accept it.
+    """
+    parts = text.split('"')
+    ends = (delimiter, "\r", "\n")
+    # The quotes around a cell alternate; a doubled one leaves an empty part between two of them.
+    for place in range(2, len(parts), 2):
+        rest = parts[place].lstrip(" ")
+        if rest.startswith(ends) or (not rest and place == len(parts) - 1):
+            parts[place] = rest
+    return '"'.join(parts)
 
 
 def split(text: str, delimiter: str) -> list[Sequence[str]]:

@@ -1,4 +1,4 @@
-"""The cells of a sheet, whatever file or service they come from. Pure."""
+"""The cells of a sheet from any file or service. Pure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PercentCell(NamedTuple):
 
 
 class UncalculatedCell(NamedTuple):
-    """A formula whose value is not in the file."""
+    """A formula without its value in the file."""
 
     def problem(self, _advice: str) -> str:
         """What is wrong with the cell, in any column, and what to do."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -31,8 +31,9 @@ _NO_IDS: Final[dict[int, str]] = {}
 class Group:
     """The lines of one department and period.
 
-    `rows` are the lines that can be read, `bad_rows` the others. `total` is the sum of the amounts
-    as written, times SCALE. `limit` is that of the first line. `budget_ids` are those of the rows
+    `rows` are the lines that can be read, `bad_rows` the others. `rows` is a list only if there are
+    several, because most groups of some sheets have one. `total` is the sum of the amounts as
+    written, times SCALE. `limit` is that of the first line. `budget_ids` are those of the rows
     that have one.
     """
 
@@ -50,7 +51,7 @@ class Group:
 
     def __init__(self, name: Name, period: Period) -> None:
         self.name, self.period = name, period
-        self.rows: list[int] = []
+        self.rows: Sequence[int] = ()
         self.bad_rows: list[int] = _NO_ROWS
         self.total = 0
         self.currency = ""
@@ -68,15 +69,23 @@ class Group:
     ) -> None:
         """Add a line that can be read."""
         if not self.rows:
+            self.rows, self.total = (number,), amount
             self.currency, self.limit = currency, limit
-        elif currency != self.currency:
-            self.currencies = (self.currencies or {self.currency}) | {currency}
-        self.rows.append(number)
-        self.total += amount
+        else:
+            self.adder()(number)
+            self.total += amount
+            if currency != self.currency:
+                self.currencies = (self.currencies or {self.currency}) | {currency}
         if budget_id is not None:
             if self.budget_ids is _NO_IDS:
                 self.budget_ids = {}
             self.budget_ids[number] = budget_id
+
+    def adder(self) -> Callable[[int], None]:
+        """Adds only the number of a line that can be read."""
+        if not isinstance(self.rows, list):
+            self.rows = list(self.rows)
+        return self.rows.append
 
     def add_bad(self, number: int) -> None:
         """Add a line that cannot be read."""
@@ -100,6 +109,7 @@ class Groups:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
+        self._factor = reading.unit * (-1 if reading.sign == "negate" else 1)
         self.by_key: dict[BudgetKey, Group] = {}
         self._bad_ids: list[tuple[str, int]] = []
 
@@ -120,19 +130,22 @@ class Groups:
         errors, rejected = self._twice()
         rows: list[SheetRow] = []
         for group in checked(self.by_key.values(), check):
-            if not group.rows:
+            numbers = group.rows
+            if not numbers or (rejected and rejected.issuperset(numbers)):
                 continue
-            if rejected and not rejected.isdisjoint(group.rows) and rejected.issuperset(group.rows):
-                continue
-            problem = self._problem(group)
+            problem = None
+            if group.bad_rows or group.currencies or len(numbers) > 1:
+                problem = self._problem(group)
             if problem is not None:
                 errors.append(_error_of(group, problem))
                 continue
-            minor = self._minor(group)
-            if minor < 0 or minor >= LIMIT_MINOR:
-                errors.append(_error_of(group, _size_problem(group, minor)))
+            exponent = currency_exponent(group.currency)
+            minor = round_minor(group.total * self._factor, exponent)
+            if 0 <= minor < LIMIT_MINOR:
+                budget = _budget(group, minor, exponent)
+                rows.append(SheetRow(numbers[0], budget, len(numbers)))
             else:
-                rows.append(SheetRow(group.rows[0], _budget(group, minor), len(group.rows)))
+                errors.append(_error_of(group, _size_problem(group, minor)))
         return rows, errors
 
     def _problem(self, group: Group) -> str | None:
@@ -154,11 +167,6 @@ class Groups:
                 "such rows up."
             )
         return None
-
-    def _minor(self, group: Group) -> int:
-        sign = -1 if self._reading.sign == "negate" else 1
-        total = group.total * self._reading.unit * sign
-        return round_minor(total, currency_exponent(group.currency))
 
     def _twice(self) -> tuple[list[RowError], set[int]]:
         """One error for each Budget ID that occurs twice, and the rows with such an ID."""
@@ -215,18 +223,17 @@ def _size_problem(group: Group, minor: int) -> str:
     return f"{group.label} {verb} {amount:f}. A budget is 0 or more."
 
 
-def _budget(group: Group, minor: int) -> SheetBudget:
-    exponent = currency_exponent(group.currency)
-    limit = None if group.limit is None else round_minor(group.limit, exponent)
+def _budget(group: Group, minor: int, exponent: int) -> SheetBudget:
+    name, period, limit = group.name, group.period, group.limit
     return SheetBudget(
-        group.budget_ids.get(group.rows[0]),
-        group.name.text,
-        group.name.key,
-        group.period.text,
-        group.period.key,
+        group.budget_ids.get(group.rows[0]) if group.budget_ids else None,
+        name.text,
+        name.key,
+        period.text,
+        period.key,
         group.currency,
         minor,
-        limit,
+        None if limit is None else round_minor(limit, exponent),
         exponent,
     )
 
@@ -240,11 +247,11 @@ def row_list(rows: Sequence[int]) -> str:
 
 def totals_by_currency(rows: Iterable[SheetRow]) -> dict[str, Decimal]:
     """The sum of the budgets in each currency, in whole units."""
-    minor: dict[tuple[str, int], int] = {}
+    minor: dict[str, int] = {}
     for row in rows:
-        key = row.budget.currency, row.budget.exponent
-        minor[key] = minor.get(key, 0) + row.budget.budgeted_minor
+        budget = row.budget
+        minor[budget.currency] = minor.get(budget.currency, 0) + budget.budgeted_minor
     return {
-        currency: to_decimal(total * SCALE // 10**exponent)
-        for (currency, exponent), total in minor.items()
+        currency: to_decimal(total * SCALE // 10 ** currency_exponent(currency))
+        for currency, total in minor.items()
     }

@@ -77,7 +77,7 @@ class HeadingPeriod(NamedTuple):
 
 
 def heading_period(heading: str, fiscal_year: FiscalYear) -> HeadingPeriod | None:
-    """The period in a heading, with a year; None if there is none."""
+    """The period in a heading, with a year; None for other headings."""
     if len(heading) > MAX_CHARS:
         return None
     return _heading_period(heading, fiscal_year)

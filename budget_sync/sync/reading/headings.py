@@ -15,7 +15,7 @@ from budget_sync.sync.reading.vocabulary import BUDGET, CODE_WORDS, NOT_AMOUNT, 
 #: A longer heading is a note. It is compared by its beginning.
 MAX_HEADING_CHARS = 300
 
-#: What joins the texts of a header of several rows.
+#: Joins the texts of a header of several rows.
 JOIN = " / "
 
 #: The score of a heading with a slip of the pen. A department with it is asked.
@@ -32,7 +32,7 @@ _CAMEL = re.compile(r"(?<=[a-zà-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])")
 
 
 class Role(StrEnum):
-    """What a column is."""
+    """The role of a column."""
 
     DEPARTMENT = "department"
     PERIOD = "period"

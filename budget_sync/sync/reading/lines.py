@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final
 
 from budget_sync.sync.limits import CHECK_EVERY_ROWS, Check
 from budget_sync.sync.reading.amounts import CellError
 from budget_sync.sync.reading.commas import CommaCheck
 from budget_sync.sync.reading.grid import Cell
-from budget_sync.sync.reading.groups import Group, Groups
+from budget_sync.sync.reading.groups import Groups
 from budget_sync.sync.reading.header import heading_text
 from budget_sync.sync.reading.headings import hkey
-from budget_sync.sync.reading.names import NO_ID, NO_NAME, BudgetId, Name, TotalKind
+from budget_sync.sync.reading.line_totals import LineTotals
+from budget_sync.sync.reading.names import NO_NAME, BudgetId, TotalKind
 from budget_sync.sync.reading.notes import Notes
+from budget_sync.sync.reading.plain_rows import PlainRows
 from budget_sync.sync.reading.row_errors import RowErrors
 from budget_sync.sync.reading.rows import Row, Sheet
 from budget_sync.sync.reading.total_rows import TOTAL, TotalError, TotalRows
-from budget_sync.sync.reading.values import Amounts, Period, Verdict, is_blank
+from budget_sync.sync.reading.values import Period, Verdict, is_blank
 
 BELOW_TABLE: Final = "text below the table"
 REPEATED_HEADER: Final = "repeated header"
 NOTHING: Final = "neither a department nor an amount"
-
-#: A row that is shorter by more cells than this is not read in the fast way.
-_MAX_PADDING: Final = 64
-
-
-class _Owner(NamedTuple):
-    """The group of the rows with equal cells in all columns but that of the amount."""
-
-    group: Group
-    period_key: str | None
-    amounts: Amounts
 
 
 class Lines:
@@ -52,23 +42,13 @@ class Lines:
         self.nameless: list[tuple[int, int]] = []
         self.blank_amounts = 0
         self._rows = sheet.grid.rows[sheet.layout.last_row :]
-        columns = sheet.columns
-        keys = (columns.department, columns.period, columns.part, columns.currency, *columns.keep)
-        self._owner_cells = itemgetter(*(column for column in (*keys, 0) if column is not None))
-        self._owners: dict[tuple[Cell, ...], _Owner] = {}
-        self._id_column = sheet.columns.budget_id if sheet.uses_ids else None
         self._last_amount_row = self._find_last_amount_row()
-        self._filters = list(zip(sheet.filters, sheet.columns.keep, strict=True))
         self._fills = sheet.reading.department.fill == "down"
-        self._last_named = NO_NAME
         self._commas = CommaCheck(sheet)
         self._totals = TotalRows(sheet, self.skipped, self.notes)
-        self._remembers_owners = not (
-            sheet.is_wide or self._fills or self._id_column is not None or columns.limit is not None
-        )
-        self._has_commas = self._commas.is_needed
-        self._add_total = self._totals.running.add
-        self._fewest_cells = 1 + max(*sheet.columns.used, *(self._commas.next_columns))
+        self._line_totals = LineTotals(sheet, self._rows)
+        self._has_line_totals = self._line_totals.is_needed
+        self._plain = PlainRows(sheet, self.groups, self._commas, self._totals.running)
 
     def read(self, check: Check) -> None:
         """Read all rows."""
@@ -76,96 +56,19 @@ class Lines:
         for start in range(0, len(self._rows), CHECK_EVERY_ROWS):
             check()
             rows = self._rows[start : start + CHECK_EVERY_ROWS]
-            for number, cells in self._without_known(rows, first + start):
-                if not self._add_plain(number, cells) and not self.sheet.is_blank(cells):
+            for number, cells in self._unusual(rows, first + start):
+                if not self.sheet.is_blank(cells):
                     self._read(number, cells)
+        self._finish_line_totals()
 
-    def _without_known(
+    def _unusual(
         self, rows: Sequence[Sequence[Cell]], first: int
     ) -> Iterator[tuple[int, Sequence[Cell]]]:
-        """Add the rows with the same cells as an earlier one, but for the amount; the others.
+        """Add the plain rows, of which the first one has this number; the other rows.
 
-        Most rows of long sheets end here.
+        If there are totals among the lines, each row is looked at in full.
         """
-        owner_cells, owners = self._owner_cells, self._owners
-        column, add_total = self.sheet.columns.amounts[0], self._add_total
-        width, after, has_commas = self.sheet.columns.width, column + 1, self._has_commas
-        for number, cells in enumerate(rows, first):
-            try:
-                owner = owners[owner_cells(cells)]
-                amount = owner.amounts[cells[column]]
-            except (KeyError, IndexError):
-                yield number, cells
-                continue
-            count = len(cells)
-            rest = cells[after] if has_commas and count > after else None
-            if (
-                not isinstance(amount, int)
-                or (has_commas and count > width)
-                or (isinstance(rest, str) and "" < rest < ":")
-            ):
-                yield number, cells
-                continue
-            group = owner.group
-            group.rows.append(number)
-            group.total += amount
-            add_total((owner.period_key, (amount,)))
-
-    def _add_plain(self, number: int, cells: Sequence[Cell]) -> bool:
-        """Add a row that has nothing unusual to its groups; False if it must be read in full."""
-        sheet, columns = self.sheet, self.sheet.columns
-        count = len(cells)
-        if count < self._fewest_cells:
-            if count < self._fewest_cells - _MAX_PADDING:
-                return False
-            cells = [*cells, *[None] * (self._fewest_cells - count)]
-        if self._has_commas and self._commas.may_be_split(cells, count):
-            return False
-        name = sheet.names[cells[columns.department]]
-        periods = sheet.fixed_periods or sheet.periods_of(cells)
-        if not name.is_plain or periods[0].problem is not None:
-            return False
-        currency = sheet.default_currency
-        if columns.currency is not None:
-            currency = sheet.currencies[cells[columns.currency]].code
-        for rule, column in self._filters:
-            if rule[cells[column]] is not Verdict.KEPT:
-                return False
-        return bool(currency) and self._add_amounts(number, cells, name, periods, currency)
-
-    def _add_amounts(
-        self,
-        number: int,
-        cells: Sequence[Cell],
-        name: Name,
-        periods: Sequence[Period],
-        currency: str,
-    ) -> bool:
-        """Add the amounts of a row to their groups; False if one is unusual."""
-        sheet, columns = self.sheet, self.sheet.columns
-        amounts_of = sheet.amounts(currency)
-        amounts: list[int | None] = []
-        for column in columns.amounts:
-            amount = amounts_of[cells[column]]
-            if isinstance(amount, CellError) or (amount is None and not sheet.is_wide):
-                return False
-            amounts.append(amount)
-        limit = None if columns.limit is None else amounts_of[cells[columns.limit]]
-        budget_id = NO_ID if self._id_column is None else sheet.ids[cells[self._id_column]]
-        if isinstance(limit, CellError) or (limit or 0) < 0 or budget_id.problem is not None:
-            return False
-        self._last_named = name
-        self._add_total((periods[0].key if columns.period is not None else None, amounts))
-        for period, amount in zip(periods, amounts, strict=True):
-            if amount is not None:
-                group = self.groups.of(name, period)
-                group.add(number, amount, currency, budget_id.text, limit)
-        if self._remembers_owners:
-            key = self._owner_cells(cells)
-            if all(isinstance(cell, str) for cell in key) and group.currency == currency:
-                period_key = periods[0].key if columns.period is not None else None
-                self._owners[key] = _Owner(group, period_key, amounts_of)
-        return True
+        return enumerate(rows, first) if self._has_line_totals else self._plain.others(rows, first)
 
     def _read(self, number: int, cells: Sequence[Cell]) -> None:
         """Read a row with anything unusual, by the rules in their order."""
@@ -174,7 +77,7 @@ class Lines:
             return
         if self._is_header(cells):
             self.skipped[number] = REPEATED_HEADER
-            self._last_named = NO_NAME
+            self._plain.last_named = NO_NAME
             return
         row = self.sheet.row(number, cells)
         if problem := self._commas.problem(cells):
@@ -185,27 +88,53 @@ class Lines:
             self._fill(row)
             return
         try:
-            is_skipped = self._totals.skips(row, self._last_named if self._is_filled else None)
+            is_skipped = self._totals.skips(
+                row, self._plain.last_named if self._is_filled else None
+            )
         except TotalError as error:
             self.errors.reject(row, [str(error)])
             is_skipped = True
         if is_skipped:
-            self._last_named = NO_NAME
+            self._plain.last_named = NO_NAME
             return
         self._fill(row)
-        self._line(row)
+        if not self._is_line_total(row):
+            self._line(row)
+
+    def _is_line_total(self, row: Row) -> bool:
+        """Whether a row is the sum of other lines of its department; then it is skipped."""
+        if not self._has_line_totals or row.verdict is not Verdict.KEPT or row.name.is_blank:
+            return False
+        column = self._line_totals.column(row.cells) if row.has_amount else None
+        if column is not None and self._line_totals.skips(row, column):
+            self.skipped[row.number] = TOTAL
+            return True
+        if row.has_amount:
+            self._line_totals.add(row.name.key, row.periods[0].key, row.readable_amounts)
+        return False
+
+    def _finish_line_totals(self) -> None:
+        """Add the rows that are lines after all, and reject those that are neither."""
+        verdicts = self._line_totals.finish()
+        for row in verdicts.lines:
+            del self.skipped[row.number]
+            self._line(row)
+        for row, problem in verdicts.rejected:
+            self.errors.reject(row, [problem])
+        for note in verdicts.notes:
+            self.notes.add("rows that read like totals", note)
 
     @property
     def _is_filled(self) -> bool:
         """Whether a blank department is that of a row above."""
-        return self._fills and self._last_named is not NO_NAME
+        return self._fills and self._plain.last_named is not NO_NAME
 
     def _fill(self, row: Row) -> None:
         """Fill a blank department from the last named row."""
         if not row.name.is_blank:
-            self._last_named = row.name
+            self._plain.last_named = row.name
         elif self._is_filled:
-            row.name = self._last_named
+            row.name = self._plain.last_named
 
     def _line(self, row: Row) -> None:
         """Add a row that is neither skipped nor a total to its groups, or reject it."""

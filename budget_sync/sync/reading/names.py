@@ -84,6 +84,8 @@ class Names(dict[Cell, Name]):
         self._strip_codes = strip_codes
         self._subtotals = frozenset(map(fold, subtotals))
         self._departments = frozenset(map(fold, departments))
+        self._first_spellings: dict[str, str] = {}
+        #: All spellings of the departments with more than one, by key.
         self.spellings: dict[str, dict[str, None]] = {}
 
     def __missing__(self, cell: Cell) -> Name:
@@ -104,15 +106,19 @@ class Names(dict[Cell, Name]):
         key = fold(text)
         if not key:
             return NO_NAME
-        self.spellings.setdefault(key, {})[text] = None
+        first = self._first_spellings.setdefault(key, text)
+        if first != text:
+            self.spellings.setdefault(key, {first: None})[text] = None
         total = self._total_kind(written, key)
-        return Name(text, key, None, total, is_plain=total is TotalKind.NONE)
+        return Name(text, key, None, total, total is TotalKind.NONE)
 
     def _total_kind(self, written: str, key: str) -> TotalKind:
-        keys = {key, fold(written)} if self._strip_codes else {key}
-        if not self._subtotals.isdisjoint(keys):
+        other = fold(written) if self._strip_codes else key
+        if key in self._subtotals or other in self._subtotals:
             return TotalKind.NAMED
-        if not (any(map(_TOTAL_HINT.search, keys)) and self._departments.isdisjoint(keys)):
+        if not _TOTAL_HINT.search(key) and (other == key or not _TOTAL_HINT.search(other)):
+            return TotalKind.NONE
+        if key in self._departments or other in self._departments:
             return TotalKind.NONE
         if is_pure_total(written):
             return TotalKind.PURE
@@ -172,17 +178,26 @@ def clean_text(cell: Cell, max_chars: int) -> str:
 
     Raises CellError.
     """
+    if isinstance(cell, str):
+        return _plain(cell, max_chars) or _clean(cell, max_chars)
     if cell is None:
         return ""
     if isinstance(cell, bool):
         raise CellError(f"is {str(cell).upper()}. Enter a name.")
     if isinstance(cell, DateCell | LongCell | PercentCell | UncalculatedCell):
         raise CellError(sentence(cell.problem(_AS_TEXT)))
-    if not isinstance(cell, str):
-        if abs(float(cell)) >= _LOST_FROM:
-            raise CellError(f"is '{cell}', {_LOST}")
-        return digits(cell)
-    return _clean(cell, max_chars)
+    if abs(float(cell)) >= _LOST_FROM:
+        raise CellError(f"is '{cell}', {_LOST}")
+    return digits(cell)
+
+
+def _plain(text: str, max_chars: int) -> str | None:
+    """As `clean_text`, for most names; None for one that may be a number or a formula's error."""
+    if len(text) <= max_chars and text[:1].isalpha() and text.isascii() and text.isprintable():
+        clean = " ".join(text.split())
+        if clean[0] not in "eE" and clean[-1] != ".":
+            return clean
+    return None
 
 
 def _clean(text: str, max_chars: int) -> str:

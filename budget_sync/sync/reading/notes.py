@@ -68,15 +68,14 @@ def outside_note(rows: Sequence[Sequence[Cell]], first: int, width: int) -> str 
 
 
 def spelling_notes(spellings: Mapping[str, Mapping[str, None]], keys: Sequence[str]) -> Notes:
-    """One note for each department that is written in several ways."""
+    """One note for each of these departments: all of them are written in several ways."""
     notes = Notes()
     for key in keys:
-        texts = list(spellings.get(key, ()))
-        if len(texts) > 1:
-            shown = ", ".join(cut(text, MAX_QUOTED_CHARS) for text in texts[:_MAX_SPELLINGS])
-            more = f" and {len(texts) - _MAX_SPELLINGS} more" * (len(texts) > _MAX_SPELLINGS)
-            notes.add(
-                "departments with several spellings",
-                f"One department has {len(texts)} spellings: {shown}{more}.",
-            )
+        texts = list(spellings[key])
+        shown = ", ".join(cut(text, MAX_QUOTED_CHARS) for text in texts[:_MAX_SPELLINGS])
+        more = f" and {len(texts) - _MAX_SPELLINGS} more" * (len(texts) > _MAX_SPELLINGS)
+        notes.add(
+            "departments with several spellings",
+            f"One department has {len(texts)} spellings: {shown}{more}.",
+        )
     return notes

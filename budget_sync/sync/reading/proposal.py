@@ -11,6 +11,9 @@ from budget_sync.sync.reading.result import SheetResult
 #: The answers to questions by their ids. Questions that take several values have several.
 Answers = Mapping[str, Sequence[str]]
 
+#: How the evidence about the header and the columns begins.
+HEADER_EVIDENCE = "Header: row "
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -18,7 +21,8 @@ class Question:
 
     `default` is taken without an answer. `proposal` is shown, but never taken as the answer.
     `options` is empty if any text may be an answer (a year, a period) or none can (`fiscal_year`).
-    With `several`, the answer is a list of options.
+    With `several`, the answer is a list of options. `examples` has a text for each option, which
+    shows what the option means; the end of `text` has them too, after `short_text`.
     """
 
     id: str
@@ -27,6 +31,8 @@ class Question:
     default: tuple[str, ...] | None = None
     proposal: str | None = None
     several: bool = False
+    examples: tuple[str, ...] = ()
+    short_text: str = ""
 
     def to_json(self) -> dict[str, object]:
         """As JSON; a question with one value has strings in place of lists."""

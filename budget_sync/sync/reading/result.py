@@ -55,7 +55,7 @@ class SheetRow(NamedTuple):
 
 
 class Customer(NamedTuple):
-    """What reading a sheet needs to know about its customer."""
+    """The settings of a customer that a reading needs."""
 
     currency: str
     fiscal_year: FiscalYear = FiscalYear()
@@ -95,7 +95,7 @@ class RowError(NamedTuple):
 
     @property
     def row(self) -> int:
-        """The first row; 0 if there is none."""
+        """The first row; 0 without rows."""
         return self.rows[0] if self.rows else 0
 
     @property

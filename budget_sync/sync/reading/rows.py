@@ -162,7 +162,7 @@ class Sheet:
         return name
 
     def limit(self, row: Row) -> int | CellError | None:
-        """The auto-approve limit of a row, times SCALE; None if there is none."""
+        """The auto-approve limit of a row, times SCALE; None without one."""
         limit = self.amounts(row.currency.code)[self.cell(row.cells, self.columns.limit)]
         if isinstance(limit, int) and limit < 0:
             return CellError("is below 0. Enter 0 or more, or nothing.")

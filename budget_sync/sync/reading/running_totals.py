@@ -26,9 +26,9 @@ class Sum:
         self.amounts = [0] * width
         self.rows = 0
 
-    def add(self, amounts: Amounts) -> None:
-        """Add a row."""
-        self.rows += 1
+    def add(self, amounts: Amounts, rows: int = 1) -> None:
+        """Add a row, or the sum of so many rows."""
+        self.rows += rows
         for place, amount in enumerate(amounts):
             if amount:
                 self.amounts[place] += amount
@@ -47,14 +47,20 @@ class RunningTotals:
 
     def __init__(self, width: int) -> None:
         self._width = width
-        self._rows: list[tuple[str | None, Amounts]] = []
-        self._added = 0
+        self._period_keys: list[str | None] = []
+        self._amounts: list[int | None] = []
         self._since = Sum(width)
         self._all = Sum(width)
         self._subtotals = Sum(width)
         self._periods: dict[str, Sum] = {}
-        #: Adds a row that counts, with its period if there is a period column.
-        self.add = self._rows.append
+        #: Two parts of `add`, for the rows of long sheets: the period, and each of the amounts.
+        self.add_period = self._period_keys.append
+        self.add_amount = self._amounts.append
+
+    def add(self, period_key: str | None, amounts: Amounts) -> None:
+        """Add a row that counts, with its period if there is a period column."""
+        self._period_keys.append(period_key)
+        self._amounts += amounts
 
     def fits(self, total: Amounts, period_key: str | None, *, fewest_rows: int = 1) -> bool:
         """Whether a row is the sum of at least so many rows, of its period or of subtotals."""
@@ -74,14 +80,20 @@ class RunningTotals:
         self._since = Sum(self._width)
 
     def _add_all(self) -> None:
-        for period_key, amounts in self._rows[self._added :]:
-            self._since.add(amounts)
-            self._all.add(amounts)
+        """Add the rows since the last time to the sums."""
+        if not self._period_keys:
+            return
+        columns = [self._amounts[place :: self._width] for place in range(self._width)]
+        amounts = [sum(filter(None, column)) for column in columns]
+        for each in (self._since, self._all):
+            each.add(amounts, len(self._period_keys))
+        for period_key, *row in zip(self._period_keys, *columns, strict=True):
             if period_key is not None:
                 if period_key not in self._periods:
                     self._periods[period_key] = Sum(self._width)
-                self._periods[period_key].add(amounts)
-        self._added = len(self._rows)
+                self._periods[period_key].add(row)
+        self._period_keys.clear()
+        self._amounts.clear()
 
 
 def fits_below(total: Amounts, below: Iterable[Amounts]) -> bool:

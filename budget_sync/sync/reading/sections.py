@@ -110,6 +110,9 @@ class Sections:
         for line in section.lines:
             lines.add(line.readable_amounts)
         is_sum = equal(total.readable_amounts, lines.amounts)
+        if is_sum and self._is_sum_of_sections(total):
+            self._end_with(section, total)
+            return
         problem = self._problem(section, total, is_sum=is_sum)
         if problem is not None and self._is_ended:
             self._leave_out([*section.lines, total])
@@ -121,6 +124,27 @@ class Sections:
         currency = total.currency.code if not section.lines else section.lines[0].currency.code
         for period, amount in self._amounts(section, total):
             self.groups.of(section.name, period).add(total.number, amount, currency)
+
+    def _is_sum_of_sections(self, total: Row) -> bool:
+        """Whether a section's total is that of all sections above it.
+
+        One amount may be the sum of two others by chance.
+        """
+        amounts = total.readable_amounts
+        enough = self._totals.rows >= 3 or (self._totals.rows == 2 and sum(map(bool, amounts)) >= 2)
+        return enough and any(amounts) and equal(amounts, self._totals.amounts)
+
+    def _end_with(self, section: _Section, total: Row) -> None:
+        """Leave out a section that adds up all others, and end the table."""
+        numbers = [line.number for line in (*section.lines, total)]
+        self.skipped.update(dict.fromkeys(numbers, TOTAL))
+        self.notes.add(
+            "sections that are sums of the others",
+            f"{quoted(section.name.text)} (row {total.number}) is the sum of all sections above "
+            "it. It was left out as a total.",
+        )
+        self._is_ended = True
+        self._totals = Sum(self._width)
 
     def _problem(self, section: _Section, total: Row, is_sum: bool) -> str | None:
         """Why a section is not applied; None if it is."""

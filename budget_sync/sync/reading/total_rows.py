@@ -43,7 +43,7 @@ class TotalRows:
 
     def add(self, row: Row) -> None:
         """Add a row that is not skipped to the sums."""
-        self.running.add((self._period_key(row), row.readable_amounts))
+        self.running.add(self._period_key(row), row.readable_amounts)
 
     def skips(self, row: Row, last_named: Name | None) -> bool:
         """Whether a row is a total, or has nothing that says whose it is; then it is skipped.

@@ -210,6 +210,7 @@ class Amounts(dict[Cell, "int | CellError | None"]):
     def __init__(self, reader: AmountReader, currency: str, blanks: Iterable[str]) -> None:
         super().__init__()
         self._reader = reader
+        self._common = reader.common
         self._currency = currency
         self._blanks = frozenset(map(fold, blanks))
 
@@ -217,7 +218,7 @@ class Amounts(dict[Cell, "int | CellError | None"]):
         """Read the cell."""
         if not isinstance(cell, str):
             return self._read(cell)
-        found: int | CellError | None = self._reader.common(cell, self._currency)
+        found: int | CellError | None = self._common(cell, self._currency)
         if found is None and not self._is_blank(cell):
             found = self._read(cell)
         self[cell] = found
@@ -229,7 +230,8 @@ class Amounts(dict[Cell, "int | CellError | None"]):
         try:
             return self._reader.scaled(cell, self._currency)
         except CellError as error:
-            return error
+            # The traceback would keep all frames in memory, for each bad amount of a sheet.
+            return error.with_traceback(None)
 
     def _is_blank(self, text: str) -> bool:
         text = visible(text[: MAX_CELL_CHARS + 1])

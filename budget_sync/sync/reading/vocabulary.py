@@ -40,10 +40,12 @@ DEPARTMENT_HEADINGS: Final[Mapping[float, tuple[str, ...]]] = {
     7: _entries(
         """Organization, Organisation, Agency, Agency Name, Agency/Department, Fachbereich, Bereich,
         Dienststelle, Direction, Dirección, Secretaría, Dependencia, Responsibility Center,
-        Profit Center"""
+        Profit Center, Ministry, Ministry Name, Ministerium, Ministère, Ministerio,
+        Secretaria"""
     ),
     6: _entries(
         """Team, Area, Área, Bureau, Budget Holder, Department/Division, Budget Unit, Ressort,
+        Referat,
         Teilhaushalt, Cost Center Code, Cost Center ID, Cost Center Number, Cost Center No,
         Cost Centre Code, Cost Centre ID, Cost Centre Number, Cost Centre No, KSt-Nr,
         Kostenstellennummer, Org Code"""
@@ -51,7 +53,7 @@ DEPARTMENT_HEADINGS: Final[Mapping[float, tuple[str, ...]]] = {
     5: _entries(
         """Division, Unit, Office, Function, Service, Section, Group, Entity, Branch,
         Organization Unit, Operating Unit, Operating Unit Description, Neighborhood, Program,
-        Cabinet, Line of Business"""
+        Cabinet, Line of Business, Dezernat"""
     ),
 }
 
@@ -92,15 +94,17 @@ AMOUNT_HEADINGS: Final[Mapping[float, tuple[str, ...]]] = {
     ),
     8: _entries(
         """Appropriation, Plan, Planned, Planwert, Budgetwert, Ansatz, Haushaltsansatz,
-        Presupuesto, Budget voté, Crédits votés, Crédits ouverts"""
+        Presupuesto, Budget voté, Crédits votés, Crédits ouverts, Montant voté, Monto aprobado,
+        Importe aprobado, Presupuesto vigente, Créditos iniciales, Orçamento, Valor orçado,
+        Dotação, Stanziamento, Begroting"""
     ),
     7: _entries(
         """Adopted, Allocation, Recommended, Planned Budget, Betrag, Summe, Montant, Importe,
-        Monto"""
+        Monto, Importo, Bedrag"""
     ),
     6: _entries(
         """Amount, Amt, Amount USD, Budget USD, Proposed, How Much, Mt. prévision, Valor,
-        Sollwert"""
+        Sollwert, Soll"""
     ),
     5: _entries("Approved, Authorized, Limit Amount, Cap, Funding"),
     4: _entries("Total, Total Amount, Value, Sum, Gesamt, Estimate"),
@@ -168,14 +172,22 @@ NOT_AMOUNT: Final = _words(
 )
 
 EXPENSE: Final = _words(
-    """e exp expense expenses expenditure expenditures aufwand aufwendungen ausgabe ausgaben dépense
-    dépenses depense depenses gasto gastos opex capex cost costs"""
+    """e exp expense expenses expenditure expenditures aufwand aufwände aufwendung aufwendungen
+    ausgabe ausgaben dépense dépenses depense depenses gasto gastos opex capex cost costs outlay
+    outlays outflow outflows auszahlung auszahlungen kosten charge charges egreso egresos
+    despesa despesas spesa spese uscita uscite lasten uitgaven udgift udgifter
+    spending disbursements"""
 )
 
 REVENUE: Final = _words(
-    """r rev revenue revenues income ertrag erträge einnahme einnahmen recette recettes ingreso
-    ingresos receipts"""
+    """r rev revenue revenues income ertrag erträge ertraege einnahme einnahmen recette recettes
+    ingreso ingresos receipts inflow inflows einzahlung einzahlungen erlös erlöse erloese
+    produit produits receita receitas entrata entrate baten inkomsten indtægt indtægter"""
 )
+
+#: A longer word with one of these endings names its side: "Personalaufwand", "Steuererträge".
+EXPENSE_ENDINGS: Final = ("aufwand", "aufwendungen", "ausgaben", "auszahlungen", "kosten")
+REVENUE_ENDINGS: Final = ("ertrag", "erträge", "einnahmen", "einzahlungen", "erlöse")
 
 #: Values of a status column. `is_bad_status` also knows beginnings such as "pending".
 GOOD_STATUS: Final = _words(
@@ -194,13 +206,15 @@ BAD_STATUS: Final = _words(
 BAD_STATUS_BEGINNINGS: Final = ("no-", "no -", "draft", "pending", "not ")
 
 BUDGET_SCENARIO: Final = _words(
-    """budget plan original_budget adopted_budget approved_budget budgeted adopted working_budget
-    planned ansatz revised_budget"""
+    """budget plan original_budget adopted_budget approved_budget budgeted adopted
+    working_budget planned ansatz revised_budget amended_budget current_budget original revised
+    amended enacted planung soll haushaltsansatz presupuesto"""
 )
 
 OTHER_SCENARIO: Final = _words(
-    """actual actuals forecast estimate prior_year ist reforecast latest_estimate outlook act fcst
-    le prior_actual"""
+    """actual actuals forecast estimate prior_year ist reforecast latest_estimate outlook act
+    fcst le prior_actual estimated projected ergebnis rechnung rechnungsergebnis jahresrechnung
+    réalisé realise ejecutado"""
 )
 
 #: Texts that mean "no amount".

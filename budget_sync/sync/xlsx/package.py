@@ -21,7 +21,7 @@ _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _HEAD_BYTES = 1000
 _IS_ENCRYPTED = 0x1
 
-#: What zipfile raises for a damaged archive.
+#: The exceptions of zipfile for a damaged archive.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -125,7 +125,7 @@ class Package:
 
 
 def _require_zip(data: bytes) -> None:
-    """Raise FetchError with what the file is if it is no zip archive."""
+    """Raise FetchError with what the file is instead of a zip archive."""
     if data.startswith((_ZIP, _EMPTY_ZIP)):
         return
     if not data:

@@ -14,6 +14,7 @@ from budget_sync.web.console import (  # noqa: F401  # importing an area registe
     budgets,
     keys,
     overview,
+    provider_sign_in,
     requests,
     session,
     sync,

@@ -16,12 +16,15 @@ from flask import (
     Response,
     current_app,
     g,
+    redirect,
     render_template,
     request,
     session,
     stream_with_context,
+    url_for,
 )
 from flask_wtf.csrf import CSRFProtect
+from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import database
 from budget_sync.database.models import Customer
@@ -47,7 +50,13 @@ console = Blueprint(
 csrf = CSRFProtect()
 
 #: The views that work without signing in.
-PUBLIC = {"console.static", "console.sign_in", "console.sign_out"}
+PUBLIC = {
+    "console.static",
+    "console.sign_in",
+    "console.sign_out",
+    "console.begin_sign_in",
+    "console.finish_sign_in",
+}
 
 #: Security headers of every page.
 HEADERS = {
@@ -110,10 +119,12 @@ def settings() -> Settings:
 
 
 @console.before_request
-def _before_request() -> None:
+def _before_request() -> AnyResponse | None:
     if request.endpoint == "console.static":
-        return
+        return None
     database.open_connection()
+    if address := _confirmation_address():
+        return redirect(address)
     if request.method == "POST" and may_accept_upload(_view()):
         # Before the file is read, unlike for other forms.
         g.viewer = _load_viewer()
@@ -121,6 +132,23 @@ def _before_request() -> None:
     csrf.protect()
     if request.endpoint not in PUBLIC and "viewer" not in g:
         g.viewer = _load_viewer()
+    return None
+
+
+def _confirmation_address() -> str | None:
+    """Where the identity provider confirms this session; None if it need not or cannot now.
+
+    The redirect to the provider and back suits only a whole page, not a form.
+    """
+    if request.endpoint in PUBLIC or request.method != "GET" or "HX-Request" in request.headers:
+        return None
+    if auth.is_confirmed(auth.CONFIRM_AFTER_S):
+        return None
+    provider = auth.provider_of_session()
+    if provider is None or provider.sign_in is None:
+        return None
+    back = request.full_path.rstrip("?")
+    return url_for("console.begin_sign_in", name=provider.name, silent="1", next=back)
 
 
 def _view() -> Callable[..., Any]:
@@ -187,6 +215,8 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
         here=here,
         Action=Action,
         formats=formats,
+        providers=[each for each in auth.verifier().identity.provider if each.sign_in],
+        has_passwords=auth.verifier().identity.password_sign_in,
         patterns=charts.PATTERNS,
         link=link,
         **values,
@@ -262,6 +292,11 @@ def _money(minor: int, currency: str, exponent: int) -> str:
 @console.app_template_filter("money_short")
 def _money_short(minor: int, currency: str, exponent: int) -> str:
     return formats.money_short(minor, currency, exponent)
+
+
+@console.app_template_filter("in_console")
+def _in_console(message: str | None) -> str:
+    return formats.in_console(message or "")
 
 
 @console.app_template_filter("when")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from csv import writer
@@ -16,9 +17,27 @@ from markupsafe import Markup
 from budget_sync.domain import clock
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import invalid_request
-from budget_sync.domain.money import format_money
+from budget_sync.domain.money import currency_exponent, format_money
 
 MINUS = "\u2212"
+
+#: Answers to a held change whose stored word is not plain.
+_ANSWERS = {"same": "same budget", "different": "different budgets"}
+
+#: Commands in the messages of sync runs, which the console and the command line share, and what the
+#: pages say instead.
+_COMMANDS = (
+    (
+        re.compile(
+            r" or with `flask answer-hold SOURCE` and --rename .{1,1000}? or --different "
+            r"(?:'[^']{1,200}'|[^\s']{1,200}?)(?=\.(?:\s|$))"
+        ),
+        "",
+    ),
+    (re.compile(r" or with `flask [^`]{1,80}`"), ""),
+    (re.compile(r"\bRun reread-source\b"), "Read the sheet again"),
+    (re.compile(r"\brun reread-source\b"), "read the sheet again"),
+)
 
 ACTIONS = {
     "CREATE": "Budget created",
@@ -49,6 +68,8 @@ ACTIONS = {
     "SET_READING": "Reading confirmed",
     "SET_FILE": "Newer file used",
     "ANSWER_HOLD": "Held change answered",
+    "SET_ROLE": "Role set by the identity provider",
+    "LINK_USER": "Person linked to an identity provider",
 }
 FIELDS = {
     "budgetedAmount": "budgeted amount",
@@ -95,6 +116,28 @@ _AMOUNT = re.compile(r"\d{1,3}(,\d{3}){1,5}(\.\d{1,4})?|\d{1,15}(\.\d{1,4})?")
 _MAX_AMOUNT_LENGTH = 30
 
 
+def hold_answer(kind: str, budget_id: str | None, stored: str | None) -> str:
+    """An answer to a held change, as the audit log stores it: "rename of bud_1: same budget (…)".
+
+    A new budget is named by its folded department and its period key.
+    """
+    subject = f"{kind} of {budget_id}" if budget_id else kind
+    try:
+        given = json.loads(stored or "")
+        answer, new_key = str(given["answer"]), given.get("newKey")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return subject
+    named = f" ({new_key.replace('|', ', ')})" if isinstance(new_key, str) else ""
+    return f"{subject}: {_ANSWERS.get(answer, answer)}{named}"
+
+
+def in_console(message: str) -> str:
+    """A message of a sync run without the commands of the command line."""
+    for command, instead in _COMMANDS:
+        message = command.sub(instead, message)
+    return message
+
+
 @lru_cache(maxsize=256)
 def _sign(currency: str) -> str:
     """The prefix of an amount: "$", or "CHF" with a non-breaking space."""
@@ -107,6 +150,15 @@ def money(minor: int, currency: str, exponent: int) -> str:
     minus = MINUS if minor < 0 else ""
     decimals = f".{rest:0{exponent}d}" if exponent else ""
     return f"{minus}{_sign(currency)}{whole:,}{decimals}"
+
+
+def whole_money(amount: Decimal, currency: str) -> str:
+    """An amount in whole units as `money` writes it; with its code if it has more decimals."""
+    exponent = currency_exponent(currency)
+    minor = amount.scaleb(exponent)
+    if minor != int(minor):
+        return f"{amount:,f} {currency}"
+    return money(int(minor), currency, exponent)
 
 
 def money_short(minor: int, currency: str, exponent: int) -> str:

@@ -11,7 +11,7 @@ from budget_sync.domain.balance import Balance
 from budget_sync.sync.holds import BULK, Hold, Kind, Reason
 from budget_sync.web.console.formats import count, money
 
-#: How an amount changed, by its power of ten: what it became of what it was.
+#: How an amount changed, by its power of ten.
 _FACTORS = {
     Decimal(10): "10 times",
     Decimal(100): "100 times",

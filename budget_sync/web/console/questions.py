@@ -24,9 +24,16 @@ EXAMPLES = {"period": "FY2026", "year": "2026", "first_year": "2026"}
 
 #: The labels of options that are words of the program. Others are values of the sheet.
 LABELS: Mapping[str, Mapping[str, str]] = {
+    "encoding": {
+        "cp1252": "cp1252, Western Europe",
+        "mac_roman": "mac_roman, Western Europe, old Macs",
+        "cp1250": "cp1250, Central Europe",
+        "cp1251": "cp1251, Cyrillic",
+        "cp1255": "cp1255, Hebrew",
+    },
     "locale": {
-        "thousands": "Thousands",
-        "decimals": "Decimals",
+        "thousands": "The mark separates thousands",
+        "decimals": "The mark is the decimal mark",
         ". and ,": "1,234.50: a point before the decimals",
         ", and .": "1.234,50: a comma before the decimals",
     },
@@ -109,7 +116,7 @@ def _to_field(
     preset = question.default if earlier is None else tuple(earlier)
     chosen = answers.get(question.id, preset or ())
     example = "" if question.options else EXAMPLES.get(question.id, "")
-    labels = LABELS.get(question.id, {})
+    labels = _labels(question)
     choices = [
         Choice(
             json.dumps(option),
@@ -129,6 +136,15 @@ def _to_field(
         None if preset is None else json.dumps(list(preset)),
         is_open,
     )
+
+
+def _labels(question: Question) -> Mapping[str, str]:
+    """The labels of the options that are not shown as they are."""
+    labels = LABELS.get(question.id, {})
+    if not question.examples:
+        return labels
+    shown = zip(question.options, question.examples, strict=True)
+    return {option: f"{text} ({labels.get(option, option)})" for option, text in shown}
 
 
 def _note(question: Question, option: str) -> str:

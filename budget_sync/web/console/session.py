@@ -10,6 +10,7 @@ from flask_login import current_user
 from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync.accounts import people
+from budget_sync.accounts.identity.sign_in import sign_out_address
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.web import auth
 from budget_sync.web.console.base import console, is_sent, page, settings, typed, viewer
@@ -41,8 +42,14 @@ def sign_in() -> AnyResponse:
 @console.post("/sign-out")
 def sign_out() -> AnyResponse:
     """End the session."""
+    provider = auth.provider_of_session()
     auth.log_out()
-    return redirect(url_for("console.sign_in"))
+    back = url_for("console.sign_in", _external=True)
+    address = provider and sign_out_address(provider, back)
+    if not address:
+        return redirect(back)
+    # A form may not lead to another site (Content-Security-Policy), so a page leads there.
+    return page("signed_out.html", provider=provider, address=address)
 
 
 def safe_path(path: str) -> str:

@@ -87,7 +87,7 @@ def source_names() -> dict[str, str]:
 def flash_result(result: sheets.SyncRunResult) -> None:
     """Show the result of a sync run on the next page."""
     if result.status in ("failed", "skipped"):
-        outcome = (result.message or "").rstrip(".")
+        outcome = formats.in_console(result.message or "").rstrip(".")
     else:
         counts = {
             "created": result.created_count,

@@ -50,6 +50,7 @@ ROLE_HINTS = {
     "ignored": "a period that is not a budget",
 }
 
+NOT_WITH_THESE = "The sheet cannot be read with these answers."
 CHANGED = "The answers or the sheet have changed the result. Check it below, then confirm again."
 
 
@@ -123,10 +124,11 @@ def _proposal(source: sheets.Source, *, is_again: bool) -> AnyResponse:
 def _view(
     target: sheets.Target, sent: SentAnswers, stored: Reading | None
 ) -> tuple[SheetView, SentAnswers]:
-    """The sheet, read with the answers, and those that are possible.
+    """The sheet, read with the answers, and the answers with their problems.
 
     If the sheet is rejected with the answers, it is read again without the typed ones, and then
-    without any: the questions stay on the page, with the reason.
+    without any: the questions stay on the page with the answers and the reason. Answers with a
+    problem are never confirmed.
     """
     view = look_at_sheet(target, customer_of_sheets(), sent.answers, reach(), stored)
     refused = view.proposal.refused
@@ -136,7 +138,9 @@ def _view(
         if fewer != sent.answers:
             again = look_at_sheet(target, customer_of_sheets(), fewer, reach(), stored)
             if again.proposal.refused is None:
-                return again, SentAnswers(fewer, [*sent.problems, refused])
+                is_about_answer = " is not an answer to " in refused
+                problem = refused if is_about_answer else f"{NOT_WITH_THESE} {refused}"
+                return again, SentAnswers(sent.answers, [*sent.problems, problem])
     return view, sent
 
 
@@ -147,10 +151,13 @@ def _confirm(
     reading = view.proposal.reading
     if reading is None:
         raise RequestError(Code.REQUEST_CONFLICT, CHANGED)
-    if pending is not None:
-        uploads.use_upload(viewer().actor, source.id, pending.digest)
     confirmed = sheets.store_reading(
-        viewer().actor, source.id, reading, view.facts, worksheet=view.worksheet
+        viewer().actor,
+        source.id,
+        reading,
+        view.facts,
+        worksheet=view.worksheet,
+        upload=pending.digest if pending else None,
     )
     with slot():
         result = sheets.sync_source(job(), confirmed)

@@ -33,7 +33,7 @@ class Parameter(NamedTuple):
 class Operation(NamedTuple):
     """A call.
 
-    `codes` are its error codes. `allowed_callers` names security schemes; "" is no credential.
+    `codes` are its error codes. `allowed_callers` names security schemes; "" means none.
     """
 
     endpoint: str

@@ -46,16 +46,50 @@ def find_fill(
         return "no"
     have, their = ("has", "it belong") if blank == 1 else ("have", "they belong")
     hint = ""
-    if _fits_only_filled(sheet, department, amounts[0], marks):
+    are_parts = _are_parts(sheet, department, amounts, marks)
+    if are_parts:
+        hint = " The rows with a department are the sums of those below them."
+    elif _fits_only_filled(sheet, department, amounts[0], marks):
         hint = " The totals fit only if they do."
     question = Question(
         "fill",
         f"{count(blank, 'row')} {have} an amount but no department. Do{'es' * (blank == 1)} "
         f"{their} to the department above?{hint}",
         ("down", "no"),
-        default=("no",) if first_is_blank else None,
+        default=("no",) if first_is_blank or are_parts else None,
     )
     return "no" if findings.ask_one(question) == "no" else "down"
+
+
+def _are_parts(sheet: Sheet, department: Column, amounts: Sequence[Column], marks: Marks) -> bool:
+    """Whether named rows are the sums of the rows without a name below them.
+
+    Filled, such rows would count twice. At least two named rows, and 8 of 10 of those with such
+    rows, must be sums of at least two.
+    """
+    sums = parents = 0
+    parent: list[Decimal] | None = None
+    below: list[list[Decimal]] = []
+
+    def close() -> None:
+        nonlocal sums, parents
+        if parent is not None and len(below) >= 2 and any(parent):
+            parents += 1
+            sums += [sum(column) for column in zip(*below, strict=True)] == parent
+
+    for index, row in sheet.body:
+        cells = [cell_at(row, column.index) for column in amounts]
+        if not any(map(is_numeric, cells)):
+            continue
+        numbers = [number_of(cell, marks) or Decimal(0) for cell in cells]
+        name = sheet.text(index, department)
+        if name:
+            close()
+            parent, below = (None if is_total_like(name) else numbers), []
+        else:
+            below.append(numbers)
+    close()
+    return sums >= 2 and 10 * sums >= 8 * parents
 
 
 def _fits_only_filled(sheet: Sheet, department: Column, amount: Column, marks: Marks) -> bool:

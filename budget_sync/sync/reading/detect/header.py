@@ -14,7 +14,7 @@ from budget_sync.sync.reading.detect.sheet import HeaderPlace
 from budget_sync.sync.reading.grid import Cell, Grid
 from budget_sync.sync.reading.header import joined_headings
 from budget_sync.sync.reading.heading_periods import heading_period, relative_year
-from budget_sync.sync.reading.headings import Role, hkey, scores
+from budget_sync.sync.reading.headings import JOIN, Role, hkey, scores
 
 #: The header is among the first rows of a sheet, and has at most this many rows.
 SEARCHED_ROWS = 50
@@ -129,10 +129,16 @@ def _candidate(top: TopRows, bottom: int, count: int) -> HeaderPlace | None:
         return None
     headings = tuple(joined_headings(top.rows[first : bottom + 1]))
     named = [heading for heading in headings if heading]
-    numbers = sum(1 for heading in named if is_numeric(heading) and not is_year(heading))
+    numbers = sum(map(_is_number, named))
     if len(named) < 2 or numbers > 0.2 * len(named):
         return None
     return HeaderPlace(first, count, headings)
+
+
+def _is_number(heading: str) -> bool:
+    """Whether a heading is a number that is not a year, or several numbers that are joined."""
+    parts = heading.split(JOIN)
+    return all(map(is_numeric, parts)) and not all(map(is_year, parts))
 
 
 def _score(top: TopRows, place: HeaderPlace) -> float:
@@ -151,7 +157,7 @@ def _score(top: TopRows, place: HeaderPlace) -> float:
         elif not is_numeric(heading):
             others += 1
     lowest = top.texts[place.bottom]
-    numbers = top.number_counts[place.bottom]
+    numbers = sum(top.number_counts[place.top : place.bottom + 1])
     return (
         0.3 * sum(score for score in roles.values() if score >= 4)
         + 0.9 * periods

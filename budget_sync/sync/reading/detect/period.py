@@ -28,7 +28,9 @@ from budget_sync.sync.reading.detect.wide import (
     part_headings,
     period_headings,
     relative_years,
+    texts_with_periods,
 )
+from budget_sync.sync.reading.headings import Role
 from budget_sync.sync.reading.model import Period, PeriodColumn, PeriodConstant, PeriodHeadings
 from budget_sync.sync.reading.proposal import Question
 
@@ -125,7 +127,7 @@ class PeriodStep:
             PeriodColumn.model_validate(names | settled),
             PeriodColumn.model_validate(names | assumed),
             columns=[column, part.column] if part else [column],
-            evidence=f"Period: '{column.name}' ({_shown(known)}).",
+            evidence=f"Period: {column.label} ({_shown(known)}).",
         )
 
     def _wide(self, columns: Sequence[WideColumn]) -> PeriodPlan:
@@ -155,7 +157,11 @@ class PeriodStep:
         settled = settle(texts.values(), self.texts, self.findings, headings, reasons)
         if needs_year and self.findings.is_open("year"):
             settled.pop("year", None)
-        ignored = tuple(each.column.name for each in choice.ignored)
+        outside = [each.column for each in choice.ignored]
+        texts_only = texts_with_periods(self.sheet, self.fiscal_year)
+        ignored = tuple(dict.fromkeys(column.name for column in (*outside, *texts_only)))
+        # A department may be among them: "Department 2026".
+        outside += [each for each in texts_only if each.roles.get(Role.DEPARTMENT, 0) < 7]
         assumed = {**_assumptions(self.findings), **settled}
         trial = texts
         if choice.is_open:
@@ -164,7 +170,7 @@ class PeriodStep:
             PeriodHeadings.model_validate({"headings": texts, "ignored": ignored, **settled}),
             PeriodHeadings.model_validate({"headings": trial, "ignored": ignored, **assumed}),
             amounts=[each.column for each in chosen],
-            ignored=[each.column for each in choice.ignored],
+            ignored=outside,
             evidence=f"Period and amount: {listed(texts)}.",
         )
 
@@ -173,7 +179,7 @@ class PeriodStep:
         first = min(choice.chosen, key=lambda each: each.key)
         question = Question(
             "first_year",
-            f"Which fiscal year is '{first.column.name}'?",
+            f"Which fiscal year is {first.column.label}?",
             proposal=self.findings.title_year,
         )
         answer = ask_for_year(self.findings, question)

@@ -24,6 +24,14 @@ _CHANGE_WORDS = frozenset(
 )
 _CHANGE_BEGINNINGS = ("approv",)
 
+#: A heading with one of these words may hold periods that are numbers: 202601.
+_PERIOD_WORDS = frozenset(
+    (
+        *("month", "monat", "mois", "mes", "mese", "monthyear", "yearmonth", "calmonth"),
+        *("period", "periode", "période", "periodo", "yyyymm", "date", "datum", "fecha"),
+    )
+)
+
 _QUARTER_HEADINGS = frozenset(
     map(hkey, ("quarter", "fiscal quarter", "qtr", "quartal", "trimestre", "fiscal qtr"))
 )
@@ -102,7 +110,8 @@ class PeriodColumns:
         is_start_of = "start of" in " ".join(column.words)
         if len(values) > _MAX_DISTINCT or is_change or is_start_of:
             return 0
-        if column.numeric - column.years > 0.9 * column.filled:
+        is_named = any(word in _PERIOD_WORDS for word in column.words)
+        if not is_named and column.numeric - column.years > 0.9 * column.filled:
             return 0
         return 6 if self._share(values, total) >= 0.97 else 0
 
@@ -197,7 +206,7 @@ def _ask_part(year: Column, column: Column, findings: Findings, *, is_quarter: b
     if is_quarter:
         question = Question(
             "part",
-            f"Are '{year.name}' and '{column.name}' together the period?",
+            f"Are {year.label} and {column.label} together the period?",
             (column.name, ""),
             default=(column.name,),
         )
@@ -206,7 +215,7 @@ def _ask_part(year: Column, column: Column, findings: Findings, *, is_quarter: b
         return Part(column, "calendar")
     question = Question(
         "part",
-        f"'{column.name}' holds months next to '{year.name}'. Is month 1 January, or the first "
+        f"{column.label} holds months next to {year.label}. Is month 1 January, or the first "
         "month of the fiscal year?",
         ("fiscal", "calendar"),
     )

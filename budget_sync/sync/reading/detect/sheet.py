@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from budget_sync.domain.names import fold
-from budget_sync.sync.reading.detect.cells import is_number_cell, is_numeric, is_year, text_of
+from budget_sync.sync.reading.detect.cells import is_numeric, is_year, text_of
 from budget_sync.sync.reading.grid import Cell, Grid
 from budget_sync.sync.reading.headings import Role, scores, words
 from budget_sync.sync.reading.vocabulary import CODE_COLUMN_WORDS
@@ -53,6 +53,11 @@ class Column:
     def name(self) -> str:
         """The heading as the reading writes it: "@3" for a column without one."""
         return self.heading or f"@{self.index}"
+
+    @property
+    def label(self) -> str:
+        """The heading in quotes, for people; the number of a column without one, from 1."""
+        return f"'{self.heading}'" if self.heading else f"column {self.index + 1}"
 
     @cached_property
     def texts(self) -> list[str]:
@@ -230,8 +235,3 @@ def goes_with(one: Column, other: Column) -> bool:
 def texts_only(cells: Iterable[Cell]) -> Iterator[str]:
     """The texts among the cells; numbers have no marks."""
     return (text_of(cell) for cell in cells if isinstance(cell, str))
-
-
-def has_number(row: Sequence[Cell]) -> bool:
-    """Whether a row has a numeric cell."""
-    return any(is_number_cell(cell) or is_numeric(cell) for cell in row)

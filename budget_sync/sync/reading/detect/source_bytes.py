@@ -10,7 +10,13 @@ from collections import Counter
 from typing import Literal
 
 from budget_sync.domain.periods import FiscalYear
-from budget_sync.sync.reading.decode import decode_text, encodings, sep_line, split
+from budget_sync.sync.reading.decode import (
+    decode_text,
+    encodings,
+    sep_line,
+    split_lenient,
+    without_spaces_after_quotes,
+)
 from budget_sync.sync.reading.detect.findings import Findings, Refused
 from budget_sync.sync.reading.detect.header import find_header
 from budget_sync.sync.reading.grid import Grid
@@ -31,7 +37,9 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 #: A text file has hardly any control characters; a program has one in ten.
 _MAX_CONTROL_SHARE = 0.01
 
+_WHICH_ENCODING = "The file is not UTF-8. With which encoding are these words correct?"
 _NOT_TEXT = "The file is not text. Save the table as CSV in UTF-8, and add that file."
+_PICTURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8")
 _FORMATS = (
     (b"PK\x03\x04", "The file is an Excel file or an archive, not a CSV file. Add it as Excel."),
     (
@@ -39,6 +47,10 @@ _FORMATS = (
         "The file is an old Excel file (.xls). Save it as .xlsx or as CSV, and add that file.",
     ),
     (b"%PDF", "The file is a PDF, not a CSV file. Save the table as CSV."),
+    *(
+        (start, "The file is a picture, not a CSV file. Save the table as CSV.")
+        for start in _PICTURES
+    ),
     (b"\x1f\x8b", "The file is compressed. Unpack it, and add the CSV file in it."),
 )
 
@@ -70,11 +82,15 @@ def _encoding(data: bytes, findings: Findings) -> str:
     candidates = encodings(data)
     if len(candidates) == 1 and not candidates[0].words:
         return candidates[0].name
-    shown = "; ".join(f"{each.name}: {', '.join(each.words)}" for each in candidates)
+    examples = tuple(", ".join(each.words) for each in candidates)
+    names = tuple(each.name for each in candidates)
+    shown = "; ".join(f"{name}: {words}" for name, words in zip(names, examples, strict=True))
     question = Question(
         "encoding",
-        f"The file is not UTF-8. With which encoding are these words correct? {shown}.",
-        tuple(each.name for each in candidates),
+        f"{_WHICH_ENCODING} {shown}.",
+        names,
+        examples=examples,
+        short_text=_WHICH_ENCODING,
     )
     return findings.ask_one(question) or candidates[0].name
 
@@ -86,7 +102,11 @@ def _ranked_delimiters(text: str, fiscal_year: FiscalYear) -> list[Delimiter]:
     for delimiter in DELIMITERS:
         if delimiter not in text:
             continue
-        rows = _head_rows(head, delimiter, is_whole=len(head) == len(text))
+        is_whole = len(head) == len(text)
+        rows = _head_rows(head, delimiter, is_whole=is_whole)
+        if rows is None or (not is_whole and len(rows) < _HEAD_ROWS):
+            closed = without_spaces_after_quotes(head, delimiter)
+            rows = rows if closed == head else _head_rows(closed, delimiter, is_whole=is_whole)
         if rows is None:
             continue
         try:
@@ -120,7 +140,7 @@ def _common_width(rows: list[list[str]]) -> float:
 def _first_that_parses(text: str, delimiters: list[Delimiter]) -> tuple[Grid, Delimiter]:
     for delimiter in delimiters:
         try:
-            return Grid(split(text, delimiter), delimiter=delimiter), delimiter
+            return Grid(split_lenient(text, delimiter), delimiter=delimiter), delimiter
         except csv.Error:
             continue
     raise Refused("The file cannot be split into columns. A quote may not be closed.")

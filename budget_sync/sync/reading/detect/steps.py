@@ -28,14 +28,14 @@ from budget_sync.sync.reading.detect.refusals import refuse_other_lists, refuse_
 from budget_sync.sync.reading.detect.sheet import Column, Sheet, cell_at
 from budget_sync.sync.reading.detect.source_bytes import read_bytes
 from budget_sync.sync.reading.detect.sums import find_sum
-from budget_sync.sync.reading.detect.title import years_in
 from budget_sync.sync.reading.detect.totals import find_subtotals, find_total_names
 from budget_sync.sync.reading.detect.unit import find_unit
 from budget_sync.sync.reading.grid import Grid
 from budget_sync.sync.reading.headings import Role
 from budget_sync.sync.reading.model import CsvFormat, CurrencyConstant, Marks
-from budget_sync.sync.reading.proposal import Proposal
+from budget_sync.sync.reading.proposal import HEADER_EVIDENCE, Proposal
 from budget_sync.sync.reading.result import SheetProblem, SheetResult
+from budget_sync.sync.reading.title import years_in
 from budget_sync.sync.reading.totals import is_total_like
 
 _MIN_ID_SCORE = 9
@@ -102,8 +102,8 @@ def _draft(sheet: Sheet, file: CsvFormat | None, findings: Findings) -> Draft:
     if department.fill != "section":
         require_departments(department.column, with_amount, findings.customer.fiscal_year)
     findings.note(
-        f"Header: row {sheet.header.sheet_row}. Department: '{department.column.name}'. "
-        f"{period.evidence}" + ("" if period.amounts else f" Amount: '{amounts[0].name}'.")
+        f"{HEADER_EVIDENCE}{sheet.header.sheet_row}. Department: {department.column.label}. "
+        f"{period.evidence}" + ("" if period.amounts else f" Amount: {amounts[0].label}.")
     )
     draft = Draft(
         sheet,
@@ -145,7 +145,9 @@ def _settle_amounts(draft: Draft, findings: Findings) -> None:
     exponent = currency_exponent(findings.customer.currency)
     draft.marks = find_marks(texts, exponent, findings)
     draft.blanks = find_blanks(texts, findings)
-    draft.keep = find_filters(sheet, draft.department.column, draft.used, findings)
+    draft.keep = find_filters(
+        sheet, draft.department.column, draft.period.columns, draft.used, findings
+    )
     if draft.department.fill == "section":
         draft.fill = "section"
     else:
@@ -182,13 +184,18 @@ def _amount_texts(draft: Draft) -> list[str]:
 
 
 def _amounts(draft: Draft) -> list[Decimal]:
-    """The amounts of the profiled rows, without those of totals."""
+    """The amounts of the profiled rows, without those of totals and of rows that are left out."""
     names = draft.department.column.texts
+    columns = {column.name: column for column in draft.sheet.columns}
+    out = [(columns[each.column].texts, set(each.left_out)) for each in draft.keep]
+    is_out = [any(fold(texts[row]) in values for texts, values in out) for row in range(len(names))]
     return [
         number
         for column in draft.amounts
-        for name, cell in zip(names, column.cells, strict=True)
-        if not is_total_like(name) and (number := number_of(cell, draft.marks)) is not None
+        for name, cell, left_out in zip(names, column.cells, is_out, strict=True)
+        if not left_out
+        and not is_total_like(name)
+        and (number := number_of(cell, draft.marks)) is not None
     ]
 
 

@@ -27,11 +27,7 @@ def find_sum(draft: Draft, trials: Trials, findings: Findings) -> SheetResult:
     Returns the trial with the answer. Raises SheetProblem.
     """
     result = trials.run(draft, sums=True)
-    several = any(row.row_count > 1 for row in result.rows)
-    if not several and not any(len(error.rows) > 1 and error.key for error in result.errors):
-        draft.sum = False
-        return trials.run(draft)
-    groups = _groups(draft, trials)
+    groups = _groups(draft, trials) if _may_have_groups(draft, result) else []
     names = {row.number: row.budget.department for row in result.rows}
     if not groups:
         draft.sum = False
@@ -40,6 +36,21 @@ def find_sum(draft: Draft, trials: Trials, findings: Findings) -> SheetResult:
     answer = findings.ask_one(question)
     draft.sum = answer == "sum"
     return trials.run(draft, sums=True if answer is None else None)
+
+
+def _may_have_groups(draft: Draft, result: SheetResult) -> bool:
+    """Whether several rows may be of one budget, by the trial that adds rows up.
+
+    Rows with a blank amount are nothing in that trial. The error of a section names all of its
+    lines, which are one budget in any case.
+    """
+    return any(row.row_count > 1 for row in result.rows) or (
+        draft.fill != "section"
+        and (
+            result.facts.blank_amounts > 0
+            or any(len(error.rows) > 1 and error.key for error in result.errors)
+        )
+    )
 
 
 def _groups(draft: Draft, trials: Trials) -> Groups:
@@ -90,7 +101,7 @@ def _text(name: str | None, rows: Sequence[int], column: Column | None) -> str:
             f"{subject} has {len(rows)} rows (rows {shown}) that differ in no column. Add them up?"
         )
     if column.heading:
-        return f"{subject} has {len(rows)} rows that differ in '{column.name}'. Add them up?"
+        return f"{subject} has {len(rows)} rows that differ in {column.label}. Add them up?"
     return f"{subject} has {len(rows)} rows. Add them up?"
 
 

@@ -80,6 +80,17 @@ def period_headings(sheet: Sheet, fiscal_year: FiscalYear) -> list[WideColumn]:
     return found
 
 
+def texts_with_periods(sheet: Sheet, fiscal_year: FiscalYear) -> list[Column]:
+    """The columns with a period in their heading that hold no amounts: "Notes 2025"."""
+    return [
+        column
+        for column in sheet.columns
+        if column.heading
+        and (column.roles.get(Role.DEPARTMENT, 0) >= 7 or not may_hold_amounts(column))
+        and heading_period(column.heading, fiscal_year)
+    ]
+
+
 def part_headings(sheet: Sheet, fiscal_year: FiscalYear) -> list[WideColumn]:
     """The columns with a part of a year in their heading, without the year."""
     found = []

@@ -1,0 +1,125 @@
+"""The audit rows of a sync plan. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from budget_sync.domain.money import to_text
+from budget_sync.domain.permissions import Actor
+from budget_sync.sync.changes import Change
+from budget_sync.sync.match import StoredBudget
+from budget_sync.sync.reading.result import SheetRow
+
+
+class PlanAudit:
+    """Collects the audit rows of a sync run.
+
+    There is a row per new, deleted or revived budget, and a row per changed field.
+    """
+
+    def __init__(self, actor: Actor, customer_id: str, title: str, now: str) -> None:
+        self.customer_id = customer_id
+        self.title = title
+        self.now = now
+        self.principal, self.changed_by = actor.principal, actor.label
+        self.rows: list[tuple[Any, ...]] = []
+
+    def add(
+        self,
+        budget_id: str,
+        version: int,
+        action: str,
+        field: str,
+        old: str | None,
+        new: str | None,
+        *,
+        reason: str,
+        budgeted_delta_minor: int = 0,
+    ) -> None:
+        """Add a row."""
+        self.rows.append(
+            (
+                self.customer_id,
+                budget_id,
+                version,
+                action,
+                field,
+                old,
+                new,
+                budgeted_delta_minor,
+                self.principal,
+                self.changed_by,
+                reason,
+                self.now,
+            )
+        )
+
+    def delete(self, budget: StoredBudget) -> int:
+        """Add the row for a deleted budget; return its new version."""
+        version = budget.version + 1
+        reason = f"No longer in {self.title}"
+        self.add(budget.id, version, "SOFT_DELETE", "deletedAt", None, self.now, reason=reason)
+        return version
+
+    def create(self, budget_id: str, row: SheetRow) -> int:
+        """Add the rows for a new budget (amount, and limit if it has one); return its version."""
+        budget = row.budget
+        reason = f"Row {row.number} of {self.title}: {budget.label}"
+        self.add(
+            budget_id,
+            1,
+            "CREATE",
+            "budgetedAmount",
+            None,
+            to_text(budget.budgeted_minor, budget.exponent),
+            reason=reason,
+            budgeted_delta_minor=budget.budgeted_minor,
+        )
+        if budget.limit_minor is None:
+            return 1
+        self.add(
+            budget_id,
+            2,
+            "CREATE",
+            "autoApproveLimit",
+            None,
+            to_text(budget.limit_minor, budget.exponent),
+            reason=reason,
+        )
+        return 2
+
+    def change(self, change: Change) -> int:
+        """Add the rows for a changed budget; return its new version."""
+        before, version = change.before, change.before.version
+        exponent = before.sheet.exponent
+        reason = f"Row {change.row} of {self.title}"
+        if change.is_revival:
+            version += 1
+            self.add(
+                before.id, version, "REVIVE", "deletedAt", before.deleted_at, None, reason=reason
+            )
+        for name, old, new in change.fields:
+            version += 1
+            delta_minor = (
+                change.after.sheet.budgeted_minor - before.sheet.budgeted_minor
+                if name == "budgetedAmount"
+                else 0
+            )
+            self.add(
+                before.id,
+                version,
+                "UPDATE",
+                name,
+                _audit_text(old, exponent),
+                _audit_text(new, exponent),
+                reason=reason,
+                budgeted_delta_minor=delta_minor,
+            )
+        return version
+
+
+def _audit_text(value: object, exponent: int) -> str | None:
+    """The value of a field as the audit log writes it; only amounts are integers."""
+    if value is None:
+        return None
+    return to_text(value, exponent) if isinstance(value, int) else str(value)
