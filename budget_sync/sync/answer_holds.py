@@ -78,7 +78,7 @@ def choose(holds: Collection[Hold], choice: Choice) -> list[Answer]:
     if choice.accept_amounts:
         answers += _bulk_answers(holds, Kind.AMOUNT, BULK, Reply.APPLY)
     if choice.allow_deletes:
-        answers += _bulk_answers(holds, Kind.DELETION, {Reason.LIMIT}, Reply.APPROVE)
+        answers += _bulk_answers(holds, Kind.DELETION, {Reason.LIMIT, Reason.SPLIT}, Reply.APPROVE)
     return answers
 
 

@@ -16,6 +16,7 @@ REASONS: Final = {
     Reason.AMOUNT: "the names are alike and the amounts are equal",
     Reason.LIMIT: "the sync run would delete many budgets at once",
     Reason.RENAME: "it was held as a rename before",
+    Reason.SPLIT: "there is money on the department's budget for an overlapping period",
     Reason.ZEROS: "most amounts became 0",
     Reason.FACTOR: "most amounts changed by one power of ten",
     Reason.SUM: "the sum of the amounts changed a lot",

@@ -908,3 +908,43 @@ def test_too_many_names_to_compare_hold_all_deletions(monkeypatch: pytest.Monkey
     found = plan([budget("x", "Lamp - North", used=5)], [("Lampe North", Q1, 500)])
     assert kinds(found) == ["creation", "deletion"]
     assert (found.creates, found.deletes) == ([], [])
+
+
+@pytest.mark.parametrize("used", [0, 20])
+def test_department_with_money_is_not_split_or_joined(used: float) -> None:
+    """Its new budgets of overlapping periods would have all of the money again."""
+    quarters = [budget(f"q{each}", "Lamp", f"Q{each} 2026", 25, used) for each in range(1, 5)]
+    others = [budget(f"o{each}", f"Other {each}", "FY2026") for each in range(12)]
+    other_rows = [(each.sheet.department, "FY2026", 100) for each in others]
+    joined = make_plan(SOURCE, sheet(("Lamp", "FY2026", 100), *other_rows), [*quarters, *others])
+    assert len(joined.creates) == (not used)
+    assert kinds(joined) == (["creation"] + ["deletion"] * 4 if used else [])
+    year = budget("y", "Lamp", "FY2026", 100, used * 4)
+    rows = sheet(*(("Lamp", f"Q{each} 2026", 25) for each in range(1, 5)), *other_rows)
+    split = make_plan(SOURCE, rows, [year, *others])
+    assert len(split.creates) == (0 if used else 4)
+    assert [each.budget.id for each in split.kept] == []
+
+
+def test_split_department_is_applied_once_approved() -> None:
+    year = budget("y", "Lamp", "FY2026", 100, 80)
+    rows = sheet(*(("Lamp", f"Q{each} 2026", 25) for each in range(1, 5)), *OTHER_ROWS)
+    held = make_plan(SOURCE, rows, [year, *OTHERS])
+    assert {reason for hold in held.held for reason in hold.reasons} == {Reason.SPLIT}
+    again = make_plan(SOURCE, rows, [year, *OTHERS], previous=held.held)
+    assert (again.creates, kinds(again)) == ([], kinds(held))
+    approved = make_plan(
+        SOURCE,
+        rows,
+        [year, *OTHERS],
+        previous=held.held,
+        answers=replies(held.held, Reply.APPROVE),
+    )
+    assert ([each.id for each in approved.deletes], approved.held) == (["y"], [])
+    assert len(approved.creates) == 4
+
+
+def test_next_year_of_a_department_is_created() -> None:
+    year = budget("y", "Lamp", "FY2026", 100, 80)
+    found = make_plan(SOURCE, sheet(("Lamp", "FY2027", 110), *OTHER_ROWS), [year, *OTHERS])
+    assert ([each.id for each in found.deletes], len(found.creates)) == (["y"], 1)

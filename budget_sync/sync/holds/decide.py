@@ -108,6 +108,10 @@ def decide(found: Found, check: Check = no_check) -> Decision:
     answers = _Answers(found.answers)
     deletions = _decide_deletions(found, answers, check)
     deletions.blocked_periods = _blocked_periods(deletions.held, found.fiscal_year)
+    deletions.split = {
+        department: Spans(keys, found.fiscal_year)
+        for department, keys in deletions.split_periods.items()
+    }
     check()
     amounts = _decide_amounts(found, deletions.kept_ids, answers, check)
     held = [*deletions.held, *amounts.held.values()]
@@ -180,8 +184,13 @@ def _creation_reasons(
     is_approved = answers.have(question, Reply.APPROVE)
     is_applied = answers.have(question, Reply.APPLY)
     reasons: list[Reason] = []
-    if deletions.blocked_periods.overlap(row.budget.period_key) and not is_approved:
-        reasons.append(Reason.LIMIT)
+    if not is_approved:
+        period_key = row.budget.period_key
+        split = deletions.split.get(row.budget.department_key)
+        if deletions.blocked_periods.overlap(period_key):
+            reasons.append(Reason.LIMIT)
+        if split is not None and split.overlap(period_key):
+            reasons.append(Reason.SPLIT)
     if amounts.bulk is not None and not is_applied:
         reasons.append(amounts.bulk)
     return reasons
@@ -189,7 +198,10 @@ def _creation_reasons(
 
 @dataclass(slots=True)
 class _Deletions:
-    """What is deleted, renamed and held of the budgets that are gone. Rows are by their number."""
+    """What is deleted, renamed and held of the budgets that are gone. Rows are by their number.
+
+    `split_periods` are the periods of held budgets with money on them, by department.
+    """
 
     live_count: int
     kept_ids: set[str] = field(default_factory=set)
@@ -199,6 +211,8 @@ class _Deletions:
     same: dict[int, StoredBudget] = field(default_factory=dict)
     different_rows: set[int] = field(default_factory=set)
     blocked_periods: Spans = field(default_factory=lambda: Spans((), _CALENDAR_YEAR))
+    split_periods: dict[str, list[str]] = field(default_factory=dict)
+    split: dict[str, Spans] = field(default_factory=dict)
 
 
 def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletions:
@@ -220,12 +234,13 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
     ]
     waiting: list[StoredBudget] = []
     fresh: list[StoredBudget] = []
+    split_ids = _split_ids(found, gone)
     for budget in gone:
         question = held_budget(Kind.DELETION, budget, None).question
         if found.allow_deletes or answers.have(question, Reply.APPROVE):
             result.deletes.append(budget)
             result.live_count -= not found.allow_deletes
-        elif budget.id in before:
+        elif budget.id in before or budget.id in split_ids:
             waiting.append(budget)
         else:
             fresh.append(budget)
@@ -245,7 +260,41 @@ def _decide_deletions(found: Found, answers: _Answers, check: Check) -> _Deletio
     deleted_ids = {budget.id for budget in result.deletes}
     held = [(budget, before.get(budget.id)) for budget in gone if budget.id not in deleted_ids]
     _hold(result, sorted(pairs, key=lambda pair: pair.row.number), held, limited_ids)
+    for budget, earlier in held:
+        if budget.id in split_ids or (earlier and Reason.SPLIT in earlier.reasons):
+            _add_split(result, budget)
     return result
+
+
+def _split_ids(found: Found, gone: Iterable[StoredBudget]) -> set[str]:
+    """The budgets with money whose department is new in a period that shares days with theirs.
+
+    A year becomes quarters, or quarters become a year: the new budgets would have all of the money.
+    """
+    used = [budget for budget in gone if _has_money(budget)]
+    if not used:
+        return set()
+    periods: dict[str, list[str]] = {budget.key[0]: [] for budget in used}
+    for match in found.matched:
+        wanted = match.row.budget
+        if wanted.department_key in periods and _is_new(match):
+            periods[wanted.department_key].append(wanted.period_key)
+    spans = {name: Spans(keys, found.fiscal_year) for name, keys in periods.items() if keys}
+    return {
+        budget.id
+        for budget in used
+        if (new := spans.get(budget.key[0])) is not None and new.overlap(budget.key[1])
+    }
+
+
+def _has_money(budget: StoredBudget) -> bool:
+    return budget.reserved_minor + budget.committed_minor > 0
+
+
+def _add_split(result: _Deletions, budget: StoredBudget) -> None:
+    """Hold the creations of the department in periods that share days with this budget's."""
+    department_key, period_key = budget.key
+    result.split_periods.setdefault(department_key, []).append(period_key)
 
 
 def _find_renames(found: Found, before: Mapping[str, Hold], check: Check) -> Renames:
@@ -296,8 +345,12 @@ def _hold(
         limit = (Reason.LIMIT,) if old.id in limited_ids else ()
         result.held.append(held_budget(Kind.RENAME, old, row, *reasons, *limit))
         result.held_rows.add(row.number)
+        if _has_money(old):
+            _add_split(result, old)
     for budget, earlier in deletions:
-        reason = Reason.LIMIT if budget.id in limited_ids else Reason.RENAME
+        was_rename = earlier is not None and Reason.SPLIT not in earlier.reasons
+        reason = Reason.RENAME if was_rename else Reason.SPLIT
+        reason = Reason.LIMIT if budget.id in limited_ids else reason
         hold = held_budget(Kind.DELETION, budget, None, reason)
         result.held.append(hold._replace(new=earlier and earlier.new))
 

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     """The effect that a held change would have."""
 
     RENAME = "rename"
+    SPLIT = "split"
     DELETION = "deletion"
     CREATION = "creation"
     AMOUNT = "amount"
@@ -43,9 +44,10 @@ class Reason(StrEnum):
 
     A rename: MONEY is on the old budget, or the NAME is the same but for punctuation and zeros, or
     the names are alike and the AMOUNT is the same. A rename, a deletion or a creation: the deletion
-    LIMIT. A deletion: it was held as a RENAME, and the new budget is no longer in the sheet. All
-    amounts and all creations: too many amounts became ZEROS, changed by one FACTOR of ten, or the
-    SUM changed too much. One amount: it became a HUNDREDFOLD.
+    LIMIT. A deletion: it was held as a RENAME, and the new budget is no longer in the sheet. A
+    deletion and its creations: a department is SPLIT into other periods that share days with a
+    budget that has money on it. All amounts and all creations: too many amounts became ZEROS,
+    changed by one FACTOR of ten, or the SUM changed too much. One amount: it became a HUNDREDFOLD.
     """
 
     MONEY = "money"
@@ -53,6 +55,7 @@ class Reason(StrEnum):
     AMOUNT = "amount"
     LIMIT = "limit"
     RENAME = "rename"
+    SPLIT = "split"
     ZEROS = "zeros"
     FACTOR = "factor"
     SUM = "sum"
