@@ -218,7 +218,7 @@ def test_readme_steps_release_a_reservation(
 ) -> None:
     needs(shutil.which("curl"), "curl")
     section = README.split("## Five minutes in the browser")[1].split("## ")[0]
-    line, _ = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
+    (line,) = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
     run_line(line, server)
     login = json.loads((server.folder / "demo" / "fiona.json").read_text(encoding="utf-8"))
     assert login["email"] in section

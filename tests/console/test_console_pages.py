@@ -498,7 +498,8 @@ def test_link_adds_no_person_and_admin_adds_no_super_admin(site: Flask) -> None:
 
 def test_key_is_shown_once_works_and_is_revoked(site: Flask) -> None:
     admin = member(site, "boss", Role.ADMIN)
-    created = send(admin, "/keys/add", name="billing")
+    scopes = ["check", "reserve", "commit", "release", "read"]
+    created = send(admin, "/keys/add", name="billing", scope=scopes)
     key = re.search(r'id="value">([^<]+)<', created.text)
     assert key
     headers = {"Authorization": f"Bearer {key[1]}"}

@@ -189,6 +189,9 @@ TYPED: dict[str, tuple[str, ...]] = {
     "add-key": ("--customer", "acme", "--name", "orchestrator"),
     "list-keys": (),
     "revoke-key": ("ab12",),
+    "rotate-key": ("orchestrator", "--customer", "acme"),
+    "link-user": ("jane", "--provider", "Acme", "--subject", "jane"),
+    "identity-check": ("-",),
     "set-budget": (
         "--customer",
         "acme",
@@ -236,6 +239,8 @@ def test_help_describes_command_and_every_option(shell: Shell, name: str) -> Non
                 "URL",
                 "PATH",
                 "SOURCE",
+                "NAME",
+                "[TOKEN|-]",
             )
 
 
@@ -1174,8 +1179,10 @@ def test_keys_are_listed_without_secrets_and_can_be_revoked(
         "id",
         "customer",
         "name",
+        "scopes",
         "may overspend",
         "created",
+        "expires",
         "last used",
         "state",
     ]
@@ -1183,12 +1190,14 @@ def test_keys_are_listed_without_secrets_and_can_be_revoked(
         key_id,
         "acme",
         "orchestrator",
+        "all",
         "yes",
         "2025-02-05T10:30:00Z",
         "never",
+        "never",
         "active",
     ]
-    assert table(printed)[2][1:4] == ["(all)", "reports", "no"]
+    assert table(printed)[2][1:4] == ["(all)", "reports", "all"]
     assert len(table(acme.succeed("list-keys", "--customer", "acme"))) == 2
     assert acme.succeed("revoke-key", key_id) == f"Revoked key {key_id}.\n"
     assert authentication.actor_of_key(key) is None

@@ -119,7 +119,7 @@ def token(client: FlaskClient, path: str = "/account") -> str:
     return found[1]
 
 
-def send(client: FlaskClient, path: str, **form: str) -> TestResponse:
+def send(client: FlaskClient, path: str, **form: str | list[str]) -> TestResponse:
     """Send a form with its CSRF token."""
     return client.post(path, data=form | {"csrf_token": token(client)})
 

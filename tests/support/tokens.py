@@ -76,7 +76,8 @@ def claims(**changes: object) -> dict[str, Any]:
         "groups": ["managers"],
         "iat": now,
         "nbf": now,
-        "exp": now + 300,
+        # Longer than the tests take: some tokens are made when the tests are collected.
+        "exp": now + 24 * 3600,
     } | changes
     return {name: value for name, value in found.items() if value is not None}
 

@@ -44,10 +44,9 @@ def sign_out() -> AnyResponse:
     """End the session."""
     provider = auth.provider_of_session()
     auth.log_out()
-    back = url_for("console.sign_in", _external=True)
-    address = provider and sign_out_address(provider, back)
+    address = provider and sign_out_address(provider, url_for("console.sign_in", _external=True))
     if not address:
-        return redirect(back)
+        return redirect(url_for("console.sign_in"))
     # A form may not lead to another site (Content-Security-Policy), so a page leads there.
     return page("signed_out.html", provider=provider, address=address)
 
