@@ -235,7 +235,7 @@ def reading_demands(found: Figures) -> list[Demand]:
         Demand("… detect, CPU", found.detect_s, 1.5, at_most=True, unit=" s"),
         Demand("… with 6 columns: apply", found.narrow_times, 4, at_most=True),
         # Each line is a budget of its own, which takes more than adding it up.
-        Demand("… with a department for each line: apply", found.single_times, 15, at_most=True),
+        Demand("… with a department for each line: apply", found.single_times, 4, at_most=True),
         Demand(
             "Excel file of 100,000 cells: fetch and apply, CPU beyond python-calamine",
             found.xlsx_s - found.calamine_s,

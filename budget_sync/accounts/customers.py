@@ -162,7 +162,10 @@ def _setting_text(column: str, value: str | int | None, exponent: int) -> str | 
 
 
 def customer_access(actor: Actor, customer_id: str) -> CustomerAccess:
-    """What ends when the customer is disabled. Raises RequestError INVALID_CUSTOMER."""
+    """The access that ends when the customer is disabled.
+
+    Raises RequestError INVALID_CUSTOMER.
+    """
     require(actor, Action.MANAGE_PEOPLE)
     require_all_customers(actor)
     get_customer(customer_id)

@@ -277,7 +277,7 @@ def add_user(
 )
 @on_current_schema
 def set_user(user_id: str, name: str | None, email: str | None, role: str | None) -> None:
-    """Change the name, email address or role of a user. What is not given stays."""
+    """Change the name, email address or role of a user. Values that are not given stay."""
     _require_one({"--name": name, "--email": email, "--role": role})
     changed = people.set_user(me(), user_id, name=name, email=email, role=role)
     done(_changed_line(f"user {user_id}", changed))

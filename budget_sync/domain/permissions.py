@@ -54,7 +54,7 @@ class Action(StrEnum):
 
 
 class ApiScope(StrEnum):
-    """What a credential of a service may be limited to."""
+    """A limit of a service's credential to some of its calls."""
 
     CHECK = "check"
     RESERVE = "reserve"

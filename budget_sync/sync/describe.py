@@ -156,7 +156,7 @@ def _column_sentences(proposed: Proposed, reading: Reading) -> Iterator[str]:
 
 
 def _period_sentence(reading: Reading, periods: str) -> str:
-    """Where the periods are; with periods in the headings, also where the amounts are."""
+    """The sentence about the period columns; in a wide table, also about the amount columns."""
     period = reading.period
     if isinstance(period, PeriodColumn):
         part = f" with {_heading(period.part)}" if period.part else ""

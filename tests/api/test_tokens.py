@@ -1,4 +1,4 @@
-"""Calls with tokens of an identity provider: who is accepted, who is rejected, and why."""
+"""Calls with tokens of an identity provider: accepted callers, and rejected tokens."""
 
 from __future__ import annotations
 

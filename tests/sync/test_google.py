@@ -1,4 +1,4 @@
-"""Google Sheets: what is read besides the values, in how many requests, and what errors say."""
+"""Google Sheets: merges, hidden rows and formats, the number of requests, error sentences."""
 
 from __future__ import annotations
 

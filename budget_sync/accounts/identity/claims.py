@@ -1,4 +1,4 @@
-"""What the claims of a verified token mean here: a person of a customer, or a service. Pure."""
+"""Maps the claims of a verified token to a person of a customer, or to a service. Pure."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from budget_sync.domain.permissions import PEOPLE_ROLES, ApiScope, Role
 from budget_sync.settings import is_loopback
 
-#: The algorithms that a provider may use. "none" and HMAC are not among them: anybody who can
+#: The algorithms that a provider may use. "none" and HMAC are not among them: a caller who can
 #: verify an HMAC can also create it.
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"

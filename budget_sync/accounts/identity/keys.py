@@ -286,5 +286,5 @@ def parse_keys(data: bytes) -> list[Key]:
     return keys
 
 
-#: What is read of a key. Private parts that a provider publishes by mistake are not kept.
+#: The parts of a key that are kept. A provider may publish private parts by mistake.
 _PUBLIC_PARTS = frozenset({"kty", "use", "key_ops", "alg", "kid", "n", "e", "crv", "x", "y"})

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 _KEY = re.compile(r"((?:19|20)[0-9]{2})(?:-(Q[1-4]|H[12]|0[1-9]|1[0-2]))?")
 
-#: What a fiscal year is named by: the calendar year in which it ends or starts.
+#: How a fiscal year is named: by the calendar year in which it ends or starts.
 NAMED_BY = ("end", "start")
 
 

@@ -56,7 +56,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is applied, and what is held.
+    """The applied and the held changes of a plan.
 
     `matched` are the rows to apply, with the old amounts of budgets whose new amount is held.
     `kept` are the kept budgets that are not renamed. `live_count` is the number of the source's

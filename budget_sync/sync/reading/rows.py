@@ -56,7 +56,7 @@ class Columns:
 
 @dataclass(slots=True)
 class Row:
-    """What the cells of a row say.
+    """The cells of a row, read by the sheet's reading.
 
     `amounts` and `periods` have one entry for each amount column; a blank amount is None.
     `verdict` is the strictest verdict of the filters, and `filter` is the column behind it.
