@@ -24,7 +24,10 @@ from stress.suites import find_test_file
 TARGETS = {
     "domain.money": ("money",),
     "domain.permissions": ("permissions",),
-    "ledger.policy": ("policy", "ledger", "requesters", "tenants"),
+    **{
+        f"ledger.policy.{name}": ("policy", "ledger", "requesters", "tenants")
+        for name in ("amounts", "approval", "check", "reserve", "commit", "release")
+    },
     "ledger.check": ("ledger", "guide_sql", "requesters"),
     "ledger.reserve": ("ledger", "requesters", "tenants"),
     "ledger.commit": ("ledger", "requesters", "tenants"),

@@ -1,0 +1,56 @@
+"""The decisions of release."""
+
+from __future__ import annotations
+
+from budget_sync.domain.balance import Balance
+from budget_sync.domain.errors import Code, RequestError, invalid_request
+from budget_sync.domain.permissions import Actor, Scope
+
+
+def require_requester_named(actor: Actor, original_requester_id: str | None) -> None:
+    """Raises RequestError INVALID_REQUEST if a service cancels without a requester."""
+    if actor.is_service and original_requester_id is None:
+        raise invalid_request({"originalRequesterId": "is required when a service cancels"})
+
+
+def require_may_cancel(
+    actor: Actor,
+    scope: Scope,
+    request_id: str,
+    requester_id: str | None,
+    original_requester_id: str | None,
+) -> None:
+    """Raises RequestError NOT_YOUR_REQUEST if the caller may not cancel.
+
+    `requester_id` is None if the request has no reservation on the budget. An ordinary user must be
+    the requester. A service must name the requester. FP&A and admins may cancel for any requester.
+    """
+    if scope is Scope.OWN and not (
+        requester_id is not None and requester_id == actor.user_id == original_requester_id
+    ):
+        raise RequestError(
+            Code.NOT_YOUR_REQUEST,
+            "You can cancel only your own requests. Send your own id as originalRequesterId.",
+            requestId=request_id,
+        )
+    if actor.is_service and requester_id is not None and requester_id != original_requester_id:
+        raise RequestError(
+            Code.NOT_YOUR_REQUEST,
+            "originalRequesterId is not the requester of this reservation. "
+            "Send the requester's id.",
+            requestId=request_id,
+        )
+
+
+def require_held(balance: Balance, held_minor: int, amount_minor: int) -> None:
+    """Raises RequestError AMOUNT_EXCEEDS_RESERVED if the request holds less than the amount."""
+    if amount_minor > held_minor:
+        held, amount = balance.text(held_minor), balance.text(amount_minor)
+        raise RequestError(
+            Code.AMOUNT_EXCEEDS_RESERVED,
+            f"Amount exceeds reserved: this request holds {held} on this budget, "
+            f"{amount} was to be released.",
+            amountReleased=0,
+            amountHeld=balance.number(held_minor),
+            newAvailable=balance.number(balance.available_minor),
+        )
