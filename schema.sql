@@ -14,7 +14,10 @@ CREATE TABLE "SchemaVersion" (
     "appliedAt" TIMESTAMPTZ NOT NULL
 );
 
--- The tenant. No customer can see or change anything of another customer.
+-- The tenant. No customer can see or change anything of another customer. A commit may exceed what
+-- its request still holds by the share "invoiceToleranceBasisPoints" (hundredths of a percent), but
+-- at most by "invoiceToleranceMinor", or by the auto-approve limit if that is null. An open
+-- reservation expires after "holdDays"; null means never.
 CREATE TABLE "Customer" (
     "id" TEXT PRIMARY KEY CHECK (LENGTH("id") BETWEEN 1 AND 100),
     "name" TEXT NOT NULL CHECK (LENGTH("name") BETWEEN 1 AND 200),
@@ -27,6 +30,9 @@ CREATE TABLE "Customer" (
     "timeZone" TEXT NOT NULL DEFAULT 'UTC',
     "fiscalYearStartMonth" INTEGER NOT NULL DEFAULT 1 CHECK ("fiscalYearStartMonth" BETWEEN 1 AND 12),
     "fiscalYearNamedBy" TEXT NOT NULL DEFAULT 'end' CHECK ("fiscalYearNamedBy" IN ('end', 'start')),
+    "invoiceToleranceBasisPoints" INTEGER NOT NULL DEFAULT 1000 CHECK ("invoiceToleranceBasisPoints" BETWEEN 0 AND 10000),
+    "invoiceToleranceMinor" BIGINT CHECK ("invoiceToleranceMinor" >= 0 AND "invoiceToleranceMinor" < 1000000000000000),
+    "holdDays" INTEGER CHECK ("holdDays" BETWEEN 1 AND 3650),
     "createdAt" TIMESTAMPTZ NOT NULL,
     "disabledAt" TIMESTAMPTZ
 );
@@ -183,7 +189,10 @@ CREATE TABLE "BudgetUtilization" (
 );
 
 -- Money set aside on one budget for one request. Open until all of it is committed or released.
--- "exceededMinor" is the part of a commit above the reserved amount.
+-- "version" is that of its latest audit row. "amountMinor" is the amount of the first reserve.
+-- "adjustedMinor" is what later changes added to the hold: amendments, and reversals that hold the
+-- money again. "exceededMinor" is the part of a commit above the reserved amount; "reversedMinor" is
+-- the part of "committedMinor" that was returned.
 CREATE TABLE "Reservation" (
     "seq" INTEGER PRIMARY KEY,
     "id" TEXT NOT NULL UNIQUE,
@@ -199,6 +208,9 @@ CREATE TABLE "Reservation" (
     "committedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("committedMinor" >= 0),
     "releasedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("releasedMinor" >= 0),
     "exceededMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("exceededMinor" >= 0),
+    "adjustedMinor" BIGINT NOT NULL DEFAULT 0,
+    "reversedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("reversedMinor" >= 0),
+    "version" BIGINT NOT NULL CHECK ("version" > 0),
     "status" TEXT NOT NULL CHECK ("status" IN ('open', 'closed')),
     "amount" NUMERIC(20, 4) GENERATED ALWAYS AS (
         "amountMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
@@ -207,20 +219,52 @@ CREATE TABLE "Reservation" (
         "heldMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
     ) STORED,
     "createdAt" TIMESTAMPTZ NOT NULL,
+    "expiresAt" TIMESTAMPTZ,
     "closedAt" TIMESTAMPTZ,
     "closedAfterCheck" BIGINT,
     "reserveReply" TEXT NOT NULL,
     "closingCall" TEXT,
     "closingReply" TEXT,
     FOREIGN KEY ("budgetId", "customerId", "currencyExponent") REFERENCES "Budget" ("id", "customerId", "currencyExponent"),
-    CHECK ("heldMinor" = "amountMinor" + "exceededMinor" - "committedMinor" - "releasedMinor"),
+    CHECK ("heldMinor" = "amountMinor" + "adjustedMinor" + "exceededMinor" - "committedMinor" - "releasedMinor"),
     CHECK (("status" = 'open') = ("heldMinor" > 0)),
-    CHECK (("status" = 'closed') = ("closedAt" IS NOT NULL AND "closedAfterCheck" IS NOT NULL AND "closingCall" IS NOT NULL AND "closingReply" IS NOT NULL))
+    CHECK (("status" = 'closed') = ("closedAt" IS NOT NULL AND "closedAfterCheck" IS NOT NULL AND "closingCall" IS NOT NULL AND "closingReply" IS NOT NULL)),
+    CONSTRAINT "Reservation_reversed" CHECK ("reversedMinor" <= "committedMinor")
 );
 
 CREATE UNIQUE INDEX "Reservation_open" ON "Reservation" ("budgetId", "requestId") WHERE "status" = 'open';
 CREATE INDEX "Reservation_open_age" ON "Reservation" ("customerId", "createdAt") WHERE "status" = 'open';
 CREATE INDEX "Reservation_request" ON "Reservation" ("customerId", "requestId");
+CREATE INDEX "Reservation_expiry" ON "Reservation" ("expiresAt") WHERE "status" = 'open' AND "expiresAt" IS NOT NULL;
+
+-- Money that was spent without a reservation, such as a card payment. "spendId" is the caller's id of
+-- it; audit rows have it as "requestId", without a "reservationId". "reversedMinor" was returned.
+-- "version" is that of its latest audit row.
+CREATE TABLE "Spend" (
+    "seq" INTEGER PRIMARY KEY,
+    "customerId" TEXT NOT NULL,
+    "budgetId" TEXT NOT NULL,
+    "spendId" TEXT NOT NULL CHECK (LENGTH("spendId") BETWEEN 1 AND 200),
+    "currencyExponent" INTEGER NOT NULL,
+    "amountMinor" BIGINT NOT NULL CHECK ("amountMinor" > 0 AND "amountMinor" < 1000000000000000),
+    "reversedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("reversedMinor" >= 0),
+    "version" BIGINT NOT NULL CHECK ("version" > 0),
+    "amount" NUMERIC(20, 4) GENERATED ALWAYS AS (
+        "amountMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
+    ) STORED,
+    "spentOn" DATE NOT NULL,
+    "vendor" TEXT,
+    "reason" TEXT NOT NULL,
+    "externalRef" TEXT,
+    "recordedBy" TEXT NOT NULL,
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    "reply" TEXT NOT NULL,
+    UNIQUE ("customerId", "spendId"),
+    FOREIGN KEY ("budgetId", "customerId", "currencyExponent") REFERENCES "Budget" ("id", "customerId", "currencyExponent"),
+    CONSTRAINT "Spend_reversed" CHECK ("reversedMinor" <= "amountMinor")
+);
+
+CREATE INDEX "Spend_budgetId" ON "Spend" ("budgetId");
 
 -- Replies by Idempotency-Key, stored in the same transaction as the movement that they report.
 -- "principal" is the user, or the service by its name: a new API key of that name continues them.
@@ -278,6 +322,7 @@ CREATE TABLE "AuditAction" (
 
 INSERT INTO "AuditAction" ("action") VALUES
     ('CREATE'), ('UPDATE'), ('SOFT_DELETE'), ('REVIVE'), ('RESERVE'), ('OVER_BUDGET'), ('COMMIT'), ('RELEASE'),
+    ('AMEND'), ('TRANSFER'), ('EXTEND'), ('REVERSE'), ('SPEND'),
     ('ADD_CUSTOMER'), ('SET_CUSTOMER'), ('DISABLE_CUSTOMER'), ('ENABLE_CUSTOMER'),
     ('ADD_USER'), ('SET_USER'), ('SET_PASSWORD'), ('DISABLE_USER'), ('ENABLE_USER'),
     ('ADD_KEY'), ('ROTATE_KEY'), ('REVOKE_KEY'), ('ADD_SOURCE'), ('REMOVE_SOURCE'),
@@ -286,7 +331,9 @@ INSERT INTO "AuditAction" ("action") VALUES
 
 -- Append-only. One row for every movement and every change of a budget, numbered by "version"
 -- within the budget. The sums of the deltas are the balances. Rows without a budget record changes
--- of people, keys, sources and logs; RESTORE records that the whole database was restored.
+-- of people, keys, sources and logs; RESTORE records that the whole database was restored. Rows
+-- that one call wrote together have the same "transferId": both rows of a move to another budget, an
+-- approval over budget and its commit, a reversal of several commits.
 CREATE TABLE "AuditLog" (
     "id" INTEGER PRIMARY KEY,
     "customerId" TEXT REFERENCES "Customer" ("id"),
@@ -308,6 +355,7 @@ CREATE TABLE "AuditLog" (
     "approvedBy" TEXT,
     "reason" TEXT,
     "externalRef" TEXT,
+    "transferId" TEXT,
     "createdAt" TIMESTAMPTZ NOT NULL,
     UNIQUE ("budgetId", "version"),
     CHECK (("budgetId" IS NULL) = ("version" IS NULL)),
@@ -316,6 +364,7 @@ CREATE TABLE "AuditLog" (
 
 CREATE INDEX "AuditLog_customer" ON "AuditLog" ("customerId", "id");
 CREATE INDEX "AuditLog_request" ON "AuditLog" ("customerId", "requestId") WHERE "requestId" IS NOT NULL;
+CREATE INDEX "AuditLog_externalRef" ON "AuditLog" ("customerId", "externalRef") WHERE "externalRef" IS NOT NULL;
 CREATE INDEX "AuditLog_prune" ON "AuditLog" ("customerId", "newValue") WHERE "action" = 'PRUNE_CHECKS';
 
 -- One sync run of one source. "errors", "held" and "notes" are JSON lists, "skippedRows" and "facts"

@@ -18,6 +18,7 @@ _DETAILS = (
     "approvedBy",
     "reason",
     "externalRef",
+    "transferId",
 )
 _COLUMNS = (
     "customerId",
@@ -52,7 +53,7 @@ def record(
     """Add one row, without opening a transaction.
 
     `details` may have the keys field, subject, requestId, reservationId, oldValue, newValue,
-    onBehalfOf, approvedBy, reason and externalRef. Raises TypeError for any other key.
+    onBehalfOf, approvedBy, reason, externalRef and transferId. Raises TypeError for any other key.
     """
     _INSERT.write(
         customerId=customer_id,

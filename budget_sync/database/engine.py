@@ -91,6 +91,7 @@ GENERATED_KEYS = (
     ("SyncHistory", "id"),
     ("LoginAttempt", "id"),
     ("HoldAnswer", "id"),
+    ("Spend", "seq"),
 )
 
 

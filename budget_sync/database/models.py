@@ -12,6 +12,7 @@ from peewee import (
     BigIntegerField,
     BooleanField,
     CompositeKey,
+    DateField,
     Field,
     IntegerField,
     Model,
@@ -67,6 +68,9 @@ class Customer(Table):
     timeZone = TextField()
     fiscalYearStartMonth = IntegerField()
     fiscalYearNamedBy = TextField(default="end")
+    invoiceToleranceBasisPoints = IntegerField(default=1000)
+    invoiceToleranceMinor = BigIntegerField(null=True)
+    holdDays = IntegerField(null=True)
     createdAt = UtcField()
     disabledAt = UtcField(null=True)
 
@@ -229,8 +233,12 @@ class Reservation(Table):
     committedMinor = BigIntegerField(default=0)
     releasedMinor = BigIntegerField(default=0)
     exceededMinor = BigIntegerField(default=0)
+    adjustedMinor = BigIntegerField(default=0)
+    reversedMinor = BigIntegerField(default=0)
+    version = BigIntegerField()
     status = TextField()
     createdAt = UtcField()
+    expiresAt = UtcField(null=True)
     closedAt = UtcField(null=True)
     closedAfterCheck = BigIntegerField(null=True)
     reserveReply = TextField()
@@ -239,6 +247,29 @@ class Reservation(Table):
 
     class Meta:
         table_name = "Reservation"
+
+
+class Spend(Table):
+    """Money that was spent without a reservation."""
+
+    seq = IntegerField(primary_key=True)
+    customerId = TextField()
+    budgetId = TextField()
+    spendId = TextField()
+    currencyExponent = IntegerField()
+    amountMinor = BigIntegerField()
+    reversedMinor = BigIntegerField(default=0)
+    version = BigIntegerField()
+    spentOn = DateField()
+    vendor = TextField(null=True)
+    reason = TextField()
+    externalRef = TextField(null=True)
+    recordedBy = TextField()
+    createdAt = UtcField()
+    reply = TextField()
+
+    class Meta:
+        table_name = "Spend"
 
 
 class StoredReply(Table):
@@ -320,6 +351,7 @@ class AuditLog(Table):
     approvedBy = TextField(null=True)
     reason = TextField(null=True)
     externalRef = TextField(null=True)
+    transferId = TextField(null=True)
     createdAt = UtcField()
 
     class Meta:

@@ -104,6 +104,11 @@ class Prepared:
         row = cursor.fetchone()
         return None if row is None else make_row(*row)
 
+    def rows(self, **values: Any) -> list[Any]:
+        """All rows of a select, with their columns as attributes."""
+        cursor, make_row = self._run(values)
+        return [make_row(*row) for row in cursor.fetchall()]
+
     def scalar(self, **values: Any) -> Any:
         """The first column of the first row; None if there are no rows."""
         row = self._run(values)[0].fetchone()

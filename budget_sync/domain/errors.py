@@ -12,7 +12,7 @@ class Code(StrEnum):
     Codes are stable: clients branch on the code, people read the sentence.
     """
 
-    # Decisions of a check. INSUFFICIENT_BUDGET is also an error of reserve and commit.
+    # Decisions of a check. INSUFFICIENT_BUDGET is also an error of reserve, amend and commit.
     AUTO_APPROVED = "AUTO_APPROVED"
     REQUIRES_APPROVAL = "REQUIRES_APPROVAL"
     INSUFFICIENT_BUDGET = "INSUFFICIENT_BUDGET"
@@ -47,7 +47,11 @@ class Code(StrEnum):
     RESERVATION_CLOSED = "RESERVATION_CLOSED"
     NO_OPEN_RESERVATION = "NO_OPEN_RESERVATION"
     AMOUNT_EXCEEDS_RESERVED = "AMOUNT_EXCEEDS_RESERVED"
+    AMOUNT_EXCEEDS_COMMITTED = "AMOUNT_EXCEEDS_COMMITTED"
     AMOUNT_TOO_LARGE = "AMOUNT_TOO_LARGE"
+    COMMIT_EXCEEDS_RESERVED = "COMMIT_EXCEEDS_RESERVED"
+    AMEND_OUT_OF_DATE = "AMEND_OUT_OF_DATE"
+    EXTERNAL_REF_CONFLICT = "EXTERNAL_REF_CONFLICT"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 
     # Failures of the service.
@@ -116,11 +120,28 @@ MEANINGS: Mapping[Code, str] = {
     Code.AMOUNT_EXCEEDS_RESERVED: (
         "The amount to release is more than the request holds on that budget. Nothing was moved."
     ),
+    Code.AMOUNT_EXCEEDS_COMMITTED: (
+        "The amount to reverse is more than the request has committed on that budget. Nothing was "
+        "moved."
+    ),
     Code.AMOUNT_TOO_LARGE: (
         "Reserved and committed amounts of a budget stay below 10^15 minor units together, also "
         "with an approval over budget. Nothing was moved."
     ),
-    Code.IDEMPOTENCY_KEY_REUSED: "The Idempotency-Key was used before with another body.",
+    Code.COMMIT_EXCEEDS_RESERVED: (
+        "The commit exceeds what the request holds by more than the customer's invoice tolerance. "
+        "Nothing was moved. FP&A can commit it, or the call can carry an over-budget approval."
+    ),
+    Code.AMEND_OUT_OF_DATE: (
+        "The reservation has another version than `ifVersion`. Read the request, then amend again."
+    ),
+    Code.EXTERNAL_REF_CONFLICT: (
+        "The request already has a commit or reversal with that externalRef on that budget, for "
+        "another amount. Nothing was moved."
+    ),
+    Code.IDEMPOTENCY_KEY_REUSED: (
+        "The Idempotency-Key was used before with another body, or the spendId for another spend."
+    ),
     Code.UNAVAILABLE: (
         "The database is busy, full or unreachable. Nothing was moved. Try again after the "
         "seconds in Retry-After."

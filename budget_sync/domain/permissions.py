@@ -37,13 +37,17 @@ APPROVER_ROLES = frozenset({Role.SUPER_ADMIN, Role.ADMIN, Role.FPA_ADMIN, Role.F
 
 
 class Action(StrEnum):
-    """An action that the table allows or denies."""
+    """An action that the table allows or denies.
+
+    Who may reserve may amend; who may commit may reverse.
+    """
 
     CHECK = "check"
     RESERVE = "reserve"
     COMMIT = "commit"
     RELEASE = "release"
     CANCEL = "cancel"
+    SPEND = "spend"
     READ_BUDGETS = "read budgets"
     READ_REQUESTS = "read requests"
     READ_AUDIT = "read audit"
@@ -60,6 +64,7 @@ class ApiScope(StrEnum):
     RESERVE = "reserve"
     COMMIT = "commit"
     RELEASE = "release"
+    SPEND = "spend"
     READ = "read"
 
 
@@ -85,6 +90,7 @@ _FPA_USER = dict.fromkeys(
         Action.COMMIT,
         Action.RELEASE,
         Action.CANCEL,
+        Action.SPEND,
         Action.READ_BUDGETS,
         Action.READ_REQUESTS,
         Action.READ_AUDIT,
@@ -99,6 +105,7 @@ _SERVICE = dict.fromkeys(
         Action.COMMIT,
         Action.RELEASE,
         Action.CANCEL,
+        Action.SPEND,
         Action.READ_BUDGETS,
         Action.READ_REQUESTS,
     ),
@@ -112,6 +119,7 @@ API_SCOPE_OF_ACTION: Mapping[Action, ApiScope] = {
     Action.COMMIT: ApiScope.COMMIT,
     Action.RELEASE: ApiScope.RELEASE,
     Action.CANCEL: ApiScope.RELEASE,
+    Action.SPEND: ApiScope.SPEND,
     Action.READ_BUDGETS: ApiScope.READ,
     Action.READ_REQUESTS: ApiScope.READ,
 }
@@ -151,8 +159,10 @@ class Actor:
     def label(self) -> str:
         """The caller's name in the audit log.
 
-        "Jane Doe (jane@acme.com)", "orchestrator (service)" or "root (command line)".
+        "Jane Doe (jane@acme.com)", "orchestrator (service)", "root (command line)" or "expiry".
         """
+        if self.principal == self.name:
+            return self.name
         return f"{self.name} ({'service' if self.is_service else self.email or 'command line'})"
 
     @property
@@ -190,6 +200,17 @@ def operator(name: str) -> Actor:
         role=Role.SUPER_ADMIN,
         customer_id=None,
     )
+
+
+#: The service itself, when it releases reservations that have expired.
+EXPIRY = Actor(
+    principal="expiry",
+    user_id=None,
+    name="expiry",
+    email=None,
+    role=Role.SUPER_ADMIN,
+    customer_id=None,
+)
 
 
 def is_demotion(old_role: str, new_role: str) -> bool:

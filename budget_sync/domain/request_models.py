@@ -1,10 +1,11 @@
-"""Request bodies of the four ledger calls, as validated and frozen models.
+"""Request bodies of the ledger calls, as validated and frozen models.
 
 JSON names are camelCase. Amounts are in whole currency units.
 """
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
@@ -54,6 +55,24 @@ def _amount(value: object) -> Decimal:
     return Decimal(f"{Decimal(value).normalize():f}")
 
 
+def _date(value: object) -> date:
+    """The day in a text such as "2025-03-31"."""
+    try:
+        if isinstance(value, date):
+            return value
+        if isinstance(value, str) and len(value) == len("2025-03-31"):
+            return date.fromisoformat(value)
+    except ValueError:
+        pass
+    raise _problem("must be a date such as 2025-03-31")
+
+
+def _version(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise _problem("must be a whole number from 1")
+    return value
+
+
 # The JSON Schema of `clean` and `_amount`. A schema cannot express the decimals of a currency.
 _CLEAN = Field(json_schema_extra={"minLength": 1, "pattern": r"^\s*[^\s\u0000][^\u0000]*$"})
 _AMOUNT = WithJsonSchema(
@@ -78,6 +97,10 @@ Email = Annotated[str, Field(max_length=254), AfterValidator(clean), _CLEAN]
 Period = Annotated[str, Field(max_length=100), AfterValidator(clean), _CLEAN]
 Sentence = Annotated[str, Field(max_length=1000), AfterValidator(clean), _CLEAN]
 Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(clean)]
+Day = Annotated[date, BeforeValidator(_date), WithJsonSchema({"type": "string", "format": "date"})]
+Version = Annotated[
+    int, BeforeValidator(_version), WithJsonSchema({"type": "integer", "minimum": 1})
+]
 
 
 class Body(BaseModel):
@@ -192,8 +215,8 @@ class CommitRequest(Body):
         Amount,
         Field(
             description=(
-                "In whole currency units. It may exceed the reservation if the budget has the "
-                "difference available."
+                "In whole currency units. It may exceed what the request still holds within the "
+                "customer's invoice tolerance, if the budget has the difference available."
             )
         ),
     ]
@@ -201,8 +224,130 @@ class CommitRequest(Body):
     final: Annotated[bool, Field(description="Also release the rest of the reservation.")] = False
     reason: Annotated[Sentence | None, Field(description="For the audit log.")] = None
     external_ref: Annotated[
+        Name | None,
+        Field(
+            description=(
+                "Number of a purchase order or invoice. A commit of the request on this budget "
+                "with the same number and amount is a replay."
+            )
+        ),
+    ] = None
+    over_budget: Annotated[
+        OverBudget | None,
+        Field(
+            description=(
+                "Commit more than the invoice tolerance allows, or more than the budget has "
+                "available. Audited with the approver."
+            )
+        ),
+    ] = None
+
+
+class AmendRequest(Body):
+    """Change the amount that a request holds, move it to another budget, or extend it."""
+
+    budget_id: Id
+    request_id: RequestId
+    amount: Annotated[
+        Amount | None,
+        Field(
+            description=(
+                "The new total that the request holds, in whole currency units. It may be left out "
+                "with `toBudgetId` or `extend`: the amount stays."
+            )
+        ),
+    ] = None
+    to_budget_id: Annotated[
+        Id | None,
+        Field(description="Another live budget of the same customer and currency to move it to."),
+    ] = None
+    reason: Annotated[Sentence, Field(description="For the audit log.")]
+    over_budget: Annotated[
+        OverBudget | None,
+        Field(description="Hold more than is available. Audited as OVER_BUDGET."),
+    ] = None
+    extend: Annotated[
+        bool, Field(description="Let the reservation expire the customer's hold days from now.")
+    ] = False
+    if_version: Annotated[
+        Version | None,
+        Field(description="Amend only if the reservation still has this version."),
+    ] = None
+    customer_id: CustomerId = None
+
+
+class ReverseTo(StrEnum):
+    """Where reversed money goes."""
+
+    AVAILABLE = "available"
+    RESERVED = "reserved"
+
+
+def _reverse_to(value: object) -> ReverseTo:
+    try:
+        return ReverseTo(value)  # type: ignore[arg-type]  # other values raise
+    except ValueError:
+        raise _problem("must be one of available, reserved") from None
+
+
+class ReverseRequest(Body):
+    """Return committed money: a credit note, a cancelled invoice, or a spend that was undone."""
+
+    budget_id: Id
+    request_id: Annotated[
+        RequestId, Field(description="Id of the request, or the `spendId` of a spend.")
+    ]
+    amount: Annotated[
+        Amount,
+        Field(description="At most what the request has committed on this budget."),
+    ]
+    to: Annotated[
+        ReverseTo,
+        BeforeValidator(_reverse_to),
+        Field(
+            description=(
+                "`available` returns the money to the budget. `reserved` lets the request hold it "
+                "again."
+            )
+        ),
+    ]
+    reason: Annotated[Sentence, Field(description="For the audit log.")]
+    external_ref: Annotated[
+        Name | None,
+        Field(
+            description=(
+                "Number of a credit note. A reversal of the request on this budget with the same "
+                "number and amount is a replay."
+            )
+        ),
+    ] = None
+    customer_id: CustomerId = None
+
+
+class SpendRequest(Body):
+    """Record money that was spent without a reservation."""
+
+    spend_id: Annotated[
+        RequestId,
+        Field(description="The caller's id of the spend. The same spend again is a replay."),
+    ]
+    budget_id: Annotated[
+        Id | None, Field(description="The budget. Alternative: `department` and `fiscalPeriod`.")
+    ] = None
+    department: Name | None = None
+    fiscal_period: Period | None = None
+    amount: Amount
+    currency: Annotated[
+        Currency | None,
+        Field(description="Optional safeguard: the ISO 4217 code that the budget must have."),
+    ] = None
+    date: Annotated[Day, Field(description="The day on which the money was spent.")]
+    vendor: Name | None = None
+    reason: Annotated[Sentence, Field(description="For the audit log.")]
+    external_ref: Annotated[
         Name | None, Field(description="Number of a purchase order or invoice, for the audit log.")
     ] = None
+    customer_id: CustomerId = None
 
 
 class ReleaseAction(StrEnum):

@@ -117,7 +117,7 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
         row = facts.first(
             customer_id=request.customer_id,
             department=fold(request.department),
-            period=_period_key(request),
+            period=period_key(request.customer_id, request.fiscal_period),
             request_id=request.request_id,
             user_id=actor.user_id,
         )
@@ -143,15 +143,14 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
     return transact(work)
 
 
-def _period_key(request: CheckRequest) -> str:
-    """The key of the period, in the customer's fiscal year.
+def period_key(customer_id: str, text: str) -> str:
+    """The key of the period in a request, in the customer's fiscal year.
 
     Raises RequestError INVALID_REQUEST or INVALID_CUSTOMER.
     """
-    text = request.fiscal_period
     if is_same_for_all(text):
         return requested_period_key(text, FiscalYear())
-    row = _FISCAL_YEAR.first(customer_id=request.customer_id)
+    row = _FISCAL_YEAR.first(customer_id=customer_id)
     if row is None:
         raise movements.invalid_customer()
     return requested_period_key(text, FiscalYear(*row))

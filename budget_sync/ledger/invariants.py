@@ -28,25 +28,31 @@ def _sum(amount: str) -> str:
 _BUDGETED, _RESERVED, _COMMITTED = (
     _sum(f'a."{name}DeltaMinor"') for name in ("budgeted", "reserved", "committed")
 )
+#: The actions that change what a reservation holds, other than COMMIT and RELEASE.
+_ADJUSTING = "('RESERVE', 'OVER_BUDGET', 'AMEND', 'TRANSFER', 'REVERSE')"
 _RELEASED = _sum("""CASE WHEN a."action" = 'RELEASE' THEN -a."reservedDeltaMinor" END""")
-_SET_ASIDE = _sum(
-    """CASE WHEN a."action" IN ('RESERVE', 'OVER_BUDGET') THEN a."reservedDeltaMinor" END"""
-)
+_SET_ASIDE = _sum(f"""CASE WHEN a."action" IN {_ADJUSTING} THEN a."reservedDeltaMinor" END""")
+_GROSS = _sum("""CASE WHEN a."action" = 'COMMIT' THEN a."committedDeltaMinor" END""")
+_REVERSED = _sum("""CASE WHEN a."action" = 'REVERSE' THEN -a."committedDeltaMinor" END""")
+_SPENT = _sum("""CASE WHEN a."action" = 'SPEND' THEN a."committedDeltaMinor" END""")
 
 INVARIANTS = (
     Invariant(
-        "the counters differ from the sum of its reservations",
+        "the counters differ from the sum of its reservations and spend",
         f"""
         SELECT u."budgetId", 'reserved ' || u."reservedMinor" || ' against '
             || COALESCE(r."held", 0) || ', committed ' || u."committedMinor" || ' against '
-            || COALESCE(r."committed", 0) || ' (minor units)'
+            || (COALESCE(r."committed", 0) + COALESCE(s."committed", 0)) || ' (minor units)'
         FROM "BudgetUtilization" u LEFT JOIN (
             SELECT "budgetId", {_sum('"heldMinor"')} AS "held",
-                {_sum('"committedMinor"')} AS "committed"
+                {_sum('"committedMinor" - "reversedMinor"')} AS "committed"
             FROM "Reservation" GROUP BY "budgetId"
-        ) r ON r."budgetId" = u."budgetId"
+        ) r ON r."budgetId" = u."budgetId" LEFT JOIN (
+            SELECT "budgetId", {_sum('"amountMinor" - "reversedMinor"')} AS "committed"
+            FROM "Spend" GROUP BY "budgetId"
+        ) s ON s."budgetId" = u."budgetId"
         WHERE u."reservedMinor" <> COALESCE(r."held", 0)
-            OR u."committedMinor" <> COALESCE(r."committed", 0)
+            OR u."committedMinor" <> COALESCE(r."committed", 0) + COALESCE(s."committed", 0)
         """,
     ),
     Invariant(
@@ -83,14 +89,54 @@ INVARIANTS = (
             AND a."budgetId" = r."budgetId" AND a."requestId" = r."requestId"
             AND a."subject" = r."requesterId" AND a."customerId" = r."customerId"
         GROUP BY r."id", r."budgetId", r."requestId", r."status", r."amountMinor", r."heldMinor",
-            r."committedMinor", r."releasedMinor", r."exceededMinor"
-        HAVING r."heldMinor"
-                <> r."amountMinor" + r."exceededMinor" - r."committedMinor" - r."releasedMinor"
+            r."committedMinor", r."releasedMinor", r."exceededMinor", r."adjustedMinor",
+            r."reversedMinor", r."version"
+        HAVING r."heldMinor" <> r."amountMinor" + r."adjustedMinor" + r."exceededMinor"
+                - r."committedMinor" - r."releasedMinor"
             OR (r."status" = 'open') <> (r."heldMinor" > 0)
             OR r."releasedMinor" <> COALESCE({_RELEASED}, 0)
-            OR r."amountMinor" <> COALESCE({_SET_ASIDE}, 0)
+            OR r."amountMinor" + r."adjustedMinor" <> COALESCE({_SET_ASIDE}, 0)
             OR r."heldMinor" <> COALESCE({_RESERVED}, 0)
-            OR r."committedMinor" <> COALESCE({_COMMITTED}, 0)
+            OR r."committedMinor" <> COALESCE({_GROSS}, 0)
+            OR r."reversedMinor" <> COALESCE({_REVERSED}, 0)
+            OR r."version" <> COALESCE(MAX(a."version"), 0)
+        """,
+    ),
+    Invariant(
+        "a spend differs from the sum of its audit rows",
+        f"""
+        SELECT s."budgetId", 'spend ' || s."spendId"
+        FROM "Spend" s LEFT JOIN "AuditLog" a ON a."requestId" = s."spendId"
+            AND a."budgetId" = s."budgetId" AND a."customerId" = s."customerId"
+            AND a."reservationId" IS NULL
+        GROUP BY s."seq", s."budgetId", s."spendId", s."amountMinor", s."reversedMinor",
+            s."version"
+        HAVING s."amountMinor" <> COALESCE({_SPENT}, 0)
+            OR s."reversedMinor" <> COALESCE({_REVERSED}, 0)
+            OR s."version" <> COALESCE(MAX(a."version"), 0)
+        """,
+    ),
+    Invariant(
+        "audit rows name a spend that does not exist",
+        """
+        SELECT a."budgetId", 'spend ' || COALESCE(a."requestId", '?')
+        FROM "AuditLog" a LEFT JOIN "Spend" s ON s."spendId" = a."requestId"
+            AND s."customerId" = a."customerId" AND s."budgetId" = a."budgetId"
+        WHERE a."action" IN ('SPEND', 'REVERSE') AND a."reservationId" IS NULL
+            AND s."seq" IS NULL
+        GROUP BY a."budgetId", a."requestId"
+        """,
+    ),
+    Invariant(
+        "the two rows of a move to another budget do not fit together",
+        """
+        SELECT MIN(a."budgetId"), 'transfer ' || COALESCE(a."transferId", '?')
+        FROM "AuditLog" a LEFT JOIN "AuditLog" b ON b."transferId" = a."transferId"
+            AND b."budgetId" <> a."budgetId" AND b."requestId" = a."requestId"
+            AND b."action" IN ('TRANSFER', 'OVER_BUDGET')
+        WHERE a."action" = 'TRANSFER'
+        GROUP BY a."id", a."transferId"
+        HAVING COUNT(b."id") <> 1
         """,
     ),
     Invariant(
@@ -116,6 +162,14 @@ INVARIANTS = (
                 AND "committedDeltaMinor" > 0 AND "budgetedDeltaMinor" = 0
             WHEN 'RELEASE' THEN "reservedDeltaMinor" < 0
                 AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
+            WHEN 'AMEND' THEN "reservedDeltaMinor" <> 0
+                AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
+            WHEN 'TRANSFER' THEN "reservedDeltaMinor" <> 0
+                AND "committedDeltaMinor" = 0 AND "budgetedDeltaMinor" = 0
+            WHEN 'REVERSE' THEN "committedDeltaMinor" <= 0 AND "reservedDeltaMinor" >= 0
+                AND "committedDeltaMinor" <> "reservedDeltaMinor" AND "budgetedDeltaMinor" = 0
+            WHEN 'SPEND' THEN "reservedDeltaMinor" = 0
+                AND "committedDeltaMinor" > 0 AND "budgetedDeltaMinor" = 0
             ELSE "reservedDeltaMinor" = 0 AND "committedDeltaMinor" = 0
         END
         """,

@@ -39,9 +39,9 @@ class LedgerBudget(NamedTuple):
 
 
 class ReservationRef(NamedTuple):
-    """A reservation as its audit rows name it."""
+    """A reservation as its audit rows name it; a spend has no id of a reservation."""
 
-    id: str
+    id: str | None
     request_id: str
     requester: Requester
 
@@ -131,6 +131,25 @@ _MOVE = Prepared(_move)
 _MOVE_WITHIN_BUDGET = Prepared(_move_within_budget)
 
 
+def lock_two_budgets(
+    actor: Actor, budget_id: str, other_id: str, customer_id: str | None
+) -> tuple[LedgerBudget, LedgerBudget]:
+    """Lock two budgets of one customer, in the order of their ids, so that callers never deadlock.
+
+    Raises RequestError BUDGET_NOT_FOUND or INVALID_CUSTOMER.
+    """
+    known_customer = customer_id or actor.customer_id
+    rows = {each: _BUDGET.first(budget_id=each) for each in sorted((budget_id, other_id))}
+    budgets = []
+    for each in (budget_id, other_id):
+        row = rows[each]
+        # Both are the caller's customer's: the second must have the customer of the first.
+        budget = _require_served(actor, row and LedgerBudget.of(row), each, known_customer)
+        known_customer = budget.customer_id
+        budgets.append(budget)
+    return budgets[0], budgets[1]
+
+
 def lock_budget(
     actor: Actor, budget_id: str, customer_id: str | None, related: Prepared, **values: Any
 ) -> tuple[LedgerBudget, Any]:
@@ -148,7 +167,13 @@ def lock_budget(
         row, found = first_row_of_each(
             _BUDGET, related, customer_id=known_customer, budget_id=budget_id, **values
         )
-    budget = row and LedgerBudget.of(row)
+    return _require_served(actor, row and LedgerBudget.of(row), budget_id, customer_id), found
+
+
+def _require_served(
+    actor: Actor, budget: LedgerBudget | None, budget_id: str, customer_id: str | None
+) -> LedgerBudget:
+    """The budget. Raises RequestError BUDGET_NOT_FOUND or INVALID_CUSTOMER; see `lock_budget`."""
     if (
         budget is None
         or not actor.serves(budget.customer_id)
@@ -158,7 +183,7 @@ def lock_budget(
     # Credentials for one customer are already invalid if it is disabled; those for all are not.
     if actor.customer_id is None and not ENABLED_CUSTOMER.first(customer_id=budget.customer_id):
         raise invalid_customer()
-    return budget, found
+    return budget
 
 
 def require_customer(actor: Actor, customer_id: str | None) -> None:
@@ -210,9 +235,11 @@ def move(
     )
 
 
-def move_always(budget: LedgerBudget, *, reserved_minor: int) -> LedgerBudget:
-    """Add to the reserved amount as `move` does, even if it then exceeds the budget."""
-    moved = move(budget, reserved_minor=reserved_minor)
+def move_always(
+    budget: LedgerBudget, *, reserved_minor: int = 0, committed_minor: int = 0
+) -> LedgerBudget:
+    """Add to the balance as `move` does, even if it then exceeds the budget."""
+    moved = move(budget, reserved_minor=reserved_minor, committed_minor=committed_minor)
     if moved is None:
         raise RuntimeError(f"budget {budget.id} has no utilization row")
     return moved
@@ -225,15 +252,17 @@ def record_movement(
     after: LedgerBudget,
     reservation: ReservationRef,
     *,
-    held_before_minor: int,
-    held_after_minor: int,
+    old_minor: int,
+    new_minor: int,
     reason: str,
     approved_by: str | None = None,
     external_ref: str | None = None,
+    transfer_id: str | None = None,
 ) -> None:
     """Write the audit row of one movement.
 
-    The old and new value are the amounts that the reservation holds. The deltas are the budget's.
+    The old and new value are the amounts that the reservation holds; of a REVERSE or SPEND, those
+    that it has committed. The deltas are the budget's.
     """
     old, new = before.balance, after.balance
     requester = reservation.requester
@@ -248,10 +277,11 @@ def record_movement(
         subject=requester.id,
         requestId=reservation.request_id,
         reservationId=reservation.id,
-        oldValue=old.text(held_before_minor),
-        newValue=old.text(held_after_minor),
+        oldValue=old.text(old_minor),
+        newValue=old.text(new_minor),
         onBehalfOf=None if requester.id == actor.user_id else requester.label,
         approvedBy=approved_by,
         reason=reason,
         externalRef=external_ref,
+        transferId=transfer_id,
     )

@@ -8,6 +8,7 @@ from budget_sync.domain.request_models import ReleaseAction, ReleaseRequest
 from budget_sync.domain.results import Reply
 from budget_sync.ledger import movements, policy, reservations
 from budget_sync.ledger.idempotency import IdempotencyKey
+from budget_sync.ledger.reservations import Closing
 
 #: The reasons in the audit log if the body has none.
 _REASONS = {
@@ -50,15 +51,20 @@ def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | Non
         if replay:
             return replay
         held_minor = reservation.heldMinor if reservation else 0
-        policy.require_held(balance, held_minor, amount_minor)
+        policy.require_held(balance, held_minor, amount_minor, reservations.moved_to(reservation))
         reason = request.reason or _REASONS[request.action]
         after = reservations.return_money(
             actor, budget, reservation, held_minor, amount_minor, reason
         )
         reply = reservations.settled_reply(
-            after, reservation, held_minor - amount_minor, amountReleased=amount_minor
+            after,
+            request.request_id,
+            reservation.id,
+            held_minor - amount_minor,
+            amountReleased=amount_minor,
         )
-        reservations.settle(reservation, released_minor=amount_minor, call=call, reply=reply)
+        closing = Closing(call, reply)
+        reservations.settle(reservation, after, closing, released_minor=amount_minor)
         return key.store(reply)
 
     return transact(work)

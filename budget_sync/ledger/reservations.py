@@ -1,41 +1,58 @@
-"""Shared by commit and release: the reservation's row, returned money, and the reply."""
+"""Shared by the verbs that change a reservation: its row, returned money, expiry, the replies."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from peewee import fn
 
 from budget_sync.database import Prepared
-from budget_sync.database.models import BudgetCheckLog, Reservation
+from budget_sync.database.models import BudgetCheckLog, Customer, Reservation
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
 from budget_sync.domain.results import Reply
 from budget_sync.ledger import movements
 from budget_sync.ledger.movements import LedgerBudget, ReservationRef
 
-_SETTLED = (
+_CHANGED = (
     "heldMinor",
     "committedMinor",
     "releasedMinor",
     "exceededMinor",
+    "adjustedMinor",
+    "reversedMinor",
+    "version",
     "status",
+    "expiresAt",
     "closedAt",
     "closedAfterCheck",
     "closingCall",
     "closingReply",
 )
-_SETTLE = Prepared(
-    lambda value: Reservation.update({column: getattr(value, column) for column in _SETTLED}).where(
-        (Reservation.seq == value.seq)
-        & (Reservation.status == "open")
-        & (Reservation.heldMinor == value.heldBefore)
+_CHANGE = Prepared(
+    lambda value: Reservation.update({column: getattr(value, column) for column in _CHANGED}).where(
+        (Reservation.seq == value.seq) & (Reservation.version == value.versionBefore)
     )
 )
 # On PostgreSQL, concurrent check log rows become visible in any order. A check that was answered
 # before the reservation closes is visible here. A check that is sent after that gets a higher id.
 # For a check that overlaps, both orders are correct.
 _NEWEST_CHECK = Prepared(lambda _: BudgetCheckLog.select(fn.MAX(BudgetCheckLog.id)))
+_HOLD_DAYS = Prepared(
+    lambda value: Customer.select(Customer.holdDays).where(Customer.id == value.customer_id)
+)
+
+#: The call of a transfer begins with this, in `closingCall`.
+TRANSFER = "transfer:"
+
+
+class Closing(NamedTuple):
+    """What a reservation keeps of the call that closes it, for replays."""
+
+    call: str
+    reply: Reply
 
 
 def replay_of(reservation: Any, call: str) -> Reply | None:
@@ -43,6 +60,29 @@ def replay_of(reservation: Any, call: str) -> Reply | None:
     if reservation is None or reservation.closingReply is None or reservation.closingCall != call:
         return None
     return Reply(reservation.closingReply, replayed=True)
+
+
+def moved_to(reservation: Any) -> str | None:
+    """The budget to which a reservation was moved, if a move closed it."""
+    if reservation is None or not (reservation.closingCall or "").startswith(TRANSFER):
+        return None
+    budget_id: str = json.loads(reservation.closingReply)["budgetId"]
+    return budget_id
+
+
+def expiry_of_new_hold(customer_id: str) -> str | None:
+    """When a hold of that customer expires if it starts now; None if holds never expire."""
+    return expires_after(_HOLD_DAYS.scalar(customer_id=customer_id))
+
+
+def time_text(stored: Any) -> str | None:
+    """A stored time as text. SQLite returns text, PostgreSQL a datetime."""
+    return clock.to_text(stored) if isinstance(stored, datetime) else stored
+
+
+def expires_after(hold_days: int | None) -> str | None:
+    """The time that many days from now, as text; None without days."""
+    return None if hold_days is None else clock.to_text(clock.now() + timedelta(days=hold_days))
 
 
 def return_money(
@@ -64,8 +104,8 @@ def return_money(
         budget,
         after,
         ReservationRef.of(reservation),
-        held_before_minor=held_minor,
-        held_after_minor=held_minor - amount_minor,
+        old_minor=held_minor,
+        new_minor=held_minor - amount_minor,
         reason=reason,
     )
     return after
@@ -73,28 +113,58 @@ def return_money(
 
 def settle(
     reservation: Any,
+    after: LedgerBudget,
+    closing: Closing | None = None,
     *,
-    call: str,
-    reply: Reply,
-    released_minor: int,
+    released_minor: int = 0,
     committed_minor: int = 0,
     exceeded_minor: int = 0,
+    adjusted_minor: int = 0,
+    reversed_minor: int = 0,
+    expires_at: str | None = None,
 ) -> None:
-    """Update the reservation's row: compare-and-set on the amount that it held when it was read."""
-    held_minor = reservation.heldMinor + exceeded_minor - committed_minor - released_minor
-    closes = held_minor == 0
-    updated = _SETTLE.execute(
+    """Update the reservation's row, if it still has the version with which it was read.
+
+    `after` is the budget after the last movement of the call. A call that may close the reservation
+    gives `closing`. A reservation that holds money again is open again. `expires_at` replaces the
+    stored time.
+    """
+    held_minor = (
+        reservation.heldMinor + adjusted_minor + exceeded_minor - committed_minor - released_minor
+    )
+    if held_minor:
+        state: tuple[object, ...] = ("open", None, None, None, None)
+    elif reservation.status == "closed":
+        state = (
+            "closed",
+            reservation.closedAt,
+            reservation.closedAfterCheck,
+            reservation.closingCall,
+            reservation.closingReply,
+        )
+    elif closing:
+        newest_check = _NEWEST_CHECK.scalar() or 0
+        now = clock.to_text(clock.now())
+        state = ("closed", now, newest_check, closing.call, closing.reply.text)
+    else:
+        raise RuntimeError(f"this call cannot close reservation {reservation.id}")
+    status, closed_at, closed_after_check, closing_call, closing_reply = state
+    updated = _CHANGE.execute(
         seq=reservation.seq,
-        heldBefore=reservation.heldMinor,
+        versionBefore=reservation.version,
         heldMinor=held_minor,
         committedMinor=reservation.committedMinor + committed_minor,
         releasedMinor=reservation.releasedMinor + released_minor,
         exceededMinor=reservation.exceededMinor + exceeded_minor,
-        status="closed" if closes else "open",
-        closedAt=clock.to_text(clock.now()) if closes else None,
-        closedAfterCheck=(_NEWEST_CHECK.scalar() or 0) if closes else None,
-        closingCall=call if closes else None,
-        closingReply=reply.text if closes else None,
+        adjustedMinor=reservation.adjustedMinor + adjusted_minor,
+        reversedMinor=reservation.reversedMinor + reversed_minor,
+        version=after.version,
+        status=status,
+        expiresAt=expires_at or reservation.expiresAt,
+        closedAt=closed_at,
+        closedAfterCheck=closed_after_check,
+        closingCall=closing_call,
+        closingReply=closing_reply,
     )
     if updated != 1:
         raise RuntimeError(
@@ -103,18 +173,28 @@ def settle(
 
 
 def settled_reply(
-    after: LedgerBudget, reservation: Any, held_minor: int, **amounts_minor: int
+    budget: LedgerBudget,
+    request_id: str,
+    reservation_id: str | None,
+    held_minor: int,
+    *,
+    available_minor: int | None = None,
+    **amounts_minor: int,
 ) -> Reply:
-    """The reply to a commit or release. `amounts_minor` are its amounts by their JSON names."""
-    balance = after.balance
+    """The reply to a commit or release. `amounts_minor` are its amounts by their JSON names.
+
+    `available_minor` is what the budget has available now, if it is left out.
+    """
+    balance = budget.balance
+    available_minor = balance.available_minor if available_minor is None else available_minor
     return Reply.of(
         {
             "success": True,
             **{name: balance.number(minor) for name, minor in amounts_minor.items()},
-            "newAvailable": balance.number(balance.available_minor),
-            "budgetId": after.id,
-            "requestId": reservation.requestId,
-            "reservationId": reservation.id,
+            "newAvailable": balance.number(available_minor),
+            "budgetId": budget.id,
+            "requestId": request_id,
+            "reservationId": reservation_id,
             "amountHeld": balance.number(held_minor),
         }
     )

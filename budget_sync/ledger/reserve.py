@@ -7,16 +7,17 @@ from typing import Any
 from peewee import JOIN
 
 from budget_sync.database import Prepared, lock_name, transact
-from budget_sync.database.models import Budget, BudgetCheckLog, Reservation, User
+from budget_sync.database.models import Budget, BudgetCheckLog, Customer, Reservation, User
 from budget_sync.domain import clock
 from budget_sync.domain.ids import new_id
 from budget_sync.domain.permissions import Action, Actor, Scope, require, require_overspend
 from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.domain.results import Reply
-from budget_sync.ledger import movements, policy
+from budget_sync.ledger import movements, policy, reservations
+from budget_sync.ledger.approvals import approval_of
 from budget_sync.ledger.idempotency import IdempotencyKey
 from budget_sync.ledger.movements import LedgerBudget, ReservationRef
-from budget_sync.ledger.policy import Approval, Approver, Requester
+from budget_sync.ledger.policy import Approval, Requester
 
 _HELD_BY_OTHER = Prepared(
     lambda value: (
@@ -96,12 +97,15 @@ def _history(value: Any, *, for_user: bool) -> Any:
             Reservation.status,
             Reservation.closedAfterCheck,
             Reservation.reserveReply,
+            Reservation.closingCall,
+            Customer.holdDays,
             BudgetCheckLog.userId,
             BudgetCheckLog.userName,
             BudgetCheckLog.userEmail,
             User.name,
             User.email,
         )
+        .join(Customer, on=(Customer.id == Budget.customerId))
         .join(Reservation, JOIN.LEFT_OUTER, on=(Reservation.seq == last_reservation))
         .join(BudgetCheckLog, JOIN.LEFT_OUTER, on=(BudgetCheckLog.id == last_check))
         .join(User, JOIN.LEFT_OUTER, on=user_of_check)
@@ -116,30 +120,6 @@ _USER = Prepared(
         (User.id == value.user_id) & (User.customerId == value.customer_id)
     )
 )
-_CHECKED_FOR = Prepared(
-    lambda value: (
-        _checks(value)
-        .where((BudgetCheckLog.userId == value.user_id) & BudgetCheckLog.checkedBy.is_null(False))
-        .limit(1)
-    )
-)
-_RESERVED_FOR = Prepared(
-    lambda value: (
-        Reservation.select(Reservation.seq)
-        .where(
-            (Reservation.customerId == value.customer_id)
-            & (Reservation.requestId == value.request_id)
-            & (Reservation.requesterId == value.user_id)
-        )
-        .limit(1)
-    )
-)
-_APPROVER = Prepared(
-    lambda value: User.select(User.role, User.customerId, User.name, User.email).where(
-        (User.id == value.user_id) & User.disabledAt.is_null()
-    )
-)
-
 _RESERVED = (
     "id",
     "customerId",
@@ -151,8 +131,10 @@ _RESERVED = (
     "currencyExponent",
     "amountMinor",
     "heldMinor",
+    "version",
     "status",
     "createdAt",
+    "expiresAt",
     "reserveReply",
 )
 _INSERT = Prepared(
@@ -190,19 +172,24 @@ def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | Non
             is_held_by_other = _is_held_by_other(actor, budget, request.request_id)
             policy.require_not_held_by_other(request.request_id, is_held_by_other=is_held_by_other)
         requester = _requester(actor, scope, budget, request, history)
-        approval = _approval(actor, budget, request, requester)
+        approval = approval_of(actor, budget, request.request_id, request.over_budget, requester)
         key = IdempotencyKey.of(actor, budget.customer_id, "reserve", idempotency_key, request)
         replay = key.stored() or key.store(_replay(budget, history, amount_minor))
         if replay:
             return replay
         if history.status is not None:
             has_newer_check = _has_newer_check(budget, history)
+            if not has_newer_check and _was_moved(history, amount_minor):
+                return key.store(Reply(history.reserveReply, replayed=True))
             policy.require_newer_check(history.id, has_newer_check=has_newer_check)
         if scope is Scope.OWN:
-            has_own_check = _has_own_check(actor, budget, request.request_id, amount_minor)
-            policy.require_own_check(request.request_id, has_own_check=has_own_check)
+            has_check = has_own_check(actor, budget, request.request_id, amount_minor)
+            policy.require_own_check(request.request_id, has_own_check=has_check)
         policy.require_live_budget(budget.id, is_deleted=budget.deleted_at is not None)
-        return key.store(_set_aside(actor, budget, request, requester, approval, amount_minor))
+        expires_at = reservations.expires_after(history.holdDays)
+        return key.store(
+            _set_aside(actor, budget, request, requester, approval, amount_minor, expires_at)
+        )
 
     return transact(work)
 
@@ -241,34 +228,6 @@ def _requester(
     return Requester(requester, *(user or (requester, "")))
 
 
-def _approval(
-    actor: Actor, budget: LedgerBudget, request: ReserveRequest, requester: Requester
-) -> Approval | None:
-    """The over-budget approval; None if the request has none.
-
-    A user who checked or reserved this request for themselves is its requester too, even if it is
-    reserved for another user now.
-    """
-    if request.over_budget is None:
-        return None
-    approver_id = request.over_budget.approved_by
-    policy.require_may_name_approver(actor, approver_id)
-    values = {
-        "customer_id": budget.customer_id,
-        "request_id": request.request_id,
-        "user_id": approver_id,
-    }
-    is_requester = approver_id == requester.id or any(
-        query.first(**values) for query in (_CHECKED_FOR, _RESERVED_FOR)
-    )
-    policy.require_separate_approver(approver_id, is_requester=is_requester)
-    user = _APPROVER.first(user_id=approver_id)
-    approver = user and Approver(user.role, user.customerId, user.name, user.email)
-    return policy.over_budget_approval(
-        approver_id, approver, budget.customer_id, request.over_budget.reason
-    )
-
-
 def _replay(budget: LedgerBudget, history: Any, amount_minor: int) -> Reply | None:
     """The first reply if the reservation is still open, else None.
 
@@ -278,6 +237,15 @@ def _replay(budget: LedgerBudget, history: Any, amount_minor: int) -> Reply | No
         return None
     policy.require_same_amount(budget.balance, history.id, history.amountMinor, amount_minor)
     return Reply(history.reserveReply, replayed=True)
+
+
+def _was_moved(history: Any, amount_minor: int) -> bool:
+    """Whether the reservation of that amount was closed only because it moved to another budget.
+
+    Then a late duplicate of the reserve gets the first reply: the request still holds the money.
+    """
+    is_transfer = (history.closingCall or "").startswith(reservations.TRANSFER)
+    return is_transfer and bool(history.amountMinor == amount_minor)
 
 
 def _has_newer_check(budget: LedgerBudget, history: Any) -> bool:
@@ -291,7 +259,7 @@ def _has_newer_check(budget: LedgerBudget, history: Any) -> bool:
     return newer_check is not None
 
 
-def _has_own_check(actor: Actor, budget: LedgerBudget, request_id: str, amount_minor: int) -> bool:
+def has_own_check(actor: Actor, budget: LedgerBudget, request_id: str, amount_minor: int) -> bool:
     """Whether the caller checked the request on this budget for at least the amount."""
     own_check = _OWN_CHECK.first(
         customer_id=budget.customer_id,
@@ -310,6 +278,7 @@ def _set_aside(
     requester: Requester,
     approval: Approval | None,
     amount_minor: int,
+    expires_at: str | None,
 ) -> Reply:
     """Move the money, over budget if that is approved, and store the reservation."""
     balance = budget.balance
@@ -321,48 +290,60 @@ def _set_aside(
         action, reason, approved_by = "OVER_BUDGET", approval.reason, approval.approver
         after = movements.move_always(budget, reserved_minor=amount_minor)
     reservation_id = new_id("res")
-    reply = Reply.of(
-        {
-            "success": True,
-            "reservationId": reservation_id,
-            "budgetId": budget.id,
-            "requestId": request.request_id,
-            "amountReserved": balance.number(amount_minor),
-            "newAvailable": balance.number(after.balance.available_minor),
-        }
-    )
     reservation = ReservationRef(reservation_id, request.request_id, requester)
-    _insert(budget, reservation, amount_minor, reply)
+    reply = insert_reservation(after, reservation, amount_minor, expires_at)
     movements.record_movement(
         actor,
         action,
         budget,
         after,
         reservation,
-        held_before_minor=0,
-        held_after_minor=amount_minor,
+        old_minor=0,
+        new_minor=amount_minor,
         reason=reason,
         approved_by=approved_by,
     )
     return reply
 
 
-def _insert(
-    budget: LedgerBudget, reservation: ReservationRef, amount_minor: int, reply: Reply
-) -> None:
-    """Store a new reservation, which holds the whole amount."""
+def insert_reservation(
+    after: LedgerBudget,
+    reservation: ReservationRef,
+    amount_minor: int,
+    expires_at: str | None,
+    created_at: str | None = None,
+) -> Reply:
+    """Store a new reservation, which holds the whole amount; returns the reply to its reserve.
+
+    `after` is the budget with the amount reserved. `created_at` is now if it is left out.
+    """
+    balance = after.balance
+    data: dict[str, object] = {
+        "success": True,
+        "reservationId": reservation.id,
+        "budgetId": after.id,
+        "requestId": reservation.request_id,
+        "amountReserved": balance.number(amount_minor),
+        "newAvailable": balance.number(balance.available_minor),
+    }
+    if expires_at is not None:
+        data["expiresAt"] = expires_at
+    reply = Reply.of(data)
     _INSERT.write(
         id=reservation.id,
-        customerId=budget.customer_id,
-        budgetId=budget.id,
+        customerId=after.customer_id,
+        budgetId=after.id,
         requestId=reservation.request_id,
         requesterId=reservation.requester.id,
         requesterName=reservation.requester.name,
         requesterEmail=reservation.requester.email,
-        currencyExponent=budget.balance.exponent,
+        currencyExponent=balance.exponent,
         amountMinor=amount_minor,
         heldMinor=amount_minor,
+        version=after.version,
         status="open",
-        createdAt=clock.to_text(clock.now()),
+        createdAt=created_at or clock.to_text(clock.now()),
+        expiresAt=expires_at,
         reserveReply=reply.text,
     )
+    return reply

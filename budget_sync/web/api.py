@@ -16,11 +16,14 @@ from budget_sync.accounts import passwords
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import Actor
 from budget_sync.domain.request_models import (
+    AmendRequest,
     Body,
     CheckRequest,
     CommitRequest,
     ReleaseRequest,
     ReserveRequest,
+    ReverseRequest,
+    SpendRequest,
     clean,
 )
 from budget_sync.queries import api as api_queries
@@ -102,6 +105,29 @@ def release() -> Response:
     """Return reserved money to the budget."""
     actor = require_user()
     return respond(ledger.release(actor, parse(ReleaseRequest), idempotency_key=idempotency_key()))
+
+
+@api.post("/api/budget/amend")
+@runs_on_event_loop
+def amend() -> Response:
+    """Change what a request holds, move it to another budget, or extend it."""
+    actor = require_user()
+    return respond(ledger.amend(actor, parse(AmendRequest), idempotency_key=idempotency_key()))
+
+
+@api.post("/api/budget/reverse")
+@runs_on_event_loop
+def reverse() -> Response:
+    """Return committed money."""
+    actor = require_user()
+    return respond(ledger.reverse(actor, parse(ReverseRequest), idempotency_key=idempotency_key()))
+
+
+@api.post("/api/budget/spend")
+@runs_on_event_loop
+def spend() -> Response:
+    """Record money that was spent without a reservation."""
+    return respond(ledger.spend(require_user(), parse(SpendRequest)))
 
 
 @api.get("/api/budgets")

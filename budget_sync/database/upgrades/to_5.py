@@ -1,9 +1,13 @@
-"""The step to schema version 5: readings, holds, uploaded files, identity providers, scopes."""
+"""The step to schema version 5: reservations, readings, holds, files, identity, scopes."""
 
 from __future__ import annotations
 
 from budget_sync.database.upgrades.report import Step
 from budget_sync.database.upgrades.to_5_data import change_keys, create_readings, describe_held
+from budget_sync.database.upgrades.to_5_reservations import (
+    RESERVATIONS_IN_POSTGRESQL,
+    RESERVATIONS_IN_SQLITE,
+)
 
 # Adds the name of a customer's fiscal years, uploaded files, answers to held changes, the stored
 # reading of each source in place of its column map and locale, and the notes of a sync run.
@@ -169,6 +173,7 @@ _ANSWER_COLUMNS = (
     '"newPeriodKey", "currency", "currencyExponent", "newMinor", "answeredBy", "answeredAt"'
 )
 TO_5_IN_SQLITE: list[Step] = [
+    *RESERVATIONS_IN_SQLITE,
     *_BEFORE_THE_REST,
     *_REPLACE_SOURCES,
     *_REST,
@@ -216,6 +221,7 @@ def _rejecting(
 
 _APPEND_ONLY = "answers to held changes are append-only"
 TO_5_IN_POSTGRESQL: list[Step] = [
+    *RESERVATIONS_IN_POSTGRESQL,
     *_BEFORE_THE_REST,
     """
     ALTER TABLE "BudgetDataSourceConfig"

@@ -6,6 +6,13 @@ needs another query, it is split into two functions, so that the query runs only
 Functions named `require_…` raise RequestError if the call must be rejected.
 """
 
+from budget_sync.ledger.policy.amend import (
+    require_change,
+    require_free_target,
+    require_own_reservation,
+    require_same_currency,
+    require_version,
+)
 from budget_sync.ledger.policy.amounts import (
     insufficient_error,
     insufficient_reason,
@@ -27,8 +34,10 @@ from budget_sync.ledger.policy.check import (
 )
 from budget_sync.ledger.policy.commit import (
     commit_error,
+    commit_tolerance,
     no_open_reservation,
     require_known_request,
+    require_within_tolerance,
     split_commit,
 )
 from budget_sync.ledger.policy.release import (
@@ -43,12 +52,25 @@ from budget_sync.ledger.policy.reserve import (
     require_own_check,
     require_same_amount,
 )
+from budget_sync.ledger.policy.reverse import (
+    Part,
+    exceeds_committed,
+    require_reservation_to_hold,
+    require_same_ref_amount,
+    split_reversal,
+)
+from budget_sync.ledger.policy.spend import (
+    SpendFacts,
+    require_one_budget,
+    require_same_spend,
+)
 from budget_sync.ledger.policy.values import (
     Approval,
     Approver,
     CheckDecision,
     CommitAmounts,
     CustomerDefaults,
+    InvoiceTolerance,
     Requester,
     person_label,
 )
@@ -59,12 +81,17 @@ __all__ = [
     "CheckDecision",
     "CommitAmounts",
     "CustomerDefaults",
+    "InvoiceTolerance",
+    "Part",
     "Requester",
+    "SpendFacts",
     "auto_approve_limit",
     "choose_requester",
     "commit_error",
+    "commit_tolerance",
     "currency_without_budget",
     "decide_check",
+    "exceeds_committed",
     "insufficient_error",
     "insufficient_reason",
     "no_open_reservation",
@@ -72,6 +99,8 @@ __all__ = [
     "person_label",
     "require_approval",
     "require_below_ceiling",
+    "require_change",
+    "require_free_target",
     "require_held",
     "require_known_request",
     "require_live_budget",
@@ -80,10 +109,19 @@ __all__ = [
     "require_minor",
     "require_newer_check",
     "require_not_held_by_other",
+    "require_one_budget",
     "require_own_check",
+    "require_own_reservation",
     "require_own_user_id",
     "require_requester_named",
+    "require_reservation_to_hold",
     "require_same_amount",
+    "require_same_currency",
+    "require_same_ref_amount",
+    "require_same_spend",
     "require_separate_approver",
+    "require_version",
+    "require_within_tolerance",
     "split_commit",
+    "split_reversal",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import Actor, Scope
@@ -42,10 +44,16 @@ def require_may_cancel(
         )
 
 
-def require_held(balance: Balance, held_minor: int, amount_minor: int) -> None:
-    """Raises RequestError AMOUNT_EXCEEDS_RESERVED if the request holds less than the amount."""
+def require_held(
+    balance: Balance, held_minor: int, amount_minor: int, moved_to: str | None = None
+) -> None:
+    """Raises RequestError AMOUNT_EXCEEDS_RESERVED if the request holds less than the amount.
+
+    `moved_to` is the budget to which the reservation was moved.
+    """
     if amount_minor > held_minor:
         held, amount = balance.text(held_minor), balance.text(amount_minor)
+        moved: dict[str, Any] = {} if moved_to is None else {"movedToBudgetId": moved_to}
         raise RequestError(
             Code.AMOUNT_EXCEEDS_RESERVED,
             f"Amount exceeds reserved: this request holds {held} on this budget, "
@@ -53,4 +61,5 @@ def require_held(balance: Balance, held_minor: int, amount_minor: int) -> None:
             amountReleased=0,
             amountHeld=balance.number(held_minor),
             newAvailable=balance.number(balance.available_minor),
+            **moved,
         )

@@ -24,6 +24,17 @@ class CustomerDefaults(NamedTuple):
     auto_approve_limit_minor: int | None
 
 
+class InvoiceTolerance(NamedTuple):
+    """How much a customer's commits may exceed the reservation without FP&A.
+
+    `basis_points` are hundredths of a percent of what is held. `amount_minor` is in the customer's
+    currency.
+    """
+
+    basis_points: int
+    amount_minor: int | None
+
+
 class Requester(NamedTuple):
     """The user or service that a reservation belongs to."""
 

@@ -1,0 +1,114 @@
+"""expiry: release the reservations whose time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+from budget_sync.database import transact
+from budget_sync.database.models import Reservation
+from budget_sync.domain import clock
+from budget_sync.domain.permissions import EXPIRY, Action, Actor, require
+from budget_sync.ledger import movements, reservations
+from budget_sync.ledger.reservations import Closing
+
+#: Reservations that are looked up at once.
+BATCH_SIZE = 500
+
+
+class Expired(NamedTuple):
+    """A reservation that was released, with its amount in whole units as text."""
+
+    customer_id: str
+    budget_id: str
+    request_id: str
+    amount: str
+    currency: str
+
+
+class _Due(NamedTuple):
+    """An open reservation whose time is over."""
+
+    seq: int
+    customer_id: str
+    budget_id: str
+    request_id: str
+
+
+def expire_holds(
+    actor: Actor,
+    customer_id: str | None = None,
+    report: Callable[[Expired], None] = lambda _: None,
+) -> int:
+    """Release the expired reservations of a customer, or of all; returns how many.
+
+    Each is one transaction, so a run that is interrupted leaves whole movements, and the next run
+    continues. The audit log names "expiry" as who released them. Raises RequestError FORBIDDEN, or
+    an error of `transact`.
+    """
+    require(actor, Action.RELEASE)
+    now, count = clock.to_text(clock.now()), 0
+    for due in _due(actor.customer_id or customer_id, now):
+        expired = transact(partial(_expire, due, now))
+        if expired:
+            count += 1
+            report(expired)
+    return count
+
+
+def _due(customer_id: str | None, now: str) -> Iterator[_Due]:
+    """The expired reservations, in the order in which they were created."""
+    after = 0
+    while True:
+        query: Any = Reservation.select(
+            Reservation.seq, Reservation.customerId, Reservation.budgetId, Reservation.requestId
+        ).where(
+            (Reservation.status == "open")
+            & Reservation.expiresAt.is_null(False)
+            & (Reservation.expiresAt <= now)
+            & (Reservation.seq > after)
+        )
+        if customer_id is not None:
+            query = query.where(Reservation.customerId == customer_id)
+        rows = list(query.order_by(Reservation.seq).limit(BATCH_SIZE).tuples())
+        yield from (_Due(*row) for row in rows)
+        if len(rows) < BATCH_SIZE:
+            return
+        after = rows[-1][0]
+
+
+def _expire(due: _Due, now: str) -> Expired | None:
+    """Release one reservation, unless it was closed or extended since it was looked up."""
+    budget, reservation = movements.lock_budget(
+        EXPIRY,
+        due.budget_id,
+        due.customer_id,
+        movements.RESERVATION,
+        request_id=due.request_id,
+    )
+    expires_at = reservations.time_text(reservation.expiresAt) if reservation else None
+    if (
+        reservation is None
+        or reservation.seq != due.seq
+        or reservation.status != "open"
+        or expires_at is None
+        or expires_at > now
+    ):
+        return None
+    held_minor = reservation.heldMinor
+    after = reservations.return_money(
+        EXPIRY, budget, reservation, held_minor, held_minor, f"The hold expired at {expires_at}"
+    )
+    reply = reservations.settled_reply(
+        after, due.request_id, reservation.id, 0, amountReleased=held_minor
+    )
+    reservations.settle(reservation, after, Closing("expiry", reply), released_minor=held_minor)
+    balance = budget.balance
+    return Expired(
+        due.customer_id,
+        budget.id,
+        due.request_id,
+        balance.text(held_minor),
+        balance.currency,
+    )

@@ -1,0 +1,141 @@
+"""What the audit log says of earlier movements of a request: replays without a stored reply.
+
+The audit log has all that the reply to a movement said, so no second copy of the reply is kept.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from peewee import fn
+
+from budget_sync.database import Prepared
+from budget_sync.database.models import AuditLog
+from budget_sync.domain.money import to_minor
+from budget_sync.ledger.movements import LedgerBudget
+
+
+class PastMovement(NamedTuple):
+    """A row of the audit log."""
+
+    version: int
+    action: str
+    reservation_id: str | None
+    reserved_delta_minor: int
+    committed_delta_minor: int
+    new_value: str | None
+    reason: str | None
+    external_ref: str | None
+    transfer_id: str | None
+
+
+_COLUMNS = (
+    AuditLog.version,
+    AuditLog.action,
+    AuditLog.reservationId,
+    AuditLog.reservedDeltaMinor,
+    AuditLog.committedDeltaMinor,
+    AuditLog.newValue,
+    AuditLog.reason,
+    AuditLog.externalRef,
+    AuditLog.transferId,
+)
+_AT_VERSION = Prepared(
+    lambda value: AuditLog.select(*_COLUMNS).where(
+        (AuditLog.budgetId == value.budget_id) & (AuditLog.version == value.version)
+    )
+)
+_OF_TRANSFER = Prepared(
+    lambda value: (
+        AuditLog.select(*_COLUMNS)
+        .where(
+            (AuditLog.budgetId == value.budget_id)
+            & (AuditLog.version <= value.version)
+            & (AuditLog.version > value.after)
+            & (AuditLog.transferId == value.transfer_id)
+        )
+        .order_by(AuditLog.version)
+    )
+)
+
+
+def _with_ref(value: Any, action: str) -> Any:
+    return (
+        AuditLog.select(*_COLUMNS)
+        .where(
+            (AuditLog.customerId == value.customer_id)
+            & (AuditLog.externalRef == value.external_ref)
+            & (AuditLog.requestId == value.request_id)
+            & (AuditLog.budgetId == value.budget_id)
+            & (AuditLog.action == action)
+        )
+        .order_by(AuditLog.version)
+    )
+
+
+_COMMITS_WITH_REF = Prepared(lambda value: _with_ref(value, "COMMIT"))
+_REVERSALS_WITH_REF = Prepared(lambda value: _with_ref(value, "REVERSE"))
+_MOVED_SINCE = Prepared(
+    lambda value: AuditLog.select(
+        fn.SUM(
+            AuditLog.budgetedDeltaMinor - AuditLog.reservedDeltaMinor - AuditLog.committedDeltaMinor
+        )
+    ).where((AuditLog.budgetId == value.budget_id) & (AuditLog.version > value.version))
+)
+
+
+def new_minor(budget: LedgerBudget, movement: PastMovement) -> int:
+    """The new value of a movement in minor units: what the reservation held after it."""
+    return to_minor(Decimal(movement.new_value or 0), budget.balance.exponent)
+
+
+def movement_at(budget: LedgerBudget, version: int) -> PastMovement | None:
+    """The budget's movement with that version; None if the log is damaged."""
+    row = _AT_VERSION.first(budget_id=budget.id, version=version)
+    return row and PastMovement(*row)
+
+
+def movements_of_call(budget: LedgerBudget, last: PastMovement, limit: int) -> list[PastMovement]:
+    """All rows of the call that wrote the row `last`, at most `limit`, in their order."""
+    if last.transfer_id is None:
+        return [last]
+    rows = _OF_TRANSFER.rows(
+        budget_id=budget.id,
+        version=last.version,
+        after=last.version - limit,
+        transfer_id=last.transfer_id,
+    )
+    return [PastMovement(*row) for row in rows]
+
+
+def commits_with_ref(
+    budget: LedgerBudget, request_id: str, external_ref: str
+) -> list[PastMovement]:
+    """The commits of a request on the budget with that reference, in their order."""
+    return _with(_COMMITS_WITH_REF, budget, request_id, external_ref)
+
+
+def reversals_with_ref(
+    budget: LedgerBudget, request_id: str, external_ref: str
+) -> list[PastMovement]:
+    """The rows of reversals of a request on the budget with that reference, in their order."""
+    return _with(_REVERSALS_WITH_REF, budget, request_id, external_ref)
+
+
+def _with(
+    query: Prepared, budget: LedgerBudget, request_id: str, external_ref: str
+) -> list[PastMovement]:
+    rows = query.rows(
+        customer_id=budget.customer_id,
+        external_ref=external_ref,
+        request_id=request_id,
+        budget_id=budget.id,
+    )
+    return [PastMovement(*row) for row in rows]
+
+
+def available_at(budget: LedgerBudget, version: int) -> int:
+    """What the budget had available when it had that version, in minor units."""
+    moved_since = _MOVED_SINCE.scalar(budget_id=budget.id, version=version)
+    return budget.balance.available_minor - int(moved_since or 0)
