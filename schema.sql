@@ -330,7 +330,8 @@ INSERT INTO "AuditAction" ("action") VALUES
     ('PRUNE_CHECKS'), ('PRUNE_HISTORY'), ('RESTORE');
 
 -- Append-only. One row for every movement and every change of a budget, numbered by "version"
--- within the budget. The sums of the deltas are the balances. Rows without a budget record changes
+-- within the budget. The sums of the deltas are the balances; each row also has the balance after it,
+-- so that any past balance is one row. Rows without a budget record changes
 -- of people, keys, sources and logs; RESTORE records that the whole database was restored. Rows
 -- that one call wrote together have the same "transferId": both rows of a move to another budget, an
 -- approval over budget and its commit, a reversal of several commits.
@@ -349,6 +350,9 @@ CREATE TABLE "AuditLog" (
     "budgetedDeltaMinor" BIGINT NOT NULL DEFAULT 0,
     "reservedDeltaMinor" BIGINT NOT NULL DEFAULT 0,
     "committedDeltaMinor" BIGINT NOT NULL DEFAULT 0,
+    "budgetedMinor" BIGINT,
+    "reservedMinor" BIGINT,
+    "committedMinor" BIGINT,
     "principal" TEXT NOT NULL,
     "changedBy" TEXT NOT NULL,
     "onBehalfOf" TEXT,

@@ -41,15 +41,16 @@ _UTILIZATION = """
 _RESERVATION = """
     INSERT INTO "Reservation" ("id", "customerId", "budgetId", "requestId", "requesterId",
         "requesterName", "requesterEmail", "currencyExponent", "amountMinor", "heldMinor",
-        "committedMinor", "status", "createdAt", "closedAt", "closedAfterCheck", "reserveReply",
+        "committedMinor", "version", "status", "createdAt", "closedAt", "closedAfterCheck", "reserveReply",
         "closingCall", "closingReply")
-    VALUES (?, 'bench', ?, ?, ?, ?, ?, 2, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    VALUES (?, 'bench', ?, ?, ?, ?, ?, 2, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _AUDIT = """
     INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "subject", "requestId",
         "reservationId", "oldValue", "newValue", "budgetedDeltaMinor", "reservedDeltaMinor",
-        "committedDeltaMinor", "principal", "changedBy", "onBehalfOf", "reason", "createdAt")
-    VALUES ('bench', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        "committedDeltaMinor", "budgetedMinor", "reservedMinor", "committedMinor", "principal",
+        "changedBy", "onBehalfOf", "reason", "createdAt")
+    VALUES ('bench', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _CHECK = """
     INSERT INTO "BudgetCheckLog" ("checkId", "customerId", "requestId", "userId", "userName",
@@ -116,6 +117,9 @@ class Stock:
                     BUDGETED_MINOR,
                     0,
                     0,
+                    BUDGETED_MINOR,
+                    0,
+                    0,
                     *_PRINCIPAL,
                     None,
                     "Bench",
@@ -135,16 +139,20 @@ class Stock:
         self._add(0, count, first_open=first_open(count), with_checks=True)
 
     def _add(self, first: int, count: int, *, first_open: int, with_checks: bool) -> None:
-        versions = dict(
-            self.connection.cursor()
-            .execute('SELECT "budgetId", "version" FROM "BudgetUtilization"')
+        states = {
+            budget: list(figures)
+            for budget, *figures in self.connection.cursor()
+            .execute(
+                'SELECT "budgetId", "version", "reservedMinor", "committedMinor" '
+                'FROM "BudgetUtilization"'
+            )
             .fetchall()
-        )
+        }
         # Random ids, as in the product: they spread over the whole index.
         chance = random.Random(first)  # noqa: S311  # not a secret
         for start in range(first, first + count, _CHUNK):
             numbers = range(start, min(start + _CHUNK, first + count))
-            rows = _Rows(versions, chance)
+            rows = _Rows(states, chance)
             for number in numbers:
                 rows.add(
                     number,
@@ -162,8 +170,9 @@ class Stock:
 class _Rows:
     """One chunk of rows for each table."""
 
-    def __init__(self, versions: dict[str, int], chance: random.Random) -> None:
-        self.versions = versions
+    def __init__(self, states: dict[str, list[int]], chance: random.Random) -> None:
+        # Of each budget: version, reserved and committed amount.
+        self.states = states
         self.chance = chance
         self.checks: list[tuple[Any, ...]] = []
         self.reservations: list[tuple[Any, ...]] = []
@@ -215,6 +224,11 @@ class _Rows:
                 _reply(amountCommitted=12.5, newAvailable=99999.5, reservationId=reservation),
             )
         held, spent = (0, AMOUNT_MINOR) if committed else (AMOUNT_MINOR, 0)
+        self._move(budget, "RESERVE", request, reservation, reserved=AMOUNT_MINOR, spent=0)
+        if committed:
+            self._move(
+                budget, "COMMIT", request, reservation, reserved=-AMOUNT_MINOR, spent=AMOUNT_MINOR
+            )
         self.reservations.append(
             (
                 reservation,
@@ -224,21 +238,20 @@ class _Rows:
                 AMOUNT_MINOR,
                 held,
                 spent,
+                self.states[budget][0],
                 "closed" if committed else "open",
                 _NOW,
                 *closing,
             )
         )
-        self._move(budget, "RESERVE", request, reservation, reserved=AMOUNT_MINOR, spent=0)
-        if committed:
-            self._move(
-                budget, "COMMIT", request, reservation, reserved=-AMOUNT_MINOR, spent=AMOUNT_MINOR
-            )
 
     def _move(
         self, budget: str, action: str, request: str, reservation: str, *, reserved: int, spent: int
     ) -> None:
-        self.versions[budget] += 1
+        state = self.states[budget]
+        for place, value in enumerate((1, reserved, spent)):
+            state[place] += value
+        version, *balance = state
         before, after = ("0.00", "12.50") if reserved > 0 else ("12.50", "0.00")
         details = (
             action,
@@ -250,12 +263,14 @@ class _Rows:
             0,
             reserved,
             spent,
+            BUDGETED_MINOR,
+            *balance,
             *_PRINCIPAL,
             "Jane Doe (jane@example.com)",
             "Slack",
             _NOW,
         )
-        self.movements.append((budget, self.versions[budget], *details))
+        self.movements.append((budget, version, *details))
         change = self._changes.setdefault(budget, [0, 0, 0])
         for place, value in enumerate((reserved, spent, 1)):
             change[place] += value

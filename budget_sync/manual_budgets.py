@@ -117,6 +117,7 @@ def remove_budget(actor: Actor, budget_id: str, *, reason: str | None = None) ->
             customer_id=budget.customerId,
             budget_id=budget_id,
             version=_next_version(budget_id),
+            balance=found.balance,
             field="deletedAt",
             newValue=clock.to_text(budget.deletedAt),
             reason=reason or "Removed by hand",
@@ -157,6 +158,7 @@ def restore_budget(actor: Actor, budget_id: str, *, reason: str | None = None) -
             customer_id=budget.customerId,
             budget_id=budget_id,
             version=_next_version(budget_id),
+            balance=found.balance,
             field="deletedAt",
             oldValue=removed_at,
             reason=reason or "Revived by hand",
@@ -366,6 +368,7 @@ def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
             customer_id=budget.customerId,
             budget_id=budget.id,
             version=version,
+            balance=Balance(budget.currency, budget.currencyExponent, budget.budgetedMinor, 0, 0),
             budgeted_delta_minor=budgeted_delta_minor,
             field=field,
             newValue=to_text(minor, budget.currencyExponent),
@@ -390,19 +393,20 @@ def _update(
         Budget.update({column: new_minor, "updatedAt": clock.now()}).where(
             Budget.id == budget.id
         ).execute()
+        setattr(budget, column, new_minor)
         audit_log.record(
             actor,
             "UPDATE",
             customer_id=budget.customerId,
             budget_id=budget.id,
             version=_next_version(budget.id),
+            balance=_figures(budget).balance,
             budgeted_delta_minor=new_minor - old_minor if column == "budgetedMinor" else 0,
             field=field,
             oldValue=None if old_minor is None else to_text(old_minor, budget.currencyExponent),
             newValue=None if new_minor is None else to_text(new_minor, budget.currencyExponent),
             reason=reason or "Set by hand",
         )
-        setattr(budget, column, new_minor)
     return changed
 
 

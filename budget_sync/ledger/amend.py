@@ -142,14 +142,13 @@ def _replay(
     if not previous_minor:
         # The request held nothing before: the reserve itself was approved over budget.
         return None
-    available_minor = past_movements.available_at(budget, latest.version)
     reply = _reply(
         budget,
         reservation,
         previous_minor,
         amount_minor,
         version=latest.version,
-        available_minor=available_minor,
+        available_minor=latest.available_minor,
     )
     return Reply(reply.text, replayed=True)
 
@@ -228,6 +227,7 @@ def _extend(budget: LedgerBudget, amendment: _Amendment, expires_at: str | None)
         customer_id=budget.customer_id,
         budget_id=budget.id,
         version=after.version,
+        balance=after.balance,
         field="expiresAt",
         subject=requester.id,
         requestId=reservation.requestId,

@@ -167,7 +167,7 @@ def _reply_of(budget: LedgerBudget, request_id: str, committed: PastMovement) ->
         request_id,
         committed.reservation_id,
         past_movements.new_minor(budget, last),
-        available_minor=past_movements.available_at(budget, last.version),
+        available_minor=last.available_minor,
         **_amounts(committed.committed_delta_minor, released_minor, exceeded_minor),
     )
 

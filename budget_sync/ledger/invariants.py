@@ -175,6 +175,23 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        "the balance in an audit row is not that of the row before plus its amounts",
+        """
+        SELECT "budgetId", 'version ' || "version" FROM (
+            SELECT "budgetId", "version", "budgetedMinor", "reservedMinor", "committedMinor",
+                COALESCE(LAG("budgetedMinor") OVER earlier, 0) + "budgetedDeltaMinor" AS "budgeted",
+                COALESCE(LAG("reservedMinor") OVER earlier, 0) + "reservedDeltaMinor" AS "reserved",
+                COALESCE(LAG("committedMinor") OVER earlier, 0) + "committedDeltaMinor"
+                    AS "committed"
+            FROM "AuditLog" WHERE "budgetId" IS NOT NULL
+            WINDOW earlier AS (PARTITION BY "budgetId" ORDER BY "version")
+        ) a
+        WHERE "budgetedMinor" IS DISTINCT FROM "budgeted"
+            OR "reservedMinor" IS DISTINCT FROM "reserved"
+            OR "committedMinor" IS DISTINCT FROM "committed"
+        """,
+    ),
+    Invariant(
         "it does not exist, but has a utilization row",
         """
         SELECT u."budgetId", 'version ' || u."version"

@@ -272,6 +272,7 @@ def record_movement(
         customer_id=before.customer_id,
         budget_id=before.id,
         version=after.version,
+        balance=new,
         reserved_delta_minor=new.reserved_minor - old.reserved_minor,
         committed_delta_minor=new.committed_minor - old.committed_minor,
         subject=requester.id,

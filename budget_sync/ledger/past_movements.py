@@ -8,8 +8,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from peewee import fn
-
 from budget_sync.database import Prepared
 from budget_sync.database.models import AuditLog
 from budget_sync.domain.money import to_minor
@@ -28,6 +26,14 @@ class PastMovement(NamedTuple):
     reason: str | None
     external_ref: str | None
     transfer_id: str | None
+    budgeted_after_minor: int
+    reserved_after_minor: int
+    committed_after_minor: int
+
+    @property
+    def available_minor(self) -> int:
+        """What the budget had available after the movement."""
+        return self.budgeted_after_minor - self.reserved_after_minor - self.committed_after_minor
 
 
 _COLUMNS = (
@@ -40,6 +46,9 @@ _COLUMNS = (
     AuditLog.reason,
     AuditLog.externalRef,
     AuditLog.transferId,
+    AuditLog.budgetedMinor,
+    AuditLog.reservedMinor,
+    AuditLog.committedMinor,
 )
 _AT_VERSION = Prepared(
     lambda value: AuditLog.select(*_COLUMNS).where(
@@ -76,13 +85,6 @@ def _with_ref(value: Any, action: str) -> Any:
 
 _COMMITS_WITH_REF = Prepared(lambda value: _with_ref(value, "COMMIT"))
 _REVERSALS_WITH_REF = Prepared(lambda value: _with_ref(value, "REVERSE"))
-_MOVED_SINCE = Prepared(
-    lambda value: AuditLog.select(
-        fn.SUM(
-            AuditLog.budgetedDeltaMinor - AuditLog.reservedDeltaMinor - AuditLog.committedDeltaMinor
-        )
-    ).where((AuditLog.budgetId == value.budget_id) & (AuditLog.version > value.version))
-)
 
 
 def new_minor(budget: LedgerBudget, movement: PastMovement) -> int:
@@ -133,9 +135,3 @@ def _with(
         budget_id=budget.id,
     )
     return [PastMovement(*row) for row in rows]
-
-
-def available_at(budget: LedgerBudget, version: int) -> int:
-    """What the budget had available when it had that version, in minor units."""
-    moved_since = _MOVED_SINCE.scalar(budget_id=budget.id, version=version)
-    return budget.balance.available_minor - int(moved_since or 0)

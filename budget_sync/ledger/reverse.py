@@ -162,7 +162,7 @@ def _held_again_minor(rows: list[PastMovement]) -> int:
 def _past_reply(budget: LedgerBudget, request: ReverseRequest, rows: list[PastMovement]) -> Reply:
     """The reply to an earlier reversal, from its audit rows."""
     to = ReverseTo.RESERVED if _held_again_minor(rows) else ReverseTo.AVAILABLE
-    available_minor = past_movements.available_at(budget, rows[-1].version)
+    available_minor = rows[-1].available_minor
     reply = _reply(budget, request.request_id, _reversed_minor(rows), to, available_minor)
     return Reply(reply.text, replayed=True)
 

@@ -52,8 +52,9 @@ _INSERT_UTILIZATION = """
 """
 _INSERT_AUDIT = """
     INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "field", "oldValue",
-        "newValue", "budgetedDeltaMinor", "principal", "changedBy", "reason", "createdAt")
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        "newValue", "budgetedDeltaMinor", "budgetedMinor", "reservedMinor", "committedMinor",
+        "principal", "changedBy", "reason", "createdAt")
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # A key never starts with a space, so two budgets can swap their keys without a collision.
 _SET_TEMPORARY_KEY = """UPDATE "Budget" SET "departmentKey" = ' ' || "id" WHERE "id" = ?"""

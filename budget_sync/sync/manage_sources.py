@@ -15,6 +15,7 @@ from budget_sync.database.models import (
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import Action, Actor, require, require_serves
+from budget_sync.ledger.movements import LedgerBudget, select_budgets
 from budget_sync.sync.facts import facts_to_text
 from budget_sync.sync.reading.model import CsvFormat, Reading
 from budget_sync.sync.reading.result import Facts
@@ -214,12 +215,14 @@ def _detach(actor: Actor, customer_id: str, budget_id: str, source_id: str) -> N
     BudgetUtilization.update(version=BudgetUtilization.version + 1).where(
         BudgetUtilization.budgetId == budget_id
     ).execute()
+    budget = LedgerBudget.of(select_budgets(Budget.id == budget_id).tuples().get())
     audit_log.record(
         actor,
         "UPDATE",
         customer_id=customer_id,
         budget_id=budget_id,
-        version=BudgetUtilization.get_by_id(budget_id).version,
+        version=budget.version,
+        balance=budget.balance,
         field="sourceId",
         oldValue=source_id,
         reason="The source was removed",

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from budget_sync.domain.money import to_text
 from budget_sync.domain.permissions import Actor
 from budget_sync.sync.changes import Change
 from budget_sync.sync.match import StoredBudget
 from budget_sync.sync.reading.result import SheetRow
+
+
+class AfterMinor(NamedTuple):
+    """The balance of a budget after a change, in minor units."""
+
+    budgeted_minor: int
+    reserved_minor: int
+    committed_minor: int
+
+    @classmethod
+    def of(cls, budget: StoredBudget) -> AfterMinor:
+        """The balance of a budget that is not changed yet."""
+        return cls(budget.sheet.budgeted_minor, budget.reserved_minor, budget.committed_minor)
 
 
 class PlanAudit:
@@ -32,11 +45,12 @@ class PlanAudit:
         field: str,
         old: str | None,
         new: str | None,
+        after: AfterMinor,
         *,
         reason: str,
         budgeted_delta_minor: int = 0,
     ) -> None:
-        """Add a row."""
+        """Add a row. `after` is the budget's balance after the change."""
         self.rows.append(
             (
                 self.customer_id,
@@ -47,6 +61,7 @@ class PlanAudit:
                 old,
                 new,
                 budgeted_delta_minor,
+                *after,
                 self.principal,
                 self.changed_by,
                 reason,
@@ -58,13 +73,17 @@ class PlanAudit:
         """Add the row for a deleted budget; return its new version."""
         version = budget.version + 1
         reason = f"No longer in {self.title}"
-        self.add(budget.id, version, "SOFT_DELETE", "deletedAt", None, self.now, reason=reason)
+        after = AfterMinor.of(budget)
+        self.add(
+            budget.id, version, "SOFT_DELETE", "deletedAt", None, self.now, after, reason=reason
+        )
         return version
 
     def create(self, budget_id: str, row: SheetRow) -> int:
         """Add the rows for a new budget (amount, and limit if it has one); return its version."""
         budget = row.budget
         reason = f"Row {row.number} of {self.title}: {budget.label}"
+        after = AfterMinor(budget.budgeted_minor, 0, 0)
         self.add(
             budget_id,
             1,
@@ -72,6 +91,7 @@ class PlanAudit:
             "budgetedAmount",
             None,
             to_text(budget.budgeted_minor, budget.exponent),
+            after,
             reason=reason,
             budgeted_delta_minor=budget.budgeted_minor,
         )
@@ -84,6 +104,7 @@ class PlanAudit:
             "autoApproveLimit",
             None,
             to_text(budget.limit_minor, budget.exponent),
+            after,
             reason=reason,
         )
         return 2
@@ -93,10 +114,18 @@ class PlanAudit:
         before, version = change.before, change.before.version
         exponent = before.sheet.exponent
         reason = f"Row {change.row} of {self.title}"
+        after = AfterMinor.of(before)
         if change.is_revival:
             version += 1
             self.add(
-                before.id, version, "REVIVE", "deletedAt", before.deleted_at, None, reason=reason
+                before.id,
+                version,
+                "REVIVE",
+                "deletedAt",
+                before.deleted_at,
+                None,
+                after,
+                reason=reason,
             )
         for name, old, new in change.fields:
             version += 1
@@ -105,6 +134,7 @@ class PlanAudit:
                 if name == "budgetedAmount"
                 else 0
             )
+            after = after._replace(budgeted_minor=after.budgeted_minor + delta_minor)
             self.add(
                 before.id,
                 version,
@@ -112,6 +142,7 @@ class PlanAudit:
                 name,
                 _audit_text(old, exponent),
                 _audit_text(new, exponent),
+                after,
                 reason=reason,
                 budgeted_delta_minor=delta_minor,
             )
