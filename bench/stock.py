@@ -41,8 +41,8 @@ _UTILIZATION = """
 _RESERVATION = """
     INSERT INTO "Reservation" ("id", "customerId", "budgetId", "requestId", "requesterId",
         "requesterName", "requesterEmail", "currencyExponent", "amountMinor", "heldMinor",
-        "committedMinor", "version", "status", "createdAt", "closedAt", "closedAfterCheck", "reserveReply",
-        "closingCall", "closingReply")
+        "committedMinor", "version", "status", "createdAt", "closedAt", "closedAfterCheck",
+        "reserveReply", "closingCall", "closingReply")
     VALUES (?, 'bench', ?, ?, ?, ?, ?, 2, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _AUDIT = """

@@ -45,6 +45,7 @@ from budget_sync.database.schema import (
     schema_version,
     upgrade_schema,
 )
+from budget_sync.database.settled import horizon
 from budget_sync.database.sqlite.moved import DatabaseMovedError, accept_writes
 from budget_sync.database.sums import approximate_sum, combine_sums, sums
 from budget_sync.database.transact import start_writer, transact
@@ -72,6 +73,7 @@ __all__ = [
     "engine_version",
     "find_damage",
     "first_row_of_each",
+    "horizon",
     "init_schema",
     "is_file",
     "label",

@@ -52,6 +52,7 @@ class Action(StrEnum):
     READ_REQUESTS = "read requests"
     READ_AUDIT = "read audit"
     READ_SYNC = "read sync"
+    READ_EVENTS = "read events"
     MANAGE_PEOPLE = "manage people"
     MANAGE_KEYS = "manage keys"
     MANAGE_SOURCES = "manage sources"
@@ -95,6 +96,7 @@ _FPA_USER = dict.fromkeys(
         Action.READ_REQUESTS,
         Action.READ_AUDIT,
         Action.READ_SYNC,
+        Action.READ_EVENTS,
     ),
     Scope.ANY,
 )
@@ -108,6 +110,7 @@ _SERVICE = dict.fromkeys(
         Action.SPEND,
         Action.READ_BUDGETS,
         Action.READ_REQUESTS,
+        Action.READ_EVENTS,
     ),
     Scope.ANY,
 )
@@ -122,6 +125,7 @@ API_SCOPE_OF_ACTION: Mapping[Action, ApiScope] = {
     Action.SPEND: ApiScope.SPEND,
     Action.READ_BUDGETS: ApiScope.READ,
     Action.READ_REQUESTS: ApiScope.READ,
+    Action.READ_EVENTS: ApiScope.READ,
 }
 
 PERMISSIONS: Mapping[str, Mapping[Action, Scope]] = {

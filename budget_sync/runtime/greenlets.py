@@ -151,6 +151,14 @@ class Scheduler:
         self._waiting[waiter] = (getcurrent(), time.monotonic() + timeout_s)
         self._loop.switch()
 
+    def idle(self, waiter: _GreenletWaiter, timeout_s: float) -> None:
+        """Yield as `wait` does, but do not count as a running call until there is room for it."""
+        self._running -= 1
+        self.wait(waiter, timeout_s)
+        while self._max_calls is not None and self._running >= self._max_calls:
+            self.wait(waiter, TICK_S)
+        self._running += 1
+
     def await_socket(self, fileno: int, events: int) -> None:
         """Yield until one of the events occurs, without a timeout. To be called from a greenlet."""
         caller = getcurrent()
@@ -230,6 +238,15 @@ def await_socket(fileno: int, events: int) -> None:
 def sleep(seconds: float) -> None:
     """Sleep; in a greenlet, for up to TICK_S longer."""
     new_waiter().wait(seconds)
+
+
+def idle(seconds: float) -> None:
+    """Sleep, and let other calls run in place of this one. It must hold no connection or lock."""
+    scheduler = _this_thread.scheduler
+    if scheduler is not None and scheduler.is_in_greenlet():
+        scheduler.idle(_GreenletWaiter(scheduler), seconds)
+    else:
+        sleep(seconds)
 
 
 def run_in_thread(work: Callable[[], T]) -> T:

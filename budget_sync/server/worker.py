@@ -17,7 +17,7 @@ from http import HTTPStatus
 from gunicorn import util
 from gunicorn.workers.gthread import ThreadWorker
 
-from budget_sync.runtime import isolate
+from budget_sync.runtime import isolate, shutdown
 from budget_sync.runtime.correlation import NO_ID, current_id, id_of_request
 from budget_sync.runtime.greenlets import TICK_S, Scheduler
 from budget_sync.server.accept_balance import ABSENT, ConnectionCounts
@@ -136,6 +136,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_exit(self, number: int, frame: object) -> None:
         """Stop after the requests in progress. Sheets that are being read end their requests."""
+        shutdown.request()
         isolate.stop_children()
         super().handle_exit(number, frame)
 

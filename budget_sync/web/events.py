@@ -1,0 +1,72 @@
+"""The feed of events: a page at once, or as soon as something happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from budget_sync import database
+from budget_sync.domain.events import EventType
+from budget_sync.domain.permissions import Actor
+from budget_sync.queries.events import Cursor, EventPage, read_events
+from budget_sync.runtime import greenlets, shutdown
+
+#: The longest time that a call may wait for events, in seconds.
+MAX_WAIT_S = 25
+
+#: Calls of a worker that may wait at the same time. Further ones get an empty page at once.
+MAX_WAITING = 100
+
+#: How often a waiting call looks for events, in seconds.
+POLL_S = 0.5
+
+
+class _Waiting:
+    """Counts the calls of this process that wait."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[bool]:
+        """Count a call; yields whether it may wait."""
+        with self.lock:
+            self.count += 1
+            may_wait = self.count <= MAX_WAITING
+        try:
+            yield may_wait
+        finally:
+            with self.lock:
+                self.count -= 1
+
+
+_waiting = _Waiting()
+
+
+def await_events(
+    actor: Actor,
+    customer_id: str,
+    after: Cursor,
+    limit: int,
+    types: Collection[EventType] | None,
+    wait_s: float,
+) -> EventPage:
+    """A page of events; waits up to `wait_s` if there are none yet.
+
+    While it waits, it holds no thread (on the event loop) and no connection.
+    """
+    deadline = time.monotonic() + wait_s
+    with _waiting.one_more() as may_wait:
+        while True:
+            page = read_events(actor, customer_id, after, limit, types)
+            is_over = time.monotonic() >= deadline or not may_wait or shutdown.is_requested()
+            if page.events or is_over:
+                return page
+            after = page.cursor
+            if not page.has_more:
+                database.end_request()
+                greenlets.idle(POLL_S)
+                database.open_connection()
