@@ -92,6 +92,8 @@ GENERATED_KEYS = (
     ("LoginAttempt", "id"),
     ("HoldAnswer", "id"),
     ("Spend", "seq"),
+    ("WebhookAttempt", "id"),
+    ("AlertMessage", "id"),
 )
 
 

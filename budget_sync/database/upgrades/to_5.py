@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from budget_sync.database.upgrades.report import Step
 from budget_sync.database.upgrades.to_5_data import change_keys, create_readings, describe_held
+from budget_sync.database.upgrades.to_5_events import EVENTS_IN_POSTGRESQL, EVENTS_IN_SQLITE
 from budget_sync.database.upgrades.to_5_reservations import (
     RESERVATIONS_IN_POSTGRESQL,
     RESERVATIONS_IN_SQLITE,
@@ -174,6 +175,7 @@ _ANSWER_COLUMNS = (
 )
 TO_5_IN_SQLITE: list[Step] = [
     *RESERVATIONS_IN_SQLITE,
+    *EVENTS_IN_SQLITE,
     *_BEFORE_THE_REST,
     *_REPLACE_SOURCES,
     *_REST,
@@ -222,6 +224,7 @@ def _rejecting(
 _APPEND_ONLY = "answers to held changes are append-only"
 TO_5_IN_POSTGRESQL: list[Step] = [
     *RESERVATIONS_IN_POSTGRESQL,
+    *EVENTS_IN_POSTGRESQL,
     *_BEFORE_THE_REST,
     """
     ALTER TABLE "BudgetDataSourceConfig"
