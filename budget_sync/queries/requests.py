@@ -1,4 +1,4 @@
-"""Lists of requests: reservations, and requests that wait because their budget is too small."""
+"""Lists of requests: reservations, requests that wait because their budget is too small, spend."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 
 from peewee import SQL, Case, fn
 
-from budget_sync.database.models import BudgetCheckLog, Reservation
+from budget_sync.accounts.customers import period_key_of
+from budget_sync.database.models import Budget, BudgetCheckLog, Reservation, Spend
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code
-from budget_sync.domain.permissions import Action, Actor, Scope, require_for
+from budget_sync.domain.names import fold
+from budget_sync.domain.permissions import Action, Actor, Scope, require_any_for, require_for
 from budget_sync.queries import paging, timeline
-from budget_sync.queries.timeline import CheckLine, ReservationLine
+from budget_sync.queries.timeline import CheckLine, ReservationLine, SpendLine
 
 #: How far back the list of uncovered checks goes.
 UNCOVERED_FOR = timedelta(days=30)
@@ -23,21 +25,29 @@ UNCOVERED_FOR = timedelta(days=30)
 class RequestQuery:
     """A search for reservations: "open" (oldest first), "closed" or "all" (newest first).
 
-    `after` is the `seq` of the last row of the previous page.
+    `waits_for_approval` selects open reservations only. `department` and `period` are texts as in a
+    check. `after` is the `seq` of the last row of the previous page.
     """
 
     status: str = "open"
     text: str = ""
     budget_id: str = ""
+    waits_for_approval: bool = False
+    department: str = ""
+    period: str = ""
+    older_than_days: int | None = None
     after: int | None = None
 
 
 def reservations_page(
-    actor: Actor, customer_id: str, query: RequestQuery
+    actor: Actor, customer_id: str, query: RequestQuery, size: int | None = None
 ) -> tuple[list[ReservationLine], int | None]:
-    """A page of reservations, and `after` for the next page. Ordinary users get only their own."""
+    """A page of reservations, and `after` for the next page. Ordinary users get only their own.
+
+    Raises RequestError INVALID_REQUEST for a text that is not a period.
+    """
     scope = require_for(actor, Action.READ_REQUESTS, customer_id)
-    rows = _matching(timeline.reservations(), query)
+    rows = _matching(timeline.reservations(), customer_id, query)
     if scope is Scope.OWN:
         rows = rows.where(Reservation.requesterId == actor.user_id)
     if query.status == "open":
@@ -58,17 +68,26 @@ def reservations_page(
         order = (Reservation.seq.desc(),)
         if query.after is not None:
             rows = rows.where(Reservation.seq < query.after)
-    size = paging.PAGE_SIZE
+    size = size or paging.PAGE_SIZE
     found = [ReservationLine(*row) for row in rows.order_by(*order).limit(size + 1)]
     lines, last_line = paging.cut(found, size)
     return lines, last_line and last_line.seq
 
 
-def _matching(rows: Any, query: RequestQuery) -> Any:
+def _matching(rows: Any, customer_id: str, query: RequestQuery) -> Any:
     if query.status in ("open", "closed"):
         rows = rows.where(Reservation.status == query.status)
     if query.budget_id:
         rows = rows.where(Reservation.budgetId == query.budget_id)
+    if query.department:
+        rows = rows.where(Budget.departmentKey == fold(query.department))
+    if query.period:
+        rows = rows.where(Budget.periodKey == period_key_of(customer_id, query.period))
+    if query.older_than_days is not None:
+        latest = clock.now() - timedelta(days=query.older_than_days)
+        rows = rows.where(Reservation.createdAt < latest)
+    if query.waits_for_approval:
+        rows = rows.where(Reservation.status == "open", timeline.waits_for_approval())
     text = query.text.strip()
     if text:
         rows = rows.where(
@@ -77,6 +96,25 @@ def _matching(rows: Any, query: RequestQuery) -> Any:
             | Reservation.requesterEmail.contains(text)
         )
     return rows
+
+
+def spends_page(
+    actor: Actor, customer_id: str, after: int | None = None
+) -> tuple[list[SpendLine], int | None]:
+    """A page of the money spent without a reservation, newest first, and `after` for the next page.
+
+    `after` is the `seq` of the last row of the previous page. Raises RequestError FORBIDDEN for
+    ordinary users, who read only their own requests.
+    """
+    require_any_for(actor, Action.READ_REQUESTS, customer_id)
+    # This order uses the primary key, backwards.
+    rows = timeline.spends().where(paging.unindexed(Spend.customerId) == customer_id)
+    if after is not None:
+        rows = rows.where(Spend.seq < after)
+    size = paging.PAGE_SIZE
+    newest_first = rows.order_by(Spend.seq.desc()).limit(size + 1)
+    lines, last_line = paging.cut([SpendLine(*row) for row in newest_first], size)
+    return lines, last_line and last_line.seq
 
 
 def uncovered_page(
