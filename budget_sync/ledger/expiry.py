@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from budget_sync.database import transact
-from budget_sync.database.models import Reservation
+from budget_sync.database.models import Customer, Reservation
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import EXPIRY, Action, Actor, require
 from budget_sync.ledger import movements, reservations
@@ -44,8 +44,8 @@ def expire_holds(
     """Release the expired reservations of a customer, or of all; returns how many.
 
     Each is one transaction, so a run that is interrupted leaves whole movements, and the next run
-    continues. The audit log names "expiry" as who released them. Raises RequestError FORBIDDEN, or
-    an error of `transact`.
+    continues. The reservations of a disabled customer stay as they are. The audit log names
+    "expiry" as who released the others. Raises RequestError FORBIDDEN, or an error of `transact`.
     """
     require(actor, Action.RELEASE)
     now, count = clock.to_text(clock.now()), 0
@@ -58,8 +58,8 @@ def expire_holds(
 
 
 def _due(customer_id: str | None, now: str) -> Iterator[_Due]:
-    """The expired reservations, in the order in which they were created."""
-    after = 0
+    """The expired reservations of enabled customers, in the order in which they were created."""
+    after, enabled = 0, Customer.select(Customer.id).where(Customer.disabledAt.is_null())
     while True:
         query: Any = Reservation.select(
             Reservation.seq, Reservation.customerId, Reservation.budgetId, Reservation.requestId
@@ -68,6 +68,7 @@ def _due(customer_id: str | None, now: str) -> Iterator[_Due]:
             & Reservation.expiresAt.is_null(False)
             & (Reservation.expiresAt <= now)
             & (Reservation.seq > after)
+            & Reservation.customerId.in_(enabled)
         )
         if customer_id is not None:
             query = query.where(Reservation.customerId == customer_id)
