@@ -8,6 +8,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from peewee import fn
+
 from budget_sync.database import Prepared
 from budget_sync.database.models import AuditLog
 from budget_sync.domain.money import to_minor

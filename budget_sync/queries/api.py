@@ -42,7 +42,7 @@ def list_budgets(
     The cursor is null on the last page. Raises RequestError INVALID_REQUEST for a text that is not
     a period.
     """
-    customer = _customer_for(actor, customer_id)
+    customer = customer_for(actor, customer_id)
     require(actor, Action.READ_BUDGETS)
     query = budgets.rows().where(Budget.customerId == customer, Budget.deletedAt.is_null())
     if department is not None:
@@ -86,7 +86,7 @@ def list_requests(
     Open ones are ordered from the oldest, others from the newest. The cursor is null on the last
     page. Raises RequestError INVALID_REQUEST for an unknown cursor or a text that is not a period.
     """
-    customer = _customer_for(actor, customer_id)
+    customer = customer_for(actor, customer_id)
     require(actor, Action.READ_REQUESTS)
     if cursor is not None:
         query = replace(query, after=_seq_of(customer, cursor))
@@ -117,7 +117,7 @@ def get_request(
     The id may also be that of a spend. An ordinary user sees only what they checked or requested.
     Raises RequestError REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
     """
-    customer = _customer_for(actor, customer_id)
+    customer = customer_for(actor, customer_id)
     timeline = request_timeline(actor, customer, request_id, PAGE_SIZE)
     return {
         "requestId": request_id,
@@ -128,7 +128,7 @@ def get_request(
     }
 
 
-def _customer_for(actor: Actor, customer_id: str | None) -> str:
+def customer_for(actor: Actor, customer_id: str | None) -> str:
     """The customer that the call is about.
 
     Raises RequestError INVALID_REQUEST if the caller must send `customerId` and did not,

@@ -79,6 +79,13 @@ class EventPage(NamedTuple):
     cursor: Cursor
     has_more: bool
 
+    def to_json(self) -> dict[str, object]:
+        """As the reply shows it."""
+        return {
+            "items": [event.to_json() for event in self.events],
+            "nextCursor": self.cursor.text,
+        }
+
 
 def parse_cursor(text: str) -> Cursor:
     """The cursor in a text. Raises RequestError INVALID_REQUEST."""

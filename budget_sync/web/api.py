@@ -27,10 +27,19 @@ from budget_sync.domain.request_models import (
     clean,
 )
 from budget_sync.queries import api as api_queries
+from budget_sync.queries.events import (
+    LATEST,
+    Cursor,
+    EventPage,
+    latest_cursor,
+    parse_cursor,
+    parse_types,
+)
 from budget_sync.queries.requests import RequestQuery
 from budget_sync.settings import Settings
 from budget_sync.web import auth
 from budget_sync.web.auth import require_user, require_user_or_local
+from budget_sync.web.events import MAX_WAIT_S, await_events
 from budget_sync.web.payloads import error_response, idempotency_key, json_response, parse, respond
 from budget_sync.web.server_interface import runs_on_event_loop
 
@@ -43,6 +52,9 @@ MAX_ARGUMENT_LENGTHS = {
     "department": 200,
     "fiscalPeriod": 100,
     "cursor": 200,
+    "after": 100,
+    "types": 1000,
+    "wait": 10,
     "limit": 100,
     "status": 100,
     "waitingFor": 100,
@@ -189,6 +201,23 @@ def get_request(request_id: str) -> Response:
     return json_response(
         api_queries.get_request(require_user(), request_id, customer_id=_argument("customerId"))
     )
+
+
+@api.get("/api/events")
+@runs_on_event_loop
+def list_events() -> Response:
+    """List what happened to a customer, in order; wait for it if nothing did yet."""
+    actor = require_user()
+    after, types = _argument("after"), _argument("types")
+    limit, wait_s = _limit(), _number("wait", 0, MAX_WAIT_S) or 0
+    wanted = None if types is None else parse_types(types)
+    customer = api_queries.customer_for(actor, _argument("customerId"))
+    if after == LATEST:
+        page = EventPage([], latest_cursor(actor, customer), has_more=False)
+    else:
+        cursor = Cursor() if after is None else parse_cursor(after)
+        page = await_events(actor, customer, cursor, limit, wanted, wait_s)
+    return json_response(page.to_json())
 
 
 @api.post("/api/auth/login")
