@@ -94,12 +94,9 @@ def test_bad_parameter_is_named(client: FlaskClient, query: str, field: str) -> 
     assert list(response.json["fields"]) == [field]
 
 
-def read(server: Installation, **query: object) -> Any:
+def read(server: Installation, **query: str | int) -> Any:
     response = requests.get(
-        f"{server.url}/api/events",
-        params=query,
-        headers=server.key(),
-        timeout=40,  # type: ignore[arg-type]
+        f"{server.url}/api/events", params=query, headers=server.key(), timeout=40
     )
     assert response.status_code == 200, response.text
     return response.json()
