@@ -130,6 +130,7 @@ def _matching(found: Any, query: AuditQuery) -> Any:
             AuditLog.reason,
             AuditLog.externalRef,
             AuditLog.subject,
+            AuditLog.transferId,
         )
         has_text = Budget.department.contains(text)
         for column in columns:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from peewee import SQL, Case, fn
@@ -79,13 +81,9 @@ def _matching(rows: Any, customer_id: str, query: RequestQuery) -> Any:
         rows = rows.where(Reservation.status == query.status)
     if query.budget_id:
         rows = rows.where(Reservation.budgetId == query.budget_id)
-    if query.department:
-        rows = rows.where(Budget.departmentKey == fold(query.department))
-    if query.period:
-        rows = rows.where(Budget.periodKey == period_key_of(customer_id, query.period))
+    rows = _of_name(rows, customer_id, query)
     if query.older_than_days is not None:
-        latest = clock.now() - timedelta(days=query.older_than_days)
-        rows = rows.where(Reservation.createdAt < latest)
+        rows = rows.where(Reservation.createdAt < _before(query.older_than_days))
     if query.waits_for_approval:
         rows = rows.where(Reservation.status == "open", timeline.waits_for_approval())
     text = query.text.strip()
@@ -99,7 +97,7 @@ def _matching(rows: Any, customer_id: str, query: RequestQuery) -> Any:
 
 
 def spends_page(
-    actor: Actor, customer_id: str, after: int | None = None
+    actor: Actor, customer_id: str, query: RequestQuery
 ) -> tuple[list[SpendLine], int | None]:
     """A page of the money spent without a reservation, newest first, and `after` for the next page.
 
@@ -109,8 +107,12 @@ def spends_page(
     require_any_for(actor, Action.READ_REQUESTS, customer_id)
     # This order uses the primary key, backwards.
     rows = timeline.spends().where(paging.unindexed(Spend.customerId) == customer_id)
-    if after is not None:
-        rows = rows.where(Spend.seq < after)
+    texts = (Spend.spendId, Spend.vendor, Spend.reason, Spend.externalRef)
+    rows = _filtered(rows, Spend.budgetId, texts, customer_id, query)
+    if query.older_than_days is not None:
+        rows = rows.where(Spend.spentOn < _before(query.older_than_days).date())
+    if query.after is not None:
+        rows = rows.where(Spend.seq < query.after)
     size = paging.PAGE_SIZE
     newest_first = rows.order_by(Spend.seq.desc()).limit(size + 1)
     lines, last_line = paging.cut([SpendLine(*row) for row in newest_first], size)
@@ -118,7 +120,7 @@ def spends_page(
 
 
 def uncovered_page(
-    actor: Actor, customer_id: str, after: int | None = None
+    actor: Actor, customer_id: str, query: RequestQuery
 ) -> tuple[list[CheckLine], int | None]:
     """A page of the uncovered checks of the last UNCOVERED_FOR, newest first.
 
@@ -131,10 +133,19 @@ def uncovered_page(
         BudgetCheckLog.timestamp > clock.now() - UNCOVERED_FOR,
         _is_uncovered(customer_id),
     )
+    texts = (
+        BudgetCheckLog.requestId,
+        BudgetCheckLog.userName,
+        BudgetCheckLog.userEmail,
+        BudgetCheckLog.vendor,
+    )
+    rows = _filtered(rows, BudgetCheckLog.budgetId, texts, customer_id, query)
+    if query.older_than_days is not None:
+        rows = rows.where(BudgetCheckLog.timestamp < _before(query.older_than_days))
     if scope is Scope.OWN:
         rows = rows.where(BudgetCheckLog.checkedBy == actor.principal)
-    last = after and BudgetCheckLog.get_or_none(
-        (BudgetCheckLog.id == after) & (BudgetCheckLog.customerId == customer_id)
+    last = query.after and BudgetCheckLog.get_or_none(
+        (BudgetCheckLog.id == query.after) & (BudgetCheckLog.customerId == customer_id)
     )
     if last:
         rows = rows.where(
@@ -145,6 +156,37 @@ def uncovered_page(
     newest_first = rows.order_by(BudgetCheckLog.timestamp.desc(), BudgetCheckLog.id.desc())
     lines, last_line = paging.cut([CheckLine(*row) for row in newest_first.limit(size + 1)], size)
     return lines, last_line and last_line.id
+
+
+def _filtered(
+    rows: Any, budget_id: Any, texts: tuple[Any, ...], customer_id: str, query: RequestQuery
+) -> Any:
+    """The rows with the query's budget, department, period and text.
+
+    `budget_id` is the column with the id of the budget, `texts` are the columns to search.
+    """
+    if query.budget_id:
+        rows = rows.where(budget_id == query.budget_id)
+    if query.department or query.period:
+        budgets = Budget.select(Budget.id).where(Budget.customerId == customer_id)
+        rows = rows.where(budget_id.in_(_of_name(budgets, customer_id, query)))
+    text = query.text.strip()
+    if text:
+        rows = rows.where(reduce(or_, (column.contains(text) for column in texts)))
+    return rows
+
+
+def _of_name(rows: Any, customer_id: str, query: RequestQuery) -> Any:
+    """The rows of budgets with the query's department and period."""
+    if query.department:
+        rows = rows.where(Budget.departmentKey == fold(query.department))
+    if query.period:
+        rows = rows.where(Budget.periodKey == period_key_of(customer_id, query.period))
+    return rows
+
+
+def _before(days: int) -> datetime:
+    return clock.now() - timedelta(days=days)
 
 
 def uncovered_check(actor: Actor, customer_id: str, request_id: str) -> CheckLine | None:
