@@ -24,7 +24,6 @@ from support.world import (
 from werkzeug.test import TestResponse
 
 from budget_sync import database, ledger, manual_budgets
-from budget_sync.accounts.customers import get_customer
 from budget_sync.database.models import Customer
 from budget_sync.domain import clock
 from budget_sync.domain.errors import RequestError
@@ -34,6 +33,9 @@ from budget_sync.operations import demo
 from budget_sync.queries.requests import RequestQuery, reservations_page, spends_page
 
 pytestmark = pytest.mark.both_engines
+
+#: The request of the demo's closed reservation.
+OF_THE_DEMO = "intake-101"
 
 
 class Desk:
@@ -84,8 +86,8 @@ def test_open_requests_come_oldest_first_others_newest_first(desk: Desk) -> None
     desk.post("commit", commit_body(requestId="r1", amount=10))
     desk.post("commit", commit_body(requestId="r3", amount=10))
     assert desk.listed() == desk.listed("?status=open") == ["r0", "r2"]
-    assert desk.listed("?status=closed") == ["r3", "r1"]
-    assert desk.listed("?status=all") == ["r3", "r2", "r1", "r0"]
+    assert desk.listed("?status=closed") == ["r3", "r1", OF_THE_DEMO]
+    assert desk.listed("?status=all") == ["r3", "r2", "r1", "r0", OF_THE_DEMO]
 
 
 @pytest.mark.parametrize("status", ["open", "closed", "all"])
@@ -103,7 +105,7 @@ def test_pages_have_every_request_once(desk: Desk, status: str, limit: int) -> N
         seen += [item["requestId"] for item in page["items"]]
         cursor = page["nextCursor"] and f"&cursor={page['nextCursor']}"
     wanted = [f"r{number}" for number in range(5)]
-    assert seen == (wanted if status == "open" else wanted[::-1])
+    assert seen == (wanted if status == "open" else [*wanted[::-1], OF_THE_DEMO])
 
 
 def test_page_continues_after_a_request_that_was_closed_since(desk: Desk) -> None:
@@ -298,20 +300,19 @@ def test_spends_are_listed_newest_first(desk: Desk, monkeypatch: pytest.MonkeyPa
     for number in range(3):
         desk.post("spend", spend_body(spendId=f"card-{number}", amount=5))
     with database.snapshot():
-        lines, after = spends_page(ROOT, demo.CUSTOMER)
-        rest, last = spends_page(ROOT, demo.CUSTOMER, after)
+        lines, after = spends_page(ROOT, demo.CUSTOMER, RequestQuery())
+        rest, last = spends_page(ROOT, demo.CUSTOMER, RequestQuery(after=after))
     assert [line.id for line in lines + rest] == ["card-2", "card-1", "card-0"]
     assert last is None
     jane = person("janet", Role.MANAGER)
     with pytest.raises(RequestError, match="does not allow"):
-        spends_page(jane, demo.CUSTOMER)
+        spends_page(jane, demo.CUSTOMER, RequestQuery())
 
 
 def test_console_query_has_the_same_filters(desk: Desk) -> None:
     desk.check("r", 20_000)
     desk.hold("r")
     desk.hold("s", budget_id="events")
-    assert get_customer(demo.CUSTOMER)
     for query, wanted in (
         (RequestQuery(waits_for_approval=True), ["r"]),
         (RequestQuery(department="events"), ["s"]),
