@@ -41,7 +41,7 @@ NO_LIMIT = {"autoApproveLimitMinor": None}
 @pytest.mark.parametrize(
     ("customer", "largest"),
     [
-        ({}, "110"),
+        ({"invoiceToleranceBasisPoints": 1000}, "110"),
         ({"invoiceToleranceBasisPoints": 0}, "100"),
         ({"invoiceToleranceBasisPoints": 333}, "103.33"),
         ({"invoiceToleranceBasisPoints": 10_000}, "200"),
