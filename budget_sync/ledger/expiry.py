@@ -60,7 +60,7 @@ def expire_holds(
 
 
 def _due(customer_id: str | None, now: str) -> Iterator[_Due]:
-    """The expired reservations, in the order in which they were created."""
+    """The expired reservations of enabled customers, in the order of their creation."""
     after = 0
     while True:
         query: Any = (
