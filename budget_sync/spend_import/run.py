@@ -189,8 +189,9 @@ class _Import:
         balance = row.budget.balance
         self._recorded_minor[row.budget.id] += row.amount_minor
         self._total_minor[balance.currency, balance.exponent] += row.amount_minor
-        text = f"{balance.money(row.amount_minor)} on budget {row.budget.id}, dated {row.day}"
-        self._seen[row.spend_id] = EarlierSpend(row.budget.id, row.amount_minor, row.day, text)
+        self._seen[row.spend_id] = EarlierSpend(
+            row.budget.id, row.amount_minor, row.day, balance.currency, balance.exponent
+        )
         return Outcome.IMPORTED, ""
 
     def _compared(self, row: SpendRow, earlier: EarlierSpend) -> tuple[Outcome, str]:

@@ -23,7 +23,14 @@ class EarlierSpend(NamedTuple):
     budget_id: str
     amount_minor: int
     day: date
-    text: str
+    currency: str
+    exponent: int
+
+    @property
+    def text(self) -> str:
+        """The spend for people."""
+        money = format_money(self.amount_minor, self.currency, self.exponent)
+        return f"{money} on budget {self.budget_id}, dated {self.day}"
 
 
 class CommittedPo(NamedTuple):
@@ -91,10 +98,16 @@ def earlier_spends(
         .where((Spend.customerId == customer_id) & Spend.spendId.in_(list(spend_ids)))
     )
     for row in query.namedtuples():
-        money = format_money(row.amountMinor, row.currency, row.currencyExponent)
-        day = to_day(row.spentOn)
-        text = f"{money} on budget {row.budgetId}, dated {day}"
-        yield row.spendId, EarlierSpend(row.budgetId, row.amountMinor, day, text)
+        yield (
+            row.spendId,
+            EarlierSpend(
+                row.budgetId,
+                row.amountMinor,
+                to_day(row.spentOn),
+                row.currency,
+                row.currencyExponent,
+            ),
+        )
 
 
 def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[CommittedPo]]:
