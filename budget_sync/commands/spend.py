@@ -41,7 +41,7 @@ _TRY_AGAIN = frozenset({Code.UNAVAILABLE, Code.OUTCOME_UNKNOWN})
 
 
 class _Report:
-    """Prints what became of the rows."""
+    """Prints the results of the rows."""
 
     def __init__(self) -> None:
         self.lines, self.rejected = Lines(), 0
@@ -128,8 +128,8 @@ def import_spends(
     """Record the spends of a CSV or Excel file, which no request has reserved.
 
     Its columns are Spend ID, Department, Fiscal Period, Amount, Date, Vendor and PO, in any order.
-    Rows that were imported before are skipped. A row whose PO a request has committed is listed and
-    not recorded. Rejected rows are printed to standard error, and the exit status is 1 if there are
+    Rows that were imported before are skipped. A row with the PO of a commit is listed and not
+    recorded. Rejected rows are printed to standard error, and the exit status is 1 if there are
     any: correct them and run the command again.
     """
     choices = Choices(

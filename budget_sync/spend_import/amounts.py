@@ -83,6 +83,6 @@ def _marks_with(decimal: str, evidence: MarkEvidence) -> Marks:
 
 
 def _question(findings: Findings) -> str:
-    """What is not certain about the marks, as a sentence."""
+    """The open question about the marks, as a sentence."""
     (question,) = [each for each in findings.questions if each.id == "locale"]
     return question.text

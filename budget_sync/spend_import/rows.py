@@ -188,7 +188,7 @@ class RowReader:
             return None
 
     def _split_amount(self, line: Line) -> str | None:
-        """What is wrong with a row of a CSV file in which an unquoted comma splits the amount."""
+        """The problem of a row of a CSV file in which an unquoted comma splits the amount."""
         if self._table.grid.delimiter != ",":
             return None
         if any(not is_blank(cell) for cell in line.cells[self._table.width :]):

@@ -43,7 +43,7 @@ _ROW_ERRORS: Final = frozenset(
 
 
 class Choices(NamedTuple):
-    """What the operator says about a file. None means that the file decides."""
+    """The operator's answers about a file. None means that the file decides."""
 
     file: FileOptions = FileOptions()
     date_order: DateOrder | None = None
@@ -54,7 +54,7 @@ _FILE_DECIDES: Final = Choices()
 
 
 class Outcome(StrEnum):
-    """What became of a row."""
+    """The result of a row."""
 
     IMPORTED = "imported"
     ALREADY = "already imported"
@@ -63,7 +63,7 @@ class Outcome(StrEnum):
 
 
 class RowResult(NamedTuple):
-    """What became of a row, and for a matched or rejected one a sentence about it."""
+    """The result of a row, and for a matched or rejected one a sentence about it."""
 
     number: int
     outcome: Outcome
@@ -128,7 +128,7 @@ class _Import:
         self._customer_id = customer_id
         self._name = name
         self._dry_run = dry_run
-        #: By the id of the budget: what this run records, or would. 0 if an earlier run did.
+        #: The sum that this run records, or would, by the id of the budget. 0 if an earlier run did.
         self._recorded_minor: Counter[str] = Counter()
         self._total_minor: Counter[tuple[str, int]] = Counter()
         #: The recorded spends with the ids of this file. A dry run adds those that it would record.
@@ -195,7 +195,7 @@ class _Import:
         return Outcome.IMPORTED, ""
 
     def _compared(self, row: SpendRow, earlier: EarlierSpend) -> tuple[Outcome, str]:
-        """The result of a row whose Spend ID is recorded already."""
+        """The result of a row with a Spend ID that is recorded already."""
         if (row.budget.id, row.amount_minor, row.day) == earlier[:3]:
             self._recorded_minor[row.budget.id] += 0
             return Outcome.ALREADY, ""

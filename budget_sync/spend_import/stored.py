@@ -1,4 +1,4 @@
-"""What the database has that an import needs: budgets, earlier spends, and commits with a PO."""
+"""Reads the database for an import: budgets, earlier spends, and commits with a PO."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EarlierSpend(NamedTuple):
 
 
 class CommittedPo(NamedTuple):
-    """What a request committed on a budget with a PO and did not reverse with the same number."""
+    """The amount that a request committed with a PO and did not reverse with the same number."""
 
     request_id: str
     budget_id: str
@@ -111,7 +111,7 @@ def earlier_spends(
 
 
 def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[CommittedPo]]:
-    """What requests have committed with these POs, in any letter case, by folded PO.
+    """The commits of requests with these POs, in any letter case, by folded PO.
 
     A reversal with the same number counts against it. Spends have numbers too, but are no commits.
     """

@@ -35,7 +35,7 @@ _OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 
 
 class FileOptions(NamedTuple):
-    """What the operator says about a file. None means that the file decides."""
+    """The operator's answers about a file. None means that the file decides."""
 
     encoding: str | None = None
     worksheet: str | None = None
@@ -148,7 +148,7 @@ def _encoding(data: bytes, chosen: str | None) -> tuple[str, str]:
 
 
 def _with_header(grids: Sequence[Grid]) -> Table:
-    """The table whose header has all columns. Raises RequestError INVALID_REQUEST."""
+    """The table with a header that has all columns. Raises RequestError INVALID_REQUEST."""
     missing: list[str] = list(REQUIRED)
     for grid in grids:
         for number, cells in enumerate(grid.rows[:HEADER_WITHIN_ROWS], start=1):

@@ -428,7 +428,7 @@ def test_customer_settings_are_changed_on_their_page(site: Flask) -> None:
     form |= {"tolerance": "7.5", "tolerance_amount": "500", "hold_days": "30"}
     assert send(admin, "/team/customer", **form).location == "/team/customer"
     page = admin.get("/team/customer").text
-    assert "The settings are changed. 1 open reservation will expire in 30 days." in page
+    assert "The settings are changed. 0 open reservations will expire in 30 days." in page
     assert 'name="tolerance" value="7.5%"' in page
     assert 'name="hold_days" value="30"' in page
     assert "Times are in Asia/Tokyo." in page
