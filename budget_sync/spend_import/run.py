@@ -128,7 +128,7 @@ class _Import:
         self._customer_id = customer_id
         self._name = name
         self._dry_run = dry_run
-        #: The sum that this run records, or would, by the id of the budget. 0 if an earlier run did.
+        #: By budget id, the sum that this run records, or would. 0 if an earlier run did.
         self._recorded_minor: Counter[str] = Counter()
         self._total_minor: Counter[tuple[str, int]] = Counter()
         #: The recorded spends with the ids of this file. A dry run adds those that it would record.
