@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from flask import Flask
@@ -131,6 +132,31 @@ def hidden(page: str, name: str) -> str:
     found = re.search(rf'name="{name}" value="([^"]*)"', page)
     assert found, name
     return found[1]
+
+
+def confirm(client: FlaskClient, path: str, **fields: str) -> TestResponse:
+    """Confirm an action with these fields, after its page has shown their effect."""
+    page = client.get(f"{path}&{urlencode(fields)}").text
+    once = {name: hidden(page, name) for name in ("shown", "once")}
+    return send(client, path, **fields, **once)
+
+
+def rows_of(page: str) -> dict[str, tuple[str, str]]:
+    """The amounts before and after in an action's table, by their labels."""
+    cell = r'<td class="num">(?:<strong>)?(?:<span class="[^"]*">)?([^<]+)'
+    found = re.findall(rf'<th scope="row">([^<]+)</th>{cell}.*?</td>{cell}', page)
+    return {label: (before, after) for label, before, after in found}
+
+
+def check_for(
+    request_id: str, user_id: str, amount: int, *, department: str = "Engineering"
+) -> None:
+    """Check a request as an ordinary user, for themselves."""
+    email = f"{user_id}@example.com"
+    user = Actor(
+        f"user:{user_id}", user_id, user_id.title(), email, Role.BUSINESS_USER, demo.CUSTOMER
+    )
+    short_check(request_id, amount, by=user, user_id=user_id, department=department)
 
 
 def hold(
