@@ -149,14 +149,19 @@ def rows_of(page: str) -> dict[str, tuple[str, str]]:
 
 
 def check_for(
-    request_id: str, user_id: str, amount: int, *, department: str = "Engineering"
+    request_id: str,
+    user_id: str,
+    amount: int,
+    *,
+    department: str = "Engineering",
+    period: str = "Q1 2025",
 ) -> None:
     """Check a request as an ordinary user, for themselves."""
     email = f"{user_id}@example.com"
     user = Actor(
         f"user:{user_id}", user_id, user_id.title(), email, Role.BUSINESS_USER, demo.CUSTOMER
     )
-    short_check(request_id, amount, by=user, user_id=user_id, department=department)
+    short_check(request_id, amount, by=user, user_id=user_id, department=department, period=period)
 
 
 def hold(
@@ -176,6 +181,7 @@ def short_check(
     by: Actor = ROOT,
     user_id: str = "user-123",
     department: str = "Engineering",
+    period: str = "Q1 2025",
 ) -> None:
     """Check a request that is larger than its budget."""
     body = {
@@ -188,6 +194,6 @@ def short_check(
     ledger.check(
         by,
         CheckRequest.model_validate(
-            body | {"department": department, "fiscal_period": "Q1 2025", "amount": Decimal(amount)}
+            body | {"department": department, "fiscal_period": period, "amount": Decimal(amount)}
         ),
     )
