@@ -106,12 +106,19 @@ def test_readme_curl_lines_do_what_it_says(server: Installation) -> None:
 
 
 def test_api_page_curl_lines_do_what_it_says(server: Installation) -> None:
-    login, reserve, release, check = run_curl_lines(API, server)
+    login, reserve, release, check, *later = run_curl_lines(API, server)
     assert login["user"]["name"] == "Fiona Adams"
     assert reserve["newAvailable"] == 90000
     assert release["amountReleased"] == 5000
     assert release["newAvailable"] == 95000
     assert check["available"]
+    second_reserve, amend, commit, reverse, spend, requests = later
+    assert second_reserve["newAvailable"] == 93799.5
+    assert (amend["previousAmount"], amend["amountReserved"]) == (1200.5, 1500)
+    assert (commit["amountCommitted"], commit["amountExceeded"]) == (1545, 45)
+    assert (reverse["amountReversed"], reverse["newAvailable"]) == (45, 93500)
+    assert (spend["newAvailable"], spend["overdrawn"]) == (92859.8, False)
+    assert requests == {"items": [], "nextCursor": None}
 
 
 def test_readme_fits_on_a_screen_or_two() -> None:

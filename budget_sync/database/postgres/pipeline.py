@@ -62,6 +62,12 @@ class Result:
         transformer.set_pgresult(self._result)
         return transformer.load_row(0, tuple)
 
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows."""
+        transformer = self._connection.transformer
+        transformer.set_pgresult(self._result)
+        return transformer.load_rows(0, self._result.ntuples, tuple)
+
     @property
     def rowcount(self) -> int:
         """The number of rows that an insert, update or delete affected."""

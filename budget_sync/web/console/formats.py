@@ -89,6 +89,9 @@ FIELDS = {
     "timeZone": "time zone",
     "fiscalYearStartMonth": "first month of the fiscal year",
     "fiscalYearNamedBy": "naming of the fiscal year",
+    "invoiceTolerance": "invoice tolerance",
+    "invoiceToleranceAmount": "largest invoice tolerance",
+    "holdDays": "days until a reservation expires",
 }
 ROLES = {
     "super_admin": "Super admin",
