@@ -73,7 +73,7 @@ class Installation:
         )
 
     def shell_environment(self) -> dict[str, str]:
-        """The same for a shell, whose `flask` commands are forked from a warm process."""
+        """The same for a shell. Its `flask` commands are forked from a warm process."""
         environment = self.full_environment()
         return environment | {"PATH": f"{warm.program_folder()}:{environment['PATH']}"}
 
