@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def run_line(
     return subprocess.run(
         ["bash", "-euc", pasted],
         cwd=PROJECT,
-        env=server.full_environment(),
+        env=server.shell_environment(),
         text=True,
         capture_output=True,
         check=check,
@@ -235,7 +234,7 @@ def test_setup_commands_work_in_their_order(environment: dict[str, str]) -> None
         subprocess.run(
             ["bash", "-euc", pasted],
             cwd=PROJECT,
-            env=installation.full_environment(),
+            env=installation.shell_environment(),
             text=True,
             capture_output=True,
             check=True,
@@ -253,13 +252,13 @@ def test_rehearsal_of_a_restore_works_as_pasted(server: Installation, tmp_path: 
     pasted = block.replace("/var/lib/budget-sync/rehearsal", str(rehearsal)).replace(
         "/var/backups/budget-sync", str(backups)
     )
-    program = f"{sys.executable} -m flask --app {PROJECT / 'app.py'}"
+    program = f"command flask --app {PROJECT / 'app.py'}"
     functions = f'flask() {{ {program} "$@"; }}; install() {{ mkdir "${{@: -1}}"; }}; '
     before = server.flask("stats").stdout
     done = subprocess.run(
         ["bash", "-euc", functions + pasted],
         cwd=tmp_path,
-        env=server.full_environment(),
+        env=server.shell_environment(),
         text=True,
         capture_output=True,
         check=True,
