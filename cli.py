@@ -6,7 +6,9 @@ from flask import Flask
 
 from budget_sync.commands import (
     budgets,
+    customers,
     database,
+    expiry,
     identity,
     keys,
     people,
@@ -14,6 +16,7 @@ from budget_sync.commands import (
     server,
     setup,
     sources,
+    spend,
     sync_sheets,
 )
 
@@ -21,10 +24,13 @@ COMMANDS = (
     *setup.COMMANDS,
     *server.COMMANDS,
     *database.COMMANDS,
+    *customers.COMMANDS,
     *people.COMMANDS,
     *keys.COMMANDS,
     *identity.COMMANDS,
     *budgets.COMMANDS,
+    *spend.COMMANDS,
+    *expiry.COMMANDS,
     *readings.COMMANDS,
     *sources.COMMANDS,
     *sync_sheets.COMMANDS,

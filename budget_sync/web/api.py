@@ -27,6 +27,7 @@ from budget_sync.domain.request_models import (
     clean,
 )
 from budget_sync.queries import api as api_queries
+from budget_sync.queries.requests import RequestQuery
 from budget_sync.settings import Settings
 from budget_sync.web import auth
 from budget_sync.web.auth import require_user, require_user_or_local
@@ -43,7 +44,17 @@ MAX_ARGUMENT_LENGTHS = {
     "fiscalPeriod": 100,
     "cursor": 200,
     "limit": 100,
+    "status": 100,
+    "waitingFor": 100,
+    "olderThanDays": 100,
 }
+
+#: The values of `status` and `waitingFor` in a search for requests.
+REQUEST_STATUSES = ("open", "closed", "all")
+WAITING_FOR = ("approval",)
+
+#: The largest `olderThanDays`.
+MAX_DAYS = 36_500
 
 
 class _AnyText(PathConverter):
@@ -149,6 +160,27 @@ def list_budgets() -> Response:
 def get_budget(budget_id: str) -> Response:
     """Get a budget."""
     return json_response(api_queries.get_budget(require_user(), budget_id))
+
+
+@api.get("/api/requests")
+def list_requests() -> Response:
+    """List the reservations of a customer with their requests."""
+    actor = require_user()
+    query = RequestQuery(
+        status=_choice("status", REQUEST_STATUSES) or "open",
+        waits_for_approval=_choice("waitingFor", WAITING_FOR) is not None,
+        department=_argument("department") or "",
+        period=_argument("fiscalPeriod") or "",
+        older_than_days=_number("olderThanDays", 0, MAX_DAYS),
+    )
+    page = api_queries.list_requests(
+        actor,
+        query,
+        customer_id=_argument("customerId"),
+        cursor=_argument("cursor"),
+        limit=_limit(),
+    )
+    return json_response(page)
 
 
 @api.get("/api/requests/<text:request_id>")
@@ -271,17 +303,24 @@ def _argument(name: str) -> str | None:
     return values[0] if values else None
 
 
-def _limit() -> int:
-    text = _argument("limit")
+def _choice(name: str, options: tuple[str, ...]) -> str | None:
+    """A query parameter with one of these values, if given."""
+    value = _argument(name)
+    if value not in (None, *options):
+        raise invalid_request({name: f"must be one of {', '.join(options)}"})
+    return value
+
+
+def _number(name: str, least: int, most: int) -> int | None:
+    """A query parameter with a whole number, if given."""
+    text = _argument(name)
     if text is None:
-        return api_queries.PAGE_SIZE
-    if not (
-        text.isascii()
-        and text.isdecimal()
-        and len(text) <= 3
-        and 1 <= int(text) <= api_queries.PAGE_SIZE
-    ):
-        raise invalid_request(
-            {"limit": f"must be a whole number from 1 to {api_queries.PAGE_SIZE}"}
-        )
+        return None
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+    if not is_number or not least <= int(text) <= most:
+        raise invalid_request({name: f"must be a whole number from {least} to {most}"})
     return int(text)
+
+
+def _limit() -> int:
+    return _number("limit", 1, api_queries.PAGE_SIZE) or api_queries.PAGE_SIZE
