@@ -299,7 +299,11 @@ class ReverseRequest(Body):
     ]
     amount: Annotated[
         Amount,
-        Field(description="At most what the request has committed on this budget."),
+        Field(
+            description=(
+                "In whole currency units. At most what the request has committed on this budget."
+            )
+        ),
     ]
     to: Annotated[
         ReverseTo,
