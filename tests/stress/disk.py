@@ -1,6 +1,6 @@
 """Disk faults: each nth write, sync or truncation of the database fails, once or permanently.
 
-A request of three calls is sent while the nth operation fails. Each call must return 200 and be
+A request of some calls is sent while the nth operation fails. Each call must return 200 and be
 stored, or return 503. Then the fault is removed and the calls are repeated: each must be stored
 exactly once, without a restart.
 """
@@ -16,7 +16,7 @@ from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee'
 from support.installation import Installation
 
 from stress.kills import traceback_in
-from stress.load import STEPS, compare, verify_balances
+from stress.load import STEPS, add_target, compare, verify_balances
 from stress.outcome import Outcome, Place
 from stress.preload import SYNC, TRUNCATE, WRITE, Fault, preload
 
@@ -78,6 +78,7 @@ def stress(tries: int, place: Place) -> Outcome:
         caller.trust_env = False
         caller.headers.update(server.key())
         fault = Fault(place.folder / "fault")
+        add_target(server)
         preload(server, STRESS_FAULT=fault.path)
         server.start("--workers", "1")
         plan: list[tuple[Way, int]] = []
@@ -183,8 +184,8 @@ def _send(
 ) -> list[int]:
     """Send a request's calls until one fails; returns the statuses."""
     statuses: list[int] = []
-    for call, body, _ in STEPS:
-        headers = {"Idempotency-Key": f"{request}-{call}"}
+    for step, (call, body, _) in enumerate(STEPS):
+        headers = {"Idempotency-Key": f"{request}-{step}"}
         response = caller.post(
             f"{server.url}/api/budget/{call}", json=body(request), headers=headers, timeout=30
         )
