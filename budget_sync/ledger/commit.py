@@ -96,13 +96,8 @@ def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None 
         if reservation is None:
             known = is_known_request(budget.customer_id, request.request_id)
             policy.require_known_request(request.request_id, is_known=known)
-        approval = approval_of(
-            actor,
-            budget,
-            request.request_id,
-            request.over_budget,
-            reservation and reservation.requesterId,
-        )
+        requester_id = reservation.requesterId if reservation else None
+        approval = approval_of(actor, budget, request.request_id, request.over_budget, requester_id)
         call = _call(request, amount_minor)
         key = IdempotencyKey.of(actor, budget.customer_id, "commit", idempotency_key, request)
         replay = key.stored() or key.store(

@@ -517,8 +517,9 @@ def test_budget_deleted_with_its_utilization_row(books: Flask) -> None:
 def test_finding_shows_both_amounts(books: Flask) -> None:
     tamper(f"""UPDATE "BudgetUtilization" SET "reservedMinor" = 1 WHERE "budgetId" = '{QUIET}'""")
     amounts = "reserved 1 against 500, committed 0 against 0 (minor units)."
+    counters = "the counters differ from the sum of its reservations and spend"
     assert findings_of(books) == [
-        f"Budget {QUIET}: the counters differ from the sum of its reservations and spend: {amounts}",
+        f"Budget {QUIET}: {counters}: {amounts}",
         (
             f"Budget {QUIET}: the balances differ from the sum of its audit log: "
             f"budgeted 100000 against 100000, {amounts}"
