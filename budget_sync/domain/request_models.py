@@ -5,6 +5,7 @@ JSON names are camelCase. Amounts are in whole currency units.
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -15,6 +16,9 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from budget_sync.domain.money import LIMIT_MINOR, MoneyError, require_plausible
+
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def _problem(text: str) -> PydanticCustomError:
@@ -56,11 +60,11 @@ def _amount(value: object) -> Decimal:
 
 
 def _date(value: object) -> date:
-    """The day in a text such as "2025-03-31"."""
+    """The day in a text such as "2025-03-31", and not as a week, "2025-W14-1"."""
     try:
         if isinstance(value, date):
             return value
-        if isinstance(value, str) and len(value) == len("2025-03-31"):
+        if isinstance(value, str) and _DAY.fullmatch(value):
             return date.fromisoformat(value)
     except ValueError:
         pass
