@@ -17,7 +17,6 @@ from pydantic_core import PydanticCustomError
 
 from budget_sync.domain.money import LIMIT_MINOR, MoneyError, require_plausible
 
-
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 

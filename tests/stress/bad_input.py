@@ -294,7 +294,8 @@ MOVED = """
 SELECT SUM("version"), SUM("reservedMinor"), SUM("committedMinor"),
     (SELECT MAX("seq") FROM "Reservation"), (SELECT SUM("version") FROM "Reservation"),
     (SELECT MAX("seq") FROM "Spend"), (SELECT SUM("reversedMinor") FROM "Spend"),
-    (SELECT MAX("id") FROM "AuditLog"), (SELECT MAX("id") FROM "BudgetCheckLog"), (SELECT COUNT(*) FROM "StoredReply")
+    (SELECT MAX("id") FROM "AuditLog"), (SELECT MAX("id") FROM "BudgetCheckLog"),
+    (SELECT COUNT(*) FROM "StoredReply")
 FROM "BudgetUtilization"
 """
 
