@@ -55,7 +55,7 @@ _OPEN = f"""
 
 
 class Row(NamedTuple):
-    """An audit row. `growth` is what reserved and committed grew by, in minor units."""
+    """An audit row. `growth` is the growth of reserved plus committed, in minor units."""
 
     budget_id: str
     version: int
@@ -68,7 +68,7 @@ class Row(NamedTuple):
 
 
 class Amended(NamedTuple):
-    """An acknowledged amendment: the audit row that it names, and what it says."""
+    """An acknowledged amendment: the audit row that it names, and its amount."""
 
     budget_id: str
     version: int
@@ -80,7 +80,7 @@ class Amended(NamedTuple):
 
 @dataclass
 class Clients:
-    """The threads, and what they were answered."""
+    """The threads, and the responses that they got."""
 
     server: Installation
     seed: int
@@ -169,13 +169,13 @@ class Clients:
     def _use(self, client: _Client, rng: random.Random, name: str) -> None:
         """Reserve on a budget, then commit, reverse and release."""
         amount = rng.randint(100, 40_000) / 100
-        what = {"budgetId": rng.choice(BUDGETS), "requestId": f"other-{name}", "amount": amount}
+        common = {"budgetId": rng.choice(BUDGETS), "requestId": f"other-{name}", "amount": amount}
         part = rng.randint(1, 100) / 100
         calls = (
-            ("reserve", reserve_body(**what)),
-            ("commit", commit_body(**what | {"amount": part})),
-            ("reverse", reverse_body(**what | {"amount": part, "to": "available"})),
-            ("release", release_body(**what | {"amount": round(amount - part, 2)})),
+            ("reserve", reserve_body(**common)),
+            ("commit", commit_body(**common | {"amount": part})),
+            ("reverse", reverse_body(**common | {"amount": part, "to": "available"})),
+            ("release", release_body(**common | {"amount": round(amount - part, 2)})),
         )
         for call, body in calls:
             # A remainder of nothing cannot be released.

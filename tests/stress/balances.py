@@ -36,9 +36,9 @@ BALANCES = """
 class StoredBalance(NamedTuple):
     """A budget's stored amounts, the sums of its reservations and spends, and its audit log's.
 
-    `held` is the sum of its open reservations. `spent` is what its reservations committed without
-    what was reversed, and its spends. `reserved`, `committed`, `versions_off` and `version` are
-    None if the budget has no utilization row.
+    `held` is the sum of its open reservations. `spent` is the sum of its commits and spends, net of
+    reversals. `reserved`, `committed`, `versions_off` and `version` are None if the budget has no
+    utilization row.
     """
 
     budget_id: str

@@ -98,7 +98,7 @@ class LedgerModel:
         by: str,
         key: str | None,
     ) -> str:
-        """Spend what is reserved."""
+        """Spend reserved money."""
         if request not in self.known and not self.hold_of(budget_id, request):
             return "REQUEST_NOT_FOUND"
         body = (budget_id, request, amount, final, ref, over)
@@ -263,7 +263,7 @@ class LedgerModel:
         by: str,
         key: str | None,
     ) -> str:
-        """Return what the request, or the spend of that id, committed on the budget."""
+        """Return money that the request, or the spend of that id, committed on the budget."""
         body = (budget_id, request, amount, to, ref)
         holds = self.holds.get((budget_id, request), [])
         spend = self.spends.get(request)
@@ -329,7 +329,7 @@ class LedgerModel:
         return DONE
 
     def expire(self) -> int:
-        """Release all holds whose time is over, the oldest first; returns how many."""
+        """Release all expired holds, the oldest first; returns how many."""
         expired = 0
         for budget_id, hold in self.in_order:
             budget = self.budgets[budget_id]

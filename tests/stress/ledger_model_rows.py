@@ -47,7 +47,7 @@ class Hold:
     held: int
     version: int
     expires: str | None
-    #: What it has committed, without what was reversed.
+    #: The committed amount, net of reversals.
     committed: int = 0
     # The movement that closed it, and whether the request was checked since then.
     closed_by: Call | None = None

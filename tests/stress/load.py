@@ -39,7 +39,7 @@ TARGET = "budget-124"
 
 
 class Step(NamedTuple):
-    """A call in the life of a request: its body, and what its audit rows must be.
+    """A call in the life of a request: its body, and its expected audit rows.
 
     Each movement has the action and the reserved delta in minor units.
     """
