@@ -210,7 +210,14 @@ class ModeledCustomer:
 
     def write(self, sql: str) -> None:
         """Run a statement in a transaction."""
-        database.transact(lambda: database.db.execute_sql(sql))
+        for tries_left in reversed(range(TRIES)):
+            try:
+                database.transact(lambda: database.db.execute_sql(sql))
+            except RequestError as error:
+                if error.code != Code.UNAVAILABLE or not tries_left:
+                    raise
+            else:
+                return
 
     def set_customer(self, column: str, value: int | None) -> None:
         """Set a column of the customer's row."""
