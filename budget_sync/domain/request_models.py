@@ -17,8 +17,6 @@ from pydantic_core import PydanticCustomError
 
 from budget_sync.domain.money import LIMIT_MINOR, MoneyError, require_plausible
 
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
 
 def _problem(text: str) -> PydanticCustomError:
     return PydanticCustomError("problem", "{text}", {"text": text})
@@ -59,11 +57,12 @@ def _amount(value: object) -> Decimal:
 
 
 def _date(value: object) -> date:
-    """The day in a text such as "2025-03-31", and not as a week, "2025-W14-1"."""
+    """The day in a text such as "2025-03-31"."""
     try:
         if isinstance(value, date):
             return value
-        if isinstance(value, str) and _DAY.fullmatch(value):
+        # `fromisoformat` also reads other forms, such as 2025-W14-1.
+        if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
             return date.fromisoformat(value)
     except ValueError:
         pass

@@ -41,7 +41,7 @@ from budget_sync.domain.request_models import ReverseTo
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.usefixtures("company")]
 
-HOLD = {"to": ReverseTo.RESERVED}
+HOLD: dict[str, Any] = {"to": ReverseTo.RESERVED}
 
 
 def commit_all(amount: object = 100, **fields: Any) -> None:

@@ -41,7 +41,11 @@ from budget_sync.domain.permissions import ANONYMOUS, Actor
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.usefixtures("company")]
 
-NAMED = {"budget_id": None, "department": " ENGINEERING ", "fiscal_period": "2025-Q1"}
+NAMED: dict[str, Any] = {
+    "budget_id": None,
+    "department": " ENGINEERING ",
+    "fiscal_period": "2025-Q1",
+}
 
 
 @pytest.mark.parametrize("by", [SERVICE, FIONA, FRED])

@@ -106,12 +106,19 @@ def test_readme_curl_lines_do_what_it_says(server: Installation) -> None:
 
 
 def test_api_page_curl_lines_do_what_it_says(server: Installation) -> None:
-    login, reserve, release, check = run_curl_lines(API, server)
+    login, reserve, release, check, *later = run_curl_lines(API, server)
     assert login["user"]["name"] == "Fiona Adams"
     assert reserve["newAvailable"] == 90000
     assert release["amountReleased"] == 5000
     assert release["newAvailable"] == 95000
     assert check["available"]
+    hold, amend, commit, reverse, spend = later
+    assert hold["newAvailable"] == 94000
+    assert (amend["previousAmount"], amend["amountReserved"]) == (1000, 1200)
+    assert amend["newAvailable"] == 93800
+    assert (commit["amountExceeded"], commit["newAvailable"]) == (50, 93750)
+    assert (reverse["amountReversed"], reverse["newAvailable"]) == (250, 94000)
+    assert (spend["overdrawn"], spend["newAvailable"]) == (False, 93900.1)
 
 
 def test_readme_fits_on_a_screen_or_two() -> None:

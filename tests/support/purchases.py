@@ -90,7 +90,7 @@ def found_company() -> None:
         )
     for actor in (JANE, MARK, FIONA, FRED):
         assert actor.user_id
-        person(actor.user_id, actor.role, ACME)
+        person(actor.user_id, Role(actor.role), ACME)
 
 
 def send(verb: str, by: Actor = SERVICE, key: str | None = None, **fields: Any) -> Reply:
