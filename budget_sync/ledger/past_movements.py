@@ -68,16 +68,18 @@ _OF_TRANSFER = Prepared(
 
 
 def _with_ref(value: Any, action: str) -> Any:
+    # A request has few rows, but a budget and a purchase order may have very many. COALESCE, and
+    # the order by id, keep SQLite from searching those.
     return (
         AuditLog.select(*_COLUMNS)
         .where(
             (AuditLog.customerId == value.customer_id)
-            & (AuditLog.externalRef == value.external_ref)
             & (AuditLog.requestId == value.request_id)
             & (AuditLog.budgetId == value.budget_id)
             & (AuditLog.action == action)
+            & (fn.COALESCE(AuditLog.externalRef, "") == value.external_ref)
         )
-        .order_by(AuditLog.version)
+        .order_by(AuditLog.id)
     )
 
 
