@@ -104,7 +104,7 @@ def confirm(
     if is_sent() and problem is None:
         if not reason:
             status, problem = 400, "Enter a reason. It is kept in the audit log."
-        elif typed("shown") != action.shown:
+        elif typed("shown", 2000) != action.shown:
             status, problem = 409, "The amounts have changed. Check them below, then confirm again."
         else:
             try:
