@@ -20,7 +20,7 @@ from budget_sync.ledger.reserve import has_own_check, insert_reservation, is_hel
 
 
 class _Amendment(NamedTuple):
-    """An amendment of an open reservation: the caller, what was read, and what is to be done."""
+    """An amendment of an open reservation: the caller, the facts and the amount."""
 
     actor: Actor
     request: AmendRequest
@@ -30,7 +30,7 @@ class _Amendment(NamedTuple):
 
     @property
     def held_minor(self) -> int:
-        """What the reservation holds before."""
+        """The amount held before the amendment."""
         held: int = self.reservation.heldMinor
         return held
 

@@ -58,7 +58,7 @@ _CUSTOMER = Prepared(
 
 
 class _Commit(NamedTuple):
-    """A commit of an open reservation: the caller, what was read, and what is to be done."""
+    """A commit of an open reservation: the caller, the facts and the amounts."""
 
     actor: Actor
     request: CommitRequest
@@ -125,7 +125,7 @@ def is_known_request(customer_id: str, request_id: str) -> bool:
 
 
 def _call(request: CommitRequest, amount_minor: int) -> str:
-    """What two commits of a request on a budget have in common if one repeats the other."""
+    """The text that two commits of a request on a budget share if one repeats the other."""
     kind = "final" if request.final else "partial"
     reference = "" if request.external_ref is None else f":{request.external_ref}"
     return f"commit:{amount_minor}:{kind}{reference}"

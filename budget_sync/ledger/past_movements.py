@@ -1,4 +1,4 @@
-"""What the audit log says of earlier movements of a request: replays without a stored reply.
+"""Earlier movements of a request, from the audit log: for replays without a stored reply.
 
 The audit log has all that the reply to a movement said, so no second copy of the reply is kept.
 """
@@ -95,7 +95,7 @@ _MOVED_SINCE = Prepared(
 
 
 def new_minor(budget: LedgerBudget, movement: PastMovement) -> int:
-    """The new value of a movement in minor units: what the reservation held after it."""
+    """The new value of a movement in minor units: the amount held after it."""
     return to_minor(Decimal(movement.new_value or 0), budget.balance.exponent)
 
 
@@ -153,6 +153,6 @@ def _with(
 
 
 def available_at(budget: LedgerBudget, version: int) -> int:
-    """What the budget had available when it had that version, in minor units."""
+    """The amount available at that version of the budget, in minor units."""
     moved_since = _MOVED_SINCE.scalar(budget_id=budget.id, version=version)
     return budget.balance.available_minor - int(moved_since or 0)

@@ -61,7 +61,7 @@ class Expiry(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """What a reservation keeps of the call that closes it, for replays."""
+    """The call that closes a reservation, and its reply, for replays."""
 
     call: str
     reply: Reply

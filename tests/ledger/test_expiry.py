@@ -1,4 +1,4 @@
-"""expire_holds: reservations whose time is over are released, each once."""
+"""expire_holds: each expired reservation is released once."""
 
 from __future__ import annotations
 
