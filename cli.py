@@ -7,6 +7,7 @@ from flask import Flask
 from budget_sync.commands import (
     budgets,
     database,
+    deliver,
     identity,
     keys,
     people,
@@ -15,6 +16,7 @@ from budget_sync.commands import (
     setup,
     sources,
     sync_sheets,
+    webhooks,
 )
 
 COMMANDS = (
@@ -28,6 +30,8 @@ COMMANDS = (
     *readings.COMMANDS,
     *sources.COMMANDS,
     *sync_sheets.COMMANDS,
+    *webhooks.COMMANDS,
+    *deliver.COMMANDS,
 )
 
 

@@ -57,6 +57,7 @@ _EXAMPLES = {
     "TRUSTED_HOSTS": "TRUSTED_HOSTS=budgets.example.com,localhost",
     "TRUSTED_PROXIES": "TRUSTED_PROXIES=1",
     "SESSION_COOKIE_SECURE": "SESSION_COOKIE_SECURE=true",
+    "WEBHOOK_PRIVATE_NETWORKS": "WEBHOOK_PRIVATE_NETWORKS=true",
     "LOG_FORMAT": "LOG_FORMAT=json",
     "LOG_LEVEL": "LOG_LEVEL=INFO",
 }
@@ -107,6 +108,7 @@ class Settings:
     trusted_hosts: tuple[str, ...] = ()
     trusted_proxies: int = 0
     session_cookie_secure: bool = False
+    webhook_private_networks: bool = False
     log_format: str = "text"
     log_level: str = "INFO"
     busy_timeout_s: float = 5.0
@@ -181,6 +183,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         trusted_hosts=_read(values, "TRUSTED_HOSTS", _hosts, ()),
         trusted_proxies=_read(values, "TRUSTED_PROXIES", _small_number, 0),
         session_cookie_secure=_read(values, "SESSION_COOKIE_SECURE", _yes_or_no, False),
+        webhook_private_networks=_read(values, "WEBHOOK_PRIVATE_NETWORKS", _yes_or_no, False),
         log_format=_read(values, "LOG_FORMAT", _one_of("text", "json"), "text"),
         log_level=_read(values, "LOG_LEVEL", _log_level, "INFO"),
         database_url=database_url,

@@ -14,7 +14,7 @@ LAYERS = (
     {"settings"},
     {"database"},
     {"ledger", "accounts"},
-    {"queries", "sync", "manual_budgets"},
+    {"queries", "sync", "delivery", "manual_budgets"},
     {"web", "operations"},
     {"server"},
     {"commands"},
