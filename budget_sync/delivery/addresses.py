@@ -114,7 +114,7 @@ def parse_url(url: str) -> Destination:
         raise _bad("must not have a fragment (the part from # on)")
     if parts.scheme not in ("http", "https") or not host:
         raise _bad("must begin with https:// and a host name")
-    if not _is_host(host):
+    if not _is_host(host) or ("[" in parts.netloc) != (":" in host):
         raise _bad("has an invalid host name. Write an IP address in its usual form")
     if parts.scheme == "http" and not is_loopback(host):
         raise _bad("must begin with https://. Only an address of this machine may have http://")

@@ -206,7 +206,8 @@ class Deliverer:
     def _deliver(self, delivery: _Delivery, position: Cursor, at: Horizon) -> None:
         """Deliver the events of a webhook up to a horizon, until one fails. Runs in a thread."""
         try:
-            self._deliver_pages(delivery, position, at)
+            with delivery.sender:
+                self._deliver_pages(delivery, position, at)
         except _DATABASE_ERRORS as error:
             self._held_until[delivery.webhook.id] = time.monotonic() + HOLD_S
             log.warning("Webhook %s waits for the database: %s", delivery.webhook.id, error)
@@ -214,7 +215,6 @@ class Deliverer:
             self._held_until[delivery.webhook.id] = time.monotonic() + HOLD_S
             log.exception("The delivery to webhook %s failed.", delivery.webhook.id)
         finally:
-            delivery.sender.close()
             database.close_connection()
 
     def _deliver_pages(self, delivery: _Delivery, position: Cursor, at: Horizon) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import certifi
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -36,6 +36,9 @@ CONNECT_S = 3.0
 
 #: How much of an answer is read. It is not used, but many receivers expect it to be read.
 MAX_ANSWER_BYTES = 4096
+
+#: How long to wait for the rest of an answer after its status, in seconds.
+READ_S = 1.0
 
 #: The status with which a receiver says that it wants no more events.
 GONE = 410
@@ -92,7 +95,7 @@ class _PinnedHttps(_Pinned, HTTPSConnection):
 
 
 class Sender:
-    """Sends requests to one URL, and keeps the connection between them."""
+    """Sends requests to one URL, and keeps the connection between them, for a `with` statement."""
 
     def __init__(
         self,
@@ -106,6 +109,12 @@ class Sender:
         self._resolve = resolve
         self._connection: _PinnedHttp | _PinnedHttps | None = None
         self._is_aborted = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send a request; only a status from 200 to 299 is a success."""
@@ -150,10 +159,13 @@ class Sender:
                     preload_content=False,
                     decode_content=False,
                 )
+                channel = connection.sock
                 response = connection.getresponse()
             except (ConnectionError, http.client.RemoteDisconnected) as error:
                 raise _Broken("The connection was closed before the answer") from error
             try:
+                if channel is not None:
+                    channel.settimeout(READ_S)
                 response.read(MAX_ANSWER_BYTES)
                 is_read = response.length_remaining == 0
             except (OSError, http.client.HTTPException, HTTPError):

@@ -241,11 +241,9 @@ def send_test(actor: Actor, webhook_id: str, *, private_networks: bool) -> Answe
         }
     ).encode()
     headers = signatures.signed_headers(event_id, int(time.time()), body, valid_secrets(webhook))
-    sender = Sender(addresses.parse_url(webhook.url), private_networks=private_networks)
-    try:
+    destination = addresses.parse_url(webhook.url)
+    with Sender(destination, private_networks=private_networks) as sender:
         answer = sender.post(body, headers)
-    finally:
-        sender.close()
     transact(lambda: store(webhook_id, event_id, TEST_TYPE, 1, answer))
     return answer
 
