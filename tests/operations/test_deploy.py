@@ -96,6 +96,8 @@ def test_commands_in_files_exist_and_have_those_options(path: Path) -> None:
         "budget-sync.cron",
         "budget-sync.service",
         "budget-sync-sheets.service",
+        "budget-sync-deliver.service",
+        "webhooks.md",
         "install.md",
         "operate.md",
         "sheets.md",
@@ -303,7 +305,7 @@ def test_audit_without_answer_of_a_service_fails(tmp_path: Path) -> None:
 # systemd and cron.
 
 
-def test_both_units_have_the_same_sandbox() -> None:
+def test_all_units_have_the_same_sandbox() -> None:
     sandboxes = [
         re.findall(
             r"^(?:Protect|Private|Restrict|System|Capab|NoNew|Lock|Memory|UMask|User|Group).*",
@@ -313,10 +315,10 @@ def test_both_units_have_the_same_sandbox() -> None:
         for name in NAMES
     ]
     assert len(sandboxes[0]) > 20
-    assert sorted(sandboxes[0]) == sorted(sandboxes[1])
+    assert all(sorted(sandbox) == sorted(sandboxes[0]) for sandbox in sandboxes)
 
 
-NAMES = ("budget-sync", "budget-sync-sheets")
+NAMES = ("budget-sync", "budget-sync-sheets", "budget-sync-deliver")
 
 
 def test_units_and_cron_keep_flask_from_loading_env_files() -> None:
