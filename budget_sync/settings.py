@@ -99,6 +99,7 @@ class Settings:
     instance_folder: Path
     database_path: Path
     secret_key: str = field(repr=False)
+    # A secret that is too short does not stop the start: requests that send it are rejected.
     cron_secret: str | None = field(default=None, repr=False)
     metrics_token: str | None = field(default=None, repr=False)
     google_credentials: Path | None = None
@@ -142,9 +143,9 @@ class Settings:
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process. Raises SettingsError for the first invalid value.
+    """The settings of this process, or of `environ`, which replaces its environment and `.env`.
 
-    `environ` replaces both the process's environment and `.env`.
+    Raises SettingsError for the first invalid value.
     """
     values = _environment() if environ is None else _without_empty(environ)
     instance_folder = _read(
@@ -164,7 +165,6 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         ),
         secret_key=_read(values, "SECRET_KEY", _secret, None)
         or (_no_secret_key() if database_url else _kept_secret_key(instance_folder)),
-        # A secret that is too short does not stop the start: requests that send it are rejected.
         cron_secret=values.get("CRON_SECRET"),
         metrics_token=values.get("METRICS_TOKEN"),
         google_credentials=_read(values, "GOOGLE_APPLICATION_CREDENTIALS", _project_path, None),

@@ -29,7 +29,7 @@ _SERVER_KEEPALIVES = (
 
 
 class SoleProcess:
-    """The lock of that name: a file beside an SQLite file, or a lock of a PostgreSQL session.
+    """The lock of that name: a file next to SQLite's, or a lock of a PostgreSQL session.
 
     `database` is the file or the URL. The system releases the lock when the process is killed.
     """

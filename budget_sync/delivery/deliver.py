@@ -95,7 +95,7 @@ class _Delivery:
 class Deliverer:
     """Delivers until it is stopped. Call it from one thread.
 
-    `jobs` run in each round, each in a thread of its own and never twice at the same time.
+    `jobs` run in each round, each in a separate thread and never twice at the same time.
     """
 
     private_networks: bool

@@ -21,7 +21,7 @@ import certifi
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-from budget_sync import __version__
+import budget_sync
 from budget_sync.delivery import addresses
 from budget_sync.delivery.addresses import AddressError, Destination, Resolve
 
@@ -217,7 +217,10 @@ class Sender:
             _end(self._connection)
 
 
-_HEADERS = {"Content-Type": "application/json", "User-Agent": f"budget-sync/{__version__}"}
+_HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": f"budget-sync/{budget_sync.__version__}",
+}
 
 
 @contextmanager

@@ -216,7 +216,7 @@ def remove_webhook(actor: Actor, webhook_id: str) -> None:
             "REMOVE_WEBHOOK",
             webhook.customerId,
             webhook_id,
-            old=addresses.parse_url(webhook.url).origin,
+            old=host_of(webhook),
         )
 
     transact(work)
@@ -264,6 +264,11 @@ def state_sentence(webhook: Webhook) -> str:
         retry = f", next attempt {clock.to_text(webhook.nextAttemptAt)}"
         return f"failing since {clock.to_text(webhook.failingSince)}{retry}"
     return "active"
+
+
+def host_of(webhook: Webhook) -> str:
+    """The scheme, host and port of a webhook's address. The rest can contain secrets."""
+    return addresses.parse_url(webhook.url).origin
 
 
 def valid_secrets(webhook: Webhook, now: datetime | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which addresses webhooks contact: the others get no connection, whatever the URL looks like."""
+"""Which addresses webhooks contact, and that the others get no connection."""
 
 from __future__ import annotations
 
@@ -202,12 +202,12 @@ def listening() -> Iterator[socket.socket]:
 def test_no_connection_to_a_refused_address(
     address: str, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Every connection would arrive at the listener, whatever its address.
+    # A connection to any address would arrive at the listener.
     real, port = socket.create_connection, listening.getsockname()[1]
     monkeypatch.setattr(
         socket, "create_connection", lambda _, timeout: real(("127.0.0.1", port), timeout)
     )
-    # A public address beside it does not help.
+    # A public address in addition does not help.
     for found in ([address], ["1.1.1.1", address]):
         sender = Sender(HOOKS, private_networks=False, resolve=partial(always, found))
         answer = sender.post(b"{}", {})
