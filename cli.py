@@ -6,8 +6,10 @@ from flask import Flask
 
 from budget_sync.commands import (
     budgets,
+    customers,
     database,
     deliver,
+    expiry,
     identity,
     keys,
     people,
@@ -15,6 +17,7 @@ from budget_sync.commands import (
     server,
     setup,
     sources,
+    spend,
     sync_sheets,
     webhooks,
 )
@@ -23,10 +26,13 @@ COMMANDS = (
     *setup.COMMANDS,
     *server.COMMANDS,
     *database.COMMANDS,
+    *customers.COMMANDS,
     *people.COMMANDS,
     *keys.COMMANDS,
     *identity.COMMANDS,
     *budgets.COMMANDS,
+    *spend.COMMANDS,
+    *expiry.COMMANDS,
     *readings.COMMANDS,
     *sources.COMMANDS,
     *sync_sheets.COMMANDS,

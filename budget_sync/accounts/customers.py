@@ -8,11 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from budget_sync.accounts import authentication
 from budget_sync.accounts.changes import Change, bad_names, record_changes
 from budget_sync.accounts.fiscal_years import change_keys
+from budget_sync.accounts.reservation_rules import (
+    KEEP_RULES,
+    SETTING_OF_COLUMN,
+    NewExpiry,
+    ReservationRules,
+    lock_holds,
+    rule_text,
+    set_expiry_of_open_holds,
+)
 from budget_sync.database import audit_log, locked, transact
 from budget_sync.database.models import ApiKey, BudgetDataSourceConfig, Customer, Session, User
 from budget_sync.domain import clock
@@ -37,6 +47,18 @@ class CustomerAccess:
     sources: int
 
 
+class SettingsChange(NamedTuple):
+    """The names of the settings that changed.
+
+    With other hold days, `reservations` counts the open ones, and `expires_at` is when they expire;
+    None means never.
+    """
+
+    fields: list[str]
+    reservations: int = 0
+    expires_at: str | None = None
+
+
 def add_customer(
     actor: Actor,
     customer_id: str,
@@ -47,19 +69,21 @@ def add_customer(
     time_zone: str = "UTC",
     fiscal_year_start_month: int = 1,
     fiscal_year_named_by: str = "end",
+    rules: ReservationRules = KEEP_RULES,
 ) -> Customer:
-    """Create a customer.
+    """Create a customer. Rules for reservations that are not given have their defaults.
 
     Raises RequestError INVALID_REQUEST, naming each wrong field, also if the id is taken.
     """
     require(actor, Action.MANAGE_PEOPLE)
     require_all_customers(actor)
-    fields = bad_names(id=customer_id, name=name)
+    fields, exponent = bad_names(id=customer_id, name=name), 0
     try:
         exponent = currency_exponent(currency)
     except MoneyError as error:
         fields["currency"] = str(error)
     fields |= _bad_calendar(time_zone, fiscal_year_start_month, fiscal_year_named_by)
+    rule_columns = rules.columns(exponent, fields)
     if fields:
         raise invalid_request(fields)
 
@@ -76,6 +100,7 @@ def add_customer(
             fiscalYearStartMonth=fiscal_year_start_month,
             fiscalYearNamedBy=fiscal_year_named_by,
             createdAt=clock.now(),
+            **rule_columns,
         )
         audit_log.record(
             actor, "ADD_CUSTOMER", customer_id=customer_id, subject=customer_id, newValue=name
@@ -95,12 +120,14 @@ def set_customer(
     time_zone: str | None = None,
     fiscal_year_start_month: int | None = None,
     fiscal_year_named_by: str | None = None,
-) -> list[str]:
-    """Change a customer's settings and return the names of the changed ones. None keeps a setting.
+    rules: ReservationRules = KEEP_RULES,
+) -> SettingsChange:
+    """Change a customer's settings and return what changed. None keeps a setting.
 
     Without an auto-approve limit, every amount needs an approval. With another fiscal year, budgets
-    get the keys of their periods in it (`fiscal_years.change_keys`). Raises RequestError
-    INVALID_CUSTOMER, FORBIDDEN, or INVALID_REQUEST with every field that is wrong.
+    get the keys of their periods in it (`fiscal_years.change_keys`). With other hold days, all open
+    reservations expire that many days from now, or never. Raises RequestError INVALID_CUSTOMER,
+    FORBIDDEN, or INVALID_REQUEST with every field that is wrong.
     """
     require(actor, Action.MANAGE_PEOPLE)
     require_serves(actor, customer_id)
@@ -121,6 +148,7 @@ def set_customer(
             wanted["autoApproveLimitMinor"] = _minor(auto_approve_limit, exponent)
         except MoneyError as error:
             fields["autoApproveLimit"] = str(error)
+    wanted |= rules.columns(exponent, fields)
     if fields:
         raise invalid_request(fields)
     return transact(lambda: _apply_settings(actor, customer_id, wanted, exponent))
@@ -132,30 +160,42 @@ def _minor(limit: Decimal | None, exponent: int) -> int | None:
 
 def _apply_settings(
     actor: Actor, customer_id: str, wanted: Mapping[str, str | int | None], exponent: int
-) -> list[str]:
-    """Write the settings that differ, by column, with an audit row for each; return their names."""
+) -> SettingsChange:
+    """Write the settings that differ, by column, with an audit row for each."""
     customer = locked_customer(customer_id)
     fiscal_year = fiscal_year_of(customer)
+    changed = {column: new for column, new in wanted.items() if new != getattr(customer, column)}
     changes = [
         Change(
-            column.removesuffix("Minor"),
+            _setting_name(column),
             _setting_text(column, getattr(customer, column), exponent),
             _setting_text(column, new, exponent),
         )
-        for column, new in wanted.items()
-        if new != getattr(customer, column)
+        for column, new in changed.items()
     ]
-    if changes:
+    expiry = NewExpiry()
+    if changed:
+        if "holdDays" in changed:
+            lock_holds(customer_id)
         Customer.update(wanted).where(Customer.id == customer_id).execute()
-        new_fiscal_year = fiscal_year_of(get_customer(customer_id))
-        if new_fiscal_year != fiscal_year:
-            change_keys(customer_id, fiscal_year, new_fiscal_year)
+        updated = get_customer(customer_id)
+        if fiscal_year_of(updated) != fiscal_year:
+            change_keys(customer_id, fiscal_year, fiscal_year_of(updated))
+        if "holdDays" in changed:
+            expiry = set_expiry_of_open_holds(customer_id, updated.holdDays)
     record_changes(actor, "SET_CUSTOMER", changes, customer_id=customer_id, subject=customer_id)
-    return [change.field for change in changes]
+    return SettingsChange([change.field for change in changes], *expiry)
+
+
+def _setting_name(column: str) -> str:
+    """A setting as the audit log and messages name it."""
+    return SETTING_OF_COLUMN.get(column) or column.removesuffix("Minor")
 
 
 def _setting_text(column: str, value: str | int | None, exponent: int) -> str | None:
     """A setting as the audit log writes it."""
+    if isinstance(value, int) and column in SETTING_OF_COLUMN:
+        return rule_text(column, value, exponent)
     if column == "autoApproveLimitMinor" and isinstance(value, int):
         return to_text(value, exponent)
     return None if value is None else str(value)

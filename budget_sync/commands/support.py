@@ -212,6 +212,24 @@ def one_of(customer_id: str | None, all_customers: bool) -> str | None:
     return customer_id
 
 
+def require_any(options: dict[str, object]) -> None:
+    """Raise click.UsageError if no option is given."""
+    if all(value is None for value in options.values()):
+        raise click.UsageError(f"Give at least one of {', '.join(options)}.")
+
+
+def changed_line(what: str, fields: list[str]) -> str:
+    """The result of a command that changes settings: which of them it has changed."""
+    if not fields:
+        return f"Nothing to change: {what} has these values already."
+    return f"Changed {what}: {', '.join(fields)}."
+
+
+def count_of(number: int, what: str) -> str:
+    """A number with its noun: "1 user", "2,000 users"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def require_known(customer_id: str | None) -> None:
     """Raise RequestError INVALID_CUSTOMER if the customer does not exist."""
     if customer_id is not None:

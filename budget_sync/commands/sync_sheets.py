@@ -7,6 +7,7 @@ import sys
 import click
 
 from budget_sync import sync
+from budget_sync.commands.expiry import expired_line
 from budget_sync.commands.support import (
     Lines,
     Progress,
@@ -31,6 +32,8 @@ from budget_sync.domain.results import dumps
 @on_current_schema
 def sync_sheets(customer_id: str | None, dry_run: bool, allow_deletes: bool, as_json: bool) -> None:
     """Sync budgets from their sources. Exit status 1 if a source failed.
+
+    First releases the reservations that have expired, as `expire-holds` does.
 
     Prints a line for each source, and its notes. Rejected rows, held changes and failures are
     printed to standard error.
@@ -79,8 +82,9 @@ def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress, as_
 
     Returns the exit status: 128 plus the signal's number if a signal stopped the sync.
     """
-    lines, failed = Lines(), False
+    lines = Lines()
     with handle_stop_signals(job.stop.request):
+        failed = not _expire(job, customer_id, lines, as_json)
         for result in sync.sync_all(job, customer_id=customer_id):
             progress.clear()
             failed |= result.status == "failed"
@@ -102,6 +106,21 @@ def _sync_sheets(job: sync.Job, customer_id: str | None, progress: Progress, as_
             "The SyncHistory table has the result of each source."
         )
     return int(failed)
+
+
+def _expire(job: sync.Job, customer_id: str | None, lines: Lines, as_json: bool) -> bool:
+    """Release the reservations that have expired; returns whether that worked.
+
+    With --json, each line of the output is a source, so that only a failure is printed.
+    """
+    expiry = sync.expire_before_sync(
+        job,
+        customer_id,
+        report=lambda expired: None if as_json else lines.print(expired_line(expired)),
+    )
+    if expiry.problem:
+        lines.print(expiry.problem, err=True)
+    return expiry.problem is None
 
 
 @command("answer-hold")

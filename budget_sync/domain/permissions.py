@@ -250,16 +250,18 @@ def require(actor: Actor, action: Action) -> Scope:
     """The scope of a permission. Raises RequestError FORBIDDEN if the role does not have it."""
     scope = scope_of(actor, action)
     if scope is None:
-        missing = API_SCOPE_OF_ACTION.get(action)
-        if missing is not None and lacks_api_scope(actor, action):
-            raise RequestError(
-                Code.FORBIDDEN,
-                f"This credential does not have the scope '{missing}', which this call needs.",
-            )
-        raise RequestError(
-            Code.FORBIDDEN, f"Your role ({actor.role}) does not allow this: {action}."
-        )
+        raise _forbidden(actor, action)
     return scope
+
+
+def _forbidden(actor: Actor, action: Action) -> RequestError:
+    missing = API_SCOPE_OF_ACTION.get(action)
+    if missing is not None and lacks_api_scope(actor, action):
+        return RequestError(
+            Code.FORBIDDEN,
+            f"This credential does not have the scope '{missing}', which this call needs.",
+        )
+    return RequestError(Code.FORBIDDEN, f"Your role ({actor.role}) does not allow this: {action}.")
 
 
 def require_for(actor: Actor, action: Action, customer_id: str) -> Scope:
@@ -272,6 +274,15 @@ def require_for(actor: Actor, action: Action, customer_id: str) -> Scope:
     if not actor.serves(customer_id):
         raise RequestError(Code.INVALID_CUSTOMER, "Invalid customer")
     return scope
+
+
+def require_any_for(actor: Actor, action: Action, customer_id: str) -> None:
+    """Require the permission for the rows of all users of one customer.
+
+    Raises RequestError FORBIDDEN or INVALID_CUSTOMER otherwise.
+    """
+    if require_for(actor, action, customer_id) is not Scope.ANY:
+        raise _forbidden(actor, action)
 
 
 def require_serves(actor: Actor, customer_id: str | None) -> None:

@@ -15,8 +15,8 @@ from budget_sync.ledger.commit import is_known_request
 from budget_sync.ledger.idempotency import IdempotencyKey
 from budget_sync.ledger.movements import LedgerBudget, ReservationRef
 from budget_sync.ledger.policy import Approval
-from budget_sync.ledger.reservations import Closing
-from budget_sync.ledger.reserve import has_own_check, insert_reservation
+from budget_sync.ledger.reservations import Closing, Expiry
+from budget_sync.ledger.reserve import has_own_check, insert_reservation, is_held_by_other
 
 
 class _Amendment(NamedTuple):
@@ -45,26 +45,17 @@ def amend(actor: Actor, request: AmendRequest, *, idempotency_key: str | None = 
     INSUFFICIENT_BUDGET, AMOUNT_TOO_LARGE, or an error of `transact`.
     """
     movements.require_customer(actor, request.customer_id)
+    moves = request.to_budget_id not in (None, request.budget_id)
+    policy.require_change(request.amount, moves=moves, extends=request.extend)
     scope = require(actor, Action.RESERVE)
     if request.over_budget:
         require_overspend(actor)
-    moves = request.to_budget_id not in (None, request.budget_id)
-    policy.require_change(request.amount, moves=moves, extends=request.extend)
 
     def work() -> Reply:
         budget, target, reservation = _lock(actor, request, moves=moves)
-        balance = budget.balance
-        policy.require_same_currency(balance, target.balance)
-        sent_minor = (
-            None
-            if request.amount is None
-            else policy.require_minor(request.amount, balance.currency, balance.exponent)
-        )
-        requester_id = reservation.requesterId if reservation else None
-        policy.require_own_reservation(actor, scope, request.request_id, requester_id)
-        if reservation is None:
-            known = is_known_request(budget.customer_id, request.request_id)
-            policy.require_known_request(request.request_id, is_known=known)
+        policy.require_same_currency(budget.balance, target.balance)
+        sent_minor = _sent_minor(budget, request)
+        approval = _authorize(actor, scope, target, request, reservation)
         call = f"{reservations.TRANSFER}{target.id}:{sent_minor}"
         key = IdempotencyKey.of(actor, budget.customer_id, "amend", idempotency_key, request)
         replay = key.stored() or key.store(
@@ -77,15 +68,14 @@ def amend(actor: Actor, request: AmendRequest, *, idempotency_key: str | None = 
         if reservation is None or reservation.status != "open":
             moved_to = reservations.moved_to(reservation)
             raise policy.no_open_reservation(request.request_id, moved_to)
+        held_minor = reservation.heldMinor
         policy.require_version(
-            reservation.id, balance, reservation.heldMinor, reservation.version, request.if_version
+            reservation.id, budget.balance, held_minor, reservation.version, request.if_version
         )
-        amount_minor = reservation.heldMinor if sent_minor is None else sent_minor
-        if scope is Scope.OWN and (moves or amount_minor > reservation.heldMinor):
+        amount_minor = held_minor if sent_minor is None else sent_minor
+        if scope is Scope.OWN and (moves or amount_minor > held_minor):
             has_check = has_own_check(actor, target, request.request_id, amount_minor)
             policy.require_own_check(request.request_id, has_own_check=has_check)
-        requester = ReservationRef.of(reservation).requester
-        approval = approval_of(actor, target, request.request_id, request.over_budget, requester)
         amendment = _Amendment(actor, request, reservation, amount_minor, approval)
         if moves:
             return key.store(_transfer(budget, target, amendment, call))
@@ -114,6 +104,32 @@ def _lock(
     return budget, target, reservation
 
 
+def _sent_minor(budget: LedgerBudget, request: AmendRequest) -> int | None:
+    """The amount of the body in minor units; None without one."""
+    if request.amount is None:
+        return None
+    balance = budget.balance
+    return policy.require_minor(request.amount, balance.currency, balance.exponent)
+
+
+def _authorize(
+    actor: Actor, scope: Scope, target: LedgerBudget, request: AmendRequest, reservation: Any
+) -> Approval | None:
+    """Require that the caller may amend the reservation; returns the over-budget approval.
+
+    Raises RequestError NOT_YOUR_REQUEST, REQUEST_NOT_FOUND or OVERSPEND_NOT_ALLOWED.
+    """
+    requester_id = reservation.requesterId if reservation else None
+    policy.require_own_reservation(actor, scope, request.request_id, requester_id)
+    if reservation is None:
+        known = is_known_request(target.customer_id, request.request_id)
+        policy.require_known_request(request.request_id, is_known=known)
+    elif scope is Scope.OWN and target.id != reservation.budgetId:
+        is_held = is_held_by_other(actor, target, request.request_id)
+        policy.require_not_held_by_other(request.request_id, is_held_by_other=is_held)
+    return approval_of(actor, target, request.request_id, request.over_budget, requester_id)
+
+
 def _reservation_on(budget: LedgerBudget, request_id: str) -> Any:
     return movements.RESERVATION.first(
         customer_id=budget.customer_id, request_id=request_id, budget_id=budget.id
@@ -131,13 +147,17 @@ def _replay(
         reservation is None
         or amount_minor is None
         or amount_minor != reservation.heldMinor
-        or request.if_version == reservation.version
         or request.extend
     ):
         return None
     latest = past_movements.movement_at(budget, reservation.version)
     if latest is None or latest.action not in ("AMEND", "OVER_BUDGET"):
         return None
+    if request.if_version is not None:
+        # The caller amended another version, even if to the same amount.
+        before = past_movements.version_before(budget, reservation.id, latest.version)
+        if request.if_version != before:
+            return None
     previous_minor = amount_minor - latest.reserved_delta_minor
     if not previous_minor:
         # The request held nothing before: the reserve itself was approved over budget.
@@ -147,6 +167,7 @@ def _replay(
         reservation,
         previous_minor,
         amount_minor,
+        Expiry(reservations.time_text(reservation.expiresAt)),
         version=latest.version,
         available_minor=latest.available_minor,
     )
@@ -157,25 +178,30 @@ def _change(budget: LedgerBudget, amendment: _Amendment) -> Reply:
     """Change the amount on the same budget, extend the hold, or both."""
     reservation = amendment.reservation
     adjusted_minor = amendment.amount_minor - amendment.held_minor
-    after, expires_at = budget, None
+    after, expiry = budget, _expiry(amendment)
     if adjusted_minor:
         after = _adjust(budget, amendment, adjusted_minor)
-    if amendment.request.extend:
-        expires_at = reservations.expiry_of_new_hold(budget.customer_id)
-        # Without hold days, a hold never expires, and there is nothing to extend.
-        after = _extend(after, amendment, expires_at) if expires_at else after
+    # A hold that never expired and never will is not extended.
+    if amendment.request.extend and (expiry.at or reservation.expiresAt):
+        after = _extend(after, amendment, expiry)
     if after is not budget:
-        reservations.settle(
-            reservation, after, adjusted_minor=adjusted_minor, expires_at=expires_at
-        )
+        reservations.settle(reservation, after, adjusted_minor=adjusted_minor, expiry=expiry)
     return _reply(
         after,
         reservation,
         amendment.held_minor,
         amendment.amount_minor,
+        expiry,
         version=reservation.version if after is budget else after.version,
-        expires_at=expires_at,
     )
+
+
+def _expiry(amendment: _Amendment) -> Expiry:
+    """When the hold expires after the amendment."""
+    reservation = amendment.reservation
+    if amendment.request.extend:
+        return reservations.new_expiry(reservation.customerId)
+    return Expiry(reservations.time_text(reservation.expiresAt))
 
 
 def _adjust(budget: LedgerBudget, amendment: _Amendment, adjusted_minor: int) -> LedgerBudget:
@@ -215,7 +241,7 @@ def _set_aside(
     return movements.move_always(budget, reserved_minor=amount_minor), approval
 
 
-def _extend(budget: LedgerBudget, amendment: _Amendment, expires_at: str | None) -> LedgerBudget:
+def _extend(budget: LedgerBudget, amendment: _Amendment, expiry: Expiry) -> LedgerBudget:
     """Record that the hold was extended. It is a change of the budget without an amount."""
     after = movements.move_always(budget)
     reservation = amendment.reservation
@@ -233,7 +259,7 @@ def _extend(budget: LedgerBudget, amendment: _Amendment, expires_at: str | None)
         requestId=reservation.requestId,
         reservationId=reservation.id,
         oldValue=reservations.time_text(reservation.expiresAt),
-        newValue=expires_at,
+        newValue=expiry.at,
         onBehalfOf=None if is_own else requester.label,
         reason=amendment.request.reason,
     )
@@ -276,16 +302,12 @@ def _transfer(
         approved_by=approval.approver if approval else None,
         transfer_id=transfer_id,
     )
-    expires_at = (
-        reservations.expiry_of_new_hold(budget.customer_id)
-        if request.extend
-        else reservations.time_text(reservation.expiresAt)
-    )
+    expiry = _expiry(amendment)
     insert_reservation(
         target_after,
         new_ref,
         amendment.amount_minor,
-        expires_at,
+        expiry.at,
         reservations.time_text(reservation.createdAt),
     )
     reply = _reply(
@@ -293,9 +315,9 @@ def _transfer(
         reservation,
         amendment.held_minor,
         amendment.amount_minor,
+        expiry,
         version=target_after.version,
         reservation_id=new_ref.id,
-        expires_at=expires_at,
     )
     reservations.settle(
         reservation, after, Closing(call, reply), adjusted_minor=-amendment.held_minor
@@ -308,11 +330,11 @@ def _reply(
     reservation: Any,
     previous_minor: int,
     amount_minor: int,
+    expiry: Expiry,
     *,
     version: int,
     reservation_id: str | None = None,
     available_minor: int | None = None,
-    expires_at: str | None = None,
 ) -> Reply:
     """The reply to an amendment. `budget` holds the money afterwards.
 
@@ -330,7 +352,6 @@ def _reply(
         "newAvailable": balance.number(available_minor),
         "version": version,
     }
-    expires_at = expires_at or reservations.time_text(reservation.expiresAt)
-    if expires_at is not None:
-        data["expiresAt"] = expires_at
+    if expiry.at is not None:
+        data["expiresAt"] = expiry.at
     return Reply.of(data)

@@ -8,7 +8,7 @@ from budget_sync.domain.permissions import Actor
 from budget_sync.domain.request_models import OverBudget
 from budget_sync.ledger import policy
 from budget_sync.ledger.movements import LedgerBudget
-from budget_sync.ledger.policy import Approval, Approver, Requester
+from budget_sync.ledger.policy import Approval, Approver
 
 _CHECKED_FOR = Prepared(
     lambda value: (
@@ -45,7 +45,7 @@ def approval_of(
     budget: LedgerBudget,
     request_id: str,
     over_budget: OverBudget | None,
-    requester: Requester,
+    requester_id: str | None,
 ) -> Approval | None:
     """The over-budget approval; None if the call has none.
 
@@ -61,7 +61,7 @@ def approval_of(
         "request_id": request_id,
         "user_id": approver_id,
     }
-    is_requester = approver_id == requester.id or any(
+    is_requester = approver_id == requester_id or any(
         query.first(**values) for query in (_CHECKED_FOR, _RESERVED_FOR)
     )
     policy.require_separate_approver(approver_id, is_requester=is_requester)

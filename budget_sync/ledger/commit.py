@@ -96,19 +96,24 @@ def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None 
         if reservation is None:
             known = is_known_request(budget.customer_id, request.request_id)
             policy.require_known_request(request.request_id, is_known=known)
+        approval = approval_of(
+            actor,
+            budget,
+            request.request_id,
+            request.over_budget,
+            reservation and reservation.requesterId,
+        )
         call = _call(request, amount_minor)
         key = IdempotencyKey.of(actor, budget.customer_id, "commit", idempotency_key, request)
         replay = key.stored() or key.store(
-            _replay_by_ref(budget, request, amount_minor)
-            or reservations.replay_of(reservation, call)
+            reservations.replay_of(reservation, call)
+            or _replay_by_ref(budget, request, amount_minor)
         )
         if replay:
             return replay
         if reservation is None or reservation.status != "open":
             moved_to = reservations.moved_to(reservation)
             raise policy.no_open_reservation(request.request_id, moved_to)
-        requester = ReservationRef.of(reservation).requester
-        approval = approval_of(actor, budget, request.request_id, request.over_budget, requester)
         amounts = policy.split_commit(reservation.heldMinor, amount_minor, final=request.final)
         chosen = _Commit(actor, request, reservation, amounts, amount_minor, approval)
         return key.store(_spend(budget, chosen, call))
@@ -141,7 +146,9 @@ def _replay_by_ref(budget: LedgerBudget, request: CommitRequest, amount_minor: i
     earlier = past_movements.commits_with_ref(budget, request.request_id, request.external_ref)
     if not earlier:
         return None
-    first = earlier[0]
+    # Before schema version 5, a reference could have several commits.
+    same = [each for each in earlier if each.committed_delta_minor == amount_minor]
+    first = (same or earlier)[0]
     policy.require_same_ref_amount(
         budget.balance, request.external_ref, first.committed_delta_minor, amount_minor
     )

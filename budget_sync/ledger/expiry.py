@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from budget_sync.database import transact
-from budget_sync.database.models import Reservation
+from budget_sync.database.models import Customer, Reservation
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import EXPIRY, Action, Actor, require
 from budget_sync.ledger import movements, reservations
@@ -44,9 +45,10 @@ def expire_holds(
     """Release the expired reservations of a customer, or of all; returns how many.
 
     Each is one transaction, so a run that is interrupted leaves whole movements, and the next run
-    continues. The audit log names "expiry" as who released them. Raises RequestError FORBIDDEN, or
-    an error of `transact`.
+    continues. The audit log names "expiry" as the caller. Holds of a disabled customer stay until
+    it is enabled. Raises RequestError FORBIDDEN, INVALID_CUSTOMER, or an error of `transact`.
     """
+    movements.require_customer(actor, customer_id)
     require(actor, Action.RELEASE)
     now, count = clock.to_text(clock.now()), 0
     for due in _due(actor.customer_id or customer_id, now):
@@ -58,16 +60,21 @@ def expire_holds(
 
 
 def _due(customer_id: str | None, now: str) -> Iterator[_Due]:
-    """The expired reservations, in the order in which they were created."""
+    """The expired reservations of enabled customers, in the order of their creation."""
     after = 0
     while True:
-        query: Any = Reservation.select(
-            Reservation.seq, Reservation.customerId, Reservation.budgetId, Reservation.requestId
-        ).where(
-            (Reservation.status == "open")
-            & Reservation.expiresAt.is_null(False)
-            & (Reservation.expiresAt <= now)
-            & (Reservation.seq > after)
+        query: Any = (
+            Reservation.select(
+                Reservation.seq, Reservation.customerId, Reservation.budgetId, Reservation.requestId
+            )
+            .join(Customer, on=(Customer.id == Reservation.customerId))
+            .where(
+                (Reservation.status == "open")
+                & Reservation.expiresAt.is_null(False)
+                & (Reservation.expiresAt <= now)
+                & (Reservation.seq > after)
+                & Customer.disabledAt.is_null()
+            )
         )
         if customer_id is not None:
             query = query.where(Reservation.customerId == customer_id)
@@ -80,8 +87,10 @@ def _due(customer_id: str | None, now: str) -> Iterator[_Due]:
 
 def _expire(due: _Due, now: str) -> Expired | None:
     """Release one reservation, unless it was closed or extended since it was looked up."""
+    # For one customer, so that the customer may have been disabled since it was looked up.
+    actor = replace(EXPIRY, customer_id=due.customer_id)
     budget, reservation = movements.lock_budget(
-        EXPIRY,
+        actor,
         due.budget_id,
         due.customer_id,
         movements.RESERVATION,
@@ -98,7 +107,7 @@ def _expire(due: _Due, now: str) -> Expired | None:
         return None
     held_minor = reservation.heldMinor
     after = reservations.return_money(
-        EXPIRY, budget, reservation, held_minor, held_minor, f"The hold expired at {expires_at}"
+        actor, budget, reservation, held_minor, held_minor, f"The hold expired at {expires_at}"
     )
     reply = reservations.settled_reply(
         after, due.request_id, reservation.id, 0, amountReleased=held_minor

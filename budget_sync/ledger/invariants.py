@@ -130,13 +130,15 @@ INVARIANTS = (
     Invariant(
         "the two rows of a move to another budget do not fit together",
         """
-        SELECT MIN(a."budgetId"), 'transfer ' || COALESCE(a."transferId", '?')
-        FROM "AuditLog" a LEFT JOIN "AuditLog" b ON b."transferId" = a."transferId"
-            AND b."budgetId" <> a."budgetId" AND b."requestId" = a."requestId"
-            AND b."action" IN ('TRANSFER', 'OVER_BUDGET')
-        WHERE a."action" = 'TRANSFER'
-        GROUP BY a."id", a."transferId"
-        HAVING COUNT(b."id") <> 1
+        SELECT MIN("budgetId"), 'transfer ' || COALESCE("transferId", '?') FROM "AuditLog"
+        WHERE "action" = 'TRANSFER' OR ("action" = 'OVER_BUDGET' AND "transferId" IS NOT NULL)
+        GROUP BY "transferId"
+        HAVING SUM(CASE "action" WHEN 'TRANSFER' THEN 1 ELSE 0 END) > 0 AND NOT (
+            "transferId" IS NOT NULL AND COUNT(*) = 2 AND COUNT(DISTINCT "budgetId") = 2
+            AND COUNT(DISTINCT "requestId") = 1
+            AND COUNT(DISTINCT "subject") = 1 AND COUNT(DISTINCT "customerId") = 1
+            AND MIN("reservedDeltaMinor") < 0 AND MAX("reservedDeltaMinor") > 0
+        )
         """,
     ),
     Invariant(

@@ -39,9 +39,9 @@ class LedgerBudget(NamedTuple):
 
 
 class ReservationRef(NamedTuple):
-    """A reservation as its audit rows name it; a spend has no id of a reservation."""
+    """A reservation as its audit rows name it."""
 
-    id: str | None
+    id: str
     request_id: str
     requester: Requester
 
@@ -52,6 +52,14 @@ class ReservationRef(NamedTuple):
             reservation.requesterId, reservation.requesterName, reservation.requesterEmail
         )
         return cls(reservation.id, reservation.requestId, requester)
+
+
+class SpendRef(NamedTuple):
+    """A spend as its audit rows name it: a request without a reservation and a requester."""
+
+    request_id: str
+    id: None = None
+    requester: None = None
 
 
 #: The columns of LedgerBudget and its Balance, in the order of their fields.
@@ -127,6 +135,14 @@ def _move_within_budget(value: Any) -> Any:
     )
 
 
+# In the order in which a sync run locks them, so that callers never deadlock.
+_TWO_BUDGETS = Prepared(
+    lambda value: locked(
+        select_budgets((Budget.id == value.budget_id) | (Budget.id == value.other_id)).order_by(
+            Budget.id
+        )
+    )
+)
 _MOVE = Prepared(_move)
 _MOVE_WITHIN_BUDGET = Prepared(_move_within_budget)
 
@@ -139,12 +155,12 @@ def lock_two_budgets(
     Raises RequestError BUDGET_NOT_FOUND or INVALID_CUSTOMER.
     """
     known_customer = customer_id or actor.customer_id
-    rows = {each: _BUDGET.first(budget_id=each) for each in sorted((budget_id, other_id))}
+    rows = _TWO_BUDGETS.rows(budget_id=budget_id, other_id=other_id)
+    found = {row.id: LedgerBudget.of(row) for row in rows}
     budgets = []
     for each in (budget_id, other_id):
-        row = rows[each]
         # Both are the caller's customer's: the second must have the customer of the first.
-        budget = _require_served(actor, row and LedgerBudget.of(row), each, known_customer)
+        budget = _require_served(actor, found.get(each), each, known_customer)
         known_customer = budget.customer_id
         budgets.append(budget)
     return budgets[0], budgets[1]
@@ -250,7 +266,7 @@ def record_movement(
     action: str,
     before: LedgerBudget,
     after: LedgerBudget,
-    reservation: ReservationRef,
+    reservation: ReservationRef | SpendRef,
     *,
     old_minor: int,
     new_minor: int,
@@ -266,6 +282,7 @@ def record_movement(
     """
     old, new = before.balance, after.balance
     requester = reservation.requester
+    is_for_another = requester is not None and requester.id != actor.user_id
     audit_log.record(
         actor,
         action,
@@ -275,12 +292,12 @@ def record_movement(
         balance=new,
         reserved_delta_minor=new.reserved_minor - old.reserved_minor,
         committed_delta_minor=new.committed_minor - old.committed_minor,
-        subject=requester.id,
+        subject=requester.id if requester else None,
         requestId=reservation.request_id,
         reservationId=reservation.id,
         oldValue=old.text(old_minor),
         newValue=old.text(new_minor),
-        onBehalfOf=None if requester.id == actor.user_id else requester.label,
+        onBehalfOf=requester.label if requester and is_for_another else None,
         approvedBy=approved_by,
         reason=reason,
         externalRef=external_ref,

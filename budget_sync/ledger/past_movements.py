@@ -8,6 +8,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from peewee import fn
+
 from budget_sync.database import Prepared
 from budget_sync.database.models import AuditLog
 from budget_sync.domain.money import to_minor
@@ -55,6 +57,13 @@ _AT_VERSION = Prepared(
         (AuditLog.budgetId == value.budget_id) & (AuditLog.version == value.version)
     )
 )
+_VERSION_BEFORE = Prepared(
+    lambda value: AuditLog.select(fn.MAX(AuditLog.version)).where(
+        (AuditLog.budgetId == value.budget_id)
+        & (AuditLog.version < value.version)
+        & (AuditLog.reservationId == value.reservation_id)
+    )
+)
 _OF_TRANSFER = Prepared(
     lambda value: (
         AuditLog.select(*_COLUMNS)
@@ -96,6 +105,14 @@ def movement_at(budget: LedgerBudget, version: int) -> PastMovement | None:
     """The budget's movement with that version; None if the log is damaged."""
     row = _AT_VERSION.first(budget_id=budget.id, version=version)
     return row and PastMovement(*row)
+
+
+def version_before(budget: LedgerBudget, reservation_id: str, version: int) -> int | None:
+    """The version that the reservation had before its movement with that version."""
+    found: int | None = _VERSION_BEFORE.scalar(
+        budget_id=budget.id, version=version, reservation_id=reservation_id
+    )
+    return found
 
 
 def movements_of_call(budget: LedgerBudget, last: PastMovement, limit: int) -> list[PastMovement]:

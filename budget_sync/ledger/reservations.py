@@ -44,8 +44,20 @@ _HOLD_DAYS = Prepared(
     lambda value: Customer.select(Customer.holdDays).where(Customer.id == value.customer_id)
 )
 
+_BY_ID = Prepared(
+    lambda value: Reservation.select(
+        Reservation.status, Reservation.closingCall, Reservation.closingReply
+    ).where(Reservation.id == value.id)
+)
+
 #: The call of a transfer begins with this, in `closingCall`.
 TRANSFER = "transfer:"
+
+
+class Expiry(NamedTuple):
+    """When a hold expires, as text; `at` is None if it never does."""
+
+    at: str | None
 
 
 class Closing(NamedTuple):
@@ -70,9 +82,17 @@ def moved_to(reservation: Any) -> str | None:
     return budget_id
 
 
-def expiry_of_new_hold(customer_id: str) -> str | None:
-    """When a hold of that customer expires if it starts now; None if holds never expire."""
-    return expires_after(_HOLD_DAYS.scalar(customer_id=customer_id))
+def is_still_held(reservation: Any) -> bool:
+    """Whether a reservation that a move closed is open on another budget, after any more moves."""
+    while reservation and (reservation.closingCall or "").startswith(TRANSFER):
+        moved_id = json.loads(reservation.closingReply)["reservationId"]
+        reservation = _BY_ID.first(id=moved_id)
+    return bool(reservation and reservation.status == "open")
+
+
+def new_expiry(customer_id: str) -> Expiry:
+    """When a hold of that customer expires if it starts now."""
+    return Expiry(expires_after(_HOLD_DAYS.scalar(customer_id=customer_id)))
 
 
 def time_text(stored: Any) -> str | None:
@@ -121,13 +141,13 @@ def settle(
     exceeded_minor: int = 0,
     adjusted_minor: int = 0,
     reversed_minor: int = 0,
-    expires_at: str | None = None,
+    expiry: Expiry | None = None,
 ) -> None:
     """Update the reservation's row, if it still has the version with which it was read.
 
     `after` is the budget after the last movement of the call. A call that may close the reservation
-    gives `closing`. A reservation that holds money again is open again. `expires_at` replaces the
-    stored time.
+    gives `closing`. A reservation that holds money again is open again. `expiry` replaces the
+    stored one.
     """
     held_minor = (
         reservation.heldMinor + adjusted_minor + exceeded_minor - committed_minor - released_minor
@@ -160,7 +180,7 @@ def settle(
         reversedMinor=reservation.reversedMinor + reversed_minor,
         version=after.version,
         status=status,
-        expiresAt=expires_at or reservation.expiresAt,
+        expiresAt=expiry.at if expiry else reservation.expiresAt,
         closedAt=closed_at,
         closedAfterCheck=closed_after_check,
         closingCall=closing_call,

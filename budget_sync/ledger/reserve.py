@@ -98,6 +98,7 @@ def _history(value: Any, *, for_user: bool) -> Any:
             Reservation.closedAfterCheck,
             Reservation.reserveReply,
             Reservation.closingCall,
+            Reservation.closingReply,
             Customer.holdDays,
             BudgetCheckLog.userId,
             BudgetCheckLog.userName,
@@ -169,10 +170,10 @@ def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | Non
             request.amount, balance.currency, balance.exponent, request.currency
         )
         if scope is Scope.OWN:
-            is_held_by_other = _is_held_by_other(actor, budget, request.request_id)
-            policy.require_not_held_by_other(request.request_id, is_held_by_other=is_held_by_other)
+            is_held = is_held_by_other(actor, budget, request.request_id)
+            policy.require_not_held_by_other(request.request_id, is_held_by_other=is_held)
         requester = _requester(actor, scope, budget, request, history)
-        approval = approval_of(actor, budget, request.request_id, request.over_budget, requester)
+        approval = approval_of(actor, budget, request.request_id, request.over_budget, requester.id)
         key = IdempotencyKey.of(actor, budget.customer_id, "reserve", idempotency_key, request)
         replay = key.stored() or key.store(_replay(budget, history, amount_minor))
         if replay:
@@ -194,7 +195,7 @@ def reserve(actor: Actor, request: ReserveRequest, *, idempotency_key: str | Non
     return transact(work)
 
 
-def _is_held_by_other(actor: Actor, budget: LedgerBudget, request_id: str) -> bool:
+def is_held_by_other(actor: Actor, budget: LedgerBudget, request_id: str) -> bool:
     """Whether another user has reserved for the request, on any budget of the customer."""
     # Two users may reserve for the same request on two budgets at the same time.
     lock_name(f"request {budget.customer_id} {request_id}")
@@ -240,12 +241,11 @@ def _replay(budget: LedgerBudget, history: Any, amount_minor: int) -> Reply | No
 
 
 def _was_moved(history: Any, amount_minor: int) -> bool:
-    """Whether the reservation of that amount was closed only because it moved to another budget.
+    """Whether the reservation of that amount moved to another budget, which still holds the money.
 
-    Then a late duplicate of the reserve gets the first reply: the request still holds the money.
+    Then a late duplicate of the reserve gets the first reply.
     """
-    is_transfer = (history.closingCall or "").startswith(reservations.TRANSFER)
-    return is_transfer and bool(history.amountMinor == amount_minor)
+    return history.amountMinor == amount_minor and reservations.is_still_held(history)
 
 
 def _has_newer_check(budget: LedgerBudget, history: Any) -> bool:

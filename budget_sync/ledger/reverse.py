@@ -13,9 +13,8 @@ from budget_sync.domain.results import Reply
 from budget_sync.ledger import movements, past_movements, policy, reservations
 from budget_sync.ledger.commit import is_known_request
 from budget_sync.ledger.idempotency import IdempotencyKey
-from budget_sync.ledger.movements import LedgerBudget, ReservationRef
+from budget_sync.ledger.movements import LedgerBudget, ReservationRef, SpendRef
 from budget_sync.ledger.past_movements import PastMovement
-from budget_sync.ledger.policy import Requester
 
 # All reservations of the request on the budget, the latest first.
 _RESERVATIONS = Prepared(
@@ -51,12 +50,9 @@ class _Committed(NamedTuple):
     committed_minor: int
 
     @property
-    def ref(self) -> ReservationRef:
+    def ref(self) -> ReservationRef | SpendRef:
         """How audit rows name it."""
-        if self.is_spend:
-            recorder = Requester(self.row.recordedBy, self.row.recordedBy, "")
-            return ReservationRef(None, self.row.spendId, recorder)
-        return ReservationRef.of(self.row)
+        return SpendRef(self.row.spendId) if self.is_spend else ReservationRef.of(self.row)
 
 
 class _Reversal(NamedTuple):
@@ -92,12 +88,12 @@ def reverse(actor: Actor, request: ReverseRequest, *, idempotency_key: str | Non
         if not found:
             known = is_known_request(budget.customer_id, request.request_id)
             policy.require_known_request(request.request_id, is_known=known)
+        holders = [each for each in found if not each.is_spend]
+        policy.require_reservation_to_hold(request.to, has_reservation=bool(holders or not found))
         key = IdempotencyKey.of(actor, budget.customer_id, "reverse", idempotency_key, request)
         replay = key.stored() or key.store(_replay(budget, request, found, amount_minor))
         if replay:
             return replay
-        holders = [each for each in found if not each.is_spend]
-        policy.require_reservation_to_hold(request.to, has_reservation=bool(holders or not found))
         sources = holders if request.to is ReverseTo.RESERVED else found
         committed_minor = sum(each.committed_minor for each in sources)
         if amount_minor > committed_minor:
@@ -221,7 +217,7 @@ def _return_part(
         after,
         reversed_minor=part.amount_minor,
         adjusted_minor=held_minor,
-        expires_at=reservations.expiry_of_new_hold(budget.customer_id) if reopens else None,
+        expiry=reservations.new_expiry(budget.customer_id) if reopens else None,
     )
     return after
 

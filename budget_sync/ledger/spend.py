@@ -7,15 +7,15 @@ from typing import Any
 from budget_sync.database import Prepared, transact
 from budget_sync.database.models import Budget, Spend
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code, RequestError, invalid_request
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.names import fold
 from budget_sync.domain.permissions import Action, Actor, require
 from budget_sync.domain.request_models import SpendRequest
 from budget_sync.domain.results import Reply
 from budget_sync.ledger import movements, policy
 from budget_sync.ledger.check import period_key
-from budget_sync.ledger.movements import LedgerBudget, ReservationRef
-from budget_sync.ledger.policy import Requester, SpendFacts
+from budget_sync.ledger.movements import LedgerBudget, SpendRef
+from budget_sync.ledger.policy import SpendFacts
 
 _SPEND = Prepared(
     lambda value: Spend.select(Spend.budgetId, Spend.amountMinor, Spend.spentOn, Spend.reply).where(
@@ -28,6 +28,19 @@ _LIVE_BUDGET = Prepared(
         & (Budget.departmentKey == value.department)
         & (Budget.periodKey == value.period)
         & Budget.deletedAt.is_null()
+    )
+)
+# The budget of an earlier spend with that id, if it has or had this department and period.
+_BUDGET_OF_SPEND = Prepared(
+    lambda value: (
+        Budget.select(Budget.id)
+        .join(Spend, on=(Spend.budgetId == Budget.id))
+        .where(
+            (Spend.customerId == value.customer_id)
+            & (Spend.spendId == value.spend_id)
+            & (Budget.departmentKey == value.department)
+            & (Budget.periodKey == value.period)
+        )
     )
 )
 _COLUMNS = (
@@ -59,8 +72,8 @@ def spend(actor: Actor, request: SpendRequest) -> Reply:
     IDEMPOTENCY_KEY_REUSED, BUDGET_DELETED, AMOUNT_TOO_LARGE, or an error of `transact`.
     """
     movements.require_customer(actor, request.customer_id)
+    policy.require_one_budget(request, has_customer=_customer_id(actor, request) is not None)
     require(actor, Action.SPEND)
-    policy.require_one_budget(request)
 
     def work() -> Reply:
         budget_id = request.budget_id or _find_budget(actor, request)
@@ -88,20 +101,24 @@ def _day_text(stored: Any) -> str:
     return stored if isinstance(stored, str) else stored.isoformat()
 
 
-def _find_budget(actor: Actor, request: SpendRequest) -> str:
-    """The id of the live budget of the body's department and period.
+def _customer_id(actor: Actor, request: SpendRequest) -> str | None:
+    return request.customer_id or actor.customer_id
 
-    Raises RequestError BUDGET_NOT_FOUND, or INVALID_REQUEST if the customer is not known.
+
+def _find_budget(actor: Actor, request: SpendRequest) -> str:
+    """The id of the budget of the body's department and period.
+
+    It is the live one, or the one on which this spend is recorded already: that may have been
+    deleted since. Raises RequestError BUDGET_NOT_FOUND.
     """
-    customer_id = request.customer_id or actor.customer_id
-    if customer_id is None:
-        raise invalid_request(
-            {"customerId": "is required, because your credential is for all customers"}
-        )
-    found = _LIVE_BUDGET.first(
-        customer_id=customer_id,
-        department=fold(request.department or ""),
-        period=period_key(customer_id, request.fiscal_period or ""),
+    customer_id = _customer_id(actor, request) or ""
+    names = {
+        "customer_id": customer_id,
+        "department": fold(request.department or ""),
+        "period": period_key(customer_id, request.fiscal_period or ""),
+    }
+    found = _BUDGET_OF_SPEND.first(spend_id=request.spend_id, **names) or _LIVE_BUDGET.first(
+        **names
     )
     if found is None:
         raise RequestError(
@@ -144,13 +161,12 @@ def _record(actor: Actor, budget: LedgerBudget, request: SpendRequest, amount_mi
         createdAt=clock.to_text(clock.now()),
         reply=reply.text,
     )
-    recorder = Requester(actor.user_id or actor.principal, actor.name, actor.email or "")
     movements.record_movement(
         actor,
         "SPEND",
         budget,
         after,
-        ReservationRef(None, request.spend_id, recorder),
+        SpendRef(request.spend_id),
         old_minor=0,
         new_minor=amount_minor,
         reason=request.reason,

@@ -1,9 +1,11 @@
-"""The read calls of the API: budgets, and the timeline of a request, in the shape of their JSON."""
+"""The read calls of the API: budgets, requests, and a request's timeline, in their JSON's shape."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from budget_sync.accounts.customers import period_key_of
-from budget_sync.database.models import Budget
+from budget_sync.database.models import Budget, Reservation
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import to_number
@@ -13,14 +15,16 @@ from budget_sync.ledger import movements
 from budget_sync.queries import budgets
 from budget_sync.queries.audit import AuditLine
 from budget_sync.queries.budgets import BudgetLine
+from budget_sync.queries.requests import RequestQuery, reservations_page
 from budget_sync.queries.timeline import (
     CheckLine,
     ReservationLine,
+    SpendLine,
     can_be_an_id,
     request_timeline,
 )
 
-#: Budgets per page; also the most checks, reservations and movements of a request.
+#: Budgets or requests per page; also the most checks, reservations and movements of a request.
 PAGE_SIZE = 100
 
 
@@ -38,7 +42,7 @@ def list_budgets(
     The cursor is null on the last page. Raises RequestError INVALID_REQUEST for a text that is not
     a period.
     """
-    customer = _customer_for(actor, customer_id)
+    customer = customer_for(actor, customer_id)
     require(actor, Action.READ_BUDGETS)
     query = budgets.rows().where(Budget.customerId == customer, Budget.deletedAt.is_null())
     if department is not None:
@@ -69,25 +73,62 @@ def get_budget(actor: Actor, budget_id: str) -> dict[str, object]:
     return _budget_json(line)
 
 
+def list_requests(
+    actor: Actor,
+    query: RequestQuery,
+    *,
+    customer_id: str | None = None,
+    cursor: str | None = None,
+    limit: int = PAGE_SIZE,
+) -> dict[str, object]:
+    """A page of reservations with their requests: `{"items": [...], "nextCursor": ...}`.
+
+    Open ones are ordered from the oldest, others from the newest. The cursor is null on the last
+    page. Raises RequestError INVALID_REQUEST for an unknown cursor or a text that is not a period.
+    """
+    customer = customer_for(actor, customer_id)
+    require(actor, Action.READ_REQUESTS)
+    if cursor is not None:
+        query = replace(query, after=_seq_of(customer, cursor))
+    lines, after = reservations_page(actor, customer, query, limit)
+    return {
+        "items": [_request_json(line) for line in lines],
+        "nextCursor": None if after is None else lines[-1].id,
+    }
+
+
+def _seq_of(customer_id: str, cursor: str) -> int:
+    """The `seq` of the reservation whose id is the cursor. `seq` itself counts all customers."""
+    seq = (
+        Reservation.select(Reservation.seq)
+        .where((Reservation.id == cursor) & (Reservation.customerId == customer_id))
+        .scalar()
+    )
+    if seq is None:
+        raise invalid_request({"cursor": "must be the nextCursor of an earlier page"})
+    return int(seq)
+
+
 def get_request(
     actor: Actor, request_id: str, *, customer_id: str | None = None
 ) -> dict[str, object]:
     """A request's reservations, checks and movements, oldest first, the latest 100 of each.
 
-    An ordinary user sees only what they checked or requested. Raises RequestError
-    REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
+    The id may also be that of a spend. An ordinary user sees only what they checked or requested.
+    Raises RequestError REQUEST_NOT_FOUND or NOT_YOUR_REQUEST.
     """
-    customer = _customer_for(actor, customer_id)
+    customer = customer_for(actor, customer_id)
     timeline = request_timeline(actor, customer, request_id, PAGE_SIZE)
     return {
         "requestId": request_id,
         "reservations": [_reservation_json(line) for line in timeline.reservations],
         "checks": [_check_json(line) for line in timeline.checks],
         "movements": [_movement_json(line) for line in timeline.movements],
+        "spends": [_spend_json(line) for line in timeline.spends],
     }
 
 
-def _customer_for(actor: Actor, customer_id: str | None) -> str:
+def customer_for(actor: Actor, customer_id: str | None) -> str:
     """The customer that the call is about.
 
     Raises RequestError INVALID_REQUEST if the caller must send `customerId` and did not,
@@ -144,8 +185,45 @@ def _reservation_json(line: ReservationLine) -> dict[str, object]:
         "amountHeld": to_number(line.held_minor, line.exponent),
         "amountCommitted": to_number(line.committed_minor, line.exponent),
         "amountReleased": to_number(line.released_minor, line.exponent),
+        "amountReversed": to_number(line.reversed_minor, line.exponent),
+        "version": line.version,
         "createdAt": clock.to_text(line.created_at),
+        "expiresAt": _expiry_text(line),
         "closedAt": line.closed_at and clock.to_text(line.closed_at),
+    }
+
+
+def _expiry_text(line: ReservationLine) -> str | None:
+    """When an open reservation expires. A closed one keeps its time, but does not expire."""
+    if line.expires_at is None or line.status != "open":
+        return None
+    return clock.to_text(line.expires_at)
+
+
+def _request_json(line: ReservationLine) -> dict[str, object]:
+    return {
+        "requestId": line.request_id,
+        "requesterName": line.requester,
+        "waitingFor": "approval" if line.waits_for_approval else None,
+        **_reservation_json(line),
+    }
+
+
+def _spend_json(line: SpendLine) -> dict[str, object]:
+    return {
+        "spendId": line.id,
+        "budgetId": line.budget_id,
+        "department": line.department,
+        "fiscalPeriod": line.period,
+        "currency": line.currency,
+        "amount": to_number(line.amount_minor, line.exponent),
+        "amountReversed": to_number(line.reversed_minor, line.exponent),
+        "date": line.spent_on.isoformat(),
+        "vendor": line.vendor,
+        "reason": line.reason,
+        "externalRef": line.external_ref,
+        "recordedBy": line.recorded_by,
+        "createdAt": clock.to_text(line.created_at),
     }
 
 
@@ -182,5 +260,6 @@ def _movement_json(line: AuditLine) -> dict[str, object]:
         "approvedBy": line.approved_by,
         "reason": line.reason,
         "externalRef": line.external_ref,
+        "transferId": line.transfer_id,
         "createdAt": clock.to_text(line.at),
     }

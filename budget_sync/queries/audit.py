@@ -19,7 +19,10 @@ HISTORY_SIZE = 15
 
 
 class AuditLine(NamedTuple):
-    """A row of the audit log, with its budget's name, currency and decimals if it has a budget."""
+    """A row of the audit log, with its budget's name, currency and decimals if it has a budget.
+
+    Rows that one call wrote together have the same `transfer_id`.
+    """
 
     id: int
     at: datetime
@@ -43,6 +46,7 @@ class AuditLine(NamedTuple):
     approved_by: str | None
     reason: str | None
     external_ref: str | None
+    transfer_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ def _matching(found: Any, query: AuditQuery) -> Any:
             AuditLog.reason,
             AuditLog.externalRef,
             AuditLog.subject,
+            AuditLog.transferId,
         )
         has_text = Budget.department.contains(text)
         for column in columns:
@@ -160,6 +165,7 @@ def rows() -> Any:
             AuditLog.approvedBy,
             AuditLog.reason,
             AuditLog.externalRef,
+            AuditLog.transferId,
         )
         .left_outer_join(Budget, on=(Budget.id == AuditLog.budgetId))
         .tuples()

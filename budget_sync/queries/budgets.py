@@ -65,13 +65,18 @@ BUDGET_ORDERS = tuple(_ORDERS)
 
 @dataclass(frozen=True, slots=True)
 class BudgetQuery:
-    """A search for budgets. `order` is one of BUDGET_ORDERS, after a "-" for descending."""
+    """A search for budgets. `order` is one of BUDGET_ORDERS, after a "-" for descending.
+
+    With `target_of`, only the budgets to which money of that budget can move: the others in its
+    currency.
+    """
 
     text: str = ""
     period_key: str = ""
     state: str = "live"
     order: str = "department"
     page: int = 1
+    target_of: BudgetLine | None = None
 
 
 def budgets_page(
@@ -150,6 +155,19 @@ def budget_line(actor: Actor, customer_id: str, budget_id: str) -> BudgetLine:
     return to_line(row)
 
 
+def departments(actor: Actor, customer_id: str) -> list[str]:
+    """The names of the customer's departments, also of those with deleted budgets only."""
+    require_for(actor, Action.READ_BUDGETS, customer_id)
+    found: Any = (
+        Budget.select(fn.MIN(Budget.department))
+        .where(Budget.customerId == customer_id)
+        .group_by(Budget.departmentKey)
+        .order_by(Budget.departmentKey)
+        .tuples()
+    )
+    return [name for (name,) in found]
+
+
 def rows() -> Any:
     """The query for budgets, in tuples for `to_line`."""
     return (
@@ -185,6 +203,13 @@ def _found(customer_id: str, query: BudgetQuery) -> Any:
         found = found.where(IS_OVERDRAWN if query.state == "overdrawn" else IS_HIGH)
     if query.period_key:
         found = found.where(Budget.periodKey == query.period_key)
+    if query.target_of:
+        currency, exponent = query.target_of.balance[:2]
+        found = found.where(
+            Budget.id != query.target_of.id,
+            Budget.currency == currency,
+            Budget.currencyExponent == exponent,
+        )
     text = query.text.strip()
     if text:
         found = found.where(

@@ -81,7 +81,14 @@ class EventPage(NamedTuple):
     events: list[Event]
     cursor: Cursor
     has_more: bool
-    cursors: list[Cursor]
+    cursors: Sequence[Cursor] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """As the reply shows it."""
+        return {
+            "items": [event.to_json() for event in self.events],
+            "nextCursor": self.cursor.text,
+        }
 
 
 def parse_cursor(text: str) -> Cursor:

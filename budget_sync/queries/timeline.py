@@ -1,4 +1,4 @@
-"""The timeline of a request: its checks, its reservations and its movements.
+"""The timeline of a request or a spend: its checks, its reservations and its movements.
 
 The API and the console both read it with `request_timeline`.
 """
@@ -6,12 +6,14 @@ The API and the console both read it with `request_timeline`.
 from __future__ import annotations
 
 import heapq
-from datetime import datetime
+from datetime import date, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from peewee import SQL, Case, fn
+
 from budget_sync.database import snapshot
-from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, Reservation
+from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, Reservation, Spend
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, Scope, require_for
 from budget_sync.queries import audit
@@ -50,7 +52,11 @@ class CheckLine(NamedTuple):
 
 
 class ReservationLine(NamedTuple):
-    """A reservation, with the name of its budget."""
+    """A reservation, with the name of its budget.
+
+    `committed_minor` is without what was reversed later. `expires_at` is the stored time, also of a
+    closed reservation. `waits_for_approval` is explained at `waits_for_approval()`.
+    """
 
     seq: int
     id: str
@@ -70,15 +76,47 @@ class ReservationLine(NamedTuple):
     status: str
     created_at: datetime
     closed_at: datetime | None
+    version: int
+    expires_at: datetime | None
+    reversed_minor: int
+    waits_for_approval: bool
+
+
+class SpendLine(NamedTuple):
+    """Money that was spent without a reservation, with the name of its budget.
+
+    `amount_minor` includes what was reversed later.
+    """
+
+    seq: int
+    id: str
+    budget_id: str
+    department: str
+    period: str
+    currency: str
+    exponent: int
+    amount_minor: int
+    reversed_minor: int
+    spent_on: date
+    vendor: str | None
+    reason: str
+    external_ref: str | None
+    recorded_by: str
+    created_at: datetime
 
 
 class Timeline(NamedTuple):
-    """A request's checks, reservations and movements: the latest `limit` of each, oldest first."""
+    """A request's checks, reservations, movements and spend, oldest first.
+
+    Of each list, only the latest `limit` rows. `spends` has the spend with that id, if the caller
+    reads the requests of all users.
+    """
 
     request_id: str
     checks: list[CheckLine]
     reservations: list[ReservationLine]
     movements: list[AuditLine]
+    spends: list[SpendLine]
     limit: int
 
     @property
@@ -113,8 +151,9 @@ def request_timeline(
 ) -> Timeline:
     """A request's timeline, at most `limit` (default: MAX_TIMELINE) of each kind, in one snapshot.
 
-    An ordinary user sees only what they checked or requested. Raises RequestError
-    REQUEST_NOT_FOUND, or NOT_YOUR_REQUEST if nothing of the request is the caller's.
+    An ordinary user sees only what they checked or requested. For other callers, `request_id` may
+    also be the id of a spend. Raises RequestError REQUEST_NOT_FOUND, or NOT_YOUR_REQUEST if nothing
+    of the request is the caller's.
     """
     scope = require_for(actor, Action.READ_REQUESTS, customer_id)
     limit = limit or MAX_TIMELINE
@@ -122,19 +161,23 @@ def request_timeline(
     all_reservations = reservations().where(_is_of(Reservation, customer_id, request_id))
     all_movements = audit.rows().where(_is_of(AuditLog, customer_id, request_id))
     own_checks, own_reservations, own_movements = all_checks, all_reservations, all_movements
+    has_spend_id = Spend.spendId == request_id if can_be_an_id(request_id) else False
+    own_spends = spends().where((Spend.customerId == customer_id) & has_spend_id)
     if scope is Scope.OWN:
         own_checks = all_checks.where(BudgetCheckLog.checkedBy == actor.principal)
         own_reservations = all_reservations.where(Reservation.requesterId == actor.user_id)
         own_movements = all_movements.where(AuditLog.subject == actor.user_id)
+        own_spends = own_spends.where(SQL("1 = 0"))
     with snapshot():
         timeline = Timeline(
             request_id,
             [CheckLine(*row) for row in _latest(own_checks, BudgetCheckLog.id, limit)],
             [ReservationLine(*row) for row in _latest(own_reservations, Reservation.seq, limit)],
             [AuditLine(*row) for row in _latest(own_movements, AuditLog.id, limit)],
+            [SpendLine(*row) for row in _latest(own_spends, Spend.seq, limit)],
             limit,
         )
-        if timeline.checks or timeline.reservations:
+        if timeline.checks or timeline.reservations or timeline.spends:
             return timeline
         is_known = all_checks.first() or all_reservations.first()
     if is_known:
@@ -187,13 +230,73 @@ def reservations() -> Any:
             Reservation.currencyExponent,
             Reservation.amountMinor,
             Reservation.heldMinor,
-            Reservation.committedMinor,
+            Reservation.committedMinor - Reservation.reversedMinor,
             Reservation.releasedMinor,
             Reservation.status,
             Reservation.createdAt,
             Reservation.closedAt,
+            Reservation.version,
+            Reservation.expiresAt,
+            Reservation.reversedMinor,
+            Case(None, [(waits_for_approval(), 1)], 0).converter(bool),
         )
         .join(Budget, on=(Budget.id == Reservation.budgetId))
+        .tuples()
+    )
+
+
+def waits_for_approval() -> Any:
+    """Whether a reservation is open and its check said REQUIRES_APPROVAL.
+
+    Its check is the latest one of the request on its budget, by sequence. If that budget has none,
+    because the hold was moved there, it is the latest one of the request. An anonymous check counts
+    only if there is no authenticated one. A check of another user for themselves counts only if
+    there is no other authenticated one, so that no user changes the state of another's request.
+    """
+    check: Any = BudgetCheckLog.alias()
+    is_of_another = (check.userId != Reservation.requesterId) & (
+        check.checkedBy == SQL("'user:'").concat(check.userId)
+    )
+    is_of_request = (check.customerId == Reservation.customerId) & (
+        check.requestId == Reservation.requestId
+    )
+    latest_code = (
+        check.select(check.code)
+        .where(is_of_request)
+        .order_by(
+            Case(None, [(check.budgetId == Reservation.budgetId, 0)], 1),
+            Case(None, [(check.checkedBy.is_null(), 2), (is_of_another, 1)], 0),
+            check.id.desc(),
+        )
+        .limit(1)
+    )
+    # CASE keeps this order. Most reservations fail a condition before their checks are sorted.
+    any_waits = check.select(check.id).where(is_of_request, check.code == Code.REQUIRES_APPROVAL)
+    is_possible = (Reservation.status == "open") & fn.EXISTS(any_waits)
+    return Case(None, [(is_possible, latest_code)], "") == Code.REQUIRES_APPROVAL
+
+
+def spends() -> Any:
+    """The query for money spent without a reservation, in tuples with the fields of SpendLine."""
+    return (
+        Spend.select(
+            Spend.seq,
+            Spend.spendId,
+            Spend.budgetId,
+            Budget.department,
+            Budget.fiscalPeriod,
+            Budget.currency,
+            Spend.currencyExponent,
+            Spend.amountMinor,
+            Spend.reversedMinor,
+            Spend.spentOn,
+            Spend.vendor,
+            Spend.reason,
+            Spend.externalRef,
+            Spend.recordedBy,
+            Spend.createdAt,
+        )
+        .join(Budget, on=(Budget.id == Spend.budgetId))
         .tuples()
     )
 

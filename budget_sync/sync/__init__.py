@@ -11,6 +11,7 @@ plan and the row of `SyncHistory`). `reading`, `match`, `plan`, `holds` and `sum
 from budget_sync.sync.answer_holds import Choice, HeldChange, answer_holds, choose, show_holds
 from budget_sync.sync.cancel import Cancellation
 from budget_sync.sync.every_source import preview_all, sync_all
+from budget_sync.sync.expiry import ExpiryResult, expire_before_sync
 from budget_sync.sync.fetch import fetch_source
 from budget_sync.sync.history import SyncRunResult, error_lines, note_lines, result_line
 from budget_sync.sync.isolated import Database
@@ -34,6 +35,7 @@ __all__ = [
     "Cancellation",
     "Choice",
     "Database",
+    "ExpiryResult",
     "FetchError",
     "HeldChange",
     "Job",
@@ -47,6 +49,7 @@ __all__ = [
     "choose",
     "cron_actor",
     "error_lines",
+    "expire_before_sync",
     "fetch_source",
     "get_source",
     "list_sources",

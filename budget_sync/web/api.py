@@ -27,9 +27,19 @@ from budget_sync.domain.request_models import (
     clean,
 )
 from budget_sync.queries import api as api_queries
+from budget_sync.queries.events import (
+    LATEST,
+    Cursor,
+    EventPage,
+    latest_cursor,
+    parse_cursor,
+    parse_types,
+)
+from budget_sync.queries.requests import RequestQuery
 from budget_sync.settings import Settings
 from budget_sync.web import auth
 from budget_sync.web.auth import require_user, require_user_or_local
+from budget_sync.web.events import MAX_WAIT_S, await_events
 from budget_sync.web.payloads import error_response, idempotency_key, json_response, parse, respond
 from budget_sync.web.server_interface import runs_on_event_loop
 
@@ -42,8 +52,21 @@ MAX_ARGUMENT_LENGTHS = {
     "department": 200,
     "fiscalPeriod": 100,
     "cursor": 200,
+    "after": 100,
+    "types": 1000,
+    "wait": 10,
     "limit": 100,
+    "status": 100,
+    "waitingFor": 100,
+    "olderThanDays": 100,
 }
+
+#: The values of `status` and `waitingFor` in a search for requests.
+REQUEST_STATUSES = ("open", "closed", "all")
+WAITING_FOR = ("approval",)
+
+#: The largest `olderThanDays`.
+MAX_DAYS = 36_500
 
 
 class _AnyText(PathConverter):
@@ -151,12 +174,50 @@ def get_budget(budget_id: str) -> Response:
     return json_response(api_queries.get_budget(require_user(), budget_id))
 
 
+@api.get("/api/requests")
+def list_requests() -> Response:
+    """List the reservations of a customer with their requests."""
+    actor = require_user()
+    query = RequestQuery(
+        status=_choice("status", REQUEST_STATUSES) or "open",
+        waits_for_approval=_choice("waitingFor", WAITING_FOR) is not None,
+        department=_argument("department") or "",
+        period=_argument("fiscalPeriod") or "",
+        older_than_days=_number("olderThanDays", 0, MAX_DAYS),
+    )
+    page = api_queries.list_requests(
+        actor,
+        query,
+        customer_id=_argument("customerId"),
+        cursor=_argument("cursor"),
+        limit=_limit(),
+    )
+    return json_response(page)
+
+
 @api.get("/api/requests/<text:request_id>")
 def get_request(request_id: str) -> Response:
     """Get the timeline of a request."""
     return json_response(
         api_queries.get_request(require_user(), request_id, customer_id=_argument("customerId"))
     )
+
+
+@api.get("/api/events")
+@runs_on_event_loop
+def list_events() -> Response:
+    """List what happened to a customer, in order; wait for it if nothing did yet."""
+    actor = require_user()
+    after, types = _argument("after"), _argument("types")
+    limit, wait_s = _limit(), _number("wait", 0, MAX_WAIT_S) or 0
+    wanted = None if types is None else parse_types(types)
+    customer = api_queries.customer_for(actor, _argument("customerId"))
+    if after == LATEST:
+        page = EventPage([], latest_cursor(actor, customer), has_more=False)
+    else:
+        cursor = Cursor() if after is None else parse_cursor(after)
+        page = await_events(actor, customer, cursor, limit, wanted, wait_s)
+    return json_response(page.to_json())
 
 
 @api.post("/api/auth/login")
@@ -271,17 +332,24 @@ def _argument(name: str) -> str | None:
     return values[0] if values else None
 
 
-def _limit() -> int:
-    text = _argument("limit")
+def _choice(name: str, options: tuple[str, ...]) -> str | None:
+    """A query parameter with one of these values, if given."""
+    value = _argument(name)
+    if value not in (None, *options):
+        raise invalid_request({name: f"must be one of {', '.join(options)}"})
+    return value
+
+
+def _number(name: str, least: int, most: int) -> int | None:
+    """A query parameter with a whole number, if given."""
+    text = _argument(name)
     if text is None:
-        return api_queries.PAGE_SIZE
-    if not (
-        text.isascii()
-        and text.isdecimal()
-        and len(text) <= 3
-        and 1 <= int(text) <= api_queries.PAGE_SIZE
-    ):
-        raise invalid_request(
-            {"limit": f"must be a whole number from 1 to {api_queries.PAGE_SIZE}"}
-        )
+        return None
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+    if not is_number or not least <= int(text) <= most:
+        raise invalid_request({name: f"must be a whole number from {least} to {most}"})
     return int(text)
+
+
+def _limit() -> int:
+    return _number("limit", 1, api_queries.PAGE_SIZE) or api_queries.PAGE_SIZE

@@ -14,8 +14,9 @@ import pytest
 import requests
 from operations.test_docs import README, run_line
 from selenium.webdriver.common.keys import Keys
-from support.browser import COMPANY, PEOPLE, Browser, email
+from support.browser import Browser
 from support.chromium import require_accessible
+from support.company import COMPANY, PEOPLE, email
 from support.installation import Installation
 from support.machine import PROJECT, needs
 from support.screenshots import PAGES, pages

@@ -9,8 +9,9 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from support.browser import COMPANY, Browser
+from support.browser import Browser
 from support.chromium import require_accessible
+from support.company import COMPANY
 from support.installation import Installation, found
 from support.sheets_server import SheetsServer
 

@@ -52,7 +52,8 @@ SERVICE = Actor("key:1", None, "erp", None, Role.API_SYSTEM, ACME, may_overspend
 @pytest.fixture
 def acme(app: Flask) -> Flask:
     """A customer with an approver."""
-    customers.add_customer(ROOT, ACME, "Acme")
+    # The highest limit, which also limits the invoice tolerance.
+    customers.add_customer(ROOT, ACME, "Acme", auto_approve_limit_minor=MOST)
     person("fiona", Role.FPA_USER, ACME)
     return app
 
@@ -250,9 +251,9 @@ def add_many() -> None:
         SELECT "id", "customerId", "currencyExponent", {MOST}, 2 FROM "Budget" """,
         f"""INSERT INTO "Reservation" ("id", "customerId", "budgetId", "requestId",
             "requesterId", "requesterName", "requesterEmail", "currencyExponent", "amountMinor",
-            "heldMinor", "status", "createdAt", "reserveReply")
+            "heldMinor", "version", "status", "createdAt", "reserveReply")
         SELECT 'res_' || "id", "customerId", "id", 'intake', 'fiona', 'Fiona', '',
-            "currencyExponent", {MOST}, {MOST}, 'open', '{now}', '{{}}'
+            "currencyExponent", {MOST}, {MOST}, 2, 'open', '{now}', '{{}}'
         FROM "Budget" """,
         f"""INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action",
             "budgetedDeltaMinor", "principal", "changedBy", "createdAt")

@@ -641,16 +641,16 @@ def test_reservation_can_be_committed_in_parts(orchestrator: Orchestrator) -> No
         first["newAvailable"],
     ) == (Decimal("1200.5"), 0, Decimal("3799.5"), 95000)
     assert orchestrator.balances() == (Decimal("3799.5"), Decimal("1200.5"), 95000)
-    last = succeeded(orchestrator.commit(amount=3799.5))
+    last = succeeded(orchestrator.commit(amount=3799.5, externalRef="PO-1003"))
     assert (last["amountHeld"], last["newAvailable"]) == (0, 95000)
     assert orchestrator.balances() == (0, 5000, 95000)
-    failed(orchestrator.commit(amount=1), 409, Code.NO_OPEN_RESERVATION)
+    failed(orchestrator.commit(amount=1, externalRef=None), 409, Code.NO_OPEN_RESERVATION)
 
 
 def test_equal_partial_commits_without_key_are_not_replays(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
     for _ in range(2):
-        succeeded(orchestrator.commit(amount=1000))
+        succeeded(orchestrator.commit(amount=1000, externalRef=None))
     assert orchestrator.balances() == (3000, 2000, 95000)
 
 
@@ -679,20 +679,25 @@ def test_commit_beyond_reservation_uses_available_amount(
     orchestrator: Orchestrator,
 ) -> None:
     succeeded(orchestrator.reserve())
-    reply = succeeded(orchestrator.commit(amount=6000))
-    assert (reply["amountCommitted"], reply["amountHeld"], reply["newAvailable"]) == (
-        6000,
-        0,
-        94000,
-    )
+    # The invoice tolerance is 10 % of the reservation.
+    assert failed(orchestrator.commit(amount=5500.01), 409, Code.COMMIT_EXCEEDS_RESERVED)[
+        "largestAmount"
+    ] == Decimal(5500)
+    reply = succeeded(orchestrator.commit(amount=5500))
+    assert (
+        reply["amountCommitted"],
+        reply["amountExceeded"],
+        reply["amountHeld"],
+        reply["newAvailable"],
+    ) == (5500, 500, 0, 94500)
     row = movements()[-1]
     assert (row.oldValue, row.newValue, row.reservedDeltaMinor, row.committedDeltaMinor) == (
         "5000",
         "0",
         -500_000,
-        600_000,
+        550_000,
     )
-    assert orchestrator.balances() == (0, 6000, 94000)
+    assert orchestrator.balances() == (0, 5500, 94500)
 
 
 def test_commit_beyond_reservation_needs_available_amount(orchestrator: Orchestrator) -> None:
@@ -729,12 +734,12 @@ def test_external_ref_is_in_the_audit_log(orchestrator: Orchestrator) -> None:
 
 def test_closing_commit_is_replayed(orchestrator: Orchestrator) -> None:
     succeeded(orchestrator.reserve())
-    succeeded(orchestrator.commit(amount=2000))
-    first = orchestrator.commit(amount=3000)
-    again = orchestrator.commit(amount=3000)
+    succeeded(orchestrator.commit(amount=2000, externalRef=None))
+    first = orchestrator.commit(amount=3000, externalRef=None)
+    again = orchestrator.commit(amount=3000, externalRef=None)
     succeeded(again, replayed=True)
     assert again.data == first.data
-    failed(orchestrator.commit(amount=2000), 409, Code.NO_OPEN_RESERVATION)
+    failed(orchestrator.commit(amount=2000, externalRef=None), 409, Code.NO_OPEN_RESERVATION)
     assert orchestrator.balances() == (0, 5000, 95000)
 
 
@@ -835,7 +840,9 @@ def test_partial_movement_with_key_happens_once(orchestrator: Orchestrator, call
     again = send("part-1", amount=1000)
     succeeded(again, replayed=True)
     assert again.data == first.data
-    assert succeeded(send("part-2", amount=1000))["amountHeld"] == 3000
+    # The guide's commit has an externalRef, which is a replay by itself.
+    other = {"externalRef": "PO-1003"} if call == "commit" else {}
+    assert succeeded(send("part-2", amount=1000, **other))["amountHeld"] == 3000
     assert len(movements()) == 3
 
 
@@ -866,8 +873,8 @@ def test_key_compares_values_not_json_text(orchestrator: Orchestrator) -> None:
 def test_keys_of_two_callers_are_separate(orchestrator: Orchestrator) -> None:
     other = Orchestrator(orchestrator.client, key_headers(name="another service"))
     succeeded(orchestrator.reserve())
-    succeeded(orchestrator.commit("part-1", amount=1000))
-    succeeded(other.commit("part-1", amount=1000))
+    succeeded(orchestrator.commit("part-1", amount=1000, externalRef=None))
+    succeeded(other.commit("part-1", amount=1000, externalRef=None))
     assert orchestrator.balances() == (3000, 2000, 95000)
 
 

@@ -361,8 +361,8 @@ TAMPERED = {
     "a reservation added": f"""
         INSERT INTO "Reservation" ("id", "customerId", "budgetId", "requestId", "requesterId",
             "requesterName", "requesterEmail", "currencyExponent", "amountMinor", "heldMinor",
-            "status", "createdAt", "reserveReply")
-        VALUES ('res-new', 'acme', '{BUSY}', 'new', 'user-123', '', '', 2, 1, 1, 'open',
+            "version", "status", "createdAt", "reserveReply")
+        VALUES ('res-new', 'acme', '{BUSY}', 'new', 'user-123', '', '', 2, 1, 1, 1, 'open',
             '2025-02-05T10:30:00Z', '{{}}')
     """,
 }
@@ -499,7 +499,9 @@ def test_counter_and_audit_log_contradict_the_reservations(books: Flask, column:
         """,
     )
     assert any(
-        finding.startswith(f"Budget {BUSY}: the counters differ from the sum of its reservations: ")
+        finding.startswith(
+            f"Budget {BUSY}: the counters differ from the sum of its reservations and spend: "
+        )
         for finding in findings_of(books)
     )
 
@@ -516,7 +518,7 @@ def test_finding_shows_both_amounts(books: Flask) -> None:
     tamper(f"""UPDATE "BudgetUtilization" SET "reservedMinor" = 1 WHERE "budgetId" = '{QUIET}'""")
     amounts = "reserved 1 against 500, committed 0 against 0 (minor units)."
     assert findings_of(books) == [
-        f"Budget {QUIET}: the counters differ from the sum of its reservations: {amounts}",
+        f"Budget {QUIET}: the counters differ from the sum of its reservations and spend: {amounts}",
         (
             f"Budget {QUIET}: the balances differ from the sum of its audit log: "
             f"budgeted 100000 against 100000, {amounts}"

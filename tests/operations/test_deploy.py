@@ -318,7 +318,7 @@ def test_all_units_have_the_same_sandbox() -> None:
     assert all(sorted(sandbox) == sorted(sandboxes[0]) for sandbox in sandboxes)
 
 
-NAMES = ("budget-sync", "budget-sync-sheets", "budget-sync-deliver")
+NAMES = ("budget-sync", "budget-sync-sheets", "budget-sync-expiry", "budget-sync-deliver")
 
 
 def test_units_and_cron_keep_flask_from_loading_env_files() -> None:

@@ -50,7 +50,8 @@ def company(
 ) -> Iterator[Installation]:
     """The example company and its server."""
     # Local, because most tests need no browser and selenium takes long to import.
-    from support.browser import CHROMEDRIVER, CHROMIUM, build_company  # noqa: PLC0415
+    from support.browser import CHROMEDRIVER, CHROMIUM  # noqa: PLC0415
+    from support.company import build_company  # noqa: PLC0415
 
     needs(CHROMIUM and CHROMEDRIVER, "chromium or chromedriver")
     folder = tmp_path_factory.mktemp("company")

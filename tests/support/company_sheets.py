@@ -13,7 +13,7 @@ from budget_sync.domain.request_models import ReserveRequest
 from budget_sync.sync import uploads
 from budget_sync.sync.standard import standard_reading
 from budget_sync.sync.targets import upload_target
-from support.browser import COMPANY
+from support.company import COMPANY
 from support.installation import Installation
 from support.machine import PROJECT
 from support.world import ROOT

@@ -13,7 +13,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1:3]]
 
-from support.browser import Browser, build_company  # noqa: E402
+from support.browser import Browser  # noqa: E402
+from support.company import build_company  # noqa: E402
 from support.company_sheets import add_examples, add_sheets  # noqa: E402
 from support.installation import Installation  # noqa: E402
 from support.machine import PROJECT  # noqa: E402
@@ -32,12 +33,32 @@ PAGES = (
     ("requests", "fiona", "/requests"),
     ("requests-closed", "fiona", "/requests?view=closed"),
     ("requests-uncovered", "fiona", "/requests?view=uncovered"),
+    ("requests-waiting", "fiona", "/requests?view=waiting"),
+    ("requests-all", "fiona", "/requests?view=all"),
+    ("requests-spend", "fiona", "/requests?view=spend"),
+    ("requests-nothing", "fiona", "/requests?view=closed&department=Research&days=7"),
     ("requests-employee", "jane", "/requests"),
     ("request-short", "fiona", "/request?id=intake-2001"),
     ("request-open", "fiona", "/request?id=intake-2003"),
+    ("request-waiting", "fiona", "/request?id=intake-2004"),
+    ("request-moved", "fiona", "/request?id=intake-2005"),
+    ("request-spend", "fiona", "/request?id=card-4711"),
+    ("request-employee", "jane", "/request?id=intake-2003"),
     ("release", "fiona", "/request/release?id=intake-2003&budget=design-1&action=reject"),
     ("commit", "fiona", "/request/commit?id=intake-2003&budget=design-1"),
     ("approve", "fiona", "/request/approve?id=intake-2001"),
+    ("commit-over", "fiona", "/request/commit?id=intake-2002&budget=legal-1&amount=60000"),
+    ("amend", "fiona", "/request/amend?id=intake-2003&budget=design-1&amount=1400"),
+    ("amend-employee", "jane", "/request/amend?id=intake-2003&budget=design-1&amount=99000"),
+    ("move-choice", "fiona", "/request/move?id=intake-2003&budget=design-1"),
+    ("move", "fiona", "/request/move?id=intake-2003&budget=design-1&to=research-1"),
+    ("move-over", "fiona", "/request/move?id=intake-2004&budget=marketing-1&to=legal-1"),
+    ("extend", "fiona", "/request/extend?id=intake-2003&budget=design-1"),
+    ("reverse", "fiona", "/request/reverse?id=intake-2005&budget=data-1"),
+    ("reverse-spend", "fiona", "/request/reverse?id=card-4711&budget=facilities-1"),
+    ("spend-choice", "fiona", "/spend"),
+    ("spend", "fiona", "/spend?budget=facilities-1"),
+    ("spend-over", "fiona", "/spend?budget=legal-1&amount=500"),
     ("sync", "fiona", "/sync"),
     ("sync-preview", "fiona", "/sync/preview"),
     ("sync-connect", "fiona", "/sync/connect"),

@@ -16,10 +16,10 @@ class SpendFacts(NamedTuple):
     spent_on: str
 
 
-def require_one_budget(request: SpendRequest) -> None:
+def require_one_budget(request: SpendRequest, *, has_customer: bool) -> None:
     """Require the budget's id, or its department and period, and not both.
 
-    Raises RequestError INVALID_REQUEST.
+    A department and period need a customer. Raises RequestError INVALID_REQUEST.
     """
     named = {"department": request.department, "fiscalPeriod": request.fiscal_period}
     if request.budget_id is not None:
@@ -28,6 +28,8 @@ def require_one_budget(request: SpendRequest) -> None:
         fields = {
             name: "is required without budgetId" for name, value in named.items() if not value
         }
+        if not has_customer:
+            fields["customerId"] = "is required, because your credential is for all customers"
     else:
         fields = {"budgetId": "is required without department and fiscalPeriod"}
     if fields:

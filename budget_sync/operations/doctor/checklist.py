@@ -18,7 +18,7 @@ from budget_sync.database import DatabaseUnusableError
 from budget_sync.database.models import ApiKey, AuditLog, BudgetCheckLog, SyncHistory, User
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
-from budget_sync.operations.doctor import identity, installation, smoke_test, webhooks
+from budget_sync.operations.doctor import expiry, identity, installation, smoke_test, webhooks
 from budget_sync.operations.doctor.findings import Finding, by_hand, failed, ok, warning
 from budget_sync.queries import overview
 from budget_sync.settings import (
@@ -74,6 +74,7 @@ def examine(
     yield _last_check()
     yield _audit_log()
     yield from _sheet_sync(actor, settings)
+    yield from expiry.released_in_time(_program())
     yield _monitoring(settings)
     yield by_hand("Load test", f"`make bench` measures this machine; {_busiest()}")
     yield by_hand(

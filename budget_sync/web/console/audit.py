@@ -21,7 +21,7 @@ MIN_YEAR, MAX_YEAR = 1970, 2999
 HEADER = (
     "Time (UTC)", "Action", "Department", "Fiscal Period", "Budget ID", "Request", "Field",
     "Before", "After", "Currency", "Budgeted change", "Reserved change", "Committed change", "By",
-    "For", "Approved by", "Reason", "Reference", "About",
+    "For", "Approved by", "Reason", "Reference", "About", "Transfer",
 )  # fmt: skip
 
 
@@ -62,6 +62,7 @@ def _rows(lines: Iterator[AuditLine]) -> Iterator[tuple[object, ...]]:
             line.department, line.period, line.budget_id, line.request_id, line.field,
             line.old, line.new, line.currency, *amounts, line.changed_by,
             line.on_behalf_of, line.approved_by, line.reason, line.external_ref, line.subject,
+            line.transfer_id,
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from csv import writer
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from io import StringIO
@@ -48,6 +48,11 @@ ACTIONS = {
     "OVER_BUDGET": "Reserved over budget",
     "COMMIT": "Committed",
     "RELEASE": "Released",
+    "AMEND": "Amount changed",
+    "TRANSFER": "Moved",
+    "EXTEND": "Extended",
+    "REVERSE": "Reversed",
+    "SPEND": "Spend recorded",
     "ADD_CUSTOMER": "Customer added",
     "DISABLE_CUSTOMER": "Customer disabled",
     "ADD_USER": "Person added",
@@ -76,6 +81,8 @@ ACTIONS = {
     "REMOVE_WEBHOOK": "Webhook removed",
     "LINK_USER": "Person linked to an identity provider",
 }
+#: What the amounts before and after a movement are, unless they are what the request holds.
+AMOUNTS = {"REVERSE": "committed", "SPEND": "committed"}
 FIELDS = {
     "budgetedAmount": "budgeted amount",
     "autoApproveLimit": "auto-approve limit",
@@ -87,6 +94,9 @@ FIELDS = {
     "timeZone": "time zone",
     "fiscalYearStartMonth": "first month of the fiscal year",
     "fiscalYearNamedBy": "naming of the fiscal year",
+    "invoiceTolerance": "invoice tolerance",
+    "invoiceToleranceAmount": "largest invoice tolerance",
+    "holdDays": "days until a reservation expires",
 }
 ROLES = {
     "super_admin": "Super admin",
@@ -243,8 +253,12 @@ def when(moment: datetime | None, zone: ZoneInfo) -> Markup:
 
 def day(moment: datetime, zone: ZoneInfo) -> str:
     """A day in a time zone: "5 Feb 2025"."""
-    local = moment.astimezone(zone)
-    return f"{local.day} {local:%b %Y}"
+    return date_text(moment.astimezone(zone).date())
+
+
+def date_text(moment: date) -> str:
+    """A date: "5 Feb 2025"."""
+    return f"{moment.day} {moment:%b %Y}"
 
 
 def age(moment: datetime) -> str:
@@ -254,6 +268,20 @@ def age(moment: datetime) -> str:
         if minutes >= size:
             return count(minutes // size, name)
     return "moments"
+
+
+def expires_in(moment: datetime) -> str:
+    """When a reservation expires, from now: "Expires in 5 days"."""
+    left = moment - clock.now()
+    if left <= timedelta(0):
+        return "Expired"
+    # A part of a day counts, so that a hold of 30 days that was just extended expires in 30 days.
+    return f"Expires in {count(-(-left // timedelta(days=1)), 'day')}"
+
+
+def stored_day(text: str | None, zone: ZoneInfo) -> str:
+    """The day of a time from the audit log: "5 Feb 2025"; "never" without a time."""
+    return day(clock.from_text(text), zone) if text else "never"
 
 
 def count(number: int, what: str, many: str | None = None) -> str:

@@ -2,60 +2,131 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
 from flask import Response, url_for
 
 from budget_sync.domain.permissions import APPROVER_ROLES, Action, Scope, scope_of
-from budget_sync.queries.budgets import budget_line
+from budget_sync.queries.audit import AuditLine
+from budget_sync.queries.budgets import budget_line, departments
+from budget_sync.queries.overview import periods
 from budget_sync.queries.requests import (
     RequestQuery,
     reservations_page,
+    spends_page,
     uncovered_check,
     uncovered_page,
 )
 from budget_sync.queries.timeline import CheckLine, ReservationLine, Timeline, request_timeline
+from budget_sync.web.console import formats
 from budget_sync.web.console.base import argument, console, number, page, viewer
 
-VIEWS = {"open": "Open", "closed": "Closed", "all": "All", "uncovered": "Not covered"}
+VIEWS = {
+    "open": "Open",
+    "waiting": "Waiting for approval",
+    "uncovered": "Not covered",
+    "closed": "Closed",
+    "all": "All",
+    "spend": "Spend",
+}
+
+#: The status of the reservations that a view lists; the other views list other things.
+_STATUSES = {"open": "open", "waiting": "open", "closed": "closed", "all": "all"}
+
+#: The query parameters that filter a list. They stay when the viewer opens another tab.
+_FILTERS = ("q", "department", "period", "days", "budget")
 
 
 @console.get("/requests")
 def requests() -> Response:
-    """A page of reservations, or of requests that wait because their budget is too small."""
+    """A page of reservations, of requests without enough budget, or of spend."""
     who = viewer()
     actor, customer = who.actor, who.customer.id
-    shown = argument("view") if argument("view") in VIEWS else "open"
-    query = RequestQuery(
-        status=shown, text=argument("q"), budget_id=argument("budget"), after=number("after")
-    )
-    lines: list[ReservationLine] = []
-    uncovered: list[CheckLine] = []
-    if shown == "uncovered":
-        uncovered, after = uncovered_page(actor, customer, query.after)
-    else:
-        lines, after = reservations_page(actor, customer, query)
+    is_own = scope_of(actor, Action.READ_REQUESTS) is Scope.OWN
+    views = {name: label for name, label in VIEWS.items() if not (is_own and name == "spend")}
+    shown = argument("view") if argument("view") in views else "open"
+    query = _query(shown)
+    lines, after = _page_of(shown, query)
+    filters = {name: argument(name) for name in _FILTERS if argument(name).strip()}
     return page(
         "requests.html",
-        views=VIEWS,
+        tabs=[
+            (name, label, f"?{urlencode({'view': name, **filters})}")
+            for name, label in views.items()
+        ],
         shown=shown,
         query=query,
+        filters=filters,
         lines=lines,
-        uncovered=uncovered,
         after=after,
         budget=budget_line(actor, customer, query.budget_id) if query.budget_id else None,
-        is_own=scope_of(actor, Action.READ_REQUESTS) is Scope.OWN,
+        departments=departments(actor, customer),
+        periods=periods(actor, customer),
+        is_own=is_own,
     )
+
+
+def _query(shown: str) -> RequestQuery:
+    return RequestQuery(
+        status=_STATUSES.get(shown, "all"),
+        text=argument("q"),
+        budget_id=argument("budget"),
+        waits_for_approval=shown == "waiting",
+        department=argument("department").strip(),
+        period=argument("period").strip(),
+        older_than_days=_days(),
+        after=number("after"),
+    )
+
+
+def _days() -> int | None:
+    """The age from which requests are listed, at most 100 years; None for all."""
+    days = number("days")
+    return min(days, 36_500) if days else None
+
+
+def _page_of(shown: str, query: RequestQuery) -> tuple[list[Any], int | None]:
+    """A page of a view's lines, and `after` for the next page."""
+    who = viewer()
+    if shown == "uncovered":
+        return uncovered_page(who.actor, who.customer.id, query)
+    if shown == "spend":
+        return spends_page(who.actor, who.customer.id, query)
+    return reservations_page(who.actor, who.customer.id, query)
+
+
+class Card(NamedTuple):
+    """A reservation on the page of its request, with what the viewer can do with it.
+
+    `moved` names the budget that the reservation was moved to. `is_changed` is whether its amount
+    was changed after the first reserve.
+    """
+
+    line: ReservationLine
+    actions: list[tuple[str, str]]
+    expiry: str | None
+    moved: str | None
+    is_changed: bool
 
 
 @console.get("/request")
 def timeline() -> Response:
-    """The timeline of one request."""
+    """The timeline of one request, or of money spent without a reservation."""
     who = viewer()
     found = request_timeline(who.actor, who.customer.id, argument("id"))
+    others = _other_budgets(found.movements)
     return page(
         "request.html",
         timeline=found,
         last_check=found.checks[-1] if found.checks else None,
-        actions=_actions(found),
+        cards=[_card(line, found, others) for line in found.reservations],
+        spend_actions=[
+            _reverse_link(line.id, line.budget_id)
+            for line in found.spends
+            if who.may(Action.COMMIT) and line.reversed_minor < line.amount_minor
+        ],
+        others=others,
         uncovered=_check_to_approve(found.request_id),
     )
 
@@ -69,12 +140,67 @@ def _check_to_approve(request_id: str) -> CheckLine | None:
     return check if check and check.user_id != who.actor.user_id else None
 
 
-def _actions(found: Timeline) -> dict[int, list[tuple[str, str]]]:
-    """The viewer's actions on each open reservation, by its `seq`: their labels and URLs."""
+def _other_budgets(movements: list[AuditLine]) -> dict[int, str]:
+    """For each row of a move, by its id, the other budget: "to Legal, Q1 2025" or "from …"."""
+    rows = [row for row in movements if row.transfer_id]
+    return {
+        row.id: f"{'to' if row.reserved_delta_minor < 0 else 'from'} {other.department}, "
+        f"{other.period}"
+        for row in rows
+        for other in rows
+        if other.transfer_id == row.transfer_id and other.budget_id != row.budget_id
+    }
+
+
+def _card(line: ReservationLine, found: Timeline, others: dict[int, str]) -> Card:
+    is_open = line.status == "open"
+    left = [row for row in found.movements if row.reservation_id == line.id and row.id in others]
+    is_moved = not is_open and left and left[-1].reserved_delta_minor < 0
+    # Without changes, all that was reserved is still held, committed or released.
+    settled_minor = line.held_minor + line.committed_minor + line.released_minor
+    return Card(
+        line,
+        _actions(line, found),
+        _expiry(line) if is_open else None,
+        f"Moved {others[left[-1].id]}" if is_moved else None,
+        line.reversed_minor > 0 or settled_minor != line.amount_minor,
+    )
+
+
+def _expiry(line: ReservationLine) -> str | None:
+    """When a reservation expires: "Expires in 5 days, on 6 Dec 2025"."""
+    if line.expires_at is None:
+        return None
+    day = formats.day(line.expires_at, viewer().zone)
+    return f"{formats.expires_in(line.expires_at)}, on {day}"
+
+
+def _reverse_link(request_id: str, budget_id: str) -> tuple[str, str]:
+    return "Reverse", url_for("console.reverse", id=request_id, budget=budget_id)
+
+
+def _actions(line: ReservationLine, found: Timeline) -> list[tuple[str, str]]:
+    """The viewer's actions on a reservation: their labels and URLs."""
+    who = viewer()
+    actions = _open_actions(line) if line.status == "open" else []
+    on_budget = [each for each in found.reservations if each.budget_id == line.budget_id]
+    # What the request committed on a budget is reversed together.
+    has_committed = any(each.committed_minor for each in on_budget)
+    if who.may(Action.COMMIT) and line is on_budget[-1] and has_committed:
+        actions.append(_reverse_link(line.request_id, line.budget_id))
+    return actions
+
+
+def _open_actions(line: ReservationLine) -> list[tuple[str, str]]:
     who = viewer()
     actions: list[tuple[str, str, str | None]] = []
     if who.may(Action.COMMIT):
         actions.append(("Commit", "console.commit", None))
+    if who.may(Action.RESERVE):
+        actions.append(("Change amount", "console.amend", None))
+        actions.append(("Move to another budget", "console.move", None))
+        if who.customer.holdDays is not None:
+            actions.append(("Extend", "console.extend", None))
     if who.may(Action.RELEASE):
         actions.append(("Reject", "console.release", "reject"))
         actions.append(("Release by hand", "console.release", "manual"))
@@ -82,11 +208,7 @@ def _actions(found: Timeline) -> dict[int, list[tuple[str, str]]]:
         is_own = not who.may(Action.RELEASE)
         label = "Cancel my request" if is_own else "Cancel for the requester"
         actions.append((label, "console.release", "cancel"))
-    return {
-        line.seq: [
-            (label, url_for(endpoint, id=line.request_id, budget=line.budget_id, action=action))
-            for label, endpoint, action in actions
-        ]
-        for line in found.reservations
-        if line.status == "open"
-    }
+    return [
+        (label, url_for(endpoint, id=line.request_id, budget=line.budget_id, action=action))
+        for label, endpoint, action in actions
+    ]

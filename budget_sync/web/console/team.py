@@ -9,7 +9,8 @@ from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync.accounts import customers, people
-from budget_sync.database.models import User
+from budget_sync.accounts.reservation_rules import ReservationRules, percent_text
+from budget_sync.database.models import Customer, User
 from budget_sync.domain.errors import RequestError, invalid_request
 from budget_sync.domain.money import to_text
 from budget_sync.domain.permissions import PEOPLE_ROLES, Action, Role, require
@@ -75,14 +76,7 @@ def customer_settings() -> AnyResponse:
     who = viewer()
     require(who.actor, Action.MANAGE_PEOPLE)
     customer = who.customer
-    limit_minor = customer.autoApproveLimitMinor
-    stored = {
-        "name": customer.name,
-        "limit": "" if limit_minor is None else to_text(limit_minor, customer.currencyExponent),
-        "time_zone": customer.timeZone,
-        "month": str(customer.fiscalYearStartMonth),
-        "named_by": customer.fiscalYearNamedBy,
-    }
+    stored = _stored_settings(customer)
     if not is_sent():
         return page("customer.html", values=stored)
     values = {name: typed(name).strip() for name in stored}
@@ -91,25 +85,69 @@ def customer_settings() -> AnyResponse:
             who.actor,
             customer.id,
             name=values["name"],
-            auto_approve_limit=_limit(values["limit"]),
+            auto_approve_limit=_amount("autoApproveLimit", values["limit"]),
             no_auto_approve_limit=not values["limit"],
             time_zone=values["time_zone"],
             fiscal_year_start_month=int(values["month"]) if values["month"].isdecimal() else 0,
             fiscal_year_named_by=values["named_by"] or None,
+            rules=_rules(values),
         )
     except RequestError as error:
         return page("customer.html", status_of(error), values=values, error=error.sentence)
-    flash("The settings are changed." if changed else "Nothing was changed.")
+    flash(_changed_sentence(changed, values["hold_days"]))
     return redirect(url_for("console.customer_settings"))
 
 
-def _limit(text: str) -> Decimal | None:
-    """The typed limit; None if the field is empty. Raises RequestError INVALID_REQUEST."""
+def _stored_settings(customer: Customer) -> dict[str, str]:
+    """The customer's settings as the form shows them."""
+
+    def amount(minor: int | None) -> str:
+        return "" if minor is None else to_text(minor, customer.currencyExponent)
+
+    return {
+        "name": customer.name,
+        "limit": amount(customer.autoApproveLimitMinor),
+        "tolerance": percent_text(customer.invoiceToleranceBasisPoints),
+        "tolerance_amount": amount(customer.invoiceToleranceMinor),
+        "hold_days": "" if customer.holdDays is None else str(customer.holdDays),
+        "time_zone": customer.timeZone,
+        "month": str(customer.fiscalYearStartMonth),
+        "named_by": customer.fiscalYearNamedBy,
+    }
+
+
+def _rules(values: dict[str, str]) -> ReservationRules:
+    """The typed rules for reservations. Raises RequestError INVALID_REQUEST."""
+    amount, days = values["tolerance_amount"], values["hold_days"]
+    return ReservationRules(
+        invoice_tolerance=values["tolerance"],
+        invoice_tolerance_amount=_amount("invoiceToleranceAmount", amount),
+        no_invoice_tolerance_amount=not amount,
+        # 0 is not a number of days that is accepted.
+        hold_days=(int(days[:9]) if days.isdecimal() else 0) if days else None,
+        no_hold_days=not days,
+    )
+
+
+def _changed_sentence(changed: customers.SettingsChange, hold_days: str) -> str:
+    """What a change of the settings did."""
+    if not changed.fields:
+        return "Nothing was changed."
+    if "holdDays" not in changed.fields:
+        return "The settings are changed."
+    count = changed.reservations
+    holds = f"{count:,} open reservation{'s' * (count != 1)} will"
+    when = f"expire in {hold_days} days" if hold_days else "not expire"
+    return f"The settings are changed. {holds} {when}."
+
+
+def _amount(field: str, text: str) -> Decimal | None:
+    """The typed amount; None if the field is empty. Raises RequestError INVALID_REQUEST."""
     try:
         return formats.parse_amount(text) if text else None
     except RequestError:
         problem = "must be an amount such as 5000 or 1,250.50, or empty"
-        raise invalid_request({"autoApproveLimit": problem}) from None
+        raise invalid_request({field: problem}) from None
 
 
 @console.route("/team/add", methods=["GET", "POST"])
