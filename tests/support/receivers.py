@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from standardwebhooks.webhooks import Webhook as Verifier
+from standardwebhooks.webhooks import WebhookVerificationError
 
 
 @dataclass
@@ -106,7 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Read the body and behave as the receiver does."""
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # The client was killed while it sent the request.
+            self.close_connection = True
+            return
         received = Received(
             self.path,
             {name.lower(): value for name, value in self.headers.items()},
@@ -128,6 +134,9 @@ class Receiver:
     #: Connections that arrived, also those without a request.
     connections: int = 0
     server: _Server | None = None
+    #: If set, requests without a valid signature are noted, as their times are valid for minutes.
+    secret: str | None = None
+    forged: list[str] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -147,6 +156,11 @@ class Receiver:
 
     def handle(self, received: Received, handler: BaseHTTPRequestHandler) -> None:
         """Keep a request and behave."""
+        if self.secret:
+            try:
+                received.verify(self.secret)
+            except WebhookVerificationError as error:
+                self.forged.append(f"{received.id}: {error}")
         self.received.append(received)
         self.behave(handler)
 
