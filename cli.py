@@ -8,6 +8,7 @@ from budget_sync.commands import (
     budgets,
     customers,
     database,
+    deliver,
     expiry,
     identity,
     keys,
@@ -18,6 +19,7 @@ from budget_sync.commands import (
     sources,
     spend,
     sync_sheets,
+    webhooks,
 )
 
 COMMANDS = (
@@ -34,6 +36,8 @@ COMMANDS = (
     *readings.COMMANDS,
     *sources.COMMANDS,
     *sync_sheets.COMMANDS,
+    *webhooks.COMMANDS,
+    *deliver.COMMANDS,
 )
 
 

@@ -447,7 +447,8 @@ CREATE INDEX "HoldAnswer_open" ON "HoldAnswer" ("sourceId") WHERE "outcome" IS N
 -- An address that is sent the events of a customer, in order. "cursor" is the position after the
 -- last event that was delivered or passed. "types" are separated by commas; null means all. The
 -- previous secret signs, too, until "previousSecretUntil". "failingSince" and "attempts" are those of
--- the event that is being tried.
+-- the event that is being tried. A webhook that is paused gets no events until it is resumed. A
+-- removed one has no secret.
 CREATE TABLE "Webhook" (
     "id" TEXT PRIMARY KEY,
     "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
@@ -462,9 +463,11 @@ CREATE TABLE "Webhook" (
     "nextAttemptAt" TIMESTAMPTZ,
     "lastDeliveredAt" TIMESTAMPTZ,
     "pausedAt" TIMESTAMPTZ,
+    "pauseReason" TEXT,
     "createdAt" TIMESTAMPTZ NOT NULL,
     "removedAt" TIMESTAMPTZ,
-    CONSTRAINT "Webhook_previousSecret" CHECK (("previousSecret" IS NULL) = ("previousSecretUntil" IS NULL))
+    CONSTRAINT "Webhook_previousSecret" CHECK (("previousSecret" IS NULL) = ("previousSecretUntil" IS NULL)),
+    CONSTRAINT "Webhook_pauseReason" CHECK (("pausedAt" IS NULL) = ("pauseReason" IS NULL))
 );
 
 CREATE INDEX "Webhook_customerId" ON "Webhook" ("customerId");

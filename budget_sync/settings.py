@@ -57,6 +57,7 @@ _EXAMPLES = {
     "TRUSTED_HOSTS": "TRUSTED_HOSTS=budgets.example.com,localhost",
     "TRUSTED_PROXIES": "TRUSTED_PROXIES=1",
     "SESSION_COOKIE_SECURE": "SESSION_COOKIE_SECURE=true",
+    "WEBHOOK_PRIVATE_NETWORKS": "WEBHOOK_PRIVATE_NETWORKS=true",
     "LOG_FORMAT": "LOG_FORMAT=json",
     "LOG_LEVEL": "LOG_LEVEL=INFO",
 }
@@ -98,6 +99,7 @@ class Settings:
     instance_folder: Path
     database_path: Path
     secret_key: str = field(repr=False)
+    # A secret that is too short does not stop the start: requests that send it are rejected.
     cron_secret: str | None = field(default=None, repr=False)
     metrics_token: str | None = field(default=None, repr=False)
     google_credentials: Path | None = None
@@ -107,6 +109,7 @@ class Settings:
     trusted_hosts: tuple[str, ...] = ()
     trusted_proxies: int = 0
     session_cookie_secure: bool = False
+    webhook_private_networks: bool = False
     log_format: str = "text"
     log_level: str = "INFO"
     busy_timeout_s: float = 5.0
@@ -140,9 +143,9 @@ class Settings:
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process. Raises SettingsError for the first invalid value.
+    """The settings of this process, or of `environ`, which replaces its environment and `.env`.
 
-    `environ` replaces both the process's environment and `.env`.
+    Raises SettingsError for the first invalid value.
     """
     values = _environment() if environ is None else _without_empty(environ)
     instance_folder = _read(
@@ -162,7 +165,6 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         ),
         secret_key=_read(values, "SECRET_KEY", _secret, None)
         or (_no_secret_key() if database_url else _kept_secret_key(instance_folder)),
-        # A secret that is too short does not stop the start: requests that send it are rejected.
         cron_secret=values.get("CRON_SECRET"),
         metrics_token=values.get("METRICS_TOKEN"),
         google_credentials=_read(values, "GOOGLE_APPLICATION_CREDENTIALS", _project_path, None),
@@ -181,6 +183,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         trusted_hosts=_read(values, "TRUSTED_HOSTS", _hosts, ()),
         trusted_proxies=_read(values, "TRUSTED_PROXIES", _small_number, 0),
         session_cookie_secure=_read(values, "SESSION_COOKIE_SECURE", _yes_or_no, False),
+        webhook_private_networks=_read(values, "WEBHOOK_PRIVATE_NETWORKS", _yes_or_no, False),
         log_format=_read(values, "LOG_FORMAT", _one_of("text", "json"), "text"),
         log_level=_read(values, "LOG_LEVEL", _log_level, "INFO"),
         database_url=database_url,

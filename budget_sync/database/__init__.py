@@ -45,7 +45,8 @@ from budget_sync.database.schema import (
     schema_version,
     upgrade_schema,
 )
-from budget_sync.database.settled import horizon
+from budget_sync.database.settled import Horizon, LogIds, horizon
+from budget_sync.database.sole_process import SoleProcess
 from budget_sync.database.sqlite.moved import DatabaseMovedError, accept_writes
 from budget_sync.database.sums import approximate_sum, combine_sums, sums
 from budget_sync.database.transact import start_writer, transact
@@ -54,8 +55,11 @@ __all__ = [
     "SCHEMA_VERSION",
     "DatabaseMovedError",
     "DatabaseUnusableError",
+    "Horizon",
+    "LogIds",
     "Observer",
     "Prepared",
+    "SoleProcess",
     "accept_writes",
     "approximate_sum",
     "check_append_only",

@@ -434,6 +434,7 @@ class Webhook(Table):
     nextAttemptAt = UtcField(null=True)
     lastDeliveredAt = UtcField(null=True)
     pausedAt = UtcField(null=True)
+    pauseReason = TextField(null=True)
     createdAt = UtcField()
     removedAt = UtcField(null=True)
 

@@ -56,6 +56,7 @@ class Action(StrEnum):
     MANAGE_PEOPLE = "manage people"
     MANAGE_KEYS = "manage keys"
     MANAGE_SOURCES = "manage sources"
+    MANAGE_WEBHOOKS = "manage webhooks"
 
 
 class ApiScope(StrEnum):
@@ -211,6 +212,16 @@ EXPIRY = Actor(
     principal="expiry",
     user_id=None,
     name="expiry",
+    email=None,
+    role=Role.SUPER_ADMIN,
+    customer_id=None,
+)
+
+#: The service itself, when it delivers events and pauses a webhook.
+DELIVERY = Actor(
+    principal="delivery",
+    user_id=None,
+    name="delivery",
     email=None,
     role=Role.SUPER_ADMIN,
     customer_id=None,

@@ -73,11 +73,15 @@ class Event(NamedTuple):
 
 
 class EventPage(NamedTuple):
-    """Events, and the cursor after them. `has_more` if more of them are there already."""
+    """Events, and the cursor after them. `has_more` if more of them are there already.
+
+    `cursors` has the cursor after each event.
+    """
 
     events: list[Event]
     cursor: Cursor
     has_more: bool
+    cursors: Sequence[Cursor] = ()
 
     def to_json(self) -> dict[str, object]:
         """As the reply shows it."""
@@ -117,15 +121,17 @@ def read_events(
     after: Cursor,
     limit: int = PAGE_SIZE,
     types: Collection[EventType] | None = None,
+    at: Horizon | None = None,
 ) -> EventPage:
     """The customer's events after a cursor, at most `limit`, in order.
 
-    The cursor of the page also passes rows of other types. Raises RequestError FORBIDDEN or
+    The cursor of the page also passes rows of other types. A caller that reads for many customers
+    may give the horizon `at` which it reads. Raises RequestError FORBIDDEN or
     INVALID_CUSTOMER, or INVALID_REQUEST if the cursor is beyond the newest event: then the database
     was restored to an earlier state.
     """
     require_for(actor, Action.READ_EVENTS, customer_id)
-    now = horizon()
+    now = horizon() if at is None else at
     _require_reached(after, now)
     wanted = frozenset(EventType if types is None else types)
     size = limit if types is None else _MOST_ROWS
@@ -180,6 +186,7 @@ def _merge(
 ) -> EventPage:
     """The events of both logs by time. Each log keeps its own order, even if a clock jumped."""
     page: list[Event] = []
+    cursors: list[Cursor] = []
     while all(log.rows or not log.is_cut for log in logs):
         heads = [(log.rows[0].time, index) for index, log in enumerate(logs) if log.rows]
         if not heads:
@@ -192,15 +199,17 @@ def _merge(
             if number <= given or event.type not in wanted:
                 continue
             if len(page) == limit:
-                return EventPage(page, _cursor(logs), has_more=True)
+                return EventPage(page, _cursor(logs), has_more=True, cursors=cursors)
             page.append(event)
             log.position = (row.id, number)
+            cursors.append(_cursor(logs))
         log.position = (row.id, 0)
         log.rows.popleft()
     for log in logs:
         if not log.rows:
             log.position = (log.end, 0)
-    return EventPage(page, _cursor(logs), has_more=any(log.is_cut for log in logs))
+    has_more = any(log.is_cut for log in logs)
+    return EventPage(page, _cursor(logs), has_more, cursors)
 
 
 def _cursor(logs: Sequence[_Log]) -> Cursor:

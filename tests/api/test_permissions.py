@@ -251,16 +251,16 @@ auditor         -      -        -       -        -       -      -             -
 
 #: The same for permissions that only commands and pages need.
 PAGE_SCOPES = """
-                read_audit  read_sync  manage_people  manage_keys  manage_sources
-super_admin     any         any        any            any          any
-admin           any         any        any            any          any
-fpa_admin       any         any        -              -            any
-fpa_user        any         any        -              -            -
-manager         -           -          -              -            -
-business_user   -           -          -              -            -
-api_system      -           -          -              -            -
-anonymous       -           -          -              -            -
-auditor         -           -          -              -            -
+                read_audit  read_sync  manage_people  manage_keys  manage_sources  manage_webhooks
+super_admin     any         any        any            any          any             any
+admin           any         any        any            any          any             any
+fpa_admin       any         any        -              -            any             -
+fpa_user        any         any        -              -            -               -
+manager         -           -          -              -            -               -
+business_user   -           -          -              -            -               -
+api_system      -           -          -              -            -               -
+anonymous       -           -          -              -            -               -
+auditor         -           -          -              -            -               -
 """
 
 

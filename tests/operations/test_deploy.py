@@ -97,6 +97,8 @@ def test_commands_in_files_exist_and_have_those_options(path: Path) -> None:
         "budget-sync.service",
         "budget-sync-sheets.service",
         "budget-sync-expiry.service",
+        "budget-sync-deliver.service",
+        "webhooks.md",
         "install.md",
         "operate.md",
         "sheets.md",
@@ -315,12 +317,13 @@ def test_units_have_the_same_sandbox() -> None:
     ]
     assert len(sandboxes[0]) > 20
     assert sorted(sandboxes[0]) == sorted(sandboxes[1])
-    # This one starts no processes, and needs no call to lower their priority.
+    # These start no processes, and need no call to lower their priority.
     priority = "SystemCallFilter=setpriority"
-    assert sorted(sandboxes[2]) == sorted(set(sandboxes[0]) - {priority})
+    for sandbox in sandboxes[2:]:
+        assert sorted(sandbox) == sorted(set(sandboxes[0]) - {priority})
 
 
-NAMES = ("budget-sync", "budget-sync-sheets", "budget-sync-expiry")
+NAMES = ("budget-sync", "budget-sync-sheets", "budget-sync-expiry", "budget-sync-deliver")
 
 
 def test_timers_and_cron_lines_run_the_same_commands() -> None:

@@ -10,6 +10,7 @@ from stress import (
     clock,
     conservation,
     damage,
+    deliver,
     disk,
     kills,
     locks,
@@ -71,6 +72,14 @@ ROWS = (
         kills.stress,
         short=10,
         full=500,
+        engines=BOTH,
+    ),
+    Row(
+        "deliver",
+        "When the delivery or the server is killed, each event arrives, in order, always the same",
+        deliver.stress,
+        short=4,
+        full=200,
         engines=BOTH,
     ),
     Row(

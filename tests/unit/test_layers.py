@@ -14,7 +14,7 @@ LAYERS = (
     {"settings"},
     {"database"},
     {"ledger", "accounts"},
-    {"queries", "sync", "manual_budgets", "spend_import"},
+    {"queries", "sync", "delivery", "manual_budgets", "spend_import"},
     {"web", "operations"},
     {"server"},
     {"commands"},

@@ -32,10 +32,13 @@ _TABLES: list[Step] = [
         "nextAttemptAt" TIMESTAMPTZ,
         "lastDeliveredAt" TIMESTAMPTZ,
         "pausedAt" TIMESTAMPTZ,
+        "pauseReason" TEXT,
         "createdAt" TIMESTAMPTZ NOT NULL,
         "removedAt" TIMESTAMPTZ,
         CONSTRAINT "Webhook_previousSecret"
-            CHECK (("previousSecret" IS NULL) = ("previousSecretUntil" IS NULL))
+            CHECK (("previousSecret" IS NULL) = ("previousSecretUntil" IS NULL)),
+        CONSTRAINT "Webhook_pauseReason"
+            CHECK (("pausedAt" IS NULL) = ("pauseReason" IS NULL))
     )
     """,
     """

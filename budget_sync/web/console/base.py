@@ -78,6 +78,7 @@ NAVIGATION = (
     ("Audit", "console.audit", Action.READ_AUDIT),
     ("Team", "console.team", Action.MANAGE_PEOPLE),
     ("API keys", "console.keys", Action.MANAGE_KEYS),
+    ("Webhooks", "console.webhook_list", Action.MANAGE_WEBHOOKS),
 )
 
 #: Flask adds the charset.

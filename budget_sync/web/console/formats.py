@@ -74,6 +74,11 @@ ACTIONS = {
     "SET_FILE": "Newer file used",
     "ANSWER_HOLD": "Held change answered",
     "SET_ROLE": "Role set by the identity provider",
+    "ADD_WEBHOOK": "Webhook added",
+    "ROTATE_WEBHOOK": "Webhook secret replaced",
+    "PAUSE_WEBHOOK": "Webhook paused",
+    "RESUME_WEBHOOK": "Webhook resumed",
+    "REMOVE_WEBHOOK": "Webhook removed",
     "LINK_USER": "Person linked to an identity provider",
 }
 #: What the amounts before and after a movement are, unless they are what the request holds.

@@ -1,0 +1,85 @@
+"""Which webhooks may have something to deliver, without a query for each of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peewee import fn
+
+from budget_sync.database import Horizon, LogIds
+from budget_sync.database.models import AuditLog, SyncHistory, Webhook
+from budget_sync.queries.events import Cursor, parse_cursor
+
+_NOTHING = LogIds(0, 0)
+
+
+class News:
+    """The newest rows of each customer, and how far each webhook was read."""
+
+    def __init__(self) -> None:
+        self._start: LogIds | None = None
+        #: Up to here, the rows are in `_newest`.
+        self._read = _NOTHING
+        self._newest: dict[str, LogIds] = {}
+        # The stored cursor of each webhook, and how far it was read from there.
+        self._passed: dict[str, tuple[str, Cursor]] = {}
+
+    def read(self, at: Horizon) -> None:
+        """Note which customers have new rows, with one query per log."""
+        settled = at.settled
+        if self._start is None or not _is_within(self._read, settled):
+            # This process has just started, or the database was restored to an earlier state.
+            self._start = self._read = settled
+            self._newest.clear()
+            self._passed.clear()
+            return
+        audit = _newest_rows(AuditLog, self._read.audit, settled.audit)
+        sync = _newest_rows(SyncHistory, self._read.sync, settled.sync)
+        for customer_id in audit.keys() | sync.keys():
+            before = self._newest.get(customer_id, self._start)
+            self._newest[customer_id] = LogIds(
+                audit.get(customer_id, before.audit), sync.get(customer_id, before.sync)
+            )
+        self._read = settled
+
+    def position(self, webhook: Webhook) -> Cursor:
+        """How far a webhook was read, which may be beyond its stored cursor."""
+        stored, position = self._passed.get(webhook.id, ("", Cursor()))
+        if stored == webhook.cursor and _is_within(
+            LogIds(position.audit_id, position.sync_id), self._read
+        ):
+            return position
+        return parse_cursor(webhook.cursor)
+
+    def has_any(self, webhook: Webhook) -> bool:
+        """Whether there may be events after the webhook's position."""
+        newest = self._newest.get(webhook.customerId, self._start or _NOTHING)
+        position = self.position(webhook)
+        return bool(
+            newest.audit > position.audit_id
+            or newest.sync > position.sync_id
+            or position.audit_part
+            or position.sync_part
+        )
+
+    def note_position(self, webhook: Webhook, position: Cursor) -> int:
+        """Note how far a webhook was read; returns the rows between that and its stored cursor."""
+        self._passed[webhook.id] = (webhook.cursor, position)
+        stored = parse_cursor(webhook.cursor)
+        return position.audit_id - stored.audit_id + position.sync_id - stored.sync_id
+
+
+def _is_within(ids: LogIds, limit: LogIds) -> bool:
+    return ids.audit <= limit.audit and ids.sync <= limit.sync
+
+
+def _newest_rows(table: Any, after: int, up_to: int) -> dict[str, int]:
+    """The newest row of each customer among those of a range."""
+    if up_to <= after:
+        return {}
+    rows = (
+        table.select(table.customerId, fn.MAX(table.id).alias("newest"))
+        .where(table.id > after, table.id <= up_to, table.customerId.is_null(False))
+        .group_by(table.customerId)
+    )
+    return {row.customerId: row.newest for row in rows}
