@@ -155,7 +155,8 @@ def test_move_shows_both_budgets_and_their_other_budget(fiona: FlaskClient) -> N
     transfer = str(AuditLog.get(AuditLog.action == "TRANSFER").transferId)
     rows = fiona.get(f"/audit?q={transfer}").text.split("<tbody>")[1]
     assert rows.count("<tr>") == 2
-    assert fiona.get(f"/audit.csv?q={transfer}").text.count(transfer) == 2
+    export = fiona.get(f"/audit.csv?q={transfer}", buffered=True)
+    assert export.text.count(transfer) == 2
 
 
 @pytest.mark.usefixtures("legal")

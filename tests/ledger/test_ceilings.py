@@ -303,7 +303,7 @@ def test_commands_and_pages_work_with_figures_at_the_ceiling(many: Flask, tmp_pa
     person("alex", Role.ADMIN, ACME)
     client = sign_in(many, "alex@example.com")
     for path in ("/", "/?period=all", "/budgets", "/budgets.csv", "/budget?id=b1", "/requests"):
-        page = client.get(path)
+        page = client.get(path, buffered=True)
         assert page.status_code == 200, path
     total = format_money(SUM_OF_MANY, "USD", 4)
     assert total in client.get("/?period=all").text

@@ -98,7 +98,7 @@ def test_wrong_identity_file_stops_every_command(
         ('"budget-sync"]', '"budget-sync"]\nalgorithms = ["none"]', "algorithms"),
         ('jwks_file = "keys.json"', 'jwks_file = "missing.json"', "cannot be read"),
         ('"admins" = "admin"', '"admins" = "super_admin"', "is not one of"),
-        ('"release", "read"]', '"release", "everything"]', "is not one of"),
+        ('"spend", "read"]', '"spend", "everything"]', "is not one of"),
         ('"budget-sync"]', '"budget-sync"]\nheader = "Cookie"', "cannot carry"),
         ('"budget-sync"]', '"budget-sync"]\nclient_secret = "x"', "client_secret"),
         (

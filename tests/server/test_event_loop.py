@@ -66,11 +66,9 @@ def test_app_without_decorated_views_has_none() -> None:
 
 
 def test_budget_calls_run_on_the_event_loop(app: Flask) -> None:
-    expected = {
-        f"POST /api/budget/{verb}{end}".encode()
-        for verb in ("check", "reserve", "commit", "release")
-        for end in (" ", "?")
-    }
+    verbs = ("check", "reserve", "amend", "commit", "release", "reverse", "spend")
+    lines = [*(f"POST /api/budget/{verb}" for verb in verbs), "GET /api/events", "HEAD /api/events"]
+    expected = {f"{line}{end}".encode() for line in lines for end in (" ", "?")}
     assert set(event_loop_requests(app)) == expected
 
 

@@ -41,7 +41,7 @@ USUAL = (200, 400, 404, 409, 422)
 REQUESTS_PER_SUCCESS = 10
 
 _RANDOM = (
-    (re.compile(r"(chk|res)_[0-9a-f]{24}"), r"\1_random"),
+    (re.compile(r"(call|chk|res)_[0-9a-f]{24}"), r"\1_random"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "a time"),
 )
 #: The compared headers. The others depend on the clock or the connection.
