@@ -4,6 +4,8 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
+# Empty: without bytecode files, each process of the tests would compile the service again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help run install install-dev db demo serve test lint types tests tests-postgresql stress bench
@@ -39,7 +41,8 @@ demo: db  ## Load the data of the integration guide, and print how to use it
 serve: install  ## Run the server
 	$(BIN)/flask serve --host $(HOST) --port $(PORT)
 
-test: lint types tests  ## Run lint, the type check and the tests
+test: lint  ## Run lint, then the type check and the tests at the same time
+	@$(MAKE) --no-print-directory --jobs 2 types tests
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Speed up what every test uses."""
     speed.keep_files_in_memory()
     monkeypatch = pytest.MonkeyPatch()
-    speed.compile_routes_once(monkeypatch)
+    speed.share_routes(monkeypatch)
     speed.use_cheap_password_hashes(monkeypatch)
     speed.call_in_this_process(monkeypatch)
     config.add_cleanup(monkeypatch.undo)
@@ -50,17 +50,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def environment(
-    tmp_path: Path, templates: Templates, request: pytest.FixtureRequest
-) -> Iterator[dict[str, str]]:
-    """The environment variables of a new installation, with the data that the fixtures need."""
-    start: Start = (
-        "world"
-        if "guides_world" in request.fixturenames
-        else "tables"
-        if "app" in request.fixturenames
-        else "nothing"
-    )
+def start(request: pytest.FixtureRequest) -> Start:
+    """What a new installation of the test starts with: the data that the fixtures need."""
+    if "guides_world" in request.fixturenames:
+        return "world"
+    return "tables" if "app" in request.fixturenames else "nothing"
+
+
+@pytest.fixture
+def environment(tmp_path: Path, templates: Templates, start: Start) -> Iterator[dict[str, str]]:
+    """The environment variables of a new installation."""
     with templates.copy(start, tmp_path / "instance") as variables:
         yield variables
 
@@ -81,12 +80,13 @@ def chosen(environment: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def app(chosen: Settings) -> Iterator[Flask]:
+def app(chosen: Settings, start: Start) -> Iterator[Flask]:
     """An app on a new database with all tables."""
-    # The folder and the tables exist already, unless a fixture requested this one dynamically.
-    chosen.instance_folder.mkdir(parents=True, exist_ok=True)
-    database.connect(chosen.database, create=True)
-    database.init_schema()
+    if start == "nothing":
+        # A fixture requested this one dynamically.
+        chosen.instance_folder.mkdir(parents=True, exist_ok=True)
+        database.connect(chosen.database, create=True)
+        database.init_schema()
     yield create_app(chosen)
     database.disconnect()
 

@@ -204,7 +204,7 @@ def _require_no_contradiction(rules: dict[str, Any]) -> None:
 
 
 def _expiry_sentence(changed: customers.SettingsChange) -> str:
-    """What a change of the hold days means for open reservations; blank without one."""
+    """How a change of the hold days affects open reservations; blank without one."""
     if "holdDays" not in changed.fields:
         return ""
     count = count_of(changed.reservations, "open reservation")

@@ -34,7 +34,7 @@ def expired_line(expired: Expired) -> str:
 )
 @on_current_schema
 def expire_reservations(customer_id: str | None, dry_run: bool) -> None:
-    """Release the open reservations whose time is over.
+    """Release the expired reservations.
 
     `set-customer --hold-days` sets the time. Prints a line for each one. If it is interrupted, run
     it again. `sync-sheets` does the same before it syncs.

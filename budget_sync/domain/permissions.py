@@ -39,7 +39,7 @@ APPROVER_ROLES = frozenset({Role.SUPER_ADMIN, Role.ADMIN, Role.FPA_ADMIN, Role.F
 class Action(StrEnum):
     """An action that the table allows or denies.
 
-    Who may reserve may amend; who may commit may reverse.
+    RESERVE includes amend, and COMMIT includes reverse.
     """
 
     CHECK = "check"

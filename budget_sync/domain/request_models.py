@@ -5,6 +5,7 @@ JSON names are camelCase. Amounts are in whole currency units.
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -60,7 +61,8 @@ def _date(value: object) -> date:
     try:
         if isinstance(value, date):
             return value
-        if isinstance(value, str) and len(value) == len("2025-03-31"):
+        # `fromisoformat` also reads other forms, such as 2025-W14-1.
+        if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
             return date.fromisoformat(value)
     except ValueError:
         pass
@@ -299,7 +301,11 @@ class ReverseRequest(Body):
     ]
     amount: Annotated[
         Amount,
-        Field(description="At most what the request has committed on this budget."),
+        Field(
+            description=(
+                "In whole currency units. At most what the request has committed on this budget."
+            )
+        ),
     ]
     to: Annotated[
         ReverseTo,

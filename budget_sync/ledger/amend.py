@@ -20,7 +20,7 @@ from budget_sync.ledger.reserve import has_own_check, insert_reservation, is_hel
 
 
 class _Amendment(NamedTuple):
-    """An amendment of an open reservation: the caller, what was read, and what is to be done."""
+    """An amendment of an open reservation: the caller, the facts and the amount."""
 
     actor: Actor
     request: AmendRequest
@@ -30,7 +30,7 @@ class _Amendment(NamedTuple):
 
     @property
     def held_minor(self) -> int:
-        """What the reservation holds before."""
+        """The amount held before the amendment."""
         held: int = self.reservation.heldMinor
         return held
 
@@ -270,38 +270,14 @@ def _transfer(
     budget: LedgerBudget, target: LedgerBudget, amendment: _Amendment, call: str
 ) -> Reply:
     """Move the hold to another budget, where a new reservation keeps its requester and age."""
-    request, reservation = amendment.request, amendment.reservation
+    reservation = amendment.reservation
     open_there = _reservation_on(target, reservation.requestId)
     held_there_minor = open_there.heldMinor if open_there else 0
     policy.require_free_target(target.id, target.balance, held_there_minor)
     target_after, approval = _set_aside(target, amendment, amendment.amount_minor)
     after = movements.move_always(budget, reserved_minor=-amendment.held_minor)
-    old_ref = ReservationRef.of(reservation)
-    new_ref = ReservationRef(new_id("res"), old_ref.request_id, old_ref.requester)
-    transfer_id = new_id("call")
-    movements.record_movement(
-        amendment.actor,
-        "TRANSFER",
-        budget,
-        after,
-        old_ref,
-        old_minor=amendment.held_minor,
-        new_minor=0,
-        reason=request.reason,
-        transfer_id=transfer_id,
-    )
-    movements.record_movement(
-        amendment.actor,
-        "OVER_BUDGET" if approval else "TRANSFER",
-        target,
-        target_after,
-        new_ref,
-        old_minor=0,
-        new_minor=amendment.amount_minor,
-        reason=approval.reason if approval else request.reason,
-        approved_by=approval.approver if approval else None,
-        transfer_id=transfer_id,
-    )
+    new_ref = ReservationRef.of(reservation)._replace(id=new_id("res"))
+    _record_transfer((budget, after), (target, target_after), amendment, approval, new_ref)
     expiry = _expiry(amendment)
     insert_reservation(
         target_after,
@@ -323,6 +299,38 @@ def _transfer(
         reservation, after, Closing(call, reply), adjusted_minor=-amendment.held_minor
     )
     return reply
+
+
+def _record_transfer(
+    source: tuple[LedgerBudget, LedgerBudget],
+    target: tuple[LedgerBudget, LedgerBudget],
+    amendment: _Amendment,
+    approval: Approval | None,
+    new_ref: ReservationRef,
+) -> None:
+    """Write the audit row of each budget, given before and after the move."""
+    reason, transfer_id = amendment.request.reason, new_id("call")
+    movements.record_movement(
+        amendment.actor,
+        "TRANSFER",
+        *source,
+        ReservationRef.of(amendment.reservation),
+        old_minor=amendment.held_minor,
+        new_minor=0,
+        reason=reason,
+        transfer_id=transfer_id,
+    )
+    movements.record_movement(
+        amendment.actor,
+        "OVER_BUDGET" if approval else "TRANSFER",
+        *target,
+        new_ref,
+        old_minor=0,
+        new_minor=amendment.amount_minor,
+        reason=approval.reason if approval else reason,
+        approved_by=approval.approver if approval else None,
+        transfer_id=transfer_id,
+    )
 
 
 def _reply(

@@ -1,4 +1,4 @@
-"""Loads what decides over an approval over budget, for reserve, amend and commit."""
+"""Loads the facts about an approval over budget, for reserve, amend and commit."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ _CUSTOMER = Prepared(
 
 
 class _Commit(NamedTuple):
-    """A commit of an open reservation: the caller, what was read, and what is to be done."""
+    """A commit of an open reservation: the caller, the facts and the amounts."""
 
     actor: Actor
     request: CommitRequest
@@ -96,13 +96,8 @@ def commit(actor: Actor, request: CommitRequest, *, idempotency_key: str | None 
         if reservation is None:
             known = is_known_request(budget.customer_id, request.request_id)
             policy.require_known_request(request.request_id, is_known=known)
-        approval = approval_of(
-            actor,
-            budget,
-            request.request_id,
-            request.over_budget,
-            reservation and reservation.requesterId,
-        )
+        requester_id = reservation.requesterId if reservation else None
+        approval = approval_of(actor, budget, request.request_id, request.over_budget, requester_id)
         call = _call(request, amount_minor)
         key = IdempotencyKey.of(actor, budget.customer_id, "commit", idempotency_key, request)
         replay = key.stored() or key.store(
@@ -130,7 +125,7 @@ def is_known_request(customer_id: str, request_id: str) -> bool:
 
 
 def _call(request: CommitRequest, amount_minor: int) -> str:
-    """What two commits of a request on a budget have in common if one repeats the other."""
+    """The text that two commits of a request on a budget share if one repeats the other."""
     kind = "final" if request.final else "partial"
     reference = "" if request.external_ref is None else f":{request.external_ref}"
     return f"commit:{amount_minor}:{kind}{reference}"

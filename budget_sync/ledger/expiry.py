@@ -1,4 +1,4 @@
-"""expiry: release the reservations whose time is over."""
+"""expiry: release expired reservations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Expired(NamedTuple):
 
 
 class _Due(NamedTuple):
-    """An open reservation whose time is over."""
+    """An expired reservation."""
 
     seq: int
     customer_id: str

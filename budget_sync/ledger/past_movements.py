@@ -1,4 +1,4 @@
-"""What the audit log says of earlier movements of a request: replays without a stored reply.
+"""Earlier movements of a request, from the audit log: for replays without a stored reply.
 
 The audit log has all that the reply to a movement said, so no second copy of the reply is kept.
 """
@@ -79,16 +79,18 @@ _OF_TRANSFER = Prepared(
 
 
 def _with_ref(value: Any, action: str) -> Any:
+    # A request has few rows, but a budget and a purchase order may have very many. COALESCE, and
+    # the order by id, keep SQLite from searching those.
     return (
         AuditLog.select(*_COLUMNS)
         .where(
             (AuditLog.customerId == value.customer_id)
-            & (AuditLog.externalRef == value.external_ref)
             & (AuditLog.requestId == value.request_id)
             & (AuditLog.budgetId == value.budget_id)
             & (AuditLog.action == action)
+            & (fn.COALESCE(AuditLog.externalRef, "") == value.external_ref)
         )
-        .order_by(AuditLog.version)
+        .order_by(AuditLog.id)
     )
 
 
@@ -97,7 +99,7 @@ _REVERSALS_WITH_REF = Prepared(lambda value: _with_ref(value, "REVERSE"))
 
 
 def new_minor(budget: LedgerBudget, movement: PastMovement) -> int:
-    """The new value of a movement in minor units: what the reservation held after it."""
+    """The new value of a movement in minor units: the amount held after it."""
     return to_minor(Decimal(movement.new_value or 0), budget.balance.exponent)
 
 

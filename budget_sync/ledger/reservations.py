@@ -61,7 +61,7 @@ class Expiry(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """What a reservation keeps of the call that closes it, for replays."""
+    """The call that closes a reservation, and its reply, for replays."""
 
     call: str
     reply: Reply
@@ -152,23 +152,6 @@ def settle(
     held_minor = (
         reservation.heldMinor + adjusted_minor + exceeded_minor - committed_minor - released_minor
     )
-    if held_minor:
-        state: tuple[object, ...] = ("open", None, None, None, None)
-    elif reservation.status == "closed":
-        state = (
-            "closed",
-            reservation.closedAt,
-            reservation.closedAfterCheck,
-            reservation.closingCall,
-            reservation.closingReply,
-        )
-    elif closing:
-        newest_check = _NEWEST_CHECK.scalar() or 0
-        now = clock.to_text(clock.now())
-        state = ("closed", now, newest_check, closing.call, closing.reply.text)
-    else:
-        raise RuntimeError(f"this call cannot close reservation {reservation.id}")
-    status, closed_at, closed_after_check, closing_call, closing_reply = state
     updated = _CHANGE.execute(
         seq=reservation.seq,
         versionBefore=reservation.version,
@@ -179,17 +162,29 @@ def settle(
         adjustedMinor=reservation.adjustedMinor + adjusted_minor,
         reversedMinor=reservation.reversedMinor + reversed_minor,
         version=after.version,
-        status=status,
         expiresAt=expiry.at if expiry else reservation.expiresAt,
-        closedAt=closed_at,
-        closedAfterCheck=closed_after_check,
-        closingCall=closing_call,
-        closingReply=closing_reply,
+        **_state(reservation, held_minor, closing),
     )
     if updated != 1:
         raise RuntimeError(
             f"reservation {reservation.id} changed between read and update in one transaction"
         )
+
+
+def _state(reservation: Any, held_minor: int, closing: Closing | None) -> dict[str, object]:
+    """The status with its columns, after a call that leaves that amount held."""
+    names = ("status", "closedAt", "closedAfterCheck", "closingCall", "closingReply")
+    if held_minor:
+        values: tuple[object, ...] = ("open", None, None, None, None)
+    elif reservation.status == "closed":
+        values = tuple(getattr(reservation, name) for name in names)
+    elif closing:
+        newest_check = _NEWEST_CHECK.scalar() or 0
+        now = clock.to_text(clock.now())
+        values = ("closed", now, newest_check, closing.call, closing.reply.text)
+    else:
+        raise RuntimeError(f"this call cannot close reservation {reservation.id}")
+    return dict(zip(names, values, strict=True))
 
 
 def settled_reply(

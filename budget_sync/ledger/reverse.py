@@ -43,7 +43,7 @@ _REVERSE_SPEND = Prepared(
 
 
 class _Committed(NamedTuple):
-    """A reservation or a spend, with what it has committed."""
+    """A reservation or a spend, with its committed amount."""
 
     row: Any
     is_spend: bool
@@ -56,7 +56,7 @@ class _Committed(NamedTuple):
 
 
 class _Reversal(NamedTuple):
-    """A reversal: the caller, and what is to be done."""
+    """A reversal: the caller, the request and the amount."""
 
     actor: Actor
     request: ReverseRequest

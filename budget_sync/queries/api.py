@@ -98,7 +98,7 @@ def list_requests(
 
 
 def _seq_of(customer_id: str, cursor: str) -> int:
-    """The `seq` of the reservation whose id is the cursor. `seq` itself counts all customers."""
+    """The `seq` of the reservation that the cursor names. `seq` itself counts all customers."""
     seq = (
         Reservation.select(Reservation.seq)
         .where((Reservation.id == cursor) & (Reservation.customerId == customer_id))

@@ -1,4 +1,4 @@
-"""Reservations whose time is over, for commands and the doctor."""
+"""Expired reservations, for commands and the doctor."""
 
 from __future__ import annotations
 

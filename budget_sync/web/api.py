@@ -241,8 +241,10 @@ def me() -> Response:
     return json_response({"success": True, "user": _me(require_user())})
 
 
-#: Time limit of the cron call. Gunicorn and most proxies time out after 60 seconds or more.
-CRON_DEADLINE_S = 50.0
+#: Time limits of the cron call: first for expired reservations, then for the sources. Gunicorn and
+#: most proxies time out after 60 seconds or more.
+EXPIRY_DEADLINE_S = 5.0
+CRON_DEADLINE_S = 45.0
 
 #: Sources to fetch in parallel, so that a slow one does not use up the time of the others.
 CRON_WORKERS = 8
@@ -261,6 +263,7 @@ def sync_google_sheets() -> Response:
         settings.instance_folder,
         child_database=sync.Database.of(settings),
     )
+    sync.expire_before_sync(job, deadline_s=EXPIRY_DEADLINE_S)
     results = list(sync.sync_all(job, deadline_s=CRON_DEADLINE_S, workers=CRON_WORKERS))
     return json_response({"success": True, "results": [result.to_json() for result in results]})
 

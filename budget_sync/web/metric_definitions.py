@@ -30,7 +30,8 @@ DECISIONS = Definition(
 LEDGER_CALLS = Definition(
     "budget_sync_ledger_calls_total",
     ("call", "code"),
-    "Reserve, commit and release calls of the API, by outcome: OK, REPLAYED, or an error code.",
+    "Reserve, commit, release, amend, reverse and spend calls of the API, by outcome: OK, "
+    "REPLAYED, or an error code.",
 )
 LATENCY = Definition(
     "budget_sync_http_request_duration_seconds",

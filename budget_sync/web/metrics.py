@@ -86,6 +86,9 @@ _DECIDED = {
     Code.NO_BUDGET: False,
 }
 
+#: The calls that move money.
+LEDGER_CALL_NAMES = ("reserve", "commit", "release", "amend", "reverse", "spend")
+
 _SYNC_RESULTS = ("success", "partial", "failed")
 
 
@@ -165,7 +168,7 @@ class Instruments(database.Observer):
         self._outcomes: dict[tuple[str | None, str | None], Counter] = {
             ("api.check", code): checks.labels(code) for code in Code
         }
-        for call in ("reserve", "commit", "release"):
+        for call in LEDGER_CALL_NAMES:
             for code in (
                 "OK",
                 "REPLAYED",

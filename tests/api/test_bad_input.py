@@ -21,12 +21,15 @@ from hypothesis import strategies as st
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 from support.world import (
     ROOT,
+    amend_body,
     check_body,
     commit_body,
     demo_client,
     key_headers,
     release_body,
     reserve_body,
+    reverse_body,
+    spend_body,
 )
 from werkzeug.test import TestResponse
 
@@ -106,11 +109,49 @@ CALLS = {
             "overBudget.reason",
         ),
     ),
+    "amend": Call(
+        "/api/budget/amend",
+        amend_body(
+            amount=5000,
+            customerId="org-456",
+            toBudgetId="budget-123",
+            extend=False,
+            overBudget={"approvedBy": "fpa-001", "reason": "Urgent"},
+        ),
+        ("budgetId", "requestId", "reason"),
+        (
+            *("budgetId", "requestId", "toBudgetId", "customerId", "reason"),
+            *("overBudget.approvedBy", "overBudget.reason"),
+        ),
+    ),
     "commit": Call(
         "/api/budget/commit",
-        commit_body(amount=2000, customerId="org-456", final=False),
+        commit_body(
+            amount=2000,
+            customerId="org-456",
+            final=False,
+            overBudget={"approvedBy": "fpa-001", "reason": "Urgent"},
+        ),
         ("budgetId", "requestId", "amount"),
+        (
+            *("budgetId", "requestId", "customerId", "reason", "externalRef"),
+            *("overBudget.approvedBy", "overBudget.reason"),
+        ),
+    ),
+    "reverse": Call(
+        "/api/budget/reverse",
+        reverse_body(customerId="org-456"),
+        ("budgetId", "requestId", "amount", "to", "reason"),
         ("budgetId", "requestId", "customerId", "reason", "externalRef"),
+    ),
+    "spend": Call(
+        "/api/budget/spend",
+        spend_body(customerId="org-456", currency="USD", externalRef="PO-1003"),
+        ("spendId", "amount", "date", "reason"),
+        (
+            *("spendId", "department", "fiscalPeriod", "vendor"),
+            *("reason", "externalRef", "customerId", "currency"),
+        ),
     ),
     "release": Call(
         "/api/budget/release",
@@ -125,7 +166,7 @@ CALLS = {
         ("email", "password"),
     ),
 }
-MONEY_CALLS = ("check", "reserve", "commit", "release")
+MONEY_CALLS = ("check", "reserve", "amend", "commit", "reverse", "spend", "release")
 CALL_FIELDS = [(name, field) for name, call in CALLS.items() for field in call.fields]
 
 every_call = pytest.mark.parametrize("name", CALLS)
@@ -263,7 +304,11 @@ def literals_of(name: str, field: str) -> list[str]:
         found = [*NOT_NUMBERS, *INVALID_AMOUNTS, *INVALID_DOLLAR_AMOUNTS]
     elif field == "action":
         found = [*NOT_TEXTS, *BAD_TEXTS, '"refund"', '"CANCEL"', '"cancel "', '"cancel,reject"']
-    elif field == "final":
+    elif field == "to":
+        found = [*NOT_TEXTS, *BAD_TEXTS, '"budget"', '"AVAILABLE"', '"reserved "']
+    elif field == "date":
+        found = [*NOT_TEXTS, *BAD_TEXTS, *NOT_DATES]
+    elif field in ("final", "extend"):
         found = ["0", "1", '"true"', '"yes"', "null", "[]", "{}", "NaN"]
     elif field == "overBudget":
         found = ["5", "true", '"fpa-001"', "[]", '["fpa-001", "Urgent"]', "NaN"]
@@ -272,6 +317,10 @@ def literals_of(name: str, field: str) -> list[str]:
     return found + (["null"] if field in call.required else [])
 
 
+NOT_DATES = (
+    *('"2025-02-30"', '"2025-2-7"', '"20250207"', '"07.02.2025"', '"2025-02-07T00:00:00Z"'),
+    *('"2025-W06-5"', '"0000-01-01"', '"2025-02- 7"', '"today"', '"٢٠٢٥-02-07"'),
+)
 NOT_NUMBERS = ("true", "false", '"5000"', '""', "[]", "[5000]", "{}", '{"amount": 5000}')
 INVALID_AMOUNTS = (
     *(
@@ -330,17 +379,58 @@ BAD_TEXTS = (
 )
 
 
+def id_name(name: str) -> str:
+    """The field with the id of the request."""
+    return "spendId" if name == "spend" else "requestId"
+
+
 def test_base_bodies_of_these_tests_are_valid(service: Service) -> None:
     # Otherwise the other tests could pass for another reason.
     for name in MONEY_CALLS:
         response = service.post(
-            name, json.dumps(CALLS[name].body | {"requestId": "valid"}).encode()
+            name, json.dumps(CALLS[name].body | {id_name(name): "valid"}).encode()
         )
         assert (response.status_code, response.json and response.json["success"]) == (200, True), (
             response.text
         )
     response = service.post("login", json.dumps(CALLS["login"].body).encode())
     assert_error(response, 401, code=Code.BAD_CREDENTIALS)
+
+
+@pytest.mark.parametrize("version", ["0", "-1", "1.5", '"1"', "true", "[]", "{}", "1e400", "NaN"])
+def test_invalid_version_is_rejected(service: Service, version: str) -> None:
+    body = CALLS["amend"].body | {"ifVersion": 1}
+    service.assert_invalid("amend", raw_body(body, {"ifVersion": version}), "ifVersion")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"department": None}, ["department"]),
+        ({"fiscalPeriod": None}, ["fiscalPeriod"]),
+        ({"department": None, "fiscalPeriod": None}, ["budgetId"]),
+        ({"budgetId": "budget-123"}, ["department", "fiscalPeriod"]),
+        ({"budgetId": "budget-123", "department": None}, ["fiscalPeriod"]),
+        ({"fiscalPeriod": "Q5 2025"}, ["fiscalPeriod"]),
+    ],
+)
+def test_spend_names_one_budget(
+    service: Service, changes: dict[str, Any], fields: list[str]
+) -> None:
+    body = {
+        name: value for name, value in (CALLS["spend"].body | changes).items() if value is not None
+    }
+    service.assert_invalid("spend", json.dumps(body).encode(), *fields)
+
+
+def test_amendment_without_a_change_is_rejected(service: Service) -> None:
+    body = amend_body(amount=None, toBudgetId="budget-123")
+    service.assert_invalid("amend", json.dumps(body).encode(), "amount")
+
+
+def test_target_of_another_currency_is_rejected(service: Service) -> None:
+    body = amend_body(amount=None, toBudgetId="budget-jpy")
+    service.assert_invalid("amend", json.dumps(body).encode(), "toBudgetId")
 
 
 @pytest.mark.parametrize(("name", "field"), CALL_FIELDS)
@@ -407,7 +497,8 @@ def test_only_documented_field_names_count(service: Service, name: str) -> None:
             name, json.dumps(without_amount | {snake(field): 5}).encode(), "amount"
         )
         without_both = {known: value for known, value in without_amount.items() if known != field}
-        missing = {"amount", field} & set(call.required)
+        # An amendment needs an amount, unless it moves or extends the hold.
+        missing = {"amount", field} & set(call.required) or {"amount"}
         service.assert_invalid(
             name, json.dumps(without_both | {snake(field): 5}).encode(), *missing
         )
@@ -639,12 +730,12 @@ def money_body(name: str, currency: str, amount: str) -> bytes:
     body = {
         field: value
         for field, value in CALLS[name].body.items()
-        if field not in ("currency", "overBudget")
+        if field not in ("currency", "overBudget", "toBudgetId")
     }
     if currency != "USD":
         changes = (
             {"department": f"Engineering {currency}"}
-            if name == "check"
+            if name in ("check", "spend")
             else {"budgetId": f"budget-{currency.lower()}"}
         )
         body |= changes
@@ -710,6 +801,9 @@ def test_amount_just_below_1e15_minor_units_is_valid(
     status, code = {
         "check": (200, Code.INSUFFICIENT_BUDGET),
         "reserve": (409, Code.REQUEST_CONFLICT),
+        "amend": (409, Code.INSUFFICIENT_BUDGET),
+        "reverse": (409, Code.AMOUNT_EXCEEDS_COMMITTED),
+        "spend": (409, Code.AMOUNT_TOO_LARGE),
         "commit": (409, Code.INSUFFICIENT_BUDGET),
         "release": (200, Code.AMOUNT_EXCEEDS_RESERVED),
     }[name]
@@ -747,7 +841,7 @@ def test_unknown_currency_is_rejected_without_a_budget(service: Service, currenc
     )
 
 
-@pytest.mark.parametrize("name", ["reserve", "commit", "release"])
+@pytest.mark.parametrize("name", ["reserve", "amend", "commit", "reverse", "release"])
 @pytest.mark.parametrize("key", ["", " ", "\t", "x" * 256, "x" * 5_000, " " * 255])
 def test_blank_or_long_idempotency_key_is_rejected(service: Service, name: str, key: str) -> None:
     service.assert_invalid(
@@ -809,6 +903,38 @@ def test_blank_or_long_idempotency_key_is_rejected(service: Service, name: str, 
             for name in ("limit", "cursor", "customerId", "department", "fiscalPeriod")
         ),
         *(
+            (f"/api/requests?status={value}", "status")
+            for value in ("", "%20", "OPEN", "open%20", "waiting", "open,closed", "%00", "%ff")
+        ),
+        *(
+            (f"/api/requests?waitingFor={value}", "waitingFor")
+            for value in ("", "%20", "APPROVAL", "approval%20", "null", "%00", "%ff")
+        ),
+        *(
+            (f"/api/requests?olderThanDays={value}", "olderThanDays")
+            for value in ("", "%20", "-1", "1.5", "abc", "36501", "9" * 5_000, "%D9%A5", "+5")
+        ),
+        *(
+            (f"/api/requests?cursor={value}", "cursor")
+            for value in ("", "%20", "1", "res_unknown", "%ff", "x" * 5_000, "a%00", "a'--")
+        ),
+        *((f"/api/requests?limit={value}", "limit") for value in ("0", "101", "abc", "%00")),
+        *(
+            (f"/api/requests?{name}=a%00", name)
+            for name in ("customerId", "department", "fiscalPeriod")
+        ),
+        *(
+            (f"/api/requests?fiscalPeriod={value}", "fiscalPeriod")
+            for value in ("Q5%202025", "Q1", "TBD")
+        ),
+        *(
+            (f"/api/requests?{name}=5&{name}=5", name)
+            for name in (
+                *("status", "waitingFor", "olderThanDays", "cursor", "limit"),
+                *("customerId", "department", "fiscalPeriod"),
+            )
+        ),
+        *(
             (f"/api/requests/intake-789?customerId={value}", "customerId")
             for value in ("", "%20", "%00", "org-456%00", "org-456&customerId=org-456")
         ),
@@ -823,7 +949,7 @@ def test_invalid_query_parameter_is_rejected_with_its_name(
 
 
 @pytest.mark.parametrize("customer_id", ["org-999", "%ff", "%ed%a0%80", "x" * 100, "org-456%27--"])
-@pytest.mark.parametrize("path", ["/api/budgets", "/api/requests/intake-789"])
+@pytest.mark.parametrize("path", ["/api/budgets", "/api/requests", "/api/requests/intake-789"])
 def test_unknown_customer_in_a_query_is_rejected(
     service: Service, path: str, customer_id: str
 ) -> None:
@@ -991,7 +1117,7 @@ def test_any_body_is_handled(service: Service, name: str, body: bytes) -> None:
     assert_handled(service, name, body)
 
 
-@pytest.mark.parametrize("name", ["reserve", "commit", "release"])
+@pytest.mark.parametrize("name", [name for name in MONEY_CALLS if name != "check"])
 def test_missing_credential_precedes_body_errors(service: Service, name: str) -> None:
     anonymous = service.app.test_client()
     path = CALLS[name].path
@@ -1030,7 +1156,7 @@ def test_bad_credential_precedes_body_errors(service: Service, name: str) -> Non
     assert service.dump() == before
 
 
-@pytest.mark.parametrize("name", ["commit", "release"])
+@pytest.mark.parametrize("name", ["commit", "reverse", "release"])
 def test_body_errors_precede_a_forbidden_role(service: Service, name: str) -> None:
     body = json.dumps(CALLS[name].body).encode()
     assert_error(service.post(name, body, client=service.jane), 403, code=Code.FORBIDDEN)
@@ -1053,7 +1179,7 @@ def test_body_errors_precede_a_forbidden_role(service: Service, name: str) -> No
     )
 
 
-@pytest.mark.parametrize("name", ["commit", "release"])
+@pytest.mark.parametrize("name", ["commit", "reverse", "release"])
 def test_forbidden_role_precedes_an_unknown_budget(service: Service, name: str) -> None:
     body = json.dumps(CALLS[name].body | {"budgetId": "budget-999"}).encode()
     assert_error(service.post(name, body, client=service.jane), 403, code=Code.FORBIDDEN)

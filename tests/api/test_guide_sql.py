@@ -15,9 +15,20 @@ import time_machine
 from flask import Flask
 from peewee import sqlite3  # type: ignore[attr-defined]  # missing from peewee's stubs
 from support.machine import ENGINE, sqlite_only
-from support.world import check_body, demo_client, key_headers, release_body, reserve_body
+from support.world import (
+    ROOT,
+    amend_body,
+    check_body,
+    commit_body,
+    demo_client,
+    key_headers,
+    release_body,
+    reserve_body,
+    reverse_body,
+    spend_body,
+)
 
-from budget_sync import database
+from budget_sync import database, manual_budgets
 from budget_sync.database.models import BudgetDataSourceConfig, SyncHistory
 from budget_sync.domain import clock
 
@@ -284,6 +295,53 @@ def test_utilization_is_in_whole_units(world: Flask) -> None:
     )
     row = engineering()
     assert (row["total_budget"], row["used"], row["available"]) == (100000, 10099.5, 89900.5)
+
+
+def test_utilization_follows_later_changes(world: Flask) -> None:
+    client, headers = world.test_client(), key_headers()
+    for call, body, used in (
+        ("reserve", reserve_body(), 10_000),
+        ("amend", amend_body(amount=7500), 12_500),
+        ("amend", amend_body(amount=6000), 11_000),
+        ("commit", commit_body(amount=6300), 11_300),
+        ("reverse", reverse_body(amount=1200.5), 10_099.5),
+        ("reverse", reverse_body(amount=99.5, to="reserved", externalRef=None), 10_099.5),
+        ("release", release_body(amount=99.5), 10_000),
+        ("spend", spend_body(amount=96_000), 106_000),
+        ("reverse", reverse_body(requestId="card-2025-0031", amount=96_000), 10_000),
+    ):
+        response = client.post(f"/api/budget/{call}", json=body, headers=headers)
+        assert response.status_code == 200, response.text
+        row = engineering()
+        assert (row["used"], row["available"]) == (used, 100_000 - used), call
+
+
+def test_moved_money_is_used_once(world: Flask) -> None:
+    client, headers = world.test_client(), key_headers()
+    manual_budgets.set_budget(
+        ROOT, "org-456", "Events", "Q1 2025", Decimal(20_000), budget_id="events"
+    )
+    for call, body in (
+        ("reserve", reserve_body()),
+        ("amend", amend_body(amount=6000, toBudgetId="events")),
+    ):
+        response = client.post(f"/api/budget/{call}", json=body, headers=headers)
+        assert response.status_code == 200, response.text
+    used = {row["department"]: row["used"] for row in run(UTILIZATION)}
+    assert (used["Engineering"], used["Events"]) == (5000, 6000)
+
+
+def test_release_after_a_change_matches_the_guide(world: Flask) -> None:
+    client, headers = world.test_client(), key_headers()
+    for call, body in (
+        ("reserve", reserve_body()),
+        ("amend", amend_body(amount=6000)),
+        ("release", release_body(amount=6000)),
+    ):
+        response = client.post(f"/api/budget/{call}", json=body, headers=headers)
+        assert response.status_code == 200, response.text
+    (row,) = run(RELEASES_OF_A_BUDGET)
+    assert (row["oldValue"], row["newValue"]) == ("6000", "0")
 
 
 @pytest.mark.usefixtures("traffic")

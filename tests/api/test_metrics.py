@@ -28,7 +28,17 @@ from support.damage import insert_vast_budgets, yen_with_decimals
 from support.installation import Installation
 from support.machine import ENGINE, PROJECT, needs, sqlite_only, wait_until
 from support.sources import add_file
-from support.world import ROOT, check_body, commit_body, key_headers, release_body, reserve_body
+from support.world import (
+    ROOT,
+    amend_body,
+    check_body,
+    commit_body,
+    key_headers,
+    release_body,
+    reserve_body,
+    reverse_body,
+    spend_body,
+)
 
 from app import create_app
 from budget_sync import __version__, database, ledger, manual_budgets, settings, sync
@@ -162,6 +172,16 @@ def test_calls_are_counted_by_outcome(world: Flask) -> None:
     call("release", release_body(amount=4000))
     call("release", release_body(amount=4000))
     call("release", release_body(amount=9000))
+    call("reverse", reverse_body())
+    call("reverse", reverse_body())
+    call("reverse", reverse_body(amount=1))
+    call("reverse", reverse_body(externalRef="CN-8"))
+    call("reserve", reserve_body(requestId="amended"))
+    call("amend", amend_body(requestId="amended", reason="New quote"))
+    call("amend", amend_body(requestId="amended", reason="New quote"))
+    call("amend", amend_body(requestId="amended", ifVersion=1, amount=1))
+    for changes in ({}, {}, {"amount": 1}, {"amount": "1"}):
+        call("spend", spend_body(**changes))
     after = scraped(client)
 
     increases = {
@@ -180,7 +200,18 @@ def test_calls_are_counted_by_outcome(world: Flask) -> None:
         ("decisions_total", "true", "REQUIRES_APPROVAL"): 1,
         ("decisions_total", "false", "INSUFFICIENT_BUDGET"): 1,
         ("decisions_total", "false", "NO_BUDGET"): 1,
-        ("ledger_calls_total", "reserve", "OK"): 1,
+        ("ledger_calls_total", "amend", "OK"): 1,
+        ("ledger_calls_total", "amend", "REPLAYED"): 1,
+        ("ledger_calls_total", "amend", "AMEND_OUT_OF_DATE"): 1,
+        ("ledger_calls_total", "reverse", "OK"): 1,
+        ("ledger_calls_total", "reverse", "REPLAYED"): 1,
+        ("ledger_calls_total", "reverse", "EXTERNAL_REF_CONFLICT"): 1,
+        ("ledger_calls_total", "reverse", "AMOUNT_EXCEEDS_COMMITTED"): 1,
+        ("ledger_calls_total", "spend", "OK"): 1,
+        ("ledger_calls_total", "spend", "REPLAYED"): 1,
+        ("ledger_calls_total", "spend", "IDEMPOTENCY_KEY_REUSED"): 1,
+        ("ledger_calls_total", "spend", "INVALID_REQUEST"): 1,
+        ("ledger_calls_total", "reserve", "OK"): 2,
         ("ledger_calls_total", "reserve", "REPLAYED"): 1,
         ("ledger_calls_total", "reserve", "REQUEST_CONFLICT"): 1,
         ("ledger_calls_total", "reserve", "INSUFFICIENT_BUDGET"): 1,
@@ -192,6 +223,8 @@ def test_calls_are_counted_by_outcome(world: Flask) -> None:
     }
     assert value(after, "http_request_duration_seconds_count", call="check", status="2xx") == 5
     assert value(after, "http_request_duration_seconds_count", call="check", status="4xx") == 1
+    for name in ("amend", "reverse", "spend"):
+        assert value(after, "http_request_duration_seconds_count", call=name, status="2xx") == 2
     assert (
         value(
             after, "http_request_duration_seconds_bucket", call="reserve", status="4xx", le="+Inf"
@@ -206,8 +239,8 @@ def test_error_counters_start_at_0(world: Flask) -> None:
     assert value(samples, "checks_total", code=Code.UNAVAILABLE) == 0
     assert [
         value(samples, "ledger_calls_total", call=call, code=Code.OUTCOME_UNKNOWN)
-        for call in ("reserve", "commit", "release")
-    ] == [0, 0, 0]
+        for call in ("reserve", "commit", "release", "amend", "reverse", "spend")
+    ] == [0] * 6
 
 
 def test_no_label_has_a_value_from_the_caller(world: Flask) -> None:

@@ -26,12 +26,15 @@ from support.installation import Installation, found
 from support.sources import add_file
 from support.world import (
     ROOT,
+    amend_body,
     cheap_hash,
     check_body,
     commit_body,
     key_headers,
     release_body,
     reserve_body,
+    reverse_body,
+    spend_body,
 )
 from werkzeug.test import TestResponse
 
@@ -43,7 +46,8 @@ from budget_sync.domain.errors import MEANINGS, Code
 from budget_sync.domain.permissions import Role
 from budget_sync.domain.request_models import CommitRequest, ReserveRequest
 from budget_sync.web.openapi.document import document, status_of
-from budget_sync.web.openapi.operations import OPERATIONS, Operation
+from budget_sync.web.openapi.operation import Operation
+from budget_sync.web.openapi.operations import OPERATIONS
 from budget_sync.web.openapi.schemas import ErrorReply
 from budget_sync.web.payloads import STATUSES
 
@@ -52,6 +56,11 @@ Json = dict[str, Any]
 CRON_SECRET, METRICS_TOKEN = "a secret for cron", "a token for metrics"
 PASSWORD = "correct horse battery staple"
 BY_ID = {operation.id: operation for operation in OPERATIONS}
+BUDGET_BODIES = [
+    operation.body.__name__
+    for operation in OPERATIONS
+    if operation.body and operation.path.startswith("/api/budget/")
+]
 
 
 @cache
@@ -146,8 +155,9 @@ def test_every_example_matches_its_schema() -> None:
 
 
 def test_amounts_are_numbers_greater_than_0() -> None:
-    for schema in ("CheckRequest", "ReserveRequest", "CommitRequest", "ReleaseRequest"):
-        field = api_document()["components"]["schemas"][schema]["properties"]["amount"]
+    for name in BUDGET_BODIES:
+        field = api_document()["components"]["schemas"][name]["properties"]["amount"]
+        field = next(iter(field.get("anyOf", []))) | field if "anyOf" in field else field
         assert (field["type"], field["exclusiveMinimum"]) == ("number", 0)
         assert "whole currency units" in field["description"].lower()
 
@@ -284,6 +294,29 @@ def hold_the_amount() -> None:
     hold("intake-789")
 
 
+def spend_the_amount() -> None:
+    """The reservation was committed."""
+    hold("intake-789")
+    ledger.commit(
+        ROOT,
+        CommitRequest(budget_id="budget-123", request_id="intake-789", amount=Decimal(5000)),
+    )
+
+
+def add_marketing() -> None:
+    """The orchestrator has reserved the amount, and Marketing has a budget of 20,000."""
+    hold("intake-789")
+    manual_budgets.set_budget(
+        ROOT, "org-456", "Marketing", "Q1 2025", Decimal(20_000), budget_id="budget-456"
+    )
+
+
+def let_holds_expire() -> None:
+    """The orchestrator has reserved the amount, which now expires after 90 days."""
+    hold("intake-789")
+    Customer.update(holdDays=90).execute()
+
+
 def nothing() -> None:
     """Change nothing."""
 
@@ -295,6 +328,13 @@ SETUP: dict[tuple[str, str], Callable[[], None]] = {
     ("reserve", "overBudget"): spend_all_but_2000,
     ("commit", "commit"): hold_the_amount,
     ("commit", "final"): hold_the_amount,
+    ("commit", "exceeds"): hold_the_amount,
+    ("amend", "amend"): hold_the_amount,
+    ("amend", "move"): add_marketing,
+    ("amend", "extend"): let_holds_expire,
+    ("reverse", "creditNote"): spend_the_amount,
+    ("reverse", "wrongInvoice"): spend_the_amount,
+    ("list_requests", "waiting"): lower_the_limit,
     ("release", "reject"): raise_budget_by_2000,
     ("release", "cancel"): hold_the_amount,
     ("release", "exceedsReserved"): hold_the_amount,
@@ -313,7 +353,7 @@ EXAMPLES = [
 def test_example_matches_real_reply(world: Flask, operation: Operation, name: str) -> None:
     SETUP.get((operation.id, name), nothing)()
     client, key = world.test_client(), key_headers(may_overspend=True)
-    if operation.id == "get_request":
+    if operation.id in {"get_request", "list_requests"}:
         for path, body in (("check", check_body()), ("reserve", reserve_body())):
             assert client.post(f"/api/budget/{path}", json=body, headers=key).status_code == 200
     if operation.id == "me":
@@ -333,11 +373,16 @@ def plain(value: Any) -> Any:
         return {
             name: "…"
             if name in {"checkId", "reservationId", "createdAt", "timestamp"}
+            or (name == "expiresAt" and inner)
             else plain(inner)
             for name, inner in value.items()
             if name != "items"
         } | (
-            {"items": [plain(item) for item in value["items"] if item["id"] == "budget-123"]}
+            {
+                "items": [
+                    plain(item) for item in value["items"] if item.get("id") in {None, "budget-123"}
+                ]
+            }
             if "items" in value
             else {}
         )
@@ -368,6 +413,15 @@ class ApiChecker:
         hold(request_id, Decimal(5))
         return request_id
 
+    def committed_id(self) -> str:
+        """The id of a new request that has committed 5."""
+        request_id = self.held_id()
+        request = CommitRequest(
+            budget_id="budget-123", request_id=request_id, amount=Decimal(5), final=True
+        )
+        ledger.commit(ROOT, request)
+        return request_id
+
     def valid_body(self, operation: Operation) -> Json | None:
         """A body with which the call succeeds."""
         bodies: dict[str, Callable[[], Json]] = {
@@ -375,6 +429,9 @@ class ApiChecker:
             "reserve": lambda: reserve_body(requestId=self.new_id(), amount=5),
             "commit": lambda: commit_body(requestId=self.held_id(), amount=5),
             "release": lambda: release_body(requestId=self.held_id(), amount=5),
+            "amend": lambda: amend_body(requestId=self.held_id(), amount=6),
+            "reverse": lambda: reverse_body(requestId=self.committed_id(), amount=5),
+            "spend": lambda: spend_body(spendId=self.new_id(), amount=5),
             "login": lambda: {"email": "fiona@acme.com", "password": PASSWORD},
         }
         return bodies[operation.id]() if operation.id in bodies else None
@@ -462,6 +519,9 @@ def test_every_documented_reply_and_error_occurs(
     check_request_errors(api)
     check_caller_errors(api)
     check_ledger_errors(api)
+    check_amend_errors(api)
+    check_errors_of_spent_money(api)
+    check_errors_of_a_deleted_budget(api)
     check_login_errors(api)
     check_service_failures(api, chosen, monkeypatch)
     documented = {
@@ -652,7 +712,11 @@ def check_ledger_errors(api: ApiChecker) -> None:
     api.send(release, Code.AMOUNT_EXCEEDS_RESERVED, body=release_body(requestId=held, amount=6))
     api.send(commit, body=commit_body(requestId=held, amount=5))
     api.send(reserve, Code.RESERVATION_CLOSED, body=reserve_body(requestId=held, amount=5))
-    api.send(commit, Code.NO_OPEN_RESERVATION, body=commit_body(requestId=held, amount=1))
+    api.send(
+        commit,
+        Code.NO_OPEN_RESERVATION,
+        body=commit_body(requestId=held, amount=1, externalRef=None),
+    )
     api.send(
         reserve,
         Code.CHECK_REQUIRED,
@@ -661,6 +725,100 @@ def check_ledger_errors(api: ApiChecker) -> None:
         body=reserve_body(requestId=api.new_id()),
     )
 
+
+def check_amend_errors(api: ApiChecker) -> None:
+    """Errors of amendments."""
+    amend, jane = BY_ID["amend"], signed_in(api.app, "user-123")
+    manual_budgets.set_budget(
+        ROOT, "org-456", "Marketing", "Q1 2025", Decimal(20_000), budget_id="budget-456"
+    )
+    one_key = {**api.key, "Idempotency-Key": "amend"}
+    api.send(amend, headers=one_key)
+    api.send(amend, Code.IDEMPOTENCY_KEY_REUSED, headers=one_key)
+    api.send(amend, Code.BUDGET_NOT_FOUND, body=amend_body(budgetId="nowhere"))
+    api.send(amend, Code.REQUEST_NOT_FOUND, body=amend_body(requestId="unheard-of"))
+    foreign = api.new_id()
+    hold(foreign, Decimal(5), user_id="fpa-001")
+    errors: list[tuple[Code, Json]] = [
+        (Code.NOT_YOUR_REQUEST, {"requestId": foreign}),
+        (Code.CHECK_REQUIRED, {"requestId": api.held_id(), "amount": 6}),
+    ]
+    for code, changes in errors:
+        api.send(amend, code, client=jane, headers={}, body=amend_body(**changes))
+    over = {"approvedBy": "fpa-001", "reason": "The launch cannot wait"}
+    held = {"requestId": api.held_id()}
+    errors = [
+        (Code.OVERSPEND_NOT_ALLOWED, {"overBudget": over | {"approvedBy": "user-123"}}),
+        (Code.INSUFFICIENT_BUDGET, {"amount": 500_000}),
+        (Code.AMOUNT_TOO_LARGE, {"amount": 9_999_999_999_999, "overBudget": over}),
+        (Code.AMEND_OUT_OF_DATE, {"ifVersion": 1}),
+    ]
+    for code, changes in errors:
+        api.send(amend, code, body=amend_body(**held | changes))
+    there = ReserveRequest(budget_id="budget-456", request_id=held["requestId"], amount=Decimal(1))
+    ledger.reserve(ROOT, there)
+    move = amend_body(**held, amount=None, toBudgetId="budget-456")
+    api.send(amend, Code.REQUEST_CONFLICT, body=move)
+    moved = api.send(amend, body=move | {"requestId": api.held_id()}).get_json()
+    assert moved["budgetId"] == "budget-456"
+    body = amend_body(requestId=moved["requestId"])
+    reply = api.send(amend, Code.NO_OPEN_RESERVATION, body=body).get_json()
+    assert reply["movedToBudgetId"] == "budget-456"
+    timeline = api.send(BY_ID["get_request"], request_id=moved["requestId"]).get_json()
+    first, *transfers = timeline["movements"]
+    assert (first["action"], first["transferId"]) == ("RESERVE", None)
+    assert [row["action"] for row in transfers] == ["TRANSFER", "TRANSFER"]
+    transfer_ids = {row["transferId"] for row in transfers}
+    assert len(transfer_ids) == 1
+    assert None not in transfer_ids
+
+
+def check_errors_of_spent_money(api: ApiChecker) -> None:
+    """Errors of reversals, of spend, and of commits that exceed the reservation."""
+    commit, reverse, record = BY_ID["commit"], BY_ID["reverse"], BY_ID["spend"]
+    over = {"approvedBy": "fpa-001", "reason": "The launch cannot wait"}
+    held = {"requestId": api.held_id()}
+    errors: list[tuple[Code, Json]] = [
+        (Code.COMMIT_EXCEEDS_RESERVED, {"amount": 50}),
+        (Code.OVERSPEND_NOT_ALLOWED, {"overBudget": over | {"approvedBy": "user-123"}}),
+        (Code.AMOUNT_TOO_LARGE, {"amount": 9_999_999_999_999, "overBudget": over}),
+    ]
+    for code, changes in errors:
+        api.send(commit, code, body=commit_body(**held | changes))
+    exceeded = api.send(commit, body=commit_body(**held, amount=5.5)).get_json()
+    assert exceeded["amountExceeded"] == 0.5
+    api.send(commit, Code.EXTERNAL_REF_CONFLICT, body=commit_body(**held, amount=5))
+
+    one_key = {**api.key, "Idempotency-Key": "reverse"}
+    api.send(reverse, headers=one_key)
+    api.send(reverse, Code.IDEMPOTENCY_KEY_REUSED, headers=one_key)
+    spent = {"requestId": api.committed_id()}
+    api.send(reverse, body=reverse_body(**spent, amount=1))
+    errors = [
+        (Code.BUDGET_NOT_FOUND, {"budgetId": "nowhere"}),
+        (Code.REQUEST_NOT_FOUND, {"requestId": "unheard-of"}),
+        (Code.AMOUNT_EXCEEDS_COMMITTED, {"amount": 5, "externalRef": None}),
+        (Code.EXTERNAL_REF_CONFLICT, {"amount": 2}),
+    ]
+    for code, changes in errors:
+        api.send(reverse, code, body=reverse_body(**spent | changes))
+
+    card = spend_body(spendId="card-1", amount=5)
+    api.send(record, body=card)
+    assert api.send(record, body=card).headers["Idempotent-Replayed"] == "true"
+    api.send(record, Code.IDEMPOTENCY_KEY_REUSED, body=card | {"amount": 6})
+    api.send(record, Code.BUDGET_NOT_FOUND, body=card | {"department": "Nowhere"})
+    huge = {"spendId": "card-2", "amount": 9_999_999_999_999}
+    api.send(record, Code.AMOUNT_TOO_LARGE, body=card | huge)
+    api.send(reverse, body=reverse_body(requestId="card-1", amount=2))
+    timeline = api.send(BY_ID["get_request"], request_id="card-1").get_json()
+    assert [row["action"] for row in timeline["movements"]] == ["SPEND", "REVERSE"]
+    assert [(row["amount"], row["amountReversed"]) for row in timeline["spends"]] == [(5, 2)]
+
+
+def check_errors_of_a_deleted_budget(api: ApiChecker) -> None:
+    """Errors about a budget that was deleted."""
+    reserve, commit = BY_ID["reserve"], BY_ID["commit"]
     held = api.held_id()
     deleted = clock.to_text(clock.now())
     database.transact(
@@ -670,6 +828,9 @@ def check_ledger_errors(api: ApiChecker) -> None:
     )
     api.send(reserve, Code.BUDGET_DELETED, body=reserve_body(requestId=api.new_id()))
     api.send(commit, Code.BUDGET_DELETED, body=commit_body(requestId=held, amount=6))
+    api.send(BY_ID["amend"], Code.BUDGET_DELETED, body=amend_body(requestId=held, amount=6))
+    body = spend_body(department=None, fiscalPeriod=None, budgetId="budget-123")
+    api.send(BY_ID["spend"], Code.BUDGET_DELETED, body=body)
     assert api.send(BY_ID["get_budget"]).get_json()["deletedAt"] == deleted
     database.transact(
         lambda: database.db.execute_sql(

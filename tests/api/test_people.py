@@ -155,7 +155,7 @@ def test_user_and_settings_of_another_customer_cannot_be_changed(world: Flask) -
         with pytest.raises(RequestError) as error:
             work()
         assert error.value.code == code
-    assert customers.set_customer(boss, "rival", name="Rival & Co.") == ["name"]
+    assert customers.set_customer(boss, "rival", name="Rival & Co.").fields == ["name"]
 
 
 @pytest.mark.parametrize("role", [Role.FPA_ADMIN, Role.FPA_USER, Role.MANAGER, Role.API_SYSTEM])

@@ -24,11 +24,14 @@ from support.tokens import OTHER_RSA, bearer, claims, sign, write_identity_file
 from support.world import (
     PASSWORD,
     ROOT,
+    amend_body,
     cheap_hash,
     check_body,
     commit_body,
     release_body,
     reserve_body,
+    reverse_body,
+    spend_body,
 )
 from werkzeug.test import TestResponse
 
@@ -47,7 +50,12 @@ from budget_sync.domain.permissions import (
     Scope,
     require,
 )
-from budget_sync.domain.request_models import CheckRequest, ReserveRequest
+from budget_sync.domain.request_models import (
+    CheckRequest,
+    CommitRequest,
+    ReserveRequest,
+    SpendRequest,
+)
 from budget_sync.ledger import verification
 from budget_sync.ledger.movements import LedgerBudget, select_budgets
 from budget_sync.ledger.policy import Approval
@@ -58,6 +66,7 @@ pytestmark = pytest.mark.both_engines
 # The callers' customer, another customer, and a disabled customer.
 HOME, OTHER, CLOSED = "org-456", "org-789", "org-closed"
 HOME_BUDGET, FULL_BUDGET, OTHER_BUDGET = "budget-123", "budget-full", "budget-789"
+SECOND_BUDGET = "budget-second"
 COLLEAGUE, OUTSIDER, APPROVER = "user-colleague", "user-outsider", "user-approver"
 CRON_SECRET = "a secret for cron"
 METRICS_TOKEN = "a token for metrics"
@@ -173,17 +182,47 @@ cancel a colleague's, without requester 401  401  401  200  200  403o 400f 400f 
 cancel other customer's                 401  401  401  404b 404b 404b 404b 404b 200  200  403r 401
 cancel, other customerId                401  401  401  400c 400c 400c 400c 400c 200  200  400c 401
 
+amend own                               401  401  401  200  200  200  200  200  200  200  403r 401
+amend own, unchecked                    401  401  401  200  200  409  200  200  200  200  403r 401
+amend a colleague's                     401  401  401  200  200  403o 200  200  200  200  403r 401
+amend other customer's                  401  401  401  404b 404b 404b 404b 404b 200  200  403r 401
+amend, other customerId                 401  401  401  400c 400c 400c 400c 400c 200  200  400c 401
+amend own, to another budget            401  401  401  200  200  200  200  200  200  200  403r 401
+amend own, to an unchecked budget       401  401  401  200  200  409  200  200  200  200  403r 401
+amend a colleague's, to another budget  401  401  401  200  200  403o 200  200  200  200  403r 401
+amend own, to other customer's budget   401  401  401  404b 404b 404b 404b 404b 404b 404b 403r 401
+amend over budget, approved by self     401  401  401  200  200  403a 403a 403a 403a 200  403r 401
+amend over budget, approved by FP&A     401  401  401  403a 403a 403a 403a 200  403a 403a 403r 401
+amend over budget for and by self       401  401  401  403a 403a 403a 403a 403a 403a 403a 403r 401
+
+reverse own                             401  401  401  200  200  403r 200  200  200  200  403r 401
+reverse a colleague's                   401  401  401  200  200  403r 200  200  200  200  403r 401
+reverse other customer's                401  401  401  404b 404b 403r 404b 404b 200  200  403r 401
+reverse, other customerId               401  401  401  400c 400c 400c 400c 400c 200  200  400c 401
+
+spend                                   401  401  401  200  200  403r 200  200  200  200  403r 401
+spend by department                     401  401  401  200  200  403r 200  200  400f 400f 403r 401
+spend by department, own customerId     401  401  401  200  200  403r 200  200  200  200  403r 401
+spend on other customer's budget        401  401  401  404b 404b 403r 404b 404b 200  200  403r 401
+spend, other customerId                 401  401  401  400c 400c 400c 400c 400c 200  200  400c 401
+reverse spend                           401  401  401  200  200  403r 200  200  200  200  403r 401
+
 list budgets                            401  401  401  200  200  200  200  200  400f 400f 403r 401
 list budgets, own customerId            401  401  401  200  200  200  200  200  200  200  403r 401
 list budgets, other customerId          401  401  401  400c 400c 400c 400c 400c 200  200  400c 401
 read budget                             401  401  401  200  200  200  200  200  200  200  403r 401
 read other customer's budget            401  401  401  404b 404b 404b 404b 404b 200  200  403r 401
 
+list requests                           401  401  401  200  200  200  200  200  400f 400f 403r 401
+list requests, own customerId           401  401  401  200  200  200  200  200  200  200  403r 401
+list requests, other customerId         401  401  401  400c 400c 400c 400c 400c 200  200  400c 401
+
 find own request                        401  401  401  200  200  200  200  200  400f 400f 403r 401
 find own request, own customerId        401  401  401  200  200  200  200  200  200  200  403r 401
 find request checked by self            401  401  401  200  200  200  200  200  200  200  403r 401
 find a colleague's request              401  401  401  200  200  403o 200  200  200  200  403r 401
 find request checked by a colleague     401  401  401  200  200  403o 200  200  200  200  403r 401
+find spend                              401  401  401  200  200  404r 200  200  200  200  403r 401
 find other customer's request           401  401  401  404r 404r 404r 404r 404r 400f 400f 403r 401
 find request, other customerId          401  401  401  400c 400c 400c 400c 400c 200  200  400c 401
 
@@ -198,16 +237,16 @@ metrics                                 404  404  404  404  404  404  404  404  
 
 #: The scope of each permission of each role; "-" is no permission.
 CALL_SCOPES = """
-                check  reserve  commit  release  cancel  read_budgets  read_requests
-super_admin     any    any      any     any      any     any           any
-admin           any    any      any     any      any     any           any
-fpa_admin       any    any      any     any      any     any           any
-fpa_user        any    any      any     any      any     any           any
-manager         own    own      -       -        own     any           own
-business_user   own    own      -       -        own     any           own
-api_system      any    any      any     any      any     any           any
-anonymous       any    -        -       -        -       -             -
-auditor         -      -        -       -        -       -             -
+                check  reserve  commit  release  cancel  spend  read_budgets  read_requests
+super_admin     any    any      any     any      any     any    any           any
+admin           any    any      any     any      any     any    any           any
+fpa_admin       any    any      any     any      any     any    any           any
+fpa_user        any    any      any     any      any     any    any           any
+manager         own    own      -       -        own     -      any           own
+business_user   own    own      -       -        own     -      any           own
+api_system      any    any      any     any      any     any    any           any
+anonymous       any    -        -       -        -       -      -             -
+auditor         -      -        -       -        -       -      -             -
 """
 
 #: The same for permissions that only commands and pages need.
@@ -300,7 +339,7 @@ class Attempt:
         if caller.expired:
             Session.insert(caller.expired).on_conflict_ignore().execute()
 
-    def checked_by(self, user_id: str) -> Attempt:
+    def checked_by(self, user_id: str, department: str = "Engineering", amount: int = 1) -> Attempt:
         """Log a check of the request by this user."""
         # With a role that may check, so that preparation does not depend on the tested permissions.
         principal = self.caller.actor.principal if user_id == self.own else f"user:{user_id}"
@@ -320,9 +359,9 @@ class Attempt:
                 user_name=user_id,
                 user_email=f"{user_id}@example.com",
                 customer_id=HOME,
-                department="Engineering",
+                department=department,
                 fiscal_period="Q1 2025",
-                amount=Decimal(1),
+                amount=Decimal(amount),
             ),
         )
         return self
@@ -340,6 +379,21 @@ class Attempt:
     def held_by_outsider(self) -> Attempt:
         """Reserve 1 for the request at the other customer."""
         return self.held_by(OUTSIDER, OTHER_BUDGET)
+
+    def spent_by(self, user_id: str, budget_id: str = HOME_BUDGET) -> Attempt:
+        """Reserve and commit 1 for the request on behalf of this user."""
+        self.held_by(user_id, budget_id)
+        request = CommitRequest(
+            budget_id=budget_id, request_id=self.request_id, amount=Decimal(1), final=True
+        )
+        ledger.commit(ROOT, request)
+        return self
+
+    def spent_by_card(self) -> Attempt:
+        """Record a spend of 1 with the request's id."""
+        body = spend_body(spendId=self.request_id, amount=1, customerId=HOME)
+        ledger.spend(ROOT, SpendRequest.model_validate(body | {"amount": Decimal(1)}))
+        return self
 
     def check(self, user_id: str, customer_id: str = HOME) -> Call:
         """A check by `user_id`."""
@@ -385,6 +439,40 @@ class Attempt:
     def cancel(self, requester: str | None, **changes: object) -> Call:
         """A cancel of 1."""
         return self.release("cancel", originalRequesterId=requester, **changes)
+
+    def amend(self, **changes: object) -> Call:
+        """An amendment to 2."""
+        return Call(
+            "POST",
+            "/api/budget/amend",
+            amend_body(**{"requestId": self.request_id, "amount": 2} | changes),
+        )
+
+    def amend_over_budget(self, approver: str) -> Call:
+        """An over-budget amendment: a move to a budget that is too small."""
+        over = {"approvedBy": approver, "reason": "The launch cannot wait"}
+        return self.amend(toBudgetId=FULL_BUDGET, amount=10, overBudget=over)
+
+    def reverse(self, **changes: object) -> Call:
+        """A reversal of 1."""
+        return Call(
+            "POST",
+            "/api/budget/reverse",
+            reverse_body(**{"requestId": self.request_id, "amount": 1} | changes),
+        )
+
+    def spend(self, budget_id: str = HOME_BUDGET, **changes: object) -> Call:
+        """A spend of 1, on a budget by its id."""
+        by_id = {"department": None, "fiscalPeriod": None, "budgetId": budget_id}
+        return self.spend_by_department(**by_id | changes)
+
+    def spend_by_department(self, **changes: object) -> Call:
+        """A spend of 1, on a budget by its department and period."""
+        return Call(
+            "POST",
+            "/api/budget/spend",
+            spend_body(**{"spendId": self.request_id, "amount": 1} | changes),
+        )
 
     def find(self, customer_id: str | None = None) -> Call:
         """A read of the request."""
@@ -452,16 +540,60 @@ ROWS: dict[str, Callable[[Attempt], Call]] = {
     "cancel, other customerId": lambda a: a.held_by_outsider().cancel(
         OUTSIDER, budgetId=OTHER_BUDGET, customerId=OTHER
     ),
+    "amend own": lambda a: a.checked_by(a.own, amount=2).held_by(a.own).amend(),
+    "amend own, unchecked": lambda a: a.held_by(a.own).amend(),
+    "amend a colleague's": lambda a: a.checked_by(a.own, amount=2).held_by(COLLEAGUE).amend(),
+    "amend other customer's": lambda a: a.held_by_outsider().amend(budgetId=OTHER_BUDGET),
+    "amend, other customerId": lambda a: a.held_by_outsider().amend(
+        budgetId=OTHER_BUDGET, customerId=OTHER
+    ),
+    "amend own, to another budget": lambda a: (
+        a.held_by(a.own).checked_by(a.own, "Marketing").amend(toBudgetId=SECOND_BUDGET, amount=None)
+    ),
+    "amend own, to an unchecked budget": lambda a: (
+        a.held_by(a.own).checked_by(a.own).amend(toBudgetId=SECOND_BUDGET, amount=None)
+    ),
+    "amend a colleague's, to another budget": lambda a: (
+        a.held_by(COLLEAGUE)
+        .checked_by(a.own, "Marketing")
+        .amend(toBudgetId=SECOND_BUDGET, amount=None)
+    ),
+    "amend own, to other customer's budget": lambda a: a.held_by(a.own).amend(
+        toBudgetId=OTHER_BUDGET, amount=None
+    ),
+    "amend over budget, approved by self": lambda a: a.held_by(COLLEAGUE).amend_over_budget(a.own),
+    "amend over budget, approved by FP&A": lambda a: a.held_by(COLLEAGUE).amend_over_budget(
+        APPROVER
+    ),
+    "amend over budget for and by self": lambda a: a.held_by(a.own).amend_over_budget(a.own),
+    "reverse own": lambda a: a.spent_by(a.own).reverse(),
+    "reverse a colleague's": lambda a: a.spent_by(COLLEAGUE).reverse(),
+    "reverse other customer's": lambda a: a.spent_by(OUTSIDER, OTHER_BUDGET).reverse(
+        budgetId=OTHER_BUDGET
+    ),
+    "reverse, other customerId": lambda a: a.spent_by(OUTSIDER, OTHER_BUDGET).reverse(
+        budgetId=OTHER_BUDGET, customerId=OTHER
+    ),
+    "spend": lambda a: a.spend(),
+    "spend by department": lambda a: a.spend_by_department(),
+    "spend by department, own customerId": lambda a: a.spend_by_department(customerId=HOME),
+    "spend on other customer's budget": lambda a: a.spend(OTHER_BUDGET),
+    "spend, other customerId": lambda a: a.spend(OTHER_BUDGET, customerId=OTHER),
+    "reverse spend": lambda a: a.spent_by_card().reverse(),
     "list budgets": lambda a: _get("/api/budgets"),
     "list budgets, own customerId": lambda a: _get("/api/budgets", HOME),
     "list budgets, other customerId": lambda a: _get("/api/budgets", OTHER),
     "read budget": lambda a: _get(f"/api/budgets/{HOME_BUDGET}"),
     "read other customer's budget": lambda a: _get(f"/api/budgets/{OTHER_BUDGET}"),
+    "list requests": lambda a: _get("/api/requests"),
+    "list requests, own customerId": lambda a: _get("/api/requests", HOME),
+    "list requests, other customerId": lambda a: _get("/api/requests", OTHER),
     "find own request": lambda a: a.held_by(a.own).find(),
     "find own request, own customerId": lambda a: a.held_by(a.own).find(HOME),
     "find request checked by self": lambda a: a.checked_by(a.own).find(HOME),
     "find a colleague's request": lambda a: a.held_by(COLLEAGUE).find(HOME),
     "find request checked by a colleague": lambda a: a.checked_by(COLLEAGUE).find(HOME),
+    "find spend": lambda a: a.spent_by_card().find(HOME),
     "find other customer's request": lambda a: a.held_by_outsider().find(),
     "find request, other customerId": lambda a: a.held_by_outsider().find(OTHER),
     "sync every source": lambda a: _get("/api/cron/sync-google-sheets"),
@@ -507,6 +639,9 @@ def _populate(app: Flask) -> Cast:
         customers.add_customer(ROOT, customer_id, customer_id)
     manual_budgets.set_budget(
         ROOT, HOME, "Engineering", "Q1 2025", Decimal(1_000_000), budget_id=HOME_BUDGET
+    )
+    manual_budgets.set_budget(
+        ROOT, HOME, "Marketing", "Q1 2025", Decimal(1_000_000), budget_id=SECOND_BUDGET
     )
     manual_budgets.set_budget(ROOT, HOME, "Travel", "Q1 2025", Decimal(1), budget_id=FULL_BUDGET)
     manual_budgets.set_budget(
@@ -666,7 +801,7 @@ def outcome(
 
 
 def _written() -> tuple[object, ...]:
-    tables = ("AuditLog", "BudgetCheckLog", "Reservation", "StoredReply", "Session")
+    tables = ("AuditLog", "BudgetCheckLog", "Reservation", "Spend", "StoredReply", "Session")
     counts = ", ".join(f'(SELECT COUNT(*) FROM "{table}")' for table in tables)
     row: tuple[object, ...] = database.db.execute_sql(
         f'SELECT {counts}, (SELECT SUM("version") FROM "BudgetUtilization")'
@@ -686,11 +821,11 @@ def test_table_covers_every_call_and_caller(cast: Cast) -> None:
     assert all(list(columns) == list(COLUMNS) for columns in EXPECTED.values())
     assert [*CALLERS, *INVALID] == list(cast.callers)
     assert {caller for callers in COLUMNS.values() for caller in callers} == {*cast.callers}
-    attempt = Attempt(cast, cast.callers["super_admin"])
+    caller = cast.callers["super_admin"]
     routes = cast.app.url_map.bind("localhost")
     called = {
         routes.match(call.path.partition("?")[0], method=call.method)[0]
-        for call in (prepare(attempt) for prepare in ROWS.values())
+        for call in (prepare(Attempt(cast, caller)) for prepare in ROWS.values())
     }
     assert called == {
         rule.endpoint
@@ -724,6 +859,7 @@ ROWS_OF = {
     Action.COMMIT: "commit",
     Action.RELEASE: "reject",
     Action.CANCEL: "cancel",
+    Action.SPEND: "spend",
     Action.READ_BUDGETS: "list",
     Action.READ_REQUESTS: "find",
 }
@@ -863,6 +999,22 @@ def any_budget(
     return budget, related.first(customer_id=budget.customer_id, budget_id=budget_id, **values)
 
 
+def any_two_budgets(
+    actor: Actor, budget_id: str, other_id: str, customer_id: str | None
+) -> tuple[LedgerBudget, LedgerBudget]:
+    """Replaces `lock_two_budgets`: returns budgets of any customer."""
+    first, second = (
+        LedgerBudget.of(select_budgets(Budget.id == each).tuples().first())
+        for each in (budget_id, other_id)
+    )
+    return first, second
+
+
+def _list_for_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("budget_sync.queries.api.require", grant_any)
+    patch.setattr("budget_sync.queries.requests.require_for", lambda *_: Scope.ANY)
+
+
 def _serve_all(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Actor, "serves", lambda actor, customer_id: True)
 
@@ -944,9 +1096,66 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
         "cancel",
         ("auditor",),
     ),
+    "amend requires permission": (
+        without("ledger.amend", "require", grant_any),
+        "amend",
+        ("auditor",),
+    ),
+    "reverse requires permission": (
+        without("ledger.reverse", "require", grant_any),
+        "reverse",
+        ("manager",),
+    ),
+    "spend requires permission": (
+        without("ledger.spend", "require", grant_any),
+        "spend",
+        ("business_user",),
+    ),
+    "users amend only their own": (
+        without("ledger.policy", "require_own_reservation", lambda *_: None),
+        "amend a colleague",
+        ("business_user",),
+    ),
+    "users raise only what they checked": (
+        without("ledger.policy", "require_own_check", lambda *_, **__: None),
+        "amend own, unchecked",
+        ("manager",),
+    ),
+    "users move only what they checked": (
+        without("ledger.policy", "require_own_check", lambda *_, **__: None),
+        "amend own, to an unchecked",
+        ("business_user",),
+    ),
+    "a hold moves within its customer": (
+        without("ledger.movements", "lock_two_budgets", any_two_budgets),
+        "amend own, to other",
+        ("admin",),
+    ),
+    "amend is limited to the customer's budgets": (
+        without("ledger.movements", "lock_budget", any_budget),
+        "amend other",
+        ("api_system",),
+    ),
+    "reverse is limited to the customer's budgets": (
+        without("ledger.movements", "lock_budget", any_budget),
+        "reverse other",
+        ("fpa_user",),
+    ),
+    "spend is limited to the customer's budgets": (
+        without("ledger.movements", "lock_budget", any_budget),
+        "spend on other",
+        ("api_system",),
+    ),
+    "spend rejects another customerId": (_serve_all, "spend, other", ("fpa_admin",)),
+    "over-budget amendment requires permission": (
+        without("ledger.amend", "require_overspend", lambda _: None),
+        "amend over",
+        ("api_system",),
+    ),
+    "listing requests requires permission": (_list_for_all, "list requests", ("auditor",)),
     "listing budgets requires permission": (
         without("queries.api", "require", grant_any),
-        "list",
+        "list budgets",
         ("auditor",),
     ),
     "reading a budget requires permission": (
@@ -1040,17 +1249,17 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
         ("super_admin",),
     ),
     "a person approves for themselves": (
-        without("ledger.reserve", "_approval", lambda *_: Approval("Anyone", "Anything")),
+        without("ledger.reserve", "approval_of", lambda *_: Approval("Anyone", "Anything")),
         "reserve over budget, approved by FP&A",
         ("admin",),
     ),
     "an approver is not the requester": (
-        without("ledger.reserve", "_approval", lambda *_: Approval("Anyone", "Anything")),
+        without("ledger.reserve", "approval_of", lambda *_: Approval("Anyone", "Anything")),
         "reserve over budget for",
         ("super_admin*",),
     ),
     "an approver is a person": (
-        without("ledger.reserve", "_approval", lambda *_: Approval("Anyone", "Anything")),
+        without("ledger.reserve", "approval_of", lambda *_: Approval("Anyone", "Anything")),
         "reserve over budget, approved by self",
         ("api_system+",),
     ),
@@ -1061,6 +1270,20 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
 def test_removing_a_guard_changes_an_outcome(cast: Cast, guard: str) -> None:
     break_guard, rows, callers = GUARDS[guard]
     assert _is_caught(cast, break_guard, rows, *callers)
+
+
+@pytest.mark.parametrize("caller", ["manager", "business_user", "fpa_user", "api_system"])
+def test_ordinary_users_list_only_their_own_requests(cast: Cast, caller: str) -> None:
+    who = cast.callers[caller]
+    own, other = Attempt(cast, who).held_by(who.own_id), Attempt(cast, who).held_by(COLLEAGUE)
+    listed: set[str] = set()
+    cursor = ""
+    while cursor is not None:
+        page = cast.send(who, _get(f"/api/requests?status=all{cursor}")).get_json()
+        listed |= {item["requestId"] for item in page["items"]}
+        cursor = page["nextCursor"] and f"&cursor={page['nextCursor']}"
+    assert own.request_id in listed
+    assert (other.request_id in listed) == (caller in {"fpa_user", "api_system"})
 
 
 def test_all_balances_are_consistent_afterwards(cast: Cast) -> None:

@@ -22,12 +22,15 @@ from support.templates import Templates
 from support.world import (
     PASSWORD,
     ROOT,
+    amend_body,
     cheap_hash,
     check_body,
     commit_body,
     key_headers,
     release_body,
     reserve_body,
+    reverse_body,
+    spend_body,
 )
 from werkzeug.test import TestResponse
 
@@ -135,6 +138,21 @@ class World:
             release_body(**{"budgetId": f"{budget_of}-eng"} | changes),
             headers,
         )
+
+    def amend(self, by: str, budget_of: str, **changes: Any) -> TestResponse:
+        """Amend on this customer's budget."""
+        body = amend_body(**{"budgetId": f"{budget_of}-eng"} | changes)
+        return self.call(by, "POST", "/api/budget/amend", body)
+
+    def reverse(self, by: str, budget_of: str, **changes: Any) -> TestResponse:
+        """Reverse on this customer's budget."""
+        body = reverse_body(**{"budgetId": f"{budget_of}-eng"} | changes)
+        return self.call(by, "POST", "/api/budget/reverse", body)
+
+    def spend(self, by: str, budget_of: str, **changes: Any) -> TestResponse:
+        """Record a spend on this customer's budget."""
+        by_id = {"department": None, "fiscalPeriod": None, "budgetId": f"{budget_of}-eng"}
+        return self.call(by, "POST", "/api/budget/spend", spend_body(**by_id | changes))
 
 
 def build(app: Flask) -> World:
@@ -260,7 +278,27 @@ def as_acme(world: World) -> list[TestResponse]:
         world.get(ACME, f"/api/requests/{REQUEST}"),
         world.get(employee, f"/api/requests/{REQUEST}"),
         world.get(ACME, "/api/requests/other%20request"),
+        *later_changes(world, ACME),
+        world.get(ACME, "/api/requests"),
+        world.get(ACME, "/api/requests?status=all&limit=2"),
+        world.get(employee, "/api/requests?status=all"),
+        world.get(ACME, "/api/requests/later"),
+        world.get(ACME, "/api/requests/card-2025-0031"),
+        world.get(employee, "/api/requests/card-2025-0031"),
         world.get(ACME, "/api/auth/me"),
+    ]
+
+
+def later_changes(world: World, name: str) -> list[TestResponse]:
+    """Change a request, reverse a part of it, and record a spend, all twice."""
+    named: dict[str, Any] = {"requestId": "later"}
+    return [
+        world.reserve(name, name, **named, amount=100),
+        *(world.amend(name, name, **named, amount=200) for _ in range(2)),
+        *(world.commit(name, name, **named, amount=200) for _ in range(2)),
+        *(world.reverse(name, name, **named, amount=50) for _ in range(2)),
+        *(world.spend(name, name, amount=10) for _ in range(2)),
+        world.reverse(name, name, requestId="card-2025-0031", amount=4),
     ]
 
 
@@ -279,6 +317,7 @@ def as_umbrella(world: World) -> None:
     assert world.commit(UMBRELLA, UMBRELLA, keyed, amount=2).status_code == 200
     assert world.release(UMBRELLA, UMBRELLA, keyed, amount=3).status_code == 200
     assert world.reserve(UMBRELLA, UMBRELLA, requestId="the rest", amount=94_000).status_code == 200
+    assert {reply.status_code for reply in later_changes(world, UMBRELLA)} == {200}
 
 
 @pytest.fixture
@@ -310,7 +349,7 @@ def test_responses_do_not_depend_on_the_other_customer(
 def comparable(reply: TestResponse) -> tuple[int, str]:
     """The status and text of a response, with random ids replaced."""
     return reply.status_code, re.sub(
-        r"(chk|res)_[0-9a-f]{24}", r"\1_random", reply.get_data(as_text=True)
+        r"(chk|res|call)_[0-9a-f]{24}", r"\1_random", reply.get_data(as_text=True)
     )
 
 
@@ -442,8 +481,18 @@ def test_budget_of_another_customer_looks_nonexistent(world: World, by: str) -> 
     for case, words in BODIES.items():
         assert looks_unknown(world.reserve, ACME, **words), case
         assert looks_unknown(world.commit, ACME, **words), case
+        assert looks_unknown(world.amend, ACME, **words), case
+        assert looks_unknown(world.reverse, ACME, **words), case
+        assert looks_unknown(world.spend, ACME, **words), case
         for action in ("reject", "manual", "cancel"):
             assert looks_unknown(world.release, ACME, **words, action=action), case
+    held: dict[str, Any] = {"requestId": "to move", "amount": 5}
+    assert world.reserve(ACME, ACME, **held, userId=by).status_code == 200
+
+    def move(by: str, **words: Any) -> TestResponse:
+        return world.amend(by, ACME, **held, toBudgetId=words["budgetId"])
+
+    assert looks_unknown(move)
     assert balances(UMBRELLA) == before
     assert world.reserve(by, UMBRELLA).status_code == 404
 
@@ -457,7 +506,14 @@ def test_request_of_another_customer_looks_nonexistent(world: World, by: str) ->
         reply = world.get(by, f"/api/requests/{there}{query}")
         assert reply.status_code == 404
         assert same(reply, there, world.get(by, f"/api/requests/{nowhere}{query}"), nowhere)
-    for call in (world.commit, world.release):
+    assert world.spend(UMBRELLA, UMBRELLA, spendId="request-card!").status_code == 200
+    reply = world.get(by, "/api/requests/request-card!")
+    assert same(reply, "request-card!", world.get(by, f"/api/requests/{nowhere}"), nowhere)
+    listed = world.get(by, "/api/requests?status=all").get_json()
+    assert listed == {"items": [], "nextCursor": None}
+    cursor = Reservation.get(Reservation.requestId == there).id
+    assert is_error(world.get(by, f"/api/requests?cursor={cursor}"), 400, "INVALID_REQUEST")
+    for call in (world.commit, world.release, world.amend, world.reverse):
         assert same(
             call(by, ACME, requestId=there), there, call(by, ACME, requestId=nowhere), nowhere
         )

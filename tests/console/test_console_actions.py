@@ -231,12 +231,12 @@ def test_action_needs_a_reason_and_shows_ledger_errors(
     fiona: FlaskClient,
 ) -> None:
     hold("intake-1", 500)
-    act = "/request/commit?id=intake-1&budget=budget-123&amount=900000"
+    act = "/request/release?id=intake-1&budget=budget-123&action=manual&amount=600"
     shown = hidden(fiona.get(act).text, "shown")
-    without = send(fiona, act, amount="900000", reason="  ", shown=shown, once="a")
+    without = send(fiona, act, amount="600", reason="  ", shown=shown, once="a")
     assert (without.status_code, "Enter a reason" in without.text) == (400, True)
-    rejected = send(fiona, act, amount="900000", reason="too much", shown=shown, once="a")
-    assert (rejected.status_code, "Insufficient budget" in rejected.text) == (409, True)
+    rejected = send(fiona, act, amount="600", reason="too much", shown=shown, once="a")
+    assert (rejected.status_code, "Amount exceeds reserved" in rejected.text) == (409, True)
     assert Reservation.get(Reservation.requestId == "intake-1").heldMinor == 50_000
 
 

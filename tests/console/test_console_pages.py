@@ -425,9 +425,12 @@ def test_customer_settings_are_changed_on_their_page(site: Flask) -> None:
     admin = member(site, "boss", Role.ADMIN)
     assert 'name="limit" value="10000"' in admin.get("/team/customer").text
     form = {"name": "Acme Corp.", "limit": "1,250.50", "time_zone": "Asia/Tokyo", "month": "4"}
+    form |= {"tolerance": "7.5", "tolerance_amount": "500", "hold_days": "30"}
     assert send(admin, "/team/customer", **form).location == "/team/customer"
     page = admin.get("/team/customer").text
-    assert "The settings are changed." in page
+    assert "The settings are changed. 0 open reservations will expire in 30 days." in page
+    assert 'name="tolerance" value="7.5%"' in page
+    assert 'name="hold_days" value="30"' in page
     assert "Times are in Asia/Tokyo." in page
     assert 'name="limit" value="1250.5"' in page
     assert "org-456: auto-approve limit 10000 → 1250.5" in admin.get("/audit").text
@@ -451,6 +454,11 @@ def test_customer_settings_are_changed_on_their_page(site: Flask) -> None:
         ({"month": "13"}, "must be a month from 1 to 12"),
         ({"named_by": "middle"}, "fiscalYearNamedBy must be one of end, start"),
         ({"month": ""}, "must be a month from 1 to 12"),
+        ({"tolerance": "7,5%"}, "invoiceTolerance must be a percentage from 0 to 100"),
+        ({"tolerance": ""}, "invoiceTolerance must be a percentage from 0 to 100"),
+        ({"tolerance_amount": "much"}, "invoiceToleranceAmount must be an amount such as 5000"),
+        ({"hold_days": "0"}, "holdDays must be a whole number of days from 1 to 3650"),
+        ({"hold_days": "soon"}, "holdDays must be a whole number of days from 1 to 3650"),
         ({"name": " "}, "name must be 1 to 200 printable characters"),
     ],
 )
@@ -458,7 +466,8 @@ def test_invalid_setting_of_a_customer_changes_nothing(
     site: Flask, changes: dict[str, str], message: str
 ) -> None:
     admin = member(site, "boss", Role.ADMIN)
-    form = {"name": "New", "limit": "5", "time_zone": "UTC", "month": "1"} | changes
+    form = {"name": "New", "limit": "5", "time_zone": "UTC", "month": "1", "tolerance": "10%"}
+    form |= changes
     rejected = send(admin, "/team/customer", **form)
     assert (rejected.status_code, message in rejected.text) == (400, True)
     assert Customer.get_by_id(demo.CUSTOMER).name == "Acme Inc."

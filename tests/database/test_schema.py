@@ -176,9 +176,24 @@ ROWS: dict[str, Row] = {
         "currencyExponent": 2,
         "amountMinor": 500000,
         "heldMinor": 500000,
+        "version": 2,
         "status": "open",
         "createdAt": NOW,
         "reserveReply": "{}",
+    },
+    "Spend": {
+        "seq": 9,
+        "customerId": "acme",
+        "budgetId": "engineering",
+        "spendId": "card-9",
+        "currencyExponent": 2,
+        "amountMinor": 500000,
+        "version": 2,
+        "spentOn": "2025-02-05",
+        "reason": "Train tickets",
+        "recordedBy": "Sam Poe (sam@acme.com)",
+        "createdAt": NOW,
+        "reply": "{}",
     },
     "StoredReply": {
         "customerId": "acme",
@@ -297,6 +312,7 @@ def insert_related_rows(engine: Engine) -> None:
     )
     engine.insert("Reservation", {"seq": 1, "id": "res-1", "requestId": "intake-1"})
     engine.insert("Reservation", {"seq": 2, "id": "res-2", "requestId": "intake-2", **CLOSED})
+    engine.insert("Spend", {"seq": 1, "spendId": "card-1"})
     engine.insert("AuditLog", {"id": 1, "version": 1, "action": "CREATE"})
     engine.insert("StoredReply", {"idempotencyKey": "used"})
     engine.insert("SyncHistory", {"id": 1, "syncId": "sync_1_acme"})
@@ -344,6 +360,7 @@ GENERATED = {
     ("BudgetUtilization", "committedAmount"): "committedMinor",
     ("Reservation", "amount"): "amountMinor",
     ("Reservation", "heldAmount"): "heldMinor",
+    ("Spend", "amount"): "amountMinor",
     ("BudgetCheckLog", "amount"): "amountMinor",
     ("HoldAnswer", "newAmount"): "newMinor",
 }
@@ -379,7 +396,7 @@ def test_generated_amounts_are_in_whole_units(
     row: dict[str, object] = {"currencyExponent": exponent, GENERATED[place]: minor}
     if table == "Reservation":
         row |= {"amountMinor": minor, "heldMinor": minor}
-    if table in ("BudgetUtilization", "Reservation", "HoldAnswer"):
+    if table in ("BudgetUtilization", "Reservation", "Spend", "HoldAnswer"):
         # These tables reference a budget with the same exponent.
         engine.insert("Budget", {"currencyExponent": exponent})
         row["budgetId"] = ROWS["Budget"]["id"]
@@ -485,6 +502,62 @@ INVALID = {
         {"heldMinor": 499999, "exceededMinor": -1},
         reservation(exceededMinor=1, releasedMinor=500001),
     ),
+    "negative reversed amount": Invalid(
+        "Reservation",
+        {"reversedMinor": -1},
+        {"reversedMinor": 1, "committedMinor": 1, "exceededMinor": 1},
+    ),
+    "more reversed than committed": Invalid(
+        "Reservation",
+        {"reversedMinor": 2, "committedMinor": 1, "exceededMinor": 1},
+        {"reversedMinor": 1, "committedMinor": 1, "exceededMinor": 1},
+    ),
+    "adjusted amount missing from held": Invalid(
+        "Reservation", {"adjustedMinor": 1}, {"adjustedMinor": 1, "heldMinor": 500001}
+    ),
+    "lowered amount missing from held": Invalid(
+        "Reservation", {"adjustedMinor": -1}, {"adjustedMinor": -1, "heldMinor": 499999}
+    ),
+    "reservation without a version": Invalid("Reservation", {"version": None}),
+    "reservation of version zero": Invalid("Reservation", {"version": 0}, {"version": 1}),
+    "spend of zero": Invalid("Spend", {"amountMinor": 0}, {"amountMinor": 1}),
+    "spend of 16 digits": Invalid("Spend", {"amountMinor": 10**15}, {"amountMinor": 10**15 - 1}),
+    "spend reversed by a negative amount": Invalid(
+        "Spend", {"reversedMinor": -1}, {"reversedMinor": 1}
+    ),
+    "spend reversed by more than itself": Invalid(
+        "Spend", {"reversedMinor": 500001}, {"reversedMinor": 500000}
+    ),
+    "spend without an id": Invalid("Spend", {"spendId": ""}),
+    "spend with an id of 201 characters": Invalid(
+        "Spend", {"spendId": "s" * 201}, {"spendId": "s" * 200}
+    ),
+    "spend of version zero": Invalid("Spend", {"version": 0}, {"version": 1}),
+    "spend id twice": Invalid(
+        "Spend",
+        {"spendId": "card-1"},
+        {"spendId": "card-1", "customerId": "globex", "budgetId": "globex-1"},
+    ),
+    "spend id twice, on another budget": Invalid(
+        "Spend", {"spendId": "card-1", "budgetId": "spare"}, {"budgetId": "spare"}
+    ),
+    "spend of another customer": Invalid("Spend", {"customerId": "globex"}),
+    "spend with another exponent": Invalid("Spend", {"currencyExponent": 0}),
+    "spend without a day": Invalid("Spend", {"spentOn": None}),
+    "negative invoice tolerance": Invalid(
+        "Customer", {"invoiceToleranceBasisPoints": -1}, {"invoiceToleranceBasisPoints": 0}
+    ),
+    "invoice tolerance above 100 %": Invalid(
+        "Customer", {"invoiceToleranceBasisPoints": 10001}, {"invoiceToleranceBasisPoints": 10000}
+    ),
+    "negative amount of the invoice tolerance": Invalid(
+        "Customer", {"invoiceToleranceMinor": -1}, {"invoiceToleranceMinor": 0}
+    ),
+    "invoice tolerance of 16 digits": Invalid(
+        "Customer", {"invoiceToleranceMinor": 10**15}, {"invoiceToleranceMinor": 10**15 - 1}
+    ),
+    "holds of zero days": Invalid("Customer", {"holdDays": 0}, {"holdDays": 1}),
+    "holds of more than ten years": Invalid("Customer", {"holdDays": 3651}, {"holdDays": 3650}),
     "held amount too large": Invalid("Reservation", {"heldMinor": 500001}, {"heldMinor": 500000}),
     "held amount too small": Invalid(
         "Reservation", {"heldMinor": 499999}, {"heldMinor": 499999, "releasedMinor": 1}
@@ -717,6 +790,7 @@ TYPES = {
     "BIGINT": ("BIGINT", "bigint"),
     "BOOL": ("BOOLEAN", "boolean"),
     "BYTEA": ("BYTEA", "bytea"),
+    "DATE": ("DATE", "date"),
     "TIMESTAMPTZ": ("TIMESTAMPTZ", "timestamp with time zone"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from contextlib import closing
 from decimal import Decimal
@@ -22,17 +23,21 @@ from budget_sync.database import db
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
+    AmendRequest,
     CommitRequest,
     OverBudget,
     ReleaseAction,
     ReleaseRequest,
     ReserveRequest,
+    ReverseRequest,
+    ReverseTo,
+    SpendRequest,
 )
 from budget_sync.ledger import verification
 
 pytestmark = pytest.mark.both_engines
 
-BUSY, QUIET, FOREIGN = "busy-1", "quiet-1", "globex-1"
+BUSY, QUIET, SECOND, FOREIGN = "busy-1", "quiet-1", "second-1", "globex-1"
 
 FIONA = Actor(
     principal="user:fiona",
@@ -79,6 +84,7 @@ def move_money() -> None:
     for customer_id, budget_id, department in (
         ("acme", BUSY, "Engineering"),
         ("acme", QUIET, "Legal"),
+        ("acme", SECOND, "Sales"),
         ("globex", FOREIGN, "Engineering"),
     ):
         manual_budgets.set_budget(
@@ -113,8 +119,52 @@ def move_money() -> None:
     reserve("over", 5000, over_budget=OverBudget(approved_by="fiona", reason="The auditors insist"))
     release("over", 5000, ReleaseAction.CANCEL)
     manual_budgets.set_budget(ROOT, "acme", "Engineering", "Q1 2025", Decimal(2000))
+    change_later()
     reserve("elsewhere", 5, QUIET)
     reserve("as-much-here", 5)
+
+
+def change_later() -> None:
+    """Amendments, a move that leaves and one that enters, a reversal of two commits, a spend."""
+    reserve("amended", 50)
+    amend("amended", amount=Decimal(60))
+    reserve("moved", 20)
+    amend("moved", to_budget_id=SECOND)
+    for number in range(2):
+        reserve(f"reversed-{number}", 40)
+        commit(f"reversed-{number}", 40)
+        reverse(f"reversed-{number}", 10)
+    ledger.spend(
+        FIONA,
+        SpendRequest(
+            spend_id="card",
+            budget_id=BUSY,
+            amount=Decimal(15),
+            date=dt.date(2025, 3, 31),
+            reason="A train",
+        ),
+    )
+    reverse("card", 5)
+
+
+def amend(request_id: str, **more: Any) -> None:
+    ledger.amend(
+        FIONA,
+        AmendRequest(budget_id=BUSY, request_id=request_id, reason="The price changed", **more),
+    )
+
+
+def reverse(request_id: str, amount: int, to: ReverseTo = ReverseTo.AVAILABLE) -> None:
+    ledger.reverse(
+        FIONA,
+        ReverseRequest(
+            budget_id=BUSY,
+            request_id=request_id,
+            amount=Decimal(amount),
+            to=to,
+            reason="A credit note",
+        ),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +247,7 @@ def test_balances_verify_after_traffic(books: Flask) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     rows = db.execute_sql('SELECT COUNT(*) FROM "AuditLog"').fetchone()[0]
     assert (
-        result.stdout == f"Verified: 3 budgets, 10 reservations, {rows} audit rows. "
+        result.stdout == f"Verified: 4 budgets, 15 reservations, {rows} audit rows. "
         "All balances are consistent.\n"
     )
 
@@ -367,6 +417,93 @@ TAMPERED = {
     """,
 }
 
+AMENDED, REVERSED, CARD = (
+    f""" "requestId" = '{name}' """ for name in ("amended", "reversed-0", "card")
+)
+SPEND = "\"spendId\" = 'card'"
+LEFT = f""" "requestId" = 'moved' AND "action" = 'TRANSFER' AND {OF_BUSY} """
+A_RESERVATION = "a reservation differs from the sum of its audit rows"
+A_SPEND = "a spend differs from the sum of its audit rows"
+NO_SPEND = "audit rows name a spend that does not exist"
+A_MOVE = "the two rows of a move to another budget do not fit together"
+AN_ACTION = "the amounts of an audit row do not fit its action"
+
+# Changes of what the later verbs wrote, with the sentence that must be among the findings.
+LATER = {
+    "a reservation's version": (
+        A_RESERVATION,
+        update("Reservation", '"version" = "version" - 1', AMENDED),
+    ),
+    "an amended amount in another column": (
+        A_RESERVATION,
+        update("Reservation", '"adjustedMinor" = 0, "exceededMinor" = "adjustedMinor"', AMENDED),
+    ),
+    "a reversed amount": (
+        A_RESERVATION,
+        update("Reservation", '"reversedMinor" = "reversedMinor" + 1', REVERSED),
+    ),
+    "an amendment deleted": (
+        A_RESERVATION,
+        delete("AuditLog", f"{AMENDED} AND \"action\" = 'AMEND'"),
+    ),
+    "a reversal deleted": (
+        A_RESERVATION,
+        delete("AuditLog", f"{REVERSED} AND \"action\" = 'REVERSE'"),
+    ),
+    "a spend's amount": (A_SPEND, update("Spend", '"amountMinor" = "amountMinor" + 1', SPEND)),
+    "a spend's reversed amount": (A_SPEND, update("Spend", '"reversedMinor" = 0', SPEND)),
+    "a spend's version": (A_SPEND, update("Spend", '"version" = 1', SPEND)),
+    "a spend's reversal deleted": (
+        A_SPEND,
+        delete("AuditLog", f"{CARD} AND \"action\" = 'REVERSE'"),
+    ),
+    "a spend deleted": (NO_SPEND, delete("Spend", SPEND)),
+    "a spend's id": (NO_SPEND, update("Spend", "\"spendId\" = 'another'", SPEND)),
+    "a spend in the counters only": (
+        "the counters differ from the sum of its reservations and spend",
+        delete("Spend", SPEND),
+    ),
+    "one row of a move deleted": (A_MOVE, delete("AuditLog", LEFT)),
+    "a move without its id": (A_MOVE, update("AuditLog", '"transferId" = NULL', LEFT)),
+    "another id of a move": (A_MOVE, update("AuditLog", "\"transferId\" = 'another'", LEFT)),
+    "another request of a move": (A_MOVE, update("AuditLog", "\"requestId\" = 'open'", LEFT)),
+    "another requester of a move": (A_MOVE, update("AuditLog", "\"subject\" = 'another'", LEFT)),
+    "a move in one direction": (A_MOVE, update("AuditLog", '"reservedDeltaMinor" = 1', LEFT)),
+    "a move with a third row": (
+        A_MOVE,
+        f"""
+        UPDATE "AuditLog" SET "action" = 'TRANSFER', "transferId" =
+            (SELECT "transferId" FROM "AuditLog" WHERE {LEFT})
+        WHERE {AMENDED} AND "action" = 'AMEND'
+        """,
+    ),
+    "an amendment of nothing": (
+        AN_ACTION,
+        update("AuditLog", '"reservedDeltaMinor" = 0', f"{AMENDED} AND \"action\" = 'AMEND'"),
+    ),
+    "an amendment that commits": (
+        AN_ACTION,
+        update("AuditLog", '"committedDeltaMinor" = 1', f"{AMENDED} AND \"action\" = 'AMEND'"),
+    ),
+    "a move that commits": (AN_ACTION, update("AuditLog", '"committedDeltaMinor" = 1', LEFT)),
+    "a reversal that commits": (
+        AN_ACTION,
+        update("AuditLog", '"committedDeltaMinor" = 1', f"{CARD} AND \"action\" = 'REVERSE'"),
+    ),
+    "a reversal of nothing": (
+        AN_ACTION,
+        update("AuditLog", '"committedDeltaMinor" = 0', f"{CARD} AND \"action\" = 'REVERSE'"),
+    ),
+    "a spend that reserves": (
+        AN_ACTION,
+        update("AuditLog", '"reservedDeltaMinor" = 1', f"{CARD} AND \"action\" = 'SPEND'"),
+    ),
+    "a spend that returns money": (
+        AN_ACTION,
+        update("AuditLog", '"committedDeltaMinor" = -1', f"{CARD} AND \"action\" = 'SPEND'"),
+    ),
+}
+
 # Changes that the database's constraints reject unless they are off too.
 UNCHECKED = {
     "a closed reservation that holds money": update("Reservation", "\"status\" = 'closed'", OPEN),
@@ -392,11 +529,21 @@ def findings_of(app: Flask) -> list[str]:
 @pytest.mark.parametrize("change", TAMPERED.values(), ids=TAMPERED)
 def test_verify_names_the_budget_of_a_change(books: Flask, change: str) -> None:
     tamper(change)
-    # Each change is about the busy budget. One moves an audit row to the quiet budget as well.
-    allowed = (f"Budget {BUSY}: ", f"Budget {QUIET}: ") if QUIET in change else f"Budget {BUSY}: "
+    # Each change is about the busy budget. One moves an audit row to the quiet budget as well. A
+    # move may be found on either of its budgets.
+    allowed: tuple[str, ...] = (f"Budget {BUSY}: ", f"Budget {SECOND}: {A_MOVE}: ")
+    if QUIET in change:
+        allowed += (f"Budget {QUIET}: ",)
     findings = findings_of(books)
     assert all(finding.startswith(allowed) for finding in findings), findings
     assert any(finding.startswith(f"Budget {BUSY}: ") for finding in findings)
+
+
+@pytest.mark.parametrize(("sentence", "change"), LATER.values(), ids=LATER)
+def test_verify_finds_changes_of_later_verbs(books: Flask, sentence: str, change: str) -> None:
+    tamper(change)
+    findings = findings_of(books)
+    assert any(f": {sentence}: " in finding for finding in findings), findings
 
 
 @pytest.mark.parametrize("change", UNCHECKED.values(), ids=UNCHECKED)
@@ -517,8 +664,9 @@ def test_budget_deleted_with_its_utilization_row(books: Flask) -> None:
 def test_finding_shows_both_amounts(books: Flask) -> None:
     tamper(f"""UPDATE "BudgetUtilization" SET "reservedMinor" = 1 WHERE "budgetId" = '{QUIET}'""")
     amounts = "reserved 1 against 500, committed 0 against 0 (minor units)."
+    counters = "the counters differ from the sum of its reservations and spend"
     assert findings_of(books) == [
-        f"Budget {QUIET}: the counters differ from the sum of its reservations and spend: {amounts}",
+        f"Budget {QUIET}: {counters}: {amounts}",
         (
             f"Budget {QUIET}: the balances differ from the sum of its audit log: "
             f"budgeted 100000 against 100000, {amounts}"
@@ -529,7 +677,7 @@ def test_finding_shows_both_amounts(books: Flask) -> None:
 def test_every_contradicting_budget_is_named(books: Flask) -> None:
     tamper('UPDATE "BudgetUtilization" SET "version" = "version" + 1')
     assert [finding.partition(": ")[0] for finding in findings_of(books)] == [
-        f"Budget {budget_id}" for budget_id in (BUSY, FOREIGN, QUIET)
+        f"Budget {budget_id}" for budget_id in (BUSY, FOREIGN, QUIET, SECOND)
     ]
 
 

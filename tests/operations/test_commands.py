@@ -202,6 +202,8 @@ TYPED: dict[str, tuple[str, ...]] = {
         "--amount",
         "100000",
     ),
+    "import-spend": ("cards.csv", "--customer", "acme"),
+    "expire-holds": (),
     "prune-checks": ("--older-than", "365"),
     "prune-history": ("--older-than", "365"),
     "stats": (),
@@ -240,6 +242,7 @@ def test_help_describes_command_and_every_option(shell: Shell, name: str) -> Non
                 "PATH",
                 "SOURCE",
                 "NAME",
+                "FILE",
                 "[TOKEN|-]",
             )
 
@@ -856,6 +859,8 @@ def test_disabling_a_customer_ends_its_keys_and_sessions(acme: Shell) -> None:
         "USD",
         "UTC",
         "from month 1, named by its end",
+        "10%, at most the auto-approve limit",
+        "never",
         "disabled",
     ]
 
@@ -961,14 +966,74 @@ def test_customers_are_listed_in_columns(shell: Shell) -> None:
         *("--fiscal-year-start", "4", "--fiscal-year-named-by", "start"),
     )
     shell.succeed("add-customer", "acme", "--name", "Acme")
-    assert shell.succeed("list-customers") == (
-        "id      name                currency  time zone      fiscal year                       "
-        "state\n"
-        "acme    Acme                USD       UTC            from month 1, named by its end    "
-        "active\n"
-        "globex  Globex Corporation  EUR       Europe/Berlin  from month 4, named by its start  "
-        "active\n"
+    shell.succeed("set-customer", "acme", *TOLERANCE, "--hold-days", "30")
+    shell.succeed("set-customer", "globex", "--hold-days", "1")
+    assert table(shell.succeed("list-customers")) == [
+        [
+            *("id", "name", "currency", "time zone", "fiscal year", "invoice tolerance"),
+            *("reservations expire", "state"),
+        ],
+        [
+            *("acme", "Acme", "USD", "UTC", "from month 1, named by its end"),
+            *("7.5%, at most $500", "after 30 days", "active"),
+        ],
+        [
+            *("globex", "Globex Corporation", "EUR", "Europe/Berlin"),
+            *("from month 4, named by its start", "10%, at most the auto-approve limit"),
+            *("after 1 day", "active"),
+        ],
+    ]
+
+
+TOLERANCE = ("--invoice-tolerance", "7.5%", "--invoice-tolerance-amount", "500")
+
+
+def test_rules_for_reservations_are_set_removed_and_audited(acme: Shell) -> None:
+    assert acme.succeed("set-customer", "acme", *TOLERANCE) == (
+        "Changed customer acme: invoiceTolerance, invoiceToleranceAmount.\n"
     )
+    for text in ("10", "10%", "10.00 %"):
+        acme.succeed("set-customer", "acme", "--invoice-tolerance", text)
+    acme.succeed("set-customer", "acme", "--no-invoice-tolerance-amount")
+    acme.succeed("set-customer", "acme", "--hold-days", "30")
+    acme.succeed("set-customer", "acme", "--no-hold-days")
+    rows = AuditLog.select().where(AuditLog.action == "SET_CUSTOMER").order_by(AuditLog.id)
+    assert [(row.field, row.oldValue, row.newValue) for row in rows] == [
+        ("invoiceTolerance", "10%", "7.5%"),
+        ("invoiceToleranceAmount", None, "500"),
+        ("invoiceTolerance", "7.5%", "10%"),
+        ("invoiceToleranceAmount", "500", None),
+        ("holdDays", None, "30"),
+        ("holdDays", "30", None),
+    ]
+    acme.succeed("add-customer", "globex", "--name", "Globex", *TOLERANCE, "--hold-days", "7")
+    globex = Customer.get_by_id("globex")
+    assert (globex.invoiceToleranceBasisPoints, globex.invoiceToleranceMinor) == (750, 50_000)
+    assert globex.holdDays == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--invoice-tolerance", "101%"), "invoiceTolerance must be a percentage from 0 to 100"),
+        (("--invoice-tolerance", "-1"), "invoiceTolerance must be a percentage"),
+        (("--invoice-tolerance", "1.005"), "with at most 2 decimals"),
+        (("--invoice-tolerance", "7,5%"), "invoiceTolerance must be a percentage"),
+        (("--invoice-tolerance", ""), "invoiceTolerance must be a percentage"),
+        (("--invoice-tolerance-amount", "0.005"), "invoiceToleranceAmount must have at most 2"),
+        (("--hold-days", "0"), "holdDays must be a whole number of days from 1 to 3650"),
+        (("--hold-days", "3651"), "holdDays must be a whole number of days from 1 to 3650"),
+        (("--hold-days", "1", "--no-hold-days"), "Give either --hold-days or --no-hold-days."),
+        (
+            ("--invoice-tolerance-amount", "1", "--no-invoice-tolerance-amount"),
+            "Give either --invoice-tolerance-amount or --no-invoice-tolerance-amount.",
+        ),
+    ],
+)
+def test_wrong_rule_for_reservations_changes_nothing(
+    acme: Shell, options: tuple[str, ...], problem: str
+) -> None:
+    assert problem in acme.fail("set-customer", "acme", *options)
 
 
 # Users.

@@ -96,6 +96,7 @@ def test_commands_in_files_exist_and_have_those_options(path: Path) -> None:
         "budget-sync.cron",
         "budget-sync.service",
         "budget-sync-sheets.service",
+        "budget-sync-expiry.service",
         "budget-sync-deliver.service",
         "webhooks.md",
         "install.md",
@@ -305,7 +306,7 @@ def test_audit_without_answer_of_a_service_fails(tmp_path: Path) -> None:
 # systemd and cron.
 
 
-def test_all_units_have_the_same_sandbox() -> None:
+def test_units_have_the_same_sandbox() -> None:
     sandboxes = [
         re.findall(
             r"^(?:Protect|Private|Restrict|System|Capab|NoNew|Lock|Memory|UMask|User|Group).*",
@@ -315,10 +316,26 @@ def test_all_units_have_the_same_sandbox() -> None:
         for name in NAMES
     ]
     assert len(sandboxes[0]) > 20
-    assert all(sorted(sandbox) == sorted(sandboxes[0]) for sandbox in sandboxes)
+    assert sorted(sandboxes[0]) == sorted(sandboxes[1])
+    # These start no processes, and need no call to lower their priority.
+    priority = "SystemCallFilter=setpriority"
+    for sandbox in sandboxes[2:]:
+        assert sorted(sandbox) == sorted(set(sandboxes[0]) - {priority})
 
 
 NAMES = ("budget-sync", "budget-sync-sheets", "budget-sync-expiry", "budget-sync-deliver")
+
+
+def test_timers_and_cron_lines_run_the_same_commands() -> None:
+    hourly = r"^(\d+) \* \* \* \* .* ([a-z-]+) >/dev/null$"
+    lines = dict(re.findall(hourly, text("budget-sync.cron"), re.MULTILINE))
+    assert lines == {"0": "sync-sheets", "15": "expire-holds"}
+    for name, hour, verb in (
+        ("budget-sync-sheets", "hourly", "sync-sheets"),
+        ("budget-sync-expiry", "*:15", "expire-holds"),
+    ):
+        assert f"OnCalendar={hour}\n" in text(f"{name}.timer")
+        assert f"/flask {verb}\n" in text(f"{name}.service")
 
 
 def test_units_and_cron_keep_flask_from_loading_env_files() -> None:

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def run_line(
     return subprocess.run(
         ["bash", "-euc", pasted],
         cwd=PROJECT,
-        env=server.full_environment(),
+        env=server.shell_environment(),
         text=True,
         capture_output=True,
         check=check,
@@ -106,12 +105,19 @@ def test_readme_curl_lines_do_what_it_says(server: Installation) -> None:
 
 
 def test_api_page_curl_lines_do_what_it_says(server: Installation) -> None:
-    login, reserve, release, check = run_curl_lines(API, server)
+    login, reserve, release, check, *later = run_curl_lines(API, server)
     assert login["user"]["name"] == "Fiona Adams"
     assert reserve["newAvailable"] == 90000
     assert release["amountReleased"] == 5000
     assert release["newAvailable"] == 95000
     assert check["available"]
+    hold, amend, commit, reverse, spend = later
+    assert hold["newAvailable"] == 94000
+    assert (amend["previousAmount"], amend["amountReserved"]) == (1000, 1200)
+    assert amend["newAvailable"] == 93800
+    assert (commit["amountExceeded"], commit["newAvailable"]) == (50, 93750)
+    assert (reverse["amountReversed"], reverse["newAvailable"]) == (250, 94000)
+    assert (spend["overdrawn"], spend["newAvailable"]) == (False, 93900.1)
 
 
 def test_readme_fits_on_a_screen_or_two() -> None:
@@ -228,7 +234,7 @@ def test_setup_commands_work_in_their_order(environment: dict[str, str]) -> None
         subprocess.run(
             ["bash", "-euc", pasted],
             cwd=PROJECT,
-            env=installation.full_environment(),
+            env=installation.shell_environment(),
             text=True,
             capture_output=True,
             check=True,
@@ -246,13 +252,13 @@ def test_rehearsal_of_a_restore_works_as_pasted(server: Installation, tmp_path: 
     pasted = block.replace("/var/lib/budget-sync/rehearsal", str(rehearsal)).replace(
         "/var/backups/budget-sync", str(backups)
     )
-    program = f"{sys.executable} -m flask --app {PROJECT / 'app.py'}"
+    program = f"command flask --app {PROJECT / 'app.py'}"
     functions = f'flask() {{ {program} "$@"; }}; install() {{ mkdir "${{@: -1}}"; }}; '
     before = server.flask("stats").stdout
     done = subprocess.run(
         ["bash", "-euc", functions + pasted],
         cwd=tmp_path,
-        env=server.full_environment(),
+        env=server.shell_environment(),
         text=True,
         capture_output=True,
         check=True,

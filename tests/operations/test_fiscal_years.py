@@ -34,7 +34,7 @@ def keys() -> dict[str, str]:
 
 
 def set_named_by(named_by: str) -> list[str]:
-    return customers.set_customer(ROOT, "acme", fiscal_year_named_by=named_by)
+    return customers.set_customer(ROOT, "acme", fiscal_year_named_by=named_by).fields
 
 
 def test_keys_follow_the_naming_of_the_fiscal_year() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,15 +20,7 @@ from budget_sync.domain.permissions import ApiScope
 
 def say(installation: Installation, *arguments: str, given: str = "") -> tuple[int, str, str]:
     """Run a command with a text on standard input: exit status, output, errors."""
-    done = subprocess.run(
-        [Path(sys.executable).with_name("flask"), *arguments],
-        env=installation.full_environment(),
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = installation.flask(*arguments, given=given, check=False, timeout=60)
     return done.returncode, done.stdout, done.stderr
 
 

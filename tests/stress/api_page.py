@@ -27,8 +27,9 @@ THOROUGH = 100
 #: Values mixed into the generated ones, so that some calls succeed and move money.
 WORDS: Mapping[str, tuple[tuple[str, ...], list[object]]] = {
     "budgets": (("body.budgetId", "path.budgetId"), ["budget-123"]),
+    "targets": (("body.toBudgetId",), ["MKT-25Q1", "budget-123"]),
     "requests": (
-        ("body.requestId", "path.requestId"),
+        ("body.requestId", "path.requestId", "body.spendId"),
         [f"intake-{number}" for number in range(20)],
     ),
     "people": (("body.userId", "body.originalRequesterId"), ["user-123", "fpa-001"]),
@@ -36,6 +37,9 @@ WORDS: Mapping[str, tuple[tuple[str, ...], list[object]]] = {
     "departments": (("body.department", "query.department"), ["Engineering"]),
     "periods": (("body.fiscalPeriod", "query.fiscalPeriod"), ["Q1 2025"]),
     "amounts": (("body.amount",), [1, 2.5, 10, 0.01]),
+    "days": (("body.date",), ["2025-02-07"]),
+    "goals": (("body.to",), ["available", "reserved"]),
+    "references": (("body.externalRef",), ["PO-1", "PO-2"]),
 }
 
 #: Two checks are disabled. A schema cannot express that a customer is unknown or a currency is

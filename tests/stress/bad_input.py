@@ -68,6 +68,49 @@ CORPUS = (
     ),
 )
 
+#: More JSON texts for some fields.
+FIELD_CORPUS = {
+    "date": (
+        *(
+            '"2025-02-30"',
+            '"0000-01-01"',
+            '"0001-01-01"',
+            '"9999-12-31"',
+            '"2025-3-1"',
+            '"2025-W05-1"',
+        ),
+        *(
+            '"20250301"',
+            '"2025-02-01T00:00:00Z"',
+            '"2025-02-01\\u0000"',
+            '"\\uff12025-02-01"',
+            '"2025-02-0x"',
+        ),
+        *('"-025-02-01"', "20250301", "1e400", '"2025\\ud800-2-1"', '""', "[2025, 2, 1]"),
+    ),
+    "ifVersion": (
+        *(
+            "0",
+            "-1",
+            "1.5",
+            "1.0",
+            "1",
+            "2",
+            "true",
+            "1e0",
+            "1" + "0" * 30,
+            "-0",
+            "9223372036854775808",
+        ),
+        *('"1"', "NaN", "null", "[1]", "1" + "0" * 400),
+    ),
+    "to": ('"available"', '"reserved"', '"AVAILABLE"', '"reserved\\u0000"', "0", "[]"),
+    "toBudgetId": ('"budget-123"', '"OPS-25Q1"', '"budget-456\\u0000"', '"\\udc00"', "1"),
+    "extend": ("true", "false", "1", '"true"', "null"),
+    "externalRef": ('"PO-1"', '"PO-2"', '"\\ud800"', '"PO\\u00001"', '""', "1"),
+    "spendId": ('"card-1"', '"\\ud800"', '"\\u0000"', '""', "1", '"' + "x" * 201 + '"'),
+}
+
 #: Values for paths and queries, already URL-encoded.
 ADDRESS_CORPUS = (
     *(
@@ -222,6 +265,9 @@ HEADERS = (
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "BREW", "")
 
+#: Amounts of a request, so that it can be amended up and down.
+SMALL_AMOUNTS = ("0.01", "0.01", "0.02")
+
 #: Number of different Idempotency-Keys.
 KEYS = 30
 
@@ -246,8 +292,10 @@ CRON_SECRET, METRICS_TOKEN = "a secret for cron", "a token for metrics"
 #: The state that a failed call must not change. The few Idempotency-Keys keep the count cheap.
 MOVED = """
 SELECT SUM("version"), SUM("reservedMinor"), SUM("committedMinor"),
-    (SELECT MAX("seq") FROM "Reservation"), (SELECT MAX("id") FROM "AuditLog"),
-    (SELECT MAX("id") FROM "BudgetCheckLog"), (SELECT COUNT(*) FROM "StoredReply")
+    (SELECT MAX("seq") FROM "Reservation"), (SELECT SUM("version") FROM "Reservation"),
+    (SELECT MAX("seq") FROM "Spend"), (SELECT SUM("reversedMinor") FROM "Spend"),
+    (SELECT MAX("id") FROM "AuditLog"), (SELECT MAX("id") FROM "BudgetCheckLog"),
+    (SELECT COUNT(*) FROM "StoredReply")
 FROM "BudgetUtilization"
 """
 
@@ -255,7 +303,11 @@ FROM "BudgetUtilization"
 ELSEWHERE = {Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.HTTP_ERROR}
 
 JSON = "application/json"
-MONEY_PATHS = {CALLS[name].path for name in MONEY_CALLS}
+MONEY_PATHS = {CALLS[name].path for name in MONEY_CALLS} | {
+    "/api/budget/amend",
+    "/api/budget/reverse",
+    "/api/budget/spend",
+}
 
 
 class Answers(NamedTuple):
@@ -411,10 +463,11 @@ class Cases:
         rng = self.rng
         is_right = "password" in operation.fields and rng.random() < RIGHT_PASSWORDS
         fields = dict(self.login if is_right else rng.choice(operation.bodies))
-        if "requestId" in fields:
-            fields |= {"requestId": f'"{request_id}"', "amount": "0.01"}
+        for name in fields.keys() & {"requestId", "spendId"}:
+            fields |= {name: f'"{request_id}"', "amount": rng.choice(SMALL_AMOUNTS)}
         for name in rng.sample(operation.fields, min(rng.randint(0, 3), len(operation.fields))):
-            fields[name] = rng.choice(CORPUS)
+            more = FIELD_CORPUS.get(name, CORPUS)
+            fields[name] = rng.choice(rng.choice((CORPUS, more)))
         text = ", ".join(f'"{name}": {value}' for name, value in fields.items())
         damaged = f"{{{text}}}".encode("utf-8", "surrogatepass")
         if rng.random() < 0.2:

@@ -12,6 +12,13 @@ BALANCES = """
             WHERE r."budgetId" = b."id" AND r."status" = 'open'
         ), 0),
         COALESCE((
+            SELECT SUM(r."committedMinor" - r."reversedMinor") FROM "Reservation" r
+            WHERE r."budgetId" = b."id"
+        ), 0) + COALESCE((
+            SELECT SUM(s."amountMinor" - s."reversedMinor") FROM "Spend" s
+            WHERE s."budgetId" = b."id"
+        ), 0),
+        COALESCE((
             SELECT SUM(a."budgetedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"
         ), 0),
         COALESCE((
@@ -20,15 +27,18 @@ BALANCES = """
         COALESCE((
             SELECT SUM(a."committedDeltaMinor") FROM "AuditLog" a WHERE a."budgetId" = b."id"
         ), 0),
-        u."version" - (SELECT COUNT(*) FROM "AuditLog" a WHERE a."budgetId" = b."id")
+        u."version" - (SELECT COUNT(*) FROM "AuditLog" a WHERE a."budgetId" = b."id"),
+        u."version"
     FROM "Budget" b LEFT JOIN "BudgetUtilization" u ON u."budgetId" = b."id"
 """
 
 
 class StoredBalance(NamedTuple):
-    """A budget's stored amounts, the sum of its open reservations, and its replayed audit log.
+    """A budget's stored amounts, the sums of its reservations and spends, and its audit log's.
 
-    `reserved`, `committed` and `versions_off` are None if the budget has no utilization row.
+    `held` is the sum of its open reservations. `spent` is the sum of its commits and spends, net of
+    reversals. `reserved`, `committed`, `versions_off` and `version` are None if the budget has no
+    utilization row.
     """
 
     budget_id: str
@@ -37,10 +47,12 @@ class StoredBalance(NamedTuple):
     reserved: int | None
     committed: int | None
     held: Any
+    spent: Any
     replayed_budgeted: Any
     replayed_reserved: Any
     replayed_committed: Any
     versions_off: int | None
+    version: int | None
 
     @property
     def inconsistency(self) -> str | None:
@@ -53,9 +65,14 @@ class StoredBalance(NamedTuple):
             int(self.replayed_reserved),
             int(self.replayed_committed),
         )
-        if self.held != self.reserved or replayed != counted or self.versions_off:
+        if (
+            (self.held, self.spent) != (self.reserved, self.committed)
+            or replayed != counted
+            or self.versions_off
+        ):
             return (
-                f"{self.budget_id} has {counted}; its reservations hold {self.held}, its audit log"
-                f" replays to {replayed}, and {self.versions_off} audit rows are missing"
+                f"{self.budget_id} has {counted}; its reservations hold {self.held}, {self.spent}"
+                f" was spent, its audit log replays to {replayed}, and {self.versions_off} audit"
+                " rows are missing"
             )
         return f"{self.budget_id} is negative: {counted}" if min(counted) < 0 else None

@@ -26,14 +26,24 @@ TARGETS = {
     "domain.permissions": ("permissions",),
     **{
         f"ledger.policy.{name}": ("policy", "ledger", "requesters", "tenants")
-        for name in ("amounts", "approval", "check", "reserve", "commit", "release")
+        for name in ("amounts", "approval", "check", "reserve", "release")
     },
+    "ledger.policy.commit": ("policy", "commit_tolerance", "ledger"),
+    "ledger.policy.amend": ("policy", "amend"),
+    "ledger.policy.reverse": ("policy", "reverse"),
+    "ledger.policy.spend": ("policy", "spend"),
+    "ledger.amend": ("amend", "exactly_once"),
+    "ledger.approvals": ("requesters", "commit_tolerance", "amend"),
+    "ledger.expiry": ("expiry",),
+    "ledger.past_movements": ("reverse", "commit_tolerance", "amend"),
+    "ledger.reverse": ("reverse", "exactly_once"),
+    "ledger.spend": ("spend", "exactly_once"),
     "ledger.check": ("ledger", "guide_sql", "requesters"),
     "ledger.reserve": ("ledger", "requesters", "tenants"),
-    "ledger.commit": ("ledger", "requesters", "tenants"),
+    "ledger.commit": ("commit_tolerance", "ledger", "requesters", "tenants"),
     "ledger.release": ("ledger", "requesters", "tenants"),
-    "ledger.reservations": ("ledger", "requesters", "tenants"),
-    "ledger.movements": ("ledger", "requesters", "tenants"),
+    "ledger.reservations": ("ledger", "amend", "reverse", "requesters", "tenants"),
+    "ledger.movements": ("ledger", "amend", "requesters", "tenants"),
     "ledger.idempotency": ("ledger", "tenants"),
     "sync.match": ("sync_plan", "sync_run"),
     "sync.plan": ("sync_plan", "sync_run"),

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from support.installation import Installation
 
-from stress.load import STEPS, Load, compare, verify_balances
+from stress.load import STEPS, Load, add_target, compare, verify_balances
 from stress.outcome import Outcome, Place
 from stress.preload import SYNC, TRUNCATE, WRITE, preload
 
@@ -101,6 +101,7 @@ def stress(tries: int, place: Place) -> Outcome:
 
 
 def _record(server: Installation, movements: int) -> Run:
+    add_target(server)
     journal = server.folder / "disk-journal"
     preload(server, STRESS_JOURNAL=journal)
     before = [

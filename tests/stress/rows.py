@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stress import (
+    amendments,
     api_page,
     backup,
     bad_input,
@@ -55,6 +56,14 @@ ROWS = (
         conservation.stress,
         short=1_500,
         full=1_000_000,
+        engines=BOTH,
+    ),
+    Row(
+        "amend",
+        "One hold amended by many callers: no budget exceeded, no deadlock, nothing lost by kills",
+        amendments.stress,
+        short=150,
+        full=10_000,
         engines=BOTH,
     ),
     Row(

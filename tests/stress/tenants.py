@@ -35,7 +35,7 @@ PERIOD = "Q1 2025"
 BUSY_THREADS = 2
 
 #: The expected statuses.
-USUAL = (200, 404, 409, 422)
+USUAL = (200, 400, 404, 409, 422)
 
 #: A busy thread must succeed at least once per this many requests of the first customer.
 REQUESTS_PER_SUCCESS = 10
@@ -216,6 +216,44 @@ _CALLS: dict[str, Callable[[str, str, str, str, float], tuple[str, str, Body]]] 
         "POST",
         "/api/budget/release",
         {"budgetId": budget, "requestId": request, "amount": amount, "action": "reject"},
+    ),
+    "amend": lambda _customer, budget, _department, request, amount: (
+        "POST",
+        "/api/budget/amend",
+        {"budgetId": budget, "requestId": request, "amount": amount, "reason": "New quote"},
+    ),
+    "move": lambda customer, budget, _department, request, _amount: (
+        "POST",
+        "/api/budget/amend",
+        {
+            "budgetId": budget,
+            "requestId": request,
+            "toBudgetId": f"{customer}-Sales",
+            "reason": "Wrong department",
+        },
+    ),
+    "reverse": lambda _customer, budget, _department, request, amount: (
+        "POST",
+        "/api/budget/reverse",
+        {
+            "budgetId": budget,
+            "requestId": request,
+            "amount": amount,
+            "to": "reserved" if amount == 1 else "available",
+            "reason": "Credit note",
+        },
+    ),
+    "spend": lambda _customer, _budget, department, request, amount: (
+        "POST",
+        "/api/budget/spend",
+        {
+            "spendId": f"card-{request}-{amount}",
+            "department": department,
+            "fiscalPeriod": PERIOD,
+            "amount": amount,
+            "date": "2025-02-07",
+            "reason": "Card",
+        },
     ),
     "budgets": lambda *_: ("GET", "/api/budgets", None),
     "budget": lambda _customer, budget, *_: ("GET", f"/api/budgets/{budget}", None),

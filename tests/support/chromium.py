@@ -49,11 +49,8 @@ def company(
     tmp_path_factory: pytest.TempPathFactory, google: SheetsServer
 ) -> Iterator[Installation]:
     """The example company and its server."""
-    # Local, because most tests need no browser and selenium takes long to import.
-    from support.browser import CHROMEDRIVER, CHROMIUM  # noqa: PLC0415
-    from support.company import build_company  # noqa: PLC0415
+    from support.company import build_company  # noqa: PLC0415  # as in `chromium`
 
-    needs(CHROMIUM and CHROMEDRIVER, "chromium or chromedriver")
     folder = tmp_path_factory.mktemp("company")
     installation = Installation(
         {
@@ -71,12 +68,14 @@ def company(
     installation.end()
 
 
-@pytest.fixture(scope="module")
-def chromium(company: Installation) -> Iterator[Browser]:
-    """The browser, shared by all tests."""
-    from support.browser import Browser  # noqa: PLC0415
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The browser, shared by all tests. A test sets its `url`."""
+    # Local, because most tests need no browser and selenium takes long to import.
+    from support.browser import CHROMEDRIVER, CHROMIUM, Browser  # noqa: PLC0415
 
-    opened = Browser(company.url)
+    needs(CHROMIUM and CHROMEDRIVER, "chromium or chromedriver")
+    opened = Browser("")
     yield opened
     opened.close()
 
@@ -84,6 +83,7 @@ def chromium(company: Installation) -> Iterator[Browser]:
 @pytest.fixture
 def browser(chromium: Browser, company: Installation) -> Iterator[Browser]:
     """The browser, signed out. Its console must stay clean, and it must contact no other host."""
+    chromium.url = company.url
     chromium.sign_out()
     chromium.set_screen()
     chromium.log("browser")

@@ -310,12 +310,10 @@ class _Company:
         """Change requests after they are reserved, and record money that was spent without one."""
         with self.at(days=3):
             Customer.update(holdDays=30).execute()
-            self.check("intake-2004", "Marketing", 9_000, jane, "HubSpot")
+            self.check("intake-2004", "Sales", 9_000, jane, "HubSpot")
             ledger.reserve(
                 ORCHESTRATOR,
-                ReserveRequest(
-                    budget_id="marketing-1", request_id="intake-2004", amount=Decimal(9000)
-                ),
+                ReserveRequest(budget_id="sales-1", request_id="intake-2004", amount=Decimal(9000)),
             )
             self.check("intake-2005", "IT & Security", 2_400, jane, "Okta")
             hold: dict[str, Any] = {"budget_id": "it-1", "request_id": "intake-2005"}

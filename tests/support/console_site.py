@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from flask import Flask
@@ -133,6 +134,36 @@ def hidden(page: str, name: str) -> str:
     return found[1]
 
 
+def confirm(client: FlaskClient, path: str, **fields: str) -> TestResponse:
+    """Confirm an action with these fields, after its page has shown their effect."""
+    page = client.get(f"{path}&{urlencode(fields)}").text
+    once = {name: hidden(page, name) for name in ("shown", "once")}
+    return send(client, path, **fields, **once)
+
+
+def rows_of(page: str) -> dict[str, tuple[str, str]]:
+    """The amounts before and after in an action's table, by their labels."""
+    cell = r'<td class="num">(?:<strong>)?(?:<span class="[^"]*">)?([^<]+)'
+    found = re.findall(rf'<th scope="row">([^<]+)</th>{cell}.*?</td>{cell}', page)
+    return {label: (before, after) for label, before, after in found}
+
+
+def check_for(
+    request_id: str,
+    user_id: str,
+    amount: int,
+    *,
+    department: str = "Engineering",
+    period: str = "Q1 2025",
+) -> None:
+    """Check a request as an ordinary user, for themselves."""
+    email = f"{user_id}@example.com"
+    user = Actor(
+        f"user:{user_id}", user_id, user_id.title(), email, Role.BUSINESS_USER, demo.CUSTOMER
+    )
+    short_check(request_id, amount, by=user, user_id=user_id, department=department, period=period)
+
+
 def hold(
     request_id: str, amount: int, *, user_id: str = "user-123", budget_id: str = demo.BUDGET
 ) -> None:
@@ -150,6 +181,7 @@ def short_check(
     by: Actor = ROOT,
     user_id: str = "user-123",
     department: str = "Engineering",
+    period: str = "Q1 2025",
 ) -> None:
     """Check a request that is larger than its budget."""
     body = {
@@ -162,6 +194,6 @@ def short_check(
     ledger.check(
         by,
         CheckRequest.model_validate(
-            body | {"department": department, "fiscal_period": "Q1 2025", "amount": Decimal(amount)}
+            body | {"department": department, "fiscal_period": period, "amount": Decimal(amount)}
         ),
     )

@@ -72,19 +72,25 @@ class Installation:
             | self.environment
         )
 
+    def shell_environment(self) -> dict[str, str]:
+        """The same for a shell. Its `flask` commands are forked from a warm process."""
+        environment = self.full_environment()
+        return environment | {"PATH": f"{warm.program_folder()}:{environment['PATH']}"}
+
     def flask(
-        self, *arguments: str, check: bool = True, timeout: float | None = None
+        self, *arguments: str, given: str = "", check: bool = True, timeout: float | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a `flask` command to its end."""
+        """Run a `flask` command to its end; `given` is its standard input."""
         environment = self.full_environment()
         if self._can_fork(environment):
-            done = warm.run(arguments, environment, self.constants, timeout=timeout)
+            done = warm.run(arguments, environment, self.constants, given=given, timeout=timeout)
         else:
             line = [sys.executable, "-m", "flask", *arguments]
             done = subprocess.run(
                 line,
                 cwd=PROJECT,
                 env=environment,
+                input=given,
                 text=True,
                 capture_output=True,
                 check=False,

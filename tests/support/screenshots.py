@@ -52,7 +52,7 @@ PAGES = (
     ("amend-employee", "jane", "/request/amend?id=intake-2003&budget=design-1&amount=99000"),
     ("move-choice", "fiona", "/request/move?id=intake-2003&budget=design-1"),
     ("move", "fiona", "/request/move?id=intake-2003&budget=design-1&to=research-1"),
-    ("move-over", "fiona", "/request/move?id=intake-2004&budget=marketing-1&to=legal-1"),
+    ("move-over", "fiona", "/request/move?id=intake-2004&budget=sales-1&to=legal-1"),
     ("extend", "fiona", "/request/extend?id=intake-2003&budget=design-1"),
     ("reverse", "fiona", "/request/reverse?id=intake-2005&budget=data-1"),
     ("reverse-spend", "fiona", "/request/reverse?id=card-4711&budget=facilities-1"),

@@ -7,7 +7,8 @@ takes almost no time.
 from __future__ import annotations
 
 import json
-import shutil
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
@@ -37,9 +38,46 @@ _RESET_SEQUENCES = """
 Start = Literal["nothing", "tables", "world"]
 
 
+class _File(NamedTuple):
+    path: Path
+    mode: int
+    content: bytes
+
+
 class _Template(NamedTuple):
-    folder: Path
+    """The files of an instance folder, kept in memory, and the URL of a PostgreSQL database."""
+
+    folders: list[tuple[Path, int]]
+    files: list[_File]
     url: str | None
+
+    @classmethod
+    def of(cls, installation: Installation) -> _Template:
+        """The template to copy that installation, which has ended."""
+        folder = installation.folder
+        found = [(each.relative_to(folder), each) for each in sorted(folder.rglob("*"))]
+        return cls(
+            [(path, stat.S_IMODE(each.stat().st_mode)) for path, each in found if each.is_dir()],
+            [
+                _File(path, stat.S_IMODE(each.stat().st_mode), each.read_bytes())
+                for path, each in found
+                if each.is_file()
+            ],
+            installation.environment.get("DATABASE_URL"),
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write the files into a folder, which may exist."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, mode in self.folders:
+            (folder / path).mkdir(mode)
+        for file in self.files:
+            descriptor = os.open(folder / file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            try:
+                os.fchmod(descriptor, file.mode)
+                os.write(descriptor, file.content)
+            finally:
+                os.close(descriptor)
 
 
 class Templates(AbstractContextManager["Templates"]):
@@ -78,7 +116,7 @@ class Templates(AbstractContextManager["Templates"]):
     def _copy(self, start: Start, folder: Path, databases: ExitStack) -> dict[str, str]:
         template = None if start == "nothing" else self._template(start)
         if template:
-            shutil.copytree(template.folder, folder, dirs_exist_ok=True)
+            template.write(folder)
         environment = {"INSTANCE_FOLDER": str(folder), "SECRET_KEY": SECRET}
         if self.server:
             names = (urlsplit(template.url).path[1:],) if template and template.url else ()
@@ -91,8 +129,7 @@ class Templates(AbstractContextManager["Templates"]):
             installation = Installation(self._copy(before, self.folder / start, self._databases))
             installation.flask("demo" if start == "world" else "init-db")
             self._finish(installation)
-            url = installation.environment.get("DATABASE_URL")
-            self._templates[start] = _Template(installation.folder, url)
+            self._templates[start] = _Template.of(installation)
         return self._templates[start]
 
     def _finish(self, installation: Installation) -> None:

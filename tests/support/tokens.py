@@ -40,7 +40,7 @@ roles = {{ claim = "groups", map = {{ "admins" = "admin", "fpa-admins" = "fpa_ad
 [[provider.service]]
 subject = "orchestrator@clients"
 name = "orchestrator"
-scopes = ["check", "reserve", "commit", "release", "read"]
+scopes = ["check", "reserve", "commit", "release", "spend", "read"]
 """
 
 

@@ -138,3 +138,41 @@ def commit_body(**changes: Any) -> dict[str, Any]:
         "externalRef": "PO-1002",
     } | changes
     return {name: value for name, value in body.items() if value is not None}
+
+
+def amend_body(**changes: Any) -> dict[str, Any]:
+    """An amendment of the guide's reservation with changes; None removes a field."""
+    body = {
+        "budgetId": "budget-123",
+        "amount": 6000,
+        "requestId": "intake-789",
+        "reason": "New quote",
+    } | changes
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def reverse_body(**changes: Any) -> dict[str, Any]:
+    """A reversal of a commit of the guide's request with changes; None removes a field."""
+    body = {
+        "budgetId": "budget-123",
+        "amount": 1000,
+        "requestId": "intake-789",
+        "to": "available",
+        "reason": "Credit note",
+        "externalRef": "CN-7",
+    } | changes
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def spend_body(**changes: Any) -> dict[str, Any]:
+    """A card payment on the guide's budget with changes; None removes a field."""
+    body = {
+        "spendId": "card-2025-0031",
+        "department": "Engineering",
+        "fiscalPeriod": "Q1 2025",
+        "amount": 640,
+        "date": "2025-02-07",
+        "vendor": "Lufthansa",
+        "reason": "Flight to a customer",
+    } | changes
+    return {name: value for name, value in body.items() if value is not None}

@@ -81,7 +81,7 @@ def relations_xml(*kinds_and_targets: tuple[str, str]) -> str:
 def package(parts: Mapping[str, str | bytes]) -> bytes:
     """The parts as a zip archive."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, content in parts.items():
             archive.writestr(name, content)
     return buffer.getvalue()

@@ -1,5 +1,7 @@
 """The corpus: each sheet is read with the answers of its case, and gives the expected result.
 
+The reading that it gives is stored, and then answers the questions about the same sheet.
+
 The steps of sequences, which need stored budgets, are in `test_corpus_sequences.py`.
 """
 
@@ -20,26 +22,19 @@ from support.corpus import (
 from budget_sync.sync.reading import detect as detection
 from budget_sync.sync.reading.apply import apply
 from budget_sync.sync.reading.detect import detect
-from budget_sync.sync.reading.proposal import Proposal
+from budget_sync.sync.reading.grid import Grid
+from budget_sync.sync.reading.model import Reading
+from budget_sync.sync.reading.result import Customer
 
 CASES = [pytest.param(case, id=case["id"]) for case in cases()]
-READ = [
-    pytest.param(case, id=case["id"])
-    for case in cases()
-    if "must_refuse" not in case["expect"] and not ends_in_question(case["expect"])
-]
-
-
-def proposal_of(case: Case) -> Proposal:
-    """The proposal for the first sheet of a case, with the case's answers."""
-    source, customer = source_of(versions_of(case)[0]), customer_of(case)
-    asked = {question.id for question in detect(source, customer).questions}
-    return detect(source, customer, answers_of(case["expect"], asked))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_corpus_sheet_gives_the_expected_result(case: Case) -> None:
-    expect, proposal = case["expect"], proposal_of(case)
+    expect, source, customer = case["expect"], source_of(versions_of(case)[0]), customer_of(case)
+    asked = {question.id for question in detect(source, customer).questions}
+    answers = answers_of(expect, asked)
+    proposal = detect(source, customer, answers)
     if "must_refuse" in expect:
         assert proposal.refused, "the sheet is not rejected"
         assert proposal.reading is None
@@ -47,38 +42,26 @@ def test_corpus_sheet_gives_the_expected_result(case: Case) -> None:
     assert proposal.refused is None
     assert {question.id for question in proposal.questions} >= set(expect.get("must_ask", ()))
     assert bool(proposal.open) == ends_in_question(expect), proposal.open
-    if proposal.open or "budgets" not in expect:
+    if ends_in_question(expect):
         return
     assert proposal.reading is not None
-    result = apply(proposal.reading, source_of(case), customer_of(case))
-    assert not mismatches(expect, result)
+    result = apply(proposal.reading, source, customer)
+    assert proposal.trial == result, "the trial differs from what the reading gives"
+    if "budgets" in expect:
+        assert not mismatches(expect, result)
+    assert_answers_its_questions(proposal.reading, expect, source, customer)
 
 
-@pytest.mark.parametrize("case", READ)
-def test_trial_is_what_the_reading_gives(case: Case) -> None:
-    proposal = proposal_of(case)
-    assert proposal.reading is not None
-    result = apply(proposal.reading, source_of(versions_of(case)[0]), customer_of(case))
-    assert proposal.trial == result
-
-
-@pytest.mark.parametrize("case", READ)
-def test_stored_reading_answers_its_own_questions(case: Case) -> None:
-    source, customer = source_of(versions_of(case)[0]), customer_of(case)
-    proposal = proposal_of(case)
+def assert_answers_its_questions(
+    reading: Reading, expect: Case, source: bytes | Grid, customer: Customer
+) -> None:
+    """Assert that a sheet with a stored reading has no open question."""
     # That rows which are sums are departments is not part of a reading: it is asked again.
-    answers = answers_of(case["expect"], {"subtotals"})
+    answers = answers_of(expect, {"subtotals"})
     kept = answers if answers == {"subtotals": ["departments"]} else {}
-    again = detect(source, customer, kept, stored=proposal.reading)
-    assert (again.open, again.reading) == ([], proposal.reading)
-
-
-@pytest.mark.parametrize("case", READ)
-def test_stored_reading_as_strict_answers(case: Case) -> None:
-    source, customer = source_of(versions_of(case)[0]), customer_of(case)
-    proposal = proposal_of(case)
-    assert proposal.reading is not None
+    again = detect(source, customer, kept, stored=reading)
+    assert (again.open, again.reading) == ([], reading), "with the stored reading"
     # Only the sheet tells which of the names in a reading these two questions are about.
-    answers = answers_of(case["expect"], {"totals", "subtotals"})
-    again = detect(source, customer, {**detection.answers_of(proposal.reading), **answers})
-    assert (again.open, again.reading) == ([], proposal.reading)
+    answers = answers_of(expect, {"totals", "subtotals"})
+    again = detect(source, customer, {**detection.answers_of(reading), **answers})
+    assert (again.open, again.reading) == ([], reading), "with the reading as strict answers"

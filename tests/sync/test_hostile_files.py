@@ -8,6 +8,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,15 @@ def with_part(name: str, content: str | bytes) -> bytes:
     return package(parts(ONE) | {name: content})
 
 
-def with_lying_size(name: str, content: bytes, size: int) -> bytes:
-    """A file whose directory says that a part is smaller than it is."""
-    data = bytearray(with_part(name, content))
+@cache
+def bomb(name: str) -> bytes:
+    """A file with a part that is too large when it is unpacked."""
+    return with_part(name, b" " * (130 * MB))
+
+
+def with_lying_size(name: str, size: int) -> bytes:
+    """A file with a bomb whose directory says that it is smaller than it is."""
+    data = bytearray(bomb(name))
     at = data.rindex(b"PK\x01\x02", 0, data.rindex(name.encode()))
     data[at + 24 : at + 28] = struct.pack("<I", size)
     return bytes(data)
@@ -112,19 +119,19 @@ TYPED = DAMAGED % "it declares a document type, which Excel files do not have"
 # The name of a case, its file, and the pattern of the sentence.
 REJECTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "bomb of a worksheet": (
-        lambda: with_part(SHEET, b" " * (130 * MB)),
+        lambda: bomb(SHEET),
         BOMB,
     ),
     "bomb of texts": (
-        lambda: with_part(TEXTS, b" " * (130 * MB)),
+        lambda: bomb(TEXTS),
         BOMB,
     ),
     "bomb with a wrong size": (
-        lambda: with_lying_size(SHEET, b" " * (130 * MB), 1000),
+        lambda: with_lying_size(SHEET, 1000),
         DAMAGED % "a part cannot be unpacked",
     ),
     "archive in place of a part": (
-        lambda: with_part(WORKBOOK, with_part(SHEET, b" " * (130 * MB))),
+        lambda: with_part(WORKBOOK, bomb(SHEET)),
         DAMAGED % "its XML is not valid",
     ),
     "20,000 parts": (
@@ -316,7 +323,7 @@ READ: dict[str, tuple[Callable[[], bytes], int, str]] = {
         "1",
     ),
     "archive that is not read": (
-        lambda: with_part("xl/media/image1.zip", with_part(SHEET, b" " * (130 * MB))),
+        lambda: with_part("xl/media/image1.zip", bomb(SHEET)),
         1,
         "1",
     ),

@@ -97,5 +97,5 @@ def test_reading_takes_linear_time(shape: Callable[[int], Grid]) -> None:
         grid = shape(count)
         return calls(lambda: apply(READING, grid, Customer("USD")))
 
-    small, large = counted(500), counted(5_000)
-    assert large < 12 * small, (small, large)
+    small, large = counted(250), counted(2_500)
+    assert large < 11 * small, (small, large)

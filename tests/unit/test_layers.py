@@ -14,7 +14,7 @@ LAYERS = (
     {"settings"},
     {"database"},
     {"ledger", "accounts"},
-    {"queries", "sync", "delivery", "manual_budgets"},
+    {"queries", "sync", "delivery", "manual_budgets", "spend_import"},
     {"web", "operations"},
     {"server"},
     {"commands"},
@@ -46,20 +46,25 @@ FILES = sorted(
 )
 
 
-def package(dotted: str) -> str:
-    """A module's name in the tables above: budget_sync.web.api -> web."""
-    parts = dotted.split(".")
-    return parts[1] if parts[0] == "budget_sync" and len(parts) > 1 else parts[0]
+@pytest.fixture(scope="module")
+def nodes() -> dict[Path, list[ast.AST]]:
+    """The syntax nodes of each file of the package."""
+    return {
+        path: list(ast.walk(ast.parse((PROJECT / path).read_text(encoding="utf-8"))))
+        for path in FILES
+    }
 
 
-def package_of_file(path: Path) -> str:
-    return package(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
+@pytest.fixture(scope="module")
+def imports(nodes: dict[Path, list[ast.AST]]) -> dict[Path, set[str]]:
+    """The modules that each file imports, anywhere in it."""
+    return {path: imported_by(found) for path, found in nodes.items()}
 
 
-def imports(path: Path) -> set[str]:
-    """The modules that a file imports, anywhere in it."""
+def imported_by(nodes: list[ast.AST]) -> set[str]:
+    """The modules that a file with these nodes imports."""
     found = set()
-    for node in ast.walk(ast.parse((PROJECT / path).read_text(encoding="utf-8"))):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -71,42 +76,63 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def package(dotted: str) -> str:
+    """A module's name in the tables above: budget_sync.web.api -> web."""
+    parts = dotted.split(".")
+    return parts[1] if parts[0] == "budget_sync" and len(parts) > 1 else parts[0]
+
+
+def package_of_file(path: Path) -> str:
+    return package(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
+
+
 def layer(name: str) -> int:
     found = [number for number, names in enumerate(LAYERS) if name in names]
     assert found, f"{name} has no layer: add it to LAYERS"
     return found[0]
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_no_import_points_upward(path: Path) -> None:
-    own_layer = layer(package_of_file(path))
-    imported = {
-        package(name)
-        for name in imports(path)
-        if name.split(".")[0] in ("budget_sync", "app", "cli")
-    }
-    upward = {name for name in imported if layer(name) > own_layer}
-    assert not upward
+def is_upward(path: Path, name: str) -> bool:
+    """Whether a file imports a module of a layer above its own."""
+    if name.split(".", maxsplit=1)[0] not in ("budget_sync", "app", "cli"):
+        return False
+    return layer(package(name)) > layer(package_of_file(path))
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_libraries_are_imported_by_their_packages_only(path: Path) -> None:
+def is_misplaced(path: Path, name: str) -> bool:
+    """Whether a file imports a library of other packages."""
     importer = package_of_file(path)
-    misplaced = {
-        name
-        for name in imports(path)
-        if importer not in PACKAGES_OF_LIBRARY.get(name.split(".")[0], {importer})
-    }
-    assert not misplaced
+    return importer not in PACKAGES_OF_LIBRARY.get(name.split(".", maxsplit=1)[0], {importer})
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_functions_have_at_most_50_lines(path: Path) -> None:
-    tree = ast.parse((PROJECT / path).read_text(encoding="utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    long = {
-        function.name: function.end_lineno - function.lineno + 1
-        for function in functions
-        if function.end_lineno and function.end_lineno - function.lineno >= 50
-    }
-    assert long == {}
+def test_each_file_has_a_layer() -> None:
+    assert [layer(package_of_file(path)) for path in FILES]
+
+
+def test_no_import_points_upward(imports: dict[Path, set[str]]) -> None:
+    assert [
+        f"{path} imports {name}"
+        for path, names in imports.items()
+        for name in names
+        if is_upward(path, name)
+    ] == []
+
+
+def test_libraries_are_imported_by_their_packages_only(imports: dict[Path, set[str]]) -> None:
+    assert [
+        f"{path} imports {name}"
+        for path, names in imports.items()
+        for name in names
+        if is_misplaced(path, name)
+    ] == []
+
+
+def test_functions_have_at_most_50_lines(nodes: dict[Path, list[ast.AST]]) -> None:
+    assert [
+        f"{path}: {node.name}"
+        for path, found in nodes.items()
+        for node in found
+        if isinstance(node, ast.FunctionDef)
+        and node.end_lineno
+        and node.end_lineno - node.lineno >= 50
+    ] == []

@@ -19,7 +19,10 @@ from budget_sync.ledger.policy import (
     CheckDecision,
     CommitAmounts,
     CustomerDefaults,
+    InvoiceTolerance,
+    Part,
     Requester,
+    SpendFacts,
 )
 
 #: 1,000 dollars, of which 300 are reserved and 200 committed: 500 are available.
@@ -64,7 +67,7 @@ def test_policy_imports_only_the_domain() -> None:
     ours = {module for module in imported if module.startswith("budget_sync")}
     assert len(files) > 5
     assert all(module.startswith(allowed) for module in ours)
-    assert imported - ours == {"__future__", "decimal", "typing"}
+    assert imported - ours == {"__future__", "collections.abc", "decimal", "typing"}
 
 
 # All verbs
@@ -480,3 +483,134 @@ def test_release_of_more_than_held(held_minor: int, amount_minor: int, held: int
     assert is_error(
         raised.value, Expected(Code.AMOUNT_EXCEEDS_RESERVED, "Amount exceeds reserved: ", facts)
     )
+
+
+@pytest.mark.parametrize(
+    ("held", "basis_points", "amount", "limit", "expected"),
+    [
+        (10_000, 1_000, None, 50_000, 1_000),
+        (10_000, 1_000, None, 500, 500),
+        (10_000, 1_000, None, None, 0),
+        (10_000, 1_000, 300, None, 300),
+        (10_000, 1_000, 300, 100, 300),
+        (10_000, 1_000, 0, 50_000, 0),
+        (10_000, 0, 300, 50_000, 0),
+        (10_000, 10_000, 90_000, 50_000, 10_000),
+        (9_999, 1_000, None, 50_000, 999),
+        (9, 1_000, None, 50_000, 0),
+    ],
+)
+def test_tolerance_of_a_commit(
+    held: int, basis_points: int, amount: int | None, limit: int | None, expected: int
+) -> None:
+    tolerance = InvoiceTolerance(basis_points, amount)
+    customer = CustomerDefaults("USD", 2, limit)
+    assert policy.commit_tolerance(BALANCE, held, None, customer, tolerance) == expected
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(None, 0), (5, 5), (500, 100)])
+def test_amount_of_the_tolerance_is_in_the_customers_currency(
+    limit: int | None, expected: int
+) -> None:
+    tolerance = InvoiceTolerance(1_000, 300)
+    customer = CustomerDefaults("USD", 2, 50_000)
+    assert policy.commit_tolerance(YEN, 1_000, limit, customer, tolerance) == expected
+
+
+def test_commit_beyond_the_tolerance() -> None:
+    amounts = policy.split_commit(30_000, 33_001, final=False)
+    policy.require_within_tolerance("b", BALANCE, amounts, 3_001)
+    with pytest.raises(RequestError) as raised:
+        policy.require_within_tolerance("b", BALANCE, amounts, 3_000)
+    facts = {
+        "budgetId": "b",
+        "amountHeld": 300,
+        "exceededBy": Decimal("30.01"),
+        "largestAmount": 330,
+    }
+    sentence = "The request holds $300, and the commit is $30.01 more. At most $330 can be"
+    assert is_error(raised.value, Expected(Code.COMMIT_EXCEEDS_RESERVED, sentence, facts))
+
+
+# amend, reverse and spend
+
+
+def test_amend_must_change_something() -> None:
+    policy.require_change(Decimal(1), moves=False, extends=False)
+    policy.require_change(None, moves=True, extends=False)
+    policy.require_change(None, moves=False, extends=True)
+    with pytest.raises(RequestError) as raised:
+        policy.require_change(None, moves=False, extends=False)
+    assert list(raised.value.fields) == ["amount"]
+
+
+@pytest.mark.parametrize("requester_id", ["mark", None])
+def test_ordinary_user_amends_only_their_own_request(requester_id: str | None) -> None:
+    policy.require_own_reservation(FIONA, Scope.ANY, "r", requester_id)
+    policy.require_own_reservation(JANE, Scope.OWN, "r", "jane")
+    with pytest.raises(RequestError) as raised:
+        policy.require_own_reservation(JANE, Scope.OWN, "r", requester_id)
+    expected = Expected(Code.NOT_YOUR_REQUEST, "only your own requests", {"requestId": "r"})
+    assert is_error(raised.value, expected)
+
+
+def test_amend_of_another_version() -> None:
+    for version in (None, 7):
+        policy.require_version("res", BALANCE, 30_000, 7, version)
+    for version in (6, 8):
+        with pytest.raises(RequestError) as raised:
+            policy.require_version("res", BALANCE, 30_000, 7, version)
+        facts = {"reservationId": "res", "version": 7, "amountHeld": 300}
+        sentence = "has version 7 and holds $300. Read the request"
+        assert is_error(raised.value, Expected(Code.AMEND_OUT_OF_DATE, sentence, facts))
+
+
+def test_target_of_a_move() -> None:
+    policy.require_same_currency(BALANCE, OVERDRAWN)
+    for other in (YEN, Balance("USD", 4, 0, 0, 0), Balance("EUR", 2, 0, 0, 0)):
+        with pytest.raises(RequestError) as raised:
+            policy.require_same_currency(BALANCE, other)
+        assert raised.value.fields == {"toBudgetId": "must be a budget in USD"}
+    policy.require_free_target("b", BALANCE, 0)
+    with pytest.raises(RequestError) as raised:
+        policy.require_free_target("b", BALANCE, 1)
+    facts = {"budgetId": "b", "amountHeld": Decimal("0.01")}
+    assert is_error(raised.value, Expected(Code.REQUEST_CONFLICT, "already holds $0.01", facts))
+
+
+@pytest.mark.parametrize(
+    ("committed", "amount", "parts"),
+    [
+        ([100], 100, [Part(0, 100)]),
+        ([100], 1, [Part(0, 1)]),
+        ([100, 50], 100, [Part(0, 100)]),
+        ([100, 50], 101, [Part(0, 100), Part(1, 1)]),
+        ([0, 50, 0, 7], 57, [Part(1, 50), Part(3, 7)]),
+    ],
+)
+def test_parts_of_a_reversal(committed: list[int], amount: int, parts: list[Part]) -> None:
+    assert policy.split_reversal(committed, amount) == parts
+
+
+def test_reference_of_another_amount() -> None:
+    policy.require_same_ref_amount(BALANCE, "INV-1", 300, 300)
+    for amount in (299, 301):
+        with pytest.raises(RequestError) as raised:
+            policy.require_same_ref_amount(BALANCE, "INV-1", 300, amount)
+        facts = {"externalRef": "INV-1", "amount": 3}
+        sentence = "INV-1 was already recorded for $3 on this budget"
+        assert is_error(raised.value, Expected(Code.EXTERNAL_REF_CONFLICT, sentence, facts))
+
+
+def test_spend_id_of_another_spend() -> None:
+    first = SpendFacts("b", 100, "2025-03-31")
+    policy.require_same_spend("s", first, first)
+    for sent in (
+        first._replace(budget_id="c"),
+        first._replace(amount_minor=101),
+        first._replace(spent_on="2025-04-01"),
+    ):
+        with pytest.raises(RequestError) as raised:
+            policy.require_same_spend("s", first, sent)
+        expected = Expected(Code.IDEMPOTENCY_KEY_REUSED, "another budget", {"spendId": "s"})
+        assert is_error(raised.value, expected)

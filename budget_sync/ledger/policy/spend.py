@@ -9,7 +9,7 @@ from budget_sync.domain.request_models import SpendRequest
 
 
 class SpendFacts(NamedTuple):
-    """What makes two spends with one `spendId` the same spend."""
+    """The facts that two spends with one `spendId` share if they are the same spend."""
 
     budget_id: str
     amount_minor: int

@@ -130,7 +130,7 @@ def _rules(values: dict[str, str]) -> ReservationRules:
 
 
 def _changed_sentence(changed: customers.SettingsChange, hold_days: str) -> str:
-    """What a change of the settings did."""
+    """The result of a change of the settings, as a sentence."""
     if not changed.fields:
         return "Nothing was changed."
     if "holdDays" not in changed.fields:

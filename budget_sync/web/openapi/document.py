@@ -13,14 +13,15 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 import budget_sync
 from budget_sync.domain.errors import MEANINGS, Code
 from budget_sync.web.openapi import examples, schemas
-from budget_sync.web.openapi.operations import OPERATIONS, Operation, Parameter
+from budget_sync.web.openapi.operation import Operation, Parameter
+from budget_sync.web.openapi.operations import OPERATIONS
 from budget_sync.web.payloads import STATUSES
 
 Json = dict[str, Any]
 
 _ABOUT = """\
 Checks whether a department's budget covers an amount before the money is spent. Reserves, commits
-and releases the amount.
+and releases the amount, and records later changes and spend without a reservation.
 
 Requests and replies are JSON. Amounts are exact JSON numbers in whole currency units: parse them as
 decimals, not as binary floats. Times are UTC. Later versions may add fields to replies: ignore
@@ -36,7 +37,7 @@ Every reply has an `X-Request-Id`, which is also in the service's log. Send your
 in the log."""
 
 _TAGS = {
-    "Budgets": "Calls for the orchestrator: check, reserve, commit, release, and read the state.",
+    "Budgets": "Calls for the orchestrator: check a budget, move money, and read the state.",
     "People": "Sessions of people.",
     "Operation": "Calls for schedulers, load balancers and monitoring.",
 }
@@ -149,7 +150,7 @@ def _operation(operation: Operation) -> Json:
             },
         }
     result["responses"] = {"200": _success(operation)} | {
-        str(status): _error_response(status, codes)
+        str(status): _error_response(status, codes, operation.id)
         for status, codes in sorted(_by_status(operation.codes).items())
         if status != 200
     }
@@ -203,14 +204,14 @@ def _by_status(codes: tuple[Code, ...]) -> Mapping[int, list[Code]]:
     return by_status
 
 
-def _error_response(status: int, codes: list[Code]) -> Json:
+def _error_response(status: int, codes: list[Code], call: str) -> Json:
     headers = ["X-Request-Id"]
     if status in {429, 503}:
         headers.append("Retry-After")
     if status == 401:
         headers.append("WWW-Authenticate")
     replies = {
-        code.value: {"summary": MEANINGS[code], "value": examples.error_reply(code)}
+        code.value: {"summary": MEANINGS[code], "value": examples.error_reply(code, call)}
         for code in codes
     }
     return {

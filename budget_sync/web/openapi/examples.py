@@ -1,226 +1,60 @@
-"""Example requests and replies with the integration guide's data, and one error per code."""
+"""Example replies of the other calls, with the integration guide's data, and one error per code."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from budget_sync.domain.errors import MEANINGS, Code
-
-Body = dict[str, Any]
-
-
-class Example(NamedTuple):
-    """The body of a request, if it has one, and the body of its reply."""
-
-    summary: str
-    request: Body | None
-    reply: Body
-
-
-_REQUEST = {"requestId": "intake-789"}
-_BUDGET = {"budgetId": "budget-123"}
-_JANE = {
-    "userId": "user-123",
-    "userName": "Jane Doe",
-    "userEmail": "jane@acme.com",
-    "customerId": "org-456",
-}
-_ENGINEERING = {"department": "Engineering", "fiscalPeriod": "Q1 2025"}
-_SLACK = {"amount": 5000, "vendor": "Slack", "purpose": "Team collaboration"}
-_CHECKED = {"success": True, "checkId": "chk_0198c1f4e6a27b3d9e5f8a40"}
-_RESERVATION = {"reservationId": "res_0198c1f5027d4c61b8a93e72"}
-
-
-def _figures(reserved: int, committed: int, budgeted: int = 100_000) -> Body:
-    return {
-        "currency": "USD",
-        "budgetedAmount": budgeted,
-        "reservedAmount": reserved,
-        "committedAmount": committed,
-        "available": budgeted - reserved - committed,
-    }
-
-
-def _budget(committed: int) -> Body:
-    return {"id": "budget-123"} | _figures(0, committed)
-
-
-def _decision(
-    code: Code,
-    reason: str,
-    budget: Body | None,
-    *,
-    available: bool = False,
-    can_auto_approve: bool = False,
-) -> Body:
-    return _CHECKED | {
-        "available": available,
-        "canAutoApprove": can_auto_approve,
-        "code": str(code),
-        "reason": reason,
-        "budget": budget,
-    }
-
-
-_CHECK = _REQUEST | _JANE | _ENGINEERING | _SLACK
-
-CHECK = {
-    "autoApproved": Example(
-        "Scenario 1: available, within the auto-approve limit",
-        _CHECK,
-        _decision(
-            Code.AUTO_APPROVED,
-            "Budget available. Within the auto-approve limit",
-            _budget(5000),
-            available=True,
-            can_auto_approve=True,
-        ),
-    ),
-    "requiresApproval": Example(
-        "Scenario 2: available, requires FP&A approval",
-        _CHECK,
-        _decision(
-            Code.REQUIRES_APPROVAL,
-            "Budget available. Requires FP&A approval",
-            _budget(5000),
-            available=True,
-        ),
-    ),
-    "insufficient": Example(
-        "Scenario 3: not available",
-        _CHECK,
-        _decision(
-            Code.INSUFFICIENT_BUDGET,
-            "Insufficient budget. Available: $2,000, Requested: $5,000",
-            _budget(98_000),
-        ),
-    ),
-    "noBudget": Example(
-        "No budget for that department and period",
-        _CHECK | {"department": "Legal"},
-        _decision(Code.NO_BUDGET, "No budget found", None),
-    ),
-}
-
-_RESERVE = _BUDGET | {"amount": 5000} | _REQUEST | {"reason": "Slack - Team collaboration"}
-
-RESERVE = {
-    "reserve": Example(
-        "Scenario 1: reserved",
-        _RESERVE,
-        {"success": True}
-        | _RESERVATION
-        | _BUDGET
-        | _REQUEST
-        | {"amountReserved": 5000, "newAvailable": 90_000},
-    ),
-    "overBudget": Example(
-        "Scenario 3: reserved over budget with approval",
-        _RESERVE | {"overBudget": {"approvedBy": "fpa-001", "reason": "Approved by the CFO"}},
-        {"success": True}
-        | _RESERVATION
-        | _BUDGET
-        | _REQUEST
-        | {"amountReserved": 5000, "newAvailable": -3000},
-    ),
-}
-
-
-def _movement(held: int, available: int, **amounts: int) -> Body:
-    return (
-        {"success": True}
-        | amounts
-        | {"newAvailable": available}
-        | _BUDGET
-        | _REQUEST
-        | _RESERVATION
-        | {"amountHeld": held}
-    )
-
-
-COMMIT = {
-    "commit": Example(
-        "The whole reservation is spent",
-        _BUDGET
-        | {"amount": 5000}
-        | _REQUEST
-        | {"reason": "Invoice paid", "externalRef": "PO-1002"},
-        _movement(0, 90_000, amountCommitted=5000, amountReleased=0),
-    ),
-    "final": Example(
-        "Less is spent, and the rest is released",
-        _BUDGET | {"amount": 4200.5} | _REQUEST | {"final": True},
-        _movement(0, 90_799, amountCommitted=4200, amountReleased=799)
-        | {"amountCommitted": 4200.5, "amountReleased": 799.5, "newAvailable": 90_799.5},
-    ),
-}
-
-RELEASE = {
-    "reject": Example(
-        "Scenario 4: rejected",
-        _BUDGET
-        | {"amount": 5000}
-        | _REQUEST
-        | {"action": "reject", "reason": "Duplicate subscription found"},
-        _movement(0, 97_000, amountReleased=5000),
-    ),
-    "cancel": Example(
-        "Scenario 5: the requester cancels",
-        _BUDGET
-        | {"amount": 5000}
-        | _REQUEST
-        | {"action": "cancel", "originalRequesterId": "user-123", "reason": "No longer needed"},
-        _movement(0, 95_000, amountReleased=5000),
-    ),
-    "exceedsReserved": Example(
-        "More than the request holds on the budget",
-        _BUDGET | {"amount": 6000} | _REQUEST | {"action": "manual"},
-        {
-            "success": False,
-            "error": (
-                "Amount exceeds reserved: this request holds 5000 on this budget, "
-                "6000 was to be released."
-            ),
-            "code": str(Code.AMOUNT_EXCEEDS_RESERVED),
-            "amountReleased": 0,
-            "amountHeld": 5000,
-            "newAvailable": 90_000,
-        },
-    ),
-}
+from budget_sync.web.openapi.ledger_examples import (
+    BUDGET,
+    CHECKED,
+    ENGINEERING,
+    REQUEST,
+    RESERVATION,
+    Body,
+    Example,
+    figures,
+)
 
 _ROW = (
     {"id": "budget-123", "customerId": "org-456"}
-    | _ENGINEERING
-    | _figures(0, 5000)
+    | ENGINEERING
+    | figures(0, 5000)
     | {"autoApproveLimit": None, "deletedAt": None}
 )
 
 LIST_BUDGETS = {"page": Example("A single page", None, {"items": [_ROW], "nextCursor": None})}
 GET_BUDGET = {"budget": Example("Engineering", None, _ROW)}
+_OPEN = (
+    RESERVATION
+    | BUDGET
+    | ENGINEERING
+    | {"currency": "USD", "status": "open", "requesterId": "user-123"}
+    | {"amountReserved": 5000, "amountHeld": 5000, "amountCommitted": 0}
+    | {"amountReleased": 0, "amountReversed": 0, "version": 4}
+    | {"createdAt": "2025-02-05T10:30:01Z", "expiresAt": None, "closedAt": None}
+)
+LIST_REQUESTS = {
+    "waiting": Example(
+        "One open request, which waits for the approval of FP&A",
+        None,
+        {
+            "items": [REQUEST | {"requesterName": "Jane Doe", "waitingFor": "approval"} | _OPEN],
+            "nextCursor": None,
+        },
+    )
+}
 GET_REQUEST = {
     "reserved": Example(
         "Checked and reserved",
         None,
-        _REQUEST
+        REQUEST
         | {
-            "reservations": [
-                _RESERVATION
-                | _BUDGET
-                | _ENGINEERING
-                | {"currency": "USD", "status": "open", "requesterId": "user-123"}
-                | {
-                    "amountReserved": 5000,
-                    "amountHeld": 5000,
-                    "amountCommitted": 0,
-                    "amountReleased": 0,
-                }
-                | {"createdAt": "2025-02-05T10:30:01Z", "closedAt": None}
-            ],
+            "reservations": [_OPEN],
             "checks": [
-                {"checkId": _CHECKED["checkId"], "userId": "user-123"}
-                | _ENGINEERING
+                {"checkId": CHECKED["checkId"], "userId": "user-123"}
+                | ENGINEERING
                 | {
                     "currency": "USD",
                     "amount": 5000,
@@ -236,8 +70,8 @@ GET_REQUEST = {
             ],
             "movements": [
                 {"action": "RESERVE"}
-                | _BUDGET
-                | _RESERVATION
+                | BUDGET
+                | RESERVATION
                 | {"oldValue": "0", "newValue": "5000", "reservedDelta": 5000, "committedDelta": 0}
                 | {
                     "changedBy": "orchestrator (service)",
@@ -247,9 +81,11 @@ GET_REQUEST = {
                 | {
                     "reason": "Slack - Team collaboration",
                     "externalRef": None,
+                    "transferId": None,
                     "createdAt": "2025-02-05T10:30:01Z",
                 }
             ],
+            "spends": [],
         },
     )
 }
@@ -319,17 +155,22 @@ _FACTS: dict[Code, Body] = {
         "available": 2000,
         "shortfall": 3000,
     },
-    Code.AMOUNT_TOO_LARGE: _BUDGET | {"largestAmount": 0.99},
+    Code.AMOUNT_TOO_LARGE: BUDGET | {"largestAmount": 0.99},
     Code.AMOUNT_EXCEEDS_RESERVED: {"amountReleased": 0, "amountHeld": 5000, "newAvailable": 90_000},
-    Code.NOT_YOUR_REQUEST: _REQUEST,
+    Code.NOT_YOUR_REQUEST: REQUEST,
     Code.OVERSPEND_NOT_ALLOWED: {"approvedBy": "fpa-001"},
-    Code.BUDGET_NOT_FOUND: _BUDGET,
-    Code.REQUEST_NOT_FOUND: _REQUEST,
-    Code.CHECK_REQUIRED: _REQUEST,
-    Code.REQUEST_CONFLICT: _RESERVATION | {"amountReserved": 5000},
-    Code.RESERVATION_CLOSED: _RESERVATION,
-    Code.NO_OPEN_RESERVATION: _REQUEST,
-    Code.BUDGET_DELETED: _BUDGET,
+    Code.BUDGET_NOT_FOUND: BUDGET,
+    Code.REQUEST_NOT_FOUND: REQUEST,
+    Code.CHECK_REQUIRED: REQUEST,
+    Code.REQUEST_CONFLICT: RESERVATION | {"amountReserved": 5000},
+    Code.RESERVATION_CLOSED: RESERVATION,
+    Code.NO_OPEN_RESERVATION: REQUEST,
+    Code.BUDGET_DELETED: BUDGET,
+    Code.AMOUNT_EXCEEDS_COMMITTED: BUDGET | REQUEST | {"amountCommitted": 5000},
+    Code.COMMIT_EXCEEDS_RESERVED: BUDGET
+    | {"amountHeld": 5000, "exceededBy": 1000, "largestAmount": 5500},
+    Code.AMEND_OUT_OF_DATE: RESERVATION | {"version": 4, "amountHeld": 6000},
+    Code.EXTERNAL_REF_CONFLICT: {"externalRef": "PO-1002", "amount": 5000},
     Code.TOO_MANY_ATTEMPTS: {"retryAfter": 60},
     Code.INTERNAL_ERROR: {"requestId": "5f0c1d2e3a4b5c6d"},
     Code.UNAVAILABLE: _RETRY,
@@ -337,6 +178,17 @@ _FACTS: dict[Code, Body] = {
 }
 
 
-def error_reply(code: Code) -> Mapping[str, Any]:
-    """An error reply with this code. Its sentence is the code's meaning."""
-    return {"success": False, "error": MEANINGS[code], "code": str(code)} | _FACTS.get(code, {})
+# The fields of these calls, if they differ.
+_FACTS_OF_CALL: dict[tuple[str, Code], Body] = {
+    ("amend", Code.REQUEST_CONFLICT): {"budgetId": "budget-456", "amountHeld": 2000},
+    ("amend", Code.NO_OPEN_RESERVATION): REQUEST | {"movedToBudgetId": "budget-456"},
+    ("commit", Code.NO_OPEN_RESERVATION): REQUEST | {"movedToBudgetId": "budget-456"},
+    ("spend", Code.BUDGET_NOT_FOUND): {"department": "Legal", "fiscalPeriod": "Q1 2025"},
+    ("spend", Code.IDEMPOTENCY_KEY_REUSED): {"spendId": "card-2025-0031"},
+}
+
+
+def error_reply(code: Code, call: str) -> Mapping[str, Any]:
+    """A reply of the call with this error code. Its sentence is the code's meaning."""
+    facts = _FACTS_OF_CALL.get((call, code), _FACTS.get(code, {}))
+    return {"success": False, "error": MEANINGS[code], "code": str(code)} | facts

@@ -2,187 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import UnionType
-from typing import Any, NamedTuple
-
-from pydantic import BaseModel
-
 from budget_sync.domain.errors import Code
-from budget_sync.domain.request_models import (
-    CheckRequest,
-    CommitRequest,
-    ReleaseRequest,
-    ReserveRequest,
-)
 from budget_sync.queries.api import PAGE_SIZE
-from budget_sync.web.api import MAX_ARGUMENT_LENGTHS, Login
+from budget_sync.web.api import MAX_DAYS, REQUEST_STATUSES, WAITING_FOR, Login
 from budget_sync.web.openapi import examples, schemas
-from budget_sync.web.payloads import MAX_KEY_LENGTH
+from budget_sync.web.openapi.ledger_operations import LEDGER_OPERATIONS
+from budget_sync.web.openapi.operation import (
+    BODY_ERRORS,
+    CUSTOMER_ID,
+    NOT_EMPTY,
+    READ_ERRORS,
+    SERVICE_ERRORS,
+    Operation,
+    Parameter,
+    argument,
+)
 
 
-class Parameter(NamedTuple):
-    """A value in the path, the query or a header."""
-
-    name: str
-    place: str
-    description: str
-    schema: Mapping[str, Any] = {"type": "string"}
-
-
-class Operation(NamedTuple):
-    """A call.
-
-    `codes` are its error codes. `allowed_callers` names security schemes; "" means none.
-    """
-
-    endpoint: str
-    method: str
-    path: str
-    tag: str
-    summary: str
-    description: str
-    reply: type[BaseModel] | UnionType | None
-    codes: tuple[Code, ...]
-    allowed_callers: tuple[str, ...] = ("apiKey", "session")
-    body: type[BaseModel] | None = None
-    parameters: tuple[Parameter, ...] = ()
-    examples: Mapping[str, examples.Example] = {}
-
-    @property
-    def id(self) -> str:
-        """The name of the call in generated clients."""
-        return self.endpoint.rpartition(".")[2]
-
-    @property
-    def is_replayed(self) -> bool:
-        """Whether a repeated call gets the first reply again."""
-        return IDEMPOTENCY_KEY in self.parameters
-
-
-_NOT_EMPTY = {"type": "string", "minLength": 1}
-
-
-def _argument(name: str, description: str) -> Parameter:
-    """A query parameter with text."""
+def _page_size(description: str) -> Parameter:
     return Parameter(
-        name, "query", description, _NOT_EMPTY | {"maxLength": MAX_ARGUMENT_LENGTHS[name]}
+        "limit",
+        "query",
+        description,
+        {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE, "default": PAGE_SIZE},
     )
 
 
-IDEMPOTENCY_KEY = Parameter(
-    "Idempotency-Key",
-    "header",
-    "Any text that is unique for each movement. The same key with the same body gets the first "
-    "reply again. The same key with another body is an error.",
-    {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
-)
-_CUSTOMER_ID = _argument(
-    "customerId", "The customer. Required if the credential is for all customers."
-)
+def _one_of(
+    name: str, options: tuple[str, ...], description: str, default: str | None = None
+) -> Parameter:
+    schema: dict[str, object] = {"type": "string", "enum": list(options)}
+    return Parameter(name, "query", description, schema | ({"default": default} if default else {}))
 
-_SERVICE_ERRORS = (Code.INTERNAL_ERROR, Code.UNAVAILABLE)
-_READ_ERRORS = (
-    Code.INVALID_REQUEST,
-    Code.INVALID_CUSTOMER,
-    Code.AUTHENTICATION_REQUIRED,
-    Code.FORBIDDEN,
-    *_SERVICE_ERRORS,
-)
-_BODY_ERRORS = (
-    Code.INVALID_REQUEST,
-    Code.BODY_TOO_LARGE,
-    Code.UNSUPPORTED_MEDIA_TYPE,
-    Code.CROSS_ORIGIN,
-    Code.OUTCOME_UNKNOWN,
-    *_SERVICE_ERRORS,
-)
-_LEDGER_ERRORS = (
-    Code.INVALID_CUSTOMER,
-    Code.AUTHENTICATION_REQUIRED,
-    Code.FORBIDDEN,
-    *_BODY_ERRORS,
-)
-_MOVEMENT_ERRORS = (Code.BUDGET_NOT_FOUND, Code.IDEMPOTENCY_KEY_REUSED, *_LEDGER_ERRORS)
 
 OPERATIONS = (
-    Operation(
-        "api.check",
-        "post",
-        "/api/budget/check",
-        "Budgets",
-        "Check a budget",
-        "A check is advice: it moves nothing, and a reserve decides again. Every decision is "
-        "logged. A missing budget, an insufficient budget and a required approval are decisions "
-        "with status 200, not errors. `BUDGET_CHECK_AUTH` controls checks without credentials.",
-        schemas.CheckReply,
-        (Code.NOT_YOUR_REQUEST, *_LEDGER_ERRORS),
-        allowed_callers=("", "apiKey", "session"),
-        body=CheckRequest,
-        examples=examples.CHECK,
-    ),
-    Operation(
-        "api.reserve",
-        "post",
-        "/api/budget/reserve",
-        "Budgets",
-        "Reserve an amount",
-        "Reserves the whole amount or nothing. The same request on the same budget with the same "
-        "amount gets the first reply again. After its reservation is closed, a late duplicate is "
-        "an error until the request is checked again. Ordinary users can reserve only what they "
-        "checked.",
-        schemas.ReserveReply,
-        (
-            *(
-                Code.NOT_YOUR_REQUEST,
-                Code.OVERSPEND_NOT_ALLOWED,
-                Code.INSUFFICIENT_BUDGET,
-                Code.REQUEST_CONFLICT,
-            ),
-            *(Code.RESERVATION_CLOSED, Code.CHECK_REQUIRED, Code.BUDGET_DELETED, *_MOVEMENT_ERRORS),
-            Code.AMOUNT_TOO_LARGE,
-        ),
-        body=ReserveRequest,
-        parameters=(IDEMPOTENCY_KEY,),
-        examples=examples.RESERVE,
-    ),
-    Operation(
-        "api.commit",
-        "post",
-        "/api/budget/commit",
-        "Budgets",
-        "Commit a reserved amount",
-        "Moves the amount from reserved to committed. `final` also releases the rest of the "
-        "reservation. If the commit that closed the reservation is sent again, it gets the first "
-        "reply again. For partial commits, send an Idempotency-Key.",
-        schemas.CommitReply,
-        (
-            Code.REQUEST_NOT_FOUND,
-            Code.NO_OPEN_RESERVATION,
-            Code.INSUFFICIENT_BUDGET,
-            Code.BUDGET_DELETED,
-            *_MOVEMENT_ERRORS,
-        ),
-        body=CommitRequest,
-        parameters=(IDEMPOTENCY_KEY,),
-        examples=examples.COMMIT,
-    ),
-    Operation(
-        "api.release",
-        "post",
-        "/api/budget/release",
-        "Budgets",
-        "Release a reserved amount",
-        "FP&A and services use `reject` or `manual`. Requesters `cancel` their own requests. If "
-        "the amount is more than the request holds, the reply is 200 with `success: false`, and "
-        "nothing is moved. If the release that closed the reservation is sent again, it gets the "
-        "first reply again. For partial releases, send an Idempotency-Key.",
-        schemas.ReleaseReply | schemas.ReleaseRejected,
-        (Code.AMOUNT_EXCEEDS_RESERVED, Code.NOT_YOUR_REQUEST, *_MOVEMENT_ERRORS),
-        body=ReleaseRequest,
-        parameters=(IDEMPOTENCY_KEY,),
-        examples=examples.RELEASE,
-    ),
+    *LEDGER_OPERATIONS,
     Operation(
         "api.list_budgets",
         "get",
@@ -191,21 +45,16 @@ OPERATIONS = (
         "List budgets",
         "The budgets of one customer in pages, ordered by id, without deleted budgets.",
         schemas.BudgetPage,
-        _READ_ERRORS,
+        READ_ERRORS,
         parameters=(
-            _CUSTOMER_ID,
-            _argument("department", "Only budgets of this department."),
-            _argument(
+            CUSTOMER_ID,
+            argument("department", "Only budgets of this department."),
+            argument(
                 "fiscalPeriod",
                 "Only budgets of this period, in any spelling. Rejected if a check rejects it.",
             ),
-            _argument("cursor", "The `nextCursor` of the previous page."),
-            Parameter(
-                "limit",
-                "query",
-                "The maximum number of budgets on the page.",
-                {"type": "integer", "minimum": 1, "maximum": PAGE_SIZE, "default": PAGE_SIZE},
-            ),
+            argument("cursor", "The `nextCursor` of the previous page."),
+            _page_size("The maximum number of budgets on the page."),
         ),
         examples=examples.LIST_BUDGETS,
     ),
@@ -222,10 +71,45 @@ OPERATIONS = (
             Code.INVALID_CUSTOMER,
             Code.AUTHENTICATION_REQUIRED,
             Code.FORBIDDEN,
-            *_SERVICE_ERRORS,
+            *SERVICE_ERRORS,
         ),
-        parameters=(Parameter("budgetId", "path", "", _NOT_EMPTY),),
+        parameters=(Parameter("budgetId", "path", "", NOT_EMPTY),),
         examples=examples.GET_BUDGET,
+    ),
+    Operation(
+        "api.list_requests",
+        "get",
+        "/api/requests",
+        "Budgets",
+        "List requests",
+        "The reservations of one customer in pages: open ones from the oldest, closed ones and all "
+        "from the newest. Ordinary users see only their own.",
+        schemas.RequestPage,
+        READ_ERRORS,
+        parameters=(
+            CUSTOMER_ID,
+            _one_of("status", REQUEST_STATUSES, "Only reservations with this status.", "open"),
+            _one_of(
+                "waitingFor",
+                WAITING_FOR,
+                "Only open reservations whose latest check said `REQUIRES_APPROVAL`.",
+            ),
+            argument("department", "Only reservations on budgets of this department."),
+            argument(
+                "fiscalPeriod",
+                "Only reservations on budgets of this period, in any spelling. Rejected if a check "
+                "rejects it.",
+            ),
+            Parameter(
+                "olderThanDays",
+                "query",
+                "Only reservations that were created more than this number of days ago.",
+                {"type": "integer", "minimum": 0, "maximum": MAX_DAYS},
+            ),
+            argument("cursor", "The `nextCursor` of the previous page."),
+            _page_size("The maximum number of reservations on the page."),
+        ),
+        examples=examples.LIST_REQUESTS,
     ),
     Operation(
         "api.get_request",
@@ -233,13 +117,13 @@ OPERATIONS = (
         "/api/requests/{requestId}",
         "Budgets",
         "Get the timeline of a request",
-        "Its checks, reservations and movements, for example after a lost reply. Ordinary users "
-        "see only their own requests.",
+        "Its checks, reservations and movements, for example after a lost reply. The id may also "
+        "be the `spendId` of a spend. Ordinary users see only their own requests, and no spend.",
         schemas.RequestTimeline,
-        (Code.REQUEST_NOT_FOUND, Code.NOT_YOUR_REQUEST, *_READ_ERRORS),
+        (Code.REQUEST_NOT_FOUND, Code.NOT_YOUR_REQUEST, *READ_ERRORS),
         parameters=(
-            Parameter("requestId", "path", "May contain slashes.", _NOT_EMPTY),
-            _CUSTOMER_ID,
+            Parameter("requestId", "path", "May contain slashes.", NOT_EMPTY),
+            CUSTOMER_ID,
         ),
         examples=examples.GET_REQUEST,
     ),
@@ -251,7 +135,7 @@ OPERATIONS = (
         "Log in",
         "The reply sets the session cookie.",
         schemas.UserReply,
-        (Code.BAD_CREDENTIALS, Code.TOO_MANY_ATTEMPTS, *_BODY_ERRORS),
+        (Code.BAD_CREDENTIALS, Code.TOO_MANY_ATTEMPTS, *BODY_ERRORS),
         allowed_callers=("",),
         body=Login,
         examples=examples.LOGIN,
@@ -264,7 +148,7 @@ OPERATIONS = (
         "Log out",
         "Ends the session, also for copies of its cookie. Succeeds without a session too.",
         schemas.Done,
-        (Code.CROSS_ORIGIN, Code.OUTCOME_UNKNOWN, *_SERVICE_ERRORS),
+        (Code.CROSS_ORIGIN, Code.OUTCOME_UNKNOWN, *SERVICE_ERRORS),
         allowed_callers=("", "session"),
     ),
     Operation(
@@ -275,7 +159,7 @@ OPERATIONS = (
         "Get the caller",
         "The person of the session, or the service of the API key.",
         schemas.UserReply,
-        (Code.AUTHENTICATION_REQUIRED, *_SERVICE_ERRORS),
+        (Code.AUTHENTICATION_REQUIRED, *SERVICE_ERRORS),
         examples=examples.ME,
     ),
     Operation(
@@ -287,7 +171,7 @@ OPERATIONS = (
         "For schedulers that call over HTTP. Every source has its own result, and one that fails "
         "does not stop the others. The call has a time limit of 50 seconds.",
         schemas.SyncReply,
-        (Code.AUTHENTICATION_REQUIRED, *_SERVICE_ERRORS),
+        (Code.AUTHENTICATION_REQUIRED, *SERVICE_ERRORS),
         allowed_callers=("cronSecret",),
         examples=examples.SYNC,
     ),

@@ -1,4 +1,4 @@
-"""Models of the replies.
+"""Models of the replies, except those of the ledger calls.
 
 The API documentation is generated from them, and tests validate replies with them. The service does
 not validate its replies.
@@ -6,118 +6,16 @@ not validate its replies.
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from budget_sync.domain.errors import Code
+from budget_sync.web.openapi.ledger_schemas import Money, ReplyModel, Timestamp, absent
 
-Money = Annotated[Decimal, WithJsonSchema({"type": "number"})]
-Timestamp = Annotated[
-    str,
-    Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", json_schema_extra={"format": "date-time"}),
-]
 Role = Literal[
     "super_admin", "admin", "fpa_admin", "fpa_user", "manager", "business_user", "api_system"
 ]
-
-
-def absent(description: str = "") -> Any:
-    """A field that a reply omits if it does not apply."""
-    return Field(default=None, description=description or None)
-
-
-class ReplyModel(BaseModel):
-    """A JSON object of a reply. Later versions may add fields."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
-
-
-class BudgetFigures(ReplyModel):
-    """The amounts of a budget."""
-
-    id: str
-    currency: str = Field(description="ISO 4217 code.")
-    budgeted_amount: Money
-    reserved_amount: Money
-    committed_amount: Money
-    available: Money = Field(
-        description=(
-            "`budgetedAmount - reservedAmount - committedAmount`. Negative if the sheet lowered "
-            "the budget below what is reserved and committed, or if it was reserved over budget."
-        )
-    )
-
-
-class CheckReply(ReplyModel):
-    """The decision of a check. It is advice: a reserve decides again."""
-
-    success: Literal[True]
-    available: bool = Field(description="Whether the budget has the amount available.")
-    can_auto_approve: bool = Field(
-        description=(
-            "Whether the budget has the amount available and the amount is within the auto-approve "
-            "limit: the budget's own, else the customer's for budgets in the customer's currency."
-        )
-    )
-    code: Literal[
-        Code.AUTO_APPROVED, Code.REQUIRES_APPROVAL, Code.INSUFFICIENT_BUDGET, Code.NO_BUDGET
-    ]
-    reason: str = Field(description="The decision as a sentence, for people.")
-    check_id: str
-    budget: BudgetFigures | None = Field(
-        description="null if there is no budget for that department and period."
-    )
-    already_reserved: Money = absent(
-        "Amount that this request already holds on the budget. It does not count against the "
-        "request. Omitted if it holds nothing."
-    )
-
-
-class ReserveReply(ReplyModel):
-    """The amount was reserved."""
-
-    success: Literal[True]
-    reservation_id: str
-    budget_id: str
-    request_id: str
-    amount_reserved: Money
-    new_available: Money
-
-
-class _Movement(ReplyModel):
-    success: Literal[True]
-    amount_released: Money
-    new_available: Money
-    budget_id: str
-    request_id: str
-    reservation_id: str
-    amount_held: Money = Field(
-        description="Amount that the request still holds; 0 after its reservation is closed."
-    )
-
-
-class CommitReply(_Movement):
-    """The amount was committed. A `final` commit also released the rest of the reservation."""
-
-    amount_committed: Money
-
-
-class ReleaseReply(_Movement):
-    """The amount was released."""
-
-
-class ReleaseRejected(ReplyModel):
-    """The amount to release is more than the request holds on the budget. Nothing was moved."""
-
-    success: Literal[False]
-    error: str
-    code: Literal[Code.AMOUNT_EXCEEDS_RESERVED]
-    amount_released: Literal[0]
-    amount_held: Money
-    new_available: Money
 
 
 class Budget(ReplyModel):
@@ -155,12 +53,37 @@ class RequestReservation(ReplyModel):
     currency: str
     status: Literal["open", "closed"]
     requester_id: str
-    amount_reserved: Money
-    amount_held: Money
-    amount_committed: Money
+    amount_reserved: Money = Field(description="Amount of the first reserve.")
+    amount_held: Money = Field(description="Amount held now, with later changes.")
+    amount_committed: Money = Field(description="Without what was reversed.")
     amount_released: Money
+    amount_reversed: Money
+    version: int = Field(description="Grows with each change, for `ifVersion` of an amendment.")
     created_at: Timestamp
+    expires_at: Timestamp | None = Field(
+        description="When an open reservation expires; null if it never does, or is closed."
+    )
     closed_at: Timestamp | None
+
+
+class ListedRequest(RequestReservation):
+    """A reservation with its request."""
+
+    request_id: str
+    requester_name: str
+    waiting_for: Literal["approval"] | None = Field(
+        description="`approval` if the reservation is open and its latest check said "
+        "`REQUIRES_APPROVAL`."
+    )
+
+
+class RequestPage(ReplyModel):
+    """A page of reservations."""
+
+    items: list[ListedRequest]
+    next_cursor: str | None = Field(
+        description="The `cursor` of the next page; null on the last page."
+    )
 
 
 class RequestCheck(ReplyModel):
@@ -185,11 +108,24 @@ class RequestCheck(ReplyModel):
 class RequestMovement(ReplyModel):
     """A movement of money, as in the audit log."""
 
-    action: Literal["RESERVE", "OVER_BUDGET", "COMMIT", "RELEASE"]
+    action: Literal[
+        "RESERVE",
+        "OVER_BUDGET",
+        "COMMIT",
+        "RELEASE",
+        "AMEND",
+        "TRANSFER",
+        "EXTEND",
+        "REVERSE",
+        "SPEND",
+    ]
     budget_id: str
-    reservation_id: str
-    old_value: str = Field(description="Amount held before, in whole currency units.")
-    new_value: str = Field(description="Amount held after, in whole currency units.")
+    reservation_id: str | None = Field(description="null for a spend.")
+    old_value: str | None = Field(
+        description="Amount held before, in whole currency units. Of REVERSE and SPEND, the amount "
+        "committed; of EXTEND, the time of expiry, or null."
+    )
+    new_value: str = Field(description="The same after the movement.")
     reserved_delta: Money
     committed_delta: Money
     changed_by: str
@@ -197,6 +133,27 @@ class RequestMovement(ReplyModel):
     approved_by: str | None = Field(description="The approver, if over budget.")
     reason: str
     external_ref: str | None
+    transfer_id: str | None = Field(
+        description="The same in all movements of one call that wrote several."
+    )
+    created_at: Timestamp
+
+
+class RequestSpend(ReplyModel):
+    """Money that was spent without a reservation."""
+
+    spend_id: str
+    budget_id: str
+    department: str
+    fiscal_period: str
+    currency: str
+    amount: Money
+    amount_reversed: Money
+    date: str = Field(pattern=r"^\d{4}-\d\d-\d\d$", json_schema_extra={"format": "date"})
+    vendor: str | None
+    reason: str
+    external_ref: str | None
+    recorded_by: str
     created_at: Timestamp
 
 
@@ -207,6 +164,7 @@ class RequestTimeline(ReplyModel):
     reservations: list[RequestReservation]
     checks: list[RequestCheck]
     movements: list[RequestMovement]
+    spends: list[RequestSpend] = Field(description="The spend with this id, if there is one.")
 
 
 class User(ReplyModel):
@@ -302,7 +260,17 @@ class ErrorReply(ReplyModel):
     amount_reserved: Money = absent("The amount of the request's open reservation.")
     available: Money = absent()
     shortfall: Money = absent("The amount that is missing.")
-    largest_amount: Money = absent("The largest amount that the budget can still take.")
+    largest_amount: Money = absent("The largest amount that the call could take.")
+    amount_held: Money = absent("Amount that the request holds.")
+    amount_committed: Money = absent("Amount that the request has committed on the budget.")
+    exceeded_by: Money = absent("By how much the commit exceeds what the request holds.")
+    version: int = absent("The reservation's current version.")
+    moved_to_budget_id: str = absent("The budget to which the reservation was moved.")
+    external_ref: str = absent("The reference that was used before.")
+    amount: Money = absent("The amount for which it was used.")
+    spend_id: str = absent()
+    department: str = absent()
+    fiscal_period: str = absent()
     reason: str = absent("The reason, as in a check.")
     approved_by: str = absent()
     retry_after: int = absent("Seconds to wait, as in the Retry-After header.")

@@ -5,7 +5,7 @@ ledger. `effects` has the amounts, `form` what all pages share, `budget_choice` 
 to choose from.
 """
 
-from budget_sync.web.console.actions import (  # noqa: F401  # importing a module registers its views
+from budget_sync.web.console.actions import (  # noqa: F401  # importing registers views
     amend,
     approve,
     commit,

@@ -22,10 +22,10 @@ def extend() -> AnyResponse:
     """Let a reservation expire the customer's hold days from now."""
     who = viewer()
     require(who.actor, Action.RESERVE)
+    _, budget, line = open_hold()
     days = who.customer.holdDays
     if days is None:
         raise RequestError(Code.REQUEST_CONFLICT, "Reservations do not expire here.")
-    _, budget, line = open_hold()
     expires_at = clock.now() + timedelta(days=days)
     action = LedgerAction(
         title="Extend the reservation",

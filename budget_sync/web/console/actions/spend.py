@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import date
 
 from flask import request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -32,8 +33,7 @@ def spend() -> AnyResponse:
     budget = budget_line(who.actor, who.customer.id, argument("budget"))
     fields = _fields()
     amount_minor, problem = typed_amount(0, budget.balance.exponent)
-    if is_sent() and problem is None and not amount_minor:
-        problem = "Enter the amount that was spent."
+    problem = problem or _problem(fields)
     action = LedgerAction(
         title=_TITLE,
         button="Record spend",
@@ -62,6 +62,17 @@ def spend() -> AnyResponse:
 
     back = url_for("console.budget", id=budget.id)
     return confirm(action, problem, run, back, fields=fields, today=_today())
+
+
+def _problem(fields: dict[str, str]) -> str | None:
+    """What is wrong with the form's fields other than the amount and the reason."""
+    if not fields["spend_id"]:
+        return "Enter an id for the spend."
+    try:
+        date.fromisoformat(fields["date"])
+    except ValueError:
+        return "Enter the date on which the money was spent."
+    return None
 
 
 def _link(line: BudgetLine) -> str:
