@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import time_machine
@@ -309,6 +310,23 @@ def test_resume_while_the_service_runs(good: Receiver) -> None:
     assert requests_of(good) == ["r1", "r1"]
 
 
+def test_resume_during_an_attempt_is_not_lost(good: Receiver) -> None:
+    start = latest_cursor(ROOT, CUSTOMER)
+    added = add(good.url)
+
+    def resumes(handler: BaseHTTPRequestHandler) -> None:
+        if len(good.received) == 2:
+            webhooks.resume_webhook(ROOT, added.id, start.text)
+            database.close_connection()
+        answers(200)(handler)
+
+    good.behave = resumes
+    reserve("r1")
+    reserve("r2")
+    once()
+    assert requests_of(good) == ["r1", "r2", "r1", "r2"]
+
+
 def test_rotation_signs_with_both_secrets_during_the_overlap(good: Receiver) -> None:
     added = add(good.url)
     second = webhooks.rotate_secret(ROOT, added.id)
@@ -336,11 +354,11 @@ def test_rotation_takes_effect_between_two_events(good: Receiver) -> None:
     added = add(good.url)
     new: list[str] = []
 
-    def rotates(handler: object) -> None:
+    def rotates(handler: BaseHTTPRequestHandler) -> None:
         if not new:
             new.append(webhooks.rotate_secret(ROOT, added.id, timedelta(0)))
             database.close_connection()
-        answers(200)(handler)  # type: ignore[arg-type]
+        answers(200)(handler)
 
     good.behave = rotates
     reserve("r1")
@@ -353,10 +371,10 @@ def test_rotation_takes_effect_between_two_events(good: Receiver) -> None:
 def test_removed_webhook_gets_nothing_more(good: Receiver) -> None:
     added = add(good.url)
 
-    def removes(handler: object) -> None:
+    def removes(handler: BaseHTTPRequestHandler) -> None:
         webhooks.remove_webhook(ROOT, added.id)
         database.close_connection()
-        answers(200)(handler)  # type: ignore[arg-type]
+        answers(200)(handler)
 
     good.behave = removes
     reserve("r1")
