@@ -174,7 +174,7 @@ def _expected(server: Installation, cursor: str) -> list[str]:
 
 
 def _compare(outcome: Outcome, expected: list[str], target: _Target, when: str) -> None:
-    """Compare what a receiver got: each event at least once, in order, and always the same."""
+    """Compare the requests: each event at least once, in order, and always with the same body."""
     first_ids = list(dict.fromkeys(target.receiver.ids))
     missing = [each for each in expected if each not in set(first_ids)]
     outcome.expect(not missing, f"{when}: {len(missing)} events are missing: {missing[:3]}")
