@@ -20,6 +20,16 @@ LOGS = ("AuditLog", "SyncHistory")
 # `horizon` waits for open transactions in steps of this many seconds.
 _STEP_S = 0.02
 
+# The transactions of PostgreSQL: the oldest open one among those below the second number, one past
+# the newest that has ended, and how many numbers after 3 were given out (32 bits). The second
+# number is not the next one: newer transactions may be open. `age` reads the next one without
+# taking it, newly in each transaction.
+_TRANSACTIONS = """
+    SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint, age('3'::xid)
+    FROM pg_current_snapshot() s
+"""
+_32_BITS = 0xFFFF_FFFF
+
 
 class LogIds(NamedTuple):
     """An id of each log, in the order of LOGS."""
@@ -54,7 +64,8 @@ class _Settling:
         """Take in what was read: the highest ids given out, and after that, the transactions.
 
         A transaction gets its number before it takes an id, because it locks a budget or a source
-        first. So a transaction that took one of `ids` has a number below `next_transaction`.
+        first. So a transaction that took one of `ids` has a number below `next_transaction`, which
+        was not given out yet.
         """
         with self.lock:
             if self.settled and (ids.audit < self.settled.audit or ids.sync < self.settled.sync):
@@ -91,11 +102,9 @@ def horizon(timeout_s: float = 2.0) -> Horizon:
                 for log in LOGS
             )
         )
-        row = db.execute_sql(
-            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint "
-            "FROM pg_current_snapshot() s"
-        ).fetchone()
-        settled = _settling.update(ids, *row)
+        oldest_open, after_newest_ended, age_of_3 = db.execute_sql(_TRANSACTIONS).fetchone()
+        newer = (age_of_3 + 3 - after_newest_ended) & _32_BITS
+        settled = _settling.update(ids, oldest_open, after_newest_ended + newer)
         if settled is not None:
             return Horizon(settled, ids)
         if time.monotonic() > deadline:

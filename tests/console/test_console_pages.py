@@ -26,7 +26,7 @@ from budget_sync.web.console.session import safe_path
 
 pytestmark = pytest.mark.both_engines
 
-ADMIN_PAGES = ("/team", "/team/add", "/team/customer", "/keys")
+ADMIN_PAGES = ("/team", "/team/add", "/team/customer", "/keys", "/webhooks")
 FORBIDDEN = {
     Role.BUSINESS_USER: {"/sync", "/audit", *ADMIN_PAGES},
     Role.MANAGER: {"/sync", "/audit", *ADMIN_PAGES},

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -84,11 +85,11 @@ def test_time_limit_is_total(behave: Behave, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_body_of_the_answer_is_read_only_in_part(caplog: pytest.LogCaptureFixture) -> None:
-    def answers_at_length(handler: object) -> None:
-        handler.send_response(200)  # type: ignore[attr-defined]
-        handler.send_header("Content-Length", "100000000")  # type: ignore[attr-defined]
-        handler.end_headers()  # type: ignore[attr-defined]
-        handler.wfile.write(b"secret-answer" * 100)  # type: ignore[attr-defined]
+    def answers_at_length(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100000000")
+        handler.end_headers()
+        handler.wfile.write(b"secret-answer" * 100)
 
     caplog.set_level(logging.DEBUG)
     with receiver(answers_at_length) as talkative:
@@ -113,9 +114,9 @@ def kept(url: str) -> Sender:
     return Sender(parse_url(url), private_networks=False)
 
 
-def closes_after_answer(handler: object) -> None:
-    answers(200)(handler)  # type: ignore[arg-type]
-    handler.close_connection = True  # type: ignore[attr-defined]
+def closes_after_answer(handler: BaseHTTPRequestHandler) -> None:
+    answers(200)(handler)
+    handler.close_connection = True
 
 
 def test_request_in_progress_can_be_ended() -> None:

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
 
 import requests
-from support.installation import Installation, found
+from support.installation import WORKERS, Installation, found
 from support.machine import wait_until
 from support.receivers import Receiver, answers, drops, receiver
 
@@ -149,10 +149,12 @@ def _kill(place: Place, server: Installation, delivery: Delivery, *, is_server: 
 
 
 def _restarted(server: Installation) -> bool:
+    """Whether the new server answers. The workers of the killed one may still do, and block it."""
     if server.server is None or server.server.poll() is not None:
         server.launch()
     try:
-        return requests.get(f"{server.url}/readyz", timeout=5).ok
+        is_ready = requests.get(f"{server.url}/readyz", timeout=5).ok
+        return is_ready and len(server.workers) == WORKERS
     except requests.RequestException:
         return False
 
@@ -172,7 +174,7 @@ def _expected(server: Installation, cursor: str) -> list[str]:
 
 
 def _compare(outcome: Outcome, expected: list[str], target: _Target, when: str) -> None:
-    """Compare what a receiver got: each event at least once, in order, and always the same."""
+    """Compare the requests: each event at least once, in order, and always with the same body."""
     first_ids = list(dict.fromkeys(target.receiver.ids))
     missing = [each for each in expected if each not in set(first_ids)]
     outcome.expect(not missing, f"{when}: {len(missing)} events are missing: {missing[:3]}")

@@ -75,6 +75,8 @@ WORDS = {
     "role": ("fpa_user", "manager", "super_admin"),
     "sort": ("department", "-available"),
     "state": ("live", "deleted", "overdrawn"),
+    "type": ("budget.updated", "sync.failed"),
+    "url": ("https://10.0.0.1/", "http://127.0.0.1:1/", "https://user@192.0.2.1/"),
     "to": ("2025-12-31", "9999-12-31", "0001-01-01"),
     "view": ("open", "closed", "all", "uncovered"),
     "zone": ("Europe/Berlin", "Elsewhere/Nowhere"),
@@ -103,6 +105,7 @@ WRITTEN = """
 SELECT (SELECT SUM("version") FROM "BudgetUtilization"), (SELECT MAX("id") FROM "AuditLog"),
     (SELECT COUNT(*) FROM "User"), (SELECT COUNT("disabledAt") FROM "User"),
     (SELECT COUNT(*) FROM "ApiKey"), (SELECT COUNT("revokedAt") FROM "ApiKey"),
+    (SELECT COUNT(*) FROM "Webhook"), (SELECT COUNT("removedAt") FROM "Webhook"),
     (SELECT COUNT(*) FROM "SyncHistory"), (SELECT COUNT(*) FROM "StoredReply")
 """
 

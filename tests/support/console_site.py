@@ -36,6 +36,7 @@ PAGES = (
     "/team/add",
     "/team/customer",
     "/keys",
+    "/webhooks",
     "/account",
 )
 

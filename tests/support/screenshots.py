@@ -68,6 +68,7 @@ PAGES = (
     ("person", "alex", "/team/person?id=jane"),
     ("person-add", "alex", "/team/add"),
     ("keys", "alex", "/keys"),
+    ("webhooks", "alex", "/webhooks"),
     ("account", "fiona", "/account"),
     ("forbidden", "jane", "/team"),
     ("not-found", "fiona", "/nothing-here"),
