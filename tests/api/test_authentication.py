@@ -312,7 +312,10 @@ def replace_key(old: Headers) -> Headers:
 def test_partial_commit_is_replayed_after_its_key_was_replaced(acme: Flask) -> None:
     old = key_headers(CUSTOMER)
     assert post(acme, "/api/budget/reserve", reserve_body(), old).status_code == 200
-    body, once = commit_body(amount=1000, final=False, externalRef=None), {"Idempotency-Key": "invoice-1"}
+    body, once = (
+        commit_body(amount=1000, final=False, externalRef=None),
+        {"Idempotency-Key": "invoice-1"},
+    )
     first = post(acme, "/api/budget/commit", body, old | once)
     again = post(acme, "/api/budget/commit", body, replace_key(old) | once)
     assert (first.status_code, again.status_code, again.data) == (200, 200, first.data)
@@ -335,7 +338,10 @@ def test_service_keeps_its_checks_and_reservations_with_a_new_key(acme: Flask) -
 def test_services_with_other_names_share_no_idempotency_keys(acme: Flask) -> None:
     one, other = key_headers(CUSTOMER), key_headers(CUSTOMER, "billing")
     assert post(acme, "/api/budget/reserve", reserve_body(), one).status_code == 200
-    body, once = commit_body(amount=1000, final=False, externalRef=None), {"Idempotency-Key": "invoice-1"}
+    body, once = (
+        commit_body(amount=1000, final=False, externalRef=None),
+        {"Idempotency-Key": "invoice-1"},
+    )
     replies = [post(acme, "/api/budget/commit", body, key | once) for key in (one, other)]
     assert [reply.headers.get("Idempotent-Replayed") for reply in replies] == [None, None]
 

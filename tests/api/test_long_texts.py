@@ -54,14 +54,18 @@ def test_every_text_field_has_a_maximum_length(model: Any) -> None:
 def documented_lengths(app: Flask) -> dict[str, dict[str, int | None]]:
     """The query parameters of each list of the API, with their documented length."""
     document = app.test_client().get("/openapi.json").json or {}
+    lists = {
+        path: methods["get"]["parameters"]
+        for path, methods in document["paths"].items()
+        if "{" not in path and "parameters" in methods.get("get", {})
+    }
     return {
         path: {
             parameter["name"]: parameter["schema"].get("maxLength")
-            for parameter in methods["get"]["parameters"]
-            if parameter["in"] == "query"
+            for parameter in parameters
+            if parameter.get("in") == "query"
         }
-        for path, methods in document["paths"].items()
-        if "{" not in path and "parameters" in methods.get("get", {})
+        for path, parameters in lists.items()
     }
 
 

@@ -256,13 +256,14 @@ def add_many() -> None:
             "currencyExponent", {MOST}, {MOST}, 2, 'open', '{now}', '{{}}'
         FROM "Budget" """,
         f"""INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action",
-            "budgetedDeltaMinor", "principal", "changedBy", "createdAt")
-        SELECT "customerId", "id", 1, 'CREATE', {MOST}, 'test', 'test', '{now}' FROM "Budget" """,
+            "budgetedDeltaMinor", "budgetedMinor", "reservedMinor", "committedMinor", "principal",
+            "changedBy", "createdAt")
+        SELECT "customerId", "id", 1, 'CREATE', {MOST}, {MOST}, 0, 0, 'test', 'test', '{now}' FROM "Budget" """,
         f"""INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "subject",
-            "requestId", "reservationId", "reservedDeltaMinor", "principal", "changedBy",
-            "createdAt")
+            "requestId", "reservationId", "reservedDeltaMinor", "budgetedMinor",
+            "reservedMinor", "committedMinor", "principal", "changedBy", "createdAt")
         SELECT "customerId", "budgetId", 2, 'RESERVE', "requesterId", "requestId", "id", {MOST},
-            'test', 'test', '{now}'
+            {MOST}, {MOST}, 0, 'test', 'test', '{now}'
         FROM "Reservation" """,
     )
     database.transact(lambda: [db.execute_sql(statement) for statement in statements])

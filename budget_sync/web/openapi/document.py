@@ -38,6 +38,7 @@ in the log."""
 
 _TAGS = {
     "Budgets": "Calls for the orchestrator: check a budget, move money, and read the state.",
+    "Events": "What happened to a customer: for the orchestrator, to follow what people do.",
     "People": "Sessions of people.",
     "Operation": "Calls for schedulers, load balancers and monitoring.",
 }

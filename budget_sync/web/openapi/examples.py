@@ -192,3 +192,33 @@ def error_reply(code: Code, call: str) -> Mapping[str, Any]:
     """A reply of the call with this error code. Its sentence is the code's meaning."""
     facts = _FACTS_OF_CALL.get((call, code), _FACTS.get(code, {}))
     return {"success": False, "error": MEANINGS[code], "code": str(code)} | facts
+
+
+LIST_EVENTS = {
+    "page": Example(
+        "Money was reserved",
+        None,
+        {
+            "items": [
+                {
+                    "id": "evt_a118",
+                    "type": "reservation.created",
+                    "time": "2025-02-05T10:30:01Z",
+                    "customerId": "org-456",
+                    "data": {
+                        "budgetId": "budget-123",
+                        "department": "Engineering",
+                        "fiscalPeriod": "Q1 2025",
+                        "currency": "USD",
+                        "requestId": "intake-789",
+                        "by": "orchestrator (service)",
+                        "reason": "Slack - Team collaboration",
+                        "amount": 5000,
+                        "onBehalfOf": "Jane Doe (jane@acme.com)",
+                    },
+                }
+            ],
+            "nextCursor": "a118.0-s7.0",
+        },
+    )
+}

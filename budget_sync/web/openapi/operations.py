@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from budget_sync.domain.errors import Code
 from budget_sync.queries.api import PAGE_SIZE
+from budget_sync.queries.events import LATEST
 from budget_sync.web.api import MAX_DAYS, REQUEST_STATUSES, WAITING_FOR, Login
+from budget_sync.web.events import MAX_WAIT_S
 from budget_sync.web.openapi import examples, schemas
 from budget_sync.web.openapi.ledger_operations import LEDGER_OPERATIONS
 from budget_sync.web.openapi.operation import (
@@ -126,6 +128,34 @@ OPERATIONS = (
             CUSTOMER_ID,
         ),
         examples=examples.GET_REQUEST,
+    ),
+    Operation(
+        "api.list_events",
+        "get",
+        "/api/events",
+        "Events",
+        "List events",
+        "What happened to the customer, in order, from the beginning or after a cursor. Keep "
+        "`nextCursor` and send it as `after`: then no event is missed or given twice. For services "
+        "with the scope `read`, FP&A and admins.",
+        schemas.EventPage,
+        READ_ERRORS,
+        parameters=(
+            CUSTOMER_ID,
+            argument(
+                "after",
+                f"The `nextCursor` of an earlier reply, or `{LATEST}` for the cursor of now.",
+            ),
+            argument("types", "Only these types, separated by commas."),
+            Parameter(
+                "wait",
+                "query",
+                "If there is no event yet, wait for one, at most this many seconds.",
+                {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_S, "default": 0},
+            ),
+            _page_size("The maximum number of events on the page."),
+        ),
+        examples=examples.LIST_EVENTS,
     ),
     Operation(
         "api.login",

@@ -6,11 +6,12 @@ not validate its replies.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from budget_sync.domain.errors import Code
+from budget_sync.domain.events import EventType
 from budget_sync.web.openapi.ledger_schemas import Money, ReplyModel, Timestamp, absent
 
 Role = Literal[
@@ -75,6 +76,28 @@ class ListedRequest(RequestReservation):
         description="`approval` if the reservation is open and its latest check said "
         "`REQUIRES_APPROVAL`."
     )
+
+
+class Event(ReplyModel):
+    """Something that happened to a customer."""
+
+    id: str = Field(description="Unique. An event that is delivered again has the same id.")
+    type: EventType
+    time: Timestamp
+    customer_id: str
+    data: dict[str, Any] = Field(
+        description=(
+            "The facts, as far as they apply: requestId, budgetId, department, fiscalPeriod, "
+            "amount, currency, by, reason and more."
+        )
+    )
+
+
+class EventPage(ReplyModel):
+    """A page of events, in order."""
+
+    items: list[Event]
+    next_cursor: str = Field(description="Send it as `after` to get the events after these.")
 
 
 class RequestPage(ReplyModel):
