@@ -372,7 +372,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {
             name: "…"
-            if name in {"checkId", "reservationId", "createdAt", "timestamp"}
+            if name in {"checkId", "reservationId", "createdAt", "timestamp", "nextCursor"}
             or (name == "expiresAt" and inner)
             else plain(inner)
             for name, inner in value.items()

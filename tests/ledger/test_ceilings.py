@@ -258,7 +258,8 @@ def add_many() -> None:
         f"""INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action",
             "budgetedDeltaMinor", "budgetedMinor", "reservedMinor", "committedMinor", "principal",
             "changedBy", "createdAt")
-        SELECT "customerId", "id", 1, 'CREATE', {MOST}, {MOST}, 0, 0, 'test', 'test', '{now}' FROM "Budget" """,
+        SELECT "customerId", "id", 1, 'CREATE', {MOST}, {MOST}, 0, 0, 'test', 'test', '{now}'
+        FROM "Budget" """,
         f"""INSERT INTO "AuditLog" ("customerId", "budgetId", "version", "action", "subject",
             "requestId", "reservationId", "reservedDeltaMinor", "budgetedMinor",
             "reservedMinor", "committedMinor", "principal", "changedBy", "createdAt")
