@@ -17,8 +17,7 @@ CREATE TABLE "SchemaVersion" (
 -- The tenant. No customer can see or change anything of another customer. A commit may exceed what
 -- its request still holds by the share "invoiceToleranceBasisPoints" (hundredths of a percent), but
 -- at most by "invoiceToleranceMinor", or by the auto-approve limit if that is null. An open
--- reservation expires after "holdDays"; null means never. A test customer stays one: its rows can be
--- deleted, and it is left out of metrics, alerts and digests.
+-- reservation expires after "holdDays"; null means never.
 CREATE TABLE "Customer" (
     "id" TEXT PRIMARY KEY CHECK (LENGTH("id") BETWEEN 1 AND 100),
     "name" TEXT NOT NULL CHECK (LENGTH("name") BETWEEN 1 AND 200),
@@ -34,7 +33,6 @@ CREATE TABLE "Customer" (
     "invoiceToleranceBasisPoints" INTEGER NOT NULL DEFAULT 1000 CHECK ("invoiceToleranceBasisPoints" BETWEEN 0 AND 10000),
     "invoiceToleranceMinor" BIGINT CHECK ("invoiceToleranceMinor" >= 0 AND "invoiceToleranceMinor" < 1000000000000000),
     "holdDays" INTEGER CHECK ("holdDays" BETWEEN 1 AND 3650),
-    "isTest" BOOLEAN NOT NULL DEFAULT FALSE,
     "createdAt" TIMESTAMPTZ NOT NULL,
     "disabledAt" TIMESTAMPTZ
 );
@@ -158,7 +156,6 @@ CREATE TABLE "Budget" (
     "autoApproveLimit" NUMERIC(20, 4) GENERATED ALWAYS AS (
         "autoApproveLimitMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
     ) STORED,
-    "ownerEmail" TEXT CHECK (LENGTH("ownerEmail") BETWEEN 3 AND 254),
     "createdAt" TIMESTAMPTZ NOT NULL,
     "updatedAt" TIMESTAMPTZ NOT NULL,
     "deletedAt" TIMESTAMPTZ,
@@ -330,7 +327,6 @@ INSERT INTO "AuditAction" ("action") VALUES
     ('ADD_USER'), ('SET_USER'), ('SET_PASSWORD'), ('DISABLE_USER'), ('ENABLE_USER'),
     ('ADD_KEY'), ('ROTATE_KEY'), ('REVOKE_KEY'), ('ADD_SOURCE'), ('REMOVE_SOURCE'),
     ('ADD_WEBHOOK'), ('ROTATE_WEBHOOK'), ('PAUSE_WEBHOOK'), ('RESUME_WEBHOOK'), ('REMOVE_WEBHOOK'),
-    ('ADD_ALERT'), ('REMOVE_ALERT'), ('RESET_CUSTOMER'), ('LOAD_TEST'),
     ('SET_READING'), ('SET_FILE'), ('ANSWER_HOLD'), ('SET_ROLE'), ('LINK_USER'),
     ('PRUNE_CHECKS'), ('PRUNE_HISTORY'), ('RESTORE');
 
@@ -486,53 +482,3 @@ CREATE TABLE "WebhookAttempt" (
 );
 
 CREATE INDEX "WebhookAttempt_webhookId" ON "WebhookAttempt" ("webhookId", "id");
-
--- Who is told of what, by an Apprise URL. "conditions" are separated by commas, such as
--- "threshold:80,sync-failed". "digestAt" is a time of day in the customer's time zone. "cursor" is the
--- position in the events. Without a URL, the owners of the budgets are told.
-CREATE TABLE "Alert" (
-    "id" TEXT PRIMARY KEY,
-    "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
-    "url" TEXT CHECK (LENGTH("url") BETWEEN 1 AND 2000),
-    "conditions" TEXT NOT NULL CHECK (LENGTH("conditions") BETWEEN 1 AND 500),
-    "department" TEXT,
-    "departmentKey" TEXT,
-    "digestAt" TEXT CHECK (LENGTH("digestAt") = 5),
-    "cursor" TEXT NOT NULL,
-    "createdAt" TIMESTAMPTZ NOT NULL,
-    "removedAt" TIMESTAMPTZ,
-    CONSTRAINT "Alert_department" CHECK (("department" IS NULL) = ("departmentKey" IS NULL))
-);
-
-CREATE INDEX "Alert_customerId" ON "Alert" ("customerId");
-
--- What an alert has already reported and what may not be reported again yet. "subject" is a budget,
--- source or reservation.
-CREATE TABLE "AlertState" (
-    "alertId" TEXT NOT NULL REFERENCES "Alert" ("id"),
-    "condition" TEXT NOT NULL,
-    "subject" TEXT NOT NULL,
-    "reportedAt" TIMESTAMPTZ NOT NULL,
-    PRIMARY KEY ("alertId", "condition", "subject")
-);
-
--- Messages to people: written with the state that they report, sent later. A message of a digest has
--- a time before which it is not sent.
-CREATE TABLE "AlertMessage" (
-    "id" INTEGER PRIMARY KEY,
-    "alertId" TEXT NOT NULL REFERENCES "Alert" ("id"),
-    "recipient" TEXT NOT NULL,
-    "condition" TEXT NOT NULL,
-    "subject" TEXT NOT NULL,
-    "title" TEXT NOT NULL,
-    "body" TEXT NOT NULL,
-    "createdAt" TIMESTAMPTZ NOT NULL,
-    "dueAt" TIMESTAMPTZ NOT NULL,
-    "attempts" INTEGER NOT NULL DEFAULT 0 CHECK ("attempts" >= 0),
-    "nextAttemptAt" TIMESTAMPTZ,
-    "error" TEXT,
-    "sentAt" TIMESTAMPTZ
-);
-
-CREATE INDEX "AlertMessage_unsent" ON "AlertMessage" ("dueAt") WHERE "sentAt" IS NULL;
-CREATE INDEX "AlertMessage_alertId" ON "AlertMessage" ("alertId", "id");

@@ -93,7 +93,6 @@ GENERATED_KEYS = (
     ("HoldAnswer", "id"),
     ("Spend", "seq"),
     ("WebhookAttempt", "id"),
-    ("AlertMessage", "id"),
 )
 
 

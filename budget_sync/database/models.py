@@ -71,7 +71,6 @@ class Customer(Table):
     invoiceToleranceBasisPoints = IntegerField(default=1000)
     invoiceToleranceMinor = BigIntegerField(null=True)
     holdDays = IntegerField(null=True)
-    isTest = BooleanField(default=False)
     createdAt = UtcField()
     disabledAt = UtcField(null=True)
 
@@ -195,7 +194,6 @@ class Budget(Table):
     currencyExponent = IntegerField()
     budgetedMinor = BigIntegerField()
     autoApproveLimitMinor = BigIntegerField(null=True)
-    ownerEmail = TextField(null=True)
     createdAt = UtcField()
     updatedAt = UtcField()
     deletedAt = UtcField(null=True)
@@ -457,55 +455,3 @@ class WebhookAttempt(Table):
 
     class Meta:
         table_name = "WebhookAttempt"
-
-
-class Alert(Table):
-    """Who is told of what."""
-
-    id = TextField(primary_key=True)
-    customerId = TextField()
-    url = TextField(null=True)
-    conditions = TextField()
-    department = TextField(null=True)
-    departmentKey = TextField(null=True)
-    digestAt = TextField(null=True)
-    cursor = TextField()
-    createdAt = UtcField()
-    removedAt = UtcField(null=True)
-
-    class Meta:
-        table_name = "Alert"
-
-
-class AlertState(Table):
-    """What an alert has already reported."""
-
-    alertId = TextField()
-    condition = TextField()
-    subject = TextField()
-    reportedAt = UtcField()
-
-    class Meta:
-        table_name = "AlertState"
-        primary_key = CompositeKey("alertId", "condition", "subject")
-
-
-class AlertMessage(Table):
-    """A message of an alert."""
-
-    id = IntegerField(primary_key=True)
-    alertId = TextField()
-    recipient = TextField()
-    condition = TextField()
-    subject = TextField()
-    title = TextField()
-    body = TextField()
-    createdAt = UtcField()
-    dueAt = UtcField()
-    attempts = IntegerField(default=0)
-    nextAttemptAt = UtcField(null=True)
-    error = TextField(null=True)
-    sentAt = UtcField(null=True)
-
-    class Meta:
-        table_name = "AlertMessage"

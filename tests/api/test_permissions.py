@@ -227,6 +227,10 @@ find other customer's request           401  401  401  404r 404r 404r 404r 404r 
 find request, other customerId          401  401  401  400c 400c 400c 400c 400c 200  200  400c 401
 
 sync every source                       401  401  401  401  401  401  401  401  401  401  401  200
+follow events                           401  401  401  200  200  403r 200  200  400f 400f 403r 401
+follow events, own customerId           401  401  401  200  200  403r 200  200  200  200  403r 401
+follow events, other customerId         401  401  401  400c 400c 400c 400c 400c 200  200  400c 401
+
 get current user                        401  401  401  200  200  200  200  200  200  200  200  401
 log in                                  200  200  200  200  200  200  200  200  200  200  200  200
 log out                                 200  200  200  200  200  200  200  200  200  200  200  200
@@ -237,16 +241,16 @@ metrics                                 404  404  404  404  404  404  404  404  
 
 #: The scope of each permission of each role; "-" is no permission.
 CALL_SCOPES = """
-                check  reserve  commit  release  cancel  spend  read_budgets  read_requests
-super_admin     any    any      any     any      any     any    any           any
-admin           any    any      any     any      any     any    any           any
-fpa_admin       any    any      any     any      any     any    any           any
-fpa_user        any    any      any     any      any     any    any           any
-manager         own    own      -       -        own     -      any           own
-business_user   own    own      -       -        own     -      any           own
-api_system      any    any      any     any      any     any    any           any
-anonymous       any    -        -       -        -       -      -             -
-auditor         -      -        -       -        -       -      -             -
+                check reserve commit release cancel spend read_budgets read_requests read_events
+super_admin     any   any     any    any     any    any   any          any           any
+admin           any   any     any    any     any    any   any          any           any
+fpa_admin       any   any     any    any     any    any   any          any           any
+fpa_user        any   any     any    any     any    any   any          any           any
+manager         own   own     -      -       own    -     any          own           -
+business_user   own   own     -      -       own    -     any          own           -
+api_system      any   any     any    any     any    any   any          any           any
+anonymous       any   -       -      -       -      -     -            -             -
+auditor         -     -       -      -       -      -     -            -             -
 """
 
 #: The same for permissions that only commands and pages need.
@@ -597,6 +601,9 @@ ROWS: dict[str, Callable[[Attempt], Call]] = {
     "find other customer's request": lambda a: a.held_by_outsider().find(),
     "find request, other customerId": lambda a: a.held_by_outsider().find(OTHER),
     "sync every source": lambda a: _get("/api/cron/sync-google-sheets"),
+    "follow events": lambda a: _get("/api/events"),
+    "follow events, own customerId": lambda a: _get("/api/events", HOME),
+    "follow events, other customerId": lambda a: _get("/api/events", OTHER),
     "get current user": lambda a: _get("/api/auth/me"),
     "log in": lambda a: Call(
         "POST", "/api/auth/login", {"email": f"{APPROVER}@example.com", "password": PASSWORD}
@@ -862,6 +869,7 @@ ROWS_OF = {
     Action.SPEND: "spend",
     Action.READ_BUDGETS: "list",
     Action.READ_REQUESTS: "find",
+    Action.READ_EVENTS: "follow",
 }
 ENTRIES = [
     (role, action, scope)
@@ -1229,12 +1237,12 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str, tuple[str, ..
     ),
     "commit rejects another customerId": (_serve_all, "commit, other", ("api_system",)),
     "list rejects another customerId": (
-        without("queries.api", "_customer_for", lambda actor, customer_id: customer_id or HOME),
+        without("queries.api", "customer_for", lambda actor, customer_id: customer_id or HOME),
         "list",
         ("business_user",),
     ),
     "list requires one customer": (
-        without("queries.api", "_customer_for", lambda actor, customer_id: customer_id or HOME),
+        without("queries.api", "customer_for", lambda actor, customer_id: customer_id or HOME),
         "list",
         ("api_system*",),
     ),

@@ -257,6 +257,23 @@ ROWS: dict[str, Row] = {
         "uploadedBy": "Jane Doe (jane@acme.com)",
         "uploadedAt": NOW,
     },
+    "Webhook": {
+        "id": "whk_1",
+        "customerId": "acme",
+        "url": "https://example.com/events",
+        "secret": "whsec_1",
+        "cursor": "a0.0-s0.0",
+        "createdAt": NOW,
+    },
+    "WebhookAttempt": {
+        "id": 9,
+        "webhookId": "whk_acme",
+        "eventId": "evt_a1",
+        "eventType": "budget.created",
+        "attempt": 1,
+        "durationMs": 3,
+        "attemptedAt": NOW,
+    },
     "HoldAnswer": {
         "id": 9,
         "customerId": "acme",
@@ -316,6 +333,7 @@ def insert_related_rows(engine: Engine) -> None:
     engine.insert("AuditLog", {"id": 1, "version": 1, "action": "CREATE"})
     engine.insert("StoredReply", {"idempotencyKey": "used"})
     engine.insert("SyncHistory", {"id": 1, "syncId": "sync_1_acme"})
+    engine.insert("Webhook", {"id": "whk_acme"})
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="module")
