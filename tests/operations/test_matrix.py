@@ -67,6 +67,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "add-source": (("--customer", "org-456", "--csv", "plan.csv", "--accept"), ""),
     "list-sources": ((), ""),
     "sync-sheets": ((), ""),
+    "deliver": (("--once",), ""),
     "prune-checks": (("--older-than", "30"), ""),
     "backup": (("{folder}",), ""),
 }

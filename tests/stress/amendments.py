@@ -123,6 +123,7 @@ class Clients:
             except (OSError, http.client.HTTPException):
                 client.close()
                 time.sleep(0.02)
+        client.close()
 
     def _amend(self, client: _Client, rng: random.Random, name: str) -> None:
         """Amend the hold: change its amount or move it, where it was last or elsewhere."""
@@ -211,7 +212,7 @@ class _Client:
         return response.status, json.loads(response.read()), replayed
 
     def close(self) -> None:
-        """Close the connection, which was lost."""
+        """Close the connection: it was lost, or is not needed any more."""
         if self.connection:
             self.connection.close()
         self.connection = None
