@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from peewee import fn
 
@@ -53,6 +54,22 @@ class SyncRunResult:
     notes: list[str] = field(default_factory=list)
     skipped: dict[int, str] = field(default_factory=dict)
     facts: Facts | None = None
+
+    def cut(self) -> SyncRunResult:
+        """The result with at most MAX_LISTED errors, held changes, notes and skipped rows.
+
+        The counts stay as they are.
+        """
+        return replace(
+            self,
+            errors=[
+                error._replace(rows=error.rows[:MAX_LISTED_ROWS])
+                for error in self.errors[:MAX_LISTED]
+            ],
+            held=self.held[:MAX_LISTED],
+            notes=self.notes[:MAX_LISTED],
+            skipped=dict(islice(self.skipped.items(), MAX_LISTED)),
+        )
 
     def to_json(self) -> dict[str, object]:
         """As JSON for a reply, without paths of this machine."""

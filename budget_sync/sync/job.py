@@ -12,7 +12,7 @@ from budget_sync.sync import isolated
 from budget_sync.sync.cancel import Cancellation
 from budget_sync.sync.source import Reach, Source
 
-T = TypeVar("T")
+T = TypeVar("T", bound=isolated.Result)
 
 #: Called with the current step of a sync run.
 Say = Callable[[str], None]

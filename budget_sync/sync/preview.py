@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from budget_sync.database import open_connection
@@ -33,6 +33,10 @@ class Preview:
     result: SyncRunResult
     summary: str
     sections: list[Section] = field(default_factory=list)
+
+    def cut(self) -> Preview:
+        """The preview with all its lines, but with fewer entries in the result, for a page."""
+        return replace(self, result=self.result.cut())
 
     @property
     def source(self) -> Source:
