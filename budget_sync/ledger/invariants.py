@@ -36,6 +36,13 @@ _GROSS = _sum("""CASE WHEN a."action" = 'COMMIT' THEN a."committedDeltaMinor" EN
 _REVERSED = _sum("""CASE WHEN a."action" = 'REVERSE' THEN -a."committedDeltaMinor" END""")
 _SPENT = _sum("""CASE WHEN a."action" = 'SPEND' THEN a."committedDeltaMinor" END""")
 
+
+def _plus(amount: str) -> str:
+    """The amount of the audit row before, plus the delta of this one; exact beyond 64 bits."""
+    before = f'COALESCE(LAG("{amount}Minor") OVER earlier, 0)'
+    return f'CAST({before} AS NUMERIC) + "{amount}DeltaMinor"'
+
+
 INVARIANTS = (
     Invariant(
         "the counters differ from the sum of its reservations and spend",
@@ -178,13 +185,11 @@ INVARIANTS = (
     ),
     Invariant(
         "the balance in an audit row is not that of the row before plus its amounts",
-        """
+        f"""
         SELECT "budgetId", 'version ' || "version" FROM (
             SELECT "budgetId", "version", "budgetedMinor", "reservedMinor", "committedMinor",
-                COALESCE(LAG("budgetedMinor") OVER earlier, 0) + "budgetedDeltaMinor" AS "budgeted",
-                COALESCE(LAG("reservedMinor") OVER earlier, 0) + "reservedDeltaMinor" AS "reserved",
-                COALESCE(LAG("committedMinor") OVER earlier, 0) + "committedDeltaMinor"
-                    AS "committed"
+                {_plus("budgeted")} AS "budgeted", {_plus("reserved")} AS "reserved",
+                {_plus("committed")} AS "committed"
             FROM "AuditLog" WHERE "budgetId" IS NOT NULL
             WINDOW earlier AS (PARTITION BY "budgetId" ORDER BY "version")
         ) a

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import cycle, islice
 from pathlib import Path
@@ -194,9 +194,11 @@ def contents(target: Path | str) -> Contents:
 
 
 def _normalized(value: object) -> object:
-    """Normalize a value: numbers as floats, times as text."""
+    """Normalize a value: numbers as floats, times and dates as text."""
     if isinstance(value, datetime):
         return clock.to_text(value.astimezone(UTC))
+    if isinstance(value, date):
+        return value.isoformat()
     return float(value) if isinstance(value, int | Decimal) else value
 
 
