@@ -17,7 +17,9 @@ CREATE TABLE "SchemaVersion" (
 -- The tenant. No customer can see or change anything of another customer. A commit may exceed what
 -- its request still holds by the share "invoiceToleranceBasisPoints" (hundredths of a percent), but
 -- at most by "invoiceToleranceMinor", or by the auto-approve limit if that is null. An open
--- reservation expires after "holdDays"; null means never.
+-- reservation expires after "holdDays"; null means never. "employeesSee" says which budgets employees
+-- read: all, or only those of departments they have requests in. A test customer is one for good: only
+-- its rows may be deleted from the append-only tables.
 CREATE TABLE "Customer" (
     "id" TEXT PRIMARY KEY CHECK (LENGTH("id") BETWEEN 1 AND 100),
     "name" TEXT NOT NULL CHECK (LENGTH("name") BETWEEN 1 AND 200),
@@ -33,6 +35,8 @@ CREATE TABLE "Customer" (
     "invoiceToleranceBasisPoints" INTEGER NOT NULL DEFAULT 1000 CHECK ("invoiceToleranceBasisPoints" BETWEEN 0 AND 10000),
     "invoiceToleranceMinor" BIGINT CHECK ("invoiceToleranceMinor" >= 0 AND "invoiceToleranceMinor" < 1000000000000000),
     "holdDays" INTEGER CHECK ("holdDays" BETWEEN 1 AND 3650),
+    "employeesSee" TEXT NOT NULL DEFAULT 'all' CHECK ("employeesSee" IN ('all', 'own')),
+    "isTest" BOOLEAN NOT NULL DEFAULT FALSE,
     "createdAt" TIMESTAMPTZ NOT NULL,
     "disabledAt" TIMESTAMPTZ
 );
@@ -96,7 +100,8 @@ CREATE TABLE "ApiKey" (
 
 -- A source: the origin of a customer's budgets, a Google Sheet, a CSV file or an Excel file. A file
 -- without "csvPath" was uploaded and is in "SourceFile". "reading" says how the sheet is read; it is
--- null until a person confirms it. It and "readingFacts" are JSON.
+-- null until a person confirms it. It and "readingFacts" are JSON. "title" is the name of the
+-- spreadsheet when it was last read.
 CREATE TABLE "BudgetDataSourceConfig" (
     "id" TEXT PRIMARY KEY,
     "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
@@ -104,6 +109,7 @@ CREATE TABLE "BudgetDataSourceConfig" (
     "spreadsheetKey" TEXT,
     "worksheet" TEXT,
     "worksheetGid" BIGINT,
+    "title" TEXT,
     "csvPath" TEXT,
     "reading" TEXT,
     "readingConfirmedBy" TEXT,
@@ -136,6 +142,7 @@ CREATE TABLE "SourceFile" (
 );
 
 -- The amount that a department may spend in a fiscal period: one row of the finance team's sheet.
+-- Alerts about the budget can go to "ownerEmail".
 CREATE TABLE "Budget" (
     "id" TEXT PRIMARY KEY CHECK (LENGTH("id") BETWEEN 1 AND 100),
     "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
@@ -156,6 +163,7 @@ CREATE TABLE "Budget" (
     "autoApproveLimit" NUMERIC(20, 4) GENERATED ALWAYS AS (
         "autoApproveLimitMinor" / CASE "currencyExponent" WHEN 0 THEN 1.0 WHEN 1 THEN 10.0 WHEN 2 THEN 100.0 WHEN 3 THEN 1000.0 ELSE 10000.0 END
     ) STORED,
+    "ownerEmail" TEXT CHECK (LENGTH("ownerEmail") BETWEEN 3 AND 254),
     "createdAt" TIMESTAMPTZ NOT NULL,
     "updatedAt" TIMESTAMPTZ NOT NULL,
     "deletedAt" TIMESTAMPTZ,
@@ -166,6 +174,19 @@ CREATE TABLE "Budget" (
 CREATE UNIQUE INDEX "Budget_live_department_period" ON "Budget" ("customerId", "departmentKey", "periodKey") WHERE "deletedAt" IS NULL;
 CREATE UNIQUE INDEX "Budget_externalId" ON "Budget" ("customerId", "externalId") WHERE "externalId" IS NOT NULL;
 CREATE INDEX "Budget_sourceId" ON "Budget" ("sourceId");
+
+-- Other names of departments. A check of a department that has no budget looks for its alias.
+CREATE TABLE "DepartmentAlias" (
+    "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
+    "nameKey" TEXT NOT NULL,
+    "name" TEXT NOT NULL CHECK (LENGTH("name") BETWEEN 1 AND 200),
+    "department" TEXT NOT NULL CHECK (LENGTH("department") BETWEEN 1 AND 200),
+    "departmentKey" TEXT NOT NULL,
+    "createdBy" TEXT NOT NULL,
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY ("customerId", "nameKey"),
+    CONSTRAINT "DepartmentAlias_other" CHECK ("nameKey" <> "departmentKey")
+);
 
 -- The reserved and committed amounts of a budget: one row per budget, created with it. "version" is
 -- the number of audit rows of the budget. A sheet may cut a budget below the reserved and committed
@@ -322,11 +343,12 @@ CREATE TABLE "AuditAction" (
 
 INSERT INTO "AuditAction" ("action") VALUES
     ('CREATE'), ('UPDATE'), ('SOFT_DELETE'), ('REVIVE'), ('RESERVE'), ('OVER_BUDGET'), ('COMMIT'), ('RELEASE'),
-    ('AMEND'), ('TRANSFER'), ('EXTEND'), ('REVERSE'), ('SPEND'),
-    ('ADD_CUSTOMER'), ('SET_CUSTOMER'), ('DISABLE_CUSTOMER'), ('ENABLE_CUSTOMER'),
+    ('AMEND'), ('TRANSFER'), ('EXTEND'), ('REVERSE'), ('SPEND'), ('APPROVE'), ('DECLINE'),
+    ('ADD_CUSTOMER'), ('SET_CUSTOMER'), ('DISABLE_CUSTOMER'), ('ENABLE_CUSTOMER'), ('RESET_CUSTOMER'),
     ('ADD_USER'), ('SET_USER'), ('SET_PASSWORD'), ('DISABLE_USER'), ('ENABLE_USER'),
     ('ADD_KEY'), ('ROTATE_KEY'), ('REVOKE_KEY'), ('ADD_SOURCE'), ('REMOVE_SOURCE'),
     ('ADD_WEBHOOK'), ('ROTATE_WEBHOOK'), ('PAUSE_WEBHOOK'), ('RESUME_WEBHOOK'), ('REMOVE_WEBHOOK'),
+    ('ADD_ALERT'), ('REMOVE_ALERT'), ('ADD_ALIAS'), ('REMOVE_ALIAS'),
     ('SET_READING'), ('SET_FILE'), ('ANSWER_HOLD'), ('SET_ROLE'), ('LINK_USER'),
     ('PRUNE_CHECKS'), ('PRUNE_HISTORY'), ('RESTORE');
 
@@ -482,3 +504,55 @@ CREATE TABLE "WebhookAttempt" (
 );
 
 CREATE INDEX "WebhookAttempt_webhookId" ON "WebhookAttempt" ("webhookId", "id");
+
+-- An alert: what people are told, and where. "url" is an Apprise address, with its password.
+-- "conditions" are separated by commas. With "toOwners", a message about a budget goes to the
+-- budget's owner. "digestAt" is a time of day in the customer's time zone, such as 08:00; null means
+-- at once. "cursor" is the position in the events up to which messages were created. A removed alert
+-- has an empty address.
+CREATE TABLE "Alert" (
+    "id" TEXT PRIMARY KEY,
+    "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
+    "url" TEXT NOT NULL CHECK (LENGTH("url") <= 2000),
+    "conditions" TEXT NOT NULL CHECK (LENGTH("conditions") BETWEEN 1 AND 500),
+    "department" TEXT,
+    "departmentKey" TEXT,
+    "toOwners" BOOLEAN NOT NULL,
+    "digestAt" TEXT CHECK (LENGTH("digestAt") = 5),
+    "cursor" TEXT NOT NULL,
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    "removedAt" TIMESTAMPTZ,
+    CONSTRAINT "Alert_department" CHECK (("department" IS NULL) = ("departmentKey" IS NULL)),
+    CONSTRAINT "Alert_removed" CHECK (("removedAt" IS NULL) = ("url" <> ''))
+);
+
+CREATE INDEX "Alert_customerId" ON "Alert" ("customerId");
+
+-- The conditions of an alert that were reported and have not ended: a threshold and its budget, a
+-- reservation that is open for too long. Without this row, the condition is reported when it holds.
+CREATE TABLE "AlertState" (
+    "alertId" TEXT NOT NULL REFERENCES "Alert" ("id"),
+    "condition" TEXT NOT NULL,
+    "subject" TEXT NOT NULL,
+    "reportedAt" TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY ("alertId", "condition", "subject")
+);
+
+-- Messages of alerts, in the order in which they are sent. "recipient" is a budget's owner; null means
+-- the alert's own address. "dueAt" is later than "createdAt" if the message waits for a digest.
+CREATE TABLE "AlertMessage" (
+    "id" INTEGER PRIMARY KEY,
+    "alertId" TEXT NOT NULL REFERENCES "Alert" ("id"),
+    "recipient" TEXT,
+    "title" TEXT NOT NULL,
+    "body" TEXT NOT NULL,
+    "createdAt" TIMESTAMPTZ NOT NULL,
+    "dueAt" TIMESTAMPTZ NOT NULL,
+    "attempts" INTEGER NOT NULL DEFAULT 0 CHECK ("attempts" >= 0),
+    "nextAttemptAt" TIMESTAMPTZ,
+    "error" TEXT,
+    "sentAt" TIMESTAMPTZ
+);
+
+CREATE INDEX "AlertMessage_unsent" ON "AlertMessage" ("alertId", "dueAt") WHERE "sentAt" IS NULL;
+CREATE INDEX "AlertMessage_alertId" ON "AlertMessage" ("alertId", "id");

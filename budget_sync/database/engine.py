@@ -93,6 +93,7 @@ GENERATED_KEYS = (
     ("HoldAnswer", "id"),
     ("Spend", "seq"),
     ("WebhookAttempt", "id"),
+    ("AlertMessage", "id"),
 )
 
 

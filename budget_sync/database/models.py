@@ -71,6 +71,8 @@ class Customer(Table):
     invoiceToleranceBasisPoints = IntegerField(default=1000)
     invoiceToleranceMinor = BigIntegerField(null=True)
     holdDays = IntegerField(null=True)
+    employeesSee = TextField(default="all")
+    isTest = BooleanField(default=False)
     createdAt = UtcField()
     disabledAt = UtcField(null=True)
 
@@ -149,6 +151,7 @@ class BudgetDataSourceConfig(Table):
     spreadsheetKey = TextField(null=True)
     worksheet = TextField(null=True)
     worksheetGid = BigIntegerField(null=True)
+    title = TextField(null=True)
     csvPath = TextField(null=True)
     reading = TextField(null=True)
     readingConfirmedBy = TextField(null=True)
@@ -194,12 +197,29 @@ class Budget(Table):
     currencyExponent = IntegerField()
     budgetedMinor = BigIntegerField()
     autoApproveLimitMinor = BigIntegerField(null=True)
+    ownerEmail = TextField(null=True)
     createdAt = UtcField()
     updatedAt = UtcField()
     deletedAt = UtcField(null=True)
 
     class Meta:
         table_name = "Budget"
+
+
+class DepartmentAlias(Table):
+    """Another name of a department."""
+
+    customerId = TextField()
+    nameKey = TextField()
+    name = TextField()
+    department = TextField()
+    departmentKey = TextField()
+    createdBy = TextField()
+    createdAt = UtcField()
+
+    class Meta:
+        table_name = "DepartmentAlias"
+        primary_key = CompositeKey("customerId", "nameKey")
 
 
 class BudgetUtilization(Table):
@@ -414,44 +434,3 @@ class HoldAnswer(Table):
 
     class Meta:
         table_name = "HoldAnswer"
-
-
-class Webhook(Table):
-    """An address that is sent the events of a customer."""
-
-    id = TextField(primary_key=True)
-    customerId = TextField()
-    url = TextField()
-    types = TextField(null=True)
-    secret = TextField()
-    previousSecret = TextField(null=True)
-    previousSecretUntil = UtcField(null=True)
-    cursor = TextField()
-    attempts = IntegerField(default=0)
-    failingSince = UtcField(null=True)
-    nextAttemptAt = UtcField(null=True)
-    lastDeliveredAt = UtcField(null=True)
-    pausedAt = UtcField(null=True)
-    pauseReason = TextField(null=True)
-    createdAt = UtcField()
-    removedAt = UtcField(null=True)
-
-    class Meta:
-        table_name = "Webhook"
-
-
-class WebhookAttempt(Table):
-    """An attempt to deliver an event."""
-
-    id = IntegerField(primary_key=True)
-    webhookId = TextField()
-    eventId = TextField()
-    eventType = TextField()
-    attempt = IntegerField()
-    status = IntegerField(null=True)
-    error = TextField(null=True)
-    durationMs = IntegerField()
-    attemptedAt = UtcField()
-
-    class Meta:
-        table_name = "WebhookAttempt"

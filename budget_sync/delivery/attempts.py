@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from budget_sync.database import audit_log, locked, transact
-from budget_sync.database.models import Webhook, WebhookAttempt
+from budget_sync.database.delivery_models import Webhook, WebhookAttempt
 from budget_sync.delivery.post import GONE, Answer
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import DELIVERY

@@ -20,7 +20,8 @@ import peewee
 
 from budget_sync import database
 from budget_sync.database import DatabaseUnusableError, Horizon, horizon
-from budget_sync.database.models import Customer, Webhook
+from budget_sync.database.delivery_models import Webhook
+from budget_sync.database.models import Customer
 from budget_sync.delivery import addresses, attempts, signatures
 from budget_sync.delivery.addresses import Resolve
 from budget_sync.delivery.news import News

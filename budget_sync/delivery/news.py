@@ -7,7 +7,8 @@ from typing import Any
 from peewee import fn
 
 from budget_sync.database import Horizon, LogIds
-from budget_sync.database.models import AuditLog, SyncHistory, Webhook
+from budget_sync.database.delivery_models import Webhook
+from budget_sync.database.models import AuditLog, SyncHistory
 from budget_sync.queries.events import Cursor, parse_cursor
 
 _NOTHING = LogIds(0, 0)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from budget_sync.accounts.customers import get_customer
 from budget_sync.database import audit_log, lock_name, locked, transact
-from budget_sync.database.models import Webhook, WebhookAttempt
+from budget_sync.database.delivery_models import Webhook, WebhookAttempt
 from budget_sync.delivery import addresses, signatures
 from budget_sync.delivery.addresses import AddressError, Destination
 from budget_sync.delivery.attempts import store

@@ -39,7 +39,8 @@ APPROVER_ROLES = frozenset({Role.SUPER_ADMIN, Role.ADMIN, Role.FPA_ADMIN, Role.F
 class Action(StrEnum):
     """An action that the table allows or denies.
 
-    RESERVE includes amend, and COMMIT includes reverse.
+    RESERVE includes amend, and COMMIT includes reverse. DECIDE is to approve or decline a request.
+    MANAGE_BUDGETS includes the aliases of departments.
     """
 
     CHECK = "check"
@@ -57,6 +58,9 @@ class Action(StrEnum):
     MANAGE_KEYS = "manage keys"
     MANAGE_SOURCES = "manage sources"
     MANAGE_WEBHOOKS = "manage webhooks"
+    DECIDE = "decide"
+    MANAGE_BUDGETS = "manage budgets"
+    MANAGE_ALERTS = "manage alerts"
 
 
 class ApiScope(StrEnum):
@@ -93,6 +97,7 @@ _FPA_USER = dict.fromkeys(
         Action.RELEASE,
         Action.CANCEL,
         Action.SPEND,
+        Action.DECIDE,
         Action.READ_BUDGETS,
         Action.READ_REQUESTS,
         Action.READ_AUDIT,
@@ -132,7 +137,10 @@ API_SCOPE_OF_ACTION: Mapping[Action, ApiScope] = {
 PERMISSIONS: Mapping[str, Mapping[Action, Scope]] = {
     Role.SUPER_ADMIN: _ADMIN,
     Role.ADMIN: _ADMIN,
-    Role.FPA_ADMIN: _FPA_USER | {Action.MANAGE_SOURCES: Scope.ANY},
+    Role.FPA_ADMIN: _FPA_USER
+    | dict.fromkeys(
+        (Action.MANAGE_SOURCES, Action.MANAGE_BUDGETS, Action.MANAGE_ALERTS), Scope.ANY
+    ),
     Role.FPA_USER: _FPA_USER,
     Role.MANAGER: _EMPLOYEE,
     Role.BUSINESS_USER: _EMPLOYEE,

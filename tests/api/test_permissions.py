@@ -255,16 +255,28 @@ auditor         -     -       -      -       -      -     -            -        
 
 #: The same for permissions that only commands and pages need.
 PAGE_SCOPES = """
-                read_audit  read_sync  manage_people  manage_keys  manage_sources  manage_webhooks
-super_admin     any         any        any            any          any             any
-admin           any         any        any            any          any             any
-fpa_admin       any         any        -              -            any             -
-fpa_user        any         any        -              -            -               -
-manager         -           -          -              -            -               -
-business_user   -           -          -              -            -               -
-api_system      -           -          -              -            -               -
-anonymous       -           -          -              -            -               -
-auditor         -           -          -              -            -               -
+               read_audit  read_sync  manage_people  manage_keys  manage_sources
+super_admin    any         any        any            any          any
+admin          any         any        any            any          any
+fpa_admin      any         any        -              -            any
+fpa_user       any         any        -              -            -
+manager        -           -          -              -            -
+business_user  -           -          -              -            -
+api_system     -           -          -              -            -
+anonymous      -           -          -              -            -
+auditor        -           -          -              -            -
+"""
+MORE_PAGE_SCOPES = """
+               manage_webhooks  decide  manage_budgets  manage_alerts
+super_admin    any              any     any             any
+admin          any              any     any             any
+fpa_admin      -                any     any             any
+fpa_user       -                any     -               -
+manager        -                -       -               -
+business_user  -                -       -               -
+api_system     -                -       -               -
+anonymous      -                -       -               -
+auditor        -                -       -               -
 """
 
 
@@ -278,7 +290,8 @@ def cells(text: str) -> dict[str, dict[str, str]]:
 
 EXPECTED = cells(TABLE)
 SCOPES = {
-    role: call_scopes | cells(PAGE_SCOPES)[role] for role, call_scopes in cells(CALL_SCOPES).items()
+    role: call_scopes | cells(PAGE_SCOPES)[role] | cells(MORE_PAGE_SCOPES)[role]
+    for role, call_scopes in cells(CALL_SCOPES).items()
 }
 
 

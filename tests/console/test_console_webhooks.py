@@ -12,7 +12,7 @@ from support.receivers import Receiver, answers, receiver
 from support.world import ROOT
 
 from budget_sync.accounts import customers
-from budget_sync.database.models import Webhook
+from budget_sync.database.delivery_models import Webhook
 from budget_sync.delivery import webhooks
 from budget_sync.delivery.deliver import Deliverer
 from budget_sync.domain import clock

@@ -274,6 +274,38 @@ ROWS: dict[str, Row] = {
         "durationMs": 3,
         "attemptedAt": NOW,
     },
+    "DepartmentAlias": {
+        "customerId": "acme",
+        "nameKey": "eng",
+        "name": "Eng",
+        "department": "Engineering",
+        "departmentKey": "engineering",
+        "createdBy": "Jane",
+        "createdAt": NOW,
+    },
+    "Alert": {
+        "id": "alr_new",
+        "customerId": "acme",
+        "url": "mailto://user:pass@example.com",
+        "conditions": "threshold:80",
+        "toOwners": True,
+        "cursor": "a0.0-s0.0",
+        "createdAt": NOW,
+    },
+    "AlertState": {
+        "alertId": "alr_acme",
+        "condition": "threshold:80",
+        "subject": "budget-acme",
+        "reportedAt": NOW,
+    },
+    "AlertMessage": {
+        "id": 9,
+        "alertId": "alr_acme",
+        "title": "80 % used",
+        "body": "80 % of the budget is used.",
+        "createdAt": NOW,
+        "dueAt": NOW,
+    },
     "HoldAnswer": {
         "id": 9,
         "customerId": "acme",
@@ -334,6 +366,7 @@ def insert_related_rows(engine: Engine) -> None:
     engine.insert("StoredReply", {"idempotencyKey": "used"})
     engine.insert("SyncHistory", {"id": 1, "syncId": "sync_1_acme"})
     engine.insert("Webhook", {"id": "whk_acme"})
+    engine.insert("Alert", {"id": "alr_acme"})
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="module")

@@ -24,7 +24,8 @@ from support.world import ROOT
 
 from budget_sync import database, manual_budgets
 from budget_sync.accounts import customers
-from budget_sync.database.models import AuditLog, Webhook, WebhookAttempt
+from budget_sync.database.delivery_models import Webhook, WebhookAttempt
+from budget_sync.database.models import AuditLog
 from budget_sync.delivery import deliver, webhooks
 from budget_sync.delivery.deliver import Deliverer
 from budget_sync.domain import clock

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 
 from budget_sync import database, ledger
-from budget_sync.database.models import Webhook
+from budget_sync.database.delivery_models import Webhook
 from budget_sync.delivery import webhooks
 from budget_sync.delivery.deliver import Deliverer
 from budget_sync.domain.events import EventType

@@ -5,6 +5,7 @@ from __future__ import annotations
 from budget_sync.database.upgrades.report import Step
 from budget_sync.database.upgrades.to_5_data import change_keys, create_readings, describe_held
 from budget_sync.database.upgrades.to_5_events import EVENTS_IN_POSTGRESQL, EVENTS_IN_SQLITE
+from budget_sync.database.upgrades.to_5_people import PEOPLE_IN_POSTGRESQL, PEOPLE_IN_SQLITE
 from budget_sync.database.upgrades.to_5_reservations import (
     RESERVATIONS_IN_POSTGRESQL,
     RESERVATIONS_IN_SQLITE,
@@ -96,6 +97,7 @@ _BEFORE_THE_REST: list[Step] = [
     *(
         f'ALTER TABLE "BudgetDataSourceConfig" ADD COLUMN {column}'
         for column in (
+            '"title" TEXT',
             '"reading" TEXT',
             '"readingConfirmedBy" TEXT',
             '"readingConfirmedAt" TIMESTAMPTZ',
@@ -139,6 +141,7 @@ _REPLACE_SOURCES = [
         "spreadsheetKey" TEXT,
         "worksheet" TEXT,
         "worksheetGid" BIGINT,
+        "title" TEXT,
         "csvPath" TEXT,
         "reading" TEXT,
         "readingConfirmedBy" TEXT,
@@ -157,13 +160,13 @@ _REPLACE_SOURCES = [
     """,
     """
     INSERT INTO "BudgetDataSourceConfig" (
-        "id", "customerId", "sourceType", "spreadsheetKey", "worksheet", "worksheetGid", "csvPath",
-        "reading", "readingConfirmedBy", "readingConfirmedAt", "readingFacts", "isActive",
-        "createdAt", "removedAt"
+        "id", "customerId", "sourceType", "spreadsheetKey", "worksheet", "worksheetGid", "title",
+        "csvPath", "reading", "readingConfirmedBy", "readingConfirmedAt", "readingFacts",
+        "isActive", "createdAt", "removedAt"
     ) SELECT
-        "id", "customerId", "sourceType", "spreadsheetKey", "worksheet", "worksheetGid", "csvPath",
-        "reading", "readingConfirmedBy", "readingConfirmedAt", "readingFacts", "isActive",
-        "createdAt", "removedAt"
+        "id", "customerId", "sourceType", "spreadsheetKey", "worksheet", "worksheetGid", "title",
+        "csvPath", "reading", "readingConfirmedBy", "readingConfirmedAt", "readingFacts",
+        "isActive", "createdAt", "removedAt"
     FROM "BudgetDataSourceConfig_4" ORDER BY rowid
     """,
     'DROP TABLE "BudgetDataSourceConfig_4"',
@@ -176,6 +179,7 @@ _ANSWER_COLUMNS = (
 TO_5_IN_SQLITE: list[Step] = [
     *RESERVATIONS_IN_SQLITE,
     *EVENTS_IN_SQLITE,
+    *PEOPLE_IN_SQLITE,
     *_BEFORE_THE_REST,
     *_REPLACE_SOURCES,
     *_REST,
@@ -225,6 +229,7 @@ _APPEND_ONLY = "answers to held changes are append-only"
 TO_5_IN_POSTGRESQL: list[Step] = [
     *RESERVATIONS_IN_POSTGRESQL,
     *EVENTS_IN_POSTGRESQL,
+    *PEOPLE_IN_POSTGRESQL,
     *_BEFORE_THE_REST,
     """
     ALTER TABLE "BudgetDataSourceConfig"

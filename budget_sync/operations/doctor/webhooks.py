@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from budget_sync.database.models import Customer, Webhook, WebhookAttempt
+from budget_sync.database.delivery_models import Webhook, WebhookAttempt
+from budget_sync.database.models import Customer
 from budget_sync.delivery.webhooks import host_of
 from budget_sync.domain import clock
 from budget_sync.domain.errors import RequestError

@@ -8,7 +8,7 @@ from threading import BoundedSemaphore
 from flask import Response, flash, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from budget_sync.database.models import Webhook
+from budget_sync.database.delivery_models import Webhook
 from budget_sync.delivery import webhooks
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
