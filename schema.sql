@@ -301,7 +301,8 @@ CREATE TABLE "StoredReply" (
 );
 
 -- Every well-formed check of a known customer, with its answer. "checkedBy" is the authenticated
--- caller, or null.
+-- caller, or null. The index by time has "budgetId" as well, for the look-up of a budget that is
+-- deleted: one more index would cost each check more.
 CREATE TABLE "BudgetCheckLog" (
     "id" INTEGER PRIMARY KEY,
     "checkId" TEXT NOT NULL,
@@ -332,7 +333,7 @@ CREATE TABLE "BudgetCheckLog" (
 );
 
 CREATE INDEX "BudgetCheckLog_request" ON "BudgetCheckLog" ("customerId", "requestId");
-CREATE INDEX "BudgetCheckLog_timestamp" ON "BudgetCheckLog" ("timestamp");
+CREATE INDEX "BudgetCheckLog_timestamp" ON "BudgetCheckLog" ("timestamp", "budgetId");
 
 -- The actions that the audit log records. It is a table, not a CHECK of "AuditLog", so that an upgrade
 -- can add an action without rewriting the log. The rows belong to the schema: each database of a

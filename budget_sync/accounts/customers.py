@@ -70,10 +70,12 @@ def add_customer(
     fiscal_year_start_month: int = 1,
     fiscal_year_named_by: str = "end",
     rules: ReservationRules = KEEP_RULES,
+    is_test: bool = False,
 ) -> Customer:
     """Create a customer. Rules for reservations that are not given have their defaults.
 
-    Raises RequestError INVALID_REQUEST, naming each wrong field, also if the id is taken.
+    A test customer is left out of metrics, and `reset.reset_customer` can empty it. It stays a test
+    customer. Raises RequestError INVALID_REQUEST, naming each wrong field, also if the id is taken.
     """
     require(actor, Action.MANAGE_PEOPLE)
     require_all_customers(actor)
@@ -99,11 +101,16 @@ def add_customer(
             timeZone=time_zone,
             fiscalYearStartMonth=fiscal_year_start_month,
             fiscalYearNamedBy=fiscal_year_named_by,
+            isTest=is_test,
             createdAt=clock.now(),
             **rule_columns,
         )
         audit_log.record(
-            actor, "ADD_CUSTOMER", customer_id=customer_id, subject=customer_id, newValue=name
+            actor,
+            "ADD_CUSTOMER",
+            customer_id=customer_id,
+            subject=customer_id,
+            newValue=f"{name}, test customer" if is_test else name,
         )
         return customer
 

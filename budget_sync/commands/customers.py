@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from budget_sync.accounts import customers
+from budget_sync.accounts import customers, reset
 from budget_sync.accounts.reservation_rules import (
     ReservationRules,
     expiry_text,
@@ -24,6 +24,7 @@ from budget_sync.commands.support import (
     has_terminal,
     me,
     on_current_schema,
+    progress_line,
     require_any,
     show_table,
     state_since,
@@ -83,6 +84,13 @@ def _rule_options(run: Callable[..., Any]) -> Callable[..., Any]:
     help="The calendar year that names a fiscal year: that of its end or of its start.",
 )
 @_rule_options
+@click.option(
+    "--test",
+    "is_test",
+    is_flag=True,
+    help="A test customer, for good: left out of metrics and alerts, and can be emptied with "
+    "reset-customer.",
+)
 @on_current_schema
 def add_customer(
     customer_id: str,
@@ -92,6 +100,7 @@ def add_customer(
     time_zone: str,
     fiscal_year_start: int,
     fiscal_year_named_by: str,
+    is_test: bool,
     **rules: Any,
 ) -> None:
     """Create a customer."""
@@ -113,8 +122,9 @@ def add_customer(
         fiscal_year_start_month=fiscal_year_start,
         fiscal_year_named_by=fiscal_year_named_by,
         rules=ReservationRules(**rules),
+        is_test=is_test,
     )
-    done(f"Added customer {customer_id}.")
+    done(f"Added {'test ' if is_test else ''}customer {customer_id}.")
 
 
 @command("set-customer")
@@ -239,6 +249,30 @@ def _is_typed_on_a_terminal() -> bool:
     return has_terminal() and sys.stdin is not None and sys.stdin.isatty()
 
 
+@command("reset-customer")
+@click.argument("customer_id", metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation on a terminal.")
+@on_current_schema
+def reset_customer(customer_id: str, yes: bool) -> None:
+    """Delete the budgets and everything that happened to them, of a test customer.
+
+    This deletes its budgets, requests, spend, checks, sync runs, aliases, and their audit rows. The
+    customer, its people, keys, sources, webhooks and alerts stay, and so do their audit rows. The
+    next sync run creates the budgets again.
+    """
+    content = reset.content_of(me(), customer_id)
+    holds = f"{count_of(content.budgets, 'budget')}, {count_of(content.rows, 'other row')}"
+    if not yes and _is_typed_on_a_terminal():
+        question = f"Reset test customer {customer_id}? This deletes {holds}."
+        if not click.confirm(question, err=True):
+            raise click.ClickException("Not confirmed. Nothing was changed.")
+    with progress_line() as say:
+        deleted = reset.reset_customer(
+            me(), customer_id, lambda rows: say(f"Deleted {count_of(rows, 'row')}")
+        )
+    done(f"Reset test customer {customer_id}: deleted {count_of(deleted, 'row')}.")
+
+
 @command("enable-customer")
 @click.argument("customer_id", metavar="ID")
 @on_current_schema
@@ -263,7 +297,7 @@ def list_customers() -> None:
                 f"from month {row.fiscalYearStartMonth}, named by its {row.fiscalYearNamedBy}",
                 tolerance_text(row),
                 expiry_text(row),
-                state_since(row.disabledAt, "disabled"),
+                _state(row),
             )
             for row in customers.list_customers(me())
         ],
@@ -271,4 +305,13 @@ def list_customers() -> None:
     )
 
 
-COMMANDS = (add_customer, set_customer, disable_customer, enable_customer, list_customers)
+def _state(customer: Any) -> str:
+    """Whether a customer is enabled, and whether it is a test customer."""
+    state = state_since(customer.disabledAt, "disabled")
+    return f"{state}, test" if customer.isTest else state
+
+
+COMMANDS = (
+    *(add_customer, set_customer, disable_customer, enable_customer, reset_customer),
+    list_customers,
+)

@@ -21,7 +21,7 @@ from budget_sync.database.connection import (
 )
 from budget_sync.database.errors import DatabaseUnusableError
 from budget_sync.database.hooks import Observer, observe
-from budget_sync.database.locks import lock_name, locked, require_writable
+from budget_sync.database.locks import lock_name, locked, locked_for_deletion, require_writable
 from budget_sync.database.maintenance.copy_file import write_copy
 from budget_sync.database.maintenance.health import (
     check_append_only,
@@ -83,6 +83,7 @@ __all__ = [
     "label",
     "lock_name",
     "locked",
+    "locked_for_deletion",
     "max_concurrent_calls",
     "observe",
     "open_connection",

@@ -14,6 +14,12 @@ _CHECK_ERROR = "the check log is append-only"
 _ANSWER_ERROR = "answers to held changes are append-only"
 _CLOSED_ERROR = "an answer to a held change is closed only once"
 _PRUNE_ERROR = "check log rows leave only by flask prune-checks, which audits it"
+_TEST_ERROR = "whether a customer is a test customer never changes"
+
+#: True for the rows of customers that are not test customers.
+_IS_REAL = """NOT EXISTS (
+        SELECT 1 FROM "Customer" WHERE "id" = OLD."customerId" AND "isTest"
+    )"""
 
 #: The columns of an answer to a held change that never change.
 _ANSWER_COLUMNS = (
@@ -27,7 +33,7 @@ _ANSWER_COLUMNS = (
 #: on recursive triggers. So an insert over an existing row is rejected as well. Two plain look-ups
 #: are the fastest form for SQLite to compile and run; this matters because every movement adds an
 #: audit row. A row of the check log can be deleted only after the audit log has recorded that rows
-#: of that customer and age are pruned.
+#: of that customer and age are pruned. `flask reset-customer` deletes the rows of a test customer.
 SQLITE_STATEMENTS = [
     f"""
     CREATE TRIGGER "AuditLog_no_update" BEFORE UPDATE ON "AuditLog"
@@ -35,6 +41,7 @@ SQLITE_STATEMENTS = [
     """,
     f"""
     CREATE TRIGGER "AuditLog_no_delete" BEFORE DELETE ON "AuditLog"
+    WHEN {_IS_REAL}
     BEGIN SELECT RAISE(ABORT, '{_AUDIT_ERROR}'); END
     """,
     f"""
@@ -60,7 +67,7 @@ SQLITE_STATEMENTS = [
         SELECT 1 FROM "AuditLog"
         WHERE "action" = 'PRUNE_CHECKS' AND "customerId" = OLD."customerId"
             AND "newValue" > OLD."timestamp"
-    )
+    ) AND {_IS_REAL}
     BEGIN SELECT RAISE(ABORT, '{_PRUNE_ERROR}'); END
     """,
     f"""
@@ -79,7 +86,18 @@ SQLITE_STATEMENTS = [
     """,
     f"""
     CREATE TRIGGER "HoldAnswer_no_delete" BEFORE DELETE ON "HoldAnswer"
+    WHEN {_IS_REAL}
     BEGIN SELECT RAISE(ABORT, '{_ANSWER_ERROR}'); END
+    """,
+    f"""
+    CREATE TRIGGER "Customer_test_for_good" BEFORE UPDATE OF "isTest" ON "Customer"
+    WHEN NEW."isTest" IS NOT OLD."isTest"
+    BEGIN SELECT RAISE(ABORT, '{_TEST_ERROR}'); END
+    """,
+    f"""
+    CREATE TRIGGER "Customer_no_replace" BEFORE INSERT ON "Customer"
+    WHEN EXISTS (SELECT 1 FROM "Customer" WHERE "id" = NEW."id" AND "isTest" IS NOT NEW."isTest")
+    BEGIN SELECT RAISE(ABORT, '{_TEST_ERROR}'); END
     """,
 ]
 
@@ -136,7 +154,7 @@ _POSTGRESQL_STATEMENTS = [
         for table, key in GENERATED_KEYS
     ),
     *_rejecting("AuditLog_no_update", "AuditLog", "UPDATE", _AUDIT_ERROR),
-    *_rejecting("AuditLog_no_delete", "AuditLog", "DELETE", _AUDIT_ERROR),
+    *_rejecting("AuditLog_no_delete", "AuditLog", "DELETE", _AUDIT_ERROR, _IS_REAL),
     *_rejecting("AuditLog_no_truncate", "AuditLog", "TRUNCATE", _AUDIT_ERROR),
     *_rejecting("BudgetCheckLog_no_update", "BudgetCheckLog", "UPDATE", _CHECK_ERROR),
     *_rejecting("BudgetCheckLog_no_truncate", "BudgetCheckLog", "TRUNCATE", _CHECK_ERROR),
@@ -145,12 +163,12 @@ _POSTGRESQL_STATEMENTS = [
         "BudgetCheckLog",
         "DELETE",
         _PRUNE_ERROR,
-        """NOT EXISTS (
+        f"""NOT EXISTS (
             SELECT 1 FROM "AuditLog"
             WHERE "action" = 'PRUNE_CHECKS' AND "customerId" = OLD."customerId"
                 AND "newValue" COLLATE "C"
                     > to_char(OLD."timestamp" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        )""",
+        ) AND {_IS_REAL}""",
     ),
     *_rejecting(
         "HoldAnswer_no_update", "HoldAnswer", f"UPDATE OF {_ANSWER_COLUMNS}", _ANSWER_ERROR
@@ -163,8 +181,16 @@ _POSTGRESQL_STATEMENTS = [
         'OLD."outcome" IS NOT NULL',
         otherwise="NEW",
     ),
-    *_rejecting("HoldAnswer_no_delete", "HoldAnswer", "DELETE", _ANSWER_ERROR),
+    *_rejecting("HoldAnswer_no_delete", "HoldAnswer", "DELETE", _ANSWER_ERROR, _IS_REAL),
     *_rejecting("HoldAnswer_no_truncate", "HoldAnswer", "TRUNCATE", _ANSWER_ERROR),
+    *_rejecting(
+        "Customer_test_for_good",
+        "Customer",
+        'UPDATE OF "isTest"',
+        _TEST_ERROR,
+        'NEW."isTest" IS DISTINCT FROM OLD."isTest"',
+        otherwise="NEW",
+    ),
 ]
 
 

@@ -37,6 +37,14 @@ def locked(query: Any) -> Any:
     return query.for_update(_LOCK_MODE) if isinstance(db.obj, PostgresServer) else query
 
 
+def locked_for_deletion(query: Any) -> Any:
+    """The query with all its rows locked, also against rows that refer to them.
+
+    For rows that the transaction deletes: a check that is being logged refers to its budget.
+    """
+    return query.for_update("FOR UPDATE") if isinstance(db.obj, PostgresServer) else query
+
+
 def lock_name(name: str) -> None:
     """Hold a lock on a name until the transaction ends. For data that may have no row to lock."""
     if isinstance(db.obj, PostgresServer):

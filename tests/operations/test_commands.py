@@ -158,6 +158,7 @@ TYPED: dict[str, tuple[str, ...]] = {
     "set-customer": ("acme", "--name", "Acme"),
     "disable-customer": ("acme",),
     "enable-customer": ("acme",),
+    "reset-customer": ("acme", "--yes"),
     "add-source": ("--customer", "acme", "--csv", "plan.csv"),
     "preview-source": ("--customer", "acme", "--csv", "plan.csv"),
     "reread-source": ("src_1",),

@@ -5,7 +5,11 @@ from __future__ import annotations
 from budget_sync.database.upgrades.report import Step
 from budget_sync.database.upgrades.to_5_data import change_keys, create_readings, describe_held
 from budget_sync.database.upgrades.to_5_events import EVENTS_IN_POSTGRESQL, EVENTS_IN_SQLITE
-from budget_sync.database.upgrades.to_5_people import PEOPLE_IN_POSTGRESQL, PEOPLE_IN_SQLITE
+from budget_sync.database.upgrades.to_5_people import (
+    IS_REAL,
+    PEOPLE_IN_POSTGRESQL,
+    PEOPLE_IN_SQLITE,
+)
 from budget_sync.database.upgrades.to_5_reservations import (
     RESERVATIONS_IN_POSTGRESQL,
     RESERVATIONS_IN_SQLITE,
@@ -197,8 +201,9 @@ TO_5_IN_SQLITE: list[Step] = [
     WHEN EXISTS (SELECT 1 FROM "HoldAnswer" WHERE "id" = NEW."id")
     BEGIN SELECT RAISE(ABORT, 'answers to held changes are append-only'); END
     """,
-    """
+    f"""
     CREATE TRIGGER "HoldAnswer_no_delete" BEFORE DELETE ON "HoldAnswer"
+    WHEN {IS_REAL}
     BEGIN SELECT RAISE(ABORT, 'answers to held changes are append-only'); END
     """,
 ]
@@ -266,6 +271,6 @@ TO_5_IN_POSTGRESQL: list[Step] = [
         'OLD."outcome" IS NOT NULL',
         "NEW",
     ),
-    *_rejecting("HoldAnswer_no_delete", "DELETE", _APPEND_ONLY),
+    *_rejecting("HoldAnswer_no_delete", "DELETE", _APPEND_ONLY, IS_REAL),
     *_rejecting("HoldAnswer_no_truncate", "TRUNCATE", _APPEND_ONLY),
 ]
