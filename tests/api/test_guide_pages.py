@@ -9,7 +9,10 @@ import pytest
 from flask import Flask
 from support.machine import ENGINE, PROJECT
 
+from budget_sync.domain.errors import Code
+from budget_sync.domain.events import EventType
 from budget_sync.web.openapi import guides
+from budget_sync.web.payloads import STATUSES
 
 pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="not about an engine")
 
@@ -74,3 +77,22 @@ def test_api_page_links_the_guides_and_others_are_404(app: Flask) -> None:
     assert all(f'href="/docs/{name}"' in page for name in guides.PAGES)
     for name in ("operate", "integrate.md", "..", "Integrate"):
         assert client.get(f"/docs/{name}").status_code == 404, name
+
+
+def test_integrators_page_has_every_code_with_its_status_and_event() -> None:
+    page = (PROJECT / "docs" / "integrate.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d{3}\b.*?) \|", page, flags=re.MULTILINE)
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        status = 0
+        for number, code in re.findall(r"\b(\d{3})\b|`([A-Z_]{2,})`", row):
+            if number:
+                status = int(number)
+            else:
+                found.setdefault(code, []).append(status)
+    assert set(found) == set(Code)
+    # A check reports INSUFFICIENT_BUDGET with 200, and HTTP_ERROR has many statuses.
+    assert found.pop("INSUFFICIENT_BUDGET") == [200, 409]
+    found.pop("HTTP_ERROR")
+    assert found == {code: [STATUSES.get(Code(code), 200)] for code in found}
+    assert [kind for kind in EventType if f"`{kind}`" not in page] == []

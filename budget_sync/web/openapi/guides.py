@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from markdown_it import MarkdownIt
@@ -53,7 +54,7 @@ def render(text: str) -> Guide:
     tokens = markdown.parse(text)
     title = _text(tokens[1])
     sections = []
-    for heading, content in zip(tokens, tokens[1:], strict=False):
+    for heading, content in pairwise(tokens):
         if heading.type == "heading_open":
             heading.attrSet("id", anchor(_text(content)))
             if heading.tag == "h2":

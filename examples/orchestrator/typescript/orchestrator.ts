@@ -83,7 +83,7 @@ async function step(name: Name, id: string, facts: Facts) {
   const unknown = { id, state: "new", budget: "", user: "", held: 0, moves: 0, amount: 0 };
   const row = (kept.requests[id] ??= unknown);
   if (!BEFORE[name].includes(row.state)) return { ...row, problem: `CANNOT_${name.toUpperCase()}` };
-  const problem = await steps[name](row, facts).catch(codeOf);
+  const problem = await steps[name](row, facts).then(() => null, codeOf);
   return { ...row, problem };
 }
 
