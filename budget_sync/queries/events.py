@@ -334,7 +334,9 @@ def _common_data(row: Any, after: Balance) -> dict[str, object]:
 
 def _details(row: Any, after: Balance) -> dict[str, object]:
     """The amount of a movement, and what else its audit row has."""
-    moved_minor = abs(row.committedDeltaMinor or row.reservedDeltaMinor)
+    # Money that a reversal holds again is the amount of the rows that had committed it.
+    is_held = row.action != "REVERSE" and not row.committedDeltaMinor
+    moved_minor = abs(row.reservedDeltaMinor if is_held else row.committedDeltaMinor)
     is_movement = row.requestId is not None and row.action != "EXTEND"
     optional = {
         "reservationId": row.reservationId,

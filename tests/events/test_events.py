@@ -16,6 +16,7 @@ from budget_sync.domain.events import EventType
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
     AmendRequest,
+    CheckRequest,
     CommitRequest,
     ReleaseAction,
     ReleaseRequest,
@@ -123,6 +124,39 @@ def test_each_movement_is_an_event_with_its_facts(fpa: Actor) -> None:
         "Q1 2025",
         "USD",
     )
+
+
+def test_parts_of_a_reversal_add_up_to_its_amount(fpa: Actor) -> None:
+    reserve(fpa, "r1", "100")
+    commit = CommitRequest(budget_id="budget-123", request_id="r1", amount=Decimal(100))
+    ledger.commit(fpa, commit)
+    ledger.check(
+        fpa,
+        CheckRequest(
+            request_id="r1",
+            user_id="fpa-9",
+            user_name="Fpa",
+            user_email="fpa-9@example.com",
+            customer_id=CUSTOMER,
+            department="Engineering",
+            fiscal_period="Q1 2025",
+            amount=Decimal(50),
+        ),
+    )
+    reserve(fpa, "r1", "50")
+    start = latest_cursor(ROOT, CUSTOMER)
+    reverse = ReverseRequest(
+        budget_id="budget-123",
+        request_id="r1",
+        amount=Decimal(40),
+        to=ReverseTo.RESERVED,
+        reason="Wrong invoice",
+    )
+    ledger.reverse(fpa, reverse)
+    found = since(start)
+    assert [event.type for event in found] == [EventType.RESERVATION_REVERSED] * 2
+    # The second one holds the money again, and returns none of its own.
+    assert [event.data["amount"] for event in found] == [40, 0]
 
 
 def test_thresholds_and_overdraft_follow_their_cause(fpa: Actor) -> None:
