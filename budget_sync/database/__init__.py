@@ -19,7 +19,7 @@ from budget_sync.database.connection import (
     unavailable_error,
     wal_size,
 )
-from budget_sync.database.errors import DatabaseUnusableError
+from budget_sync.database.errors import DatabaseUnusableError, unavailable
 from budget_sync.database.hooks import Observer, observe
 from budget_sync.database.locks import lock_name, locked, locked_for_deletion, require_writable
 from budget_sync.database.maintenance.copy_file import write_copy
@@ -100,6 +100,7 @@ __all__ = [
     "sync_folder",
     "temporary_schema",
     "transact",
+    "unavailable",
     "unavailable_error",
     "undo_copy",
     "upgrade_schema",

@@ -60,17 +60,22 @@ class _Settling:
         self.settled: LogIds | None = None
         self.pending: _Pending | None = None
 
-    def update(self, ids: LogIds, oldest_open: int, next_transaction: int) -> LogIds | None:
+    def update(
+        self, known: LogIds | None, ids: LogIds, oldest_open: int, next_transaction: int
+    ) -> LogIds | None:
         """Take in what was read: the highest ids given out, and after that, the transactions.
 
-        A transaction gets its number before it takes an id, because it locks a budget or a source
-        first. So a transaction that took one of `ids` has a number below `next_transaction`, which
-        was not given out yet.
+        `known` is what was settled before. A transaction gets its number before it takes an id,
+        because it locks a budget or a source first. So a transaction that took one of `ids` has a
+        number below `next_transaction`, which was not given out yet.
         """
         with self.lock:
-            if self.settled and (ids.audit < self.settled.audit or ids.sync < self.settled.sync):
+            if known and not _reaches(ids, known):
                 # The database was restored to an earlier state.
                 self.settled = self.pending = None
+            elif self.settled and not _reaches(ids, self.settled):
+                # Another thread read later and was faster.
+                return self.settled
             if oldest_open >= next_transaction:
                 self.settled, self.pending = ids, None
             elif self.pending is None:
@@ -78,6 +83,10 @@ class _Settling:
             elif oldest_open >= self.pending.transaction:
                 self.settled, self.pending = self.pending.ids, _Pending(ids, next_transaction)
             return self.settled
+
+
+def _reaches(ids: LogIds, others: LogIds) -> bool:
+    return ids.audit >= others.audit and ids.sync >= others.sync
 
 
 _settling = _Settling()
@@ -95,6 +104,7 @@ def horizon(timeout_s: float = 2.0) -> Horizon:
         return Horizon(ids, ids)
     deadline = time.monotonic() + timeout_s
     while True:
+        known = _settling.settled
         ids = LogIds(
             *(
                 _scalar(
@@ -105,7 +115,7 @@ def horizon(timeout_s: float = 2.0) -> Horizon:
         )
         oldest_open, after_newest_ended, age_of_3 = db.execute_sql(_TRANSACTIONS).fetchone()
         newer = (age_of_3 + 3 - after_newest_ended) & _32_BITS
-        settled = _settling.update(ids, oldest_open, after_newest_ended + newer)
+        settled = _settling.update(known, ids, oldest_open, after_newest_ended + newer)
         if settled is not None:
             return Horizon(settled, ids)
         if time.monotonic() > deadline:

@@ -153,6 +153,8 @@ class Deliverer:
 
     def round(self) -> int:
         """Start what is due; returns the number of threads that were started."""
+        # Before the webhooks are read: the row of one whose thread ends later is out of date.
+        self._forget_ended()
         database.open_connection()
         try:
             webhooks = _active_webhooks()
@@ -165,7 +167,6 @@ class Deliverer:
             self._news.read(at)
         finally:
             database.end_request()
-        self._forget_ended()
         now = clock.now()
         due = [webhook for webhook in webhooks if self._is_due(webhook, now)]
         # Those that work come first.

@@ -155,7 +155,7 @@ def _replay(
         return None
     if request.if_version is not None:
         # The caller amended another version, even if to the same amount.
-        before = past_movements.version_before(budget, reservation.id, latest.version)
+        before = past_movements.version_before(reservation, latest.version)
         if request.if_version != before:
             return None
     previous_minor = amount_minor - latest.reserved_delta_minor

@@ -57,11 +57,13 @@ _AT_VERSION = Prepared(
         (AuditLog.budgetId == value.budget_id) & (AuditLog.version == value.version)
     )
 )
+# By the request, as in `_with_ref`: COALESCE keeps SQLite from searching the budget's versions.
 _VERSION_BEFORE = Prepared(
     lambda value: AuditLog.select(fn.MAX(AuditLog.version)).where(
-        (AuditLog.budgetId == value.budget_id)
-        & (AuditLog.version < value.version)
+        (AuditLog.customerId == value.customer_id)
+        & (AuditLog.requestId == value.request_id)
         & (AuditLog.reservationId == value.reservation_id)
+        & (fn.COALESCE(AuditLog.version, 0) < value.version)
     )
 )
 _OF_TRANSFER = Prepared(
@@ -109,10 +111,13 @@ def movement_at(budget: LedgerBudget, version: int) -> PastMovement | None:
     return row and PastMovement(*row)
 
 
-def version_before(budget: LedgerBudget, reservation_id: str, version: int) -> int | None:
+def version_before(reservation: Any, version: int) -> int | None:
     """The version that the reservation had before its movement with that version."""
     found: int | None = _VERSION_BEFORE.scalar(
-        budget_id=budget.id, version=version, reservation_id=reservation_id
+        customer_id=reservation.customerId,
+        request_id=reservation.requestId,
+        reservation_id=reservation.id,
+        version=version,
     )
     return found
 

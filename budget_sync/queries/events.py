@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from budget_sync.database import horizon
+from budget_sync.database import horizon, unavailable
 from budget_sync.database.models import AuditLog, Budget, SyncHistory
 from budget_sync.database.settled import Horizon
 from budget_sync.domain import clock, events
@@ -24,8 +24,11 @@ from budget_sync.domain.permissions import EXPIRY, Action, Actor, require_for
 #: The most events of a page.
 PAGE_SIZE = 100
 
-#: The most rows of a log that a page reads, if the types that are asked for are rare.
+#: The most rows of a log that a page reads, if only some types are asked for.
 _MOST_ROWS = 1000
+
+# The most rows of the audit log that a page passes, if those of the types are rare.
+_MOST_PASSED = 20_000
 
 # A row of each log. If only a part of the events of that row were given, their number comes next;
 # 0 stands for all of them.
@@ -109,9 +112,15 @@ def parse_types(text: str) -> frozenset[EventType]:
 
 
 def latest_cursor(actor: Actor, customer_id: str) -> Cursor:
-    """The cursor after the newest events."""
+    """The cursor after the newest events.
+
+    Raises RequestError FORBIDDEN or INVALID_CUSTOMER, or UNAVAILABLE if no event is known to be
+    settled: then a cursor would be before all events.
+    """
     require_for(actor, Action.READ_EVENTS, customer_id)
-    settled = horizon().settled
+    settled, highest = horizon()
+    if any(highest) and not any(settled):
+        raise unavailable("A transaction of the database is open for too long.")
     return Cursor(settled.audit, 0, settled.sync, 0)
 
 
@@ -136,12 +145,26 @@ def read_events(
     wanted = frozenset(EventType if types is None else types)
     size = limit if types is None else _MOST_ROWS
     audit_rows, sync_rows = _audit_rows(customer_id, wanted), _sync_rows(customer_id)
-    to_audit, to_sync = now.settled
+    audit, sync = now.settled
+    to_audit = audit if types is None else _passed_up_to(customer_id, after.audit_id, audit)
     logs = (
-        _read_log(audit_rows, AuditLog.id, after.audit_id, after.audit_part, to_audit, size),
-        _read_log(sync_rows, SyncHistory.id, after.sync_id, after.sync_part, to_sync, size),
+        _read_log(audit_rows, AuditLog.id, after[:2], to_audit, size, is_cut=to_audit < audit),
+        _read_log(sync_rows, SyncHistory.id, after[2:], sync, size),
     )
     return _merge((_audit_events, _sync_events), logs, limit, wanted)
+
+
+def _passed_up_to(customer_id: str, after_id: int, settled: int) -> int:
+    """The last row of the audit log that a page passes."""
+    found: int | None = (
+        AuditLog.select(AuditLog.id)
+        .where(AuditLog.customerId == customer_id, AuditLog.id > after_id, AuditLog.id <= settled)
+        .order_by(AuditLog.id)
+        .offset(_MOST_PASSED)
+        .limit(1)
+        .scalar()
+    )
+    return settled if found is None else found
 
 
 class _Log:
@@ -169,13 +192,19 @@ def _require_reached(after: Cursor, now: Horizon) -> None:
         )
 
 
-def _read_log(rows: Any, column: Any, after_id: int, part: int, settled: int, size: int) -> _Log:
-    """The settled rows of a log after a position, at most `size`."""
+def _read_log(
+    rows: Any, column: Any, after: tuple[int, int], up_to: int, size: int, *, is_cut: bool = False
+) -> _Log:
+    """The rows of a log after a position up to that id, at most `size`.
+
+    `is_cut` if the log has more rows after `up_to`.
+    """
+    after_id, part = after
     is_next = column >= after_id if part else column > after_id
-    found = list(rows.where(is_next, column <= settled).order_by(column).limit(size + 1))
-    is_cut = len(found) > size
-    end = found[size - 1].id if is_cut else max(settled, after_id)
-    return _Log(found[:size], (after_id, part), end, is_cut=is_cut)
+    found = list(rows.where(is_next, column <= up_to).order_by(column).limit(size + 1))
+    if len(found) > size:
+        return _Log(found[:size], after, found[size - 1].id, is_cut=True)
+    return _Log(found, after, up_to, is_cut=is_cut)
 
 
 def _merge(
@@ -206,7 +235,8 @@ def _merge(
         log.position = (row.id, 0)
         log.rows.popleft()
     for log in logs:
-        if not log.rows:
+        # This process may know fewer settled rows than the one that gave the cursor.
+        if not log.rows and log.end >= log.position[0]:
             log.position = (log.end, 0)
     has_more = any(log.is_cut for log in logs)
     return EventPage(page, _cursor(logs), has_more, cursors)
@@ -218,7 +248,7 @@ def _cursor(logs: Sequence[_Log]) -> Cursor:
 
 def _audit_rows(customer_id: str, wanted: Collection[EventType]) -> Any:
     """The query for the audit rows of a customer's budgets that may be events of these types."""
-    rows = (
+    return (
         AuditLog.select(
             AuditLog,
             AuditLog.createdAt.alias("time"),
@@ -228,15 +258,17 @@ def _audit_rows(customer_id: str, wanted: Collection[EventType]) -> Any:
             Budget.currencyExponent,
         )
         .join(Budget, on=(Budget.id == AuditLog.budgetId))
-        .where(AuditLog.customerId == customer_id)
+        .where(AuditLog.customerId == customer_id, AuditLog.action << _actions(wanted))
         .objects()
     )
-    if _DERIVED.isdisjoint(wanted):
-        actions = [action for action, kind in TYPE_OF_ACTION.items() if kind in wanted]
-        if EventType.RESERVATION_EXPIRED in wanted:
-            actions.append("RELEASE")
-        rows = rows.where(AuditLog.action << actions)
-    return rows
+
+
+def _actions(wanted: Collection[EventType]) -> list[str]:
+    """The audit actions that may be events of these types. Others are never events."""
+    if not _DERIVED.isdisjoint(wanted):
+        return list(TYPE_OF_ACTION)
+    actions = [action for action, kind in TYPE_OF_ACTION.items() if kind in wanted]
+    return [*actions, "RELEASE"] if EventType.RESERVATION_EXPIRED in wanted else actions
 
 
 #: The types that any change of a budget may cause.
@@ -302,7 +334,9 @@ def _common_data(row: Any, after: Balance) -> dict[str, object]:
 
 def _details(row: Any, after: Balance) -> dict[str, object]:
     """The amount of a movement, and what else its audit row has."""
-    moved_minor = abs(row.committedDeltaMinor or row.reservedDeltaMinor)
+    # Money that a reversal holds again is the amount of the rows that had committed it.
+    is_held = row.action != "REVERSE" and not row.committedDeltaMinor
+    moved_minor = abs(row.reservedDeltaMinor if is_held else row.committedDeltaMinor)
     is_movement = row.requestId is not None and row.action != "EXTEND"
     optional = {
         "reservationId": row.reservationId,
@@ -321,10 +355,23 @@ def _details(row: Any, after: Balance) -> dict[str, object]:
 
 
 def _sync_rows(customer_id: str) -> Any:
-    """The query for the sync runs of a customer."""
-    return SyncHistory.select(SyncHistory, SyncHistory.endTime.alias("time")).where(
-        SyncHistory.customerId == customer_id
-    )
+    """The query for the sync runs of a customer, without their long lists of row errors."""
+    columns = (*_SYNC_COLUMNS, SyncHistory.endTime.alias("time"))
+    return SyncHistory.select(*columns).where(SyncHistory.customerId == customer_id)
+
+
+_SYNC_COUNTS = (
+    "createdCount",
+    "updatedCount",
+    "unchangedCount",
+    "softDeletedCount",
+    "revivedCount",
+    "heldCount",
+    "errorCount",
+    "overdrawnCount",
+)
+_SYNC_FACTS = ("id", "customerId", "syncId", "sourceId", "status", "startedBy", "message")
+_SYNC_COLUMNS = [getattr(SyncHistory, name) for name in (*_SYNC_FACTS, *_SYNC_COUNTS)]
 
 
 def _sync_events(row: Any) -> list[Event]:
@@ -337,14 +384,7 @@ def _sync_events(row: Any) -> list[Event]:
         "status": row.status,
         "by": row.startedBy,
         "reason": row.message,
-        "createdCount": row.createdCount,
-        "updatedCount": row.updatedCount,
-        "unchangedCount": row.unchangedCount,
-        "softDeletedCount": row.softDeletedCount,
-        "revivedCount": row.revivedCount,
-        "heldCount": row.heldCount,
-        "errorCount": row.errorCount,
-        "overdrawnCount": row.overdrawnCount,
+        **{name: getattr(row, name) for name in _SYNC_COUNTS},
     }
     kind = EventType.SYNC_FAILED if row.status == "failed" else EventType.SYNC_FINISHED
     found = [Event(f"evt_s{row.id}", kind, row.time, row.customerId, data)]

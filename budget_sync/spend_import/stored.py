@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 from peewee import fn
 
 from budget_sync.accounts.customers import fiscal_year_of
-from budget_sync.database.models import AuditLog, Budget, BudgetUtilization, Customer, Spend
+from budget_sync.database.models import (
+    AuditLog,
+    Budget,
+    BudgetUtilization,
+    Customer,
+    Reservation,
+    Spend,
+)
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.money import format_money
 from budget_sync.spend_import.dates import to_day
@@ -34,7 +41,7 @@ class EarlierSpend(NamedTuple):
 
 
 class CommittedPo(NamedTuple):
-    """The amount that a request committed with a PO and did not reverse with the same number."""
+    """The amount that a request committed with a PO and did not reverse."""
 
     request_id: str
     budget_id: str
@@ -113,12 +120,21 @@ def earlier_spends(
 def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[CommittedPo]]:
     """The commits of requests with these POs, in any letter case, by folded PO.
 
-    A reversal with the same number counts against it. Spends have numbers too, but are no commits.
+    A reversal with the same number counts against it, and so does one with another number, such as
+    that of a credit note, as soon as the request has less committed than the PO. Spends have
+    numbers too, but are no commits.
     """
     spellings = {spelling for po in pos for spelling in (po, po.upper(), po.lower())}
     found: dict[str, list[CommittedPo]] = defaultdict(list)
     if not spellings:
         return found
+    still_committed = Reservation.select(
+        fn.SUM(Reservation.committedMinor - Reservation.reversedMinor)
+    ).where(
+        (Reservation.customerId == customer_id)
+        & (Reservation.requestId == AuditLog.requestId)
+        & (Reservation.budgetId == AuditLog.budgetId)
+    )
     # Of a reversed spend, the audit log has no COMMIT, so that its sum is negative.
     query: Any = (
         AuditLog.select(
@@ -127,7 +143,8 @@ def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[Commit
             AuditLog.budgetId,
             Budget.currency,
             Budget.currencyExponent,
-            fn.SUM(AuditLog.committedDeltaMinor).alias("committed_minor"),
+            fn.SUM(AuditLog.committedDeltaMinor).alias("with_po_minor"),
+            still_committed.alias("of_request_minor"),
         )
         .join(Budget, on=(Budget.id == AuditLog.budgetId))
         .where(
@@ -145,14 +162,15 @@ def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[Commit
         .order_by(AuditLog.requestId, AuditLog.budgetId)
     )
     for row in query.namedtuples():
-        if row.committed_minor > 0:
+        committed_minor = min(int(row.with_po_minor), int(row.of_request_minor or 0))
+        if committed_minor > 0:
             found[row.externalRef.casefold()].append(
                 CommittedPo(
                     row.requestId,
                     row.budgetId,
                     row.currency,
                     row.currencyExponent,
-                    int(row.committed_minor),
+                    committed_minor,
                 )
             )
     return found

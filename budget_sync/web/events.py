@@ -22,6 +22,9 @@ MAX_WAITING = 100
 #: How often a waiting call looks for events, in seconds.
 POLL_S = 0.5
 
+# The pause between two pages without events of the types that are asked for, in seconds.
+_PAUSE_S = 0.001
+
 
 class _Waiting:
     """Counts the calls of this process that wait."""
@@ -56,17 +59,22 @@ def await_events(
 ) -> EventPage:
     """A page of events; waits up to `wait_s` if there are none yet.
 
-    While it waits, it holds no thread (on the event loop) and no connection.
+    While it waits, it holds no thread (on the event loop) and no connection. If the types are rare,
+    it reads on until it finds an event, for at most MAX_WAIT_S.
     """
-    deadline = time.monotonic() + wait_s
+    began = time.monotonic()
     with _waiting.one_more() as may_wait:
         while True:
             page = read_events(actor, customer_id, after, limit, types)
-            is_over = time.monotonic() >= deadline or not may_wait or shutdown.is_requested()
+            limit_s = MAX_WAIT_S if page.has_more else wait_s if may_wait else 0
+            is_over = time.monotonic() - began >= limit_s or shutdown.is_requested()
             if page.events or is_over:
                 return page
             after = page.cursor
-            if not page.has_more:
+            if page.has_more:
+                # On the event loop, other calls run between two pages.
+                greenlets.sleep(_PAUSE_S)
+            else:
                 database.end_request()
                 greenlets.idle(POLL_S)
                 database.open_connection()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -244,6 +245,36 @@ def test_one_round_without_news_reads_no_events(
     manual_budgets.set_budget(ROOT, "other", "Ops", "Q1 2025", Decimal(100))
     assert deliverer.round() == 0
     assert reads == []
+
+
+def test_attempt_that_ends_during_a_round_is_not_repeated(
+    good: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(good.url)
+    reserve("r1")
+    may_answer = threading.Event()
+
+    def waits(handler: BaseHTTPRequestHandler) -> None:
+        assert may_answer.wait(10)
+        answers(200)(handler)
+
+    good.behave = waits
+    deliverer = Deliverer(private_networks=False)
+    assert deliverer.round() == 1
+    wait_for(good, 1)
+    (running_one,) = deliverer._deliveries.values()  # noqa: SLF001
+    real = database.horizon
+
+    def after_the_attempt() -> database.Horizon:
+        may_answer.set()
+        assert running_one.thread
+        running_one.thread.join(10)
+        return real()
+
+    monkeypatch.setattr(deliver, "horizon", after_the_attempt)
+    assert deliverer.round() == 0
+    assert deliverer.round() == 0
+    assert requests_of(good) == ["r1"]
 
 
 def test_position_after_many_other_events_is_stored(

@@ -13,12 +13,15 @@ from support.world import ROOT
 
 from budget_sync import manual_budgets
 from budget_sync.database.delivery_models import Webhook
+from budget_sync.database.models import Budget
 from budget_sync.delivery import webhooks
 from budget_sync.delivery.deliver import Deliverer
 from budget_sync.domain import clock
+from budget_sync.domain.events import EventType
 from budget_sync.operations import demo
 from budget_sync.operations.doctor import State
 from budget_sync.operations.doctor.webhooks import webhooks as examine
+from budget_sync.queries import events
 
 pytestmark = pytest.mark.both_engines
 
@@ -58,6 +61,21 @@ def test_delivery_that_does_not_run_is_reported(world: Flask) -> None:
         assert text == f"`flask deliver` does not run: an event from {changed_at} was not sent"
         deliver()
         assert seen() == [(State.OK, "1 get their events")]
+
+
+def test_late_event_is_found_behind_many_others(
+    world: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_MOST_PASSED", 2)
+    with receiver() as good, time_machine.travel(datetime.now(UTC)) as travel:
+        types = [EventType.BUDGET_DELETED]
+        webhooks.add_webhook(ROOT, demo.CUSTOMER, good.url, types, private_networks=False)
+        for amount in range(1000, 1006):
+            change(amount)
+        travel_budget = Budget.get(Budget.department == "Travel")
+        manual_budgets.remove_budget(ROOT, travel_budget.id, reason="Unused")
+        travel.shift(timedelta(minutes=11))
+        assert [state for state, _ in seen()] == [State.WARNING]
 
 
 def test_failing_and_paused_webhooks_are_reported(world: Flask) -> None:

@@ -15,6 +15,7 @@ from support.installation import Installation
 from support.world import check_body, demo_client, key_headers, reserve_body
 
 from budget_sync.domain.permissions import ApiScope
+from budget_sync.queries import events
 
 pytestmark = pytest.mark.both_engines
 
@@ -48,6 +49,17 @@ def test_latest_cursor_skips_what_happened_before(client: FlaskClient) -> None:
     assert [(item["type"], item["data"]["requestId"]) for item in items] == [
         ("reservation.created", "intake-789")
     ]
+
+
+def test_rare_event_is_found_without_waiting(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = key_headers()
+    client.post("/api/budget/check", json=check_body(), headers=headers)
+    client.post("/api/budget/reserve", json=reserve_body(), headers=headers)
+    monkeypatch.setattr(events, "_MOST_PASSED", 1)
+    (found, *_) = get(client, "?types=reservation.created", headers).json["items"]
+    assert found["type"] == "reservation.created"
 
 
 def test_only_fpa_admins_and_services_with_scope_read(world: Flask) -> None:

@@ -9,12 +9,14 @@ from flask import Flask
 from support.world import ROOT, person
 
 from budget_sync import ledger, manual_budgets
+from budget_sync.database import Horizon, LogIds
 from budget_sync.database.models import AuditLog
-from budget_sync.domain.errors import RequestError
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.events import EventType
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
     AmendRequest,
+    CheckRequest,
     CommitRequest,
     ReleaseAction,
     ReleaseRequest,
@@ -24,6 +26,7 @@ from budget_sync.domain.request_models import (
     SpendRequest,
 )
 from budget_sync.operations import demo
+from budget_sync.queries import events as queries
 from budget_sync.queries.events import (
     Cursor,
     Event,
@@ -123,6 +126,39 @@ def test_each_movement_is_an_event_with_its_facts(fpa: Actor) -> None:
     )
 
 
+def test_parts_of_a_reversal_add_up_to_its_amount(fpa: Actor) -> None:
+    reserve(fpa, "r1", "100")
+    commit = CommitRequest(budget_id="budget-123", request_id="r1", amount=Decimal(100))
+    ledger.commit(fpa, commit)
+    ledger.check(
+        fpa,
+        CheckRequest(
+            request_id="r1",
+            user_id="fpa-9",
+            user_name="Fpa",
+            user_email="fpa-9@example.com",
+            customer_id=CUSTOMER,
+            department="Engineering",
+            fiscal_period="Q1 2025",
+            amount=Decimal(50),
+        ),
+    )
+    reserve(fpa, "r1", "50")
+    start = latest_cursor(ROOT, CUSTOMER)
+    reverse = ReverseRequest(
+        budget_id="budget-123",
+        request_id="r1",
+        amount=Decimal(40),
+        to=ReverseTo.RESERVED,
+        reason="Wrong invoice",
+    )
+    ledger.reverse(fpa, reverse)
+    found = since(start)
+    assert [event.type for event in found] == [EventType.RESERVATION_REVERSED] * 2
+    # The second one holds the money again, and returns none of its own.
+    assert [event.data["amount"] for event in found] == [40, 0]
+
+
 def test_thresholds_and_overdraft_follow_their_cause(fpa: Actor) -> None:
     budget, _ = manual_budgets.set_budget(ROOT, CUSTOMER, "Travel", "Q1 2025", Decimal(1000))
     start = latest_cursor(ROOT, CUSTOMER)
@@ -158,6 +194,55 @@ def test_types_are_filtered_and_the_cursor_still_moves(fpa: Actor) -> None:
     page = read_events(ROOT, CUSTOMER, Cursor(), 100, frozenset({EventType.SYNC_FAILED}))
     assert page.events == []
     assert page.cursor.audit_id == AuditLog.select().order_by(AuditLog.id.desc()).first().id
+
+
+def test_rare_types_are_found_in_pages_of_few_rows(
+    fpa: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10):
+        reserve(fpa, f"r{number}", "1")
+    rare = frozenset({EventType.BUDGET_SPENT, EventType.SYNC_FINISHED})
+    spend = {"spendId": "s", "amount": 1, "date": "2025-02-01", "reason": "x"}
+    ledger.spend(fpa, SpendRequest.model_validate(spend | {"budgetId": "budget-123"}))
+    whole = [event for event in all_events() if event.type in rare]
+    assert EventType.BUDGET_SPENT in {event.type for event in whole}
+    monkeypatch.setattr(queries, "_MOST_PASSED", 3)
+    first = read_events(ROOT, CUSTOMER, Cursor(), 100, frozenset({EventType.BUDGET_SPENT}))
+    assert (first.events, first.has_more) == ([], True)
+    ids = [row.id for row in AuditLog.select().where(AuditLog.customerId == CUSTOMER).limit(4)]
+    assert first.cursor.audit_id == ids[-1]
+    assert all_events(rare) == whole
+
+
+def test_actions_without_an_event_are_passed(fpa: Actor) -> None:
+    start = latest_cursor(ROOT, CUSTOMER)
+    reserve(fpa, "r1", "1")
+    known = AuditLog.select().order_by(AuditLog.id.desc()).dicts().first()
+    known |= {"id": known["id"] + 1, "version": known["version"] + 1, "action": "DECLINE"}
+    AuditLog.insert(known).execute()
+    assert [event.type for event in since(start)] == [EventType.RESERVATION_CREATED]
+
+
+def test_events_of_a_row_survive_a_process_that_knows_less(fpa: Actor) -> None:
+    budget, _ = manual_budgets.set_budget(ROOT, CUSTOMER, "Travel", "Q1 2025", Decimal(100))
+    start = latest_cursor(ROOT, CUSTOMER)
+    reserve(fpa, "r1", "85", budget.id)
+    created = read_events(ROOT, CUSTOMER, start, 1)
+    # A process that has just started while a transaction is open.
+    nothing = Horizon(LogIds(0, 0), LogIds(10**6, 10**6))
+    page = read_events(ROOT, CUSTOMER, created.cursor, at=nothing)
+    assert (page.events, page.cursor) == ([], created.cursor)
+    assert [event.type for event in since(page.cursor)] == [EventType.BUDGET_THRESHOLD]
+
+
+def test_latest_is_never_before_all_events(world: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "horizon", lambda: Horizon(LogIds(0, 0), LogIds(5, 0)))
+    with pytest.raises(RequestError, match="open for too long") as raised:
+        latest_cursor(ROOT, CUSTOMER)
+    assert raised.value.code is Code.UNAVAILABLE
+    # In a new database, nothing has happened.
+    monkeypatch.setattr(queries, "horizon", lambda: Horizon(LogIds(0, 0), LogIds(0, 0)))
+    assert latest_cursor(ROOT, CUSTOMER) == Cursor()
 
 
 def test_cursor_survives_its_text() -> None:

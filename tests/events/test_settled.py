@@ -60,3 +60,19 @@ def test_newer_transactions_wait_for_an_open_one(url: str) -> None:
             assert horizon().settled.audit < latest
             later.rollback()
         assert horizon().settled.audit == latest
+
+
+def test_slower_thread_takes_nothing_back() -> None:
+    settling = settled._Settling()  # noqa: SLF001
+    assert settling.update(None, LogIds(20, 3), 7, 7) == (20, 3)
+    # This thread read before the other one, and then waited.
+    assert settling.update(None, LogIds(10, 3), 5, 6) == (20, 3)
+    assert settling.update(LogIds(20, 3), LogIds(21, 3), 8, 8) == (21, 3)
+
+
+def test_ids_below_the_known_ones_begin_again() -> None:
+    settling = settled._Settling()  # noqa: SLF001
+    settling.update(None, LogIds(20, 3), 7, 7)
+    # The database was restored to an earlier state, and a transaction is open.
+    assert settling.update(LogIds(20, 3), LogIds(10, 3), 5, 6) is None
+    assert settling.update(None, LogIds(10, 3), 6, 6) == (10, 3)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from support.machine import sqlite_only
 from support.purchases import (
     ACME,
     APPROVED,
@@ -40,9 +41,11 @@ from support.purchases import (
 from support.world import ROOT
 
 from budget_sync import manual_budgets
+from budget_sync.database import db
 from budget_sync.database.models import Reservation
 from budget_sync.domain.errors import Code
 from budget_sync.domain.permissions import ANONYMOUS, Actor
+from budget_sync.ledger import past_movements
 
 pytestmark = [pytest.mark.both_engines, pytest.mark.usefixtures("company")]
 
@@ -202,6 +205,14 @@ def test_replay_with_a_version_needs_the_version_before_it() -> None:
     do("amend", amount=120)
     # Another caller set the same amount later: the first amendment is not the latest change.
     rejected("amend", Code.AMEND_OUT_OF_DATE, amount=120, if_version=2)
+
+
+@sqlite_only
+def test_version_before_is_found_by_the_request() -> None:
+    # A budget may have very many movements between two of a reservation.
+    query = past_movements._VERSION_BEFORE.compiled(db.obj)  # noqa: SLF001
+    plan = db.execute_sql(f"EXPLAIN QUERY PLAN {query.sql}", [""] * len(query.names)).fetchall()
+    assert ["AuditLog_request" in row[-1] for row in plan] == [True]
 
 
 def test_late_duplicate_of_the_reserve_is_replayed() -> None:

@@ -343,8 +343,14 @@ def test_spends_are_audited_and_balances_stay_consistent(cards: Importer) -> Non
     assert verification.verify().findings == []
 
 
-def commit(request_id: str, amount: str, po: str, reversed_amount: str | None = None) -> None:
-    """Reserve and commit with a PO, and reverse a part of it with the same number."""
+def commit(
+    request_id: str,
+    amount: str,
+    po: str,
+    reversed_amount: str | None = None,
+    credit_note: str | None = None,
+) -> None:
+    """Reserve and commit with a PO, and reverse a part of it, with the same or another number."""
     reserve = ReserveRequest(budget_id=demo.BUDGET, request_id=request_id, amount=Decimal(amount))
     ledger.reserve(ROOT, reserve)
     ledger.commit(
@@ -363,7 +369,7 @@ def commit(request_id: str, amount: str, po: str, reversed_amount: str | None = 
                     "amount": Decimal(reversed_amount),
                     "to": "available",
                     "reason": "Credit note",
-                    "externalRef": po,
+                    "externalRef": credit_note or po,
                 }
             ),
         )
@@ -389,10 +395,18 @@ def test_po_of_a_commit_is_counted_once_and_listed(
     assert BudgetUtilization.get_by_id(demo.BUDGET).committedMinor == committed_minor
 
 
-def test_po_of_a_reversed_commit_is_imported(cards: Importer) -> None:
-    commit("req-1", "12.50", "PO-77", reversed_amount="12.50")
+@pytest.mark.parametrize("credit_note", [None, "CN-5"])
+def test_po_of_a_reversed_commit_is_imported(cards: Importer, credit_note: str | None) -> None:
+    commit("req-1", "12.50", "PO-77", "12.50", credit_note)
     cards.succeed(f"{HEADER}\n{GOOD}")
     assert recorded() == ONE
+
+
+def test_credit_note_lowers_the_amount_of_a_po(cards: Importer) -> None:
+    commit("req-1", "20", "PO-77", "7.50", "CN-5")
+    printed = cards.succeed(f"{HEADER}\n{GOOD}")
+    assert "request req-1 with $12.50 on budget budget-123. The amounts are equal." in printed
+    assert recorded() == []
 
 
 def test_po_of_another_customer_is_not_matched(cards: Importer) -> None:

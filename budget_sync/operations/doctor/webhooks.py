@@ -76,6 +76,8 @@ def _not_tried_since(actor: Actor, webhook: Webhook) -> datetime | None:
         try:
             cursor = parse_cursor(webhook.cursor)
             page = read_events(actor, webhook.customerId, cursor, 1, types)
+            while page.has_more and not page.events:
+                page = read_events(actor, webhook.customerId, page.cursor, 1, types)
         except RequestError:
             # The delivery pauses it.
             return None
