@@ -147,7 +147,7 @@ class _Desk:
         )
 
     def write_plan(self, marketing: int | None = None) -> None:
-        """Write the CSV file. `marketing` is another amount for Marketing in the current quarter."""
+        """Write the CSV file. `marketing` is another amount of Marketing this quarter."""
         lines = ["Budget ID,Department,Fiscal Period,Budgeted Amount"]
         for shift in range(-PAST_QUARTERS, NEXT_QUARTERS + 1):
             for name, (amount, _) in DEPARTMENTS.items():
@@ -279,4 +279,4 @@ class _Desk:
 
 def budget_id(department: str, period: str) -> str:
     """The id of a budget of the sheet, such as marketing-q4-2026."""
-    return f"{department.split()[0].lower()}-{period.lower().replace(' ', '-')}"
+    return f"{department.split(maxsplit=1)[0].lower()}-{period.lower().replace(' ', '-')}"
