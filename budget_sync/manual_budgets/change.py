@@ -1,7 +1,8 @@
-"""Creates a budget by hand, and changes its amount and limit."""
+"""Creates a budget by hand, and changes its amount, limit and owner."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from decimal import Decimal
 
 from budget_sync.accounts.customers import locked_customer
@@ -27,18 +28,24 @@ def set_budget(
     currency: str | None = None,
     auto_approve_limit: Decimal | None = None,
     no_auto_approve_limit: bool = False,
+    owner_email: str | None = None,
+    no_owner_email: bool = False,
     reason: str | None = None,
 ) -> tuple[Budget, str]:
-    """Create the budget of a department and period, or change its amount and limit.
+    """Create the budget of a department and period, or change its amount, limit and owner.
 
     Return the budget, and "created", "updated" or "unchanged". `no_auto_approve_limit` removes the
-    limit. Without a reason, the audit log says "Set by hand". Raises RequestError INVALID_CUSTOMER,
-    or INVALID_REQUEST with every wrong field. A budget with a source is rejected: the next sync run
-    would undo the change.
+    limit, and `no_owner_email` the owner. Without a reason, the audit log says "Set by hand".
+    Raises RequestError INVALID_CUSTOMER, or INVALID_REQUEST with every wrong field. A budget with a
+    source is rejected: the next sync run would undo the change.
     """
-    require(actor, Action.MANAGE_SOURCES)
+    require(actor, Action.MANAGE_BUDGETS)
     require_serves(actor, customer_id)
-    require_options(reason, auto_approve_limit, no_limit=no_auto_approve_limit)
+    require_options(
+        reason,
+        limit=(auto_approve_limit, no_auto_approve_limit),
+        owner=(owner_email, no_owner_email),
+    )
 
     def work() -> tuple[Budget, str]:
         customer = locked_customer(customer_id)
@@ -58,11 +65,16 @@ def set_budget(
             budget_id,
             currency,
             auto_approve_limit,
+            owner_email,
         )
         if budget is None:
             return _create(actor, wanted, reason), "created"
-        keep_limit = auto_approve_limit is None and not no_auto_approve_limit
-        changed = _update(actor, budget, wanted, reason, keep_limit=keep_limit)
+        kept = set()
+        if auto_approve_limit is None and not no_auto_approve_limit:
+            kept.add("autoApproveLimit")
+        if owner_email is None and not no_owner_email:
+            kept.add("ownerEmail")
+        changed = _update(actor, budget, wanted, reason, kept)
         return budget, "updated" if changed else "unchanged"
 
     return transact(work)
@@ -71,10 +83,13 @@ def set_budget(
 def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
     budget.createdAt = budget.updatedAt = clock.now()
     budget.save(force_insert=True)
-    # The audited fields: name, amount, and change of the budgeted amount.
-    fields = [("budgetedAmount", budget.budgetedMinor, budget.budgetedMinor)]
+    exponent = budget.currencyExponent
+    # The audited fields: name, value, and change of the budgeted amount.
+    fields = [("budgetedAmount", to_text(budget.budgetedMinor, exponent), budget.budgetedMinor)]
     if budget.autoApproveLimitMinor is not None:
-        fields.append(("autoApproveLimit", budget.autoApproveLimitMinor, 0))
+        fields.append(("autoApproveLimit", to_text(budget.autoApproveLimitMinor, exponent), 0))
+    if budget.ownerEmail is not None:
+        fields.append(("ownerEmail", budget.ownerEmail, 0))
     amount = format_money(budget.budgetedMinor, budget.currency, budget.currencyExponent)
     default_reason = f"{budget.department}, {budget.fiscalPeriod}: {amount}"
     BudgetUtilization.insert(
@@ -83,7 +98,7 @@ def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
         currencyExponent=budget.currencyExponent,
         version=len(fields),
     ).execute()
-    for version, (field, minor, budgeted_delta_minor) in enumerate(fields, start=1):
+    for version, (field, text, budgeted_delta_minor) in enumerate(fields, start=1):
         audit_log.record(
             actor,
             "CREATE",
@@ -93,29 +108,37 @@ def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
             balance=Balance(budget.currency, budget.currencyExponent, budget.budgetedMinor, 0, 0),
             budgeted_delta_minor=budgeted_delta_minor,
             field=field,
-            newValue=to_text(minor, budget.currencyExponent),
+            newValue=text,
             reason=reason or default_reason,
         )
     return budget
 
 
+#: The audited fields that can change, with their columns.
+_COLUMNS = {
+    "budgetedAmount": "budgetedMinor",
+    "autoApproveLimit": "autoApproveLimitMinor",
+    "ownerEmail": "ownerEmail",
+}
+
+
 def _update(
-    actor: Actor, budget: Budget, wanted: Budget, reason: str | None, *, keep_limit: bool
+    actor: Actor, budget: Budget, wanted: Budget, reason: str | None, kept: Collection[str]
 ) -> bool:
-    """Write the differences, with an audit row per field; returns whether there are any."""
+    """Write the differences, with an audit row per field; returns whether there are any.
+
+    The fields `kept` stay as they are.
+    """
     changed = False
-    for field, column in (
-        ("budgetedAmount", "budgetedMinor"),
-        ("autoApproveLimit", "autoApproveLimitMinor"),
-    ):
-        old_minor, new_minor = getattr(budget, column), getattr(wanted, column)
-        if new_minor == old_minor or (keep_limit and field == "autoApproveLimit"):
+    for field, column in _COLUMNS.items():
+        old, new = getattr(budget, column), getattr(wanted, column)
+        if new == old or field in kept:
             continue
         changed = True
-        Budget.update({column: new_minor, "updatedAt": clock.now()}).where(
+        Budget.update({column: new, "updatedAt": clock.now()}).where(
             Budget.id == budget.id
         ).execute()
-        setattr(budget, column, new_minor)
+        setattr(budget, column, new)
         audit_log.record(
             actor,
             "UPDATE",
@@ -123,10 +146,14 @@ def _update(
             budget_id=budget.id,
             version=next_version(budget.id),
             balance=figures(budget).balance,
-            budgeted_delta_minor=new_minor - old_minor if column == "budgetedMinor" else 0,
+            budgeted_delta_minor=new - old if column == "budgetedMinor" else 0,
             field=field,
-            oldValue=None if old_minor is None else to_text(old_minor, budget.currencyExponent),
-            newValue=None if new_minor is None else to_text(new_minor, budget.currencyExponent),
+            oldValue=_audit_text(old, budget.currencyExponent),
+            newValue=_audit_text(new, budget.currencyExponent),
             reason=reason or "Set by hand",
         )
     return changed
+
+
+def _audit_text(value: int | str | None, exponent: int) -> str | None:
+    return to_text(value, exponent) if isinstance(value, int) else value

@@ -29,7 +29,7 @@ def remove_budget(actor: Actor, budget_id: str, *, reason: str | None = None) ->
     Raises RequestError BUDGET_NOT_FOUND, or INVALID_REQUEST if the budget has a source or was
     removed before.
     """
-    require(actor, Action.MANAGE_SOURCES)
+    require(actor, Action.MANAGE_BUDGETS)
     require_reason(reason)
 
     def work() -> BudgetFigures:
@@ -64,7 +64,7 @@ def restore_budget(actor: Actor, budget_id: str, *, reason: str | None = None) -
     Raises RequestError BUDGET_NOT_FOUND, or INVALID_REQUEST if the budget has a source, is live, or
     may not be revived (see `_require_revivable`).
     """
-    require(actor, Action.MANAGE_SOURCES)
+    require(actor, Action.MANAGE_BUDGETS)
     require_reason(reason)
 
     def work() -> BudgetFigures:

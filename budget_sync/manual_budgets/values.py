@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from budget_sync.accounts.customers import fiscal_year_of
 from budget_sync.database.models import Budget, Customer
+from budget_sync.domain.emails import is_email
 from budget_sync.domain.errors import invalid_request
 from budget_sync.domain.ids import CHOSEN_ID, CHOSEN_ID_RULE
 from budget_sync.domain.money import MoneyError, currency_exponent, to_minor
@@ -29,11 +30,19 @@ def require_reason(reason: str | None) -> None:
         raise invalid_request(problems)
 
 
-def require_options(reason: str | None, limit: Decimal | None, *, no_limit: bool) -> None:
-    """Raises RequestError INVALID_REQUEST for a bad reason, or a limit both set and removed."""
+def require_options(
+    reason: str | None, *, limit: tuple[Decimal | None, bool], owner: tuple[str | None, bool]
+) -> None:
+    """Raises RequestError INVALID_REQUEST for a bad reason, or a value both set and removed.
+
+    Limit and owner are the new value, and whether it is removed.
+    """
     require_reason(reason)
-    if no_limit and limit is not None:
-        raise invalid_request({"autoApproveLimit": "can be either set or removed, not both"})
+    pairs = {"autoApproveLimit": limit, "ownerEmail": owner}
+    if both := [
+        name for name, (value, is_removed) in pairs.items() if is_removed and value is not None
+    ]:
+        raise invalid_request(dict.fromkeys(both, "can be either set or removed, not both"))
 
 
 def validated(
@@ -45,12 +54,15 @@ def validated(
     budget_id: str | None,
     currency: str | None,
     auto_approve_limit: Decimal | None,
+    owner_email: str | None,
 ) -> Budget:
     """The wanted budget, not stored. Raises RequestError INVALID_REQUEST with every wrong field."""
     code = currency or (budget.currency if budget else customer.currency)
     fields = {} if period.problem is None else {"period": period.problem}
     fields |= _bad_texts({"department": (department, 200), "period": (period.text, 100)})
     fields |= _bad_change(budget, budget_id, code) if budget else _bad_new_id(budget_id)
+    if owner_email is not None and not is_email(owner_email.strip()):
+        fields["ownerEmail"] = f"{owner_email[:100]!r} is not an email address"
     exponent, amounts_minor = 0, {}
     try:
         # A budget keeps the decimals that its currency had when the budget was created.
@@ -79,6 +91,7 @@ def validated(
         currencyExponent=exponent,
         budgetedMinor=amounts_minor["amount"],
         autoApproveLimitMinor=amounts_minor["autoApproveLimit"],
+        ownerEmail=owner_email and owner_email.strip(),
     )
 
 

@@ -20,7 +20,7 @@ from budget_sync.sync.reading.grid import (
     PercentCell,
     UncalculatedCell,
 )
-from budget_sync.sync.reading.header import Layout, find_layout
+from budget_sync.sync.reading.header import Layout, find_layout, match_headings
 from budget_sync.sync.reading.model import (
     CurrencyColumn,
     PeriodColumn,
@@ -198,6 +198,10 @@ def _used(reading: Reading, layout: Layout) -> dict[int, str]:
         for index, heading in enumerate(layout.headings)
         if roles.get(heading) == "ignored"
     }
+    if reading.owner is not None:
+        # A sheet may have lost this column, so the layout does not have it.
+        found = match_headings(layout.headings, [reading.owner]).columns
+        used |= dict.fromkeys(found.values(), "owner")
     return used | {index: roles.get(heading, "") for heading, index in layout.columns.items()}
 
 

@@ -86,6 +86,7 @@ AMOUNTS = {"REVERSE": "committed", "SPEND": "committed"}
 FIELDS = {
     "budgetedAmount": "budgeted amount",
     "autoApproveLimit": "auto-approve limit",
+    "ownerEmail": "Owner Email",
     "department": "department",
     "fiscalPeriod": "fiscal period",
     "externalId": "Budget ID",
