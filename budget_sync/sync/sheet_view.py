@@ -86,7 +86,8 @@ class SheetView:
     """A sheet, a proposal (or a stored reading) for it, and what it finds.
 
     `proposal` has no trial: its budgets are in the other fields. `skipped` counts the skipped rows
-    by reason. `fingerprint` changes with the reading and with every budget that it finds.
+    by reason. `book` is the title of a Google spreadsheet. `fingerprint` changes with the reading
+    and with every budget that it finds.
     """
 
     name: str
@@ -105,6 +106,7 @@ class SheetView:
     notes: tuple[str, ...] = ()
     facts: Facts | None = None
     fingerprint: str = ""
+    book: str | None = None
 
     @property
     def is_complete(self) -> bool:

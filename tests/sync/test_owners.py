@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -99,7 +100,7 @@ def test_column_of_owners_is_found_without_questions(
 
 
 def test_owner_is_written_audited_and_kept(world: World) -> None:
-    rows = [[*HEADINGS, "Owner Email"], ["Ops", "Q1 2025", 100, "jane@acme.com"]]
+    rows: list[list[Any]] = [[*HEADINGS, "Owner Email"], ["Ops", "Q1 2025", 100, "jane@acme.com"]]
     by = reading_of(HEADINGS).model_copy(update={"owner": "Owner Email"})
     source = world.sheet(KEY, rows, reading=by)
     assert world.sync(source).created_count == 1
