@@ -10,6 +10,7 @@ from budget_sync.database import audit_log, locked, transact
 from budget_sync.database.models import Budget, BudgetUtilization
 from budget_sync.domain import clock
 from budget_sync.domain.balance import Balance
+from budget_sync.domain.errors import RequestError, invalid_request
 from budget_sync.domain.money import format_money, to_text
 from budget_sync.domain.names import fold
 from budget_sync.domain.permissions import Action, Actor, require, require_serves
@@ -31,13 +32,15 @@ def set_budget(
     owner_email: str | None = None,
     no_owner_email: bool = False,
     reason: str | None = None,
+    must_be_new: bool = False,
 ) -> tuple[Budget, str]:
     """Create the budget of a department and period, or change its amount, limit and owner.
 
     Return the budget, and "created", "updated" or "unchanged". `no_auto_approve_limit` removes the
     limit, and `no_owner_email` the owner. Without a reason, the audit log says "Set by hand".
     Raises RequestError INVALID_CUSTOMER, or INVALID_REQUEST with every wrong field. A budget with a
-    source is rejected: the next sync run would undo the change.
+    source is rejected: the next sync run would undo the change. With `must_be_new`, another budget
+    of the department and period is rejected too, but a call that is sent twice is not.
     """
     require(actor, Action.MANAGE_BUDGETS)
     require_serves(actor, customer_id)
@@ -56,6 +59,8 @@ def set_budget(
             & (Budget.periodKey == period.key)
         )
         budget = locked(Budget.select().where(same & Budget.deletedAt.is_null())).first()
+        if must_be_new and budget is not None and budget.id != budget_id:
+            raise _not_new(budget)
         wanted = validated(
             customer,
             budget,
@@ -69,6 +74,8 @@ def set_budget(
         )
         if budget is None:
             return _create(actor, wanted, reason), "created"
+        if must_be_new and not _is_same(budget, wanted):
+            raise _not_new(budget)
         kept = set()
         if auto_approve_limit is None and not no_auto_approve_limit:
             kept.add("autoApproveLimit")
@@ -112,6 +119,16 @@ def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:
             reason=reason or default_reason,
         )
     return budget
+
+
+def _is_same(budget: Budget, wanted: Budget) -> bool:
+    return all(getattr(budget, each) == getattr(wanted, each) for each in _COLUMNS.values())
+
+
+def _not_new(budget: Budget) -> RequestError:
+    return invalid_request(
+        {"department": f"has a budget for this period already, {budget.id}: change that one"}
+    )
 
 
 #: The audited fields that can change, with their columns.
