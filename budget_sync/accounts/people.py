@@ -5,7 +5,6 @@ Every change is audited and takes effect immediately.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from peewee import IntegrityError
@@ -16,6 +15,7 @@ from budget_sync.accounts.customers import get_customer
 from budget_sync.database import audit_log, lock_name, locked, transact
 from budget_sync.database.models import User
 from budget_sync.domain import clock
+from budget_sync.domain.emails import is_email
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import (
     PEOPLE_ROLES,
@@ -26,8 +26,6 @@ from budget_sync.domain.permissions import (
     require,
     require_serves,
 )
-
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 def add_user(
@@ -281,7 +279,7 @@ def _user_of(actor: Actor, user_id: str) -> User:
 
 
 def _bad_email(email: str) -> dict[str, str]:
-    if len(email) <= 254 and _EMAIL.fullmatch(email):
+    if is_email(email):
         return {}
     return {"email": f"{email[:100]!r} is not an email address"}
 

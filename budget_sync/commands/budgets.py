@@ -44,6 +44,8 @@ from budget_sync.sync.retention import prune_history as prune_sync_history
     is_flag=True,
     help="Remove the limit of this budget; the customer's limit then applies.",
 )
+@click.option("--owner-email", metavar="EMAIL", help="Email address of the budget's owner.")
+@click.option("--no-owner-email", is_flag=True, help="Remove the owner of this budget.")
 @click.option("--reason", help="Reason, for the audit log.")
 @on_current_schema
 def set_budget(
@@ -55,6 +57,8 @@ def set_budget(
     currency: str | None,
     auto_approve_limit: Decimal | None,
     no_auto_approve_limit: bool,
+    owner_email: str | None,
+    no_owner_email: bool,
     reason: str | None,
 ) -> None:
     """Create a budget by hand, or change a budget that was created by hand."""
@@ -68,6 +72,8 @@ def set_budget(
         currency=currency,
         auto_approve_limit=auto_approve_limit,
         no_auto_approve_limit=no_auto_approve_limit,
+        owner_email=owner_email,
+        no_owner_email=no_owner_email,
         reason=reason,
     )
     done(f"Budget {budget.id} ({budget.department}, {budget.fiscalPeriod}): {change}.")
@@ -202,7 +208,7 @@ def list_budgets(
         (
             *("id", "customer", "department", "period", "currency"),
             *("budgeted", "reserved", "committed", "available"),
-            *("auto-approve limit", "source", "state"),
+            *("auto-approve limit", "owner", "source", "state"),
         ),
         [_budget_cells(line) for line in found],
         "No budget matches."
@@ -228,6 +234,7 @@ def _budget_cells(line: budgets.BudgetLine) -> tuple[str, ...]:
         balance.currency,
         *(f"{balance.number(minor):,}" for minor in amounts_minor),
         "(the customer's)" if limit_minor is None else f"{balance.number(limit_minor):,}",
+        line.owner_email or "(none)",
         line.source_id or "(by hand)",
         f"deleted {clock.to_text(line.deleted_at)}" if line.deleted_at else line.state,
     )

@@ -84,6 +84,7 @@ def add_source(
                 proposed.target,
                 reading=reading,
                 facts=trial.facts if trial else None,
+                title=proposed.book,
             )
             sentence = (
                 f"Added source {source.id} ({source.label}). Preview the first sync run with "

@@ -10,7 +10,7 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import to_number
 from budget_sync.domain.names import fold
-from budget_sync.domain.permissions import Action, Actor, require
+from budget_sync.domain.permissions import Action, Actor, Scope, require, scope_of
 from budget_sync.ledger import movements
 from budget_sync.queries import budgets
 from budget_sync.queries.audit import AuditLine
@@ -54,7 +54,7 @@ def list_budgets(
     lines = [budgets.to_line(row) for row in query.order_by(Budget.id).limit(limit + 1)]
     page = lines[:limit]
     return {
-        "items": [_budget_json(line) for line in page],
+        "items": [_budget_json(actor, line) for line in page],
         "nextCursor": page[-1].id if len(lines) > limit else None,
     }
 
@@ -70,7 +70,7 @@ def get_budget(actor: Actor, budget_id: str) -> dict[str, object]:
     if line is None or not actor.serves(line.customer_id):
         raise RequestError(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)
     _require_enabled(line.customer_id)
-    return _budget_json(line)
+    return _budget_json(actor, line)
 
 
 def list_requests(
@@ -155,8 +155,10 @@ def _require_enabled(customer_id: str) -> None:
         raise movements.invalid_customer()
 
 
-def _budget_json(line: BudgetLine) -> dict[str, object]:
+def _budget_json(actor: Actor, line: BudgetLine) -> dict[str, object]:
+    """The budget; with its owner only for a caller that may read the requests of all people."""
     balance, limit_minor = line.balance, line.auto_approve_limit_minor
+    may_read_owner = scope_of(actor, Action.READ_REQUESTS) is Scope.ANY
     return {
         "id": line.id,
         "customerId": line.customer_id,
@@ -169,6 +171,7 @@ def _budget_json(line: BudgetLine) -> dict[str, object]:
         "available": balance.number(balance.available_minor),
         "autoApproveLimit": None if limit_minor is None else balance.number(limit_minor),
         "deletedAt": line.deleted_at and clock.to_text(line.deleted_at),
+        **({"ownerEmail": line.owner_email} if may_read_owner else {}),
     }
 
 

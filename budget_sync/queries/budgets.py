@@ -38,6 +38,7 @@ class BudgetLine(NamedTuple):
     source_row: int | None
     external_id: str | None
     updated_at: datetime
+    owner_email: str | None
 
     @property
     def state(self) -> str:
@@ -184,6 +185,7 @@ def rows() -> Any:
             Budget.sourceRow,
             Budget.externalId,
             Budget.updatedAt,
+            Budget.ownerEmail,
         )
         .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .tuples()

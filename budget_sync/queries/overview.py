@@ -34,6 +34,7 @@ from budget_sync.queries.balances import (
     total_balance,
 )
 from budget_sync.queries.paging import unindexed
+from budget_sync.sync.sheet_names import SheetName
 
 #: An open reservation older than this needs attention: it was probably forgotten.
 OLD_AFTER = timedelta(days=14)
@@ -243,6 +244,7 @@ class SyncTrouble(NamedTuple):
 
     kind: str
     source_id: str
+    sheet: SheetName
     sync_id: str | None
     since: datetime | None
     message: str | None
@@ -329,20 +331,21 @@ def _sync_troubles(customer_id: str) -> list[SyncTrouble]:
 
 def _troubles_of(source: BudgetDataSourceConfig) -> list[SyncTrouble]:
     """The source's problems, at most one of each kind."""
+    name = (source.id, sync_runs.name_of(source))
     if source.reading is None:
-        return [SyncTrouble("waiting", source.id, None, source.createdAt, None, 0)]
+        return [SyncTrouble("waiting", *name, None, source.createdAt, None, 0)]
     last = sync_runs.last_run(source.customerId, source.id, sync_runs.FINISHED)
     is_failed = last is not None and last.status == "failed"
     good = sync_runs.last_run(source.customerId, source.id, sync_runs.WORKED) if is_failed else last
     troubles = []
     if last is not None and is_failed:
-        troubles.append(SyncTrouble("failed", source.id, last.sync_id, last.start, last.message, 0))
+        troubles.append(SyncTrouble("failed", *name, last.sync_id, last.start, last.message, 0))
     good_at = good.start if good else source.createdAt
     if clock.now() - good_at > STALE_AFTER:
         kind = "stale" if good else "never"
-        troubles.append(SyncTrouble(kind, source.id, good and good.sync_id, good_at, None, 0))
+        troubles.append(SyncTrouble(kind, *name, good and good.sync_id, good_at, None, 0))
     if good is not None and good.held:
-        troubles.append(SyncTrouble("held", source.id, good.sync_id, good.start, None, good.held))
+        troubles.append(SyncTrouble("held", *name, good.sync_id, good.start, None, good.held))
     return troubles
 
 

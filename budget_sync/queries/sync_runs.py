@@ -13,6 +13,7 @@ from budget_sync.queries import held, paging
 from budget_sync.sync.better_now import BETTER_NOW
 from budget_sync.sync.history import APPLIED
 from budget_sync.sync.reading.result import RowError
+from budget_sync.sync.sheet_names import SheetName, sheet_name
 from budget_sync.sync.source import UPGRADE
 
 #: The statuses of a sync run that read its source and applied it.
@@ -46,14 +47,13 @@ class SyncRunLine(NamedTuple):
 class SourceLine(NamedTuple):
     """A source with its latest sync run, and with the latest one that has a status in WORKED.
 
-    `held` is the number of the latter's changes that still wait for an answer. `name` never has a
-    path of this machine. `is_waiting`: its reading is not confirmed yet. `has_pending`: a
-    newer file was uploaded and is not used yet. `is_better_now`: an upgrade took over how it is
-    read, and reading it again would find more.
+    `held` is the number of the latter's changes that still wait for an answer. `is_waiting`: its
+    reading is not confirmed yet. `has_pending`: a newer file was uploaded and is not used yet.
+    `is_better_now`: an upgrade took over how it is read, and reading it again would find more.
     """
 
     id: str
-    name: str
+    sheet: SheetName
     live_budgets: int
     last: SyncRunLine | None
     last_good: SyncRunLine | None
@@ -81,10 +81,15 @@ def source_lines(actor: Actor, customer_id: str) -> list[SourceLine]:
     return [_source_line(source) for source in active_sources(customer_id)]
 
 
-def source_names(actor: Actor, customer_id: str) -> dict[str, str]:
+def source_names(actor: Actor, customer_id: str) -> dict[str, SheetName]:
     """The names of a customer's sources, by id."""
     require_for(actor, Action.READ_SYNC, customer_id)
-    return {source.id: _name(source) for source in active_sources(customer_id)}
+    return {source.id: name_of(source) for source in active_sources(customer_id)}
+
+
+def name_of(source: BudgetDataSourceConfig) -> SheetName:
+    """The name of a source. Does not check permissions."""
+    return sheet_name(source, _file_name(source.id) if _is_upload(source) else None)
 
 
 def active_sources(customer_id: str) -> list[BudgetDataSourceConfig]:
@@ -119,7 +124,7 @@ def _source_line(source: BudgetDataSourceConfig) -> SourceLine:
     )
     return SourceLine(
         source.id,
-        _name(source),
+        name_of(source),
         live.count(),
         last_run(source.customerId, source.id),
         good,
@@ -140,15 +145,6 @@ def _is_better_now(source: BudgetDataSourceConfig, good: SyncRunLine | None) -> 
     if source.readingConfirmedBy != UPGRADE or good is None:
         return False
     return BETTER_NOW in _details(source.customerId, good.sync_id).notes
-
-
-def _name(source: BudgetDataSourceConfig) -> str:
-    if source.sourceType == "google_sheets":
-        tab = f"“{source.worksheet}”" if source.worksheet else f"no. {source.worksheetGid}"
-        return f"Google Sheet, tab {tab}"
-    kind = "CSV file" if source.sourceType == "csv" else "Excel file"
-    name = f" {_file_name(source.id)}" if _is_upload(source) else ""
-    return f"{kind}{name}, worksheet “{source.worksheet}”" if source.worksheet else kind + name
 
 
 def _file_name(source_id: str) -> str:

@@ -32,7 +32,8 @@ _SELECT_STORED = """
     SELECT b."id", b."sourceId", b."sourceRow", b."deletedAt",
         u."reservedMinor", u."committedMinor", u."version",
         b."externalId", b."department", b."departmentKey", b."fiscalPeriod", b."periodKey",
-        b."currency", b."budgetedMinor", b."autoApproveLimitMinor", b."currencyExponent"
+        b."currency", b."budgetedMinor", b."autoApproveLimitMinor", b."currencyExponent",
+        b."ownerEmail"
     FROM "Budget" b JOIN "BudgetUtilization" u ON u."budgetId" = b."id"
     WHERE b."customerId" = ? {condition}
     ORDER BY b."id"
@@ -43,8 +44,8 @@ _SELECT_VERSIONS = """
 _INSERT_BUDGET = """
     INSERT INTO "Budget" ("id", "customerId", "sourceId", "externalId", "sourceRow", "department",
         "departmentKey", "fiscalPeriod", "periodKey", "currency", "currencyExponent",
-        "budgetedMinor", "autoApproveLimitMinor", "createdAt", "updatedAt")
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        "budgetedMinor", "autoApproveLimitMinor", "ownerEmail", "createdAt", "updatedAt")
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_UTILIZATION = """
     INSERT INTO "BudgetUtilization" ("budgetId", "customerId", "currencyExponent", "version")
@@ -61,7 +62,7 @@ _SET_TEMPORARY_KEY = """UPDATE "Budget" SET "departmentKey" = ' ' || "id" WHERE 
 _UPDATE_BUDGET = """
     UPDATE "Budget" SET "sourceId" = ?, "sourceRow" = ?, "externalId" = ?, "department" = ?,
         "departmentKey" = ?, "fiscalPeriod" = ?, "periodKey" = ?, "budgetedMinor" = ?,
-        "autoApproveLimitMinor" = ?, "deletedAt" = NULL, "updatedAt" = ?
+        "autoApproveLimitMinor" = ?, "ownerEmail" = ?, "deletedAt" = NULL, "updatedAt" = ?
     WHERE "id" = ?
 """
 _DELETE_BUDGET = (
@@ -254,6 +255,7 @@ def _inserted(
         budget.exponent,
         budget.budgeted_minor,
         budget.limit_minor,
+        budget.owner_email or None,
         now,
         now,
     )
@@ -272,6 +274,7 @@ def _updated(change: Change, now: str) -> tuple[Any, ...]:
         after.sheet.period_key,
         after.sheet.budgeted_minor,
         after.sheet.limit_minor,
+        after.sheet.owner_email,
         now,
         after.id,
     )

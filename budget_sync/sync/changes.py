@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from budget_sync.sync.match import Match, StoredBudget
-from budget_sync.sync.reading.result import SheetBudget, SheetRow
+from budget_sync.sync.reading.result import KEEP_OWNER, SheetBudget, SheetRow
 
 
 class FieldChange(NamedTuple):
@@ -57,8 +57,14 @@ class Compared(NamedTuple):
     unchanged_count: int
 
 
-def compare(source_id: str, matched: Iterable[Match], *, has_limits: bool) -> Compared:
-    """Compare each row with its stored budget."""
+def compare(
+    source_id: str, matched: Iterable[Match], *, has_limits: bool, has_owners: bool
+) -> Compared:
+    """Compare each row with its stored budget.
+
+    A sheet without limits or without owners leaves the stored ones as they are.
+    """
+    has = _Columns(has_limits, has_owners)
     creates: list[SheetRow] = []
     changes: list[Change] = []
     moved: list[MovedRow] = []
@@ -73,32 +79,41 @@ def compare(source_id: str, matched: Iterable[Match], *, has_limits: bool) -> Co
             and budget.deleted_at is None
             and (
                 row.budget == budget.sheet
-                or _described(row.budget, budget.sheet, has_limits=has_limits) == budget.sheet
+                or _described(row.budget, budget.sheet, has) == budget.sheet
             )
         ):
             unchanged_count += 1
             if row.number != budget.source_row:
                 moved.append(MovedRow(row.number, budget.id))
         else:
-            changes.append(_change(source_id, row, budget, has_limits=has_limits))
+            changes.append(_change(source_id, row, budget, has))
     return Compared(creates, changes, moved, unchanged_count)
 
 
-def _described(row: SheetBudget, stored: SheetBudget, *, has_limits: bool) -> SheetBudget:
+class _Columns(NamedTuple):
+    """Whether the sheet has the optional columns."""
+
+    limits: bool
+    owners: bool
+
+
+def _described(row: SheetBudget, stored: SheetBudget, has: _Columns) -> SheetBudget:
     """The row, with the stored values of the columns that it leaves out."""
     if row.external_id is None and stored.external_id is not None:
         row = row._replace(external_id=stored.external_id)
-    if not has_limits and stored.limit_minor is not None:
+    if not has.limits and stored.limit_minor is not None:
         row = row._replace(limit_minor=stored.limit_minor)
+    if not has.owners or row.owner_email == KEEP_OWNER:
+        row = row._replace(owner_email=stored.owner_email)
     return row
 
 
-def _change(source_id: str, row: SheetRow, before: StoredBudget, *, has_limits: bool) -> Change:
+def _change(source_id: str, row: SheetRow, before: StoredBudget, has: _Columns) -> Change:
     after = before._replace(
         source_id=source_id,
         source_row=row.number,
         deleted_at=None,
-        sheet=_described(row.budget, before.sheet, has_limits=has_limits),
+        sheet=_described(row.budget, before.sheet, has),
     )
     fields = tuple(change for change in _audited(before, after) if change.old != change.new)
     return Change(row.number, before, after, fields)
@@ -111,6 +126,7 @@ _AUDITED_SHEET_FIELDS: Mapping[str, str] = {
     "fiscalPeriod": "period",
     "budgetedAmount": "budgeted_minor",
     "autoApproveLimit": "limit_minor",
+    "ownerEmail": "owner_email",
 }
 
 

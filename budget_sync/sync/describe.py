@@ -149,6 +149,8 @@ def _column_sentences(proposed: Proposed, reading: Reading) -> Iterator[str]:
         yield f"Budget ID: {_heading(reading.id)}."
     if reading.limit:
         yield f"Auto-approve limit: {_heading(reading.limit)}."
+    if reading.owner:
+        yield f"Owner: {_heading(reading.owner)}."
     if isinstance(reading.currency, CurrencyColumn):
         yield f"Currency: {_heading(reading.currency.column)}."
     elif isinstance(reading.currency, CurrencyConstant):

@@ -18,6 +18,7 @@ class Fetched:
     renamed. `worksheets` are the names of the worksheets that are not hidden; for a Google Sheet,
     only of those that the reply lists. `locale` is that of a Google Sheet. `is_chosen` is False,
     and there are no cells, if the file has several worksheets and none of them was named.
+    `book` and `tab` are the titles of a Google spreadsheet and of its tab.
     """
 
     source: bytes | Grid
@@ -27,6 +28,8 @@ class Fetched:
     worksheets: tuple[str, ...] = ()
     locale: str | None = None
     is_chosen: bool = True
+    book: str | None = None
+    tab: str | None = None
 
     def require_chosen(self) -> None:
         """Raise FetchError if a person must choose a worksheet first."""

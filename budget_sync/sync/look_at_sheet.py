@@ -108,4 +108,5 @@ def _look(
         # It stays on the page, so that the form keeps the answer.
         question = worksheet_question(proposed.worksheets)
         proposal = replace(proposal, questions=[question, *proposal.questions])
-    return view_of(proposed.file_name, worksheet, proposed.grid or Grid([]), proposal)
+    view = view_of(proposed.file_name, worksheet, proposed.grid or Grid([]), proposal)
+    return replace(view, book=proposed.book)

@@ -19,6 +19,7 @@ from budget_sync.ledger.movements import LedgerBudget, select_budgets
 from budget_sync.sync.facts import facts_to_text
 from budget_sync.sync.reading.model import CsvFormat, Reading
 from budget_sync.sync.reading.result import Facts
+from budget_sync.sync.sheet_names import title_of
 from budget_sync.sync.source import CSV, GOOGLE, Source, Target
 from budget_sync.sync.source_rows import locked_row, to_source, unknown_source
 from budget_sync.sync.uploads import insert_file, use_pending
@@ -37,11 +38,13 @@ def add_source(
     *,
     reading: Reading | None = None,
     facts: Facts | None = None,
+    title: str | None = None,
 ) -> tuple[Source, list[str]]:
     """Create a source; return it with warnings for the caller.
 
     `target` is from `targets`. With `reading`, the actor has confirmed it, and `facts` are the
-    counts of the sheet; without, the source is not synced until `store_reading`. Raises
+    counts of the sheet; without, the source is not synced until `store_reading`. `title` is that of
+    a Google spreadsheet. Raises
     RequestError INVALID_REQUEST, INVALID_CUSTOMER or FORBIDDEN.
     """
     require(actor, Action.MANAGE_SOURCES)
@@ -58,7 +61,7 @@ def add_source(
     def work() -> tuple[Source, list[str]]:
         get_customer(customer_id)
         require_unused(customer_id, target)
-        row = _create_row(actor, customer_id, target, reading, facts)
+        row = _create_row(customer_id, target, title, _reading_columns(actor, reading, facts))
         # Paths are only shown on the command line, and the audit log has other readers.
         label = target.public_label
         audit_log.record(
@@ -75,7 +78,7 @@ def add_source(
 
 
 def _create_row(
-    actor: Actor, customer_id: str, target: Target, reading: Reading | None, facts: Facts | None
+    customer_id: str, target: Target, title: str | None, reading_columns: dict[str, object]
 ) -> BudgetDataSourceConfig:
     """The row of a new source."""
     row: BudgetDataSourceConfig = BudgetDataSourceConfig.create(
@@ -86,9 +89,10 @@ def _create_row(
         worksheet=target.worksheet,
         worksheetGid=target.worksheet_gid,
         csvPath=target.file_path,
+        title=title_of(title),
         isActive=True,
         createdAt=clock.now(),
-        **_reading_columns(actor, reading, facts),
+        **reading_columns,
     )
     return row
 

@@ -80,7 +80,10 @@ class PlanAudit:
         return version
 
     def create(self, budget_id: str, row: SheetRow) -> int:
-        """Add the rows for a new budget (amount, and limit if it has one); return its version."""
+        """Add the rows for a new budget; return its version.
+
+        There is one for the amount, and one each for a limit and an owner.
+        """
         budget = row.budget
         reason = f"Row {row.number} of {self.title}: {budget.label}"
         after = AfterMinor(budget.budgeted_minor, 0, 0)
@@ -95,19 +98,14 @@ class PlanAudit:
             reason=reason,
             budgeted_delta_minor=budget.budgeted_minor,
         )
-        if budget.limit_minor is None:
-            return 1
-        self.add(
-            budget_id,
-            2,
-            "CREATE",
-            "autoApproveLimit",
-            None,
-            to_text(budget.limit_minor, budget.exponent),
-            after,
-            reason=reason,
-        )
-        return 2
+        others: list[tuple[str, str]] = []
+        if budget.limit_minor is not None:
+            others.append(("autoApproveLimit", to_text(budget.limit_minor, budget.exponent)))
+        if budget.owner_email:
+            others.append(("ownerEmail", budget.owner_email))
+        for version, (field, text) in enumerate(others, start=2):
+            self.add(budget_id, version, "CREATE", field, None, text, after, reason=reason)
+        return 1 + len(others)
 
     def change(self, change: Change) -> int:
         """Add the rows for a changed budget; return its new version."""

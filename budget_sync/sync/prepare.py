@@ -29,12 +29,15 @@ UNCONFIRMED = "Waiting for confirmation of how it is read."
 class Prepared:
     """A source that was read, and the plan for it.
 
-    `title` names the sheet for people, and `gid` is the number of its tab. `reading` is the
-    source's, completed if it is from an upgrade. `customer` is the customer as the sheet was read.
+    `title` names the sheet for people. `gid` is the number of its tab; `book` and `tab` are the
+    titles of the spreadsheet and the tab. `reading` is the source's, completed if it is from an
+    upgrade. `customer` is the customer as the sheet was read.
     """
 
     title: str
     gid: int | None
+    book: str | None
+    tab: str | None
     reading: Reading
     customer: result.Customer
     sheet: SheetResult
@@ -98,7 +101,17 @@ def prepare(job: Job, source: Source, limit: TimeLimit, *, pending: bool = False
     if source.is_upgraded and reading.file and reading.file.encoding == "cp1252":
         sheet.notes.insert(0, ENCODING_NOTE)
     stored, plan = plan_for(job, source, customer, sheet, limit)
-    return Prepared(fetched.title, fetched.gid, reading, customer, sheet, stored, plan)
+    return Prepared(
+        title=fetched.title,
+        gid=fetched.gid,
+        book=fetched.book,
+        tab=fetched.tab,
+        reading=reading,
+        customer=customer,
+        sheet=sheet,
+        stored=stored,
+        plan=plan,
+    )
 
 
 def _facts_before(source: Source) -> list[Facts]:

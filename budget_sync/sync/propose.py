@@ -47,7 +47,7 @@ class Proposed:
     `target` names the chosen worksheet. `grid` is None if the sheet cannot be fetched or split into
     cells, and `layout` if the columns of the reading are not in it. `worksheets` are the tabs of
     the file, and `fiscal_year` is the customer's. A proposal that is refused with `is_wrong_answer`
-    is possible with another answer.
+    is possible with another answer. `book` is the title of a Google spreadsheet.
     """
 
     proposal: Proposal
@@ -58,6 +58,7 @@ class Proposed:
     layout: Layout | None = None
     fiscal_year: FiscalYear = field(default_factory=FiscalYear)
     is_wrong_answer: bool = False
+    book: str | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -148,6 +149,7 @@ def propose_fetched(
         fetched.worksheets,
         _layout(proposal.reading, grid),
         customer.fiscal_year,
+        book=fetched.book,
     )
 
 

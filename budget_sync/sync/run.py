@@ -34,6 +34,7 @@ from budget_sync.sync.prepare import (
     reading_customer,
 )
 from budget_sync.sync.reading.result import Customer, SheetProblem, SheetResult
+from budget_sync.sync.sheet_names import title_of
 from budget_sync.sync.source import UPGRADE, FetchError, Source
 from budget_sync.sync.write import PLAN_ATTEMPTS, BudgetsChangedError, Writer, Written
 
@@ -171,8 +172,8 @@ def _apply(job: Job, run: Run, limit: TimeLimit, prepared: Prepared) -> SyncRunR
         _require_latest(run, prepared.customer)
 
     def finish(plan: SyncPlan) -> SyncRunResult:
-        if source.target.worksheet_gid is None and prepared.gid is not None:
-            BudgetDataSourceConfig.update(worksheetGid=prepared.gid).where(
+        if names := _new_names(source, prepared):
+            BudgetDataSourceConfig.update(names).where(
                 BudgetDataSourceConfig.id == source.id
             ).execute()
         if source.is_upgraded:
@@ -195,6 +196,23 @@ def _apply(job: Job, run: Run, limit: TimeLimit, prepared: Prepared) -> SyncRunR
         unfinished=lambda: run.result("failed"),
     )
     return writer.write(prepared.plan)
+
+
+def _new_names(source: Source, prepared: Prepared) -> dict[str, object]:
+    """The columns of a Google Sheet whose number or title is not known yet, or has changed."""
+    if prepared.gid is None:
+        return {}
+    stored = {
+        "worksheetGid": source.target.worksheet_gid,
+        "worksheet": source.target.worksheet,
+        "title": source.title,
+    }
+    found = {
+        "worksheetGid": prepared.gid,
+        "worksheet": prepared.tab,
+        "title": title_of(prepared.book) or source.title,
+    }
+    return {name: value for name, value in found.items() if value != stored[name]}
 
 
 def result_of(run: Run, plan: SyncPlan, sheet: SheetResult) -> SyncRunResult:

@@ -20,7 +20,7 @@ from budget_sync.sync.reading.grid import (
     PercentCell,
     UncalculatedCell,
 )
-from budget_sync.sync.reading.header import Layout, find_layout
+from budget_sync.sync.reading.header import Layout, find_layout, match_headings
 from budget_sync.sync.reading.model import (
     CurrencyColumn,
     PeriodColumn,
@@ -86,7 +86,8 @@ class SheetView:
     """A sheet, a proposal (or a stored reading) for it, and what it finds.
 
     `proposal` has no trial: its budgets are in the other fields. `skipped` counts the skipped rows
-    by reason. `fingerprint` changes with the reading and with every budget that it finds.
+    by reason. `book` is the title of a Google spreadsheet. `fingerprint` changes with the reading
+    and with every budget that it finds.
     """
 
     name: str
@@ -105,6 +106,7 @@ class SheetView:
     notes: tuple[str, ...] = ()
     facts: Facts | None = None
     fingerprint: str = ""
+    book: str | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -198,6 +200,10 @@ def _used(reading: Reading, layout: Layout) -> dict[int, str]:
         for index, heading in enumerate(layout.headings)
         if roles.get(heading) == "ignored"
     }
+    if reading.owner is not None:
+        # A sheet may have lost this column, so the layout does not have it.
+        found = match_headings(layout.headings, [reading.owner]).columns
+        used |= dict.fromkeys(found.values(), "owner")
     return used | {index: roles.get(heading, "") for heading, index in layout.columns.items()}
 
 

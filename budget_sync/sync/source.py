@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -52,11 +52,15 @@ class Target:
     upload: Upload | None = None
 
     @property
+    def tab(self) -> str:
+        """The name of the tab of a Google Sheet, or else its number."""
+        return self.worksheet or f"gid {self.worksheet_gid}"
+
+    @property
     def label(self) -> str:
         """The name for people. It contains a path: only for the command line."""
         if self.kind == GOOGLE:
-            tab = self.worksheet or f"gid {self.worksheet_gid}"
-            return f"Google Sheet {self.spreadsheet_key}, {tab}"
+            return f"Google Sheet {self.spreadsheet_key}, {self.tab}"
         return _file_label(self.kind, self.file_path, self.worksheet)
 
     @property
@@ -82,6 +86,7 @@ class Source:
     `reading` is None until a person has confirmed one, and if the stored one cannot be used, which
     `reading_problem` then explains. `facts` are the counts at the confirmation; None after an
     upgrade until the first sync run. An uploaded file has a name and the time of its upload.
+    `title` is that of a Google spreadsheet when it was last read.
     """
 
     id: str
@@ -93,6 +98,7 @@ class Source:
     facts: Facts | None = None
     reading_problem: str | None = None
     upload_name: str | None = None
+    title: str | None = field(default=None, compare=False)
     uploaded_at: datetime | None = None
 
     @property
@@ -104,6 +110,8 @@ class Source:
     def label(self) -> str:
         """The name for people. It may contain a path: only for the command line."""
         target = self.target
+        if target.kind == GOOGLE and self.title:
+            return f"{self.title} / {target.tab} (Google Sheet {target.spreadsheet_key})"
         if target.kind == GOOGLE or target.file_path is not None:
             return target.label
         return _file_label(target.kind, self.upload_name or "(uploaded)", target.worksheet)

@@ -59,5 +59,6 @@ def to_source(row: BudgetDataSourceConfig) -> Source:
         facts=facts_from_text(row.readingFacts) if row.readingFacts else None,
         reading_problem=problem,
         upload_name=file.name if file else None,
+        title=row.title,
         uploaded_at=file.uploadedAt if file else None,
     )

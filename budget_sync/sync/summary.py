@@ -28,6 +28,7 @@ _FIELD_NAMES = {
     "fiscalPeriod": "fiscal period",
     "budgetedAmount": "budgeted amount",
     "autoApproveLimit": "auto-approve limit",
+    "ownerEmail": "Owner Email",
 }
 
 
@@ -185,6 +186,8 @@ def _creation_line(row: SheetRow, sheet: SheetResult) -> str:
     line = f"row {row.number:<5} {budget.label}: {money(budget.budgeted_minor)}"
     if sheet.has_limits and budget.limit_minor is not None:
         line += f", auto-approve limit {money(budget.limit_minor)}"
+    if budget.owner_email:
+        line += f", owner {budget.owner_email}"
     if budget.external_id:
         line += f" (Budget ID {budget.external_id})"
     return line

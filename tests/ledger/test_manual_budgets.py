@@ -34,6 +34,7 @@ from budget_sync.domain.request_models import (
 )
 from budget_sync.ledger import verification
 from budget_sync.queries import budgets
+from budget_sync.queries.api import get_budget
 
 pytestmark = pytest.mark.both_engines
 
@@ -62,10 +63,12 @@ def acme(app: Flask) -> Flask:
     return app
 
 
-def add_budget(budget_id: str, amount: int = 1000, **options: Any) -> None:
-    """Create a budget of Acme for Legal, Q1 2025."""
+def add_budget(
+    budget_id: str, amount: int = 1000, *, fiscal_period: str = "Q1 2025", **options: Any
+) -> None:
+    """Create a budget of Acme for Legal."""
     manual_budgets.set_budget(
-        ROOT, "acme", "Legal", "Q1 2025", Decimal(amount), budget_id=budget_id, **options
+        ROOT, "acme", "Legal", fiscal_period, Decimal(amount), budget_id=budget_id, **options
     )
 
 
@@ -356,6 +359,49 @@ def test_limit_cannot_be_set_and_removed_at_once(acme: Flask) -> None:
     assert error == (
         "The request is not valid: autoApproveLimit can be either set or removed, not both."
     )
+
+
+# Owners
+
+
+def test_owner_is_set_kept_and_removed(acme: Flask) -> None:
+    add_budget(BUDGET, owner_email=" jane@acme.com ")
+    add_budget(BUDGET, amount=900)
+    assert Budget.get_by_id(BUDGET).ownerEmail == "jane@acme.com"
+    add_budget(BUDGET, amount=900, no_owner_email=True)
+    rows = AuditLog.select().where(AuditLog.field == "ownerEmail").order_by(AuditLog.version)
+    assert [(row.action, row.oldValue, row.newValue) for row in rows] == [
+        ("UPDATE", None, "jane@acme.com"),
+        ("UPDATE", "jane@acme.com", None),
+    ]
+    add_budget("legal-2", fiscal_period="Q2 2025", owner_email="bo@acme.com")
+    assert Budget.get_by_id("legal-2").ownerEmail == "bo@acme.com"
+    assert verification.verify().findings == []
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"owner_email": "Jane"}, "'Jane' is not an email address"),
+        (
+            {"owner_email": "a@x.com", "no_owner_email": True},
+            "can be either set or removed, not both",
+        ),
+    ],
+)
+def test_bad_owner_is_rejected(acme: Flask, options: dict[str, Any], problem: str) -> None:
+    error = error_of(lambda: add_budget(BUDGET, **options))
+    assert error == f"The request is not valid: ownerEmail {problem}."
+
+
+@pytest.mark.parametrize(
+    ("role", "reads_owner"), [(Role.FPA_USER, True), (Role.API_SYSTEM, True), (Role.MANAGER, False)]
+)
+def test_employees_do_not_read_owners(acme: Flask, role: Role, reads_owner: bool) -> None:
+    add_budget(BUDGET, owner_email="jane@acme.com")
+    reply = get_budget(person(role), BUDGET)
+    assert reply.get("ownerEmail") == ("jane@acme.com" if reads_owner else None)
+    assert ("ownerEmail" in reply) == reads_owner
 
 
 # Concurrent changes

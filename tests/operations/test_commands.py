@@ -2124,17 +2124,17 @@ def test_remove_restore_and_list_budgets(acme: Shell) -> None:
     assert table(acme.succeed("list-budgets"))[1:] == [
         [
             *("legal-1", "acme", "Legal", "Q1 2025", "USD", "2,500.5", "0", "0", "2,500.5"),
-            *("50", "(by hand)", "ok"),
+            *("50", "(none)", "(by hand)", "ok"),
         ]
     ]
     header, deleted = table(acme.succeed("list-budgets", "--deleted"))
     assert header == [
         *("id", "customer", "department", "period", "currency", "budgeted", "reserved"),
-        *("committed", "available", "auto-approve limit", "source", "state"),
+        *("committed", "available", "auto-approve limit", "owner", "source", "state"),
     ]
     assert deleted[:-1] == [
         *("budget-1", "acme", "Engineering", "Q1 2025", "USD", "100,000", "40,000", "0"),
-        *("60,000", "(the customer's)", "(by hand)"),
+        *("60,000", "(the customer's)", "(none)", "(by hand)"),
     ]
     assert re.fullmatch(r"deleted \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", deleted[-1])
     assert acme.succeed("restore-budget", "budget-1") == (

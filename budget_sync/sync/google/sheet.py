@@ -104,6 +104,8 @@ def _fetch(client: SheetsClient, target: Target) -> Fetched:
         tab.gid,
         book.visible,
         book.locale or None,
+        book=book.title or None,
+        tab=tab.title,
     )
 
 

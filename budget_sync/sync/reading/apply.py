@@ -20,6 +20,7 @@ from budget_sync.sync.reading.headings import hkey
 from budget_sync.sync.reading.lines import Lines
 from budget_sync.sync.reading.model import PeriodHeadings, Reading
 from budget_sync.sync.reading.notes import hidden_rows_note, outside_note, spelling_notes
+from budget_sync.sync.reading.owners import with_owners
 from budget_sync.sync.reading.result import (
     Customer,
     Facts,
@@ -65,14 +66,16 @@ def apply(
     errors.sort(key=lambda error: error.rows)
     if not rows and not errors:
         raise SheetProblem("No row below the header counts.")
+    rows, owner_notes, has_owners = with_owners(rows, grid, layout, reading.owner)
     return SheetResult(
         rows=rows,
         errors=_new_periods(reading, layout, customer) + errors,
         has_limits=reading.limit is not None,
-        notes=notes + _notes(lines, rows),
+        notes=notes + _notes(lines, rows) + owner_notes,
         skipped=lines.skipped,
         facts=_facts(lines, rows),
         headings=layout.headings,
+        has_owners=has_owners,
     )
 
 

@@ -159,6 +159,7 @@ class Reading(_Part):
     amount: Amount
     id: Heading | None = None
     limit: Heading | None = None
+    owner: Heading | None = None
     currency: CurrencyColumn | CurrencyConstant | None = None
     sum: bool = False
     keep: tuple[Filter, ...] = ()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from budget_sync.domain.periods import FiscalYear
+
+#: The owner of a row whose cell cannot be read: the budget keeps its owner.
+KEEP_OWNER: Final = ""
 
 #: Department and period, each in its one spelling: unique among the live budgets of a customer.
 BudgetKey = tuple[str, str]
@@ -22,7 +25,8 @@ class SheetProblem(Exception):
 class SheetBudget(NamedTuple):
     """A budget as a sheet describes it.
 
-    `external_id` is its Budget ID. `limit_minor` is meaningful only if the sheet has that column.
+    `external_id` is its Budget ID. `limit_minor` and `owner_email` are meaningful only if the sheet
+    has that column. `owner_email` may be KEEP_OWNER.
     """
 
     external_id: str | None
@@ -34,6 +38,7 @@ class SheetBudget(NamedTuple):
     budgeted_minor: int
     limit_minor: int | None
     exponent: int
+    owner_email: str | None = None
 
     @property
     def key(self) -> BudgetKey:
@@ -126,7 +131,8 @@ class SheetResult:
     """What a sheet says. `rows` and `errors` are in sheet order.
 
     `skipped` are the rows that do not count, and why. `has_limits`: the sheet has a column for
-    auto-approve limits. `notes` are sentences for people. `headings` are those of all columns.
+    auto-approve limits; `has_owners`: it has one for the owners. `notes` are sentences for people.
+    `headings` are those of all columns.
     """
 
     rows: list[SheetRow]
@@ -136,3 +142,4 @@ class SheetResult:
     skipped: dict[int, str] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
     headings: tuple[str, ...] = ()
+    has_owners: bool = False

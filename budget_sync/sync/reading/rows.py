@@ -121,7 +121,7 @@ class Sheet:
         self._reader = AmountReader(reading.marks)
         self._amounts: dict[str, Amounts] = {}
         self._limits: dict[str, Amounts] = {}
-        self._merged = _merged_departments(grid, self.columns.department, layout.last_row)
+        self._merged = merged_cells(grid, self.columns.department, layout.last_row)
         settled = _settled(reading)
         self.periods = Periods(customer.fiscal_year, settled)
         self.years_and_parts: YearsAndParts | None = None
@@ -259,8 +259,8 @@ def _settled(reading: Reading) -> Settled:
     return Settled(period.year, period.dash, period.ddmon, period.tri, period.mdy, period.dates)
 
 
-def _merged_departments(grid: Grid, column: int, last_header_row: int) -> dict[int, Cell]:
-    """The first cell of the merged range that covers the department of each sheet row.
+def merged_cells(grid: Grid, column: int, last_header_row: int) -> dict[int, Cell]:
+    """The first cell of the merged range that covers a column in each sheet row.
 
     Of overlapping ranges, the upper one counts.
     """

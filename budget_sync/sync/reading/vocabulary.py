@@ -133,6 +133,17 @@ LIMIT_HEADINGS: Final[Mapping[float, tuple[str, ...]]] = {
     ),
 }
 
+#: Headings of the column of owners. In an unsure one, all values must be email addresses.
+SURE_OWNER_HEADINGS: Final = _entries(
+    """Owner Email, Owner E-Mail, Budget Owner Email, Budget Owner E-Mail, Owner Email Address,
+    Budget Holder Email, E-Mail Budgetverantwortung"""
+)
+OWNER_HEADINGS: Final = _entries(
+    """Owner, Budget Owner, Budget Holder, Responsible, Manager, Email, E-Mail, Email Address,
+    Contact, Contact Email, Manager Email, Budgetverantwortlicher, Budgetverantwortliche,
+    Verantwortlich, Responsable"""
+)
+
 #: Words of a heading that make a column an identifier of its department.
 CODE_WORDS: Final = _words("id code no number num nr key deptid")
 

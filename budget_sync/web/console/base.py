@@ -32,6 +32,7 @@ from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, scope_of
 from budget_sync.queries.accounts import customers
 from budget_sync.settings import Settings
+from budget_sync.sync.operator_problems import is_for_operator
 from budget_sync.web import auth, charts
 from budget_sync.web.console import formats
 from budget_sync.web.server_interface import (
@@ -216,6 +217,7 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
         here=here,
         Action=Action,
         formats=formats,
+        is_for_operator=is_for_operator,
         providers=[each for each in auth.verifier().identity.provider if each.sign_in],
         has_passwords=auth.verifier().identity.password_sign_in,
         patterns=charts.PATTERNS,

@@ -28,7 +28,7 @@ from budget_sync.queries.budgets import (
 from budget_sync.queries.overview import periods
 from budget_sync.queries.paging import pages
 from budget_sync.queries.requests import RequestQuery, reservations_page
-from budget_sync.queries.sync_runs import source_lines
+from budget_sync.queries.sync_runs import source_lines, source_names
 from budget_sync.web import charts
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import (
@@ -74,6 +74,7 @@ def budgets() -> Response:
         states=[(state, formats.BUDGET_STATES[state]) for state in BUDGET_STATES],
         order_link=lambda column: link(sort=f"-{column}" if query.order == column else column),
         is_filtered=bool(query.text.strip() or query.period_key or query.state != "live"),
+        sheets=source_names(who.actor, who.customer.id) if who.may(Action.READ_SYNC) else None,
     )
 
 

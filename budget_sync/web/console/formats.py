@@ -35,6 +35,7 @@ _COMMANDS = (
         "",
     ),
     (re.compile(r" or with `flask [^`]{1,80}`"), ""),
+    (re.compile(r" with `flask (?:remove|restore)-budget [^`]{1,120}`"), ""),
     (re.compile(r"\bRun reread-source\b"), "Read the sheet again"),
     (re.compile(r"\brun reread-source\b"), "read the sheet again"),
 )
@@ -86,6 +87,7 @@ AMOUNTS = {"REVERSE": "committed", "SPEND": "committed"}
 FIELDS = {
     "budgetedAmount": "budgeted amount",
     "autoApproveLimit": "auto-approve limit",
+    "ownerEmail": "Owner Email",
     "department": "department",
     "fiscalPeriod": "fiscal period",
     "externalId": "Budget ID",
@@ -230,11 +232,11 @@ def stored_amount(text: str | None, currency: str | None, exponent: int | None) 
     return money_short(int(Decimal(text).scaleb(exponent)), currency, exponent)
 
 
-def parse_amount(text: str) -> Decimal:
+def parse_amount(text: str, field: str = "amount") -> Decimal:
     """An amount typed as "1250.50" or "1,250.50". Raises RequestError INVALID_REQUEST."""
     typed = text.strip()
     if len(typed) > _MAX_AMOUNT_LENGTH or not _AMOUNT.fullmatch(typed):
-        raise invalid_request({"amount": "must be an amount such as 5000 or 1,250.50"})
+        raise invalid_request({field: "must be an amount such as 5000 or 1,250.50"})
     return Decimal(typed.replace(",", ""))
 
 

@@ -64,6 +64,8 @@ def reading_lines(reading: Reading) -> list[Line]:
         lines.append(Line("Budget ID", quoted(reading.id)))
     if reading.limit is not None:
         lines.append(Line("Auto-approve limit", quoted(reading.limit)))
+    if reading.owner is not None:
+        lines.append(Line("Owner Email", quoted(reading.owner)))
     several = "are added up" if reading.sum else "are rejected"
     lines.append(Line("Several rows of one department and period", several))
     lines += _rows(reading)

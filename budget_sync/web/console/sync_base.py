@@ -14,6 +14,7 @@ from budget_sync.domain.permissions import Action, require
 from budget_sync.queries import sync_runs
 from budget_sync.runtime.slots import try_slot
 from budget_sync.sync.reading.result import Customer as SheetCustomer
+from budget_sync.sync.sheet_names import SheetName
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import settings, viewer
 
@@ -79,7 +80,7 @@ def find_source(source_id: str) -> sheets.Source:
     return source
 
 
-def source_names() -> dict[str, str]:
+def source_names() -> dict[str, SheetName]:
     """The names of the customer's sources, by id."""
     return sync_runs.source_names(viewer().actor, viewer().customer.id)
 
@@ -100,9 +101,9 @@ def flash_result(result: sheets.SyncRunResult) -> None:
         }
         listed = [f"{count:,} {what}" for what, count in counts.items() if count]
         outcome = ", ".join(listed) or "Nothing to do"
-    name = source_names().get(result.source.id, "Source")
+    name = source_names().get(result.source.id)
     flash(
-        f"{name}: {formats.STATUSES[result.status]}. {outcome}.",
+        f"{name.text if name else 'Source'}: {formats.STATUSES[result.status]}. {outcome}.",
         "error" if result.status == "failed" else "message",
     )
 

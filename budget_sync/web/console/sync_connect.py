@@ -12,6 +12,7 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, require
 from budget_sync.sync.look_at_sheet import google_account, look_at_sheet, look_at_tabs
+from budget_sync.sync.sheet_view import SheetView
 from budget_sync.sync.standard import template
 from budget_sync.sync.targets import MAX_UPLOAD_BYTES, google_target, upload_target
 from budget_sync.web.console.base import console, page, typed, viewer
@@ -74,10 +75,11 @@ def sync_tab() -> AnyResponse:
     address = typed("address")
     try:
         target = google_target(address, typed("tab"))
-        refused = _refusal(target)
+        view = _look(target)
+        refused = view.proposal.refused
         if refused is not None:
             return _tabs_page(address, 409, refused=refused)
-        return _add(target)
+        return _add(target, view.book)
     except RequestError as error:
         _require_invalid(error)
         return _connect_page(status_of(error), error=sentence_of(error), address=address)
@@ -95,7 +97,7 @@ def sync_file() -> AnyResponse:
         return _connect_page(400, error="Choose a file.")
     try:
         target = upload_target(file.filename, file.read())
-        refused = _refusal(target)
+        refused = _look(target).proposal.refused
         if refused is not None:
             name = target.upload.name if target.upload else "The file"
             return _connect_page(409, refused=refused, refused_name=name)
@@ -111,16 +113,15 @@ def _require_invalid(error: RequestError) -> None:
         raise error
 
 
-def _refusal(target: sheets.Target) -> str | None:
-    """Why a sheet cannot be read; None if it can, or if questions are open."""
+def _look(target: sheets.Target) -> SheetView:
+    """The sheet as it can be read. Its proposal says why, if it cannot."""
     with slot():
-        view = look_at_sheet(target, customer_of_sheets(), {}, reach())
-    return view.proposal.refused
+        return look_at_sheet(target, customer_of_sheets(), {}, reach())
 
 
-def _add(target: sheets.Target) -> AnyResponse:
+def _add(target: sheets.Target, title: str | None = None) -> AnyResponse:
     who = viewer()
-    source, _ = sheets.add_source(who.actor, who.customer.id, target)
+    source, _ = sheets.add_source(who.actor, who.customer.id, target, title=title)
     return redirect(url_for("console.sync_reading", source=source.id))
 
 

@@ -36,6 +36,7 @@ ROLES = {
     "currency": "Currency",
     "id": "Budget ID",
     "limit": "Limit",
+    "owner": "Owner",
     "filter": "Filter",
     "ignored": "Left out",
 }
@@ -46,6 +47,7 @@ ROLE_HINTS = {
     "currency": "in which currency",
     "id": "names the budget",
     "limit": "auto-approve limit",
+    "owner": "email address of the owner",
     "filter": "says which rows count",
     "ignored": "a period that is not a budget",
 }

@@ -21,7 +21,7 @@ _ROW = (
     {"id": "budget-123", "customerId": "org-456"}
     | ENGINEERING
     | figures(0, 5000)
-    | {"autoApproveLimit": None, "deletedAt": None}
+    | {"autoApproveLimit": None, "deletedAt": None, "ownerEmail": None}
 )
 
 LIST_BUDGETS = {"page": Example("A single page", None, {"items": [_ROW], "nextCursor": None})}

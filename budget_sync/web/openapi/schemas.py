@@ -33,6 +33,10 @@ class Budget(ReplyModel):
     available: Money
     auto_approve_limit: Money | None = Field(description="null if the customer's limit applies.")
     deleted_at: Timestamp | None = Field(description="When it was removed; null if it was not.")
+    owner_email: str | None = Field(
+        default=None,
+        description="The owner's email address; null if there is none. Employees do not get it.",
+    )
 
 
 class BudgetPage(ReplyModel):

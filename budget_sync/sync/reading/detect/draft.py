@@ -39,6 +39,7 @@ class Draft:
     amounts: list[Column]
     id: Column | None = None
     limit: Column | None = None
+    owner: Column | None = None
     currency_column: Column | None = None
     currency: CurrencyColumn | CurrencyConstant | None = None
     fill: Literal["no", "down", "section"] = "no"
@@ -73,6 +74,7 @@ class Draft:
             amount=Amount(columns=tuple(column.name for column in self.amounts)),
             id=self.id.name if self.id else None,
             limit=self.limit.name if self.limit else None,
+            owner=self.owner.name if self.owner else None,
             currency=self.currency,
             sum=self.sum if sums is None else sums,
             keep=self.keep,

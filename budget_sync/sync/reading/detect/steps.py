@@ -23,6 +23,7 @@ from budget_sync.sync.reading.detect.header import find_header, is_blank_grid, r
 from budget_sync.sync.reading.detect.keep import find_filters
 from budget_sync.sync.reading.detect.marks import find_blanks, find_marks
 from budget_sync.sync.reading.detect.numbers import number_of
+from budget_sync.sync.reading.detect.owner import find_owner
 from budget_sync.sync.reading.detect.period import PeriodStep
 from budget_sync.sync.reading.detect.refusals import refuse_other_lists, refuse_unknown
 from budget_sync.sync.reading.detect.sheet import Column, Sheet, cell_at
@@ -148,6 +149,9 @@ def _settle_amounts(draft: Draft, findings: Findings) -> None:
     draft.keep = find_filters(
         sheet, draft.department.column, draft.period.columns, draft.used, findings
     )
+    kept = {each.column for each in draft.keep}
+    others = [each for each in sheet.columns if each.name not in kept and each not in draft.used]
+    draft.owner = find_owner(sheet, others)
     if draft.department.fill == "section":
         draft.fill = "section"
     else:
