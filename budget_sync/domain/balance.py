@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
-from budget_sync.domain.money import format_money, to_number, to_text
+from budget_sync.domain.money import format_money, rescaled, to_number, to_text
 
 #: A budget of which more than this share is reserved or committed is nearly used up.
 HIGH_PERCENT = 80
@@ -77,3 +78,20 @@ class Balance(NamedTuple):
     def money(self, minor: int) -> str:
         """An amount of this currency for people: "$2,000", "$99.50"."""
         return format_money(minor, self.currency, self.exponent)
+
+
+def added_up(balances: Iterable[Balance]) -> Balance:
+    """The balance of several budgets in one currency, with the largest number of decimals of any.
+
+    Raises ValueError without any balance.
+    """
+    known = list(balances)
+    exponent = max(balance.exponent for balance in known)
+    return Balance(
+        known[0].currency,
+        exponent,
+        *(
+            sum(rescaled(balance[field], balance.exponent, exponent) for balance in known)
+            for field in (2, 3, 4)
+        ),
+    )

@@ -1,4 +1,4 @@
-"""The part of the step to schema version 5 about people: alerts, aliases, test customers."""
+"""The part of the step to schema version 5 about people: alerts, aliases, tests, reports."""
 
 from __future__ import annotations
 
@@ -81,7 +81,18 @@ _TABLES: list[Step] = [
     ),
     'CREATE INDEX "AlertMessage_alertId" ON "AlertMessage" ("alertId", "id")',
 ]
-PEOPLE_IN_SQLITE: list[Step] = [_ACTIONS, *_COLUMNS, *_TABLES]
+_INDEXES: list[Step] = [
+    'CREATE INDEX "AuditLog_balance" ON "AuditLog" ("budgetId", "createdAt", "version")',
+    (
+        'CREATE INDEX "AuditLog_deletion" ON "AuditLog" ("budgetId", "version") '
+        """WHERE "action" IN ('SOFT_DELETE', 'REVIVE')"""
+    ),
+    (
+        'CREATE INDEX "AuditLog_spent" ON "AuditLog" ("customerId", "createdAt") '
+        'WHERE "committedDeltaMinor" <> 0'
+    ),
+]
+PEOPLE_IN_SQLITE: list[Step] = [_ACTIONS, *_COLUMNS, *_TABLES, *_INDEXES]
 PEOPLE_IN_POSTGRESQL: list[Step] = [
     *PEOPLE_IN_SQLITE,
     """

@@ -10,6 +10,8 @@ from flask import Response
 from budget_sync.accounts.customers import fiscal_year_of
 from budget_sync.database.models import Customer
 from budget_sync.domain import clock
+from budget_sync.domain.balance import Balance
+from budget_sync.domain.forecast import Forecast, NoForecast
 from budget_sync.domain.periods import period_dates
 from budget_sync.domain.permissions import Action
 from budget_sync.ledger.policy import CustomerDefaults, auto_approve_limit
@@ -25,6 +27,7 @@ from budget_sync.queries.budgets import (
     budgets_page,
     burn_down,
 )
+from budget_sync.queries.departments import budget_forecast
 from budget_sync.queries.overview import periods
 from budget_sync.queries.paging import pages
 from budget_sync.queries.requests import RequestQuery, reservations_page
@@ -131,11 +134,14 @@ def budget() -> Response:
         if who.may(Action.READ_SYNC)
         else {}
     )
+    found = budget_forecast(actor, customer, line)
     return page(
         "budget.html",
         line=line,
+        forecast=found if isinstance(found, Forecast) else None,
+        no_forecast=None if isinstance(found, Forecast) else found.value,
         bar=charts.bar(line.balance, formats.balance_label(line.name, line.balance)),
-        burn=_burn(line, burn_down(actor, customer.id, line), customer),
+        burn=_burn(line, burn_down(actor, customer.id, line), customer, found),
         reservations=reservations[:SHOWN],
         more=more is not None or len(reservations) > SHOWN,
         history=history,
@@ -152,24 +158,33 @@ def _auto_approve_limit(line: BudgetLine, customer: Customer) -> int | None:
     return auto_approve_limit(line.balance, line.auto_approve_limit_minor, defaults)
 
 
-def _burn(line: BudgetLine, points: list[Point], customer: Customer) -> dict[str, object] | None:
+def _burn(
+    line: BudgetLine, points: list[Point], customer: Customer, found: Forecast | NoForecast
+) -> dict[str, object] | None:
     """The burn-down chart and its texts, in the customer's time zone; None without any points."""
     if not points:
         return None
-    zone, now = ZoneInfo(customer.timeZone), clock.now()
+    zone, now, balance = ZoneInfo(customer.timeZone), clock.now(), line.balance
     period = _midnights(line.period_key, customer)
     if period and points[0].at >= period[1]:
         period = None
     start, end = _span(points, period, now)
-    balance = line.balance
-    used, budgeted, left = (
-        formats.balance_money(balance, minor)
-        for minor in (balance.used_minor, balance.budgeted_minor, abs(balance.available_minor))
-    )
-    rest = f"it is overdrawn by {left}" if balance.available_minor < 0 else f"{left} is left"
-    summary = f"{used} of {budgeted} is used; {rest}."
+    summary = _summary(line)
+    expected = None
+    if period and isinstance(found, Forecast):
+        summary = f"{summary} {forecast_text(found, line.balance, period[1], zone)}"
+        amounts = (found.amount_minor, found.high_minor, found.low_minor)
+        expected = charts.Expected(
+            period[1], *(balance.budgeted_minor - minor for minor in amounts)
+        )
     chart = charts.burn_down(
-        points, start, end, now, balance.budgeted_minor if period else None, summary
+        points,
+        start,
+        end,
+        now,
+        summary,
+        pace=charts.Pace(*period, balance.budgeted_minor) if period else None,
+        expected=expected,
     )
     return {
         "chart": chart.svg,
@@ -177,11 +192,39 @@ def _burn(line: BudgetLine, points: list[Point], customer: Customer) -> dict[str
             formats.money_axis(minor, balance.currency, balance.exponent) for minor in chart.ticks
         ],
         "has_pace": period is not None,
+        "has_forecast": expected is not None,
         "has_today": start < now < end,
         "start": formats.day(start, zone),
         "end": formats.day(end - timedelta(seconds=1), zone),
         "summary": summary,
     }
+
+
+def _summary(line: BudgetLine) -> str:
+    balance = line.balance
+    used, budgeted, left = (
+        formats.balance_money(balance, minor)
+        for minor in (balance.used_minor, balance.budgeted_minor, abs(balance.available_minor))
+    )
+    rest = f"it is overdrawn by {left}" if balance.available_minor < 0 else f"{left} is left"
+    return f"{used} of {budgeted} is used; {rest}."
+
+
+def forecast_text(found: Forecast, balance: Balance, end: datetime, zone: ZoneInfo) -> str:
+    """A forecast as sentences. `end` is the moment at which the period ends."""
+    amount, low, high, left = (
+        formats.balance_money(balance, minor)
+        for minor in (
+            found.amount_minor,
+            found.low_minor,
+            found.high_minor,
+            abs(balance.budgeted_minor - found.amount_minor),
+        )
+    )
+    day = formats.day(end - timedelta(seconds=1), zone)
+    rest = f"{left} over budget" if found.over_minor else f"{left} will be left"
+    between = f" (between {low} and {high})" if low != high else ""
+    return f"Forecast: {amount}{between} will be used by {day}, {rest}."
 
 
 def _midnights(period_key: str, customer: Customer) -> tuple[datetime, datetime] | None:

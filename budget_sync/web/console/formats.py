@@ -21,6 +21,13 @@ from budget_sync.domain.money import currency_exponent, format_money
 
 MINUS = "\u2212"
 
+#: The rule of the forecast in one sentence; `domain.forecast` has all of it.
+FORECAST_RULE = (
+    "The forecast is what is committed and reserved, plus the daily average of what was committed "
+    "since the first day of the period for each day to come; the range is narrower the more of the "
+    "period has passed."
+)
+
 #: Answers to a held change whose stored word is not plain.
 _ANSWERS = {"same": "same budget", "different": "different budgets"}
 

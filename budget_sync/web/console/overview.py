@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Response
 
 from budget_sync.queries import overview
+from budget_sync.queries.departments import DEPARTMENTS_A_PAGE
 from budget_sync.queries.overview import Day
 from budget_sync.web import charts
 from budget_sync.web.console import formats
@@ -30,7 +31,7 @@ def home() -> Response:
             for line in found.departments
         ],
         page=page_number(),
-        pages=max(1, -(-found.department_count // overview.DEPARTMENTS_A_PAGE)),
+        pages=max(1, -(-found.department_count // DEPARTMENTS_A_PAGE)),
         old_days=overview.OLD_AFTER.days,
         decisions=_decisions(found.days) if found.days else None,
     )
