@@ -87,11 +87,15 @@ def added_up(balances: Iterable[Balance]) -> Balance:
     """
     known = list(balances)
     exponent = max(balance.exponent for balance in known)
+
+    def total(amounts: Iterable[int]) -> int:
+        pairs = zip(known, amounts, strict=True)
+        return sum(rescaled(minor, balance.exponent, exponent) for balance, minor in pairs)
+
     return Balance(
         known[0].currency,
         exponent,
-        *(
-            sum(rescaled(balance[field], balance.exponent, exponent) for balance in known)
-            for field in (2, 3, 4)
-        ),
+        total(balance.budgeted_minor for balance in known),
+        total(balance.reserved_minor for balance in known),
+        total(balance.committed_minor for balance in known),
     )

@@ -45,10 +45,10 @@ class Department(NamedTuple):
 
 
 class Departments(NamedTuple):
-    """A page of departments out of `count`, and why they have no forecast, if they have none."""
+    """A page of departments out of `total`, and why they have no forecast, if they have none."""
 
     page: list[Department]
-    count: int
+    total: int
     no_forecast: NoForecast | None
 
 

@@ -121,7 +121,7 @@ def overview(actor: Actor, customer: Customer, chosen_key: str = "", page: int =
             period=period,
             totals=_totals(budgets),
             departments=departments.page,
-            department_count=departments.count,
+            department_count=departments.total,
             no_forecast=departments.no_forecast,
             attention=_attention(actor, customer.id),
             days=_decisions(customer) if scope_of(actor, Action.READ_AUDIT) else None,

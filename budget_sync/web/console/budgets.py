@@ -15,6 +15,8 @@ from budget_sync.domain.forecast import Forecast, NoForecast
 from budget_sync.domain.periods import period_dates
 from budget_sync.domain.permissions import Action
 from budget_sync.ledger.policy import CustomerDefaults, auto_approve_limit
+from budget_sync.queries import paging
+from budget_sync.queries.as_of import PastDay, line_at, search_at
 from budget_sync.queries.audit import budget_history
 from budget_sync.queries.budgets import (
     BUDGET_ORDERS,
@@ -29,11 +31,11 @@ from budget_sync.queries.budgets import (
 )
 from budget_sync.queries.departments import budget_forecast
 from budget_sync.queries.overview import periods
-from budget_sync.queries.paging import pages
 from budget_sync.queries.requests import RequestQuery, reservations_page
 from budget_sync.queries.sync_runs import source_lines
 from budget_sync.web import charts
 from budget_sync.web.console import formats
+from budget_sync.web.console.as_of import as_of_column, chosen_day
 from budget_sync.web.console.base import (
     argument,
     console,
@@ -56,9 +58,13 @@ HEADER = (
 
 @console.get("/budgets")
 def budgets() -> Response:
-    """A page of the list."""
-    who, query = viewer(), _query()
-    lines, total = budgets_page(who.actor, who.customer.id, query)
+    """A page of the list, of today or as of a past day."""
+    who, query, day = viewer(), _query(), chosen_day()
+    if day:
+        found = search_at(who.actor, who.customer.id, day, query)
+        lines, total = paging.slice_of(found, query.page), len(found)
+    else:
+        lines, total = budgets_page(who.actor, who.customer.id, query)
     limit_x = charts.limit_position(line.balance for line in lines)
 
     def bar(line: BudgetLine) -> str:
@@ -70,11 +76,12 @@ def budgets() -> Response:
     return page(
         "budgets.html",
         query=query,
+        day=day,
         lines=[(line, bar(line)) for line in lines],
         total=total,
-        pages=pages(total),
+        pages=paging.pages(total),
         periods=periods(who.actor, who.customer.id),
-        states=[(state, formats.BUDGET_STATES[state]) for state in BUDGET_STATES],
+        states=[(state, formats.BUDGET_STATES[state]) for state in _states(day)],
         order_link=lambda column: link(sort=f"-{column}" if query.order == column else column),
         is_filtered=bool(query.text.strip() or query.period_key or query.state != "live"),
     )
@@ -83,9 +90,24 @@ def budgets() -> Response:
 @console.get("/budgets.csv")
 def budgets_csv() -> Response:
     """All budgets that match the page's filters."""
-    who = viewer()
-    lines = budgets_export(who.actor, who.customer.id, _query())
-    return csv_response("budgets.csv", HEADER, map(_row, lines))
+    who, day = viewer(), chosen_day()
+    if day:
+        lines = search_at(who.actor, who.customer.id, day, _query())
+    else:
+        lines = budgets_export(who.actor, who.customer.id, _query())
+    return lines_csv("budgets", day, lines)
+
+
+def lines_csv(name: str, day: PastDay | None, lines: list[BudgetLine]) -> Response:
+    """A CSV file of budgets. It can be a source of budgets as it is."""
+    heading, shown = as_of_column(day)
+    file = f"{name}-{day.day}.csv" if day else f"{name}.csv"
+    return csv_response(file, (*HEADER, heading), ((*_row(line), shown) for line in lines))
+
+
+def _states(day: PastDay | None) -> list[str]:
+    """The states to choose from. Deleted budgets are known only today."""
+    return [state for state in BUDGET_STATES if not (day and state == "deleted")]
 
 
 def _row(line: BudgetLine) -> tuple[object, ...]:
@@ -119,9 +141,13 @@ def _query() -> BudgetQuery:
 
 @console.get("/budget")
 def budget() -> Response:
-    """One budget."""
+    """One budget, of today or as of a past day."""
     who = viewer()
     actor, customer = who.actor, who.customer
+    if day := chosen_day():
+        then = line_at(actor, customer.id, day, argument("id"))
+        label = formats.balance_label(then.name, then.balance)
+        return page("budget_as_of.html", line=then, day=day, bar=charts.bar(then.balance, label))
     line = budget_line(actor, customer.id, argument("id"))
     history, older = (
         budget_history(actor, customer.id, line.id, number("before"))

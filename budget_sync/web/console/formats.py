@@ -268,6 +268,26 @@ def date_text(moment: date) -> str:
     return f"{moment.day} {moment:%b %Y}"
 
 
+def long_date(moment: date) -> str:
+    """A date in full: "31 October 2026"."""
+    return f"{moment.day} {moment:%B %Y}"
+
+
+def today(zone_name: str) -> date:
+    """Today's date in a time zone."""
+    return clock.now().astimezone(ZoneInfo(zone_name)).date()
+
+
+def local_now(zone_name: str) -> str:
+    """The current time in a time zone, for an export: "2026-10-31 14:05"."""
+    return f"{clock.now().astimezone(ZoneInfo(zone_name)):%Y-%m-%d %H:%M}"
+
+
+def local_time(moment: datetime, zone_name: str) -> str:
+    """A time in a time zone, for an export: "2026-10-31 14:05:30"."""
+    return f"{moment.astimezone(ZoneInfo(zone_name)):%Y-%m-%d %H:%M:%S}"
+
+
 def age(moment: datetime) -> str:
     """The time since a moment, in its largest unit: "3 days"."""
     minutes = max(0, int((clock.now() - moment).total_seconds() // 60))
