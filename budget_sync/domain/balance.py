@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
-from budget_sync.domain.money import format_money, to_number, to_text
+from budget_sync.domain.money import format_money, rescaled, to_number, to_text
 
 #: A budget of which more than this share is reserved or committed is nearly used up.
 HIGH_PERCENT = 80
@@ -77,3 +78,24 @@ class Balance(NamedTuple):
     def money(self, minor: int) -> str:
         """An amount of this currency for people: "$2,000", "$99.50"."""
         return format_money(minor, self.currency, self.exponent)
+
+
+def added_up(balances: Iterable[Balance]) -> Balance:
+    """The balance of several budgets in one currency, with the largest number of decimals of any.
+
+    Raises ValueError without any balance.
+    """
+    known = list(balances)
+    exponent = max(balance.exponent for balance in known)
+
+    def total(amounts: Iterable[int]) -> int:
+        pairs = zip(known, amounts, strict=True)
+        return sum(rescaled(minor, balance.exponent, exponent) for balance, minor in pairs)
+
+    return Balance(
+        known[0].currency,
+        exponent,
+        total(balance.budgeted_minor for balance in known),
+        total(balance.reserved_minor for balance in known),
+        total(balance.committed_minor for balance in known),
+    )

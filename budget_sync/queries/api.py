@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from budget_sync.accounts.customers import period_key_of
+from budget_sync.accounts.customers import get_customer, period_key_of
 from budget_sync.database.models import Budget, Reservation
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
@@ -12,7 +12,7 @@ from budget_sync.domain.money import to_number
 from budget_sync.domain.names import fold
 from budget_sync.domain.permissions import Action, Actor, Scope, require, scope_of
 from budget_sync.ledger import movements
-from budget_sync.queries import budgets
+from budget_sync.queries import as_of, budgets
 from budget_sync.queries.audit import AuditLine
 from budget_sync.queries.budgets import BudgetLine
 from budget_sync.queries.requests import RequestQuery, reservations_page
@@ -34,17 +34,24 @@ def list_budgets(
     customer_id: str | None = None,
     department: str | None = None,
     fiscal_period: str | None = None,
+    as_of_day: str | None = None,
     cursor: str | None = None,
     limit: int = PAGE_SIZE,
 ) -> dict[str, object]:
     """A page of a customer's live budgets, by id: `{"items": [...], "nextCursor": ...}`.
 
-    The cursor is null on the last page. Raises RequestError INVALID_REQUEST for a text that is not
-    a period.
+    With `as_of_day`, such as "2026-10-31", the budgets that were live at the end of that day with
+    their balances then. The cursor is null on the last page. Raises RequestError INVALID_REQUEST
+    for a text that is not a period, and for a day that is invalid or in the future.
     """
     customer = customer_for(actor, customer_id)
     require(actor, Action.READ_BUDGETS)
-    query = budgets.rows().where(Budget.customerId == customer, Budget.deletedAt.is_null())
+    if as_of_day is None:
+        query = budgets.rows().where(Budget.deletedAt.is_null())
+    else:
+        day = as_of.parse_past_day(as_of_day, "asOf", get_customer(customer))
+        query = as_of.rows_at(day.end)
+    query = query.where(Budget.customerId == customer)
     if department is not None:
         query = query.where(Budget.departmentKey == fold(department))
     if fiscal_period is not None:

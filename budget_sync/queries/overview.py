@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from peewee import SQL, Case, fn
 
 from budget_sync.accounts.customers import fiscal_year_of
-from budget_sync.database import Prepared, approximate_sum, snapshot, sums
+from budget_sync.database import Prepared, snapshot, sums
 from budget_sync.database.models import (
     Budget,
     BudgetCheckLog,
@@ -20,6 +20,7 @@ from budget_sync.database.models import (
 from budget_sync.domain import clock
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import Code
+from budget_sync.domain.forecast import NoForecast
 from budget_sync.domain.periods import is_current
 from budget_sync.domain.permissions import Action, Actor, Scope, require_for, scope_of
 from budget_sync.queries import sync_runs
@@ -33,6 +34,7 @@ from budget_sync.queries.balances import (
     live_budgets,
     total_balance,
 )
+from budget_sync.queries.departments import Department, departments_page
 from budget_sync.queries.paging import unindexed
 from budget_sync.sync.sheet_names import SheetName
 
@@ -43,7 +45,6 @@ OLD_AFTER = timedelta(days=14)
 #: reported.
 STALE_AFTER = timedelta(hours=3)
 
-DEPARTMENTS_A_PAGE = 25
 DECISION_DAYS = 30
 LISTED = 5
 
@@ -68,16 +69,6 @@ class Total(NamedTuple):
     high: int
 
 
-class Department(NamedTuple):
-    """The balance of a department's live budgets in one currency."""
-
-    name: str
-    key: str
-    balance: Balance
-    budgets: int
-    overdrawn: int
-
-
 class Day(NamedTuple):
     """The number of checks on one day in the customer's time zone, by their answer."""
 
@@ -95,8 +86,8 @@ class Day(NamedTuple):
 class Overview(NamedTuple):
     """A customer's live budgets at one moment: of one period, or of all if `period` is None.
 
-    `departments` is one page out of `department_count`. `days` is None if the caller may not read
-    how checks were decided.
+    `departments` is one page out of `department_count`, and `no_forecast` says why they have no
+    forecast. `days` is None if the caller may not read how checks were decided.
     """
 
     periods: list[Period]
@@ -104,6 +95,7 @@ class Overview(NamedTuple):
     totals: list[Total]
     departments: list[Department]
     department_count: int
+    no_forecast: NoForecast | None
     attention: Attention
     days: list[Day] | None
 
@@ -124,13 +116,14 @@ def overview(actor: Actor, customer: Customer, chosen_key: str = "", page: int =
         if period is None and chosen_key != ALL_PERIODS:
             period = _current(known, customer)
         budgets = live_budgets(customer.id, period and period.key)
-        departments, department_count = _departments(budgets, page)
+        departments = departments_page(customer, period and period.key, page)
         return Overview(
             periods=known,
             period=period,
             totals=_totals(budgets),
-            departments=departments,
-            department_count=department_count,
+            departments=departments.page,
+            department_count=departments.total,
+            no_forecast=departments.no_forecast,
             attention=_attention(actor, customer.id),
             days=_decisions(customer) if scope_of(actor, Action.READ_AUDIT) else None,
         )
@@ -181,33 +174,6 @@ def _totals(budgets: Any) -> list[Total]:
         Total(total_balance(currency, parts), count, overdrawn, high)
         for currency, *parts, count, overdrawn, high in query.tuples()
     ]
-
-
-def _departments(budgets: Any, page: int) -> tuple[list[Department], int]:
-    """A page of departments, the most overdrawn and most used first, and their total number."""
-    query = budgets.select(
-        fn.MIN(Budget.department).alias("name"),
-        Budget.departmentKey,
-        Budget.currency,
-        *sums(Budget.currencyExponent, *AMOUNTS),
-        fn.COUNT(Budget.id),
-        fn.SUM(Case(None, [(IS_OVERDRAWN, 1)], 0)).alias("overdrawn"),
-        _COUNT,
-    ).group_by(Budget.departmentKey, Budget.currency)
-    budgeted, reserved, committed = (
-        approximate_sum(Budget.currencyExponent, amount) for amount in AMOUNTS
-    )
-    share = (reserved + committed) / Case(None, [(budgeted == 0, 1)], budgeted)
-    rows = list(
-        query.order_by(SQL("overdrawn").desc(), share.desc(), Budget.departmentKey, Budget.currency)
-        .paginate(page, DEPARTMENTS_A_PAGE)
-        .tuples()
-    )
-    departments = [
-        Department(name, key, total_balance(currency, parts), count, overdrawn)
-        for name, key, currency, *parts, count, overdrawn, _ in rows
-    ]
-    return departments, rows[0][-1] if rows else 0
 
 
 class OverdrawnBudget(NamedTuple):

@@ -15,6 +15,11 @@ def pages(total: int) -> int:
     return max(1, -(-total // PAGE_SIZE))
 
 
+def slice_of(lines: list[Line], page: int) -> list[Line]:
+    """One page of a list that was read completely. Pages are numbered from 1."""
+    return lines[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+
+
 def cut(lines: list[Line], size: int) -> tuple[list[Line], Line | None]:
     """Split off the extra row of a list that was read one row past the page.
 

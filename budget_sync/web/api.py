@@ -51,6 +51,7 @@ MAX_ARGUMENT_LENGTHS = {
     "customerId": 100,
     "department": 200,
     "fiscalPeriod": 100,
+    "asOf": 100,
     "cursor": 200,
     "after": 100,
     "types": 1000,
@@ -155,13 +156,14 @@ def spend() -> Response:
 
 @api.get("/api/budgets")
 def list_budgets() -> Response:
-    """List the budgets of a customer, without deleted ones."""
+    """List the budgets of a customer, without deleted ones; today or as of a past day."""
     actor = require_user()
     page = api_queries.list_budgets(
         actor,
         customer_id=_argument("customerId"),
         department=_argument("department"),
         fiscal_period=_argument("fiscalPeriod"),
+        as_of_day=_argument("asOf"),
         cursor=_argument("cursor"),
         limit=_limit(),
     )

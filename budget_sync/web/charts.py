@@ -126,54 +126,119 @@ def decisions(days: Sequence[Day], labels: Sequence[str], summary: str) -> Chart
     return Chart(_svg("chart decisions", DAYS_HEIGHT, summary, parts), axis)
 
 
+class Pace(NamedTuple):
+    """Even spending: from an amount at the start of a period to 0 at its end."""
+
+    start: datetime
+    end: datetime
+    budgeted_minor: int
+
+
+class Expected(NamedTuple):
+    """What will be available at the end of a period, and the range of it, in minor units."""
+
+    end: datetime
+    available_minor: int
+    low_minor: int
+    high_minor: int
+
+
+class _Scale(NamedTuple):
+    """The positions of times, in percent of the width, and of amounts, in px from the top."""
+
+    start: datetime
+    end: datetime
+    high: int
+    low: int
+
+    def x(self, at: datetime) -> float:
+        share = (at - self.start).total_seconds() / (self.end - self.start).total_seconds()
+        return 100 * min(1.0, max(0.0, share))
+
+    def y(self, minor: float) -> float:
+        return BURN_HEIGHT * (self.high - minor) / (self.high - self.low)
+
+
 def burn_down(
     points: Sequence[Point],
     start: datetime,
     end: datetime,
     now: datetime,
-    pace_minor: int | None,
     summary: str,
+    *,
+    pace: Pace | None = None,
+    expected: Expected | None = None,
 ) -> Chart:
     """The available amount of a budget over time, with the reserved amount stacked on top.
 
-    `points` is not empty. `pace_minor` is the amount at which the line of even spending starts,
-    None if the dates of the period are unknown.
+    `points` is not empty. The lines of even spending and of the forecast are drawn if `pace` and
+    `expected` are given.
     """
-    span = (end - start).total_seconds()
     axis = ticks(
-        min(0, *(point.balance.available_minor for point in points)),
+        min(
+            0,
+            expected.low_minor if expected else 0,
+            *(point.balance.available_minor for point in points),
+        ),
         max(point.balance.budgeted_minor for point in points),
     )
-
-    def x(at: datetime) -> float:
-        return 100 * min(1.0, max(0.0, (at - start).total_seconds() / span))
-
-    def y(minor: float) -> float:
-        return BURN_HEIGHT * (axis[0] - minor) / (axis[0] - axis[-1])
-
-    shown = [*points[: -1 : max(1, len(points) // MAX_STEPS)], points[-1]]
+    scale = _Scale(start, end, axis[0], axis[-1])
     until = min(now, end) if now > points[-1].at else end
-    parts = [_grid(BURN_HEIGHT, len(axis)), _line("zero", 0, 100, y(0), y(0))]
+    zero = scale.y(0)
+    parts = [_grid(BURN_HEIGHT, len(axis)), _line("zero", 0, 100, zero, zero)]
+    if expected is not None:
+        parts.append(_range(scale, now, points[-1].balance.available_minor, expected))
+    parts += _steps(points, until, scale)
+    if pace is not None:
+        left, right = scale.x(pace.start), scale.x(pace.end)
+        parts.append(_line("pace", left, right, scale.y(pace.budgeted_minor), zero))
+    if expected is not None:
+        left, right = scale.x(now), scale.x(expected.end)
+        now_y = scale.y(points[-1].balance.available_minor)
+        parts.append(_line("expected", left, right, now_y, scale.y(expected.available_minor)))
+    if start < now < end:
+        parts.append(_line("today", scale.x(now), scale.x(now), 0, BURN_HEIGHT))
+    return Chart(_svg("chart burn-down", BURN_HEIGHT, summary, parts), axis)
+
+
+def _steps(points: Sequence[Point], until: datetime, scale: _Scale) -> list[str]:
+    """The areas of available and reserved money, and the line of the available amount."""
+    shown = [*points[: -1 : max(1, len(points) // MAX_STEPS)], points[-1]]
+    zero = scale.y(0)
     areas, lines = [], []
     for point, following in zip(shown, [*(each.at for each in shown[1:]), until], strict=True):
-        left, right, available = x(point.at), x(following), point.balance.available_minor
+        left, right = scale.x(point.at), scale.x(following)
+        available = point.balance.available_minor
         # The area overlaps the next one, so that no gap shows between the two.
-        top = y(max(available, 0))
-        areas.append(_rect("available-area", left, min(right + 0.2, x(until)), top, y(0) - top))
+        top = scale.y(max(available, 0))
+        last = min(right + 0.2, scale.x(until))
+        areas.append(_rect("available-area", left, last, top, zero - top))
         if point.balance.reserved_minor:
-            top = y(available + point.balance.reserved_minor)
-            areas.append(_rect("reserved", left, right, top, y(available) - top))
-        lines.append(_line("left", left, right, y(available), y(available)))
+            top = scale.y(available + point.balance.reserved_minor)
+            areas.append(_rect("reserved", left, right, top, scale.y(available) - top))
+        lines.append(_line("left", left, right, scale.y(available), scale.y(available)))
     drops = []
     for before, after in pairwise(shown):
         old, new = before.balance.available_minor, after.balance.available_minor
-        drops.append(_line("left", x(after.at), x(after.at), y(old), y(new)))
-    parts += [*areas, *lines, *drops]
-    if pace_minor is not None:
-        parts.append(_line("pace", 0, 100, y(pace_minor), y(0)))
-    if start < now < end:
-        parts.append(_line("today", x(now), x(now), 0, BURN_HEIGHT))
-    return Chart(_svg("chart burn-down", BURN_HEIGHT, summary, parts), axis)
+        at = scale.x(after.at)
+        drops.append(_line("left", at, at, scale.y(old), scale.y(new)))
+    return [*areas, *lines, *drops]
+
+
+def _range(scale: _Scale, now: datetime, available_minor: int, expected: Expected) -> str:
+    """The area between the two ends of the forecast's range, from now on."""
+    left, right = scale.x(now), scale.x(expected.end)
+    heights = [
+        100 * scale.y(minor) / BURN_HEIGHT
+        for minor in (available_minor, expected.high_minor, expected.low_minor)
+    ]
+    now_y, top, bottom = (f"{height:.2f}" for height in heights)
+    # A drawing of its own: the points of a polygon cannot be percentages.
+    return (
+        f'<svg x="{left:.2f}%" width="{max(right - left, 0):.2f}%" height="{BURN_HEIGHT}" '
+        'viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">'
+        f'<polygon class="expected-range" points="0,{now_y} 100,{top} 100,{bottom}"/></svg>'
+    )
 
 
 def _rect(name: str, start: float, end: float, y: float = 2, height: float = 14) -> str:

@@ -170,7 +170,7 @@ def test_burn_down_falls_in_steps_and_stops_at_the_present() -> None:
         for day, held, spent in ((0, 0, 0), (10, 200, 0), (20, 0, 500))
     ]
     chart = charts.burn_down(
-        points, start, start + timedelta(days=100), start + timedelta(days=30), 1000, "summary"
+        points, start, start + timedelta(days=100), start + timedelta(days=30), "summary"
     )
     lines = re.findall(
         r'<line class="left" x1="([\d.]+)%" x2="([\d.]+)%" y1="([\d.]+)" y2="([\d.]+)"', chart.svg
@@ -183,6 +183,37 @@ def test_burn_down_falls_in_steps_and_stops_at_the_present() -> None:
     ]
     assert levels == [(0, 10, 1000), (10, 20, 800), (20, 30, 500)]
     assert chart.ticks == [1000, 800, 600, 400, 200, 0]
+
+
+def test_even_spending_runs_from_first_to_last_day_of_the_period() -> None:
+    # A budget for the fourth quarter that was loaded in January.
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    first, end = datetime(2025, 10, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+    points = [Point(start, Balance("USD", 2, 1000, 0, 0))]
+    pace = charts.Pace(first, end, 1000)
+    chart = charts.burn_down(points, start, end, first + timedelta(days=46), "", pace=pace)
+    (line,) = re.findall(r'<line class="pace" x1="([\d.]+)%" x2="([\d.]+)%" y1="(.+?)"', chart.svg)
+    assert line == (f"{100 * 273 / 365:.2f}", "100.00", "0.0")
+
+
+def test_forecast_runs_from_now_to_the_end_with_its_range() -> None:
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    now, end = start + timedelta(days=50), start + timedelta(days=100)
+    points = [Point(start, Balance("USD", 2, 1000, 0, 600))]
+    expected = charts.Expected(end, -200, -500, 100)
+    chart = charts.burn_down(points, start, end, now, "", expected=expected)
+    line = re.search(
+        r'<line class="expected" x1="(.+?)%" x2="(.+?)%" y1="(.+?)" y2="(.+?)"', chart.svg
+    )
+    assert chart.ticks[-1] == -500
+    height = charts.BURN_HEIGHT / (chart.ticks[0] + 500)
+    assert line
+    assert [float(each) for each in line.groups()] == pytest.approx(
+        [50, 100, 600 * height, 1200 * height], abs=0.05
+    )
+    points_of_range = re.search(r'class="expected-range" points="(.+?)"', chart.svg)
+    assert points_of_range
+    assert points_of_range[1] == "0,40.00 100,60.00 100,100.00"
 
 
 @pytest.mark.parametrize(

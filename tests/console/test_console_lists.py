@@ -44,6 +44,7 @@ from budget_sync.queries import audit as audit_queries
 from budget_sync.queries import overview, paging
 from budget_sync.queries import timeline as timeline_queries
 from budget_sync.queries.budgets import BudgetQuery, budgets_page
+from budget_sync.queries.departments import Department
 from budget_sync.web.console import base
 
 pytestmark = pytest.mark.both_engines
@@ -423,14 +424,14 @@ def test_budgets_with_different_decimals_add_up(site: Flask) -> None:
     assert dollars.balance.currency == "USD"
     assert found.department_count == 3
     assert found.departments[:2] == [
-        overview.Department(
+        Department(
             "Kyoto",
             "kyoto",
             Balance("JPY", 3, 5_000_000, 4_500_000, 0),
             budgets=1,
             overdrawn=0,
         ),
-        overview.Department(
+        Department(
             "Tokyo",
             "tokyo",
             Balance("JPY", 2, 1_000_000, 450_000, 0),

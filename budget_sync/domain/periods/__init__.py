@@ -14,6 +14,7 @@ from budget_sync.domain.periods.fiscal_year import (
     is_current,
     is_period_key,
     period_dates,
+    year_before,
 )
 from budget_sync.domain.periods.read import (
     PROBLEMS,
@@ -51,6 +52,7 @@ __all__ = [
     "requested_period_key",
     "settle",
     "unsettled",
+    "year_before",
 ]
 
 

@@ -71,6 +71,12 @@ def period_dates(key: str, fiscal_year: FiscalYear) -> tuple[date, date] | None:
     return _first_of(first.year, month), _first_of(first.year, month + length)
 
 
+def year_before(key: str) -> str | None:
+    """The key of the same period of the year before; None if the key has no form."""
+    match = _KEY.fullmatch(key)
+    return f"{int(match[1]) - 1}{key[4:]}" if match else None
+
+
 def is_period_key(key: str) -> bool:
     """Whether a key has the form of a period, and is not the folded text of a name."""
     return _KEY.fullmatch(key) is not None

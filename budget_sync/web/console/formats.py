@@ -21,6 +21,13 @@ from budget_sync.domain.money import currency_exponent, format_money
 
 MINUS = "\u2212"
 
+#: The rule of the forecast in one sentence; `domain.forecast` has all of it.
+FORECAST_RULE = (
+    "The forecast is what is committed and reserved, plus the daily average of what was committed "
+    "since the first day of the period for each day to come; the range is narrower the more of the "
+    "period has passed."
+)
+
 #: Answers to a held change whose stored word is not plain.
 _ANSWERS = {"same": "same budget", "different": "different budgets"}
 
@@ -261,6 +268,26 @@ def day(moment: datetime, zone: ZoneInfo) -> str:
 def date_text(moment: date) -> str:
     """A date: "5 Feb 2025"."""
     return f"{moment.day} {moment:%b %Y}"
+
+
+def long_date(moment: date) -> str:
+    """A date in full: "31 October 2026"."""
+    return f"{moment.day} {moment:%B %Y}"
+
+
+def today(zone_name: str) -> date:
+    """Today's date in a time zone."""
+    return clock.now().astimezone(ZoneInfo(zone_name)).date()
+
+
+def local_now(zone_name: str) -> str:
+    """The current time in a time zone, for an export: "2026-10-31 14:05"."""
+    return f"{clock.now().astimezone(ZoneInfo(zone_name)):%Y-%m-%d %H:%M}"
+
+
+def local_time(moment: datetime, zone_name: str) -> str:
+    """A time in a time zone, for an export: "2026-10-31 14:05:30"."""
+    return f"{moment.astimezone(ZoneInfo(zone_name)):%Y-%m-%d %H:%M:%S}"
 
 
 def age(moment: datetime) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from flask import Response
 
 from budget_sync.queries import overview
+from budget_sync.queries.as_of import PastDay
+from budget_sync.queries.departments import DEPARTMENTS_A_PAGE
 from budget_sync.queries.overview import Day
+from budget_sync.queries.overview_at import overview_at
 from budget_sync.web import charts
 from budget_sync.web.console import formats
+from budget_sync.web.console.as_of import chosen_day
 from budget_sync.web.console.base import argument, console, page, page_number, viewer
 
 
 @console.get("/")
 def home() -> Response:
-    """The overview of the current period, of another one, or of all."""
+    """The overview of the current period, of another one, or of all; of today or a past day."""
     who = viewer()
+    if day := chosen_day():
+        return _home_at(day)
     found = overview.overview(who.actor, who.customer, argument("period"), page_number())
     limit_x = charts.limit_position(line.balance for line in found.departments)
     return page(
@@ -30,9 +36,30 @@ def home() -> Response:
             for line in found.departments
         ],
         page=page_number(),
-        pages=max(1, -(-found.department_count // overview.DEPARTMENTS_A_PAGE)),
+        pages=max(1, -(-found.department_count // DEPARTMENTS_A_PAGE)),
         old_days=overview.OLD_AFTER.days,
         decisions=_decisions(found.days) if found.days else None,
+    )
+
+
+def _home_at(day: PastDay) -> Response:
+    """The totals and departments as of a past day."""
+    who = viewer()
+    found = overview_at(who.actor, who.customer, day, argument("period"))
+    limit_x = charts.limit_position(line.balance for line in found.departments)
+    return page(
+        "overview_as_of.html",
+        found=found,
+        day=day,
+        period_key=found.period.key if found.period else "",
+        all_periods=overview.ALL_PERIODS,
+        departments=[
+            (
+                line,
+                charts.bar(line.balance, formats.balance_label(line.name, line.balance), limit_x),
+            )
+            for line in found.departments
+        ],
     )
 
 

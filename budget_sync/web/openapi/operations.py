@@ -55,6 +55,14 @@ OPERATIONS = (
                 "fiscalPeriod",
                 "Only budgets of this period, in any spelling. Rejected if a check rejects it.",
             ),
+            Parameter(
+                "asOf",
+                "query",
+                "A past day or today. The budgets that were live at the end of that day, in the "
+                "customer's time zone, with their balances then, from the audit log. Names and "
+                "limits are the present ones.",
+                {"type": "string", "format": "date", "examples": ["2025-01-31"]},
+            ),
             argument("cursor", "The `nextCursor` of the previous page."),
             _page_size("The maximum number of budgets on the page."),
         ),
