@@ -1,4 +1,4 @@
-"""The part of the step to schema version 5 about people: alerts, aliases, test customers."""
+"""The part of the step to schema version 5 about people: alerts, aliases, decisions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,23 @@ _COLUMNS: list[Step] = [
     ALTER TABLE "Budget" ADD COLUMN "ownerEmail" TEXT
         CHECK (LENGTH("ownerEmail") BETWEEN 3 AND 254)
     """,
+    'ALTER TABLE "Reservation" ADD COLUMN "approvedMinor" BIGINT CHECK ("approvedMinor" > 0)',
+    """
+    ALTER TABLE "Reservation" ADD COLUMN "approvedAfterCheck" BIGINT
+        CONSTRAINT "Reservation_approved"
+        CHECK (("approvedMinor" IS NULL) = ("approvedAfterCheck" IS NULL))
+    """,
+    'ALTER TABLE "AuditLog" ADD COLUMN "afterCheck" BIGINT',
+]
+_INDEXES: list[Step] = [
+    (
+        'CREATE INDEX "BudgetCheckLog_approval" ON "BudgetCheckLog" ("customerId", "requestId") '
+        """WHERE "code" = 'REQUIRES_APPROVAL'"""
+    ),
+    (
+        'CREATE INDEX "BudgetCheckLog_uncovered" ON "BudgetCheckLog" ("customerId", "timestamp") '
+        'WHERE "available" = FALSE'
+    ),
 ]
 _TABLES: list[Step] = [
     """
@@ -81,7 +98,7 @@ _TABLES: list[Step] = [
     ),
     'CREATE INDEX "AlertMessage_alertId" ON "AlertMessage" ("alertId", "id")',
 ]
-PEOPLE_IN_SQLITE: list[Step] = [_ACTIONS, *_COLUMNS, *_TABLES]
+PEOPLE_IN_SQLITE: list[Step] = [_ACTIONS, *_COLUMNS, *_INDEXES, *_TABLES]
 PEOPLE_IN_POSTGRESQL: list[Step] = [
     *PEOPLE_IN_SQLITE,
     """

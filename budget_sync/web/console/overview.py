@@ -1,14 +1,16 @@
-"""The overview: the balance of every department, what needs attention, and recent decisions."""
+"""The overview: the inbox, the balance of every department, and recent decisions."""
 
 from __future__ import annotations
 
 from flask import Response
 
 from budget_sync.queries import overview
+from budget_sync.queries.inbox import inbox
 from budget_sync.queries.overview import Day
 from budget_sync.web import charts
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import argument, console, page, page_number, viewer
+from budget_sync.web.console.requests import may_overspend
 
 
 @console.get("/")
@@ -20,6 +22,8 @@ def home() -> Response:
     return page(
         "overview.html",
         found=found,
+        inbox=inbox(who.actor, who.customer),
+        may_overspend=may_overspend,
         period_key=found.period.key if found.period else "",
         all_periods=overview.ALL_PERIODS,
         departments=[
@@ -31,7 +35,6 @@ def home() -> Response:
         ],
         page=page_number(),
         pages=max(1, -(-found.department_count // overview.DEPARTMENTS_A_PAGE)),
-        old_days=overview.OLD_AFTER.days,
         decisions=_decisions(found.days) if found.days else None,
     )
 
