@@ -213,7 +213,8 @@ CREATE TABLE "BudgetUtilization" (
 -- "version" is that of its latest audit row. "amountMinor" is the amount of the first reserve.
 -- "adjustedMinor" is what later changes added to the hold: amendments, and reversals that hold the
 -- money again. "exceededMinor" is the part of a commit above the reserved amount; "reversedMinor" is
--- the part of "committedMinor" that was returned.
+-- the part of "committedMinor" that was returned. FP&A has approved it for "approvedMinor", held and
+-- committed together; "approvedAfterCheck" is the newest check of the request at that time.
 CREATE TABLE "Reservation" (
     "seq" INTEGER PRIMARY KEY,
     "id" TEXT NOT NULL UNIQUE,
@@ -231,6 +232,8 @@ CREATE TABLE "Reservation" (
     "exceededMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("exceededMinor" >= 0),
     "adjustedMinor" BIGINT NOT NULL DEFAULT 0,
     "reversedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("reversedMinor" >= 0),
+    "approvedMinor" BIGINT CHECK ("approvedMinor" > 0),
+    "approvedAfterCheck" BIGINT,
     "version" BIGINT NOT NULL CHECK ("version" > 0),
     "status" TEXT NOT NULL CHECK ("status" IN ('open', 'closed')),
     "amount" NUMERIC(20, 4) GENERATED ALWAYS AS (
@@ -250,7 +253,8 @@ CREATE TABLE "Reservation" (
     CHECK ("heldMinor" = "amountMinor" + "adjustedMinor" + "exceededMinor" - "committedMinor" - "releasedMinor"),
     CHECK (("status" = 'open') = ("heldMinor" > 0)),
     CHECK (("status" = 'closed') = ("closedAt" IS NOT NULL AND "closedAfterCheck" IS NOT NULL AND "closingCall" IS NOT NULL AND "closingReply" IS NOT NULL)),
-    CONSTRAINT "Reservation_reversed" CHECK ("reversedMinor" <= "committedMinor")
+    CONSTRAINT "Reservation_reversed" CHECK ("reversedMinor" <= "committedMinor"),
+    CONSTRAINT "Reservation_approved" CHECK (("approvedMinor" IS NULL) = ("approvedAfterCheck" IS NULL))
 );
 
 CREATE UNIQUE INDEX "Reservation_open" ON "Reservation" ("budgetId", "requestId") WHERE "status" = 'open';
@@ -334,6 +338,8 @@ CREATE TABLE "BudgetCheckLog" (
 
 CREATE INDEX "BudgetCheckLog_request" ON "BudgetCheckLog" ("customerId", "requestId");
 CREATE INDEX "BudgetCheckLog_timestamp" ON "BudgetCheckLog" ("timestamp", "budgetId");
+CREATE INDEX "BudgetCheckLog_approval" ON "BudgetCheckLog" ("customerId", "requestId") WHERE "code" = 'REQUIRES_APPROVAL';
+CREATE INDEX "BudgetCheckLog_uncovered" ON "BudgetCheckLog" ("customerId", "timestamp") WHERE "available" = FALSE;
 
 -- The actions that the audit log records. It is a table, not a CHECK of "AuditLog", so that an upgrade
 -- can add an action without rewriting the log. The rows belong to the schema: each database of a
@@ -358,7 +364,8 @@ INSERT INTO "AuditAction" ("action") VALUES
 -- so that any past balance is one row. Rows without a budget record changes
 -- of people, keys, sources and logs; RESTORE records that the whole database was restored. Rows
 -- that one call wrote together have the same "transferId": both rows of a move to another budget, an
--- approval over budget and its commit, a reversal of several commits.
+-- approval over budget and its commit, a reversal of several commits. "afterCheck" of APPROVE and
+-- DECLINE is the newest check of the request that the decision is about.
 CREATE TABLE "AuditLog" (
     "id" INTEGER PRIMARY KEY,
     "customerId" TEXT REFERENCES "Customer" ("id"),
@@ -384,6 +391,7 @@ CREATE TABLE "AuditLog" (
     "reason" TEXT,
     "externalRef" TEXT,
     "transferId" TEXT,
+    "afterCheck" BIGINT,
     "createdAt" TIMESTAMPTZ NOT NULL,
     UNIQUE ("budgetId", "version"),
     CHECK (("budgetId" IS NULL) = ("version" IS NULL)),

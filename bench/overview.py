@@ -392,7 +392,7 @@ def _read_overview(
         began = time.perf_counter()
         connection.request("GET", "/", headers={"Cookie": cookie})
         response = connection.getresponse()
-        if response.status != 200 or b"Needs attention" not in response.read():
+        if response.status != 200 or b"Inbox" not in response.read():
             raise RuntimeError(f"the overview answered {response.status}")
         page_times.append((time.perf_counter() - began) * 1000)
         stop.wait(pause_s)

@@ -20,6 +20,7 @@ _DETAILS = (
     "reason",
     "externalRef",
     "transferId",
+    "afterCheck",
 )
 _COLUMNS = (
     "customerId",
@@ -53,14 +54,15 @@ def record(
     budgeted_delta_minor: int = 0,
     reserved_delta_minor: int = 0,
     committed_delta_minor: int = 0,
-    **details: str | None,
+    **details: str | int | None,
 ) -> None:
     """Add one row, without opening a transaction. `balance` is the budget's after the change.
 
     Raises TypeError if there is a budget without a balance, or the reverse.
 
     `details` may have the keys field, subject, requestId, reservationId, oldValue, newValue,
-    onBehalfOf, approvedBy, reason, externalRef and transferId. Raises TypeError for any other key.
+    onBehalfOf, approvedBy, reason, externalRef, transferId and afterCheck. Raises TypeError for any
+    other key.
     """
     if (budget_id is None) != (balance is None):
         raise TypeError("an audit row of a budget needs the balance after it")

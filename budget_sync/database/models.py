@@ -255,6 +255,8 @@ class Reservation(Table):
     exceededMinor = BigIntegerField(default=0)
     adjustedMinor = BigIntegerField(default=0)
     reversedMinor = BigIntegerField(default=0)
+    approvedMinor = BigIntegerField(null=True)
+    approvedAfterCheck = BigIntegerField(null=True)
     version = BigIntegerField()
     status = TextField()
     createdAt = UtcField()
@@ -375,6 +377,7 @@ class AuditLog(Table):
     reason = TextField(null=True)
     externalRef = TextField(null=True)
     transferId = TextField(null=True)
+    afterCheck = BigIntegerField(null=True)
     createdAt = UtcField()
 
     class Meta:

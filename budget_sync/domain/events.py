@@ -22,6 +22,7 @@ class EventType(StrEnum):
     BUDGET_THRESHOLD = "budget.threshold"
     BUDGET_SPENT = "budget.spent"
     RESERVATION_CREATED = "reservation.created"
+    RESERVATION_APPROVED = "reservation.approved"
     RESERVATION_APPROVED_OVER_BUDGET = "reservation.approved_over_budget"
     RESERVATION_AMENDED = "reservation.amended"
     RESERVATION_MOVED = "reservation.moved"
@@ -30,6 +31,7 @@ class EventType(StrEnum):
     RESERVATION_RELEASED = "reservation.released"
     RESERVATION_EXPIRED = "reservation.expired"
     RESERVATION_REVERSED = "reservation.reversed"
+    REQUEST_DECLINED = "request.declined"
     SYNC_FINISHED = "sync.finished"
     SYNC_FAILED = "sync.failed"
     SYNC_HELD = "sync.held"
@@ -43,6 +45,8 @@ TYPE_OF_ACTION: Mapping[str, EventType] = {
     "REVIVE": EventType.BUDGET_REVIVED,
     "SPEND": EventType.BUDGET_SPENT,
     "RESERVE": EventType.RESERVATION_CREATED,
+    "APPROVE": EventType.RESERVATION_APPROVED,
+    "DECLINE": EventType.REQUEST_DECLINED,
     "OVER_BUDGET": EventType.RESERVATION_APPROVED_OVER_BUDGET,
     "AMEND": EventType.RESERVATION_AMENDED,
     "TRANSFER": EventType.RESERVATION_MOVED,

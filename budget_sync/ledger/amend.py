@@ -284,7 +284,7 @@ def _transfer(
         new_ref,
         amendment.amount_minor,
         expiry.at,
-        reservations.time_text(reservation.createdAt),
+        moved_from=reservation,
     )
     reply = _reply(
         target_after,

@@ -1,4 +1,4 @@
-"""Loads the facts about an approval over budget, for reserve, amend and commit."""
+"""Loads the facts about approvals: of a reservation, and over budget."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ _APPROVER = Prepared(
 )
 
 
+def is_requester(
+    customer_id: str, request_id: str, user_id: str | None, requester_id: str | None
+) -> bool:
+    """Whether a user is the stored requester, or checked or reserved the request for themselves."""
+    values = {"customer_id": customer_id, "request_id": request_id, "user_id": user_id}
+    return user_id is not None and (
+        user_id == requester_id
+        or any(query.first(**values) for query in (_CHECKED_FOR, _RESERVED_FOR))
+    )
+
+
 def approval_of(
     actor: Actor,
     budget: LedgerBudget,
@@ -56,15 +67,8 @@ def approval_of(
         return None
     approver_id = over_budget.approved_by
     policy.require_may_name_approver(actor, approver_id)
-    values = {
-        "customer_id": budget.customer_id,
-        "request_id": request_id,
-        "user_id": approver_id,
-    }
-    is_requester = approver_id == requester_id or any(
-        query.first(**values) for query in (_CHECKED_FOR, _RESERVED_FOR)
-    )
-    policy.require_separate_approver(approver_id, is_requester=is_requester)
+    is_own = is_requester(budget.customer_id, request_id, approver_id, requester_id)
+    policy.require_separate_approver(approver_id, is_requester=is_own)
     user = _APPROVER.first(user_id=approver_id)
     approver = user and Approver(user.role, user.customerId, user.name, user.email)
     return policy.over_budget_approval(

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TypeVar
 
+from peewee import SQL
+
 from budget_sync.database import Prepared
 from budget_sync.database.models import StoredReply
 from budget_sync.domain import clock
@@ -26,6 +28,20 @@ _COLUMNS = ("customerId", "principal", "call", "idempotencyKey", "bodyHash", "re
 _INSERT = Prepared(
     lambda value: StoredReply.insert({column: getattr(value, column) for column in _COLUMNS})
 )
+
+_CALLS = ("amend", "approve", "commit", "decline", "release", "reserve", "reverse")
+
+
+def has_stored(actor: Actor, customer_id: str, key: str) -> bool:
+    """Whether the caller has a stored reply under that key, of any call."""
+    found = StoredReply.select(SQL("1")).where(
+        StoredReply.customerId == customer_id,
+        StoredReply.principal == actor.principal,
+        StoredReply.call.in_(_CALLS),
+        StoredReply.idempotencyKey == key,
+    )
+    return found.exists()
+
 
 #: A reply, or None before the first one.
 MaybeReply = TypeVar("MaybeReply", Reply, Reply | None)

@@ -115,7 +115,7 @@ INVARIANTS = (
         SELECT s."budgetId", 'spend ' || s."spendId"
         FROM "Spend" s LEFT JOIN "AuditLog" a ON a."requestId" = s."spendId"
             AND a."budgetId" = s."budgetId" AND a."customerId" = s."customerId"
-            AND a."reservationId" IS NULL
+            AND a."reservationId" IS NULL AND a."action" <> 'DECLINE'
         GROUP BY s."seq", s."budgetId", s."spendId", s."amountMinor", s."reversedMinor",
             s."version"
         HAVING s."amountMinor" <> COALESCE({_SPENT}, 0)
@@ -145,6 +145,17 @@ INVARIANTS = (
             AND COUNT(DISTINCT "requestId") = 1
             AND COUNT(DISTINCT "subject") = 1 AND COUNT(DISTINCT "customerId") = 1
             AND MIN("reservedDeltaMinor") < 0 AND MAX("reservedDeltaMinor") > 0
+        )
+        """,
+    ),
+    Invariant(
+        "a reservation is approved without an audit row of the approval",
+        """
+        SELECT r."budgetId", 'reservation ' || r."id" || ' of request ' || r."requestId"
+        FROM "Reservation" r WHERE r."approvedAfterCheck" IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM "AuditLog" a
+            WHERE a."customerId" = r."customerId" AND a."requestId" = r."requestId"
+                AND a."action" = 'APPROVE' AND a."afterCheck" = r."approvedAfterCheck"
         )
         """,
     ),
@@ -179,6 +190,10 @@ INVARIANTS = (
                 AND "committedDeltaMinor" <> "reservedDeltaMinor" AND "budgetedDeltaMinor" = 0
             WHEN 'SPEND' THEN "reservedDeltaMinor" = 0
                 AND "committedDeltaMinor" > 0 AND "budgetedDeltaMinor" = 0
+            WHEN 'APPROVE' THEN "reservedDeltaMinor" = 0 AND "committedDeltaMinor" = 0
+                AND "budgetedDeltaMinor" = 0
+            WHEN 'DECLINE' THEN "reservedDeltaMinor" = 0 AND "committedDeltaMinor" = 0
+                AND "budgetedDeltaMinor" = 0
             ELSE "reservedDeltaMinor" = 0 AND "committedDeltaMinor" = 0
         END
         """,

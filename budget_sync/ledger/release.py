@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from budget_sync.database import transact
 from budget_sync.domain.permissions import Action, Actor, require
 from budget_sync.domain.request_models import ReleaseAction, ReleaseRequest
 from budget_sync.domain.results import Reply
 from budget_sync.ledger import movements, policy, reservations
+from budget_sync.ledger.decline import current_decline
 from budget_sync.ledger.idempotency import IdempotencyKey
+from budget_sync.ledger.movements import LedgerBudget
 from budget_sync.ledger.reservations import Closing
 
 #: The reasons in the audit log if the body has none.
@@ -51,7 +55,7 @@ def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | Non
         if replay:
             return replay
         held_minor = reservation.heldMinor if reservation else 0
-        policy.require_held(balance, held_minor, amount_minor, reservations.moved_to(reservation))
+        _require_held(budget, request.request_id, reservation, amount_minor)
         reason = request.reason or _REASONS[request.action]
         after = reservations.return_money(
             actor, budget, reservation, held_minor, amount_minor, reason
@@ -68,3 +72,18 @@ def release(actor: Actor, request: ReleaseRequest, *, idempotency_key: str | Non
         return key.store(reply)
 
     return transact(work)
+
+
+def _require_held(
+    budget: LedgerBudget, request_id: str, reservation: Any, amount_minor: int
+) -> None:
+    """Raises RequestError AMOUNT_EXCEEDS_RESERVED if the request holds less than the amount.
+
+    The error also says if the request holds nothing because FP&A has declined it.
+    """
+    held_minor = reservation.heldMinor if reservation else 0
+    if not held_minor:
+        declined = current_decline(budget.customer_id, request_id)
+        policy.require_not_declined(budget.balance, amount_minor, declined)
+    moved_to = reservations.moved_to(reservation)
+    policy.require_held(budget.balance, held_minor, amount_minor, moved_to)

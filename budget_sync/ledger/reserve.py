@@ -132,6 +132,8 @@ _RESERVED = (
     "currencyExponent",
     "amountMinor",
     "heldMinor",
+    "approvedMinor",
+    "approvedAfterCheck",
     "version",
     "status",
     "createdAt",
@@ -311,11 +313,12 @@ def insert_reservation(
     reservation: ReservationRef,
     amount_minor: int,
     expires_at: str | None,
-    created_at: str | None = None,
+    moved_from: Any = None,
 ) -> Reply:
     """Store a new reservation, which holds the whole amount; returns the reply to its reserve.
 
-    `after` is the budget with the amount reserved. `created_at` is now if it is left out.
+    `after` is the budget with the amount reserved. `moved_from` is the reservation of the same
+    money on another budget: the new one keeps its age and its approval.
     """
     balance = after.balance
     data: dict[str, object] = {
@@ -340,9 +343,13 @@ def insert_reservation(
         currencyExponent=balance.exponent,
         amountMinor=amount_minor,
         heldMinor=amount_minor,
+        approvedMinor=moved_from and moved_from.approvedMinor,
+        approvedAfterCheck=moved_from and moved_from.approvedAfterCheck,
         version=after.version,
         status="open",
-        createdAt=created_at or clock.to_text(clock.now()),
+        createdAt=reservations.time_text(moved_from.createdAt)
+        if moved_from
+        else clock.to_text(clock.now()),
         expiresAt=expires_at,
         reserveReply=reply.text,
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from budget_sync.accounts.customers import get_customer, period_key_of
 from budget_sync.database.models import Budget, Reservation
 from budget_sync.domain import clock
+from budget_sync.domain.decisions import Decision
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import to_number
 from budget_sync.domain.names import fold
@@ -15,6 +16,7 @@ from budget_sync.ledger import movements
 from budget_sync.queries import as_of, budgets
 from budget_sync.queries.audit import AuditLine
 from budget_sync.queries.budgets import BudgetLine
+from budget_sync.queries.decisions import decision_of, decisions_of
 from budget_sync.queries.requests import RequestQuery, reservations_page
 from budget_sync.queries.timeline import (
     CheckLine,
@@ -98,8 +100,9 @@ def list_requests(
     if cursor is not None:
         query = replace(query, after=_seq_of(customer, cursor))
     lines, after = reservations_page(actor, customer, query, limit)
+    decisions = decisions_of(customer, lines)
     return {
-        "items": [_request_json(line) for line in lines],
+        "items": [_request_json(line, decisions[line.id]) for line in lines],
         "nextCursor": None if after is None else lines[-1].id,
     }
 
@@ -128,6 +131,7 @@ def get_request(
     timeline = request_timeline(actor, customer, request_id, PAGE_SIZE)
     return {
         "requestId": request_id,
+        "decision": _decision_json(decision_of(customer, timeline)),
         "reservations": [_reservation_json(line) for line in timeline.reservations],
         "checks": [_check_json(line) for line in timeline.checks],
         "movements": [_movement_json(line) for line in timeline.movements],
@@ -210,11 +214,16 @@ def _expiry_text(line: ReservationLine) -> str | None:
     return clock.to_text(line.expires_at)
 
 
-def _request_json(line: ReservationLine) -> dict[str, object]:
+def _decision_json(decision: Decision | None) -> dict[str, object] | None:
+    return None if decision is None else decision.to_json()
+
+
+def _request_json(line: ReservationLine, decision: Decision | None) -> dict[str, object]:
     return {
         "requestId": line.request_id,
         "requesterName": line.requester,
         "waitingFor": "approval" if line.waits_for_approval else None,
+        "decision": _decision_json(decision),
         **_reservation_json(line),
     }
 
@@ -255,7 +264,7 @@ def _check_json(line: CheckLine) -> dict[str, object]:
 
 
 def _movement_json(line: AuditLine) -> dict[str, object]:
-    # A movement always has a budget, so its decimals are known.
+    # A movement of money always has a budget, so its decimals are known.
     exponent = line.exponent or 0
     return {
         "action": line.action,

@@ -10,10 +10,13 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
+from peewee import fn
+
 from budget_sync.database import horizon, unavailable
-from budget_sync.database.models import AuditLog, Budget, SyncHistory
+from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, SyncHistory
 from budget_sync.database.settled import Horizon
 from budget_sync.domain import clock, events
 from budget_sync.domain.balance import Balance
@@ -247,18 +250,28 @@ def _cursor(logs: Sequence[_Log]) -> Cursor:
 
 
 def _audit_rows(customer_id: str, wanted: Collection[EventType]) -> Any:
-    """The query for the audit rows of a customer's budgets that may be events of these types."""
+    """The query for the audit rows of a customer that may be events of these types.
+
+    Each is of a budget, except a decline of a request for which no budget was found. That has the
+    department, period and currency of its check.
+    """
+    columns = ("department", "fiscalPeriod", "currency", "currencyExponent")
     return (
         AuditLog.select(
             AuditLog,
             AuditLog.createdAt.alias("time"),
-            Budget.department,
-            Budget.fiscalPeriod,
-            Budget.currency,
-            Budget.currencyExponent,
+            *(
+                fn.COALESCE(getattr(Budget, name), getattr(BudgetCheckLog, name)).alias(name)
+                for name in columns
+            ),
         )
-        .join(Budget, on=(Budget.id == AuditLog.budgetId))
-        .where(AuditLog.customerId == customer_id, AuditLog.action << _actions(wanted))
+        .left_outer_join(Budget, on=(Budget.id == AuditLog.budgetId))
+        .left_outer_join(BudgetCheckLog, on=(BudgetCheckLog.id == AuditLog.afterCheck))
+        .where(
+            AuditLog.customerId == customer_id,
+            AuditLog.action << _actions(wanted),
+            AuditLog.budgetId.is_null(False) | (AuditLog.action == "DECLINE"),
+        )
         .objects()
     )
 
@@ -277,6 +290,8 @@ _DERIVED = frozenset({EventType.BUDGET_THRESHOLD, EventType.BUDGET_OVERDRAWN})
 
 def _audit_events(row: Any) -> list[Event]:
     """The events of an audit row: its own, then those of the balance."""
+    if row.budgetId is None:
+        return [_decline_without_budget(row)]
     after = Balance(
         row.currency,
         row.currencyExponent,
@@ -314,6 +329,29 @@ def _audit_events(row: Any) -> list[Event]:
     return found
 
 
+def _decline_without_budget(row: Any) -> Event:
+    """The event of a decline. Its check may have been deleted since."""
+    data = {
+        "budgetId": None,
+        "department": row.department,
+        "fiscalPeriod": row.fiscalPeriod,
+        "currency": row.currency,
+        "requestId": row.requestId,
+        "by": row.changedBy,
+        "reason": row.reason,
+        "amount": _stored_number(row.newValue),
+        "onBehalfOf": row.onBehalfOf,
+    }
+    kind = EventType.REQUEST_DECLINED
+    return Event(f"evt_a{row.id}", kind, row.time, row.customerId, data)
+
+
+def _stored_number(text: str) -> int | Decimal:
+    """An amount of the audit log in whole units, as a number."""
+    number = Decimal(text)
+    return int(number) if number == number.to_integral_value() else number
+
+
 def _percent(balance: Balance) -> float:
     return round(balance.percent_used, 1)
 
@@ -332,6 +370,10 @@ def _common_data(row: Any, after: Balance) -> dict[str, object]:
     }
 
 
+#: The actions whose new value is their amount: they move no money.
+_DECISIONS = ("APPROVE", "DECLINE")
+
+
 def _details(row: Any, after: Balance) -> dict[str, object]:
     """The amount of a movement, and what else its audit row has."""
     # Money that a reversal holds again is the amount of the rows that had committed it.
@@ -348,8 +390,12 @@ def _details(row: Any, after: Balance) -> dict[str, object]:
         "oldValue": row.oldValue,
         "newValue": row.newValue,
     }
+    if row.action in _DECISIONS:
+        amount = _stored_number(row.newValue)
+    else:
+        amount = after.number(moved_minor if is_movement else after.budgeted_minor)
     return {
-        "amount": after.number(moved_minor if is_movement else after.budgeted_minor),
+        "amount": amount,
         **{name: value for name, value in optional.items() if value is not None},
     }
 

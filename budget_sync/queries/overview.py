@@ -1,4 +1,4 @@
-"""The overview page: totals, departments, what needs attention, and how checks were decided."""
+"""The overview page: totals, departments, and how checks were decided."""
 
 from __future__ import annotations
 
@@ -13,40 +13,25 @@ from budget_sync.database import Prepared, snapshot, sums
 from budget_sync.database.models import (
     Budget,
     BudgetCheckLog,
-    BudgetDataSourceConfig,
     Customer,
-    Reservation,
 )
 from budget_sync.domain import clock
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.errors import Code
 from budget_sync.domain.forecast import NoForecast
 from budget_sync.domain.periods import is_current
-from budget_sync.domain.permissions import Action, Actor, Scope, require_for, scope_of
-from budget_sync.queries import sync_runs
+from budget_sync.domain.permissions import Action, Actor, require_for, scope_of
 from budget_sync.queries.balances import (
     AMOUNTS,
-    BALANCE,
     IS_HIGH,
     IS_OVERDRAWN,
-    USED,
-    in_whole_units,
     live_budgets,
     total_balance,
 )
 from budget_sync.queries.departments import Department, departments_page
 from budget_sync.queries.paging import unindexed
-from budget_sync.sync.sheet_names import SheetName
-
-#: An open reservation older than this needs attention: it was probably forgotten.
-OLD_AFTER = timedelta(days=14)
-
-#: A source not read for this long is stale. Sync runs every hour, so a single missed run is not
-#: reported.
-STALE_AFTER = timedelta(hours=3)
 
 DECISION_DAYS = 30
-LISTED = 5
 
 # The number of rows without the page's limit, selected next to each row.
 _COUNT = fn.COUNT(SQL("*")).over()
@@ -96,7 +81,6 @@ class Overview(NamedTuple):
     departments: list[Department]
     department_count: int
     no_forecast: NoForecast | None
-    attention: Attention
     days: list[Day] | None
 
 
@@ -124,7 +108,6 @@ def overview(actor: Actor, customer: Customer, chosen_key: str = "", page: int =
             departments=departments.page,
             department_count=departments.total,
             no_forecast=departments.no_forecast,
-            attention=_attention(actor, customer.id),
             days=_decisions(customer) if scope_of(actor, Action.READ_AUDIT) else None,
         )
 
@@ -174,145 +157,6 @@ def _totals(budgets: Any) -> list[Total]:
         Total(total_balance(currency, parts), count, overdrawn, high)
         for currency, *parts, count, overdrawn, high in query.tuples()
     ]
-
-
-class OverdrawnBudget(NamedTuple):
-    """A budget of which more is reserved and committed than budgeted."""
-
-    id: str
-    department: str
-    period: str
-    balance: Balance
-
-
-class OldReservation(NamedTuple):
-    """A reservation that has been open for longer than OLD_AFTER."""
-
-    request_id: str
-    requester: str
-    department: str
-    period: str
-    currency: str
-    exponent: int
-    held_minor: int
-    created_at: datetime
-
-
-class SyncTrouble(NamedTuple):
-    """A problem of a source, by `kind`.
-
-    - failed: its latest sync run failed
-    - stale: it has not been read for STALE_AFTER
-    - never: it has not been read at all
-    - held: changes wait for an answer
-    - waiting: its reading is not confirmed yet
-    """
-
-    kind: str
-    source_id: str
-    sheet: SheetName
-    sync_id: str | None
-    since: datetime | None
-    message: str | None
-    held: int
-
-
-class Attention(NamedTuple):
-    """Problems to look at: the first LISTED of each kind, and how many there are.
-
-    `old` and `sync` are None if the caller may not see them.
-    """
-
-    overdrawn: list[OverdrawnBudget]
-    overdrawn_count: int
-    old: list[OldReservation] | None
-    old_count: int
-    sync: list[SyncTrouble] | None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to look at."""
-        return not (self.overdrawn or self.old or self.sync)
-
-
-def _attention(actor: Actor, customer_id: str) -> Attention:
-    overdrawn = (
-        live_budgets(customer_id)
-        .select(Budget.id, Budget.department, Budget.fiscalPeriod, *BALANCE, _COUNT)
-        .where(IS_OVERDRAWN)
-        .order_by(in_whole_units(Budget.budgetedMinor - USED), Budget.id)
-        .limit(LISTED)
-    )
-    worst = list(overdrawn.tuples())
-    may_see_requests = scope_of(actor, Action.READ_REQUESTS) is not None
-    return Attention(
-        overdrawn=[OverdrawnBudget(row[0], row[1], row[2], Balance(*row[3:8])) for row in worst],
-        overdrawn_count=worst[0][-1] if worst else 0,
-        old=_old_reservations(actor, customer_id) if may_see_requests else None,
-        old_count=_old(actor, customer_id).count() if may_see_requests else 0,
-        sync=_sync_troubles(customer_id) if scope_of(actor, Action.READ_SYNC) else None,
-    )
-
-
-def _old(actor: Actor, customer_id: str) -> Any:
-    query = Reservation.select().where(
-        Reservation.customerId == customer_id,
-        Reservation.status == "open",
-        Reservation.createdAt < clock.now() - OLD_AFTER,
-    )
-    return (
-        query.where(Reservation.requesterId == actor.user_id)
-        if scope_of(actor, Action.READ_REQUESTS) is Scope.OWN
-        else query
-    )
-
-
-def _old_reservations(actor: Actor, customer_id: str) -> list[OldReservation]:
-    rows = (
-        _old(actor, customer_id)
-        .select(
-            Reservation.requestId,
-            Reservation.requesterName,
-            Budget.department,
-            Budget.fiscalPeriod,
-            Budget.currency,
-            Budget.currencyExponent,
-            Reservation.heldMinor,
-            Reservation.createdAt,
-        )
-        .join(Budget, on=(Budget.id == Reservation.budgetId))
-        .order_by(Reservation.createdAt, Reservation.seq)
-        .limit(LISTED)
-    )
-    return [OldReservation(*row) for row in rows.tuples()]
-
-
-def _sync_troubles(customer_id: str) -> list[SyncTrouble]:
-    return [
-        trouble
-        for source in sync_runs.active_sources(customer_id)
-        for trouble in _troubles_of(source)
-    ]
-
-
-def _troubles_of(source: BudgetDataSourceConfig) -> list[SyncTrouble]:
-    """The source's problems, at most one of each kind."""
-    name = (source.id, sync_runs.name_of(source))
-    if source.reading is None:
-        return [SyncTrouble("waiting", *name, None, source.createdAt, None, 0)]
-    last = sync_runs.last_run(source.customerId, source.id, sync_runs.FINISHED)
-    is_failed = last is not None and last.status == "failed"
-    good = sync_runs.last_run(source.customerId, source.id, sync_runs.WORKED) if is_failed else last
-    troubles = []
-    if last is not None and is_failed:
-        troubles.append(SyncTrouble("failed", *name, last.sync_id, last.start, last.message, 0))
-    good_at = good.start if good else source.createdAt
-    if clock.now() - good_at > STALE_AFTER:
-        kind = "stale" if good else "never"
-        troubles.append(SyncTrouble(kind, *name, good and good.sync_id, good_at, None, 0))
-    if good is not None and good.held:
-        troubles.append(SyncTrouble("held", *name, good.sync_id, good.start, None, good.held))
-    return troubles
 
 
 # This uses the index of times. The database would prefer an index that begins with the customer,

@@ -8,14 +8,12 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from peewee import SQL, Case, fn
-
 from budget_sync.accounts.customers import period_key_of
 from budget_sync.database.models import Budget, BudgetCheckLog, Reservation, Spend
 from budget_sync.domain import clock
-from budget_sync.domain.errors import Code
 from budget_sync.domain.names import fold
 from budget_sync.domain.permissions import Action, Actor, Scope, require_any_for, require_for
+from budget_sync.ledger import undecided
 from budget_sync.queries import paging, timeline
 from budget_sync.queries.timeline import CheckLine, ReservationLine, SpendLine
 
@@ -85,7 +83,7 @@ def _matching(rows: Any, customer_id: str, query: RequestQuery) -> Any:
     if query.older_than_days is not None:
         rows = rows.where(Reservation.createdAt < _before(query.older_than_days))
     if query.waits_for_approval:
-        rows = rows.where(Reservation.status == "open", timeline.waits_for_approval())
+        rows = rows.where(Reservation.status == "open", undecided.waits_for_approval())
     text = query.text.strip()
     if text:
         rows = rows.where(
@@ -128,10 +126,9 @@ def uncovered_page(
     """
     scope = require_for(actor, Action.READ_REQUESTS, customer_id)
     rows = timeline.checks().where(
-        # This uses the index of times, so that no more than these days are read.
-        paging.unindexed(BudgetCheckLog.customerId) == customer_id,
+        BudgetCheckLog.customerId == customer_id,
         BudgetCheckLog.timestamp > clock.now() - UNCOVERED_FOR,
-        _is_uncovered(customer_id),
+        undecided.is_uncovered(),
     )
     texts = (
         BudgetCheckLog.requestId,
@@ -195,54 +192,9 @@ def uncovered_check(actor: Actor, customer_id: str, request_id: str) -> CheckLin
     rows = timeline.checks().where(
         BudgetCheckLog.customerId == customer_id,
         BudgetCheckLog.requestId == request_id,
-        _is_uncovered(customer_id),
+        undecided.is_uncovered(),
     )
     if scope is Scope.OWN:
         rows = rows.where(BudgetCheckLog.checkedBy == actor.principal)
     row = rows.order_by(BudgetCheckLog.id.desc()).first()
     return CheckLine(*row) if row else None
-
-
-def _is_uncovered(customer_id: str) -> Any:
-    """Whether a check still waits for an approval over budget.
-
-    Its answer was INSUFFICIENT_BUDGET, no other check of the request supersedes it, and the
-    request has no reservation on that budget that is open or was closed after the check.
-    """
-    settled = Reservation.select(Reservation.seq).where(
-        Reservation.customerId == customer_id,
-        Reservation.requestId == BudgetCheckLog.requestId,
-        Reservation.budgetId == BudgetCheckLog.budgetId,
-        # By sequence and not by time, as in the ledger: clocks jump.
-        (Reservation.status == "open") | (Reservation.closedAfterCheck >= BudgetCheckLog.id),
-    )
-    other: Any = BudgetCheckLog.alias()
-    superseding = other.select(other.id).where(
-        other.customerId == customer_id,
-        other.requestId == BudgetCheckLog.requestId,
-        _supersedes(other, BudgetCheckLog),
-    )
-    return (
-        (BudgetCheckLog.code == Code.INSUFFICIENT_BUDGET)
-        & ~fn.EXISTS(settled)
-        & ~fn.EXISTS(superseding)
-    )
-
-
-def _supersedes(check: Any, other: Any) -> Any:
-    """Whether `check` replaces `other`, a check of the same request, as the state of the request.
-
-    An authenticated check supersedes every earlier check and every anonymous check. It does not
-    supersede a check for another user if its sender checked for themselves. An anonymous check
-    supersedes only earlier anonymous checks.
-    """
-    is_anonymous, is_later = check.checkedBy.is_null(), check.id > other.id
-    is_senders_own = check.checkedBy == SQL("'user:'").concat(check.userId)
-    return Case(
-        None,
-        [
-            (is_anonymous, other.checkedBy.is_null() & is_later),
-            ((check.userId != other.userId) & is_senders_own, False),
-        ],
-        other.checkedBy.is_null() | is_later,
-    )

@@ -10,12 +10,13 @@ from datetime import date, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from peewee import SQL, Case, fn
+from peewee import SQL, Case
 
 from budget_sync.database import snapshot
 from budget_sync.database.models import AuditLog, Budget, BudgetCheckLog, Reservation, Spend
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, Scope, require_for
+from budget_sync.ledger import undecided
 from budget_sync.queries import audit
 from budget_sync.queries.audit import AuditLine
 
@@ -55,7 +56,7 @@ class ReservationLine(NamedTuple):
     """A reservation, with the name of its budget.
 
     `committed_minor` is without what was reversed later. `expires_at` is the stored time, also of a
-    closed reservation. `waits_for_approval` is explained at `waits_for_approval()`.
+    closed reservation. `waits_for_approval` is explained at `undecided.waits_for_approval()`.
     """
 
     seq: int
@@ -238,42 +239,11 @@ def reservations() -> Any:
             Reservation.version,
             Reservation.expiresAt,
             Reservation.reversedMinor,
-            Case(None, [(waits_for_approval(), 1)], 0).converter(bool),
+            Case(None, [(undecided.waits_for_approval(), 1)], 0).converter(bool),
         )
         .join(Budget, on=(Budget.id == Reservation.budgetId))
         .tuples()
     )
-
-
-def waits_for_approval() -> Any:
-    """Whether a reservation is open and its check said REQUIRES_APPROVAL.
-
-    Its check is the latest one of the request on its budget, by sequence. If that budget has none,
-    because the hold was moved there, it is the latest one of the request. An anonymous check counts
-    only if there is no authenticated one. A check of another user for themselves counts only if
-    there is no other authenticated one, so that no user changes the state of another's request.
-    """
-    check: Any = BudgetCheckLog.alias()
-    is_of_another = (check.userId != Reservation.requesterId) & (
-        check.checkedBy == SQL("'user:'").concat(check.userId)
-    )
-    is_of_request = (check.customerId == Reservation.customerId) & (
-        check.requestId == Reservation.requestId
-    )
-    latest_code = (
-        check.select(check.code)
-        .where(is_of_request)
-        .order_by(
-            Case(None, [(check.budgetId == Reservation.budgetId, 0)], 1),
-            Case(None, [(check.checkedBy.is_null(), 2), (is_of_another, 1)], 0),
-            check.id.desc(),
-        )
-        .limit(1)
-    )
-    # CASE keeps this order. Most reservations fail a condition before their checks are sorted.
-    any_waits = check.select(check.id).where(is_of_request, check.code == Code.REQUIRES_APPROVAL)
-    is_possible = (Reservation.status == "open") & fn.EXISTS(any_waits)
-    return Case(None, [(is_possible, latest_code)], "") == Code.REQUIRES_APPROVAL
 
 
 def spends() -> Any:

@@ -41,7 +41,7 @@ from budget_sync.domain.request_models import (
 )
 from budget_sync.operations import demo
 from budget_sync.queries import audit as audit_queries
-from budget_sync.queries import overview, paging
+from budget_sync.queries import inbox, overview, paging
 from budget_sync.queries import timeline as timeline_queries
 from budget_sync.queries.budgets import BudgetQuery, budgets_page
 from budget_sync.queries.departments import Department
@@ -464,8 +464,7 @@ def test_budgets_with_different_decimals_are_sorted_by_value(site: Flask) -> Non
     Budget.update(budgetedMinor=60).where(Budget.id == "more").execute()
     Budget.update(budgetedMinor=400).where(Budget.id == "less").execute()
     assert [
-        each.id
-        for each in overview.overview(ROOT, Customer.get_by_id(demo.CUSTOMER)).attention.overdrawn
+        each.id for each in inbox.inbox(ROOT, Customer.get_by_id(demo.CUSTOMER)).overdrawn.first
     ] == ["more", "less"]
 
 
@@ -557,14 +556,14 @@ def test_negative_amounts_add_up(site: Flask) -> None:
     )
 
 
-def test_overview_lists_what_needs_attention(site: Flask) -> None:
+def test_overview_begins_with_the_inbox(site: Flask) -> None:
     client = member(site, "fp", Role.FPA_USER)
     with time_machine.travel(datetime(2026, 1, 1, tzinfo=UTC), tick=False):
         hold("intake-old", 500)
     hold("intake-new", 94_500)
     manual_budgets.set_budget(ROOT, demo.CUSTOMER, "Engineering", "Q1 2025", Decimal(90_000))
     page = client.get("/").text
-    attention = page[page.index('id="attention"') : page.index('id="decisions"')]
+    attention = page[page.index('id="inbox"') : page.index('class="home"')]
     assert "by $10,000 of $90,000" in attention
     assert "intake-old" in attention
     assert "intake-new" not in attention

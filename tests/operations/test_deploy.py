@@ -28,7 +28,7 @@ from support.world import check_body, reserve_body
 
 import cli
 from budget_sync.accounts import authentication, passwords
-from budget_sync.queries import overview
+from budget_sync.queries import inbox
 from budget_sync.web import auth, metric_definitions, payloads
 
 pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="not about an engine")
@@ -275,7 +275,7 @@ def test_alerts_fire_when_they_should(tmp_path: Path, series: str) -> None:
 
 
 def test_alerts_and_docs_agree_when_a_sync_is_late() -> None:
-    hours = overview.STALE_AFTER // dt.timedelta(hours=1)
+    hours = inbox.STALE_AFTER // dt.timedelta(hours=1)
     for page in (text("alerts.yml"), (DOCS / "operate.md").read_text(encoding="utf-8")):
         assert re.findall(r"budget_sync_sync_age_seconds > (.*)", page) == [f"{hours} * 3600"]
 

@@ -18,8 +18,10 @@ from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
     AmendRequest,
+    ApproveRequest,
     CheckRequest,
     CommitRequest,
+    DeclineRequest,
     OverBudget,
     ReleaseAction,
     ReleaseRequest,
@@ -58,12 +60,14 @@ _BODIES: dict[str, Any] = {
     "check": CheckRequest,
     "reserve": ReserveRequest,
     "amend": AmendRequest,
+    "approve": ApproveRequest,
+    "decline": DeclineRequest,
     "commit": CommitRequest,
     "release": ReleaseRequest,
     "reverse": ReverseRequest,
     "spend": SpendRequest,
 }
-_WITH_REASON = ("amend", "reverse", "spend")
+_WITH_REASON = ("amend", "decline", "reverse", "spend")
 _TABLES = ("BudgetUtilization", "Reservation", "Spend", "AuditLog", "StoredReply")
 
 
@@ -101,6 +105,8 @@ def send(verb: str, by: Actor = SERVICE, key: str | None = None, **fields: Any) 
         body["reason"] = "The price changed"
     if verb == "reverse":
         body["to"] = ReverseTo.AVAILABLE
+    if verb == "decline":
+        body["customer_id"] = ACME
     if verb == "release":
         body["action"] = ReleaseAction.MANUAL
     if verb == "spend":

@@ -1,4 +1,4 @@
-"""The part of the step to schema version 5 about people: alerts, aliases, tests, reports."""
+"""The part of the step to schema version 5 about people: alerts, decisions, test customers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ _COLUMNS: list[Step] = [
     ALTER TABLE "Budget" ADD COLUMN "ownerEmail" TEXT
         CHECK (LENGTH("ownerEmail") BETWEEN 3 AND 254)
     """,
+    'ALTER TABLE "Reservation" ADD COLUMN "approvedMinor" BIGINT CHECK ("approvedMinor" > 0)',
+    """
+    ALTER TABLE "Reservation" ADD COLUMN "approvedAfterCheck" BIGINT
+        CONSTRAINT "Reservation_approved"
+        CHECK (("approvedMinor" IS NULL) = ("approvedAfterCheck" IS NULL))
+    """,
+    'ALTER TABLE "AuditLog" ADD COLUMN "afterCheck" BIGINT',
 ]
 _TABLES: list[Step] = [
     """
@@ -160,6 +167,14 @@ _TEST_CUSTOMERS_IN_POSTGRESQL: list[Step] = [
 _INDEXES: list[Step] = [
     'DROP INDEX "BudgetCheckLog_timestamp"',
     'CREATE INDEX "BudgetCheckLog_timestamp" ON "BudgetCheckLog" ("timestamp", "budgetId")',
+    (
+        'CREATE INDEX "BudgetCheckLog_approval" ON "BudgetCheckLog" ("customerId", "requestId") '
+        """WHERE "code" = 'REQUIRES_APPROVAL'"""
+    ),
+    (
+        'CREATE INDEX "BudgetCheckLog_uncovered" ON "BudgetCheckLog" ("customerId", "timestamp") '
+        'WHERE "available" = FALSE'
+    ),
     'CREATE INDEX "AuditLog_balance" ON "AuditLog" ("budgetId", "createdAt", "version")',
     (
         'CREATE INDEX "AuditLog_deletion" ON "AuditLog" ("budgetId", "version") '

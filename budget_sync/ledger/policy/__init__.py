@@ -40,9 +40,15 @@ from budget_sync.ledger.policy.commit import (
     require_within_tolerance,
     split_commit,
 )
+from budget_sync.ledger.policy.decide import (
+    require_not_requester,
+    require_uncovered,
+    require_waiting,
+)
 from budget_sync.ledger.policy.release import (
     require_held,
     require_may_cancel,
+    require_not_declined,
     require_requester_named,
 )
 from budget_sync.ledger.policy.reserve import (
@@ -108,7 +114,9 @@ __all__ = [
     "require_may_name_approver",
     "require_minor",
     "require_newer_check",
+    "require_not_declined",
     "require_not_held_by_other",
+    "require_not_requester",
     "require_one_budget",
     "require_own_check",
     "require_own_reservation",
@@ -120,7 +128,9 @@ __all__ = [
     "require_same_ref_amount",
     "require_same_spend",
     "require_separate_approver",
+    "require_uncovered",
     "require_version",
+    "require_waiting",
     "require_within_tolerance",
     "split_commit",
     "split_reversal",

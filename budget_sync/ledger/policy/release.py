@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from budget_sync.domain.balance import Balance
+from budget_sync.domain.decisions import Decision
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import Actor, Scope
 
@@ -41,6 +42,24 @@ def require_may_cancel(
             "originalRequesterId is not the requester of this reservation. "
             "Send the requester's id.",
             requestId=request_id,
+        )
+
+
+def require_not_declined(balance: Balance, amount_minor: int, declined: Decision | None) -> None:
+    """Raises RequestError AMOUNT_EXCEEDS_RESERVED if FP&A has declined the request.
+
+    It is the error for a request that holds nothing, and also says that it was declined.
+    """
+    if declined is not None:
+        raise RequestError(
+            Code.AMOUNT_EXCEEDS_RESERVED,
+            f"Amount exceeds reserved: this request holds 0 on this budget, "
+            f"{balance.text(amount_minor)} was to be released. FP&A has declined the request.",
+            amountReleased=0,
+            amountHeld=0,
+            newAvailable=balance.number(balance.available_minor),
+            declined=True,
+            decision=declined.to_json(),
         )
 
 

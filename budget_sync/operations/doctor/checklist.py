@@ -20,7 +20,7 @@ from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
 from budget_sync.operations.doctor import expiry, identity, installation, smoke_test, webhooks
 from budget_sync.operations.doctor.findings import Finding, by_hand, failed, ok, warning
-from budget_sync.queries import overview
+from budget_sync.queries import inbox
 from budget_sync.settings import (
     IS_INSTALLED,
     MIN_SECRET_LENGTH,
@@ -220,7 +220,7 @@ def _sheet_sync(actor: Actor, settings: Settings) -> Iterator[Finding]:
         )
         last_run = f"{last.status}, {clock.to_text(last.startTime)}" if last else "never"
         seen = f"{label} can be read; last sync run: {last_run}"
-        if last is None or clock.now() - last.startTime > overview.STALE_AFTER:
+        if last is None or clock.now() - last.startTime > inbox.STALE_AFTER:
             yield warning(
                 name,
                 seen,

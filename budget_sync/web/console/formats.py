@@ -61,6 +61,8 @@ ACTIONS = {
     "EXTEND": "Extended",
     "REVERSE": "Reversed",
     "SPEND": "Spend recorded",
+    "APPROVE": "Approved",
+    "DECLINE": "Declined",
     "ADD_CUSTOMER": "Customer added",
     "DISABLE_CUSTOMER": "Customer disabled",
     "ADD_USER": "Person added",

@@ -1,4 +1,4 @@
-"""The overview: the balance of every department, what needs attention, and recent decisions."""
+"""The overview: the inbox, the balance of every department, and recent decisions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from flask import Response
 from budget_sync.queries import overview
 from budget_sync.queries.as_of import PastDay
 from budget_sync.queries.departments import DEPARTMENTS_A_PAGE
+from budget_sync.queries.inbox import inbox
 from budget_sync.queries.overview import Day
 from budget_sync.queries.overview_at import overview_at
 from budget_sync.web import charts
 from budget_sync.web.console import formats
 from budget_sync.web.console.as_of import chosen_day
 from budget_sync.web.console.base import argument, console, page, page_number, viewer
+from budget_sync.web.console.requests import may_overspend
 
 
 @console.get("/")
@@ -26,6 +28,8 @@ def home() -> Response:
     return page(
         "overview.html",
         found=found,
+        inbox=inbox(who.actor, who.customer),
+        may_overspend=may_overspend,
         period_key=found.period.key if found.period else "",
         all_periods=overview.ALL_PERIODS,
         departments=[
@@ -37,7 +41,6 @@ def home() -> Response:
         ],
         page=page_number(),
         pages=max(1, -(-found.department_count // DEPARTMENTS_A_PAGE)),
-        old_days=overview.OLD_AFTER.days,
         decisions=_decisions(found.days) if found.days else None,
     )
 

@@ -116,6 +116,11 @@ def timeline() -> Response:
     who = viewer()
     found = request_timeline(who.actor, who.customer.id, argument("id"))
     others = _other_budgets(found.movements)
+    uncovered = (
+        uncovered_check(who.actor, who.customer.id, found.request_id)
+        if who.may(Action.DECIDE)
+        else None
+    )
     return page(
         "request.html",
         timeline=found,
@@ -127,17 +132,20 @@ def timeline() -> Response:
             if who.may(Action.COMMIT) and line.reversed_minor < line.amount_minor
         ],
         others=others,
-        uncovered=_check_to_approve(found.request_id),
+        uncovered=uncovered,
+        may_overspend=may_overspend(uncovered),
     )
 
 
-def _check_to_approve(request_id: str) -> CheckLine | None:
-    """The request's uncovered check, if the viewer may approve it over budget."""
-    who = viewer()
-    if who.actor.role not in APPROVER_ROLES:
-        return None
-    check = uncovered_check(who.actor, who.customer.id, request_id)
-    return check if check and check.user_id != who.actor.user_id else None
+def may_overspend(check: CheckLine | None) -> bool:
+    """Whether to offer an approval over budget for an uncovered check."""
+    actor = viewer().actor
+    return (
+        check is not None
+        and check.budget_id is not None
+        and actor.role in APPROVER_ROLES
+        and check.user_id != actor.user_id
+    )
 
 
 def _other_budgets(movements: list[AuditLine]) -> dict[int, str]:
@@ -194,6 +202,10 @@ def _actions(line: ReservationLine, found: Timeline) -> list[tuple[str, str]]:
 def _open_actions(line: ReservationLine) -> list[tuple[str, str]]:
     who = viewer()
     actions: list[tuple[str, str, str | None]] = []
+    is_own = line.requester_id == who.actor.user_id
+    if who.may(Action.DECIDE) and line.waits_for_approval and not is_own:
+        actions.append(("Approve", "console.approve_reservation", None))
+        actions.append(("Reject", "console.release", "reject"))
     if who.may(Action.COMMIT):
         actions.append(("Commit", "console.commit", None))
     if who.may(Action.RESERVE):
@@ -202,11 +214,11 @@ def _open_actions(line: ReservationLine) -> list[tuple[str, str]]:
         if who.customer.holdDays is not None:
             actions.append(("Extend", "console.extend", None))
     if who.may(Action.RELEASE):
-        actions.append(("Reject", "console.release", "reject"))
+        if ("Reject", "console.release", "reject") not in actions:
+            actions.append(("Reject", "console.release", "reject"))
         actions.append(("Release by hand", "console.release", "manual"))
     if who.may(Action.CANCEL):
-        is_own = not who.may(Action.RELEASE)
-        label = "Cancel my request" if is_own else "Cancel for the requester"
+        label = "Cancel for the requester" if who.may(Action.RELEASE) else "Cancel my request"
         actions.append((label, "console.release", "cancel"))
     return [
         (label, url_for(endpoint, id=line.request_id, budget=line.budget_id, action=action))

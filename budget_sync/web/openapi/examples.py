@@ -40,7 +40,11 @@ LIST_REQUESTS = {
         "One open request, which waits for the approval of FP&A",
         None,
         {
-            "items": [REQUEST | {"requesterName": "Jane Doe", "waitingFor": "approval"} | _OPEN],
+            "items": [
+                REQUEST
+                | {"requesterName": "Jane Doe", "waitingFor": "approval", "decision": None}
+                | _OPEN
+            ],
             "nextCursor": None,
         },
     )
@@ -51,6 +55,7 @@ GET_REQUEST = {
         None,
         REQUEST
         | {
+            "decision": None,
             "reservations": [_OPEN],
             "checks": [
                 {"checkId": CHECKED["checkId"], "userId": "user-123"}

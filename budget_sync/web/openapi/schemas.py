@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from budget_sync.domain.decisions import DecisionKind
 from budget_sync.domain.errors import Code
 from budget_sync.domain.events import EventType
 from budget_sync.web.openapi.ledger_schemas import Money, ReplyModel, Timestamp, absent
@@ -71,6 +72,17 @@ class RequestReservation(ReplyModel):
     closed_at: Timestamp | None
 
 
+class RequestDecision(ReplyModel):
+    """What FP&A decided about a request."""
+
+    decision: DecisionKind = Field(
+        description="`approved`, `approved_over_budget`, `rejected` or `declined`."
+    )
+    by: str = Field(description="The approver, or the person or service that rejected or declined.")
+    at: Timestamp
+    reason: str
+
+
 class ListedRequest(RequestReservation):
     """A reservation with its request."""
 
@@ -78,7 +90,10 @@ class ListedRequest(RequestReservation):
     requester_name: str
     waiting_for: Literal["approval"] | None = Field(
         description="`approval` if the reservation is open and its latest check said "
-        "`REQUIRES_APPROVAL`."
+        "`REQUIRES_APPROVAL`, and FP&A has not approved it."
+    )
+    decision: RequestDecision | None = Field(
+        description="The decision on the reservation; null if it waits, or if none was needed."
     )
 
 
@@ -133,7 +148,7 @@ class RequestCheck(ReplyModel):
 
 
 class RequestMovement(ReplyModel):
-    """A movement of money, as in the audit log."""
+    """A movement of money or a decision, as in the audit log."""
 
     action: Literal[
         "RESERVE",
@@ -145,14 +160,18 @@ class RequestMovement(ReplyModel):
         "EXTEND",
         "REVERSE",
         "SPEND",
+        "APPROVE",
+        "DECLINE",
     ]
-    budget_id: str
-    reservation_id: str | None = Field(description="null for a spend.")
+    budget_id: str | None = Field(description="null for a DECLINE if no budget was found.")
+    reservation_id: str | None = Field(description="null for a spend or a DECLINE.")
     old_value: str | None = Field(
         description="Amount held before, in whole currency units. Of REVERSE and SPEND, the amount "
-        "committed; of EXTEND, the time of expiry, or null."
+        "committed; of EXTEND, the time of expiry, or null; of DECLINE, null."
     )
-    new_value: str = Field(description="The same after the movement.")
+    new_value: str = Field(
+        description="The same after the movement. Of DECLINE, the amount that was requested."
+    )
     reserved_delta: Money
     committed_delta: Money
     changed_by: str
@@ -188,6 +207,10 @@ class RequestTimeline(ReplyModel):
     """The timeline of a request: the latest 100 entries of each list, oldest first."""
 
     request_id: str
+    decision: RequestDecision | None = Field(
+        description="The decline, or the decision on the latest reservation. A newer check or "
+        "reserve ends a decline."
+    )
     reservations: list[RequestReservation]
     checks: list[RequestCheck]
     movements: list[RequestMovement]
@@ -293,6 +316,8 @@ class ErrorReply(ReplyModel):
     exceeded_by: Money = absent("By how much the commit exceeds what the request holds.")
     version: int = absent("The reservation's current version.")
     moved_to_budget_id: str = absent("The budget to which the reservation was moved.")
+    declined: Literal[True] = absent("FP&A has declined the request.")
+    decision: RequestDecision = absent("Who declined the request, when and why.")
     external_ref: str = absent("The reference that was used before.")
     amount: Money = absent("The amount for which it was used.")
     spend_id: str = absent()

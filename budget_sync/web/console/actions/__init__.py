@@ -8,7 +8,9 @@ to choose from.
 from budget_sync.web.console.actions import (  # noqa: F401  # importing registers views
     amend,
     approve,
+    approve_reservation,
     commit,
+    decline,
     extend,
     move,
     release,

@@ -12,7 +12,7 @@ from budget_sync.queries.budgets import budget_line
 from budget_sync.queries.requests import uncovered_check
 from budget_sync.queries.timeline import request_timeline
 from budget_sync.web.console.actions.effects import Effect, LedgerAction, Share
-from budget_sync.web.console.actions.form import body, confirm
+from budget_sync.web.console.actions.form import body, confirm, redirect_if_done
 from budget_sync.web.console.base import argument, console, viewer
 
 
@@ -25,6 +25,7 @@ def approve() -> AnyResponse:
     timeline = request_timeline(who.actor, who.customer.id, argument("id"))
     check = uncovered_check(who.actor, who.customer.id, timeline.request_id)
     if check is None or check.budget_id is None:
+        redirect_if_done()
         raise RequestError(
             Code.REQUEST_CONFLICT, "This request is not waiting for an approval over budget."
         )

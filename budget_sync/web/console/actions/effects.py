@@ -91,6 +91,7 @@ class LedgerAction:
     `held_minor` is what the request holds before. `state` is what the viewer confirms apart from
     the amounts. `approves` is whether the viewer's confirmation is an approval over budget, if one
     is needed; `is_past` whether the money is already spent, so that no approval is needed.
+    `no_budget` has the currency of an action without effects.
     """
 
     title: str
@@ -105,10 +106,14 @@ class LedgerAction:
     is_dangerous: bool = False
     approves: bool = False
     is_past: bool = False
+    needs_reason: bool = True
+    no_budget: Balance | None = None
 
     @property
     def balance(self) -> Balance:
         """The balance before the action of the budget that the action is on."""
+        if self.no_budget and not self.effects:
+            return self.no_budget
         return self.effects[0].before
 
     @property

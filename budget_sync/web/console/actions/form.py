@@ -14,11 +14,12 @@ from werkzeug.wrappers import Response as AnyResponse
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import MoneyError, to_minor
 from budget_sync.domain.permissions import APPROVER_ROLES
+from budget_sync.ledger.idempotency import has_stored
 from budget_sync.queries.budgets import BudgetLine, budget_line
 from budget_sync.queries.timeline import ReservationLine, Timeline, request_timeline
 from budget_sync.web.console import formats
 from budget_sync.web.console.actions.effects import LedgerAction
-from budget_sync.web.console.base import argument, is_sent, page, typed, viewer
+from budget_sync.web.console.base import argument, console, is_sent, page, typed, viewer
 from budget_sync.web.console.errors import status_of
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -35,17 +36,42 @@ class OpenHold(NamedTuple):
 def open_hold() -> OpenHold:
     """The request and the budget of the query string, and the open reservation there.
 
-    Raises RequestError NO_OPEN_RESERVATION, or what `request_timeline` and `budget_line` raise.
+    Raises RequestError NO_OPEN_RESERVATION, what `request_timeline` and `budget_line` raise, or
+    AlreadyDoneError.
     """
     who = viewer()
     timeline = request_timeline(who.actor, who.customer.id, argument("id"))
     budget = budget_line(who.actor, who.customer.id, argument("budget"))
     line = timeline.open_reservation(budget.id)
     if line is None:
+        redirect_if_done()
         raise RequestError(
             Code.NO_OPEN_RESERVATION, "This request has no open reservation on that budget."
         )
     return OpenHold(timeline, budget, line)
+
+
+class AlreadyDoneError(Exception):
+    """The form was sent before, by a double click, and its action is done."""
+
+
+def redirect_if_done() -> None:
+    """Go to the request if this form was sent before and its action is done.
+
+    Raises AlreadyDoneError, which is answered with the redirect.
+    """
+    who = viewer()
+    if is_sent() and has_stored(who.actor, who.customer.id, _idempotency_key()):
+        raise AlreadyDoneError
+
+
+@console.errorhandler(AlreadyDoneError)
+def _redirect_to_request(_: AlreadyDoneError) -> AnyResponse:
+    return redirect(url_for("console.timeline", id=argument("id")))
+
+
+def _idempotency_key() -> str:
+    return f"console-{typed('once', 64)}"
 
 
 def typed_amount(default_minor: int, exponent: int) -> tuple[int, str | None]:
@@ -102,13 +128,13 @@ def confirm(
     # The form's idempotency key: sending a form twice is one movement, a new page is another.
     once = secrets.token_hex(16)
     if is_sent() and problem is None:
-        if not reason:
+        if action.needs_reason and not reason:
             status, problem = 400, "Enter a reason. It is kept in the audit log."
         elif typed("shown", 2000) != action.shown:
             status, problem = 409, "The amounts have changed. Check them below, then confirm again."
         else:
             try:
-                return _redirect_after(action, run(reason, f"console-{typed('once', 64)}"))
+                return _redirect_after(action, run(reason, _idempotency_key()))
             except RequestError as error:
                 status, problem = status_of(error), error.sentence
     return page(
@@ -139,6 +165,9 @@ def _default_amount(action: LedgerAction) -> str:
 def _redirect_after(action: LedgerAction, result: str) -> AnyResponse:
     """Go to the request, with a message: the result and what the budget has available now."""
     who = viewer()
+    if not action.effects:
+        flash(f"{result}.")
+        return redirect(url_for("console.timeline", id=action.request_id))
     # Of several budgets, the last one is the one that has the money afterwards.
     budget = action.effects[-1].budget
     balance = budget_line(who.actor, who.customer.id, budget.id).balance
