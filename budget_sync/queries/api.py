@@ -9,9 +9,9 @@ from budget_sync.database.models import Budget, Reservation
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import to_number
-from budget_sync.domain.names import fold
 from budget_sync.domain.permissions import Action, Actor, require
 from budget_sync.ledger import movements
+from budget_sync.ledger.aliases import department_key
 from budget_sync.queries import budgets
 from budget_sync.queries.audit import AuditLine
 from budget_sync.queries.budgets import BudgetLine
@@ -46,7 +46,7 @@ def list_budgets(
     require(actor, Action.READ_BUDGETS)
     query = budgets.rows().where(Budget.customerId == customer, Budget.deletedAt.is_null())
     if department is not None:
-        query = query.where(Budget.departmentKey == fold(department))
+        query = query.where(Budget.departmentKey == department_key(customer, department))
     if fiscal_period is not None:
         query = query.where(Budget.periodKey == period_key_of(customer, fiscal_period))
     if cursor is not None:

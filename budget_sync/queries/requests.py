@@ -14,8 +14,8 @@ from budget_sync.accounts.customers import period_key_of
 from budget_sync.database.models import Budget, BudgetCheckLog, Reservation, Spend
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code
-from budget_sync.domain.names import fold
 from budget_sync.domain.permissions import Action, Actor, Scope, require_any_for, require_for
+from budget_sync.ledger.aliases import department_key
 from budget_sync.queries import paging, timeline
 from budget_sync.queries.timeline import CheckLine, ReservationLine, SpendLine
 
@@ -179,7 +179,7 @@ def _filtered(
 def _of_name(rows: Any, customer_id: str, query: RequestQuery) -> Any:
     """The rows of budgets with the query's department and period."""
     if query.department:
-        rows = rows.where(Budget.departmentKey == fold(query.department))
+        rows = rows.where(Budget.departmentKey == department_key(customer_id, query.department))
     if query.period:
         rows = rows.where(Budget.periodKey == period_key_of(customer_id, query.period))
     return rows

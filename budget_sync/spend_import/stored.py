@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 from peewee import fn
 
 from budget_sync.accounts.customers import fiscal_year_of
-from budget_sync.database.models import AuditLog, Budget, BudgetUtilization, Customer, Spend
+from budget_sync.database.models import (
+    AuditLog,
+    Budget,
+    BudgetUtilization,
+    Customer,
+    DepartmentAlias,
+    Spend,
+)
 from budget_sync.domain.balance import Balance
 from budget_sync.domain.money import format_money
 from budget_sync.spend_import.dates import to_day
@@ -49,7 +56,7 @@ class CommittedPo(NamedTuple):
 
 
 def load_budgets(customer: Customer) -> Budgets:
-    """The customer's live budgets with their figures."""
+    """The customer's live budgets with their figures, and the aliases of their departments."""
     budgets = Budgets(fiscal_year_of(customer))
     query: Any = (
         Budget.select(
@@ -78,6 +85,8 @@ def load_budgets(customer: Customer) -> Budgets:
         )
         budget = BudgetOfRow(row.id, row.department, row.fiscalPeriod, balance)
         budgets.add(row.departmentKey, row.periodKey, budget)
+    for alias in DepartmentAlias.select().where(DepartmentAlias.customerId == customer.id):
+        budgets.add_alias(alias.nameKey, alias.departmentKey)
     return budgets
 
 

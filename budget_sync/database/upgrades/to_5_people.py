@@ -74,6 +74,10 @@ _TABLES: list[Step] = [
         "sentAt" TIMESTAMPTZ
     )
     """,
+    (
+        'CREATE INDEX "BudgetCheckLog_unmatched" ON "BudgetCheckLog" ("customerId", "timestamp") '
+        'WHERE "budgetId" IS NULL'
+    ),
     'CREATE INDEX "Alert_customerId" ON "Alert" ("customerId")',
     (
         'CREATE INDEX "AlertMessage_unsent" ON "AlertMessage" ("alertId", "dueAt") '

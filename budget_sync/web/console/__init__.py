@@ -23,6 +23,7 @@ from budget_sync.web.console import (  # noqa: F401  # importing an area registe
     sync_reading,
     sync_upload,
     team,
+    unmatched,
     webhooks,
 )
 from budget_sync.web.console.base import console, csrf
