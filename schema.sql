@@ -333,7 +333,7 @@ CREATE TABLE "BudgetCheckLog" (
 
 CREATE INDEX "BudgetCheckLog_request" ON "BudgetCheckLog" ("customerId", "requestId");
 CREATE INDEX "BudgetCheckLog_timestamp" ON "BudgetCheckLog" ("timestamp");
-CREATE INDEX "BudgetCheckLog_unmatched" ON "BudgetCheckLog" ("customerId", "timestamp") WHERE "budgetId" IS NULL;
+CREATE INDEX "BudgetCheckLog_denied" ON "BudgetCheckLog" ("customerId", "timestamp") WHERE NOT "available";
 
 -- The actions that the audit log records. It is a table, not a CHECK of "AuditLog", so that an upgrade
 -- can add an action without rewriting the log. The rows belong to the schema: each database of a

@@ -15,7 +15,8 @@ from budget_sync.ledger.aliases import department_key
 from budget_sync.queries import budgets
 from budget_sync.queries.audit import AuditLine
 from budget_sync.queries.budgets import BudgetLine
-from budget_sync.queries.requests import RequestQuery, reservations_page
+from budget_sync.queries.request_query import RequestQuery
+from budget_sync.queries.requests import reservations_page
 from budget_sync.queries.timeline import (
     CheckLine,
     ReservationLine,

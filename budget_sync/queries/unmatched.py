@@ -105,7 +105,7 @@ def _described(group: Unmatched, key: str, known: _Departments) -> Unmatched:
 
 def _groups(customer_id: str) -> list[Unmatched]:
     """The groups of checks, the latest first, before they are compared with the budgets."""
-    # The index of checks without a budget has the customer and the time.
+    # This uses the index of denied checks.
     rows: Any = (
         BudgetCheckLog.select(
             BudgetCheckLog.department,
@@ -117,6 +117,7 @@ def _groups(customer_id: str) -> list[Unmatched]:
         )
         .where(
             BudgetCheckLog.customerId == customer_id,
+            ~BudgetCheckLog.available,
             BudgetCheckLog.budgetId.is_null(),
             BudgetCheckLog.timestamp > clock.now() - LISTED_FOR,
         )

@@ -75,8 +75,8 @@ _TABLES: list[Step] = [
     )
     """,
     (
-        'CREATE INDEX "BudgetCheckLog_unmatched" ON "BudgetCheckLog" ("customerId", "timestamp") '
-        'WHERE "budgetId" IS NULL'
+        'CREATE INDEX "BudgetCheckLog_denied" ON "BudgetCheckLog" ("customerId", "timestamp") '
+        'WHERE NOT "available"'
     ),
     'CREATE INDEX "Alert_customerId" ON "Alert" ("customerId")',
     (

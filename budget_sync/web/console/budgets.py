@@ -27,7 +27,8 @@ from budget_sync.queries.budgets import (
 )
 from budget_sync.queries.overview import periods
 from budget_sync.queries.paging import pages
-from budget_sync.queries.requests import RequestQuery, reservations_page
+from budget_sync.queries.request_query import RequestQuery
+from budget_sync.queries.requests import reservations_page
 from budget_sync.queries.sync_runs import source_lines
 from budget_sync.web import charts
 from budget_sync.web.console import formats
