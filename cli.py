@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from budget_sync.commands import (
+    aliases,
     budgets,
     customers,
     database,
@@ -31,6 +32,7 @@ COMMANDS = (
     *keys.COMMANDS,
     *identity.COMMANDS,
     *budgets.COMMANDS,
+    *aliases.COMMANDS,
     *spend.COMMANDS,
     *expiry.COMMANDS,
     *readings.COMMANDS,

@@ -23,8 +23,10 @@ from budget_sync.domain.permissions import Action, Actor, Scope, require
 from budget_sync.domain.request_models import CheckRequest
 from budget_sync.domain.results import Reply
 from budget_sync.ledger import movements, policy
+from budget_sync.ledger.aliases import department_of_alias
 from budget_sync.ledger.movements import LedgerBudget
 from budget_sync.ledger.policy import CheckDecision, CustomerDefaults
+from budget_sync.ledger.suggestions import suggested_departments
 
 
 def _facts(value: Any, *, own: bool) -> Any:
@@ -114,19 +116,26 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
 
     def work() -> Reply:
         facts = _FACTS if scope is Scope.ANY else _FACTS_FOR_OWN
-        row = facts.first(
-            customer_id=request.customer_id,
-            department=fold(request.department),
-            period=period_key(request.customer_id, request.fiscal_period),
-            request_id=request.request_id,
-            user_id=actor.user_id,
-        )
+        department = fold(request.department)
+        period = period_key(request.customer_id, request.fiscal_period)
+        wanted = {
+            "customer_id": request.customer_id,
+            "department": department,
+            "period": period,
+            "request_id": request.request_id,
+            "user_id": actor.user_id,
+        }
+        row = facts.first(**wanted)
         if row is None:
             raise movements.invalid_customer()
+        if row[4] is None and (meant := department_of_alias(request.customer_id, department)):
+            row = facts.first(**wanted | {"department": meant})
         customer, held_minor = CustomerDefaults(*row[:3]), row[3] or 0
         budget = LedgerBudget.of(row[4:]) if row[4] is not None else None
+        suggestions: list[str] = []
         if budget is None:
             balance, limit_minor = None, None
+            suggestions = suggested_departments(actor, request.customer_id, department, period)
             currency, exponent = policy.currency_without_budget(customer, request.currency)
         else:
             balance = budget.balance
@@ -137,7 +146,9 @@ def check(actor: Actor, request: CheckRequest, *, started_ns: int | None = None)
         amount_minor = policy.require_minor(request.amount, currency, exponent, request.currency)
         policy.require_own_user_id(actor, scope, request.user_id)
         decision = policy.decide_check(balance, held_minor, amount_minor, limit_minor)
-        answer = _Answer(budget, decision, held_minor, amount_minor, currency, exponent)
+        answer = _Answer(
+            budget, decision, held_minor, amount_minor, currency, exponent, suggestions
+        )
         return _log(actor, request, answer, began_ns)
 
     return transact(work)
@@ -157,7 +168,10 @@ def period_key(customer_id: str, text: str) -> str:
 
 
 class _Answer(NamedTuple):
-    """A decision with the facts that are replied and logged."""
+    """A decision with the facts that are replied and logged.
+
+    `suggestions` are names of departments, if there is no budget.
+    """
 
     budget: LedgerBudget | None
     decision: CheckDecision
@@ -165,13 +179,14 @@ class _Answer(NamedTuple):
     amount_minor: int
     currency: str
     exponent: int
+    suggestions: list[str]
 
 
 def _log(actor: Actor, request: CheckRequest, answer: _Answer, began_ns: int) -> Reply:
     """Add a check to the check log; returns its reply."""
     budget, decision = answer.budget, answer.decision
     check_id = new_id("chk")
-    reply = _reply(check_id, budget, decision, answer.held_minor)
+    reply = _reply(check_id, answer)
     _INSERT.write(
         checkId=check_id,
         customerId=request.customer_id,
@@ -199,9 +214,8 @@ def _log(actor: Actor, request: CheckRequest, answer: _Answer, began_ns: int) ->
     return reply
 
 
-def _reply(
-    check_id: str, budget: LedgerBudget | None, decision: CheckDecision, held_minor: int
-) -> Reply:
+def _reply(check_id: str, answer: _Answer) -> Reply:
+    budget, decision = answer.budget, answer.decision
     data: dict[str, object] = {
         "success": True,
         "available": decision.available,
@@ -211,6 +225,8 @@ def _reply(
         "checkId": check_id,
         "budget": budget.to_json() if budget else None,
     }
-    if budget and held_minor:
-        data["alreadyReserved"] = budget.balance.number(held_minor)
+    if budget is None:
+        data["suggestions"] = answer.suggestions
+    elif answer.held_minor:
+        data["alreadyReserved"] = budget.balance.number(answer.held_minor)
     return Reply.of(data)

@@ -13,6 +13,7 @@ from budget_sync.domain.permissions import Action, Actor, require
 from budget_sync.domain.request_models import SpendRequest
 from budget_sync.domain.results import Reply
 from budget_sync.ledger import movements, policy
+from budget_sync.ledger.aliases import department_of_alias
 from budget_sync.ledger.check import period_key
 from budget_sync.ledger.movements import LedgerBudget, SpendRef
 from budget_sync.ledger.policy import SpendFacts
@@ -117,9 +118,9 @@ def _find_budget(actor: Actor, request: SpendRequest) -> str:
         "department": fold(request.department or ""),
         "period": period_key(customer_id, request.fiscal_period or ""),
     }
-    found = _BUDGET_OF_SPEND.first(spend_id=request.spend_id, **names) or _LIVE_BUDGET.first(
-        **names
-    )
+    found = _budget_named(request, names)
+    if found is None and (meant := department_of_alias(customer_id, names["department"])):
+        found = _budget_named(request, names | {"department": meant})
     if found is None:
         raise RequestError(
             Code.BUDGET_NOT_FOUND,
@@ -129,6 +130,10 @@ def _find_budget(actor: Actor, request: SpendRequest) -> str:
         )
     budget_id: str = found.id
     return budget_id
+
+
+def _budget_named(request: SpendRequest, names: dict[str, str]) -> Any:
+    return _BUDGET_OF_SPEND.first(spend_id=request.spend_id, **names) or _LIVE_BUDGET.first(**names)
 
 
 def _record(actor: Actor, budget: LedgerBudget, request: SpendRequest, amount_minor: int) -> Reply:

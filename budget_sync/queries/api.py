@@ -10,14 +10,15 @@ from budget_sync.domain import clock
 from budget_sync.domain.decisions import Decision
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.money import to_number
-from budget_sync.domain.names import fold
 from budget_sync.domain.permissions import Action, Actor, Scope, require, scope_of
 from budget_sync.ledger import movements
+from budget_sync.ledger.aliases import department_key
 from budget_sync.queries import as_of, budgets
 from budget_sync.queries.audit import AuditLine
 from budget_sync.queries.budgets import BudgetLine
 from budget_sync.queries.decisions import decision_of, decisions_of
-from budget_sync.queries.requests import RequestQuery, reservations_page
+from budget_sync.queries.request_query import RequestQuery
+from budget_sync.queries.requests import reservations_page
 from budget_sync.queries.timeline import (
     CheckLine,
     ReservationLine,
@@ -55,7 +56,7 @@ def list_budgets(
         query = as_of.rows_at(day.end)
     query = query.where(Budget.customerId == customer)
     if department is not None:
-        query = query.where(Budget.departmentKey == fold(department))
+        query = query.where(Budget.departmentKey == department_key(customer, department))
     if fiscal_period is not None:
         query = query.where(Budget.periodKey == period_key_of(customer, fiscal_period))
     if cursor is not None:

@@ -74,7 +74,12 @@ class Budgets:
         self._by_key: dict[tuple[str, str], BudgetOfRow] = {}
         self._names: dict[str, str] = {}
         self._periods: dict[str, list[str]] = defaultdict(list)
+        self._aliases: dict[str, str] = {}
         self._found: dict[tuple[str, str], BudgetOfRow | str] = {}
+
+    def add_alias(self, name_key: str, department_key: str) -> None:
+        """Add another name of a department. A department with that name has priority."""
+        self._aliases[name_key] = department_key
 
     def add(self, department_key: str, period_key: str, budget: BudgetOfRow) -> None:
         """Add a budget."""
@@ -95,6 +100,8 @@ class Budgets:
 
     def _find(self, department: str, period: str) -> BudgetOfRow | str:
         name = fold(department)
+        if name not in self._names:
+            name = self._aliases.get(name, name)
         try:
             key = api_period_key(period, self._fiscal_year)
         except PeriodError as error:

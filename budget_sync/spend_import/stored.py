@@ -15,6 +15,7 @@ from budget_sync.database.models import (
     Budget,
     BudgetUtilization,
     Customer,
+    DepartmentAlias,
     Reservation,
     Spend,
 )
@@ -56,7 +57,7 @@ class CommittedPo(NamedTuple):
 
 
 def load_budgets(customer: Customer) -> Budgets:
-    """The customer's live budgets with their figures."""
+    """The customer's live budgets with their figures, and the aliases of their departments."""
     budgets = Budgets(fiscal_year_of(customer))
     query: Any = (
         Budget.select(
@@ -85,6 +86,8 @@ def load_budgets(customer: Customer) -> Budgets:
         )
         budget = BudgetOfRow(row.id, row.department, row.fiscalPeriod, balance)
         budgets.add(row.departmentKey, row.periodKey, budget)
+    for alias in DepartmentAlias.select().where(DepartmentAlias.customerId == customer.id):
+        budgets.add_alias(alias.nameKey, alias.departmentKey)
     return budgets
 
 

@@ -35,7 +35,7 @@ from budget_sync.queries.events import (
     parse_cursor,
     parse_types,
 )
-from budget_sync.queries.requests import RequestQuery
+from budget_sync.queries.request_query import RequestQuery
 from budget_sync.settings import Settings
 from budget_sync.web import auth
 from budget_sync.web.auth import require_user, require_user_or_local

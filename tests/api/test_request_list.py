@@ -30,7 +30,9 @@ from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import ANONYMOUS, Role
 from budget_sync.domain.request_models import CheckRequest
 from budget_sync.operations import demo
-from budget_sync.queries.requests import RequestQuery, reservations_page, spends_page
+from budget_sync.queries.request_query import RequestQuery
+from budget_sync.queries.requests import reservations_page
+from budget_sync.queries.spends import spends_page
 
 pytestmark = pytest.mark.both_engines
 

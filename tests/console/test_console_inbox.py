@@ -24,6 +24,7 @@ from budget_sync.domain.permissions import Role
 from budget_sync.operations import demo
 from budget_sync.queries import inbox as inbox_queries
 from budget_sync.queries.inbox import SyncTrouble, inbox
+from budget_sync.sync.sheet_names import SheetName
 
 pytestmark = pytest.mark.both_engines
 
@@ -171,7 +172,7 @@ def test_sync_problems_are_finances_or_the_operators(site: Flask) -> None:
 
 def test_credentials_and_cron_are_for_the_operator() -> None:
     def is_operators(kind: str, message: str | None = None) -> bool:
-        return SyncTrouble(kind, "src", None, None, message).is_operators
+        return SyncTrouble(kind, "src", SheetName("plan.csv"), None, None, message).is_operators
 
     assert is_operators("failed", "GOOGLE_APPLICATION_CREDENTIALS is not set: set it")
     assert is_operators("failed", "Google does not accept it (401): renew the credentials file.")

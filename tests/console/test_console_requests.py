@@ -23,7 +23,7 @@ from budget_sync.queries import paging
 
 pytestmark = pytest.mark.both_engines
 
-VIEWS = ("open", "waiting", "uncovered", "closed", "all", "spend")
+VIEWS = ("open", "waiting", "uncovered", "denied", "closed", "all", "spend")
 
 
 def results(page: str) -> str:
@@ -90,6 +90,7 @@ def test_each_view_lists_its_requests(fiona: FlaskClient) -> None:
     assert listed(fiona, "") == both("open", "waiting")
     assert listed(fiona, "view=waiting") == both("waiting")
     assert listed(fiona, "view=uncovered") == both("uncovered")
+    assert listed(fiona, "view=denied") == both("uncovered")
     assert listed(fiona, "view=closed") == both("closed") | {OF_SITE}
     assert listed(fiona, "view=all") == both("open", "waiting", "closed") | {OF_SITE}
     assert listed(fiona, "view=spend") == both("spend")

@@ -16,6 +16,7 @@ from budget_sync.web.console import (  # noqa: F401  # importing an area registe
     keys,
     overview,
     provider_sign_in,
+    request_list,
     requests,
     session,
     sync,
@@ -24,6 +25,7 @@ from budget_sync.web.console import (  # noqa: F401  # importing an area registe
     sync_reading,
     sync_upload,
     team,
+    unmatched,
     webhooks,
 )
 from budget_sync.web.console.base import console, csrf

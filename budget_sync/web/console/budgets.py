@@ -31,7 +31,8 @@ from budget_sync.queries.budgets import (
 )
 from budget_sync.queries.departments import budget_forecast
 from budget_sync.queries.overview import periods
-from budget_sync.queries.requests import RequestQuery, reservations_page
+from budget_sync.queries.request_query import RequestQuery
+from budget_sync.queries.requests import reservations_page
 from budget_sync.queries.sync_runs import source_lines, source_names
 from budget_sync.web import charts
 from budget_sync.web.console import formats

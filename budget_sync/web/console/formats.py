@@ -90,6 +90,8 @@ ACTIONS = {
     "RESUME_WEBHOOK": "Webhook resumed",
     "REMOVE_WEBHOOK": "Webhook removed",
     "LINK_USER": "Person linked to an identity provider",
+    "ADD_ALIAS": "Alias added",
+    "REMOVE_ALIAS": "Alias removed",
 }
 #: What the amounts before and after a movement are, unless they are what the request holds.
 AMOUNTS = {"REVERSE": "committed", "SPEND": "committed"}

@@ -1,99 +1,18 @@
-"""Requests: the lists, and the timeline of one request."""
+"""One request: its timeline, and what the viewer can do with its reservations."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from typing import NamedTuple
 
 from flask import Response, url_for
 
+from budget_sync.domain.errors import Code
 from budget_sync.domain.permissions import APPROVER_ROLES, Action, Scope, scope_of
 from budget_sync.queries.audit import AuditLine
-from budget_sync.queries.budgets import budget_line, departments
-from budget_sync.queries.overview import periods
-from budget_sync.queries.requests import (
-    RequestQuery,
-    reservations_page,
-    spends_page,
-    uncovered_check,
-    uncovered_page,
-)
+from budget_sync.queries.requests import uncovered_check
 from budget_sync.queries.timeline import CheckLine, ReservationLine, Timeline, request_timeline
 from budget_sync.web.console import formats
-from budget_sync.web.console.base import argument, console, number, page, viewer
-
-VIEWS = {
-    "open": "Open",
-    "waiting": "Waiting for approval",
-    "uncovered": "Not covered",
-    "closed": "Closed",
-    "all": "All",
-    "spend": "Spend",
-}
-
-#: The status of the reservations that a view lists; the other views list other things.
-_STATUSES = {"open": "open", "waiting": "open", "closed": "closed", "all": "all"}
-
-#: The query parameters that filter a list. They stay when the viewer opens another tab.
-_FILTERS = ("q", "department", "period", "days", "budget")
-
-
-@console.get("/requests")
-def requests() -> Response:
-    """A page of reservations, of requests without enough budget, or of spend."""
-    who = viewer()
-    actor, customer = who.actor, who.customer.id
-    is_own = scope_of(actor, Action.READ_REQUESTS) is Scope.OWN
-    views = {name: label for name, label in VIEWS.items() if not (is_own and name == "spend")}
-    shown = argument("view") if argument("view") in views else "open"
-    query = _query(shown)
-    lines, after = _page_of(shown, query)
-    filters = {name: argument(name) for name in _FILTERS if argument(name).strip()}
-    return page(
-        "requests.html",
-        tabs=[
-            (name, label, f"?{urlencode({'view': name, **filters})}")
-            for name, label in views.items()
-        ],
-        shown=shown,
-        query=query,
-        filters=filters,
-        lines=lines,
-        after=after,
-        budget=budget_line(actor, customer, query.budget_id) if query.budget_id else None,
-        departments=departments(actor, customer),
-        periods=periods(actor, customer),
-        is_own=is_own,
-    )
-
-
-def _query(shown: str) -> RequestQuery:
-    return RequestQuery(
-        status=_STATUSES.get(shown, "all"),
-        text=argument("q"),
-        budget_id=argument("budget"),
-        waits_for_approval=shown == "waiting",
-        department=argument("department").strip(),
-        period=argument("period").strip(),
-        older_than_days=_days(),
-        after=number("after"),
-    )
-
-
-def _days() -> int | None:
-    """The age from which requests are listed, at most 100 years; None for all."""
-    days = number("days")
-    return min(days, 36_500) if days else None
-
-
-def _page_of(shown: str, query: RequestQuery) -> tuple[list[Any], int | None]:
-    """A page of a view's lines, and `after` for the next page."""
-    who = viewer()
-    if shown == "uncovered":
-        return uncovered_page(who.actor, who.customer.id, query)
-    if shown == "spend":
-        return spends_page(who.actor, who.customer.id, query)
-    return reservations_page(who.actor, who.customer.id, query)
+from budget_sync.web.console.base import argument, console, page, viewer
 
 
 class Card(NamedTuple):
@@ -134,6 +53,7 @@ def timeline() -> Response:
         others=others,
         uncovered=uncovered,
         may_overspend=may_overspend(uncovered),
+        is_unmatched=_is_unmatched(found),
     )
 
 
@@ -146,6 +66,12 @@ def may_overspend(check: CheckLine | None) -> bool:
         and actor.role in APPROVER_ROLES
         and check.user_id != actor.user_id
     )
+
+
+def _is_unmatched(found: Timeline) -> bool:
+    """Whether the latest check found no budget, and the viewer may see such checks of all users."""
+    is_own = scope_of(viewer().actor, Action.READ_REQUESTS) is Scope.OWN
+    return not is_own and bool(found.checks) and found.checks[-1].code == Code.NO_BUDGET
 
 
 def _other_budgets(movements: list[AuditLine]) -> dict[int, str]:

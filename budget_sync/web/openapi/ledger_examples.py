@@ -99,8 +99,8 @@ CHECK = {
     ),
     "noBudget": Example(
         "No budget for that department and period",
-        _CHECK | {"department": "Legal"},
-        _decision(Code.NO_BUDGET, "No budget found", None),
+        _CHECK | {"department": "Enginering"},
+        _decision(Code.NO_BUDGET, "No budget found", None) | {"suggestions": ["Engineering"]},
     ),
 }
 

@@ -63,6 +63,11 @@ class CheckReply(ReplyModel):
     budget: BudgetFigures | None = Field(
         description="null if there is no budget for that department and period."
     )
+    suggestions: list[str] = absent(
+        "Only with NO_BUDGET: at most three names of departments that the request may mean, among "
+        "those whose budgets the caller may read. Departments with a budget in that period come "
+        "first. If it is the department that was sent, only the period has no budget."
+    )
     already_reserved: Money = absent(
         "Amount that this request already holds on the budget. It does not count against the "
         "request. Omitted if it holds nothing."
