@@ -12,6 +12,7 @@ from stress import (
     damage,
     deliver,
     disk,
+    events,
     kills,
     locks,
     mutation,
@@ -80,6 +81,14 @@ ROWS = (
         deliver.stress,
         short=4,
         full=200,
+        engines=BOTH,
+    ),
+    Row(
+        "events",
+        "Clients that poll the events of concurrent movements get each once, in order",
+        events.stress,
+        short=400,
+        full=20_000,
         engines=BOTH,
     ),
     Row(
