@@ -24,6 +24,7 @@ from api.test_guide import AS_JSON, CHECK, RESERVE
 from support.machine import ENGINE, PROJECT, free_port, needs, wait_until
 
 from budget_sync import __version__
+from budget_sync.web.openapi import guides
 
 pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="not about an engine")
 
@@ -137,6 +138,7 @@ def package(program: Path, tmp_path: Path) -> Package:
 def test_wheel_has_program_schema_pages_and_no_tests(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"budget_sync/toplevel/{name}" for name in ("app.py", "cli.py", "schema.sql")} < names
+    assert {f"budget_sync/toplevel/docs/{name}.md" for name in guides.PAGES} < names
     tracked = {
         str(path.relative_to(PROJECT))
         for path in (PROJECT / "budget_sync").rglob("*")
@@ -196,6 +198,7 @@ def test_scenario_1_of_the_guide_with_the_installed_wheel(package: Package) -> N
         assert page.ok
         (style,) = re.findall(r'"(/[^"]*console\.css[^"]*)"', page.text)
         assert requests.get(f"{url}{style}", timeout=30).ok
+        assert "The life of a request" in requests.get(f"{url}/docs/integrate", timeout=30).text
     assert package.succeed("verify").startswith("Verified: 4 budgets, 2 reservations, ")
     doctor = package.run("doctor")
     assert (doctor.returncode, doctor.stderr) == (0, "")

@@ -24,6 +24,7 @@ from support.sheets_server import SheetsServer  # noqa: E402
 PAGES = (
     ("sign-in", None, "/sign-in"),
     ("api", None, "/docs"),
+    ("guide", None, "/docs/integrate"),
     ("overview", "fiona", "/"),
     ("overview-employee", "jane", "/"),
     ("budgets", "fiona", "/budgets"),

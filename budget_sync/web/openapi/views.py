@@ -1,4 +1,4 @@
-"""`/openapi.json` for programs, and `/docs` for people.
+"""`/openapi.json` for programs; `/docs` and `/docs/<page>` for people.
 
 The page is rendered here. All OpenAPI viewers that could be vendored need inline styles or data:
 images, which the Content-Security-Policy forbids. A page without scripts also loads faster and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, abort
 
 import budget_sync
 from budget_sync.domain.results import dumps
@@ -17,8 +17,8 @@ from budget_sync.web.console.base import HEADERS, page
 
 blueprint = Blueprint("openapi", __name__)
 
-# The views import `document` and `docs_page` late, because both create all models on import. No
-# command should wait for that, and most workers never need them.
+# The views import `document`, `docs_page` and `guides` late. They create all models, or load a
+# library. No command should wait for that, and most workers never need them.
 
 
 @blueprint.get("/openapi.json")
@@ -38,7 +38,7 @@ def _document() -> str:
 @blueprint.get("/docs")
 def read() -> Response:
     """The API as an HTML page."""
-    from budget_sync.web.openapi import docs_page  # noqa: PLC0415
+    from budget_sync.web.openapi import docs_page, guides  # noqa: PLC0415
 
     response = page(
         "docs.html",
@@ -47,6 +47,24 @@ def read() -> Response:
         groups=docs_page.groups(),
         codes=docs_page.codes(),
         schemes=docs_page.schemes(),
+        guides=[(name, guides.guide(name).title) for name in guides.PAGES],
+    )
+    response.headers.extend(HEADERS)
+    return response
+
+
+@blueprint.get("/docs/<name>")
+def read_guide(name: str) -> Response:
+    """A page of docs/ for integrators."""
+    from budget_sync.web.openapi import guides  # noqa: PLC0415
+
+    if name not in guides.PAGES:
+        abort(404)
+    response = page(
+        "guide.html",
+        version=budget_sync.__version__,
+        guide=guides.guide(name),
+        others=[(each, guides.guide(each).title) for each in guides.PAGES if each != name],
     )
     response.headers.extend(HEADERS)
     return response
