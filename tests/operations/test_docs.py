@@ -35,6 +35,7 @@ PAGES = sorted(
         PROJECT / "README.md",
         PROJECT / "CHANGELOG.md",
         PROJECT / "deploy" / "README.md",
+        PROJECT / "examples" / "orchestrator" / "README.md",
         PROJECT / "tests" / "README.md",
         *DOCS.glob("*.md"),
         *(PROJECT / ".github").rglob("*.md"),
