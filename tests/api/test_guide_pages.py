@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from support.machine import ENGINE, PROJECT
+from support.world import key_headers
 
 from budget_sync.domain.errors import Code
 from budget_sync.domain.events import EventType
@@ -96,3 +99,25 @@ def test_integrators_page_has_every_code_with_its_status_and_event() -> None:
     found.pop("HTTP_ERROR")
     assert found == {code: [STATUSES.get(Code(code), 200)] for code in found}
     assert [kind for kind in EventType if f"`{kind}`" not in page] == []
+
+
+def test_bodies_of_the_integrators_page_work(client: FlaskClient) -> None:
+    page = (PROJECT / "docs" / "integrate.md").read_text(encoding="utf-8")
+    calls = page.partition("## The calls")[2].partition("## Identifiers")[0]
+    blocks = re.findall(r"```json\n(.*?)```", calls, flags=re.DOTALL)
+    check, reply, reserve, commit, reject, cancel = map(json.loads, blocks)
+    headers = key_headers()
+    checked = client.post(
+        "/api/budget/check", json=check | {"customerId": "org-456"}, headers=headers
+    )
+    assert checked.json.keys() == reply.keys()
+    assert checked.json["budget"].keys() == reply["budget"].keys()
+    assert checked.json["code"] == reply["code"]
+    for number, (call, body) in enumerate(
+        [("commit", commit), ("release", reject), ("release", cancel)]
+    ):
+        for name, sent in (("reserve", reserve), (call, body)):
+            answer = client.post(
+                f"/api/budget/{name}", json=sent | {"requestId": f"r{number}"}, headers=headers
+            )
+            assert (answer.status_code, answer.json["success"]) == (200, True), answer.text

@@ -165,28 +165,49 @@ def test_example_follows_people_by_webhook_and_feed(
         program.wait_for("moved", state="approved", held=4000)
         program.wait_for("ended", state="released", held=0)
         program.wait_for("paid", state="fulfilled", held=0)
-        # The webhook brings the same events. They are known.
+        # The webhook brings the same events.
         before = [program.stored(name) for name in ("moved", "ended", "paid")]
         server.flask("deliver", "--once")
         assert [program.stored(name) for name in ("moved", "ended", "paid")] == before
 
 
-def test_example_accepts_only_signed_webhooks(
+def test_example_handles_signed_webhooks_once(
     language: str, shared: Path, server: Installation, tmp_path: Path
 ) -> None:
+    fiona = server.session("fiona")
+
+    def amend(amount: int) -> None:
+        sent = {"budgetId": "budget-123", "requestId": "signed", "amount": amount, "reason": "x"}
+        assert fiona.post(f"{server.url}/api/budget/amend", json=sent, timeout=30).ok
+
     with orchestrator(language, shared, server, tmp_path, server.url, poll_s=3600) as program:
+
+        def post(event_id: str, headers: dict[str, str] | None = None) -> int:
+            data = {"requestId": "signed"}
+            event = {"id": event_id, "type": "reservation.amended", "data": data}
+            body = json.dumps(event).encode()
+            now = int(time.time())
+            signed = signed_headers(event_id, now, body, [new_secret(), program.secret])
+            url = f"http://127.0.0.1:{program.port}/"
+            sent = signed if headers is None else headers
+            return requests.post(url, data=body, headers=sent, timeout=30).status_code
+
         assert program.do("submit", "signed", intake=intake()) == ("approved", None)
-        event = {"id": "evt_1", "type": "reservation.amended", "data": {"requestId": "signed"}}
-        body = json.dumps(event).encode()
+        amend(4000)
         for forged in (
-            signed_headers("evt_1", int(time.time()), body, [new_secret()]),
+            signed_headers("evt_1", int(time.time()), b"{}", [new_secret()]),
             {"webhook-id": "evt_1", "webhook-timestamp": "1", "webhook-signature": "nonsense"},
             {},
         ):
-            reply = requests.post(
-                f"http://127.0.0.1:{program.port}/", data=body, headers=forged, timeout=30
-            )
-            assert reply.status_code == 400
+            assert post("evt_1", forged) == 400
+        assert program.stored("signed")["held"] == 5000
+        assert post("evt_1") == 204
+        assert program.stored("signed")["held"] == 4000
+        amend(3000)
+        assert post("evt_1") == 204
+        assert program.stored("signed")["held"] == 4000
+        assert post("evt_2") == 204
+        assert program.stored("signed")["held"] == 3000
 
 
 def lines_of_python(text: str) -> int:

@@ -130,10 +130,11 @@ class FaultyProxy:
 
 @dataclass
 class Orchestrator:
-    """A running example: its process, the port of its receiver, and the file of its state."""
+    """A running example: its process, its receiver's port and secret, and the file it stores."""
 
     process: subprocess.Popen[str]
     port: int
+    secret: str
     store: Path
 
     def send(self, step: str, request_id: str, **facts: Any) -> None:
@@ -214,6 +215,6 @@ def orchestrator(
         ) as process,
     ):
         try:
-            yield Orchestrator(process, port, store)
+            yield Orchestrator(process, port, environment["WEBHOOK_SECRET"], store)
         finally:
             process.kill()
