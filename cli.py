@@ -12,6 +12,7 @@ from budget_sync.commands import (
     expiry,
     identity,
     keys,
+    load_test,
     people,
     readings,
     server,
@@ -38,6 +39,7 @@ COMMANDS = (
     *sync_sheets.COMMANDS,
     *webhooks.COMMANDS,
     *deliver.COMMANDS,
+    *load_test.COMMANDS,
 )
 
 
