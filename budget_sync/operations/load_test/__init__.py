@@ -1,6 +1,7 @@
 """`flask load-test`: sends purchases of a test customer at a fixed rate, measures the replies."""
 
 from budget_sync.operations.load_test.client import Client, LoadTestError
+from budget_sync.operations.load_test.purchases import Plan, prepare, run
 from budget_sync.operations.load_test.report import (
     LIMIT_S,
     Report,
@@ -8,7 +9,6 @@ from budget_sync.operations.load_test.report import (
     last_passed,
     store_passed,
 )
-from budget_sync.operations.load_test.purchases import Plan, prepare, run
 
 __all__ = [
     "LIMIT_S",
