@@ -13,6 +13,7 @@ from budget_sync.commands import (
     expiry,
     identity,
     keys,
+    load_test,
     people,
     readings,
     server,
@@ -40,6 +41,7 @@ COMMANDS = (
     *sync_sheets.COMMANDS,
     *webhooks.COMMANDS,
     *deliver.COMMANDS,
+    *load_test.COMMANDS,
 )
 
 

@@ -64,7 +64,7 @@ _SESSION_USER = Prepared(
 )
 _KEY = Prepared(
     lambda value: (
-        ApiKey.select(ApiKey)
+        ApiKey.select(ApiKey, Customer.isTest)
         .join(Customer, JOIN.LEFT_OUTER, on=(Customer.id == ApiKey.customerId))
         .where(
             ApiKey.id == value.key_id,
@@ -243,6 +243,7 @@ def actor_of_key(key: str) -> Actor | None:
         customer_id=row.customerId,
         may_overspend=bool(row.mayOverspend),
         scopes=scopes_of(row.scopes),
+        is_test=bool(row.isTest),
     )
 
 

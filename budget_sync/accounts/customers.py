@@ -105,16 +105,20 @@ def add_customer(
             createdAt=clock.now(),
             **rule_columns,
         )
-        audit_log.record(
-            actor,
-            "ADD_CUSTOMER",
-            customer_id=customer_id,
-            subject=customer_id,
-            newValue=f"{name}, test customer" if is_test else name,
-        )
+        _record_added(actor, customer)
         return customer
 
     return transact(work)
+
+
+def _record_added(actor: Actor, customer: Customer) -> None:
+    audit_log.record(
+        actor,
+        "ADD_CUSTOMER",
+        customer_id=customer.id,
+        subject=customer.id,
+        newValue=f"{customer.name}, test customer" if customer.isTest else customer.name,
+    )
 
 
 def set_customer(

@@ -156,7 +156,7 @@ class Actor:
     `principal` is stable ("user:user-123", "service:orchestrator"). A service keeps its principal
     when it gets another API key, because the principal has the service's name. It is unique within
     a customer. `customer_id` is None for a caller for all customers. `scopes` limit a service to
-    some of its actions; None means all of them.
+    some of its actions; None means all of them. `is_test`: a service of a test customer.
     """
 
     principal: str
@@ -167,6 +167,7 @@ class Actor:
     customer_id: str | None
     may_overspend: bool = False
     scopes: frozenset[ApiScope] | None = None
+    is_test: bool = False
 
     @property
     def label(self) -> str:

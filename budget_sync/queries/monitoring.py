@@ -1,4 +1,4 @@
-"""Queries for the metrics: a few quick ones, over all customers, run at each scrape."""
+"""Queries for the metrics: a few quick ones, over all real customers, run at each scrape."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from budget_sync.database.models import (
     Customer,
     SyncHistory,
 )
-from budget_sync.domain import clock
-from budget_sync.domain.balance import HIGH_PERCENT, Balance
+from budget_sync.domain import clock, events
+from budget_sync.domain.balance import Balance
 from budget_sync.domain.periods import FiscalYear, is_current
 from budget_sync.queries.balances import (
     AMOUNTS,
@@ -36,8 +36,8 @@ class CustomerBalance(NamedTuple):
     balance: Balance
 
 
-#: Percentages of a budget: nearly used up, and used up.
-THRESHOLDS = (HIGH_PERCENT, 100)
+#: Percentages of a budget: those of the events.
+THRESHOLDS = events.THRESHOLDS
 
 
 class ThresholdCount(NamedTuple):
@@ -65,7 +65,7 @@ class SourceState(NamedTuple):
 def balances() -> list[CustomerBalance]:
     """The balance of every customer, by currency."""
     query: Any = (
-        live_budgets()
+        _counted_budgets()
         .select(Budget.customerId, Budget.currency, *sums(Budget.currencyExponent, *AMOUNTS))
         .group_by(Budget.customerId, Budget.currency)
         .order_by(Budget.customerId, Budget.currency)
@@ -79,7 +79,7 @@ def balances() -> list[CustomerBalance]:
 def overdrawn() -> dict[str, int]:
     """The number of overdrawn live budgets, by customer id, for customers with live budgets."""
     query: Any = (
-        live_budgets()
+        _counted_budgets()
         .select(Budget.customerId, fn.COUNT(Budget.id).filter(IS_OVERDRAWN))
         .group_by(Budget.customerId)
         .order_by(Budget.customerId)
@@ -94,7 +94,7 @@ def over_threshold() -> list[ThresholdCount]:
     A department may have a current quarter and a current year: both count.
     """
     query: Any = (
-        live_budgets()
+        _counted_budgets()
         .select(
             Customer.id,
             Customer.timeZone,
@@ -127,6 +127,12 @@ def over_threshold() -> list[ThresholdCount]:
     ]
 
 
+def _counted_budgets() -> Any:
+    """The live budgets of all customers that are not test customers."""
+    test = Customer.select(Customer.id).where(Customer.isTest)
+    return live_budgets().where(Budget.customerId.not_in(test))
+
+
 def _is_used_to(percent: int) -> Any:
     """Whether at least that share of a budget is used. A budget of 0 without use does not count.
 
@@ -139,11 +145,12 @@ def _is_used_to(percent: int) -> Any:
 def expiring_keys() -> dict[str, int]:
     """The number of keys that expire soon, by customer id; "" for keys for all customers.
 
-    Every enabled customer is in it.
+    Every enabled customer is in it, except test customers.
     """
-    enabled = Customer.select(Customer.id).where(Customer.disabledAt.is_null())
+    enabled = Customer.select(Customer.id).where(Customer.disabledAt.is_null(), ~Customer.isTest)
     counts = {customer.id: 0 for customer in enabled.order_by(Customer.id)}
-    return counts | Counter(key.customerId or "" for key in api_keys.expiring_keys())
+    expiring = Counter(key.customerId or "" for key in api_keys.expiring_keys())
+    return counts | {each: count for each, count in expiring.items() if each in counts or not each}
 
 
 def sources() -> list[SourceState]:
@@ -163,6 +170,7 @@ def sources() -> list[SourceState]:
             BudgetDataSourceConfig.isActive,
             BudgetDataSourceConfig.removedAt.is_null(),
             Customer.disabledAt.is_null(),
+            ~Customer.isTest,
         )
         .order_by(BudgetDataSourceConfig.customerId, BudgetDataSourceConfig.id)
     )

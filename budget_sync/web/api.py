@@ -13,6 +13,7 @@ from werkzeug.routing import PathConverter
 import budget_sync
 from budget_sync import database, ledger, sync
 from budget_sync.accounts import passwords
+from budget_sync.accounts.customers import get_customer
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.permissions import Actor
 from budget_sync.domain.request_models import (
@@ -42,6 +43,7 @@ from budget_sync.web.auth import require_user, require_user_or_local
 from budget_sync.web.events import MAX_WAIT_S, await_events
 from budget_sync.web.payloads import error_response, idempotency_key, json_response, parse, respond
 from budget_sync.web.server_interface import runs_on_event_loop
+from budget_sync.web.test_outcomes import chosen_reply
 
 api = Blueprint("api", __name__)
 
@@ -103,55 +105,66 @@ def _connect() -> None:
 def check() -> Response:
     """Check whether a budget has an amount available."""
     started_ns = time.perf_counter_ns()
-    actor = require_user_or_local()
-    return respond(ledger.check(actor, parse(CheckRequest), started_ns=started_ns))
+    actor, body = require_user_or_local(), parse(CheckRequest)
+    return respond(chosen_reply(actor, body) or ledger.check(actor, body, started_ns=started_ns))
 
 
 @api.post("/api/budget/reserve")
 @runs_on_event_loop
 def reserve() -> Response:
     """Reserve money for a request."""
-    actor = require_user()
-    return respond(ledger.reserve(actor, parse(ReserveRequest), idempotency_key=idempotency_key()))
+    actor, body = require_user(), parse(ReserveRequest)
+    return respond(
+        chosen_reply(actor, body) or ledger.reserve(actor, body, idempotency_key=idempotency_key())
+    )
 
 
 @api.post("/api/budget/commit")
 @runs_on_event_loop
 def commit() -> Response:
     """Move reserved money to committed."""
-    actor = require_user()
-    return respond(ledger.commit(actor, parse(CommitRequest), idempotency_key=idempotency_key()))
+    actor, body = require_user(), parse(CommitRequest)
+    return respond(
+        chosen_reply(actor, body) or ledger.commit(actor, body, idempotency_key=idempotency_key())
+    )
 
 
 @api.post("/api/budget/release")
 @runs_on_event_loop
 def release() -> Response:
     """Return reserved money to the budget."""
-    actor = require_user()
-    return respond(ledger.release(actor, parse(ReleaseRequest), idempotency_key=idempotency_key()))
+    actor, body = require_user(), parse(ReleaseRequest)
+    return respond(
+        chosen_reply(actor, body) or ledger.release(actor, body, idempotency_key=idempotency_key())
+    )
 
 
 @api.post("/api/budget/amend")
 @runs_on_event_loop
 def amend() -> Response:
     """Change what a request holds, move it to another budget, or extend it."""
-    actor = require_user()
-    return respond(ledger.amend(actor, parse(AmendRequest), idempotency_key=idempotency_key()))
+    actor, body = require_user(), parse(AmendRequest)
+    return respond(
+        chosen_reply(actor, body) or ledger.amend(actor, body, idempotency_key=idempotency_key())
+    )
 
 
 @api.post("/api/budget/reverse")
 @runs_on_event_loop
 def reverse() -> Response:
     """Return committed money."""
-    actor = require_user()
-    return respond(ledger.reverse(actor, parse(ReverseRequest), idempotency_key=idempotency_key()))
+    actor, body = require_user(), parse(ReverseRequest)
+    return respond(
+        chosen_reply(actor, body) or ledger.reverse(actor, body, idempotency_key=idempotency_key())
+    )
 
 
 @api.post("/api/budget/spend")
 @runs_on_event_loop
 def spend() -> Response:
     """Record money that was spent without a reservation."""
-    return respond(ledger.spend(require_user(), parse(SpendRequest)))
+    actor, body = require_user(), parse(SpendRequest)
+    return respond(chosen_reply(actor, body) or ledger.spend(actor, body))
 
 
 @api.get("/api/budgets")
@@ -315,6 +328,7 @@ def _me(actor: Actor) -> dict[str, object]:
         "email": actor.email,
         "role": actor.role,
         "customerId": actor.customer_id,
+        "isTest": actor.customer_id is not None and get_customer(actor.customer_id).isTest,
     }
 
 

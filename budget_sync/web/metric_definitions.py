@@ -104,8 +104,8 @@ OVERDRAWN = Definition(
 OVER_THRESHOLD = Definition(
     "budget_sync_budgets_over_threshold",
     ("customer", "threshold"),
-    "Number of the customer's budgets whose period includes today and of which at least 80 or 100 "
-    "percent (the threshold) is reserved or committed, without deleted budgets.",
+    "Number of the customer's budgets whose period includes today and of which at least 80, 90 or "
+    "100 percent (the threshold) is reserved or committed, without deleted budgets.",
 )
 DATABASE_UP = Definition(
     "budget_sync_database_up",

@@ -283,11 +283,13 @@ class _RequestCounter:
 
         def start(status: str, *arguments: Any) -> Any:
             try:
-                # Flask removes its request when the context ends.
-                endpoint = environ["werkzeug.request"].endpoint
-                self.instruments.count_request(
-                    endpoint, int(status[:3]), environ.get(_OUTCOME), time.perf_counter() - started
-                )
+                if auth.UNCOUNTED not in environ:
+                    # Flask removes its request when the context ends.
+                    endpoint = environ["werkzeug.request"].endpoint
+                    duration_s = time.perf_counter() - started
+                    self.instruments.count_request(
+                        endpoint, int(status[:3]), environ.get(_OUTCOME), duration_s
+                    )
             except OSError:
                 # A new series may need disk space. The caller still gets the reply.
                 log.warning("Could not count a request.", exc_info=True)

@@ -213,6 +213,7 @@ TYPED: dict[str, tuple[str, ...]] = {
     "resume-webhook": ("whk_1",),
     "remove-webhook": ("whk_1",),
     "deliver": ("--once",),
+    "load-test": ("--url", "http://127.0.0.1:1", "--key-file", "key"),
     "import-spend": ("cards.csv", "--customer", "acme"),
     "expire-holds": (),
     "prune-checks": ("--older-than", "365"),
@@ -228,7 +229,7 @@ TYPED: dict[str, tuple[str, ...]] = {
 }
 
 # These commands create a database, or report problems of a missing one.
-WITHOUT_DATABASE = {"init-db", "restore", "doctor", "sheet-template"}
+WITHOUT_DATABASE = {"init-db", "restore", "doctor", "sheet-template", "load-test"}
 
 
 def test_all_commands_are_tested_here() -> None:

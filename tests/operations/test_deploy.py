@@ -192,6 +192,8 @@ tests:
   - interval: 1m
     input_series:
       - series: 'budget_sync_budgets_over_threshold{customer="acme", threshold="80"}'
+        values: "0 4x61"
+      - series: 'budget_sync_budgets_over_threshold{customer="acme", threshold="90"}'
         values: "0 2x61"
       - series: 'budget_sync_budgets_over_threshold{customer="acme", threshold="100"}'
         values: "0 1x61"
@@ -216,8 +218,16 @@ tests:
           - exp_labels: {severity: ticket, customer: acme}
             exp_annotations:
               summary: >-
-                Budgets of acme in the current period that are used to 80 % or more,
+                Budgets of acme in the current period that are used to 90 % or more,
                 and not used up: 1
+      - eval_time: 61m
+        alertname: BudgetsOver80Percent
+        exp_alerts:
+          - exp_labels: {severity: info, customer: acme}
+            exp_annotations:
+              summary: >-
+                Budgets of acme in the current period that are used to 80 % or more,
+                and to less than 90 %: 2
 """
 
 #: For a week, each sync run had a rejected row.
@@ -250,7 +260,11 @@ def test_alerts_on_used_up_budgets_do_not_use_sums() -> None:
     alerts = dict(
         re.findall(r"- alert: (\w+)\n(.*?)(?=\n +- alert:|\Z)", text("alerts.yml"), re.DOTALL)
     )
-    for name, threshold in (("BudgetsUsedUp", 100), ("BudgetsNearlyUsedUp", 80)):
+    for name, threshold in (
+        ("BudgetsUsedUp", 100),
+        ("BudgetsNearlyUsedUp", 90),
+        ("BudgetsOver80Percent", 80),
+    ):
         assert f'budget_sync_budgets_over_threshold{{threshold="{threshold}"}}' in alerts[name]
         assert "_amount" not in alerts[name]
     assert 'result=~"success|partial"' in alerts["SheetSyncSuccessRateLow"]

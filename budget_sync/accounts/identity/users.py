@@ -37,7 +37,7 @@ _USER = Prepared(
 
 
 _CUSTOMER = Prepared(
-    lambda value: Customer.select(Customer.id).where(
+    lambda value: Customer.select(Customer.isTest).where(
         Customer.id == value.customer_id, Customer.disabledAt.is_null()
     )
 )
@@ -51,7 +51,8 @@ def actor_of_token(token: Token) -> Actor:
     """
     found = identify(token)
     if isinstance(found, Machine):
-        if _CUSTOMER.first(customer_id=found.customer_id) is None:
+        customer = _CUSTOMER.first(customer_id=found.customer_id)
+        if customer is None:
             _require_enabled(found.customer_id)
         return Actor(
             principal=f"service:{found.name}",
@@ -62,6 +63,7 @@ def actor_of_token(token: Token) -> Actor:
             customer_id=found.customer_id,
             may_overspend=found.may_overspend,
             scopes=found.scopes,
+            is_test=customer is not None and bool(customer.isTest),
         )
     return authentication.actor_of_user(user_of(found, may_create=token.provider.create_users))
 

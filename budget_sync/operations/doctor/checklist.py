@@ -18,6 +18,7 @@ from budget_sync.database import DatabaseUnusableError
 from budget_sync.database.models import ApiKey, AuditLog, BudgetCheckLog, SyncHistory, User
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
+from budget_sync.operations import load_test
 from budget_sync.operations.doctor import expiry, identity, installation, smoke_test, webhooks
 from budget_sync.operations.doctor.findings import Finding, by_hand, failed, ok, warning
 from budget_sync.queries import inbox
@@ -76,7 +77,7 @@ def examine(
     yield from _sheet_sync(actor, settings)
     yield from expiry.released_in_time(_program())
     yield _monitoring(settings)
-    yield by_hand("Load test", f"`make bench` measures this machine; {_busiest()}")
+    yield _load_test(settings)
     yield by_hand(
         "Document the orchestrator's API", "the page /docs has every call and every error code"
     )
@@ -271,6 +272,21 @@ def _monitoring(settings: Settings) -> Finding:
             f"set TRUSTED_HOSTS={hosts},127.0.0.1, unless Prometheus uses one of those names",
         )
     return ok(name, "METRICS_TOKEN is set; the alerts are in deploy/alerts.yml")
+
+
+def _load_test(settings: Settings) -> Finding:
+    passed = load_test.last_passed(settings.instance_folder)
+    if passed is None:
+        return by_hand(
+            "Load test",
+            f"run `flask load-test` with a key of a test customer; {_busiest()}",
+        )
+    return ok(
+        "Load test",
+        f"`flask load-test` last passed at {passed.time}, with {passed.per_minute:,} calls per "
+        f"minute for {passed.minutes:g} minutes: 99 % took at most {passed.p99_s:g} s; "
+        f"{_busiest()}",
+    )
 
 
 def _busiest() -> str:

@@ -101,6 +101,7 @@ _FIONA = {
     "email": "fiona@acme.com",
     "role": "fpa_admin",
     "customerId": "org-456",
+    "isTest": False,
 }
 _SIGNED_IN = {"success": True, "user": _FIONA}
 

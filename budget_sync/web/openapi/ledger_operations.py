@@ -17,6 +17,7 @@ from budget_sync.web.openapi.operation import (
     IDEMPOTENCY_KEY,
     LEDGER_ERRORS,
     MOVEMENT_ERRORS,
+    TEST_OUTCOME,
     Operation,
 )
 
@@ -35,6 +36,7 @@ LEDGER_OPERATIONS = (
         (Code.NOT_YOUR_REQUEST, *LEDGER_ERRORS),
         allowed_callers=("", "apiKey", "session"),
         body=CheckRequest,
+        parameters=(TEST_OUTCOME,),
         examples=ledger_examples.CHECK,
     ),
     Operation(
@@ -59,7 +61,7 @@ LEDGER_OPERATIONS = (
             Code.AMOUNT_TOO_LARGE,
         ),
         body=ReserveRequest,
-        parameters=(IDEMPOTENCY_KEY,),
+        parameters=(IDEMPOTENCY_KEY, TEST_OUTCOME),
         examples=ledger_examples.RESERVE,
     ),
     Operation(
@@ -80,7 +82,7 @@ LEDGER_OPERATIONS = (
             *(Code.BUDGET_DELETED, Code.AMOUNT_TOO_LARGE, *MOVEMENT_ERRORS),
         ),
         body=CommitRequest,
-        parameters=(IDEMPOTENCY_KEY,),
+        parameters=(IDEMPOTENCY_KEY, TEST_OUTCOME),
         examples=ledger_examples.COMMIT,
     ),
     Operation(
@@ -96,7 +98,7 @@ LEDGER_OPERATIONS = (
         ledger_schemas.ReleaseReply | ledger_schemas.ReleaseRejected,
         (Code.AMOUNT_EXCEEDS_RESERVED, Code.NOT_YOUR_REQUEST, *MOVEMENT_ERRORS),
         body=ReleaseRequest,
-        parameters=(IDEMPOTENCY_KEY,),
+        parameters=(IDEMPOTENCY_KEY, TEST_OUTCOME),
         examples=ledger_examples.RELEASE,
     ),
     Operation(
@@ -119,7 +121,7 @@ LEDGER_OPERATIONS = (
             *(Code.BUDGET_DELETED, *MOVEMENT_ERRORS),
         ),
         body=AmendRequest,
-        parameters=(IDEMPOTENCY_KEY,),
+        parameters=(IDEMPOTENCY_KEY, TEST_OUTCOME),
         examples=ledger_examples.AMEND,
     ),
     Operation(
@@ -139,7 +141,7 @@ LEDGER_OPERATIONS = (
             *(Code.EXTERNAL_REF_CONFLICT, *MOVEMENT_ERRORS),
         ),
         body=ReverseRequest,
-        parameters=(IDEMPOTENCY_KEY,),
+        parameters=(IDEMPOTENCY_KEY, TEST_OUTCOME),
         examples=ledger_examples.REVERSE,
     ),
     Operation(
@@ -156,6 +158,7 @@ LEDGER_OPERATIONS = (
         ledger_schemas.SpendReply,
         (Code.BUDGET_DELETED, Code.AMOUNT_TOO_LARGE, *MOVEMENT_ERRORS),
         body=SpendRequest,
+        parameters=(TEST_OUTCOME,),
         examples=ledger_examples.SPEND,
     ),
 )

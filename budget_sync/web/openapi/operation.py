@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from budget_sync.domain.errors import Code
 from budget_sync.domain.request_models import SpendRequest
+from budget_sync.web import test_outcomes
 from budget_sync.web.api import MAX_ARGUMENT_LENGTHS
 from budget_sync.web.openapi.ledger_examples import Example
 from budget_sync.web.payloads import MAX_KEY_LENGTH
@@ -72,6 +73,14 @@ IDEMPOTENCY_KEY = Parameter(
     "Any text that is unique for each movement. The same key with the same body gets the first "
     "reply again. The same key with another body is an error.",
     {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
+)
+TEST_OUTCOME = Parameter(
+    test_outcomes.HEADER,
+    "header",
+    "For services of test customers: the reply to get, so that the client's error handling can be "
+    "tested. `insufficient`, `unavailable` and `unknown` move and log nothing; `slow` is the real "
+    "reply after 5 seconds. For any other caller, the header is an error.",
+    {"type": "string", "enum": list(test_outcomes.OUTCOMES)},
 )
 CUSTOMER_ID = argument(
     "customerId", "The customer. Required if the credential is for all customers."

@@ -225,6 +225,7 @@ class User(ReplyModel):
     email: str | None
     role: Role
     customer_id: str | None = Field(description="null for a caller for all customers.")
+    is_test: bool = Field(description="Whether the customer is a test customer.")
 
 
 class UserReply(ReplyModel):
