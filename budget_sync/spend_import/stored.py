@@ -128,6 +128,9 @@ def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[Commit
     found: dict[str, list[CommittedPo]] = defaultdict(list)
     if not spellings:
         return found
+    # SQLite's LOWER knows ASCII only.
+    reference, listed = AuditLog.externalRef, sorted(spellings)
+    is_one_of_them = fn.LOWER(reference).in_(listed) | reference.in_(listed)
     still_committed = Reservation.select(
         fn.SUM(Reservation.committedMinor - Reservation.reversedMinor)
     ).where(
@@ -149,7 +152,8 @@ def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[Commit
         .join(Budget, on=(Budget.id == AuditLog.budgetId))
         .where(
             (AuditLog.customerId == customer_id)
-            & AuditLog.externalRef.in_(sorted(spellings))
+            & reference.is_null(False)
+            & is_one_of_them
             & AuditLog.action.in_(("COMMIT", "REVERSE"))
         )
         .group_by(
