@@ -128,9 +128,26 @@ def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[Commit
     found: dict[str, list[CommittedPo]] = defaultdict(list)
     if not spellings:
         return found
+    for row in _with_references(customer_id, sorted(spellings)).namedtuples():
+        committed_minor = min(int(row.with_po_minor), int(row.of_request_minor or 0))
+        if committed_minor > 0:
+            found[row.externalRef.casefold()].append(
+                CommittedPo(
+                    row.requestId,
+                    row.budgetId,
+                    row.currency,
+                    row.currencyExponent,
+                    committed_minor,
+                )
+            )
+    return found
+
+
+def _with_references(customer_id: str, spellings: list[str]) -> Any:
+    """The query for what each request committed with these references, and in total."""
     # SQLite's LOWER knows ASCII only.
-    reference, listed = AuditLog.externalRef, sorted(spellings)
-    is_one_of_them = fn.LOWER(reference).in_(listed) | reference.in_(listed)
+    reference = AuditLog.externalRef
+    is_one_of_them = fn.LOWER(reference).in_(spellings) | reference.in_(spellings)
     still_committed = Reservation.select(
         fn.SUM(Reservation.committedMinor - Reservation.reversedMinor)
     ).where(
@@ -139,7 +156,7 @@ def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[Commit
         & (Reservation.budgetId == AuditLog.budgetId)
     )
     # Of a reversed spend, the audit log has no COMMIT, so that its sum is negative.
-    query: Any = (
+    return (
         AuditLog.select(
             AuditLog.externalRef,
             AuditLog.requestId,
@@ -165,16 +182,3 @@ def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[Commit
         )
         .order_by(AuditLog.requestId, AuditLog.budgetId)
     )
-    for row in query.namedtuples():
-        committed_minor = min(int(row.with_po_minor), int(row.of_request_minor or 0))
-        if committed_minor > 0:
-            found[row.externalRef.casefold()].append(
-                CommittedPo(
-                    row.requestId,
-                    row.budgetId,
-                    row.currency,
-                    row.currencyExponent,
-                    committed_minor,
-                )
-            )
-    return found
