@@ -131,40 +131,7 @@ def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[Commit
     found: dict[str, list[CommittedPo]] = defaultdict(list)
     if not spellings:
         return found
-    still_committed = Reservation.select(
-        fn.SUM(Reservation.committedMinor - Reservation.reversedMinor)
-    ).where(
-        (Reservation.customerId == customer_id)
-        & (Reservation.requestId == AuditLog.requestId)
-        & (Reservation.budgetId == AuditLog.budgetId)
-    )
-    # Of a reversed spend, the audit log has no COMMIT, so that its sum is negative.
-    query: Any = (
-        AuditLog.select(
-            AuditLog.externalRef,
-            AuditLog.requestId,
-            AuditLog.budgetId,
-            Budget.currency,
-            Budget.currencyExponent,
-            fn.SUM(AuditLog.committedDeltaMinor).alias("with_po_minor"),
-            still_committed.alias("of_request_minor"),
-        )
-        .join(Budget, on=(Budget.id == AuditLog.budgetId))
-        .where(
-            (AuditLog.customerId == customer_id)
-            & AuditLog.externalRef.in_(sorted(spellings))
-            & AuditLog.action.in_(("COMMIT", "REVERSE"))
-        )
-        .group_by(
-            AuditLog.externalRef,
-            AuditLog.requestId,
-            AuditLog.budgetId,
-            Budget.currency,
-            Budget.currencyExponent,
-        )
-        .order_by(AuditLog.requestId, AuditLog.budgetId)
-    )
-    for row in query.namedtuples():
+    for row in _with_references(customer_id, sorted(spellings)).namedtuples():
         committed_minor = min(int(row.with_po_minor), int(row.of_request_minor or 0))
         if committed_minor > 0:
             found[row.externalRef.casefold()].append(
@@ -177,3 +144,44 @@ def committed_pos(customer_id: str, pos: Iterable[str]) -> dict[str, list[Commit
                 )
             )
     return found
+
+
+def _with_references(customer_id: str, spellings: list[str]) -> Any:
+    """The query for what each request committed with these references, and in total."""
+    # SQLite's LOWER knows ASCII only.
+    reference = AuditLog.externalRef
+    is_one_of_them = fn.LOWER(reference).in_(spellings) | reference.in_(spellings)
+    still_committed = Reservation.select(
+        fn.SUM(Reservation.committedMinor - Reservation.reversedMinor)
+    ).where(
+        (Reservation.customerId == customer_id)
+        & (Reservation.requestId == AuditLog.requestId)
+        & (Reservation.budgetId == AuditLog.budgetId)
+    )
+    # Of a reversed spend, the audit log has no COMMIT, so that its sum is negative.
+    return (
+        AuditLog.select(
+            AuditLog.externalRef,
+            AuditLog.requestId,
+            AuditLog.budgetId,
+            Budget.currency,
+            Budget.currencyExponent,
+            fn.SUM(AuditLog.committedDeltaMinor).alias("with_po_minor"),
+            still_committed.alias("of_request_minor"),
+        )
+        .join(Budget, on=(Budget.id == AuditLog.budgetId))
+        .where(
+            (AuditLog.customerId == customer_id)
+            & reference.is_null(False)
+            & is_one_of_them
+            & AuditLog.action.in_(("COMMIT", "REVERSE"))
+        )
+        .group_by(
+            AuditLog.externalRef,
+            AuditLog.requestId,
+            AuditLog.budgetId,
+            Budget.currency,
+            Budget.currencyExponent,
+        )
+        .order_by(AuditLog.requestId, AuditLog.budgetId)
+    )

@@ -8,7 +8,8 @@ from itertools import islice
 
 from peewee import fn
 
-from budget_sync.database.models import SyncHistory
+from budget_sync.database import locked
+from budget_sync.database.models import BudgetDataSourceConfig, SyncHistory
 from budget_sync.domain import clock
 from budget_sync.domain.results import dumps
 from budget_sync.sync import summary
@@ -157,6 +158,9 @@ def insert(started_by: str, result: SyncRunResult) -> SyncRunResult:
 
     The row of a result that has an id already is replaced.
     """
+    # Before the row takes its number: see `database/settled.py`.
+    source = BudgetDataSourceConfig.id == result.source.id
+    locked(BudgetDataSourceConfig.select(BudgetDataSourceConfig.id).where(source)).first()
     sync_id = result.sync_id or _free_sync_id(
         f"sync_{int(result.start_time.timestamp())}_{result.source.customer_id}"
     )

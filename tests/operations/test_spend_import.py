@@ -409,6 +409,12 @@ def test_credit_note_lowers_the_amount_of_a_po(cards: Importer) -> None:
     assert recorded() == []
 
 
+@pytest.mark.parametrize("stored", ["Po-77", "pO-77", "po-77"])
+def test_po_is_matched_in_any_letter_case(cards: Importer, stored: str) -> None:
+    commit("req-1", "12.50", stored)
+    assert "Row 2: matched: PO 'PO-77'" in cards.succeed(f"{HEADER}\n{GOOD}")
+
+
 def test_po_of_another_customer_is_not_matched(cards: Importer) -> None:
     customers.add_customer(ROOT, "rival", "Rival")
     manual_budgets.set_budget(ROOT, "rival", "IT", "Q1 2025", Decimal(100), budget_id="rival-1")

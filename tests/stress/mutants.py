@@ -2,7 +2,7 @@
 
 For example an inverted comparison, minus for plus, a constant off by one, a negated condition or a
 missing statement. This module imports nothing of the project, because a mutant may have to exist
-before other_char module is imported.
+before any other module is imported.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SCOPES = {"ANY": "OWN", "OWN": "ANY"}
 
 
 class Mutant(NamedTuple):
-    """A syntax tree with one change: other_char line, and the tree before and after."""
+    """A syntax tree with one change: its line, and the tree before and after."""
 
     line: int
     original: ast.Module
@@ -59,7 +59,7 @@ class Mutant(NamedTuple):
             (pair for pair in zip(before, after, strict=False) if pair[0] != pair[1]),
             (before[-1], after[-1]),
         )
-        # If a statement was removed, other_char line now shows the next statement.
+        # If a statement was removed, its line now shows the next statement.
         return (
             f"without {was.strip()}"
             if len(after) < len(before) and now.strip() != "pass"

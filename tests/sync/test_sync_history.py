@@ -10,10 +10,12 @@ import pytest
 import time_machine
 from flask import Flask
 from flask.testing import FlaskCliRunner
+from support.machine import ENGINE
 from support.sync_world import HEADER, ORG, World, open_world, plan_rows
 from support.world import ROOT, person
 
 from budget_sync import sync
+from budget_sync.database import db
 from budget_sync.database.models import AuditLog, SyncHistory
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
@@ -153,3 +155,23 @@ def test_command_reports_the_number(world: World, app: Flask) -> None:
     shell: FlaskCliRunner = app.test_cli_runner()
     done = shell.invoke(args=["prune-history", "--older-than", "30"])
     assert done.stdout == "Deleted 1 sync runs older than 30 days.\n"
+
+
+@pytest.mark.skipif(ENGINE != "postgresql", reason="SQLite's writers take turns")
+def test_failed_run_takes_its_number_inside_a_transaction(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Otherwise, a reader of the events could take the number for settled, and miss the run.
+    source = world.csv("gone.csv", "Department,Fiscal Period,Budgeted Amount\n")
+    (world.folder / "gone.csv").unlink()
+    real, transactions = SyncHistory.insert, []
+
+    def insert(*arguments: Any, **columns: Any) -> Any:
+        row = db.execute_sql("SELECT pg_current_xact_id_if_assigned()::text").fetchone()
+        transactions.append(row[0])
+        return real(*arguments, **columns)
+
+    monkeypatch.setattr(SyncHistory, "insert", insert)
+    assert world.sync(source).status == "failed"
+    assert len(transactions) == 1
+    assert transactions[0] is not None
