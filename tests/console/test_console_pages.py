@@ -26,10 +26,11 @@ from budget_sync.web.console.session import safe_path
 
 pytestmark = pytest.mark.both_engines
 
+AUDIT_REPORTS = ("/changes", "/spend-report")
 ADMIN_PAGES = ("/team", "/team/add", "/team/customer", "/keys", "/webhooks")
 FORBIDDEN = {
-    Role.BUSINESS_USER: {"/sync", "/audit", *ADMIN_PAGES},
-    Role.MANAGER: {"/sync", "/audit", *ADMIN_PAGES},
+    Role.BUSINESS_USER: {"/sync", "/audit", *AUDIT_REPORTS, *ADMIN_PAGES},
+    Role.MANAGER: {"/sync", "/audit", *AUDIT_REPORTS, *ADMIN_PAGES},
     Role.FPA_USER: {*ADMIN_PAGES},
     Role.FPA_ADMIN: {*ADMIN_PAGES},
     Role.ADMIN: set[str](),

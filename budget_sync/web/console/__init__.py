@@ -15,6 +15,7 @@ from budget_sync.web.console import (  # noqa: F401  # importing an area registe
     keys,
     overview,
     provider_sign_in,
+    reports,
     requests,
     session,
     sync,
