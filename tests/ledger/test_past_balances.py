@@ -355,7 +355,7 @@ def test_past_day_must_have_begun_in_the_customers_zone(text: str, problem: str 
             return
         with pytest.raises(RequestError) as raised:
             parse_past_day(text, "asOf", customer)
-    assert problem in raised.value.extra["fields"]["asOf"]
+    assert problem in raised.value.fields["asOf"]
 
 
 @sqlite_only
