@@ -7,6 +7,7 @@ import io
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import time_machine
@@ -256,7 +257,7 @@ def test_export_of_a_sheets_budgets_keeps_their_ids(fp: FlaskClient) -> None:
 
 def stock() -> list[tuple[object, ...]]:
     """The figures of all budgets, by id."""
-    query = (
+    query: Any = (
         Budget.select(
             Budget.id,
             Budget.department,

@@ -291,7 +291,8 @@ def compare_periods(customer: Customer, histories: list[History], day: date) -> 
 def compare_changes(customer: Customer, histories: list[History], start: date, end: date) -> None:
     """Net changes of budgets and departments between two days."""
     found = changes_between(ROOT, customer, past_day(start, customer), past_day(end, customer))
-    expected, net = {}, defaultdict(lambda: [0, 0, 0])
+    expected: dict[str, tuple[Figures, Figures]] = {}
+    net: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for each in histories:
         old, new = each.at(start), each.at(end)
         if old != new:
