@@ -71,8 +71,8 @@ class Day(NamedTuple):
 class Overview(NamedTuple):
     """A customer's live budgets at one moment: of one period, or of all if `period` is None.
 
-    `departments` is one page out of `department_count`, and `no_forecast` says why they have no
-    forecast. `days` is None if the caller may not read how checks were decided.
+    `departments` is one page out of `department_count`. `no_forecast` says why they have no
+    forecast, if they have none. `days` is None if the caller may not read how checks were decided.
     """
 
     periods: list[Period]

@@ -103,7 +103,19 @@ def _last_of(month: date) -> date:
 
 def _cells(customer: Customer, first: date, last: date, department: str) -> list[Cell]:
     """The cells of one month, or of a part of it."""
-    query = (
+    query = movements(customer, first, last)
+    if department.strip():
+        query = query.where(Budget.departmentKey == fold(department))
+    found = []
+    for vendor, _, name, currency, *parts in query:
+        exponent, (minor,) = combine_sums(parts)
+        found.append(Cell(vendor or "", name, first.replace(day=1), currency, exponent, minor))
+    return found
+
+
+def movements(customer: Customer, first: date, last: date) -> Any:
+    """The query for what was spent from one day to another, by vendor, department and currency."""
+    return (
         AuditLog.select(
             _vendor(customer.id).alias("vendor"),
             Budget.departmentKey,
@@ -119,16 +131,9 @@ def _cells(customer: Customer, first: date, last: date, department: str) -> list
             # A literal: the database must see that AuditLog_spent has these rows.
             NodeList((AuditLog.committedDeltaMinor, SQL("<> 0"))),
         )
-        .group_by(SQL('"vendor"'), Budget.departmentKey, Budget.currency)
+        .group_by(SQL("1"), Budget.departmentKey, Budget.currency)
         .tuples()
     )
-    if department.strip():
-        query = query.where(Budget.departmentKey == fold(department))
-    found = []
-    for vendor, _, name, currency, *parts in query:
-        exponent, (minor,) = combine_sums(parts)
-        found.append(Cell(vendor or "", name, first.replace(day=1), currency, exponent, minor))
-    return found
 
 
 def _vendor(customer_id: str) -> Any:

@@ -903,6 +903,14 @@ def test_blank_or_long_idempotency_key_is_rejected(service: Service, name: str, 
             for name in ("limit", "cursor", "customerId", "department", "fiscalPeriod")
         ),
         *(
+            (f"/api/budgets?asOf={value}", "asOf")
+            for value in (
+                *("", "%20", "%00", "%ff", "yesterday", "2026-02-30", "31.10.2026", "2026-1-1"),
+                *("2025-01-01T00:00", "20250101", "1969-12-31", "0000-01-01", "9999-12-31"),
+                *("2025-01-01%00", "2025-01-01&asOf=2025-01-01", "9" * 5_000),
+            )
+        ),
+        *(
             (f"/api/requests?status={value}", "status")
             for value in ("", "%20", "OPEN", "open%20", "waiting", "open,closed", "%00", "%ff")
         ),

@@ -208,6 +208,7 @@ spend, other customerId                 401  401  401  400c 400c 400c 400c 400c 
 reverse spend                           401  401  401  200  200  403r 200  200  200  200  403r 401
 
 list budgets                            401  401  401  200  200  200  200  200  400f 400f 403r 401
+list budgets as of a day                401  401  401  200  200  200  200  200  400f 400f 403r 401
 list budgets, own customerId            401  401  401  200  200  200  200  200  200  200  403r 401
 list budgets, other customerId          401  401  401  400c 400c 400c 400c 400c 200  200  400c 401
 read budget                             401  401  401  200  200  200  200  200  200  200  403r 401
@@ -598,6 +599,7 @@ ROWS: dict[str, Callable[[Attempt], Call]] = {
     "spend, other customerId": lambda a: a.spend(OTHER_BUDGET, customerId=OTHER),
     "reverse spend": lambda a: a.spent_by_card().reverse(),
     "list budgets": lambda a: _get("/api/budgets"),
+    "list budgets as of a day": lambda a: _get("/api/budgets?asOf=2025-01-31"),
     "list budgets, own customerId": lambda a: _get("/api/budgets", HOME),
     "list budgets, other customerId": lambda a: _get("/api/budgets", OTHER),
     "read budget": lambda a: _get(f"/api/budgets/{HOME_BUDGET}"),

@@ -26,11 +26,12 @@ from budget_sync.web.console.session import safe_path
 
 pytestmark = pytest.mark.both_engines
 
+AUDIT_REPORTS = ("/changes", "/spend-report")
 ADMIN_PAGES = ("/team", "/team/add", "/team/customer", "/keys", "/webhooks")
 BUDGET_FORMS = {path for path in PAGES if path.startswith("/budget/")}
 FORBIDDEN = {
-    Role.BUSINESS_USER: {"/sync", "/audit", *ADMIN_PAGES, *BUDGET_FORMS},
-    Role.MANAGER: {"/sync", "/audit", *ADMIN_PAGES, *BUDGET_FORMS},
+    Role.BUSINESS_USER: {"/sync", "/audit", *AUDIT_REPORTS, *ADMIN_PAGES, *BUDGET_FORMS},
+    Role.MANAGER: {"/sync", "/audit", *AUDIT_REPORTS, *ADMIN_PAGES, *BUDGET_FORMS},
     Role.FPA_USER: {*ADMIN_PAGES, *BUDGET_FORMS},
     Role.FPA_ADMIN: {*ADMIN_PAGES},
     Role.ADMIN: set[str](),

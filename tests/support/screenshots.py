@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from support.company_sheets import add_examples, add_sheets  # noqa: E402
 from support.installation import Installation  # noqa: E402
 from support.machine import PROJECT  # noqa: E402
 from support.sheets_server import SheetsServer  # noqa: E402
+
+YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date()
 
 #: Name, user and path of each page.
 PAGES = (
@@ -60,6 +63,15 @@ PAGES = (
     ("spend-choice", "fiona", "/spend"),
     ("spend", "fiona", "/spend?budget=facilities-1"),
     ("spend-over", "fiona", "/spend?budget=legal-1&amount=500"),
+    ("overview-as-of", "fiona", f"/?asOf={YESTERDAY}"),
+    ("budgets-as-of", "fiona", f"/budgets?asOf={YESTERDAY}"),
+    ("budget-as-of", "fiona", f"/budget?id=legal-1&asOf={YESTERDAY}"),
+    ("compare", "fiona", "/compare"),
+    ("compare-employee", "jane", "/compare?show=available"),
+    ("changes", "fiona", "/changes"),
+    ("changes-nothing", "fiona", "/changes?from=2020-01-01&to=2020-01-02"),
+    ("spend-report", "fiona", "/spend-report"),
+    ("spend-report-nothing", "fiona", "/spend-report?q=nothing+like+this"),
     ("sync", "fiona", "/sync"),
     ("sync-preview", "fiona", "/sync/preview"),
     ("sync-connect", "fiona", "/sync/connect"),

@@ -16,6 +16,7 @@ from budget_sync.web.console import (  # noqa: F401  # importing an area registe
     keys,
     overview,
     provider_sign_in,
+    reports,
     request_list,
     requests,
     session,

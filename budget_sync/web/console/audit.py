@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 
 from flask import Response
 
-from budget_sync.domain import clock
 from budget_sync.domain.errors import invalid_request
 from budget_sync.domain.money import to_number
 from budget_sync.queries.audit import AuditLine, AuditQuery, audit_export, audit_page
@@ -19,7 +18,7 @@ from budget_sync.web.console.base import argument, console, csv_response, number
 MIN_YEAR, MAX_YEAR = 1970, 2999
 
 HEADER = (
-    "Time (UTC)", "Action", "Department", "Fiscal Period", "Budget ID", "Request", "Field",
+    "Action", "Department", "Fiscal Period", "Budget ID", "Request", "Field",
     "Before", "After", "Currency", "Budgeted change", "Reserved change", "Committed change", "By",
     "For", "Approved by", "Reason", "Reference", "About", "Transfer",
 )  # fmt: skip
@@ -49,16 +48,17 @@ def audit_csv() -> Response:
     """All rows that match the page's filters."""
     who = viewer()
     lines = audit_export(who.actor, who.customer.id, _query())
-    return csv_response("audit.csv", HEADER, _rows(lines))
+    zone = who.customer.timeZone
+    return csv_response("audit.csv", (f"Time ({zone})", *HEADER), _rows(lines, zone))
 
 
-def _rows(lines: Iterator[AuditLine]) -> Iterator[tuple[object, ...]]:
+def _rows(lines: Iterator[AuditLine], zone: str) -> Iterator[tuple[object, ...]]:
     for line in lines:
         deltas = (line.budgeted_delta_minor, line.reserved_delta_minor, line.committed_delta_minor)
         exponent = line.exponent
         amounts = ("" if exponent is None else to_number(minor, exponent) for minor in deltas)
         yield (
-            clock.to_text(line.at), formats.ACTIONS.get(line.action, line.action),
+            formats.local_time(line.at, zone), formats.ACTIONS.get(line.action, line.action),
             line.department, line.period, line.budget_id, line.request_id, line.field,
             line.old, line.new, line.currency, *amounts, line.changed_by,
             line.on_behalf_of, line.approved_by, line.reason, line.external_ref, line.subject,

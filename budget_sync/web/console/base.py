@@ -75,6 +75,7 @@ NAVIGATION = (
     ("Overview", "console.home", Action.READ_BUDGETS),
     ("Budgets", "console.budgets", Action.READ_BUDGETS),
     ("Requests", "console.requests", Action.READ_REQUESTS),
+    ("Reports", "console.compare", Action.READ_BUDGETS),
     ("Sync", "console.sync", Action.READ_SYNC),
     ("Audit", "console.audit", Action.READ_AUDIT),
     ("Team", "console.team", Action.MANAGE_PEOPLE),
