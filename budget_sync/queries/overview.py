@@ -34,6 +34,7 @@ from budget_sync.queries.balances import (
     total_balance,
 )
 from budget_sync.queries.paging import unindexed
+from budget_sync.queries.visible import visible
 from budget_sync.sync.sheet_names import SheetName
 
 #: An open reservation older than this needs attention: it was probably forgotten.
@@ -119,11 +120,11 @@ def overview(actor: Actor, customer: Customer, chosen_key: str = "", page: int =
     """
     require_for(actor, Action.READ_BUDGETS, customer.id)
     with snapshot():
-        known = _periods(customer.id)
+        known = _periods(actor, customer.id)
         period = next((each for each in known if each.key == chosen_key), None)
         if period is None and chosen_key != ALL_PERIODS:
             period = _current(known, customer)
-        budgets = live_budgets(customer.id, period and period.key)
+        budgets = visible(live_budgets(customer.id, period and period.key), actor)
         departments, department_count = _departments(budgets, page)
         return Overview(
             periods=known,
@@ -137,14 +138,16 @@ def overview(actor: Actor, customer: Customer, chosen_key: str = "", page: int =
 
 
 def periods(actor: Actor, customer_id: str) -> list[Period]:
-    """The periods of a customer's live budgets, latest first."""
+    """The periods of the live budgets that the caller may read, latest first."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
-    return _periods(customer_id)
+    return _periods(actor, customer_id)
 
 
-def _periods(customer_id: str) -> list[Period]:
+def _periods(actor: Actor, customer_id: str) -> list[Period]:
     rows: Any = (
-        Budget.select(Budget.periodKey, fn.MIN(Budget.fiscalPeriod), fn.COUNT(Budget.id))
+        visible(
+            Budget.select(Budget.periodKey, fn.MIN(Budget.fiscalPeriod), fn.COUNT(Budget.id)), actor
+        )
         .where(Budget.customerId == customer_id, Budget.deletedAt.is_null())
         .group_by(Budget.periodKey)
         .order_by(Budget.periodKey.desc())
@@ -271,7 +274,7 @@ class Attention(NamedTuple):
 
 def _attention(actor: Actor, customer_id: str) -> Attention:
     overdrawn = (
-        live_budgets(customer_id)
+        visible(live_budgets(customer_id), actor)
         .select(Budget.id, Budget.department, Budget.fiscalPeriod, *BALANCE, _COUNT)
         .where(IS_OVERDRAWN)
         .order_by(in_whole_units(Budget.budgetedMinor - USED), Budget.id)

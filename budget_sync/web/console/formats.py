@@ -98,6 +98,7 @@ FIELDS = {
     "fiscalYearNamedBy": "naming of the fiscal year",
     "invoiceTolerance": "invoice tolerance",
     "invoiceToleranceAmount": "largest invoice tolerance",
+    "employeesSee": "budgets that employees see",
     "holdDays": "days until a reservation expires",
 }
 ROLES = {
