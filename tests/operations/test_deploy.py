@@ -216,7 +216,7 @@ tests:
           - exp_labels: {severity: ticket, customer: acme}
             exp_annotations:
               summary: >-
-                Budgets of acme in the current period that are used to 80 % or more,
+                Budgets of acme in the current period that are used to 80% or more,
                 and not used up: 1
 """
 
