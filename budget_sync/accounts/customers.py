@@ -131,14 +131,15 @@ def set_customer(
     time_zone: str | None = None,
     fiscal_year_start_month: int | None = None,
     fiscal_year_named_by: str | None = None,
+    employees_see: str | None = None,
     rules: ReservationRules = KEEP_RULES,
 ) -> SettingsChange:
     """Change a customer's settings and return what changed. None keeps a setting.
 
     Without an auto-approve limit, every amount needs an approval. With another fiscal year, budgets
     get the keys of their periods in it (`fiscal_years.change_keys`). With other hold days, all open
-    reservations expire that many days from now, or never. Raises RequestError INVALID_CUSTOMER,
-    FORBIDDEN, or INVALID_REQUEST with every field that is wrong.
+    reservations expire that many days from now, or never. `employees_see` is "all" or "own". Raises
+    RequestError INVALID_CUSTOMER, FORBIDDEN, or INVALID_REQUEST with every field that is wrong.
     """
     require(actor, Action.MANAGE_PEOPLE)
     require_serves(actor, customer_id)
@@ -150,7 +151,10 @@ def set_customer(
         "timeZone": time_zone,
         "fiscalYearStartMonth": fiscal_year_start_month,
         "fiscalYearNamedBy": fiscal_year_named_by,
+        "employeesSee": employees_see,
     }
+    if employees_see not in (None, "all", "own"):
+        fields["employeesSee"] = "must be all or own"
     wanted: dict[str, str | int | None] = {
         column: value for column, value in given.items() if value is not None
     }

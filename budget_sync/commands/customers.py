@@ -148,6 +148,11 @@ def add_customer(
     type=click.Choice(NAMED_BY),
     help="The calendar year that names a fiscal year: that of its end or of its start.",
 )
+@click.option(
+    "--employees-see",
+    type=click.Choice(("all", "own")),
+    help="Budgets that employees see: all, or only those of departments they have requests in.",
+)
 @_rule_options
 @click.option(
     "--no-invoice-tolerance-amount",
@@ -164,6 +169,7 @@ def set_customer(
     time_zone: str | None,
     fiscal_year_start: int | None,
     fiscal_year_named_by: str | None,
+    employees_see: str | None,
     **rules: Any,
 ) -> None:
     """Change the settings of a customer. Settings that are not given stay.
@@ -185,6 +191,7 @@ def set_customer(
             "--time-zone": time_zone,
             "--fiscal-year-start": fiscal_year_start,
             "--fiscal-year-named-by": fiscal_year_named_by,
+            "--employees-see": employees_see,
             **{
                 f"--{option.replace('_', '-')}": None if value is False else value
                 for option, value in rules.items()
@@ -200,6 +207,7 @@ def set_customer(
         time_zone=time_zone,
         fiscal_year_start_month=fiscal_year_start,
         fiscal_year_named_by=fiscal_year_named_by,
+        employees_see=employees_see,
         rules=ReservationRules(**rules),
     )
     done(changed_line(f"customer {customer_id}", changed.fields) + _expiry_sentence(changed))

@@ -87,7 +87,7 @@ def take(path: Path, note: Path, report: Report) -> Backup:
     database.require_current_schema(allow_older=database.is_file())
     with _draft(target) as draft:
         database.write_copy(
-            draft, lambda done, total: report(f"copying: {100 * done // max(total, 1)} %")
+            draft, lambda done, total: report(f"copying: {100 * done // max(total, 1)}%")
         )
         report("verifying the copy")
         try:
@@ -238,7 +238,7 @@ def _replace_rows(draft: Path, kept: Path, report: Report) -> Path | None:
             old,
             verify,
             lambda done, total: report(
-                f"saving the current database: {100 * done // max(total, 1)} %"
+                f"saving the current database: {100 * done // max(total, 1)}%"
             ),
         )
         if not was_there:
@@ -369,7 +369,7 @@ def _copy(path: Path, draft: Path, report: Report) -> bool:
         while target.tell() < size and (chunk := source.read(min(_CHUNK, size - target.tell()))):
             digest.update(chunk)
             target.write(chunk)
-            report(f"reading the backup: {100 * target.tell() // size} %")
+            report(f"reading the backup: {100 * target.tell() // size}%")
         is_sealed = seal.startswith(_SEAL_BEGINS)
         if is_sealed and seal != _SEAL.format(digest.hexdigest()).encode():
             raise DatabaseUnusableError("it is damaged: its checksum does not match")

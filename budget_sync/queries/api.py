@@ -26,6 +26,7 @@ from budget_sync.queries.timeline import (
     can_be_an_id,
     request_timeline,
 )
+from budget_sync.queries.visible import visible
 
 #: Budgets or requests per page; also the most checks, reservations and movements of a request.
 PAGE_SIZE = 100
@@ -54,7 +55,7 @@ def list_budgets(
     else:
         day = as_of.parse_past_day(as_of_day, "asOf", get_customer(customer))
         query = as_of.rows_at(day.end)
-    query = query.where(Budget.customerId == customer)
+    query = visible(query, actor).where(Budget.customerId == customer)
     if department is not None:
         query = query.where(Budget.departmentKey == department_key(customer, department))
     if fiscal_period is not None:
@@ -72,10 +73,12 @@ def list_budgets(
 def get_budget(actor: Actor, budget_id: str) -> dict[str, object]:
     """One budget, even if it is deleted.
 
-    Raises RequestError BUDGET_NOT_FOUND, also if the budget belongs to another customer.
+    Raises RequestError BUDGET_NOT_FOUND, also if the budget belongs to another customer or the
+    caller may not read it.
     """
     require(actor, Action.READ_BUDGETS)
-    row = budgets.rows().where(Budget.id == budget_id).first() if can_be_an_id(budget_id) else None
+    found = visible(budgets.rows(), actor)
+    row = found.where(Budget.id == budget_id).first() if can_be_an_id(budget_id) else None
     line = budgets.to_line(row) if row else None
     if line is None or not actor.serves(line.customer_id):
         raise RequestError(Code.BUDGET_NOT_FOUND, "Budget not found.", budgetId=budget_id)

@@ -20,6 +20,7 @@ from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.names import fold
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries.budgets import BudgetLine, BudgetQuery, to_line
+from budget_sync.queries.visible import visible
 
 #: The first year that can be asked for. No row is older.
 MIN_YEAR = 1970
@@ -128,7 +129,7 @@ def lines_at(
 ) -> list[BudgetLine]:
     """The budgets that were live at the end of a day, by department and period."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
-    query = rows_at(day.end).where(Budget.customerId == customer_id)
+    query = visible(rows_at(day.end), actor).where(Budget.customerId == customer_id)
     if period_key is not None:
         query = query.where(Budget.periodKey == period_key)
     order = (Budget.departmentKey, Budget.periodKey, Budget.id)
@@ -138,7 +139,8 @@ def lines_at(
 def line_at(actor: Actor, customer_id: str, day: PastDay, budget_id: str) -> BudgetLine:
     """One budget as of a day. Raises RequestError BUDGET_NOT_FOUND if it was not live then."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
-    row = rows_at(day.end).where(Budget.customerId == customer_id, Budget.id == budget_id).first()
+    rows = visible(rows_at(day.end), actor)
+    row = rows.where(Budget.customerId == customer_id, Budget.id == budget_id).first()
     if row is None:
         raise RequestError(
             Code.BUDGET_NOT_FOUND,

@@ -21,6 +21,7 @@ from budget_sync.domain.periods import PeriodError, api_period_key, field_proble
 from budget_sync.domain.permissions import Action, Actor, require, require_for
 from budget_sync.queries import paging
 from budget_sync.queries.balances import BALANCE, IS_HIGH, IS_OVERDRAWN, USED, in_whole_units
+from budget_sync.queries.visible import visible
 
 
 class BudgetLine(NamedTuple):
@@ -85,7 +86,7 @@ def budgets_page(
 ) -> tuple[list[BudgetLine], int]:
     """A page of budgets, and the total number of budgets that match."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
-    found = _found(customer_id, query)
+    found = _found(actor, customer_id, query)
     page = _ordered(found, query.order).paginate(query.page, paging.PAGE_SIZE)
     return [to_line(row) for row in page], found.count()
 
@@ -93,7 +94,7 @@ def budgets_page(
 def budgets_export(actor: Actor, customer_id: str, query: BudgetQuery) -> list[BudgetLine]:
     """All budgets that match."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
-    return [to_line(row) for row in _ordered(_found(customer_id, query), query.order)]
+    return [to_line(row) for row in _ordered(_found(actor, customer_id, query), query.order)]
 
 
 def list_budgets(
@@ -112,7 +113,7 @@ def list_budgets(
     """
     require(actor, Action.READ_BUDGETS)
     wanted = actor.customer_id or customer_id
-    found = rows().where(Budget.deletedAt.is_null(not deleted))
+    found = visible(rows(), actor).where(Budget.deletedAt.is_null(not deleted))
     if wanted is not None:
         found = found.where(Budget.customerId == wanted)
     if department is not None:
@@ -146,9 +147,13 @@ def _is_period(actor: Actor, customer_id: str | None, text: str) -> Any:
 
 
 def budget_line(actor: Actor, customer_id: str, budget_id: str) -> BudgetLine:
-    """One budget, even if it is deleted. Raises RequestError BUDGET_NOT_FOUND."""
+    """One budget, even if it is deleted.
+
+    Raises RequestError BUDGET_NOT_FOUND, also if the caller may not read it.
+    """
     require_for(actor, Action.READ_BUDGETS, customer_id)
-    row = rows().where(Budget.id == budget_id, Budget.customerId == customer_id).first()
+    found = visible(rows(), actor)
+    row = found.where(Budget.id == budget_id, Budget.customerId == customer_id).first()
     if row is None:
         raise RequestError(
             Code.BUDGET_NOT_FOUND, "There is no budget with that id.", budgetId=budget_id
@@ -157,10 +162,10 @@ def budget_line(actor: Actor, customer_id: str, budget_id: str) -> BudgetLine:
 
 
 def departments(actor: Actor, customer_id: str) -> list[str]:
-    """The names of the customer's departments, also of those with deleted budgets only."""
+    """The names of the departments whose budgets the caller may read, deleted ones included."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
     found: Any = (
-        Budget.select(fn.MIN(Budget.department))
+        visible(Budget.select(fn.MIN(Budget.department)), actor)
         .where(Budget.customerId == customer_id)
         .group_by(Budget.departmentKey)
         .order_by(Budget.departmentKey)
@@ -197,8 +202,8 @@ def to_line(row: Any) -> BudgetLine:
     return BudgetLine._make([*row[:5], Balance(*row[5:10]), *row[10:]])
 
 
-def _found(customer_id: str, query: BudgetQuery) -> Any:
-    found = rows().where(
+def _found(actor: Actor, customer_id: str, query: BudgetQuery) -> Any:
+    found = visible(rows(), actor).where(
         Budget.customerId == customer_id, Budget.deletedAt.is_null(query.state != "deleted")
     )
     if query.state in ("overdrawn", "high"):

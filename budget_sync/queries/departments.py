@@ -23,6 +23,7 @@ from budget_sync.queries.balances import (
     total_balance,
 )
 from budget_sync.queries.budgets import BudgetLine
+from budget_sync.queries.visible import visible
 
 DEPARTMENTS_A_PAGE = 25
 
@@ -52,19 +53,22 @@ class Departments(NamedTuple):
     no_forecast: NoForecast | None
 
 
-def departments_page(customer: Customer, period_key: str | None, page: int) -> Departments:
+def departments_page(
+    actor: Actor, customer: Customer, period_key: str | None, page: int
+) -> Departments:
     """A page of departments of one period, or of all periods.
 
     If the period has a forecast, the departments that will run over come first, by how much. Then,
     and without a forecast, the most overdrawn and most used come first.
     """
     if period_key is None:
-        return Departments(*_by_use(live_budgets(customer.id), page), None)
+        return Departments(*_by_use(visible(live_budgets(customer.id), actor), page), None)
+    budgets = visible(live_budgets(customer.id, period_key), actor)
     span = period_days(customer, period_key)
     reason = reason_for_none(*span, as_of.today_of(customer)) if span else NoForecast.NOT_DATED
     if span is None or reason is not None:
-        return Departments(*_by_use(live_budgets(customer.id, period_key), page), reason)
-    found = sorted(_with_forecasts(customer, period_key, span), key=_order)
+        return Departments(*_by_use(budgets, page), reason)
+    found = sorted(_with_forecasts(customer, budgets, period_key, span), key=_order)
     start = (page - 1) * DEPARTMENTS_A_PAGE
     return Departments(found[start : start + DEPARTMENTS_A_PAGE], len(found), None)
 
@@ -106,13 +110,11 @@ def _committed_before(customer: Customer, first: date, condition: Any) -> dict[s
 
 
 def _with_forecasts(
-    customer: Customer, period_key: str, span: tuple[date, date]
+    customer: Customer, budgets: Any, period_key: str, span: tuple[date, date]
 ) -> list[Department]:
     """The departments of a period. A department has at most one live budget in it."""
     before = _committed_before(customer, span[0], Budget.periodKey == period_key)
-    rows = live_budgets(customer.id, period_key).select(
-        Budget.id, Budget.department, Budget.departmentKey, *BALANCE
-    )
+    rows = budgets.select(Budget.id, Budget.department, Budget.departmentKey, *BALANCE)
     found = []
     for budget_id, name, key, *amounts in rows.tuples():
         balance = Balance(*amounts)

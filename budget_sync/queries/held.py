@@ -9,6 +9,7 @@ from budget_sync.database.models import Budget
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import budgets
 from budget_sync.queries.budgets import BudgetLine
+from budget_sync.queries.visible import visible
 from budget_sync.sync.answers import open_answers, previous_holds
 from budget_sync.sync.holds import Hold, Question
 
@@ -54,6 +55,8 @@ def budget_lines(actor: Actor, customer_id: str, holds: Iterable[Hold]) -> dict[
     lines: dict[str, BudgetLine] = {}
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]
-        rows = budgets.rows().where(Budget.id << chunk, Budget.customerId == customer_id)
+        rows = visible(budgets.rows(), actor).where(
+            Budget.id << chunk, Budget.customerId == customer_id
+        )
         lines |= {line.id: line for line in map(budgets.to_line, rows)}
     return lines

@@ -30,6 +30,7 @@ from budget_sync.queries.balances import (
 )
 from budget_sync.queries.departments import Department, departments_page
 from budget_sync.queries.paging import unindexed
+from budget_sync.queries.visible import visible
 
 DECISION_DAYS = 30
 
@@ -95,12 +96,12 @@ def overview(actor: Actor, customer: Customer, chosen_key: str = "", page: int =
     """
     require_for(actor, Action.READ_BUDGETS, customer.id)
     with snapshot():
-        known = _periods(customer.id)
+        known = _periods(actor, customer.id)
         period = next((each for each in known if each.key == chosen_key), None)
         if period is None and chosen_key != ALL_PERIODS:
             period = _current(known, customer)
-        budgets = live_budgets(customer.id, period and period.key)
-        departments = departments_page(customer, period and period.key, page)
+        budgets = visible(live_budgets(customer.id, period and period.key), actor)
+        departments = departments_page(actor, customer, period and period.key, page)
         return Overview(
             periods=known,
             period=period,
@@ -113,14 +114,16 @@ def overview(actor: Actor, customer: Customer, chosen_key: str = "", page: int =
 
 
 def periods(actor: Actor, customer_id: str) -> list[Period]:
-    """The periods of a customer's live budgets, latest first."""
+    """The periods of the live budgets that the caller may read, latest first."""
     require_for(actor, Action.READ_BUDGETS, customer_id)
-    return _periods(customer_id)
+    return _periods(actor, customer_id)
 
 
-def _periods(customer_id: str) -> list[Period]:
+def _periods(actor: Actor, customer_id: str) -> list[Period]:
     rows: Any = (
-        Budget.select(Budget.periodKey, fn.MIN(Budget.fiscalPeriod), fn.COUNT(Budget.id))
+        visible(
+            Budget.select(Budget.periodKey, fn.MIN(Budget.fiscalPeriod), fn.COUNT(Budget.id)), actor
+        )
         .where(Budget.customerId == customer_id, Budget.deletedAt.is_null())
         .group_by(Budget.periodKey)
         .order_by(Budget.periodKey.desc())

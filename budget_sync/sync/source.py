@@ -111,7 +111,7 @@ class Source:
         """The name for people. It may contain a path: only for the command line."""
         target = self.target
         if target.kind == GOOGLE and self.title:
-            return f"{self.title} / {target.tab} (Google Sheet {target.spreadsheet_key})"
+            return f"Google Sheet {self.title} / {target.tab} ({target.spreadsheet_key})"
         if target.kind == GOOGLE or target.file_path is not None:
             return target.label
         return _file_label(target.kind, self.upload_name or "(uploaded)", target.worksheet)

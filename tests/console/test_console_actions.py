@@ -315,10 +315,10 @@ def test_approver_cannot_approve_their_own_request(site: Flask) -> None:
 def held_source(site: Flask) -> Path:
     """A CSV file from which three of four budgets have disappeared: their deletions are held."""
     folder = site.config["SETTINGS"].csv_folder
-    folder.mkdir(parents=True)
-    file: Path = folder / "plan.csv"
+    file: Path = folder / "of-finance" / "plan.csv"
+    file.parent.mkdir(parents=True)
     write_plan(file, "Sales", "Legal", "Design", "Data")
-    add_file(demo.CUSTOMER, folder, "plan.csv")
+    add_file(demo.CUSTOMER, folder, "of-finance/plan.csv")
     sync_sources(site)
     write_plan(file, "Sales")
     sync_sources(site)
@@ -420,6 +420,7 @@ def test_no_page_shows_a_file_path(fiona: FlaskClient, held_source: Path) -> Non
     last = SyncHistory.select().order_by(SyncHistory.id.desc()).first()
     for path in ("/", "/sync", "/sync/preview", f"/sync/pass?id={last.syncId}", "/audit"):
         page = fiona.get(path).text
-        assert "plan.csv" not in page, path
+        assert "of-finance" not in page, path
         assert str(held_source.parent) not in page, path
+    assert "plan.csv" in fiona.get("/sync").text
     assert "failed" in fiona.get("/").text

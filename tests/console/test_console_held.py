@@ -227,7 +227,7 @@ def test_runs_show_notes_and_left_out_rows(fiona: FlaskClient) -> None:
     run = SyncHistory.get(SyncHistory.sourceId == source_id)
     page = fiona.get(f"/sync/pass?id={run.syncId}").text
     assert "1 row left out" in page
-    assert "CSV file plan.csv, <time" in page
+    assert "plan.csv, <time" in page
     assert "total" in page
 
 

@@ -463,6 +463,6 @@ def test_worksheet_of_an_excel_file_is_chosen(fiona: FlaskClient) -> None:
     assert send_answers(fiona, path, page, "confirm").status_code == 302
     assert sources()[0].worksheet == "Plan"
     assert from_sheets() == {"Sales, Q1 2025": 100_000, "Design, Q1 2025": 250_050}
-    assert "Excel file plan.xlsx, worksheet “Plan”" in fiona.get("/sync").text
+    assert "plan.xlsx / Plan" in fiona.get("/sync").text
     send(fiona, "/sync/run")
     assert [run.status for run in SyncHistory.select()] == ["success", "success"]

@@ -243,7 +243,7 @@ def test_backup_shows_progress_on_a_terminal_and_erases_it(
     finally:
         os.close(terminal)
         os.close(theirs)
-    assert "\rcopying: 100 %" in shown
+    assert "\rcopying: 100%" in shown
     assert "\rverifying the copy" in shown
     assert re.search(r"\r +\r$", shown)
     assert done.stdout.startswith(b"Backed up to ")

@@ -218,7 +218,7 @@ tests:
           - exp_labels: {severity: ticket, customer: acme}
             exp_annotations:
               summary: >-
-                Budgets of acme in the current period that are used to 90 % or more,
+                Budgets of acme in the current period that are used to 90% or more,
                 and not used up: 1
       - eval_time: 61m
         alertname: BudgetsOver80Percent
@@ -226,8 +226,8 @@ tests:
           - exp_labels: {severity: info, customer: acme}
             exp_annotations:
               summary: >-
-                Budgets of acme in the current period that are used to 80 % or more,
-                and to less than 90 %: 2
+                Budgets of acme in the current period that are used to 80% or more,
+                and to less than 90%: 2
 """
 
 #: For a week, each sync run had a rejected row.

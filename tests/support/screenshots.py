@@ -33,6 +33,8 @@ PAGES = (
     ("budgets", "fiona", "/budgets"),
     ("budgets-empty", "fiona", "/budgets?q=nothing+like+this"),
     ("budget", "fiona", "/budget?id=engineering-1"),
+    ("budget-add", "fiona", "/budget/add?amount=5000"),
+    ("budget-of-sheet", "fiona", "/budget/change?id=engineering-1"),
     ("budget-overdrawn", "fiona", "/budget?id=legal-1"),
     ("requests", "fiona", "/requests"),
     ("requests-closed", "fiona", "/requests?view=closed"),

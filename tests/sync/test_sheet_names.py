@@ -89,7 +89,7 @@ def test_sync_run_stores_the_title_and_the_tab(world: World) -> None:
     name = name_of(BudgetDataSourceConfig.get())
     assert name == SheetName("Budget 2027 / Plan", f"{URL}#gid={tab.gid}", tab.gid)
     [listed] = sync.list_sources(ROOT)
-    assert listed.label == f"Budget 2027 / Plan (Google Sheet {KEY})"
+    assert listed.label == f"Google Sheet Budget 2027 / Plan ({KEY})"
 
 
 def test_unapplied_run_keeps_the_title(world: World) -> None:

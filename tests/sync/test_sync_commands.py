@@ -85,7 +85,7 @@ def test_source_is_added_listed_synced_and_removed(world: World, shell: FlaskCli
     synced = shell.invoke(args=["sync-sheets"])
     assert (synced.exit_code, synced.stdout, synced.stderr) == (
         0,
-        f"org-1 {source_id} (Google Sheet {KEY}, Budgets): success: 1 created\n",
+        f"org-1 {source_id} (Google Sheet A spreadsheet / Budgets ({KEY})): success: 1 created\n",
         "",
     )
     assert world.budgets() == {"Ops, Q1 2025": "5000"}
@@ -165,7 +165,7 @@ def test_dry_run_describes_the_plan_and_changes_nothing(
     page = shell.invoke(args=["sync-sheets", "--dry-run"])
     assert page.exit_code == 0
     assert page.stdout == (
-        f"org-1 {source.id} (Google Sheet {KEY}, Budgets)\n"
+        f"org-1 {source.id} (Google Sheet A spreadsheet / Budgets ({KEY}))\n"
         "  1 to create, 1 to change, 2 to delete, 5 unchanged, 1 kept, 1 rejected.\n"
         "\n"
         "  Would be created:\n"

@@ -26,6 +26,7 @@ from flask import (
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.wrappers import Response as AnyResponse
 
+import budget_sync
 from budget_sync import database
 from budget_sync.database.models import Customer
 from budget_sync.domain.errors import Code, RequestError
@@ -219,6 +220,7 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
         Action=Action,
         formats=formats,
         is_for_operator=is_for_operator,
+        version=budget_sync.__version__,
         providers=[each for each in auth.verifier().identity.provider if each.sign_in],
         has_passwords=auth.verifier().identity.password_sign_in,
         patterns=charts.PATTERNS,
@@ -291,6 +293,11 @@ def page_number() -> int:
 @console.app_template_filter("money")
 def _money(minor: int, currency: str, exponent: int) -> str:
     return formats.money(minor, currency, exponent)
+
+
+@console.app_template_filter("cell_money")
+def _cell_money(minor: int, currency: str, exponent: int) -> str:
+    return formats.cell_money(minor, currency, exponent)
 
 
 @console.app_template_filter("money_short")

@@ -28,6 +28,9 @@ FORECAST_RULE = (
     "period has passed."
 )
 
+#: An amount of 0 among many.
+NOTHING = "\u2013"
+
 #: Answers to a held change whose stored word is not plain.
 _ANSWERS = {"same": "same budget", "different": "different budgets"}
 
@@ -109,6 +112,7 @@ FIELDS = {
     "fiscalYearNamedBy": "naming of the fiscal year",
     "invoiceTolerance": "invoice tolerance",
     "invoiceToleranceAmount": "largest invoice tolerance",
+    "employeesSee": "budgets that employees see",
     "holdDays": "days until a reservation expires",
 }
 ROLES = {
@@ -128,7 +132,7 @@ DECISIONS = {
 }
 BUDGET_STATES = {
     "ok": "On track",
-    "high": "Over 80 % used",
+    "high": "Over 80% used",
     "overdrawn": "Overdrawn",
     "deleted": "Deleted",
     "live": "All live",
@@ -178,6 +182,11 @@ def money(minor: int, currency: str, exponent: int) -> str:
     minus = MINUS if minor < 0 else ""
     decimals = f".{rest:0{exponent}d}" if exponent else ""
     return f"{minus}{_sign(currency)}{whole:,}{decimals}"
+
+
+def cell_money(minor: int, currency: str, exponent: int) -> str:
+    """An amount in a cell of a table with many amounts, where 0 is a dash."""
+    return money(minor, currency, exponent) if minor else NOTHING
 
 
 def whole_money(amount: Decimal, currency: str) -> str:
@@ -323,11 +332,11 @@ def count(number: int, what: str, many: str | None = None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share for people: "86 %". It is not rounded to 0 or 100: "< 1 %", "99 %"."""
+    """A share for people: "86%". It is not rounded to 0 or 100: "<1%", "99%"."""
     if 0 < share < 1:
-        return "< 1 %"
+        return "<1%"
     rounded = min(99, round(share)) if share < 100 else round(share)
-    return f"{rounded:,} %"
+    return f"{rounded:,}%"
 
 
 def csv_lines(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:

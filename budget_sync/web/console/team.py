@@ -90,6 +90,7 @@ def customer_settings() -> AnyResponse:
             time_zone=values["time_zone"],
             fiscal_year_start_month=int(values["month"]) if values["month"].isdecimal() else 0,
             fiscal_year_named_by=values["named_by"] or None,
+            employees_see=values["employees_see"] or None,
             rules=_rules(values),
         )
     except RequestError as error:
@@ -113,6 +114,7 @@ def _stored_settings(customer: Customer) -> dict[str, str]:
         "time_zone": customer.timeZone,
         "month": str(customer.fiscalYearStartMonth),
         "named_by": customer.fiscalYearNamedBy,
+        "employees_see": customer.employeesSee,
     }
 
 
