@@ -1,4 +1,4 @@
-"""What FP&A decided about requests, from the audit log."""
+"""Decisions of FP&A about requests, read from the audit log."""
 
 from __future__ import annotations
 
