@@ -36,6 +36,7 @@ from budget_sync.domain.request_models import (
     ReserveRequest,
 )
 from budget_sync.operations import demo
+from budget_sync.queries import api
 from budget_sync.queries.requests import RequestQuery, reservations_page, spends_page
 
 pytestmark = pytest.mark.both_engines
@@ -324,6 +325,16 @@ def test_decline_is_the_decision_until_the_next_check(desk: Desk) -> None:
     assert decided(desk, "r") == ("declined", [])
     desk.check("r", 900_000)
     assert decided(desk, "r") == (None, [])
+
+
+def test_user_does_not_see_a_colleagues_decision(desk: Desk) -> None:
+    desk.check("r", 900_000)
+    mark = person("mark", Role.MANAGER)
+    body = check_body(requestId="r", userId="mark") | {"amount": Decimal(5)}
+    ledger.check(mark, CheckRequest.model_validate(body))
+    decide("decline", "r")
+    assert api.get_request(mark, "r")["decision"] is None
+    assert desk.client.get("/api/requests/r", headers=desk.key).get_json()["decision"]
 
 
 def test_release_of_a_declined_request_keeps_its_shape(desk: Desk) -> None:
