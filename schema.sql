@@ -233,7 +233,7 @@ CREATE TABLE "Reservation" (
     "adjustedMinor" BIGINT NOT NULL DEFAULT 0,
     "reversedMinor" BIGINT NOT NULL DEFAULT 0 CHECK ("reversedMinor" >= 0),
     "approvedMinor" BIGINT CHECK ("approvedMinor" > 0),
-    "approvedAfterCheck" BIGINT,
+    "approvedAfterCheck" BIGINT CONSTRAINT "Reservation_approved" CHECK (("approvedMinor" IS NULL) = ("approvedAfterCheck" IS NULL)),
     "version" BIGINT NOT NULL CHECK ("version" > 0),
     "status" TEXT NOT NULL CHECK ("status" IN ('open', 'closed')),
     "amount" NUMERIC(20, 4) GENERATED ALWAYS AS (
@@ -253,8 +253,7 @@ CREATE TABLE "Reservation" (
     CHECK ("heldMinor" = "amountMinor" + "adjustedMinor" + "exceededMinor" - "committedMinor" - "releasedMinor"),
     CHECK (("status" = 'open') = ("heldMinor" > 0)),
     CHECK (("status" = 'closed') = ("closedAt" IS NOT NULL AND "closedAfterCheck" IS NOT NULL AND "closingCall" IS NOT NULL AND "closingReply" IS NOT NULL)),
-    CONSTRAINT "Reservation_reversed" CHECK ("reversedMinor" <= "committedMinor"),
-    CONSTRAINT "Reservation_approved" CHECK (("approvedMinor" IS NULL) = ("approvedAfterCheck" IS NULL))
+    CONSTRAINT "Reservation_reversed" CHECK ("reversedMinor" <= "committedMinor")
 );
 
 CREATE UNIQUE INDEX "Reservation_open" ON "Reservation" ("budgetId", "requestId") WHERE "status" = 'open';

@@ -1,4 +1,4 @@
-"""What FP&A decided about a request."""
+"""Decisions of FP&A about a request."""
 
 from __future__ import annotations
 

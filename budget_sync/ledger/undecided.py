@@ -13,7 +13,7 @@ from peewee import JOIN, SQL, Case, fn
 
 from budget_sync.database.models import AuditLog, BudgetCheckLog, Reservation
 
-#: The committed amount of a reservation without what was reversed, and what it holds.
+#: The held and the committed amount of a reservation, without reversals.
 TOTAL_MINOR: Any = Reservation.heldMinor + Reservation.committedMinor - Reservation.reversedMinor
 
 # Constants and not parameters, so that both databases use the partial indexes.

@@ -1,4 +1,4 @@
-"""What FP&A decided about requests, from the audit log."""
+"""Decisions of FP&A about requests, read from the audit log."""
 
 from __future__ import annotations
 
@@ -48,11 +48,14 @@ def decisions_of(
 def decision_of(customer_id: str, timeline: Timeline) -> Decision | None:
     """The decision on a request: a decline, or the one on its latest reservation.
 
-    Does not check permissions.
+    Only a decision in the timeline, so that a user does not see one on a colleague's request.
     """
-    declined = current_decline(customer_id, timeline.request_id)
-    if declined is not None or not timeline.reservations:
-        return declined
+    if any(movement.action == "DECLINE" for movement in timeline.movements):
+        declined = current_decline(customer_id, timeline.request_id)
+        if declined is not None:
+            return declined
+    if not timeline.reservations:
+        return None
     latest = timeline.reservations[-1]
     return decisions_of(customer_id, [latest])[latest.id]
 

@@ -1,4 +1,4 @@
-"""The inbox: what waits for the viewer, the first few of each kind and how many there are."""
+"""The inbox of a viewer: the first few open tasks of each kind, and how many there are."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class SyncTrouble(NamedTuple):
 
 
 class Inbox(NamedTuple):
-    """What waits for the viewer. What they may not see is empty.
+    """The open tasks of the viewer. The kinds that they may not see are empty.
 
     `sync` has the problems of finance, `operator` those that only the operator can solve.
     `old_days` is the age from which a reservation is listed in `old`.

@@ -17,6 +17,7 @@ from support.world import (
     demo_client,
     key_headers,
     person,
+    release_body,
     reserve_body,
     reverse_body,
     spend_body,
@@ -27,9 +28,15 @@ from budget_sync import database, ledger, manual_budgets
 from budget_sync.database.models import Customer
 from budget_sync.domain import clock
 from budget_sync.domain.errors import RequestError
-from budget_sync.domain.permissions import ANONYMOUS, Role
-from budget_sync.domain.request_models import CheckRequest
+from budget_sync.domain.permissions import ANONYMOUS, Actor, Role
+from budget_sync.domain.request_models import (
+    ApproveRequest,
+    CheckRequest,
+    DeclineRequest,
+    ReserveRequest,
+)
 from budget_sync.operations import demo
+from budget_sync.queries import api
 from budget_sync.queries.request_query import RequestQuery
 from budget_sync.queries.requests import reservations_page
 from budget_sync.queries.spends import spends_page
@@ -265,6 +272,99 @@ def test_ordinary_user_lists_their_own(world: Flask, desk: Desk) -> None:
         "of-jane"
     ]
     assert desk.listed() == ["of-jane", "of-nobody"]
+
+
+# Decisions of FP&A.
+
+
+def decided(desk: Desk, request_id: str) -> tuple[str | None, list[str | None]]:
+    """The decision on a request, and those on its reservations in the list."""
+    timeline = desk.client.get(f"/api/requests/{request_id}", headers=desk.key).get_json()
+    items = desk.page("?status=all&limit=100")["items"]
+    of_list = [item["decision"] for item in items if item["requestId"] == request_id]
+    for found in (timeline["decision"], *of_list):
+        assert found is None or set(found) == {"decision", "by", "at", "reason"}
+    one = timeline["decision"] and timeline["decision"]["decision"]
+    return one, [each and each["decision"] for each in of_list]
+
+
+def decide(verb: str, request_id: str, budget_id: str = "budget-123") -> None:
+    """Approve or decline a request as FP&A."""
+    if verb == "approve":
+        body = ApproveRequest(budget_id=budget_id, request_id=request_id)
+        ledger.approve(ROOT, body)
+    else:
+        decline = DeclineRequest(request_id=request_id, reason="No", customer_id=demo.CUSTOMER)
+        ledger.decline(ROOT, decline)
+
+
+def test_approval_is_the_decision_until_it_waits_again(desk: Desk) -> None:
+    desk.check("r", 20_000)
+    desk.hold("r", 20_000)
+    assert decided(desk, "r") == (None, [None])
+    decide("approve", "r")
+    assert decided(desk, "r") == ("approved", ["approved"])
+    assert waiting(desk) == []
+    desk.post("amend", amend_body(requestId="r", amount=None, toBudgetId="events"))
+    assert decided(desk, "r") == ("approved", ["approved", "approved"])
+    desk.check("r", 30_000, department="Events", fiscalPeriod="Q2 2025")
+    desk.post("amend", amend_body(requestId="r", budgetId="events", amount=30_000))
+    assert decided(desk, "r") == (None, [None, "approved"])
+    assert waiting(desk) == ["r"]
+
+
+def test_rejection_is_a_decision_but_a_release_by_hand_is_none(desk: Desk) -> None:
+    for action, wanted in (("reject", "rejected"), ("manual", None)):
+        desk.hold(action, 10)
+        body = {"requestId": action, "amount": 10, "action": action, "reason": "No"}
+        desk.post("release", release_body(**body))
+        assert decided(desk, action) == (wanted, [wanted])
+
+
+def test_decline_is_the_decision_until_the_next_check(desk: Desk) -> None:
+    desk.check("r", 900_000)
+    decide("decline", "r")
+    assert decided(desk, "r") == ("declined", [])
+    desk.check("r", 900_000)
+    assert decided(desk, "r") == (None, [])
+
+
+def test_user_does_not_see_a_colleagues_decision(desk: Desk) -> None:
+    desk.check("r", 900_000)
+    mark = person("mark", Role.MANAGER)
+    body = check_body(requestId="r", userId="mark") | {"amount": Decimal(5)}
+    ledger.check(mark, CheckRequest.model_validate(body))
+    decide("decline", "r")
+    assert api.get_request(mark, "r")["decision"] is None
+    assert desk.client.get("/api/requests/r", headers=desk.key).get_json()["decision"]
+
+
+def test_release_of_a_declined_request_keeps_its_shape(desk: Desk) -> None:
+    desk.check("r", 900_000)
+    body = release_body(requestId="r", amount=900_000, action="reject")
+    before = desk.post("release", body)
+    decide("decline", "r")
+    after = desk.post("release", body)
+    assert (before.status_code, after.status_code) == (200, 200)
+    same = after.get_json()
+    decision = same.pop("decision")
+    assert (decision["decision"], same.pop("declined")) == ("declined", True)
+    assert same.pop("error").startswith(before.get_json()["error"])
+    assert same == {name: v for name, v in before.get_json().items() if name != "error"}
+
+
+def test_approval_over_budget_names_the_approver(desk: Desk) -> None:
+    person("fpa-9", Role.FPA_USER)
+    approval = {"approved_by": "fpa-9", "reason": "Urgent"}
+    body = {"budget_id": "budget-123", "request_id": "r", "amount": Decimal(900_000)}
+    service = Actor(
+        "service:x", None, "x", None, Role.API_SYSTEM, demo.CUSTOMER, may_overspend=True
+    )
+    ledger.reserve(service, ReserveRequest.model_validate(body | {"over_budget": approval}))
+    assert decided(desk, "r") == ("approved_over_budget", ["approved_over_budget"])
+    timeline = desk.client.get("/api/requests/r", headers=desk.key).get_json()
+    assert timeline["decision"]["by"] == "Fpa-9 (fpa-9@example.com)"
+    assert timeline["decision"]["reason"] == "Urgent"
 
 
 # Spend.

@@ -1,4 +1,4 @@
-"""The inbox on the overview: what waits for the viewer, each with its action one click away."""
+"""The inbox on the overview: the viewer's open tasks, each with its action one click away."""
 
 from __future__ import annotations
 

@@ -260,8 +260,8 @@ def test_upgraded_audit_log_is_unchanged_and_append_only(earlier: Installation) 
     query = 'SELECT * FROM "AuditLog" ORDER BY "id"'
     before = found(earlier.database, query)
     earlier.flask("upgrade-db")
-    # The upgrade adds "transferId" and the balance after each row.
-    added = 4
+    # The upgrade adds "transferId", "afterCheck" and the balance after each row.
+    added = 5
     assert [row[:-added] for row in found(earlier.database, query)] == before
     database.connect(earlier.database)
     for rewrite in (

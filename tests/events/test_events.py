@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from flask import Flask
-from support.world import ROOT, person
+from support.world import ROOT, check_body, person
 
 from budget_sync import ledger, manual_budgets
 from budget_sync.database import Horizon, LogIds
@@ -16,8 +16,10 @@ from budget_sync.domain.events import EventType
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
     AmendRequest,
+    ApproveRequest,
     CheckRequest,
     CommitRequest,
+    DeclineRequest,
     ReleaseAction,
     ReleaseRequest,
     ReserveRequest,
@@ -157,6 +159,41 @@ def test_parts_of_a_reversal_add_up_to_its_amount(fpa: Actor) -> None:
     assert [event.type for event in found] == [EventType.RESERVATION_REVERSED] * 2
     # The second one holds the money again, and returns none of its own.
     assert [event.data["amount"] for event in found] == [40, 0]
+
+
+def test_decisions_are_events(fpa: Actor) -> None:
+    start = latest_cursor(ROOT, CUSTOMER)
+    for request_id, amount, department in (
+        ("held", 20_000, "Engineering"),
+        ("denied", 900_000, "Engineering"),
+        ("misspelled", "12.5", "Enginering"),
+    ):
+        body = check_body(requestId=request_id, department=department)
+        check = body | {"amount": Decimal(amount)}
+        ledger.check(ROOT, CheckRequest.model_validate(check))
+    reserve(ROOT, "held", "20000")
+    approve = ApproveRequest(budget_id="budget-123", request_id="held", reason="Planned")
+    ledger.approve(fpa, approve)
+    for request_id in ("denied", "misspelled"):
+        decline = DeclineRequest(request_id=request_id, reason="No", customer_id=CUSTOMER)
+        ledger.decline(fpa, decline)
+    found = since(start)[1:]
+    assert [(event.type, event.data["requestId"], event.data["amount"]) for event in found] == [
+        ("reservation.approved", "held", 20_000),
+        ("request.declined", "denied", 900_000),
+        ("request.declined", "misspelled", Decimal("12.5")),
+    ]
+    approved, denied, misspelled = (event.data for event in found)
+    assert (approved["by"], approved["reason"]) == ("Fpa-9 (fpa-9@example.com)", "Planned")
+    assert approved["reservationId"]
+    assert (denied["budgetId"], denied["department"]) == ("budget-123", "Engineering")
+    assert (misspelled["budgetId"], misspelled["department"], misspelled["currency"]) == (
+        None,
+        "Enginering",
+        "USD",
+    )
+    wanted = frozenset({EventType.REQUEST_DECLINED})
+    assert [event.data["requestId"] for event in all_events(wanted)] == ["denied", "misspelled"]
 
 
 def test_thresholds_and_overdraft_follow_their_cause(fpa: Actor) -> None:

@@ -17,6 +17,7 @@ from budget_sync import ledger
 from budget_sync.domain.permissions import Actor
 from budget_sync.domain.request_models import (
     AmendRequest,
+    ApproveRequest,
     CheckRequest,
     CommitRequest,
     OverBudget,
@@ -29,6 +30,7 @@ from budget_sync.domain.request_models import (
 )
 from budget_sync.ledger.expiry import expire_holds
 from stress.ledger_customer import PERIOD, ModeledCustomer
+from stress.ledger_model_decisions import approve
 from stress.ledger_model_rows import DONE, PAST, REPLAYED, SERVICE
 
 #: The versions that an amendment names: the current one, or the one that the last one named.
@@ -221,6 +223,16 @@ class Driver(ModeledCustomer):
             f"spend {department} {spend_id} {amount} on {day} named={named} by={by}",
             expected,
             lambda: ledger.spend(self._actor(by), body),
+        )
+
+    def approve(self, department: str, request: str) -> None:
+        """Approve."""
+        budget_id = self.budget_id(department)
+        body = ApproveRequest(budget_id=budget_id, request_id=request)
+        self._move(
+            f"approve {department} {request}",
+            approve(self.model, budget_id, request),
+            lambda: ledger.approve(self.actor, body),
         )
 
     def set_hold_days(self, days: int | None) -> None:

@@ -17,6 +17,7 @@ from stress.ledger_model_rows import (
     SERVICE,
     Budget,
     Call,
+    Check,
     Hold,
     Spend,
     room,
@@ -39,6 +40,8 @@ class LedgerModel:
     in_order: list[tuple[str, Hold]] = field(default_factory=list)
     spends: dict[str, Spend] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
+    #: The checks of each request, the latest one last.
+    checks: dict[str, list[Check]] = field(default_factory=dict)
     keys: dict[tuple[str, str, str], Call] = field(default_factory=dict)
     #: The amount of each commit and reversal with an externalRef: (verb, budget, request, ref).
     refs: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
@@ -52,7 +55,14 @@ class LedgerModel:
         return holds[-1] if holds else None
 
     def check(self, budget_id: str, request: str, amount: int) -> str:
-        """Check: stores no amounts, but allows to reserve again after a reservation was closed."""
+        """Check: logs the answer, and allows to reserve again after a reservation was closed."""
+        code = self._check(budget_id, request, amount)
+        number = sum(map(len, self.checks.values()))
+        found = None if code == "NO_BUDGET" else budget_id
+        self.checks.setdefault(request, []).append(Check(number, found, code, amount))
+        return code
+
+    def _check(self, budget_id: str, request: str, amount: int) -> str:
         self.known.add(request)
         budget, hold = self.budgets[budget_id], self.hold_of(budget_id, request)
         if not budget.live:
@@ -246,6 +256,7 @@ class LedgerModel:
             return answer
         expires = self._new_expiry() if extend else hold.expires
         hold.moved_to = self._open(to, request, moved, expires)
+        hold.moved_to.approved = hold.approved
         source.reserved -= hold.held
         source.version += 1
         hold.held = 0

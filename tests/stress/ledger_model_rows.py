@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 DONE, REPLAYED = "done", "replayed"
 PERSON, SERVICE = "person", "service"
@@ -25,6 +26,15 @@ class Budget:
     def available(self) -> int:
         """The amount available."""
         return self.budgeted - self.reserved - self.committed
+
+
+class Check(NamedTuple):
+    """A check of a request. Its number counts all checks; without a budget, none was found."""
+
+    number: int
+    budget_id: str | None
+    code: str
+    amount: int
 
 
 @dataclass
@@ -55,6 +65,8 @@ class Hold:
     #: Its latest movement, if that may be repeated, and its version before that.
     last: Call = ()
     before: int = 0
+    #: The amount for which it is approved, and the number of the newest check at that time.
+    approved: tuple[int, int] | None = None
     #: Where the money is if a move closed it.
     moved_to: Hold | None = None
 

@@ -53,6 +53,8 @@ PAGES = (
     ("release", "fiona", "/request/release?id=intake-2003&budget=design-1&action=reject"),
     ("commit", "fiona", "/request/commit?id=intake-2003&budget=design-1"),
     ("approve", "fiona", "/request/approve?id=intake-2001"),
+    ("approve-reservation", "fiona", "/request/approve-reservation?id=intake-2004&budget=sales-1"),
+    ("decline", "fiona", "/request/decline?id=intake-2001"),
     ("commit-over", "fiona", "/request/commit?id=intake-2002&budget=legal-1&amount=60000"),
     ("amend", "fiona", "/request/amend?id=intake-2003&budget=design-1&amount=1400"),
     ("amend-employee", "jane", "/request/amend?id=intake-2003&budget=design-1&amount=99000"),

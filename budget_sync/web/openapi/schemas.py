@@ -73,7 +73,7 @@ class RequestReservation(ReplyModel):
 
 
 class RequestDecision(ReplyModel):
-    """What FP&A decided about a request."""
+    """A decision of FP&A about a request."""
 
     decision: DecisionKind = Field(
         description="`approved`, `approved_over_budget`, `rejected` or `declined`."
@@ -318,7 +318,7 @@ class ErrorReply(ReplyModel):
     version: int = absent("The reservation's current version.")
     moved_to_budget_id: str = absent("The budget to which the reservation was moved.")
     declined: Literal[True] = absent("FP&A has declined the request.")
-    decision: RequestDecision = absent("Who declined the request, when and why.")
+    decision: RequestDecision = absent("The decision to decline the request.")
     external_ref: str = absent("The reference that was used before.")
     amount: Money = absent("The amount for which it was used.")
     spend_id: str = absent()

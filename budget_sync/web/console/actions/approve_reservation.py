@@ -20,7 +20,7 @@ from budget_sync.web.console.base import console, viewer
 
 @console.route("/request/approve-reservation", methods=["GET", "POST"])
 def approve_reservation() -> AnyResponse:
-    """Approve what a request holds on a budget. Its money stays reserved."""
+    """Approve the open reservation of a request on a budget. Its money stays reserved."""
     who = viewer()
     require(who.actor, Action.DECIDE)
     _, budget, line = open_hold()
