@@ -27,9 +27,10 @@ from budget_sync.web.console.session import safe_path
 pytestmark = pytest.mark.both_engines
 
 ADMIN_PAGES = ("/team", "/team/add", "/team/customer", "/keys", "/webhooks")
+FPA_PAGES = ("/sync", "/audit", "/unmatched", "/checks")
 FORBIDDEN = {
-    Role.BUSINESS_USER: {"/sync", "/audit", *ADMIN_PAGES},
-    Role.MANAGER: {"/sync", "/audit", *ADMIN_PAGES},
+    Role.BUSINESS_USER: {*FPA_PAGES, *ADMIN_PAGES},
+    Role.MANAGER: {*FPA_PAGES, *ADMIN_PAGES},
     Role.FPA_USER: {*ADMIN_PAGES},
     Role.FPA_ADMIN: {*ADMIN_PAGES},
     Role.ADMIN: set[str](),
@@ -319,8 +320,13 @@ def test_no_page_shows_another_customer(two_customers: Flask) -> None:
         "/requests?view=all",
         "/audit?q=rival",
         "/budgets?q=rival",
+        "/search?q=rival",
         "/budgets.csv",
         "/audit.csv",
+        "/checks.csv",
+        "/requests.csv?view=all",
+        "/requests.csv?view=denied",
+        "/requests.csv?view=spend",
         "/team?q=rita",
     ):
         page = (
