@@ -80,7 +80,7 @@ class Found(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """What is searched in a table: its sequence, times, ids of requests, owners and texts."""
+    """The searched columns of a table: its sequence, times, ids of requests, owners and texts."""
 
     table: Any
     sequence: Any

@@ -1,4 +1,4 @@
-"""The search for anything: what it finds, for whom, and how far it looks."""
+"""The search for anything: its results, their owners, and its limits."""
 
 from __future__ import annotations
 

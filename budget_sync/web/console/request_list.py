@@ -39,7 +39,7 @@ _FILTERS = ("q", "department", "period", "person", "vendor", "days", "budget")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A tab of the page: what it lists, how it adds up, and the columns by which it is sorted.
+    """A tab of the page: its list, its totals, and the columns by which it can be sorted.
 
     `status` is that of its reservations.
     """
