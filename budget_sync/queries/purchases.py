@@ -15,7 +15,7 @@ from budget_sync.domain.permissions import Action, Actor, Scope, require_for
 
 
 class Purchase(NamedTuple):
-    """What a request is for."""
+    """The vendor and the purpose of a request."""
 
     vendor: str | None = None
     purpose: str | None = None

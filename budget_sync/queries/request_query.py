@@ -49,8 +49,8 @@ class RequestQuery:
 class RequestTotal(NamedTuple):
     """The number of rows of a list in one currency, and their sums in minor units.
 
-    Of reservations: reserved, held, committed and released. Of checks: what was asked for. Of
-    spend: what was spent, without what was reversed.
+    Of reservations: reserved, held, committed and released. Of checks: the amount asked for. Of
+    spend: the amount spent, without reversals.
     """
 
     currency: str

@@ -7,7 +7,7 @@ chart has a text alternative.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
@@ -94,10 +94,14 @@ def ticks(low: int, high: int) -> list[int]:
     return [step * number for number in range(-(-high // step), low // step - 1, -1)]
 
 
-def decisions(days: Sequence[Day], labels: Sequence[str], summary: str) -> Chart:
+def decisions(
+    days: Sequence[Day], labels: Sequence[str], summary: str, address: Callable[[Day, str], str]
+) -> Chart:
     """The checks of each day as a column, stacked by their answer.
 
-    `labels` are the days for people, `summary` is the text alternative.
+    `labels` are the days for people, `summary` is the text alternative. Each part links to
+    `address(day, decision)`, with a decision of `queries.check_list.DECISIONS`. The links cannot be
+    reached with the Tab key: the table next to the chart has the same ones.
     """
     axis = ticks(0, max((day.total for day in days), default=0) or 1)
     step = 100 / max(len(days), 1)
@@ -105,25 +109,27 @@ def decisions(days: Sequence[Day], labels: Sequence[str], summary: str) -> Chart
     for number, (day, label) in enumerate(zip(days, labels, strict=True)):
         left, bottom = number * step + step * 0.14, float(DAYS_HEIGHT)
         columns = []
-        counts = {
-            "auto": day.auto_approved,
-            "manual": day.needs_approval,
-            "not-covered": day.not_covered,
-        }
-        for name, count in counts.items():
+        counts = (
+            ("auto", "auto", day.auto_approved),
+            ("manual", "manual", day.needs_approval),
+            ("not-covered", "denied", day.not_covered),
+        )
+        for name, decision, count in counts:
             height = DAYS_HEIGHT * count / axis[0]
             bottom -= height
             if count:
                 columns.append(
+                    f'<a href="{escape(address(day, decision))}" tabindex="-1" '
+                    f'aria-label="{label}, {decision}">'
                     f'<rect class="{name}" x="{left:.2f}%" y="{bottom:.1f}" '
-                    f'width="{step * 0.72:.2f}%" height="{height:.1f}"/>'
+                    f'width="{step * 0.72:.2f}%" height="{height:.1f}"/></a>'
                 )
         title = (
             f"{label}: {day.auto_approved} auto-approved, {day.needs_approval} for FP&A, "
             f"{day.not_covered} not covered"
         )
         parts.append(f"<g><title>{escape(title)}</title>{''.join(columns)}</g>")
-    return Chart(_svg("chart decisions", DAYS_HEIGHT, summary, parts), axis)
+    return Chart(_svg("chart decisions", DAYS_HEIGHT, summary, parts, role="group"), axis)
 
 
 class Pace(NamedTuple):
@@ -261,10 +267,10 @@ def _grid(height: int, count: int) -> str:
     return "".join(_line("grid", 0, 100, y, y) for y in heights)
 
 
-def _svg(name: str, height: int, label: str, parts: Iterable[str]) -> Markup:
-    # `parts` has only numbers and names from this file; titles are escaped.
+def _svg(name: str, height: int, label: str, parts: Iterable[str], role: str = "img") -> Markup:
+    # `parts` has only numbers and names from this file; titles and addresses are escaped.
     drawing = Markup("".join(parts))  # noqa: S704
     return Markup(
-        '<svg class="{}" role="img" aria-label="{}" width="100%" height="{}" focusable="false">'
+        '<svg class="{}" role="{}" aria-label="{}" width="100%" height="{}" focusable="false">'
         "{}</svg>"
-    ).format(name, label, height, drawing)
+    ).format(name, role, label, height, drawing)

@@ -29,9 +29,10 @@ pytestmark = pytest.mark.both_engines
 AUDIT_REPORTS = ("/changes", "/spend-report")
 ADMIN_PAGES = ("/team", "/team/add", "/team/customer", "/keys", "/webhooks")
 BUDGET_FORMS = {path for path in PAGES if path.startswith("/budget/")}
+FPA_PAGES = ("/sync", "/audit", "/unmatched", "/checks")
 FORBIDDEN = {
-    Role.BUSINESS_USER: {"/sync", "/audit", *AUDIT_REPORTS, *ADMIN_PAGES, *BUDGET_FORMS},
-    Role.MANAGER: {"/sync", "/audit", *AUDIT_REPORTS, *ADMIN_PAGES, *BUDGET_FORMS},
+    Role.BUSINESS_USER: {*FPA_PAGES, *AUDIT_REPORTS, *ADMIN_PAGES, *BUDGET_FORMS},
+    Role.MANAGER: {*FPA_PAGES, *AUDIT_REPORTS, *ADMIN_PAGES, *BUDGET_FORMS},
     Role.FPA_USER: {*ADMIN_PAGES, *BUDGET_FORMS},
     Role.FPA_ADMIN: {*ADMIN_PAGES},
     Role.ADMIN: set[str](),
@@ -321,8 +322,13 @@ def test_no_page_shows_another_customer(two_customers: Flask) -> None:
         "/requests?view=all",
         "/audit?q=rival",
         "/budgets?q=rival",
+        "/search?q=rival",
         "/budgets.csv",
         "/audit.csv",
+        "/checks.csv",
+        "/requests.csv?view=all",
+        "/requests.csv?view=denied",
+        "/requests.csv?view=spend",
         "/team?q=rita",
     ):
         page = (

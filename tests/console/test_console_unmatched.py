@@ -1,4 +1,4 @@
-"""The page of unmatched names: its groups, one-click aliases, and who may see and change it."""
+"""The page of unmatched names: its groups, one-click aliases, and permissions."""
 
 from __future__ import annotations
 

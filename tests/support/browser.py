@@ -115,8 +115,8 @@ class Browser:
         self.wait(lambda: "/sign-in" not in self.driver.current_url, "still on the sign-in page")
 
     def type(self, name: str, text: str) -> None:
-        """Replace the text of a form field."""
-        field = self.driver.find_element(By.NAME, name)
+        """Replace the text of a form field of the page, not of the search box above it."""
+        field = self.one(f"main [name='{name}']")
         field.clear()
         field.send_keys(text)
 

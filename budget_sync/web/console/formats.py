@@ -351,6 +351,11 @@ def _csv_line(row: Iterable[object]) -> str:
     return file.getvalue()
 
 
+def csv_time(moment: datetime | None, zone: ZoneInfo) -> str:
+    """A time as spreadsheets read it: "2025-02-05 10:30:00"; "" without a time."""
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S}" if moment else ""
+
+
 def safe_cell(cell: object) -> object:
     """Put a quote before text that a spreadsheet would run as a formula; numbers stay numbers."""
     if not isinstance(cell, str):

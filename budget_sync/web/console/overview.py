@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response
+from flask import Response, url_for
 
 from budget_sync.queries import overview
 from budget_sync.queries.as_of import PastDay
@@ -82,8 +82,13 @@ def _decisions(days: list[Day]) -> dict[str, object]:
         "not_covered": sum(day.not_covered for day in days),
         "share": share,
         "days": len(days),
-        "chart": charts.decisions(days, labels, summary),
+        "chart": charts.decisions(days, labels, summary, _address),
         "first": labels[0],
         "last": labels[-1],
         "rows": [(label, day) for label, day in zip(labels, days, strict=True) if day.total],
     }
+
+
+def _address(day: Day, decision: str) -> str:
+    """The page with the checks of a day that had a decision."""
+    return url_for("console.checks", day=day.day.isoformat(), decision=decision)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -40,7 +39,7 @@ _FILTERS = ("q", "department", "period", "person", "vendor", "days", "budget")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A tab of the page: what it lists, how it adds up, and the columns by which it is sorted.
+    """A tab of the page: its list, its totals, and the columns by which it can be sorted.
 
     `status` is that of its reservations.
     """
@@ -211,11 +210,6 @@ def _exported(
     return read()
 
 
-def _local(moment: datetime | None, zone: ZoneInfo) -> str:
-    """A time as spreadsheets read it: "2025-02-05 10:30:00"."""
-    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S}" if moment else ""
-
-
 def _reservation_cells(
     line: Any, bought: dict[str, Purchase], zone: ZoneInfo
 ) -> tuple[object, ...]:
@@ -226,8 +220,8 @@ def _reservation_cells(
         line.department, line.period, line.budget_id, line.currency,
         *(to_number(minor, line.exponent) for minor in amounts),
         "Waiting for approval" if line.waits_for_approval else line.status.capitalize(),
-        _local(line.created_at, zone), _local(line.closed_at, zone),
-        _local(line.expires_at, zone) if line.status == "open" else "",
+        formats.csv_time(line.created_at, zone), formats.csv_time(line.closed_at, zone),
+        formats.csv_time(line.expires_at, zone) if line.status == "open" else "",
     )  # fmt: skip
 
 
@@ -235,7 +229,7 @@ def _check_cells(line: Any, _: dict[str, Purchase], zone: ZoneInfo) -> tuple[obj
     return (
         line.request_id, line.user, line.email, line.vendor, line.purpose, line.department,
         line.period, line.budget_id, line.currency, to_number(line.amount_minor, line.exponent),
-        formats.DECISIONS.get(line.code, line.code), line.reason, _local(line.at, zone),
+        formats.DECISIONS.get(line.code, line.code), line.reason, formats.csv_time(line.at, zone),
     )  # fmt: skip
 
 
@@ -244,7 +238,7 @@ def _spend_cells(line: Any, _: dict[str, Purchase], zone: ZoneInfo) -> tuple[obj
         line.id, line.vendor, line.reason, line.external_ref, line.department, line.period,
         line.budget_id, line.currency, to_number(line.amount_minor, line.exponent),
         to_number(line.reversed_minor, line.exponent), line.spent_on.isoformat(),
-        line.recorded_by, _local(line.created_at, zone),
+        line.recorded_by, formats.csv_time(line.created_at, zone),
     )  # fmt: skip
 
 

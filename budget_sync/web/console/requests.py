@@ -1,4 +1,4 @@
-"""One request: its timeline, and what the viewer can do with its reservations."""
+"""One request: its timeline, and the actions on its reservations."""
 
 from __future__ import annotations
 
