@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from budget_sync.commands import (
+    alerts,
     budgets,
     customers,
     database,
@@ -37,6 +38,7 @@ COMMANDS = (
     *sources.COMMANDS,
     *sync_sheets.COMMANDS,
     *webhooks.COMMANDS,
+    *alerts.COMMANDS,
     *deliver.COMMANDS,
 )
 

@@ -28,9 +28,9 @@ pytestmark = pytest.mark.both_engines
 
 ADMIN_PAGES = ("/team", "/team/add", "/team/customer", "/keys", "/webhooks")
 FORBIDDEN = {
-    Role.BUSINESS_USER: {"/sync", "/audit", *ADMIN_PAGES},
-    Role.MANAGER: {"/sync", "/audit", *ADMIN_PAGES},
-    Role.FPA_USER: {*ADMIN_PAGES},
+    Role.BUSINESS_USER: {"/sync", "/audit", "/alerts", *ADMIN_PAGES},
+    Role.MANAGER: {"/sync", "/audit", "/alerts", *ADMIN_PAGES},
+    Role.FPA_USER: {"/alerts", *ADMIN_PAGES},
     Role.FPA_ADMIN: {*ADMIN_PAGES},
     Role.ADMIN: set[str](),
     Role.SUPER_ADMIN: set[str](),

@@ -37,6 +37,7 @@ PAGES = (
     "/team/customer",
     "/keys",
     "/webhooks",
+    "/alerts",
     "/account",
 )
 

@@ -79,6 +79,8 @@ ACTIONS = {
     "PAUSE_WEBHOOK": "Webhook paused",
     "RESUME_WEBHOOK": "Webhook resumed",
     "REMOVE_WEBHOOK": "Webhook removed",
+    "ADD_ALERT": "Alert added",
+    "REMOVE_ALERT": "Alert removed",
     "LINK_USER": "Person linked to an identity provider",
 }
 #: What the amounts before and after a movement are, unless they are what the request holds.
