@@ -45,6 +45,8 @@ _MAX_HOST_LENGTH = 255
 #: On Linux, the environment that this process was started with.
 _INITIAL_ENVIRONMENT = Path("/proc/self/environ")
 
+_SHEETS_URL = "https://sheets.googleapis.com"
+
 #: An example for the error message of each setting. DATABASE_URL's messages contain theirs.
 _EXAMPLES = {
     "INSTANCE_FOLDER": "INSTANCE_FOLDER=/var/lib/budget-sync",
@@ -104,7 +106,7 @@ class Settings:
     cron_secret: str | None = field(default=None, repr=False)
     metrics_token: str | None = field(default=None, repr=False)
     google_credentials: Path | None = None
-    google_sheets_api_url: str = "https://sheets.googleapis.com"
+    google_sheets_api_url: str = _SHEETS_URL
     csv_folder: Path = PROJECT_FOLDER / "instance" / "sheets"
     budget_check_auth: str = "local"
     trusted_hosts: tuple[str, ...] = ()
@@ -171,9 +173,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         cron_secret=values.get("CRON_SECRET"),
         metrics_token=values.get("METRICS_TOKEN"),
         google_credentials=_read(values, "GOOGLE_APPLICATION_CREDENTIALS", _project_path, None),
-        google_sheets_api_url=_read(
-            values, "GOOGLE_SHEETS_API_URL", _sheets_url, "https://sheets.googleapis.com"
-        ),
+        google_sheets_api_url=_read(values, "GOOGLE_SHEETS_API_URL", _sheets_url, _SHEETS_URL),
         csv_folder=_read(
             values,
             "CSV_FOLDER",
