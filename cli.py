@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 
 from budget_sync.commands import (
+    alerts,
     aliases,
     budgets,
     customers,
@@ -40,6 +41,7 @@ COMMANDS = (
     *sources.COMMANDS,
     *sync_sheets.COMMANDS,
     *webhooks.COMMANDS,
+    *alerts.COMMANDS,
     *deliver.COMMANDS,
     *load_test.COMMANDS,
 )

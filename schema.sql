@@ -516,7 +516,8 @@ CREATE TABLE "WebhookAttempt" (
 
 CREATE INDEX "WebhookAttempt_webhookId" ON "WebhookAttempt" ("webhookId", "id");
 
--- An alert: what people are told, and where. "url" is an Apprise address, with its password.
+-- An alert: what people are told, and where. "url" is an Apprise address, with its password;
+-- "redactedUrl" is what people see of it.
 -- "conditions" are separated by commas. With "toOwners", a message about a budget goes to the
 -- budget's owner. "digestAt" is a time of day in the customer's time zone, such as 08:00; null means
 -- at once. "cursor" is the position in the events up to which messages were created. A removed alert
@@ -525,6 +526,7 @@ CREATE TABLE "Alert" (
     "id" TEXT PRIMARY KEY,
     "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
     "url" TEXT NOT NULL CHECK (LENGTH("url") <= 2000),
+    "redactedUrl" TEXT NOT NULL CHECK (LENGTH("redactedUrl") BETWEEN 1 AND 2000),
     "conditions" TEXT NOT NULL CHECK (LENGTH("conditions") BETWEEN 1 AND 500),
     "department" TEXT,
     "departmentKey" TEXT,

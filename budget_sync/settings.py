@@ -45,6 +45,8 @@ _MAX_HOST_LENGTH = 255
 #: On Linux, the environment that this process was started with.
 _INITIAL_ENVIRONMENT = Path("/proc/self/environ")
 
+_SHEETS_URL = "https://sheets.googleapis.com"
+
 #: An example for the error message of each setting. DATABASE_URL's messages contain theirs.
 _EXAMPLES = {
     "INSTANCE_FOLDER": "INSTANCE_FOLDER=/var/lib/budget-sync",
@@ -58,6 +60,7 @@ _EXAMPLES = {
     "TRUSTED_PROXIES": "TRUSTED_PROXIES=1",
     "SESSION_COOKIE_SECURE": "SESSION_COOKIE_SECURE=true",
     "WEBHOOK_PRIVATE_NETWORKS": "WEBHOOK_PRIVATE_NETWORKS=true",
+    "PUBLIC_URL": "PUBLIC_URL=https://budgets.example.com",
     "LOG_FORMAT": "LOG_FORMAT=json",
     "LOG_LEVEL": "LOG_LEVEL=INFO",
 }
@@ -103,13 +106,15 @@ class Settings:
     cron_secret: str | None = field(default=None, repr=False)
     metrics_token: str | None = field(default=None, repr=False)
     google_credentials: Path | None = None
-    google_sheets_api_url: str = "https://sheets.googleapis.com"
+    google_sheets_api_url: str = _SHEETS_URL
     csv_folder: Path = PROJECT_FOLDER / "instance" / "sheets"
     budget_check_auth: str = "local"
     trusted_hosts: tuple[str, ...] = ()
     trusted_proxies: int = 0
     session_cookie_secure: bool = False
     webhook_private_networks: bool = False
+    #: The address of the console for people, without a slash at its end.
+    public_url: str | None = None
     log_format: str = "text"
     log_level: str = "INFO"
     busy_timeout_s: float = 5.0
@@ -168,9 +173,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         cron_secret=values.get("CRON_SECRET"),
         metrics_token=values.get("METRICS_TOKEN"),
         google_credentials=_read(values, "GOOGLE_APPLICATION_CREDENTIALS", _project_path, None),
-        google_sheets_api_url=_read(
-            values, "GOOGLE_SHEETS_API_URL", _sheets_url, "https://sheets.googleapis.com"
-        ),
+        google_sheets_api_url=_read(values, "GOOGLE_SHEETS_API_URL", _sheets_url, _SHEETS_URL),
         csv_folder=_read(
             values,
             "CSV_FOLDER",
@@ -184,6 +187,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         trusted_proxies=_read(values, "TRUSTED_PROXIES", _small_number, 0),
         session_cookie_secure=_read(values, "SESSION_COOKIE_SECURE", _yes_or_no, False),
         webhook_private_networks=_read(values, "WEBHOOK_PRIVATE_NETWORKS", _yes_or_no, False),
+        public_url=_read(values, "PUBLIC_URL", _public_url, None),
         log_format=_read(values, "LOG_FORMAT", _one_of("text", "json"), "text"),
         log_level=_read(values, "LOG_LEVEL", _log_level, "INFO"),
         database_url=database_url,
@@ -341,6 +345,18 @@ def _sheets_url(text: str) -> str:
             "must be an https address, or an http address of this machine, without user, password, "
             "query or fragment"
         )
+    return text.rstrip("/")
+
+
+def _public_url(text: str) -> str:
+    """The address of the service, without a slash at its end. Raises ValueError."""
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_address = False
+    if not is_address or parts.query or parts.fragment or "@" in parts.netloc or " " in text:
+        raise ValueError("must be the http or https address of the service, without query")
     return text.rstrip("/")
 
 

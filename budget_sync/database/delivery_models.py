@@ -54,6 +54,7 @@ class Alert(Table):
     id = TextField(primary_key=True)
     customerId = TextField()
     url = TextField()
+    redactedUrl = TextField()
     conditions = TextField()
     department = TextField(null=True)
     departmentKey = TextField(null=True)

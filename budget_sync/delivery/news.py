@@ -1,28 +1,35 @@
-"""Which webhooks may have something to deliver, without a query for each of them."""
+"""Which webhooks and alerts may have something new, without a query for each of them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from peewee import fn
 
 from budget_sync.database import Horizon, LogIds
-from budget_sync.database.delivery_models import Webhook
 from budget_sync.database.models import AuditLog, SyncHistory
 from budget_sync.queries.events import Cursor, parse_cursor
 
 _NOTHING = LogIds(0, 0)
 
 
+class Reader(Protocol):
+    """A webhook or an alert: it reads the events of a customer from its cursor on."""
+
+    id: Any
+    customerId: Any
+    cursor: Any
+
+
 class News:
-    """The newest rows of each customer, and how far each webhook was read."""
+    """The newest rows of each customer, and how far each of their readers has read."""
 
     def __init__(self) -> None:
         self._start: LogIds | None = None
         #: Up to here, the rows are in `_newest`.
         self._read = _NOTHING
         self._newest: dict[str, LogIds] = {}
-        # The stored cursor of each webhook, and how far it was read from there.
+        # The stored cursor of each reader, and how far it has read from there.
         self._passed: dict[str, tuple[str, Cursor]] = {}
 
     def read(self, at: Horizon) -> None:
@@ -43,19 +50,19 @@ class News:
             )
         self._read = settled
 
-    def position(self, webhook: Webhook) -> Cursor:
-        """How far a webhook was read, which may be beyond its stored cursor."""
-        stored, position = self._passed.get(webhook.id, ("", Cursor()))
-        if stored == webhook.cursor and _is_within(
+    def position(self, reader: Reader) -> Cursor:
+        """How far a reader has read, which may be beyond its stored cursor."""
+        stored, position = self._passed.get(reader.id, ("", Cursor()))
+        if stored == reader.cursor and _is_within(
             LogIds(position.audit_id, position.sync_id), self._read
         ):
             return position
-        return parse_cursor(webhook.cursor)
+        return parse_cursor(reader.cursor)
 
-    def has_any(self, webhook: Webhook) -> bool:
-        """Whether there may be events after the webhook's position."""
-        newest = self._newest.get(webhook.customerId, self._start or _NOTHING)
-        position = self.position(webhook)
+    def has_any(self, reader: Reader) -> bool:
+        """Whether there may be events after the reader's position."""
+        newest = self._newest.get(reader.customerId, self._start or _NOTHING)
+        position = self.position(reader)
         return bool(
             newest.audit > position.audit_id
             or newest.sync > position.sync_id
@@ -63,10 +70,10 @@ class News:
             or position.sync_part
         )
 
-    def note_position(self, webhook: Webhook, position: Cursor) -> int:
-        """Note how far a webhook was read; returns the rows between that and its stored cursor."""
-        self._passed[webhook.id] = (webhook.cursor, position)
-        stored = parse_cursor(webhook.cursor)
+    def note_position(self, reader: Reader, position: Cursor) -> int:
+        """Note how far a reader has read; returns the rows between that and its stored cursor."""
+        self._passed[reader.id] = (reader.cursor, position)
+        stored = parse_cursor(reader.cursor)
         return position.audit_id - stored.audit_id + position.sync_id - stored.sync_id
 
 

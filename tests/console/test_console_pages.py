@@ -31,9 +31,9 @@ ADMIN_PAGES = ("/team", "/team/add", "/team/customer", "/keys", "/webhooks")
 BUDGET_FORMS = {path for path in PAGES if path.startswith("/budget/")}
 FPA_PAGES = ("/sync", "/audit", "/unmatched", "/checks")
 FORBIDDEN = {
-    Role.BUSINESS_USER: {*FPA_PAGES, *AUDIT_REPORTS, *ADMIN_PAGES, *BUDGET_FORMS},
-    Role.MANAGER: {*FPA_PAGES, *AUDIT_REPORTS, *ADMIN_PAGES, *BUDGET_FORMS},
-    Role.FPA_USER: {*ADMIN_PAGES, *BUDGET_FORMS},
+    Role.BUSINESS_USER: {*FPA_PAGES, "/alerts", *AUDIT_REPORTS, *ADMIN_PAGES, *BUDGET_FORMS},
+    Role.MANAGER: {*FPA_PAGES, "/alerts", *AUDIT_REPORTS, *ADMIN_PAGES, *BUDGET_FORMS},
+    Role.FPA_USER: {"/alerts", *ADMIN_PAGES, *BUDGET_FORMS},
     Role.FPA_ADMIN: {*ADMIN_PAGES},
     Role.ADMIN: set[str](),
     Role.SUPER_ADMIN: set[str](),

@@ -48,6 +48,7 @@ PAGES = (
     "/team/customer",
     "/keys",
     "/webhooks",
+    "/alerts",
     "/account",
 )
 

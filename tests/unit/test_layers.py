@@ -14,7 +14,7 @@ LAYERS = (
     {"settings"},
     {"database"},
     {"ledger", "accounts"},
-    {"queries", "sync", "delivery", "manual_budgets", "spend_import"},
+    {"queries", "sync", "delivery", "alerts", "manual_budgets", "spend_import"},
     {"web", "operations"},
     {"server"},
     {"commands"},
@@ -24,6 +24,7 @@ LAYERS = (
 
 # Libraries, with the only packages that may import them.
 PACKAGES_OF_LIBRARY = {
+    "apprise": {"alerts"},
     "authlib": {"accounts"},
     "flask": {"__main__", "app", "cli", "commands", "web", "server"},
     "flask_login": {"web"},

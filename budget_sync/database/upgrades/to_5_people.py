@@ -45,6 +45,7 @@ _TABLES: list[Step] = [
         "id" TEXT PRIMARY KEY,
         "customerId" TEXT NOT NULL REFERENCES "Customer" ("id"),
         "url" TEXT NOT NULL CHECK (LENGTH("url") <= 2000),
+        "redactedUrl" TEXT NOT NULL CHECK (LENGTH("redactedUrl") BETWEEN 1 AND 2000),
         "conditions" TEXT NOT NULL CHECK (LENGTH("conditions") BETWEEN 1 AND 500),
         "department" TEXT,
         "departmentKey" TEXT,

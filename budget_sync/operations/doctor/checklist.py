@@ -19,7 +19,14 @@ from budget_sync.database.models import ApiKey, AuditLog, BudgetCheckLog, SyncHi
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import Actor
 from budget_sync.operations import load_test
-from budget_sync.operations.doctor import expiry, identity, installation, smoke_test, webhooks
+from budget_sync.operations.doctor import (
+    alerts,
+    expiry,
+    identity,
+    installation,
+    smoke_test,
+    webhooks,
+)
 from budget_sync.operations.doctor.findings import Finding, by_hand, failed, ok, warning
 from budget_sync.queries import inbox
 from budget_sync.settings import (
@@ -84,6 +91,7 @@ def examine(
     yield from installation.files(settings)
     yield from installation.engine()
     yield from webhooks.webhooks(actor)
+    yield from alerts.alerts(settings)
     yield from installation.surroundings(settings)
 
 

@@ -10,6 +10,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from budget_sync.web.console import (  # noqa: F401  # importing an area registers its views
     actions,
+    alerts,
     audit,
     budget_forms,
     budgets,

@@ -82,6 +82,7 @@ NAVIGATION = (
     ("Team", "console.team", Action.MANAGE_PEOPLE),
     ("API keys", "console.keys", Action.MANAGE_KEYS),
     ("Webhooks", "console.webhook_list", Action.MANAGE_WEBHOOKS),
+    ("Alerts", "console.alert_list", Action.MANAGE_ALERTS),
 )
 
 #: Flask adds the charset.

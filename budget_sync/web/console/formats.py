@@ -92,6 +92,8 @@ ACTIONS = {
     "PAUSE_WEBHOOK": "Webhook paused",
     "RESUME_WEBHOOK": "Webhook resumed",
     "REMOVE_WEBHOOK": "Webhook removed",
+    "ADD_ALERT": "Alert added",
+    "REMOVE_ALERT": "Alert removed",
     "LINK_USER": "Person linked to an identity provider",
     "ADD_ALIAS": "Alias added",
     "REMOVE_ALIAS": "Alias removed",
