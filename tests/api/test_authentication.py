@@ -137,6 +137,7 @@ def test_login_returns_user_and_session(acme: Flask) -> None:
             "email": JANE,
             "role": "fpa_user",
             "customerId": CUSTOMER,
+            "isTest": False,
         },
     }
     assert identify(acme, cookie_of(response)) == "jane"

@@ -356,10 +356,10 @@ def test_used_up_budget_among_large_ones_is_counted(world: Flask) -> None:
         )
         hold(f"all of {name}", str(used), name)
     counts = thresholds(world.test_client())
-    assert counts == {(demo.CUSTOMER, "80"): 2, (demo.CUSTOMER, "100"): 1}
+    assert counts == {(demo.CUSTOMER, "80"): 2, (demo.CUSTOMER, "90"): 1, (demo.CUSTOMER, "100"): 1}
     manual_budgets.remove_budget(ROOT, "Legal")
     counts = thresholds(world.test_client())
-    assert counts == {(demo.CUSTOMER, "80"): 1, (demo.CUSTOMER, "100"): 0}
+    assert counts == {(demo.CUSTOMER, "80"): 1, (demo.CUSTOMER, "90"): 0, (demo.CUSTOMER, "100"): 0}
 
 
 def thresholds(client: FlaskClient) -> dict[tuple[str, str], float]:
@@ -406,7 +406,7 @@ def test_only_current_periods_count_as_used_up(
     hold("all", "5", "legal")
     with time_machine.travel(at, tick=False):
         counts = thresholds(app.test_client())
-    assert counts == {("acme", "80"): int(is_current), ("acme", "100"): int(is_current)}
+    assert counts == {("acme", percent): int(is_current) for percent in ("80", "90", "100")}
 
 
 @time_machine.travel("2025-02-05T11:00:00Z", tick=False)
