@@ -114,7 +114,8 @@ class Collector:
     def _messages(self, alert: Alert, found: Plan) -> list[Message]:
         if not found.entries:
             return []
-        names = sync_runs.source_names(DELIVERY, alert.customerId)
+        sheets = sync_runs.source_names(DELIVERY, alert.customerId)
+        names = {source_id: sheet.text for source_id, sheet in sheets.items()}
         return [self._message(entry, names) for entry in found.entries]
 
     def _message(self, entry: Entry, source_names: dict[str, str]) -> Message:

@@ -91,7 +91,7 @@ def test_employee_sees_no_foreign_department(company: Flask, role: Role) -> None
     assert shown(employee) == set()
     assert employee.get("/budget?id=zep-1").status_code == 404
     assert employee.get("/api/budgets/zep-1").status_code == 404
-    assert [item["id"] for item in employee.get("/api/budgets").json["items"]] == [demo.BUDGET]
+    assert [item["id"] for item in json.loads(employee.get("/api/budgets").text)["items"]] == [demo.BUDGET]
     assert "Engineering" in employee.get("/").text
     hold("intake-2", 100, user_id="emma", budget_id="zep-1")
     assert "/budget?id=zep-old" in shown(employee)

@@ -20,7 +20,7 @@ from budget_sync.web.console import alerts as views
 pytestmark = pytest.mark.both_engines
 
 URL = "mailtos://me:s3cretpassword@mail.example.com?to=finance@acme.com"
-FORM = {"url": URL, "thresholds": "80, 100", "on": ["overdrawn", "held"], "days": "14"}
+FORM: dict[str, str | list[str]] = {"url": URL, "thresholds": "80, 100", "on": ["overdrawn", "held"], "days": "14"}
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_alert_is_added_without_showing_its_password(site: Flask) -> None:
     ],
 )
 def test_wrong_form_is_explained_and_kept(
-    site: Flask, changes: dict[str, object], says: str
+    site: Flask, changes: dict[str, str | list[str]], says: str
 ) -> None:
     admin = member(site, "boss", Role.ADMIN)
     rejected = send(admin, "/alerts/add", **(FORM | {"department": "Sales & Co"} | changes))

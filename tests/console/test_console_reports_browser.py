@@ -13,8 +13,15 @@ from support.screenshots import PAGES, YESTERDAY
 
 #: The pages of the reports, by their names in PAGES.
 NEW = (
-    *("overview-as-of", "budgets-as-of", "budget-as-of", "compare", "compare-employee"),
-    *("changes", "changes-nothing", "spend-report", "spend-report-nothing", "budget"),
+    *("overview", "overview-as-of", "budgets-as-of", "budget-as-of", "compare"),
+    *(
+        "compare-employee",
+        "changes",
+        "changes-nothing",
+        "spend-report",
+        "spend-report-nothing",
+        "budget",
+    ),
 )
 
 
