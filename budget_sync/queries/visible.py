@@ -38,4 +38,4 @@ def sees_own_only(actor: Actor) -> bool:
     if scope_of(actor, Action.READ_REQUESTS) is not Scope.OWN or actor.customer_id is None:
         return False
     setting = Customer.select(Customer.employeesSee).where(Customer.id == actor.customer_id)
-    return setting.scalar() == OWN
+    return bool(setting.scalar() == OWN)
