@@ -44,47 +44,40 @@ def set_budget(
     """
     require(actor, Action.MANAGE_BUDGETS)
     require_serves(actor, customer_id)
-    require_options(
-        reason,
-        limit=(auto_approve_limit, no_auto_approve_limit),
-        owner=(owner_email, no_owner_email),
-    )
+    limit = (auto_approve_limit, no_auto_approve_limit)
+    owner = (owner_email, no_owner_email)
+    require_options(reason, limit=limit, owner=owner)
+    fields = {"autoApproveLimit": limit, "ownerEmail": owner}
+    kept = {name for name, given in fields.items() if given == (None, False)}
 
     def work() -> tuple[Budget, str]:
         customer = locked_customer(customer_id)
         period = read_period(customer, fiscal_period)
-        same = (
-            (Budget.customerId == customer_id)
-            & (Budget.departmentKey == fold(department))
-            & (Budget.periodKey == period.key)
-        )
-        budget = locked(Budget.select().where(same & Budget.deletedAt.is_null())).first()
+        budget = _live_budget(customer_id, fold(department), period.key)
         if must_be_new and budget is not None and budget.id != budget_id:
             raise _not_new(budget)
-        wanted = validated(
-            customer,
-            budget,
-            department,
-            period,
-            amount,
-            budget_id,
-            currency,
-            auto_approve_limit,
-            owner_email,
-        )
+        values = (budget_id, currency, auto_approve_limit, owner_email)
+        wanted = validated(customer, budget, department, period, amount, *values)
         if budget is None:
             return _create(actor, wanted, reason), "created"
         if must_be_new and not _is_same(budget, wanted):
             raise _not_new(budget)
-        kept = set()
-        if auto_approve_limit is None and not no_auto_approve_limit:
-            kept.add("autoApproveLimit")
-        if owner_email is None and not no_owner_email:
-            kept.add("ownerEmail")
         changed = _update(actor, budget, wanted, reason, kept)
         return budget, "updated" if changed else "unchanged"
 
     return transact(work)
+
+
+def _live_budget(customer_id: str, department_key: str, period_key: str) -> Budget | None:
+    """The live budget of a department and period, locked."""
+    query = Budget.select().where(
+        (Budget.customerId == customer_id)
+        & (Budget.departmentKey == department_key)
+        & (Budget.periodKey == period_key)
+        & Budget.deletedAt.is_null()
+    )
+    budget: Budget | None = locked(query).first()
+    return budget
 
 
 def _create(actor: Actor, budget: Budget, reason: str | None) -> Budget:

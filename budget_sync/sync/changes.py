@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from budget_sync.sync.match import Match, StoredBudget
-from budget_sync.sync.reading.result import KEEP_OWNER, SheetBudget, SheetRow
+from budget_sync.sync.reading.result import KEEP_OWNER, OptionalColumns, SheetBudget, SheetRow
 
 
 class FieldChange(NamedTuple):
@@ -57,14 +57,11 @@ class Compared(NamedTuple):
     unchanged_count: int
 
 
-def compare(
-    source_id: str, matched: Iterable[Match], *, has_limits: bool, has_owners: bool
-) -> Compared:
+def compare(source_id: str, matched: Iterable[Match], has: OptionalColumns) -> Compared:
     """Compare each row with its stored budget.
 
     A sheet without limits or without owners leaves the stored ones as they are.
     """
-    has = _Columns(has_limits, has_owners)
     creates: list[SheetRow] = []
     changes: list[Change] = []
     moved: list[MovedRow] = []
@@ -90,14 +87,7 @@ def compare(
     return Compared(creates, changes, moved, unchanged_count)
 
 
-class _Columns(NamedTuple):
-    """Whether the sheet has the optional columns."""
-
-    limits: bool
-    owners: bool
-
-
-def _described(row: SheetBudget, stored: SheetBudget, has: _Columns) -> SheetBudget:
+def _described(row: SheetBudget, stored: SheetBudget, has: OptionalColumns) -> SheetBudget:
     """The row, with the stored values of the columns that it leaves out."""
     if row.external_id is None and stored.external_id is not None:
         row = row._replace(external_id=stored.external_id)
@@ -108,7 +98,7 @@ def _described(row: SheetBudget, stored: SheetBudget, has: _Columns) -> SheetBud
     return row
 
 
-def _change(source_id: str, row: SheetRow, before: StoredBudget, has: _Columns) -> Change:
+def _change(source_id: str, row: SheetRow, before: StoredBudget, has: OptionalColumns) -> Change:
     after = before._replace(
         source_id=source_id,
         source_row=row.number,

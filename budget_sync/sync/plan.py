@@ -88,12 +88,7 @@ def make_plan(
     check()
     missing = _missing(owned, matched)
     kept = _keep(missing, [*sheet.errors, *errors], stored, previous)
-    compared = compare(
-        source_id,
-        checked(matched, check),
-        has_limits=sheet.has_limits,
-        has_owners=sheet.has_owners,
-    )
+    compared = compare(source_id, checked(matched, check), sheet.optional)
     is_unchanged = not (missing or compared.creates or compared.changes)
     # Then nothing is held, and only the answers are left to decide.
     rest = [] if is_unchanged else matched
@@ -105,12 +100,7 @@ def make_plan(
     collisions: list[RowError] = []
     if not is_unchanged:
         matched, collisions = _without_collisions(decision.matched, stored, deleted_ids)
-        compared = compare(
-            source_id,
-            checked(matched, check),
-            has_limits=sheet.has_limits,
-            has_owners=sheet.has_owners,
-        )
+        compared = compare(source_id, checked(matched, check), sheet.optional)
     return SyncPlan(
         creates=compared.creates,
         updates=[change for change in compared.changes if not change.is_revival],

@@ -91,7 +91,8 @@ def test_employee_sees_no_foreign_department(company: Flask, role: Role) -> None
     assert shown(employee) == set()
     assert employee.get("/budget?id=zep-1").status_code == 404
     assert employee.get("/api/budgets/zep-1").status_code == 404
-    assert [item["id"] for item in json.loads(employee.get("/api/budgets").text)["items"]] == [demo.BUDGET]
+    listed = employee.get("/api/budgets").get_json()["items"]
+    assert [item["id"] for item in listed] == [demo.BUDGET]
     assert "Engineering" in employee.get("/").text
     hold("intake-2", 100, user_id="emma", budget_id="zep-1")
     assert "/budget?id=zep-old" in shown(employee)
@@ -119,7 +120,7 @@ def test_check_still_replies_with_the_budget(company: Flask) -> None:
         "fiscalPeriod": "Q2 2025",
         "amount": 5,
     }
-    reply = employee.post("/api/budget/check", json=body).json
+    reply = employee.post("/api/budget/check", json=body).get_json()
     assert reply["budget"]["budgetedAmount"] == AMOUNT
 
 

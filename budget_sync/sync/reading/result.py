@@ -126,6 +126,13 @@ class Facts:
     blank_amounts: int = 0
 
 
+class OptionalColumns(NamedTuple):
+    """Whether a sheet has the columns for limits and owners."""
+
+    limits: bool
+    owners: bool
+
+
 @dataclass(frozen=True, slots=True)
 class SheetResult:
     """What a sheet says. `rows` and `errors` are in sheet order.
@@ -143,3 +150,8 @@ class SheetResult:
     facts: Facts = field(default_factory=Facts)
     headings: tuple[str, ...] = ()
     has_owners: bool = False
+
+    @property
+    def optional(self) -> OptionalColumns:
+        """Which optional columns the sheet has."""
+        return OptionalColumns(self.has_limits, self.has_owners)
