@@ -516,7 +516,7 @@ CREATE TABLE "WebhookAttempt" (
 
 CREATE INDEX "WebhookAttempt_webhookId" ON "WebhookAttempt" ("webhookId", "id");
 
--- An alert: what people are told, and where. "url" is an Apprise address, with its password;
+-- An alert: conditions to report to people. "url" is an Apprise address, with its password;
 -- "redactedUrl" is what people see of it.
 -- "conditions" are separated by commas. With "toOwners", a message about a budget goes to the
 -- budget's owner. "digestAt" is a time of day in the customer's time zone, such as 08:00; null means

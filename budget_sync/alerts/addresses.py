@@ -23,7 +23,7 @@ from budget_sync.domain.errors import RequestError, invalid_request
 #: The longest address that the database stores.
 MAX_LENGTH = 2000
 
-#: The most recipients of one mail address. Each gets a message of its own.
+#: The most recipients of one mail address. Each gets a separate message.
 MAX_RECIPIENTS = 20
 
 #: How long to wait for a connection, and for each answer, in seconds.
@@ -47,12 +47,12 @@ _PARAMETERS = frozenset(
     )
 )
 
-#: Services of the customer's own programs, whose path can be a secret.
+#: Services for the customer's programs. The path of their address can be a secret.
 _OWN_PROGRAMS = frozenset({"json", "jsons", "xml", "xmls", "form", "forms"})
 
 _SCHEMA = re.compile(r"[a-z][a-z0-9]{1,19}", re.ASCII)
 
-# What an error of a HTTP library has of an address: its path can be a secret.
+# The address in an error of an HTTP library. Its path can be a secret.
 _ADDRESS_IN_ERROR = re.compile(r"\b(with url|for url): \S+|https?://\S+")
 
 
@@ -124,7 +124,7 @@ def _require_allowed(plugin: Any, *, private_networks: bool, is_operator: bool) 
 
 
 def _destination(plugin: Any) -> Destination:
-    """The host that an address names. Services with a host of their own name none."""
+    """The host that an address names. Services with a fixed host name none."""
     host = str(getattr(plugin, "smtp_host", "") or plugin.host or "").strip("[]")
     return Destination(bool(plugin.secure), host, int(plugin.port or 0), "/")
 
@@ -180,7 +180,7 @@ def send(
             is_sent = plugin.notify(
                 body=text.body or text.title, title=text.title, body_format="text"
             )
-    except Exception as error:  # noqa: BLE001  # each plugin raises errors of its own
+    except Exception as error:  # noqa: BLE001  # each plugin raises other errors
         is_sent = False
         problems.append(f"{type(error).__name__}: {error}")
     if is_sent:

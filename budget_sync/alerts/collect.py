@@ -1,6 +1,6 @@
-"""Stores the messages of alerts about what has happened since their cursors.
+"""Stores the messages of alerts about the events after their cursors.
 
-One transaction stores the messages of a page, what the alert remembers, and the cursor after the
+One transaction stores the messages of a page, the reported conditions, and the cursor after the
 page. So if the process is killed at any point, no message is missing, and none is stored twice.
 """
 
@@ -195,7 +195,7 @@ def active_alerts() -> list[Alert]:
 
 
 def _reported(alert: Alert, subjects: Iterable[str]) -> dict[Key, datetime]:
-    """What the alert remembers about these subjects."""
+    """The conditions of these subjects that were reported and have not ended."""
     rows = AlertState.select().where(
         AlertState.alertId == alert.id, AlertState.subject << list(subjects)
     )
@@ -209,7 +209,7 @@ def _store(
     reported: dict[Key, datetime],
     messages: Sequence[Message],
 ) -> bool:
-    """Store messages, what the alert remembers about `subjects`, and the cursor, if there is one.
+    """Store messages, the reported conditions of `subjects`, and the cursor, if there is one.
 
     False if the alert was removed, or if another process has moved its cursor.
     """

@@ -20,7 +20,7 @@ MAX_DAYS = 3650
 
 
 class Kind(StrEnum):
-    """What a condition is about."""
+    """The kind of a condition."""
 
     THRESHOLD = "threshold"
     OVERDRAWN = "overdrawn"

@@ -1,4 +1,4 @@
-"""Reads what happened to a customer after an alert's cursor."""
+"""Reads the events of a customer after an alert's cursor."""
 
 from __future__ import annotations
 

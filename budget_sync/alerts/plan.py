@@ -1,4 +1,4 @@
-"""Which messages an alert sends about what happened, and what it remembers. Pure."""
+"""Which messages an alert sends about events, and which conditions it has reported. Pure."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Plan(NamedTuple):
 
 
 def subject_of(fact: Fact) -> str:
-    """What the remembered conditions of a fact are about."""
+    """The subject of the conditions that a fact may begin or end."""
     if isinstance(fact, BudgetChange):
         return fact.budget_id
     return fact.source_id if isinstance(fact, SyncRun) else fact.webhook_id

@@ -2,7 +2,7 @@
 
 A transaction records the attempt before the message is sent, and another one its result. The
 network is never used inside a transaction. If the process is killed between the two, the message is
-sent again after LEASE, because nothing tells whether the service accepted it. In all other cases,
+sent again after LEASE, because it is not known if the service accepted it. In all other cases,
 a message that was accepted is not sent again.
 """
 
@@ -35,7 +35,7 @@ MAX_SINGLE = 10
 #: The most messages that are joined.
 MAX_JOINED = 200
 
-#: How long a message waits whose sender was killed.
+#: How long a message waits after its sender was killed.
 LEASE = timedelta(minutes=2)
 
 #: The messages of an alert that are kept after they were sent.
@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
 
 
 def due_alerts() -> list[Due]:
-    """The alerts whose next message to a recipient may be sent now, whatever their customer."""
+    """The alerts of all customers with a message that may be sent now."""
     now = clock.now()
     heads = (
         AlertMessage.select(fn.MIN(AlertMessage.id))

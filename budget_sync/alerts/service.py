@@ -1,4 +1,4 @@
-"""The job of alerts in `flask deliver`: stores messages, and sends them in threads of their own.
+"""The job of alerts in `flask deliver`: stores messages, and sends them in separate threads.
 
 A thread sends the messages of one alert, so that a mail server that hangs delays no other alert and
 no webhook.
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 MAX_THREADS = 32
 MAX_RETRYING = 24
 
-#: How long an alert waits after an error that is none of its mail server, in seconds.
+#: How long an alert waits after an unexpected error, in seconds.
 HOLD_S = 10.0
 
 #: How long a message in progress may take after SIGTERM, in seconds.
@@ -71,7 +71,7 @@ class Alerts:
 
     @property
     def sentence(self) -> str:
-        """What was sent, for the output of the command; empty if nothing was."""
+        """The number of messages, for the output of the command; empty if there was none."""
         sent, failed = self.outcome
         if not sent and not failed:
             return ""

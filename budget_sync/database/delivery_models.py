@@ -49,7 +49,7 @@ class WebhookAttempt(Table):
 
 
 class Alert(Table):
-    """What people are told, and where."""
+    """Conditions to report to people, and the address for the messages."""
 
     id = TextField(primary_key=True)
     customerId = TextField()
