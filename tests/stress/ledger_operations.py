@@ -82,7 +82,7 @@ OTHER_KINDS = (
             "key": _RARE_KEYS,
         },
     ),
-    Kind(5, Driver.approve, {"department": DEPARTMENTS, "request": REQUESTS}),
+    Kind(8, Driver.approve, {"department": DEPARTMENTS, "request": REQUESTS}),
     Kind(10, Driver.release, {**_BODY, "action": tuple(ReleaseAction), "key": _RARE_KEYS}),
     Kind(
         12,
