@@ -20,7 +20,12 @@ from budget_sync.web.console import alerts as views
 pytestmark = pytest.mark.both_engines
 
 URL = "mailtos://me:s3cretpassword@mail.example.com?to=finance@acme.com"
-FORM: dict[str, str | list[str]] = {"url": URL, "thresholds": "80, 100", "on": ["overdrawn", "held"], "days": "14"}
+FORM: dict[str, str | list[str]] = {
+    "url": URL,
+    "thresholds": "80, 100",
+    "on": ["overdrawn", "held"],
+    "days": "14",
+}
 
 
 @pytest.fixture
