@@ -91,6 +91,7 @@ def rows_at(end: datetime, *, has_deleted: bool = False) -> Any:
             Budget.sourceRow,
             Budget.externalId,
             AuditLog.createdAt,
+            Budget.ownerEmail,
         )
         .join(
             AuditLog,

@@ -42,7 +42,7 @@ class Figure(NamedTuple):
 
 
 def _money(minor: int, balance: Balance) -> str:
-    return formats.money(minor, balance.currency, balance.exponent)
+    return formats.cell_money(minor, balance.currency, balance.exponent)
 
 
 FIGURES = {
