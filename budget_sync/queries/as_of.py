@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from peewee import SQL, NodeList, fn
 
-from budget_sync.database.models import AuditLog, Budget, Customer
+from budget_sync.database.models import AuditLog, Budget, BudgetUtilization, Customer
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError, invalid_request
 from budget_sync.domain.names import fold
@@ -93,6 +93,7 @@ def rows_at(end: datetime, *, has_deleted: bool = False) -> Any:
             AuditLog.createdAt,
             Budget.ownerEmail,
         )
+        .join(BudgetUtilization, on=(BudgetUtilization.budgetId == Budget.id))
         .join(
             AuditLog,
             on=((AuditLog.budgetId == Budget.id) & (AuditLog.version == _version_at(end))),
@@ -103,10 +104,20 @@ def rows_at(end: datetime, *, has_deleted: bool = False) -> Any:
 
 
 def _version_at(end: datetime) -> Any:
-    row = AuditLog.alias("row_before")
+    """The highest version of a budget whose time is before `end`."""
+    newest, row = AuditLog.alias("newest"), AuditLog.alias("row_before")
+    # Most budgets do not change after their period: their newest row is the one.
+    is_newest = newest.select(newest.version).where(
+        newest.budgetId == Budget.id,
+        newest.version == BudgetUtilization.version,
+        newest.createdAt < end,
+    )
     # The sum keeps the database from reading the versions downwards, which reads all rows after the
     # day from the table. AuditLog_balance has all that this needs.
-    return row.select(fn.MAX(row.version + 0)).where(row.budgetId == Budget.id, row.createdAt < end)
+    among_all = row.select(fn.MAX(row.version + 0)).where(
+        row.budgetId == Budget.id, row.createdAt < end
+    )
+    return fn.COALESCE(is_newest, among_all)
 
 
 def _is_live() -> Any:
