@@ -8,8 +8,8 @@ from peewee import Case, fn
 
 from budget_sync.database import Prepared, audit_log, transact
 from budget_sync.database.models import BudgetCheckLog, Reservation
+from budget_sync.domain.decision_models import ApproveRequest
 from budget_sync.domain.permissions import Action, Actor, require
-from budget_sync.domain.request_models import ApproveRequest
 from budget_sync.domain.results import Reply
 from budget_sync.ledger import movements, policy, undecided
 from budget_sync.ledger.approvals import is_requester

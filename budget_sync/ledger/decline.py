@@ -8,10 +8,10 @@ from peewee import SQL
 
 from budget_sync.database import audit_log, lock_name, transact
 from budget_sync.database.models import AuditLog, BudgetCheckLog, Reservation
+from budget_sync.domain.decision_models import DeclineRequest
 from budget_sync.domain.decisions import Decision, DecisionKind
 from budget_sync.domain.money import to_text
 from budget_sync.domain.permissions import Action, Actor, require_for
-from budget_sync.domain.request_models import DeclineRequest
 from budget_sync.domain.results import Reply
 from budget_sync.ledger import movements, policy, undecided
 from budget_sync.ledger.idempotency import IdempotencyKey

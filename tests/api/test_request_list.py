@@ -27,12 +27,11 @@ from werkzeug.test import TestResponse
 from budget_sync import database, ledger, manual_budgets
 from budget_sync.database.models import Customer
 from budget_sync.domain import clock
+from budget_sync.domain.decision_models import ApproveRequest, DeclineRequest
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import ANONYMOUS, Actor, Role
 from budget_sync.domain.request_models import (
-    ApproveRequest,
     CheckRequest,
-    DeclineRequest,
     ReserveRequest,
 )
 from budget_sync.operations import demo

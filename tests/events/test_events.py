@@ -11,15 +11,14 @@ from support.world import ROOT, check_body, person
 from budget_sync import ledger, manual_budgets
 from budget_sync.database import Horizon, LogIds
 from budget_sync.database.models import AuditLog
+from budget_sync.domain.decision_models import ApproveRequest, DeclineRequest
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.events import EventType
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
     AmendRequest,
-    ApproveRequest,
     CheckRequest,
     CommitRequest,
-    DeclineRequest,
     ReleaseAction,
     ReleaseRequest,
     ReserveRequest,

@@ -14,10 +14,10 @@ from typing import Any
 from support.world import ROOT
 
 from budget_sync import ledger
+from budget_sync.domain.decision_models import ApproveRequest
 from budget_sync.domain.permissions import Actor
 from budget_sync.domain.request_models import (
     AmendRequest,
-    ApproveRequest,
     CheckRequest,
     CommitRequest,
     OverBudget,

@@ -14,14 +14,13 @@ from budget_sync.accounts import customers
 from budget_sync.database import db
 from budget_sync.database.models import AuditLog, Budget, BudgetUtilization, Customer
 from budget_sync.domain import clock
+from budget_sync.domain.decision_models import ApproveRequest, DeclineRequest
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Actor, Role
 from budget_sync.domain.request_models import (
     AmendRequest,
-    ApproveRequest,
     CheckRequest,
     CommitRequest,
-    DeclineRequest,
     OverBudget,
     ReleaseAction,
     ReleaseRequest,

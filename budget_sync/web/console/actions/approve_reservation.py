@@ -5,8 +5,8 @@ from __future__ import annotations
 from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import ledger
+from budget_sync.domain.decision_models import ApproveRequest
 from budget_sync.domain.permissions import Action, require
-from budget_sync.domain.request_models import ApproveRequest
 from budget_sync.ledger.policy import require_not_requester, require_waiting
 from budget_sync.web.console.actions.effects import Effect, LedgerAction, Share
 from budget_sync.web.console.actions.form import (

@@ -6,9 +6,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from budget_sync import ledger
 from budget_sync.domain.balance import Balance
+from budget_sync.domain.decision_models import DeclineRequest
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, require
-from budget_sync.domain.request_models import DeclineRequest
 from budget_sync.queries.budgets import budget_line
 from budget_sync.queries.requests import uncovered_check
 from budget_sync.queries.timeline import request_timeline
