@@ -108,7 +108,7 @@ def test_csv_file_has_exact_numbers_and_no_formulas(fiona: FlaskClient) -> None:
     ]
 
 
-@pytest.mark.parametrize("path", ["/audit.csv", "/budgets.csv"])
+@pytest.mark.parametrize("path", ["/audit.csv", "/budgets.csv", "/requests.csv", "/checks.csv"])
 def test_csv_replies_have_one_charset(fiona: FlaskClient, path: str) -> None:
     for response in (fiona.get(path, buffered=True), fiona.head(path)):
         assert response.headers.getlist("Content-Type") == ["text/csv; charset=utf-8"]
