@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -19,6 +20,7 @@ from budget_sync.domain.errors import RequestError
 from budget_sync.domain.request_models import (
     AmendRequest,
     CommitRequest,
+    ReleaseAction,
     ReleaseRequest,
     ReserveRequest,
 )
@@ -71,7 +73,7 @@ def step(rng: random.Random, ids: dict[str, str], number: int) -> None:
         )
     ]
     request_id = rng.choice(sorted(open_ones)) if open_ones else "none"
-    named = {"budget_id": budget_id, "request_id": request_id}
+    named: dict[str, Any] = {"budget_id": budget_id, "request_id": request_id}
     if what == "reserve":
         ledger.reserve(
             ROOT,
@@ -82,7 +84,9 @@ def step(rng: random.Random, ids: dict[str, str], number: int) -> None:
     elif what == "commit":
         ledger.commit(ROOT, CommitRequest(**named, amount=amount, reason="Invoice"))
     elif what == "release":
-        ledger.release(ROOT, ReleaseRequest(**named, amount=amount, action="manual", reason="x"))
+        ledger.release(
+            ROOT, ReleaseRequest(**named, amount=amount, action=ReleaseAction.MANUAL, reason="x")
+        )
     elif what == "spend":
         spend(budget_id, int(amount) // 3 + 1)
     elif what == "amend":

@@ -287,6 +287,7 @@ ROWS: dict[str, Row] = {
         "id": "alr_new",
         "customerId": "acme",
         "url": "mailto://user:pass@example.com",
+        "redactedUrl": "mailtos://smtp.acme.com",
         "conditions": "threshold:80",
         "toOwners": True,
         "cursor": "a0.0-s0.0",
