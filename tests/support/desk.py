@@ -20,6 +20,7 @@ import time_machine
 from budget_sync import database, ledger, manual_budgets, settings, sync
 from budget_sync.accounts import api_keys, customers, people
 from budget_sync.database.models import User
+from budget_sync.domain.decision_models import ApproveRequest
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.request_models import (
     CheckRequest,
@@ -51,8 +52,12 @@ SHARES = {name: share for name, (_, share) in DEPARTMENTS.items()} | {
 #: A request whose department was misspelled, yesterday.
 MISSPELLED = "PR-2002"
 
-#: Requests for the tasks: one that needs FP&A, one that its budget cannot carry, and an old one.
-WAITS, DENIED, OLD = "PR-3001", "PR-3002", "PR-3003"
+#: Requests for the tasks: one that waits for FP&A, two that their budgets cannot carry, one that is
+#: old, and one that holds enough to move.
+WAITS, DENIED, DECLINED, OLD, HOLD = (f"PR-{number}" for number in range(3001, 3006))
+
+#: The share of requests that are neither committed nor rejected is what is above this.
+_LEFT_OPEN = 0.92
 
 #: The vendor of the task about spend.
 VENDOR = VENDORS[0]
@@ -177,12 +182,14 @@ class _Desk:
         def begin() -> None:
             self.check(request, department, period, amount, vendor, who)
             self.reserve(request, department, period, amount)
+            if fate >= _LEFT_OPEN:
+                self.approve(request, department, period)
 
         def end() -> None:
             self.end(request, department, period, amount, is_rejected=fate > 0.8)
 
         self.steps.append((began, begin))
-        if fate < 0.92:
+        if fate < _LEFT_OPEN:
             self.steps.append((max(0.5, began - self.random.uniform(0.5, 20)), end))
 
     def check(
@@ -218,6 +225,13 @@ class _Desk:
             ReserveRequest(
                 budget_id=budget_id(department, period), request_id=request, amount=amount
             ),
+        )
+
+    def approve(self, request: str, department: str, period: str) -> None:
+        """Approve as Fiona, if the request waits for it."""
+        ledger.approve(
+            FIONA,
+            ApproveRequest(budget_id=budget_id(department, period), request_id=request),
         )
 
     def end(
@@ -256,15 +270,19 @@ class _Desk:
         with self.at(1):
             self.check(MISSPELLED, "Enginering", period, Decimal(3_000), "Datadog")
             self.check(DENIED, "Facilities", period, Decimal(90_000), "Miro")
+            self.check(DECLINED, "Design", period, Decimal(400_000), "Adobe")
+            self.check(HOLD, "Sales", period, Decimal(12_000), "HubSpot")
+            self.reserve(HOLD, "Sales", period, Decimal(12_000))
+            self.approve(HOLD, "Sales", period)
         with self.at(0.3):
             self.check(WAITS, "Legal", period, Decimal(8_000), "Okta")
             self.reserve(WAITS, "Legal", period, Decimal(8_000))
-            self.check("PR-3004", "Research", period, Decimal(34_000), "AWS")
+            self.check("PR-3006", "Research", period, Decimal(34_000), "AWS")
             ledger.reserve(
                 FIONA,
                 ReserveRequest(
                     budget_id=budget_id("Research", period),
-                    request_id="PR-3004",
+                    request_id="PR-3006",
                     amount=Decimal(34_000),
                     over_budget=OverBudget(approved_by="fiona", reason="Approved by the board"),
                 ),

@@ -81,6 +81,7 @@ ACTIONS = {
     "SET_USER": "Person changed",
     "SET_CUSTOMER": "Customer changed",
     "ENABLE_CUSTOMER": "Customer enabled",
+    "RESET_CUSTOMER": "Test customer emptied",
     "PRUNE_HISTORY": "Old sync runs deleted",
     "ROTATE_KEY": "API key rotated",
     "SET_READING": "Reading confirmed",
