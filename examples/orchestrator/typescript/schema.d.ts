@@ -468,6 +468,8 @@ export interface components {
             autoApproveLimit: number | null;
             /** @description When it was removed; null if it was not. */
             deletedAt: string | null;
+            /** @description The owner's email address; null if there is none. Employees do not get it. */
+            ownerEmail?: string | null;
         };
         /** @description The amounts of a budget. */
         BudgetFigures: {
@@ -501,6 +503,8 @@ export interface components {
             checkId: string;
             /** @description null if there is no budget for that department and period. */
             budget: components["schemas"]["BudgetFigures"] | null;
+            /** @description Only with NO_BUDGET: at most three names of departments that the request may mean, among those whose budgets the caller may read. Departments with a budget in that period come first. If it is the department that was sent, only the period has no budget. */
+            suggestions?: string[];
             /** @description Amount that this request already holds on the budget. It does not count against the request. Omitted if it holds nothing. */
             alreadyReserved?: number;
         };
@@ -600,6 +604,11 @@ export interface components {
             /** @description Commit more than the invoice tolerance allows, or more than the budget has available. Audited with the approver. */
             overBudget?: components["schemas"]["OverBudget"] | null;
         };
+        /**
+         * @description How FP&A decided.
+         * @enum {string}
+         */
+        DecisionKind: "approved" | "approved_over_budget" | "rejected" | "declined";
         /** @description The call succeeded. */
         Done: {
             /** @constant */
@@ -641,6 +650,13 @@ export interface components {
             version?: number;
             /** @description The budget to which the reservation was moved. */
             movedToBudgetId?: string;
+            /**
+             * @description FP&A has declined the request.
+             * @constant
+             */
+            declined?: true;
+            /** @description The decision to decline the request. */
+            decision?: components["schemas"]["RequestDecision"];
             /** @description The reference that was used before. */
             externalRef?: string;
             /** @description The amount for which it was used. */
@@ -677,7 +693,7 @@ export interface components {
          * @description What an event reports. Types are stable; later versions may add types.
          * @enum {string}
          */
-        EventType: "budget.created" | "budget.updated" | "budget.deleted" | "budget.revived" | "budget.overdrawn" | "budget.threshold" | "budget.spent" | "reservation.created" | "reservation.approved_over_budget" | "reservation.amended" | "reservation.moved" | "reservation.extended" | "reservation.committed" | "reservation.released" | "reservation.expired" | "reservation.reversed" | "sync.finished" | "sync.failed" | "sync.held";
+        EventType: "budget.created" | "budget.updated" | "budget.deleted" | "budget.revived" | "budget.overdrawn" | "budget.threshold" | "budget.spent" | "reservation.created" | "reservation.approved" | "reservation.approved_over_budget" | "reservation.amended" | "reservation.moved" | "reservation.extended" | "reservation.committed" | "reservation.released" | "reservation.expired" | "reservation.reversed" | "request.declined" | "sync.finished" | "sync.failed" | "sync.held";
         /**
          * @description A change of a sheet that looks like a mistake and waits for the answer of a person.
          *
@@ -721,8 +737,10 @@ export interface components {
             closedAt: string | null;
             requestId: string;
             requesterName: string;
-            /** @description `approval` if the reservation is open and its latest check said `REQUIRES_APPROVAL`. */
+            /** @description `approval` if the reservation is open and its latest check said `REQUIRES_APPROVAL`, and FP&A has not approved it. */
             waitingFor: "approval" | null;
+            /** @description The decision on the reservation; null if it waits, or if none was needed. */
+            decision: components["schemas"]["RequestDecision"] | null;
         };
         /** @description Email and password of a person. */
         Login: {
@@ -798,16 +816,27 @@ export interface components {
             /** Format: date-time */
             timestamp: string;
         };
-        /** @description A movement of money, as in the audit log. */
+        /** @description A decision of FP&A about a request. */
+        RequestDecision: {
+            /** @description `approved`, `approved_over_budget`, `rejected` or `declined`. */
+            decision: components["schemas"]["DecisionKind"];
+            /** @description The approver, or the person or service that rejected or declined. */
+            by: string;
+            /** Format: date-time */
+            at: string;
+            reason: string;
+        };
+        /** @description A movement of money or a decision, as in the audit log. */
         RequestMovement: {
             /** @enum {string} */
-            action: "RESERVE" | "OVER_BUDGET" | "COMMIT" | "RELEASE" | "AMEND" | "TRANSFER" | "EXTEND" | "REVERSE" | "SPEND";
-            budgetId: string;
-            /** @description null for a spend. */
+            action: "RESERVE" | "OVER_BUDGET" | "COMMIT" | "RELEASE" | "AMEND" | "TRANSFER" | "EXTEND" | "REVERSE" | "SPEND" | "APPROVE" | "DECLINE";
+            /** @description null for a DECLINE if no budget was found. */
+            budgetId: string | null;
+            /** @description null for a spend or a DECLINE. */
             reservationId: string | null;
-            /** @description Amount held before, in whole currency units. Of REVERSE and SPEND, the amount committed; of EXTEND, the time of expiry, or null. */
+            /** @description Amount held before, in whole currency units. Of REVERSE and SPEND, the amount committed; of EXTEND, the time of expiry, or null; of DECLINE, null. */
             oldValue: string | null;
-            /** @description The same after the movement. */
+            /** @description The same after the movement. Of DECLINE, the amount that was requested. */
             newValue: string;
             reservedDelta: number;
             committedDelta: number;
@@ -875,6 +904,8 @@ export interface components {
         /** @description The timeline of a request: the latest 100 entries of each list, oldest first. */
         RequestTimeline: {
             requestId: string;
+            /** @description The decline, or the decision on the latest reservation. A newer check or reserve ends a decline. */
+            decision: components["schemas"]["RequestDecision"] | null;
             reservations: components["schemas"]["RequestReservation"][];
             checks: components["schemas"]["RequestCheck"][];
             movements: components["schemas"]["RequestMovement"][];
@@ -1034,6 +1065,8 @@ export interface components {
             role: "super_admin" | "admin" | "fpa_admin" | "fpa_user" | "manager" | "business_user" | "api_system";
             /** @description null for a caller for all customers. */
             customerId: string | null;
+            /** @description Whether the customer is a test customer. */
+            isTest: boolean;
         };
         /** @description The caller. */
         UserReply: {
@@ -1068,6 +1101,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description For services of test customers: the reply to get, so that the client's error handling can be tested. `insufficient`, `unavailable` and `unknown` move and log nothing; `slow` is the real reply after 5 seconds. For any other caller, the header is an error. */
+                "X-Test-Outcome"?: "insufficient" | "unavailable" | "unknown" | "slow";
                 /** @description The caller's id for the call in the log: at most 64 letters, digits, `.`, `_` and `-`. */
                 "X-Request-Id"?: components["parameters"]["X-Request-Id"];
             };
@@ -1180,6 +1215,8 @@ export interface operations {
             header?: {
                 /** @description Any text that is unique for each movement. The same key with the same body gets the first reply again. The same key with another body is an error. */
                 "Idempotency-Key"?: string;
+                /** @description For services of test customers: the reply to get, so that the client's error handling can be tested. `insufficient`, `unavailable` and `unknown` move and log nothing; `slow` is the real reply after 5 seconds. For any other caller, the header is an error. */
+                "X-Test-Outcome"?: "insufficient" | "unavailable" | "unknown" | "slow";
                 /** @description The caller's id for the call in the log: at most 64 letters, digits, `.`, `_` and `-`. */
                 "X-Request-Id"?: components["parameters"]["X-Request-Id"];
             };
@@ -1331,6 +1368,8 @@ export interface operations {
             header?: {
                 /** @description Any text that is unique for each movement. The same key with the same body gets the first reply again. The same key with another body is an error. */
                 "Idempotency-Key"?: string;
+                /** @description For services of test customers: the reply to get, so that the client's error handling can be tested. `insufficient`, `unavailable` and `unknown` move and log nothing; `slow` is the real reply after 5 seconds. For any other caller, the header is an error. */
+                "X-Test-Outcome"?: "insufficient" | "unavailable" | "unknown" | "slow";
                 /** @description The caller's id for the call in the log: at most 64 letters, digits, `.`, `_` and `-`. */
                 "X-Request-Id"?: components["parameters"]["X-Request-Id"];
             };
@@ -1484,6 +1523,8 @@ export interface operations {
             header?: {
                 /** @description Any text that is unique for each movement. The same key with the same body gets the first reply again. The same key with another body is an error. */
                 "Idempotency-Key"?: string;
+                /** @description For services of test customers: the reply to get, so that the client's error handling can be tested. `insufficient`, `unavailable` and `unknown` move and log nothing; `slow` is the real reply after 5 seconds. For any other caller, the header is an error. */
+                "X-Test-Outcome"?: "insufficient" | "unavailable" | "unknown" | "slow";
                 /** @description The caller's id for the call in the log: at most 64 letters, digits, `.`, `_` and `-`. */
                 "X-Request-Id"?: components["parameters"]["X-Request-Id"];
             };
@@ -1617,6 +1658,8 @@ export interface operations {
             header?: {
                 /** @description Any text that is unique for each movement. The same key with the same body gets the first reply again. The same key with another body is an error. */
                 "Idempotency-Key"?: string;
+                /** @description For services of test customers: the reply to get, so that the client's error handling can be tested. `insufficient`, `unavailable` and `unknown` move and log nothing; `slow` is the real reply after 5 seconds. For any other caller, the header is an error. */
+                "X-Test-Outcome"?: "insufficient" | "unavailable" | "unknown" | "slow";
                 /** @description The caller's id for the call in the log: at most 64 letters, digits, `.`, `_` and `-`. */
                 "X-Request-Id"?: components["parameters"]["X-Request-Id"];
             };
@@ -1772,6 +1815,8 @@ export interface operations {
             header?: {
                 /** @description Any text that is unique for each movement. The same key with the same body gets the first reply again. The same key with another body is an error. */
                 "Idempotency-Key"?: string;
+                /** @description For services of test customers: the reply to get, so that the client's error handling can be tested. `insufficient`, `unavailable` and `unknown` move and log nothing; `slow` is the real reply after 5 seconds. For any other caller, the header is an error. */
+                "X-Test-Outcome"?: "insufficient" | "unavailable" | "unknown" | "slow";
                 /** @description The caller's id for the call in the log: at most 64 letters, digits, `.`, `_` and `-`. */
                 "X-Request-Id"?: components["parameters"]["X-Request-Id"];
             };
@@ -1918,6 +1963,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description For services of test customers: the reply to get, so that the client's error handling can be tested. `insufficient`, `unavailable` and `unknown` move and log nothing; `slow` is the real reply after 5 seconds. For any other caller, the header is an error. */
+                "X-Test-Outcome"?: "insufficient" | "unavailable" | "unknown" | "slow";
                 /** @description The caller's id for the call in the log: at most 64 letters, digits, `.`, `_` and `-`. */
                 "X-Request-Id"?: components["parameters"]["X-Request-Id"];
             };
@@ -2066,6 +2113,8 @@ export interface operations {
                 department?: string;
                 /** @description Only budgets of this period, in any spelling. Rejected if a check rejects it. */
                 fiscalPeriod?: string;
+                /** @description A past day or today. The budgets that were live at the end of that day, in the customer's time zone, with their balances then, from the audit log. Names and limits are the present ones. */
+                asOf?: string;
                 /** @description The `nextCursor` of the previous page. */
                 cursor?: string;
                 /** @description The maximum number of budgets on the page. */
