@@ -254,7 +254,7 @@ def test_actions_without_an_event_are_passed(fpa: Actor) -> None:
     start = latest_cursor(ROOT, CUSTOMER)
     reserve(fpa, "r1", "1")
     known = AuditLog.select().order_by(AuditLog.id.desc()).dicts().first()
-    known |= {"id": known["id"] + 1, "version": known["version"] + 1, "action": "DECLINE"}
+    known |= {"id": known["id"] + 1, "version": known["version"] + 1, "action": "ROTATE_KEY"}
     AuditLog.insert(known).execute()
     assert [event.type for event in since(start)] == [EventType.RESERVATION_CREATED]
 

@@ -191,6 +191,7 @@ def fill(app: Flask, folder: Path) -> None:
         id="alr_1",
         customerId=TEST,
         url="json://localhost",
+        redactedUrl="json://localhost",
         conditions="overdrawn",
         toOwners=False,
         cursor=Cursor().text,

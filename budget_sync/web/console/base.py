@@ -79,10 +79,10 @@ NAVIGATION = (
     ("Reports", "console.compare", Action.READ_BUDGETS),
     ("Sync", "console.sync", Action.READ_SYNC),
     ("Audit", "console.audit", Action.READ_AUDIT),
+    ("Alerts", "console.alert_list", Action.MANAGE_ALERTS),
     ("Team", "console.team", Action.MANAGE_PEOPLE),
     ("API keys", "console.keys", Action.MANAGE_KEYS),
     ("Webhooks", "console.webhook_list", Action.MANAGE_WEBHOOKS),
-    ("Alerts", "console.alert_list", Action.MANAGE_ALERTS),
 )
 
 #: Flask adds the charset.

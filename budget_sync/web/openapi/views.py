@@ -11,7 +11,6 @@ from functools import lru_cache
 
 from flask import Blueprint, Response, abort
 
-import budget_sync
 from budget_sync.domain.results import dumps
 from budget_sync.web.console.base import HEADERS, page
 
@@ -42,7 +41,6 @@ def read() -> Response:
 
     response = page(
         "docs.html",
-        version=budget_sync.__version__,
         about=docs_page.about(),
         groups=docs_page.groups(),
         codes=docs_page.codes(),
@@ -62,7 +60,6 @@ def read_guide(name: str) -> Response:
         abort(404)
     response = page(
         "guide.html",
-        version=budget_sync.__version__,
         guide=guides.guide(name),
         others=[(each, guides.guide(each).title) for each in guides.PAGES if each != name],
     )
