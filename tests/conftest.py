@@ -5,6 +5,7 @@ With TEST_ENGINE=postgresql, the database is on PostgreSQL instead of SQLite.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,11 +32,23 @@ pytest_plugins = [
 ]
 
 #: The test files that take longest.
-LONG = ("test_console_browser", "test_console_sheets_browser", "test_stress")
+LONGEST = ("test_console_browser", "test_console_sheets_browser", "test_stress")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option for the tests marked `long`."""
+    parser.addoption("--long", action="store_true", help="also run the tests that are marked long")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Speed up what every test uses."""
+    """Speed up what every test uses, and choose whether long tests run.
+
+    They also run if the command line names files or folders, or if REQUIRE_ALL is set.
+    """
+    # A process of xdist has the options of the first process, and its own command line.
+    if not hasattr(config, "workerinput"):
+        is_named = config.args_source is pytest.Config.ArgsSource.ARGS
+        config.option.long |= is_named or bool(os.environ.get("REQUIRE_ALL"))
     speed.keep_files_in_memory()
     monkeypatch = pytest.MonkeyPatch()
     speed.share_routes(monkeypatch)
@@ -44,9 +57,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(monkeypatch.undo)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the longest tests, so that parallel workers finish at about the same time."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say that the long tests are left out."""
+    if config.option.long:
+        return None
+    return "long tests: left out; run them with --long, with REQUIRE_ALL=1, or by their file"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Start with the longest tests, so that parallel workers finish at about the same time.
+
+    Browser tests are long. Without `--long`, long tests are left out.
+    """
+    for item in items:
+        if item.path.stem.endswith("_browser"):
+            item.add_marker("long")
+    if not config.option.long:
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture

@@ -30,7 +30,10 @@ from support.orchestrators import (
 from budget_sync.delivery.signatures import new_secret, signed_headers
 from budget_sync.web.openapi.document import document
 
-pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="not about an engine")
+pytestmark = [
+    pytest.mark.skipif(ENGINE != "sqlite", reason="not about an engine"),
+    pytest.mark.long,
+]
 
 #: The most lines of code, without empty lines, comments and docstrings.
 MOST_LINES = 150

@@ -298,6 +298,7 @@ def test_sums_of_many_budgets_at_the_ceiling_are_exact(many: Flask) -> None:
     assert high == MANY
 
 
+@pytest.mark.long
 def test_commands_and_pages_work_with_figures_at_the_ceiling(many: Flask, tmp_path: Path) -> None:
     for command in (["verify"], ["stats"], ["backup", str(tmp_path / "many.db")]):
         result = many.test_cli_runner().invoke(args=command)

@@ -231,6 +231,7 @@ class Writer:
         history.is_live = not history.is_live
 
 
+@pytest.mark.long
 def test_reports_agree_with_a_plain_model_of_1000_histories(app: Flask) -> None:
     with time_machine.travel(datetime(2026, 1, 1, tzinfo=UTC), tick=False):
         customers.add_customer(ROOT, ACME, "Acme", time_zone=ZONE.key)

@@ -26,7 +26,10 @@ from support.machine import ENGINE, PROJECT, free_port, needs, wait_until
 from budget_sync import __version__
 from budget_sync.web.openapi import guides
 
-pytestmark = pytest.mark.skipif(ENGINE != "sqlite", reason="not about an engine")
+pytestmark = [
+    pytest.mark.skipif(ENGINE != "sqlite", reason="not about an engine"),
+    pytest.mark.long,
+]
 
 
 @dataclass

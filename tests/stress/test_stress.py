@@ -12,7 +12,7 @@ from stress import command
 from stress.outcome import Outcome, Place, Row
 from stress.rows import ROWS
 
-pytestmark = pytest.mark.both_engines
+pytestmark = [pytest.mark.both_engines, pytest.mark.long]
 
 SHORT = [row for row in ROWS if row.short is not None and ENGINE in row.engines]
 
