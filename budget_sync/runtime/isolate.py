@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -115,16 +116,13 @@ def report(text: str) -> None:
         _Child.current.send("progress", text)
 
 
-def at_normal_priority(work: Callable[[], None]) -> None:
-    """Do work that others wait for, such as starting a thread that will hold a lock.
+def at_normal_priority(work: Callable[[], T]) -> T:
+    """Do work that others wait for, such as a transaction; return its result or raise its error.
 
-    A thread inherits the priority of the thread that starts it. Outside of a child, every thread
-    has the normal priority.
+    In a child, a thread with the normal priority does it. Threads that it starts have that
+    priority, too. Outside of a child, every thread has the normal priority.
     """
-    if _Child.current:
-        _Child.current.normal_thread.run(work)
-    else:
-        work()
+    return _Child.current.normal_thread.run(work) if _Child.current else work()
 
 
 def stop_children() -> None:
@@ -240,24 +238,22 @@ class _NormalThread:
     """A thread of a child that was started before the priority was lowered."""
 
     def __init__(self) -> None:
-        self._work: SimpleQueue[tuple[Callable[[], None], threading.Event]] = SimpleQueue()
+        self._tasks: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
         threading.Thread(target=self._run, daemon=True).start()
 
-    def run(self, work: Callable[[], None]) -> None:
-        """Do the work on the thread, and wait until it is done."""
-        done = threading.Event()
-        self._work.put((work, done))
-        done.wait()
+    def run(self, work: Callable[[], T]) -> T:
+        """Do the work on the thread, and return its result or raise its error."""
+        done: Future[T] = Future()
+        self._tasks.put((work, done))
+        return done.result()
 
     def _run(self) -> None:
         while True:
-            work, done = self._work.get()
+            work, done = self._tasks.get()
             try:
-                work()
-            except Exception:
-                log.exception("A step of a child process failed.")
-            finally:
-                done.set()
+                done.set_result(work())
+            except BaseException as error:  # noqa: BLE001  # raised again in the caller
+                done.set_exception(error)
 
 
 class _Child:

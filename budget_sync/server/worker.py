@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import selectors
@@ -15,12 +14,12 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from gunicorn import util
-from gunicorn.workers.gthread import ThreadWorker
 
 from budget_sync.runtime import isolate, shutdown
 from budget_sync.runtime.correlation import NO_ID, current_id, id_of_request
 from budget_sync.runtime.greenlets import TICK_S, Scheduler
-from budget_sync.server.accept_balance import ABSENT, ConnectionCounts
+from budget_sync.server.accept_balance import ABSENT
+from budget_sync.server.accepting import CHECK_COUNTS_S, AcceptingWorker
 from budget_sync.server.connection import SEND_TIMEOUT_S, Connection, unsent_bytes
 from budget_sync.server.early_errors import MALFORMED, json_error, malformed
 from budget_sync.server.event_loop import event_loop_requests, upload_requests
@@ -28,12 +27,6 @@ from budget_sync.server.lingering_close import LingeringConnections
 from budget_sync.server.request_buffer import RequestBuffer
 from budget_sync.web.payloads import MAX_BODY_BYTES
 from budget_sync.web.server_interface import BrokenBodyError
-
-#: How long to leave a new connection to a less loaded worker before accepting it here, in seconds.
-LEAVE_TO_OTHERS_S = 0.002
-
-#: How often to check, until then, whether another worker has fewer connections, in seconds.
-CHECK_COUNTS_S = 0.001
 
 #: The most time for a request to arrive, in seconds. 64 KiB need less, even on the slowest line.
 ARRIVAL_S = 10.0
@@ -50,6 +43,9 @@ TOO_MANY_UPLOADS = "Several other files are being uploaded right now. Try again 
 #: fewer, the kernel's send buffer has room for another page or reply, so the thread does not block.
 MAX_UNREAD_BYTES = 32 * 1024
 
+#: A longer request gets a thread: its JSON would occupy the event loop for too long.
+MAX_LOOP_BYTES = 8 * 1024
+
 #: Signals that are blocked until a new worker has its own handlers.
 DEFERRED_SIGNALS = {
     signal.SIGTERM,
@@ -58,9 +54,6 @@ DEFERRED_SIGNALS = {
     signal.SIGHUP,
     signal.SIGUSR2,
 }
-
-#: Errors of `accept` if the system has no file or no memory for another connection.
-NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class _Done:
@@ -80,7 +73,7 @@ class _Done:
         return self._result
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class Worker(AcceptingWorker):
     """A worker with threads for complete requests only: a slow client uses memory, not a thread.
 
     The event loop accepts connections and reads from them. Once a request is complete, or can be
@@ -96,15 +89,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     #: False only in the benchmark, to measure the difference.
     uses_greenlets = True
-
-    #: Shared by all workers. The server sets it on the class, because gunicorn creates the workers.
-    connection_counts: ConnectionCounts
-
-    #: When to accept a connection that was left to another worker.
-    accepts_at: float | None = None
-
-    #: Whether the system had no file or no memory for the last connection.
-    has_no_room = False
 
     def init_process(self) -> None:
         """Prepare this process, and serve."""
@@ -185,73 +169,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         # After TICK_S, gunicorn's loop also checks whether there is room for a new connection.
         needs_tick = self.scheduler.has_waiters or self.blocked or not self._accepting
         return TICK_S if needs_tick else timeout
-
-    def accept(self, listener: socket.socket) -> None:
-        """Accept a connection, or leave it to a less loaded worker for LEAVE_TO_OTHERS_S.
-
-        Not for longer, because that worker may be busy.
-        """
-        if self.nr_conns > self.connection_counts.lowest():
-            self.accepts_at = time.monotonic() + LEAVE_TO_OTHERS_S
-            self.set_accept_enabled(False)
-        else:
-            self._accept_now(listener)
-
-    def _accept_after_all(self) -> None:
-        """Accept a connection that no other worker has accepted, if there still is one."""
-        self.accepts_at = None
-        if self.alive and self.nr_conns < self.worker_connections:
-            self.set_accept_enabled(True)
-            for listener in self.sockets:
-                self._accept_now(listener)
-
-    def _accept_now(self, listener: socket.socket) -> None:
-        """Accept a connection if there still is one.
-
-        EINVAL means that the master has shut the listener down; SIGTERM follows.
-        """
-        try:
-            client, address = listener.accept()
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                self._wait_for_room(error)
-            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINVAL):
-                raise
-            return
-        self.has_no_room = False
-        self.nr_conns += 1
-        if self.nr_conns >= self.worker_connections and (slow := self.blocked or self.arriving):
-            # Full: drop the connection that has waited the longest.
-            self._drop(next(iter(slow)))
-        # Lingering connections use files, too.
-        self.lingering.close_beyond(self.worker_connections - self.nr_conns)
-        if self.nr_conns >= self.worker_connections:
-            self.set_accept_enabled(False)
-        self._await_request(
-            Connection(
-                self.cfg,
-                client,
-                address,
-                listener.getsockname(),
-                self.lingering.add,
-                self.upload_requests,
-            )
-        )
-
-    def _wait_for_room(self, error: OSError) -> None:
-        """Accept no connections until gunicorn's loop enables it again, after TICK_S.
-
-        Otherwise the connections in the queue would wake the loop again and again.
-        """
-        self.set_accept_enabled(False)
-        if not self.has_no_room:
-            # Log it once: it may stay so for hours.
-            self.has_no_room = True
-            self.log.error(
-                "No room for another connection: %s. New clients have to wait. "
-                "Raise the limit of open files (ulimit -n) if this happens again.",
-                error.strerror,
-            )
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """Read the next request of a kept connection."""
@@ -388,7 +305,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _may_run_here(self, conn: Connection) -> bool:
         """Whether its view may run on the event loop and neither side has to wait."""
         return (
-            conn.buffer.data.startswith(self.event_loop_requests)
+            len(conn.buffer.data) <= MAX_LOOP_BYTES
+            and conn.buffer.data.startswith(self.event_loop_requests)
             and not (conn.buffer.is_cut or conn.buffer.fault)
             and unsent_bytes(conn.sock) == 0
         )

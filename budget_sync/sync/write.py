@@ -14,6 +14,7 @@ import peewee
 
 from budget_sync.database import transact
 from budget_sync.domain.permissions import Actor
+from budget_sync.runtime.isolate import at_normal_priority
 from budget_sync.sync import apply, history
 from budget_sync.sync.history import SyncRunResult
 from budget_sync.sync.match import StoredBudget
@@ -38,6 +39,11 @@ class BudgetsChangedError(Exception):
             f"The customer's budgets were changed during the sync run, {PLAN_ATTEMPTS} times in a "
             f"row. {NOTHING_CHANGED}; the next sync run tries again."
         )
+
+
+def _transact(work: Callable[[], SyncRunResult]) -> SyncRunResult:
+    """Run a transaction at the normal priority, because other callers wait for its locks."""
+    return at_normal_priority(partial(transact, work))
 
 
 @dataclass
@@ -124,10 +130,10 @@ class Writer:
         self.written.begin(plan)
         *firsts, last = split(plan)
         if not firsts:
-            return transact(partial(self._write_all, plan))
+            return _transact(partial(self._write_all, plan))
         for part in firsts:
-            self.written.add(part, transact(partial(self._write_part, part, plan)))
-        return transact(partial(self._write_last, last, plan))
+            self.written.add(part, _transact(partial(self._write_part, part, plan)))
+        return _transact(partial(self._write_last, last, plan))
 
     def _write_all(self, plan: SyncPlan) -> SyncRunResult:
         self.before()

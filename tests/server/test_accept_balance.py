@@ -16,7 +16,7 @@ from support.machine import needs, wait_until
 from support.templates import Templates
 
 from budget_sync.server.accept_balance import ABSENT, SLOTS, ConnectionCounts
-from budget_sync.server.worker import LEAVE_TO_OTHERS_S
+from budget_sync.server.accepting import LEAVE_TO_OTHERS_S
 
 CLIENTS = 20
 
@@ -34,7 +34,7 @@ def running(
     needs(Path("/proc/self/net/tcp").exists(), "the /proc of Linux")
     with templates.copy("world", tmp_path) as environment:
         server = Installation(
-            environment, constants={"budget_sync.server.worker.LEAVE_TO_OTHERS_S": request.param}
+            environment, constants={"budget_sync.server.accepting.LEAVE_TO_OTHERS_S": request.param}
         )
         server.start("--workers", "2")
         yield server

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 from flask import Flask
 
+from budget_sync.server.connection import Connection
 from budget_sync.server.event_loop import event_loop_requests
+from budget_sync.server.worker import MAX_LOOP_BYTES, Worker
 from budget_sync.web.server_interface import runs_on_event_loop
 
 
@@ -77,3 +83,16 @@ def test_no_other_post_runs_on_the_event_loop(app: Flask) -> None:
     for rule in app.url_map.iter_rules():
         line = f"POST {rule.rule} HTTP/1.1".encode()
         assert line.startswith(beginnings) == line.startswith(b"POST /api/budget/"), line
+
+
+@pytest.mark.parametrize(("length", "runs_here"), [(MAX_LOOP_BYTES, True), (8193, False)])
+def test_long_request_gets_a_thread(length: int, runs_here: bool) -> None:
+    worker = object.__new__(Worker)
+    worker.event_loop_requests = (b"POST /api/budget/check ",)
+    ours, theirs = socket.socketpair()
+    data = b"POST /api/budget/check HTTP/1.1\r\n".ljust(length)
+    with ours, theirs:
+        connection = SimpleNamespace(
+            sock=ours, buffer=SimpleNamespace(data=data, is_cut=False, fault=None)
+        )
+        assert worker._may_run_here(cast(Connection, connection)) == runs_here

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from gunicorn.workers.gthread import ThreadWorker
 from support.machine import PROJECT
 
 from budget_sync.server import arbiter, connection, request_buffer, worker
+from budget_sync.server.accepting import AcceptingWorker
 from budget_sync.web import payloads
 
 PAGE = (PROJECT / "docs" / "server.md").read_text(encoding="utf-8")
@@ -48,12 +50,13 @@ def test_page_has_the_limits_of_the_code(constant: str, value: float, text: str)
 
 
 def test_overridden_internals_exist_in_gunicorn() -> None:
-    """Each method that the page names for the worker is an attribute of gunicorn's worker."""
-    (row,) = re.findall(r"\n\| `worker\.py` \|.*", PAGE)
-    overrides = row.split(" | ")[2].partition("; uses")[0].replace("ThreadWorker.", "")
-    names = set(re.findall(r"`(\w+)`", overrides))
-    base = worker.Worker.__mro__[1]
-    own = {
-        name for name in vars(worker.Worker) if hasattr(base, name) and not name.startswith("__")
-    }
-    assert names == own
+    """The methods that the page names for a file are those that it overrides in gunicorn."""
+    for file, own_class in (("accepting", AcceptingWorker), ("worker", worker.Worker)):
+        (row,) = re.findall(rf"\n\| `{file}\.py` \|.*", PAGE)
+        overrides = row.split(" | ")[2].partition("; uses")[0].replace("ThreadWorker.", "")
+        own = {
+            name
+            for name in vars(own_class)
+            if hasattr(ThreadWorker, name) and not name.startswith("__")
+        }
+        assert set(re.findall(r"`(\w+)`", overrides)) == own

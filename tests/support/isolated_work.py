@@ -18,9 +18,20 @@ log = logging.getLogger("budget_sync.work")
 
 
 def facts() -> dict[str, object]:
-    """The state of a child: its process id, its priority and its open files."""
+    """The state of a child: its process id, its priorities and its open files."""
     files = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
-    return {"pid": os.getpid(), "niceness": os.nice(0), "files": files, "id": current_id.get()}
+    return {
+        "pid": os.getpid(),
+        "niceness": os.nice(0),
+        "niceness of urgent work": isolate.at_normal_priority(lambda: os.nice(0)),
+        "files": files,
+        "id": current_id.get(),
+    }
+
+
+def fail_in_urgent_work() -> None:
+    """Fail in work at the normal priority."""
+    isolate.at_normal_priority(lambda: fail("known"))
 
 
 def fail(kind: str) -> None:

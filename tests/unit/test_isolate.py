@@ -58,6 +58,7 @@ def test_work_runs_in_another_process_with_low_priority() -> None:
         current_id.reset(token)
     assert found["pid"] != os.getpid()
     assert found["niceness"] == min(19, os.nice(0) + isolate.NICENESS)
+    assert found["niceness of urgent work"] == os.nice(0)
     assert found["id"] == "the-request"
     assert not is_alive(found["pid"])
 
@@ -78,6 +79,11 @@ def test_error_of_this_package_comes_back_as_itself() -> None:
     assert caught.value.code is Code.NOT_FOUND
     assert caught.value.fields == {"id": "is unknown"}
     assert caught.value.facts == {"retryAfter": 5}
+
+
+def test_error_of_urgent_work_comes_back_as_itself() -> None:
+    with pytest.raises(RequestError, match=r"Gone\."):
+        call(isolated_work.fail_in_urgent_work)
 
 
 @pytest.mark.parametrize(
