@@ -400,7 +400,7 @@ CREATE TABLE "AuditLog" (
 CREATE INDEX "AuditLog_customer" ON "AuditLog" ("customerId", "id");
 CREATE INDEX "AuditLog_request" ON "AuditLog" ("customerId", "requestId") WHERE "requestId" IS NOT NULL;
 CREATE INDEX "AuditLog_externalRef" ON "AuditLog" ("customerId", "externalRef") WHERE "externalRef" IS NOT NULL;
-CREATE INDEX "AuditLog_balance" ON "AuditLog" ("budgetId", "createdAt", "version");
+CREATE INDEX "AuditLog_balance" ON "AuditLog" ("budgetId", "createdAt", "version") WHERE "budgetId" IS NOT NULL;
 CREATE INDEX "AuditLog_deletion" ON "AuditLog" ("budgetId", "version") WHERE "action" IN ('SOFT_DELETE', 'REVIVE');
 CREATE INDEX "AuditLog_spent" ON "AuditLog" ("customerId", "createdAt") WHERE "committedDeltaMinor" <> 0;
 CREATE INDEX "AuditLog_prune" ON "AuditLog" ("customerId", "newValue") WHERE "action" = 'PRUNE_CHECKS';

@@ -68,6 +68,8 @@ def _literal(value: object) -> str:
     SQLite compiles a statement again on each run if a bound value decides whether a partial index
     can be used, as in `"status" = ?`. With a constant it does not.
     """
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     if type(value) is int:

@@ -289,18 +289,24 @@ def test_other_customers_are_never_told(mails: MailServer) -> None:
     assert AlertMessage.select().count() == 1
 
 
-@pytest.mark.parametrize("change", [{"isTest": True}, {"disabledAt": datetime.now(UTC)}])
-def test_test_and_disabled_customers_get_nothing(
-    mails: MailServer, change: dict[str, object]
-) -> None:
+def test_disabled_customer_gets_nothing(mails: MailServer) -> None:
     add(mails.url(), "threshold:50,stale-hold:1d", digest_at=None)
     spend(budget("Travel", 100), 60)
     collect()
     spend(budget("Training", 100), 60)
-    Customer.update(**change).where(Customer.id == CUSTOMER).execute()
+    Customer.update(disabledAt=datetime.now(UTC)).where(Customer.id == CUSTOMER).execute()
     assert once() == (0, 0)
     assert mails.mails == []
     assert AlertMessage.select().count() == 1
+
+
+def test_test_customer_gets_nothing(mails: MailServer) -> None:
+    customers.add_customer(ROOT, "trial", "Trial Inc.", is_test=True)
+    add(mails.url(), "threshold:50", customer_id="trial")
+    spend(budget("Travel", 100, customer_id="trial"), 60)
+    assert once() == (0, 0)
+    assert mails.mails == []
+    assert AlertMessage.select().count() == 0
 
 
 def test_removed_alert_sends_nothing_more(mails: MailServer) -> None:

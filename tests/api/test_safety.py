@@ -22,7 +22,12 @@ from budget_sync import database, settings
 pytestmark = pytest.mark.both_engines
 
 #: Values for the variable parts of URLs.
-PARTS = {"budget_id": "budget-123", "request_id": "demo-request", "filename": "console.css"}
+PARTS = {
+    "budget_id": "budget-123",
+    "request_id": "demo-request",
+    "filename": "console.css",
+    "name": "integrate",
+}
 
 #: Tables whose rows change with reads: sessions and login attempts.
 IGNORED_TABLES = {"Session", "LoginAttempt"}

@@ -176,7 +176,10 @@ _INDEXES: list[Step] = [
         'CREATE INDEX "BudgetCheckLog_uncovered" ON "BudgetCheckLog" ("customerId", "timestamp") '
         'WHERE "available" = FALSE'
     ),
-    'CREATE INDEX "AuditLog_balance" ON "AuditLog" ("budgetId", "createdAt", "version")',
+    (
+        'CREATE INDEX "AuditLog_balance" ON "AuditLog" ("budgetId", "createdAt", "version") '
+        'WHERE "budgetId" IS NOT NULL'
+    ),
     (
         'CREATE INDEX "AuditLog_deletion" ON "AuditLog" ("budgetId", "version") '
         """WHERE "action" IN ('SOFT_DELETE', 'REVIVE')"""
