@@ -16,7 +16,17 @@ from pathlib import Path
 
 import click
 
-from bench import credentials, machine, places, reading, report, sheet
+from bench import (
+    console_load,
+    console_stock,
+    credentials,
+    machine,
+    pages,
+    places,
+    reading,
+    report,
+    sheet,
+)
 from bench.cells import Cell, plan
 from bench.measure import WARM_UP_S, Bench, Side
 from bench.places import BenchError, Sqlite, Template, UnavailableError, create
@@ -49,6 +59,7 @@ MAX_RELEASES_PER_S = 6000
     help="Reservations in the large history. [default: 1,000,000; quick: 50,000]",
 )
 @click.option("--only-sheet", is_flag=True, help="Measure the sync and the reading of sheets only.")
+@click.option("--only-pages", is_flag=True, help="Measure the pages of the console only.")
 @click.option("--only-tokens", is_flag=True, help="Measure tokens against API keys only.")
 def main(
     quick: bool,
@@ -56,6 +67,7 @@ def main(
     seconds: int | None,
     stored: int | None,
     only_sheet: bool,
+    only_pages: bool,
     only_tokens: bool,
 ) -> None:
     """Compare this service with a bare Flask reply, a plain Flask + Peewee app and pgbench."""
@@ -65,6 +77,9 @@ def main(
         if only_sheet:
             run_sheet(rounds or (1 if quick else 3), seconds or (1 if quick else 3))
             return
+        if only_pages:
+            run_pages(rounds or (1 if quick else 3), 5 * (seconds or 3), _stored(stored, quick))
+            return
         if only_tokens:
             run_tokens(rounds or 3, seconds or 3)
             return
@@ -72,12 +87,16 @@ def main(
             quick=quick,
             rounds=rounds or (1 if quick else 3),
             seconds=seconds or (1 if quick else 3),
-            stored=stored or (50_000 if quick else 1_000_000),
+            stored=_stored(stored, quick),
         )
     except BenchError as error:
         raise click.ClickException(str(error)) from error
     if problems:
         raise click.ClickException("\n".join(["The product is wrong:", *problems]))
+
+
+def _stored(stored: int | None, quick: bool) -> int:
+    return stored or (50_000 if quick else 1_000_000)
 
 
 def run(*, quick: bool, rounds: int, seconds: int, stored: int) -> list[str]:
@@ -153,6 +172,25 @@ def run_tokens(rounds: int, seconds: int) -> None:
         costs = credentials.token_against_key(place, rounds, seconds)
         say(f"{os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
         say(*report.demand_lines(credentials.demands(costs)))
+
+
+def run_pages(rounds: int, seconds: int, stored: int) -> None:
+    """Measure and print the pages of the console, and the API next to them, only."""
+    cache = places.cache_folder()
+    say(f"Creating {stored:,} checks and reservations, or taking them from {cache} …")
+    place = console_stock.stored(stored)
+    with (
+        tempfile.TemporaryDirectory(prefix="budget-sync-bench-run-") as name,
+        Sqlite(Path(name)).copy(place) as copied,
+    ):
+        beside = console_load.measure(copied, seconds, rounds)
+    times = []
+    for each in pages.measure(place, rounds):
+        times.append(each)
+        say(f"{each.path}: {each.p50_ms:.0f} ms, its SQL {each.sql_ms:.0f} ms")
+    say("", f"{os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}")
+    say("", *pages.lines(times), "", *console_load.lines(beside), "")
+    say(*report.demand_lines(pages.demands(times) + console_load.demands(beside)))
 
 
 def run_sheet(rounds: int, seconds: int) -> None:
