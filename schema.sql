@@ -259,6 +259,7 @@ CREATE TABLE "Reservation" (
 CREATE UNIQUE INDEX "Reservation_open" ON "Reservation" ("budgetId", "requestId") WHERE "status" = 'open';
 CREATE INDEX "Reservation_open_age" ON "Reservation" ("customerId", "createdAt") WHERE "status" = 'open';
 CREATE INDEX "Reservation_request" ON "Reservation" ("customerId", "requestId");
+CREATE INDEX "Reservation_requester" ON "Reservation" ("customerId", "requesterId", "budgetId");
 CREATE INDEX "Reservation_expiry" ON "Reservation" ("expiresAt") WHERE "status" = 'open' AND "expiresAt" IS NOT NULL;
 
 -- Money that was spent without a reservation, such as a card payment. "spendId" is the caller's id of

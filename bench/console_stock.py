@@ -102,7 +102,7 @@ _CHECKS = """
         CASE WHEN "isDenied" THEN 'denied-' ELSE 'req-' END || "n", 'user-' || "person",
         'Person ' || "person", 'person' || "person" || '@example.com', 'key:bench',
         CASE WHEN "isDenied" AND "n" % 3 = 0 THEN 'Unknown ' || "n" % 300 ELSE "department" END,
-        "fiscalPeriod", 'USD', 2, "amount", 'Vendor ' || "n" * 13 % 500, 'Team collaboration',
+        "fiscalPeriod", 'USD', 2, "amount", 'Vendor ' || "n" / 7 % 500, 'Team collaboration',
         CASE WHEN "isDenied" AND "n" % 3 = 0 THEN NULL ELSE "budget" END,
         NOT "isDenied", NOT "isDenied" AND NOT "waits" AND "n" % 2,
         CASE WHEN "isDenied" AND "n" % 3 = 0 THEN 'NO_BUDGET'

@@ -35,8 +35,8 @@ MAX_RATIO = 5
 #: takes next to nothing, the ratio would be that of the template.
 SMALL_MS = 50
 
-#: The rows of an export that are read: those of its first query.
-EXPORTED = 1000
+#: The rows of an export that are read: a page of them.
+EXPORTED = 50
 
 _VIEWS = ("open", "waiting", "uncovered", "denied", "closed", "all", "spend")
 _FILTERS = (

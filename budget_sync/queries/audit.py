@@ -7,12 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from peewee import SQL
+
 from budget_sync.database.models import AuditLog, Budget
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import paging
 
 #: Rows per query of an export.
 EXPORT_CHUNK = 1000
+
+#: A text and an action are looked for in this many rows of the customer, the newest ones, so that a
+#: page takes less than a second. The next page looks at the rows before them.
+LOOKED_AT = 200_000
 
 #: Rows per page of one budget's history.
 HISTORY_SIZE = 15
@@ -64,21 +70,61 @@ class AuditQuery:
 def audit_page(
     actor: Actor, customer_id: str, query: AuditQuery, size: int | None = None
 ) -> tuple[list[AuditLine], int | None]:
-    """A page of the audit log, and `before` for the next page (None on the last page)."""
+    """A page of the audit log, and `before` for the next page (None on the last page).
+
+    A search for a text or an action looks at LOOKED_AT rows. So a page may have fewer rows than its
+    size, or none, although there is a next one.
+    """
     require_for(actor, Action.READ_AUDIT, customer_id)
     size = size or paging.PAGE_SIZE
     # For one budget, the index of the budget's rows is faster than that of the customer's rows.
     customer = paging.unindexed(AuditLog.customerId) if query.budget_id else AuditLog.customerId
     # A restore concerns all customers. It has its own query: one query for both could use no index.
     restores = AuditLog.customerId.is_null() & (AuditLog.action == "RESTORE")
+    boundary = _boundary(customer_id, query)
+    is_looked_at = SQL("1 = 1") if boundary is None else AuditLog.id > boundary
     found = [
         AuditLine(*row)
         for condition in (customer == customer_id, restores)
-        for row in _newest(condition, query).limit(size + 1)
+        for row in _newest(condition & is_looked_at, query).limit(size + 1)
     ]
     newest = sorted(found, key=lambda line: line.id, reverse=True)[: size + 1]
     lines, last = paging.cut(newest, size)
+    if last is None and boundary is not None:
+        return lines, boundary + 1
     return lines, last and last.id
+
+
+def time_of(actor: Actor, customer_id: str, before: int) -> datetime | None:
+    """The time of the customer's newest row that is older than id `before`; None without one."""
+    require_for(actor, Action.READ_AUDIT, customer_id)
+    found: datetime | None = (
+        AuditLog.select(AuditLog.createdAt)
+        .where(AuditLog.customerId == customer_id, AuditLog.id < before)
+        .order_by(AuditLog.id.desc())
+        .limit(1)
+        .scalar()
+    )
+    return found
+
+
+def _boundary(customer_id: str, query: AuditQuery) -> int | None:
+    """The id of the newest row of the customer that is not looked at; None if all are.
+
+    Only a search for a text or an action is limited, and not that of one budget.
+    """
+    if query.budget_id or not (query.text.strip() or query.action):
+        return None
+    rows = AuditLog.select(AuditLog.id).where(AuditLog.customerId == customer_id)
+    if query.before is not None:
+        rows = rows.where(AuditLog.id < query.before)
+    newest_first = rows.order_by(AuditLog.id.desc()).limit(1)
+    if query.until:
+        # The search begins with the newest row before this time, however many are after it.
+        newest = newest_first.where(AuditLog.createdAt < query.until).scalar()
+        newest_first = newest_first.where(AuditLog.id <= (newest or 0))
+    found: int | None = newest_first.offset(LOOKED_AT).scalar()
+    return found
 
 
 def audit_export(actor: Actor, customer_id: str, query: AuditQuery) -> Iterator[AuditLine]:

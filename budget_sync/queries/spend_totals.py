@@ -8,8 +8,10 @@ of the request's latest check that names one.
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import date
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from peewee import SQL, Case, NodeList, fn
 
@@ -23,6 +25,10 @@ from budget_sync.queries.as_of import midnight, past_day
 
 #: The most months of one report.
 MAX_MONTHS = 60
+
+#: A page adds up this many movements, the latest ones, so that it takes less than a second. It has
+#: whole days only.
+ADDED_UP = 100_000
 
 
 class Cell(NamedTuple):
@@ -53,9 +59,10 @@ class VendorRow(NamedTuple):
 class SpendTotals(NamedTuple):
     """Spend from one day to another: the months, a row per vendor and department, and totals.
 
-    `totals` are `{currency: (exponent, minor units)}`.
+    `first` is the first day that is added up. `totals` are `{currency: (exponent, minor units)}`.
     """
 
+    first: date
     months: list[date]
     rows: list[VendorRow]
     totals: dict[str, tuple[int, int]]
@@ -72,18 +79,58 @@ def spend_totals(
     """What was spent from the day `first` to the day `last`, both included.
 
     `vendor` is a part of the vendor's name, `department` a name as in a check; "" means all.
-    Vendors come in the order of their total, the largest first. Raises RequestError INVALID_REQUEST
-    if the days are in the wrong order or more than MAX_MONTHS apart.
+    Only the latest ADDED_UP movements count, on whole days: `first` of the result says from which
+    day. Vendors come in the order of their total, the largest first. Raises RequestError
+    INVALID_REQUEST if the days are in the wrong order or more than MAX_MONTHS apart.
     """
     require_for(actor, Action.READ_AUDIT, customer.id)
+    _months(first, last)
+    first = _first_added_up(customer, first, last)
     months = _months(first, last)
     cells = [
         cell
         for month in months
-        for cell in _cells(customer, max(first, month), min(last, _last_of(month)), department)
-        if fold(vendor) in fold(cell.vendor)
+        for cell in _cells(customer, month, first, last, vendor, department)
     ]
-    return SpendTotals(months, _rows(cells), _totals(cells))
+    return SpendTotals(first, months, _rows(cells), _totals(cells))
+
+
+def spend_export(
+    actor: Actor,
+    customer: Customer,
+    first: date,
+    last: date,
+    vendor: str = "",
+    department: str = "",
+) -> Iterator[VendorRow]:
+    """The rows of all days, month by month, read while the caller iterates.
+
+    Raises RequestError as `spend_totals`.
+    """
+    require_for(actor, Action.READ_AUDIT, customer.id)
+    months = _months(first, last)
+    return (
+        row
+        for month in months
+        for row in _rows(_cells(customer, month, first, last, vendor, department))
+    )
+
+
+def _first_added_up(customer: Customer, first: date, last: date) -> date:
+    """The first whole day of the latest ADDED_UP movements from `first` to `last`.
+
+    It is `first` if there are no more, and at most `last`.
+    """
+    latest_first = (
+        AuditLog.select(AuditLog.createdAt)
+        .where(_is_spent(customer, first, last))
+        .order_by(AuditLog.createdAt.desc())
+    )
+    left_out: datetime | None = latest_first.limit(1).offset(ADDED_UP).scalar()
+    if left_out is None:
+        return first
+    day = left_out.astimezone(ZoneInfo(customer.timeZone)).date()
+    return min(day + timedelta(days=1), last)
 
 
 def _months(first: date, last: date) -> list[date]:
@@ -101,16 +148,18 @@ def _last_of(month: date) -> date:
     return date.fromordinal(following.toordinal() - 1)
 
 
-def _cells(customer: Customer, first: date, last: date, department: str) -> list[Cell]:
-    """The cells of one month, or of a part of it."""
-    query = movements(customer, first, last)
+def _cells(
+    customer: Customer, month: date, first: date, last: date, vendor: str, department: str
+) -> list[Cell]:
+    """The cells of a month, only from `first` to `last`, that match."""
+    query = movements(customer, max(first, month), min(last, _last_of(month)))
     if department.strip():
         query = query.where(Budget.departmentKey == fold(department))
     found = []
-    for vendor, _, name, currency, *parts in query:
+    for name, _, of_department, currency, *parts in query:
         exponent, (minor,) = combine_sums(parts)
-        found.append(Cell(vendor or "", name, first.replace(day=1), currency, exponent, minor))
-    return found
+        found.append(Cell(name or "", of_department, month, currency, exponent, minor))
+    return [cell for cell in found if fold(vendor) in fold(cell.vendor)]
 
 
 def movements(customer: Customer, first: date, last: date) -> Any:
@@ -124,15 +173,20 @@ def movements(customer: Customer, first: date, last: date) -> Any:
             *sums(Budget.currencyExponent, AuditLog.committedDeltaMinor),
         )
         .join(Budget, on=(Budget.id == AuditLog.budgetId))
-        .where(
-            AuditLog.customerId == customer.id,
-            AuditLog.createdAt >= midnight(first, customer),
-            AuditLog.createdAt < past_day(last, customer).end,
-            # A literal: the database must see that AuditLog_spent has these rows.
-            NodeList((AuditLog.committedDeltaMinor, SQL("<> 0"))),
-        )
+        .where(_is_spent(customer, first, last))
         .group_by(SQL("1"), Budget.departmentKey, Budget.currency)
         .tuples()
+    )
+
+
+def _is_spent(customer: Customer, first: date, last: date) -> Any:
+    """Whether an audit row changes the committed amount, from one day to another."""
+    return (
+        (AuditLog.customerId == customer.id)
+        & (AuditLog.createdAt >= midnight(first, customer))
+        & (AuditLog.createdAt < past_day(last, customer).end)
+        # A literal: the database must see that AuditLog_spent has these rows.
+        & NodeList((AuditLog.committedDeltaMinor, SQL("<> 0")))
     )
 
 

@@ -16,6 +16,7 @@ from budget_sync.domain.names import fold
 from budget_sync.domain.nearest import nearest
 from budget_sync.domain.periods import FiscalYear, PeriodError, api_period_key
 from budget_sync.domain.permissions import Action, Actor, require_any_for
+from budget_sync.ledger import undecided
 from budget_sync.ledger.suggestions import MAX_SUGGESTIONS
 
 #: How far back the list goes.
@@ -117,7 +118,7 @@ def _groups(customer_id: str) -> list[Unmatched]:
         )
         .where(
             BudgetCheckLog.customerId == customer_id,
-            ~BudgetCheckLog.available,
+            undecided.is_denied(),
             BudgetCheckLog.budgetId.is_null(),
             BudgetCheckLog.timestamp > clock.now() - LISTED_FOR,
         )

@@ -45,6 +45,7 @@ from budget_sync.queries import inbox, overview, paging
 from budget_sync.queries import timeline as timeline_queries
 from budget_sync.queries.budgets import BudgetQuery, budgets_page
 from budget_sync.queries.departments import Department
+from budget_sync.web.console import audit as audit_pages
 from budget_sync.web.console import base
 
 pytestmark = pytest.mark.both_engines
@@ -125,6 +126,40 @@ def test_audit_log_is_searched_and_exported(fiona: FlaskClient) -> None:
     ]
     assert "Nothing found" in fiona.get("/audit?to=2001-01-01").text
     assert fiona.get("/audit?from=yesterday").status_code == 400
+
+
+def test_audit_search_goes_on_with_older_rows(
+    fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second", "third", "fourth"):
+        hold(f"intake-{name}", 500)
+    monkeypatch.setattr(audit_queries, "LOOKED_AT", 2)
+    monkeypatch.setattr(audit_pages, "LOOKED_AT", 2)
+    page = html.unescape(fiona.get("/audit?q=intake-second").text)
+    assert "Nothing found so far" in page
+    assert "The search looked at 2 rows, back to" in page
+    assert "Search older rows" in page
+    older = re.findall(r'href="([^"]*before=[^"]*)"', page)
+    page = html.unescape(fiona.get(f"/audit{older[-1]}").text)
+    assert "intake-second" in page.split("<tbody>")[1]
+    # The export and the rows without a search are complete.
+    assert len(csv_rows(fiona, "/audit.csv?q=intake-first&action=RESERVE")) == 1
+    page = fiona.get("/audit").text
+    assert "intake-first" in page
+    assert "The search looked at" not in page
+
+
+def test_audit_search_until_a_day_begins_there(
+    fiona: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_queries, "LOOKED_AT", 2)
+    hold("early", 100)
+    with time_machine.travel(clock.now() + timedelta(days=3)):
+        for number in range(5):
+            hold(f"late-{number}", 100)
+    day = (clock.now() + timedelta(days=1)).date()
+    rows = fiona.get(f"/audit?action=RESERVE&to={day}").text.split("<tbody>")[1]
+    assert ("early" in rows, "late-" in rows) == (True, False)
 
 
 def test_restore_is_in_the_audit_log_of_every_customer(fiona: FlaskClient) -> None:

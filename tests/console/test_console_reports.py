@@ -23,6 +23,7 @@ from budget_sync.database.models import AuditLog, Budget, BudgetUtilization, Syn
 from budget_sync.domain.permissions import Role
 from budget_sync.domain.request_models import CommitRequest, SpendRequest
 from budget_sync.operations import demo
+from budget_sync.queries import spend_totals as spend_queries
 
 pytestmark = pytest.mark.both_engines
 
@@ -195,6 +196,29 @@ def test_changes_are_net_with_before_and_after(fp: FlaskClient) -> None:
         "Created",
     )
     assert sales[f"End of ({NEW_YORK})"] == "2026-01-04"
+
+
+def test_spend_page_adds_up_the_latest_whole_days(
+    fp: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two movements on 20 October, one on 20 November.
+    monkeypatch.setattr(spend_queries, "ADDED_UP", 2)
+    with at("2026-12-01 12:00"):
+        page = text_of(fp.get("/spend-report").text)
+        assert "Only spend from 21 October 2026 is added up here" in page
+        assert "$50.00 in total" in page
+        assert "Oct 2026" in page
+        assert "Jan 2026" not in page
+        assert len(rows_of_csv(fp, "/spend-report.csv?from=2026-10-01")) == 3
+        # Nothing is left out of fewer movements.
+        page = text_of(fp.get("/spend-report?from=2026-11-01").text)
+        assert "$50.00 in total" in page
+        assert "is added up here" not in page
+        # A day is added up as a whole, however many movements it has.
+        monkeypatch.setattr(spend_queries, "ADDED_UP", 1)
+        page = text_of(fp.get("/spend-report?from=2026-10-01&to=2026-10-20").text)
+        assert "$700.00 in total" in page
+        assert "Only spend from 20 October 2026 is added up here" in page
 
 
 def test_spend_is_found_by_vendor_department_and_month(fp: FlaskClient) -> None:

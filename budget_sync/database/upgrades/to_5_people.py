@@ -166,6 +166,10 @@ _TEST_CUSTOMERS_IN_POSTGRESQL: list[Step] = [
     """,
 ]
 _INDEXES: list[Step] = [
+    (
+        'CREATE INDEX "Reservation_requester" ON "Reservation" '
+        '("customerId", "requesterId", "budgetId")'
+    ),
     'DROP INDEX "BudgetCheckLog_timestamp"',
     'CREATE INDEX "BudgetCheckLog_timestamp" ON "BudgetCheckLog" ("timestamp", "budgetId")',
     (

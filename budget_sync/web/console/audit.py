@@ -10,7 +10,15 @@ from flask import Response
 
 from budget_sync.domain.errors import invalid_request
 from budget_sync.domain.money import to_number
-from budget_sync.queries.audit import AuditLine, AuditQuery, audit_export, audit_page
+from budget_sync.queries.audit import (
+    LOOKED_AT,
+    AuditLine,
+    AuditQuery,
+    audit_export,
+    audit_page,
+    time_of,
+)
+from budget_sync.queries.paging import PAGE_SIZE
 from budget_sync.web.console import formats
 from budget_sync.web.console.base import argument, console, csv_response, number, page, viewer
 
@@ -39,6 +47,11 @@ def audit() -> Response:
         filters=filters,
         actions=formats.ACTIONS.items(),
         before=before,
+        # Fewer rows than a page has, and there is a next page: not all rows were searched.
+        looked_at=LOOKED_AT,
+        searched_to=time_of(who.actor, who.customer.id, before)
+        if before is not None and len(lines) < PAGE_SIZE
+        else None,
         export_link=f"audit.csv?{urlencode(filters)}",
     )
 

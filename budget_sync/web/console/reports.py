@@ -20,7 +20,7 @@ from budget_sync.queries.as_of import PastDay, parse_past_day, past_day, today_o
 from budget_sync.queries.budgets import departments
 from budget_sync.queries.changes_between import Change, Changes, changes_between
 from budget_sync.queries.compare import ComparedPeriod, Comparison, comparison
-from budget_sync.queries.spend_totals import SpendTotals, spend_totals
+from budget_sync.queries.spend_totals import ADDED_UP, VendorRow, spend_export, spend_totals
 from budget_sync.web.console import formats
 from budget_sync.web.console.as_of import chosen_day
 from budget_sync.web.console.base import argument, console, csv_response, page, page_number, viewer
@@ -222,8 +222,8 @@ class SpendQuery(NamedTuple):
 def spend_report() -> Response:
     """What was spent by vendor, department and month."""
     query = _spend_query()
-    found = _spend(query)
     number, who = page_number(), viewer()
+    found = spend_totals(who.actor, who.customer, *query)
     filters = {
         "from": query.first,
         "to": query.last,
@@ -236,6 +236,7 @@ def spend_report() -> Response:
         found=found,
         rows=paging.slice_of(found.rows, number),
         departments=departments(who.actor, who.customer.id),
+        added_up=ADDED_UP,
         is_filtered=bool(query.vendor.strip() or query.department.strip()),
         page=number,
         pages=paging.pages(len(found.rows)),
@@ -245,23 +246,18 @@ def spend_report() -> Response:
 
 @console.get("/spend-report.csv")
 def spend_report_csv() -> Response:
-    """What was spent, a row for each vendor, department and month."""
-    found = _spend(_spend_query())
-    zone = viewer().customer.timeZone
-    header = ("Vendor", "Department", f"Month ({zone})", "Currency", "Spent")
-    return csv_response("spend.csv", header, _spend_rows(found))
+    """What was spent on all the days, a row for each month, vendor and department."""
+    who = viewer()
+    rows = spend_export(who.actor, who.customer, *_spend_query())
+    header = ("Vendor", "Department", f"Month ({who.customer.timeZone})", "Currency", "Spent")
+    return csv_response("spend.csv", header, _spend_rows(rows))
 
 
-def _spend_rows(found: SpendTotals) -> Iterator[tuple[object, ...]]:
-    for row in found.rows:
+def _spend_rows(rows: Iterator[VendorRow]) -> Iterator[tuple[object, ...]]:
+    for row in rows:
         for month, minor in sorted(row.months.items()):
             spent = to_number(minor, row.exponent)
             yield row.vendor, row.department, f"{month:%Y-%m}", row.currency, spent
-
-
-def _spend(query: SpendQuery) -> SpendTotals:
-    who = viewer()
-    return spend_totals(who.actor, who.customer, *query)
 
 
 def _spend_query() -> SpendQuery:
