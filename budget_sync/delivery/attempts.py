@@ -12,7 +12,8 @@ from budget_sync.database.delivery_models import Webhook, WebhookAttempt
 from budget_sync.delivery.post import GONE, Answer
 from budget_sync.domain import clock
 from budget_sync.domain.permissions import DELIVERY
-from budget_sync.queries.events import Cursor, Event
+from budget_sync.queries.event_rows import Event
+from budget_sync.queries.events import Cursor
 
 log = logging.getLogger(__name__)
 

@@ -31,9 +31,9 @@ from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import DELIVERY
 from budget_sync.domain.results import dumps
+from budget_sync.queries.event_rows import Event
 from budget_sync.queries.events import (
     Cursor,
-    Event,
     EventPage,
     parse_types,
     read_events,

@@ -28,9 +28,9 @@ from budget_sync.domain.request_models import (
 )
 from budget_sync.operations import demo
 from budget_sync.queries import events as queries
+from budget_sync.queries.event_rows import Event
 from budget_sync.queries.events import (
     Cursor,
-    Event,
     latest_cursor,
     parse_cursor,
     parse_types,
