@@ -271,6 +271,6 @@ def burn_down(actor: Actor, customer_id: str, budget: BudgetLine) -> list[Point]
             reserved_minor=reserved_delta, committed_minor=committed_delta
         )
         # PostgreSQL writes a space between day and hour.
-        at = datetime.strptime(text.replace(" ", "T"), "%Y-%m-%dT%H").replace(tzinfo=UTC)
+        at = datetime.fromisoformat(text.replace(" ", "T")).replace(tzinfo=UTC)
         points.append(Point(at, balance))
     return points

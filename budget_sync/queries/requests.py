@@ -115,10 +115,11 @@ def _reservations(actor: Actor, customer_id: str, query: RequestQuery) -> Any:
     """The reservations that match and that the caller may read, in no order."""
     scope = require_for(actor, Action.READ_REQUESTS, customer_id)
     rows = _matching(timeline.reservations(), customer_id, query)
-    if scope is Scope.OWN:
-        rows = rows.where(Reservation.requesterId == actor.user_id)
-    # Open ones have an index that begins with the customer and is ordered by age.
     customer = Reservation.customerId
+    if scope is Scope.OWN:
+        # There is an index by customer and requester.
+        return rows.where(customer == customer_id, Reservation.requesterId == actor.user_id)
+    # Open ones have an index that begins with the customer and is ordered by age.
     return rows.where(
         (customer if query.status == "open" else paging.unindexed(customer)) == customer_id
     )
