@@ -25,8 +25,6 @@ OWNER_COLUMN: Final = "Owner Email"
 
 _KIND = "notes about owners"
 
-#: An address with a name before it: "Jane Doe <jane@acme.com>".
-_NAMED = re.compile(r"[^<>]*<([^<>]*)>")
 _BETWEEN = re.compile(r"[;,\s]+")
 
 
@@ -82,8 +80,7 @@ def read_owner(cell: Cell) -> Owner:
     if is_blank(cell):
         return Owner(None)
     text = visible(shown(cell)[: MAX_CELL_CHARS + 1])
-    named = _NAMED.fullmatch(text)
-    texts = [each for each in _BETWEEN.split(named[1] if named else text) if each]
+    texts = [each for each in _BETWEEN.split(_without_name(text)) if each]
     if not texts or not all(map(is_email, texts)):
         return Owner(
             KEEP_OWNER,
@@ -96,6 +93,13 @@ def read_owner(cell: Cell) -> Owner:
             f"has {len(texts)} addresses. {quoted(texts[0])} is the owner. Enter one address.",
         )
     return Owner(texts[0])
+
+
+def _without_name(text: str) -> str:
+    """The address of a text with a name before it, such as "Jane Doe <jane@acme.com>"."""
+    _, opening, rest = text.partition("<")
+    address, closing, after = rest.partition(">")
+    return address if opening and closing and not after else text
 
 
 def may_be_owners(texts: Sequence[str]) -> bool:
