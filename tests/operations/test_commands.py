@@ -54,8 +54,6 @@ from budget_sync.ledger import retention, verification
 from budget_sync.operations import demo
 from budget_sync.settings import Settings
 
-pytestmark = pytest.mark.both_engines
-
 NOW = datetime(2025, 2, 5, 10, 30, tzinfo=UTC)
 
 

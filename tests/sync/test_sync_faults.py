@@ -44,8 +44,6 @@ from budget_sync.sync import Cancellation
 from budget_sync.sync.reading.apply import apply
 from budget_sync.sync.reading.model import Marks
 
-pytestmark = pytest.mark.both_engines
-
 KEY = "the-key-that-fails"
 GOOD = "the-key-that-works"
 
