@@ -99,7 +99,7 @@ def test_service_sends_what_a_killed_one_has_stored(installation: Installation) 
         spend(installation, "card-1", 85)
         wait_until(waiting, "no message was stored", 60)
     with running(server), delivering(installation) as process:
-        wait_until(lambda: bool(server.titles), "no mail arrived", 60)
+        wait_until(lambda: bool(server.titles), "no mail arrived", 180)
         wait_until(lambda: not waiting(), "the result was not stored", 60)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
