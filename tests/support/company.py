@@ -103,6 +103,30 @@ ORCHESTRATOR = Actor("key:orchestrator", None, "orchestrator", None, Role.API_SY
 FIONA = Actor("user:fiona", "fiona", "Fiona Adams", email("fiona"), Role.FPA_ADMIN, COMPANY)
 
 
+def add_customer_and_people(folder: Path) -> None:
+    """Create the customer, its people and an API key. `folder` is the instance folder."""
+    customers.add_customer(
+        ROOT,
+        COMPANY,
+        "Northwind Traders",
+        auto_approve_limit_minor=500_000,
+        time_zone="Europe/Berlin",
+    )
+    for user_id, name, role in PEOPLE:
+        people.add_user(
+            ROOT,
+            user_id,
+            name,
+            email(user_id),
+            role,
+            customer_id=COMPANY,
+            password=None,
+            slots_folder=folder,
+        )
+    User.update(passwordHash=cheap_hash()).execute()
+    api_keys.add_key(ROOT, "orchestrator", customer_id=COMPANY)
+
+
 class _Company:
     """Builds the company by calling the verbs, with the clock set to past times."""
 
@@ -145,26 +169,7 @@ class _Company:
 
     def set_up(self) -> None:
         """Create the customer, people, an API key and the CSV file, as on the first day."""
-        customers.add_customer(
-            ROOT,
-            COMPANY,
-            "Northwind Traders",
-            auto_approve_limit_minor=500_000,
-            time_zone="Europe/Berlin",
-        )
-        for user_id, name, role in PEOPLE:
-            people.add_user(
-                ROOT,
-                user_id,
-                name,
-                email(user_id),
-                role,
-                customer_id=COMPANY,
-                password=None,
-                slots_folder=self.folder,
-            )
-        User.update(passwordHash=cheap_hash()).execute()
-        api_keys.add_key(ROOT, "orchestrator", customer_id=COMPANY)
+        add_customer_and_people(self.folder)
         self.sheet.parent.mkdir(exist_ok=True)
         self.write_sheet()
         add_file(COMPANY, self.sheet.parent, self.sheet.name)

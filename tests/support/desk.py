@@ -18,8 +18,6 @@ from pathlib import Path
 import time_machine
 
 from budget_sync import database, ledger, manual_budgets, settings, sync
-from budget_sync.accounts import api_keys, customers, people
-from budget_sync.database.models import User
 from budget_sync.domain.decision_models import ApproveRequest
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.request_models import (
@@ -30,10 +28,19 @@ from budget_sync.domain.request_models import (
     ReleaseRequest,
     ReserveRequest,
 )
-from support.company import COMPANY, DEPARTMENTS, FIONA, ORCHESTRATOR, PEOPLE, VENDORS, email
+from support.company import (
+    COMPANY,
+    DEPARTMENTS,
+    FIONA,
+    ORCHESTRATOR,
+    PEOPLE,
+    VENDORS,
+    add_customer_and_people,
+    email,
+)
 from support.installation import Installation
 from support.sources import add_file, add_sheet
-from support.world import ROOT, cheap_hash
+from support.world import ROOT
 
 #: Quarters before and after the current one that have budgets.
 PAST_QUARTERS, NEXT_QUARTERS = 5, 2
@@ -112,26 +119,7 @@ class _Desk:
 
     def set_up(self) -> None:
         """Create the customer, people, an API key, two files and a budget by hand."""
-        customers.add_customer(
-            ROOT,
-            COMPANY,
-            "Northwind Traders",
-            auto_approve_limit_minor=500_000,
-            time_zone="Europe/Berlin",
-        )
-        for user_id, name, role in PEOPLE:
-            people.add_user(
-                ROOT,
-                user_id,
-                name,
-                email(user_id),
-                role,
-                customer_id=COMPANY,
-                password=None,
-                slots_folder=self.folder,
-            )
-        User.update(passwordHash=cheap_hash()).execute()
-        api_keys.add_key(ROOT, "orchestrator", customer_id=COMPANY)
+        add_customer_and_people(self.folder)
         self.sheets.mkdir(exist_ok=True)
         self.write_plan()
         (self.sheets / "projects.csv").write_text(
