@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import time
 from contextlib import suppress
 from email.utils import formatdate
@@ -45,6 +46,10 @@ MAX_UNREAD_BYTES = 32 * 1024
 
 #: A longer request gets a thread: its JSON would occupy the event loop for too long.
 MAX_LOOP_BYTES = 8 * 1024
+
+#: How long a thread that renders a page may keep the interpreter's lock while the event loop waits
+#: for it, in seconds. A call of the API takes the lock several times.
+SWITCH_INTERVAL_S = 0.0005
 
 #: Signals that are blocked until a new worker has its own handlers.
 DEFERRED_SIGNALS = {
@@ -103,6 +108,7 @@ class Worker(AcceptingWorker):
             # another at once.
             with suppress(OSError):
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         # Connections with an incomplete request, and those with unread replies, by their deadlines.
         self.arriving: dict[Connection, None] = {}
         self.uploading: dict[Connection, None] = {}

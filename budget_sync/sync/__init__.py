@@ -10,7 +10,7 @@ plan and the row of `SyncHistory`). `reading`, `match`, `plan`, `holds` and `sum
 
 from budget_sync.sync.answer_holds import Choice, HeldChange, answer_holds, choose, show_holds
 from budget_sync.sync.cancel import Cancellation
-from budget_sync.sync.every_source import preview_all, sync_all
+from budget_sync.sync.every_source import preview_all, skip_all, sync_all
 from budget_sync.sync.expiry import ExpiryResult, expire_before_sync
 from budget_sync.sync.fetch import fetch_source
 from budget_sync.sync.history import SyncRunResult, error_lines, note_lines, result_line
@@ -61,6 +61,7 @@ __all__ = [
     "require_unused",
     "result_line",
     "show_holds",
+    "skip_all",
     "store_reading",
     "sync_all",
     "sync_source",

@@ -43,6 +43,11 @@ def sync_all(
     return _for_each_source(job, sync, customer_id, deadline_s, workers)
 
 
+def skip_all(job: Job, message: str) -> list[SyncRunResult]:
+    """A skipped result for every source, with the message. Records nothing."""
+    return [Run(source).result("skipped", message) for source in _sources(job.actor, None)]
+
+
 def preview_all(
     job: Job, *, customer_id: str | None = None, deadline_s: float | None = None, workers: int = 1
 ) -> Iterator[Preview]:

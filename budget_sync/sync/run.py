@@ -68,7 +68,13 @@ def sync_source(job: Job, source: Source) -> SyncRunResult:
     """Sync one source. Any failure becomes the message of the result; none is raised."""
     run = Run(source)
     try:
-        return job.call(_sync_source, source)
+        # Not by the child, so that none is started in vain.
+        with _lock_source(job.lock_folder, source.id):
+            return job.call(_sync_source, source)
+    except Skipped as reason:
+        return record(job, run, "skipped", message=str(reason))
+    except RequestError as error:
+        return record(job, run, "failed", message=error.sentence)
     except IsolatedError as problem:
         return record(job, run, "failed", message=str(problem))
 
@@ -76,11 +82,10 @@ def sync_source(job: Job, source: Source) -> SyncRunResult:
 def _sync_source(job: Job, source: Source) -> SyncRunResult:
     run = Run(source)
     try:
-        with _lock_source(job.lock_folder, source.id):
-            open_connection()
-            run.source = current_source(source)
-            run.latest_id = history.latest_applied_id(source.id)
-            return _work(job, run)
+        open_connection()
+        run.source = current_source(source)
+        run.latest_id = history.latest_applied_id(source.id)
+        return _work(job, run)
     except Skipped as reason:
         return record(job, run, "skipped", message=str(reason))
     except _ENDS as problem:

@@ -37,6 +37,7 @@ from budget_sync.queries.events import (
     parse_types,
 )
 from budget_sync.queries.request_query import RequestQuery
+from budget_sync.runtime.slots import try_file_lock
 from budget_sync.settings import Settings
 from budget_sync.web import auth
 from budget_sync.web.auth import require_user, require_user_or_local
@@ -267,7 +268,10 @@ CRON_WORKERS = 8
 
 @api.get("/api/cron/sync-google-sheets")
 def sync_google_sheets() -> Response:
-    """Sync every source, and return one result each. HEAD succeeds without syncing."""
+    """Sync every source, and return one result each. HEAD succeeds without syncing.
+
+    One call runs at a time on this machine. Another one skips all sources, and records nothing.
+    """
     settings: Settings = current_app.config["SETTINGS"]
     _require_cron(settings)
     if request.method == "HEAD":
@@ -278,8 +282,12 @@ def sync_google_sheets() -> Response:
         settings.instance_folder,
         child_database=sync.Database.of(settings),
     )
-    sync.expire_before_sync(job, deadline_s=EXPIRY_DEADLINE_S)
-    results = list(sync.sync_all(job, deadline_s=CRON_DEADLINE_S, workers=CRON_WORKERS))
+    with try_file_lock(settings.instance_folder / "cron.lock") as is_only_call:
+        if is_only_call:
+            sync.expire_before_sync(job, deadline_s=EXPIRY_DEADLINE_S)
+            results = list(sync.sync_all(job, deadline_s=CRON_DEADLINE_S, workers=CRON_WORKERS))
+        else:
+            results = sync.skip_all(job, "Another call to sync all sources is in progress.")
     return json_response({"success": True, "results": [result.to_json() for result in results]})
 
 

@@ -211,12 +211,45 @@ def approve(fiona: FlaskClient, source: sync.Source) -> None:
     assert response.status_code == 302
 
 
-def call_cron(site: Flask) -> None:
+def call_cron(site: Flask) -> Any:
     site.config["SETTINGS"] = replace(site.config["SETTINGS"], cron_secret=SECRET)
     response = site.test_client().get(
         "/api/cron/sync-google-sheets", headers={"Authorization": f"Bearer {SECRET}"}
     )
+    database.close_connection()
     assert response.status_code == 200
+    return response.get_json()
+
+
+def test_cron_call_during_another_one_skips_every_source(
+    site: Flask, source: sync.Source, slow: SlowSheets
+) -> None:
+    before = SyncHistory.select().count()
+    with slow.in_progress(lambda: call_cron(site)) as first:
+        second = call_cron(site)
+    (skipped,) = second["results"]
+    assert (skipped["sourceId"], skipped["status"]) == (source.id, "skipped")
+    assert skipped["message"] == "Another call to sync all sources is in progress."
+    assert [result["status"] for result in first[0]["results"]] == ["success"]
+    database.open_connection()
+    assert SyncHistory.select().count() == before + 1
+
+
+def test_run_next_to_another_one_starts_no_child(
+    site: Flask, source: sync.Source, slow: SlowSheets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first() -> Any:
+        try:
+            return sync.sync_source(job(site), source)
+        finally:
+            database.close_connection()
+
+    with slow.in_progress(first), monkeypatch.context() as patched:
+        patched.setattr("budget_sync.runtime.isolate._started", None)
+        child = sync.Database.of(site.config["SETTINGS"])
+        second = sync.sync_source(replace(job(site), child_database=child), source)
+    assert second.status == "skipped"
+    assert second.message == "Another sync run of this source is in progress."
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -37,7 +37,7 @@ MAX_FACTOR = 2.0
 
 #: A p99 below this is never a violation: on a machine with two cores, the client processes alone
 #: take tens of milliseconds from each other.
-FLOOR_S = 0.1
+FLOOR_S = 0.08
 
 #: The length of a window in seconds. A noisy one also lasts until each thread of the noisy customer
 #: has had a reply, up to the limit.

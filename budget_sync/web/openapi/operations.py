@@ -207,7 +207,8 @@ OPERATIONS = (
         "Operation",
         "Sync all sources",
         "For schedulers that call over HTTP. Every source has its own result, and one that fails "
-        "does not stop the others. The call has a time limit of 50 seconds.",
+        "does not stop the others. The call has a time limit of 50 seconds. During it, another "
+        "call skips every source.",
         schemas.SyncReply,
         (Code.AUTHENTICATION_REQUIRED, *SERVICE_ERRORS),
         allowed_callers=("cronSecret",),

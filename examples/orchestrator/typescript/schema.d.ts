@@ -313,7 +313,7 @@ export interface paths {
         };
         /**
          * Sync all sources
-         * @description For schedulers that call over HTTP. Every source has its own result, and one that fails does not stop the others. The call has a time limit of 50 seconds.
+         * @description For schedulers that call over HTTP. Every source has its own result, and one that fails does not stop the others. The call has a time limit of 50 seconds. During it, another call skips every source.
          */
         get: operations["sync_google_sheets"];
         put?: never;
