@@ -14,6 +14,7 @@ from budget_sync.database.delivery_models import Alert, AlertState
 from budget_sync.database.models import AuditLog, Budget, Reservation, SyncHistory
 from budget_sync.domain.balance import Balance
 from budget_sync.queries.events import Cursor
+from budget_sync.queries.sync_runs import before_unfinished
 
 #: The most rows of each log in a page, and the most stale reservations.
 PAGE_SIZE = 500
@@ -42,20 +43,22 @@ def read_page(
             AuditLog.id > position.audit_id, AuditLog.id <= at.settled.audit
         )
         audit_rows = list(query.order_by(AuditLog.id).limit(size))
+    settled_sync = at.settled.sync
     if kinds & OF_SYNC:
+        settled_sync = before_unfinished(alert.customerId, settled_sync)
         sync_rows = list(
             SyncHistory.select()
             .where(
                 SyncHistory.customerId == alert.customerId,
                 SyncHistory.id > position.sync_id,
-                SyncHistory.id <= at.settled.sync,
+                SyncHistory.id <= settled_sync,
                 SyncHistory.status != "skipped",
             )
             .order_by(SyncHistory.id)
             .limit(size)
         )
     audit_end = audit_rows[-1].id if len(audit_rows) == size else at.settled.audit
-    sync_end = sync_rows[-1].id if len(sync_rows) == size else at.settled.sync
+    sync_end = sync_rows[-1].id if len(sync_rows) == size else settled_sync
     facts: list[Fact] = [_audit_fact(row) for row in audit_rows]
     facts += map(_sync_run, sync_rows)
     facts.sort(key=lambda fact: fact.time)

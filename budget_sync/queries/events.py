@@ -19,6 +19,7 @@ from budget_sync.domain.events import EventType
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import event_rows
 from budget_sync.queries.event_rows import Event
+from budget_sync.queries.sync_runs import before_unfinished
 
 #: The most events of a page.
 PAGE_SIZE = 100
@@ -126,6 +127,7 @@ def read_events(
     audit_rows = event_rows.audit_rows(customer_id, wanted)
     sync_rows = event_rows.sync_rows(customer_id)
     audit, sync = now.settled
+    sync = before_unfinished(customer_id, sync)
     to_audit = audit if types is None else _passed_up_to(customer_id, after.audit_id, audit)
     logs = (
         _read_log(audit_rows, AuditLog.id, after[:2], to_audit, size, is_cut=to_audit < audit),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from peewee import fn
+
 from budget_sync.database.models import Budget, BudgetDataSourceConfig, SourceFile, SyncHistory
+from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import Action, Actor, require_for
 from budget_sync.queries import held, paging
 from budget_sync.sync.better_now import BETTER_NOW
-from budget_sync.sync.history import APPLIED
+from budget_sync.sync.history import APPLIED, SO_FAR
 from budget_sync.sync.reading.result import RowError
 from budget_sync.sync.sheet_names import SheetName, sheet_name
 from budget_sync.sync.source import UPGRADE
@@ -21,6 +24,10 @@ WORKED = APPLIED
 
 #: The statuses of a sync run that was not skipped.
 FINISHED = (*WORKED, "failed")
+
+#: A run in parts may still go on for this long after its latest part. Each part takes seconds. If
+#: the process was killed, its event comes this late.
+GOES_ON_FOR = timedelta(minutes=2)
 
 
 class SyncRunLine(NamedTuple):
@@ -224,3 +231,25 @@ def _rows(customer_id: str) -> Any:
         .order_by(SyncHistory.id.desc())
         .tuples()
     )
+
+
+def before_unfinished(customer_id: str, up_to: int) -> int:
+    """The last row of `SyncHistory` up to that id before a run in parts that may still go on.
+
+    Until its last part is written, the row of such a run says that it failed.
+    """
+    now = clock.now()
+    # No run takes a day. The start is in the index.
+    is_new = SyncHistory.startTime >= now - timedelta(days=1)
+    is_new &= SyncHistory.endTime.between(now - GOES_ON_FOR, now + GOES_ON_FOR)
+    first: int | None = (
+        SyncHistory.select(fn.MIN(SyncHistory.id))
+        .where(
+            SyncHistory.customerId == customer_id,
+            SyncHistory.status == "failed",
+            SyncHistory.message.contains(SO_FAR),
+            is_new,
+        )
+        .scalar()
+    )
+    return up_to if first is None else min(up_to, first - 1)

@@ -31,6 +31,10 @@ MAX_LISTED_ROWS = 100
 APPLIED = ("success", "partial")
 
 
+#: In the message of a run in parts, until its last part is written.
+SO_FAR = "changes were made so far."
+
+
 @dataclass(frozen=True, slots=True)
 class SyncRunResult:
     """The result of a sync run; the fields are those of `SyncHistory`."""

@@ -73,8 +73,8 @@ class Written:
         """The result for the row of a part, which is not the last one."""
         done = self.done.plus(Counts.of(part))
         message = (
-            f"{done.total:,} of {self.planned:,} changes were made so far. If this run has ended, "
-            "the next one makes the others."
+            f"{done.total:,} of {self.planned:,} {history.SO_FAR} If this run has ended, the next "
+            "one makes the others."
         )
         return replace(self._with(done, result), message=message)
 

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import pytest
+import time_machine
 from flask import Flask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.sync_world import HEADER_WITH_ID, ORG, World, open_world
 from support.world import ROOT
 
-from budget_sync import ledger, manual_budgets
+from budget_sync import database, ledger, manual_budgets
+from budget_sync.alerts.conditions import parse_conditions
+from budget_sync.alerts.facts import read_page
+from budget_sync.alerts.plan import SyncRun
+from budget_sync.database.delivery_models import Alert
 from budget_sync.database.models import Budget, SyncHistory
+from budget_sync.domain import clock
+from budget_sync.domain.events import EventType
 from budget_sync.domain.request_models import ReserveRequest
+from budget_sync.queries.events import Cursor, read_events
+from budget_sync.queries.sync_runs import GOES_ON_FOR
 from budget_sync.settings import Settings
 from budget_sync.sync import Cancellation, Source, parts, write
 from budget_sync.sync.changes import Change, MovedRow
@@ -29,6 +39,8 @@ from budget_sync.sync.reading.result import SheetBudget, SheetRow
 KEY = "the-only-key"
 
 NEXT = "If this run has ended, the next one makes the others."
+
+SYNC_EVENTS = {EventType.SYNC_FINISHED, EventType.SYNC_FAILED}
 
 #: Changes of a part in these tests.
 PART = 3
@@ -225,6 +237,40 @@ def test_result_of_parts_is_that_of_one_transaction(
     result = world.sync(source)
     assert (result.unchanged_count, result.updated_count) == (10, 0)
     world.verify()
+
+
+def syncs_reported() -> tuple[list[str], list[bool]]:
+    """The types of the events of sync runs, and whether the runs that alerts see have failed."""
+    events = read_events(ROOT, ORG, Cursor(), types=SYNC_EVENTS).events
+    alert = Alert(id="alert", customerId=ORG)
+    page = read_page(alert, parse_conditions("sync-failed"), Cursor(), database.horizon())
+    runs = [fact.is_failed for fact in page.facts if isinstance(fact, SyncRun)]
+    return [event.type for event in events], runs
+
+
+@pytest.mark.both_engines
+def test_run_in_parts_is_reported_once_it_has_ended(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[list[str], list[bool]]] = []
+    between_parts(monkeypatch, *[lambda: seen.append(syncs_reported())] * 3)
+    world.sync(source)
+    assert seen == [([], [])] * 3
+    assert syncs_reported() == (["sync.finished"], [False])
+
+
+def test_killed_run_in_parts_is_reported_as_failed_after_minutes(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    between_parts(monkeypatch, die)
+    with pytest.raises(KeyboardInterrupt):
+        world.sync(source)
+    assert syncs_reported() == ([], [])
+    with time_machine.travel(clock.now() + GOES_ON_FOR + timedelta(seconds=1)):
+        assert syncs_reported() == (["sync.failed"], [True])
 
 
 @pytest.mark.both_engines
