@@ -15,7 +15,7 @@ from budget_sync.commands.support import (
     require_known,
 )
 from budget_sync.domain import clock
-from budget_sync.ledger.expiry import Expired, expire_holds
+from budget_sync.ledger.expiry import Expired, NotReleasedError, expire_holds
 from budget_sync.queries.expiry import expired_holds
 
 
@@ -57,6 +57,8 @@ def expire_reservations(customer_id: str | None, dry_run: bool) -> None:
                 report(expired)
         else:
             expire_holds(me(), customer_id, report)
+    except NotReleasedError as error:
+        raise click.ClickException(f"{error} {count:,} others were released.") from error
     finally:
         progress.clear()
     found = count_of(count, "expired reservation")

@@ -190,13 +190,21 @@ class Deliverer:
         return self._news.has_any(webhook)
 
     def _begin(self, webhook: Webhook, at: Horizon) -> bool:
-        """Start a thread for a webhook, unless too many are running."""
+        """Start a thread for a webhook, unless too many are running.
+
+        Pauses it if its address is not accepted any more, for example after an upgrade.
+        """
         running = list(self._deliveries.values())
         retrying = sum(delivery.webhook.attempts > 0 for delivery in running)
         if len(running) >= MAX_THREADS or (webhook.attempts and retrying >= MAX_RETRYING):
             return False
+        try:
+            destination = addresses.parse_url(webhook.url)
+        except RequestError as error:
+            attempts.pause(webhook, error.sentence)
+            return False
         sender = Sender(
-            addresses.parse_url(webhook.url),
+            destination,
             private_networks=self.private_networks,
             resolve=self.resolve,
         )

@@ -268,7 +268,10 @@ def state_sentence(webhook: Webhook) -> str:
 
 def host_of(webhook: Webhook) -> str:
     """The scheme, host and port of a webhook's address. The rest can contain secrets."""
-    return addresses.parse_url(webhook.url).origin
+    try:
+        return addresses.parse_url(webhook.url).origin
+    except RequestError:
+        return "an address that is not accepted"
 
 
 def valid_secrets(webhook: Webhook, now: datetime | None = None) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
+
+import peewee
 
 from budget_sync.database import transact
 from budget_sync.database.models import Customer, Reservation
@@ -14,8 +17,20 @@ from budget_sync.domain.permissions import EXPIRY, Action, Actor, require
 from budget_sync.ledger import movements, reservations
 from budget_sync.ledger.reservations import Closing
 
+log = logging.getLogger(__name__)
+
 #: Reservations that are looked up at once.
 BATCH_SIZE = 500
+
+
+class NotReleasedError(Exception):
+    """Reservations could not be released; the text says how many and what to do."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"{count:,} expired reservation{'s' * (count != 1)} could not be released, because "
+            "the balances do not match. The log names them. Run flask verify."
+        )
 
 
 class Expired(NamedTuple):
@@ -46,16 +61,25 @@ def expire_holds(
 
     Each is one transaction, so a run that is interrupted leaves whole movements, and the next run
     continues. The audit log names "expiry" as the caller. Holds of a disabled customer stay until
-    it is enabled. Raises RequestError FORBIDDEN, INVALID_CUSTOMER, or an error of `transact`.
+    it is enabled. Raises RequestError FORBIDDEN, INVALID_CUSTOMER, or an error of `transact`; at
+    the end, NotReleasedError if the constraints of the database rejected some of the releases.
     """
     movements.require_customer(actor, customer_id)
     require(actor, Action.RELEASE)
-    now, count = clock.to_text(clock.now()), 0
+    now, count, rejected = clock.to_text(clock.now()), 0, 0
     for due in _due(actor.customer_id or customer_id, now):
-        expired = transact(partial(_expire, due, now))
+        try:
+            expired = transact(partial(_expire, due, now))
+        except peewee.IntegrityError:
+            # Only a damaged database does this. The holds of others are released all the same.
+            rejected += 1
+            log.exception("The hold of %s on %s was not released.", due.request_id, due.budget_id)
+            continue
         if expired:
             count += 1
             report(expired)
+    if rejected:
+        raise NotReleasedError(rejected)
     return count
 
 

@@ -11,7 +11,7 @@ import peewee
 
 from budget_sync.database import unavailable_error
 from budget_sync.domain.errors import RequestError
-from budget_sync.ledger.expiry import Expired, expire_holds
+from budget_sync.ledger.expiry import Expired, NotReleasedError, expire_holds
 from budget_sync.sync.job import Job
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ def expire_before_sync(
         expire_holds(job.actor, customer_id, count)
     except _Stop:
         return ExpiryResult(released)
+    except NotReleasedError as error:
+        return ExpiryResult(released, str(error))
     except RequestError as error:
         sentence = error.sentence
         log.exception(_FAILED)

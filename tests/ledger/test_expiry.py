@@ -32,10 +32,10 @@ from support.purchases import (
 from support.world import ROOT
 
 from budget_sync.accounts import customers
-from budget_sync.database.models import Customer, Reservation
+from budget_sync.database.models import BudgetUtilization, Customer, Reservation
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.ledger import expiry
-from budget_sync.ledger.expiry import Expired, expire_holds
+from budget_sync.ledger.expiry import Expired, NotReleasedError, expire_holds
 
 pytestmark = pytest.mark.both_engines
 
@@ -178,3 +178,19 @@ def test_hold_that_changed_since_it_was_looked_up_stays(
     assert len(looked_up) == 1
     assert expire_holds(ROOT) == 0
     assert everything() == before
+
+
+def test_damaged_balance_does_not_keep_the_holds_of_others(clock: time_machine.Traveller) -> None:
+    do("reserve", request_id="damaged", amount=100)
+    do("reserve", request_id="intact", budget_id=OTHER, amount=100)
+    balance = BudgetUtilization.budgetId == MAIN
+    BudgetUtilization.update(reservedMinor=0).where(balance).execute()
+    later(clock, 12)
+    reported: list[Expired] = []
+    with pytest.raises(NotReleasedError, match="1 expired reservation could not be released"):
+        expire_holds(ROOT, report=reported.append)
+    assert [expired.request_id for expired in reported] == ["intact"]
+    assert (figures(), figures(OTHER)) == ((0, 0), (0, 0))
+    assert Reservation.get(Reservation.requestId == "damaged").status == "open"
+    BudgetUtilization.update(reservedMinor=10_000).where(balance).execute()
+    assert expire_holds(ROOT) == 1
