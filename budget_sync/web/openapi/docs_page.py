@@ -29,6 +29,9 @@ _CREDENTIALS = {
 }
 
 
+_ERROR = {"$ref": "#/components/schemas/ErrorReply"}
+
+
 class Field(NamedTuple):
     """A field of a body, or a parameter. Names of nested fields have dots. `kind` is the type."""
 
@@ -112,6 +115,16 @@ def codes() -> list[CodeMeaning]:
         CodeMeaning(status_of(code), code.value, to_html(meaning))
         for code, meaning in MEANINGS.items()
     ]
+
+
+def about_errors() -> Markup:
+    """What the fields of an error have in common."""
+    return to_html(_resolved(_ERROR)["description"].rpartition("\n\n")[2])
+
+
+def error_fields() -> list[Field]:
+    """The fields of an error."""
+    return list(_fields(_ERROR))
 
 
 def schemes() -> list[tuple[str, Markup]]:

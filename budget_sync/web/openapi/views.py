@@ -44,6 +44,8 @@ def read() -> Response:
         about=docs_page.about(),
         groups=docs_page.groups(),
         codes=docs_page.codes(),
+        about_errors=docs_page.about_errors(),
+        error_fields=docs_page.error_fields(),
         schemes=docs_page.schemes(),
         guides=[(name, guides.guide(name).title) for name in guides.PAGES],
     )
