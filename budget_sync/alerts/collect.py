@@ -90,7 +90,8 @@ class Collector:
         position = self._news.position(alert)
         if position.audit_id > at.highest.audit or position.sync_id > at.highest.sync:
             log.warning("Alert %s continues with the newest event after a restore.", alert.id)
-            position = Cursor(at.settled.audit, 0, at.settled.sync, 0)
+            settled_sync = sync_runs.before_unfinished(alert.customerId, 0, at.settled.sync)
+            position = Cursor(at.settled.audit, 0, settled_sync, 0)
             _store(alert, position, [], {}, [])
             return 0
         count = 0

@@ -45,7 +45,7 @@ def read_page(
         audit_rows = list(query.order_by(AuditLog.id).limit(size))
     settled_sync = at.settled.sync
     if kinds & OF_SYNC:
-        settled_sync = before_unfinished(alert.customerId, settled_sync)
+        settled_sync = before_unfinished(alert.customerId, position.sync_id, settled_sync)
         sync_rows = list(
             SyncHistory.select()
             .where(

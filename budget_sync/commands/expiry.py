@@ -51,6 +51,7 @@ def expire_reservations(customer_id: str | None, dry_run: bool) -> None:
         if has_terminal():
             progress.say(f"{count:,} reservations")
 
+    problem = ""
     try:
         if dry_run:
             for expired in expired_holds(me(), customer_id, clock.now()):
@@ -58,16 +59,18 @@ def expire_reservations(customer_id: str | None, dry_run: bool) -> None:
         else:
             expire_holds(me(), customer_id, report)
     except NotReleasedError as error:
-        raise click.ClickException(f"{error} {count:,} others were released.") from error
+        problem = f"{error} "
     finally:
         progress.clear()
     found = count_of(count, "expired reservation")
     lines.print(f"{found}. Nothing was changed." if dry_run else f"Released {found}.")
     if lines.trouble:
-        raise click.ClickException(
+        problem += (
             f"Some lines could not be printed ({lines.trouble}). The audit log has the releases "
             'by "expiry".'
         )
+    if problem:
+        raise click.ClickException(problem.strip())
 
 
 COMMANDS = (expire_reservations,)

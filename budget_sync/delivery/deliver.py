@@ -52,6 +52,9 @@ MAX_RETRYING = 96
 #: Otherwise, the receiver would get the same event in each round.
 HOLD_S = 10.0
 
+#: How long a webhook waits if its next event is a sync run in parts that has not ended, in seconds.
+UNFINISHED_S = 2.0
+
 #: How long the requests in progress may take after SIGTERM, and then their threads, in seconds.
 FINISH_S = 2.0
 END_S = 1.0
@@ -106,7 +109,7 @@ class Deliverer:
     is_stopping: bool = False
     _deliveries: dict[str, _Delivery] = field(default_factory=dict)
     _running: dict[int, threading.Thread] = field(default_factory=dict)
-    #: Until when a webhook waits for the database.
+    #: Until when a webhook waits for the database, or for a sync run.
     _held_until: dict[str, float] = field(default_factory=dict)
     _news: News = field(default_factory=News)
     _is_troubled: bool = False
@@ -192,7 +195,7 @@ class Deliverer:
     def _begin(self, webhook: Webhook, at: Horizon) -> bool:
         """Start a thread for a webhook, unless too many are running.
 
-        Pauses it if its address is not accepted any more, for example after an upgrade.
+        Pauses it if its address is no longer accepted, for example after an upgrade.
         """
         running = list(self._deliveries.values())
         retrying = sum(delivery.webhook.attempts > 0 for delivery in running)
@@ -201,7 +204,12 @@ class Deliverer:
         try:
             destination = addresses.parse_url(webhook.url)
         except RequestError as error:
-            attempts.pause(webhook, error.sentence)
+            problem = "; ".join(error.fields.values())
+            attempts.pause(
+                webhook,
+                f"The address is no longer accepted: it {problem}. Add a webhook with another "
+                "address that begins at the cursor of this one, then remove this one.",
+            )
             return False
         sender = Sender(
             destination,
@@ -235,6 +243,8 @@ class Deliverer:
             for event, after in zip(page.events, page.cursors, strict=True):
                 if not self._deliver_event(delivery, event, after):
                     return
+            if page.cursor == position:
+                self._held_until[delivery.webhook.id] = time.monotonic() + UNFINISHED_S
             position = page.cursor
             passed_rows = self._news.note_position(delivery.webhook, position)
             if not page.has_more:

@@ -159,9 +159,11 @@ def resume_webhook(actor: Actor, webhook_id: str, from_cursor: str | None = None
     """Continue a webhook now, from its cursor or from another one; returns its new state.
 
     The cursor may be `latest`. Events that were delivered before are delivered again if the cursor
-    is before them. Raises RequestError NOT_FOUND or INVALID_REQUEST.
+    is before them. Raises RequestError NOT_FOUND, or INVALID_REQUEST for a bad cursor or if the
+    address is no longer accepted.
     """
     webhook = get_webhook(actor, webhook_id)
+    addresses.parse_url(webhook.url)
     changes = {} if from_cursor is None else {"cursor": _cursor(actor, webhook, from_cursor)}
 
     def work() -> Webhook:
@@ -226,7 +228,7 @@ def send_test(actor: Actor, webhook_id: str, *, private_networks: bool) -> Answe
     """Send an event of the type `webhook.test` now, once, also to a paused webhook.
 
     It is in no order with the other events, and changes nothing but the list of attempts. Raises
-    RequestError NOT_FOUND.
+    RequestError NOT_FOUND, or INVALID_REQUEST if the address is no longer accepted.
     """
     webhook = get_webhook(actor, webhook_id)
     now = clock.now()
@@ -271,7 +273,7 @@ def host_of(webhook: Webhook) -> str:
     try:
         return addresses.parse_url(webhook.url).origin
     except RequestError:
-        return "an address that is not accepted"
+        return f"the address of webhook {webhook.id}"
 
 
 def valid_secrets(webhook: Webhook, now: datetime | None = None) -> list[str]:

@@ -13,6 +13,7 @@ import peewee
 from budget_sync.database import transact
 from budget_sync.database.models import Customer, Reservation
 from budget_sync.domain import clock
+from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import EXPIRY, Action, Actor, require
 from budget_sync.ledger import movements, reservations
 from budget_sync.ledger.reservations import Closing
@@ -28,8 +29,8 @@ class NotReleasedError(Exception):
 
     def __init__(self, count: int) -> None:
         super().__init__(
-            f"{count:,} expired reservation{'s' * (count != 1)} could not be released, because "
-            "the balances do not match. The log names them. Run flask verify."
+            f"{count:,} expired reservation{'s' * (count != 1)} could not be released. The log "
+            "says which and why. Run flask verify."
         )
 
 
@@ -56,24 +57,36 @@ def expire_holds(
     actor: Actor,
     customer_id: str | None = None,
     report: Callable[[Expired], None] = lambda _: None,
+    may_continue: Callable[[], bool] = lambda: True,
 ) -> int:
     """Release the expired reservations of a customer, or of all; returns how many.
 
     Each is one transaction, so a run that is interrupted leaves whole movements, and the next run
-    continues. The audit log names "expiry" as the caller. Holds of a disabled customer stay until
-    it is enabled. Raises RequestError FORBIDDEN, INVALID_CUSTOMER, or an error of `transact`; at
-    the end, NotReleasedError if the constraints of the database rejected some of the releases.
+    continues; so it does if `may_continue` is false. The audit log names "expiry" as the caller.
+    Holds of a disabled customer stay until it is enabled. Raises RequestError FORBIDDEN,
+    INVALID_CUSTOMER, or an error of `transact`; at the end, NotReleasedError if damaged data kept
+    some of the holds from being released.
     """
     movements.require_customer(actor, customer_id)
     require(actor, Action.RELEASE)
     now, count, rejected = clock.to_text(clock.now()), 0, 0
     for due in _due(actor.customer_id or customer_id, now):
+        if not may_continue():
+            break
         try:
             expired = transact(partial(_expire, due, now))
-        except peewee.IntegrityError:
-            # Only a damaged database does this. The holds of others are released all the same.
+        except (peewee.IntegrityError, RequestError, RuntimeError) as error:
+            if isinstance(error, RequestError) and error.code is not Code.BUDGET_NOT_FOUND:
+                raise
+            # This happens only if the data is damaged. The other holds are still released.
             rejected += 1
-            log.exception("The hold of %s on %s was not released.", due.request_id, due.budget_id)
+            log.error(  # noqa: TRY400  # the traceback of the first one is enough
+                "The hold of request %s on %s was not released: %s",
+                due.request_id,
+                due.budget_id,
+                error,
+                exc_info=rejected == 1,
+            )
             continue
         if expired:
             count += 1

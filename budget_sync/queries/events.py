@@ -101,7 +101,8 @@ def latest_cursor(actor: Actor, customer_id: str) -> Cursor:
     settled, highest = horizon()
     if any(highest) and not any(settled):
         raise unavailable("A transaction of the database is open for too long.")
-    return Cursor(settled.audit, 0, settled.sync, 0)
+    # The row of a run in parts is replaced, on SQLite by one with the same id.
+    return Cursor(settled.audit, 0, before_unfinished(customer_id, 0, settled.sync), 0)
 
 
 def read_events(
@@ -127,7 +128,7 @@ def read_events(
     audit_rows = event_rows.audit_rows(customer_id, wanted)
     sync_rows = event_rows.sync_rows(customer_id)
     audit, sync = now.settled
-    sync = before_unfinished(customer_id, sync)
+    sync = before_unfinished(customer_id, after.sync_id, sync)
     to_audit = audit if types is None else _passed_up_to(customer_id, after.audit_id, audit)
     logs = (
         _read_log(audit_rows, AuditLog.id, after[:2], to_audit, size, is_cut=to_audit < audit),

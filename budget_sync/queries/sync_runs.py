@@ -25,9 +25,12 @@ WORKED = APPLIED
 #: The statuses of a sync run that was not skipped.
 FINISHED = (*WORKED, "failed")
 
-#: A run in parts may still go on for this long after its latest part. Each part takes seconds. If
-#: the process was killed, its event comes this late.
+#: A run in parts counts as unfinished until this long after its latest part, which takes seconds.
+#: If its process was killed, its event is reported after this time.
 GOES_ON_FOR = timedelta(minutes=2)
+
+#: No run takes longer.
+_LONGEST_RUN = timedelta(hours=1)
 
 
 class SyncRunLine(NamedTuple):
@@ -233,19 +236,23 @@ def _rows(customer_id: str) -> Any:
     )
 
 
-def before_unfinished(customer_id: str, up_to: int) -> int:
-    """The last row of `SyncHistory` up to that id before a run in parts that may still go on.
+def before_unfinished(customer_id: str, after: int, up_to: int) -> int:
+    """The highest id up to `up_to` that is below every unfinished run in parts of the customer.
 
-    Until its last part is written, the row of such a run says that it failed.
+    Until its last part is written, the row of such a run says that it failed. Rows up to the id
+    `after` are not looked at.
     """
+    if up_to <= after:
+        return up_to
     now = clock.now()
-    # No run takes a day. The start is in the index.
-    is_new = SyncHistory.startTime >= now - timedelta(days=1)
+    # There is an index on `startTime`, but none on `endTime`.
+    is_new = SyncHistory.startTime >= now - _LONGEST_RUN
     is_new &= SyncHistory.endTime.between(now - GOES_ON_FOR, now + GOES_ON_FOR)
     first: int | None = (
         SyncHistory.select(fn.MIN(SyncHistory.id))
         .where(
             SyncHistory.customerId == customer_id,
+            SyncHistory.id > after,
             SyncHistory.status == "failed",
             SyncHistory.message.contains(SO_FAR),
             is_new,

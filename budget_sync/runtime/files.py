@@ -74,14 +74,19 @@ def open_lock(folder: Path, name: str) -> int:
         create_folder(folder)
         return open_or_create(folder / name)
     except OSError as error:
-        is_in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
-        reason = os.strerror(errno.ENOTDIR if is_in_the_way else error.errno or errno.EIO)
-        raise RequestError(
-            Code.UNAVAILABLE,
-            f"The instance folder cannot be used: {reason}. Nothing was changed. Check the folder "
-            "that INSTANCE_FOLDER names, its owner and its permissions.",
-            retryAfter=_RETRY_AFTER_S,
-        ) from error
+        raise folder_error(error) from error
+
+
+def folder_error(error: OSError) -> RequestError:
+    """The RequestError for an instance folder that cannot be used."""
+    is_in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+    reason = os.strerror(errno.ENOTDIR if is_in_the_way else error.errno or errno.EIO)
+    return RequestError(
+        Code.UNAVAILABLE,
+        f"The instance folder cannot be used: {reason}. Nothing was changed. Check the folder "
+        "that INSTANCE_FOLDER names, its owner and its permissions.",
+        retryAfter=_RETRY_AFTER_S,
+    )
 
 
 def create_once(path: Path, text: str) -> None:

@@ -30,7 +30,7 @@ def try_slot(folder: Path, name: str, count: int) -> Iterator[bool]:
 def try_file_lock(path: Path) -> Iterator[bool]:
     """Hold the lock on a file, which is created if it is missing; False if it is held already.
 
-    Raises RequestError UNAVAILABLE if the file cannot be opened.
+    Raises RequestError UNAVAILABLE if the file cannot be opened or locked.
     """
     file = files.open_lock(path.parent, path.name)
     try:
@@ -55,4 +55,7 @@ def _try_lock(file: int) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        # A network file system may have no locks.
+        raise files.folder_error(error) from error
     return True

@@ -47,8 +47,8 @@ MAX_UNREAD_BYTES = 32 * 1024
 #: A longer request gets a thread: its JSON would occupy the event loop for too long.
 MAX_LOOP_BYTES = 8 * 1024
 
-#: How long a thread that renders a page may keep the interpreter's lock while the event loop waits
-#: for it, in seconds. A call of the API takes the lock several times.
+#: How long a thread that renders a page may keep the GIL while the event loop waits for it, in
+#: seconds. A call of the API takes the GIL several times.
 SWITCH_INTERVAL_S = 0.0005
 
 #: Signals that are blocked until a new worker has its own handlers.

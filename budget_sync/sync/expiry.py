@@ -26,10 +26,6 @@ class ExpiryResult(NamedTuple):
     problem: str | None = None
 
 
-class _Stop(Exception):
-    """The time is over, or a signal ended the job."""
-
-
 def expire_before_sync(
     job: Job,
     customer_id: str | None = None,
@@ -49,13 +45,12 @@ def expire_before_sync(
         nonlocal released
         released += 1
         report(expired)
-        if job.stop.by or (ends_at is not None and time.monotonic() >= ends_at):
-            raise _Stop
+
+    def may_continue() -> bool:
+        return not job.stop.by and (ends_at is None or time.monotonic() < ends_at)
 
     try:
-        expire_holds(job.actor, customer_id, count)
-    except _Stop:
-        return ExpiryResult(released)
+        expire_holds(job.actor, customer_id, count, may_continue)
     except NotReleasedError as error:
         return ExpiryResult(released, str(error))
     except RequestError as error:

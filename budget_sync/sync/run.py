@@ -68,7 +68,7 @@ def sync_source(job: Job, source: Source) -> SyncRunResult:
     """Sync one source. Any failure becomes the message of the result; none is raised."""
     run = Run(source)
     try:
-        # Not by the child, so that none is started in vain.
+        # The parent takes the lock, so that a run that will be skipped starts no child process.
         with _lock_source(job.lock_folder, source.id):
             return job.call(_sync_source, source)
     except Skipped as reason:
@@ -77,6 +77,14 @@ def sync_source(job: Job, source: Source) -> SyncRunResult:
         return record(job, run, "failed", message=error.sentence)
     except IsolatedError as problem:
         return record(job, run, "failed", message=str(problem))
+    except Exception as error:
+        # Any error, so that the other sources are still synced. The child may have made changes.
+        log.exception("The sync run of %s failed.", source.id)
+        message = (
+            f"Something went wrong on our side ({type(error).__name__}) and was logged. The next "
+            "sync run tries again."
+        )
+        return record(job, run, "failed", message=message)
 
 
 def _sync_source(job: Job, source: Source) -> SyncRunResult:

@@ -244,8 +244,11 @@ def test_run_next_to_another_one_starts_no_child(
         finally:
             database.close_connection()
 
+    def no_child(*_: Any) -> None:
+        pytest.fail("a child process was started")
+
     with slow.in_progress(first), monkeypatch.context() as patched:
-        patched.setattr("budget_sync.runtime.isolate._started", None)
+        patched.setattr("budget_sync.sync.isolated.call", no_child)
         child = sync.Database.of(site.config["SETTINGS"])
         second = sync.sync_source(replace(job(site), child_database=child), source)
     assert second.status == "skipped"

@@ -42,17 +42,19 @@ def good(world: Flask) -> Iterator[Receiver]:
         yield started
 
 
-def test_address_that_is_not_accepted_any_more_pauses_its_webhook_only(good: Receiver) -> None:
-    refused = add(good.url).id
+def test_rejected_address_pauses_only_its_webhook(good: Receiver) -> None:
+    rejected = add(good.url).id
     Webhook.update(url="https://hooks.example.com:25/").execute()
     add(good.url)
     reserve("r1")
     assert once().counts.delivered == 1
     assert requests_of(good) == ["r1"]
-    webhook = Webhook.get_by_id(refused)
+    webhook = Webhook.get_by_id(rejected)
     assert webhook.pausedAt is not None
-    assert "must not have the port 25" in str(webhook.pauseReason)
-    assert webhooks.host_of(webhook) == "an address that is not accepted"
+    assert "no longer accepted: it must not have the port 25" in str(webhook.pauseReason)
+    assert webhooks.host_of(webhook) == f"the address of webhook {rejected}"
+    with pytest.raises(RequestError, match="port 25"):
+        webhooks.resume_webhook(ROOT, rejected)
 
 
 def test_events_arrive_in_order_as_the_feed_has_them(good: Receiver) -> None:

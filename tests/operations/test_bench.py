@@ -1,4 +1,4 @@
-"""The benchmark writes tables directly: what it writes must be as the service would write it."""
+"""The benchmark writes into tables directly; its rows must pass `flask verify`."""
 
 from __future__ import annotations
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import click
+import peewee
 import pytest
 import time_machine
 from flask import Flask
@@ -16,6 +18,7 @@ from budget_sync.accounts import customers
 from budget_sync.database.models import AuditLog, Customer, Reservation
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.request_models import ReserveRequest
+from budget_sync.ledger import expiry as ledger_expiry
 from budget_sync.ledger import verification
 from budget_sync.operations import demo
 from budget_sync.operations.doctor import expiry
@@ -99,6 +102,29 @@ def test_expired_holds_are_released_with_a_line_each(expired: Flask) -> None:
     row = AuditLog.get((AuditLog.requestId == "req-1") & (AuditLog.action == "RELEASE"))
     assert row.changedBy == "expiry"
     assert verification.verify().findings == []
+
+
+def test_damaged_hold_is_counted_and_others_are_released(
+    expired: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with time_machine.travel(NOW, tick=False):
+        reserve("req-2")
+    real = ledger_expiry._expire  # noqa: SLF001  # a database that rejects one release
+
+    def expire(due: Any, now: str) -> Any:
+        if due.request_id == "req-1":
+            raise peewee.IntegrityError("CHECK constraint failed")
+        return real(due, now)
+
+    monkeypatch.setattr(ledger_expiry, "_expire", expire)
+    result = run(expired, "expire-holds")
+    assert result.exit_code == 1
+    assert "Released 1 expired reservation.\n" in result.stdout
+    assert "1 expired reservation could not be released. The log says which" in result.stderr
+    result = run(expired, "sync-sheets")
+    assert result.exit_code == 1
+    assert "1 expired reservation could not be released" in result.stderr
+    assert "success" in result.stdout
 
 
 def test_only_holds_of_the_named_customer_are_released(expired: Flask) -> None:

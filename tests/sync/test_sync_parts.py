@@ -14,6 +14,8 @@ import time_machine
 from flask import Flask
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.delivery import add, once
+from support.receivers import receiver
 from support.sync_world import HEADER_WITH_ID, ORG, World, open_world
 from support.world import ROOT
 
@@ -26,7 +28,7 @@ from budget_sync.database.models import Budget, SyncHistory
 from budget_sync.domain import clock
 from budget_sync.domain.events import EventType
 from budget_sync.domain.request_models import ReserveRequest
-from budget_sync.queries.events import Cursor, read_events
+from budget_sync.queries.events import Cursor, latest_cursor, read_events
 from budget_sync.queries.sync_runs import GOES_ON_FOR
 from budget_sync.settings import Settings
 from budget_sync.sync import Cancellation, Source, parts, write
@@ -259,7 +261,31 @@ def test_run_in_parts_is_reported_once_it_has_ended(
     assert syncs_reported() == (["sync.finished"], [False])
 
 
-def test_killed_run_in_parts_is_reported_as_failed_after_minutes(
+@pytest.mark.both_engines
+def test_cursor_of_the_latest_event_is_before_an_unfinished_run(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latest: list[Cursor] = []
+    between_parts(monkeypatch, lambda: latest.append(latest_cursor(ROOT, ORG)))
+    world.sync(source)
+    (event,) = read_events(ROOT, ORG, latest[0], types=SYNC_EVENTS).events
+    assert event.type is EventType.SYNC_FINISHED
+
+
+@pytest.mark.both_engines
+def test_delivery_does_not_wait_for_an_unfinished_run(
+    world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiver() as started:
+        add(started.url, ORG, "sync.finished,sync.failed")
+        between_parts(monkeypatch, once)
+        world.sync(source)
+        assert started.received == []
+        assert once().counts.delivered == 1
+        assert started.received[0].event["type"] == "sync.finished"
+
+
+def test_killed_run_in_parts_is_reported_as_failed_later(
     world: World, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die() -> None:

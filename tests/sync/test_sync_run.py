@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,8 +37,9 @@ from budget_sync.domain.request_models import (
     ReserveRequest,
 )
 from budget_sync.ledger import verification
+from budget_sync.runtime import slots
 from budget_sync.settings import Settings
-from budget_sync.sync import apply, fetch
+from budget_sync.sync import apply, fetch, run
 from budget_sync.sync.reading.model import Amount, CsvFormat, Department
 from budget_sync.sync.source import CSV, XLSX
 from budget_sync.sync.targets import file_target, google_target
@@ -489,6 +492,27 @@ def test_second_concurrent_run_of_a_source_is_skipped(
     assert world.history(source)[0].message == "Another sync run of this source is in progress."
     assert [row.status for row in world.history(source)] == ["skipped", "success"]
     assert world.budgets() == {"Engineering, Q1 2025": "1"}
+
+
+def test_lock_that_fails_is_a_failed_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    source = world.sheet(KEY, plan_rows(Engineering=1))
+    with monkeypatch.context() as patched:
+        # Only here: SQLite's writer thread locks a file, too.
+        no_fcntl = SimpleNamespace(flock=no_locks, LOCK_EX=0, LOCK_NB=0)
+        patched.setattr(slots, "fcntl", no_fcntl)
+        result = world.sync(source)
+    assert result.status == "failed"
+    assert "The instance folder cannot be used: No locks available." in str(result.message)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "_lock_source", no_locks)
+        result = world.sync(source)
+    assert result.status == "failed"
+    assert "Something went wrong on our side (OSError) and was logged." in str(result.message)
+    assert [row.status for row in world.history(source)] == ["failed", "failed"]
+    assert world.sync(source).status == "success"
 
 
 def test_older_sheet_never_replaces_one_applied_meanwhile(

@@ -208,7 +208,7 @@ OPERATIONS = (
         "Sync all sources",
         "For schedulers that call over HTTP. Every source has its own result, and one that fails "
         "does not stop the others. The call has a time limit of 50 seconds. During it, another "
-        "call skips every source.",
+        "call on the same machine skips every source.",
         schemas.SyncReply,
         (Code.AUTHENTICATION_REQUIRED, *SERVICE_ERRORS),
         allowed_callers=("cronSecret",),

@@ -257,9 +257,12 @@ class HeldChange(ReplyModel):
 
 
 class SyncResult(ReplyModel):
-    """The result of a sync run of one source, as stored in `SyncHistory`."""
+    """The result of a sync run of one source."""
 
-    sync_id: str | None = Field(description="null if the sync history could not be written.")
+    sync_id: str | None = Field(
+        description="null if nothing was recorded: another call was in progress, or the sync "
+        "history could not be written."
+    )
     customer_id: str
     source_id: str
     source_type: Literal["google_sheets", "csv", "xlsx"]

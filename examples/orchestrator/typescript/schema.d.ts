@@ -313,7 +313,7 @@ export interface paths {
         };
         /**
          * Sync all sources
-         * @description For schedulers that call over HTTP. Every source has its own result, and one that fails does not stop the others. The call has a time limit of 50 seconds. During it, another call skips every source.
+         * @description For schedulers that call over HTTP. Every source has its own result, and one that fails does not stop the others. The call has a time limit of 50 seconds. During it, another call on the same machine skips every source.
          */
         get: operations["sync_google_sheets"];
         put?: never;
@@ -1027,9 +1027,9 @@ export interface components {
             success: true;
             results: components["schemas"]["SyncResult"][];
         };
-        /** @description The result of a sync run of one source, as stored in `SyncHistory`. */
+        /** @description The result of a sync run of one source. */
         SyncResult: {
-            /** @description null if the sync history could not be written. */
+            /** @description null if nothing was recorded: another call was in progress, or the sync history could not be written. */
             syncId: string | null;
             customerId: string;
             sourceId: string;
