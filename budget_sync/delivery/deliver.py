@@ -26,7 +26,7 @@ from budget_sync.delivery import addresses, attempts, signatures
 from budget_sync.delivery.addresses import Resolve
 from budget_sync.delivery.news import News
 from budget_sync.delivery.post import Answer, Sender
-from budget_sync.delivery.webhooks import valid_secrets
+from budget_sync.delivery.webhooks import ADDRESS_REJECTED, valid_secrets
 from budget_sync.domain import clock
 from budget_sync.domain.errors import Code, RequestError
 from budget_sync.domain.permissions import DELIVERY
@@ -51,9 +51,6 @@ MAX_RETRYING = 96
 #: How long a webhook waits after the database could not store its last attempt, in seconds.
 #: Otherwise, the receiver would get the same event in each round.
 HOLD_S = 10.0
-
-#: How long a webhook waits if its next event is a sync run in parts that has not ended, in seconds.
-UNFINISHED_S = 2.0
 
 #: How long the requests in progress may take after SIGTERM, and then their threads, in seconds.
 FINISH_S = 2.0
@@ -109,7 +106,7 @@ class Deliverer:
     is_stopping: bool = False
     _deliveries: dict[str, _Delivery] = field(default_factory=dict)
     _running: dict[int, threading.Thread] = field(default_factory=dict)
-    #: Until when a webhook waits for the database, or for a sync run.
+    #: Until when a webhook waits for the database.
     _held_until: dict[str, float] = field(default_factory=dict)
     _news: News = field(default_factory=News)
     _is_troubled: bool = False
@@ -207,8 +204,8 @@ class Deliverer:
             problem = "; ".join(error.fields.values())
             attempts.pause(
                 webhook,
-                f"The address is no longer accepted: it {problem}. Add a webhook with another "
-                "address that begins at the cursor of this one, then remove this one.",
+                f"{ADDRESS_REJECTED}: it {problem}. Add a webhook with another address, and "
+                "remove this one.",
             )
             return False
         sender = Sender(
@@ -243,8 +240,8 @@ class Deliverer:
             for event, after in zip(page.events, page.cursors, strict=True):
                 if not self._deliver_event(delivery, event, after):
                     return
-            if page.cursor == position:
-                self._held_until[delivery.webhook.id] = time.monotonic() + UNFINISHED_S
+            if page.cursor.sync_id < at.settled.sync and not (page.events or page.has_more):
+                self._news.note_unfinished_run(delivery.webhook)
             position = page.cursor
             passed_rows = self._news.note_position(delivery.webhook, position)
             if not page.has_more:

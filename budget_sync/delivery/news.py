@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Protocol
 
 from peewee import fn
@@ -9,6 +10,9 @@ from peewee import fn
 from budget_sync.database import Horizon, LogIds
 from budget_sync.database.models import AuditLog, SyncHistory
 from budget_sync.queries.events import Cursor, parse_cursor
+
+#: How long the sync runs of a reader wait if one of them has not ended, in seconds.
+UNFINISHED_S = 2.0
 
 _NOTHING = LogIds(0, 0)
 
@@ -31,6 +35,8 @@ class News:
         self._newest: dict[str, LogIds] = {}
         # The stored cursor of each reader, and how far it has read from there.
         self._passed: dict[str, tuple[str, Cursor]] = {}
+        #: Until when the sync runs of a reader wait, because one has not ended.
+        self._runs_wait_until: dict[str, float] = {}
 
     def read(self, at: Horizon) -> None:
         """Note which customers have new rows, with one query per log."""
@@ -63,12 +69,17 @@ class News:
         """Whether there may be events after the reader's position."""
         newest = self._newest.get(reader.customerId, self._start or _NOTHING)
         position = self.position(reader)
+        runs_wait = time.monotonic() < self._runs_wait_until.get(reader.id, 0.0)
         return bool(
             newest.audit > position.audit_id
-            or newest.sync > position.sync_id
+            or (newest.sync > position.sync_id and not runs_wait)
             or position.audit_part
             or position.sync_part
         )
+
+    def note_unfinished_run(self, reader: Reader) -> None:
+        """Let the sync runs of a reader wait: it would find nothing in each round."""
+        self._runs_wait_until[reader.id] = time.monotonic() + UNFINISHED_S
 
     def note_position(self, reader: Reader, position: Cursor) -> int:
         """Note how far a reader has read; returns the rows between that and its stored cursor."""

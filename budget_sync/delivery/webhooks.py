@@ -36,6 +36,10 @@ MAX_OVERLAP = timedelta(days=30)
 TEST_TYPE = "webhook.test"
 
 
+#: The beginning of the reason of a pause.
+ADDRESS_REJECTED = "The address is no longer accepted"
+
+
 class NewWebhook(NamedTuple):
     """A webhook and its secret, which is shown only once."""
 

@@ -75,7 +75,7 @@ def expire_holds(
             break
         try:
             expired = transact(partial(_expire, due, now))
-        except (peewee.IntegrityError, RequestError, RuntimeError) as error:
+        except (peewee.IntegrityError, RequestError) as error:
             if isinstance(error, RequestError) and error.code is not Code.BUDGET_NOT_FOUND:
                 raise
             # This happens only if the data is damaged. The other holds are still released.

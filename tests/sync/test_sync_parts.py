@@ -20,11 +20,13 @@ from support.sync_world import HEADER_WITH_ID, ORG, World, open_world
 from support.world import ROOT
 
 from budget_sync import database, ledger, manual_budgets
+from budget_sync.accounts import customers
 from budget_sync.alerts.conditions import parse_conditions
 from budget_sync.alerts.facts import read_page
 from budget_sync.alerts.plan import SyncRun
 from budget_sync.database.delivery_models import Alert
 from budget_sync.database.models import Budget, SyncHistory
+from budget_sync.delivery.deliver import Deliverer
 from budget_sync.domain import clock
 from budget_sync.domain.events import EventType
 from budget_sync.domain.request_models import ReserveRequest
@@ -276,10 +278,21 @@ def test_cursor_of_the_latest_event_is_before_an_unfinished_run(
 def test_delivery_does_not_wait_for_an_unfinished_run(
     world: World, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rounds: list[int] = []
     with receiver() as started:
         add(started.url, ORG, "sync.finished,sync.failed")
-        between_parts(monkeypatch, once)
+        deliverer = Deliverer(private_networks=False)
+
+        def three_rounds() -> None:
+            # Rows of others move the horizon of the audit log between them.
+            for number in range(3):
+                customers.add_customer(ROOT, f"other-{number}", "Other")
+                rounds.append(deliverer.round())
+                deliverer._wait_for(deliverer._deliveries)  # noqa: SLF001  # one round at a time
+
+        between_parts(monkeypatch, once, three_rounds)
         world.sync(source)
+        assert rounds == [1, 0, 0]
         assert started.received == []
         assert once().counts.delivered == 1
         assert started.received[0].event["type"] == "sync.finished"

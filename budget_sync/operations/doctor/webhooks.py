@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from budget_sync.database.delivery_models import Webhook, WebhookAttempt
 from budget_sync.database.models import Customer
-from budget_sync.delivery.webhooks import host_of
+from budget_sync.delivery.webhooks import ADDRESS_REJECTED, host_of
 from budget_sync.domain import clock
 from budget_sync.domain.errors import RequestError
 from budget_sync.domain.permissions import Actor
@@ -50,6 +50,8 @@ def webhooks(actor: Actor) -> Iterator[Finding]:
 def _trouble(webhook: Webhook) -> Iterator[Finding]:
     subject = f"Webhook {webhook.id} of {webhook.customerId}"
     resume = f"correct the receiver at {host_of(webhook)}, then `flask resume-webhook {webhook.id}`"
+    if (webhook.pauseReason or "").startswith(ADDRESS_REJECTED):
+        resume = f"add a webhook with another address, then `flask remove-webhook {webhook.id}`"
     if webhook.pausedAt is not None:
         since = clock.to_text(webhook.pausedAt)
         yield warning(subject, f"paused since {since}. {webhook.pauseReason}", resume)
