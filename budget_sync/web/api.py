@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Annotated
 
 from flask import Blueprint, Response, current_app, request
@@ -282,7 +283,13 @@ def sync_google_sheets() -> Response:
         settings.instance_folder,
         child_database=sync.Database.of(settings),
     )
-    with try_file_lock(settings.instance_folder / "cron.lock") as is_only_call:
+    with ExitStack() as stack:
+        try:
+            lock = try_file_lock(settings.instance_folder / "cron.lock")
+            is_only_call = stack.enter_context(lock)
+        except RequestError:
+            # The folder cannot be used, which the result of each source says.
+            is_only_call = True
         if is_only_call:
             sync.expire_before_sync(job, deadline_s=EXPIRY_DEADLINE_S)
             results = list(sync.sync_all(job, deadline_s=CRON_DEADLINE_S, workers=CRON_WORKERS))
