@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from budget_sync.domain.periods import (
@@ -254,6 +254,8 @@ def test_order_and_separators_of_year_and_part_are_ignored(
     year: int, part: tuple[str, tuple[str, ...]], data: st.DataObject
 ) -> None:
     name, forms = part
+    # "2002 03" can also be the fiscal year 2002/03, so it stays as it is.
+    assume(not name.isdecimal() or int(name) != (year + 1) % 100)
     written = [
         data.draw(st.sampled_from(forms)),
         data.draw(st.sampled_from([f"{year}", f"FY{year}", f"fy {year}"])),
