@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
@@ -45,10 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     They also run if the command line names files or folders, or if REQUIRE_ALL is set.
     """
-    if hasattr(config, "workerinput"):
-        # A process of xdist: it has a command line of its own, so the first process decides.
-        config.option.long = config.workerinput["long"]
-    else:
+    # A process of xdist has the options of the first process, and its own command line.
+    if not hasattr(config, "workerinput"):
         is_named = config.args_source is pytest.Config.ArgsSource.ARGS
         config.option.long |= is_named or bool(os.environ.get("REQUIRE_ALL"))
     speed.keep_files_in_memory()
@@ -57,12 +55,6 @@ def pytest_configure(config: pytest.Config) -> None:
     speed.use_cheap_password_hashes(monkeypatch)
     speed.call_in_this_process(monkeypatch)
     config.add_cleanup(monkeypatch.undo)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Tell a process of xdist whether long tests run."""
-    node.workerinput["long"] = node.config.option.long
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
