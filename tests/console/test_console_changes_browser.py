@@ -153,6 +153,9 @@ def test_move_by_keyboard_only(browser: Browser) -> None:
     browser.tab_to("Move to another budget")
     browser.keys(Keys.ENTER)
     browser.says("Choose the budget in USD")
+    # The first field of that name is the search of every page.
+    browser.tab_to("q")
+    browser.keys(Keys.TAB)
     browser.tab_to("q")
     browser.keys("legal-1")
     browser.wait(lambda: len(browser.all("tbody tr")) == 1, "the list did not follow")
