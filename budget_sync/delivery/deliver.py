@@ -71,7 +71,7 @@ Job = Callable[[], int]
 
 @dataclass
 class Counts:
-    """What was done."""
+    """The number of events delivered, and of failed attempts."""
 
     delivered: int = 0
     failed: int = 0
@@ -153,7 +153,7 @@ class Deliverer:
 
     def round(self) -> int:
         """Start what is due; returns the number of threads that were started."""
-        # Before the webhooks are read: the row of one whose thread ends later is out of date.
+        # Before the webhooks are read: if a thread ends later, its webhook is out of date.
         self._forget_ended()
         database.open_connection()
         try:

@@ -57,7 +57,7 @@ _STOPPED = "The server is stopping, so the work was not finished. Try again in a
 
 _PR_SET_PDEATHSIG = 1
 
-#: The command of a child. It uses the import path of its parent, whatever its own would be.
+#: The command of a child. It uses the import path of its parent, not its own.
 _CODE = (
     "import sys; sys.path[:] = sys.argv[4:]; from budget_sync.runtime import isolate; "
     "isolate.run_child(*map(int, sys.argv[1:4]))"

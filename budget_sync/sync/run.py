@@ -40,7 +40,7 @@ from budget_sync.sync.write import PLAN_ATTEMPTS, BudgetsChangedError, Writer, W
 
 log = logging.getLogger(__name__)
 
-#: What ends a run with a message for people.
+#: The exceptions that end a run. Their texts are messages for people.
 _ENDS = (FetchError, SheetProblem, OutOfTimeError, BudgetsChangedError, CircleError, Cancelled)
 
 
@@ -212,7 +212,7 @@ def _apply(job: Job, run: Run, limit: TimeLimit, prepared: Prepared) -> SyncRunR
 
 
 def _new_names(source: Source, prepared: Prepared) -> dict[str, object]:
-    """The columns of a Google Sheet whose number or title is not known yet, or has changed."""
+    """The columns to store for a Google Sheet with a new number or title."""
     if prepared.gid is None:
         return {}
     stored = {

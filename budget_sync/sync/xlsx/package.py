@@ -21,7 +21,8 @@ _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _HEAD_BYTES = 1000
 _IS_ENCRYPTED = 0x1
 
-#: The exceptions of zipfile for a damaged archive.
+#: The exceptions of zipfile for a damaged archive. NotImplementedError: for one that is compressed
+#: by a method that zipfile does not know.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
